@@ -1,0 +1,101 @@
+"""The four feeds as data, read from the dbt source file, which is the only place they stand.
+
+What a column must look like belongs there; this module gives it types, nothing more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+ColumnType = Literal[
+    "id", "text", "enum", "boolean", "instant", "date", "amount", "decimal", "whole", "currency"
+]
+
+SOURCES_FILE = Path(__file__).resolve().parents[1] / "dbt/models/staging/_billing__sources.yml"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a feed.
+
+    Attributes:
+        name: Column name as in the header of a delivery.
+        type: What its text must be; see the head of the source file.
+        description: One sentence for people.
+        required: Whether it may not be empty, and must be in the header.
+        key: Whether it identifies the record.
+        personal: Whether it is personal data, which never leaves the warehouse.
+        values: The values an enum allows, else empty.
+        signed: Whether a number may carry a minus sign.
+        minimum: Least number allowed, if any.
+        exclusive_minimum: Number that must be exceeded, if any.
+        maximum: Greatest number allowed, if any.
+        places: Decimal places of a `decimal`, else None.
+        default: Text that an empty value stands for, if any.
+    """
+
+    name: str
+    type: ColumnType
+    description: str
+    required: bool = False
+    key: bool = False
+    personal: bool = False
+    values: tuple[str, ...] = ()
+    signed: bool = False
+    minimum: int | None = None
+    exclusive_minimum: int | None = None
+    maximum: int | None = None
+    places: int | None = None
+    default: str | None = None
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One feed: its name, what a row is, and its columns in the order of the contract."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+
+    @property
+    def key(self) -> Column:
+        """The column that identifies a record."""
+        return next(column for column in self.columns if column.key)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of all columns, in the order of the contract."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def required_names(self) -> tuple[str, ...]:
+        """Names of the columns a header must have."""
+        return tuple(column.name for column in self.columns if column.required)
+
+
+def _column(entry: dict[str, object]) -> Column:
+    meta = dict(entry["config"]["meta"])  # type: ignore[index]
+    meta["values"] = tuple(meta.get("values", ()))
+    if isinstance(meta.get("default"), bool):
+        meta["default"] = str(meta["default"]).lower()
+    return Column(name=str(entry["name"]), description=str(entry["description"]), **meta)
+
+
+@cache
+def feeds() -> dict[str, Feed]:
+    """The feeds by name, in the order workspaces, coupons, redemptions, invoices."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    tables = yaml.load(SOURCES_FILE.read_text("utf-8"), loader)["sources"][0]["tables"]  # noqa: S506
+    return {
+        table["name"]: Feed(
+            name=table["name"],
+            description=table["description"],
+            columns=tuple(_column(entry) for entry in table["columns"]),
+        )
+        for table in tables
+    }
