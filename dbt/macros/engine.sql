@@ -1,0 +1,135 @@
+{# What DuckDB and Spark write differently. A model calls these and stays one text for both. #}
+
+{% macro whole_quotient(numerator, denominator) -%}
+    {{ return(adapter.dispatch('whole_quotient')(numerator, denominator)) }}
+{%- endmacro %}
+
+{% macro default__whole_quotient(numerator, denominator) -%}
+    cast(({{ numerator }}) // ({{ denominator }}) as bigint)
+{%- endmacro %}
+
+{% macro spark__whole_quotient(numerator, denominator) -%}
+    cast(({{ numerator }}) div ({{ denominator }}) as bigint)
+{%- endmacro %}
+
+
+{% macro wide_integer() -%}
+    {{ return(adapter.dispatch('wide_integer')()) }}
+{%- endmacro %}
+
+{% macro default__wide_integer() -%} hugeint {%- endmacro %}
+
+{% macro spark__wide_integer() -%} decimal(38, 0) {%- endmacro %}
+
+
+{% macro add_months(instant, months) -%}
+    {{ return(adapter.dispatch('add_months')(instant, months)) }}
+{%- endmacro %}
+
+{% macro default__add_months(instant, months) -%}
+    ({{ instant }} + to_months(cast({{ months }} as integer)))
+{%- endmacro %}
+
+{% macro spark__add_months(instant, months) -%}
+    ({{ instant }} + make_ym_interval(0, cast({{ months }} as int)))
+{%- endmacro %}
+
+
+{% macro add_days(day, days) -%}
+    {{ return(adapter.dispatch('add_days')(day, days)) }}
+{%- endmacro %}
+
+{% macro default__add_days(day, days) -%}
+    cast({{ day }} + cast({{ days }} as integer) as date)
+{%- endmacro %}
+
+{% macro spark__add_days(day, days) -%}
+    date_add({{ day }}, cast({{ days }} as int))
+{%- endmacro %}
+
+
+{% macro days_between(first_day, last_day) -%}
+    {{ return(adapter.dispatch('days_between')(first_day, last_day)) }}
+{%- endmacro %}
+
+{% macro default__days_between(first_day, last_day) -%}
+    cast({{ last_day }} - {{ first_day }} as bigint)
+{%- endmacro %}
+
+{% macro spark__days_between(first_day, last_day) -%}
+    cast(datediff({{ last_day }}, {{ first_day }}) as bigint)
+{%- endmacro %}
+
+
+{% macro month_of(instant) -%}
+    {{ return(adapter.dispatch('month_of')(instant)) }}
+{%- endmacro %}
+
+{% macro default__month_of(instant) -%}
+    cast(date_trunc('month', {{ instant }}) as date)
+{%- endmacro %}
+
+{% macro spark__month_of(instant) -%}
+    trunc({{ instant }}, 'MM')
+{%- endmacro %}
+
+
+{# A row for every whole number from first to last, none where last is less: used in a select list. #}
+{% macro each_whole_number(first, last) -%}
+    {{ return(adapter.dispatch('each_whole_number')(first, last)) }}
+{%- endmacro %}
+
+{% macro default__each_whole_number(first, last) -%}
+    unnest(generate_series(cast({{ first }} as bigint), cast({{ last }} as bigint)))
+{%- endmacro %}
+
+{% macro spark__each_whole_number(first, last) -%}
+    explode(
+        case
+            when {{ last }} >= {{ first }}
+                then sequence(cast({{ first }} as bigint), cast({{ last }} as bigint))
+        end
+    )
+{%- endmacro %}
+
+
+{# Whether the whole text matches the pattern; never null for a text that is not null. #}
+{% macro matches(value, pattern) -%}
+    {{ return(adapter.dispatch('matches')(value, pattern)) }}
+{%- endmacro %}
+
+{% macro default__matches(value, pattern) -%}
+    regexp_full_match({{ value }}, '{{ pattern }}')
+{%- endmacro %}
+
+{% macro spark__matches(value, pattern) -%}
+    regexp_like({{ value }}, r'\A(?:{{ pattern }})\z')
+{%- endmacro %}
+
+
+{# An ISO 8601 instant as a UTC timestamp, null where there is no such instant. #}
+{% macro try_instant(value) -%}
+    {{ return(adapter.dispatch('try_instant')(value)) }}
+{%- endmacro %}
+
+{% macro default__try_instant(value) -%}
+    cast(timezone('UTC', try_cast({{ value }} as timestamptz)) as timestamp)
+{%- endmacro %}
+
+{% macro spark__try_instant(value) -%}
+    cast(try_cast({{ value }} as timestamp) as timestamp_ntz)
+{%- endmacro %}
+
+
+{# A JSON object of the named columns of a relation, as text. #}
+{% macro json_record(relation, columns) -%}
+    {{ return(adapter.dispatch('json_record')(relation, columns)) }}
+{%- endmacro %}
+
+{% macro default__json_record(relation, columns) -%}
+    cast(json_object({% for column in columns %}'{{ column }}', {{ relation }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %}) as varchar)
+{%- endmacro %}
+
+{% macro spark__json_record(relation, columns) -%}
+    to_json(named_struct({% for column in columns %}'{{ column }}', {{ relation }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %}), map('ignoreNullFields', 'false'))
+{%- endmacro %}

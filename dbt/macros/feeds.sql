@@ -1,0 +1,213 @@
+{# From the columns a feed declares in the source file to typed rows with reasons for rejection. #}
+
+{# The declared columns of a feed, in order: name and meta. Empty while dbt is still parsing. #}
+{% macro feed_columns(feed) -%}
+    {%- set columns = [] -%}
+    {%- if execute -%}
+        {%- for node in graph.sources.values() if node.source_name == 'billing' and node.name == feed -%}
+            {%- for column in node.columns.values() -%}
+                {%- do columns.append(dict(column.config.meta, name=column.name)) -%}
+            {%- endfor -%}
+        {%- endfor -%}
+        {%- if not columns -%}
+            {{ exceptions.raise_compiler_error('No feed named ' ~ feed ~ ' in the source file.') }}
+        {%- endif -%}
+    {%- endif -%}
+    {{ return(columns) }}
+{%- endmacro %}
+
+
+{# The name a column has once it is typed: amounts are minor units, percentages ten-thousandths. #}
+{% macro typed_name(column) -%}
+    {%- if column.type == 'amount' -%}
+        {{ return(column.name | replace('_amount', '') ~ '_minor') }}
+    {%- elif column.type == 'decimal' -%}
+        {{ return(column.name ~ '_e' ~ column.places) }}
+    {%- endif -%}
+    {{ return(column.name) }}
+{%- endmacro %}
+
+
+{% macro typed_names(feed) -%}
+    {%- set names = [] -%}
+    {%- for column in feed_columns(feed) -%}
+        {%- do names.append(typed_name(column)) -%}
+    {%- endfor -%}
+    {{ return(names) }}
+{%- endmacro %}
+
+
+{# What a column's text must look like, and what it then is. Amounts have at most thirteen digits
+   before the point, so that no sum or product leaves its type. #}
+{% macro typed_value(column) -%}
+    {%- set value = 'delivered.' ~ column.name -%}
+    {%- if column.type in ('id', 'text', 'enum', 'currency') -%}
+        {{ value }}
+    {%- elif column.type == 'boolean' -%}
+        case {{ value }} when 'true' then true when 'false' then false end
+    {%- elif column.type == 'whole' -%}
+        case when {{ matches(value, '-?[0-9]{1,15}') }} then cast({{ value }} as bigint) end
+    {%- elif column.type == 'decimal' -%}
+        case
+            when {{ matches(value, '-?[0-9]{1,9}([.][0-9]{1,' ~ column.places ~ '})?') }}
+                then cast(cast({{ value }} as decimal(18, {{ column.places }})) * {{ 10 ** column.places }} as bigint)
+        end
+    {%- elif column.type == 'amount' -%}
+        case
+            when currencies.exponent = 0
+                then case when {{ matches(value, '-?[0-9]{1,13}') }} then cast({{ value }} as bigint) end
+            when {{ matches(value, '-?[0-9]{1,13}([.][0-9]{1,2})?') }}
+                then cast(cast({{ value }} as decimal(18, 2)) * 100 as bigint)
+        end
+    {%- elif column.type == 'date' -%}
+        case when {{ matches(value, '[0-9]{4}-[0-9]{2}-[0-9]{2}') }} then try_cast({{ value }} as date) end
+    {%- elif column.type == 'instant' -%}
+        case
+            when {{ matches(
+                value,
+                '[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?'
+            ) }}
+                then {{ try_instant(value) }}
+        end
+    {%- else -%}
+        {{ exceptions.raise_compiler_error('Column type ' ~ column.type ~ ' of ' ~ column.name ~ ' is not known.') }}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# What is said of a text that is not what its column must be. #}
+{% macro expectation_of(column) -%}
+    {%- set sentences = {
+        'boolean': 'true or false',
+        'whole': 'a whole number',
+        'decimal': 'a decimal with at most ' ~ column.places ~ ' places',
+        'date': 'a date YYYY-MM-DD',
+        'instant': 'an ISO 8601 instant',
+        'amount': 'an amount like 120.00 with no more places than its currency',
+    } -%}
+    {{ return(sentences[column.type]) }}
+{%- endmacro %}
+
+
+{# The reasons to reject a row for one column: pairs of condition and sentence, over typed rows in
+   which the text as delivered is `<name>_text` where typing can lose it. #}
+{% macro column_rejections(column) -%}
+    {%- set typed = typed_name(column) -%}
+    {%- set rejections = [] -%}
+    {%- if column.type in ('id', 'text', 'enum', 'currency') -%}
+        {%- set text = column.name -%}
+    {%- else -%}
+        {%- set text = column.name ~ '_text' -%}
+        {%- do rejections.append((text ~ ' is not null and ' ~ typed ~ ' is null', 'is not ' ~ expectation_of(column))) -%}
+    {%- endif -%}
+    {%- if column.required -%}
+        {%- do rejections.append((text ~ ' is null', 'is missing')) -%}
+    {%- endif -%}
+    {%- if column.type == 'id' -%}
+        {%- do rejections.append(('length(' ~ text ~ ') > 200', 'is longer than 200 characters')) -%}
+        {%- do rejections.append((text ~ " <> regexp_replace(" ~ text ~ ", '[[:cntrl:]]', '')", 'has control characters')) -%}
+    {%- elif column.type == 'enum' -%}
+        {%- do rejections.append((text ~ " not in ('" ~ column['values'] | join("', '") ~ "')", 'is not one of ' ~ column['values'] | join(', '))) -%}
+    {%- elif column.type == 'currency' -%}
+        {%- do rejections.append((text ~ ' is not null and exponent is null', 'is not an ISO 4217 currency')) -%}
+        {%- do rejections.append((text ~ ' is not null and exponent not in (0, 2)', 'is not supported: only currencies with 0 or 2 decimal places are')) -%}
+    {%- endif -%}
+    {%- if column.minimum is defined -%}
+        {%- do rejections.append((typed ~ ' < ' ~ column.minimum, 'is below ' ~ column.minimum)) -%}
+    {%- endif -%}
+    {%- if column.exclusive_minimum is defined -%}
+        {%- do rejections.append((typed ~ ' <= ' ~ column.exclusive_minimum, 'is not above ' ~ column.exclusive_minimum)) -%}
+    {%- endif -%}
+    {%- if column.maximum is defined -%}
+        {%- set factor = 10 ** column.places if column.type == 'decimal' else 1 -%}
+        {%- do rejections.append((typed ~ ' > ' ~ column.maximum * factor, 'is above ' ~ column.maximum)) -%}
+    {%- endif -%}
+    {{ return(rejections) }}
+{%- endmacro %}
+
+
+{# Every delivered row of a feed, typed, with the reasons to reject it (null where there are none).
+   row_rejections are the feed's rules about several columns: pairs of condition and sentence.
+   currencies is the relation of ISO 4217 currencies, for a feed with amounts. #}
+{% macro typed_rows(feed, row_rejections, currencies=none) -%}
+    {%- set columns = feed_columns(feed) -%}
+
+delivered as (
+
+    select
+        delivery_sequence,
+        row_number
+        {%- for column in columns %},
+        {{ column.name }}
+        {%- endfor %}
+
+    from {{ source('billing', feed) }}
+
+),
+{% if currencies %}
+currencies as (
+
+    select
+        currency,
+        exponent
+
+    from {{ currencies }}
+
+),
+{% endif %}
+typed as (
+
+    select
+        delivered.delivery_sequence,
+        delivered.row_number
+        {%- if currencies %},
+        currencies.exponent
+        {%- endif %}
+        {%- for column in columns %}
+        {%- if column.type not in ('id', 'text', 'enum', 'currency') %},
+        delivered.{{ column.name }} as {{ column.name }}_text
+        {%- endif %},
+        {{ typed_value(column) }} as {{ typed_name(column) }}
+        {%- endfor %}
+
+    from delivered
+    {% if currencies %}
+    left join currencies
+        on delivered.currency = currencies.currency
+    {% endif %}
+),
+
+judged as (
+
+    select
+        delivery_sequence,
+        row_number
+        {%- for column in columns %},
+        {% if column.default is defined -%}
+        coalesce({{ typed_name(column) }}, {{ ("'" ~ column.default ~ "'") if column.type == 'enum' else column.default }}) as {{ typed_name(column) }}
+        {%- else -%}
+        {{ typed_name(column) }}
+        {%- endif %}
+        {%- endfor %}
+        {%- if currencies %},
+        cast(case exponent when 0 then 1 when 2 then 100 end as bigint) as minor_per_major
+        {%- endif %},
+        nullif(
+            concat_ws(
+                '; '
+                {%- for column in columns %}
+                {%- for condition, sentence in column_rejections(column) %},
+                case when {{ condition }} then '{{ column.name }} {{ sentence }}' end
+                {%- endfor %}
+                {%- endfor %}
+                {%- for condition, sentence in row_rejections %},
+                case when {{ condition }} then '{{ sentence }}' end
+                {%- endfor %}
+            ),
+            ''
+        ) as rejection_reasons
+
+    from typed
+
+)
+{%- endmacro %}

@@ -1,0 +1,82 @@
+{# All rounding and division of the project (R0). Amounts inside are bigint minor units. #}
+
+{# numerator / denominator rounded half away from zero; the denominator is positive. #}
+{% macro divide_rounded(numerator, denominator) -%}
+    cast(
+        sign({{ numerator }})
+        * {{ whole_quotient(
+            'cast(2 as ' ~ wide_integer() ~ ') * abs(' ~ numerator ~ ') + ' ~ denominator,
+            'cast(2 as ' ~ wide_integer() ~ ') * ' ~ denominator
+        ) }}
+        as bigint
+    )
+{%- endmacro %}
+
+
+{# A sum of minor units as bigint; null where there is nothing to sum. #}
+{% macro sum_minor(expression) -%}
+    cast(sum({{ expression }}) as bigint)
+{%- endmacro %}
+
+
+{# 100 * part / whole with four places; null where the whole is zero. #}
+{% macro percent_of(part_minor, whole_minor) -%}
+    cast(
+        case
+            when {{ whole_minor }} <> 0
+                then cast(
+                    {{ divide_rounded(
+                        'cast(1000000 as ' ~ wide_integer() ~ ') * ' ~ part_minor,
+                        whole_minor
+                    ) }} as decimal(18, 4)
+                ) * cast(0.0001 as decimal(5, 4))
+        end as decimal(9, 4)
+    )
+{%- endmacro %}
+
+
+{# Minor units as the published amount in major units; scale is the currency's minor units per major unit. #}
+{% macro published_amount(minor, minor_per_major='minor_per_major') -%}
+    cast(
+        case
+            when {{ minor_per_major }} = 1 then cast({{ minor }} as decimal(18, 2))
+            else cast({{ minor }} as decimal(18, 0)) * cast(0.01 as decimal(3, 2))
+        end as decimal(18, 2)
+    )
+{%- endmacro %}
+
+
+{# R6: what one percent-off or dollar-off takes from what is left. #}
+{% macro discount_of(percent_off_e4, amount_off_minor, base_minor) -%}
+    cast(
+        case
+            when {{ percent_off_e4 }} is not null
+                then {{ divide_rounded(
+                    'cast(' ~ base_minor ~ ' as ' ~ wide_integer() ~ ') * ' ~ percent_off_e4,
+                    '1000000'
+                ) }}
+            else least({{ amount_off_minor }}, {{ base_minor }})
+        end as bigint
+    )
+{%- endmacro %}
+
+
+{# A windowed sum of minor units as bigint. #}
+{% macro sum_minor_over(expression, window) -%}
+    cast(sum({{ expression }}) over ({{ window }}) as bigint)
+{%- endmacro %}
+
+
+{# R7: a grant's balance before an invoice, from what is left of the invoices before it. #}
+{% macro balance_before() -%}
+    greatest(
+        grant_minor - coalesce(
+            {{ sum_minor_over(
+                'left_minor',
+                'partition by basis, grant_id order by issued_at, invoice_id rows between unbounded preceding and 1 preceding'
+            ) }},
+            0
+        ),
+        0
+    )
+{%- endmacro %}

@@ -1,0 +1,44 @@
+{# Time of the calculation (R0): the as-of date is an input, and an event counts if it happened before
+   the end of that day. #}
+
+{% macro as_of_date() -%}
+    cast('{{ var("as_of_date") }}' as date)
+{%- endmacro %}
+
+
+{# The first instant after the as-of date: an event counts if it is before it. #}
+{% macro end_of_as_of_date() -%}
+    cast('{{ (modules.datetime.date.fromisoformat(var("as_of_date")) + modules.datetime.timedelta(days=1)).isoformat() }} 00:00:00' as timestamp)
+{%- endmacro %}
+
+
+{# Whole months from the month of one day to the month of another. #}
+{% macro calendar_months_between(first_day, last_day) -%}
+    cast(
+        (extract(year from {{ last_day }}) - extract(year from {{ first_day }})) * 12
+        + extract(month from {{ last_day }}) - extract(month from {{ first_day }})
+        as bigint
+    )
+{%- endmacro %}
+
+
+{# R3: the end a redemption has by its own terms, before revocation and lost eligibility. #}
+{% macro natural_end(started_at, ends_at, coupons) -%}
+    coalesce(
+        {{ ends_at }},
+        {{ add_months(started_at, coupons ~ '.duration_months') }},
+        case
+            when {{ coupons }}.discount_type = 'credit'
+                then {{ add_months(
+                    started_at,
+                    coupons ~ '.credit_period_months * ' ~ coupons ~ '.credit_max_periods'
+                ) }}
+        end
+    )
+{%- endmacro %}
+
+
+{# R12: the first of the last three calendar months that had ended by the end of the as-of date. #}
+{% macro three_months_before_end() -%}
+    cast({{ add_months('cast(' ~ month_of(end_of_as_of_date()) ~ ' as timestamp)', '-3') }} as date)
+{%- endmacro %}

@@ -1,0 +1,204 @@
+with recursive
+
+grants as (
+
+    select * from {{ ref('int_credit_grants_scheduled') }}
+
+    where is_issued
+
+),
+
+invoices as (
+
+    select * from {{ ref('int_invoices_counted') }}
+
+),
+
+discounted as (
+
+    select * from {{ ref('int_invoices_discounted') }}
+
+),
+
+covered as (
+
+    select * from {{ ref('int_redemption_invoices_covered') }}
+
+),
+
+-- R5, R7: the invoices a grant covers are its redemption's, within its own validity.
+grant_invoices as (
+
+    select
+        grants.grant_id,
+        grants.grant_minor,
+        grants.workspace_id,
+        grants.credit_priority,
+        grants.scheduled_end_at,
+        grants.grant_started_at,
+        invoices.invoice_id,
+        invoices.issued_at,
+        invoices.list_minor - discounted.discount_minor as expected_demand_minor,
+        invoices.billed_credit_minor as billed_demand_minor,
+        count(*) over (partition by invoices.invoice_id) as grants_of_invoice
+
+    from covered
+
+    inner join grants
+        on covered.redemption_id = grants.redemption_id
+
+    inner join invoices
+        on covered.invoice_id = invoices.invoice_id
+        and grants.grant_started_at <= invoices.issued_at
+        and (grants.grant_ended_at is null or grants.grant_ended_at > invoices.issued_at)
+
+    inner join discounted
+        on covered.invoice_id = discounted.invoice_id
+
+),
+
+-- R7: grants are drawn in one fixed order, so a grant that shares no invoice with another can be
+-- served at once; the others are served in the order of their rank in the workspace.
+shared_marked as (
+
+    select
+        *,
+        max(grants_of_invoice) over (partition by grant_id) > 1 as is_shared
+
+    from grant_invoices
+
+),
+
+ranked as (
+
+    select
+        *,
+        case
+            when is_shared
+                then dense_rank() over (
+                    partition by workspace_id, is_shared
+                    order by
+                        case when credit_priority is null then 1 else 0 end,
+                        credit_priority,
+                        case when scheduled_end_at is null then 1 else 0 end,
+                        scheduled_end_at,
+                        grant_started_at,
+                        grant_id
+                )
+            else 1
+        end as grant_rank
+
+    from shared_marked
+
+),
+
+-- The same walk for what should have been drawn (R7) and for what was billed (R9).
+demanded as (
+
+    select
+        'expected' as basis,
+        workspace_id,
+        grant_id,
+        grant_minor,
+        grant_rank,
+        invoice_id,
+        issued_at,
+        expected_demand_minor as left_minor
+
+    from ranked
+
+    union all
+
+    select
+        'billed' as basis,
+        workspace_id,
+        grant_id,
+        grant_minor,
+        grant_rank,
+        invoice_id,
+        issued_at,
+        billed_demand_minor as left_minor
+
+    from ranked
+
+),
+
+-- A grant takes from its invoices, in their order, what is left of them up to its amount: its balance
+-- before an invoice is its amount less all that was left of the invoices before, and not below zero.
+walk as (
+
+    select
+        basis,
+        workspace_id,
+        grant_id,
+        grant_minor,
+        grant_rank,
+        invoice_id,
+        issued_at,
+        cast(1 as bigint) as step,
+        left_minor,
+        {{ balance_before() }} as balance_before_minor
+
+    from demanded
+
+    union all
+
+    select
+        basis,
+        workspace_id,
+        grant_id,
+        grant_minor,
+        grant_rank,
+        invoice_id,
+        issued_at,
+        step,
+        left_minor,
+        {{ balance_before() }} as balance_before_minor
+
+    from (
+        select
+            basis,
+            workspace_id,
+            grant_id,
+            grant_minor,
+            grant_rank,
+            invoice_id,
+            issued_at,
+            step + 1 as step,
+            left_minor - taken_minor as left_minor
+
+        from (
+            select
+                *,
+                {{ sum_minor_over(
+                    'case when grant_rank = step then least(left_minor, balance_before_minor) else 0 end',
+                    'partition by basis, invoice_id'
+                ) }} as taken_minor
+
+            from walk
+        ) as taken
+
+        where grant_rank > step
+    ) as remaining
+
+),
+
+final as (
+
+    select
+        basis,
+        grant_id,
+        workspace_id,
+        invoice_id,
+        issued_at,
+        left_minor as demand_minor,
+        balance_before_minor,
+        least(left_minor, balance_before_minor) as draw_minor
+
+    from walk
+
+    where grant_rank = step
+
+)
+
+select * from final

@@ -1,0 +1,141 @@
+with recursive
+
+redemptions as (
+
+    select * from {{ ref('int_redemptions_unified') }}
+
+    where discount_type in ('percent_off', 'amount_off')
+
+),
+
+invoices as (
+
+    select * from {{ ref('int_invoices_counted') }}
+
+),
+
+covered as (
+
+    select * from {{ ref('int_redemption_invoices_covered') }}
+
+),
+
+-- R6: the order in which discounts apply, and what each would take: a percentage, or an amount, times
+-- the months of the period where it is per month.
+ordered as (
+
+    select
+        covered.invoice_id,
+        covered.redemption_id,
+        invoices.list_minor,
+        redemptions.percent_off_e4,
+        cast(redemptions.amount_off_minor as {{ wide_integer() }})
+        * case
+            when redemptions.amount_off_per = 'month'
+                then greatest({{ calendar_months_between('invoices.period_start', 'invoices.period_end') }}, 1)
+            else 1
+        end as amount_off_minor,
+        row_number() over (
+            partition by covered.invoice_id
+            order by
+                case when redemptions.application_order is null then 1 else 0 end,
+                redemptions.application_order,
+                redemptions.redeemed_at,
+                redemptions.redemption_id
+        ) as position
+
+    from covered
+
+    inner join redemptions
+        on covered.redemption_id = redemptions.redemption_id
+
+    inner join invoices
+        on covered.invoice_id = invoices.invoice_id
+
+),
+
+-- Invoices with a single discount need no walk; the others are walked position by position.
+first_discounts as (
+
+    select
+        invoice_id,
+        redemption_id,
+        position,
+        list_minor as base_minor,
+        {{ discount_of('percent_off_e4', 'amount_off_minor', 'list_minor') }} as discount_minor
+
+    from ordered
+
+    where position = 1
+
+),
+
+later_discounts as (
+
+    select
+        invoice_id,
+        redemption_id,
+        position,
+        percent_off_e4,
+        amount_off_minor
+
+    from ordered
+
+    where position > 1
+
+),
+
+-- R6: each is applied to what the ones before left, and never takes more than that.
+applied as (
+
+    select
+        invoice_id,
+        redemption_id,
+        position,
+        base_minor,
+        discount_minor
+
+    from first_discounts
+
+    union all
+
+    select
+        later_discounts.invoice_id,
+        later_discounts.redemption_id,
+        later_discounts.position,
+        applied.base_minor - applied.discount_minor as base_minor,
+        {{ discount_of(
+            'later_discounts.percent_off_e4',
+            'later_discounts.amount_off_minor',
+            '(applied.base_minor - applied.discount_minor)'
+        ) }} as discount_minor
+
+    from applied
+
+    inner join later_discounts
+        on applied.invoice_id = later_discounts.invoice_id
+        and applied.position + 1 = later_discounts.position
+
+),
+
+-- An application of zero leaves no row, and ranks number the rows left.
+final as (
+
+    select
+        invoice_id,
+        redemption_id,
+        row_number() over (
+            partition by invoice_id
+            order by position
+        ) as application_rank,
+        base_minor,
+        discount_minor,
+        base_minor - discount_minor as remaining_minor
+
+    from applied
+
+    where discount_minor > 0
+
+)
+
+select * from final

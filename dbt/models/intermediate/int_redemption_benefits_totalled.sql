@@ -1,0 +1,128 @@
+with
+
+redemptions as (
+
+    select * from {{ ref('int_redemptions_unified') }}
+
+),
+
+invoices as (
+
+    select * from {{ ref('int_invoices_counted') }}
+
+),
+
+benefits as (
+
+    select
+        redemption_id,
+        invoice_id,
+        discount_minor,
+        cast(0 as bigint) as credit_minor
+
+    from {{ ref('int_discounts_applied') }}
+
+    union all
+
+    select
+        redemption_id,
+        invoice_id,
+        cast(0 as bigint) as discount_minor,
+        -signed_minor as credit_minor
+
+    from {{ ref('int_credit_entries_posted') }}
+
+    where entry_type = 'draw'
+
+),
+
+-- One row per redemption and invoice that got something from it.
+benefits_of_invoices as (
+
+    select
+        benefits.redemption_id,
+        benefits.invoice_id,
+        {{ sum_minor('benefits.discount_minor') }} as discount_minor,
+        {{ sum_minor('benefits.credit_minor') }} as credit_minor
+
+    from benefits
+
+    group by
+        benefits.redemption_id,
+        benefits.invoice_id
+
+),
+
+benefit_totals as (
+
+    select
+        benefits_of_invoices.redemption_id,
+        count(*) as invoices_discounted,
+        max(invoices.issued_at) as last_discounted_invoice_at,
+        {{ sum_minor('benefits_of_invoices.discount_minor') }} as discount_minor,
+        {{ sum_minor('benefits_of_invoices.credit_minor') }} as credit_minor
+
+    from benefits_of_invoices
+
+    inner join invoices
+        on benefits_of_invoices.invoice_id = invoices.invoice_id
+
+    group by benefits_of_invoices.redemption_id
+
+),
+
+covered_totals as (
+
+    select
+        covered.redemption_id,
+        min(invoices.currency) as first_currency,
+        max(invoices.currency) as last_currency,
+        max(invoices.minor_per_major) as minor_per_major,
+        sum(case when invoices.list_minor > 0 then 1 else 0 end) as invoices_used
+
+    from {{ ref('int_redemption_invoices_covered') }} as covered
+
+    inner join invoices
+        on covered.invoice_id = invoices.invoice_id
+
+    group by covered.redemption_id
+
+),
+
+-- A redemption's amounts are in its coupon's currency, else in the one its invoices share; they mean
+-- nothing where the invoices are not all in that currency.
+final as (
+
+    select
+        redemptions.redemption_id,
+        case
+            when redemptions.coupon_currency is not null then redemptions.coupon_currency
+            when covered_totals.first_currency = covered_totals.last_currency then covered_totals.first_currency
+        end as currency,
+        case
+            when redemptions.coupon_currency is not null then redemptions.coupon_minor_per_major
+            when covered_totals.first_currency = covered_totals.last_currency then covered_totals.minor_per_major
+            else 100
+        end as minor_per_major,
+        coalesce(
+            covered_totals.first_currency = covered_totals.last_currency
+            and covered_totals.first_currency = coalesce(redemptions.coupon_currency, covered_totals.first_currency),
+            true
+        ) as is_one_currency,
+        coalesce(covered_totals.invoices_used, 0) as invoices_used,
+        coalesce(benefit_totals.invoices_discounted, 0) as invoices_discounted,
+        benefit_totals.last_discounted_invoice_at,
+        coalesce(benefit_totals.discount_minor, 0) as discount_minor,
+        coalesce(benefit_totals.credit_minor, 0) as credit_minor
+
+    from redemptions
+
+    left join covered_totals
+        on redemptions.redemption_id = covered_totals.redemption_id
+
+    left join benefit_totals
+        on redemptions.redemption_id = benefit_totals.redemption_id
+
+)
+
+select * from final

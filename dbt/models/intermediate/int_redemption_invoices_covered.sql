@@ -1,0 +1,90 @@
+with
+
+redemptions as (
+
+    select * from {{ ref('int_redemptions_unified') }}
+
+    where is_honoured and is_ever_in_force
+
+),
+
+invoices as (
+
+    select * from {{ ref('int_invoices_counted') }}
+
+),
+
+-- R5: a redemption covers the counted invoices of its workspace issued from its start until, and not
+-- including, its end, of the plan and interval its coupon applies to; dollar-off and credit only in
+-- their own currency.
+eligible as (
+
+    select
+        redemptions.redemption_id,
+        redemptions.invoice_limit,
+        invoices.invoice_id,
+        invoices.workspace_id,
+        invoices.issued_at,
+        invoices.list_minor
+
+    from redemptions
+
+    inner join invoices
+        on redemptions.workspace_id = invoices.workspace_id
+        and redemptions.started_at <= invoices.issued_at
+        and (redemptions.ended_at is null or redemptions.ended_at > invoices.issued_at)
+        and (redemptions.applies_to_plan is null or redemptions.applies_to_plan = invoices.plan)
+        and (redemptions.applies_to_interval is null or redemptions.applies_to_interval = invoices.billing_interval)
+        and (redemptions.discount_type = 'percent_off' or redemptions.coupon_currency = invoices.currency)
+
+),
+
+-- R3: once, or the first n invoices. An invoice with a list amount of zero is covered while a use
+-- remains and uses none up. Only redemptions with a limit are sorted.
+uses_counted as (
+
+    select
+        redemption_id,
+        invoice_id,
+        workspace_id,
+        invoice_limit,
+        coalesce(
+            sum(case when list_minor > 0 then 1 else 0 end) over (
+                partition by redemption_id
+                order by issued_at, invoice_id
+                rows between unbounded preceding and 1 preceding
+            ),
+            0
+        ) as uses_before
+
+    from eligible
+
+    where invoice_limit is not null
+
+),
+
+final as (
+
+    select
+        redemption_id,
+        invoice_id,
+        workspace_id
+
+    from eligible
+
+    where invoice_limit is null
+
+    union all
+
+    select
+        redemption_id,
+        invoice_id,
+        workspace_id
+
+    from uses_counted
+
+    where uses_before < invoice_limit
+
+)
+
+select * from final

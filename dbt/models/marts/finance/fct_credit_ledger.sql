@@ -1,0 +1,28 @@
+with
+
+entries as (
+
+    select * from {{ ref('int_credit_entries_posted') }}
+
+),
+
+final as (
+
+    select
+        entry_id,
+        grant_id,
+        redemption_id,
+        coupon_id,
+        workspace_id,
+        currency,
+        entry_type,
+        invoice_id,
+        effective_at,
+        {{ published_amount('signed_minor') }} as amount,
+        {{ published_amount('balance_minor') }} as balance_amount
+
+    from entries
+
+)
+
+select * from final

@@ -1,0 +1,5 @@
+with
+
+{{ typed_rows('workspaces', []) }}
+
+select * from judged

@@ -1,0 +1,9 @@
+with
+
+final as (
+
+    {{ current_versions('coupons') }}
+
+)
+
+select * from final

@@ -1,0 +1,9 @@
+with
+
+final as (
+
+    {{ current_versions('invoices') }}
+
+)
+
+select * from final

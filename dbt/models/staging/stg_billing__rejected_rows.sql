@@ -1,0 +1,75 @@
+with
+
+deliveries as (
+
+    select
+        delivery_sequence,
+        delivery_id,
+        feed,
+        file_name
+
+    from {{ source('arrival', 'deliveries') }}
+
+),
+
+-- Rows a rule of their feed refuses, as they were delivered, without personal data.
+refused_rows as (
+    {% for feed in ['workspaces', 'coupons', 'redemptions', 'invoices'] %}
+    select
+        judged.delivery_sequence,
+        judged.row_number,
+        judged.rejection_reasons as reasons,
+        {{ json_record('delivered', feed_columns(feed) | rejectattr('personal', 'true') | map(attribute='name') | list) }} as record
+
+    from {{ ref('base_billing__' ~ feed) }} as judged
+
+    inner join {{ source('billing', feed) }} as delivered
+        using (delivery_sequence, row_number)
+
+    where judged.rejection_reasons is not null
+    {{ 'union all' if not loop.last }}
+    {% endfor %}
+),
+
+-- Rows that could not be split into the fields of their header.
+malformed_rows as (
+
+    select
+        delivery_sequence,
+        row_number,
+        reason as reasons,
+        record
+
+    from {{ source('arrival', 'malformed_rows') }}
+
+),
+
+rejected_rows as (
+
+    select * from refused_rows
+
+    union all
+
+    select * from malformed_rows
+
+),
+
+final as (
+
+    select
+        deliveries.delivery_sequence,
+        deliveries.delivery_id,
+        deliveries.feed,
+        deliveries.file_name,
+        rejected_rows.row_number,
+        rejected_rows.reasons,
+        rejected_rows.record
+
+    from rejected_rows
+
+    inner join deliveries
+        on rejected_rows.delivery_sequence = deliveries.delivery_sequence
+
+)
+
+select * from final

@@ -1,0 +1,89 @@
+"""Builds the models on records given as text rows, without arrival and without Dagster.
+
+Here belongs what tests of the SQL share: filling the raw tables, one `dbt build`, reading a mart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from dagster_project.feeds import feeds
+
+DBT_DIR = Path(__file__).resolve().parents[2] / "dbt"
+
+TextRows = Mapping[str, Sequence[Mapping[str, str | None]]]
+
+
+def fill_raw(path: Path, deliveries: Sequence[TextRows]) -> None:
+    """Write raw tables as arrival would: one delivery per feed and element, in the order given."""
+    path.unlink(missing_ok=True)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("create schema raw")
+        connection.execute(
+            "create table raw.deliveries (delivery_sequence bigint, delivery_id varchar, feed varchar,"
+            " file_name varchar, sha256 varchar, size_bytes bigint, modified_at timestamp,"
+            " arrived_at timestamp, run_id varchar, physical_rows bigint, blank_rows bigint,"
+            " unknown_columns varchar, verdict varchar, refusal_reason varchar)"
+        )
+        connection.execute(
+            "create table raw.malformed_rows (delivery_sequence bigint, feed varchar,"
+            " row_number bigint, reason varchar, record varchar)"
+        )
+        for feed in feeds().values():
+            columns = ", ".join(f"{name} varchar" for name in feed.column_names)
+            connection.execute(
+                f"create table raw.{feed.name} (delivery_sequence bigint, row_number bigint, {columns})"
+            )
+        sequence = 0
+        for delivery in deliveries:
+            for feed in feeds().values():
+                rows = delivery.get(feed.name, ())
+                sequence += 1
+                connection.execute(
+                    "insert into raw.deliveries values"
+                    " (?, ?, ?, ?, ?, 0, '2020-01-01', '2020-01-01', 'test', ?, 0, '', 'loaded', null)",
+                    [sequence, f"d{sequence}", feed.name, f"{feed.name}/{sequence}", f"d{sequence}", len(rows)],
+                )
+                if not rows:
+                    continue
+                table: dict[str, Any] = {
+                    "delivery_sequence": pa.array([sequence] * len(rows), pa.int64()),
+                    "row_number": pa.array(range(1, len(rows) + 1), pa.int64()),
+                }
+                for name in feed.column_names:
+                    table[name] = pa.array([row.get(name) or None for row in rows], pa.string())
+                connection.register("rows_given", pa.table(table))
+                connection.execute(f"insert into raw.{feed.name} select * from rows_given")
+                connection.unregister("rows_given")
+
+
+def dbt(path: Path, as_of: date, *arguments: str, target: Path | None = None) -> Any:
+    """Run dbt in process on the warehouse and return its result."""
+    from dbt.cli.main import dbtRunner
+
+    os.environ["COUPON_LEDGER_WAREHOUSE"] = str(path)
+    os.environ["DO_NOT_TRACK"] = "1"
+    return dbtRunner().invoke(
+        [
+            *arguments,
+            "--project-dir", str(DBT_DIR),
+            "--profiles-dir", str(DBT_DIR),
+            "--target-path", str(target or path.parent / "target"),
+            "--log-path", str(path.parent / "logs"),
+            "--vars", f"{{as_of_date: '{as_of.isoformat()}'}}",
+            "--quiet",
+        ]
+    )  # fmt: skip
+
+
+def mart(path: Path, name: str) -> list[dict[str, object]]:
+    """All rows of a mart, amounts as Decimal."""
+    with duckdb.connect(str(path), read_only=True) as connection:
+        return connection.execute(f"select * from marts.{name}").to_arrow_table().to_pylist()
