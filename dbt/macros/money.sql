@@ -26,8 +26,8 @@
             when {{ whole_minor }} <> 0
                 then cast(
                     {{ divide_rounded(
-                        'cast(1000000 as ' ~ wide_integer() ~ ') * ' ~ part_minor,
-                        whole_minor
+                        'cast(1000000 as ' ~ wide_integer() ~ ') * (' ~ part_minor ~ ')',
+                        'case when (' ~ whole_minor ~ ') <> 0 then (' ~ whole_minor ~ ') else 1 end'
                     ) }} as decimal(18, 4)
                 ) * cast(0.0001 as decimal(5, 4))
         end as decimal(9, 4)

@@ -14,60 +14,25 @@ invoices as (
 
 benefits as (
 
-    select
-        redemption_id,
-        invoice_id,
-        discount_minor,
-        cast(0 as bigint) as credit_minor
-
-    from {{ ref('int_discounts_applied') }}
-
-    union all
-
-    select
-        redemption_id,
-        invoice_id,
-        cast(0 as bigint) as discount_minor,
-        -signed_minor as credit_minor
-
-    from {{ ref('int_credit_entries_posted') }}
-
-    where entry_type = 'draw'
-
-),
-
--- One row per redemption and invoice that got something from it.
-benefits_of_invoices as (
-
-    select
-        benefits.redemption_id,
-        benefits.invoice_id,
-        {{ sum_minor('benefits.discount_minor') }} as discount_minor,
-        {{ sum_minor('benefits.credit_minor') }} as credit_minor
-
-    from benefits
-
-    group by
-        benefits.redemption_id,
-        benefits.invoice_id
+    select * from {{ ref('int_benefits_given') }}
 
 ),
 
 benefit_totals as (
 
     select
-        benefits_of_invoices.redemption_id,
+        benefits.redemption_id,
         count(*) as invoices_discounted,
         max(invoices.issued_at) as last_discounted_invoice_at,
-        {{ sum_minor('benefits_of_invoices.discount_minor') }} as discount_minor,
-        {{ sum_minor('benefits_of_invoices.credit_minor') }} as credit_minor
+        {{ sum_minor('benefits.discount_minor') }} as discount_minor,
+        {{ sum_minor('benefits.credit_minor') }} as credit_minor
 
-    from benefits_of_invoices
+    from benefits
 
     inner join invoices
-        on benefits_of_invoices.invoice_id = invoices.invoice_id
+        on benefits.invoice_id = invoices.invoice_id
 
-    group by benefits_of_invoices.redemption_id
+    group by benefits.redemption_id
 
 ),
 

@@ -1,0 +1,98 @@
+with
+
+redemption_findings as (
+
+    select * from {{ ref('int_redemption_findings_raised') }}
+
+),
+
+invoice_findings as (
+
+    select
+        *,
+        cast({{ published_amount('at_stake_minor') }} as {{ dbt.type_string() }}) as at_stake_text,
+        cast({{ published_amount('found_minor') }} as {{ dbt.type_string() }}) as found_text,
+        cast({{ published_amount('expected_minor') }} as {{ dbt.type_string() }}) as expected_text
+
+    from {{ ref('int_invoice_findings_raised') }}
+
+),
+
+described_redemptions as (
+
+    select
+        concat(finding_type, ':', redemption_id) as finding_id,
+        finding_type,
+        severity,
+        workspace_id,
+        redemption_id,
+        cast(null as {{ dbt.type_string() }}) as invoice_id,
+        coupon_id,
+        occurred_at,
+        currency,
+        cast(null as decimal(18, 2)) as amount_at_stake,
+        concat(
+            'Redemption ', redemption_id, ' of coupon ', coupon_id, ' on workspace ', workspace_id,
+            case finding_type
+                when 'unknown_coupon' then ' is refused: there is no such coupon.'
+                when 'unknown_workspace' then ' is refused: there is no such workspace.'
+                when 'redeemed_after_close' then ' is refused: the coupon could no longer be redeemed.'
+                when 'duplicate_for_workspace' then ' is refused: the workspace had redeemed this coupon before.'
+                when 'duplicate_for_user' then ' is refused: the same user had redeemed this coupon before.'
+                when 'prior_coupon' then ' is refused: the coupon is only for those who had no other before.'
+                when 'over_redeemed' then ' is refused: the coupon had been redeemed as often as it may be.'
+                when 'follow_up_not_immediate' then ' does not start the moment the coupon it follows expired.'
+            end
+        ) as description
+
+    from redemption_findings
+
+),
+
+described_invoices as (
+
+    select
+        concat(finding_type, ':', invoice_id) as finding_id,
+        finding_type,
+        severity,
+        workspace_id,
+        cast(null as {{ dbt.type_string() }}) as redemption_id,
+        invoice_id,
+        cast(null as {{ dbt.type_string() }}) as coupon_id,
+        occurred_at,
+        currency,
+        {{ published_amount('at_stake_minor') }} as amount_at_stake,
+        case finding_type
+            when 'over_discounted'
+                then concat('Invoice ', invoice_id, ' was discounted ', found_text, ' ', currency, ' where ', expected_text, ' was due: ', at_stake_text, ' too much.')
+            when 'under_discounted'
+                then concat('Invoice ', invoice_id, ' was discounted ', found_text, ' ', currency, ' where ', expected_text, ' was due: ', at_stake_text, ' too little.')
+            when 'discount_after_expiry'
+                then concat('Invoice ', invoice_id, ' was discounted ', found_text, ' ', currency, ' after the last coupon of the workspace had ended.')
+            when 'discount_on_refused_redemption'
+                then concat('Invoice ', invoice_id, ' was discounted ', found_text, ' ', currency, ' for a redemption the rules refuse.')
+            when 'discount_without_coupon'
+                then concat('Invoice ', invoice_id, ' was discounted ', found_text, ' ', currency, ' without any coupon on the workspace.')
+            when 'credit_over_drawn'
+                then concat('Invoice ', invoice_id, ' drew ', found_text, ' ', currency, ' of credit where ', expected_text, ' was left: ', at_stake_text, ' too much.')
+            when 'credit_under_drawn'
+                then concat('Invoice ', invoice_id, ' drew ', found_text, ' ', currency, ' of credit where ', expected_text, ' could be drawn: ', at_stake_text, ' too little.')
+            when 'invoice_does_not_add_up'
+                then concat('Invoice ', invoice_id, ' charged ', found_text, ' ', currency, ' where its own lines come to ', expected_text, '.')
+        end as description
+
+    from invoice_findings
+
+),
+
+final as (
+
+    select * from described_redemptions
+
+    union all
+
+    select * from described_invoices
+
+)
+
+select * from final

@@ -1,0 +1,173 @@
+with
+
+redemptions as (
+
+    select * from {{ ref('int_redemptions_unified') }}
+
+    where is_honoured
+
+),
+
+totals as (
+
+    select * from {{ ref('int_redemption_benefits_totalled') }}
+
+),
+
+invoices as (
+
+    select * from {{ ref('int_invoices_charged') }}
+
+),
+
+benefits as (
+
+    select * from {{ ref('int_benefits_given') }}
+
+),
+
+-- One row per program and invoice it touched, so that no invoice is counted twice in a program.
+touched_invoices as (
+
+    select
+        redemptions.program,
+        benefits.invoice_id,
+        {{ sum_minor('benefits.discount_minor') }} as discount_minor,
+        {{ sum_minor('benefits.credit_minor') }} as credit_minor
+
+    from benefits
+
+    inner join redemptions
+        on benefits.redemption_id = redemptions.redemption_id
+
+    group by
+        redemptions.program,
+        benefits.invoice_id
+
+),
+
+billed_months as (
+
+    select
+        touched_invoices.program,
+        invoices.currency,
+        invoices.billing_month as performance_month,
+        max(invoices.minor_per_major) as minor_per_major,
+        count(distinct invoices.workspace_id) as active_workspaces,
+        {{ sum_minor('invoices.list_minor') }} as list_minor,
+        {{ sum_minor('touched_invoices.discount_minor') }} as discount_minor,
+        {{ sum_minor('touched_invoices.credit_minor') }} as credit_minor,
+        {{ sum_minor('invoices.net_minor') }} as net_minor
+
+    from touched_invoices
+
+    inner join invoices
+        on touched_invoices.invoice_id = invoices.invoice_id
+
+    group by
+        touched_invoices.program,
+        invoices.currency,
+        invoices.billing_month
+
+),
+
+new_redemptions as (
+
+    select
+        redemptions.program,
+        totals.currency,
+        {{ month_of('redemptions.redeemed_at') }} as performance_month,
+        count(*) as new_redemptions
+
+    from redemptions
+
+    inner join totals
+        on redemptions.redemption_id = totals.redemption_id
+
+    group by
+        redemptions.program,
+        totals.currency,
+        {{ month_of('redemptions.redeemed_at') }}
+
+),
+
+ended_redemptions as (
+
+    select
+        redemptions.program,
+        totals.currency,
+        {{ month_of('redemptions.ended_at') }} as performance_month,
+        count(*) as ended_redemptions
+
+    from redemptions
+
+    inner join totals
+        on redemptions.redemption_id = totals.redemption_id
+
+    where
+        redemptions.is_ever_in_force
+        and redemptions.has_ended
+
+    group by
+        redemptions.program,
+        totals.currency,
+        {{ month_of('redemptions.ended_at') }}
+
+),
+
+active_months as (
+
+    select
+        program,
+        currency,
+        performance_month
+
+    from billed_months
+
+    union
+
+    select
+        program,
+        currency,
+        performance_month
+
+    from new_redemptions
+
+),
+
+-- A redemption that has not touched an invoice yet may have no currency: those rows meet on no value.
+final as (
+
+    select
+        active_months.program,
+        active_months.currency,
+        active_months.performance_month,
+        coalesce(billed_months.active_workspaces, 0) as active_workspaces,
+        coalesce(new_redemptions.new_redemptions, 0) as new_redemptions,
+        coalesce(ended_redemptions.ended_redemptions, 0) as ended_redemptions,
+        {{ published_amount('coalesce(billed_months.list_minor, 0)', 'coalesce(billed_months.minor_per_major, 100)') }} as list_amount,
+        {{ published_amount('coalesce(billed_months.discount_minor, 0)', 'coalesce(billed_months.minor_per_major, 100)') }} as discount_amount,
+        {{ published_amount('coalesce(billed_months.credit_minor, 0)', 'coalesce(billed_months.minor_per_major, 100)') }} as credit_amount,
+        {{ published_amount('coalesce(billed_months.net_minor, 0)', 'coalesce(billed_months.minor_per_major, 100)') }} as net_amount,
+        {{ percent_of('coalesce(billed_months.discount_minor + billed_months.credit_minor, 0)', 'coalesce(billed_months.list_minor, 0)') }} as effective_percent
+
+    from active_months
+
+    left join billed_months
+        on active_months.program = billed_months.program
+        and active_months.performance_month = billed_months.performance_month
+        and active_months.currency is not distinct from billed_months.currency
+
+    left join new_redemptions
+        on active_months.program = new_redemptions.program
+        and active_months.performance_month = new_redemptions.performance_month
+        and active_months.currency is not distinct from new_redemptions.currency
+
+    left join ended_redemptions
+        on active_months.program = ended_redemptions.program
+        and active_months.performance_month = ended_redemptions.performance_month
+        and active_months.currency is not distinct from ended_redemptions.currency
+
+)
+
+select * from final
