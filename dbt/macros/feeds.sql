@@ -38,7 +38,7 @@
 
 
 {# What a column's text must look like, and what it then is. Amounts have at most thirteen digits
-   before the point, so that no sum or product leaves its type. #}
+   before the point, fourteen where they are sums of others, so that no sum or product leaves its type. #}
 {% macro typed_value(column) -%}
     {%- set value = 'delivered.' ~ column.name -%}
     {%- if column.type in ('id', 'text', 'enum', 'currency') -%}
@@ -53,10 +53,11 @@
                 then cast(cast({{ value }} as decimal(18, {{ column.places }})) * {{ 10 ** column.places }} as bigint)
         end
     {%- elif column.type == 'amount' -%}
+        {%- set digits = 14 if column.signed else 13 -%}
         case
             when currencies.exponent = 0
-                then case when {{ matches(value, '-?[0-9]{1,13}') }} then cast({{ value }} as bigint) end
-            when {{ matches(value, '-?[0-9]{1,13}([.][0-9]{1,2})?') }}
+                then case when {{ matches(value, '-?[0-9]{1,' ~ digits ~ '}') }} then cast({{ value }} as bigint) end
+            when {{ matches(value, '-?[0-9]{1,' ~ digits ~ '}([.][0-9]{1,2})?') }}
                 then cast(cast({{ value }} as decimal(18, 2)) * 100 as bigint)
         end
     {%- elif column.type == 'date' -%}

@@ -65,12 +65,13 @@ def fill_raw(path: Path, deliveries: Sequence[TextRows]) -> None:
 
 
 def dbt(path: Path, as_of: date, *arguments: str, target: Path | None = None) -> Any:
-    """Run dbt in process on the warehouse and return its result."""
+    """Run dbt in process on the warehouse and return its result; the file is closed afterwards."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
     os.environ["COUPON_LEDGER_WAREHOUSE"] = str(path)
     os.environ["DO_NOT_TRACK"] = "1"
-    return dbtRunner().invoke(
+    result = dbtRunner().invoke(
         [
             *arguments,
             "--project-dir", str(DBT_DIR),
@@ -81,6 +82,8 @@ def dbt(path: Path, as_of: date, *arguments: str, target: Path | None = None) ->
             "--quiet",
         ]
     )  # fmt: skip
+    DuckDBConnectionManager.close_all_connections()
+    return result
 
 
 def mart(path: Path, name: str) -> list[dict[str, object]]:

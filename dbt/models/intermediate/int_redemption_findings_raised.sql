@@ -8,6 +8,12 @@ redemptions as (
 
 ),
 
+totals as (
+
+    select * from {{ ref('int_redemption_benefits_totalled') }}
+
+),
+
 follow_ups_due as (
 
     select * from {{ ref('int_follow_ups_due') }}
@@ -89,12 +95,15 @@ final as (
             when 'follow_up_not_immediate' then redemptions.started_at
             else redemptions.redeemed_at
         end as occurred_at,
-        redemptions.coupon_currency as currency
+        totals.currency
 
     from raised
 
     inner join redemptions
         on raised.redemption_id = redemptions.redemption_id
+
+    inner join totals
+        on raised.redemption_id = totals.redemption_id
 
 )
 

@@ -1,0 +1,423 @@
+"""Histories that try the rules: small worlds of coupons, redemptions and invoices, full of ties.
+
+Here belong the Hypothesis strategy of one world, the joining of many worlds into one build, plenty
+of worlds at once without Hypothesis, and the records as text rows of the feeds. What must hold of
+a history's result belongs in the tests.
+
+Every record is made from one seed of its own, so a failing world shrinks by leaving records out.
+Instants come from a few per world, moved by whole months and at times by a microsecond, so that
+starts, ends, closing dates and invoices meet exactly, and miss each other by the least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from random import Random
+
+from hypothesis import strategies as st
+
+from dagster_project.feeds import feeds
+from tests.reference.model import add_months, publish, to_minor
+
+Record = dict[str, object]
+Records = dict[str, list[Record]]
+
+AS_OF = date(2025, 6, 30)
+END_OF_AS_OF = datetime(2025, 7, 1)
+FEEDS = ("workspaces", "coupons", "redemptions", "invoices")
+MICROSECOND = timedelta(microseconds=1)
+UPDATED_AT = datetime(2025, 6, 30, 12)
+
+# Columns that hold an id of the world, so that worlds stay apart when they are joined.
+ID_COLUMNS = (
+    "workspace_id",
+    "owner_user_id",
+    "coupon_id",
+    "follow_up_coupon_id",
+    "redemption_id",
+    "user_id",
+    "invoice_id",
+)
+
+# Ids that only differ in case are different ids.
+WORKSPACE_IDS = ("w1", "W1", "w2")
+COUPON_IDS = ("c1", "C1", "c2", "C2", "c3")
+USER_IDS = ("u1", "u1", "U1", "u2")
+
+# Month ends, leap days and the instants around the end of the as-of day.
+INSTANTS = (
+    datetime(2023, 7, 1),
+    datetime(2023, 12, 31, 23, 59, 59, 999999),
+    datetime(2024, 1, 31),
+    datetime(2024, 2, 29),
+    datetime(2024, 2, 29, 12, 30),
+    datetime(2024, 6, 30),
+    datetime(2024, 7, 1),
+    datetime(2024, 8, 31),
+    datetime(2024, 10, 31, 8, 15, 30),
+    datetime(2024, 12, 31),
+    datetime(2025, 1, 1),
+    datetime(2025, 1, 31),
+    datetime(2025, 2, 28),
+    datetime(2025, 3, 31),
+    datetime(2025, 4, 1),
+    datetime(2025, 4, 30, 17),
+    datetime(2025, 5, 31),
+    datetime(2025, 6, 1),
+    datetime(2025, 6, 30),
+    datetime(2025, 6, 30, 23, 59, 59, 999999),
+    END_OF_AS_OF,
+    END_OF_AS_OF + MICROSECOND,
+)
+MONTHS_MOVED = (0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 6, 12, 24)
+DISCOUNT_TYPES = (
+    ("percent_off",),
+    ("percent_off", "percent_off", "percent_off", "credit"),
+    ("percent_off", "percent_off", "amount_off"),
+    ("percent_off", "amount_off", "credit"),
+    ("percent_off", "amount_off", "credit", "credit"),
+    ("credit",),
+)
+PERCENTS = ("100", "50", "20", "20", "10", "33.3333", "12.5", "0.0001", "99.9999", "7.25")
+LIST_AMOUNTS = (0, 0, 1, 3, 5, 99, 999, *[10_000] * 3, *[12_000] * 4, 50_000, 60_000, 62_000)
+OFF_AMOUNTS = (1, 1, 2, 33, 100, 1_000, 12_000, 12_000, 50_000)
+CREDIT_AMOUNTS = (1, 100, 5_000, 10_000, 20_000, 25_000, 100_000, 2_500_000)
+HUGE_AMOUNT = 9_999_999_999_999
+
+
+def months_between(first: datetime, last: datetime) -> int:
+    """Calendar-month difference of two instants."""
+    return (last.year - first.year) * 12 + last.month - first.month
+
+
+def to_amount(minor: int, currency: str) -> Decimal:
+    """Minor units of JPY, or of a currency with two places, as major units."""
+    return Decimal(minor) if currency == "JPY" else Decimal(minor).scaleb(-2)
+
+
+class World:
+    """The few instants, currencies and plans all records of one world draw from."""
+
+    def __init__(self, seed: int, workspaces: int) -> None:
+        """Make the pools.
+
+        Args:
+            seed: Makes the pools; the records have seeds of their own.
+            workspaces: Number of workspaces, 1 to 3.
+        """
+        random = Random(seed)
+        first = random.choice(INSTANTS[:14])
+        second = add_months(first, random.choice((1, 1, 2, 3)))
+        self.instants = [first, first, second or first, random.choice(INSTANTS)]
+        self.series = range(months_between(first, END_OF_AS_OF) % 17 + 2)
+        self.discount_types = random.choice(DISCOUNT_TYPES)
+        self.follow_up_coupon_id = random.choice(COUPON_IDS[:3])
+        self.currencies = random.choice((["USD"], ["USD"], ["USD", "EUR"], ["JPY"], ["JPY", "USD"]))
+        self.plans = random.choice((["team"], ["team"], ["team", "free"]))
+        self.intervals = random.choice((["month"], ["month"], ["month", "year"]))
+        self.workspace_ids = WORKSPACE_IDS[:workspaces]
+
+    def instant(self, random: Random, slack: int = 4) -> datetime:
+        """An instant of the pool, some months on, one in `slack` times a microsecond off."""
+        instant = add_months(random.choice(self.instants), random.choice(MONTHS_MOVED))
+        assert instant is not None
+        if random.randrange(slack) == 0:
+            instant += random.choice((-MICROSECOND, -MICROSECOND, MICROSECOND))
+        return instant
+
+    def maybe_instant(self, random: Random, one_in: int) -> datetime | None:
+        """An instant, one time in `one_in`; else None."""
+        return self.instant(random) if random.randrange(one_in) == 0 else None
+
+
+def make_workspace(workspace_id: str) -> Record:
+    """A workspace; nothing about it but its existence matters to the rules."""
+    return {
+        "workspace_id": workspace_id,
+        "workspace_name": None if workspace_id == "W1" else f"Workspace {workspace_id}",
+        "owner_user_id": "u1",
+        "created_at": datetime(2023, 1, 1),
+        "updated_at": UPDATED_AT,
+    }
+
+
+def make_coupon(world: World, coupon_id: str, seed: int) -> Record:
+    """A valid coupon of any program, discount type and duration."""
+    random = Random(seed)
+    discount_type = random.choice(world.discount_types)
+    currency = random.choice(world.currencies)
+    duration = random.choice((*["forever"] * 2, *["repeating"] * 4, "once"))
+    duration_months = duration_invoices = None
+    if duration == "repeating":
+        if random.randrange(3) == 0:
+            duration_invoices = random.choice((1, 2, 2, 3, 5))
+        else:
+            duration_months = random.choice((1, 1, 2, 3, 6, 12, 12, 13))
+    usual = world.follow_up_coupon_id
+    follow_up = random.choice((*[usual] * 6, *COUPON_IDS[:2], coupon_id, "missing", *[None] * 5))
+    coupon: Record = {
+        "coupon_id": coupon_id,
+        "coupon_name": f"Coupon {coupon_id}",
+        "program": random.choice(("startup", "accelerator", "non_profit", "special", "special")),
+        "discount_type": discount_type,
+        "percent_off": None,
+        "amount_off": None,
+        "amount_off_per": None,
+        "credit_amount": None,
+        "credit_period_months": None,
+        "credit_max_periods": None,
+        "credit_priority": None,
+        "currency": currency,
+        "applies_to_plan": random.choice(("team", "team", "Team", *[None] * 9)),
+        "applies_to_interval": random.choice(("month", "year", *[None] * 12)),
+        "duration": duration,
+        "duration_months": duration_months,
+        "duration_invoices": duration_invoices,
+        "redeem_by": world.maybe_instant(random, 7),
+        "max_redemptions": random.choice((1, 1, 2, 2, *[None] * 12)),
+        "requires_no_prior_coupon": random.choice((True, True, False, *[None] * 9)),
+        "follow_up_coupon_id": follow_up,
+        "updated_at": UPDATED_AT,
+    }
+    if discount_type == "percent_off":
+        coupon["percent_off"] = Decimal(random.choice(PERCENTS))
+        coupon["currency"] = random.choice((None, None, None, "USD"))
+    elif discount_type == "amount_off":
+        coupon["amount_off"] = to_amount(random.choice(OFF_AMOUNTS), currency)
+        coupon["amount_off_per"] = random.choice((None, "invoice", "month", "month"))
+    else:
+        amount = HUGE_AMOUNT if random.randrange(40) == 0 else random.choice(CREDIT_AMOUNTS)
+        coupon["credit_amount"] = to_amount(amount, currency)
+        coupon["credit_period_months"] = random.choice((None, 1, 1, 2, 12, 12))
+        coupon["credit_max_periods"] = random.choice((None, 1, 2, 2, 3, 11))
+        coupon["credit_priority"] = random.choice((None, None, -1, 0, 1))
+    return coupon
+
+
+def make_redemption(world: World, number: int, seed: int, coupons: int) -> Record:
+    """A redemption, now and then of a coupon or by a workspace nobody knows."""
+    random = Random(seed)
+    coupon_id = COUPON_IDS[(number + random.choice((0, 0, 0, 0, 1))) % coupons]
+    workspace_id = random.choice(world.workspace_ids)
+    if random.randrange(30) == 0:
+        coupon_id = "missing"
+    if random.randrange(40) == 0:
+        workspace_id = "nowhere"
+    return {
+        "redemption_id": f"{random.choice('rrrRé')}{number}",
+        "coupon_id": coupon_id,
+        "workspace_id": workspace_id,
+        "user_id": random.choice((*USER_IDS, None, None, f"own {number}")),
+        "redeemed_at": world.instant(random) if random.randrange(3) else world.instants[0],
+        "starts_at": world.maybe_instant(random, 6),
+        "ends_at": world.maybe_instant(random, 8),
+        "revoked_at": world.maybe_instant(random, 8),
+        "eligible_until": world.maybe_instant(random, 8),
+        "channel": random.choice(("self_serve", "support", "partner", "follow_up", None)),
+        "application_order": random.choice((None, None, None, -1, 0, 1, 1)),
+        "updated_at": UPDATED_AT,
+    }
+
+
+def make_invoice(world: World, workspace_id: str, number: int, seed: int) -> Record:
+    """An invoice as yet billed without any discount; half of them are one of a monthly series."""
+    random = Random(seed)
+    if random.randrange(2):
+        monthly = add_months(world.instants[0], random.choice(world.series))
+        assert monthly is not None
+        issued_at = monthly
+    else:
+        issued_at = world.instant(random, slack=3)
+    currency = world.currencies[0] if random.randrange(5) else random.choice(world.currencies)
+    minor = HUGE_AMOUNT if random.randrange(150) == 0 else random.choice(LIST_AMOUNTS)
+    tax = random.choice((0, 0, 1, 850))
+    period_start = issued_at.date()
+    period_end = random.choice(
+        (
+            period_start + timedelta(days=1),
+            period_start + timedelta(days=31),
+            (add_months(issued_at, 1) or issued_at).date(),
+            (add_months(issued_at, 3) or issued_at).date(),
+            (add_months(issued_at, 12) or issued_at).date(),
+        )
+    )
+    return {
+        "invoice_id": f"{random.choice('iiiI')}{number}",
+        "workspace_id": workspace_id,
+        "status": random.choice(
+            ("paid", "paid", "paid", "open", "open", "uncollectible", "void", "draft")
+        ),
+        "plan": random.choice(world.plans),
+        "billing_interval": random.choice(world.intervals),
+        "currency": currency,
+        "period_start": period_start,
+        "period_end": period_end,
+        "issued_at": issued_at,
+        "list_amount": to_amount(minor, currency),
+        "discount_amount": to_amount(0, currency),
+        "credit_amount": to_amount(0, currency),
+        "tax_amount": to_amount(tax, currency),
+        "total_amount": to_amount(minor + tax, currency),
+        "mtus": random.choice((None, 0, 10_000, 25_001)),
+        "updated_at": UPDATED_AT,
+    }
+
+
+def bill(records: Records, seeds: Mapping[str, int]) -> None:
+    """Fill in what was billed: mostly right, at times wrong, at times by a single minor unit.
+
+    Args:
+        records: The world; its invoices are changed in place.
+        seeds: Per invoice id the seed of its mistakes.
+    """
+    expected = {str(r["invoice_id"]): r for r in publish(records, AS_OF)["fct_discounted_charges"]}
+    for invoice in records["invoices"]:
+        random = Random(seeds[str(invoice["invoice_id"])] + 1)
+        currency = str(invoice["currency"])
+        charge = expected.get(str(invoice["invoice_id"]), {})
+
+        def minor(column: str, row: Mapping[str, object], currency: str = currency) -> int:
+            amount = row.get(column)
+            return to_minor(amount, currency) if isinstance(amount, Decimal) else 0
+
+        list_minor = minor("list_amount", invoice)
+        discount = mistake(random, minor("discount_amount", charge), list_minor)
+        credit = mistake(random, minor("credit_amount", charge), list_minor - discount)
+        total = list_minor - discount - credit + minor("tax_amount", invoice)
+        total += random.choice((-1, 1, 2, *[0] * 37))
+        invoice["discount_amount"] = to_amount(discount, currency)
+        invoice["credit_amount"] = to_amount(credit, currency)
+        invoice["total_amount"] = to_amount(total, currency)
+
+
+def mistake(random: Random, right: int, most: int) -> int:
+    """An amount as billed: right three times in four, else near it or far off, never negative."""
+    if random.randrange(4):
+        return right
+    wrong = random.choice(
+        (right - 1, right + 1, right - 2, right + 2, right * 2, 0, right // 2, most, most + 5, 1, 3)
+    )
+    return max(0, wrong)
+
+
+def make_world(
+    seed: int,
+    workspaces: int,
+    coupon_seeds: Sequence[int],
+    redemption_seeds: Sequence[int],
+    invoice_seeds: Sequence[Sequence[int]],
+) -> Records:
+    """One world from its seeds: one per coupon and redemption, per workspace one per invoice."""
+    world = World(seed, workspaces)
+    seeds: dict[str, int] = {}
+    records: Records = {
+        "workspaces": [make_workspace(workspace_id) for workspace_id in world.workspace_ids],
+        "coupons": [
+            make_coupon(world, coupon_id, coupon_seed)
+            for coupon_id, coupon_seed in zip(COUPON_IDS, coupon_seeds, strict=False)
+        ],
+        "redemptions": [
+            make_redemption(world, number, redemption_seed, len(coupon_seeds))
+            for number, redemption_seed in enumerate(redemption_seeds, start=1)
+        ],
+        "invoices": [],
+    }
+    for workspace_id, seeds_of_workspace in zip(
+        (*world.workspace_ids, "nowhere"), invoice_seeds, strict=False
+    ):
+        for invoice_seed in seeds_of_workspace:
+            number = len(records["invoices"]) + 1
+            invoice = make_invoice(world, workspace_id, number, invoice_seed)
+            seeds[str(invoice["invoice_id"])] = invoice_seed
+            records["invoices"].append(invoice)
+    bill(records, seeds)
+    return records
+
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def workspace_histories(draw: st.DrawFn) -> Records:
+    """One world of 1 to 3 workspaces, 1 to 5 coupons, up to 8 redemptions, 10 invoices each.
+
+    Shrinks to fewer workspaces, coupons, redemptions and invoices.
+    """
+    workspaces = draw(st.integers(1, 3))
+    return make_world(
+        draw(SEEDS),
+        workspaces,
+        draw(st.lists(SEEDS, min_size=1, max_size=5)),
+        draw(st.lists(SEEDS, max_size=8)),
+        [draw(st.lists(SEEDS, max_size=10)) for _ in range(workspaces)],
+    )
+
+
+def sample_worlds(count: int, seed: int = 0) -> list[Records]:
+    """Many full worlds at once, always the same for the same seed; nothing shrinks.
+
+    Hypothesis cannot draw thousands of worlds in one example; this fills one large build.
+    """
+    worlds = []
+    for number in range(count):
+        random = Random(f"{seed}-{number}")
+        workspaces = random.choice((1, 1, 2, 2, 3))
+
+        def some(least: int, most: int, random: Random = random) -> list[int]:
+            return [random.getrandbits(32) for _ in range(random.randint(least, most))]
+
+        invoice_seeds = [some(1, 10) for _ in range(workspaces)]
+        if random.randrange(20) == 0:
+            invoice_seeds.append(some(1, 2))
+        worlds.append(
+            make_world(random.getrandbits(32), workspaces, some(2, 5), some(1, 8), invoice_seeds)
+        )
+    return worlds
+
+
+def combine(worlds: Iterable[Mapping[str, Sequence[Mapping[str, object]]]]) -> Records:
+    """Join worlds into one set of records, every id prefixed with its world: `w0001-r1`.
+
+    The worlds share no workspace, coupon or user, so the marts of the whole are the marts of the
+    worlds together, but for fct_program_performance_monthly, which adds programs up.
+    """
+    combined: Records = {feed: [] for feed in FEEDS}
+    for number, world in enumerate(worlds, start=1):
+        for feed in FEEDS:
+            for record in world.get(feed, ()):
+                copy = dict(record)
+                for column in ID_COLUMNS:
+                    if copy.get(column) is not None:
+                        copy[column] = f"w{number:04d}-{copy[column]}"
+                combined[feed].append(copy)
+    return combined
+
+
+def to_text(value: object) -> str:
+    """One value as the text of a delivery; empty for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.isoformat() + "Z"
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return str(value)
+
+
+def as_deliveries(
+    records: Mapping[str, Sequence[Mapping[str, object]]],
+) -> dict[str, list[dict[str, str]]]:
+    """The records as text rows of the feeds, every column of the contract present."""
+    return {
+        feed: [
+            {column: to_text(record.get(column)) for column in feeds()[feed].column_names}
+            for record in records.get(feed, ())
+        ]
+        for feed in FEEDS
+    }
