@@ -1,0 +1,19 @@
+-- Invariant 3, per invoice: nothing below zero, discount and credit never above list, and list is
+-- discount plus credit plus net.
+select
+    invoice_id,
+    list_amount,
+    discount_amount,
+    credit_amount,
+    net_amount
+
+from {{ ref('fct_discounted_charges') }}
+
+where
+    coalesce(discount_amount < 0, true)
+    or coalesce(credit_amount < 0, true)
+    or coalesce(net_amount < 0, true)
+    or list_amount is distinct from discount_amount + credit_amount + net_amount
+    or discount_amount is distinct from percent_off_amount + amount_off_amount
+    or billed_net_amount is distinct from list_amount - billed_discount_amount - billed_credit_amount
+    or discount_variance_amount is distinct from billed_discount_amount - discount_amount

@@ -1,0 +1,59 @@
+-- Every counted invoice is charged, once, at the list amount delivered. The amounts are read from the
+-- text of the delivery again, and an empty mart against delivered invoices fails too.
+with
+
+counted as (
+
+    select
+        invoices.currency,
+        count(*) as invoice_count,
+        sum(cast(delivered.list_amount as decimal(18, 2))) as list_amount,
+        sum(cast(delivered.discount_amount as decimal(18, 2))) as billed_discount_amount,
+        sum(cast(delivered.credit_amount as decimal(18, 2))) as billed_credit_amount
+
+    from {{ ref('stg_billing__invoices') }} as invoices
+
+    inner join {{ source('billing', 'invoices') }} as delivered
+        on invoices.delivery_sequence = delivered.delivery_sequence
+        and invoices.row_number = delivered.row_number
+
+    where
+        delivered.status not in ('draft', 'void')
+        and invoices.issued_at < {{ end_of_as_of_date() }}
+
+    group by invoices.currency
+
+),
+
+charged as (
+
+    select
+        currency,
+        count(*) as invoice_count,
+        sum(list_amount) as list_amount,
+        sum(billed_discount_amount) as billed_discount_amount,
+        sum(billed_credit_amount) as billed_credit_amount
+
+    from {{ ref('fct_discounted_charges') }}
+
+    group by currency
+
+)
+
+select
+    coalesce(counted.currency, charged.currency) as currency,
+    counted.invoice_count as delivered_invoices,
+    charged.invoice_count as charged_invoices,
+    counted.list_amount as delivered_list_amount,
+    charged.list_amount as charged_list_amount
+
+from counted
+
+full outer join charged
+    on counted.currency = charged.currency
+
+where
+    counted.invoice_count is distinct from charged.invoice_count
+    or counted.list_amount is distinct from charged.list_amount
+    or counted.billed_discount_amount is distinct from charged.billed_discount_amount
+    or counted.billed_credit_amount is distinct from charged.billed_credit_amount

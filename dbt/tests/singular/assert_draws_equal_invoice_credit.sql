@@ -1,0 +1,28 @@
+-- Invariant 4: the draws for an invoice sum to the credit on it.
+with
+
+drawn as (
+
+    select
+        invoice_id,
+        sum(-amount) as drawn_amount
+
+    from {{ ref('fct_credit_ledger') }}
+
+    where entry_type = 'draw'
+
+    group by invoice_id
+
+)
+
+select
+    coalesce(charges.invoice_id, drawn.invoice_id) as invoice_id,
+    charges.credit_amount,
+    drawn.drawn_amount
+
+from {{ ref('fct_discounted_charges') }} as charges
+
+full outer join drawn
+    on charges.invoice_id = drawn.invoice_id
+
+where coalesce(charges.credit_amount, -1) <> coalesce(drawn.drawn_amount, 0)

@@ -1,0 +1,41 @@
+-- Invariant 2, witnessed by the record itself: whatever window was computed, nothing is given at or
+-- after an end, a revocation or a loss of eligibility that the redemption itself states.
+with
+
+benefits as (
+
+    select
+        invoice_id,
+        redemption_id
+
+    from {{ ref('fct_discount_applications') }}
+
+    union all
+
+    select
+        invoice_id,
+        redemption_id
+
+    from {{ ref('fct_credit_ledger') }}
+
+    where entry_type = 'draw'
+
+)
+
+select
+    benefits.invoice_id,
+    benefits.redemption_id,
+    charges.issued_at
+
+from benefits
+
+inner join {{ ref('fct_discounted_charges') }} as charges
+    on benefits.invoice_id = charges.invoice_id
+
+inner join {{ ref('stg_billing__redemptions') }} as redemptions
+    on benefits.redemption_id = redemptions.redemption_id
+
+where
+    charges.issued_at >= redemptions.ends_at
+    or charges.issued_at >= redemptions.revoked_at
+    or charges.issued_at >= redemptions.eligible_until

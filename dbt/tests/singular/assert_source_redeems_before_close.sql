@@ -1,0 +1,11 @@
+-- What the source should do: a coupon is redeemed before it closes. A breach is the source's, a finding:
+-- it warns, and never stops a release.
+{{ config(severity='warn') }}
+
+select
+    finding_id,
+    description
+
+from {{ ref('fct_audit_findings') }}
+
+where finding_type = 'redeemed_after_close'

@@ -1,0 +1,79 @@
+"""One build on thousands of generated workspaces, shared by everything that looks at its result."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dbt.warehouse import DBT_DIR, dbt, fill_raw
+from tests.reference import histories
+
+WORLDS = 1500
+"""How many generated worlds the shared build holds; together well over 2,000 workspaces."""
+
+__all__ = ["DBT_DIR", "WORLDS", "Built"]
+
+
+@dataclass
+class Built:
+    """A built warehouse and what dbt said of it.
+
+    Attributes:
+        path: The warehouse file.
+        records: The records it was built from, typed.
+        results: dbt's results, one per node.
+        nodes: The nodes of the results by unique id.
+        test_nodes: The data tests by name.
+    """
+
+    path: Path
+    records: histories.Records
+    results: list[Any]
+    nodes: dict[str, Any] = field(default_factory=dict)
+    test_nodes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Index the nodes."""
+        self.nodes = {result.node.unique_id: result.node for result in self.results}
+        self.test_nodes = {
+            result.node.name: result.node
+            for result in self.results
+            if result.node.resource_type == "test"
+        }
+
+    def copy(self) -> Path:
+        """A copy of the warehouse that may be damaged, under the name the compiled SQL knows."""
+        copy = self.path.parent / "copy" / self.path.name
+        if not copy.exists():
+            copy.parent.mkdir()
+            shutil.copyfile(self.path, copy)
+        return copy
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    path = tmp_path_factory.mktemp("built") / "warehouse.duckdb"
+    records = histories.combine(histories.sample_worlds(WORLDS, seed=20250630))
+    fill_raw(path, [histories.as_deliveries(records)])
+    outcome = dbt(path, histories.AS_OF, "build", "--exclude-resource-type", "unit_test")
+    assert outcome.exception is None
+    yield Built(path, records, list(outcome.result.results))
+
+
+@pytest.fixture(scope="session")
+def empty_build(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What failed in a build on no rows at all."""
+    path = tmp_path_factory.mktemp("empty") / "warehouse.duckdb"
+    fill_raw(path, [])
+    outcome = dbt(path, date(2025, 6, 30), "build", "--exclude-resource-type", "unit_test")
+    return [
+        result.node.name
+        for result in outcome.result.results
+        if result.status not in ("success", "pass")
+    ]

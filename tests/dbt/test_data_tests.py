@@ -1,0 +1,68 @@
+"""Every data test passes on good data and is seen failing on a planted violation."""
+
+from __future__ import annotations
+
+import duckdb
+import pytest
+
+from tests.dbt import violations
+from tests.dbt.conftest import DBT_DIR, Built
+
+SINGULAR_TESTS = sorted(path.stem for path in (DBT_DIR / "tests" / "singular").glob("*.sql"))
+
+
+def failures(connection: duckdb.DuckDBPyConnection, compiled: str) -> int:
+    """How many rows a compiled data test returns."""
+    row = connection.execute(f"select count(*) from ({compiled}) as failing").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def plant(connection: duckdb.DuckDBPyConnection, statements: tuple[str, ...]) -> int:
+    """Run the statements and return how many rows they changed."""
+    changed = 0
+    for statement in statements:
+        row = connection.execute(statement).fetchone()
+        changed += int(row[0]) if row else 0
+    return changed
+
+
+def test_the_generated_histories_pass_every_data_test_of_severity_error(built: Built) -> None:
+    failed = [result.node.name for result in built.results if result.status not in ("success", "pass", "warn")]
+    assert failed == []
+
+
+def test_every_singular_test_has_a_planted_violation() -> None:
+    assert sorted(violations.SINGULAR) == SINGULAR_TESTS
+
+
+@pytest.mark.parametrize("name", SINGULAR_TESTS)
+def test_a_singular_test_fails_on_its_planted_violation(built: Built, name: str) -> None:
+    node = built.test_nodes[name]
+    with duckdb.connect(str(built.copy())) as connection:
+        before = failures(connection, node.compiled_code)
+        assert before == 0 or node.config.severity.lower() == "warn"
+        connection.execute("begin")
+        assert plant(connection, violations.SINGULAR[name]) > 0, "the violation changed nothing"
+        assert failures(connection, node.compiled_code) > before or before > 0
+        connection.execute("rollback")
+
+
+def test_every_generic_test_fails_on_its_planted_violation(built: Built) -> None:
+    generic = [node for node in built.test_nodes.values() if hasattr(node, "test_metadata")]
+    assert len(generic) > 30
+    with duckdb.connect(str(built.copy())) as connection:
+        for node in generic:
+            model = built.nodes[node.attached_node]
+            relation = f"{model.schema}.{model.name}"
+            assert failures(connection, node.compiled_code) == 0, node.name
+            connection.execute("begin")
+            assert plant(connection, violations.of_generic(node, relation)) > 0, node.name
+            assert failures(connection, node.compiled_code) > 0, node.name
+            connection.execute("rollback")
+
+
+def test_a_data_test_survives_an_empty_warehouse(empty_build: list[str]) -> None:
+    assert empty_build == []
+
+

@@ -1,0 +1,120 @@
+"""One planted violation per data test: statements that break what the test watches over.
+
+Singular tests have theirs written out here; generic tests have theirs derived from what they say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+A_DISCOUNTED_INVOICE = (
+    "(select min(invoice_id) from marts.fct_discount_applications where application_rank = 1)"
+)
+A_DRAW = "(select min(entry_id) from marts.fct_credit_ledger where entry_type = 'draw')"
+
+SINGULAR: dict[str, tuple[str, ...]] = {
+    "assert_coupon_honoured_once_per_workspace": (
+        "insert into marts.dim_coupon_redemptions by name select * replace ('copy' as redemption_id)"
+        " from marts.dim_coupon_redemptions where is_honoured limit 1",
+    ),
+    "assert_coupon_honoured_once_per_user": (
+        "insert into intermediate.int_redemptions_unified by name"
+        " select * replace ('copy' as redemption_id, 'elsewhere' as workspace_id)"
+        " from intermediate.int_redemptions_unified where is_honoured and user_id is not null limit 1",
+    ),
+    "assert_coupon_benefits_workspace_through_one_redemption": (
+        "insert into marts.fct_discount_applications by name select * replace ('copy' as redemption_id)"
+        f" from marts.fct_discount_applications where invoice_id = {A_DISCOUNTED_INVOICE} limit 1",
+    ),
+    "assert_no_discount_outside_window": (
+        "update marts.dim_coupon_redemptions set ends_at = (select issued_at from"
+        f" marts.fct_discounted_charges where invoice_id = {A_DISCOUNTED_INVOICE}) where redemption_id ="
+        f" (select redemption_id from marts.fct_discount_applications where invoice_id = {A_DISCOUNTED_INVOICE}"
+        " and application_rank = 1)",
+    ),
+    "assert_no_credit_outside_window": (
+        "update marts.dim_coupon_redemptions set started_at = (select effective_at + interval 1 microsecond"
+        f" from marts.fct_credit_ledger where entry_id = {A_DRAW}) where redemption_id ="
+        f" (select redemption_id from marts.fct_credit_ledger where entry_id = {A_DRAW})",
+    ),
+    "assert_nothing_given_after_recorded_end": (
+        "update staging.stg_billing__redemptions set revoked_at = (select effective_at from"
+        " marts.fct_credit_ledger where entry_type = 'draw' and redemption_id in (select redemption_id from"
+        " staging.stg_billing__redemptions) order by entry_id limit 1) where redemption_id = (select"
+        " redemption_id from marts.fct_credit_ledger where entry_type = 'draw' and redemption_id in (select"
+        " redemption_id from staging.stg_billing__redemptions) order by entry_id limit 1)",
+    ),
+    "assert_first_bill_after_end_is_at_list": (
+        "delete from marts.dim_coupon_redemptions where workspace_id in (select workspace_id from"
+        " marts.dim_workspaces) and redemption_id not in (select arg_min(redemption_id, (ends_at, redemption_id))"
+        " from marts.dim_coupon_redemptions where is_honoured and ends_at > started_at group by workspace_id)",
+        "update marts.fct_discounted_charges set discount_amount = 1 where discount_amount = 0",
+    ),
+    "assert_charges_add_up": (
+        f"update marts.fct_discounted_charges set net_amount = net_amount + 0.01 where invoice_id = {A_DISCOUNTED_INVOICE}",
+    ),
+    "assert_totals_agree_across_marts": (
+        f"delete from marts.fct_discount_applications where invoice_id = {A_DISCOUNTED_INVOICE}",
+    ),
+    "assert_charges_reconcile_with_deliveries": (
+        "delete from marts.fct_discounted_charges",
+    ),
+    "assert_discounts_stack_without_gaps": (
+        "update marts.fct_discount_applications set application_rank = application_rank + 1"
+        f" where invoice_id = {A_DISCOUNTED_INVOICE}",
+    ),
+    "assert_grants_balance": (
+        f"update marts.fct_credit_ledger set amount = amount - 0.01 where entry_id = {A_DRAW}",
+    ),
+    "assert_draws_equal_invoice_credit": (
+        f"delete from marts.fct_credit_ledger where entry_id = {A_DRAW}",
+    ),
+    "assert_burndown_agrees_with_ledger": (
+        "delete from marts.fct_credit_burndown_monthly where grant_id = (select min(grant_id) from"
+        " marts.fct_credit_burndown_monthly)",
+    ),
+    "assert_variance_effects_sum_to_delta": (
+        "update marts.fct_percent_off_variance_monthly set rate_effect_amount = rate_effect_amount + 0.01"
+        " where rowid = 0",
+    ),
+    "assert_variance_deltas_sum_to_last_month": (
+        "update marts.fct_percent_off_variance_monthly set delta_amount = delta_amount + 0.01 where rowid = 0",
+    ),
+    "assert_every_row_accounted_for": (
+        "update intermediate.int_deliveries_counted set physical_rows = physical_rows + 1 where rowid = 0",
+    ),
+    "assert_accepted_rows_are_current_records": (
+        "delete from staging.stg_billing__invoices where rowid = 0",
+    ),
+    "assert_findings_are_about_published_records": (
+        "delete from marts.fct_audit_findings where invoice_id in (select invoice_id from"
+        " marts.fct_discounted_charges where audit_status <> 'matched')",
+    ),
+} | {
+    f"assert_source_{name}": (
+        f"update marts.fct_audit_findings set finding_type = '{finding}' where rowid = 0",
+    )
+    for name, finding in {
+        "redeems_once_per_workspace": "duplicate_for_workspace",
+        "redeems_once_per_user": "duplicate_for_user",
+        "respects_prior_coupon_rule": "prior_coupon",
+        "redeems_before_close": "redeemed_after_close",
+        "does_not_discount_after_expiry": "discount_after_expiry",
+    }.items()
+}  # fmt: skip
+
+
+def of_generic(node: Any, relation: str) -> tuple[str, ...]:
+    """The statements that violate a generic test of a relation.
+
+    Raises:
+        KeyError: There is no recipe for this kind of test.
+    """
+    kind = node.test_metadata.name
+    column = node.test_metadata.kwargs.get("column_name")
+    return {
+        "not_null": (f"update {relation} set {column} = null where rowid = 0",),
+        "unique": (f"insert into {relation} select * from {relation} where rowid = 0",),
+        "unique_key": (f"insert into {relation} select * from {relation} where rowid = 0",),
+        "accepted_values": (f"update {relation} set {column} = 'nonsense' where rowid = 0",),
+    }[kind]
