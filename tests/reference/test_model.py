@@ -489,6 +489,23 @@ def test_of_two_coupons_with_one_follow_up_the_first_to_expire_gets_it() -> None
         "b~follow-up": None,
         "a~follow-up": "duplicate_for_workspace",
     }
+    assert finding_ids(marts) == set()
+
+
+def test_a_follow_up_is_derived_for_nobody_though_nobody_has_it_elsewhere() -> None:
+    marts = follow_up_world(redemption("b", workspace_id="v"))
+    assert of_redemptions(marts, "refusal_reason")["a~follow-up"] is None
+
+
+def test_a_derived_redemption_will_not_be_followed_up() -> None:
+    first, second = (
+        coupon(name, duration="repeating", duration_months=6, follow_up_coupon_id=then)
+        for name, then in (("first", "second"), ("second", "third"))
+    )
+    redemptions = [redemption("a", "first", redeemed_at=datetime(2024, 9, 1))]
+    marts = marts_of([first, second, coupon("third")], redemptions)
+    expected = {"a~follow-up": False}
+    assert by_id(marts, "fct_upcoming_expirations", "redemption_id", "is_followed_up") == expected
 
 
 def test_one_follow_up_of_several_is_immediate_when_it_starts_at_any_of_their_ends() -> None:
@@ -679,6 +696,15 @@ def test_what_is_left_expires_with_its_period_and_is_forfeited_when_cut_short(
     assert of_redemptions(marts, "credit_balance_amount") == {"r": 0}
 
 
+def test_a_revocation_between_two_periods_forfeits_nothing() -> None:
+    between = datetime(2025, 2, 10, 9)
+    marts = marts_of(
+        [coupon(credit_amount=Decimal(7), credit_period_months=1, credit_max_periods=2)],
+        [redemption(revoked_at=between)],
+    )
+    assert [entry[:2] for entry in entries(marts)] == [("r#1", "grant"), ("r#1", "expire")]
+
+
 def test_an_end_at_the_end_of_the_as_of_day_has_not_happened_yet() -> None:
     world = [coupon(credit_amount=Decimal(7))], [redemption(ends_at=datetime(2025, 7, 1))]
     assert [entry[1] for entry in entries(marts_of(*world))] == ["grant"]
@@ -691,7 +717,7 @@ def test_an_end_at_the_end_of_the_as_of_day_has_not_happened_yet() -> None:
 def test_a_further_grant_needs_to_start_by_the_closing_date_and_before_the_end() -> None:
     second = datetime(2025, 2, 10, 9)
 
-    def grants(redeem_by: datetime, **columns: object) -> int:
+    def grants(redeem_by: datetime, **columns: Any) -> int:
         marts = marts_of(
             [
                 coupon(
@@ -944,6 +970,15 @@ def test_exhaustion_and_breakage_are_projected_from_the_run_rate() -> None:
     assert last["projected_exhaustion_date"] == AS_OF + timedelta(days=700 * 36525 // 120000)
     # 275 days to 1 April at 100.00 a month of 30.4375 days: 903.49 of the 700.00 left.
     assert last["projected_breakage_amount"] == 0
+    longer = marts_of(
+        [coupon(credit_amount=Decimal(1_000), credit_period_months=5)],
+        [redemption(redeemed_at=datetime(2025, 4, 1, 18))],
+        [invoice("i", datetime(2025, 6, 5))],
+    )
+    # 63 days to 1 September at 33.33 a month: 68.99 of the 900.00 left.
+    last = longer["fct_credit_burndown_monthly"][-1]
+    assert last["run_rate_amount"] == Decimal("33.33")
+    assert last["projected_breakage_amount"] == Decimal("831.01")
     assert [row["run_rate_amount"] for row in marts["fct_credit_burndown_monthly"][:-1]] == [
         None
     ] * 2
@@ -982,6 +1017,30 @@ def test_retention_is_empty_while_it_is_too_early_to_say() -> None:
     assert kept == [True, False, None, None]
     assert row["total_discount_amount"] == 10
     assert row["net_amount_12m"] == 100
+
+
+def test_it_is_no_longer_too_early_once_the_day_has_come_and_gone() -> None:
+    def is_retained(ended_at: datetime) -> object:
+        marts = marts_of([coupon()], [redemption(ends_at=ended_at)])
+        return marts["fct_promotion_retention"][0]["is_retained_1m"]
+
+    assert is_retained(datetime(2025, 6, 1)) is None
+    assert is_retained(datetime(2025, 6, 1) - MICROSECOND) is False
+
+
+def test_a_redemption_that_ends_with_the_as_of_day_has_not_ended_in_its_program() -> None:
+    def ended(ends_at: datetime) -> dict[object, object]:
+        redeemed_at = datetime(2025, 6, 2)
+        marts = marts_of(
+            [coupon(currency="USD")],
+            [redemption(redeemed_at=redeemed_at, ends_at=ends_at)],
+            as_of=date(2025, 6, 14),
+        )
+        name = "fct_program_performance_monthly"
+        return by_id(marts, name, "performance_month", "ended_redemptions")
+
+    assert ended(datetime(2025, 6, 15)) == {date(2025, 6, 1): 0}
+    assert ended(datetime(2025, 6, 15) - MICROSECOND) == {date(2025, 6, 1): 1}
 
 
 def test_program_performance_counts_each_touched_invoice_once() -> None:
