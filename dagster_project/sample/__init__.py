@@ -1,0 +1,11 @@
+"""A seeded sample: the deliveries of an invented billing system, and the truth about them.
+
+Here belong the invented workspaces, a plain invoice-by-invoice billing engine of their supplier, the
+errors it is made to commit, and the files it drops. Nothing here is part of the calculation: the dbt
+models never see this package, so that they can be measured against the truth it writes. Only the
+standard library is imported (pyarrow inside one function, for the one Parquet file).
+"""
+
+from dagster_project.sample.generate import SampleSummary, generate_sample
+
+__all__ = ["SampleSummary", "generate_sample"]
