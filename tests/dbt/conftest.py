@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.dbt.compiled import CompiledModels
 from tests.dbt.warehouse import DBT_DIR, dbt, fill_raw
 from tests.reference import histories
 
@@ -67,13 +68,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
 
 
 @pytest.fixture(scope="session")
-def empty_build(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What failed in a build on no rows at all."""
+def empty_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A warehouse built from no rows at all, and what failed in the build."""
     path = tmp_path_factory.mktemp("empty") / "warehouse.duckdb"
     fill_raw(path, [])
-    outcome = dbt(path, date(2025, 6, 30), "build", "--exclude-resource-type", "unit_test")
-    return [
+    outcome = dbt(path, date(2025, 12, 31), "build", "--exclude-resource-type", "unit_test")
+    return path, [
         result.node.name
         for result in outcome.result.results
         if result.status not in ("success", "pass")
     ]
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> CompiledModels:
+    """The models as SQL for the histories' as-of date."""
+    return CompiledModels(tmp_path_factory.mktemp("compiled"), histories.AS_OF)

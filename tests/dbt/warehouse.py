@@ -25,43 +25,52 @@ def fill_raw(path: Path, deliveries: Sequence[TextRows]) -> None:
     """Write raw tables as arrival would: one delivery per feed and element, in the order given."""
     path.unlink(missing_ok=True)
     with duckdb.connect(str(path)) as connection:
-        connection.execute("create schema raw")
+        fill_raw_tables(connection, deliveries)
+
+
+def fill_raw_tables(
+    connection: duckdb.DuckDBPyConnection, deliveries: Sequence[TextRows]
+) -> None:
+    """Create the schema raw in a database and fill it."""
+    connection.execute("create schema raw")
+    connection.execute(
+        "create table raw.deliveries (delivery_sequence bigint, delivery_id varchar, feed varchar,"
+        " file_name varchar, sha256 varchar, size_bytes bigint, modified_at timestamp,"
+        " arrived_at timestamp, run_id varchar, physical_rows bigint, blank_rows bigint,"
+        " unknown_columns varchar, verdict varchar, refusal_reason varchar)"
+    )
+    connection.execute(
+        "create table raw.malformed_rows (delivery_sequence bigint, feed varchar,"
+        " row_number bigint, reason varchar, record varchar)"
+    )
+    for feed in feeds().values():
+        columns = ", ".join(f"{name} varchar" for name in feed.column_names)
         connection.execute(
-            "create table raw.deliveries (delivery_sequence bigint, delivery_id varchar, feed varchar,"
-            " file_name varchar, sha256 varchar, size_bytes bigint, modified_at timestamp,"
-            " arrived_at timestamp, run_id varchar, physical_rows bigint, blank_rows bigint,"
-            " unknown_columns varchar, verdict varchar, refusal_reason varchar)"
+            f"create table raw.{feed.name} (delivery_sequence bigint, row_number bigint, {columns})"
         )
-        connection.execute(
-            "create table raw.malformed_rows (delivery_sequence bigint, feed varchar,"
-            " row_number bigint, reason varchar, record varchar)"
-        )
+    sequence = 0
+    for delivery in deliveries:
         for feed in feeds().values():
-            columns = ", ".join(f"{name} varchar" for name in feed.column_names)
+            rows = delivery.get(feed.name, ())
+            sequence += 1
+            name = f"{feed.name}/{sequence}"
             connection.execute(
-                f"create table raw.{feed.name} (delivery_sequence bigint, row_number bigint, {columns})"
+                "insert into raw.deliveries values (?, ?, ?, ?, ?, 0, '2020-01-01', '2020-01-01',"
+                " 'test', ?, 0, '', 'loaded', null)",
+                [sequence, f"d{sequence}", feed.name, name, f"d{sequence}", len(rows)],
             )
-        sequence = 0
-        for delivery in deliveries:
-            for feed in feeds().values():
-                rows = delivery.get(feed.name, ())
-                sequence += 1
-                connection.execute(
-                    "insert into raw.deliveries values"
-                    " (?, ?, ?, ?, ?, 0, '2020-01-01', '2020-01-01', 'test', ?, 0, '', 'loaded', null)",
-                    [sequence, f"d{sequence}", feed.name, f"{feed.name}/{sequence}", f"d{sequence}", len(rows)],
-                )
-                if not rows:
-                    continue
-                table: dict[str, Any] = {
-                    "delivery_sequence": pa.array([sequence] * len(rows), pa.int64()),
-                    "row_number": pa.array(range(1, len(rows) + 1), pa.int64()),
-                }
-                for name in feed.column_names:
-                    table[name] = pa.array([row.get(name) or None for row in rows], pa.string())
-                connection.register("rows_given", pa.table(table))
-                connection.execute(f"insert into raw.{feed.name} select * from rows_given")
-                connection.unregister("rows_given")
+            if not rows:
+                continue
+            table: dict[str, Any] = {
+                "delivery_sequence": pa.array([sequence] * len(rows), pa.int64()),
+                "row_number": pa.array(range(1, len(rows) + 1), pa.int64()),
+            }
+            for column in feed.column_names:
+                values = [row.get(column) or None for row in rows]
+                table[column] = pa.array(values, pa.string())
+            connection.register("rows_given", pa.table(table))
+            connection.execute(f"insert into raw.{feed.name} select * from rows_given")
+            connection.unregister("rows_given")
 
 
 def dbt(path: Path, as_of: date, *arguments: str, target: Path | None = None) -> Any:

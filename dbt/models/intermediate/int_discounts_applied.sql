@@ -42,7 +42,7 @@ ordered as (
                 redemptions.application_order,
                 redemptions.redeemed_at,
                 redemptions.redemption_id
-        ) as position
+        ) as application_position
 
     from covered
 
@@ -60,13 +60,13 @@ first_discounts as (
     select
         invoice_id,
         redemption_id,
-        position,
+        application_position,
         list_minor as base_minor,
         {{ discount_of('percent_off_e4', 'amount_off_minor', 'list_minor') }} as discount_minor
 
     from ordered
 
-    where position = 1
+    where application_position = 1
 
 ),
 
@@ -75,13 +75,13 @@ later_discounts as (
     select
         invoice_id,
         redemption_id,
-        position,
+        application_position,
         percent_off_e4,
         amount_off_minor
 
     from ordered
 
-    where position > 1
+    where application_position > 1
 
 ),
 
@@ -91,7 +91,7 @@ applied as (
     select
         invoice_id,
         redemption_id,
-        position,
+        application_position,
         base_minor,
         discount_minor
 
@@ -102,7 +102,7 @@ applied as (
     select
         later_discounts.invoice_id,
         later_discounts.redemption_id,
-        later_discounts.position,
+        later_discounts.application_position,
         applied.base_minor - applied.discount_minor as base_minor,
         {{ discount_of(
             'later_discounts.percent_off_e4',
@@ -114,7 +114,7 @@ applied as (
 
     inner join later_discounts
         on applied.invoice_id = later_discounts.invoice_id
-        and applied.position + 1 = later_discounts.position
+        and applied.application_position + 1 = later_discounts.application_position
 
 ),
 
@@ -126,7 +126,7 @@ final as (
         redemption_id,
         row_number() over (
             partition by invoice_id
-            order by position
+            order by application_position
         ) as application_rank,
         base_minor,
         discount_minor,

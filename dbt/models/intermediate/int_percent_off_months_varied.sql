@@ -156,7 +156,7 @@ filled as (
 
     left join turns_in_force as turns_before
         on months.workspace_id = turns_before.workspace_id
-        and cast(months.variance_month as timestamp) = turns_before.turns_at
+        and turns_before.turns_at = cast(months.variance_month as timestamp)
 
     left join turns_in_force as turns_after
         on months.workspace_id = turns_after.workspace_id

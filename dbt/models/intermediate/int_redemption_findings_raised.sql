@@ -30,7 +30,7 @@ candidates as (
         row_number() over (
             partition by follow_ups_due.predecessor_redemption_id
             order by redemptions.redeemed_at, redemptions.redemption_id
-        ) as position
+        ) as candidate_number
 
     from follow_ups_due
 
@@ -55,7 +55,7 @@ late_follow_ups as (
 
     from candidates
 
-    where position = 1
+    where candidate_number = 1
 
     group by redemption_id
 

@@ -24,7 +24,8 @@ refused_rows as (
     from {{ ref('base_billing__' ~ feed) }} as judged
 
     inner join {{ source('billing', feed) }} as delivered
-        using (delivery_sequence, row_number)
+        on judged.delivery_sequence = delivered.delivery_sequence
+        and judged.row_number = delivered.row_number
 
     where judged.rejection_reasons is not null
     {{ 'union all' if not loop.last }}

@@ -1,7 +1,6 @@
 -- A finding names a workspace's invoice or redemption that can be looked up; amounts at stake are
 -- never negative, and whatever the audit status says has a finding.
-select
-    findings.finding_id
+select findings.finding_id
 
 from {{ ref('fct_audit_findings') }} as findings
 

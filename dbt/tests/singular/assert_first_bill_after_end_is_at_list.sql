@@ -55,12 +55,12 @@ select
 
 from first_bills
 
-left join {{ ref('dim_coupon_redemptions') }} as others
-    on first_bills.workspace_id = others.workspace_id
-    and first_bills.issued_at >= others.started_at
-    and (others.ends_at is null or others.ends_at > first_bills.issued_at)
-    and others.is_honoured
+left join {{ ref('dim_coupon_redemptions') }} as other_redemptions
+    on first_bills.workspace_id = other_redemptions.workspace_id
+    and first_bills.issued_at >= other_redemptions.started_at
+    and (other_redemptions.ends_at is null or first_bills.issued_at < other_redemptions.ends_at)
+    and other_redemptions.is_honoured
 
 where
     (first_bills.discount_amount <> 0 or first_bills.credit_amount <> 0)
-    and others.redemption_id is null
+    and other_redemptions.redemption_id is null

@@ -31,11 +31,11 @@ select
 
 from entries
 
-left join {{ ref('int_credit_grants_scheduled') }} as grants
-    on entries.grant_id = grants.grant_id
+left join {{ ref('int_credit_grants_scheduled') }} as scheduled_grants
+    on entries.grant_id = scheduled_grants.grant_id
 
 where
     entries.balance_amount is distinct from entries.running_amount
     or coalesce(entries.balance_amount < 0, true)
     or entries.grant_entries <> 1
-    or coalesce(grants.has_ended and entries.final_amount <> 0, true)
+    or coalesce(scheduled_grants.has_ended and entries.final_amount <> 0, true)

@@ -1,0 +1,292 @@
+"""The archive: every delivered byte under its sha256, and beside it what is known of the delivery.
+
+Here belongs what writes to `archive/`. A file there is written aside, fsynced and renamed, so it is
+whole or absent; bytes are never changed afterwards. A side record holds enough to rebuild the
+warehouse without the landing folder: where the delivery came from, its place in the order, and, once
+it was judged, the verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from dagster_project.arrival.landing import Format, LandedFile
+from dagster_project.arrival.report import (
+    MEBIBYTE,
+    ArrivalError,
+    DeliveryReport,
+    GateResult,
+    Refusal,
+    Verdict,
+)
+
+BLOCK = MEBIBYTE
+
+
+@dataclass(frozen=True)
+class SideRecord:
+    """What the archive knows of one delivery; stands beside its bytes as `<delivery_id>.json`.
+
+    Attributes:
+        delivery_id: The sha256 of the bytes; `<sha256>-2` … where another feed had them before.
+        delivery_sequence: Place in the order of all deliveries.
+        feed: Feed, or name of the folder.
+        file_name: Path relative to the landing folder.
+        sha256: Of the bytes; None where they could not be read.
+        size_bytes: Size of the bytes.
+        modified_ns: Modification time in the landing folder, nanoseconds since 1970.
+        arrived_at: When the run that first saw it started, ISO 8601, UTC.
+        run_id: The run that first saw it.
+        format: Format by its name, None if unknown.
+        is_packed: Whether it is gzipped.
+        manifest: Content of its manifest, if one lay beside it.
+        circumstances: What else its verdicts rested on, one digest for each time it was judged; a
+            refused file is judged again when it comes in circumstances that are none of these.
+        verdict: None until judged.
+        reason: Why it was refused.
+        remedy: What to do about that.
+        gate: Results of the gate, None until it ran.
+    """
+
+    delivery_id: str
+    delivery_sequence: int
+    feed: str
+    file_name: str
+    sha256: str | None
+    size_bytes: int
+    modified_ns: int
+    arrived_at: str
+    run_id: str
+    format: Format | None
+    is_packed: bool
+    manifest: str | None
+    circumstances: tuple[str, ...]
+    verdict: Verdict | None = None
+    reason: str | None = None
+    remedy: str | None = None
+    gate: tuple[GateResult, ...] | None = None
+
+    @property
+    def modified_at(self) -> datetime:
+        """Modification time as an instant without zone, UTC."""
+        try:
+            return datetime(1970, 1, 1) + timedelta(microseconds=self.modified_ns // 1_000)
+        except OverflowError:
+            return datetime.max if self.modified_ns > 0 else datetime.min
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The refusal recorded, if it was refused."""
+        if self.verdict != "refused":
+            return None
+        return Refusal(self.reason or "refused", self.remedy or "deliver it again")
+
+    def refused(self, refusal: Refusal) -> SideRecord:
+        """The same record with a refusal."""
+        return replace(self, verdict="refused", reason=refusal.reason, remedy=refusal.remedy)
+
+    def report(self, seconds: float) -> DeliveryReport:
+        """A report without counts: a refused delivery, or one that is known."""
+        return DeliveryReport(
+            feed=self.feed,
+            file_name=self.file_name,
+            delivery_id=self.delivery_id,
+            verdict=self.verdict or "known",
+            reason=self.reason,
+            remedy=self.remedy,
+            gate_failures=tuple(result for result in self.gate or () if not result.passed),
+            seconds=seconds,
+        )
+
+
+class Archive:
+    """The folder `archive/` of one data home."""
+
+    def __init__(self, folder: Path, temporary: Path) -> None:
+        """Name the folders.
+
+        Args:
+            folder: The archive itself.
+            temporary: Where files are written before they are renamed; on the same file system.
+        """
+        self.folder = folder
+        self.temporary = temporary
+
+    def bytes_path(self, sha256: str) -> Path:
+        """Where the bytes of this sha256 lie."""
+        return self.folder / sha256[:2] / sha256
+
+    def record_path(self, delivery_id: str) -> Path:
+        """Where the side record of this delivery lies."""
+        return self.folder / delivery_id[:2] / f"{delivery_id}.json"
+
+    def delivery_ids(self) -> set[str]:
+        """Ids of all deliveries in the archive, by the names of their side records."""
+        return {
+            path.name.removesuffix(".json") for path in self.folder.glob("[0-9a-f][0-9a-f]/*.json")
+        }
+
+    def records(self, delivery_ids: set[str]) -> list[SideRecord]:
+        """The side records of these deliveries, in the order of all deliveries."""
+        found = [self.read_record(delivery_id) for delivery_id in delivery_ids]
+        return sorted(found, key=lambda record: record.delivery_sequence)
+
+    def read_record(self, delivery_id: str) -> SideRecord:
+        """The side record of one delivery.
+
+        Raises:
+            ArrivalError: If it cannot be read or is not one.
+        """
+        path = self.record_path(delivery_id)
+        try:
+            content = json.loads(path.read_bytes())
+            gate = content.pop("gate")
+            if gate is not None:
+                gate = tuple(GateResult(**result) for result in gate)
+            circumstances = tuple(content.pop("circumstances"))
+            return SideRecord(**content, circumstances=circumstances, gate=gate)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ArrivalError(
+                f"{path}: not a side record of the archive ({error}); "
+                "restore the file from a backup, or remove it to forget the delivery"
+            ) from error
+
+    def write_record(self, record: SideRecord) -> None:
+        """Write a side record, whole or not at all."""
+        temporary = self.temporary / f"{record.delivery_id}.json"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(asdict(record), file, indent=1, ensure_ascii=True)
+            file.write("\n")
+            _sync(file)
+        self._put(temporary, self.record_path(record.delivery_id))
+
+    def store(self, landed: LandedFile) -> tuple[str, int]:
+        """Copy a landed file into the archive, reading it once.
+
+        Args:
+            landed: The file; its bytes are read from the landing folder here and nowhere else.
+
+        Returns:
+            The sha256 and the size of the bytes kept.
+
+        Raises:
+            Refusal: If it cannot be read, or changed while it was read.
+        """
+        temporary = self.temporary / "incoming"
+        digest = hashlib.sha256()
+        with _open_landed(landed) as source, temporary.open("wb") as target:
+            before = os.fstat(source.fileno())
+            while block := _read(source):
+                digest.update(block)
+                target.write(block)
+            after = os.fstat(source.fileno())
+            _sync(target)
+            size = target.tell()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise Refusal(
+                "it was still being written while it was read",
+                "nothing: the next run takes it; better deliver as .part and rename when complete",
+            )
+        sha256 = digest.hexdigest()
+        path = self.bytes_path(sha256)
+        if path.exists() and path.stat().st_size == size:
+            temporary.unlink()
+        else:
+            temporary.chmod(0o440)
+            self._put(temporary, path)
+        return sha256, size
+
+    def check_bytes(self, record: SideRecord) -> None:
+        """Make sure that the archive still holds what it was given.
+
+        Raises:
+            ArrivalError: If the bytes are gone or changed.
+        """
+        if record.sha256 is None:
+            return
+        path = self.bytes_path(record.sha256)
+        remedy = "restore the file from a backup, or deliver it again and run again"
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ArrivalError(
+                f"{path}: cannot be read ({error.strerror}), delivered as {record.file_name}; {remedy}"
+            ) from error
+        if found != record.sha256:
+            raise ArrivalError(
+                f"{path}: changed since it was archived, delivered as {record.file_name}; {remedy}"
+            )
+
+    def _put(self, temporary: Path, path: Path) -> None:
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sync_folder(path.parent.parent)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+
+def sha256_of(landed: LandedFile) -> str:
+    """The sha256 of a landed file, to see whether it is known; nothing else is done with the bytes.
+
+    Raises:
+        Refusal: If it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with _open_landed(landed) as source:
+        while block := _read(source):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def pseudo_sha256(landed: LandedFile, refusal: Refusal) -> str:
+    """An id for a delivery whose bytes may not or cannot be read: its place and the reason."""
+    text = json.dumps(["not read", landed.feed, landed.file_name, refusal.reason])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _open_landed(landed: LandedFile) -> BinaryIO:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        path = landed.path.resolve(strict=True) if landed.path.is_symlink() else landed.path
+        descriptor = os.open(path, flags)
+    except (OSError, RuntimeError) as error:
+        raise _cannot_read(error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Refusal("it is not a regular file", "deliver a regular file")
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def _read(source: BinaryIO) -> bytes:
+    try:
+        return source.read(BLOCK)
+    except OSError as error:
+        raise _cannot_read(error) from error
+
+
+def _cannot_read(error: OSError | RuntimeError) -> Refusal:
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    return Refusal(
+        f"it cannot be read ({why})", "check the file and its permissions, then run again"
+    )
+
+
+def _sync(file: object) -> None:
+    file.flush()  # type: ignore[attr-defined]
+    os.fsync(file.fileno())  # type: ignore[attr-defined]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

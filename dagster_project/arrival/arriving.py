@@ -1,0 +1,436 @@
+"""Brings deliveries from the landing folder into the raw tables, one file after another.
+
+Here belongs the order of the steps: archive, judge, load, and what is done again after a run that was
+killed. Each step itself is another module of this package.
+
+The archive is the truth. A file is first kept there with its place in the order; whatever is in the
+archive and not in the warehouse is loaded, which is all there is to recovering from a killed run and
+to rebuilding the warehouse.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from dagster_project.arrival import manifest as manifests
+from dagster_project.arrival import warehouse
+from dagster_project.arrival.archive import (
+    Archive,
+    SideRecord,
+    pseudo_sha256,
+    sha256_of,
+)
+from dagster_project.arrival.gate import GateRefusal, ask_gate
+from dagster_project.arrival.landing import (
+    EXTENSIONS,
+    LandedFile,
+    find_landed,
+    format_of,
+)
+from dagster_project.arrival.report import (
+    ArrivalError,
+    DeliveryReport,
+    Limits,
+    Refusal,
+)
+from dagster_project.arrival.rows import Prepared
+from dagster_project.feeds import Feed, feeds
+
+Reader = Callable[[Path, Feed, Limits, Path], Prepared]
+
+RULES_VERSION = 1
+"""Raised when arrival accepts what it used to refuse, so that refused files are judged again."""
+
+
+def arrive(
+    landing: Path,
+    home: Path,
+    run_id: str,
+    now: datetime,
+    feed_names: Sequence[str] | None = None,
+    limits: Limits = Limits(),  # noqa: B008 (immutable)
+    *,
+    with_gate: bool = True,
+) -> list[DeliveryReport]:
+    """Load every new file of the landing folder into the raw tables of the warehouse.
+
+    Args:
+        landing: The landing folder, with a folder per feed; it is only read.
+        home: The data home; its archive and warehouse are made where absent.
+        run_id: The run that sees the files.
+        now: When that run started; without a zone it is UTC.
+        feed_names: Feeds to look at; None means all, and also files that lie in no feed's folder,
+            which are refused.
+        limits: How far a file is trusted.
+        with_gate: Whether the supplier's gate is asked; only tests and measurements do without.
+
+    Returns:
+        One report per file, in the order in which they were taken; first those that an earlier run
+        had archived and not loaded.
+
+    Raises:
+        ArrivalError: If the landing folder is absent, or the archive or warehouse is damaged.
+    """
+    if not landing.is_dir():
+        raise ArrivalError(f"{landing}: no such folder; name the folder the deliveries land in")
+    names = tuple(feeds())
+    unknown = [name for name in feed_names or () if name not in names]
+    if unknown:
+        raise ArrivalError(f"no feed {unknown[0]!r}; the feeds are {', '.join(names)}")
+    with _opened(home, limits, with_gate) as arrival:
+        reports = arrival.catch_up(None if feed_names is None else set(feed_names))
+        arrived_at = _utc(now)
+        known: list[DeliveryReport] = []
+        records: list[tuple[SideRecord, float]] = []
+        for landed in find_landed(landing, names, feed_names):
+            outcome = arrival.keep(landed, run_id, arrived_at)
+            if isinstance(outcome, DeliveryReport):
+                known.append(outcome)
+            else:
+                records.append(outcome)
+        reports += [arrival.judge(record, seconds) for record, seconds in records]
+        return reports + known
+
+
+def rebuild(
+    home: Path,
+    limits: Limits = Limits(),  # noqa: B008 (immutable)
+) -> list[DeliveryReport]:
+    """Make the raw tables again from the archive alone.
+
+    Args:
+        home: The data home.
+        limits: How far a file is trusted that was archived and never judged.
+
+    Returns:
+        One report per delivery, in their order, with the same delivery_sequence as before.
+
+    Raises:
+        ArrivalError: If the archive is damaged.
+    """
+    with _opened(home, limits, with_gate=True) as arrival:
+        with warehouse.transaction(arrival.connection):
+            warehouse.drop_tables(arrival.connection)
+            warehouse.create_tables(arrival.connection)
+        arrival.known = _Known(())
+        return arrival.catch_up(None)
+
+
+def _utc(now: datetime) -> str:
+    aware = now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
+    return aware.replace(tzinfo=None).isoformat()
+
+
+@contextmanager
+def _opened(home: Path, limits: Limits, with_gate: bool) -> Iterator[_Arrival]:
+    temporary = home / "build" / "tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    archive = Archive(home / "archive", temporary)
+    archive.folder.mkdir(exist_ok=True)
+    connection = warehouse.open_warehouse(home / "build" / "warehouse.duckdb", limits, temporary)
+    try:
+        yield _Arrival(
+            archive,
+            connection,
+            temporary,
+            limits,
+            with_gate,
+            _Known(warehouse.known_deliveries(connection)),
+        )
+    finally:
+        connection.close()
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+class _Known:
+    """The deliveries known so far: those in the warehouse, and those archived by this run."""
+
+    def __init__(self, deliveries: Sequence[warehouse.KnownDelivery]) -> None:
+        self._by_bytes: dict[tuple[str, str], warehouse.KnownDelivery] = {}
+        self._feeds: dict[str, str] = {}
+        self._sizes: set[tuple[str, int]] = set()
+        self.last_sequence = 0
+        for delivery in deliveries:
+            self.add(delivery)
+
+    def add(self, delivery: warehouse.KnownDelivery) -> None:
+        self._by_bytes[delivery.feed, delivery.identity] = delivery
+        self._feeds[delivery.delivery_id] = delivery.feed
+        self._sizes.add((delivery.feed, delivery.size_bytes))
+        self.last_sequence = max(self.last_sequence, delivery.delivery_sequence)
+
+    def ids(self) -> set[str]:
+        return set(self._feeds)
+
+    def with_bytes(self, feed: str, identity: str) -> warehouse.KnownDelivery | None:
+        return self._by_bytes.get((feed, identity))
+
+    def may_have(self, feed: str, size_bytes: int) -> bool:
+        return (feed, size_bytes) in self._sizes
+
+    def free_id(self, feed: str, identity: str) -> str:
+        """The sha256, followed by a number where another feed had the same bytes before."""
+        delivery_id, number = identity, 1
+        while self._feeds.get(delivery_id, feed) != feed:
+            number += 1
+            delivery_id = f"{identity}-{number}"
+        return delivery_id
+
+
+@dataclass
+class _Arrival:
+    """One call of arrive or rebuild: its folders, its connection, and what is known so far."""
+
+    archive: Archive
+    connection: duckdb.DuckDBPyConnection
+    temporary: Path
+    limits: Limits
+    with_gate: bool
+    known: _Known
+
+    def catch_up(self, feed_names: set[str] | None) -> list[DeliveryReport]:
+        """Load what the archive holds and the warehouse does not, in the order of all deliveries."""
+        pending = self.archive.records(self.archive.delivery_ids() - self.known.ids())
+        for record in pending:
+            self.known.add(_known(record))
+        reports = []
+        for record in pending:
+            if feed_names is None or record.feed in feed_names:
+                started = time.perf_counter()
+                self.archive.check_bytes(record)
+                reports.append(self.judge(record, time.perf_counter() - started))
+        return reports
+
+    def keep(
+        self, landed: LandedFile, run_id: str, arrived_at: str
+    ) -> DeliveryReport | tuple[SideRecord, float]:
+        """Archive a landed file, unless its feed had the same bytes before.
+
+        Returns:
+            The side record to be judged and the seconds used so far; or a report if there is
+            nothing more to do.
+        """
+        started = time.perf_counter()
+        refusal = landed.refusal
+        manifest = sha256 = None
+        size = landed.size_bytes
+        circumstances = ""
+        try:
+            if landed.is_readable:
+                manifest = manifests.read_manifest(landed)
+                circumstances = self._circumstances(landed, manifest)
+                if self.known.may_have(landed.feed, size):
+                    known = self._settled(landed.feed, sha256_of(landed), circumstances)
+                    if known is not None:
+                        return _known_report(landed, known, started)
+                sha256, size = self.archive.store(landed)
+        except Refusal as problem:
+            refusal = problem
+        identity = sha256
+        if identity is None:
+            assert refusal is not None
+            identity = pseudo_sha256(landed, refusal)
+        known = self._settled(landed.feed, identity, circumstances)
+        if known is not None:
+            return _known_report(landed, known, started)
+        form, is_packed = None, False
+        try:
+            form, is_packed = format_of(landed.file_name)
+        except Refusal as problem:
+            refusal = refusal or problem
+        earlier = self.known.with_bytes(landed.feed, identity)
+        judged_in = (
+            self.archive.read_record(earlier.delivery_id).circumstances
+            if earlier is not None
+            else ()
+        )
+        record = SideRecord(
+            delivery_id=earlier.delivery_id
+            if earlier is not None
+            else self.known.free_id(landed.feed, identity),
+            delivery_sequence=self.known.last_sequence + 1,
+            feed=landed.feed,
+            file_name=landed.file_name,
+            sha256=sha256,
+            size_bytes=size,
+            modified_ns=landed.modified_ns,
+            arrived_at=arrived_at,
+            run_id=run_id,
+            format=form,
+            is_packed=is_packed,
+            manifest=manifest,
+            circumstances=tuple(dict.fromkeys((*judged_in, circumstances))),
+        )
+        if refusal is not None:
+            record = record.refused(refusal)
+        self.archive.write_record(record)
+        if earlier is not None:
+            with warehouse.transaction(self.connection):
+                warehouse.forget_delivery(self.connection, record.delivery_id)
+        self.known.add(_known(record))
+        return record, time.perf_counter() - started
+
+    def judge(self, record: SideRecord, seconds: float) -> DeliveryReport:
+        """Load an archived delivery, or refuse it; either way the warehouse knows it afterwards."""
+        started = time.perf_counter() - seconds
+        prepared: Prepared | None = None
+        refusal = record.refusal
+        feed = feeds().get(record.feed)
+        if refusal is None and feed is not None:
+            work = self.temporary / "work"
+            work.mkdir()
+            try:
+                prepared = self._prepare(record, feed, work)
+                try:
+                    record = self._load(record, feed, prepared)
+                except warehouse.LoadMismatch:
+                    prepared = self._prepare(record, feed, work, is_plain_trusted=False)
+                    record = self._load(record, feed, prepared)
+            except warehouse.LoadMismatch as mismatch:
+                refusal = Refusal(
+                    f"two readers read it differently ({mismatch})", "report this file"
+                )
+            except Refusal as problem:
+                refusal = problem
+                if isinstance(problem, GateRefusal):
+                    record = replace(record, gate=problem.results)
+            finally:
+                shutil.rmtree(work)
+        if refusal is not None:
+            record = record.refused(refusal)
+            with warehouse.transaction(self.connection):
+                self.archive.write_record(record)
+                warehouse.write_gate_results(self.connection, record)
+                warehouse.write_delivery(self.connection, record, prepared)
+        self.known.add(_known(record))
+        report = record.report(time.perf_counter() - started)
+        if prepared is None:
+            return report
+        is_loaded = record.verdict == "loaded"
+        return replace(
+            report,
+            physical_rows=prepared.physical_rows,
+            loaded_rows=prepared.good_rows if is_loaded else 0,
+            malformed_rows=prepared.malformed_rows if is_loaded else 0,
+            blank_rows=prepared.blank_rows,
+        )
+
+    def _prepare(
+        self, record: SideRecord, feed: Feed, work: Path, *, is_plain_trusted: bool = True
+    ) -> Prepared:
+        """Check the bytes of a delivery and make its rows ready to be loaded."""
+        assert record.sha256 is not None
+        manifest = _manifest(record, feed)
+        manifests.check_sha256(manifest, record.sha256)
+        path = self.archive.bytes_path(record.sha256)
+        if record.is_packed:
+            from dagster_project.arrival.unpacking import unpack
+
+            path = unpack(path, work / record.sha256, self.limits)
+        read = _reader(record, is_plain_trusted)
+        prepared = read(path, feed, self.limits, work / "rows")
+        manifests.check_rows(manifest, prepared.physical_rows)
+        return prepared
+
+    def _load(self, record: SideRecord, feed: Feed, prepared: Prepared) -> SideRecord:
+        """Write the rows, what the gate says of them, and the delivery: all of it or nothing."""
+        sequence = record.delivery_sequence
+        with warehouse.transaction(self.connection):
+            warehouse.load_rows(self.connection, feed, sequence, prepared)
+            warehouse.load_malformed(self.connection, feed.name, sequence, prepared)
+            manifest = _manifest(record, feed)
+            if manifest.control_total is not None:
+                column = manifest.control_total.column
+                total = warehouse.sum_of_amounts(self.connection, feed, sequence, column)
+                manifests.check_total(manifest, total)
+            gate = record.gate
+            if gate is None and self.with_gate:
+                gate = ask_gate(self.connection, feed, sequence, prepared)
+            record = replace(record, verdict="loaded", gate=gate)
+            self.archive.write_record(record)
+            warehouse.write_gate_results(self.connection, record)
+            warehouse.write_delivery(self.connection, record, prepared)
+        return record
+
+    def _settled(self, feed: str, identity: str, circumstances: str) -> SideRecord | None:
+        """The delivery that brought these bytes to the feed before, if its verdict stands.
+
+        A refusal does not stand when what it rested on has changed: the manifest, the format by the
+        name, the limits, or the rules of arrival.
+        """
+        known = self.known.with_bytes(feed, identity)
+        if known is None:
+            return None
+        record = self.archive.read_record(known.delivery_id)
+        if known.verdict == "refused" and (
+            record.verdict is None or circumstances not in record.circumstances
+        ):
+            return None
+        return record
+
+    def _circumstances(self, landed: LandedFile, manifest: str | None) -> str:
+        try:
+            form = str(format_of(landed.file_name))
+        except Refusal:
+            form = ""
+        text = json.dumps([RULES_VERSION, form, manifest, asdict(self.limits)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _known(record: SideRecord) -> warehouse.KnownDelivery:
+    return warehouse.KnownDelivery(
+        record.delivery_id,
+        record.feed,
+        record.sha256 or record.delivery_id,
+        record.size_bytes,
+        record.verdict or "pending",
+        record.delivery_sequence,
+    )
+
+
+def _known_report(landed: LandedFile, record: SideRecord, started: float) -> DeliveryReport:
+    return DeliveryReport(
+        feed=landed.feed,
+        file_name=landed.file_name,
+        delivery_id=record.delivery_id,
+        verdict="known",
+        reason=record.reason,
+        remedy=record.remedy,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _manifest(record: SideRecord, feed: Feed) -> manifests.Manifest:
+    if record.manifest is None:
+        return manifests.Manifest()
+    return manifests.parse_manifest(record.manifest, feed)
+
+
+def _reader(record: SideRecord, is_plain_trusted: bool) -> Reader:
+    """The reader of the format of a delivery; only what is needed is imported."""
+    match record.format:
+        case "csv":
+            from dagster_project.arrival.delimited import prepare_csv, rewrite_csv
+
+            return prepare_csv if is_plain_trusted else rewrite_csv
+        case "jsonl":
+            from dagster_project.arrival.json_lines import prepare_jsonl
+
+            return prepare_jsonl
+        case "parquet":
+            from dagster_project.arrival.parquet_files import prepare_parquet
+
+            return prepare_parquet
+        case None:
+            raise Refusal("unknown extension", f"deliver it as one of {', '.join(EXTENSIONS)}")

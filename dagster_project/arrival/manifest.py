@@ -1,0 +1,143 @@
+"""The optional manifest beside a delivery: what its sender says it holds.
+
+Here belongs reading and comparing `<file>.manifest.json`. It is the only way to notice a file that
+was cut exactly at the end of a line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+
+from dagster_project.arrival.landing import MANIFEST_SUFFIX, LandedFile
+from dagster_project.arrival.report import MEBIBYTE, Refusal
+from dagster_project.feeds import Feed
+
+REMEDY = "deliver the file again, complete, with a manifest that describes it"
+
+
+@dataclass(frozen=True)
+class ControlTotal:
+    """The sum of one amount column over all rows."""
+
+    column: str
+    total: Decimal
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a manifest promises; None where it says nothing."""
+
+    sha256: str | None = None
+    rows: int | None = None
+    control_total: ControlTotal | None = None
+
+
+def read_manifest(landed: LandedFile) -> str | None:
+    """The text of the manifest beside a landed file, None if there is none.
+
+    What cannot be read as text is returned as a text that is no manifest, so that it is refused
+    where it is parsed, and refused again when the warehouse is rebuilt.
+    """
+    path = landed.path.with_name(landed.path.name + MANIFEST_SUFFIX)
+    if path.is_symlink() or not path.is_file():
+        return None if not path.is_symlink() else "a symlink is not a manifest"
+    try:
+        with path.open("rb") as file:
+            return file.read(MEBIBYTE).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return "the manifest cannot be read as UTF-8"
+
+
+def parse_manifest(text: str, feed: Feed) -> Manifest:
+    """Take a manifest apart.
+
+    Args:
+        text: Its text: an object with any of `sha256`, `rows`, `control_total`.
+        feed: Whose amount columns a control total may name.
+
+    Raises:
+        Refusal: If it is not a manifest.
+    """
+    try:
+        content = json.loads(text, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(f"its manifest is not JSON ({error})", REMEDY) from error
+    if not isinstance(content, dict) or not content.keys() <= {"sha256", "rows", "control_total"}:
+        raise Refusal(
+            "its manifest is not an object with sha256, rows and control_total only", REMEDY
+        )
+    sha256, rows = content.get("sha256"), content.get("rows")
+    if sha256 is not None and not (
+        isinstance(sha256, str) and re.fullmatch("[0-9a-fA-F]{64}", sha256)
+    ):
+        raise Refusal(f"its manifest has the sha256 {sha256!r:.80}: not 64 hex digits", REMEDY)
+    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 0):
+        raise Refusal(f"its manifest has rows {rows!r:.80}: not a whole number", REMEDY)
+    return Manifest(
+        sha256.lower() if sha256 else None,
+        rows,
+        _control_total(content.get("control_total"), feed),
+    )
+
+
+def _control_total(content: object, feed: Feed) -> ControlTotal | None:
+    if content is None:
+        return None
+    amounts = [column.name for column in feed.columns if column.type == "amount"]
+    if not isinstance(content, dict) or content.keys() != {"column", "total"}:
+        raise Refusal("its manifest's control_total is not an object of column and total", REMEDY)
+    column, total = content["column"], str(content["total"])
+    if column not in amounts:
+        raise Refusal(
+            f"its manifest's control_total names {column!r:.80}, "
+            f"which is no amount column ({', '.join(amounts) or 'the feed has none'})",
+            REMEDY,
+        )
+    if not re.fullmatch(r"-?[0-9]{1,30}([.][0-9]{1,8})?", total, re.ASCII):
+        raise Refusal(f"its manifest's control_total {total!r:.80} is not an amount", REMEDY)
+    return ControlTotal(column, Decimal(total))
+
+
+def check_sha256(manifest: Manifest, sha256: str) -> None:
+    """Compare the bytes.
+
+    Raises:
+        Refusal: If they are not those the manifest describes.
+    """
+    if manifest.sha256 not in (None, sha256):
+        raise Refusal(
+            f"its sha256 is {sha256}, its manifest says {manifest.sha256}",
+            REMEDY,
+        )
+
+
+def check_rows(manifest: Manifest, rows: int) -> None:
+    """Compare the number of records.
+
+    Raises:
+        Refusal: If the file has more or fewer than the manifest says.
+    """
+    if manifest.rows not in (None, rows):
+        raise Refusal(f"it has {rows} rows, its manifest says {manifest.rows}", REMEDY)
+
+
+def check_total(manifest: Manifest, total: Decimal) -> None:
+    """Compare the control total.
+
+    Args:
+        manifest: The manifest, with a control total.
+        total: Exact sum of the column over all rows where it is an amount.
+
+    Raises:
+        Refusal: If it is not the sum the manifest says.
+    """
+    promised = manifest.control_total
+    if promised is not None and promised.total != total:
+        raise Refusal(
+            f"the sum of {promised.column} is {total.normalize():f}, "
+            f"its manifest says {promised.total:f}",
+            REMEDY,
+        )

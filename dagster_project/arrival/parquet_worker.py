@@ -1,0 +1,202 @@
+"""The process that parses a delivered Parquet file: `python -m … FEED FILE ROWS ANSWER`.
+
+Here belongs the exact conversion of Parquet's types to the text a CSV delivery would have. Limits come
+as JSON on standard input. It ends with 0 and an answer, or was ended by what it read; any other code
+means that it could not start.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dagster_project.arrival.report import Limits, Refusal
+from dagster_project.arrival.rows import BATCH_BYTES, BATCH_ROWS, RowWriter, check_names
+from dagster_project.feeds import Column, Feed, feeds
+
+PLAIN_DECIMAL_SCALE = 6
+"""Up to this scale Arrow writes decimals without an exponent."""
+
+REMEDY = "write and deliver the file again"
+
+ToText = Callable[[pa.Array], pa.Array]
+
+
+def main(arguments: list[str]) -> None:
+    """Read one file and write its rows and the answer."""
+    feed_name, path, rows_path, answer_path = arguments
+    limits = Limits(**json.loads(sys.stdin.read()))
+    feed = feeds()[feed_name]
+    bound_resources(limits)
+    try:
+        answer: dict[str, object] = read_parquet(Path(path), feed, limits, Path(rows_path))
+    except Refusal as refusal:
+        answer = {"refusal": [refusal.reason, refusal.remedy]}
+    except MemoryError:
+        answer = {
+            "refusal": [
+                f"reading it takes more than {limits.parquet_memory_bytes} bytes of memory",
+                "deliver it in smaller row groups or in parts",
+            ]
+        }
+    except Exception as error:  # noqa: BLE001 (whatever a damaged file makes the library raise)
+        text = " ".join(str(error).split())[:300]
+        answer = {"refusal": [f"unreadable Parquet ({type(error).__name__}: {text})", REMEDY]}
+    Path(answer_path).write_text(json.dumps(answer), "utf-8")
+
+
+def bound_resources(limits: Limits) -> None:
+    """Let the operating system keep this process within its limits."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = limits.parquet_memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def read_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> dict[str, object]:
+    """Convert a Parquet file to rows of text.
+
+    Returns:
+        rows, absent_columns and unknown_columns.
+
+    Raises:
+        Refusal: If a column is missing, delivered twice, or of a type that is not exact text, or
+            the file unpacks beyond the limits.
+    """
+    with pq.ParquetFile(path, buffer_size=1024 * 1024) as file:
+        schema, metadata = file.schema_arrow, file.metadata
+        names = schema.names
+        check_names(feed, names, limits)
+        converters = {
+            column.name: text_converter(column, schema.field(column.name).type)
+            for column in feed.columns
+            if column.name in names
+        }
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        unpacked = sum(group.total_byte_size for group in groups)
+        most = min(
+            limits.unpacked_bytes,
+            max(limits.ratio_free_bytes, path.stat().st_size * limits.unpacked_ratio),
+        )
+        _check_unpacked(unpacked, most)
+        row_bytes = max(
+            (group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0
+        )
+        batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes, 1)))
+        count = written = 0
+        with RowWriter(rows_path, feed) as writer:
+            for batch in file.iter_batches(batch_rows, columns=list(converters), use_threads=False):
+                columns: dict[str, pa.Array] = {}
+                for name, convert in converters.items():
+                    columns[name] = convert(batch.column(name))
+                    written += columns[name].nbytes
+                _check_unpacked(written, max(most, limits.unpacked_bytes))
+                writer.write(range(count + 1, count + len(batch) + 1), columns)
+                count += len(batch)
+    if count != metadata.num_rows:
+        raise Refusal(f"it has {count} rows where its footer says {metadata.num_rows}", REMEDY)
+    return {
+        "rows": count,
+        "absent_columns": [name for name in feed.column_names if name not in names],
+        "unknown_columns": [name for name in names if name not in feed.column_names],
+    }
+
+
+def _check_unpacked(unpacked: int, most: int) -> None:
+    if unpacked > most:
+        raise Refusal(
+            f"it unpacks to more than the {most} bytes allowed",
+            "deliver it in parts, or raise the limit if the file is right",
+        )
+
+
+def text_converter(column: Column, kind: pa.DataType) -> ToText:
+    """How a column of this physical type becomes text.
+
+    Raises:
+        Refusal: If the type does not say exactly what the text would be.
+    """
+    if pa.types.is_dictionary(kind):
+        inner = text_converter(column, kind.value_type)
+        return lambda values: inner(values.dictionary_decode())
+    if pa.types.is_null(kind) or _is_text(kind):
+        return _checked_text
+    accepted: dict[str, tuple[Callable[[pa.DataType], bool], ToText]] = {
+        "id": (pa.types.is_integer, _cast_text),
+        "whole": (pa.types.is_integer, _cast_text),
+        "boolean": (pa.types.is_boolean, _cast_text),
+        "date": (pa.types.is_date, _date_text),
+        "instant": (pa.types.is_timestamp, _instant_text),
+        "amount": (pa.types.is_decimal, _decimal_text),
+        "decimal": (
+            lambda type_: pa.types.is_decimal(type_) or pa.types.is_integer(type_),
+            _decimal_text,
+        ),
+    }
+    fits, convert = accepted.get(column.type, (_is_text, _checked_text))
+    if fits(kind):
+        return convert
+    hints = {
+        "amount": "a decimal such as decimal(18, 2), or text; floats are not exact, and the scale "
+        "of an integer is not guessed",
+        "decimal": "a decimal, or text; floats are not exact",
+        "whole": "an integer, or text",
+        "boolean": "a boolean, or text",
+        "date": "a date, or text YYYY-MM-DD",
+        "instant": "a timestamp, or ISO 8601 text",
+        "id": "text, or an integer",
+    }
+    raise Refusal(
+        f"column {column.name} has the Parquet type {kind}",
+        f"write it as {hints.get(column.type, 'text')}",
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _checked_text(values: pa.Array) -> pa.Array:
+    values.validate(full=True)
+    return values.cast(pa.string())
+
+
+def _cast_text(values: pa.Array) -> pa.Array:
+    return values.cast(pa.string())
+
+
+def _date_text(values: pa.Array) -> pa.Array:
+    return values.cast(pa.date32()).cast(pa.string())
+
+
+def _instant_text(values: pa.Array) -> pa.Array:
+    is_utc = values.type.tz is not None
+    plain = values.cast(pa.int64()).cast(pa.timestamp(values.type.unit)) if is_utc else values
+    text = _without_idle_zeros(pc.replace_substring(plain.cast(pa.string()), " ", "T"))
+    return pc.binary_join_element_wise(text, "Z", "") if is_utc else text
+
+
+def _decimal_text(values: pa.Array) -> pa.Array:
+    if pa.types.is_integer(values.type):
+        return _cast_text(values)
+    if 0 <= values.type.scale <= PLAIN_DECIMAL_SCALE:
+        return _without_idle_zeros(values.cast(pa.string()))
+    texts = [None if value is None else format(value, "f") for value in values.to_pylist()]
+    return _without_idle_zeros(pa.array(texts, pa.string()))
+
+
+def _without_idle_zeros(texts: pa.Array) -> pa.Array:
+    """Zeros at the end of the places say nothing: a column has one scale for all its rows."""
+    shorter = pc.replace_substring_regex(texts, r"(\.[0-9]*?)0+$", r"\1")
+    return pc.replace_substring_regex(shorter, r"\.$", "")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

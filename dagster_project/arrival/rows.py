@@ -1,0 +1,282 @@
+"""What a reader of one format hands on: a checked file of text, ready to be loaded, and its counts.
+
+Here belong the shapes all readers share, the writers of text Parquet, and the removal of personal
+data from rows that are kept only to be shown. What is particular to a format does not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from dagster_project.arrival.report import Limits, Refusal
+from dagster_project.feeds import Feed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_NUMBER = "row_number"
+BATCH_ROWS = 20_000
+BATCH_BYTES = 32 * 1024 * 1024
+SHOWN_CHARACTERS = 10_000
+REMOVED = "[removed]"
+
+
+@dataclass(frozen=True)
+class PlainCsv:
+    """A CSV file that DuckDB's reader cannot read otherwise than the standard csv module.
+
+    It has no quote character, one kind of line end, no blank line, no NUL and the right number of
+    fields in every line.
+
+    Attributes:
+        path: The file.
+        header: The names in its header, in order.
+        has_carriage_returns: Whether its lines end in CR LF.
+        samples: Some rows by their number, with their fields as the file has them, to verify that
+            what was loaded is in order.
+    """
+
+    path: Path
+    header: tuple[str, ...]
+    has_carriage_returns: bool
+    samples: Mapping[int, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class TextParquet:
+    """A Parquet file of our own: row_number and every column of the feed, as text."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One delivery, checked and ready to be loaded.
+
+    Attributes:
+        source: Where its rows are.
+        physical_rows: Records in the file, malformed ones included, blank lines not.
+        blank_rows: Blank lines.
+        malformed_rows: Records without the right number of fields, or not readable as a record.
+        malformed: Parquet file of these (row_number, reason, record), None if there are none.
+        absent_columns: Columns of the feed that the file does not have.
+        unknown_columns: Columns of the file that the feed does not have.
+    """
+
+    source: PlainCsv | TextParquet
+    physical_rows: int
+    blank_rows: int = 0
+    malformed_rows: int = 0
+    malformed: Path | None = None
+    absent_columns: tuple[str, ...] = ()
+    unknown_columns: tuple[str, ...] = ()
+
+    @property
+    def good_rows(self) -> int:
+        """Records to be loaded."""
+        return self.physical_rows - self.malformed_rows
+
+
+def check_names(feed: Feed, names: Sequence[str], limits: Limits) -> None:
+    """Refuse a file by the names of its columns.
+
+    Raises:
+        Refusal: If there are too many, one occurs twice, or a required one is missing.
+    """
+    if len(names) > limits.columns:
+        raise Refusal(
+            f"{len(names)} columns, more than the {limits.columns} allowed",
+            "check that the file is delimited by commas and has one header",
+        )
+    seen = set(names)
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise Refusal(
+            f"header has {quoted(twice)} more than once",
+            "deliver each column once, under its own name",
+        )
+    missing = [name for name in feed.required_names if name not in seen]
+    if missing:
+        hints = [
+            f"{near[0]!r} looks like {name}"
+            for name in missing
+            if (near := difflib.get_close_matches(name, list(seen)[:500], 1, 0.75))
+        ]
+        hint = f" ({'; '.join(hints)})" if hints else ""
+        raise Refusal(
+            f"missing required column {', '.join(missing)}{hint}",
+            f"deliver all of {', '.join(feed.required_names)}, named exactly so in the header",
+        )
+
+
+def quoted(names: Sequence[str], most: int = 10) -> str:
+    """Names for a message: the first few, quoted."""
+    shown = ", ".join(repr(name[:60]) for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def shown_fields(feed: Feed, header: Sequence[str], fields: Sequence[str]) -> str:
+    """A row of a delimited file as a JSON array, personal data removed.
+
+    Where the number of fields is wrong, a personal value may have moved by as many places; all the
+    places it can have moved to are removed.
+    """
+    personal = {column.name for column in feed.columns if column.personal}
+    off = abs(len(fields) - len(header))
+    hidden = {
+        place
+        for position, name in enumerate(header)
+        if name in personal
+        for place in range(max(0, position - off), min(len(fields), position + off + 1))
+    }
+    return json.dumps(
+        [REMOVED if place in hidden else shortened(value) for place, value in enumerate(fields)]
+    )
+
+
+def shown_object(feed: Feed, entries: Sequence[tuple[str, object]]) -> str:
+    """A row of named values as a JSON object, personal data removed."""
+    personal = {column.name for column in feed.columns if column.personal}
+    parts = (
+        f"{json.dumps(shortened(name))}: "
+        + json.dumps(REMOVED if name in personal else _shortened_value(value))
+        for name, value in entries[:1_000]
+    )
+    return "{" + ", ".join(parts) + "}"
+
+
+def shown_text(feed: Feed, text: str) -> str:
+    """A line that cannot be taken apart as a JSON string, withheld where it may be personal."""
+    if any(column.personal for column in feed.columns):
+        return json.dumps("[not shown: it cannot be read and may hold personal data]")
+    return json.dumps(shortened(text))
+
+
+def shortened(text: str) -> str:
+    """A text short enough to be shown; the archive has all of it."""
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    return f"{text[:SHOWN_CHARACTERS]}… ({len(text)} characters)"
+
+
+def _shortened_value(value: object) -> object:
+    if value is None or isinstance(value, bool):
+        return value
+    return shortened(value if isinstance(value, str) else str(value))
+
+
+class RowWriter:
+    """Writes the good rows of one delivery to a Parquet file of text."""
+
+    def __init__(self, path: Path, feed: Feed) -> None:
+        """Open the file.
+
+        Args:
+            path: File to write.
+            feed: Its columns are the columns of the file, after row_number.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._names = feed.column_names
+        self._schema = pa.schema(
+            [(ROW_NUMBER, pa.int64()), *((name, pa.string()) for name in self._names)]
+        )
+        self._writer = pq.ParquetWriter(path, self._schema, compression="lz4", use_dictionary=False)
+        self.rows = 0
+
+    def write(
+        self,
+        row_numbers: Sequence[int],
+        columns: Mapping[str, Sequence[str | None] | pa.Array],
+    ) -> None:
+        """Write a batch; a column left out is all null, an empty text becomes null."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if len(row_numbers) == 0:
+            return
+        arrays = [pa.array(row_numbers, pa.int64())]
+        for name in self._names:
+            if name not in columns:
+                arrays.append(pa.nulls(len(row_numbers), pa.string()))
+                continue
+            values = columns[name]
+            if not isinstance(values, pa.Array):
+                values = pa.array(values, pa.string())
+            null = pa.scalar(None, pa.string())
+            arrays.append(pc.if_else(pc.equal(values, ""), null, values))
+        self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
+        self.rows += len(row_numbers)
+
+    def __enter__(self) -> Self:
+        """Use as a context."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+@dataclass
+class MalformedWriter:
+    """Collects malformed rows and writes them to a Parquet file, if there are any."""
+
+    path: Path
+    rows: int = 0
+    _batch: list[tuple[int, str, str]] = field(default_factory=list)
+    _bytes: int = 0
+    _writer: object | None = None
+
+    def add(self, row_number: int, reason: str, record: str) -> None:
+        """Keep one malformed row.
+
+        Args:
+            row_number: Its number in the file.
+            reason: What is wrong with it.
+            record: The row as delivered, personal data removed, as JSON.
+        """
+        self._batch.append((row_number, reason, record))
+        self.rows += 1
+        self._bytes += len(record)
+        if len(self._batch) >= BATCH_ROWS or self._bytes > BATCH_BYTES:
+            self._flush()
+
+    def close(self) -> Path | None:
+        """Write what is left; the file, or None if there is no malformed row."""
+        self._flush()
+        if self._writer is None:
+            return None
+        self._writer.close()  # type: ignore[attr-defined]
+        return self.path
+
+    def _flush(self) -> None:
+        if not self._batch:
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = pa.schema(
+            [(ROW_NUMBER, pa.int64()), ("reason", pa.string()), ("record", pa.string())]
+        )
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self.path, schema, compression="lz4")
+        arrays = [
+            pa.array(values, kind.type)
+            for values, kind in zip(zip(*self._batch, strict=True), schema, strict=True)
+        ]
+        self._writer.write_batch(pa.record_batch(arrays, schema=schema))  # type: ignore[attr-defined]
+        self._batch.clear()
+        self._bytes = 0

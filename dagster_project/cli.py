@@ -1,0 +1,314 @@
+"""The command line, `coupon-ledger`: options in, text out, exit codes; the work is done elsewhere.
+
+Every command imports only what it needs, inside its function: `--help` must answer at once.
+Exit codes: 0 it worked, 1 it failed, 2 it was asked for something that does not exist or make sense.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from dagster_project.settings import Settings
+
+app = typer.Typer(
+    help="What every workspace should have been charged, what is left of its credit, and what"
+    " billing got wrong.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        metavar="DIR",
+        help="The data home. [default: $COUPON_LEDGER_HOME, or data/home]",
+    ),
+]
+ReleaseOption = Annotated[
+    str | None,
+    typer.Option("--release", metavar="ID", help="A kept release instead of current."),
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    # What a reader closes (`| head`) is no error.
+    try:
+        app()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@app.command()
+def run(
+    landing: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where deliveries lie. [default: the sample]"),
+    ] = None,
+    home: HomeOption = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM-DD",
+            help="Last day whose events count. [default: the sample's last day, else today in UTC]",
+        ),
+    ] = None,
+) -> None:
+    """Refresh: deliveries in, checked marts out, as a release."""
+    from dagster_project.refresh import refresh
+    from dagster_project.settings import default_as_of
+
+    settings = _settings(home, landing)
+    if not settings.landing.is_dir():
+        _wrong(
+            f"There is no landing folder {settings.landing}: name one with --landing."
+        )
+    now = datetime.now(UTC)
+    try:
+        day = (
+            date.fromisoformat(as_of) if as_of else default_as_of(settings, now.date())
+        )
+    except ValueError as error:
+        _wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD." if as_of else str(error))
+    raise typer.Exit(0 if refresh(settings, day) else 1)
+
+
+@app.command()
+def sample(
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Gets landing/ and truth.json.")
+    ],
+    workspaces: Annotated[int, typer.Option(min=1, help="How many workspaces.")] = 150,
+    months: Annotated[int, typer.Option(min=1, help="How many months.")] = 30,
+    seed: Annotated[int, typer.Option(help="Same seed, same sample.")] = 1,
+) -> None:
+    """Generate realistic billing data with known errors."""
+    from dagster_project.sample import generate_sample
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        _wrong(f"{out} is not an empty folder: name a new one with --out.")
+    generate_sample(workspaces, months, seed, out)
+    files = [path for path in (out / "landing").rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    print(f"{len(files):,} deliveries, {size:,} bytes in {out / 'landing'}")
+    print(f"Refresh from it: coupon-ledger run --landing {out / 'landing'} --home DIR")
+
+
+@app.command()
+def deliveries(home: HomeOption = None, release: ReleaseOption = None) -> None:
+    """List what was delivered and what became of it."""
+    from dagster_project import summary
+    from dagster_project.releases import open_release
+
+    settings = _settings(home)
+    with _explained(), open_release(settings.home, release) as connection:
+        print(summary.deliveries(connection))
+
+
+@app.command()
+def rejected(
+    home: HomeOption = None,
+    release: ReleaseOption = None,
+    feed: Annotated[str | None, typer.Option(help="Only rows of this feed.")] = None,
+    delivery: Annotated[
+        str | None,
+        typer.Option(help="Only rows of this delivery: its id, or part of its name."),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write all of them to a CSV file."),
+    ] = None,
+) -> None:
+    """List rejected rows with every reason."""
+    from dagster_project import summary
+    from dagster_project.feeds import feeds
+    from dagster_project.releases import open_release
+
+    settings = _settings(home)
+    if feed is not None and feed not in feeds():
+        _wrong(f"There is no feed {feed!r}; there is {', '.join(feeds())}.")
+    with _explained(), open_release(settings.home, release) as connection:
+        if csv is not None:
+            count = summary.rejected_to_csv(connection, csv, feed, delivery)
+            print(f"{count:,} rejected rows written to {csv}")
+        else:
+            print(summary.rejected(connection, feed, delivery))
+
+
+@app.command()
+def releases(home: HomeOption = None) -> None:
+    """List the releases kept, with what changed in their totals."""
+    from dagster_project import summary
+    from dagster_project.releases import list_releases
+
+    settings = _settings(home)
+    with _explained():
+        print(summary.releases(list_releases(settings.home), settings.home))
+
+
+@app.command()
+def restore(
+    release_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The release to serve.")
+    ],
+    home: HomeOption = None,
+) -> None:
+    """Serve an earlier release again."""
+    import getpass
+
+    from dagster_project.releases import restore as restore_release
+
+    settings = _settings(home)
+    with _explained():
+        served = restore_release(
+            settings.home, release_id, datetime.now(UTC), getpass.getuser()
+        )
+    print(f"Release {served} is served: {settings.current}")
+
+
+@app.command()
+def verify(
+    release_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A release. [default: current]")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Check that a release holds what it says."""
+    from dagster_project.releases import verify as verify_release
+
+    settings = _settings(home)
+    with _explained():
+        found = verify_release(settings.home, release_id)
+    if found.problems:
+        print(f"Release {found.release_id} is NOT sound:", file=sys.stderr)
+        for problem in found.problems:
+            print(f"  {problem}", file=sys.stderr)
+        print("Serve another one: coupon-ledger restore ID", file=sys.stderr)
+        raise typer.Exit(1)
+    print(
+        f"Release {found.release_id} is sound: {found.tables} tables as fingerprinted,"
+        f" {found.checks} checks recorded."
+    )
+
+
+@app.command()
+def prune(
+    keep: Annotated[int, typer.Option(min=1, help="How many of the newest to keep.")],
+    home: HomeOption = None,
+) -> None:
+    """Remove old releases; never the one served, nor one being read."""
+    from dagster_project.releases import prune as prune_releases
+
+    settings = _settings(home)
+    with _explained():
+        pruned = prune_releases(settings.home, keep, datetime.now(UTC))
+    for release_id in pruned.removed:
+        print(f"removed  {release_id}")
+    for release_id, reason in pruned.spared.items():
+        print(f"kept     {release_id}  ({reason})")
+    if not pruned.removed and not pruned.spared:
+        print("Nothing to remove.")
+
+
+@app.command()
+def diff(
+    before: Annotated[
+        str, typer.Argument(metavar="A", help="The release to compare from.")
+    ],
+    after: Annotated[
+        str, typer.Argument(metavar="B", help="The release to compare with.")
+    ],
+    table: Annotated[
+        str | None, typer.Option(help="Only this table, down to its cells.")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Compare two releases: rows by key, totals, cells."""
+    from dagster_project import releases as kept
+    from dagster_project import summary
+
+    settings = _settings(home)
+    with _explained():
+        print(summary.differences(kept.diff(settings.home, before, after, table)))
+        if table is not None:
+            print(summary.cells(kept.diff_cells(settings.home, before, after, table)))
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One select.")],
+    home: HomeOption = None,
+    release: ReleaseOption = None,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV instead of a table.")
+    ] = False,
+) -> None:
+    """Ask the release in SQL; it can be read, nothing else."""
+    import duckdb
+
+    from dagster_project import summary
+    from dagster_project.releases import open_release
+
+    settings = _settings(home)
+    with _explained(), open_release(settings.home, release) as connection:
+        try:
+            cursor = connection.execute(sql)
+            names = [str(column[0]) for column in cursor.description or []]
+            rows = cursor.fetchall()
+        except duckdb.Error as error:
+            _wrong(str(error))
+    print(summary.as_csv(names, rows) if csv else summary.as_table(names, rows), end="")
+
+
+def _settings(home: Path | None, landing: Path | None = None) -> Settings:
+    from pydantic import ValidationError
+
+    from dagster_project.settings import Settings
+
+    given: dict[str, Any] = {"home": home, "landing": landing}
+    try:
+        return Settings(
+            **{name: value for name, value in given.items() if value is not None}
+        )
+    except ValidationError as error:
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"])
+            print(
+                f"Setting {where}: {problem['msg']}" if where else problem["msg"],
+                file=sys.stderr,
+            )
+        raise typer.Exit(2) from None
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn an error about releases into its message and an exit code."""
+    from dagster_project.releases.errors import NoRelease, ReleaseError
+
+    try:
+        yield
+    except ReleaseError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None
+
+
+def _wrong(message: str) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,312 @@
+"""dbt, in this process: the project prepared once, and one `dbt build` per refresh.
+
+Here belong preparing the manifest and running the build; what Dagster makes of its events does not.
+
+A dbt subprocess costs some four seconds of imports, dagster-dbt's own command line as much again for
+asking its version and setting up an adapter; and dbt parses the whole project anew whenever a variable
+such as the as-of date changes. So dbt runs in process and is handed a manifest parsed earlier, for
+as long as no file of the project has changed. In return, variables may only be used in SQL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dagster_project.releases.gate import Build
+from dagster_project.settings import CHECKOUT, DBT_PROJECT, Settings
+
+EventMsg = Any  # dbt's EventMsg, whose generated class says nothing of its fields
+
+_NOT_PROJECT = {"target", "logs", "dbt_packages", "__pycache__"}
+_KEPT_MANIFESTS = 3
+_KEPT_BUILDS = 5
+
+
+class DbtFailed(Exception):
+    """dbt could not even start or parse its project; says why."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A parsed dbt project.
+
+    Attributes:
+        folder: Where `manifest.json` and `manifest.msgpack` lie.
+        fingerprint: Of every file of the project and the versions of dbt.
+    """
+
+    folder: Path
+    fingerprint: str
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as dbt writes it for others."""
+        content = json.loads((self.folder / "manifest.json").read_text("utf-8"))
+        assert isinstance(content, dict)
+        return content
+
+    @property
+    def code_version(self) -> str:
+        """What calculates the marts: the product's version and the models' fingerprint."""
+        return f"{product_version()}+{self.fingerprint[:12]}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one `dbt build` ended.
+
+    Attributes:
+        is_success: Whether everything in it succeeded.
+        build: What the gate is to compare its results file with.
+        message: What stopped dbt altogether, if something did.
+    """
+
+    is_success: bool
+    build: Build
+    message: str = ""
+
+
+def product_version() -> str:
+    """The installed version of the product, or that of the checkout."""
+    try:
+        return version("coupon-ledger")
+    except PackageNotFoundError:
+        import tomllib
+
+        project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
+        return str(project["version"])
+
+
+def project_fingerprint(project: Path = DBT_PROJECT) -> str:
+    """Fingerprint of everything the manifest depends on."""
+    digest = hashlib.sha256()
+    for package in ("dbt-core", "dbt-duckdb", "dbt-adapters"):
+        digest.update(f"{package} {version(package)}\n".encode())
+    for folder, names, files in os.walk(project):
+        names[:] = sorted(name for name in names if name not in _NOT_PROJECT)
+        for name in sorted(files):
+            if name.startswith("."):
+                continue
+            path = Path(folder) / name
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(project).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def prepare(settings: Settings) -> Project:
+    """The parsed project: from the folder of earlier ones if nothing changed, else parsed now.
+
+    Raises:
+        DbtFailed: The project cannot be parsed.
+    """
+    fingerprint = project_fingerprint()
+    for cache in _caches(settings):
+        folder = cache / fingerprint[:16]
+        if (folder / "manifest.json").is_file() and (folder / "manifest.msgpack").is_file():
+            return Project(folder, fingerprint)
+    for cache in _caches(settings):
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            if os.access(cache, os.W_OK):
+                return _parse_into(cache, fingerprint, settings)
+        except (PermissionError, FileExistsError, NotADirectoryError):
+            continue
+    raise DbtFailed(f"Neither {DBT_PROJECT} nor {settings.build} can be written.")
+
+
+def _caches(settings: Settings) -> tuple[Path, Path]:
+    """Beside the project, shared by all data homes; in the data home if that cannot be written."""
+    return DBT_PROJECT / "target" / "prepared", settings.build / "prepared"
+
+
+def _parse_into(cache: Path, fingerprint: str, settings: Settings) -> Project:
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".parsing-") as temporary:
+        outcome = _invoke(["parse", "--no-partial-parse"], settings, Path(temporary), None, [])
+        if not outcome.success:
+            raise DbtFailed(f"dbt cannot parse its project: {outcome.exception}")
+        ready = Path(temporary) / "ready"
+        ready.mkdir()
+        os.replace(Path(temporary) / "manifest.json", ready / "manifest.json")
+        os.replace(Path(temporary) / "partial_parse.msgpack", ready / "manifest.msgpack")
+        folder = cache / fingerprint[:16]
+        with contextlib.suppress(OSError):  # another process was faster
+            os.replace(ready, folder)
+    for old in sorted(_folders(cache), key=_modified, reverse=True)[_KEPT_MANIFESTS:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return Project(folder, fingerprint)
+
+
+class RunningBuild:
+    """One `dbt build` of everything into the warehouse, whose events can be followed.
+
+    Unit tests are left out: they are about the code and run in the test suite.
+    """
+
+    def __init__(self, settings: Settings, project: Project, as_of: date, run_id: str) -> None:
+        """Prepare a build.
+
+        Args:
+            settings: Where the warehouse is and what dbt may use.
+            project: The parsed project.
+            as_of: Last day whose events count.
+            run_id: Names the folder of its results.
+        """
+        self._settings = settings
+        self._project = project
+        self._as_of = as_of
+        self._target_path = results_folder(settings, run_id)
+        self._queue: queue.SimpleQueue[EventMsg | None] = queue.SimpleQueue()
+        self._abandoned = False
+        self._invocation_id = ""
+        self._ended: Any = None
+
+    def events(self) -> Iterator[EventMsg]:
+        """Run dbt and yield its events as they happen."""
+        self._target_path.mkdir(parents=True, exist_ok=True)
+        for old in sorted(_folders(self._target_path.parent), key=_modified)[:-_KEPT_BUILDS]:
+            shutil.rmtree(old, ignore_errors=True)
+        thread = threading.Thread(target=self._work, name="dbt", daemon=True)
+        thread.start()
+        try:
+            while (event := self._queue.get()) is not None:
+                yield event
+        finally:
+            if thread.is_alive() and self._ended is None:
+                self._abandon()
+            thread.join(timeout=30)
+
+    def outcome(self) -> Outcome:
+        """How it ended; also left beside dbt's results, as their second witness."""
+        results = getattr(self._ended.result, "results", None) or []
+        exception = self._ended.exception
+        outcome = Outcome(
+            is_success=bool(self._ended.success),
+            build=Build(
+                target_path=self._target_path,
+                invocation_id=self._invocation_id,
+                statuses={result.node.unique_id: str(result.status) for result in results},
+            ),
+            message="" if exception is None else " ".join(str(exception).split()),
+        )
+        _write_receipt(outcome.build)
+        return outcome
+
+    def _work(self) -> None:
+        arguments = ["build", "--exclude-resource-type", "unit_test"]
+        arguments += ["--vars", json.dumps({"as_of_date": self._as_of.isoformat()})]
+        try:
+            self._ended = _invoke(
+                arguments,
+                self._settings,
+                self._target_path,
+                self._project.folder / "manifest.msgpack",
+                [self._listen],
+            )
+            _close_warehouse()
+        finally:
+            self._queue.put(None)
+
+    def _listen(self, event: EventMsg) -> None:
+        if self._abandoned:
+            raise RuntimeError("the run was interrupted")
+        self._invocation_id = self._invocation_id or event.info.invocation_id
+        self._queue.put(event)
+
+    def _abandon(self) -> None:
+        """Make dbt stop: interrupt its queries, and whatever it says next is an error."""
+        from dbt.adapters.factory import FACTORY
+
+        self._abandoned = True
+        adapters: list[Any] = list(FACTORY.adapters.values())
+        for adapter in adapters:
+            adapter.cancel_open_connections()
+
+
+def results_folder(settings: Settings, run_id: str) -> Path:
+    """Where dbt writes the results of a run."""
+    return settings.build / "dbt" / run_id
+
+
+def read_receipt(settings: Settings, run_id: str) -> Build:
+    """What the dbt step of a run said of itself; a build without an id if it said nothing."""
+    folder = results_folder(settings, run_id)
+    try:
+        receipt = json.loads((folder / "receipt.json").read_text("utf-8"))
+        return Build(folder, str(receipt["invocation_id"]), dict(receipt["statuses"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Build(folder, "", {})
+
+
+def _write_receipt(build: Build) -> None:
+    receipt = {"invocation_id": build.invocation_id, "statuses": dict(build.statuses)}
+    (build.target_path / "receipt.json").write_text(json.dumps(receipt), "utf-8")
+
+
+def _invoke(
+    arguments: list[str],
+    settings: Settings,
+    target_path: Path,
+    manifest: Path | None,
+    callbacks: list[Callable[[EventMsg], None]],
+) -> Any:
+    from dbt.cli.main import dbtRunner
+    from dbt.contracts.graph.manifest import Manifest
+
+    parsed: Any = None
+    if manifest is not None:
+        parsed = Manifest.from_msgpack(manifest.read_bytes())
+        parsed.build_flat_graph()  # what macros see as `graph`
+    shared = ["--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)]
+    shared += ["--target-path", str(target_path), "--log-path", str(target_path)]
+    shared += ["--log-level", "none", "--log-level-file", "none", "--no-use-colors"]
+    shared += ["--no-send-anonymous-usage-stats", "--no-version-check", "--threads"]
+    shared += [str(settings.threads)]
+    with _environment(settings.dbt_environment()):
+        return dbtRunner(manifest=parsed, callbacks=callbacks).invoke(arguments + shared)
+
+
+def _close_warehouse() -> None:
+    """Close the file that dbt keeps open for its next invocation in the same process."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+    environment = DuckDBConnectionManager._ENV
+    if environment is not None:
+        environment.close()
+        DuckDBConnectionManager.close_all_connections()
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    wanted = {**values, "DO_NOT_TRACK": "1"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime

@@ -1,0 +1,36 @@
+"""What Dagster loads: the definitions in `defs/`, merged; nothing is defined here.
+
+`dagster dev -m dagster_project.definitions` serves them; the command line runs their job in process.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from dagster_project import dbt_build
+from dagster_project.defs import (
+    automation,
+    ingestion,
+    release,
+    resources,
+    transformation,
+)
+from dagster_project.settings import Settings
+
+
+def load(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
+    """All definitions for one data home and one parsed dbt project."""
+    return dg.Definitions.merge(
+        resources.defs(settings),
+        ingestion.defs(project),
+        transformation.defs(project),
+        release.defs(project),
+        automation.defs(settings),
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The definitions for the settings in the environment."""
+    settings = Settings()
+    return load(settings, dbt_build.prepare(settings))

@@ -1,0 +1,68 @@
+"""Marts to a release: the gate, the copy, the flip; all of it in `releases`."""
+
+import dagster as dg
+
+from dagster_project import dbt_build, progress
+from dagster_project.defs.resources import Refresh
+from dagster_project.defs.transformation import Translator
+from dagster_project.releases.publish import Publication, publish
+
+STEP = "release"
+_PEDIGREE = {"int_deliveries_counted", "stg_billing__rejected_rows"}
+
+
+def defs(project: dbt_build.Project) -> dg.Definitions:
+    """The release as an asset downstream of the marts."""
+    translator = Translator()
+    copied = [
+        translator.get_asset_key(node)
+        for node in project.manifest["nodes"].values()
+        if node["resource_type"] == "model"
+        and (node["schema"] == "marts" or node["name"] in _PEDIGREE)
+    ]
+
+    @dg.asset(
+        key=STEP,
+        deps=copied,
+        group_name=STEP,
+        kinds={"python", "duckdb", "parquet"},
+        pool="warehouse",
+        description="The release that is served: a read-only DuckDB file of the checked marts.",
+    )
+    def release(
+        context: dg.AssetExecutionContext, refresh: Refresh
+    ) -> dg.MaterializeResult[None]:
+        """Publish the build of this very run, or refuse."""
+        progress.listener().started(STEP)
+        settings = refresh.settings
+        publication = publish(
+            settings.home,
+            as_of=refresh.as_of_date,
+            build=dbt_build.read_receipt(settings, context.run_id),
+            manifest=project.manifest,
+            now=refresh.started_at,
+            code_version=project.code_version,
+            threads=settings.threads,
+            memory_limit=settings.memory_limit,
+        )
+        context.log.info(f"{publication.path}: {outcome(publication)}")
+        progress.listener().finished(STEP, outcome(publication))
+        return dg.MaterializeResult(
+            metadata={
+                "release_id": publication.release_id,
+                "path": dg.MetadataValue.path(str(publication.path)),
+                "is_new": publication.is_new,
+                "as_of_date": refresh.as_of_date.isoformat(),
+                "dagster/row_count": sum(publication.rows.values()),
+            }
+        )
+
+    return dg.Definitions(assets=[release])
+
+
+def outcome(publication: Publication) -> str:
+    """What a publication did, in a few words."""
+    rows = sum(publication.rows.values())
+    if not publication.is_new:
+        return "nothing has changed, the release there is is served"
+    return f"{len(publication.rows)} marts, {rows:,} rows published"

@@ -1,0 +1,109 @@
+"""What the steps of a refresh share: where, as of which day, and the right to write."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from dagster_project.releases.lock import one_writer
+from dagster_project.settings import Settings, default_as_of
+
+
+class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """One refresh of one data home; holds its lock from the first step to the last.
+
+    Attributes:
+        home: The data home.
+        landing: The landing folder.
+        as_of: Last day whose events count, as YYYY-MM-DD; empty for the default.
+        wait_seconds: How long to wait while another process refreshes the same data home.
+    """
+
+    home: str
+    landing: str
+    as_of: str = ""
+    wait_seconds: int = 3600
+
+    _started_at: datetime | None = PrivateAttr(default=None)
+
+    @contextmanager
+    def yield_for_execution(
+        self, context: dg.InitResourceContext
+    ) -> Iterator["Refresh"]:
+        """Take the lock for as long as the run lasts."""
+        run_id = context.run.run_id if context.run else "-"
+        with one_writer(self.settings.home, f"Dagster run {run_id}", self.wait_seconds):
+            self._started_at = datetime.now(UTC)
+            yield self
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this refresh."""
+        settings = Settings(home=Path(self.home), landing=Path(self.landing))
+        return settings.model_copy(
+            update={"as_of": date.fromisoformat(self.as_of)} if self.as_of else {}
+        )
+
+    @property
+    def started_at(self) -> datetime:
+        """When the run began, in UTC; the only clock its steps read."""
+        assert self._started_at is not None, "read outside a run"
+        return self._started_at
+
+    @property
+    def as_of_date(self) -> date:
+        """Last day whose events count."""
+        return default_as_of(self.settings, self.started_at.date())
+
+
+@dg.logger(
+    config_schema={"folder": str},
+    description="One log file per run in the data home, instead of the terminal.",
+)
+def run_log(context: dg.InitLoggerContext) -> logging.Logger:
+    """A logger that writes `<folder>/<run id>.log`."""
+    folder = Path(context.logger_config["folder"])
+    logger = logging.getLogger(f"coupon_ledger.{context.run_id}")
+    if (
+        not logger.handlers
+    ):  # Dagster asks for it once for the run and once for its steps
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(
+            folder / f"{context.run_id}.log", encoding="utf-8"
+        )
+        handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    return logger
+
+
+class _OneLine(logging.Formatter):
+    """The step and what it said, without the run's name and id, which the file has."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        meta = getattr(record, "dagster_meta", {}) or {}
+        step = meta.get("step_key") or "-"
+        text = meta.get("orig_message") or record.getMessage()
+        plain = logging.makeLogRecord(
+            {**record.__dict__, "msg": f"{step}: {text}", "args": ()}
+        )
+        return super().format(plain)
+
+
+def defs(settings: Settings) -> dg.Definitions:
+    """The resource, set to the settings, and the loggers."""
+    return dg.Definitions(
+        resources={
+            "refresh": Refresh(
+                home=str(settings.home),
+                landing=str(settings.landing),
+                as_of=settings.as_of.isoformat() if settings.as_of else "",
+            )
+        },
+        loggers={"console": dg.colored_console_logger, "file": run_log},
+    )

@@ -1,0 +1,153 @@
+"""Raw tables to marts: every dbt model an asset, every dbt test a check, one `dbt build`."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import duckdb
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
+from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
+
+from dagster_project import dbt_build, progress
+from dagster_project.defs.resources import Refresh
+from dagster_project.releases.errors import PublishRefused
+from dagster_project.releases.gate import judge
+
+STEP = "dbt_build"
+_RESULTS = {"LogModelResult", "LogSeedResult", "LogSnapshotResult", "LogTestResult"}
+
+
+class Translator(DagsterDbtTranslator):
+    """How dbt's nodes look as assets."""
+
+    def __init__(self) -> None:
+        """Tests of sources are checks too."""
+        super().__init__(
+            DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True)
+        )
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """Groups are the layers: raw, staging, intermediate, marts."""
+        return str(dbt_resource_props["schema"])
+
+
+def with_attached_tests(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with every singular test attached to one model, so that it becomes a check.
+
+    A test that reads several models belongs to the mart among them, else to the last it names.
+    """
+    attached = {**manifest, "nodes": dict(manifest["nodes"])}
+    for unique_id, node in manifest["nodes"].items():
+        if node["resource_type"] != "test" or node.get("attached_node"):
+            continue
+        parents = [
+            one for one in node["depends_on"]["nodes"] if one in manifest["nodes"]
+        ]
+        if len(parents) < 2:
+            continue
+        marts = [one for one in parents if manifest["nodes"][one]["schema"] == "marts"]
+        owner = manifest["nodes"][(marts or parents)[-1]]
+        node = copy.deepcopy(node)
+        meta = node["config"].setdefault("meta", {}) or {}
+        meta.setdefault("dagster", {}).setdefault("ref", {"name": owner["name"]})
+        node["config"]["meta"] = meta
+        attached["nodes"][unique_id] = node
+    return attached
+
+
+def defs(project: dbt_build.Project) -> dg.Definitions:
+    """All models and tests of the dbt project."""
+    manifest = with_attached_tests(project.manifest)
+    translator = Translator()
+
+    @dbt_assets(
+        manifest=manifest,
+        dagster_dbt_translator=translator,
+        name=STEP,
+        pool="warehouse",
+    )
+    def models(context: dg.AssetExecutionContext, refresh: Refresh) -> Iterator[Any]:
+        """Build and test everything once; refuse to go on unless all of it passed."""
+        told = progress.listener()
+        told.started(STEP)
+        running = dbt_build.RunningBuild(
+            refresh.settings, project, refresh.as_of_date, context.run_id
+        )
+        outputs: list[dg.Output[None]] = []
+        statuses: list[tuple[str, str]] = []
+        for event in running.events():
+            _log(context, event)
+            if event.info.name not in _RESULTS:
+                continue
+            raw = _as_dict(event)
+            data = raw["data"]
+            statuses.append(
+                (data["node_info"]["resource_type"], data["status"].lower())
+            )
+            total = int(data.get("total") or data.get("num_models") or 0)
+            told.advanced(STEP, len(statuses), total, data["node_info"]["node_name"])
+            message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
+            for dagster_event in message.to_default_asset_events(
+                manifest=manifest, dagster_dbt_translator=translator, context=context
+            ):
+                if isinstance(dagster_event, dg.Output):
+                    outputs.append(dagster_event)
+                else:
+                    yield dagster_event
+        outcome = running.outcome()
+        rows = _row_counts(refresh)
+        for output in outputs:
+            name = str(output.metadata["unique_id"].value).split(".")[-1]
+            yield output.with_metadata(
+                {
+                    **output.metadata,
+                    **({"dagster/row_count": rows[name]} if name in rows else {}),
+                }
+            )
+        if outcome.message:
+            raise dbt_build.DbtFailed(f"dbt stopped: {outcome.message}")
+        if not outcome.is_success:
+            raise PublishRefused(
+                judge(outcome.build, project.manifest, refresh.as_of_date).problems
+            )
+        told.finished(STEP, _in_words(statuses))
+
+    return dg.Definitions(assets=[models])
+
+
+def _log(context: dg.AssetExecutionContext, event: dbt_build.EventMsg) -> None:
+    text = event.info.msg.strip()
+    if not text or event.info.level not in ("info", "warn", "error"):
+        return
+    levels = {
+        "info": context.log.info,
+        "warn": context.log.warning,
+        "error": context.log.error,
+    }
+    levels[event.info.level](text)
+
+
+def _as_dict(event: dbt_build.EventMsg) -> dict[str, Any]:
+    from dbt_common.events.functions import msg_to_dict
+
+    content = msg_to_dict(event)
+    assert isinstance(content, dict)
+    return content
+
+
+def _row_counts(refresh: Refresh) -> dict[str, int]:
+    """Rows by table of the warehouse, as DuckDB keeps them."""
+    with duckdb.connect(str(refresh.settings.warehouse), read_only=True) as connection:
+        rows = connection.execute(
+            "select table_name, estimated_size from duckdb_tables()"
+        ).fetchall()
+    return {str(name): int(count) for name, count in rows}
+
+
+def _in_words(statuses: Sequence[tuple[str, str]]) -> str:
+    models = sum(kind != "test" for kind, _ in statuses)
+    passed = statuses.count(("test", "pass"))
+    warned = statuses.count(("test", "warn"))
+    words = f"{models} models built, {passed} tests passed"
+    return words + (f", {warned} warned" if warned else "")

@@ -1,0 +1,50 @@
+"""Tells whoever listens in this process how far a refresh is; by default nobody does.
+
+Here belongs the one hook between the steps and the command line. Log files and Dagster's own events
+do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Listener(Protocol):
+    """Someone who wants to know how far a refresh is."""
+
+    def started(self, step: str) -> None:
+        """A step began."""
+
+    def advanced(self, step: str, done: int, total: int, what: str) -> None:
+        """A step did `done` of `total` things, `what` last."""
+
+    def finished(self, step: str, outcome: str) -> None:
+        """A step ended well; `outcome` says in a few words what it did."""
+
+
+class _Nobody:
+    def started(self, step: str) -> None: ...
+
+    def advanced(self, step: str, done: int, total: int, what: str) -> None: ...
+
+    def finished(self, step: str, outcome: str) -> None: ...
+
+
+_listeners: list[Listener] = [_Nobody()]
+
+
+def listener() -> Listener:
+    """Whoever listens now."""
+    return _listeners[-1]
+
+
+@contextmanager
+def listening(new: Listener) -> Iterator[None]:
+    """Listen while the block runs."""
+    _listeners.append(new)
+    try:
+        yield
+    finally:
+        _listeners.remove(new)

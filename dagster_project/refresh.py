@@ -1,0 +1,186 @@
+"""A refresh from the command line: the Dagster job in this process, watched, summed up, explained.
+
+Here belongs what a person at a terminal sees of a run. The steps themselves are Dagster's (`defs/`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import traceback
+import uuid
+import warnings
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dagster_project import progress
+from dagster_project.releases.errors import Busy, PublishRefused, ReleaseError
+from dagster_project.releases.lock import one_writer
+from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+_WIDTH = 80
+
+
+class Terminal:
+    """Shows each step on one line: while it runs on a terminal, once it has ended anywhere."""
+
+    def __init__(self) -> None:
+        """Start the clock."""
+        self.seconds: dict[str, float] = {}
+        self.step = ""
+        self._began = time.monotonic()
+        self._is_terminal = sys.stdout.isatty()
+
+    def started(self, step: str) -> None:
+        """Show that a step is running."""
+        self.step, self._began = step, time.monotonic()
+        self._show("…")
+
+    def advanced(self, step: str, done: int, total: int, what: str) -> None:
+        """Show how far it is."""
+        self._show(f"{done}/{total} {what}" if total else what)
+
+    def finished(self, step: str, outcome: str) -> None:
+        """Leave one line with its time and outcome."""
+        self.seconds[step] = time.monotonic() - self._began
+        self._clear()
+        print(f"  {step:<10} {self.seconds[step]:6.1f} s  {outcome}", flush=True)
+
+    def failed(self) -> None:
+        """Leave one line with the time of the step that did not end well."""
+        self._clear()
+        print(
+            f"  {self.step:<10} {time.monotonic() - self._began:6.1f} s  FAILED",
+            flush=True,
+        )
+
+    def _show(self, text: str) -> None:
+        if self._is_terminal:
+            line = f"  {self.step:<10} {time.monotonic() - self._began:6.1f} s  {text}"
+            print("\r\x1b[K" + line[: _WIDTH - 1], end="", flush=True)
+
+    def _clear(self) -> None:
+        if self._is_terminal:
+            print("\r\x1b[K", end="")
+
+
+def refresh(settings: Settings, as_of: date) -> bool:
+    """Run the refresh, show how it goes, and end with a summary or an explanation.
+
+    Args:
+        settings: Data home, landing folder, limits.
+        as_of: Last day whose events count.
+
+    Returns:
+        Whether a release of this very state is served now.
+    """
+    run_id = str(uuid.uuid4())
+    log = settings.logs / f"{run_id}.log"
+    print(
+        f"Coupon Ledger, as of {as_of}: {_short(settings.landing)} → {_short(settings.home)}"
+    )
+    terminal = Terminal()
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = f"coupon-ledger run --as-of {as_of}"
+        with one_writer(settings.home, command), progress.listening(terminal):
+            _run_job(settings, as_of, run_id, terminal)
+    except KeyboardInterrupt:
+        terminal.failed()
+        print(
+            "\nInterrupted; nothing was published. The next run starts over.",
+            file=sys.stderr,
+        )
+        return False
+    except Exception as error:
+        if terminal.step:
+            terminal.failed()
+        _explain(settings, error, log)
+        return False
+    from dagster_project import summary
+    from dagster_project.releases import open_release
+
+    with open_release(settings.home) as connection:
+        print()
+        print(summary.refresh(connection, settings.home, terminal.seconds))
+    return True
+
+
+def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -> None:
+    terminal.started("prepare")
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    # Notes of the libraries to their programmers say nothing to the reader of a terminal.
+    warnings.simplefilter("ignore")
+    from dagster_project import dbt_build
+
+    project = dbt_build.prepare(settings)
+    from dagster_project.definitions import load
+    from dagster_project.defs.automation import JOB, run_config
+
+    job = load(settings, project).resolve_job_def(JOB)
+    config = run_config(settings, as_of, wait_seconds=0)
+    config["loggers"] = {"file": {"config": {"folder": str(settings.logs)}}}
+    terminal.finished("prepare", "libraries loaded, models parsed")
+    with _instance() as instance:
+        job.execute_in_process(run_config=config, instance=instance, run_id=run_id)
+
+
+def _instance() -> dg.DagsterInstance:
+    """Dagster's own storage if there is one, so that the run shows there; else none."""
+    import dagster as dg
+
+    if os.environ.get("DAGSTER_HOME"):
+        return dg.DagsterInstance.get()
+    return dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}})
+
+
+def _explain(settings: Settings, error: Exception, log: Path) -> None:
+    """Say what failed, what it means for readers, and what to do."""
+    told: list[str] = []
+    remedy = ""
+    if isinstance(error, PublishRefused):
+        told = [f"  {problem}" for problem in error.problems[:20]]
+        if len(error.problems) > 20:
+            told.append(f"  and {len(error.problems) - 20} more")
+        remedy = error.remedy
+    elif isinstance(error, ReleaseError):
+        told, remedy = [f"  {error.message}"], error.remedy
+    else:
+        told = [f"  {type(error).__name__}: {error}"]
+        try:
+            with log.open("a", encoding="utf-8") as file:
+                file.write("".join(traceback.format_exception(error)))
+        except OSError:
+            logging.getLogger(__name__).debug("the log cannot be written either")
+    print("\nThe refresh failed:", *told, sep="\n", file=sys.stderr)
+    print(f"\nWhat it means: {_still_served(settings)}", file=sys.stderr)
+    if remedy:
+        print(f"What to do:    {remedy}", file=sys.stderr)
+    if not isinstance(error, Busy):
+        print(f"More in:       {_short(log)}", file=sys.stderr)
+
+
+def _still_served(settings: Settings) -> str:
+    from dagster_project.releases.layout import current_release
+    from dagster_project.releases.read import read_pedigree
+
+    try:
+        release_id = current_release(settings.home)
+        if release_id is None:
+            return "nothing was published, and no release is served yet."
+        as_of = read_pedigree(settings.home, release_id)["as_of_date"]
+        return f"nothing was published; the release of {as_of} ({release_id}) is still served."
+    except Exception as error:  # whatever it is, the first failure is the one to tell
+        return f"nothing was published; the release served before cannot be read ({error})."
+
+
+def _short(path: Path) -> str:
+    """A path relative to the current folder where that is shorter."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)

@@ -1,0 +1,54 @@
+"""Releases: read-only DuckDB files of checked marts, and the one pointer that says which is served.
+
+Here belongs everything that may touch `HOME/releases` and `HOME/current`: the gate a build must pass,
+building and verifying a release, flipping the pointer, opening, listing, comparing, restoring and
+pruning. Calculating marts does not (dbt), nor does deciding when to refresh (Dagster).
+"""
+
+from dagster_project.releases.compare import TableDifference, diff, diff_cells
+from dagster_project.releases.errors import (
+    Busy,
+    NoRelease,
+    PublishRefused,
+    ReleaseError,
+)
+from dagster_project.releases.gate import Build, Check, Judgement, Problem, judge
+from dagster_project.releases.keep import Pruned, prune, restore
+from dagster_project.releases.layout import current_release, release_ids
+from dagster_project.releases.lock import one_writer
+from dagster_project.releases.publish import Publication, publish
+from dagster_project.releases.read import (
+    ReleaseSummary,
+    Verification,
+    list_releases,
+    open_release,
+    verify,
+)
+
+__all__ = [
+    "Build",
+    "Busy",
+    "Check",
+    "Judgement",
+    "NoRelease",
+    "Problem",
+    "Pruned",
+    "Publication",
+    "PublishRefused",
+    "ReleaseError",
+    "ReleaseSummary",
+    "TableDifference",
+    "Verification",
+    "current_release",
+    "diff",
+    "diff_cells",
+    "judge",
+    "list_releases",
+    "one_writer",
+    "open_release",
+    "prune",
+    "publish",
+    "release_ids",
+    "restore",
+    "verify",
+]

@@ -1,0 +1,49 @@
+"""What can go wrong with a release, each with what it means and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dagster_project.releases.gate import Problem
+
+
+class ReleaseError(Exception):
+    """Something about releases did not work; what is served has not changed.
+
+    Attributes:
+        message: What was wrong, with the file concerned.
+        remedy: What to do.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(f"{message} {remedy}".strip())
+        self.message = message
+        self.remedy = remedy
+
+
+class NoRelease(ReleaseError):
+    """The release asked for is not there."""
+
+
+class Busy(ReleaseError):
+    """Another process is refreshing the same data home."""
+
+
+class PublishRefused(ReleaseError):
+    """The build did not pass its checks; nothing was published.
+
+    Attributes:
+        problems: Each check or model that stands in the way.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        first = "; ".join(str(problem) for problem in self.problems[:3])
+        more = len(self.problems) - 3
+        super().__init__(
+            f"The build did not pass its checks, nothing was published: {first}"
+            + (f"; and {more} more." if more > 0 else "."),
+            "Correct what is named and run again.",
+        )

@@ -1,0 +1,90 @@
+"""Order-free fingerprints of tables, the same on every engine and version.
+
+A row becomes one text in which every column says its length, so that no two rows give the same text;
+its md5 is folded to 64 bits; the fingerprint is the sum over the rows modulo 2^64. Equal rows in any
+order, in any storage, on any engine with md5 give the same; DuckDB's own hash() does not promise that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+MODULUS = 1 << 64
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its name and DuckDB's name of its type."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class TableContent:
+    """What a table holds, in three values that can be compared.
+
+    Attributes:
+        rows: Number of rows.
+        fingerprint: 16 hexadecimal digits.
+        columns: Its columns, in order.
+    """
+
+    rows: int
+    fingerprint: str
+    columns: tuple[Column, ...]
+
+
+def quote(name: str) -> str:
+    """A SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _as_text(column: Column) -> str:
+    name, kind = quote(column.name), column.type
+    if kind == "VARCHAR":
+        return name
+    if kind == "TIMESTAMP":
+        return f"cast(epoch_us({name}) as varchar)"
+    if kind in ("DATE", "BOOLEAN") or "INT" in kind or kind.startswith("DECIMAL"):
+        return f"cast({name} as varchar)"
+    raise ValueError(
+        f"Column {column.name} has type {kind}, whose text differs between engines: publish a"
+        " decimal, whole number, date, timestamp, boolean or text."
+    )
+
+
+def row_text(columns: Sequence[Column]) -> str:
+    """SQL that gives one row's text: per column its length in bytes and text, or N for null."""
+    parts = []
+    for column in columns:
+        text = _as_text(column)
+        parts.append(f"coalesce(strlen({text}) || ':' || {text}, 'N')")
+    return " || ".join(parts)
+
+
+def columns_of(
+    connection: duckdb.DuckDBPyConnection, relation: str
+) -> tuple[Column, ...]:
+    """The columns of a relation, which is already quoted SQL."""
+    rows = connection.execute(f"describe (select * from {relation})").fetchall()
+    return tuple(Column(str(row[0]), str(row[1])) for row in rows)
+
+
+def content_of(connection: duckdb.DuckDBPyConnection, relation: str) -> TableContent:
+    """Count and fingerprint a relation, which is already quoted SQL."""
+    columns = columns_of(connection, relation)
+    row = connection.execute(
+        f"select count(*), coalesce(sum(cast('0x' || substr(md5({row_text(columns)}), 1, 16)"
+        f" as ubigint)), 0) from {relation}"
+    ).fetchone()
+    assert row is not None
+    return TableContent(int(row[0]), f"{int(row[1]) % MODULUS:016x}", columns)

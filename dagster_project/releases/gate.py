@@ -1,0 +1,200 @@
+"""The gate: whether the build of this very run may be published, read from dbt's own results.
+
+Decision 9: Dagster does not stop downstream Python assets for a failed dbt test, so the release step
+judges for itself. Everything the manifest names must have a result of this invocation and every
+blocking one must have passed; missing, skipped, stale and altered results all refuse.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+_BUILT = {"model", "seed", "snapshot"}
+
+
+@dataclass(frozen=True)
+class Build:
+    """What the run that asks for publication knows of its own `dbt build`.
+
+    Attributes:
+        target_path: Folder dbt wrote its results to.
+        invocation_id: dbt's id of the invocation, from its events.
+        statuses: Final status by unique id, as seen in the events while dbt ran: the second witness
+            to the results file.
+    """
+
+    target_path: Path
+    invocation_id: str
+    statuses: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A data test and what it found.
+
+    Attributes:
+        name: Name of the test.
+        severity: `error` (blocks publication) or `warn`.
+        status: dbt's status: `pass`, `warn`, `fail`, …
+        failures: Offending rows.
+        table_name: The model it is attached to, if one.
+        checked_by: `dbt`, or `supplier gate` for what arrival asks of each delivery.
+        description: What it asserts.
+    """
+
+    name: str
+    severity: str
+    status: str
+    failures: int
+    table_name: str | None
+    description: str
+    checked_by: str = "dbt"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One reason not to publish.
+
+    Attributes:
+        kind: `test`, `model` or `results`.
+        name: The test or model, or what is wrong with the results as a whole.
+        status: dbt's status, or `missing`, `stale`, `altered`.
+        message: What dbt said, in one line.
+        path: The SQL or YAML file concerned, relative to the dbt project.
+    """
+
+    kind: str
+    name: str
+    status: str
+    message: str
+    path: str
+
+    def __str__(self) -> str:
+        """One line for people."""
+        where = f" ({self.path})" if self.path else ""
+        said = f": {self.message}" if self.message else ""
+        return f"{self.kind} {self.name} {self.status}{where}{said}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The data tests of a build and the reasons not to publish it; none means it may be."""
+
+    checks: tuple[Check, ...]
+    problems: tuple[Problem, ...]
+
+
+def judge(build: Build, manifest: Mapping[str, Any], as_of: date) -> Judgement:
+    """Judge a build by dbt's results file.
+
+    Args:
+        build: The invocation that is asked about.
+        manifest: dbt's manifest, which names everything that must have a result.
+        as_of: The as-of date the build must have been given.
+    """
+    path = build.target_path / "run_results.json"
+    try:
+        results = json.loads(path.read_text("utf-8"))
+        by_id = {result["unique_id"]: result for result in results["results"]}
+        metadata = results["metadata"]
+    except FileNotFoundError:
+        return _refused(
+            "dbt left no results", "missing", "it ended before it finished", path
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return _refused("dbt's results file", "altered", "it cannot be read", path)
+
+    if metadata.get("invocation_id") != build.invocation_id:
+        message = (
+            f"they are of invocation {metadata.get('invocation_id')}, not of this run"
+        )
+        return _refused("dbt's results", "stale", message, path)
+    given = results.get("args", {}).get("vars", {})
+    if given.get("as_of_date") != as_of.isoformat():
+        message = f"built as of {given.get('as_of_date')}, not as of {as_of}"
+        return _refused("dbt's results", "stale", message, path)
+
+    problems = list(_problems(by_id, manifest))
+    altered = sorted(
+        unique_id
+        for unique_id in by_id.keys() | build.statuses.keys()
+        if by_id.get(unique_id, {}).get("status") != build.statuses.get(unique_id)
+    )
+    for unique_id in altered:
+        message = (
+            f"the file says {by_id.get(unique_id, {}).get('status', 'nothing')},"
+            f" dbt said {build.statuses.get(unique_id, 'nothing')} while it ran"
+        )
+        problems.append(Problem("results", unique_id, "altered", message, str(path)))
+    return Judgement(tuple(_checks(by_id, manifest)), tuple(problems))
+
+
+def _refused(name: str, status: str, message: str, path: Path) -> Judgement:
+    return Judgement((), (Problem("results", name, status, message, str(path)),))
+
+
+def _severity(node: Mapping[str, Any]) -> str:
+    return str(node["config"].get("severity") or "error").lower()
+
+
+def _problems(
+    results: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any]
+) -> Iterator[Problem]:
+    for unique_id, node in manifest["nodes"].items():
+        kind = node["resource_type"]
+        if kind in _BUILT and node["config"].get("materialized") != "ephemeral":
+            wanted = {"success"}
+        elif kind == "test":
+            wanted = {"pass", "warn"} if _severity(node) == "warn" else {"pass"}
+        else:
+            continue
+        result = results.get(unique_id)
+        status = "missing" if result is None else str(result["status"])
+        if status not in wanted:
+            yield _problem("test" if kind == "test" else "model", node, status, result)
+    # Unit tests are about code, not data: a refresh need not run them, but none may fail.
+    for unique_id, node in manifest.get("unit_tests", {}).items():
+        result = results.get(unique_id)
+        if result is not None and result["status"] != "pass":
+            yield _problem("test", node, str(result["status"]), result)
+
+
+def _problem(
+    kind: str, node: Mapping[str, Any], status: str, result: Mapping[str, Any] | None
+) -> Problem:
+    said = " ".join(str((result or {}).get("message") or "").split())
+    failures = (result or {}).get("failures")
+    if kind == "test" and failures:
+        said = f"{failures} row{'' if failures == 1 else 's'} {'do' if failures != 1 else 'does'} not hold"
+    return Problem(
+        kind, str(node["name"]), status, said, str(node.get("original_file_path", ""))
+    )
+
+
+def _checks(
+    results: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any]
+) -> Iterator[Check]:
+    nodes = manifest["nodes"]
+    for unique_id, node in sorted(nodes.items(), key=lambda item: str(item[1]["name"])):
+        result = results.get(unique_id)
+        if node["resource_type"] != "test" or result is None:
+            continue
+        attached = node.get("attached_node") or _last_model(node)
+        yield Check(
+            name=str(node["name"]),
+            severity=_severity(node),
+            status=str(result["status"]),
+            failures=int(result.get("failures") or 0),
+            table_name=attached.split(".")[-1] if attached else None,
+            description=str(node.get("description") or ""),
+        )
+
+
+def _last_model(node: Mapping[str, Any]) -> str | None:
+    models = [one for one in node["depends_on"]["nodes"] if one.startswith("model.")]
+    return str(models[-1]) if models else None

@@ -1,0 +1,97 @@
+"""Which releases are kept and which of them is served, when a person decides."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from dagster_project.releases import layout
+from dagster_project.releases.lock import one_writer
+from dagster_project.releases.read import verify
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What pruning did: ids removed, and ids kept although old, each with the reason."""
+
+    removed: tuple[str, ...]
+    spared: dict[str, str]
+
+
+def restore(home: Path, release_id: str, now: datetime, by: str = "") -> str:
+    """Serve an earlier release again; recorded in the history.
+
+    Args:
+        home: The data home.
+        release_id: The release to serve, or enough of its id.
+        now: When this happens.
+        by: Who asked.
+
+    Returns:
+        The full id of the release now served.
+
+    Raises:
+        NoRelease: There is no such release.
+        ReleaseError: It is damaged.
+        Busy: A refresh is running.
+    """
+    wanted = layout.resolve(home, release_id)
+    with one_writer(home, f"coupon-ledger restore {wanted}"):
+        verify(home, wanted).raise_unless_sound()
+        previous = layout.current_release(home)
+        if previous != wanted:
+            layout.flip(home, wanted)
+            layout.remember(home, "restored", wanted, now, previous=previous, by=by)
+    return wanted
+
+
+def prune(home: Path, keep: int, now: datetime) -> Pruned:
+    """Remove all but the newest releases; never the one served, nor one being read.
+
+    Args:
+        home: The data home.
+        keep: How many of the newest to keep, at least 1.
+        now: When this happens.
+
+    Raises:
+        ValueError: `keep` is less than 1.
+        Busy: A refresh is running.
+    """
+    if keep < 1:
+        raise ValueError(f"keep must be at least 1, not {keep}")
+    with one_writer(home, f"coupon-ledger prune --keep {keep}"):
+        layout.remove_leftovers(home)
+        current = layout.current_release(home)
+        removed: list[str] = []
+        spared: dict[str, str] = {}
+        for release_id in layout.release_ids(home)[:-keep]:
+            readers = _readers(layout.release_path(home, release_id))
+            if release_id == current:
+                spared[release_id] = "it is served"
+            elif readers:
+                spared[release_id] = f"process {', '.join(map(str, readers))} reads it"
+            else:
+                # Recorded first, so that its id is never given again.
+                layout.remember(home, "pruned", release_id, now)
+                layout.release_path(home, release_id).unlink()
+                shutil.rmtree(layout.parquet_dir(home, release_id), ignore_errors=True)
+                removed.append(release_id)
+        layout.fsync_folder(layout.releases_dir(home))
+    return Pruned(tuple(removed), spared)
+
+
+def _readers(path: Path) -> list[int]:
+    """Processes that have the file open, as far as this system and this user can tell."""
+    wanted = os.path.realpath(path)
+    readers = []
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        try:
+            opened = any(os.readlink(entry) == wanted for entry in folder.iterdir())
+        except OSError:
+            continue  # ended meanwhile, or another user's
+        if opened:
+            readers.append(int(folder.parent.name))
+    return readers

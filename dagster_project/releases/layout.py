@@ -1,0 +1,215 @@
+"""Where releases lie, how they are named, and the pointer to the one that is served.
+
+Every change of a name goes through here, so that the order of rename and fsync stands in one place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from dagster_project.releases.errors import NoRelease, ReleaseError
+
+_ID = re.compile(r"^(\d{8}T\d{6}Z)-([0-9a-f]{8})$")
+_STAMP = "%Y%m%dT%H%M%SZ"
+
+
+def releases_dir(home: Path) -> Path:
+    """The folder of the kept releases."""
+    return home / "releases"
+
+
+def release_path(home: Path, release_id: str) -> Path:
+    """The DuckDB file of a release."""
+    return releases_dir(home) / f"{release_id}.duckdb"
+
+
+def parquet_dir(home: Path, release_id: str) -> Path:
+    """The same marts as Parquet, one file per table."""
+    return releases_dir(home) / release_id
+
+
+def current_link(home: Path) -> Path:
+    """The symlink readers open."""
+    return home / "current"
+
+
+def history_path(home: Path) -> Path:
+    """The append-only record of what was served when."""
+    return releases_dir(home) / "history.jsonl"
+
+
+def is_release_id(text: str) -> bool:
+    """Whether the text has the form of a release id."""
+    return _ID.match(text) is not None
+
+
+def release_ids(home: Path) -> list[str]:
+    """Ids of the releases on disk, oldest first."""
+    folder = releases_dir(home)
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path.stem
+        for path in folder.iterdir()
+        if path.suffix == ".duckdb" and is_release_id(path.stem)
+    )
+
+
+def current_release(home: Path) -> str | None:
+    """Id of the release that is served, None if there is none yet.
+
+    Raises:
+        ReleaseError: `current` is there but does not point to a release.
+    """
+    link = current_link(home)
+    try:
+        target = os.readlink(link)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ReleaseError(
+            f"{link} is not a symlink ({error.strerror}).",
+            "Move it away; `coupon-ledger restore ID` points it to a release again.",
+        ) from error
+    release_id = Path(target).stem
+    if not is_release_id(release_id) or not (link.parent / target).is_file():
+        raise ReleaseError(
+            f"{link} points to {target}, which is not a release.",
+            "`coupon-ledger releases` lists those kept, `coupon-ledger restore ID` serves one.",
+        )
+    return release_id
+
+
+def resolve(home: Path, release_id: str | None) -> str:
+    """The id asked for, or the current one, known to be on disk.
+
+    Raises:
+        NoRelease: There is none, or not that one; names near matches.
+    """
+    if release_id is None:
+        current = current_release(home)
+        if current is None:
+            raise NoRelease(
+                f"No release has been published in {home} yet.",
+                "`coupon-ledger run` makes one.",
+            )
+        return current
+    if is_release_id(release_id) and release_path(home, release_id).is_file():
+        return release_id
+    known = release_ids(home)
+    matches = [known_id for known_id in known if release_id and release_id in known_id]
+    if len(matches) == 1 and len(release_id) >= 8:
+        return matches[0]
+    near = ", ".join((matches or known)[-3:]) or "none at all"
+    raise NoRelease(f"There is no release {release_id!r} in {home}; there is {near}.")
+
+
+def next_release_id(home: Path, now: datetime, content_hash: str) -> str:
+    """An id after every id ever given here, even when the clock went back."""
+    given = [
+        *release_ids(home),
+        *(str(event["release_id"]) for event in read_history(home)),
+    ]
+    folder = releases_dir(home)
+    if folder.is_dir():
+        given += [path.name.split(".")[0] for path in folder.iterdir()]
+    stamps = [match.group(1) for match in map(_ID.match, given) if match]
+    moment = now.astimezone(UTC).replace(microsecond=0)
+    if stamps:
+        newest = datetime.strptime(max(stamps), _STAMP).replace(tzinfo=UTC)
+        moment = max(moment, newest + timedelta(seconds=1))
+    return f"{moment.strftime(_STAMP)}-{content_hash[:8]}"
+
+
+def flip(home: Path, release_id: str) -> None:
+    """Serve a release: one rename, then durable."""
+    link = current_link(home)
+    # A write-ahead log beside the link would be replayed into the release by a reader; releases
+    # are never written, so whatever lies there is not ours.
+    link.with_name("current.wal").unlink(missing_ok=True)
+    temporary = link.with_name(f".current.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(Path("releases") / f"{release_id}.duckdb")
+    os.replace(temporary, link)
+    fsync_folder(home)
+
+
+def remember(
+    home: Path, event: str, release_id: str, now: datetime, **details: object
+) -> None:
+    """Append one line to the history, durably; a line cut by a crash stays alone."""
+    path = history_path(home)
+    line = {
+        "at": now.astimezone(UTC).isoformat(timespec="seconds"),
+        "event": event,
+        "release_id": release_id,
+        **details,
+    }
+    existing = path.read_bytes() if path.exists() else b"\n"
+    lead = "" if existing.endswith(b"\n") or not existing else "\n"
+    with path.open("a", encoding="utf-8") as file:
+        file.write(lead + json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_history(home: Path) -> list[dict[str, object]]:
+    """The history, oldest first; a line that a crash cut is left out."""
+    path = history_path(home)
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_text("utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "release_id" in event:
+            events.append(event)
+    return events
+
+
+def remove_leftovers(home: Path) -> list[str]:
+    """Remove what a killed publication left; only the holder of the lock may ask for it."""
+    removed: list[str] = []
+    folder = releases_dir(home)
+    if not folder.is_dir():
+        return removed
+    unfinished = [
+        path
+        for path in folder.iterdir()
+        if path.is_dir()
+        and is_release_id(path.name)
+        and not release_path(home, path.name).exists()
+    ]
+    for path in (
+        *folder.glob("*.tmp"),
+        *folder.glob("*.tmp.wal"),
+        *home.glob(".current.*.tmp"),
+        *unfinished,
+    ):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        removed.append(path.name)
+    return removed
+
+
+def fsync_file(path: Path) -> None:
+    """Make a file's content durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    fsync_file(path)

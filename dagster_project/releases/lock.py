@@ -1,0 +1,77 @@
+"""One writer per data home, held by an operating-system lock that ends with its process.
+
+The lock file says nothing; a side file names the holder, for the message to whoever comes second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dagster_project.releases.errors import Busy
+
+
+def lock_path(home: Path) -> Path:
+    """The lock file of a data home."""
+    return home / "refresh.lock"
+
+
+def holder_path(home: Path) -> Path:
+    """The side file that names who holds the lock."""
+    return home / "refresh.holder.json"
+
+
+@contextmanager
+def one_writer(home: Path, command: str, wait_seconds: float = 0) -> Iterator[None]:
+    """Hold the data home for writing; taking it again in the same process is allowed.
+
+    Args:
+        home: The data home.
+        command: What is being done, for the message to others.
+        wait_seconds: How long to wait for another holder to finish.
+
+    Raises:
+        Busy: Another process holds it; names that process.
+    """
+    path = lock_path(home)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, thread_local=False, is_singleton=True)
+    try:
+        lock.acquire(timeout=wait_seconds)
+    except Timeout:
+        raise Busy(
+            f"Another refresh of {home} is running{_holder(home)}.",
+            "Wait for it to end, or stop it; its lock goes with it and the next run recovers.",
+        ) from None
+    try:
+        if lock.lock_counter == 1:
+            _name_holder(home, command)
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            holder_path(home).unlink(missing_ok=True)
+        lock.release()
+
+
+def _name_holder(home: Path, command: str) -> None:
+    path = holder_path(home)
+    temporary = path.with_suffix(".tmp")
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    temporary.write_text(
+        json.dumps({"pid": os.getpid(), "since": since, "command": command}), "utf-8"
+    )
+    temporary.replace(path)
+
+
+def _holder(home: Path) -> str:
+    try:
+        holder = json.loads(holder_path(home).read_text("utf-8"))
+        return f": process {holder['pid']} since {holder['since']}, {holder['command']}"
+    except (OSError, ValueError, KeyError):
+        return ""

@@ -1,0 +1,604 @@
+"""Publication: a checked build becomes a new file, is read back, and only then is served.
+
+The order matters and stands in `publish`: gate, copy aside, checkpoint, read back and compare, make
+durable, rename, flip. Killed at any point, the release served before is still served whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from dagster_project.releases import layout
+from dagster_project.releases.errors import PublishRefused, ReleaseError
+from dagster_project.releases.fingerprint import (
+    TableContent,
+    content_of,
+    literal,
+    quote,
+)
+from dagster_project.releases.gate import Build, Check, judge
+from dagster_project.releases.read import read_pedigree, verify
+
+STORAGE_VERSION = (
+    "v1.5.0"  # files that DuckDB 1.5 and later open; 2.0's own default is not
+)
+FILE_MODE = 0o440  # readers may read, nobody may write, not even the publisher
+
+# The pedigree's tables that are copied from the build: name, where from, order, columns and meaning.
+_DELIVERIES = {
+    "delivery_id": "Identifies the delivery.",
+    "feed": "Feed it belongs to.",
+    "file_name": "Path of the file in the landing folder.",
+    "sha256": "Fingerprint of its bytes, under which the archive keeps it.",
+    "arrived_at": "When a run first saw it, in UTC.",
+    "verdict": "Whether the file was loaded or refused.",
+    "refusal_reason": "Why it was refused, if it was.",
+    "physical_rows": "Records in the file, counted independently.",
+    "blank_rows": "Blank lines in the file, which are no records.",
+    "accepted_rows": "Records that count.",
+    "superseded_rows": "Records with a later version.",
+    "duplicate_rows": "Records that repeat another one exactly.",
+    "rejected_rows": "Records rejected with a reason.",
+}
+_REJECTED = {
+    "delivery_id": "Delivery the row came in.",
+    "feed": "Feed of the delivery.",
+    "file_name": "Path of the file in the landing folder.",
+    "row_number": "Row as in the file: 1 is the first record after the header.",
+    "reasons": "Every reason why it was rejected.",
+    "record": "The row as delivered, without personal data.",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table of a release.
+
+    Attributes:
+        schema: `marts` or `release`.
+        name: Its name.
+        source: The relation in the build it is copied from, as quoted SQL.
+        columns: Columns to copy with their descriptions; None copies all.
+        key: Columns that identify a row, in the order rows are stored in.
+        description: What a row is.
+    """
+
+    schema: str
+    name: str
+    source: str
+    columns: Mapping[str, str]
+    key: tuple[str, ...]
+    description: str
+
+    @property
+    def full_name(self) -> str:
+        """Schema and name, as quoted SQL."""
+        return f"{quote(self.schema)}.{quote(self.name)}"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What a publication did.
+
+    Attributes:
+        release_id: The release now served.
+        path: Its file.
+        is_new: False if the content was recognised as that of a release already there.
+        rows: Rows by mart.
+        checks: The data tests of the build.
+    """
+
+    release_id: str
+    path: Path
+    is_new: bool
+    rows: Mapping[str, int]
+    checks: tuple[Check, ...]
+
+
+def publish(
+    home: Path,
+    *,
+    as_of: date,
+    build: Build,
+    manifest: Mapping[str, Any],
+    now: datetime,
+    code_version: str,
+    engine: str = "duckdb",
+    threads: int = 2,
+    memory_limit: str = "4GB",
+) -> Publication:
+    """Publish the warehouse as a new release, or recognise that its content is already served.
+
+    The caller holds the data home's lock (`one_writer`).
+
+    Args:
+        home: The data home.
+        as_of: Last day whose events count in this build.
+        build: The dbt invocation that made the marts.
+        manifest: dbt's manifest: which marts there are, their keys and descriptions.
+        now: When this happens, for the id and the record.
+        code_version: What calculated the marts.
+        engine: Which engine did.
+        threads: DuckDB's threads.
+        memory_limit: DuckDB's memory limit.
+
+    Raises:
+        PublishRefused: The build did not pass its checks.
+        ReleaseError: Writing or reading back failed. What was served is still served.
+    """
+    judgement = judge(build, manifest, as_of)
+    if judgement.problems:
+        raise PublishRefused(judgement.problems)
+    with _explained(home):
+        layout.releases_dir(home).mkdir(parents=True, exist_ok=True)
+        layout.remove_leftovers(home)
+        _remember_unrecorded(home, now)
+        with _engine(home, threads, memory_limit) as connection:
+            warehouse = home / "build" / "warehouse.duckdb"
+            connection.execute(f"attach {literal(str(warehouse))} as build (read_only)")
+            tables = [*mart_tables(manifest), *_pedigree_tables()]
+            contents = {table: _source_content(connection, table) for table in tables}
+            content_hash = _content_hash(as_of, code_version, engine, contents)
+            rows = {
+                table.name: contents[table].rows
+                for table in tables
+                if table.schema == "marts"
+            }
+            served = _already_there(home, content_hash)
+            if served is not None:
+                if served != layout.current_release(home):
+                    layout.flip(home, served)
+                    layout.remember(home, "served again", served, now)
+                return Publication(
+                    served,
+                    layout.release_path(home, served),
+                    False,
+                    rows,
+                    judgement.checks,
+                )
+            release_id = layout.next_release_id(home, now, content_hash)
+            gates = _gate_results(connection)
+            facts: dict[str, object] = {
+                "release_id": release_id,
+                "as_of_date": as_of,
+                "created_at": now.astimezone(UTC).replace(tzinfo=None),
+                "code_version": code_version,
+                "engine": engine,
+                "content_hash": content_hash,
+                "duckdb_version": duckdb.__version__,
+                "dbt_invocation_id": build.invocation_id,
+            }
+            temporary = layout.releases_dir(home) / f"{release_id}.duckdb.tmp"
+            try:
+                _write(
+                    connection, temporary, contents, facts, [*judgement.checks, *gates]
+                )
+                connection.execute("detach build")
+                _read_back(connection, temporary, contents)
+                _write_parquet(connection, home, release_id, temporary, tables)
+            except BaseException:
+                layout.remove_leftovers(home)
+                raise
+        _serve(home, release_id, temporary)
+        layout.remember(home, "published", release_id, now, content_hash=content_hash)
+    return Publication(
+        release_id, layout.release_path(home, release_id), True, rows, judgement.checks
+    )
+
+
+def mart_tables(manifest: Mapping[str, Any]) -> list[Table]:
+    """The marts a manifest promises, by name.
+
+    Raises:
+        ReleaseError: There is none, or one says no `config.meta.primary_key`.
+    """
+    tables = []
+    for node in manifest["nodes"].values():
+        if node["resource_type"] != "model" or node["schema"] != "marts":
+            continue
+        key = (node["config"].get("meta") or {}).get("primary_key")
+        if not key:
+            raise ReleaseError(
+                f"The mart {node['name']} ({node['original_file_path']}) names no key.",
+                "Give it config.meta.primary_key, the list of columns that identify a row.",
+            )
+        tables.append(
+            Table(
+                schema="marts",
+                name=str(node["alias"]),
+                source=f"build.marts.{quote(str(node['alias']))}",
+                columns={
+                    name: _one_line(column["description"])
+                    for name, column in node["columns"].items()
+                },
+                key=tuple([key] if isinstance(key, str) else key),
+                description=_one_line(node["description"]),
+            )
+        )
+    if not tables:
+        raise ReleaseError(
+            "The dbt project has no model in schema marts.", "Check dbt_project.yml."
+        )
+    return sorted(tables, key=lambda table: table.name)
+
+
+def _pedigree_tables() -> list[Table]:
+    return [
+        Table(
+            schema="release",
+            name="deliveries",
+            source="build.intermediate.int_deliveries_counted",
+            columns=_DELIVERIES,
+            key=("arrived_at", "feed", "file_name", "delivery_id"),
+            description="One row per delivered file: what became of it and of its rows.",
+        ),
+        Table(
+            schema="release",
+            name="rejected_rows",
+            source="build.staging.stg_billing__rejected_rows",
+            columns=_REJECTED,
+            key=("delivery_id", "feed", "row_number", "reasons", "record"),
+            description="One row per delivered row that was rejected, as it came.",
+        ),
+    ]
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text or "").split())
+
+
+def _selected(table: Table) -> str:
+    if table.schema == "marts":
+        return table.source
+    return f"(select {', '.join(map(quote, table.columns))} from {table.source})"
+
+
+def _source_content(
+    connection: duckdb.DuckDBPyConnection, table: Table
+) -> TableContent:
+    try:
+        return content_of(connection, _selected(table))
+    except duckdb.CatalogException as error:
+        raise ReleaseError(
+            f"The build has no table {table.source}: {error}", "Run the refresh again."
+        ) from error
+    except ValueError as error:
+        raise ReleaseError(f"Table {table.name}: {error}") from error
+
+
+def _content_hash(
+    as_of: date, code_version: str, engine: str, contents: Mapping[Table, TableContent]
+) -> str:
+    described = [
+        [
+            table.schema,
+            table.name,
+            content.rows,
+            content.fingerprint,
+            [[column.name, column.type] for column in content.columns],
+        ]
+        for table, content in contents.items()
+    ]
+    facts = json.dumps([as_of.isoformat(), code_version, engine, described])
+    return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def _already_there(home: Path, content_hash: str) -> str | None:
+    """The newest release, or the one served, if its content is this."""
+    current = layout.current_release(home)
+    newest = layout.release_ids(home)[-1:]
+    for release_id in dict.fromkeys([*([current] if current else []), *newest]):
+        try:
+            if read_pedigree(home, release_id)["content_hash"] == content_hash:
+                verify(home, release_id).raise_unless_sound()
+                return release_id
+        except (duckdb.Error, ReleaseError, KeyError):
+            continue  # damaged or of an earlier version: a new release takes its place
+    return None
+
+
+def _remember_unrecorded(home: Path, now: datetime) -> None:
+    """Record the release served if a crash came between flipping to it and recording it."""
+    current = layout.current_release(home)
+    recorded = [str(event["release_id"]) for event in layout.read_history(home)]
+    if current is not None and recorded[-1:] != [current]:
+        layout.remember(home, "found served", current, now)
+
+
+@contextmanager
+def _engine(
+    home: Path, threads: int, memory_limit: str
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    scratch = home / "build" / "tmp"
+    scratch.mkdir(parents=True, exist_ok=True)
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "threads": threads,
+            "memory_limit": memory_limit,
+            "temp_directory": str(scratch),
+            "preserve_insertion_order": True,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        },
+    )
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    contents: Mapping[Table, TableContent],
+    facts: Mapping[str, object],
+    checks: Sequence[Check],
+) -> None:
+    """Write all tables of a release into a new file and leave nothing in a log."""
+    connection.execute(
+        f"attach {literal(str(path))} as target (storage_version {literal(STORAGE_VERSION)})"
+    )
+    connection.execute("create schema target.marts")
+    connection.execute("create schema target.release")
+    for table in contents:
+        order = ", ".join(f"{quote(name)} nulls last" for name in table.key)
+        connection.execute(
+            f"create table target.{table.full_name} as"
+            f" select * from {_selected(table)} order by {order}"
+        )
+        _describe(connection, table.full_name, table.description, table.columns)
+    _write_facts(connection, facts)
+    _write_contents(connection, contents)
+    _write_checks(connection, checks)
+    connection.execute("checkpoint target")
+    connection.execute("detach target")
+    log = path.with_name(path.name + ".wal")
+    if log.exists():
+        raise ReleaseError(
+            f"DuckDB left a write-ahead log at {log}.", "Run the refresh again."
+        )
+
+
+def _describe(
+    connection: duckdb.DuckDBPyConnection,
+    full_name: str,
+    description: str,
+    columns: Mapping[str, str],
+) -> None:
+    connection.execute(f"comment on table target.{full_name} is {literal(description)}")
+    for name, text in columns.items():
+        if text:
+            connection.execute(
+                f"comment on column target.{full_name}.{quote(name)} is {literal(text)}"
+            )
+
+
+def _write_facts(
+    connection: duckdb.DuckDBPyConnection, facts: Mapping[str, object]
+) -> None:
+    connection.execute(
+        "create table target.release.release (release_id varchar, as_of_date date,"
+        " created_at timestamp, code_version varchar, engine varchar, content_hash varchar,"
+        " duckdb_version varchar, dbt_invocation_id varchar)"
+    )
+    connection.execute(
+        f"insert into target.release.release values ({', '.join('?' * len(facts))})",
+        list(facts.values()),
+    )
+    _describe(
+        connection,
+        '"release"."release"',
+        "One row: what this release is and what it was made by.",
+        {
+            "release_id": "Identifies the release; later releases have greater ids.",
+            "as_of_date": "Last day whose events count.",
+            "created_at": "When it was published, in UTC.",
+            "code_version": "What calculated the marts: product version and fingerprint of the models.",
+            "engine": "Database engine that calculated the marts.",
+            "content_hash": "Fingerprint of everything in it apart from when it was made.",
+            "duckdb_version": "Version of DuckDB that wrote the file.",
+            "dbt_invocation_id": "The dbt build whose results were checked.",
+        },
+    )
+
+
+def _write_contents(
+    connection: duckdb.DuckDBPyConnection, contents: Mapping[Table, TableContent]
+) -> None:
+    connection.execute(
+        "create table target.release.tables (table_schema varchar, table_name varchar,"
+        " row_count bigint, fingerprint varchar, primary_key varchar)"
+    )
+    for table, content in contents.items():
+        connection.execute(
+            "insert into target.release.tables values (?, ?, ?, ?, ?)",
+            [
+                table.schema,
+                table.name,
+                content.rows,
+                content.fingerprint,
+                ", ".join(table.key),
+            ],
+        )
+    _describe(
+        connection,
+        '"release"."tables"',
+        "One row per table of the release: what it must hold.",
+        {
+            "table_schema": "Schema of the table.",
+            "table_name": "Name of the table.",
+            "row_count": "Number of its rows.",
+            "fingerprint": "Sum over the rows of 64 bits of their md5, modulo 2^64; order-free.",
+            "primary_key": "Columns that identify a row, in the order rows are stored in.",
+        },
+    )
+
+
+def _write_checks(
+    connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]
+) -> None:
+    connection.execute(
+        "create table target.release.checks (name varchar, severity varchar, failures bigint,"
+        " status varchar, table_name varchar, description varchar, checked_by varchar)"
+    )
+    if checks:
+        connection.executemany(
+            "insert into target.release.checks values (?, ?, ?, ?, ?, ?, ?)",
+            [
+                [
+                    check.name,
+                    check.severity,
+                    check.failures,
+                    check.status,
+                    check.table_name,
+                    check.description,
+                    check.checked_by,
+                ]
+                for check in checks
+            ],
+        )
+    _describe(
+        connection,
+        '"release"."checks"',
+        "One row per check of this release and what it found.",
+        {
+            "name": "Name of the check.",
+            "severity": "error: it must pass, or nothing is published (of the supplier gate: the"
+            " file is refused); warn: it is shown.",
+            "failures": "Rows that do not hold; of the supplier gate, files.",
+            "status": "pass, or how it failed.",
+            "checked_by": "dbt, or the supplier gate that looks at each delivery.",
+            "table_name": "Table or feed it is about.",
+            "description": "What it asserts.",
+        },
+    )
+
+
+def _gate_results(connection: duckdb.DuckDBPyConnection) -> list[Check]:
+    """The supplier gate's results, if this build has them: per feed and check, files that fail it."""
+    try:
+        rows = connection.execute(
+            "select feed, check_name, severity, count(*) filter (where not passed)"
+            " from build.raw.gate_results group by all order by all"
+        ).fetchall()
+    except duckdb.CatalogException:
+        return []
+    return [
+        Check(
+            name=str(name),
+            severity=str(severity),
+            status="pass"
+            if not failures
+            else ("warn" if severity == "warn" else "refused"),
+            failures=int(failures),
+            table_name=str(feed),
+            description="Deliveries that do not hold it; of severity error, they were refused.",
+            checked_by="supplier gate",
+        )
+        for feed, name, severity, failures in rows
+    ]
+
+
+def _read_back(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    contents: Mapping[Table, TableContent],
+) -> None:
+    """Open the new file as a reader would and compare it with the build."""
+    connection.execute(f"attach {literal(str(path))} as written (read_only)")
+    for table, expected in contents.items():
+        found = content_of(connection, f"written.{table.full_name}")
+        if found != expected:
+            raise ReleaseError(
+                f"Table {table.name} was not copied whole: {found.rows} rows of {expected.rows},"
+                f" fingerprint {found.fingerprint} instead of {expected.fingerprint}.",
+                "Check the disk and run again.",
+            )
+
+
+def _write_parquet(
+    connection: duckdb.DuckDBPyConnection,
+    home: Path,
+    release_id: str,
+    path: Path,
+    tables: Sequence[Table],
+) -> None:
+    """Write the marts as Parquet: same content, same bytes (one thread, key order, fixed options)."""
+    folder = layout.parquet_dir(home, release_id)
+    temporary = folder.with_name(folder.name + ".tmp")
+    temporary.mkdir()
+    connection.execute("set threads = 1")
+    for table in tables:
+        if table.schema != "marts":
+            continue
+        file = temporary / f"{table.name}.parquet"
+        order = ", ".join(f"{quote(name)} nulls last" for name in table.key)
+        connection.execute(
+            f"copy (select * from written.{table.full_name} order by {order})"
+            f" to {literal(str(file))}"
+            " (format parquet, compression zstd, row_group_size 122880, parquet_version v1)"
+        )
+        file.chmod(FILE_MODE)
+        layout.fsync_file(file)
+    connection.execute("detach written")
+    layout.fsync_folder(temporary)
+
+
+def _serve(home: Path, release_id: str, temporary: Path) -> None:
+    """Give the finished files their names, durably, and flip `current`."""
+    path = layout.release_path(home, release_id)
+    folder = layout.parquet_dir(home, release_id)
+    temporary.chmod(FILE_MODE)
+    layout.fsync_file(temporary)
+    for log in (temporary, path):
+        if log.with_name(log.name + ".wal").exists():
+            raise ReleaseError(
+                f"A write-ahead log lies beside the new release: {log}.wal.",
+                "No reader may open a release read-write; remove it and run again.",
+            )
+    os.replace(folder.with_name(folder.name + ".tmp"), folder)
+    os.replace(temporary, path)
+    layout.fsync_folder(path.parent)
+    layout.flip(home, release_id)
+
+
+@contextmanager
+def _explained(home: Path) -> Iterator[None]:
+    """Turn what the disk or DuckDB says into what happened and what to do."""
+    try:
+        yield
+    except (OSError, duckdb.Error) as error:
+        raise _explain(home, error) from error
+
+
+def _explain(home: Path, error: Exception) -> ReleaseError:
+    text = " ".join(str(error).split())
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOSPC or "No space left" in text:
+        free = shutil.disk_usage(home).free // 1_000_000 if home.exists() else 0
+        return ReleaseError(
+            f"The disk of {home} is full ({free} MB left): {text}",
+            "Free space (`coupon-ledger prune --keep N` removes old releases) and run again.",
+        )
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS) or "ermission denied" in text:
+        return ReleaseError(
+            f"{home} cannot be written: {text}",
+            "Give this user the right to write there and run again.",
+        )
+    return ReleaseError(
+        f"Publication failed: {text}",
+        f"Run again; if it fails in the same way delete {home / 'build'}, which is made anew.",
+    )

@@ -1,0 +1,250 @@
+"""Opening and examining releases: always read-only, locked down, through the file, not the link."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from dagster_project.releases import layout
+from dagster_project.releases.errors import NoRelease, ReleaseError
+from dagster_project.releases.fingerprint import content_of, literal, quote
+
+# Decision 13. Every open of a file in one process must ask for the same.
+LOCKED_DOWN: Mapping[str, Any] = {
+    "enable_external_access": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "lock_configuration": True,
+}
+
+
+@dataclass(frozen=True)
+class ReleaseSummary:
+    """One line of the list of releases.
+
+    Attributes:
+        release_id: Its id.
+        is_current: Whether it is served.
+        as_of_date: Last day whose events count.
+        created_at: When it was published, UTC.
+        code_version: What calculated it.
+        rows: Rows in all marts.
+        totals: List, discount, credit and net amount by currency.
+        problem: Why it cannot be read, if it cannot.
+    """
+
+    release_id: str
+    is_current: bool
+    as_of_date: date | None
+    created_at: datetime | None
+    code_version: str
+    rows: int
+    totals: Mapping[str, tuple[Decimal, Decimal, Decimal, Decimal]]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether a release holds what it says.
+
+    Attributes:
+        release_id: The release.
+        tables: Tables compared.
+        checks: Checks recorded in it.
+        problems: What does not hold, each a sentence.
+    """
+
+    release_id: str
+    tables: int
+    checks: int
+    problems: tuple[str, ...]
+
+    def raise_unless_sound(self) -> None:
+        """Raise ReleaseError if anything does not hold."""
+        if self.problems:
+            raise ReleaseError(
+                f"Release {self.release_id} is damaged: {'; '.join(self.problems)}.",
+                "`coupon-ledger restore ID` serves another one; `coupon-ledger run` makes a new one.",
+            )
+
+
+def open_release(
+    home: Path, release_id: str | None = None
+) -> duckdb.DuckDBPyConnection:
+    """Open a release, the current one by default, read-only and locked down.
+
+    Raises:
+        NoRelease: There is no such release.
+        ReleaseError: The file cannot be opened.
+    """
+    wanted = layout.resolve(home, release_id)
+    try:
+        return _open_file(layout.release_path(home, wanted))
+    except ReleaseError:
+        # It may have been pruned between reading the link and opening the file.
+        again = layout.resolve(home, release_id)
+        if again == wanted:
+            raise
+        return _open_file(layout.release_path(home, again))
+
+
+def _open_file(path: Path) -> duckdb.DuckDBPyConnection:
+    if path.with_name(path.name + ".wal").exists():
+        raise ReleaseError(
+            f"A write-ahead log lies beside the release: {path}.wal.",
+            "Releases are never written: remove that file.",
+        )
+    try:
+        return duckdb.connect(str(path), read_only=True, config=dict(LOCKED_DOWN))
+    except duckdb.Error as error:
+        raise ReleaseError(
+            f"{path} cannot be opened: {' '.join(str(error).split())}",
+            "`coupon-ledger verify` tells more, `coupon-ledger restore ID` serves another release.",
+        ) from error
+
+
+@contextmanager
+def attached(home: Path, *release_ids: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A locked-down connection with releases attached as r0, r1, … in the order given."""
+    connection = duckdb.connect(":memory:")
+    try:
+        for number, release_id in enumerate(release_ids):
+            path = layout.release_path(home, release_id)
+            connection.execute(f"attach {literal(str(path))} as r{number} (read_only)")
+        for name, value in LOCKED_DOWN.items():
+            connection.execute(f"set {name} = {str(value).lower()}")
+        yield connection
+    except duckdb.IOException as error:
+        raise ReleaseError(
+            f"A release cannot be opened: {' '.join(str(error).split())}",
+            "`coupon-ledger verify ID` tells which.",
+        ) from error
+    finally:
+        connection.close()
+
+
+def read_pedigree(home: Path, release_id: str) -> dict[str, Any]:
+    """The one row of a release's table `release.release`."""
+    with open_release(home, release_id) as connection:
+        cursor = connection.execute("select * from release.release")
+        names = [column[0] for column in cursor.description or []]
+        rows = cursor.fetchall()
+    if len(rows) != 1:
+        raise ReleaseError(f"Release {release_id} says {len(rows)} times what it is.")
+    return dict(zip(names, rows[0], strict=True))
+
+
+def list_releases(home: Path) -> list[ReleaseSummary]:
+    """All releases kept, newest first, each with its totals; a damaged one is listed as such."""
+    current = layout.current_release(home)
+    summaries = []
+    for release_id in reversed(layout.release_ids(home)):
+        try:
+            summaries.append(_summary(home, release_id, release_id == current))
+        except (duckdb.Error, NoRelease, ReleaseError) as error:
+            summaries.append(
+                ReleaseSummary(
+                    release_id, release_id == current, None, None, "", 0, {}, str(error)
+                )
+            )
+    return summaries
+
+
+def _summary(home: Path, release_id: str, is_current: bool) -> ReleaseSummary:
+    pedigree = read_pedigree(home, release_id)
+    with open_release(home, release_id) as connection:
+        counted = connection.execute(
+            "select coalesce(sum(row_count), 0) from release.tables where table_schema = 'marts'"
+        ).fetchone()
+        has_charges = connection.execute(
+            "select count(*) from duckdb_tables() where schema_name = 'marts'"
+            " and table_name = 'fct_discounted_charges'"
+        ).fetchone()
+        totals = (
+            connection.execute(
+                "select currency, sum(list_amount), sum(discount_amount), sum(credit_amount),"
+                " sum(net_amount) from marts.fct_discounted_charges group by currency"
+                " order by sum(list_amount) desc, currency"
+            ).fetchall()
+            if has_charges and has_charges[0]
+            else []
+        )
+    return ReleaseSummary(
+        release_id=release_id,
+        is_current=is_current,
+        as_of_date=pedigree["as_of_date"],
+        created_at=pedigree["created_at"],
+        code_version=str(pedigree["code_version"]),
+        rows=int(counted[0]) if counted else 0,
+        totals={str(row[0]): (row[1], row[2], row[3], row[4]) for row in totals},
+    )
+
+
+def verify(home: Path, release_id: str | None = None) -> Verification:
+    """Compare what a release holds with what it says, its Parquet copy too.
+
+    Raises:
+        NoRelease: There is no such release.
+    """
+    wanted = layout.resolve(home, release_id)
+    problems: list[str] = []
+    promised: list[tuple[str, str, int, str]] = []
+    checks: list[tuple[str, str, int]] = []
+    try:
+        with open_release(home, wanted) as connection:
+            promised = connection.execute(
+                "select table_schema, table_name, row_count, fingerprint from release.tables"
+                " order by all"
+            ).fetchall()
+            checks = connection.execute(
+                "select name, severity, failures from release.checks"
+                " where checked_by = 'dbt' order by all"
+            ).fetchall()
+            for schema, name, rows, fingerprint in promised:
+                found = content_of(connection, f"{quote(schema)}.{quote(name)}")
+                if (found.rows, found.fingerprint) != (rows, fingerprint):
+                    problems.append(
+                        f"table {name} has {found.rows} rows with fingerprint {found.fingerprint},"
+                        f" not {rows} with {fingerprint}"
+                    )
+        problems += _parquet_problems(home, wanted, promised)
+    except (duckdb.Error, ReleaseError) as error:
+        problems.append(" ".join(str(error).split()))
+    if not promised and not problems:
+        problems.append("it names no tables")
+    problems += [
+        f"check {name} has {failures} failures"
+        for name, severity, failures in checks
+        if severity == "error" and failures
+    ]
+    return Verification(wanted, len(promised), len(checks), tuple(problems))
+
+
+def _parquet_problems(
+    home: Path, release_id: str, promised: list[tuple[str, str, int, str]]
+) -> list[str]:
+    folder = layout.parquet_dir(home, release_id)
+    problems = []
+    with duckdb.connect(":memory:") as connection:
+        for schema, name, rows, fingerprint in promised:
+            if schema != "marts":
+                continue
+            file = folder / f"{name}.parquet"
+            if not file.is_file():
+                problems.append(f"its Parquet copy of {name} is missing")
+                continue
+            # DuckDB takes a name with brackets for a pattern.
+            found = content_of(
+                connection, f"read_parquet({literal(glob.escape(str(file)))})"
+            )
+            if (found.rows, found.fingerprint) != (rows, fingerprint):
+                problems.append(f"its Parquet copy of {name} differs")
+    return problems

@@ -1,0 +1,437 @@
+"""What a release says, as text for people in 80 columns, and as CSV.
+
+Here belong questions to an open release and the layout of their answers. Amounts of different
+currencies are never added up; numbers come as Decimal and are never turned into floats.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from dagster_project.releases.compare import CellDifference, TableDifference
+from dagster_project.releases.layout import current_release, read_history
+from dagster_project.releases.read import ReleaseSummary
+
+WIDTH = 80
+LAPSE_DAYS = 90
+
+Connection = duckdb.DuckDBPyConnection
+
+
+def refresh(connection: Connection, home: Path, seconds: Mapping[str, float]) -> str:
+    """The summary at the end of a refresh.
+
+    Args:
+        connection: The release now served.
+        home: The data home.
+        seconds: Time by step.
+    """
+    facts = _row(
+        connection, "select release_id, as_of_date, created_at from release.release"
+    )
+    release_id, as_of, created_at = facts
+    where = (
+        f"Release {release_id}, as of {as_of}, published {created_at:%Y-%m-%d %H:%M} UTC\n"
+        f"  {home / 'current'}\n"
+        "  a DuckDB file to open read-only; the same marts as Parquet in\n"
+        f"  {home / 'releases' / str(release_id)}/"
+    )
+    parts = [
+        where,
+        _rows_in(connection),
+        _given(connection),
+        _credit_left(connection, as_of),
+        _ending(connection, as_of),
+        _findings(connection),
+        _checks(connection),
+        _times(seconds),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _rows_in(connection: Connection) -> str:
+    rows = connection.execute(
+        "select feed, count(*), sum(physical_rows), sum(accepted_rows), sum(superseded_rows),"
+        " sum(duplicate_rows), sum(rejected_rows) from release.deliveries"
+        " where verdict = 'loaded' group by feed order by min(arrived_at), feed"
+    ).fetchall()
+    table = as_table(
+        ["Rows in", "files", "rows", "current", "superseded", "duplicate", "rejected"],
+        [[f"  {row[0]}", *row[1:]] for row in rows],
+    )
+    refused = connection.execute(
+        "select file_name, refusal_reason from release.deliveries where verdict = 'refused'"
+        " order by arrived_at desc, file_name"
+    ).fetchall()
+    if refused:
+        table += f"  {len(refused)} files refused, see `coupon-ledger deliveries`:\n"
+        table += "".join(
+            f"    {_cut(f'{name}: {why}', WIDTH - 4)}\n" for name, why in refused[:5]
+        )
+    return table.rstrip("\n")
+
+
+def _given(connection: Connection) -> str:
+    rows = connection.execute(
+        """
+        with given as (
+            select coupons.program, charges.currency, applications.redemption_id,
+                applications.discount_amount, 0 as credit_amount
+            from marts.fct_discount_applications as applications
+            inner join marts.fct_discounted_charges as charges using (invoice_id)
+            inner join marts.dim_coupons as coupons using (coupon_id)
+            union all
+            select coupons.program, ledger.currency, ledger.redemption_id, 0, -ledger.amount
+            from marts.fct_credit_ledger as ledger
+            inner join marts.dim_coupons as coupons using (coupon_id)
+            where ledger.entry_type = 'draw'
+        )
+        select program, currency, count(distinct redemption_id),
+            cast(sum(discount_amount) as decimal(18, 2)), cast(sum(credit_amount) as decimal(18, 2))
+        from given group by program, currency order by program, currency
+        """
+    ).fetchall()
+    return as_table(
+        ["Given so far", "currency", "redemptions", "discount", "credit"],
+        [[f"  {row[0]}", *row[1:]] for row in rows],
+    ).rstrip("\n")
+
+
+def _credit_left(connection: Connection, as_of: date) -> str:
+    """Balances, and what of them lapses if it is not used: a grant ends with its own period."""
+    until = as_of + timedelta(days=LAPSE_DAYS)
+    rows = connection.execute(
+        """
+        with balances as (
+            select grant_id, redemption_id, coupon_id, currency,
+                cast(sum(amount) as decimal(18, 2)) as balance_amount,
+                cast(regexp_extract(grant_id, '#([0-9]+)$', 1) as bigint) as grant_period
+            from marts.fct_credit_ledger group by all
+        ),
+        ends as (
+            select balances.*, least(redemptions.ends_at, redemptions.started_at + to_months(
+                cast(balances.grant_period * coupons.credit_period_months as integer))) as ends_at
+            from balances
+            inner join marts.dim_coupon_redemptions as redemptions using (redemption_id)
+            inner join marts.dim_coupons as coupons on coupons.coupon_id = balances.coupon_id
+            where balances.balance_amount > 0
+        )
+        select currency, count(*), sum(balance_amount),
+            coalesce(sum(balance_amount) filter (where ends_at < ?), 0)
+        from ends group by currency order by currency
+        """,
+        [datetime.combine(until + timedelta(days=1), datetime.min.time())],
+    ).fetchall()
+    if not rows:
+        return ""
+    return as_table(
+        ["Credit left", "grants", "balance", f"lapses by {until}"],
+        [[f"  {row[0]}", *row[1:]] for row in rows],
+    ).rstrip("\n")
+
+
+def _ending(connection: Connection, as_of: date) -> str:
+    if not _has(connection, "fct_upcoming_expirations"):
+        return ""
+    until = as_of + timedelta(days=LAPSE_DAYS)
+    row = _row(
+        connection,
+        "select count(*), count(*) filter (where is_followed_up), count(distinct workspace_id)"
+        " from marts.fct_upcoming_expirations where cast(ends_at as date) <= ?",
+        [until],
+    )
+    return f"Ending by {until}: {row[0]} redemptions on {row[2]} workspaces, {row[1]} with a follow-up"
+
+
+def _findings(connection: Connection) -> str:
+    if not _has(connection, "fct_audit_findings"):
+        return ""
+    rows = connection.execute(
+        "select finding_type, severity, currency, count(*), sum(amount_at_stake)"
+        " from marts.fct_audit_findings group by all order by all"
+    ).fetchall()
+    if not rows:
+        return "Findings in what billing did: none"
+    return as_table(
+        ["Findings in what billing did", "severity", "number", "at stake", ""],
+        [
+            [f"  {kind}", severity, n, stake, code]
+            for kind, severity, code, n, stake in rows
+        ],
+    ).rstrip("\n")
+
+
+def _checks(connection: Connection) -> str:
+    rows = connection.execute(
+        "select name, status, failures from release.checks where status <> 'pass' order by name"
+    ).fetchall()
+    (total,) = _row(connection, "select count(*) from release.checks")
+    text = f"Checks: {total - len(rows)} of {total} passed"
+    if rows:
+        text += ", shown but not blocking:"
+    shown = [
+        f"  {_cut(str(name), WIDTH - 24)}: {failures} rows"
+        for name, _, failures in rows[:8]
+    ]
+    return "\n".join([text, *shown])
+
+
+def _times(seconds: Mapping[str, float]) -> str:
+    steps = ", ".join(f"{step} {taken:.1f}" for step, taken in seconds.items())
+    return f"Seconds: {steps}; together {sum(seconds.values()):.1f}"
+
+
+def deliveries(connection: Connection) -> str:
+    """Every delivered file with its fate."""
+    rows = connection.execute(
+        "select cast(arrived_at as date), file_name, verdict, accepted_rows, superseded_rows,"
+        " duplicate_rows, rejected_rows, refusal_reason from release.deliveries"
+        " order by arrived_at, feed, file_name"
+    ).fetchall()
+    table = as_table(
+        ["arrived", "file", "fate", "current", "older", "repeat", "reject"],
+        [[str(row[0]), _cut(row[1], 30), *row[2:7]] for row in rows],
+    )
+    refused = [f"\nRefused {row[1]}: {row[7]}" for row in rows if row[2] == "refused"]
+    return table.rstrip("\n") + "\n".join(["", *refused] if refused else [])
+
+
+def rejected(
+    connection: Connection,
+    feed: str | None = None,
+    delivery: str | None = None,
+    limit: int = 50,
+) -> str:
+    """The rejected rows, each with every reason, after a count by reason."""
+    where, values = _rejected_filter(feed, delivery)
+    reasons = connection.execute(
+        "select feed, reason, count(*) from (select feed, unnest(string_split(reasons, '; '))"
+        f" as reason from release.rejected_rows where {where}) group by all"
+        " order by count(*) desc, feed, reason",
+        values,
+    ).fetchall()
+    if not reasons:
+        return "No row was rejected."
+    (total,) = _row(
+        connection, f"select count(*) from release.rejected_rows where {where}", values
+    )
+    lines = [f"{total:,} rejected rows:", ""]
+    lines += [
+        f"  {count:>7,}  {name}: {_cut(reason, 58)}" for name, reason, count in reasons
+    ]
+    rows = connection.execute(
+        "select file_name, row_number, reasons, record from release.rejected_rows"
+        f" where {where} order by file_name, row_number limit {int(limit)}",
+        values,
+    ).fetchall()
+    for name, number, why, record in rows:
+        lines += ["", f"{name}, row {number}", f"  {why}", f"  {record}"]
+    if total > limit:
+        lines += ["", f"and {total - limit:,} more: --csv FILE writes all of them"]
+    return "\n".join(lines)
+
+
+def rejected_to_csv(
+    connection: Connection,
+    path: Path,
+    feed: str | None = None,
+    delivery: str | None = None,
+) -> int:
+    """Write all rejected rows to a CSV file; what a spreadsheet would take for a formula is quoted.
+
+    Returns:
+        The number of rows written.
+    """
+    where, values = _rejected_filter(feed, delivery)
+    cursor = connection.execute(
+        "select delivery_id, feed, file_name, row_number, reasons, record"
+        f" from release.rejected_rows where {where} order by file_name, row_number",
+        values,
+    )
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["delivery_id", "feed", "file_name", "row_number", "reasons", "record"]
+        )
+        while rows := cursor.fetchmany(10_000):
+            writer.writerows([_not_a_formula(value) for value in row] for row in rows)
+            count += len(rows)
+    return count
+
+
+def _rejected_filter(feed: str | None, delivery: str | None) -> tuple[str, list[str]]:
+    conditions, values = ["true"], []
+    if feed is not None:
+        conditions.append("feed = ?")
+        values.append(feed)
+    if delivery is not None:
+        conditions.append("(starts_with(delivery_id, ?) or contains(file_name, ?))")
+        values += [delivery, delivery]
+    return " and ".join(conditions), values
+
+
+def releases(kept: Sequence[ReleaseSummary], home: Path) -> str:
+    """The releases kept, newest first, with what changed in their totals, and what was served."""
+    if not kept:
+        return f"No release in {home} yet: `coupon-ledger run` makes one."
+    lines = []
+    for number, release in enumerate(kept):
+        mark = "*" if release.is_current else " "
+        if release.problem:
+            lines.append(f"{mark} {release.release_id}  DAMAGED: {release.problem}")
+            continue
+        lines.append(
+            f"{mark} {release.release_id}  as of {release.as_of_date}  {release.rows:>12,} rows"
+        )
+        before = kept[number + 1].totals if number + 1 < len(kept) else None
+        for currency, totals in release.totals.items():
+            lines.append(_totals_line(currency, totals, before))
+    events = read_history(home)[-5:]
+    lines += ["", "* is served. Last events:"]
+    lines += [
+        f"  {event['at']}  {event['event']} {event['release_id']}" for event in events
+    ]
+    if current_release(home) is None:
+        lines.append("No release is served: `coupon-ledger restore ID` serves one.")
+    return "\n".join(lines)
+
+
+def _totals_line(
+    currency: str,
+    totals: tuple[Decimal, ...],
+    before: Mapping[str, tuple[Decimal, ...]] | None,
+) -> str:
+    line = f"      {currency}  list {totals[0]:,}, discount {totals[1]:,}, credit {totals[2]:,}"
+    if before is None:
+        return line
+    was = before.get(currency, (Decimal(0),) * 4)
+    names = ("list", "discount", "credit", "net")
+    changes = [
+        f"{name} {now - then:+,}"
+        for name, now, then in zip(names, totals, was, strict=True)
+        if now != then
+    ]
+    return line + (
+        "\n           since the one before: " + ", ".join(changes) if changes else ""
+    )
+
+
+def differences(found: Sequence[TableDifference]) -> str:
+    """What differs between two releases, table by table."""
+    table = as_table(
+        ["table", "before", "after", "added", "gone", "changed"],
+        [
+            [d.table_name, d.rows_before, d.rows_after, d.added, d.gone, d.changed]
+            for d in found
+        ],
+    )
+    lines = [table.rstrip("\n")]
+    for one in found:
+        if one.columns_added:
+            lines.append(
+                f"{one.table_name}: new columns {', '.join(one.columns_added)}"
+            )
+        if one.columns_gone:
+            lines.append(
+                f"{one.table_name}: columns gone {', '.join(one.columns_gone)}"
+            )
+        lines += [
+            f"{one.table_name}.{amount.column}: {amount.before:,} → {amount.after:,}"
+            f" ({amount.after - amount.before:+,} {amount.currency or ''})".replace(
+                " )", ")"
+            )
+            for amount in one.amounts
+        ]
+    if all(one.is_equal for one in found):
+        lines.append("The marts are equal.")
+    return "\n".join(lines)
+
+
+def cells(found: Sequence[CellDifference]) -> str:
+    """Differing cells, one a line."""
+    lines = []
+    for cell in found:
+        key = ", ".join(cell.key)
+        if cell.column in ("+row", "-row"):
+            lines.append(
+                f"{key}: {'only in the second' if cell.column[0] == '+' else 'gone'}"
+            )
+        else:
+            lines.append(f"{key}: {cell.column} {cell.before} → {cell.after}")
+    return "\n".join(lines)
+
+
+def as_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A plain table: numbers to the right, nulls empty, one line a row."""
+    body = [[_cell(value) for value in row] for row in rows]
+    numeric = [True] * len(names)
+    for row in body:
+        for place, (_, is_number) in enumerate(row):
+            numeric[place] = numeric[place] and is_number
+    texts = [list(names), *[[text for text, _ in row] for row in body]]
+    widths = [max(len(line[place]) for line in texts) for place in range(len(names))]
+    lines = [
+        "  ".join(
+            text.rjust(width) if is_number else text.ljust(width)
+            for text, width, is_number in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in texts
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> tuple[str, bool]:
+    if value is None:
+        return "", True
+    if isinstance(value, bool):
+        return str(value).lower(), False
+    if isinstance(value, int | Decimal):
+        return f"{value:,}", True
+    text = str(value)
+    return "".join(
+        sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text
+    ), False
+
+
+def as_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV with a header; numbers untouched, formula-like text quoted."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_not_a_formula(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _not_a_formula(value: object) -> object:
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value
+
+
+def _cut(text: str, width: int) -> str:
+    plain = " ".join(text.split())
+    return plain if len(plain) <= width else plain[: width - 1] + "…"
+
+
+def _has(connection: Connection, table: str) -> bool:
+    row = connection.execute(
+        "select count(*) from release.tables where table_name = ?", [table]
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def _row(
+    connection: Connection, sql: str, values: Sequence[object] | None = None
+) -> tuple[Any, ...]:
+    row = connection.execute(sql, values or []).fetchone()
+    assert row is not None
+    return tuple(row)

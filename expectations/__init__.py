@@ -1,0 +1,28 @@
+"""The supplier's contract for a delivered batch: one Great Expectations suite per feed, as code.
+
+Here belongs what a batch is asked before it may be loaded, generated from the feed definitions
+wherever they say the same thing. How a frame comes from a file belongs to arrival; which row is
+rejected and why, to the staging models: a suite stops a file only where it is of another kind
+altogether, everything else it reports.
+
+Importing this package imports Great Expectations, with its telemetry switched off; arrival does so
+only when something new has arrived.
+"""
+
+import os
+
+os.environ["GX_ANALYTICS_ENABLED"] = "false"
+
+from expectations.asking import Finding, ask
+from expectations.building import Contract
+from expectations.coupons import COUPONS
+from expectations.invoices import INVOICES
+from expectations.redemptions import REDEMPTIONS
+from expectations.workspaces import WORKSPACES
+
+CONTRACTS: dict[str, Contract] = {
+    contract.feed.name: contract for contract in (WORKSPACES, COUPONS, REDEMPTIONS, INVOICES)
+}
+"""The contract of each feed by its name."""
+
+__all__ = ["CONTRACTS", "Contract", "Finding", "ask"]

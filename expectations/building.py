@@ -1,0 +1,276 @@
+"""Builds the suites of a feed from its columns.
+
+Here belongs what all four feeds have in common. A feed's own module adds what the columns alone do
+not say. Two frames are asked: *rows*, the delivered text of a batch with every number beside it as an
+integer; and *facts*, one row of integers about the whole file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import great_expectations as gx
+import pandas as pd
+from great_expectations.expectations.core.expect_column_values_to_be_between import (
+    ExpectColumnValuesToBeBetween,
+)
+from great_expectations.expectations.core.expect_column_values_to_be_in_set import (
+    ExpectColumnValuesToBeInSet,
+)
+from great_expectations.expectations.core.expect_column_values_to_match_regex import (
+    ExpectColumnValuesToMatchRegex,
+)
+from great_expectations.expectations.core.expect_column_values_to_not_be_null import (
+    ExpectColumnValuesToNotBeNull,
+)
+from great_expectations.expectations.core.expect_column_values_to_not_match_regex import (
+    ExpectColumnValuesToNotMatchRegex,
+)
+from great_expectations.expectations.core.expect_table_columns_to_match_set import (
+    ExpectTableColumnsToMatchSet,
+)
+from great_expectations.expectations.expectation import Expectation
+
+from dagster_project.feeds import Column, Feed, feeds
+
+ERROR = "critical"
+WARN = "warning"
+AMOUNT_PLACES = 2
+MOST_UNREADABLE_PERCENT = 50
+MOST_UNKNOWN_PERCENT = 5
+USUAL_PERCENT = (50, 200)
+
+INSTANT = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
+)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a batch of one feed is asked.
+
+    Attributes:
+        feed: The feed.
+        more_rows: Expectations about rows that the columns alone do not say.
+        derive: Adds the integer columns that those need to a frame of rows.
+        refers_to: By column, the feed whose key it holds.
+        totals: Amount columns whose average is compared with recent deliveries.
+    """
+
+    feed: Feed
+    more_rows: Sequence[Expectation] = ()
+    derive: Callable[[pd.DataFrame], pd.DataFrame] = field(default=lambda rows: rows)
+    refers_to: dict[str, str] = field(default_factory=dict)
+    totals: Sequence[str] = ()
+
+    def rows_suite(self, columns: Sequence[str]) -> gx.ExpectationSuite:
+        """What the rows are asked.
+
+        Args:
+            columns: Columns of the frame; what is about others is left out.
+        """
+        asked: list[Expectation] = [_columns_present(self.feed)]
+        for column in self.feed.columns:
+            asked += column_expectations(column)
+        asked += self.more_rows
+        return _suite(f"{self.feed.name}.rows", asked, columns)
+
+    def facts_suite(self, facts: Sequence[str]) -> gx.ExpectationSuite:
+        """What the whole file is asked.
+
+        Args:
+            facts: Facts that are known; what is about others is left out.
+        """
+        key = self.feed.key.name
+        asked = [
+            fact("malformed_percent", "records_have_all_fields", ERROR, 0, MOST_UNREADABLE_PERCENT),
+            fact("malformed_rows", "no_record_is_malformed", WARN, 0, 0),
+            fact("repeated_keys", f"{key}_is_unique_in_the_file", WARN, 0, 0),
+            fact("rows_percent_of_usual", "row_count_is_as_usual", WARN, *USUAL_PERCENT),
+        ]
+        asked += [
+            fact(
+                unreadable_fact(name),
+                f"{name}_is_mostly_readable",
+                ERROR,
+                0,
+                MOST_UNREADABLE_PERCENT,
+            )
+            for name in self.feed.required_names
+        ]
+        asked += [
+            fact(unknown_fact(name), f"{name}_is_mostly_known", WARN, 0, MOST_UNKNOWN_PERCENT)
+            for name in self.refers_to
+        ]
+        asked += [
+            fact(usual_fact(name), f"average_{name}_is_as_usual", WARN, *USUAL_PERCENT)
+            for name in self.totals
+        ]
+        return _suite(f"{self.feed.name}.facts", asked, facts)
+
+
+def contract(name: str) -> Feed:
+    """The feed of this name, for the module of its contract."""
+    return feeds()[name]
+
+
+def unreadable_fact(column: str) -> str:
+    """Name of the fact: percent of rows whose value is missing or unreadable."""
+    return f"{column}_unreadable_percent"
+
+
+def unknown_fact(column: str) -> str:
+    """Name of the fact: percent of rows that refer to nothing that was delivered."""
+    return f"{column}_unknown_percent"
+
+
+def usual_fact(column: str) -> str:
+    """Name of the fact: average of an amount, in percent of recent deliveries' average."""
+    return f"{column}_percent_of_usual"
+
+
+def number_name(column: Column) -> str:
+    """Name of the integer beside a numeric column of the rows frame."""
+    return f"{column.name}_number"
+
+
+def places(column: Column) -> int | None:
+    """Decimal places by which a numeric column is scaled to an integer; None if not numeric.
+
+    Amounts are in hundredths whatever their currency: only their relation to each other is asked.
+    """
+    match column.type:
+        case "amount":
+            return AMOUNT_PLACES
+        case "decimal":
+            return column.places
+        case "whole":
+            return 0
+        case _:
+            return None
+
+
+def pattern(column: Column) -> str | None:
+    """What the text of a column looks like; None where anything does."""
+    match column.type:
+        case "id":
+            return r"[^\x00-\x1f\x7f]{1,200}"
+        case "currency":
+            return "[A-Z]{3}"
+        case "boolean":
+            return "true|false"
+        case "date":
+            return "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+        case "instant":
+            return INSTANT
+        case "whole":
+            return "-?[0-9]{1,15}"
+        case "amount" | "decimal":
+            return f"-?[0-9]{{1,14}}([.][0-9]{{1,{places(column)}}})?"
+        case "text" | "enum":
+            return None
+
+
+def column_expectations(column: Column) -> list[Expectation]:
+    """What the rows are asked about one column, all of it as warnings."""
+    asked: list[Expectation] = []
+    if column.required:
+        asked.append(
+            ExpectColumnValuesToNotBeNull(
+                column=column.name, **_about(f"{column.name}_is_given", WARN, column.name)
+            )
+        )
+    text = pattern(column)
+    if text is not None:
+        asked.append(
+            ExpectColumnValuesToMatchRegex(
+                column=column.name,
+                regex=f"^({text})$",
+                **_about(readable_check(column.name), WARN, column.name),
+            )
+        )
+    if column.values:
+        asked.append(
+            ExpectColumnValuesToBeInSet(
+                column=column.name,
+                value_set=list(column.values),
+                **_about(readable_check(column.name), WARN, column.name),
+            )
+        )
+    asked += _range(column)
+    return asked
+
+
+def readable_check(column: str) -> str:
+    """Name of the check that a column's text is what it must be."""
+    return f"{column}_is_readable"
+
+
+def given_check(column: str) -> str:
+    """Name of the check that a column is not empty."""
+    return f"{column}_is_given"
+
+
+def _range(column: Column) -> list[Expectation]:
+    scale = places(column)
+    least = column.minimum if column.exclusive_minimum is None else column.exclusive_minimum
+    if scale is None or (least is None and column.maximum is None):
+        return []
+    factor = 10**scale
+    return [
+        ExpectColumnValuesToBeBetween(
+            column=number_name(column),
+            min_value=None if least is None else least * factor,
+            max_value=None if column.maximum is None else column.maximum * factor,
+            strict_min=column.exclusive_minimum is not None,
+            **_about(f"{column.name}_is_in_range", WARN, column.name),
+        )
+    ]
+
+
+def holds(column: str, name: str, about: Sequence[str]) -> Expectation:
+    """A statement about several columns, true in a row where a derived column is 1.
+
+    Args:
+        column: The derived column.
+        name: Name of the check.
+        about: Delivered columns it rests on.
+    """
+    return ExpectColumnValuesToBeInSet(column=column, value_set=[1], **_about(name, WARN, *about))
+
+
+def avoids(column: str, regex: str, name: str) -> Expectation:
+    """A text that a column never contains."""
+    return ExpectColumnValuesToNotMatchRegex(
+        column=column, regex=regex, **_about(name, WARN, column)
+    )
+
+
+def fact(column: str, name: str, severity: str, least: int, most: int) -> Expectation:
+    """A fact about the whole file that lies between two numbers."""
+    return ExpectColumnValuesToBeBetween(
+        column=column, min_value=least, max_value=most, **_about(name, severity, column)
+    )
+
+
+def _columns_present(feed: Feed) -> Expectation:
+    return ExpectTableColumnsToMatchSet(
+        column_set=list(feed.required_names),
+        exact_match=False,
+        **_about("required_columns_are_present", ERROR),
+    )
+
+
+def _about(name: str, severity: str, *columns: str) -> dict[str, Any]:
+    return {"severity": severity, "meta": {"check": name, "columns": list(columns)}}
+
+
+def _suite(name: str, asked: Sequence[Expectation], columns: Sequence[str]) -> gx.ExpectationSuite:
+    suite = gx.ExpectationSuite(name=name)
+    for expectation in asked:
+        if set((expectation.meta or {})["columns"]) <= set(columns):
+            suite.add_expectation(expectation.copy())
+    return suite

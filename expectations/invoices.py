@@ -1,0 +1,32 @@
+"""What a batch of invoices is asked beyond its columns: that it adds up, and whom it bills."""
+
+import pandas as pd
+
+from expectations.building import Contract, contract, holds
+
+PARTS = ("list_amount", "discount_amount", "credit_amount", "tax_amount", "total_amount")
+
+
+def derive(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add two statements: 1 where they hold, 0 where not, empty where a value is unreadable.
+
+    `adds_up`: total = list - discount - credit + tax. `period_is_ordered`: it ends after it starts.
+    """
+    listed, discount, credit, tax, total = (rows[f"{name}_number"] for name in PARTS)
+    ends_later = rows["period_end"].astype("string") > rows["period_start"].astype("string")
+    return rows.assign(
+        adds_up=(total == listed - discount - credit + tax).astype("Int64"),
+        period_is_ordered=ends_later.astype("Int64"),
+    )
+
+
+INVOICES = Contract(
+    feed=contract("invoices"),
+    derive=derive,
+    more_rows=(
+        holds("adds_up", "invoice_adds_up", PARTS),
+        holds("period_is_ordered", "period_ends_after_it_starts", ["period_start", "period_end"]),
+    ),
+    refers_to={"workspace_id": "workspaces"},
+    totals=("list_amount",),
+)

@@ -1,0 +1,16 @@
+"""dbt's own unit tests: the worked examples of the rules and both sides of their edges."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+from tests.dbt.warehouse import dbt
+
+
+def test_every_unit_test_passes(empty_build: tuple[Path, list[str]]) -> None:
+    outcome = dbt(empty_build[0], date(2025, 12, 31), "test", "--select", "test_type:unit")
+    results = list(outcome.result.results)
+    assert len(results) >= 10
+    failed = {result.node.name: result.message for result in results if result.status != "pass"}
+    assert failed == {}

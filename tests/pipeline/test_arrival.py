@@ -1,0 +1,1097 @@
+"""Files in a landing folder become rows of the raw tables: every format, every pollution, any order.
+
+Here belong tests that go through `arrive` with real files. What a single reader does with odd bytes
+is tested beside it in tests/unit.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dagster_project.arrival import (
+    ArrivalError,
+    DeliveryReport,
+    Limits,
+    arrive,
+    arriving,
+    rebuild,
+)
+from dagster_project.arrival.archive import Archive
+from dagster_project.feeds import feeds
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+CHECKOUT = Path(__file__).resolve().parents[2]
+INVOICES = feeds()["invoices"].column_names
+INVOICE = {
+    "invoice_id": "in_1",
+    "workspace_id": "ws_1",
+    "status": "paid",
+    "plan": "team",
+    "billing_interval": "month",
+    "currency": "USD",
+    "period_start": "2026-01-01",
+    "period_end": "2026-02-01",
+    "issued_at": "2026-01-01T00:00:00Z",
+    "list_amount": "120.00",
+    "discount_amount": "12.00",
+    "credit_amount": "0.00",
+    "tax_amount": "0.00",
+    "total_amount": "108.00",
+    "mtus": "10000",
+    "updated_at": "2026-01-01T06:00:00Z",
+}
+WORKSPACE = {
+    "workspace_id": "ws_1",
+    "workspace_name": "Acme",
+    "owner_user_id": "user_secret",
+    "created_at": "2026-01-01T00:00:00Z",
+    "updated_at": "2026-01-01T00:00:00Z",
+}
+
+
+def invoice(number: int, **changes: str) -> dict[str, str]:
+    """A valid invoice."""
+    return INVOICE | {"invoice_id": f"in_{number}"} | changes
+
+
+def csv_bytes(rows: list[dict[str, str]], line_end: str = "\n") -> bytes:
+    """Rows as CSV with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator=line_end)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def jsonl_bytes(rows: list[dict[str, str]]) -> bytes:
+    """Rows as JSON Lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+class Home:
+    """A landing folder and a data home of one test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.landing = folder / "landing"
+        self.path = folder / "home"
+        self.landing.mkdir(parents=True)
+        self.clock = 1_700_000_000
+
+    def land(self, name: str, content: bytes, at: int | None = None) -> Path:
+        """Drop a file; each is a second younger than the one before unless `at` is given."""
+        path = self.landing / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        self.clock += 1
+        os.utime(path, (at or self.clock, at or self.clock))
+        return path
+
+    def arrive(self, run_id: str = "run", **options: Any) -> list[DeliveryReport]:
+        """Run arrival, without the gate unless asked for."""
+        return arrive(self.landing, self.path, run_id, NOW, **{"with_gate": False} | options)
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the warehouse."""
+        with duckdb.connect(str(self.path / "build/warehouse.duckdb"), read_only=True) as con:
+            return con.execute(statement).fetchall()
+
+    def everything(self) -> dict[str, list[tuple[Any, ...]]]:
+        """All raw tables, in order."""
+        tables = [*feeds(), "malformed_rows", "deliveries", "gate_results"]
+        return {table: self.rows(f"from raw.{table} order by all") for table in tables}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """An empty landing folder and data home."""
+    return Home(tmp_path)
+
+
+def test_a_csv_file_is_loaded_with_its_order_and_recorded(home: Home) -> None:
+    content = csv_bytes([invoice(number) for number in (3, 1, 2)])
+    home.land("invoices/a.csv", content, at=1_700_000_000)
+    (report,) = home.arrive("run-7")
+    assert (report.verdict, report.physical_rows, report.loaded_rows) == ("loaded", 3, 3)
+    assert home.rows("select row_number, invoice_id, list_amount from raw.invoices") == [
+        (1, "in_3", "120.00"),
+        (2, "in_1", "120.00"),
+        (3, "in_2", "120.00"),
+    ]
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert home.rows("select * exclude (unknown_columns) from raw.deliveries") == [
+        (
+            1,
+            sha256,
+            "invoices",
+            "invoices/a.csv",
+            sha256,
+            len(content),
+            datetime(2023, 11, 14, 22, 13, 20),
+            datetime(2026, 11, 23, 12, 0),
+            "run-7",
+            3,
+            0,
+            "loaded",
+            None,
+        )
+    ]
+    assert (home.path / "archive" / sha256[:2] / sha256).read_bytes() == content
+
+
+def test_all_raw_tables_exist_when_nothing_has_landed(home: Home) -> None:
+    assert home.arrive() == []
+    assert all(rows == [] for rows in home.everything().values())
+
+
+def parquet_of_invoices(path: Path) -> None:
+    """Three invoices with Parquet's own types."""
+    instant = datetime(2026, 1, 1, tzinfo=UTC)
+    money = pa.decimal128(18, 2)
+    columns: dict[str, Any] = {name: [INVOICE[name]] * 3 for name in INVOICES}
+    columns |= {
+        "invoice_id": ["in_1", "in_2", "in_3"],
+        "plan": pa.array(["team"] * 3).dictionary_encode(),
+        "period_start": [date(2026, 1, 1)] * 3,
+        "period_end": [date(2026, 2, 1)] * 3,
+        "issued_at": pa.array([instant] * 3, pa.timestamp("us", "UTC")),
+        "updated_at": pa.array([instant.replace(hour=6, tzinfo=None)] * 3, pa.timestamp("ns")),
+        "mtus": pa.array([10000] * 3, pa.int32()),
+        "surprise": [1.5] * 3,
+    }
+    for name in INVOICES:
+        if name.endswith("_amount"):
+            columns[name] = pa.array([Decimal(INVOICE[name])] * 3, money)
+    pq.write_table(pa.table(columns), path)
+
+
+def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
+    rows = [invoice(number) for number in (1, 2, 3)]
+    parquet = tmp_path / "invoices.parquet"
+    parquet_of_invoices(parquet)
+    shuffled = [dict(reversed(row.items())) | {"extra": "x"} for row in rows]
+    numbers = [
+        json.dumps({**row, "list_amount": "@", "mtus": 10000}).replace('"@"', "120.00")
+        for row in rows
+    ]
+    deliveries = {
+        "a.csv": csv_bytes(rows),
+        "a.csv.gz": gzip.compress(csv_bytes(rows)),
+        "crlf.csv": csv_bytes(rows, "\r\n"),
+        "bom.csv": b"\xef\xbb\xbf" + csv_bytes(rows),
+        "shuffled.CSV": csv_bytes(shuffled),
+        "mixed.csv": csv_bytes(rows).replace(b"\n", b"\r", 1).replace(b"\n", b"\r\n", 1),
+        "no-last-line-end.csv": csv_bytes(rows).rstrip(b"\n"),
+        "quoted.csv": csv_bytes(rows).replace(b"team", b'"team"'),
+        "a.jsonl": jsonl_bytes(rows),
+        "a.jsonl.gz": gzip.compress(jsonl_bytes(shuffled)),
+        "numbers.jsonl": "\n".join(numbers).encode(),
+        "a.parquet": parquet.read_bytes(),
+    }
+    found = {}
+    for name, content in deliveries.items():
+        home = Home(tmp_path / name)
+        home.land(f"invoices/{name}", content)
+        (report,) = home.arrive()
+        assert (report.verdict, report.reason, report.loaded_rows) == ("loaded", None, 3), name
+        found[name] = home.rows("select * exclude delivery_sequence from raw.invoices order by 1")
+    amounts = [index + 1 for index, name in enumerate(INVOICES) if name.endswith("_amount")]
+    instants = [index + 1 for index, name in enumerate(INVOICES) if name.endswith("_at")]
+    for row in found["a.parquet"]:
+        assert [Decimal(row[at]) for at in amounts] == [
+            Decimal(found["a.csv"][0][at]) for at in amounts
+        ]
+        assert [row[at].removesuffix("Z") + "Z" for at in instants] == [
+            found["a.csv"][0][at] for at in instants
+        ]
+    exact = set(range(len(INVOICES) + 1)) - {*amounts, *instants}
+    found["a.parquet"] = [
+        tuple(value if at in exact else found["a.csv"][0][at] for at, value in enumerate(row))
+        for row in found["a.parquet"]
+    ]
+    for name, loaded in found.items():
+        assert loaded == found["a.csv"], name
+
+
+@dataclass(frozen=True)
+class Pollution:
+    """A change of a valid file, and what must become of it.
+
+    Attributes:
+        name: What it is.
+        change: From the bytes of three valid invoices, ids in_1 to in_3, to the file delivered.
+        loaded: Numbers of the rows that are loaded; None if the file is refused.
+        malformed: Reason by number of each malformed row.
+        blank: Blank lines.
+        values: Values by row number and column that must be loaded exactly.
+        refused: Part of the reason of the refusal.
+        extension: Of the file.
+    """
+
+    name: str
+    change: Callable[[bytes], bytes]
+    loaded: tuple[int, ...] | None = (1, 2, 3)
+    malformed: tuple[tuple[int, str], ...] = ()
+    blank: int = 0
+    values: tuple[tuple[int, str, str | None], ...] = ()
+    refused: str = ""
+    extension: str = "csv"
+
+
+def lines(content: bytes) -> list[bytes]:
+    """The lines of a file, with their ends."""
+    return content.splitlines(keepends=True)
+
+
+def in_row(number: int, old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    """Change one thing in one row."""
+
+    def change(content: bytes) -> bytes:
+        parts = lines(content)
+        assert old in parts[number]
+        parts[number] = parts[number].replace(old, new, 1)
+        return b"".join(parts)
+
+    return change
+
+
+def replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    """Change one thing everywhere."""
+    return lambda content: content.replace(old, new)
+
+
+def value(column: str, text: str | bytes) -> dict[str, Any]:
+    """Row 2 with another value in one column, which must be loaded as it stands."""
+    raw = text if isinstance(text, bytes) else text.encode()
+    return {
+        "name": f"{column} is {raw[:24]!r}",
+        "change": in_row(2, INVOICE[column].encode(), raw),
+        "values": ((2, column, raw.decode()),),
+    }
+
+
+BIG = "x" * 1_000_000
+WIDE = b"," + b",".join(b"c%d" % number for number in range(10_000))
+
+POLLUTIONS = [
+    Pollution("nothing", lambda content: content),
+    *(
+        Pollution(**value("list_amount", text))
+        for text in ("1e3", "١٢", "NaN", "-0.00", " 7.00 ", "$120", "0120.00", "1_000", "+1.00")
+    ),
+    *(
+        Pollution(**value("plan", text))
+        for text in (
+            "=1+1",
+            "@SUM(A1)",
+            "'; drop table raw.invoices; --",
+            "{{ config() }}",
+            "NULL",
+            "null",
+            "\\N",
+            "# no comment",
+            "te\tam",
+            "te\x00am",
+            "te\u2028am",
+            "te\x0bam\x85",
+            "\ufeffteam",
+            "te\\am",
+            "it's",
+            " ",
+            "日本語 🎉",
+            BIG,
+        )
+    ),
+    Pollution("BOM", lambda content: b"\xef\xbb\xbf" + content),
+    Pollution("CRLF", replaced(b"\n", b"\r\n")),
+    Pollution("CR", replaced(b"\n", b"\r")),
+    Pollution("CR CR LF", replaced(b"\n", b"\r\r\n"), blank=4),
+    Pollution("one CRLF", in_row(2, b"\n", b"\r\n")),
+    Pollution("lone CR ends a row", in_row(2, b"\n", b"\r")),
+    Pollution("blank lines", in_row(2, b"\n", b"\n\n\r\n"), blank=2),
+    Pollution("blank line first", lambda content: b"\n" + content, blank=1),
+    Pollution("blank lines last", lambda content: content + b"\n\n", blank=2),
+    Pollution("no last line end", lambda content: content[:-1]),
+    Pollution(
+        "row of commas only",
+        lambda content: content + b"," * (len(INVOICES) - 1) + b"\n",
+        loaded=(1, 2, 3, 4),
+        values=((4, "invoice_id", None), (4, "updated_at", None)),
+    ),
+    Pollution("empty value", in_row(2, b"10000", b""), values=((2, "mtus", None),)),
+    Pollution("quoted empty value", in_row(2, b"10000", b'""'), values=((2, "mtus", None),)),
+    Pollution("comma in quotes", in_row(2, b"team", b'"te,am"'), values=((2, "plan", "te,am"),)),
+    Pollution(
+        "line end in quotes", in_row(2, b"team", b'"te\nam"'), values=((2, "plan", "te\nam"),)
+    ),
+    Pollution(
+        "CRLF in quotes", in_row(2, b"team", b'"te\r\nam"'), values=((2, "plan", "te\r\nam"),)
+    ),
+    Pollution("doubled quote", in_row(2, b"team", b'"te""am"'), values=((2, "plan", 'te"am'),)),
+    Pollution("bare quote", in_row(2, b"team", b'te"am'), values=((2, "plan", 'te"am'),)),
+    Pollution("space before quote", in_row(2, b"team", b' "t"'), values=((2, "plan", ' "t"'),)),
+    Pollution("header in quotes", in_row(0, b"plan", b'"plan"')),
+    Pollution(
+        "one field too many",
+        in_row(2, b"team", b"te,am"),
+        loaded=(1, 3),
+        malformed=((2, "17 fields where the header has 16"),),
+    ),
+    Pollution(
+        "one field too few",
+        in_row(3, b"team,", b""),
+        loaded=(1, 2),
+        malformed=((3, "15 fields where the header has 16"),),
+    ),
+    Pollution(
+        "cut in its last line",
+        lambda content: content[:-40],
+        loaded=(1, 2),
+        malformed=((3, "fields where the header has 16"),),
+    ),
+    Pollution(
+        "line of spaces",
+        in_row(2, b"\n", b"\n   \n"),
+        loaded=(1, 2, 4),
+        malformed=((3, "1 fields where the header has 16"),),
+    ),
+    Pollution(
+        "text after a closing quote",
+        in_row(2, b"team", b'"te"am'),
+        loaded=(1, 3),
+        malformed=((2, "text after a closing quote"),),
+    ),
+    Pollution(
+        "every row too long",
+        lambda content: lines(content)[0] + b"".join(b"x," + row for row in lines(content)[1:]),
+        loaded=(),
+        malformed=tuple((number, "17 fields") for number in (1, 2, 3)),
+    ),
+    Pollution(
+        "10,000 unknown columns",
+        lambda content: b"\n".join(
+            row + (WIDE if at == 0 else b"," * 10_000) for at, row in enumerate(content.split())
+        ),
+    ),
+    Pollution("header only", lambda content: lines(content)[0], loaded=()),
+    Pollution("header only, no line end", lambda content: lines(content)[0][:-1], loaded=()),
+    Pollution("optional column missing", replaced(b"mtus", b"mtu")),
+    Pollution("columns beyond the limit", replaced(b"mtus", b"m" + WIDE * 3), None, refused="30016"),
+    Pollution("unterminated quote", in_row(2, b"team", b'"team'), None, refused="not closed"),
+    Pollution("unterminated last quote", in_row(3, b"team", b'"team'), None, refused="not closed"),
+    Pollution(
+        "quote closed in another row",
+        lambda content: in_row(3, b"team", b'"t"')(in_row(2, b"team", b'"team')(content)),
+        None,
+        refused="line 3 (row 2) is not closed",
+    ),
+    Pollution("Latin-1", in_row(2, b"team", b"t\xe9am"), None, refused="byte 0xe9 at position"),
+    Pollution("UTF-16", lambda content: content.decode().encode("utf-16"), None, refused="UTF-8"),
+    Pollution("cut inside a character", lambda content: content + b"\xe6\x97", None, refused="UTF-8"),
+    Pollution("overlong UTF-8", in_row(2, b"team", b"\xc0\xaf"), None, refused="not UTF-8"),
+    Pollution("surrogate in UTF-8", in_row(2, b"team", b"\xed\xa0\x80"), None, refused="not UTF-8"),
+    Pollution("missing column", replaced(b"plan", b"plam"), None, refused="'plam' looks like plan"),
+    Pollution("column twice", replaced(b"mtus", b"plan"), None, refused="'plan' more than once"),
+    Pollution("unknown column twice", replaced(b"mtus", b"a,a"), None, refused="'a' more than once"),
+    Pollution("header in capitals", lambda c: c.upper(), None, refused="missing required column"),
+    Pollution("semicolons", replaced(b",", b";"), None, refused="missing required column"),
+    Pollution("no header", lambda c: b"".join(lines(c)[1:]), None, refused="missing required"),
+    Pollution("empty", lambda _: b"", None, refused="empty"),
+    Pollution("only a BOM", lambda _: b"\xef\xbb\xbf", None, refused="no header"),
+    Pollution("only blank lines", lambda _: b"\n\r\n\n", None, refused="only blank lines"),
+    Pollution("bad header quote", in_row(0, b"plan", b'"plan"x'), None, refused="header"),
+    Pollution("a gzip file", gzip.compress, None, refused="not UTF-8"),
+    Pollution("gzip", gzip.compress, extension="csv.gz"),
+    Pollution(
+        "gzip in two parts",
+        lambda content: gzip.compress(content[:100]) + gzip.compress(content[100:]),
+        extension="csv.gz",
+    ),
+    Pollution("no gzip", lambda c: c, None, refused="gzip file is damaged", extension="csv.gz"),
+    Pollution("empty gzip", lambda _: b"", None, refused="empty", extension="csv.gz"),
+    Pollution(
+        "gzip cut short",
+        lambda content: gzip.compress(content)[:-5],
+        None,
+        refused="cut short",
+        extension="csv.gz",
+    ),
+    Pollution(
+        "gzip with a wrong checksum",
+        lambda content: gzip.compress(content)[:-8] + b"\0\0\0\0" + gzip.compress(content)[-4:],
+        None,
+        refused="damaged",
+        extension="csv.gz",
+    ),
+    Pollution(
+        "gzip followed by rubbish",
+        lambda content: gzip.compress(content) + b"rubbish",
+        None,
+        refused="damaged",
+        extension="csv.gz",
+    ),
+    Pollution(
+        "gzip bomb",
+        lambda content: gzip.compress(content + b"\n" * 80_000_000),
+        None,
+        refused="unpack to more than",
+        extension="csv.gz",
+    ),
+    Pollution("spreadsheet", lambda c: b"PK\3\4" + c, None, refused="extension", extension="xlsx"),
+]
+
+
+@pytest.mark.parametrize("pollution", POLLUTIONS, ids=lambda pollution: pollution.name)
+def test_a_polluted_file_is_taken_exactly_or_refused_for_the_right_reason(
+    home: Home, pollution: Pollution
+) -> None:
+    content = csv_bytes([invoice(number) for number in (1, 2, 3)])
+    home.land(f"invoices/a.{pollution.extension}", pollution.change(content))
+    (report,) = home.arrive()
+    rows = home.rows("from raw.invoices order by row_number")
+    if pollution.loaded is None:
+        assert report.verdict == "refused"
+        assert pollution.refused in str(report.reason)
+        assert report.remedy
+        assert rows == []
+        assert home.rows("select verdict, file_name from raw.deliveries") == [
+            ("refused", report.file_name)
+        ]
+        return
+    assert (report.verdict, report.reason) == ("loaded", None)
+    assert tuple(row[1] for row in rows) == pollution.loaded
+    by_number = {row[1]: dict(zip(INVOICES, row[2:], strict=True)) for row in rows}
+    for number, column, expected in pollution.values:
+        assert by_number[number][column] == expected
+    malformed = home.rows("select row_number, reason from raw.malformed_rows order by all")
+    assert len(malformed) == len(pollution.malformed) == report.malformed_rows
+    for (number, reason), (expected_number, expected) in zip(
+        malformed, pollution.malformed, strict=True
+    ):
+        assert (number, expected in reason) == (expected_number, True), reason
+    assert report.blank_rows == pollution.blank
+    assert report.physical_rows == len(rows) + len(malformed)
+    assert home.rows("select physical_rows, blank_rows from raw.deliveries") == [
+        (report.physical_rows, pollution.blank)
+    ]
+    changed = {(number, column) for number, column, _ in pollution.values}
+    ids = [row["invoice_id"] for number, row in by_number.items() if number < 4]
+    if (4, "invoice_id") not in changed and "line of spaces" not in pollution.name:
+        assert ids == [f"in_{number}" for number in pollution.loaded]
+
+
+JSON_LINES: list[tuple[bytes, str | None, str | None]] = [
+    (b'"plan": 12.50', None, "12.50"),
+    (b'"plan": 1E400', None, "1E400"),
+    (b'"plan": -0.00', None, "-0.00"),
+    (b'"plan": 123456789012345678901234567890', None, "123456789012345678901234567890"),
+    (b'"plan": true', None, "true"),
+    (b'"plan": null', None, None),
+    (b'"plan": ""', None, None),
+    (b'"plan": "te\\u0000am"', None, "te\0am"),
+    (b'"plan": "\\ud83c\\udf89"', None, "🎉"),
+    (b'"plan": "a\xe2\x80\xa8b"', None, "a\u2028b"),
+    (b'"plam": "team"', None, None),
+    (b'"plan": ["team"]', "'plan' holds a nested value", None),
+    (b'"plan": {"a": 1}', "'plan' holds a nested value", None),
+    (b'"plan": NaN', "not JSON", None),
+    (b'"plan": 012', "not JSON", None),
+    (b'"plan": "te\tam"', "not JSON", None),
+    (b'"plan": team', "not JSON", None),
+    (b'"plan": "\\ud83c"', "surrogate", None),
+    (b'"plan": "a", "plan": "b"', "'plan' stands there twice", None),
+    (b'"plan": ' + b"[" * 100_000, "not JSON", None),
+]
+
+
+@pytest.mark.parametrize(("text", "reason", "plan"), JSON_LINES, ids=lambda part: str(part)[:30])
+def test_a_line_of_json_is_taken_exactly_or_set_apart(
+    home: Home, text: bytes, reason: str | None, plan: str | None
+) -> None:
+    good = jsonl_bytes([invoice(1)])
+    home.land("invoices/a.jsonl", good + b"\n" + good.replace(b'"plan": "team"', text) + good)
+    (report,) = home.arrive()
+    assert (report.verdict, report.blank_rows, report.physical_rows) == ("loaded", 1, 3)
+    malformed = home.rows("select row_number, reason from raw.malformed_rows")
+    if reason is None:
+        assert malformed == []
+        assert home.rows("select plan from raw.invoices where row_number = 2") == [(plan,)]
+    else:
+        assert [(number, reason in found) for number, found in malformed] == [(2, True)]
+        assert home.rows("select row_number from raw.invoices order by 1") == [(1,), (3,)]
+
+
+def test_json_lines_are_refused_where_the_whole_file_is_wrong(home: Home) -> None:
+    home.land("invoices/array.jsonl", b"\n\n")
+    home.land("invoices/empty.jsonl", b"")
+    home.land("invoices/no-plan.jsonl", jsonl_bytes([invoice(1)]).replace(b'"plan"', b'"plam"'))
+    reasons = [report.reason or "" for report in home.arrive()]
+    assert [("blank" in reasons[0]), ("empty" in reasons[1])] == [True, True]
+    assert "missing required column plan ('plam' looks like plan)" in reasons[2]
+
+
+def invoices_table(**columns: Any) -> pa.Table:
+    """One invoice as Arrow, some columns replaced; None removes one."""
+    values = {name: pa.array([INVOICE[name]]) for name in INVOICES} | columns
+    return pa.table({name: column for name, column in values.items() if column is not None})
+
+
+def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
+    """An Arrow table as Parquet."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, **options)
+    return sink.getvalue()
+
+
+WHOLE_PARQUET = parquet_bytes(invoices_table())
+PARQUETS: list[tuple[str, bytes, str]] = [
+    ("float amount", parquet_bytes(invoices_table(list_amount=pa.array([1.5]))), "type double"),
+    ("integer amount", parquet_bytes(invoices_table(list_amount=pa.array([15]))), "type int64"),
+    ("float whole", parquet_bytes(invoices_table(mtus=pa.array([1.0]))), "type double"),
+    ("boolean id", parquet_bytes(invoices_table(plan=pa.array([True]))), "type bool"),
+    ("date for an instant", parquet_bytes(invoices_table(issued_at=pa.array([date.min]))), "date32"),
+    ("bytes", parquet_bytes(invoices_table(plan=pa.array([b"\xff"]))), "type binary"),
+    ("list", parquet_bytes(invoices_table(plan=pa.array([["a"]]))), "type list"),
+    ("column missing", parquet_bytes(invoices_table(plan=None)), "missing required column plan"),
+    ("cut short", WHOLE_PARQUET[:-10], "unreadable Parquet"),
+    ("only its magic", b"PAR1PAR1", "unreadable Parquet"),
+    ("rubbish", b"\xff" * 5_000, "unreadable Parquet"),
+    ("a CSV file", csv_bytes([INVOICE]), "unreadable Parquet"),
+    ("damaged pages", WHOLE_PARQUET[:4] + b"\xff" * 400 + WHOLE_PARQUET[404:], "unreadable"),
+    ("empty", b"", "empty"),
+]
+
+
+def test_parquet_that_is_not_exact_text_is_refused_and_the_others_go_on(home: Home) -> None:
+    for name, content, _ in PARQUETS:
+        home.land(f"invoices/{name}.parquet", content)
+    home.land("invoices/z.csv", csv_bytes([INVOICE]))
+    *refused, loaded = home.arrive()
+    for report, (name, _, reason) in zip(refused, PARQUETS, strict=True):
+        assert report.verdict == "refused", name
+        assert reason in str(report.reason), name
+    assert loaded.verdict == "loaded"
+
+
+def test_parquet_values_are_exact(home: Home) -> None:
+    table = invoices_table(
+        list_amount=pa.array([Decimal("5000.0000")], pa.decimal128(18, 4)),
+        tax_amount=pa.array([Decimal("0E-10")], pa.decimal128(38, 10)),
+        total_amount=pa.array([Decimal("-0.0000010")], pa.decimal128(18, 7)),
+        mtus=pa.array([None], pa.null()),
+        plan=pa.array([""], pa.large_string()),
+        issued_at=pa.array([1_500_000], pa.timestamp("us", "America/New_York")),
+        period_start=pa.array([0], pa.date64()),
+    )
+    home.land("invoices/a.parquet", parquet_bytes(table))
+    (report,) = home.arrive()
+    assert (report.verdict, report.reason) == ("loaded", None)
+    assert home.rows(
+        "select list_amount, tax_amount, total_amount, mtus, plan, issued_at, period_start "
+        "from raw.invoices"
+    ) == [("5000", "0", "-0.000001", None, None, "1970-01-01T00:00:01.5Z", "1970-01-01")]
+
+
+def test_a_parquet_reader_that_dies_takes_nothing_with_it(home: Home) -> None:
+    home.land("invoices/a.parquet", WHOLE_PARQUET)
+    home.land("invoices/b.csv", csv_bytes([INVOICE]))
+    first, second = home.arrive(limits=Limits(parquet_memory_bytes=64 * 1024 * 1024))
+    assert first.verdict == "refused"
+    assert "memory" in str(first.reason) or "SIG" in str(first.reason)
+    assert second.verdict == "loaded"
+
+
+def test_a_parquet_bomb_is_refused(home: Home) -> None:
+    table = pa.table({**{name: [INVOICE[name]] * 400_000 for name in INVOICES}})
+    home.land("invoices/a.parquet", parquet_bytes(table, compression="zstd"))
+    (report,) = home.arrive(limits=Limits(unpacked_bytes=1_000_000))
+    assert "unpacks to more than" in str(report.reason)
+
+
+def test_personal_data_is_removed_from_malformed_rows(home: Home) -> None:
+    content = csv_bytes([WORKSPACE, WORKSPACE, WORKSPACE, WORKSPACE])
+    parts = lines(content)
+    parts[1] = parts[1].replace(b"Acme", b"Ac,me")
+    parts[2] = parts[2].replace(b"Acme,", b"")
+    parts[3] = parts[3].replace(b"Acme", b'"Ac"me')
+    home.land("workspaces/a.csv", b"".join(parts))
+    odd = [
+        jsonl_bytes([WORKSPACE]).replace(b"Acme", b"Ac\tme"),
+        jsonl_bytes([WORKSPACE]).replace(b'"Acme"', b"[1]"),
+        jsonl_bytes([WORKSPACE]).replace(b'"workspace_name"', b'"owner_user_id"'),
+    ]
+    home.land("workspaces/a.jsonl", b"".join(odd))
+    assert [report.malformed_rows for report in home.arrive()] == [3, 3]
+    records = [row[0] for row in home.rows("select record from raw.malformed_rows")]
+    assert len(records) == 6
+    assert not any("secret" in record for record in records)
+    assert sum("ws_1" in record for record in records) == 4
+    assert all(json.loads(record) for record in records)
+
+
+HOSTILE_NAMES = [
+    "a[1].csv",
+    "*.csv",
+    "a?b{c,d}.csv",
+    "it's \"quoted\".csv",
+    "a;drop table raw.invoices;--.csv",
+    "line\nend.csv",
+    "-rf.csv",
+    "a..b.csv",
+    "$(touch x) `y` %s {}.csv",
+    " .csv",
+    "x.csv.csv",
+    "日本語.csv",
+    "☃" * 80 + ".csv",
+]
+
+
+def test_hostile_names_are_only_names(home: Home) -> None:
+    for number, name in enumerate(HOSTILE_NAMES):
+        home.land(f"invoices/{name}", csv_bytes([invoice(number)]))
+    bad = os.fsencode(home.landing / "invoices") + b"/\xff.csv"
+    Path(os.fsdecode(bad)).write_bytes(csv_bytes([invoice(99)]))
+    reports = home.arrive()
+    assert {report.verdict for report in reports} == {"loaded"}
+    found = {
+        row[0].removeprefix("invoices/") for row in home.rows("select file_name from raw.deliveries")
+    }
+    assert found == {*HOSTILE_NAMES, "\\xff.csv"}
+    ids = {row[0] for row in home.rows("select invoice_id from raw.invoices")}
+    assert ids == {*(f"in_{number}" for number in range(len(HOSTILE_NAMES))), "in_99"}
+    assert not (Path.cwd() / "x").exists()
+
+
+def test_a_data_home_with_a_pattern_for_a_name_reads_its_own_files(tmp_path: Path) -> None:
+    other = Home(tmp_path / "home-a")
+    other.land("invoices/a.csv", csv_bytes([invoice(1)]))
+    other.arrive()
+    home = Home(tmp_path / "home-[abc] {x,y}*")
+    home.land("invoices/a.csv", csv_bytes([invoice(2)]))
+    home.land("invoices/b.jsonl", jsonl_bytes([invoice(3)]))
+    home.land("invoices/c.csv", csv_bytes([invoice(4)]) + b"x\n")
+    assert [report.verdict for report in home.arrive()] == ["loaded"] * 3
+    assert home.rows("select invoice_id from raw.invoices order by 1") == [
+        ("in_2",),
+        ("in_3",),
+        ("in_4",),
+    ]
+
+
+def test_what_is_not_a_delivery_is_left_alone(home: Home) -> None:
+    for name in ("a.csv.part", ".a.csv", "a.csv.manifest.json", ".hidden/a.csv"):
+        home.land(f"invoices/{name}", b"rubbish")
+    home.land(".git/config", b"rubbish")
+    assert home.arrive() == []
+
+
+def test_files_that_lie_in_no_feeds_folder_are_refused_and_kept(home: Home) -> None:
+    content = csv_bytes([INVOICE])
+    home.land("invoices/2026/a.csv", content)
+    home.land("invoicez/a.csv", content)
+    home.land("a.csv", content)
+    home.land("invoices/a.txt", content)
+    reports = {report.file_name: report for report in home.arrive()}
+    assert {report.verdict for report in reports.values()} == {"refused"}
+    assert "folder inside" in str(reports["invoices/2026/a.csv"].reason)
+    assert "none of the feeds" in str(reports["invoicez/a.csv"].reason)
+    assert "no feed's folder" in str(reports["a.csv"].reason)
+    ids = [row[0] for row in home.rows("select delivery_id from raw.deliveries")]
+    assert len(ids) == len(set(ids)) == 3
+    assert reports["invoices/a.txt"].delivery_id == reports["invoices/2026/a.csv"].delivery_id
+
+
+def test_the_same_bytes_moved_to_the_right_place_are_loaded(home: Home) -> None:
+    path = home.land("invoices/a.txt", csv_bytes([INVOICE]))
+    assert home.arrive()[0].verdict == "refused"
+    assert home.arrive()[0].verdict == "known"
+    path.rename(path.with_suffix(".csv"))
+    assert home.arrive()[0].verdict == "loaded"
+    assert home.rows("select delivery_sequence, verdict from raw.deliveries") == [(2, "loaded")]
+    assert home.arrive()[0].verdict == "known"
+    before = home.everything()
+    rebuild(home.path)
+    assert home.everything() == before
+
+
+def test_links_are_followed_only_within_the_landing_folder(home: Home, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.csv"
+    secret.write_bytes(csv_bytes([invoice(9)]))
+    home.land("invoices/a.csv", csv_bytes([invoice(1)]))
+    for name, target in {
+        "out.csv": secret,
+        "up.csv": Path("../../secret.csv"),
+        "nowhere.csv": Path("nothing"),
+        "loop.csv": Path("loop.csv"),
+        "in.csv": Path("a.csv"),
+        "hosts.csv": Path("/etc/hosts"),
+    }.items():
+        (home.landing / "invoices" / name).symlink_to(target)
+    (home.landing / "coupons").symlink_to(tmp_path)
+    os.mkfifo(home.landing / "invoices/pipe.csv")
+    verdicts = {report.file_name: report.verdict for report in home.arrive()}
+    assert verdicts.pop("invoices/a.csv") in ("loaded", "known")
+    assert verdicts.pop("invoices/in.csv") in ("loaded", "known")
+    assert set(verdicts.values()) == {"refused"}
+    assert len(verdicts) == 7
+    assert home.rows("select invoice_id from raw.invoices") == [("in_1",)]
+    archived = [path.read_bytes() for path in (home.path / "archive").glob("*/*") if not path.suffix]
+    assert archived == [csv_bytes([invoice(1)])]
+    before = home.everything()
+    assert {report.verdict for report in home.arrive("again")} == {"known"}
+    assert home.everything() == before
+
+
+def test_an_unreadable_file_is_refused_and_taken_once_it_can_be_read(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.land("invoices/a.csv", csv_bytes([INVOICE]))
+    open_ = os.open
+
+    def denied(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).endswith("a.csv"):
+            raise PermissionError(13, "Permission denied")
+        return open_(path, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", denied)
+        (report,) = home.arrive()
+    assert (report.verdict, report.reason) == ("refused", "it cannot be read (Permission denied)")
+    assert home.arrive()[0].verdict == "loaded"
+
+
+def test_arriving_again_changes_nothing_and_imports_little(home: Home) -> None:
+    home.land("invoices/a.csv", csv_bytes([invoice(1)]))
+    home.land("invoices/bad.csv", b"rubbish")
+    home.arrive()
+    before = home.everything()
+    home.land("invoices/same.csv", csv_bytes([invoice(1)]), at=1)
+    home.land("invoices/bad-again.csv", b"rubbish")
+    reports = {report.file_name: report for report in home.arrive("again")}
+    assert {report.verdict for report in reports.values()} == {"known"}
+    assert "missing required column" in str(reports["invoices/bad-again.csv"].reason)
+    assert home.everything() == before
+    script = (
+        "import sys; from pathlib import Path; from datetime import datetime;"
+        "from dagster_project.arrival import arrive;"
+        "arrive(Path(sys.argv[1]), Path(sys.argv[2]), 'again', datetime(2026, 1, 1));"
+        "print([m for m in ('pandas', 'pyarrow', 'great_expectations') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(home.landing), str(home.path)],
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_same_bytes_in_two_feeds_are_two_deliveries(home: Home) -> None:
+    header = dict.fromkeys([*feeds()["workspaces"].column_names, *INVOICES], "x")
+    home.land("workspaces/a.csv", csv_bytes([header]))
+    home.land("invoices/a.csv", csv_bytes([header]))
+    first, second = home.arrive()
+    assert (first.verdict, second.verdict) == ("loaded", "loaded")
+    assert second.delivery_id == f"{first.delivery_id}-2"
+    before = home.everything()
+    assert {report.verdict for report in home.arrive()} == {"known"}
+    rebuild(home.path)
+    assert home.everything() == before
+
+
+def test_deliveries_count_in_the_order_run_then_time_then_name(home: Home) -> None:
+    home.land("invoices/b.csv", csv_bytes([invoice(1)]), at=100)
+    home.land("invoices/a.csv", csv_bytes([invoice(2)]), at=100)
+    home.land("invoices/z.csv", csv_bytes([invoice(3)]), at=50)
+    home.arrive("first")
+    home.land("invoices/old.csv", csv_bytes([invoice(4)]), at=10)
+    home.arrive("second")
+    assert home.rows("select file_name from raw.deliveries order by delivery_sequence") == [
+        ("invoices/z.csv",),
+        ("invoices/a.csv",),
+        ("invoices/b.csv",),
+        ("invoices/old.csv",),
+    ]
+
+
+def test_only_the_feeds_asked_for_arrive(home: Home) -> None:
+    home.land("invoices/a.csv", csv_bytes([INVOICE]))
+    home.land("workspaces/a.csv", csv_bytes([WORKSPACE]))
+    home.land("stray/a.csv", b"")
+    assert [report.feed for report in home.arrive(feed_names=["workspaces"])] == ["workspaces"]
+    assert [report.feed for report in home.arrive(feed_names=["invoices"])] == ["invoices"]
+    assert home.rows("select feed, delivery_sequence from raw.deliveries order by 2") == [
+        ("workspaces", 1),
+        ("invoices", 2),
+    ]
+    with pytest.raises(ArrivalError, match="no feed 'invoice'"):
+        home.arrive(feed_names=["invoice"])
+
+
+def test_an_absent_landing_folder_is_an_error(home: Home) -> None:
+    home.landing.rmdir()
+    with pytest.raises(ArrivalError, match="no such folder"):
+        home.arrive()
+
+
+def landed_variety(home: Home) -> None:
+    """A bit of everything."""
+    home.land("workspaces/w.csv", csv_bytes([WORKSPACE]) + b"torn,row\n\n")
+    home.land("invoices/a.csv", csv_bytes([invoice(number) for number in range(50)]))
+    home.land("invoices/b.jsonl", jsonl_bytes([invoice(1)]) + b"rubbish\n")
+    home.land("invoices/bad.csv", b"rubbish")
+    home.land("invoices/c.parquet", WHOLE_PARQUET)
+    home.land("stray/d.csv", csv_bytes([INVOICE]))
+
+
+def test_rebuilding_from_the_archive_gives_the_same_tables(home: Home, tmp_path: Path) -> None:
+    landed_variety(home)
+    home.arrive(with_gate=True)
+    home.land("invoices/later.csv", csv_bytes([invoice(7)]), at=1)
+    home.arrive("later", with_gate=True)
+    before = home.everything()
+    assert before["gate_results"]
+    home.landing.rename(tmp_path / "gone")
+    reports = rebuild(home.path)
+    assert [report.verdict for report in reports].count("refused") == 2
+    assert home.everything() == before
+    (home.path / "build/warehouse.duckdb").unlink()
+    home.landing.mkdir()
+    home.arrive("after the warehouse was lost")
+    assert home.everything() == before
+    (home.path / "build/warehouse.duckdb").write_bytes(b"not a database" * 1000)
+    home.arrive("after the warehouse was damaged")
+    assert home.everything() == before
+
+
+def test_a_changed_archive_is_noticed(home: Home) -> None:
+    home.land("invoices/a.csv", csv_bytes([INVOICE]))
+    (report,) = home.arrive()
+    path = home.path / "archive" / report.delivery_id[:2] / report.delivery_id
+    path.chmod(0o640)
+    path.write_bytes(path.read_bytes().replace(b"120.00", b"999.00"))
+    with pytest.raises(ArrivalError, match=r"changed since it was archived.*invoices/a\.csv"):
+        rebuild(home.path)
+    path.unlink()
+    with pytest.raises(ArrivalError, match="cannot be read"):
+        rebuild(home.path)
+
+
+class Killed(BaseException):
+    """Ends a run as a kill would, at one point."""
+
+
+@pytest.mark.parametrize("point", range(60))
+def test_a_run_killed_anywhere_is_made_good_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: int
+) -> None:
+    undisturbed = _undisturbed(tmp_path / "undisturbed")
+    home = Home(tmp_path / "killed")
+    land_few(home)
+    steps = 0
+
+    def counting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any, **options: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps == point + 1:
+                raise Killed
+            return function(*arguments, **options)
+
+        return step
+
+    with monkeypatch.context() as patched:
+        for name in ("load_rows", "load_malformed", "write_gate_results", "write_delivery"):
+            patched.setattr(arriving.warehouse, name, counting(getattr(arriving.warehouse, name)))
+        for name in ("store", "write_record", "_put"):
+            patched.setattr(Archive, name, counting(getattr(Archive, name)))
+        patched.setattr(os, "replace", counting(os.replace))
+        patched.setattr(os, "fsync", counting(os.fsync))
+        try:
+            home.arrive()
+            is_killed = False
+        except Killed:
+            is_killed = True
+    assert is_killed == (point < steps)
+    home.arrive()
+    assert home.everything() == undisturbed
+    rebuild(home.path)
+    assert home.everything() == undisturbed
+
+
+def land_few(home: Home) -> None:
+    """Four small files: good, with malformed rows, refused, of another feed."""
+    home.land("workspaces/w.csv", csv_bytes([WORKSPACE]) + b"torn,row\n")
+    home.land("invoices/a.csv", csv_bytes([invoice(1)]))
+    home.land("invoices/bad.csv", b"rubbish")
+
+
+def _undisturbed(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+    home = Home(folder)
+    land_few(home)
+    home.arrive()
+    return home.everything()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "reason"),
+    [
+        ({}, None),
+        ({"rows": 2}, None),
+        ({"control_total": {"column": "list_amount", "total": "240.0"}}, None),
+        ({"control_total": {"column": "list_amount", "total": 240}}, None),
+        ({"rows": 3}, "it has 2 rows, its manifest says 3"),
+        ({"sha256": "0" * 64}, "its manifest says 0000"),
+        (
+            {"control_total": {"column": "list_amount", "total": "240.01"}},
+            "the sum of list_amount is 240, its manifest says 240.01",
+        ),
+        ({"control_total": {"column": "plan", "total": "1"}}, "no amount column"),
+        ({"control_total": {"column": "list_amount", "total": "NaN"}}, "not an amount"),
+        ({"control_total": 5}, "not an object"),
+        ({"rows": "2"}, "not a whole number"),
+        ({"sha256": 5}, "not 64 hex digits"),
+        ({"row": 2}, "not an object with"),
+        ([], "not an object with"),
+        ("rubbish", "not an object with"),
+        (b"\xff", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+    ],
+    ids=lambda part: str(part)[:40],
+)
+def test_a_manifest_is_enforced(home: Home, manifest: object, reason: str | None) -> None:
+    content = csv_bytes([invoice(1), invoice(2)])
+    text = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
+    home.land("invoices/a.csv", content)
+    home.land("invoices/a.csv.manifest.json", text)
+    (report,) = home.arrive()
+    if reason is None:
+        assert (report.verdict, report.reason) == ("loaded", None)
+        return
+    assert report.verdict == "refused"
+    assert reason in str(report.reason)
+    assert home.arrive()[0].verdict == "known"
+    right = {"sha256": hashlib.sha256(content).hexdigest(), "rows": 2}
+    home.land("invoices/a.csv.manifest.json", json.dumps(right).encode())
+    assert home.arrive()[0].verdict == "loaded"
+    assert home.rows("select verdict from raw.deliveries") == [("loaded",)]
+
+
+def test_a_manifest_notices_a_file_cut_at_a_line_end(home: Home) -> None:
+    content = csv_bytes([invoice(1), invoice(2)])
+    home.land("invoices/a.csv", b"".join(lines(content)[:-1]))
+    home.land("invoices/a.csv.manifest.json", b'{"rows": 2}')
+    assert "it has 1 rows, its manifest says 2" in str(home.arrive()[0].reason)
+
+
+def test_a_file_that_grows_while_it_is_read_waits_for_the_next_run(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dagster_project.arrival import archive
+
+    path = home.land("invoices/a.csv", csv_bytes([invoice(1)]))
+    read = archive._read
+
+    def growing(source: Any) -> bytes:
+        block = read(source)
+        if block:
+            with path.open("ab") as file:
+                file.write(b"more")
+        return b"" if len(block) == 4 else block
+
+    with monkeypatch.context() as patched:
+        patched.setattr(archive, "_read", growing)
+        (report,) = home.arrive()
+    assert "still being written" in str(report.reason)
+    path.write_bytes(csv_bytes([invoice(1)]))
+    assert home.arrive()[0].verdict == "loaded"
+    assert home.rows("select invoice_id from raw.invoices") == [("in_1",)]
+
+
+def test_a_reader_that_disagrees_with_duckdb_is_asked_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.land("invoices/a.csv", csv_bytes([invoice(1), invoice(2)]))
+    insert = arriving.warehouse._insert_plain_csv
+
+    def losing(connection: Any, table: str, *arguments: Any) -> None:
+        insert(connection, table, *arguments)
+        connection.execute(f"delete from {table} where row_number = 2")
+
+    monkeypatch.setattr(arriving.warehouse, "_insert_plain_csv", losing)
+    (report,) = home.arrive()
+    assert (report.verdict, report.loaded_rows) == ("loaded", 2)
+
+
+def test_the_gate_reports_bad_rows_and_lets_the_file_in(home: Home) -> None:
+    rows = [invoice(number) for number in range(30)]
+    rows[3]["list_amount"] = "-1.00"
+    rows[4]["status"] = "payed"
+    rows[5]["total_amount"] = "1.00"
+    rows[6]["invoice_id"] = "in_7"
+    home.land("workspaces/w.csv", csv_bytes([WORKSPACE]))
+    home.land("invoices/a.csv", csv_bytes(rows))
+    _, report = home.arrive(with_gate=True)
+    assert report.verdict == "loaded"
+    failures = {failure.check_name: failure for failure in report.gate_failures}
+    assert failures.keys() == {
+        "list_amount_is_in_range",
+        "status_is_readable",
+        "invoice_adds_up",
+        "invoice_id_is_unique_in_the_file",
+    }
+    assert {failure.severity for failure in failures.values()} == {"warn"}
+    assert failures["status_is_readable"].observed == "1 of 30 rows, such as 'payed'"
+    recorded = home.rows(
+        "select check_name from raw.gate_results where feed = 'invoices' and not passed"
+    )
+    assert {row[0] for row in recorded} == failures.keys()
+
+
+def test_the_gate_refuses_a_file_of_another_kind(home: Home) -> None:
+    rows = [invoice(number, issued_at="soon") for number in range(30)]
+    home.land("invoices/a.csv", csv_bytes(rows))
+    home.land("invoices/torn.csv", csv_bytes([INVOICE]) + b"a,b\n" * 30)
+    first, second = home.arrive(with_gate=True)
+    assert (first.verdict, second.verdict) == ("refused", "refused")
+    assert "issued_at_is_mostly_readable: issued at unreadable percent: 100" in str(first.reason)
+    assert "records_have_all_fields" in str(second.reason)
+    assert home.rows("from raw.invoices") == []
+    assert home.rows("from raw.malformed_rows") == []
+    assert home.rows("select count(*) from raw.gate_results where severity = 'error'")[0][0] > 0
+    before = home.everything()
+    rebuild(home.path)
+    assert home.everything() == before
+
+
+def test_a_delivery_of_unusual_size_is_told(home: Home) -> None:
+    for day in range(4):
+        rows = [invoice(day * 100 + number) for number in range(40)]
+        home.land(f"invoices/{day}.csv", csv_bytes(rows))
+    small = [invoice(1000 + number, list_amount="12.00") for number in range(20)]
+    home.land("invoices/small.csv", csv_bytes(small[:15]))
+    home.land("invoices/cheap.csv", csv_bytes(small * 2))
+    *usual, fewer, cheap = home.arrive(with_gate=True)
+    names = [{failure.check_name for failure in report.gate_failures} for report in usual]
+    assert not any("row_count_is_as_usual" in found for found in names)
+    assert "row_count_is_as_usual" in {failure.check_name for failure in fewer.gate_failures}
+    found = {failure.check_name for failure in cheap.gate_failures}
+    assert "average_list_amount_is_as_usual" in found
