@@ -91,7 +91,7 @@ def product_version() -> str:
         return str(project["version"])
 
 
-def project_fingerprint(project: Path = DBT_PROJECT) -> str:
+def project_fingerprint(project: Path) -> str:
     """Fingerprint of everything the manifest depends on."""
     digest = hashlib.sha256()
     for package in ("dbt-core", "dbt-duckdb", "dbt-adapters"):
@@ -113,7 +113,7 @@ def prepare(settings: Settings) -> Project:
     Raises:
         DbtFailed: The project cannot be parsed.
     """
-    fingerprint = project_fingerprint()
+    fingerprint = project_fingerprint(DBT_PROJECT)
     for cache in _caches(settings):
         folder = cache / fingerprint[:16]
         if (folder / "manifest.json").is_file() and (folder / "manifest.msgpack").is_file():

@@ -82,9 +82,7 @@ def refresh(settings: Settings, as_of: date) -> bool:
     """
     run_id = str(uuid.uuid4())
     log = settings.logs / f"{run_id}.log"
-    print(
-        f"Coupon Ledger, as of {as_of}: {_short(settings.landing)} → {_short(settings.home)}"
-    )
+    print(f"Coupon Ledger, as of {as_of}: {_short(settings.landing)} → {_short(settings.home)}")
     terminal = Terminal()
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +96,7 @@ def refresh(settings: Settings, as_of: date) -> bool:
             file=sys.stderr,
         )
         return False
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (the person at the terminal gets every failure)
         if terminal.step:
             terminal.failed()
         _explain(settings, error, log)
@@ -176,7 +174,7 @@ def _still_served(settings: Settings) -> str:
             return "nothing was published, and no release is served yet."
         as_of = read_pedigree(settings.home, release_id)["as_of_date"]
         return f"nothing was published; the release of {as_of} ({release_id}) is still served."
-    except Exception as error:  # whatever it is, the first failure is the one to tell
+    except Exception as error:  # noqa: BLE001 (the first failure is the one to tell)
         return f"nothing was published; the release served before cannot be read ({error})."
 
 

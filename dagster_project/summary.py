@@ -39,10 +39,11 @@ def refresh(connection: Connection, home: Path, seconds: Mapping[str, float]) ->
     )
     release_id, as_of, created_at = facts
     where = (
-        f"Release {release_id}, as of {as_of}, published {created_at:%Y-%m-%d %H:%M} UTC\n"
+        f"Release {release_id}, as of {as_of}, is served:\n"
         f"  {home / 'current'}\n"
-        "  a DuckDB file to open read-only; the same marts as Parquet in\n"
-        f"  {home / 'releases' / str(release_id)}/"
+        f"  published {created_at:%Y-%m-%d %H:%M} UTC; open it read-only in DuckDB 1.5 or later\n"
+        f"  {home / 'releases' / str(release_id)}/*.parquet\n"
+        "  the same marts, one file per table"
     )
     parts = [
         where,
@@ -198,7 +199,7 @@ def deliveries(connection: Connection) -> str:
     ).fetchall()
     table = as_table(
         ["arrived", "file", "fate", "current", "older", "repeat", "reject"],
-        [[str(row[0]), _cut(row[1], 30), *row[2:7]] for row in rows],
+        [[str(row[0]), _cut(row[1], 28), *row[2:7]] for row in rows],
     )
     refused = [f"\nRefused {row[1]}: {row[7]}" for row in rows if row[2] == "refused"]
     return table.rstrip("\n") + "\n".join(["", *refused] if refused else [])

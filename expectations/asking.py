@@ -14,7 +14,11 @@ from typing import Any, Literal
 import great_expectations as gx
 import pandas as pd
 from great_expectations.core.batch_definition import BatchDefinition
-from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.data_context.types.base import (
+    DataContextConfig,
+    InMemoryStoreBackendDefaults,
+    ProgressBarsConfig,
+)
 
 from dagster_project.feeds import Feed
 from expectations.building import Contract, given_check, readable_check, unreadable_fact
@@ -100,7 +104,12 @@ class _Batches:
 
     def __init__(self) -> None:
         logging.getLogger("great_expectations").setLevel(logging.ERROR)
-        self._context = gx.get_context(mode="ephemeral")
+        self._context = gx.get_context(
+            mode="ephemeral",
+            project_config=DataContextConfig(
+                store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
+            ),
+        )
         self._context.variables.progress_bars = ProgressBarsConfig(
             globally=False, metric_calculations=False
         )

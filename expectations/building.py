@@ -44,7 +44,7 @@ USUAL_PERCENT = (50, 200)
 
 INSTANT = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
+    r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.][0-9]{1,9})?)?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?"
 )
 
 
@@ -169,7 +169,7 @@ def pattern(column: Column) -> str | None:
         case "whole":
             return "-?[0-9]{1,15}"
         case "amount" | "decimal":
-            return f"-?[0-9]{{1,14}}([.][0-9]{{1,{places(column)}}})?"
+            return f"-?[0-9]{{1,14}}(?:[.][0-9]{{1,{places(column)}}})?"
         case "text" | "enum":
             return None
 
@@ -188,7 +188,7 @@ def column_expectations(column: Column) -> list[Expectation]:
         asked.append(
             ExpectColumnValuesToMatchRegex(
                 column=column.name,
-                regex=f"^({text})$",
+                regex=f"^(?:{text})$",
                 **_about(readable_check(column.name), WARN, column.name),
             )
         )

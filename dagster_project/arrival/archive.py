@@ -53,6 +53,9 @@ class SideRecord:
         reason: Why it was refused.
         remedy: What to do about that.
         gate: Results of the gate, None until it ran.
+        physical_rows: Records in the file, as far as they were counted.
+        blank_rows: Blank lines.
+        unknown_columns: Columns of the file that the feed does not have.
     """
 
     delivery_id: str
@@ -72,6 +75,9 @@ class SideRecord:
     reason: str | None = None
     remedy: str | None = None
     gate: tuple[GateResult, ...] | None = None
+    physical_rows: int = 0
+    blank_rows: int = 0
+    unknown_columns: tuple[str, ...] = ()
 
     @property
     def modified_at(self) -> datetime:
@@ -93,7 +99,7 @@ class SideRecord:
         return replace(self, verdict="refused", reason=refusal.reason, remedy=refusal.remedy)
 
     def report(self, seconds: float) -> DeliveryReport:
-        """A report without counts: a refused delivery, or one that is known."""
+        """A report of this delivery, without the rows that were loaded."""
         return DeliveryReport(
             feed=self.feed,
             file_name=self.file_name,
@@ -101,6 +107,8 @@ class SideRecord:
             verdict=self.verdict or "known",
             reason=self.reason,
             remedy=self.remedy,
+            physical_rows=self.physical_rows,
+            blank_rows=self.blank_rows,
             gate_failures=tuple(result for result in self.gate or () if not result.passed),
             seconds=seconds,
         )
@@ -150,8 +158,10 @@ class Archive:
             gate = content.pop("gate")
             if gate is not None:
                 gate = tuple(GateResult(**result) for result in gate)
-            circumstances = tuple(content.pop("circumstances"))
-            return SideRecord(**content, circumstances=circumstances, gate=gate)
+            lists = {
+                name: tuple(content.pop(name)) for name in ("circumstances", "unknown_columns")
+            }
+            return SideRecord(**content, **lists, gate=gate)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ArrivalError(
                 f"{path}: not a side record of the archive ({error}); "

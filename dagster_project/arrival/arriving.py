@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -89,17 +89,11 @@ def arrive(
         raise ArrivalError(f"no feed {unknown[0]!r}; the feeds are {', '.join(names)}")
     with _opened(home, limits, with_gate) as arrival:
         reports = arrival.catch_up(None if feed_names is None else set(feed_names))
-        arrived_at = _utc(now)
-        known: list[DeliveryReport] = []
-        records: list[tuple[SideRecord, float]] = []
-        for landed in find_landed(landing, names, feed_names):
-            outcome = arrival.keep(landed, run_id, arrived_at)
-            if isinstance(outcome, DeliveryReport):
-                known.append(outcome)
-            else:
-                records.append(outcome)
-        reports += [arrival.judge(record, seconds) for record, seconds in records]
-        return reports + known
+        waiting = find_landed(landing, names, feed_names)
+        while waiting:
+            told, waiting = arrival.take(waiting, run_id, _utc(now))
+            reports += told
+        return reports
 
 
 def rebuild(
@@ -198,6 +192,7 @@ class _Arrival:
     limits: Limits
     with_gate: bool
     known: _Known
+    unjudged: set[str] = field(default_factory=set)
 
     def catch_up(self, feed_names: set[str] | None) -> list[DeliveryReport]:
         """Load what the archive holds and the warehouse does not, in the order of all deliveries."""
@@ -212,14 +207,36 @@ class _Arrival:
                 reports.append(self.judge(record, time.perf_counter() - started))
         return reports
 
+    def take(
+        self, files: Sequence[LandedFile], run_id: str, arrived_at: str
+    ) -> tuple[list[DeliveryReport], list[LandedFile]]:
+        """Archive all of these files, then judge them.
+
+        Returns:
+            The reports, and the files to be looked at again: those that have the same bytes as
+            another one, which may have been refused for its place or name only.
+        """
+        reports: list[DeliveryReport] = []
+        again: list[LandedFile] = []
+        records: dict[str, tuple[SideRecord, float]] = {}
+        for landed in files:
+            outcome = self.keep(landed, run_id, arrived_at)
+            if outcome is None:
+                again.append(landed)
+            elif isinstance(outcome, DeliveryReport):
+                reports.append(outcome)
+            else:
+                records[outcome[0].delivery_id] = outcome
+        return [self.judge(*outcome) for outcome in records.values()] + reports, again
+
     def keep(
         self, landed: LandedFile, run_id: str, arrived_at: str
-    ) -> DeliveryReport | tuple[SideRecord, float]:
+    ) -> DeliveryReport | tuple[SideRecord, float] | None:
         """Archive a landed file, unless its feed had the same bytes before.
 
         Returns:
-            The side record to be judged and the seconds used so far; or a report if there is
-            nothing more to do.
+            The side record to be judged and the seconds used so far; a report if there is nothing
+            more to do; None if the same bytes are to be judged first.
         """
         started = time.perf_counter()
         refusal = landed.refusal
@@ -233,7 +250,7 @@ class _Arrival:
                 if self.known.may_have(landed.feed, size):
                     known = self._settled(landed.feed, sha256_of(landed), circumstances)
                     if known is not None:
-                        return _known_report(landed, known, started)
+                        return self._known_report(landed, known, started)
                 sha256, size = self.archive.store(landed)
         except Refusal as problem:
             refusal = problem
@@ -243,7 +260,7 @@ class _Arrival:
             identity = pseudo_sha256(landed, refusal)
         known = self._settled(landed.feed, identity, circumstances)
         if known is not None:
-            return _known_report(landed, known, started)
+            return self._known_report(landed, known, started)
         form, is_packed = None, False
         try:
             form, is_packed = format_of(landed.file_name)
@@ -279,6 +296,7 @@ class _Arrival:
             with warehouse.transaction(self.connection):
                 warehouse.forget_delivery(self.connection, record.delivery_id)
         self.known.add(_known(record))
+        self.unjudged.add(record.delivery_id)
         return record, time.perf_counter() - started
 
     def judge(self, record: SideRecord, seconds: float) -> DeliveryReport:
@@ -308,29 +326,31 @@ class _Arrival:
             finally:
                 shutil.rmtree(work)
         if refusal is not None:
+            if prepared is not None:
+                record = _counted(record, prepared)
             record = record.refused(refusal)
             with warehouse.transaction(self.connection):
                 self.archive.write_record(record)
                 warehouse.write_gate_results(self.connection, record)
-                warehouse.write_delivery(self.connection, record, prepared)
+                warehouse.write_delivery(self.connection, record)
         self.known.add(_known(record))
+        self.unjudged.discard(record.delivery_id)
         report = record.report(time.perf_counter() - started)
-        if prepared is None:
-            return report
-        is_loaded = record.verdict == "loaded"
-        return replace(
-            report,
-            physical_rows=prepared.physical_rows,
-            loaded_rows=prepared.good_rows if is_loaded else 0,
-            malformed_rows=prepared.malformed_rows if is_loaded else 0,
-            blank_rows=prepared.blank_rows,
-        )
+        if record.verdict == "loaded" and prepared is not None:
+            report = replace(
+                report,
+                loaded_rows=prepared.good_rows,
+                malformed_rows=prepared.malformed_rows,
+            )
+        return report
 
     def _prepare(
         self, record: SideRecord, feed: Feed, work: Path, *, is_plain_trusted: bool = True
     ) -> Prepared:
         """Check the bytes of a delivery and make its rows ready to be loaded."""
         assert record.sha256 is not None
+        if record.size_bytes == 0:
+            raise Refusal("the file is empty", "deliver it again, complete and with its header")
         manifest = _manifest(record, feed)
         manifests.check_sha256(manifest, record.sha256)
         path = self.archive.bytes_path(record.sha256)
@@ -355,36 +375,55 @@ class _Arrival:
                 total = warehouse.sum_of_amounts(self.connection, feed, sequence, column)
                 manifests.check_total(manifest, total)
             gate = record.gate
-            if gate is None and self.with_gate:
+            if record.verdict is None and self.with_gate:
                 gate = ask_gate(self.connection, feed, sequence, prepared)
-            record = replace(record, verdict="loaded", gate=gate)
+            record = replace(_counted(record, prepared), verdict="loaded", gate=gate)
             self.archive.write_record(record)
             warehouse.write_gate_results(self.connection, record)
-            warehouse.write_delivery(self.connection, record, prepared)
+            warehouse.write_delivery(self.connection, record)
         return record
 
     def _settled(self, feed: str, identity: str, circumstances: str) -> SideRecord | None:
         """The delivery that brought these bytes to the feed before, if its verdict stands.
 
-        A refusal does not stand when what it rested on has changed: the manifest, the format by the
-        name, the limits, or the rules of arrival.
+        A refusal does not stand when what it rested on has changed: the place, the manifest, the
+        format by the name, the limits, or the rules of arrival.
         """
         known = self.known.with_bytes(feed, identity)
         if known is None:
             return None
         record = self.archive.read_record(known.delivery_id)
+        if known.delivery_id in self.unjudged:
+            return record
         if known.verdict == "refused" and (
             record.verdict is None or circumstances not in record.circumstances
         ):
             return None
         return record
 
+    def _known_report(
+        self, landed: LandedFile, record: SideRecord, started: float
+    ) -> DeliveryReport | None:
+        if record.delivery_id in self.unjudged:
+            return None
+        return DeliveryReport(
+            feed=landed.feed,
+            file_name=landed.file_name,
+            delivery_id=record.delivery_id,
+            verdict="known",
+            reason=record.reason,
+            remedy=record.remedy,
+            seconds=time.perf_counter() - started,
+        )
+
     def _circumstances(self, landed: LandedFile, manifest: str | None) -> str:
         try:
             form = str(format_of(landed.file_name))
         except Refusal:
             form = ""
-        text = json.dumps([RULES_VERSION, form, manifest, asdict(self.limits)], sort_keys=True)
+        place = landed.refusal.reason if landed.refusal else None
+        judged_by = [RULES_VERSION, place, form, manifest, asdict(self.limits)]
+        text = json.dumps(judged_by, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -399,15 +438,12 @@ def _known(record: SideRecord) -> warehouse.KnownDelivery:
     )
 
 
-def _known_report(landed: LandedFile, record: SideRecord, started: float) -> DeliveryReport:
-    return DeliveryReport(
-        feed=landed.feed,
-        file_name=landed.file_name,
-        delivery_id=record.delivery_id,
-        verdict="known",
-        reason=record.reason,
-        remedy=record.remedy,
-        seconds=time.perf_counter() - started,
+def _counted(record: SideRecord, prepared: Prepared) -> SideRecord:
+    return replace(
+        record,
+        physical_rows=prepared.physical_rows,
+        blank_rows=prepared.blank_rows,
+        unknown_columns=prepared.unknown_columns,
     )
 
 

@@ -44,7 +44,7 @@ class LandedFile:
 
 
 def printable(name: str) -> str:
-    """A file name as valid Unicode: bytes that are not UTF-8 become `\\xNN`."""
+    """A file name as valid Unicode: a byte that is not UTF-8 becomes its code in hexadecimal."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 

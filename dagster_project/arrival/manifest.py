@@ -6,7 +6,9 @@ was cut exactly at the end of a line.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -42,13 +44,16 @@ def read_manifest(landed: LandedFile) -> str | None:
     where it is parsed, and refused again when the warehouse is rebuilt.
     """
     path = landed.path.with_name(landed.path.name + MANIFEST_SUFFIX)
-    if path.is_symlink() or not path.is_file():
-        return None if not path.is_symlink() else "a symlink is not a manifest"
     try:
-        with path.open("rb") as file:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        is_absent = error.errno in (errno.ENOENT, errno.ENAMETOOLONG)
+        return None if is_absent else "the manifest cannot be read"
+    with os.fdopen(descriptor, "rb") as file:
+        try:
             return file.read(MEBIBYTE).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        return "the manifest cannot be read as UTF-8"
+        except (OSError, UnicodeDecodeError):
+            return "the manifest cannot be read as UTF-8"
 
 
 def parse_manifest(text: str, feed: Feed) -> Manifest:

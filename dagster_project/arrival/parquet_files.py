@@ -63,12 +63,13 @@ def prepare_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> 
             f"reading it took more than {limits.parquet_seconds} seconds",
             "deliver it in parts, or raise the limit if the file is right",
         ) from error
-    if ended.returncode < 0:
-        name = signal.Signals(-ended.returncode).name
-        raise Refusal(f"unreadable Parquet: its reader was ended by {name}", REMEDY)
-    if ended.returncode != 0:
+    if not answer_path.exists():
         last = errors_path.read_text("utf-8", "replace").strip().splitlines()[-1:]
         raise ArrivalError(f"the Parquet reader could not start ({' '.join(last)}); install again")
+    if ended.returncode != 0:
+        code = ended.returncode
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+        raise Refusal(f"unreadable Parquet: its reader ended {how}", REMEDY)
     answer = json.loads(answer_path.read_text("utf-8"))
     if "refusal" in answer:
         raise Refusal(*answer["refusal"])

@@ -1,8 +1,8 @@
 """The process that parses a delivered Parquet file: `python -m … FEED FILE ROWS ANSWER`.
 
 Here belongs the exact conversion of Parquet's types to the text a CSV delivery would have. Limits come
-as JSON on standard input. It ends with 0 and an answer, or was ended by what it read; any other code
-means that it could not start.
+as JSON on standard input. It leaves an empty answer once it has started, so that a file that ends it is
+told from a process that never ran.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> None:
     feed_name, path, rows_path, answer_path = arguments
     limits = Limits(**json.loads(sys.stdin.read()))
     feed = feeds()[feed_name]
+    Path(answer_path).write_text("{}", "utf-8")
     bound_resources(limits)
     try:
         answer: dict[str, object] = read_parquet(Path(path), feed, limits, Path(rows_path))

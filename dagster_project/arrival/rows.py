@@ -96,12 +96,6 @@ def check_names(feed: Feed, names: Sequence[str], limits: Limits) -> None:
             "check that the file is delimited by commas and has one header",
         )
     seen = set(names)
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise Refusal(
-            f"header has {quoted(twice)} more than once",
-            "deliver each column once, under its own name",
-        )
     missing = [name for name in feed.required_names if name not in seen]
     if missing:
         hints = [
@@ -113,6 +107,12 @@ def check_names(feed: Feed, names: Sequence[str], limits: Limits) -> None:
         raise Refusal(
             f"missing required column {', '.join(missing)}{hint}",
             f"deliver all of {', '.join(feed.required_names)}, named exactly so in the header",
+        )
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise Refusal(
+            f"header has {quoted(twice)} more than once",
+            "deliver each column once, under its own name",
         )
 
 

@@ -258,16 +258,8 @@ def write_gate_results(connection: duckdb.DuckDBPyConnection, record: SideRecord
         )
 
 
-def write_delivery(
-    connection: duckdb.DuckDBPyConnection, record: SideRecord, prepared: Prepared | None
-) -> None:
-    """Write one delivery to `raw.deliveries`.
-
-    Args:
-        connection: The warehouse.
-        record: The delivery, judged.
-        prepared: Its counts; None where it was refused before they were known.
-    """
+def write_delivery(connection: duckdb.DuckDBPyConnection, record: SideRecord) -> None:
+    """Write one delivery, judged, to `raw.deliveries`."""
     refusal = record.refusal
     arrived_at = datetime.fromisoformat(record.arrived_at).replace(tzinfo=None)
     connection.execute(
@@ -282,9 +274,9 @@ def write_delivery(
             record.modified_at,
             arrived_at,
             record.run_id,
-            prepared.physical_rows if prepared else 0,
-            prepared.blank_rows if prepared else 0,
-            ",".join(prepared.unknown_columns) if prepared else "",
+            record.physical_rows,
+            record.blank_rows,
+            ",".join(record.unknown_columns),
             record.verdict,
             str(refusal) if refusal else None,
         ],

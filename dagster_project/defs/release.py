@@ -5,7 +5,7 @@ import dagster as dg
 from dagster_project import dbt_build, progress
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.transformation import Translator
-from dagster_project.releases.publish import Publication, publish
+from dagster_project.releases.publishing import Publication, publish
 
 STEP = "release"
 _PEDIGREE = {"int_deliveries_counted", "stg_billing__rejected_rows"}

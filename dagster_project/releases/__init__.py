@@ -16,7 +16,7 @@ from dagster_project.releases.gate import Build, Check, Judgement, Problem, judg
 from dagster_project.releases.keep import Pruned, prune, restore
 from dagster_project.releases.layout import current_release, release_ids
 from dagster_project.releases.lock import one_writer
-from dagster_project.releases.publish import Publication, publish
+from dagster_project.releases.publishing import Publication, publish
 from dagster_project.releases.read import (
     ReleaseSummary,
     Verification,

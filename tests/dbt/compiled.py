@@ -44,16 +44,20 @@ class CompiledModels:
             connection.execute("attach ':memory:' as warehouse")
             connection.execute("use warehouse")
             connection.execute("set threads = 2")
-            for schema in ("staging", "intermediate", "marts"):
-                connection.execute(f"create schema {schema}")
             fill_raw_tables(connection, deliveries)
-            connection.register("currencies_given", self._currencies)
-            connection.execute(
-                "create table staging.iso_4217_currencies as select * from currencies_given"
-            )
-            for statement in self.statements:
-                connection.execute(statement)
+            self.build(connection)
             return {
                 name: connection.execute(f"select * from marts.{name}").to_arrow_table().to_pylist()
                 for name in KEYS
             }
+
+    def build(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Build the models in a database named `warehouse` that has the raw tables."""
+        for schema in ("staging", "intermediate", "marts"):
+            connection.execute(f"create schema {schema}")
+        connection.register("currencies_given", self._currencies)
+        connection.execute(
+            "create table staging.iso_4217_currencies as select * from currencies_given"
+        )
+        for statement in self.statements:
+            connection.execute(statement)

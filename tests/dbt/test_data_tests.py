@@ -30,7 +30,11 @@ def plant(connection: duckdb.DuckDBPyConnection, statements: tuple[str, ...]) ->
 
 
 def test_the_generated_histories_pass_every_data_test_of_severity_error(built: Built) -> None:
-    failed = [result.node.name for result in built.results if result.status not in ("success", "pass", "warn")]
+    failed = [
+        result.node.name
+        for result in built.results
+        if result.status not in ("success", "pass", "warn")
+    ]
     assert failed == []
 
 

@@ -37,13 +37,17 @@ def all_differences(found: Marts, expected: Marts) -> list[str]:
 
 @slowly
 @given(worlds=many_worlds)
-def test_the_marts_equal_the_model(compiled: CompiledModels, worlds: list[histories.Records]) -> None:
+def test_the_marts_equal_the_model(
+    compiled: CompiledModels, worlds: list[histories.Records]
+) -> None:
     records = histories.combine(worlds)
     found = compiled.run([histories.as_deliveries(records)])
     assert all_differences(found, model.publish(records, compiled.as_of)) == []
 
 
-@pytest.mark.parametrize("as_of", [date(2024, 2, 29), date(2025, 1, 30), date(2025, 5, 31), date(2027, 3, 14)])
+@pytest.mark.parametrize(
+    "as_of", [date(2024, 2, 29), date(2025, 1, 30), date(2025, 5, 31), date(2027, 3, 14)]
+)
 def test_the_marts_equal_the_model_on_any_day(tmp_path: Path, as_of: date) -> None:
     on_that_day = CompiledModels(tmp_path, as_of)
     records = histories.combine(histories.sample_worlds(300, seed=as_of.toordinal()))
@@ -93,7 +97,11 @@ def test_a_workspace_without_activity_changes_nothing_else(
 ) -> None:
     quiet = dict(some_records["workspaces"][0], workspace_id="quiet")
     found = compiled.run(
-        [histories.as_deliveries({**some_records, "workspaces": [*some_records["workspaces"], quiet]})]
+        [
+            histories.as_deliveries(
+                {**some_records, "workspaces": [*some_records["workspaces"], quiet]}
+            )
+        ]
     )
     found["dim_workspaces"] = [
         row for row in found["dim_workspaces"] if row["workspace_id"] != "quiet"
@@ -118,12 +126,23 @@ def test_two_disjoint_data_sets_give_the_union(compiled: CompiledModels) -> None
     whole = compiled.run([histories.as_deliveries(together)])
     # Programs are added up over workspaces, so their rows are not disjoint.
     per_workspace = [name for name in KEYS if name != "fct_program_performance_monthly"]
-    assert [line for name in per_workspace for line in differences(name, whole[name], union[name])] == []
+    assert [
+        line for name in per_workspace for line in differences(name, whole[name], union[name])
+    ] == []
 
 
-def test_amounts_scale_where_nothing_is_rounded(compiled: CompiledModels, some_records: histories.Records) -> None:
+def test_amounts_scale_where_nothing_is_rounded(
+    compiled: CompiledModels, some_records: histories.Records
+) -> None:
     factor = 7
-    amounts = {"amount_off", "credit_amount", "list_amount", "discount_amount", "tax_amount", "total_amount"}
+    amounts = {
+        "amount_off",
+        "credit_amount",
+        "list_amount",
+        "discount_amount",
+        "tax_amount",
+        "total_amount",
+    }
 
     def scaled(by: int) -> Marts:
         records: histories.Records = {}
@@ -142,7 +161,13 @@ def test_amounts_scale_where_nothing_is_rounded(compiled: CompiledModels, some_r
         return compiled.run([histories.as_deliveries(records)])
 
     once, often = scaled(1), scaled(factor)
-    columns = ("list_amount", "discount_amount", "credit_amount", "net_amount", "credit_variance_amount")
+    columns = (
+        "list_amount",
+        "discount_amount",
+        "credit_amount",
+        "net_amount",
+        "credit_variance_amount",
+    )
 
     def charges(marts: Marts, by: int) -> dict[object, list[object]]:
         return {

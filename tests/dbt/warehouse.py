@@ -28,9 +28,7 @@ def fill_raw(path: Path, deliveries: Sequence[TextRows]) -> None:
         fill_raw_tables(connection, deliveries)
 
 
-def fill_raw_tables(
-    connection: duckdb.DuckDBPyConnection, deliveries: Sequence[TextRows]
-) -> None:
+def fill_raw_tables(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[TextRows]) -> None:
     """Create the schema raw in a database and fill it."""
     connection.execute("create schema raw")
     connection.execute(

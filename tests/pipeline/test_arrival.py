@@ -393,7 +393,9 @@ POLLUTIONS = [
     Pollution("header only", lambda content: lines(content)[0], loaded=()),
     Pollution("header only, no line end", lambda content: lines(content)[0][:-1], loaded=()),
     Pollution("optional column missing", replaced(b"mtus", b"mtu")),
-    Pollution("columns beyond the limit", replaced(b"mtus", b"m" + WIDE * 3), None, refused="30016"),
+    Pollution(
+        "columns beyond the limit", replaced(b"mtus", b"m" + WIDE * 3), None, refused="30016"
+    ),
     Pollution("unterminated quote", in_row(2, b"team", b'"team'), None, refused="not closed"),
     Pollution("unterminated last quote", in_row(3, b"team", b'"team'), None, refused="not closed"),
     Pollution(
@@ -404,12 +406,16 @@ POLLUTIONS = [
     ),
     Pollution("Latin-1", in_row(2, b"team", b"t\xe9am"), None, refused="byte 0xe9 at position"),
     Pollution("UTF-16", lambda content: content.decode().encode("utf-16"), None, refused="UTF-8"),
-    Pollution("cut inside a character", lambda content: content + b"\xe6\x97", None, refused="UTF-8"),
+    Pollution(
+        "cut inside a character", lambda content: content + b"\xe6\x97", None, refused="UTF-8"
+    ),
     Pollution("overlong UTF-8", in_row(2, b"team", b"\xc0\xaf"), None, refused="not UTF-8"),
     Pollution("surrogate in UTF-8", in_row(2, b"team", b"\xed\xa0\x80"), None, refused="not UTF-8"),
     Pollution("missing column", replaced(b"plan", b"plam"), None, refused="'plam' looks like plan"),
     Pollution("column twice", replaced(b"mtus", b"plan"), None, refused="'plan' more than once"),
-    Pollution("unknown column twice", replaced(b"mtus", b"a,a"), None, refused="'a' more than once"),
+    Pollution(
+        "unknown column twice", replaced(b"mtus", b"a,a"), None, refused="'a' more than once"
+    ),
     Pollution("header in capitals", lambda c: c.upper(), None, refused="missing required column"),
     Pollution("semicolons", replaced(b",", b";"), None, refused="missing required column"),
     Pollution("no header", lambda c: b"".join(lines(c)[1:]), None, refused="missing required"),
@@ -566,7 +572,11 @@ PARQUETS: list[tuple[str, bytes, str]] = [
     ("integer amount", parquet_bytes(invoices_table(list_amount=pa.array([15]))), "type int64"),
     ("float whole", parquet_bytes(invoices_table(mtus=pa.array([1.0]))), "type double"),
     ("boolean id", parquet_bytes(invoices_table(plan=pa.array([True]))), "type bool"),
-    ("date for an instant", parquet_bytes(invoices_table(issued_at=pa.array([date.min]))), "date32"),
+    (
+        "date for an instant",
+        parquet_bytes(invoices_table(issued_at=pa.array([date.min]))),
+        "date32",
+    ),
     ("bytes", parquet_bytes(invoices_table(plan=pa.array([b"\xff"]))), "type binary"),
     ("list", parquet_bytes(invoices_table(plan=pa.array([["a"]]))), "type list"),
     ("column missing", parquet_bytes(invoices_table(plan=None)), "missing required column plan"),
@@ -614,7 +624,7 @@ def test_a_parquet_reader_that_dies_takes_nothing_with_it(home: Home) -> None:
     home.land("invoices/b.csv", csv_bytes([INVOICE]))
     first, second = home.arrive(limits=Limits(parquet_memory_bytes=64 * 1024 * 1024))
     assert first.verdict == "refused"
-    assert "memory" in str(first.reason) or "SIG" in str(first.reason)
+    assert "memory" in str(first.reason) or "its reader ended" in str(first.reason)
     assert second.verdict == "loaded"
 
 
@@ -642,7 +652,7 @@ def test_personal_data_is_removed_from_malformed_rows(home: Home) -> None:
     records = [row[0] for row in home.rows("select record from raw.malformed_rows")]
     assert len(records) == 6
     assert not any("secret" in record for record in records)
-    assert sum("ws_1" in record for record in records) == 4
+    assert sum("ws_1" in record for record in records) == 5
     assert all(json.loads(record) for record in records)
 
 
@@ -650,7 +660,7 @@ HOSTILE_NAMES = [
     "a[1].csv",
     "*.csv",
     "a?b{c,d}.csv",
-    "it's \"quoted\".csv",
+    'it\'s "quoted".csv',
     "a;drop table raw.invoices;--.csv",
     "line\nend.csv",
     "-rf.csv",
@@ -671,7 +681,8 @@ def test_hostile_names_are_only_names(home: Home) -> None:
     reports = home.arrive()
     assert {report.verdict for report in reports} == {"loaded"}
     found = {
-        row[0].removeprefix("invoices/") for row in home.rows("select file_name from raw.deliveries")
+        row[0].removeprefix("invoices/")
+        for row in home.rows("select file_name from raw.deliveries")
     }
     assert found == {*HOSTILE_NAMES, "\\xff.csv"}
     ids = {row[0] for row in home.rows("select invoice_id from raw.invoices")}
@@ -752,7 +763,9 @@ def test_links_are_followed_only_within_the_landing_folder(home: Home, tmp_path:
     assert set(verdicts.values()) == {"refused"}
     assert len(verdicts) == 7
     assert home.rows("select invoice_id from raw.invoices") == [("in_1",)]
-    archived = [path.read_bytes() for path in (home.path / "archive").glob("*/*") if not path.suffix]
+    archived = [
+        path.read_bytes() for path in (home.path / "archive").glob("*/*") if not path.suffix
+    ]
     assert archived == [csv_bytes([invoice(1)])]
     before = home.everything()
     assert {report.verdict for report in home.arrive("again")} == {"known"}
@@ -899,20 +912,37 @@ class Killed(BaseException):
     """Ends a run as a kill would, at one point."""
 
 
-@pytest.mark.parametrize("point", range(60))
 def test_a_run_killed_anywhere_is_made_good_by_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = _undisturbed(tmp_path / "undisturbed")
-    home = Home(tmp_path / "killed")
-    land_few(home)
+    undisturbed = Home(tmp_path / "undisturbed")
+    land_few(undisturbed)
+    undisturbed.arrive()
+    expected = undisturbed.everything()
+    point = 0
+    while True:
+        home = Home(tmp_path / f"killed-{point}")
+        land_few(home)
+        if not _killed_at(home, point, monkeypatch):
+            break
+        home.arrive()
+        assert home.everything() == expected, point
+        if point % 5 == 0:
+            rebuild(home.path)
+            assert home.everything() == expected, point
+        point += 1
+    assert point > 30
+
+
+def _killed_at(home: Home, point: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Let a run arrive and die at the n-th step that writes anything; whether it came that far."""
     steps = 0
 
     def counting(function: Callable[..., Any]) -> Callable[..., Any]:
         def step(*arguments: Any, **options: Any) -> Any:
             nonlocal steps
             steps += 1
-            if steps == point + 1:
+            if steps > point:
                 raise Killed
             return function(*arguments, **options)
 
@@ -927,14 +957,9 @@ def test_a_run_killed_anywhere_is_made_good_by_the_next(
         patched.setattr(os, "fsync", counting(os.fsync))
         try:
             home.arrive()
-            is_killed = False
         except Killed:
-            is_killed = True
-    assert is_killed == (point < steps)
-    home.arrive()
-    assert home.everything() == undisturbed
-    rebuild(home.path)
-    assert home.everything() == undisturbed
+            return True
+    return False
 
 
 def land_few(home: Home) -> None:
@@ -942,13 +967,6 @@ def land_few(home: Home) -> None:
     home.land("workspaces/w.csv", csv_bytes([WORKSPACE]) + b"torn,row\n")
     home.land("invoices/a.csv", csv_bytes([invoice(1)]))
     home.land("invoices/bad.csv", b"rubbish")
-
-
-def _undisturbed(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
-    home = Home(folder)
-    land_few(home)
-    home.arrive()
-    return home.everything()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,223 @@
+"""What tests of releases and runs share: small hand-made builds, and one real run on the sample."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from dagster_project.releases import Build, Publication, publish
+from dagster_project.settings import CHECKOUT
+
+AS_OF = date(2026, 3, 31)
+NOW = datetime(2026, 4, 1, 5, 0, tzinfo=UTC)
+
+Charge = tuple[str, str, str]  # invoice_id, currency, list_amount
+
+
+@dataclass
+class HandMade:
+    """A build as dbt would leave it, but small, and every part of it can be spoilt."""
+
+    home: Path
+    charges: Sequence[Charge] = (("in_1", "USD", "120.00"), ("in_2", "EUR", "80.50"))
+    as_of: date = AS_OF
+    invocation_id: str = "invocation-1"
+    statuses: dict[str, str] = field(
+        default_factory=lambda: {
+            "model.p.fct_discounted_charges": "success",
+            "model.p.dim_coupons": "success",
+            "test.p.assert_adds_up": "pass",
+            "test.p.assert_source_is_right": "pass",
+        }
+    )
+
+    @property
+    def results_path(self) -> Path:
+        """Where dbt's results file is."""
+        return self.home / "build" / "dbt" / "run" / "run_results.json"
+
+    @property
+    def build(self) -> Build:
+        """What the dbt step knows of it."""
+        return Build(self.results_path.parent, self.invocation_id, dict(self.statuses))
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """A manifest of two marts, a blocking test and a warning one."""
+        return {
+            "nodes": {
+                "model.p.fct_discounted_charges": _mart(
+                    "fct_discounted_charges",
+                    "One row per counted invoice's charge.",
+                    {"invoice_id": "Identifies the invoice.", "list_amount": "It's the price."},
+                    ["invoice_id"],
+                ),
+                "model.p.dim_coupons": _mart(
+                    "dim_coupons", "One row per coupon.", {"coupon_id": "Its id."}, ["coupon_id"]
+                ),
+                "test.p.assert_adds_up": _test("assert_adds_up", "error"),
+                "test.p.assert_source_is_right": _test("assert_source_is_right", "warn"),
+            },
+            "unit_tests": {
+                "unit_test.p.rounds": {
+                    "name": "rounds",
+                    "original_file_path": "models/_units.yml",
+                    "config": {},
+                }
+            },
+        }
+
+    def write(self) -> HandMade:
+        """Write warehouse and results."""
+        self.write_warehouse()
+        self.write_results()
+        return self
+
+    def write_warehouse(self) -> None:
+        """Write a warehouse whose marts hold the charges."""
+        path = self.home / "build" / "warehouse.duckdb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        with duckdb.connect(str(path)) as connection:
+            for schema in ("raw", "staging", "intermediate", "marts"):
+                connection.execute(f"create schema {schema}")
+            connection.execute(
+                "create table marts.fct_discounted_charges (invoice_id varchar, currency varchar,"
+                " issued_at timestamp, billing_month date, mtus bigint, list_amount decimal(18, 2),"
+                " discount_amount decimal(18, 2), credit_amount decimal(18, 2),"
+                " net_amount decimal(18, 2))"
+            )
+            for invoice_id, currency, amount in self.charges:
+                connection.execute(
+                    "insert into marts.fct_discounted_charges values"
+                    " (?, ?, '2026-03-01 10:00:00.5', '2026-03-01', null, ?, 0, 0, ?)",
+                    [invoice_id, currency, amount, amount],
+                )
+            connection.execute(
+                "create table marts.dim_coupons as select 'C1' as coupon_id, true as is_open"
+            )
+            connection.execute(
+                "create table intermediate.int_deliveries_counted as select 1::bigint as"
+                " delivery_sequence, 'd1' as delivery_id, 'invoices' as feed, 'invoices/a.csv' as"
+                " file_name, 'd1' as sha256, timestamp '2026-04-01' as arrived_at, 'loaded' as"
+                " verdict, null::varchar as refusal_reason, 3::bigint as physical_rows, 0::bigint"
+                " as blank_rows, 2::bigint as accepted_rows, 0::bigint as superseded_rows, 0::bigint"
+                " as duplicate_rows, 1::bigint as rejected_rows"
+            )
+            connection.execute(
+                "create table staging.stg_billing__rejected_rows as select 1::bigint as"
+                " delivery_sequence, 'd1' as delivery_id, 'invoices' as feed, 'invoices/a.csv' as"
+                " file_name, 3::bigint as row_number, 'list_amount is missing' as reasons,"
+                ' \'{"invoice_id":"in_3"}\' as record'
+            )
+
+    def write_results(self, **changes: object) -> None:
+        """Write dbt's results file, with top-level parts replaced on request."""
+        results = {
+            "metadata": {"invocation_id": self.invocation_id},
+            "args": {"vars": {"as_of_date": self.as_of.isoformat()}},
+            "results": [
+                {"unique_id": unique_id, "status": status, "failures": 0 if "pass" in status else 2}
+                for unique_id, status in self.statuses.items()
+            ],
+            **changes,
+        }
+        self.results_path.parent.mkdir(parents=True, exist_ok=True)
+        self.results_path.write_text(json.dumps(results), "utf-8")
+
+    def publish(self, now: datetime = NOW, code_version: str = "1+code") -> Publication:
+        """Publish it."""
+        return publish(
+            self.home,
+            as_of=self.as_of,
+            build=self.build,
+            manifest=self.manifest,
+            now=now,
+            code_version=code_version,
+        )
+
+
+def _mart(
+    name: str, description: str, columns: Mapping[str, str], key: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "resource_type": "model",
+        "name": name,
+        "alias": name,
+        "schema": "marts",
+        "description": description,
+        "columns": {column: {"description": text} for column, text in columns.items()},
+        "config": {"materialized": "table", "meta": {"primary_key": list(key)}},
+        "original_file_path": f"models/marts/{name}.sql",
+        "depends_on": {"nodes": []},
+    }
+
+
+def _test(name: str, severity: str) -> dict[str, Any]:
+    return {
+        "resource_type": "test",
+        "name": name,
+        "description": f"{name} holds.",
+        "config": {"severity": severity},
+        "original_file_path": f"tests/singular/{name}.sql",
+        "depends_on": {"nodes": ["model.p.fct_discounted_charges"]},
+    }
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty data home."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def hand_made(home: Path) -> HandMade:
+    """A build that may be published."""
+    return HandMade(home).write()
+
+
+CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def coupon_ledger(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user would, without this shell's settings."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("COUPON_LEDGER_", "DAGSTER_"))
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "dagster_project.cli", *map(str, arguments)],
+        cwd=CHECKOUT,
+        env={**inherited, "PYTHONIOENCODING": "utf-8", **environment},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=300,
+    )
+
+
+@dataclass(frozen=True)
+class SampleRun:
+    """A finished run on the sample."""
+
+    home: Path
+    result: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="session")
+def sample_run(tmp_path_factory: pytest.TempPathFactory) -> SampleRun:
+    """One real run of the whole pipeline on the committed sample, for all tests that read it."""
+    home = tmp_path_factory.mktemp("sample") / "home"
+    return SampleRun(home, coupon_ledger("run", "--home", home))

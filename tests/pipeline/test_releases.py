@@ -1,0 +1,728 @@
+"""Releases: what is published is checked, whole and durable, and what was served stays served."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from dagster_project import releases
+from dagster_project.releases import layout, publishing
+from dagster_project.releases.fingerprint import MODULUS, content_of
+from dagster_project.releases.publishing import FILE_MODE
+from dagster_project.settings import CHECKOUT
+from tests.pipeline.conftest import AS_OF, NOW, HandMade
+
+
+def rows(home: Path, sql: str, release_id: str | None = None) -> list[tuple[Any, ...]]:
+    """Ask a release."""
+    with releases.open_release(home, release_id) as connection:
+        return connection.execute(sql).fetchall()
+
+
+class TestPublication:
+    """A build that passed becomes a release."""
+
+    def test_current_is_a_relative_link_to_a_read_only_file(self, hand_made: HandMade) -> None:
+        published = hand_made.publish()
+        target = os.readlink(hand_made.home / "current")
+        assert target == f"releases/{published.release_id}.duckdb"
+        assert stat.S_IMODE(published.path.stat().st_mode) == FILE_MODE
+        assert not list(hand_made.home.rglob("*.wal"))
+        assert not list(hand_made.home.rglob("*.tmp"))
+
+    def test_the_file_has_a_storage_version_that_older_readers_open(
+        self, hand_made: HandMade
+    ) -> None:
+        published = hand_made.publish()
+        with duckdb.connect() as connection:
+            connection.execute(f"attach '{published.path}' as written (read_only)")
+            row = connection.execute(
+                "select tags['storage_version'] from duckdb_databases()"
+                " where database_name = 'written'"
+            ).fetchone()
+        assert row is not None and str(row[0]).startswith("v1.5.0")
+
+    def test_rows_lie_in_key_order(self, home: Path) -> None:
+        charges = [(f"in_{number:03}", "USD", "1.00") for number in (7, 3, 9, 1)]
+        HandMade(home, charges).write().publish()
+        found = rows(home, "select invoice_id from marts.fct_discounted_charges")
+        assert [row[0] for row in found] == ["in_001", "in_003", "in_007", "in_009"]
+
+    def test_descriptions_are_comments(self, hand_made: HandMade) -> None:
+        hand_made.publish()
+        assert rows(
+            hand_made.home,
+            "select comment from duckdb_tables() where table_name = 'fct_discounted_charges'",
+        ) == [("One row per counted invoice's charge.",)]
+        assert rows(
+            hand_made.home,
+            "select comment from duckdb_columns() where table_name = 'fct_discounted_charges'"
+            " and column_name = 'list_amount'",
+        ) == [("It's the price.",)]
+
+    def test_every_table_and_column_of_the_pedigree_is_described(self, hand_made: HandMade) -> None:
+        hand_made.publish()
+        assert (
+            rows(
+                hand_made.home,
+                "select table_name, column_name from duckdb_columns() where schema_name = 'release'"
+                " and comment is null",
+            )
+            == []
+        )
+        assert (
+            rows(
+                hand_made.home,
+                "select table_name from duckdb_tables() where schema_name = 'release'"
+                " and comment is null",
+            )
+            == []
+        )
+
+    def test_it_says_what_it_is(self, hand_made: HandMade) -> None:
+        published = hand_made.publish()
+        assert rows(
+            hand_made.home,
+            "select release_id, as_of_date, created_at, code_version, engine from release.release",
+        ) == [(published.release_id, AS_OF, NOW.replace(tzinfo=None), "1+code", "duckdb")]
+        assert rows(
+            hand_made.home, "select feed, physical_rows, rejected_rows from release.deliveries"
+        ) == [("invoices", 3, 1)]
+        assert rows(hand_made.home, "select row_number, reasons from release.rejected_rows") == [
+            (3, "list_amount is missing")
+        ]
+        assert rows(
+            hand_made.home, "select name, severity, failures from release.checks order by name"
+        ) == [("assert_adds_up", "error", 0), ("assert_source_is_right", "warn", 0)]
+        assert rows(
+            hand_made.home, "select table_schema, table_name, row_count from release.tables"
+        ) == [
+            ("marts", "dim_coupons", 1),
+            ("marts", "fct_discounted_charges", 2),
+            ("release", "deliveries", 1),
+            ("release", "rejected_rows", 1),
+        ]
+
+    def test_results_of_the_suppliers_gate_are_among_the_checks(self, hand_made: HandMade) -> None:
+        with duckdb.connect(str(hand_made.home / "build" / "warehouse.duckdb")) as connection:
+            connection.execute(
+                "create table raw.gate_results as from (values"
+                " ('invoices', 'totals_add_up', 'error', false),"
+                " ('invoices', 'totals_add_up', 'error', true),"
+                " ('invoices', 'row_count_as_usual', 'warn', true))"
+                " as gate (feed, check_name, severity, passed)"
+            )
+        hand_made.publish()
+        assert rows(
+            hand_made.home,
+            "select name, severity, failures, status from release.checks"
+            " where checked_by = 'supplier gate' order by name",
+        ) == [
+            ("row_count_as_usual", "warn", 0, "pass"),
+            ("totals_add_up", "error", 1, "refused"),
+        ]
+        assert releases.verify(hand_made.home).problems == ()
+
+    def test_the_parquet_copy_has_the_same_bytes_for_the_same_content(self, tmp_path: Path) -> None:
+        charges = [(f"in_{number:03}", "USD", f"{number}.25") for number in range(200)]
+        copies = []
+        for name, order in (("a", charges), ("b", charges[::-1])):
+            published = HandMade(tmp_path / name, order).write().publish(NOW, f"code {name}")
+            folder = layout.parquet_dir(tmp_path / name, published.release_id)
+            copies.append({path.name: path.read_bytes() for path in folder.iterdir()})
+        assert set(copies[0]) == {"dim_coupons.parquet", "fct_discounted_charges.parquet"}
+        assert copies[0] == copies[1]
+
+    def test_a_home_with_hostile_characters_works(self, tmp_path: Path) -> None:
+        home = tmp_path / "it's [a] home; -- *"
+        published = HandMade(home).write().publish()
+        assert releases.verify(home).problems == ()
+        assert layout.current_release(home) == published.release_id
+
+
+class TestIdenticalContent:
+    """The same content is recognised, and anything else is not."""
+
+    def test_the_same_build_again_makes_no_new_release(self, hand_made: HandMade) -> None:
+        first = hand_made.publish()
+        hand_made.invocation_id = "invocation-2"
+        hand_made.charges = hand_made.charges[::-1]
+        hand_made.write()
+        again = hand_made.publish(NOW + timedelta(days=1))
+        assert (again.release_id, again.is_new) == (first.release_id, False)
+        assert layout.release_ids(hand_made.home) == [first.release_id]
+
+    @pytest.mark.parametrize("what", ["a cent", "the day", "the code"])
+    def test_another_content_makes_one(self, hand_made: HandMade, what: str) -> None:
+        first = hand_made.publish()
+        if what == "a cent":
+            hand_made.charges = [("in_1", "USD", "120.01"), ("in_2", "EUR", "80.50")]
+        if what == "the day":
+            hand_made.as_of = AS_OF + timedelta(days=1)
+        hand_made.write()
+        again = hand_made.publish(NOW, "2+code" if what == "the code" else "1+code")
+        assert again.is_new
+        assert again.release_id > first.release_id
+        assert layout.current_release(hand_made.home) == again.release_id
+
+    def test_after_a_restore_the_newest_is_served_again(self, hand_made: HandMade) -> None:
+        first = hand_made.publish()
+        hand_made.charges = [("in_1", "USD", "1.00")]
+        second = hand_made.write().publish()
+        releases.restore(hand_made.home, first.release_id, NOW)
+        again = hand_made.publish()
+        assert (again.release_id, again.is_new) == (second.release_id, False)
+        assert layout.current_release(hand_made.home) == second.release_id
+
+    def test_a_damaged_release_is_not_recognised_but_replaced(self, hand_made: HandMade) -> None:
+        first = hand_made.publish()
+        first.path.chmod(0o600)
+        content = bytearray(first.path.read_bytes())
+        content[len(content) // 2 :] = b"\0" * (len(content) - len(content) // 2)
+        first.path.write_bytes(content)
+        again = hand_made.publish()
+        assert again.is_new
+        assert releases.verify(hand_made.home).problems == ()
+
+
+class TestIds:
+    """Later releases have greater ids, whatever the clock does."""
+
+    def test_a_clock_that_goes_back_does_not_take_ids_back(self, hand_made: HandMade) -> None:
+        first = hand_made.publish(NOW)
+        hand_made.charges = [("in_1", "USD", "1.00")]
+        second = hand_made.write().publish(NOW - timedelta(days=400))
+        assert second.release_id > first.release_id
+
+    def test_a_pruned_id_is_not_given_again(self, hand_made: HandMade) -> None:
+        first = hand_made.publish(NOW)
+        hand_made.charges = [("in_1", "USD", "1.00")]
+        second = hand_made.write().publish(NOW)
+        releases.restore(hand_made.home, first.release_id, NOW)
+        layout.remember(hand_made.home, "pruned", second.release_id, NOW)
+        second.path.unlink()
+        hand_made.charges = [("in_1", "USD", "2.00")]
+        third = hand_made.write().publish(NOW)
+        assert third.release_id > second.release_id
+
+    def test_part_of_an_id_is_enough_when_it_is_the_only_one(self, hand_made: HandMade) -> None:
+        published = hand_made.publish()
+        assert layout.resolve(hand_made.home, published.release_id[-8:]) == published.release_id
+        with pytest.raises(releases.NoRelease, match=published.release_id):
+            layout.resolve(hand_made.home, "2031")
+
+
+def _without_results(made: HandMade) -> None:
+    made.results_path.unlink()
+
+
+def _of_another_run(made: HandMade) -> None:
+    made.write_results(metadata={"invocation_id": "yesterday's"})
+
+
+def _of_another_day(made: HandMade) -> None:
+    made.write_results(args={"vars": {"as_of_date": "2020-01-01"}})
+
+
+def _cut_off(made: HandMade) -> None:
+    text = made.results_path.read_text("utf-8")
+    made.results_path.write_text(text[: len(text) // 2], "utf-8")
+
+
+def _not_an_object(made: HandMade) -> None:
+    made.results_path.write_text("[]", "utf-8")
+
+
+def _edited_by_hand(made: HandMade) -> None:
+    made.statuses["test.p.assert_adds_up"] = "fail"
+    text = made.results_path.read_text("utf-8")
+    assert '"fail"' not in text
+
+
+def _with(unique_id: str, status: str | None) -> Callable[[HandMade], None]:
+    def spoil(made: HandMade) -> None:
+        if status is None:
+            del made.statuses[unique_id]
+        else:
+            made.statuses[unique_id] = status
+        made.write_results()
+
+    return spoil
+
+
+SPOILT = {
+    "no results": (_without_results, "missing"),
+    "results of another run": (_of_another_run, "stale"),
+    "results of another day": (_of_another_day, "stale"),
+    "results cut off": (_cut_off, "altered"),
+    "results of another form": (_not_an_object, "altered"),
+    "results edited by hand": (_edited_by_hand, "altered"),
+    "a failing test": (_with("test.p.assert_adds_up", "fail"), "2 rows do not hold"),
+    "an erroring test": (_with("test.p.assert_adds_up", "error"), "error"),
+    "a skipped test": (_with("test.p.assert_adds_up", "skipped"), "skipped"),
+    "a test without result": (_with("test.p.assert_adds_up", None), "missing"),
+    "a blocking test that only warns": (_with("test.p.assert_adds_up", "warn"), "warn"),
+    "an erroring warning": (_with("test.p.assert_source_is_right", "error"), "error"),
+    "an erroring model": (_with("model.p.dim_coupons", "error"), "models/marts/dim_coupons.sql"),
+    "a skipped model": (_with("model.p.dim_coupons", "skipped"), "skipped"),
+    "a model without result": (_with("model.p.dim_coupons", None), "missing"),
+    "a failing unit test": (_with("unit_test.p.rounds", "fail"), "rounds"),
+}
+
+
+class TestRefusal:
+    """What did not pass is not published, and what was served stays served."""
+
+    @pytest.mark.parametrize("what", SPOILT)
+    def test_it_is_refused_and_the_old_release_stays(self, hand_made: HandMade, what: str) -> None:
+        first = hand_made.publish()
+        hand_made.charges = [("in_1", "USD", "1.00")]
+        hand_made.write()
+        spoil, said = SPOILT[what]
+        spoil(hand_made)
+        with pytest.raises(releases.PublishRefused, match=said) as refusal:
+            hand_made.publish()
+        assert refusal.value.problems
+        assert layout.current_release(hand_made.home) == first.release_id
+        assert layout.release_ids(hand_made.home) == [first.release_id]
+
+    def test_a_warning_is_published_and_shown(self, hand_made: HandMade) -> None:
+        hand_made.statuses["test.p.assert_source_is_right"] = "warn"
+        hand_made.write_results()
+        hand_made.publish()
+        assert rows(
+            hand_made.home, "select name, failures from release.checks where status = 'warn'"
+        ) == [("assert_source_is_right", 2)]
+
+    def test_a_mart_without_key_is_refused(self, hand_made: HandMade) -> None:
+        manifest = hand_made.manifest
+        manifest["nodes"]["model.p.dim_coupons"]["config"]["meta"] = {}
+        with pytest.raises(releases.ReleaseError, match=r"dim_coupons .* names no key"):
+            publishing.publish(
+                hand_made.home,
+                as_of=AS_OF,
+                build=hand_made.build,
+                manifest=manifest,
+                now=NOW,
+                code_version="1",
+            )
+
+    def test_a_mart_that_was_not_built_is_refused(self, hand_made: HandMade) -> None:
+        with duckdb.connect(str(hand_made.home / "build" / "warehouse.duckdb")) as connection:
+            connection.execute("drop table marts.dim_coupons")
+        with pytest.raises(releases.ReleaseError, match="dim_coupons"):
+            hand_made.publish()
+        assert layout.current_release(hand_made.home) is None
+
+    def test_a_float_is_refused(self, hand_made: HandMade) -> None:
+        with duckdb.connect(str(hand_made.home / "build" / "warehouse.duckdb")) as connection:
+            connection.execute("alter table marts.dim_coupons add column share double")
+        with pytest.raises(releases.ReleaseError, match="share has type DOUBLE"):
+            hand_made.publish()
+
+
+class TestFailure:
+    """Whatever breaks on the way, the old release is served whole and the next run recovers."""
+
+    @pytest.mark.parametrize(
+        "step",
+        [
+            "_write",
+            "_read_back",
+            "_write_parquet",
+            "layout.fsync_file",
+            "layout.fsync_folder",
+            "layout.flip",
+            "layout.remember",
+        ],
+    )
+    def test_a_crash_at_any_step_leaves_one_whole_release(
+        self, hand_made: HandMade, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        first = hand_made.publish()
+        hand_made.charges = [("in_1", "USD", "1.00")]
+        hand_made.write()
+
+        def crash(*_: object, **__: object) -> None:
+            raise OSError("the power went")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(f"dagster_project.releases.publishing.{step}", crash)
+            with pytest.raises(releases.ReleaseError, match="the power went"):
+                hand_made.publish()
+        served = layout.current_release(hand_made.home)
+        assert served is not None and served >= first.release_id
+        assert releases.verify(hand_made.home).problems == ()
+        hand_made.publish()
+        assert rows(
+            hand_made.home, "select sum(list_amount) from marts.fct_discounted_charges"
+        ) == [(Decimal("1.00"),)]
+        assert not list(hand_made.home.rglob("*.tmp"))
+        last = layout.read_history(hand_made.home)[-1]
+        assert last["release_id"] == layout.current_release(hand_made.home)
+
+    def test_a_copy_that_is_not_whole_is_found_out(
+        self, hand_made: HandMade, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = publishing._write
+
+        def write_less(connection: Any, path: Path, *rest: Any) -> None:
+            write(connection, path, *rest)
+            connection.execute(f"attach '{path}' as spoilt")
+            connection.execute("update spoilt.marts.fct_discounted_charges set list_amount = 0")
+            connection.execute("detach spoilt")
+
+        monkeypatch.setattr(publishing, "_write", write_less)
+        with pytest.raises(releases.ReleaseError, match="was not copied whole"):
+            hand_made.publish()
+        assert layout.current_release(hand_made.home) is None
+        assert not list((hand_made.home / "releases").iterdir())
+
+    def test_what_a_killed_publication_left_is_removed(self, hand_made: HandMade) -> None:
+        folder = hand_made.home / "releases"
+        dead = folder / "20260101T000000Z-deadbeef"
+        dead.mkdir(parents=True)
+        dead.with_name(dead.name + ".duckdb.tmp").write_bytes(b"half")
+        dead.with_name(dead.name + ".duckdb.tmp.wal").write_bytes(b"half")
+        dead.with_name("20260101T000001Z-deadbeef.tmp").mkdir()
+        published = hand_made.publish()
+        assert sorted(path.name for path in folder.iterdir()) == sorted(
+            [published.release_id, f"{published.release_id}.duckdb", "history.jsonl"]
+        )
+
+    def test_a_log_planted_beside_the_link_is_removed(self, hand_made: HandMade) -> None:
+        hand_made.home.joinpath("current.wal").write_bytes(b"stale")
+        hand_made.publish()
+        assert not hand_made.home.joinpath("current.wal").exists()
+
+    def test_a_log_planted_beside_a_release_is_not_replayed(self, hand_made: HandMade) -> None:
+        published = hand_made.publish()
+        published.path.with_name(published.path.name + ".wal").write_bytes(b"stale")
+        with pytest.raises(releases.ReleaseError, match="write-ahead log"):
+            releases.open_release(hand_made.home)
+
+    def test_a_full_disk_is_named(
+        self, hand_made: HandMade, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise duckdb.IOException("IO Error: Could not write file: No space left on device")
+
+        monkeypatch.setattr(publishing, "_write", full)
+        with pytest.raises(releases.ReleaseError, match="is full") as error:
+            hand_made.publish()
+        assert "prune" in error.value.remedy
+
+    def test_a_damaged_history_line_is_passed_over(self, hand_made: HandMade) -> None:
+        published = hand_made.publish()
+        with layout.history_path(hand_made.home).open("a", encoding="utf-8") as file:
+            file.write('{"at": "2026-04-0')
+        layout.remember(hand_made.home, "restored", published.release_id, NOW)
+        assert [event["event"] for event in layout.read_history(hand_made.home)] == [
+            "published",
+            "restored",
+        ]
+
+    def test_a_current_that_points_nowhere_says_what_to_do(self, hand_made: HandMade) -> None:
+        published = hand_made.publish()
+        published.path.unlink()
+        with pytest.raises(releases.ReleaseError, match="restore ID"):
+            releases.open_release(hand_made.home)
+
+
+class TestReaders:
+    """Readers open the release, and nothing but the release."""
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "create table marts.mine (a int)",
+            "delete from marts.dim_coupons",
+            "select * from read_csv('/etc/passwd')",
+            "select * from read_text('/etc/passwd')",
+            "attach '/tmp/other.duckdb' as other",
+            "copy marts.dim_coupons to '/tmp/stolen.csv'",
+            "set enable_external_access = true",
+            "set threads = 1",
+            "install httpfs",
+            "load httpfs",
+        ],
+    )
+    def test_a_reader_can_read_and_nothing_else(self, hand_made: HandMade, sql: str) -> None:
+        hand_made.publish()
+        with releases.open_release(hand_made.home) as connection:
+            with pytest.raises(duckdb.Error):
+                connection.execute(sql)
+            assert connection.execute("select count(*) from marts.dim_coupons").fetchone() == (1,)
+
+    def test_readers_see_whole_releases_that_never_go_back(self, hand_made: HandMade) -> None:
+        hand_made.publish()
+        long_lived = releases.open_release(hand_made.home)
+        before = long_lived.execute("select * from marts.fct_discounted_charges").fetchall()
+        seen: list[list[str]] = [[] for _ in range(8)]
+        problems: list[str] = []
+        stop = threading.Event()
+
+        def read(mine: list[str]) -> None:
+            while not stop.is_set():
+                try:
+                    with releases.open_release(hand_made.home) as connection:
+                        found = connection.execute(
+                            "select (select release_id from release.release),"
+                            " count(distinct list_amount), sum(list_amount) / count(*)"
+                            " from marts.fct_discounted_charges"
+                        ).fetchone()
+                    assert found is not None
+                    if mine and found[1] != 1:
+                        problems.append(f"mixed: {found}")
+                    mine.append(str(found[0]))
+                except Exception as error:  # noqa: BLE001 (any error at all is the finding)
+                    problems.append(repr(error))
+                    return
+
+        readers = [threading.Thread(target=read, args=(mine,)) for mine in seen]
+        hand_made.charges = [(f"in_{place}", "USD", "1.00") for place in range(50)]
+        hand_made.write().publish()
+        for reader in readers:
+            reader.start()
+        for number in range(2, 8):
+            hand_made.charges = [(f"in_{place}", "USD", f"{number}.00") for place in range(50)]
+            hand_made.write().publish()
+        stop.set()
+        for reader in readers:
+            reader.join(timeout=30)
+        assert problems == []
+        assert all(mine and mine == sorted(mine) for mine in seen)
+        assert long_lived.execute("select * from marts.fct_discounted_charges").fetchall() == before
+        long_lived.close()
+
+    def test_no_release_yet_says_how_to_make_one(self, home: Path) -> None:
+        with pytest.raises(releases.NoRelease, match="coupon-ledger run"):
+            releases.open_release(home)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from dagster_project.releases import one_writer
+with one_writer(Path(sys.argv[1]), "coupon-ledger run, held by a test"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+class TestOneWriter:
+    """One process writes at a time, and the second is told who does."""
+
+    def test_the_second_process_is_told_who_holds_the_lock(self, home: Path) -> None:
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(home)],
+            cwd=CHECKOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert holder.stdin is not None and holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(releases.Busy, match=f"process {holder.pid} .*held by a test"),
+            releases.one_writer(home, "the second"),
+        ):
+            pass
+        holder.kill()
+        holder.wait()
+        holder.stdin.close()
+        holder.stdout.close()
+        with releases.one_writer(home, "the third", wait_seconds=10):
+            pass
+
+    def test_the_holder_may_take_it_again(self, home: Path) -> None:
+        with releases.one_writer(home, "outer"):
+            with releases.one_writer(home, "inner"):
+                pass
+            holder = json.loads((home / "refresh.holder.json").read_text("utf-8"))
+            assert (holder["pid"], holder["command"]) == (os.getpid(), "outer")
+        assert not (home / "refresh.holder.json").exists()
+
+
+class TestKeeping:
+    """Releases are restored, verified and pruned on request, never by accident."""
+
+    @pytest.fixture
+    def three(self, hand_made: HandMade) -> list[str]:
+        """Three releases, the last one served."""
+        ids = []
+        for number in (1, 2, 3):
+            hand_made.charges = [("in_1", "USD", f"{number}.00")]
+            ids.append(hand_made.write().publish().release_id)
+        return ids
+
+    def test_a_restore_is_served_and_recorded(self, home: Path, three: list[str]) -> None:
+        assert releases.restore(home, three[0], NOW, by="ada") == three[0]
+        assert rows(home, "select list_amount from marts.fct_discounted_charges") == [
+            (Decimal("1.00"),)
+        ]
+        last = layout.read_history(home)[-1]
+        assert (last["event"], last["release_id"], last["previous"], last["by"]) == (
+            "restored",
+            three[0],
+            three[2],
+            "ada",
+        )
+
+    def test_a_damaged_release_is_not_restored(self, home: Path, three: list[str]) -> None:
+        shutil.rmtree(layout.parquet_dir(home, three[0]))
+        with pytest.raises(releases.ReleaseError, match="Parquet copy"):
+            releases.restore(home, three[0], NOW)
+        assert layout.current_release(home) == three[2]
+
+    def test_pruning_keeps_the_newest_and_the_served(self, home: Path, three: list[str]) -> None:
+        releases.restore(home, three[0], NOW)
+        pruned = releases.prune(home, 1, NOW)
+        assert pruned.removed == (three[1],)
+        assert pruned.spared == {three[0]: "it is served"}
+        assert layout.release_ids(home) == [three[0], three[2]]
+        assert not layout.parquet_dir(home, three[1]).exists()
+
+    def test_pruning_spares_what_is_being_read(self, home: Path, three: list[str]) -> None:
+        with releases.open_release(home, three[0]):
+            pruned = releases.prune(home, 1, NOW)
+        assert pruned.removed == (three[1],)
+        assert str(os.getpid()) in pruned.spared[three[0]]
+
+    def test_pruning_all_is_refused(self, home: Path, three: list[str]) -> None:
+        with pytest.raises(ValueError, match="at least 1"):
+            releases.prune(home, 0, NOW)
+        assert layout.release_ids(home) == three
+
+    def test_a_changed_cell_is_found_by_verification(self, home: Path, three: list[str]) -> None:
+        path = layout.release_path(home, three[0])
+        path.chmod(0o600)
+        with duckdb.connect(str(path)) as connection:
+            connection.execute("update marts.fct_discounted_charges set list_amount = 99")
+        found = releases.verify(home, three[0])
+        assert any("fct_discounted_charges has 1 rows" in problem for problem in found.problems)
+
+    def test_the_list_shows_totals_and_a_damaged_one_as_such(
+        self, home: Path, three: list[str]
+    ) -> None:
+        path = layout.release_path(home, three[1])
+        path.chmod(0o600)
+        path.write_bytes(b"no database")
+        listed = releases.list_releases(home)
+        assert [one.release_id for one in listed] == three[::-1]
+        assert [one.is_current for one in listed] == [True, False, False]
+        assert listed[0].totals == {
+            "USD": (Decimal("3.00"), Decimal("0.00"), Decimal("0.00"), Decimal("3.00"))
+        }
+        assert listed[0].as_of_date == AS_OF
+        assert listed[1].problem
+
+
+class TestDifference:
+    """Two releases are compared by key, by totals, by cell."""
+
+    @pytest.fixture
+    def two(self, home: Path) -> tuple[str, str]:
+        """One row the same, one changed, one gone, one added."""
+        same, changed = ("in_1", "USD", "10.00"), ("in_2", "USD", "20.00")
+        made = HandMade(home, [same, changed, ("in_3", "EUR", "30.00")]).write()
+        first = made.publish().release_id
+        made.charges = [same, ("in_2", "USD", "25.00"), ("in_4", "GBP", "40.00")]
+        return first, made.write().publish().release_id
+
+    def test_rows_are_compared_by_key(self, home: Path, two: tuple[str, str]) -> None:
+        coupons, charges = releases.diff(home, *two)
+        assert coupons.is_equal
+        assert (charges.added, charges.gone, charges.changed) == (1, 1, 1)
+        assert (charges.rows_before, charges.rows_after) == (3, 3)
+
+    def test_totals_are_compared_by_currency(self, home: Path, two: tuple[str, str]) -> None:
+        (charges,) = releases.diff(home, *two, table="fct_discounted_charges")
+        listed = {
+            amount.currency: (amount.before, amount.after)
+            for amount in charges.amounts
+            if amount.column == "list_amount"
+        }
+        assert listed == {
+            "EUR": (Decimal("30.00"), Decimal("0")),
+            "GBP": (Decimal("0"), Decimal("40.00")),
+            "USD": (Decimal("30.00"), Decimal("35.00")),
+        }
+
+    def test_cells_are_compared_by_key(self, home: Path, two: tuple[str, str]) -> None:
+        cells = releases.diff_cells(home, *two, table="fct_discounted_charges")
+        assert [(cell.key, cell.column, cell.before, cell.after) for cell in cells] == [
+            (("in_2",), "list_amount", "20.00", "25.00"),
+            (("in_2",), "net_amount", "20.00", "25.00"),
+            (("in_3",), "-row", None, None),
+            (("in_4",), "+row", None, None),
+        ]
+
+    def test_a_wrong_table_gets_a_near_match(self, home: Path, two: tuple[str, str]) -> None:
+        with pytest.raises(releases.NoRelease, match="fct_discounted_charges"):
+            releases.diff(home, *two, table="discounted_charges")
+
+
+class TestFingerprint:
+    """A fingerprint is the same wherever the same rows lie, and only then."""
+
+    def test_it_can_be_computed_without_duckdb(self) -> None:
+        with duckdb.connect() as connection:
+            connection.execute(
+                "create table t (a varchar, b decimal(18, 2), c timestamp, d date, e boolean)"
+            )
+            connection.execute(
+                "insert into t values ('é', 1.50, '1970-01-01 00:00:01', '2026-01-31', true),"
+                " (null, -0.05, null, null, false)"
+            )
+            found = content_of(connection, "t")
+        texts = ["2:é4:1.507:100000010:2026-01-314:true", "N5:-0.05NN5:false"]
+        folded = sum(int(hashlib.md5(text.encode()).hexdigest()[:16], 16) for text in texts)
+        assert found.fingerprint == f"{folded % MODULUS:016x}"
+        assert found.rows == 2
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("values ('a', 'b')", "values ('ab', '')"),
+            ("values (null, 'a')", "values ('', 'a')"),
+            ("values (null, 'a')", "values ('N', 'a')"),
+            ("values ('1:a', 'b')", "values ('1', 'a1:b')"),
+            ("values ('a', 'b')", "values ('b', 'a')"),
+            ("values ('a', 'b')", "values ('a', 'b'), ('a', 'b')"),
+        ],
+    )
+    def test_different_rows_differ(self, one: str, other: str) -> None:
+        with duckdb.connect() as connection:
+            first = content_of(connection, f"({one})")
+            assert first.fingerprint != content_of(connection, f"({other})").fingerprint
+
+    def test_the_order_of_rows_does_not_matter(self) -> None:
+        with duckdb.connect() as connection:
+            connection.execute("create table t as select range as a from range(10000)")
+            forward = content_of(connection, "(select * from t order by a)")
+            assert forward == content_of(connection, "(select * from t order by a desc)")
+
+    def test_an_empty_table_has_one(self) -> None:
+        with duckdb.connect() as connection:
+            empty = content_of(connection, "(select 1 as a where false)")
+        assert (empty.rows, empty.fingerprint) == (0, "0" * 16)
+
+
+def test_the_day_is_part_of_the_content() -> None:
+    hashes = {publishing._content_hash(day, "1", "duckdb", {}) for day in (date(2026, 1, 1), AS_OF)}
+    assert len(hashes) == 2

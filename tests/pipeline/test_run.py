@@ -1,0 +1,379 @@
+"""The whole way, as a user goes it: the command line, the Dagster job, real dbt, the sample."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import pytest
+
+from dagster_project import dbt_build, refresh, releases
+from dagster_project.definitions import load
+from dagster_project.defs.automation import run_config
+from dagster_project.feeds import feeds
+from dagster_project.settings import CHECKOUT, SAMPLE, SAMPLE_LANDING, Settings
+from tests.pipeline.conftest import SampleRun, coupon_ledger
+
+LAST_DAY = date.fromisoformat(json.loads((SAMPLE / "truth.json").read_text("utf-8"))["last_day"])
+
+
+class TestRunOnTheSample:
+    """`coupon-ledger run` publishes a release and says what is in it."""
+
+    def test_it_ends_well(self, sample_run: SampleRun) -> None:
+        assert sample_run.result.returncode == 0, sample_run.result.stderr
+        assert sample_run.result.stderr == ""
+
+    def test_current_is_the_release_as_of_the_samples_last_day(self, sample_run: SampleRun) -> None:
+        assert (sample_run.home / "current").is_symlink()
+        with duckdb.connect(str(sample_run.home / "current"), read_only=True) as connection:
+            assert connection.execute("select as_of_date from release.release").fetchone() == (
+                LAST_DAY,
+            )
+            schemas = connection.execute(
+                "select distinct schema_name from duckdb_tables() order by all"
+            ).fetchall()
+        assert schemas == [("marts",), ("release",)]
+
+    def test_every_mart_of_the_project_is_in_it(self, sample_run: SampleRun) -> None:
+        manifest = dbt_build.prepare(Settings(home=sample_run.home)).manifest
+        promised = {
+            node["name"]
+            for node in manifest["nodes"].values()
+            if node["resource_type"] == "model" and node["schema"] == "marts"
+        }
+        with releases.open_release(sample_run.home) as connection:
+            found = connection.execute(
+                "select table_name from release.tables where table_schema = 'marts'"
+            ).fetchall()
+        assert {name for (name,) in found} == promised
+        assert "fct_discounted_charges" in promised
+
+    def test_no_personal_data_is_published(self, sample_run: SampleRun) -> None:
+        personal = {
+            column.name for feed in feeds().values() for column in feed.columns if column.personal
+        }
+        with releases.open_release(sample_run.home) as connection:
+            names = connection.execute("select column_name from duckdb_columns()").fetchall()
+            records = connection.execute("select record from release.rejected_rows").fetchall()
+        assert personal
+        assert not personal & {name for (name,) in names}
+        assert records
+        assert not any(name in record for (record,) in records for name in personal)
+
+    def test_each_step_shows_its_seconds_and_counts(self, sample_run: SampleRun) -> None:
+        steps = re.findall(r"^  (\w+) +\d+\.\d s  (.+)$", sample_run.result.stdout, re.MULTILINE)
+        assert [step for step, _ in steps] == ["prepare", "arrival", "dbt_build", "release"]
+        assert all(re.search(r"\d", outcome) for _, outcome in steps[1:])
+
+    def test_the_summary_answers_what_an_analyst_asks_first(self, sample_run: SampleRun) -> None:
+        shown = sample_run.result.stdout
+        release_id = releases.current_release(sample_run.home)
+        for wanted in (
+            f"Release {release_id}, as of {LAST_DAY}, is served",
+            str(sample_run.home / "current"),
+            "Rows in",
+            "rejected",
+            "Given so far",
+            "startup      USD",
+            "Credit left",
+            f"lapses by {LAST_DAY + timedelta(days=90)}",
+            "Findings in what billing did",
+            "Checks:",
+            "Seconds: prepare",
+        ):
+            assert wanted in shown
+
+    def test_the_summary_fits_80_columns(self, sample_run: SampleRun) -> None:
+        lines = sample_run.result.stdout.splitlines()
+        wide = [line for line in lines if len(line) > 80 and str(sample_run.home) not in line]
+        assert wide == []
+
+    def test_the_summary_says_what_the_release_says(self, sample_run: SampleRun) -> None:
+        with releases.open_release(sample_run.home) as connection:
+            row = connection.execute(
+                "select sum(rejected_rows), sum(physical_rows) from release.deliveries"
+                " where feed = 'invoices' and verdict = 'loaded'"
+            ).fetchone()
+            (drawn,) = connection.execute(
+                "select -sum(amount) from marts.fct_credit_ledger inner join marts.dim_coupons"
+                " using (coupon_id) where entry_type = 'draw' and program = 'startup'"
+            ).fetchall()[0]
+        assert row is not None
+        (line,) = re.findall(r"^  invoices +.*$", sample_run.result.stdout, re.MULTILINE)
+        assert (line.split()[-1], line.split()[2]) == (f"{row[0]:,}", f"{row[1]:,}")
+        assert f"{drawn:,}" in sample_run.result.stdout
+
+    def test_the_noise_is_in_a_log_file(self, sample_run: SampleRun) -> None:
+        (log,) = (sample_run.home / "logs").glob("*.log")
+        assert "dbt_build: " in log.read_text("utf-8")
+
+    def test_the_release_is_sound(self, sample_run: SampleRun) -> None:
+        assert releases.verify(sample_run.home).problems == ()
+
+    def test_a_second_run_is_recognised(self, sample_run: SampleRun) -> None:
+        before = releases.current_release(sample_run.home)
+        again = coupon_ledger("run", "--home", sample_run.home)
+        assert again.returncode == 0, again.stderr
+        assert "nothing has changed" in again.stdout
+        assert releases.current_release(sample_run.home) == before
+        assert releases.release_ids(sample_run.home) == [before]
+
+
+class TestReadingCommands:
+    """Every command answers from the release."""
+
+    def test_deliveries_lists_every_file(self, sample_run: SampleRun) -> None:
+        shown = coupon_ledger("deliveries", "--home", sample_run.home)
+        files = [path for path in SAMPLE_LANDING.rglob("*") if path.is_file()]
+        assert shown.returncode == 0
+        assert len(shown.stdout.splitlines()) == 1 + len(files)
+        assert max(map(len, shown.stdout.splitlines())) <= 80
+
+    def test_rejected_tells_row_and_reasons_and_writes_csv(
+        self, sample_run: SampleRun, tmp_path: Path
+    ) -> None:
+        shown = coupon_ledger("rejected", "--home", sample_run.home, "--feed", "invoices")
+        assert re.search(r"^invoices/.+, row \d+$", shown.stdout, re.MULTILINE)
+        file = tmp_path / "rejected.csv"
+        written = coupon_ledger("rejected", "--home", sample_run.home, "--csv", file)
+        with file.open(encoding="utf-8", newline="") as lines:
+            records = list(csv.DictReader(lines))
+        assert written.stdout.startswith(f"{len(records):,} rejected rows")
+        assert all(record["reasons"] for record in records)
+
+    def test_query_answers_as_table_and_as_csv(self, sample_run: SampleRun) -> None:
+        sql = "select currency, count(*) as invoices from marts.fct_discounted_charges group by all"
+        table = coupon_ledger("query", sql, "--home", sample_run.home)
+        plain = coupon_ledger("query", sql, "--csv", "--home", sample_run.home)
+        assert table.stdout.splitlines()[0].split() == ["currency", "invoices"]
+        assert plain.stdout.splitlines()[0] == "currency,invoices"
+
+    def test_query_can_only_read(self, sample_run: SampleRun) -> None:
+        for sql in ("delete from marts.dim_coupons", "from read_csv('/etc/passwd')"):
+            assert coupon_ledger("query", sql, "--home", sample_run.home).returncode == 2
+
+    def test_releases_verify_diff_and_prune_answer(self, sample_run: SampleRun) -> None:
+        release_id = str(releases.current_release(sample_run.home))
+        home = ("--home", sample_run.home)
+        assert f"* {release_id}" in coupon_ledger("releases", *home).stdout
+        assert "is sound" in coupon_ledger("verify", *home).stdout
+        assert "are equal" in coupon_ledger("diff", release_id, release_id, *home).stdout
+        assert "Nothing to remove" in coupon_ledger("prune", "--keep", "3", *home).stdout
+
+    def test_what_is_not_there_is_exit_code_2(self, sample_run: SampleRun, tmp_path: Path) -> None:
+        home = ("--home", sample_run.home)
+        for arguments, said in (
+            (("verify", "20200101T000000Z-00000000", *home), "There is no release"),
+            (("rejected", "--feed", "invoice", *home), "There is no feed"),
+            (("deliveries", "--home", tmp_path), "No release has been published"),
+            (("run", "--landing", tmp_path / "none", *home), "There is no landing folder"),
+            (("run", "--as-of", "31.12.2025", *home), "YYYY-MM-DD"),
+            (("run", "--home", SAMPLE_LANDING / "home"), "only read"),
+            (("prune", "--keep", "0", *home), "--keep"),
+            (("nonsense",), "nonsense"),
+        ):
+            shown = coupon_ledger(*arguments)
+            assert shown.returncode == 2, arguments
+            assert said in shown.stderr
+
+    def test_help_imports_nothing_heavy(self) -> None:
+        code = (
+            "import sys, dagster_project.cli;"
+            "print({'dagster', 'dbt', 'duckdb', 'pandas', 'pydantic', 'rich'} & set(sys.modules))"
+        )
+        shown = subprocess.run(
+            [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True
+        )
+        assert shown.stdout.strip() == "set()"
+        assert coupon_ledger("--help").returncode == 0
+
+
+class TestFailure:
+    """What fails says what, what it means for readers, and what to do."""
+
+    @pytest.fixture
+    def served(self, sample_run: SampleRun, tmp_path: Path) -> Path:
+        """A data home of its own with the sample's release."""
+        home = tmp_path / "home"
+        shutil.copytree(sample_run.home, home, symlinks=True)
+        return home
+
+    def test_a_failing_data_test_is_named_and_the_old_release_stays(
+        self,
+        served: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        project = tmp_path / "dbt"
+        shutil.copytree(CHECKOUT / "dbt", project, ignore=shutil.ignore_patterns("target"))
+        (project / "tests" / "singular" / "assert_there_are_no_coupons.sql").write_text(
+            "select coupon_id from {{ ref('dim_coupons') }}", "utf-8"
+        )
+        monkeypatch.setattr(dbt_build, "DBT_PROJECT", project)
+        before = releases.current_release(served)
+        assert not refresh.refresh(Settings(home=served), LAST_DAY)
+        said = capsys.readouterr().err
+        assert "tests/singular/assert_there_are_no_coupons.sql" in said
+        assert re.search(r"\d+ rows do not hold", said)
+        assert f"the release of {LAST_DAY} ({before}) is still served" in said
+        assert "What to do:" in said
+        assert releases.current_release(served) == before
+        assert releases.release_ids(served) == [before]
+
+    def test_a_run_while_another_runs_is_told_so(self, served: Path) -> None:
+        code = (
+            "import sys; from pathlib import Path; from dagster_project.releases import one_writer\n"
+            "with one_writer(Path(sys.argv[1]), 'the first'): print('held', flush=True);"
+            " sys.stdin.read()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(served)],
+            cwd=CHECKOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as holder:
+            assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+            second = coupon_ledger("run", "--home", served)
+        assert second.returncode == 1
+        assert f"process {holder.pid}" in second.stderr
+        assert "is still served" in second.stderr
+
+    def test_a_release_step_without_a_build_of_its_own_run_refuses(self, served: Path) -> None:
+        settings = Settings(home=served)
+        job = dg.define_asset_job("only_release", selection=dg.AssetSelection.assets("release"))
+        definitions = dg.Definitions.merge(
+            load(settings, dbt_build.prepare(settings)), dg.Definitions(jobs=[job])
+        )
+        with dg.DagsterInstance.ephemeral() as instance, pytest.raises(releases.PublishRefused):
+            definitions.resolve_job_def("only_release").execute_in_process(
+                run_config=run_config(settings, LAST_DAY), instance=instance
+            )
+
+
+class TestDefinitions:
+    """What Dagster sees."""
+
+    @pytest.fixture(scope="class")
+    def settings(self, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+        """Settings with an empty landing folder that counts as settled at once."""
+        folder = tmp_path_factory.mktemp("definitions")
+        for feed in feeds():
+            (folder / "landing" / feed).mkdir(parents=True)
+        return Settings(home=folder / "home", landing=folder / "landing", settle_seconds=60)
+
+    @pytest.fixture(scope="class")
+    def project(self, settings: Settings) -> dbt_build.Project:
+        """The parsed dbt project."""
+        return dbt_build.prepare(settings)
+
+    @pytest.fixture(scope="class")
+    def definitions(self, settings: Settings, project: dbt_build.Project) -> dg.Definitions:
+        """All definitions."""
+        return load(settings, project)
+
+    def test_they_can_be_loaded(self, definitions: dg.Definitions) -> None:
+        dg.Definitions.validate_loadable(definitions)
+
+    def test_assets_are_the_raw_tables_the_models_and_the_release(
+        self, definitions: dg.Definitions, project: dbt_build.Project
+    ) -> None:
+        graph = definitions.resolve_asset_graph()
+        keys = {key.to_user_string() for key in graph.get_all_asset_keys()}
+        assert {f"billing/{feed}" for feed in feeds()} <= keys
+        built = [
+            node
+            for node in project.manifest["nodes"].values()
+            if node["resource_type"] in ("model", "seed")
+        ]
+        assert len(keys) == len(built) + len(project.manifest["sources"]) + 1
+        release = dg.AssetKey("release")
+        assert dg.AssetKey(["marts", "fct_discounted_charges"]) in graph.get(release).parent_keys
+        assert {graph.get(key).group_name for key in graph.get_all_asset_keys()} == {
+            "raw",
+            "staging",
+            "intermediate",
+            "marts",
+            "release",
+        }
+
+    def test_every_data_test_is_a_check(
+        self, definitions: dg.Definitions, project: dbt_build.Project
+    ) -> None:
+        tests = [n for n in project.manifest["nodes"].values() if n["resource_type"] == "test"]
+        checks = definitions.resolve_asset_graph().asset_check_keys
+        assert {check.name for check in checks} == {test["name"] for test in tests}
+
+    def test_the_schedule_takes_the_day_of_its_tick(
+        self, definitions: dg.Definitions, settings: Settings
+    ) -> None:
+        schedule = definitions.resolve_schedule_def("daily_refresh")
+        tick = datetime(2026, 3, 2, 5, 0, tzinfo=UTC)
+        context = dg.build_schedule_context(scheduled_execution_time=tick)
+        (request,) = schedule.evaluate_tick(context).run_requests or []
+        assert request.run_config == run_config(settings, date(2026, 3, 2))
+
+    def test_the_sensor_starts_one_run_for_what_is_new_and_settled(
+        self, definitions: dg.Definitions, settings: Settings
+    ) -> None:
+        sensor = definitions.resolve_sensor_def("new_deliveries")
+        assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
+
+        def evaluate(cursor: str | None) -> tuple[int, str | None]:
+            with dg.DagsterInstance.ephemeral() as instance:
+                context = dg.build_sensor_context(instance=instance, cursor=cursor)
+                found = sensor.evaluate_tick(context)
+            return len(found.run_requests or []), found.cursor
+
+        assert evaluate(None)[0] == 0
+        for name in ("a.csv", "b.csv"):
+            file = settings.landing / "coupons" / name
+            file.write_text("coupon_id\n", "utf-8")
+        assert evaluate(None)[0] == 0, "still being written"
+        long_ago = datetime.now(UTC).timestamp() - 3600
+        for file in (settings.landing / "coupons").iterdir():
+            os.utime(file, (long_ago, long_ago))
+        (settings.landing / "coupons" / "c.csv.part").write_text("half", "utf-8")
+        count, cursor = evaluate(None)
+        assert count == 1
+        assert evaluate(cursor)[0] == 0
+
+
+class TestPreparedProject:
+    """The dbt project is parsed when it has changed, and only then."""
+
+    @pytest.fixture(autouse=True)
+    def _small_project(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "dbt" / "models").mkdir(parents=True)
+        for name in ("dbt_project.yml", "profiles.yml"):
+            shutil.copy(CHECKOUT / "dbt" / name, tmp_path / "dbt" / name)
+        (tmp_path / "dbt" / "models" / "one.sql").write_text("select 1 as one", "utf-8")
+        monkeypatch.setattr(dbt_build, "DBT_PROJECT", tmp_path / "dbt")
+
+    def test_a_changed_file_is_parsed_again(self, tmp_path: Path) -> None:
+        settings = Settings(home=tmp_path / "home")
+        first = dbt_build.prepare(settings)
+        assert "model.coupon_ledger.one" in first.manifest["nodes"]
+        parsed_at = (first.folder / "manifest.json").stat().st_mtime_ns
+        same = dbt_build.prepare(settings)
+        assert (same.folder / "manifest.json").stat().st_mtime_ns == parsed_at
+        (tmp_path / "dbt" / "models" / "two.sql").write_text("select 2 as two", "utf-8")
+        second = dbt_build.prepare(settings)
+        assert second.code_version != first.code_version
+        assert "model.coupon_ledger.two" in second.manifest["nodes"]
+
+    def test_a_project_that_cannot_be_parsed_says_why(self, tmp_path: Path) -> None:
+        (tmp_path / "dbt" / "models" / "one.sql").write_text("select {{ ref('none') }}", "utf-8")
+        with pytest.raises(dbt_build.DbtFailed, match="none"):
+            dbt_build.prepare(Settings(home=tmp_path / "home"))

@@ -1,0 +1,102 @@
+"""Settings come from arguments, else the environment, else defaults; paths follow from them."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from dagster_project import settings as module
+from dagster_project.settings import CHECKOUT, SAMPLE_LANDING, Settings, default_as_of
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "LANDING", "AS_OF", "THREADS", "MEMORY_LIMIT"):
+        monkeypatch.delenv(f"COUPON_LEDGER_{name}", raising=False)
+
+
+def test_the_default_is_the_sample_and_a_home_in_the_checkout() -> None:
+    settings = Settings()
+    assert settings.home == CHECKOUT / "data" / "home"
+    assert settings.landing == SAMPLE_LANDING
+    assert settings.uses_sample
+
+
+def test_the_environment_sets_what_no_argument_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COUPON_LEDGER_HOME", str(tmp_path / "a"))
+    monkeypatch.setenv("COUPON_LEDGER_AS_OF", "2026-02-28")
+    monkeypatch.setenv("COUPON_LEDGER_THREADS", "8")
+    assert Settings().home == tmp_path / "a"
+    assert Settings().as_of == date(2026, 2, 28)
+    assert Settings().threads == 8
+    assert Settings(home=tmp_path / "b").home == tmp_path / "b"
+
+
+def test_every_path_lies_in_the_home(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    paths = [
+        settings.archive,
+        settings.build,
+        settings.warehouse,
+        settings.scratch,
+        settings.releases_dir,
+        settings.current,
+        settings.logs,
+    ]
+    assert all(path.is_relative_to(settings.home) for path in paths)
+    assert settings.warehouse.name == "warehouse.duckdb"
+
+
+def test_relative_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Settings(home=Path("h")).home == tmp_path / "h"
+
+
+def test_dbt_is_told_where_and_with_what(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, threads=3, memory_limit="1GB")
+    assert settings.dbt_environment() == {
+        "COUPON_LEDGER_WAREHOUSE": str(tmp_path / "build" / "warehouse.duckdb"),
+        "COUPON_LEDGER_THREADS": "3",
+        "COUPON_LEDGER_MEMORY_LIMIT": "1GB",
+    }
+
+
+@pytest.mark.parametrize("limit", ["much", "4 GB'; drop table x", "-1GB", ""])
+def test_a_memory_limit_that_is_none_is_refused(limit: str) -> None:
+    with pytest.raises(ValidationError, match="memory_limit"):
+        Settings(memory_limit=limit)
+
+
+@pytest.mark.parametrize("below", [".", "home"])
+def test_the_home_may_not_lie_in_the_landing_folder(tmp_path: Path, below: str) -> None:
+    with pytest.raises(ValidationError, match="only read"):
+        Settings(home=tmp_path / below, landing=tmp_path)
+
+
+def test_the_landing_folder_may_lie_in_the_home(tmp_path: Path) -> None:
+    assert Settings(home=tmp_path, landing=tmp_path / "landing").home == tmp_path
+
+
+def test_the_day_is_the_given_one_else_the_samples_last_else_today(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    today = date(2026, 11, 23)
+    (tmp_path / "truth.json").write_text(json.dumps({"last_day": "2025-12-31"}), "utf-8")
+    monkeypatch.setattr(module, "SAMPLE", tmp_path)
+    assert default_as_of(Settings(as_of=date(2026, 1, 1)), today) == date(2026, 1, 1)
+    assert default_as_of(Settings(), today) == date(2025, 12, 31)
+    assert default_as_of(Settings(landing=tmp_path), today) == today
+
+
+def test_a_sample_without_a_last_day_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "SAMPLE", tmp_path)
+    with pytest.raises(ValueError, match="give --as-of"):
+        default_as_of(Settings(), date(2026, 11, 23))
