@@ -8,16 +8,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import textwrap
 import time
 import traceback
 import uuid
 import warnings
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dagster_project import progress
 from dagster_project.releases.errors import Busy, PublishRefused, ReleaseError
+from dagster_project.releases.gate import Problem
 from dagster_project.releases.lock import one_writer
 from dagster_project.settings import Settings
 
@@ -25,6 +28,11 @@ if TYPE_CHECKING:
     import dagster as dg
 
 _WIDTH = 80
+_WRAPPED: Any = {
+    "subsequent_indent": "    ",
+    "break_long_words": False,
+    "break_on_hyphens": False,
+}
 
 
 class Terminal:
@@ -140,28 +148,44 @@ def _instance() -> dg.DagsterInstance:
 
 def _explain(settings: Settings, error: Exception, log: Path) -> None:
     """Say what failed, what it means for readers, and what to do."""
-    told: list[str] = []
     remedy = ""
     if isinstance(error, PublishRefused):
-        told = [f"  {problem}" for problem in error.problems[:20]]
-        if len(error.problems) > 20:
-            told.append(f"  and {len(error.problems) - 20} more")
-        remedy = error.remedy
+        told, remedy = in_words(error.problems), error.remedy
     elif isinstance(error, ReleaseError):
-        told, remedy = [f"  {error.message}"], error.remedy
+        told, remedy = [error.message], error.remedy
     else:
-        told = [f"  {type(error).__name__}: {error}"]
+        known = type(error).__module__.startswith("dagster_project.")
+        told = [str(error) if known else f"{type(error).__name__}: {error}"]
         try:
             with log.open("a", encoding="utf-8") as file:
                 file.write("".join(traceback.format_exception(error)))
         except OSError:
             logging.getLogger(__name__).debug("the log cannot be written either")
-    print("\nThe refresh failed:", *told, sep="\n", file=sys.stderr)
-    print(f"\nWhat it means: {_still_served(settings)}", file=sys.stderr)
-    if remedy:
-        print(f"What to do:    {remedy}", file=sys.stderr)
+    print("\nThe refresh failed:", file=sys.stderr)
+    for line in told:
+        print(textwrap.fill(line, _WIDTH, initial_indent="  ", **_WRAPPED), file=sys.stderr)
+    labelled = [("What it means: ", _still_served(settings)), ("What to do:    ", remedy)]
     if not isinstance(error, Busy):
-        print(f"More in:       {_short(log)}", file=sys.stderr)
+        labelled.append(("More in:       ", _short(log)))
+    print(file=sys.stderr)
+    for label, text in labelled:
+        if text:
+            print(textwrap.fill(text, _WIDTH, initial_indent=label, **_WRAPPED), file=sys.stderr)
+
+
+def in_words(problems: Sequence[Problem], limit: int = 10) -> list[str]:
+    """Problems for people: causes first, what was only skipped because of them as a number."""
+    causes = [problem for problem in problems if problem.status != "skipped"] or list(problems)
+    told = [
+        f"{one.kind} {one.name}: {one.message or one.status}"
+        + (f" ({one.path})" if one.path else "")
+        for one in causes[:limit]
+    ]
+    if len(causes) > limit:
+        told.append(f"and {len(causes) - limit} more")
+    if len(problems) > len(causes):
+        told.append(f"{len(problems) - len(causes)} models and tests after them were skipped")
+    return told
 
 
 def _still_served(settings: Settings) -> str:

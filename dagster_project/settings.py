@@ -31,6 +31,8 @@ class Settings(BaseSettings):
         memory_limit: DuckDB's memory limit, such as `4GB`; beyond it work spills to disk.
         schedule_cron: When the daily refresh ticks.
         schedule_timezone: In which zone, as an IANA name.
+        accepted_findings: The reviewed file of accepted findings; `accepted_findings.csv` in the
+            data home unless given.
         settle_seconds: How long a delivered file must have kept its size before a sensor takes it.
     """
 
@@ -46,6 +48,7 @@ class Settings(BaseSettings):
     schedule_cron: str = "0 5 * * *"
     schedule_timezone: str = "UTC"
     settle_seconds: int = Field(default=60, ge=0)
+    accepted_findings: Path | None = None
 
     @field_validator("home", "landing")
     @classmethod
@@ -81,6 +84,11 @@ class Settings(BaseSettings):
     def scratch(self) -> Path:
         """Where DuckDB spills."""
         return self.build / "tmp"
+
+    @property
+    def accepted_findings_file(self) -> Path:
+        """The reviewed file of accepted findings; it need not exist."""
+        return self.accepted_findings or self.home / "accepted_findings.csv"
 
     @property
     def releases_dir(self) -> Path:

@@ -156,12 +156,12 @@ class Archive:
         try:
             content = json.loads(path.read_bytes())
             gate = content.pop("gate")
-            if gate is not None:
-                gate = tuple(GateResult(**result) for result in gate)
-            lists = {
-                name: tuple(content.pop(name)) for name in ("circumstances", "unknown_columns")
-            }
-            return SideRecord(**content, **lists, gate=gate)
+            return SideRecord(
+                circumstances=tuple(content.pop("circumstances")),
+                unknown_columns=tuple(content.pop("unknown_columns")),
+                gate=None if gate is None else tuple(GateResult(**result) for result in gate),
+                **content,
+            )
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ArrivalError(
                 f"{path}: not a side record of the archive ({error}); "

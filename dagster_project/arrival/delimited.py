@@ -158,7 +158,7 @@ def _scan_plain(path: Path, header: tuple[str, ...]) -> tuple[int, PlainCsv] | N
             if not block.endswith(b"\n"):
                 if file.read(1):
                     return None
-                block += b"\r\n" if has_carriage_returns else b"\n"
+                block += b"\r\n" if has_carriage_returns or b"\r\n" in block else b"\n"
             if b'"' in block or b"\0" in block:
                 return None
             count = block.count(b"\n")
@@ -181,7 +181,7 @@ def _scan_plain(path: Path, header: tuple[str, ...]) -> tuple[int, PlainCsv] | N
                 samples[number] = tuple(line.decode().removesuffix("\r").split(","))
             lines += count
     samples.pop(0, None)
-    return lines - 1, PlainCsv(path, header, bool(has_carriage_returns), samples)
+    return lines - 1, PlainCsv(path, header, samples)
 
 
 def _has_long_line(block: bytes) -> bool:

@@ -38,14 +38,12 @@ class PlainCsv:
     Attributes:
         path: The file.
         header: The names in its header, in order.
-        has_carriage_returns: Whether its lines end in CR LF.
         samples: Some rows by their number, with their fields as the file has them, to verify that
             what was loaded is in order.
     """
 
     path: Path
     header: tuple[str, ...]
-    has_carriage_returns: bool
     samples: Mapping[int, tuple[str, ...]]
 
 

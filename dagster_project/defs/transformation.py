@@ -9,7 +9,7 @@ import duckdb
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
-from dagster_project import dbt_build, progress
+from dagster_project import acceptances, dbt_build, progress
 from dagster_project.defs.resources import Refresh
 from dagster_project.releases.errors import PublishRefused
 from dagster_project.releases.gate import judge
@@ -71,6 +71,8 @@ def defs(project: dbt_build.Project) -> dg.Definitions:
         """Build and test everything once; refuse to go on unless all of it passed."""
         told = progress.listener()
         told.started(STEP)
+        with duckdb.connect(str(refresh.settings.warehouse)) as connection:
+            acceptances.load(connection, refresh.settings.accepted_findings_file)
         running = dbt_build.RunningBuild(
             refresh.settings, project, refresh.as_of_date, context.run_id
         )

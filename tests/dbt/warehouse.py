@@ -41,6 +41,10 @@ def fill_raw_tables(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[
         "create table raw.malformed_rows (delivery_sequence bigint, feed varchar,"
         " row_number bigint, reason varchar, record varchar)"
     )
+    connection.execute(
+        "create table raw.accepted_findings (finding_id varchar, reason varchar,"
+        " approved_by varchar, until varchar)"
+    )
     for feed in feeds().values():
         columns = ", ".join(f"{name} varchar" for name in feed.column_names)
         connection.execute(

@@ -223,13 +223,21 @@ class TestFailure:
         monkeypatch.setattr(dbt_build, "DBT_PROJECT", project)
         before = releases.current_release(served)
         assert not refresh.refresh(Settings(home=served), LAST_DAY)
-        said = capsys.readouterr().err
+        said = " ".join(capsys.readouterr().err.split())
         assert "tests/singular/assert_there_are_no_coupons.sql" in said
         assert re.search(r"\d+ rows do not hold", said)
         assert f"the release of {LAST_DAY} ({before}) is still served" in said
         assert "What to do:" in said
         assert releases.current_release(served) == before
         assert releases.release_ids(served) == [before]
+
+    def test_causes_come_before_what_was_skipped_because_of_them(self) -> None:
+        skipped = [releases.Problem("test", f"t{n}", "skipped", "", "t.sql") for n in range(30)]
+        cause = releases.Problem("model", "m", "error", "Catalog Error: no such table", "m.sql")
+        assert refresh.in_words([*skipped, cause]) == [
+            "model m: Catalog Error: no such table (m.sql)",
+            "30 models and tests after them were skipped",
+        ]
 
     def test_a_run_while_another_runs_is_told_so(self, served: Path) -> None:
         code = (
@@ -248,7 +256,7 @@ class TestFailure:
             second = coupon_ledger("run", "--home", served)
         assert second.returncode == 1
         assert f"process {holder.pid}" in second.stderr
-        assert "is still served" in second.stderr
+        assert "is still served" in " ".join(second.stderr.split())
 
     def test_a_release_step_without_a_build_of_its_own_run_refuses(self, served: Path) -> None:
         settings = Settings(home=served)

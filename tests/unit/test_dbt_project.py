@@ -61,7 +61,7 @@ def test_only_staging_reads_the_feeds() -> None:
 
 def test_models_are_named_for_their_layer() -> None:
     patterns = {
-        "staging": r"(stg|base)_billing__[a-z_]+",
+        "staging": r"(stg|base)_(billing|arrival)__[a-z_]+",
         "intermediate": r"int_[a-z_]+",
         "marts": r"(fct|dim)_[a-z_]+",
     }

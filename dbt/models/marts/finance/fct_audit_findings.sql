@@ -18,6 +18,12 @@ invoice_findings as (
 
 ),
 
+accepted_findings as (
+
+    select * from {{ ref('stg_arrival__accepted_findings') }}
+
+),
+
 described_redemptions as (
 
     select
@@ -85,13 +91,87 @@ described_invoices as (
 
 ),
 
-final as (
+findings as (
 
     select * from described_redemptions
 
     union all
 
     select * from described_invoices
+
+),
+
+-- An acceptance holds to the end of its last day. It moves a finding, it never hides it.
+reviewed as (
+
+    select
+        findings.*,
+        case when accepted_findings.accepted_until >= {{ as_of_date() }} then 'accepted' else 'open' end as review_status,
+        accepted_findings.reason as accepted_reason,
+        accepted_findings.approved_by as accepted_by,
+        accepted_findings.accepted_until
+
+    from findings
+
+    left join accepted_findings
+        on findings.finding_id = accepted_findings.finding_id
+
+),
+
+-- An entry that has run out or is about nothing is itself reported.
+stale_acceptances as (
+
+    select
+        case when findings.finding_id is null then 'acceptance_unmatched' else 'acceptance_expired' end as finding_type,
+        accepted_findings.finding_id as accepted_finding_id,
+        findings.workspace_id,
+        findings.redemption_id,
+        findings.invoice_id,
+        findings.coupon_id,
+        findings.currency,
+        accepted_findings.reason,
+        accepted_findings.approved_by,
+        accepted_findings.accepted_until
+
+    from accepted_findings
+
+    left join findings
+        on accepted_findings.finding_id = findings.finding_id
+
+    where
+        findings.finding_id is null
+        or accepted_findings.accepted_until < {{ as_of_date() }}
+
+),
+
+final as (
+
+    select * from reviewed
+
+    union all
+
+    select
+        concat(finding_type, ':', accepted_finding_id) as finding_id,
+        finding_type,
+        'warn' as severity,
+        workspace_id,
+        redemption_id,
+        invoice_id,
+        coupon_id,
+        cast(accepted_until as timestamp) as occurred_at,
+        currency,
+        cast(null as decimal(18, 2)) as amount_at_stake,
+        case finding_type
+            when 'acceptance_expired'
+                then concat('The acceptance of ', accepted_finding_id, ' has run out: review it or correct the bill.')
+            else concat('The acceptance of ', accepted_finding_id, ' is about no finding: take it out of the file.')
+        end as description,
+        'open' as review_status,
+        reason as accepted_reason,
+        approved_by as accepted_by,
+        accepted_until
+
+    from stale_acceptances
 
 )
 

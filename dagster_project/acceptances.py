@@ -1,0 +1,115 @@
+"""The reviewed file of accepted findings: read and checked, and laid into the warehouse for dbt.
+
+A person looked into a finding and accepts it, for a reason and until a day. What that means for the
+finding is decided in the models.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import duckdb
+
+COLUMNS = ("finding_id", "reason", "approved_by", "until")
+
+
+class AcceptancesUnreadable(Exception):
+    """The reviewed file is not what it should be; the message says where and what to do."""
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """One entry of the reviewed file.
+
+    Attributes:
+        finding_id: The finding, as `fct_audit_findings` names it.
+        reason: Why it is accepted.
+        approved_by: Who says so.
+        until: The last day it holds.
+    """
+
+    finding_id: str
+    reason: str
+    approved_by: str
+    until: date
+
+
+def read(path: Path) -> list[Acceptance]:
+    """The entries of a reviewed file; none where there is no file.
+
+    Args:
+        path: A CSV file with the columns finding_id, reason, approved_by, until (YYYY-MM-DD).
+
+    Raises:
+        AcceptancesUnreadable: A column or value is missing, a day is none, a finding stands twice.
+    """
+    if not path.exists():
+        return []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise AcceptancesUnreadable(
+                    f"{path}: the header lacks {', '.join(missing)}; it must be {','.join(COLUMNS)}."
+                )
+            entries: dict[str, Acceptance] = {}
+            for row in reader:
+                entry = _entry(path, reader.line_num, row)
+                if entry.finding_id in entries:
+                    raise AcceptancesUnreadable(
+                        f"{path}, line {reader.line_num}: finding_id {entry.finding_id!r} stands"
+                        " there twice; keep one entry."
+                    )
+                entries[entry.finding_id] = entry
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AcceptancesUnreadable(f"{path} is not a CSV file in UTF-8: {error}.") from error
+    return list(entries.values())
+
+
+def _entry(path: Path, line: int, row: dict[str, str]) -> Acceptance:
+    values = {name: (row[name] or "").strip() for name in COLUMNS}
+    for name, value in values.items():
+        if not value:
+            raise AcceptancesUnreadable(f"{path}, line {line}: {name} is empty; fill it in.")
+    try:
+        until = date.fromisoformat(values["until"])
+    except ValueError:
+        raise AcceptancesUnreadable(
+            f"{path}, line {line}: until is {values['until']!r}; write a day as YYYY-MM-DD."
+        ) from None
+    return Acceptance(values["finding_id"], values["reason"], values["approved_by"], until)
+
+
+def load(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
+    """Replace what the warehouse has of accepted findings by the file's entries.
+
+    Args:
+        connection: The warehouse, open for writing.
+        path: The reviewed file; it need not exist.
+
+    Returns:
+        The number of entries.
+
+    Raises:
+        AcceptancesUnreadable: As `read`; the warehouse is unchanged.
+    """
+    entries = read(path)
+    connection.execute("create schema if not exists raw")
+    connection.execute("begin")
+    connection.execute(
+        "create or replace table raw.accepted_findings (finding_id varchar, reason varchar,"
+        " approved_by varchar, until varchar)"
+    )
+    for entry in entries:
+        connection.execute(
+            "insert into raw.accepted_findings values (?, ?, ?, ?)",
+            [entry.finding_id, entry.reason, entry.approved_by, entry.until.isoformat()],
+        )
+    connection.execute("commit")
+    return len(entries)

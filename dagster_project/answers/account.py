@@ -1,0 +1,406 @@
+"""`workspace`: every coupon that is, was and will be on an account, its credit, bills and findings.
+
+What a support agent reads to a customer.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from dagster_project.answers import layout, words
+from dagster_project.answers.asking import Connection, Row, facts, rows
+from dagster_project.answers.layout import amount, clean, count, day, money
+
+BILLS = 12
+
+_STANDINGS = {
+    "active": "now",
+    "exhausted": "now",
+    "scheduled": "to come",
+    "expired": "past",
+    "revoked": "past",
+    "ineligible": "past",
+    "refused": "refused",
+}
+_TITLES = {
+    "now": "Coupons in force",
+    "to come": "Coupons to come",
+    "past": "Coupons of the past",
+    "refused": "Coupons refused, they give nothing",
+}
+
+
+def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
+    """Every redemption of a workspace in the order of redemption, with what its coupon says."""
+    found = rows(
+        connection,
+        """
+        select redemptions.*, coupons.coupon_id is not null as is_known_coupon,
+            coupons.coupon_name, coupons.percent_off, coupons.amount_off,
+            coupons.amount_off_per, coupons.credit_amount, coupons.credit_period_months,
+            coupons.credit_max_periods, coupons.credit_priority,
+            coupons.currency as coupon_currency, coupons.applies_to_plan,
+            coupons.applies_to_interval, coupons.duration, coupons.duration_months,
+            coupons.duration_invoices, coupons.redeem_by, coupons.max_redemptions,
+            coupons.follow_up_coupon_id
+        from marts.dim_coupon_redemptions as redemptions
+        left join marts.dim_coupons as coupons using (coupon_id)
+        where redemptions.workspace_id = ?
+        order by redemptions.redeemed_at, redemptions.redemption_id
+        """,
+        [workspace_id],
+    )
+    for redemption in found:
+        coupon = {**redemption, "currency": redemption["coupon_currency"]}
+        redemption["offer"] = words.offer(coupon) if redemption["is_known_coupon"] else None
+        redemption["refusal"] = (
+            None if redemption["is_honoured"] else words.refusal(redemption, found)
+        )
+    return found
+
+
+def account(connection: Connection, workspace_id: str) -> Row:
+    """The facts about a workspace that is known to exist."""
+    known = rows(
+        connection, "select * from marts.dim_workspaces where workspace_id = ?", [workspace_id]
+    )
+    grants = rows(
+        connection,
+        """
+        select redemption_id, grant_id, currency, closing_amount as balance_amount,
+            run_rate_amount, projected_exhaustion_date, projected_breakage_amount
+        from (
+            select * from marts.fct_credit_burndown_monthly where workspace_id = ?
+            qualify row_number() over (partition by grant_id order by burn_month desc) = 1
+        )
+        where closing_amount > 0
+        order by grant_id
+        """,
+        [workspace_id],
+    )
+    ending = {
+        row["redemption_id"]: row
+        for row in rows(
+            connection,
+            "select redemption_id, run_rate_amount, is_followed_up"
+            " from marts.fct_upcoming_expirations where workspace_id = ?",
+            [workspace_id],
+        )
+    }
+    coupons = []
+    for found in redemptions_of(connection, workspace_id):
+        coming = ending.get(found["redemption_id"], {})
+        coupons.append(
+            {
+                "standing": _STANDINGS[found["status"]],
+                **{name: found[name] for name in _COUPON_COLUMNS},
+                "monthly_rise_to_expect": coming.get("run_rate_amount"),
+                "is_followed_up": coming.get("is_followed_up"),
+                "grants_left": [
+                    {name: value for name, value in grant.items() if name != "redemption_id"}
+                    for grant in grants
+                    if grant["redemption_id"] == found["redemption_id"]
+                ],
+            }
+        )
+    bills = rows(
+        connection,
+        f"select {', '.join(_BILL_COLUMNS)} from marts.fct_discounted_charges"
+        " where workspace_id = ? order by issued_at desc, invoice_id desc limit ?",
+        [workspace_id, BILLS],
+    )
+    open_findings = rows(
+        connection,
+        "select * from marts.fct_audit_findings where workspace_id = ?"
+        " order by occurred_at desc, finding_id",
+        [workspace_id],
+    )
+    left: dict[str, Decimal] = {}
+    for coupon in coupons:
+        if coupon["credit_balance_amount"]:
+            code = str(coupon["currency"])
+            left[code] = left.get(code, Decimal(0)) + coupon["credit_balance_amount"]
+    events = [coupon for coupon in coupons if coupon["next_event"] is not None]
+    upcoming = min(events, key=lambda coupon: coupon["next_event_at"] or datetime.max, default=None)
+    return {
+        **facts(connection),
+        "workspace_id": workspace_id,
+        "workspace": known[0] if known else None,
+        "coupons": coupons,
+        "credit_left": [
+            {"currency": currency, "balance_amount": balance} for currency, balance in left.items()
+        ],
+        "next_event": upcoming
+        and {
+            name: upcoming[name]
+            for name in ("redemption_id", "coupon_id", "next_event", "next_event_at")
+        },
+        "bills": bills,
+        "bill_totals": _totals(bills),
+        "findings": open_findings,
+    }
+
+
+_COUPON_COLUMNS = (
+    "redemption_id",
+    "coupon_id",
+    "coupon_name",
+    "program",
+    "discount_type",
+    "currency",
+    "offer",
+    "status",
+    "redeemed_at",
+    "started_at",
+    "ends_at",
+    "ended_by",
+    "is_honoured",
+    "refusal_reason",
+    "refusal",
+    "is_derived",
+    "invoices_discounted",
+    "last_discounted_invoice_at",
+    "first_list_rate_invoice_at",
+    "discount_to_date_amount",
+    "credit_to_date_amount",
+    "credit_balance_amount",
+    "next_event",
+    "next_event_at",
+    "follow_up_coupon_id",
+)
+_AMOUNTS = (
+    "list_amount",
+    "discount_amount",
+    "credit_amount",
+    "net_amount",
+    "billed_net_amount",
+)
+_BILL_COLUMNS = (
+    "invoice_id",
+    "issued_at",
+    "currency",
+    "status",
+    *_AMOUNTS,
+    "billed_discount_amount",
+    "billed_credit_amount",
+    "audit_status",
+)
+
+
+def _totals(bills: list[Row]) -> list[Row]:
+    return [
+        {
+            "currency": currency,
+            "bills": len(of_currency),
+            **{name: sum((bill[name] for bill in of_currency), Decimal(0)) for name in _AMOUNTS},
+        }
+        for currency in dict.fromkeys(bill["currency"] for bill in bills)
+        for of_currency in [[bill for bill in bills if bill["currency"] == currency]]
+    ]
+
+
+def tell(data: Row) -> str:
+    """The account as text."""
+    known = data["workspace"]
+    name = known and known["workspace_name"]
+    lines = layout.heading(
+        f"Workspace {data['workspace_id']}" + (f": {name}" if name else ""), data
+    )
+    if known is None:
+        lines += layout.wrap(
+            "No record of this workspace was delivered; what follows comes from bills and"
+            " redemptions that name it."
+        )
+    else:
+        lines.append(
+            f"Created {day(known['created_at'])}, first bill {day(known['first_invoice_at'])},"
+            f" last bill {day(known['last_invoice_at'])}"
+        )
+    lines += ["", *_today(data)]
+    for standing, title in _TITLES.items():
+        coupons = [coupon for coupon in data["coupons"] if coupon["standing"] == standing]
+        if coupons:
+            lines += ["", title]
+            for coupon in reversed(coupons) if standing == "past" else coupons:
+                lines += _coupon(coupon)
+    lines += ["", *_bills(data)]
+    lines += ["", *_findings(data)]
+    return "\n".join(lines)
+
+
+def _today(data: Row) -> list[str]:
+    active = [coupon for coupon in data["coupons"] if coupon["status"] == "active"]
+    if active:
+        text = "Today: " + "; ".join(f"{one['coupon_id']}, {one['offer']}" for one in active) + "."
+    elif not data["coupons"]:
+        text = "Today: list price. No coupon has ever been redeemed on this account."
+    else:
+        text = "Today: list price, nothing is taken off."
+        over = [
+            coupon
+            for coupon in data["coupons"]
+            if coupon["standing"] == "past" or coupon["status"] == "exhausted"
+        ]
+        if over:
+            latest = max(
+                over, key=lambda one: one["last_discounted_invoice_at"] or one["started_at"]
+            )
+            if latest["status"] == "exhausted":
+                text += f" {latest['coupon_id']} is used up."
+            else:
+                text += (
+                    f" {latest['coupon_id']} ended on {day(latest['ends_at'])},"
+                    f" {words.ENDINGS[latest['ended_by']]}."
+                )
+    lines = layout.wrap(text, hanging="  ")
+    credit = data["credit_left"]
+    lines += layout.wrap(
+        "Credit left: "
+        + (", ".join(money(row["balance_amount"], row["currency"]) for row in credit) or "none")
+        + "."
+    )
+    event = data["next_event"]
+    lines += layout.wrap(
+        f"Next: {event['coupon_id']} {words.NEXT_EVENTS[event['next_event']]}"
+        f" on {day(event['next_event_at'])}."
+        if event
+        else "Next: nothing is scheduled.",
+        hanging="  ",
+    )
+    return lines
+
+
+def _coupon(coupon: Row) -> list[str]:
+    currency = coupon["currency"]
+    named = f": {coupon['coupon_name']}" if coupon["coupon_name"] else ""
+    lines = layout.wrap(f"{coupon['coupon_id']}{named} [{coupon['status']}]", "  ", "    ")
+    facts_told = [coupon["offer"]] if coupon["offer"] else []
+    if coupon["is_derived"]:
+        facts_told.append("follows an expired coupon, no redemption on record")
+    if facts_told:
+        lines += layout.wrap("; ".join(facts_told), "    ")
+    if not coupon["is_honoured"]:
+        return [
+            *lines,
+            *layout.wrap(
+                f"redeemed {day(coupon['redeemed_at'])} ({coupon['redemption_id']})", "    "
+            ),
+            *layout.wrap(f"refused: {coupon['refusal']}", "    ", "      "),
+        ]
+    span = f"from {day(coupon['started_at'])}"
+    if coupon["ends_at"] is None:
+        span += ", no end"
+    else:
+        ended = coupon["standing"] == "past"
+        why = (words.ENDINGS if ended else words.ENDINGS_TO_COME)[coupon["ended_by"]]
+        span += f" until {day(coupon['ends_at'])}, {'ended because' if ended else 'when'} {why}"
+    lines += layout.wrap(f"{span} ({coupon['redemption_id']})", "    ")
+    lines += layout.wrap(_given(coupon), "    ")
+    for grant in coupon["grants_left"]:
+        text = f"credit left {money(grant['balance_amount'], grant['currency'])}"
+        if grant["run_rate_amount"] is not None:
+            text += f", drawn at {amount(grant['run_rate_amount'], currency)} a month"
+        if grant["projected_exhaustion_date"] is not None:
+            text += f", used up about {day(grant['projected_exhaustion_date'])}"
+        if grant["projected_breakage_amount"]:
+            text += f", {amount(grant['projected_breakage_amount'], currency)} would lapse"
+        lines += layout.wrap(text, "    ", "      ")
+    if coupon["next_event"] is not None and coupon["next_event"] != coupon["ended_by"]:
+        lines += layout.wrap(
+            f"next: {words.NEXT_EVENTS[coupon['next_event']]} on {day(coupon['next_event_at'])}",
+            "    ",
+        )
+    if coupon["monthly_rise_to_expect"]:
+        lines += layout.wrap(
+            f"when it ends, expect {money(coupon['monthly_rise_to_expect'], currency)} more a month",
+            "    ",
+        )
+    if coupon["follow_up_coupon_id"] and coupon["standing"] in ("now", "to come"):
+        follows = coupon["ended_by"] == "expiry" and coupon["is_followed_up"] is not False
+        lines += layout.wrap(
+            f"then {coupon['follow_up_coupon_id']} follows"
+            if follows
+            else f"{coupon['follow_up_coupon_id']} would follow an expiry, but will not here",
+            "    ",
+        )
+    return lines
+
+
+def _given(coupon: Row) -> str:
+    if coupon["invoices_discounted"] == 0:
+        return "no bill discounted" + (" yet" if coupon["standing"] != "past" else "")
+    amounts = [
+        f"{money(coupon[name], coupon['currency'])} of {noun}"
+        for name, noun in (
+            ("discount_to_date_amount", "discount"),
+            ("credit_to_date_amount", "credit"),
+        )
+        if coupon[name]
+    ]
+    text = f"{' and '.join(amounts) or 'discount'} on {count(coupon['invoices_discounted'], 'bill')}"
+    text += f", last {day(coupon['last_discounted_invoice_at'])}"
+    if coupon["first_list_rate_invoice_at"] is not None:
+        text += f"; first bill at list {day(coupon['first_list_rate_invoice_at'])}"
+    return text
+
+
+def _bills(data: Row) -> list[str]:
+    bills = data["bills"]
+    if not bills:
+        return ["No bill that counts yet."]
+    found = {row["invoice_id"] for row in data["findings"]}
+    currencies = [row["currency"] for row in data["bill_totals"]]
+    body = []
+    for bill in bills:
+        code = bill["currency"]
+        body.append(
+            [
+                day(bill["issued_at"]),
+                bill["invoice_id"],
+                *([code] if len(currencies) > 1 else []),
+                *(amount(bill[name], code) for name in _AMOUNTS),
+                "!" if bill["invoice_id"] in found else "",
+            ]
+        )
+    for total in data["bill_totals"]:
+        code = total["currency"]
+        body.append(
+            [
+                "together",
+                count(total["bills"], "bill"),
+                *([code] if len(currencies) > 1 else []),
+                *(amount(total[name], code) for name in _AMOUNTS),
+                "",
+            ]
+        )
+    of = f" in {clean(currencies[0])}" if len(currencies) == 1 else ""
+    title = "The last bill" if len(bills) == 1 else f"The last {len(bills)} bills"
+    lines = [f"{title}{of}, before tax (net: as it should be; billed: as it was)"]
+    lines += layout.table(
+        [
+            "issued",
+            "invoice",
+            *([""] if len(currencies) > 1 else []),
+            ">list",
+            ">discounts",
+            ">credit",
+            ">net",
+            ">billed",
+            "",
+        ],
+        body,
+    )
+    if any(bill["invoice_id"] in found for bill in bills):
+        lines.append("  ! has an open finding; why: coupon-ledger explain INVOICE")
+    return lines
+
+
+def _findings(data: Row) -> list[str]:
+    if not data["findings"]:
+        return ["Open findings: none"]
+    lines = [f"Open findings: {len(data['findings'])}"]
+    for row in data["findings"]:
+        lines += layout.wrap(f"{day(row['occurred_at'])}  {row['description']}", "  ", " " * 14)
+    return lines
+

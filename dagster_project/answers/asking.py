@@ -1,0 +1,242 @@
+"""Asking an open release: rows as dictionaries, and ids, months and tables that are known to exist.
+
+Here belongs what all answers need before they can answer. Amounts arrive as Decimal, by `fetchall`;
+what does not exist is said with what comes near.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from calendar import monthrange
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+
+import duckdb
+
+from dagster_project.answers.layout import clean, month
+from dagster_project.answers.words import PROGRAMS
+
+Connection = duckdb.DuckDBPyConnection
+Row = dict[str, Any]
+
+_LONGEST_ID = 200
+_CANDIDATES = 40
+_LIKE = 0.6
+_MOST_NEAR = 4
+
+
+class NotThere(Exception):
+    """What was asked for does not exist or makes no sense; the message says what comes near."""
+
+
+def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> list[Row]:
+    """The result of a select, each row by column name."""
+    cursor = connection.execute(sql, list(values))
+    names = [str(column[0]) for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def facts(connection: Connection) -> Row:
+    """What the release is: `release_id` and `as_of_date`."""
+    (found,) = rows(connection, "select release_id, as_of_date from release.release")
+    return found
+
+
+def end_of(as_of_date: date) -> datetime:
+    """The instant at which a day ends (R0)."""
+    return datetime.combine(as_of_date + timedelta(days=1), datetime.min.time())
+
+
+def add_months(start: datetime, months: int) -> datetime:
+    """A later instant, clamped to the end of its month (R0)."""
+    place = start.year * 12 + start.month - 1 + months
+    year, month_number = divmod(place, 12)
+    last = monthrange(year, month_number + 1)[1]
+    return start.replace(year=year, month=month_number + 1, day=min(start.day, last))
+
+
+def near(wanted: str, known: Iterable[str]) -> list[str]:
+    """What comes near a name, nearest first; what is equally near in the order given."""
+    matcher = difflib.SequenceMatcher(b=wanted.casefold())
+    ratios: dict[str, float] = {}
+    for name in known:
+        matcher.set_seq1(name.casefold())
+        ratios[name] = matcher.ratio()
+    close = sorted((name for name in ratios if ratios[name] >= _LIKE), key=lambda one: -ratios[one])
+    return close[:_MOST_NEAR]
+
+
+def must_be(kind: str, wanted: str, known: Iterable[str]) -> str:
+    """The name if it is one of a small list.
+
+    Raises:
+        NotThere: It is not; the message names near matches, else the list.
+    """
+    names = list(known)
+    if wanted in names:
+        return wanted
+    close = near(wanted, names)
+    if close:
+        raise NotThere(f"There is no {kind} {clean(wanted)!r}. Did you mean {_either(close)}?")
+    raise NotThere(f"There is no {kind} {clean(wanted)!r}; there is {', '.join(names) or 'none'}.")
+
+
+def program(wanted: str) -> str:
+    """A program that exists."""
+    return must_be("program", wanted, PROGRAMS)
+
+
+def workspace(connection: Connection, wanted: str) -> str:
+    """A workspace that is on record, or at least has bills or redemptions.
+
+    Raises:
+        NotThere: There is none of that id.
+    """
+    if _has(connection, _WORKSPACES, "workspace_id", wanted):
+        return wanted
+    hints = []
+    for table, column, command in (
+        ("marts.fct_discounted_charges", "invoice_id", "explain"),
+        ("marts.dim_coupon_redemptions", "redemption_id", "workspace"),
+    ):
+        of = rows(connection, f"select workspace_id from {table} where {column} = ?", [wanted])
+        if of:
+            found = clean(of[0]["workspace_id"])
+            shown = clean(wanted) if command == "explain" else found
+            noun = column.removesuffix("_id")
+            hints.append(f"It is the {noun} of {found}: coupon-ledger {command} {shown}")
+    named = rows(
+        connection,
+        "select workspace_id from marts.dim_workspaces where lower(workspace_name) = lower(?)"
+        " order by workspace_id limit 4",
+        [wanted],
+    )
+    if named:
+        hints.append(f"That is the name of {_either([row['workspace_id'] for row in named])}.")
+    close = [] if hints else _near_ids(connection, _WORKSPACES, "workspace_id", wanted)
+    if close:
+        hints.append(f"Did you mean {_either(close)}?")
+    raise NotThere(
+        f"There is no workspace {clean(wanted)!r} in this release. "
+        + (" ".join(hints) or 'List them: coupon-ledger query "from marts.dim_workspaces"')
+    )
+
+
+def invoice(connection: Connection, wanted: str) -> str:
+    """An invoice that counts.
+
+    Raises:
+        NotThere: None of that id counts; the message says what may be the cause.
+    """
+    if _has(connection, _INVOICES, "invoice_id", wanted):
+        return wanted
+    rejected = rows(
+        connection,
+        "select file_name, row_number, reasons from release.rejected_rows"
+        " where feed = 'invoices' and json_valid(record)"
+        " and json_extract_string(record, '$.invoice_id') = ?"
+        " order by file_name, row_number limit 1",
+        [wanted],
+    )
+    as_of_date = facts(connection)["as_of_date"]
+    message = (
+        f"Invoice {clean(wanted)!r} is not among the invoices that count as of {as_of_date}: a draft"
+        f" or void invoice, one issued after that day, and one never delivered are left out."
+    )
+    for row in rejected:
+        message += (
+            f" A row of that id was rejected ({clean(row['file_name'])}, row {row['row_number']}):"
+            f" {clean(row['reasons'])}."
+        )
+    if _has(connection, _WORKSPACES, "workspace_id", wanted):
+        message += f" It is a workspace: coupon-ledger workspace {clean(wanted)}"
+    else:
+        close = _near_ids(connection, _INVOICES, "invoice_id", wanted)
+        message += f" Near it are {', '.join(map(clean, close))}." if close else ""
+    raise NotThere(message)
+
+
+def target(
+    connection: Connection, wanted: str | None
+) -> tuple[Literal["all", "program", "workspace"], str]:
+    """What a WS|PROGRAM argument means: everything, a program or a workspace.
+
+    Raises:
+        NotThere: It is neither.
+    """
+    if wanted is None:
+        return "all", ""
+    if wanted in PROGRAMS:
+        return "program", wanted
+    if _has(connection, _WORKSPACES, "workspace_id", wanted):
+        return "workspace", wanted
+    close = [*near(wanted, PROGRAMS), *_near_ids(connection, _WORKSPACES, "workspace_id", wanted)]
+    raise NotThere(
+        f"{clean(wanted)!r} is neither a workspace nor a program. "
+        + (
+            f"Did you mean {_either(close)}?"
+            if close
+            else f"The programs are {', '.join(PROGRAMS)}."
+        )
+    )
+
+
+def month_in(wanted: str, first: date | None, last: date | None) -> date:
+    """A month given as 2024-02, within the months there are.
+
+    Raises:
+        NotThere: It cannot be read, or there is nothing so early or so late.
+    """
+    if first is None or last is None:
+        raise NotThere("The release has no such month: it has no month at all here.")
+    known = []
+    at = first
+    while at <= last:
+        known.append(month(at))
+        at = (at + timedelta(days=31)).replace(day=1)
+    plain = re.fullmatch(r"([0-9]{4}-[0-9]{2})(-[0-9]{2})?", wanted.strip())
+    if plain and plain.group(1) in known:
+        return date.fromisoformat(f"{plain.group(1)}-01")
+    loose = re.fullmatch(r"([0-9]{4})[-/. ]?([0-9]{1,2})", wanted.strip())
+    close = [f"{loose.group(1)}-{int(loose.group(2)):02}"] if loose else []
+    close = [one for one in close if one in known] or near(wanted, known)[:3]
+    raise NotThere(
+        f"There is no month {clean(wanted)!r} here: give one as YYYY-MM, from {known[0]} to"
+        f" {known[-1]}." + (f" Did you mean {_either(close)}?" if close else "")
+    )
+
+
+_WORKSPACES = (
+    "marts.dim_workspaces",
+    "marts.fct_discounted_charges",
+    "marts.dim_coupon_redemptions",
+)
+_INVOICES = ("marts.fct_discounted_charges",)
+
+
+def _has(connection: Connection, tables: Sequence[str], column: str, wanted: str) -> bool:
+    return any(
+        rows(connection, f"select 1 from {table} where {column} = ? limit 1", [wanted])
+        for table in tables
+    )
+
+
+def _near_ids(
+    connection: Connection, tables: Sequence[str], column: str, wanted: str
+) -> list[str]:
+    """Near ids out of very many: the engine chooses a few by likeness, difflib ranks them."""
+    union = " union ".join(f"select {column} as id from {table}" for table in tables)
+    candidates = rows(
+        connection,
+        f"select id from ({union}) where id is not null"
+        " order by jaro_winkler_similarity(lower(left(id, 200)), lower(?)) desc, id limit ?",
+        [wanted[:_LONGEST_ID], _CANDIDATES],
+    )
+    return near(wanted[:_LONGEST_ID], [row["id"] for row in candidates])
+
+
+def _either(names: Sequence[str]) -> str:
+    shown = [clean(name) for name in names]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"

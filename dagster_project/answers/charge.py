@@ -1,0 +1,479 @@
+"""`explain`: why the charge of one invoice is what it is, step by step, from the marts alone.
+
+Every redemption of the workspace is considered and either covers the invoice or does not, by a rule
+(R2, R3, R5); the discounts (R6) and draws (R7) are those of the marts, which calculated them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from dagster_project.answers import layout, words
+from dagster_project.answers.account import redemptions_of
+from dagster_project.answers.asking import Connection, Row, add_months, facts, rows
+from dagster_project.answers.layout import amount, clean, count, day, moment, money
+
+ZERO = Decimal(0)
+_MOST_REASONS = 4
+
+
+def charge(connection: Connection, invoice_id: str) -> Row:
+    """The facts about an invoice that is known to count."""
+    (invoice,) = rows(
+        connection, "select * from marts.fct_discounted_charges where invoice_id = ?", [invoice_id]
+    )
+    workspace_id = invoice["workspace_id"]
+    named = rows(
+        connection,
+        "select workspace_name from marts.dim_workspaces where workspace_id = ?",
+        [workspace_id],
+    )
+    bills = rows(
+        connection,
+        "select * from marts.fct_discounted_charges where workspace_id = ?"
+        " order by issued_at, invoice_id",
+        [workspace_id],
+    )
+    applications = rows(
+        connection,
+        "select * from marts.fct_discount_applications where invoice_id = ?"
+        " order by application_rank",
+        [invoice_id],
+    )
+    redemptions = redemptions_of(connection, workspace_id)
+    considered = [_considered(one, invoice, bills, applications) for one in redemptions]
+    grants = _grants(connection, invoice, redemptions, considered)
+    found = rows(
+        connection,
+        "select * from marts.fct_audit_findings where invoice_id = ? order by finding_id",
+        [invoice_id],
+    )
+    before = [
+        bill
+        for bill in bills
+        if bill["currency"] == invoice["currency"] and _order(bill) < _order(invoice)
+    ]
+    data: Row = {
+        **facts(connection),
+        "invoice": invoice,
+        "workspace_name": named[0]["workspace_name"] if named else None,
+        "redemptions": considered,
+        "discounts": applications,
+        "grants": grants,
+        "expected": {
+            "list_amount": invoice["list_amount"],
+            "discount_amount": invoice["discount_amount"],
+            "credit_amount": invoice["credit_amount"],
+            "net_amount": invoice["net_amount"],
+        },
+        "billed": {
+            "list_amount": invoice["list_amount"],
+            "discount_amount": invoice["billed_discount_amount"],
+            "credit_amount": invoice["billed_credit_amount"],
+            "net_amount": invoice["billed_net_amount"],
+        },
+        "findings": found,
+        "bill_before": before[-1] if before else None,
+    }
+    data["answer"] = conclusion(data)
+    return data
+
+
+def _order(bill: Row) -> tuple[datetime, str]:
+    return bill["issued_at"], bill["invoice_id"]
+
+
+def verdict(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, str, str] | None:
+    """Why a redemption does not cover an invoice: rule, code and words; None if it covers it.
+
+    Args:
+        redemption: As `redemptions_of` gives it.
+        invoice: A row of `fct_discounted_charges`, of the same workspace.
+        bills: All of that workspace, by (issued_at, invoice_id).
+    """
+    if not redemption["is_honoured"]:
+        return "R2", redemption["refusal_reason"], f"refused: {redemption['refusal']}"
+    return _outside(redemption, invoice) or _used_up(redemption, invoice, bills)
+
+
+def _outside(redemption: Row, invoice: Row) -> tuple[str, str, str] | None:
+    """R3 and R5 but for the number of uses."""
+    starts, ends, issued = redemption["started_at"], redemption["ends_at"], invoice["issued_at"]
+    if ends is not None and ends <= starts:
+        return "R3", "never_in_force", f"never in force: it ended {moment(ends)}, before its start"
+    if issued < starts:
+        return "R3", "not_started", f"not in force yet: it starts {moment(starts)}"
+    if ends is not None and issued >= ends:
+        return (
+            "R3",
+            "ended",
+            f"no longer in force: it ended {moment(ends)}, {words.ENDINGS[redemption['ended_by']]}",
+        )
+    for column, of_invoice, noun in (
+        ("applies_to_plan", "plan", "the plan"),
+        ("applies_to_interval", "billing_interval", "bills by the"),
+    ):
+        wanted, has = redemption[column], invoice[of_invoice]
+        if wanted is not None and wanted != has:
+            return (
+                "R5",
+                of_invoice,
+                f"only for {noun} {wanted}, and this bill is for {noun.split()[-1]} {has}"
+                if of_invoice == "plan"
+                else f"only for {noun} {wanted}, and this one is by the {has}",
+            )
+    code = redemption["coupon_currency"]
+    if redemption["discount_type"] != "percent_off" and code != invoice["currency"]:
+        return "R5", "currency", f"only for bills in {code}, and this one is in {invoice['currency']}"
+    return None
+
+
+def _used_up(
+    redemption: Row, invoice: Row, bills: Sequence[Row]
+) -> tuple[str, str, str] | None:
+    """R3: once, or the first n invoices; those with a list amount of zero use none up."""
+    limit = 1 if redemption["duration"] == "once" else redemption["duration_invoices"]
+    if limit is None:
+        return None
+    used = [
+        bill
+        for bill in bills
+        if _order(bill) < _order(invoice)
+        and bill["list_amount"] > 0
+        and _outside(redemption, bill) is None
+    ]
+    if len(used) < limit:
+        return None
+    ids = ", ".join(bill["invoice_id"] for bill in used[:limit][-3:])
+    return (
+        "R3",
+        "used_up",
+        f"used up: it is for {'one bill' if limit == 1 else f'the first {limit} bills'},"
+        f" {'and that was' if limit == 1 else 'the last of them'} {ids}",
+    )
+
+
+def _considered(
+    redemption: Row, invoice: Row, bills: Sequence[Row], applications: Sequence[Row]
+) -> Row:
+    why_not = verdict(redemption, invoice, bills)
+    applied = [
+        row for row in applications if row["redemption_id"] == redemption["redemption_id"]
+    ]
+    told = "covers this bill"
+    if why_not is not None:
+        told = why_not[2]
+        if why_not[0] == "R2" and redemption["is_known_coupon"]:
+            if _outside(redemption, invoice) is None:
+                told += "; by its own dates it would have covered this bill"
+    elif redemption["discount_type"] != "credit" and not applied:
+        told += (
+            ", which has nothing to take off"
+            if invoice["list_amount"] == 0
+            else ", but there is nothing left to take off"
+        )
+    return {
+        "redemption_id": redemption["redemption_id"],
+        "coupon_id": redemption["coupon_id"],
+        "coupon_name": redemption["coupon_name"],
+        "discount_type": redemption["discount_type"],
+        "offer": redemption["offer"],
+        "is_derived": redemption["is_derived"],
+        "started_at": redemption["started_at"],
+        "ends_at": redemption["ends_at"],
+        "is_covered": why_not is None,
+        "rule": why_not[0] if why_not else "R5",
+        "reason": why_not[1] if why_not else "covered",
+        "words": told,
+        "base_amount": applied[0]["base_amount"] if applied else None,
+        "discount_amount": applied[0]["discount_amount"] if applied else None,
+        "remaining_amount": applied[0]["remaining_amount"] if applied else None,
+    }
+
+
+def _grants(
+    connection: Connection, invoice: Row, redemptions: Sequence[Row], considered: Sequence[Row]
+) -> list[Row]:
+    """Each grant valid for the invoice, in the order of draws, with its balance before and after."""
+    covering = {row["redemption_id"] for row in considered if row["is_covered"]}
+    by_id = {row["redemption_id"]: row for row in redemptions}
+    entries = rows(
+        connection,
+        """
+        select grants.grant_id, grants.redemption_id, grants.coupon_id, grants.currency,
+            grants.effective_at as granted_at, grants.amount as granted_amount,
+            cast(coalesce(sum(-draws.amount)
+                filter (where (draws.effective_at, draws.invoice_id) < (?, ?)), 0)
+                as decimal(18, 2)) as drawn_before,
+            cast(coalesce(sum(-draws.amount) filter (where draws.invoice_id = ?), 0)
+                as decimal(18, 2)) as drawn_amount
+        from marts.fct_credit_ledger as grants
+        left join marts.fct_credit_ledger as draws
+            on grants.grant_id = draws.grant_id and draws.entry_type = 'draw'
+        where grants.entry_type = 'grant' and grants.workspace_id = ?
+        group by all
+        """,
+        [invoice["issued_at"], invoice["invoice_id"], invoice["invoice_id"], invoice["workspace_id"]],
+    )
+    valid = []
+    for entry in entries:
+        redemption = by_id[entry["redemption_id"]]
+        period_end = _period_end(redemption, entry["grant_id"])
+        ends = [end for end in (period_end, redemption["ends_at"]) if end is not None]
+        grant_end = min(ends, default=None)
+        if entry["redemption_id"] not in covering or invoice["issued_at"] < entry["granted_at"]:
+            continue
+        if grant_end is not None and invoice["issued_at"] >= grant_end:
+            continue
+        before = entry["granted_amount"] - entry["drawn_before"]
+        valid.append(
+            {
+                "grant_id": entry["grant_id"],
+                "redemption_id": entry["redemption_id"],
+                "coupon_id": entry["coupon_id"],
+                "currency": entry["currency"],
+                "granted_at": entry["granted_at"],
+                "ends_at": grant_end,
+                "credit_priority": redemption["credit_priority"],
+                "balance_before_amount": before,
+                "drawn_amount": entry["drawn_amount"],
+                "balance_after_amount": before - entry["drawn_amount"],
+            }
+        )
+    # R7: the least priority first, then what ends first; empty last.
+    valid.sort(
+        key=lambda grant: (
+            grant["credit_priority"] is None,
+            grant["credit_priority"] or 0,
+            grant["ends_at"] is None,
+            grant["ends_at"] or datetime.max,
+            grant["granted_at"],
+            grant["grant_id"],
+        )
+    )
+    left = invoice["list_amount"] - invoice["discount_amount"]
+    for grant in valid:
+        left -= grant["drawn_amount"]
+        grant["remaining_amount"] = left
+    return valid
+
+
+def _period_end(redemption: Row, grant_id: str) -> datetime | None:
+    months = redemption["credit_period_months"]
+    if months is None:
+        return None
+    return add_months(redemption["started_at"], int(grant_id.rpartition("#")[2]) * months)
+
+
+def conclusion(data: Row) -> list[str]:
+    """Why the charge is not what was told, in sentences."""
+    invoice = data["invoice"]
+    code = invoice["currency"]
+    net, billed = invoice["net_amount"], invoice["billed_net_amount"]
+    found = data["findings"]
+    told: list[str] = []
+    if found:
+        told += [f"Billing made a mistake. {row['description']}" for row in found[:1]]
+        told += [row["description"] for row in found[1:]]
+        if billed != net:
+            told.append(
+                f"Before tax it should have come to {money(net, code)}; {money(billed, code)} was"
+                f" billed, {money(abs(billed - net), code)} too"
+                f" {'much' if billed > net else 'little'}."
+            )
+        else:
+            told.append(f"Before tax {money(net, code)} is what it should come to.")
+    elif invoice["discount_amount"] == 0 and invoice["credit_amount"] == 0:
+        told.append(
+            f"It is right: the bill is at list price, {money(net, code)} before tax, because"
+            f" {_why_list(data)}."
+        )
+    else:
+        parts = [f"list {amount(invoice['list_amount'], code)}"]
+        if invoice["discount_amount"]:
+            of = ", ".join(dict.fromkeys(row["coupon_id"] for row in data["discounts"]))
+            parts.append(f"less {amount(invoice['discount_amount'], code)} of discount ({of})")
+        if invoice["credit_amount"]:
+            of = ", ".join(
+                dict.fromkeys(row["coupon_id"] for row in data["grants"] if row["drawn_amount"])
+            )
+            parts.append(f"less {amount(invoice['credit_amount'], code)} of credit ({of})")
+        right = "It is right" if billed == net else "It is as it should be"
+        told.append(f"{right}: {', '.join(parts)} is {money(net, code)} before tax.")
+    if not found and billed != net:
+        told.append(_differs_without_finding(invoice, code, net, billed))
+    told += _what_else(data)
+    before = data["bill_before"]
+    if before is not None:
+        told.append(_compared(before, invoice, code))
+    return told
+
+
+def _why_list(data: Row) -> str:
+    if data["invoice"]["list_amount"] == 0:
+        return "its list price is zero"
+    if not data["redemptions"]:
+        return "no coupon has ever been redeemed on this account"
+    if data["grants"]:
+        return "the credit that covers it is used up"
+    if any(row["is_covered"] for row in data["redemptions"]):
+        return "what covers it has nothing left to give"
+    return "no coupon on the account covers it"
+
+
+def _differs_without_finding(invoice: Row, code: str, net: Decimal, billed: Decimal) -> str:
+    by = money(abs(billed - net), code)
+    if invoice["billed_credit_amount"] != invoice["credit_amount"]:
+        return (
+            f"Billed was {money(billed, code)}: {by} {'more' if billed > net else 'less'}, because"
+            " earlier bills drew another amount of credit than they should have; judged against"
+            " the balance as billed so far, this bill's draw is right."
+        )
+    return f"Billed was {money(billed, code)}: {by} off is rounding, and no finding."
+
+
+def _what_else(data: Row) -> list[str]:
+    """Coupons someone may have counted on that give nothing here, the latest first."""
+    idle = [row for row in data["redemptions"] if not row["is_covered"]]
+    issued = data["invoice"]["issued_at"]
+    idle.sort(key=lambda row: abs((row["ends_at"] or row["started_at"]) - issued))
+    told = [
+        f"{row['coupon_id']} gives nothing here; {row['words']}." for row in idle[:_MOST_REASONS]
+    ]
+    if len(idle) > _MOST_REASONS:
+        told.append(f"{count(len(idle) - _MOST_REASONS, 'more coupon')} above give nothing either.")
+    return told
+
+
+def _compared(before: Row, invoice: Row, code: str) -> str:
+    changes = [
+        f"{noun} {amount(before[name], code)} → {amount(invoice[name], code)}"
+        for name, noun in (
+            ("list_amount", "list"),
+            ("discount_amount", "discount"),
+            ("credit_amount", "credit"),
+            ("net_amount", "net"),
+        )
+        if before[name] != invoice[name]
+    ]
+    which = f"the bill before, {before['invoice_id']} of {day(before['issued_at'])}"
+    if not changes:
+        return f"It should be the same as {which}."
+    return f"Against {which}: {', '.join(changes)}."
+
+
+def tell(data: Row) -> str:
+    """The explanation as text."""
+    invoice = data["invoice"]
+    code = invoice["currency"]
+    name = data["workspace_name"]
+    lines = layout.heading(f"Invoice {invoice['invoice_id']}", data)
+    lines += layout.wrap(
+        f"Workspace {invoice['workspace_id']}" + (f": {name}" if name else ""), hanging="  "
+    )
+    usage = "" if invoice["mtus"] is None else f", {invoice['mtus']:,} MTUs"
+    lines += layout.wrap(
+        f"Plan {invoice['plan']} by the {invoice['billing_interval']},"
+        f" {day(invoice['period_start'])} to {day(invoice['period_end'])}{usage}"
+    )
+    lines += layout.wrap(f"Issued {moment(invoice['issued_at'])}, {invoice['status']}")
+    lines += layout.wrap(f"List price {money(invoice['list_amount'], code)}")
+    lines += ["", "1. Which coupons cover it"]
+    for row in data["redemptions"]:
+        named = f" ({row['offer']})" if row["offer"] else ""
+        lines += layout.wrap(
+            f"{'yes' if row['is_covered'] else 'no '} {row['coupon_id']}{named},"
+            f" {row['redemption_id']}",
+            "  ",
+            "      ",
+        )
+        lines += layout.wrap(f"{row['words']} ({row['rule']})", "      ")
+    if not data["redemptions"]:
+        lines.append("  none was ever redeemed on this workspace")
+    lines += ["", "2. Discounts, each on what the ones before left (R6)"]
+    if data["discounts"]:
+        lines += layout.table(
+            ["", "coupon", "redemption", ">of", ">taken off", ">leaves"],
+            [
+                [
+                    str(row["application_rank"]),
+                    row["coupon_id"],
+                    row["redemption_id"],
+                    amount(row["base_amount"], code),
+                    amount(row["discount_amount"], code),
+                    amount(row["remaining_amount"], code),
+                ]
+                for row in data["discounts"]
+            ],
+        )
+    else:
+        lines.append("  none")
+    lines += ["", "3. Credit, on what the discounts left (R7)"]
+    if data["grants"]:
+        lines += layout.table(
+            ["grant", "coupon", "ends", ">before", ">drawn", ">after", ">leaves"],
+            [
+                [
+                    row["grant_id"],
+                    row["coupon_id"],
+                    day(row["ends_at"]),
+                    amount(row["balance_before_amount"], code),
+                    amount(row["drawn_amount"], code),
+                    amount(row["balance_after_amount"], code),
+                    amount(row["remaining_amount"], code),
+                ]
+                for row in data["grants"]
+            ],
+        )
+    else:
+        lines.append(f"  {_no_grant(data)}")
+    lines += ["", "4. Expected against billed (R8, R9)", *_comparison(data)]
+    lines += ["", "Why is it not what I was told?"]
+    for sentence in data["answer"]:
+        lines += layout.wrap(sentence, "  ")
+    return "\n".join(lines)
+
+
+def _no_grant(data: Row) -> str:
+    if any(row["is_covered"] and row["discount_type"] == "credit" for row in data["redemptions"]):
+        return "none: no grant of the credit above is valid on that day"
+    return "none"
+
+
+def _comparison(data: Row) -> list[str]:
+    invoice = data["invoice"]
+    code = invoice["currency"]
+    expected, billed = data["expected"], data["billed"]
+    body = [
+        [
+            label,
+            amount(expected[name], code),
+            amount(billed[name], code),
+            "" if expected[name] == billed[name] else _signed(billed[name] - expected[name], code),
+        ]
+        for name, label in (
+            ("list_amount", "list"),
+            ("discount_amount", "discount"),
+            ("credit_amount", "credit"),
+            ("net_amount", "net, before tax"),
+        )
+    ]
+    body.append(["tax, as billed", "", amount(invoice["tax_amount"], code), ""])
+    lines = layout.table([f"in {clean(code)}", ">expected", ">billed", ">difference"], body)
+    variances = [
+        f"{_signed(invoice[name], code)} of {noun}"
+        for name, noun in (
+            ("discount_variance_amount", "discount"),
+            ("credit_variance_amount", "credit"),
+        )
+        if invoice[name]
+    ]
+    judged = ", ".join(variances) + "; " if variances else ""
+    return [*lines, *layout.wrap(f"audit: {judged}{invoice['audit_status']}", "  ")]
+
+
+def _signed(value: Decimal, currency: Any) -> str:
+    return ("+" if value > 0 else "") + amount(value, currency)

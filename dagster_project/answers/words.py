@@ -1,0 +1,133 @@
+"""The words of the rules for people: what a coupon gives, why it is refused, what a finding is called.
+
+Here belong phrases, one place for each; the conditions behind them do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from dagster_project.answers.layout import count, day, money
+
+PROGRAMS: Final = ("accelerator", "non_profit", "special", "startup")
+
+SEVERITIES: Final = ("error", "warn")
+
+REFUSALS: Final = {
+    "unknown_coupon": "there is no such coupon",
+    "unknown_workspace": "there is no such workspace",
+    "redeemed_after_close": "the coupon could no longer be redeemed",
+    "duplicate_for_workspace": "the workspace had redeemed this coupon before",
+    "duplicate_for_user": "the same person had redeemed this coupon before",
+    "prior_coupon": "the coupon is only for those who had no other before",
+    "over_redeemed": "the coupon had been redeemed as often as it may be",
+}
+
+FINDING_TYPES: Final = (
+    *REFUSALS,
+    "follow_up_not_immediate",
+    "discount_after_expiry",
+    "discount_on_refused_redemption",
+    "discount_without_coupon",
+    "over_discounted",
+    "under_discounted",
+    "credit_over_drawn",
+    "credit_under_drawn",
+    "invoice_does_not_add_up",
+)
+
+ENDINGS: Final = {
+    "expiry": "its time ran out",
+    "revocation": "it was revoked",
+    "eligibility": "eligibility ended",
+}
+
+ENDINGS_TO_COME: Final = {
+    "expiry": "its time runs out",
+    "revocation": "it is revoked",
+    "eligibility": "eligibility ends",
+}
+
+NEXT_EVENTS: Final = {
+    "start": "starts",
+    "grant": "further credit is granted",
+    "expiry": "ends, its time runs out",
+    "revocation": "ends, it is revoked",
+    "eligibility": "ends, eligibility is lost",
+}
+
+
+def percent(value: Decimal) -> str:
+    """A percentage without idle zeros."""
+    text = f"{value:f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def offer(coupon: Mapping[str, Any]) -> str:
+    """What a coupon gives, in one phrase.
+
+    Args:
+        coupon: A row of `dim_coupons`.
+    """
+    currency = coupon["currency"]
+    if coupon["discount_type"] == "percent_off":
+        parts = [f"{percent(coupon['percent_off'])} off"]
+    elif coupon["discount_type"] == "amount_off":
+        per = "each month" if coupon["amount_off_per"] == "month" else "each bill"
+        parts = [f"{money(coupon['amount_off'], currency)} off {per}"]
+    else:
+        parts = [f"{money(coupon['credit_amount'], currency)} of credit"]
+        periods = coupon["credit_max_periods"] or 1
+        if coupon["credit_period_months"] is not None:
+            parts[0] += f" for {count(coupon['credit_period_months'], 'month')}"
+            if periods > 1:
+                parts[0] += f", granted up to {periods} times"
+    if coupon["duration"] == "once":
+        parts.append("one bill only")
+    elif coupon["duration_invoices"] is not None:
+        parts.append(f"the first {count(coupon['duration_invoices'], 'bill')}")
+    elif coupon["duration_months"] is not None and coupon["credit_period_months"] is None:
+        parts.append(f"for {count(coupon['duration_months'], 'month')}")
+    if coupon["applies_to_plan"] is not None:
+        parts.append(f"{coupon['applies_to_plan']} plan only")
+    if coupon["applies_to_interval"] is not None:
+        parts.append(f"{coupon['applies_to_interval']}ly bills only")
+    return ", ".join(parts)
+
+
+def refusal(redemption: Mapping[str, Any], all_of_workspace: list[dict[str, Any]]) -> str:
+    """Why a redemption is refused, with what it met (R2).
+
+    Args:
+        redemption: A row of `dim_coupon_redemptions` with `redeem_by` and `max_redemptions` of its coupon.
+        all_of_workspace: All such rows of its workspace, in the order of redemption.
+    """
+    reason = redemption["refusal_reason"]
+    text = REFUSALS.get(reason, str(reason))
+    order = (redemption["redeemed_at"], redemption["redemption_id"])
+    earlier = [
+        other
+        for other in all_of_workspace
+        if (other["redeemed_at"], other["redemption_id"]) < order
+    ]
+    if reason == "redeemed_after_close" and redemption["redeem_by"] is not None:
+        return (
+            f"{text}: it was redeemed on {day(redemption['redeemed_at'])}, the coupon closed on"
+            f" {day(redemption['redeem_by'])}"
+        )
+    if reason == "duplicate_for_workspace":
+        same = [other for other in earlier if other["coupon_id"] == redemption["coupon_id"]]
+        if same:
+            return f"{text}, on {day(same[0]['redeemed_at'])} ({same[0]['redemption_id']})"
+    if reason == "prior_coupon":
+        others = [other for other in earlier if other["coupon_id"] != redemption["coupon_id"]]
+        if others:
+            return (
+                f"{text}; {others[0]['coupon_id']} was redeemed on {day(others[0]['redeemed_at'])}"
+            )
+        return f"{text}; the person who redeemed it had, on another workspace"
+    if reason == "over_redeemed" and redemption["max_redemptions"] is not None:
+        return f"{text}, {count(redemption['max_redemptions'], 'time')}"
+    return text

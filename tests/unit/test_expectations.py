@@ -1,0 +1,232 @@
+"""The suites say what the feeds say, find what they are there for, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from dagster_project.feeds import feeds
+from expectations import CONTRACTS, Finding, ask
+from expectations.building import number_name, places, unreadable_fact
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+VALID: dict[str, dict[str, str | None]] = {
+    "workspaces": {
+        "workspace_id": "ws_1",
+        "workspace_name": None,
+        "owner_user_id": "u_1",
+        "created_at": "2026-01-01",
+        "updated_at": "2026-01-01T00:00:00.123+02:00",
+    },
+    "coupons": {
+        "coupon_id": "c_1",
+        "coupon_name": "Non-profit",
+        "program": "non_profit",
+        "discount_type": "amount_off",
+        "amount_off": "120.00",
+        "amount_off_per": "month",
+        "currency": "USD",
+        "duration": "repeating",
+        "duration_months": "12",
+        "credit_priority": "-1",
+        "percent_off": None,
+        "requires_no_prior_coupon": "false",
+        "updated_at": "2026-01-01 00:00:00Z",
+    },
+    "redemptions": {
+        "redemption_id": "r_1",
+        "coupon_id": "c_1",
+        "workspace_id": "ws_1",
+        "user_id": "u_1",
+        "redeemed_at": "2026-01-01T00:00:00Z",
+        "channel": "support",
+        "updated_at": "2026-01-01T00:00:00Z",
+    },
+    "invoices": {
+        "invoice_id": "in_1",
+        "workspace_id": "ws_1",
+        "status": "paid",
+        "plan": "team",
+        "billing_interval": "month",
+        "currency": "USD",
+        "period_start": "2026-01-01",
+        "period_end": "2026-02-01",
+        "issued_at": "2026-01-01T00:00:00Z",
+        "list_amount": "120.00",
+        "discount_amount": "12.00",
+        "credit_amount": "8",
+        "tax_amount": "0.5",
+        "total_amount": "100.50",
+        "mtus": "0",
+        "updated_at": "2026-01-01T00:00:00Z",
+    },
+}
+FACTS = {"malformed_rows": 0, "malformed_percent": 0, "repeated_keys": 0}
+
+
+def frame(feed: str, rows: list[dict[str, str | None]]) -> pd.DataFrame:
+    """Rows of text as the gate hands them on: every number also as an integer."""
+    found = pd.DataFrame(rows, columns=list(VALID[feed]), dtype=object)
+    for column in feeds()[feed].columns:
+        scale = places(column)
+        if column.name in found and scale is not None:
+            numbers = [_scaled(value, scale) for value in found[column.name]]
+            found[number_name(column)] = pd.array(numbers, dtype="Int64")
+    return found
+
+
+def _scaled(value: str | None, scale: int) -> int | None:
+    try:
+        return int(Decimal(value or "x").scaleb(scale))
+    except InvalidOperation:
+        return None
+
+
+def failures(feed: str, rows: list[dict[str, str | None]], **facts: int) -> dict[str, Finding]:
+    """What fails for these rows."""
+    findings = ask(CONTRACTS[feed], [frame(feed, rows)], FACTS | facts, is_sample=False)
+    return {finding.check_name: finding for finding in findings if not finding.passed}
+
+
+@pytest.mark.parametrize("feed", list(VALID))
+def test_a_valid_batch_passes_everything(feed: str) -> None:
+    assert failures(feed, [VALID[feed]] * 30) == {}
+
+
+@pytest.mark.parametrize("feed", list(VALID))
+def test_an_empty_batch_passes_everything(feed: str) -> None:
+    assert failures(feed, []) == {}
+
+
+@pytest.mark.parametrize("feed", list(VALID))
+def test_every_check_has_one_name_and_can_be_asked(feed: str) -> None:
+    findings = ask(CONTRACTS[feed], [frame(feed, [VALID[feed]] * 30)], FACTS, is_sample=False)
+    names = [finding.check_name for finding in findings]
+    assert len(names) == len(set(names))
+    assert not any("could not be asked" in finding.observed for finding in findings)
+    for column in feeds()[feed].columns:
+        if column.required:
+            assert f"{column.name}_is_given" in names
+            assert f"{column.name}_is_mostly_readable" in names
+        if column.values and column.name in VALID[feed]:
+            assert f"{column.name}_is_readable" in names
+
+
+VIOLATIONS: list[tuple[str, dict[str, str | None], str]] = [
+    ("workspaces", {"workspace_id": None}, "workspace_id_is_given"),
+    ("workspaces", {"workspace_id": "a\nb"}, "workspace_id_is_readable"),
+    ("workspaces", {"workspace_id": "x" * 201}, "workspace_id_is_readable"),
+    ("workspaces", {"created_at": "01.02.2026"}, "created_at_is_readable"),
+    ("workspaces", {"created_at": "2026-01-01T00:00:00 UTC"}, "created_at_is_readable"),
+    ("coupons", {"program": "Startup"}, "program_is_readable"),
+    ("coupons", {"amount_off": "120.001"}, "amount_off_is_readable"),
+    ("coupons", {"amount_off": "0"}, "amount_off_is_in_range"),
+    ("coupons", {"duration_months": "0"}, "duration_months_is_in_range"),
+    ("coupons", {"duration_months": "1.5"}, "duration_months_is_readable"),
+    ("coupons", {"duration_months": None}, "repeating_has_one_length"),
+    ("coupons", {"duration": "forever"}, "repeating_has_one_length"),
+    ("coupons", {"discount_type": "credit"}, "discount_type_has_its_amount_only"),
+    ("coupons", {"percent_off": "10"}, "discount_type_has_its_amount_only"),
+    ("coupons", {"currency": None}, "amount_has_a_currency"),
+    ("coupons", {"currency": "usd"}, "currency_is_readable"),
+    ("coupons", {"requires_no_prior_coupon": "0"}, "requires_no_prior_coupon_is_readable"),
+    ("redemptions", {"redemption_id": "r~follow-up"}, "redemption_id_is_not_derived"),
+    ("redemptions", {"channel": "mail"}, "channel_is_readable"),
+    ("invoices", {"list_amount": "1e3"}, "list_amount_is_readable"),
+    ("invoices", {"list_amount": "١٢"}, "list_amount_is_readable"),
+    ("invoices", {"list_amount": " 7.00 "}, "list_amount_is_readable"),
+    ("invoices", {"discount_amount": "-12.00"}, "discount_amount_is_in_range"),
+    ("invoices", {"total_amount": "100.49"}, "invoice_adds_up"),
+    ("invoices", {"period_end": "2026-01-01"}, "period_ends_after_it_starts"),
+]
+
+
+@pytest.mark.parametrize(("feed", "change", "check"), VIOLATIONS, ids=lambda part: str(part)[:50])
+def test_a_violation_is_found_counted_and_refuses_nothing(
+    feed: str, change: dict[str, str | None], check: str
+) -> None:
+    found = failures(feed, [VALID[feed]] * 29 + [VALID[feed] | change])
+    assert check in found
+    assert found[check].observed.startswith("1 of 30 rows")
+    assert {finding.severity for finding in found.values()} == {"warn"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "check", "severity"),
+    [
+        ({"malformed_rows": 1}, "no_record_is_malformed", "warn"),
+        ({"malformed_percent": 51}, "records_have_all_fields", "error"),
+        ({"repeated_keys": 1}, "invoice_id_is_unique_in_the_file", "warn"),
+        ({"rows_percent_of_usual": 49}, "row_count_is_as_usual", "warn"),
+        ({"rows_percent_of_usual": 201}, "row_count_is_as_usual", "warn"),
+        ({"workspace_id_unknown_percent": 6}, "workspace_id_is_mostly_known", "warn"),
+        ({"list_amount_percent_of_usual": 10}, "average_list_amount_is_as_usual", "warn"),
+    ],
+)
+def test_a_fact_out_of_bounds_is_found(facts: dict[str, int], check: str, severity: str) -> None:
+    found = failures("invoices", [VALID["invoices"]] * 30, **facts)
+    assert {name: finding.severity for name, finding in found.items()} == {check: severity}
+
+
+def test_a_column_unreadable_in_more_than_half_of_the_rows_refuses_the_file() -> None:
+    bad = VALID["invoices"] | {"issued_at": "soon"}
+    check = "issued_at_is_mostly_readable"
+    assert failures("invoices", [VALID["invoices"]] * 9 + [bad] * 21)[check].severity == "error"
+    assert check not in failures("invoices", [VALID["invoices"]] * 15 + [bad] * 15)
+    assert check not in failures("invoices", [bad] * 19)
+
+
+def test_a_missing_required_column_refuses_the_file() -> None:
+    rows = frame("invoices", [VALID["invoices"]] * 30).drop(columns="plan")
+    findings = ask(CONTRACTS["invoices"], [rows], FACTS, is_sample=False)
+    (failed,) = (finding for finding in findings if not finding.passed)
+    assert (failed.check_name, failed.severity) == ("required_columns_are_present", "error")
+
+
+def test_frames_are_added_up() -> None:
+    bad = VALID["invoices"] | {"status": "payed"}
+    frames = [frame("invoices", [VALID["invoices"]] * 20 + [bad]) for _ in range(3)]
+    findings = ask(CONTRACTS["invoices"], frames, FACTS, is_sample=True)
+    (failed,) = (finding for finding in findings if not finding.passed)
+    assert failed.observed == "3 of 63 sampled rows, such as 'payed'"
+
+
+def test_personal_values_are_never_shown() -> None:
+    found = failures("workspaces", [VALID["workspaces"] | {"owner_user_id": "se\ncret"}] * 2)
+    assert found["owner_user_id_is_readable"].observed == "2 of 2 rows"
+
+
+def test_the_names_of_facts_come_from_the_feed() -> None:
+    suite: Any = CONTRACTS["invoices"].facts_suite([unreadable_fact("invoice_id")])
+    assert [expectation.column for expectation in suite.expectations] == [
+        "invoice_id_unreadable_percent"
+    ]
+
+
+def test_nothing_is_sent_shown_or_left_behind(tmp_path: Path) -> None:
+    script = (
+        "import sys, pandas as pd\n"
+        "from expectations import CONTRACTS, ask\n"
+        "import os; assert os.environ['GX_ANALYTICS_ENABLED'] == 'false'\n"
+        "rows = pd.DataFrame({'workspace_id': ['a'], 'created_at': ['b'], 'updated_at': ['c']})\n"
+        "facts = {'malformed_rows': 0, 'malformed_percent': 0, 'repeated_keys': 0}\n"
+        "ask(CONTRACTS['workspaces'], [rows], facts, is_sample=False)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning:great_expectations", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+        env={**os.environ, "TMPDIR": str(tmp_path), "GX_ANALYTICS_ENABLED": "true"},
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
