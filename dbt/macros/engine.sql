@@ -107,6 +107,20 @@
 {%- endmacro %}
 
 
+{# Whether a text has control characters, those beyond ASCII too. #}
+{% macro has_control_characters(value) -%}
+    {{ return(adapter.dispatch('has_control_characters')(value)) }}
+{%- endmacro %}
+
+{% macro default__has_control_characters(value) -%}
+    regexp_matches({{ value }}, '\p{Cc}')
+{%- endmacro %}
+
+{% macro spark__has_control_characters(value) -%}
+    regexp_like({{ value }}, r'\p{Cc}')
+{%- endmacro %}
+
+
 {# An ISO 8601 instant as a UTC timestamp, null where there is no such instant. #}
 {% macro try_instant(value) -%}
     {{ return(adapter.dispatch('try_instant')(value)) }}

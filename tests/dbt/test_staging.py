@@ -1,0 +1,131 @@
+"""What a delivered text becomes: a typed value, or a rejected row with every reason that holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tests.dbt.compiled import CompiledModels
+from tests.dbt.warehouse import fill_raw
+
+INVOICE = {
+    "invoice_id": "i", "workspace_id": "w", "status": "paid", "plan": "team",
+    "billing_interval": "month", "currency": "USD", "period_start": "2025-01-01",
+    "period_end": "2025-02-01", "issued_at": "2025-01-01T00:00:00Z", "list_amount": "120.00",
+    "discount_amount": "0.00", "credit_amount": "0.00", "tax_amount": "0.00",
+    "total_amount": "120.00", "mtus": "5", "updated_at": "2025-01-01T00:00:00Z",
+}  # fmt: skip
+COUPON = {
+    "coupon_id": "c", "coupon_name": "C", "program": "special", "discount_type": "percent_off",
+    "percent_off": "20", "duration": "forever", "updated_at": "2025-01-01T00:00:00Z",
+}  # fmt: skip
+REDEMPTION = {
+    "redemption_id": "r", "coupon_id": "c", "workspace_id": "w",
+    "redeemed_at": "2025-01-01T00:00:00Z", "updated_at": "2025-01-01T00:00:00Z",
+}  # fmt: skip
+WORKSPACE = {
+    "workspace_id": "w", "created_at": "2025-01-01", "updated_at": "2025-01-01T00:00:00Z",
+}  # fmt: skip
+VALID = {
+    "invoices": INVOICE,
+    "coupons": COUPON,
+    "redemptions": REDEMPTION,
+    "workspaces": WORKSPACE,
+}
+
+AMOUNT = "is not an amount like 120.00 with no more places than its currency"
+INSTANT = "is not an ISO 8601 instant"
+WHOLE = "is not a whole number"
+
+Case = tuple[str, dict[str, str], str | None]
+
+CASES: list[Case] = [
+    (feed, {}, None) for feed in VALID
+] + [
+    ("invoices", {"list_amount": text}, f"list_amount {AMOUNT}")
+    for text in ("1e3", "1,000.00", "$5", " 7.00 ", "7.001", "١٢", "NaN", "Infinity", "+7.00", ".5", "7.", "--7", "0x10", "10000000000000.00")
+] + [
+    ("invoices", {"list_amount": text}, None) for text in ("0", "-0.00", "7", "7.5", "007.50", "9999999999999.99")
+] + [
+    ("invoices", {"list_amount": "-0.01"}, "list_amount is below 0"),
+    ("invoices", {"total_amount": "-0.01"}, None),
+    ("invoices", {"currency": "JPY", "list_amount": "120"}, "total_amount"),
+    ("invoices", {"currency": "KWD", "list_amount": "120.000"}, "currency is not supported: only currencies with 0 or 2 decimal places are"),
+    ("invoices", {"currency": "usd"}, "currency is not an ISO 4217 currency"),
+    ("invoices", {"currency": "", "mtus": "-1"}, "currency is missing; mtus is below 0"),
+    ("invoices", {"mtus": "5.0"}, f"mtus {WHOLE}"),
+    ("invoices", {"status": "Paid"}, "status is not one of draft, open, paid, void, uncollectible"),
+    ("invoices", {"period_end": "2025-01-01"}, "period_end is not after period_start"),
+    ("invoices", {"period_end": "2025-01-02"}, None),
+    ("invoices", {"period_end": "2025-02-30"}, "period_end is not a date YYYY-MM-DD"),
+    ("invoices", {"period_end": "20250201"}, "period_end is not a date YYYY-MM-DD"),
+    ("invoices", {"invoice_id": "i" * 200}, None),
+    ("invoices", {"invoice_id": "i" * 201}, "invoice_id is longer than 200 characters"),
+    ("invoices", {"invoice_id": "i\u0007"}, "invoice_id has control characters"),
+    ("invoices", {"invoice_id": "i\u0085"}, "invoice_id has control characters"),
+    ("invoices", {"plan": "team\n'; drop table x; --"}, None),
+    ("invoices", {"workspace_id": "", "issued_at": ""}, "workspace_id is missing; issued_at is missing"),
+] + [
+    ("invoices", {"issued_at": text}, None)
+    for text in ("2025-01-01T00:00:00+02:00", "2025-01-01T00:00:00+02", "2025-01-01T00:00+02:00", "2025-01-01T00:00", "2025-01-01 00:00:00", "2025-01-01T00:00:00.123456Z", "2025-01-01T00:00:00-0530", "2025-01-01T00:00Z", "2025-01-01")
+] + [
+    ("invoices", {"issued_at": text}, f"issued_at {INSTANT}")
+    for text in ("2025-01-01T24:00:00Z", "2025-02-29T00:00:00Z", "2025-01-01T00:60:00Z", "01/02/2025", "1735689600", "now", "infinity", "2025-01-01T00:00:00 Europe/Berlin")
+] + [
+    ("coupons", {"percent_off": "0"}, "percent_off is not above 0"),
+    ("coupons", {"percent_off": "0.0001"}, None),
+    ("coupons", {"percent_off": "100"}, None),
+    ("coupons", {"percent_off": "100.0001"}, "percent_off is above 100"),
+    ("coupons", {"percent_off": "33.33333"}, "percent_off is not a decimal with at most 4 places"),
+    ("coupons", {"percent_off": "", "amount_off": "5.00", "currency": "USD"}, "discount_type percent_off takes percent_off and no other amount"),
+    ("coupons", {"discount_type": "amount_off", "percent_off": "", "amount_off": "5.00"}, "currency is missing, amount_off and credit need one"),
+    ("coupons", {"discount_type": "amount_off", "percent_off": "", "amount_off": "0.00", "currency": "USD"}, "amount_off is not above 0"),
+    ("coupons", {"discount_type": "credit", "percent_off": "", "credit_amount": "5.00", "currency": "USD"}, None),
+    ("coupons", {"duration": "repeating"}, "duration repeating takes exactly one of duration_months and duration_invoices"),
+    ("coupons", {"duration": "repeating", "duration_months": "1", "duration_invoices": "1"}, "duration repeating takes exactly one of duration_months and duration_invoices"),
+    ("coupons", {"duration": "repeating", "duration_months": "1"}, None),
+    ("coupons", {"duration": "once", "duration_months": "1"}, "duration_months and duration_invoices are only for duration repeating"),
+    ("coupons", {"duration": "repeating", "duration_months": "0"}, "duration_months is below 1"),
+    ("coupons", {"duration": "repeating", "duration_months": "1201"}, "duration_months is above 1200"),
+    ("coupons", {"requires_no_prior_coupon": "True"}, "requires_no_prior_coupon is not true or false"),
+    ("redemptions", {"redemption_id": "r~follow-up"}, "redemption_id ends in ~follow-up, which is kept for derived redemptions"),
+    ("redemptions", {"redemption_id": "r~follow-up2"}, None),
+    ("redemptions", {"application_order": "-3"}, None),
+    ("redemptions", {"channel": "fax"}, "channel is not one of self_serve, support, partner, follow_up"),
+    ("workspaces", {"created_at": "yesterday"}, f"created_at {INSTANT}"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def reasons(
+    compiled: CompiledModels, tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, str | None]:
+    """The reasons of every case, each a delivery of its own, by its number."""
+    warehouse = tmp_path_factory.mktemp("staging") / "warehouse.duckdb"
+    fill_raw(warehouse, [{feed: [{**VALID[feed], **changes}]} for feed, changes, _ in CASES])
+    with duckdb.connect(str(warehouse)) as connection:
+        compiled.build(connection)
+        rows = connection.execute(
+            "select cast(substring(delivery_id, 2) as integer), reasons"
+            " from staging.stg_billing__rejected_rows"
+        ).fetchall()
+    rejected = {(sequence - 1) // len(VALID): text for sequence, text in rows}
+    return {number: rejected.get(number) for number in range(len(CASES))}
+
+
+@pytest.mark.parametrize(
+    "number", range(len(CASES)), ids=[f"{feed}-{changes}"[:70] for feed, changes, _ in CASES]
+)
+def test_a_row_is_accepted_or_rejected_for_the_right_reason(
+    reasons: dict[int, str | None], number: int
+) -> None:
+    expected = CASES[number][2]
+    if expected == "total_amount":  # 120.00 is not an amount of a currency without decimals
+        text = reasons[number] or ""
+        assert [part.split()[0] for part in text.split("; ")] == [
+            "discount_amount", "credit_amount", "tax_amount", "total_amount",
+        ]  # fmt: skip
+    else:
+        assert reasons[number] == expected
