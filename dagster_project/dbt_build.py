@@ -11,6 +11,7 @@ as long as no file of the project has changed. In return, variables may only be 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -136,6 +137,8 @@ def _caches(settings: Settings) -> tuple[Path, Path]:
 def _parse_into(cache: Path, fingerprint: str, settings: Settings) -> Project:
     with tempfile.TemporaryDirectory(dir=cache, prefix=".parsing-") as temporary:
         outcome = _invoke(["parse", "--no-partial-parse"], settings, Path(temporary), None, [])
+        if isinstance(outcome.exception, KeyboardInterrupt):
+            raise outcome.exception
         if not outcome.success:
             raise DbtFailed(f"dbt cannot parse its project: {outcome.exception}")
         ready = Path(temporary) / "ready"
@@ -170,11 +173,10 @@ class RunningBuild:
         self._as_of = as_of
         self._target_path = results_folder(settings, run_id)
         self._queue: queue.SimpleQueue[EventMsg | None] = queue.SimpleQueue()
-        self._abandoned = False
         self._invocation_id = ""
         self._ended: Any = None
 
-    def events(self) -> Iterator[EventMsg]:
+    def events(self) -> Generator[EventMsg]:
         """Run dbt and yield its events as they happen."""
         self._target_path.mkdir(parents=True, exist_ok=True)
         for old in sorted(_folders(self._target_path.parent), key=_modified)[:-_KEPT_BUILDS]:
@@ -186,8 +188,8 @@ class RunningBuild:
                 yield event
         finally:
             if thread.is_alive() and self._ended is None:
-                self._abandon()
-            thread.join(timeout=30)
+                _interrupt(thread)
+            thread.join()
 
     def outcome(self) -> Outcome:
         """How it ended; also left beside dbt's results, as their second witness."""
@@ -221,19 +223,23 @@ class RunningBuild:
             self._queue.put(None)
 
     def _listen(self, event: EventMsg) -> None:
-        if self._abandoned:
-            raise RuntimeError("the run was interrupted")
         self._invocation_id = self._invocation_id or event.info.invocation_id
         self._queue.put(event)
 
-    def _abandon(self) -> None:
-        """Make dbt stop: interrupt its queries, and whatever it says next is an error."""
-        from dbt.adapters.factory import FACTORY
 
-        self._abandoned = True
-        adapters: list[Any] = list(FACTORY.adapters.values())
-        for adapter in adapters:
-            adapter.cancel_open_connections()
+def _interrupt(thread: threading.Thread) -> None:
+    """Stop dbt as Ctrl-C would: its thread is told, and its running queries are cancelled."""
+    from dbt.adapters.factory import FACTORY
+
+    assert thread.ident is not None
+    identity, interrupt = ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, interrupt)
+    adapters: list[Any] = list(FACTORY.adapters.values())
+    while thread.is_alive():
+        with contextlib.suppress(Exception):  # a connection may be opening or closing just now
+            for adapter in adapters:
+                adapter.cancel_open_connections()
+        thread.join(timeout=0.2)
 
 
 def results_folder(settings: Settings, run_id: str) -> Path:

@@ -97,14 +97,7 @@ def refresh(settings: Settings, as_of: date) -> bool:
         command = f"coupon-ledger run --as-of {as_of}"
         with one_writer(settings.home, command), progress.listening(terminal):
             _run_job(settings, as_of, run_id, terminal)
-    except KeyboardInterrupt:
-        terminal.failed()
-        print(
-            "\nInterrupted; nothing was published. The next run starts over.",
-            file=sys.stderr,
-        )
-        return False
-    except Exception as error:  # noqa: BLE001 (the person at the terminal gets every failure)
+    except BaseException as error:  # noqa: BLE001 (the person at the terminal gets every failure)
         if terminal.step:
             terminal.failed()
         _explain(settings, error, log)
@@ -146,13 +139,15 @@ def _instance() -> dg.DagsterInstance:
     return dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}})
 
 
-def _explain(settings: Settings, error: Exception, log: Path) -> None:
+def _explain(settings: Settings, error: BaseException, log: Path) -> None:
     """Say what failed, what it means for readers, and what to do."""
     remedy = ""
     if isinstance(error, PublishRefused):
         told, remedy = in_words(error.problems), error.remedy
     elif isinstance(error, ReleaseError):
         told, remedy = [error.message], error.remedy
+    elif "Interrupt" in type(error).__name__:  # Python's, or the one Dagster makes of it
+        told, remedy = ["It was interrupted."], "Run again; it starts over."
     else:
         known = type(error).__module__.startswith("dagster_project.")
         told = [str(error) if known else f"{type(error).__name__}: {error}"]

@@ -338,7 +338,9 @@ def _given(coupon: Row) -> str:
         )
         if coupon[name]
     ]
-    text = f"{' and '.join(amounts) or 'discount'} on {count(coupon['invoices_discounted'], 'bill')}"
+    text = (
+        f"{' and '.join(amounts) or 'discount'} on {count(coupon['invoices_discounted'], 'bill')}"
+    )
     text += f", last {day(coupon['last_discounted_invoice_at'])}"
     if coupon["first_list_rate_invoice_at"] is not None:
         text += f"; first bill at list {day(coupon['first_list_rate_invoice_at'])}"
@@ -403,4 +405,3 @@ def _findings(data: Row) -> list[str]:
     for row in data["findings"]:
         lines += layout.wrap(f"{day(row['occurred_at'])}  {row['description']}", "  ", " " * 14)
     return lines
-

@@ -201,7 +201,7 @@ def month_in(wanted: str, first: date | None, last: date | None) -> date:
         return date.fromisoformat(f"{plain.group(1)}-01")
     loose = re.fullmatch(r"([0-9]{4})[-/. ]?([0-9]{1,2})", wanted.strip())
     close = [f"{loose.group(1)}-{int(loose.group(2)):02}"] if loose else []
-    close = [one for one in close if one in known] or near(wanted, known)[:3]
+    close = [one for one in close if one in known] if loose else near(wanted, known)[:3]
     raise NotThere(
         f"There is no month {clean(wanted)!r} here: give one as YYYY-MM, from {known[0]} to"
         f" {known[-1]}." + (f" Did you mean {_either(close)}?" if close else "")
@@ -223,9 +223,7 @@ def _has(connection: Connection, tables: Sequence[str], column: str, wanted: str
     )
 
 
-def _near_ids(
-    connection: Connection, tables: Sequence[str], column: str, wanted: str
-) -> list[str]:
+def _near_ids(connection: Connection, tables: Sequence[str], column: str, wanted: str) -> list[str]:
     """Near ids out of very many: the engine chooses a few by likeness, difflib ranks them."""
     union = " union ".join(f"select {column} as id from {table}" for table in tables)
     candidates = rows(

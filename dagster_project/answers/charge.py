@@ -46,6 +46,9 @@ def charge(connection: Connection, invoice_id: str) -> Row:
     redemptions = redemptions_of(connection, workspace_id)
     considered = [_considered(one, invoice, bills, applications) for one in redemptions]
     grants = _grants(connection, invoice, redemptions, considered)
+    for redemption, row in zip(redemptions, considered, strict=True):
+        if row["is_covered"] and row["discount_type"] == "credit":
+            row["words"] += _credit_words(redemption, invoice, grants)
     found = rows(
         connection,
         "select * from marts.fct_audit_findings where invoice_id = ? order by finding_id",
@@ -95,7 +98,7 @@ def verdict(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, s
         bills: All of that workspace, by (issued_at, invoice_id).
     """
     if not redemption["is_honoured"]:
-        return "R2", redemption["refusal_reason"], f"refused: {redemption['refusal']}"
+        return "R2", redemption["refusal_reason"], f"it is refused: {redemption['refusal']}"
     return _outside(redemption, invoice) or _used_up(redemption, invoice, bills)
 
 
@@ -103,37 +106,36 @@ def _outside(redemption: Row, invoice: Row) -> tuple[str, str, str] | None:
     """R3 and R5 but for the number of uses."""
     starts, ends, issued = redemption["started_at"], redemption["ends_at"], invoice["issued_at"]
     if ends is not None and ends <= starts:
-        return "R3", "never_in_force", f"never in force: it ended {moment(ends)}, before its start"
+        return (
+            "R3",
+            "never_in_force",
+            f"it was never in force: its end, {moment(ends)}, is not after its start",
+        )
     if issued < starts:
-        return "R3", "not_started", f"not in force yet: it starts {moment(starts)}"
+        return "R3", "not_started", f"it does not start before {moment(starts)}"
     if ends is not None and issued >= ends:
         return (
             "R3",
             "ended",
-            f"no longer in force: it ended {moment(ends)}, {words.ENDINGS[redemption['ended_by']]}",
+            f"it ended {moment(ends)}, {words.ENDINGS[redemption['ended_by']]}",
         )
-    for column, of_invoice, noun in (
-        ("applies_to_plan", "plan", "the plan"),
-        ("applies_to_interval", "billing_interval", "bills by the"),
-    ):
-        wanted, has = redemption[column], invoice[of_invoice]
-        if wanted is not None and wanted != has:
-            return (
-                "R5",
-                of_invoice,
-                f"only for {noun} {wanted}, and this bill is for {noun.split()[-1]} {has}"
-                if of_invoice == "plan"
-                else f"only for {noun} {wanted}, and this one is by the {has}",
-            )
+    plan, interval = redemption["applies_to_plan"], redemption["applies_to_interval"]
+    if plan is not None and plan != invoice["plan"]:
+        return "R5", "plan", f"it is for plan {plan} only, and this bill is for {invoice['plan']}"
+    if interval is not None and interval != invoice["billing_interval"]:
+        told = f"it is for bills by the {interval} only, and this is by the"
+        return "R5", "billing_interval", f"{told} {invoice['billing_interval']}"
     code = redemption["coupon_currency"]
     if redemption["discount_type"] != "percent_off" and code != invoice["currency"]:
-        return "R5", "currency", f"only for bills in {code}, and this one is in {invoice['currency']}"
+        return (
+            "R5",
+            "currency",
+            f"it is for bills in {code} only, and this is in {invoice['currency']}",
+        )
     return None
 
 
-def _used_up(
-    redemption: Row, invoice: Row, bills: Sequence[Row]
-) -> tuple[str, str, str] | None:
+def _used_up(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, str, str] | None:
     """R3: once, or the first n invoices; those with a list amount of zero use none up."""
     limit = 1 if redemption["duration"] == "once" else redemption["duration_invoices"]
     if limit is None:
@@ -147,28 +149,24 @@ def _used_up(
     ]
     if len(used) < limit:
         return None
-    ids = ", ".join(bill["invoice_id"] for bill in used[:limit][-3:])
-    return (
-        "R3",
-        "used_up",
-        f"used up: it is for {'one bill' if limit == 1 else f'the first {limit} bills'},"
-        f" {'and that was' if limit == 1 else 'the last of them'} {ids}",
-    )
+    ids = [bill["invoice_id"] for bill in used[:limit]]
+    which = f"the first {limit} bills, the last of which was {ids[-1]}"
+    if limit <= 3:
+        which = f"{'one bill' if limit == 1 else which.split(',')[0]}: {', '.join(ids)}"
+    return "R3", "used_up", f"it is used up, on {which}"
 
 
 def _considered(
     redemption: Row, invoice: Row, bills: Sequence[Row], applications: Sequence[Row]
 ) -> Row:
     why_not = verdict(redemption, invoice, bills)
-    applied = [
-        row for row in applications if row["redemption_id"] == redemption["redemption_id"]
-    ]
+    applied = [row for row in applications if row["redemption_id"] == redemption["redemption_id"]]
     told = "covers this bill"
     if why_not is not None:
         told = why_not[2]
-        if why_not[0] == "R2" and redemption["is_known_coupon"]:
-            if _outside(redemption, invoice) is None:
-                told += "; by its own dates it would have covered this bill"
+        would_cover = redemption["is_known_coupon"] and _outside(redemption, invoice) is None
+        if why_not[0] == "R2" and would_cover:
+            told += "; by its own dates it would have covered this bill"
     elif redemption["discount_type"] != "credit" and not applied:
         told += (
             ", which has nothing to take off"
@@ -216,7 +214,12 @@ def _grants(
         where grants.entry_type = 'grant' and grants.workspace_id = ?
         group by all
         """,
-        [invoice["issued_at"], invoice["invoice_id"], invoice["invoice_id"], invoice["workspace_id"]],
+        [
+            invoice["issued_at"],
+            invoice["invoice_id"],
+            invoice["invoice_id"],
+            invoice["workspace_id"],
+        ],
     )
     valid = []
     for entry in entries:
@@ -259,6 +262,28 @@ def _grants(
         left -= grant["drawn_amount"]
         grant["remaining_amount"] = left
     return valid
+
+
+def _credit_words(redemption: Row, invoice: Row, grants: Sequence[Row]) -> str:
+    """What the grants of a redemption that covers an invoice have to give (R7)."""
+    own = [row for row in grants if row["redemption_id"] == redemption["redemption_id"]]
+    if any(row["drawn_amount"] for row in own):
+        return ""
+    if any(row["balance_before_amount"] for row in own):
+        return ", which left nothing for it to pay"
+    if own:
+        return ", but its credit was used up before"
+    months = redemption["credit_period_months"]
+    number = 1
+    while months and add_months(redemption["started_at"], number * months) <= invoice["issued_at"]:
+        number += 1
+    begins = add_months(redemption["started_at"], (number - 1) * (months or 0))
+    if redemption["redeem_by"] is not None and begins > redemption["redeem_by"]:
+        return (
+            f", but has no credit on that day: the next would have been granted {day(begins)},"
+            f" after the coupon closed on {day(redemption['redeem_by'])}"
+        )
+    return ", but no credit of it is valid on that day"
 
 
 def _period_end(redemption: Row, grant_id: str) -> datetime | None:
@@ -317,8 +342,6 @@ def _why_list(data: Row) -> str:
         return "its list price is zero"
     if not data["redemptions"]:
         return "no coupon has ever been redeemed on this account"
-    if data["grants"]:
-        return "the credit that covers it is used up"
     if any(row["is_covered"] for row in data["redemptions"]):
         return "what covers it has nothing left to give"
     return "no coupon on the account covers it"
@@ -337,15 +360,24 @@ def _differs_without_finding(invoice: Row, code: str, net: Decimal, billed: Deci
 
 def _what_else(data: Row) -> list[str]:
     """Coupons someone may have counted on that give nothing here, the latest first."""
-    idle = [row for row in data["redemptions"] if not row["is_covered"]]
+    drawn = {row["redemption_id"] for row in data["grants"] if row["drawn_amount"]}
+    idle = [
+        row
+        for row in data["redemptions"]
+        if row["discount_amount"] is None and row["redemption_id"] not in drawn
+    ]
     issued = data["invoice"]["issued_at"]
     idle.sort(key=lambda row: abs((row["ends_at"] or row["started_at"]) - issued))
     told = [
-        f"{row['coupon_id']} gives nothing here; {row['words']}." for row in idle[:_MOST_REASONS]
+        f"{row['coupon_id']} gives nothing here: {_clause(row)}." for row in idle[:_MOST_REASONS]
     ]
     if len(idle) > _MOST_REASONS:
         told.append(f"{count(len(idle) - _MOST_REASONS, 'more coupon')} above give nothing either.")
     return told
+
+
+def _clause(row: Row) -> str:
+    return f"it {row['words']}" if row["is_covered"] else str(row["words"])
 
 
 def _compared(before: Row, invoice: Row, code: str) -> str:
@@ -429,18 +461,12 @@ def tell(data: Row) -> str:
             ],
         )
     else:
-        lines.append(f"  {_no_grant(data)}")
+        lines.append("  none")
     lines += ["", "4. Expected against billed (R8, R9)", *_comparison(data)]
     lines += ["", "Why is it not what I was told?"]
     for sentence in data["answer"]:
         lines += layout.wrap(sentence, "  ")
     return "\n".join(lines)
-
-
-def _no_grant(data: Row) -> str:
-    if any(row["is_covered"] and row["discount_type"] == "credit" for row in data["redemptions"]):
-        return "none: no grant of the credit above is valid on that day"
-    return "none"
 
 
 def _comparison(data: Row) -> list[str]:

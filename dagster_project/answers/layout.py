@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 WIDTH = 80
@@ -233,7 +234,7 @@ def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None
     for _, change in steps:
         levels.append(levels[-1] + change)
     lines = [(label, change) for label, change in steps] + [(last, levels[-1])]
-    spans = [*zip(levels, levels[1:], strict=False), (Decimal(0), levels[-1])]
+    spans = [*pairwise(levels), (Decimal(0), levels[-1])]
     texts = [
         amount(change, currency)
         if place in (0, len(steps))
@@ -245,9 +246,7 @@ def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None
     cells = min(WIDTH - 2 - labels - 2 - numbers - 2, 40)
     low, high = min(levels), max(levels)
     drawn = []
-    for place, ((label, _), text, (start, end)) in enumerate(
-        zip(lines, texts, spans, strict=True)
-    ):
+    for place, ((label, _), text, (start, end)) in enumerate(zip(lines, texts, spans, strict=True)):
         ink = ""
         if high > low and cells >= _LEAST_BAR and start != end:
             left, right = (

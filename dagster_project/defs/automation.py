@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 JOB = "refresh"
 
 
-def run_config(
-    settings: Settings, as_of: date, wait_seconds: int = 3600
-) -> dict[str, Any]:
+def run_config(settings: Settings, as_of: date, wait_seconds: int = 3600) -> dict[str, Any]:
     """The run configuration of one refresh."""
     return {
         "resources": {
@@ -50,9 +48,7 @@ def defs(settings: Settings) -> dg.Definitions:
     )
     def daily_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         day = context.scheduled_execution_time.date()
-        return dg.RunRequest(
-            run_key=day.isoformat(), run_config=run_config(settings, day)
-        )
+        return dg.RunRequest(run_key=day.isoformat(), run_config=run_config(settings, day))
 
     @dg.sensor(
         job=job,
@@ -74,19 +70,13 @@ def defs(settings: Settings) -> dg.Definitions:
         seen = signature(landed)
         if not landed or seen == context.cursor:
             return dg.SkipReason("Nothing new.")
-        request = dg.RunRequest(
-            run_key=seen, run_config=run_config(settings, now.date())
-        )
+        request = dg.RunRequest(run_key=seen, run_config=run_config(settings, now.date()))
         return dg.SensorResult(run_requests=[request], cursor=seen)
 
-    return dg.Definitions(
-        jobs=[job], schedules=[daily_refresh], sensors=[new_deliveries]
-    )
+    return dg.Definitions(jobs=[job], schedules=[daily_refresh], sensors=[new_deliveries])
 
 
-def unsettled(
-    landed: "Sequence[LandedFile]", now: datetime, settle_seconds: int
-) -> list[str]:
+def unsettled(landed: "Sequence[LandedFile]", now: datetime, settle_seconds: int) -> list[str]:
     """Names of files changed so lately that they may not be whole yet."""
     limit = now.timestamp() - settle_seconds
     return [file.file_name for file in landed if file.modified_ns / 1e9 > limit]
@@ -96,7 +86,5 @@ def signature(landed: "Sequence[LandedFile]") -> str:
     """Tells one state of the landing folder from another by names, sizes and times."""
     digest = hashlib.sha256()
     for file in sorted(landed, key=lambda one: one.file_name):
-        digest.update(
-            f"{file.file_name}\0{file.size_bytes}\0{file.modified_ns}\n".encode()
-        )
+        digest.update(f"{file.file_name}\0{file.size_bytes}\0{file.modified_ns}\n".encode())
     return digest.hexdigest()

@@ -18,9 +18,7 @@ STEP = "arrival"
 
 def defs(project: Project) -> dg.Definitions:
     """The raw tables, which are dbt's sources, as assets."""
-    sources = sorted(
-        project.manifest["sources"].values(), key=lambda source: source["name"]
-    )
+    sources = sorted(project.manifest["sources"].values(), key=lambda source: source["name"])
     translator = Translator()
     keys = {source["name"]: translator.get_asset_key(source) for source in sources}
     specs = [
@@ -42,9 +40,7 @@ def defs(project: Project) -> dg.Definitions:
         from dagster_project.arrival import arrive
 
         settings = refresh.settings
-        reports = arrive(
-            settings.landing, settings.home, context.run_id, refresh.started_at
-        )
+        reports = arrive(settings.landing, settings.home, context.run_id, refresh.started_at)
         for report in reports:
             context.log.info(_line(report))
         progress.listener().finished(STEP, outcome(reports))

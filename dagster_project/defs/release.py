@@ -29,9 +29,7 @@ def defs(project: dbt_build.Project) -> dg.Definitions:
         pool="warehouse",
         description="The release that is served: a read-only DuckDB file of the checked marts.",
     )
-    def release(
-        context: dg.AssetExecutionContext, refresh: Refresh
-    ) -> dg.MaterializeResult[None]:
+    def release(context: dg.AssetExecutionContext, refresh: Refresh) -> dg.MaterializeResult[None]:
         """Publish the build of this very run, or refuse."""
         progress.listener().started(STEP)
         settings = refresh.settings

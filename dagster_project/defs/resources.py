@@ -31,9 +31,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
     _started_at: datetime | None = PrivateAttr(default=None)
 
     @contextmanager
-    def yield_for_execution(
-        self, context: dg.InitResourceContext
-    ) -> Iterator["Refresh"]:
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Refresh"]:
         """Take the lock for as long as the run lasts."""
         run_id = context.run.run_id if context.run else "-"
         with one_writer(self.settings.home, f"Dagster run {run_id}", self.wait_seconds):
@@ -68,13 +66,9 @@ def run_log(context: dg.InitLoggerContext) -> logging.Logger:
     """A logger that writes `<folder>/<run id>.log`."""
     folder = Path(context.logger_config["folder"])
     logger = logging.getLogger(f"coupon_ledger.{context.run_id}")
-    if (
-        not logger.handlers
-    ):  # Dagster asks for it once for the run and once for its steps
+    if not logger.handlers:  # Dagster asks for it once for the run and once for its steps
         folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(
-            folder / f"{context.run_id}.log", encoding="utf-8"
-        )
+        handler = logging.FileHandler(folder / f"{context.run_id}.log", encoding="utf-8")
         handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
@@ -89,9 +83,7 @@ class _OneLine(logging.Formatter):
         meta = getattr(record, "dagster_meta", {}) or {}
         step = meta.get("step_key") or "-"
         text = meta.get("orig_message") or record.getMessage()
-        plain = logging.makeLogRecord(
-            {**record.__dict__, "msg": f"{step}: {text}", "args": ()}
-        )
+        plain = logging.makeLogRecord({**record.__dict__, "msg": f"{step}: {text}", "args": ()})
         return super().format(plain)
 
 

@@ -1,5 +1,6 @@
 """Raw tables to marts: every dbt model an asset, every dbt test a check, one `dbt build`."""
 
+import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,9 +24,7 @@ class Translator(DagsterDbtTranslator):
 
     def __init__(self) -> None:
         """Tests of sources are checks too."""
-        super().__init__(
-            DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True)
-        )
+        super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """Groups are the layers: raw, staging, intermediate, marts."""
@@ -41,9 +40,7 @@ def with_attached_tests(manifest: Mapping[str, Any]) -> dict[str, Any]:
     for unique_id, node in manifest["nodes"].items():
         if node["resource_type"] != "test" or node.get("attached_node"):
             continue
-        parents = [
-            one for one in node["depends_on"]["nodes"] if one in manifest["nodes"]
-        ]
+        parents = [one for one in node["depends_on"]["nodes"] if one in manifest["nodes"]]
         if len(parents) < 2:
             continue
         marts = [one for one in parents if manifest["nodes"][one]["schema"] == "marts"]
@@ -78,25 +75,24 @@ def defs(project: dbt_build.Project) -> dg.Definitions:
         )
         outputs: list[dg.Output[None]] = []
         statuses: list[tuple[str, str]] = []
-        for event in running.events():
-            _log(context, event)
-            if event.info.name not in _RESULTS:
-                continue
-            raw = _as_dict(event)
-            data = raw["data"]
-            statuses.append(
-                (data["node_info"]["resource_type"], data["status"].lower())
-            )
-            total = int(data.get("total") or data.get("num_models") or 0)
-            told.advanced(STEP, len(statuses), total, data["node_info"]["node_name"])
-            message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
-            for dagster_event in message.to_default_asset_events(
-                manifest=manifest, dagster_dbt_translator=translator, context=context
-            ):
-                if isinstance(dagster_event, dg.Output):
-                    outputs.append(dagster_event)
-                else:
-                    yield dagster_event
+        with contextlib.closing(running.events()) as events:
+            for event in events:
+                _log(context, event)
+                if event.info.name not in _RESULTS:
+                    continue
+                raw = _as_dict(event)
+                data = raw["data"]
+                statuses.append((data["node_info"]["resource_type"], data["status"].lower()))
+                total = int(data.get("total") or data.get("num_models") or 0)
+                told.advanced(STEP, len(statuses), total, data["node_info"]["node_name"])
+                message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
+                for dagster_event in message.to_default_asset_events(
+                    manifest=manifest, dagster_dbt_translator=translator, context=context
+                ):
+                    if isinstance(dagster_event, dg.Output):
+                        outputs.append(dagster_event)
+                    else:
+                        yield dagster_event
         outcome = running.outcome()
         rows = _row_counts(refresh)
         for output in outputs:
