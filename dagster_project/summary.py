@@ -34,9 +34,7 @@ def refresh(connection: Connection, home: Path, seconds: Mapping[str, float]) ->
         home: The data home.
         seconds: Time by step.
     """
-    facts = _row(
-        connection, "select release_id, as_of_date, created_at from release.release"
-    )
+    facts = _row(connection, "select release_id, as_of_date, created_at from release.release")
     release_id, as_of, created_at = facts
     where = (
         f"Release {release_id}, as of {as_of}, is served:\n"
@@ -74,9 +72,7 @@ def _rows_in(connection: Connection) -> str:
     ).fetchall()
     if refused:
         table += f"  {len(refused)} files refused, see `coupon-ledger deliveries`:\n"
-        table += "".join(
-            f"    {_cut(f'{name}: {why}', WIDTH - 4)}\n" for name, why in refused[:5]
-        )
+        table += "".join(f"    {_cut(f'{name}: {why}', WIDTH - 4)}\n" for name, why in refused[:5])
     return table.rstrip("\n")
 
 
@@ -149,7 +145,9 @@ def _ending(connection: Connection, as_of: date) -> str:
         " from marts.fct_upcoming_expirations where cast(ends_at as date) <= ?",
         [until],
     )
-    return f"Ending by {until}: {row[0]} redemptions on {row[2]} workspaces, {row[1]} with a follow-up"
+    return (
+        f"Ending by {until}: {row[0]} redemptions on {row[2]} workspaces, {row[1]} with a follow-up"
+    )
 
 
 def _findings(connection: Connection) -> str:
@@ -163,25 +161,24 @@ def _findings(connection: Connection) -> str:
         return "Findings in what billing did: none"
     return as_table(
         ["Findings in what billing did", "severity", "number", "at stake", ""],
-        [
-            [f"  {kind}", severity, n, stake, code]
-            for kind, severity, code, n, stake in rows
-        ],
+        [[f"  {kind}", severity, n, stake, code] for kind, severity, code, n, stake in rows],
     ).rstrip("\n")
 
 
 def _checks(connection: Connection) -> str:
     rows = connection.execute(
-        "select name, status, failures from release.checks where status <> 'pass' order by name"
+        "select name, failures, if(checked_by = 'dbt', 'rows', 'files')"
+        " from release.checks where status <> 'pass' order by checked_by, name"
     ).fetchall()
     (total,) = _row(connection, "select count(*) from release.checks")
     text = f"Checks: {total - len(rows)} of {total} passed"
     if rows:
-        text += ", shown but not blocking:"
+        text += "; the others do not block, they are shown:"
     shown = [
-        f"  {_cut(str(name), WIDTH - 24)}: {failures} rows"
-        for name, _, failures in rows[:8]
+        f"  {_cut(str(name), WIDTH - 24)}: {count:,} {unit}" for name, count, unit in rows[:10]
     ]
+    if len(rows) > 10:
+        shown.append(f"  and {len(rows) - 10} more, in release.checks")
     return "\n".join([text, *shown])
 
 
@@ -221,13 +218,9 @@ def rejected(
     ).fetchall()
     if not reasons:
         return "No row was rejected."
-    (total,) = _row(
-        connection, f"select count(*) from release.rejected_rows where {where}", values
-    )
+    (total,) = _row(connection, f"select count(*) from release.rejected_rows where {where}", values)
     lines = [f"{total:,} rejected rows:", ""]
-    lines += [
-        f"  {count:>7,}  {name}: {_cut(reason, 58)}" for name, reason, count in reasons
-    ]
+    lines += [f"  {count:>7,}  {name}: {_cut(reason, 58)}" for name, reason, count in reasons]
     rows = connection.execute(
         "select file_name, row_number, reasons, record from release.rejected_rows"
         f" where {where} order by file_name, row_number limit {int(limit)}",
@@ -260,9 +253,7 @@ def rejected_to_csv(
     count = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(
-            ["delivery_id", "feed", "file_name", "row_number", "reasons", "record"]
-        )
+        writer.writerow(["delivery_id", "feed", "file_name", "row_number", "reasons", "record"])
         while rows := cursor.fetchmany(10_000):
             writer.writerows([_not_a_formula(value) for value in row] for row in rows)
             count += len(rows)
@@ -298,9 +289,7 @@ def releases(kept: Sequence[ReleaseSummary], home: Path) -> str:
             lines.append(_totals_line(currency, totals, before))
     events = read_history(home)[-5:]
     lines += ["", "* is served. Last events:"]
-    lines += [
-        f"  {event['at']}  {event['event']} {event['release_id']}" for event in events
-    ]
+    lines += [f"  {event['at']}  {event['event']} {event['release_id']}" for event in events]
     if current_release(home) is None:
         lines.append("No release is served: `coupon-ledger restore ID` serves one.")
     return "\n".join(lines)
@@ -321,35 +310,24 @@ def _totals_line(
         for name, now, then in zip(names, totals, was, strict=True)
         if now != then
     ]
-    return line + (
-        "\n           since the one before: " + ", ".join(changes) if changes else ""
-    )
+    return line + ("\n           since the one before: " + ", ".join(changes) if changes else "")
 
 
 def differences(found: Sequence[TableDifference]) -> str:
     """What differs between two releases, table by table."""
     table = as_table(
         ["table", "before", "after", "added", "gone", "changed"],
-        [
-            [d.table_name, d.rows_before, d.rows_after, d.added, d.gone, d.changed]
-            for d in found
-        ],
+        [[d.table_name, d.rows_before, d.rows_after, d.added, d.gone, d.changed] for d in found],
     )
     lines = [table.rstrip("\n")]
     for one in found:
         if one.columns_added:
-            lines.append(
-                f"{one.table_name}: new columns {', '.join(one.columns_added)}"
-            )
+            lines.append(f"{one.table_name}: new columns {', '.join(one.columns_added)}")
         if one.columns_gone:
-            lines.append(
-                f"{one.table_name}: columns gone {', '.join(one.columns_gone)}"
-            )
+            lines.append(f"{one.table_name}: columns gone {', '.join(one.columns_gone)}")
         lines += [
             f"{one.table_name}.{amount.column}: {amount.before:,} → {amount.after:,}"
-            f" ({amount.after - amount.before:+,} {amount.currency or ''})".replace(
-                " )", ")"
-            )
+            f" ({amount.after - amount.before:+,} {amount.currency or ''})".replace(" )", ")")
             for amount in one.amounts
         ]
     if all(one.is_equal for one in found):
@@ -363,9 +341,7 @@ def cells(found: Sequence[CellDifference]) -> str:
     for cell in found:
         key = ", ".join(cell.key)
         if cell.column in ("+row", "-row"):
-            lines.append(
-                f"{key}: {'only in the second' if cell.column[0] == '+' else 'gone'}"
-            )
+            lines.append(f"{key}: {'only in the second' if cell.column[0] == '+' else 'gone'}")
         else:
             lines.append(f"{key}: {cell.column} {cell.before} → {cell.after}")
     return "\n".join(lines)
@@ -398,9 +374,7 @@ def _cell(value: object) -> tuple[str, bool]:
     if isinstance(value, int | Decimal):
         return f"{value:,}", True
     text = str(value)
-    return "".join(
-        sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text
-    ), False
+    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text), False
 
 
 def as_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

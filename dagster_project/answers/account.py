@@ -110,7 +110,7 @@ def account(connection: Connection, workspace_id: str) -> Row:
         " where workspace_id = ? order by issued_at desc, invoice_id desc limit ?",
         [workspace_id, BILLS],
     )
-    open_findings = rows(
+    findings = rows(
         connection,
         "select * from marts.fct_audit_findings where workspace_id = ?"
         " order by occurred_at desc, finding_id",
@@ -138,7 +138,8 @@ def account(connection: Connection, workspace_id: str) -> Row:
         },
         "bills": bills,
         "bill_totals": _totals(bills),
-        "findings": open_findings,
+        "findings": [row for row in findings if words.is_open(row)],
+        "findings_accepted": [row for row in findings if not words.is_open(row)],
     }
 
 
@@ -399,9 +400,12 @@ def _bills(data: Row) -> list[str]:
 
 
 def _findings(data: Row) -> list[str]:
-    if not data["findings"]:
-        return ["Open findings: none"]
-    lines = [f"Open findings: {len(data['findings'])}"]
+    lines = [f"Open findings: {len(data['findings']) or 'none'}"]
     for row in data["findings"]:
         lines += layout.wrap(f"{day(row['occurred_at'])}  {row['description']}", "  ", " " * 14)
+    if data["findings_accepted"]:
+        lines += ["", f"Findings accepted: {len(data['findings_accepted'])}"]
+    for row in data["findings_accepted"]:
+        lines += layout.wrap(f"{day(row['occurred_at'])}  {row['description']}", "  ", " " * 14)
+        lines += layout.wrap(words.accepted(row), " " * 14)
     return lines

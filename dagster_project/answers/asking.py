@@ -44,6 +44,18 @@ def facts(connection: Connection) -> Row:
     return found
 
 
+def has_column(connection: Connection, table: str, column: str) -> bool:
+    """Whether a mart has a column; a release kept from an earlier version may not."""
+    return bool(
+        rows(
+            connection,
+            "select 1 from duckdb_columns() where schema_name = 'marts' and table_name = ?"
+            " and column_name = ?",
+            [table, column],
+        )
+    )
+
+
 def end_of(as_of_date: date) -> datetime:
     """The instant at which a day ends (R0)."""
     return datetime.combine(as_of_date + timedelta(days=1), datetime.min.time())

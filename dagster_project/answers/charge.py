@@ -51,7 +51,8 @@ def charge(connection: Connection, invoice_id: str) -> Row:
             row["words"] += _credit_words(redemption, invoice, grants)
     found = rows(
         connection,
-        "select * from marts.fct_audit_findings where invoice_id = ? order by finding_id",
+        "select * from marts.fct_audit_findings where invoice_id = ?"
+        " and not starts_with(finding_type, 'acceptance_') order by finding_id",
         [invoice_id],
     )
     before = [
@@ -303,6 +304,7 @@ def conclusion(data: Row) -> list[str]:
     if found:
         told += [f"Billing made a mistake. {row['description']}" for row in found[:1]]
         told += [row["description"] for row in found[1:]]
+        told += [f"{words.accepted(row)}." for row in found if not words.is_open(row)]
         if billed != net:
             told.append(
                 f"Before tax it should have come to {money(net, code)}; {money(billed, code)} was"

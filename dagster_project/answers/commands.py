@@ -109,6 +109,9 @@ def findings(
     workspace: Annotated[
         str | None, typer.Option("--workspace", metavar="WS", help="Only this workspace.")
     ] = None,
+    review: Annotated[
+        str | None, typer.Option("--review", metavar="R", help="Only open, or only accepted.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many to list, largest first.")] = 20,
     home: HomeOption = None,
     release: ReleaseOption = None,
@@ -122,9 +125,17 @@ def findings(
             asking.must_be("type of finding", type, words.FINDING_TYPES)
         if severity is not None:
             asking.must_be("severity", severity, words.SEVERITIES)
+        if review is not None:
+            asking.must_be("review", review, words.REVIEWS)
         if workspace is not None:
             asking.workspace(connection, workspace)
-        _answer(audit.findings(connection, type, severity, workspace, limit), audit.tell, json)
+        wanted = {
+            "finding_type": type,
+            "severity": severity,
+            "workspace_id": workspace,
+            "review_status": review,
+        }
+        _answer(audit.findings(connection, wanted, limit), audit.tell, json)
 
 
 def expiring(

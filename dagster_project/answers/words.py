@@ -36,7 +36,11 @@ FINDING_TYPES: Final = (
     "credit_over_drawn",
     "credit_under_drawn",
     "invoice_does_not_add_up",
+    "acceptance_expired",
+    "acceptance_unmatched",
 )
+
+REVIEWS: Final = ("open", "accepted")
 
 ENDINGS: Final = {
     "expiry": "its time ran out",
@@ -57,6 +61,19 @@ NEXT_EVENTS: Final = {
     "revocation": "ends, it is revoked",
     "eligibility": "ends, eligibility is lost",
 }
+
+
+def is_open(finding: Mapping[str, Any]) -> bool:
+    """Whether nobody has accepted a finding; a release made before there was a review has none."""
+    return finding.get("review_status", "open") == "open"
+
+
+def accepted(finding: Mapping[str, Any]) -> str:
+    """Who accepted a finding, until when and why."""
+    return (
+        f"Accepted by {finding['accepted_by']} until {day(finding['accepted_until'])}:"
+        f" {finding['accepted_reason']}"
+    )
 
 
 def percent(value: Decimal) -> str:

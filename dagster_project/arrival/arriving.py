@@ -127,24 +127,31 @@ def _utc(now: datetime) -> str:
 
 @contextmanager
 def _opened(home: Path, limits: Limits, with_gate: bool) -> Iterator[_Arrival]:
+    """Open a data home for one call, alone, with an empty folder for temporary files.
+
+    Raises:
+        ArrivalError: Also for what the operating system or DuckDB refuses: space, memory, rights.
+    """
     temporary = home / "build" / "tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    archive = Archive(home / "archive", temporary)
-    archive.folder.mkdir(exist_ok=True)
-    connection = warehouse.open_warehouse(home / "build" / "warehouse.duckdb", limits, temporary)
     try:
-        yield _Arrival(
-            archive,
-            connection,
-            temporary,
-            limits,
-            with_gate,
-            _Known(warehouse.known_deliveries(connection)),
+        connection = warehouse.open_warehouse(
+            home / "build" / "warehouse.duckdb", limits, temporary
         )
-    finally:
-        connection.close()
-    shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            archive = Archive(home / "archive", temporary)
+            archive.folder.mkdir(exist_ok=True)
+            known = _Known(warehouse.known_deliveries(connection))
+            yield _Arrival(archive, connection, temporary, limits, with_gate, known)
+            shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            connection.close()
+    except (OSError, duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise ArrivalError(
+            f"{home}: {error}; check free space, memory and permissions, then run again: "
+            "what has arrived so far is kept"
+        ) from error
 
 
 class _Known:
@@ -305,6 +312,10 @@ class _Arrival:
         prepared: Prepared | None = None
         refusal = record.refusal
         feed = feeds().get(record.feed)
+        if feed is None:
+            refusal = refusal or Refusal(
+                f"there is no feed {record.feed}", "move it to a feed's folder"
+            )
         if refusal is None and feed is not None:
             work = self.temporary / "work"
             work.mkdir()

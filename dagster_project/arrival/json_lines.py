@@ -96,7 +96,9 @@ def prepare_jsonl(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> Pr
         blank_rows=blank,
         malformed_rows=malformed.rows,
         malformed=malformed.close(),
-        absent_columns=tuple(name for name in feed.column_names if name not in seen),
+        absent_columns=tuple(
+            name for name in feed.column_names if writer.rows and name not in seen
+        ),
         unknown_columns=tuple(name for name in seen if name not in feed.column_names),
     )
 
@@ -158,7 +160,7 @@ def _record(line: bytes, feed: Feed) -> dict[str, str | None]:
         names = [name for name, _ in entries]
         twice = next(name for name in names if names.count(name) > 1)
         raise _Malformed(f"{twice[:60]!r} stands there twice", _shown(feed, entries))
-    if not _is_unicode(record):
+    if b"\\u" in line and not _is_unicode(record):
         raise _Malformed("half of a surrogate pair: not valid Unicode", _shown(feed, entries))
     return record
 

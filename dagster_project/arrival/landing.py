@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dagster_project.arrival.report import Refusal
+from dagster_project.arrival.report import ArrivalError, Refusal
 
 Format = Literal["csv", "jsonl", "parquet"]
 
@@ -129,8 +129,12 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise ArrivalError(
+            f"{folder}: cannot be listed ({error.strerror}); check its permissions and run again"
+        ) from error
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

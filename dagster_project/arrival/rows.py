@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 ROW_NUMBER = "row_number"
 BATCH_ROWS = 20_000
 BATCH_BYTES = 32 * 1024 * 1024
-SHOWN_CHARACTERS = 10_000
+SHOWN_CHARACTERS = 20_000
+SHOWN_FIELDS = 200
 REMOVED = "[removed]"
 
 
@@ -134,18 +135,24 @@ def shown_fields(feed: Feed, header: Sequence[str], fields: Sequence[str]) -> st
         if name in personal
         for place in range(max(0, position - off), min(len(fields), position + off + 1))
     }
-    return json.dumps(
-        [REMOVED if place in hidden else shortened(value) for place, value in enumerate(fields)]
-    )
+    most = _most_characters(len(fields))
+    shown = [
+        REMOVED if place in hidden else shortened(value, most)
+        for place, value in enumerate(fields[:SHOWN_FIELDS])
+    ]
+    if len(fields) > SHOWN_FIELDS:
+        shown.append(f"… ({len(fields)} fields)")
+    return json.dumps(shown)
 
 
 def shown_object(feed: Feed, entries: Sequence[tuple[str, object]]) -> str:
     """A row of named values as a JSON object, personal data removed."""
     personal = {column.name for column in feed.columns if column.personal}
+    most = _most_characters(len(entries))
     parts = (
-        f"{json.dumps(shortened(name))}: "
-        + json.dumps(REMOVED if name in personal else _shortened_value(value))
-        for name, value in entries[:1_000]
+        f"{json.dumps(shortened(name, most))}: "
+        + json.dumps(REMOVED if name in personal else _shortened_value(value, most))
+        for name, value in entries[:SHOWN_FIELDS]
     )
     return "{" + ", ".join(parts) + "}"
 
@@ -157,17 +164,22 @@ def shown_text(feed: Feed, text: str) -> str:
     return json.dumps(shortened(text))
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, most: int = SHOWN_CHARACTERS) -> str:
     """A text short enough to be shown; the archive has all of it."""
-    if len(text) <= SHOWN_CHARACTERS:
+    if len(text) <= most:
         return text
-    return f"{text[:SHOWN_CHARACTERS]}… ({len(text)} characters)"
+    return f"{text[:most]}… ({len(text)} characters)"
 
 
-def _shortened_value(value: object) -> object:
+def _most_characters(fields: int) -> int:
+    """How much of each of so many fields is shown, so that a row stays of a size to be read."""
+    return max(SHOWN_CHARACTERS // max(fields, 1), 200)
+
+
+def _shortened_value(value: object, most: int) -> object:
     if value is None or isinstance(value, bool):
         return value
-    return shortened(value if isinstance(value, str) else str(value))
+    return shortened(value if isinstance(value, str) else str(value), most)
 
 
 class RowWriter:

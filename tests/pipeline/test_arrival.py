@@ -1112,3 +1112,55 @@ def test_a_delivery_of_unusual_size_is_told(home: Home) -> None:
     assert "row_count_is_as_usual" in {failure.check_name for failure in fewer.gate_failures}
     found = {failure.check_name for failure in cheap.gate_failures}
     assert "average_list_amount_is_as_usual" in found
+
+
+def test_a_file_of_malformed_lines_only_passes_the_gate_where_they_are_few(home: Home) -> None:
+    home.land("invoices/a.jsonl", b"rubbish\n")
+    home.land("coupons/a.jsonl", b"rubbish\n" * 30)
+    refused, loaded = home.arrive(with_gate=True)
+    assert (loaded.verdict, loaded.malformed_rows, loaded.loaded_rows) == ("loaded", 1, 0)
+    assert (refused.verdict, refused.physical_rows) == ("refused", 30)
+
+
+def test_a_second_writer_is_told_and_disturbs_nothing(home: Home) -> None:
+    home.land("invoices/a.csv", csv_bytes([INVOICE]))
+    home.arrive()
+    busy = home.path / "build/tmp/busy"
+    busy.mkdir(parents=True)
+    script = (
+        "import duckdb, sys; con = duckdb.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(home.path / "build/warehouse.duckdb")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(ArrivalError, match="cannot be opened.*wait for the other process"):
+            home.arrive()
+        assert busy.exists()
+        other.communicate()
+    assert home.arrive()[0].verdict == "known"
+    assert not busy.exists()
+
+
+def test_a_full_disk_is_told_and_the_next_run_goes_on(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.land("invoices/a.csv", csv_bytes([INVOICE]))
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(ArrivalError, match="No space left on device; check free space"):
+            home.arrive()
+    assert home.arrive()[0].verdict == "loaded"
+
+
+def test_a_file_where_a_feeds_folder_should_be_is_refused(home: Home) -> None:
+    home.land("invoices", csv_bytes([INVOICE]))
+    (report,) = home.arrive()
+    assert (report.verdict, report.feed) == ("refused", "")

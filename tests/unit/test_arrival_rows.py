@@ -58,6 +58,9 @@ def test_long_values_are_shortened() -> None:
     shown = shown_fields(INVOICES, INVOICES.column_names, ["x" * 1_000_000])
     assert len(shown) < SHOWN_CHARACTERS + 100
     assert "(1000000 characters)" in json.loads(shown)[0]
+    wide = shown_fields(INVOICES, INVOICES.column_names, ["x" * 1_000] * 10_000)
+    assert len(wide) < 3 * SHOWN_CHARACTERS
+    assert json.loads(wide)[-1] == "… (10000 fields)"
 
 
 def test_a_missing_column_is_told_with_the_one_that_looks_like_it() -> None:

@@ -230,3 +230,29 @@ def test_nothing_is_sent_shown_or_left_behind(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
+
+
+HOSTILE = [
+    "",
+    " ",
+    "\0",
+    "\n",
+    "'",
+    "%s",
+    "(",
+    "\\",
+    "NaN",
+    "nan",
+    "None",
+    "1e999",
+    "١٢",
+    "🎉",
+    "x" * 9_999,
+]
+
+
+@pytest.mark.parametrize("feed", list(VALID))
+def test_any_text_can_be_asked(feed: str) -> None:
+    rows: list[dict[str, str | None]] = [dict.fromkeys(VALID[feed], text) for text in HOSTILE]
+    findings = ask(CONTRACTS[feed], [frame(feed, rows)], FACTS, is_sample=False)
+    assert not any("could not be asked" in finding.observed for finding in findings)

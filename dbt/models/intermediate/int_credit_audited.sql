@@ -36,6 +36,10 @@ joined as (
     left join draws
         on invoices.invoice_id = draws.invoice_id
 
+    where
+        draws.invoice_id is not null
+        or invoices.billed_credit_minor > 0
+
 ),
 
 -- R9: credit is judged against the balance as billed so far. What no grant covers is over-drawn;

@@ -38,7 +38,7 @@ grant_invoices as (
         grants.grant_started_at,
         invoices.invoice_id,
         invoices.issued_at,
-        invoices.list_minor - discounted.discount_minor as expected_demand_minor,
+        invoices.list_minor - coalesce(discounted.discount_minor, 0) as expected_demand_minor,
         invoices.billed_credit_minor as billed_demand_minor,
         count(*) over (partition by invoices.invoice_id) as grants_of_invoice
 
@@ -52,7 +52,7 @@ grant_invoices as (
         and grants.grant_started_at <= invoices.issued_at
         and (grants.grant_ended_at is null or grants.grant_ended_at > invoices.issued_at)
 
-    inner join discounted
+    left join discounted
         on covered.invoice_id = discounted.invoice_id
 
 ),

@@ -18,43 +18,58 @@ credited as (
 
 ),
 
+-- Most invoices have neither a discount nor credit.
+filled as (
+
+    select
+        invoices.*,
+        coalesce(discounted.percent_off_minor, 0) as percent_off_minor,
+        coalesce(discounted.amount_off_minor, 0) as amount_off_minor,
+        coalesce(discounted.discount_minor, 0) as discount_minor,
+        coalesce(credited.credit_minor, 0) as credit_minor,
+        coalesce(credited.credit_variance_minor, 0) as credit_variance_minor
+
+    from invoices
+
+    left join discounted
+        on invoices.invoice_id = discounted.invoice_id
+
+    left join credited
+        on invoices.invoice_id = credited.invoice_id
+
+),
+
 -- R8, R9: what should have been charged beside what was, before tax, in minor units.
 final as (
 
     select
-        invoices.invoice_id,
-        invoices.workspace_id,
-        invoices.status,
-        invoices.plan,
-        invoices.billing_interval,
-        invoices.currency,
-        invoices.minor_per_major,
-        invoices.period_start,
-        invoices.period_end,
-        invoices.issued_at,
-        invoices.billing_month,
-        invoices.mtus,
-        invoices.list_minor,
-        discounted.percent_off_minor,
-        discounted.amount_off_minor,
-        discounted.discount_minor,
-        credited.credit_minor,
-        invoices.list_minor - discounted.discount_minor - credited.credit_minor as net_minor,
-        invoices.tax_minor,
-        invoices.total_minor,
-        invoices.billed_discount_minor,
-        invoices.billed_credit_minor,
-        invoices.list_minor - invoices.billed_discount_minor - invoices.billed_credit_minor as billed_net_minor,
-        invoices.billed_discount_minor - discounted.discount_minor as discount_variance_minor,
-        credited.credit_variance_minor
+        invoice_id,
+        workspace_id,
+        status,
+        plan,
+        billing_interval,
+        currency,
+        minor_per_major,
+        period_start,
+        period_end,
+        issued_at,
+        billing_month,
+        mtus,
+        list_minor,
+        percent_off_minor,
+        amount_off_minor,
+        discount_minor,
+        credit_minor,
+        list_minor - discount_minor - credit_minor as net_minor,
+        tax_minor,
+        total_minor,
+        billed_discount_minor,
+        billed_credit_minor,
+        list_minor - billed_discount_minor - billed_credit_minor as billed_net_minor,
+        billed_discount_minor - discount_minor as discount_variance_minor,
+        credit_variance_minor
 
-    from invoices
-
-    inner join discounted
-        on invoices.invoice_id = discounted.invoice_id
-
-    inner join credited
-        on invoices.invoice_id = credited.invoice_id
+    from filled
 
 )
 

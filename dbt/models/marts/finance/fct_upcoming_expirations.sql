@@ -45,46 +45,84 @@ ending as (
 
 ),
 
--- R4, looking ahead: a follow-up on record that is honoured, or one that will be derived because
--- neither the workspace nor the user has one on record.
-followed_up as (
+handing_over as (
 
-    select ending.redemption_id
+    select ending.*
 
     from ending
 
     inner join known_coupons
         on ending.follow_up_coupon_id = known_coupons.coupon_id
 
-    left join redemptions as on_record
-        on ending.follow_up_coupon_id = on_record.coupon_id
-        and not on_record.is_derived
-        and (
-            ending.workspace_id = on_record.workspace_id
-            or ending.user_id = on_record.user_id
-        )
-
     where
         ending.ended_by = 'expiry'
         and not ending.is_derived
         and ending.follow_up_coupon_id <> ending.coupon_id
 
-    group by ending.redemption_id
+),
 
-    having
+on_record_for_workspace as (
+
+    select
+        handing_over.redemption_id,
         max(
             case
-                when ending.workspace_id = on_record.workspace_id
-                    and on_record.is_honoured
+                when redemptions.is_honoured
                     and (
-                        on_record.redeemed_at > ending.redeemed_at
-                        or (on_record.redeemed_at = ending.redeemed_at and on_record.redemption_id > ending.redemption_id)
+                        redemptions.redeemed_at > handing_over.redeemed_at
+                        or (
+                            redemptions.redeemed_at = handing_over.redeemed_at
+                            and redemptions.redemption_id > handing_over.redemption_id
+                        )
                     )
                     then 1
                 else 0
             end
-        ) = 1
-        or count(on_record.redemption_id) = 0
+        ) = 1 as is_honoured_after
+
+    from handing_over
+
+    inner join redemptions
+        on handing_over.workspace_id = redemptions.workspace_id
+        and handing_over.follow_up_coupon_id = redemptions.coupon_id
+
+    where not redemptions.is_derived
+
+    group by handing_over.redemption_id
+
+),
+
+on_record_for_user as (
+
+    select distinct handing_over.redemption_id
+
+    from handing_over
+
+    inner join redemptions
+        on handing_over.user_id = redemptions.user_id
+        and handing_over.follow_up_coupon_id = redemptions.coupon_id
+
+    where not redemptions.is_derived
+
+),
+
+-- R4, looking ahead: a follow-up on record that is honoured, or one that will be derived because
+-- neither the workspace nor the user has one on record.
+followed_up as (
+
+    select handing_over.redemption_id
+
+    from handing_over
+
+    left join on_record_for_workspace
+        on handing_over.redemption_id = on_record_for_workspace.redemption_id
+
+    left join on_record_for_user
+        on handing_over.redemption_id = on_record_for_user.redemption_id
+
+    where
+        on_record_for_workspace.is_honoured_after
+        or (on_record_for_workspace.redemption_id is null and on_record_for_user.redemption_id is null)
 
 ),
 
