@@ -73,14 +73,10 @@ def run(
 
     settings = _settings(home, landing)
     if not settings.landing.is_dir():
-        _wrong(
-            f"There is no landing folder {settings.landing}: name one with --landing."
-        )
+        _wrong(f"There is no landing folder {settings.landing}: name one with --landing.")
     now = datetime.now(UTC)
     try:
-        day = (
-            date.fromisoformat(as_of) if as_of else default_as_of(settings, now.date())
-        )
+        day = date.fromisoformat(as_of) if as_of else default_as_of(settings, now.date())
     except ValueError as error:
         _wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD." if as_of else str(error))
     raise typer.Exit(0 if refresh(settings, day) else 1)
@@ -88,9 +84,7 @@ def run(
 
 @app.command()
 def sample(
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Gets landing/ and truth.json.")
-    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets landing/ and truth.json.")],
     workspaces: Annotated[int, typer.Option(min=1, help="How many workspaces.")] = 150,
     months: Annotated[int, typer.Option(min=1, help="How many months.")] = 30,
     seed: Annotated[int, typer.Option(help="Same seed, same sample.")] = 1,
@@ -161,9 +155,7 @@ def releases(home: HomeOption = None) -> None:
 
 @app.command()
 def restore(
-    release_id: Annotated[
-        str, typer.Argument(metavar="ID", help="The release to serve.")
-    ],
+    release_id: Annotated[str, typer.Argument(metavar="ID", help="The release to serve.")],
     home: HomeOption = None,
 ) -> None:
     """Serve an earlier release again."""
@@ -173,9 +165,7 @@ def restore(
 
     settings = _settings(home)
     with _explained():
-        served = restore_release(
-            settings.home, release_id, datetime.now(UTC), getpass.getuser()
-        )
+        served = restore_release(settings.home, release_id, datetime.now(UTC), getpass.getuser())
     print(f"Release {served} is served: {settings.current}")
 
 
@@ -225,15 +215,9 @@ def prune(
 
 @app.command()
 def diff(
-    before: Annotated[
-        str, typer.Argument(metavar="A", help="The release to compare from.")
-    ],
-    after: Annotated[
-        str, typer.Argument(metavar="B", help="The release to compare with.")
-    ],
-    table: Annotated[
-        str | None, typer.Option(help="Only this table, down to its cells.")
-    ] = None,
+    before: Annotated[str, typer.Argument(metavar="A", help="The release to compare from.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The release to compare with.")],
+    table: Annotated[str | None, typer.Option(help="Only this table, down to its cells.")] = None,
     home: HomeOption = None,
 ) -> None:
     """Compare two releases: rows by key, totals, cells."""
@@ -252,9 +236,7 @@ def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One select.")],
     home: HomeOption = None,
     release: ReleaseOption = None,
-    csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV instead of a table.")
-    ] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
 ) -> None:
     """Ask the release in SQL; it can be read, nothing else."""
     import duckdb
@@ -280,9 +262,7 @@ def _settings(home: Path | None, landing: Path | None = None) -> Settings:
 
     given: dict[str, Any] = {"home": home, "landing": landing}
     try:
-        return Settings(
-            **{name: value for name, value in given.items() if value is not None}
-        )
+        return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         for problem in error.errors():
             where = ".".join(str(part) for part in problem["loc"])

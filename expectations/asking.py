@@ -55,6 +55,7 @@ class _Answer:
     failed: bool = False
     problem: str | None = None
     values: list[str] = field(default_factory=list)
+    """Unexpected values as delivered; none of a missing value, or of a number derived from one."""
 
 
 def ask(
@@ -137,9 +138,9 @@ class _Batches:
             answer.problem = answer.problem or _problem(result.exception_info)
             answer.asked += int(result.result.get("element_count", 0))
             answer.unexpected += int(result.result.get("unexpected_count", 0))
-            answer.values += [
-                str(value) for value in result.result.get("partial_unexpected_list", [])
-            ]
+            if config.kwargs.get("column") in answer.columns:
+                shown = result.result.get("partial_unexpected_list", [])
+                answer.values += [value for value in shown if isinstance(value, str)]
 
 
 def _problem(info: Mapping[str, Any]) -> str | None:
@@ -151,12 +152,12 @@ def _problem(info: Mapping[str, Any]) -> str | None:
 
 
 def _unreadable_percents(feed: Feed, answers: Mapping[str, _Answer], rows: int) -> dict[str, int]:
-    """Percent of rows in which a required value is missing or unreadable, rounded down."""
+    """Percent of rows in which a required value is missing or unreadable, rounded up."""
     percents = {}
     for name in feed.required_names:
         checks = (answers.get(given_check(name)), answers.get(readable_check(name)))
         bad = sum(answer.unexpected for answer in checks if answer is not None)
-        percents[unreadable_fact(name)] = bad * 100 // rows
+        percents[unreadable_fact(name)] = -(-bad * 100 // rows)
     return percents
 
 
@@ -175,7 +176,7 @@ def _rows_observed(answer: _Answer, unit: str, is_personal: bool) -> str:
     if answer.unexpected and not is_personal:
         shown = dict.fromkeys(value[:SHOWN_CHARACTERS] for value in answer.values)
         values = ", ".join(repr(value) for value in list(shown)[:SHOWN_VALUES])
-        observed += f", such as {values}" if values and "None" not in shown else ""
+        observed += f", such as {values}" if values else ""
     return observed
 
 

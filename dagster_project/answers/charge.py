@@ -301,6 +301,7 @@ def conclusion(data: Row) -> list[str]:
     net, billed = invoice["net_amount"], invoice["billed_net_amount"]
     found = data["findings"]
     told: list[str] = []
+    right = "It is right" if billed == net else "By the rules"
     if found:
         told += [f"Billing made a mistake. {row['description']}" for row in found[:1]]
         told += [row["description"] for row in found[1:]]
@@ -315,7 +316,7 @@ def conclusion(data: Row) -> list[str]:
             told.append(f"Before tax {money(net, code)} is what it should come to.")
     elif invoice["discount_amount"] == 0 and invoice["credit_amount"] == 0:
         told.append(
-            f"It is right: the bill is at list price, {money(net, code)} before tax, because"
+            f"{right}: the bill is at list price, {money(net, code)} before tax, because"
             f" {_why_list(data)}."
         )
     else:
@@ -328,7 +329,6 @@ def conclusion(data: Row) -> list[str]:
                 dict.fromkeys(row["coupon_id"] for row in data["grants"] if row["drawn_amount"])
             )
             parts.append(f"less {amount(invoice['credit_amount'], code)} of credit ({of})")
-        right = "It is right" if billed == net else "It is as it should be"
         told.append(f"{right}: {', '.join(parts)} is {money(net, code)} before tax.")
     if not found and billed != net:
         told.append(_differs_without_finding(invoice, code, net, billed))

@@ -147,7 +147,7 @@ def expiring(
     release: ReleaseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the promotions that end next, and what their bills will rise by."""
+    """List promotions that end next, and the rise to expect."""
     from dagster_project.answers import asking, outlook
 
     with _opened(home, release) as connection:

@@ -65,7 +65,7 @@ NEXT_EVENTS: Final = {
 
 def is_open(finding: Mapping[str, Any]) -> bool:
     """Whether nobody has accepted a finding; a release made before there was a review has none."""
-    return finding.get("review_status", "open") == "open"
+    return bool(finding.get("review_status", "open") == "open")
 
 
 def accepted(finding: Mapping[str, Any]) -> str:

@@ -134,15 +134,14 @@ def _opened(home: Path, limits: Limits, with_gate: bool) -> Iterator[_Arrival]:
     """
     temporary = home / "build" / "tmp"
     try:
-        connection = warehouse.open_warehouse(
-            home / "build" / "warehouse.duckdb", limits, temporary
-        )
+        path = home / "build" / "warehouse.duckdb"
+        connection, deliveries = warehouse.open_warehouse(path, limits, temporary)
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             archive = Archive(home / "archive", temporary)
             archive.folder.mkdir(exist_ok=True)
-            known = _Known(warehouse.known_deliveries(connection))
+            known = _Known(deliveries)
             yield _Arrival(archive, connection, temporary, limits, with_gate, known)
             shutil.rmtree(temporary, ignore_errors=True)
         finally:

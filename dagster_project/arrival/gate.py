@@ -158,7 +158,7 @@ def _facts(
     records, malformed = prepared.physical_rows, prepared.malformed_rows
     facts = {
         "malformed_rows": malformed,
-        "malformed_percent": malformed * 100 // records if records >= FEW_ROWS else 0,
+        "malformed_percent": -(-malformed * 100 // records) if records >= FEW_ROWS else 0,
         "repeated_keys": _number(
             connection,
             f"select count({key}) - count(distinct {key}) from {table} where delivery_sequence = ?",
@@ -185,7 +185,7 @@ def _facts(
             f"not in (select {other} from raw.{identifier(referred)} where {other} is not null)",
             [sequence],
         )
-        facts[unknown_fact(name)] = unknown * 100 // rows
+        facts[unknown_fact(name)] = -(-unknown * 100 // rows)
     for name in contract.totals:
         if rows >= FEW_ROWS and len(recent) >= FEW_DELIVERIES:
             percent = _percent_of_usual(connection, feed, name, sequence, rows, recent)

@@ -53,42 +53,73 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def open_warehouse(path: Path, limits: Limits, temporary: Path) -> duckdb.DuckDBPyConnection:
-    """Open the warehouse, make its raw tables where absent.
+def open_warehouse(
+    path: Path, limits: Limits, temporary: Path
+) -> tuple[duckdb.DuckDBPyConnection, list[KnownDelivery]]:
+    """Open the warehouse, make its raw tables where absent, read what it knows.
 
-    A file that is no database any more is put aside as `<name>.damaged`: the warehouse is a cache
-    of the archive, and arrival fills it again from there.
+    A file that is no readable database any more is put aside as `<name>.damaged`: the warehouse is
+    a cache of the archive, and arrival fills it again from there.
+
+    Args:
+        path: The warehouse.
+        limits: How much memory it may use.
+        temporary: Folder below which it may spill.
+
+    Returns:
+        The connection, and all deliveries that the warehouse knows, loaded or refused.
 
     Raises:
         ArrivalError: If it cannot be opened for any other reason.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        connection = duckdb.connect(str(path))
+        try:
+            return _connect(path, limits, temporary)
+        except duckdb.Error as error:
+            if not _is_damage(error):
+                raise
+            os.replace(path, path.with_name(path.name + ".damaged"))
+            path.with_name(path.name + ".wal").unlink(missing_ok=True)
+            return _connect(path, limits, temporary)
     except duckdb.Error as error:
-        if not _is_damage(error):
-            raise ArrivalError(
-                f"{path}: cannot be opened ({error}); "
-                "wait for the other process to end, or check permissions and space"
-            ) from error
-        os.replace(path, path.with_name(path.name + ".damaged"))
-        path.with_name(path.name + ".wal").unlink(missing_ok=True)
-        connection = duckdb.connect(str(path))
-    spill = temporary / "spill"
-    connection.execute(f"set memory_limit = '{int(limits.memory_megabytes)}MB'")
-    connection.execute("set temp_directory = '" + str(spill).replace("'", "''") + "'")
-    create_tables(connection)
-    return connection
+        raise ArrivalError(
+            f"{path}: cannot be opened ({error}); "
+            "wait for the other process to end, or check permissions and space"
+        ) from error
+
+
+def _connect(
+    path: Path, limits: Limits, temporary: Path
+) -> tuple[duckdb.DuckDBPyConnection, list[KnownDelivery]]:
+    connection = duckdb.connect(str(path))
+    try:
+        connection.execute(f"set memory_limit = '{int(limits.memory_megabytes)}MB'")
+        spill = str(temporary / "spill").replace("'", "''")
+        connection.execute(f"set temp_directory = '{spill}'")
+        create_tables(connection)
+        return connection, known_deliveries(connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
+DAMAGE = (
+    "not a valid duckdb",
+    "checksum",
+    "corrupt",
+    "deserializ",
+    "serialization",
+    "version number",
+    "could not read enough bytes",
+    "wal file",
+    "internal error",
+)
 
 
 def _is_damage(error: duckdb.Error) -> bool:
     text = str(error).lower()
-    if "lock" in text or "permission" in text or "space" in text:
-        return False
-    return isinstance(error, duckdb.SerializationException | duckdb.InternalException) or any(
-        sign in text
-        for sign in ("not a valid duckdb", "checksum", "corrupt", "serializ", "wal file", "older")
-    )
+    return "conflicting lock" not in text and any(sign in text for sign in DAMAGE)
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:

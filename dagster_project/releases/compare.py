@@ -56,11 +56,7 @@ class TableDifference:
     def is_equal(self) -> bool:
         """Whether nothing differs."""
         return not (
-            self.added
-            or self.gone
-            or self.changed
-            or self.columns_added
-            or self.columns_gone
+            self.added or self.gone or self.changed or self.columns_added or self.columns_gone
         )
 
 
@@ -97,8 +93,7 @@ class _Pair:
         """SQL: the two tables joined in full by key, as a and b, with a flag of presence each."""
         name = quote(self.name)
         on = " and ".join(
-            f"a.{quote(column)} is not distinct from b.{quote(column)}"
-            for column in self.key
+            f"a.{quote(column)} is not distinct from b.{quote(column)}" for column in self.key
         )
         return (
             f"(select *, true as is_there from r0.marts.{name}) as a"
@@ -119,9 +114,7 @@ class _Pair:
         return f"{before} is distinct from {after}"
 
 
-def diff(
-    home: Path, before: str, after: str, table: str | None = None
-) -> list[TableDifference]:
+def diff(home: Path, before: str, after: str, table: str | None = None) -> list[TableDifference]:
     """Compare the marts of two releases.
 
     Args:
@@ -135,9 +128,7 @@ def diff(
     """
     before, after = layout.resolve(home, before), layout.resolve(home, after)
     with attached(home, before, after) as connection:
-        return [
-            _difference(connection, name) for name in _table_names(connection, table)
-        ]
+        return [_difference(connection, name) for name in _table_names(connection, table)]
 
 
 def diff_cells(
@@ -212,9 +203,7 @@ def _difference(connection: duckdb.DuckDBPyConnection, name: str) -> TableDiffer
     )
     rows_before, rows_after = int(counts.get("r0", 0)), int(counts.get("r1", 0))
     if pair is None:
-        return TableDifference(
-            name, rows_before, rows_after, rows_after, rows_before, 0
-        )
+        return TableDifference(name, rows_before, rows_after, rows_after, rows_before, 0)
     changed = " or ".join(pair.differs(column) for column in pair.values) or "false"
     row = connection.execute(
         "select count(*) filter (where a.is_there is null),"
@@ -238,9 +227,7 @@ def _difference(connection: duckdb.DuckDBPyConnection, name: str) -> TableDiffer
     )
 
 
-def _amounts(
-    connection: duckdb.DuckDBPyConnection, pair: _Pair
-) -> Iterator[AmountDifference]:
+def _amounts(connection: duckdb.DuckDBPyConnection, pair: _Pair) -> Iterator[AmountDifference]:
     amounts = [
         column.name
         for column in pair.shared
@@ -249,9 +236,7 @@ def _amounts(
     if not amounts:
         return
     has_currency = any(column.name == "currency" for column in pair.shared)
-    sums = ", ".join(
-        f"coalesce(sum({quote(name)}), 0) as {quote(name)}" for name in amounts
-    )
+    sums = ", ".join(f"coalesce(sum({quote(name)}), 0) as {quote(name)}" for name in amounts)
     currency = "currency" if has_currency else "cast(null as varchar)"
     totals: list[dict[str | None, tuple[Decimal, ...]]] = []
     for release in ("r0", "r1"):
@@ -260,9 +245,7 @@ def _amounts(
         ).fetchall()
         totals.append({row[0]: tuple(row[1:]) for row in rows})
     nothing = tuple(Decimal(0) for _ in amounts)
-    for key in sorted(
-        totals[0].keys() | totals[1].keys(), key=lambda value: value or ""
-    ):
+    for key in sorted(totals[0].keys() | totals[1].keys(), key=lambda value: value or ""):
         pairs = zip(
             amounts,
             totals[0].get(key, nothing),

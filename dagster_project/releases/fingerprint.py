@@ -71,9 +71,7 @@ def row_text(columns: Sequence[Column]) -> str:
     return " || ".join(parts)
 
 
-def columns_of(
-    connection: duckdb.DuckDBPyConnection, relation: str
-) -> tuple[Column, ...]:
+def columns_of(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple[Column, ...]:
     """The columns of a relation, which is already quoted SQL."""
     rows = connection.execute(f"describe (select * from {relation})").fetchall()
     return tuple(Column(str(row[0]), str(row[1])) for row in rows)

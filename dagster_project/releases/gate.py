@@ -103,16 +103,12 @@ def judge(build: Build, manifest: Mapping[str, Any], as_of: date) -> Judgement:
         by_id = {result["unique_id"]: result for result in results["results"]}
         metadata = results["metadata"]
     except FileNotFoundError:
-        return _refused(
-            "dbt left no results", "missing", "it ended before it finished", path
-        )
+        return _refused("dbt left no results", "missing", "it ended before it finished", path)
     except (ValueError, KeyError, TypeError, AttributeError):
         return _refused("dbt's results file", "altered", "it cannot be read", path)
 
     if metadata.get("invocation_id") != build.invocation_id:
-        message = (
-            f"they are of invocation {metadata.get('invocation_id')}, not of this run"
-        )
+        message = f"they are of invocation {metadata.get('invocation_id')}, not of this run"
         return _refused("dbt's results", "stale", message, path)
     given = results.get("args", {}).get("vars", {})
     if given.get("as_of_date") != as_of.isoformat():
@@ -171,9 +167,7 @@ def _problem(
     failures = (result or {}).get("failures")
     if kind == "test" and failures:
         said = f"{failures} row{'' if failures == 1 else 's'} {'do' if failures != 1 else 'does'} not hold"
-    return Problem(
-        kind, str(node["name"]), status, said, str(node.get("original_file_path", ""))
-    )
+    return Problem(kind, str(node["name"]), status, said, str(node.get("original_file_path", "")))
 
 
 def _checks(

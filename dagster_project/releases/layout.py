@@ -139,9 +139,7 @@ def flip(home: Path, release_id: str) -> None:
     fsync_folder(home)
 
 
-def remember(
-    home: Path, event: str, release_id: str, now: datetime, **details: object
-) -> None:
+def remember(home: Path, event: str, release_id: str, now: datetime, **details: object) -> None:
     """Append one line to the history, durably; a line cut by a crash stays alone."""
     path = history_path(home)
     line = {
@@ -183,9 +181,7 @@ def remove_leftovers(home: Path) -> list[str]:
     unfinished = [
         path
         for path in folder.iterdir()
-        if path.is_dir()
-        and is_release_id(path.name)
-        and not release_path(home, path.name).exists()
+        if path.is_dir() and is_release_id(path.name) and not release_path(home, path.name).exists()
     ]
     for path in (
         *folder.glob("*.tmp"),

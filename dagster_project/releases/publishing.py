@@ -31,9 +31,7 @@ from dagster_project.releases.fingerprint import (
 from dagster_project.releases.gate import Build, Check, judge
 from dagster_project.releases.read import read_pedigree, verify
 
-STORAGE_VERSION = (
-    "v1.5.0"  # files that DuckDB 1.5 and later open; 2.0's own default is not
-)
+STORAGE_VERSION = "v1.5.0"  # files that DuckDB 1.5 and later open; 2.0's own default is not
 FILE_MODE = 0o440  # readers may read, nobody may write, not even the publisher
 
 # The pedigree's tables that are copied from the build: name, where from, order, columns and meaning.
@@ -151,11 +149,7 @@ def publish(
             tables = [*mart_tables(manifest), *_pedigree_tables()]
             contents = {table: _source_content(connection, table) for table in tables}
             content_hash = _content_hash(as_of, code_version, engine, contents)
-            rows = {
-                table.name: contents[table].rows
-                for table in tables
-                if table.schema == "marts"
-            }
+            rows = {table.name: contents[table].rows for table in tables if table.schema == "marts"}
             served = _already_there(home, content_hash)
             if served is not None:
                 if served != layout.current_release(home):
@@ -182,9 +176,7 @@ def publish(
             }
             temporary = layout.releases_dir(home) / f"{release_id}.duckdb.tmp"
             try:
-                _write(
-                    connection, temporary, contents, facts, [*judgement.checks, *gates]
-                )
+                _write(connection, temporary, contents, facts, [*judgement.checks, *gates])
                 connection.execute("detach build")
                 _read_back(connection, temporary, contents)
                 _write_parquet(connection, home, release_id, temporary, tables)
@@ -265,9 +257,7 @@ def _selected(table: Table) -> str:
     return f"(select {', '.join(map(quote, table.columns))} from {table.source})"
 
 
-def _source_content(
-    connection: duckdb.DuckDBPyConnection, table: Table
-) -> TableContent:
+def _source_content(connection: duckdb.DuckDBPyConnection, table: Table) -> TableContent:
     try:
         return content_of(connection, _selected(table))
     except duckdb.CatalogException as error:
@@ -318,9 +308,7 @@ def _remember_unrecorded(home: Path, now: datetime) -> None:
 
 
 @contextmanager
-def _engine(
-    home: Path, threads: int, memory_limit: str
-) -> Iterator[duckdb.DuckDBPyConnection]:
+def _engine(home: Path, threads: int, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
     scratch = home / "build" / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     connection = duckdb.connect(
@@ -367,9 +355,7 @@ def _write(
     connection.execute("detach target")
     log = path.with_name(path.name + ".wal")
     if log.exists():
-        raise ReleaseError(
-            f"DuckDB left a write-ahead log at {log}.", "Run the refresh again."
-        )
+        raise ReleaseError(f"DuckDB left a write-ahead log at {log}.", "Run the refresh again.")
 
 
 def _describe(
@@ -386,9 +372,7 @@ def _describe(
             )
 
 
-def _write_facts(
-    connection: duckdb.DuckDBPyConnection, facts: Mapping[str, object]
-) -> None:
+def _write_facts(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, object]) -> None:
     connection.execute(
         "create table target.release.release (release_id varchar, as_of_date date,"
         " created_at timestamp, code_version varchar, engine varchar, content_hash varchar,"
@@ -447,9 +431,7 @@ def _write_contents(
     )
 
 
-def _write_checks(
-    connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]
-) -> None:
+def _write_checks(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]) -> None:
     connection.execute(
         "create table target.release.checks (name varchar, severity varchar, failures bigint,"
         " status varchar, table_name varchar, description varchar, checked_by varchar)"
@@ -500,9 +482,7 @@ def _gate_results(connection: duckdb.DuckDBPyConnection) -> list[Check]:
         Check(
             name=str(name),
             severity=str(severity),
-            status="pass"
-            if not failures
-            else ("warn" if severity == "warn" else "refused"),
+            status="pass" if not failures else ("warn" if severity == "warn" else "refused"),
             failures=int(failures),
             table_name=str(feed),
             description="Deliveries that do not hold it; of severity error, they were refused.",

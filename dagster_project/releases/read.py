@@ -76,9 +76,7 @@ class Verification:
             )
 
 
-def open_release(
-    home: Path, release_id: str | None = None
-) -> duckdb.DuckDBPyConnection:
+def open_release(home: Path, release_id: str | None = None) -> duckdb.DuckDBPyConnection:
     """Open a release, the current one by default, read-only and locked down.
 
     Raises:
@@ -151,9 +149,7 @@ def list_releases(home: Path) -> list[ReleaseSummary]:
             summaries.append(_summary(home, release_id, release_id == current))
         except (duckdb.Error, NoRelease, ReleaseError) as error:
             summaries.append(
-                ReleaseSummary(
-                    release_id, release_id == current, None, None, "", 0, {}, str(error)
-                )
+                ReleaseSummary(release_id, release_id == current, None, None, "", 0, {}, str(error))
             )
     return summaries
 
@@ -242,9 +238,7 @@ def _parquet_problems(
                 problems.append(f"its Parquet copy of {name} is missing")
                 continue
             # DuckDB takes a name with brackets for a pattern.
-            found = content_of(
-                connection, f"read_parquet({literal(glob.escape(str(file)))})"
-            )
+            found = content_of(connection, f"read_parquet({literal(glob.escape(str(file)))})")
             if (found.rows, found.fingerprint) != (rows, fingerprint):
                 problems.append(f"its Parquet copy of {name} differs")
     return problems

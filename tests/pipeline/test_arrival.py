@@ -1137,7 +1137,7 @@ def test_a_second_writer_is_told_and_disturbs_nothing(home: Home) -> None:
     ) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        with pytest.raises(ArrivalError, match="cannot be opened.*wait for the other process"):
+        with pytest.raises(ArrivalError, match=r"cannot be opened.*wait for the other process"):
             home.arrive()
         assert busy.exists()
         other.communicate()
@@ -1164,3 +1164,18 @@ def test_a_file_where_a_feeds_folder_should_be_is_refused(home: Home) -> None:
     home.land("invoices", csv_bytes([INVOICE]))
     (report,) = home.arrive()
     assert (report.verdict, report.feed) == ("refused", "")
+
+
+def test_a_damaged_warehouse_is_put_aside_and_filled_again(home: Home) -> None:
+    for number in range(20):
+        home.land(f"invoices/{number}.csv", csv_bytes([invoice(number)]))
+    home.arrive()
+    before = home.everything()
+    path = home.path / "build/warehouse.duckdb"
+    whole = path.read_bytes()
+    damages = [whole[:size] for size in (1, 4096, 12_288, len(whole) // 2, len(whole) - 4096)]
+    damages += [whole[:at] + b"\xff" * 64 + whole[at + 64 :] for at in (8, 4_200, 8_300, 12_400)]
+    for damage in damages:
+        path.write_bytes(damage)
+        home.arrive()
+        assert home.everything() == before

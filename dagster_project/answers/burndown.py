@@ -1,0 +1,175 @@
+"""`burndown`: how credit is used up month by month, and when what is left runs out or lapses."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+from dagster_project.answers import layout
+from dagster_project.answers.asking import Connection, Row, facts, rows
+from dagster_project.answers.layout import amount, clean, count, day, money, month
+
+_AMOUNTS = (
+    "opening_amount",
+    "granted_amount",
+    "drawn_amount",
+    "expired_amount",
+    "forfeited_amount",
+    "closing_amount",
+)
+_MOST_GRANTS = 20
+_SCOPES = {
+    "all": "true",
+    "workspace": "burndown.workspace_id = ?",
+    "program": "coupons.program = ?",
+}
+
+
+def burndown(connection: Connection, scope: str, name: str, months: int) -> Row:
+    """Credit by currency and month, and each grant with something left.
+
+    Args:
+        connection: The release.
+        scope: `all`, `program` or `workspace`.
+        name: Which program or workspace.
+        months: How many months, counted from the last with credit in any.
+    """
+    values = [] if scope == "all" else [name]
+    of_months = rows(
+        connection,
+        f"""
+        select burndown.currency, burndown.burn_month, count(*) as grants,
+            {", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in _AMOUNTS)}
+        from marts.fct_credit_burndown_monthly as burndown
+        left join marts.dim_coupons as coupons using (coupon_id)
+        where {_SCOPES[scope]}
+        group by burndown.currency, burndown.burn_month
+        order by burndown.currency, burndown.burn_month
+        """,
+        values,
+    )
+    grants = rows(
+        connection,
+        f"""
+        select burndown.grant_id, burndown.coupon_id, burndown.workspace_id, burndown.currency,
+            burndown.closing_amount as balance_amount, burndown.run_rate_amount,
+            burndown.projected_exhaustion_date, burndown.projected_breakage_amount
+        from (
+            select * from marts.fct_credit_burndown_monthly
+            qualify row_number() over (partition by grant_id order by burn_month desc) = 1
+        ) as burndown
+        left join marts.dim_coupons as coupons using (coupon_id)
+        where burndown.closing_amount > 0 and {_SCOPES[scope]}
+        order by burndown.currency, burndown.closing_amount desc, burndown.grant_id
+        """,
+        values,
+    )
+    currencies = []
+    for currency in dict.fromkeys(row["currency"] for row in of_months):
+        series = _filled([row for row in of_months if row["currency"] == currency])
+        shown = series[-months:]
+        currencies.append(
+            {
+                "currency": currency,
+                "opening_amount": shown[0]["opening_amount"],
+                **{one: sum((row[one] for row in shown), Decimal(0)) for one in _AMOUNTS[1:-1]},
+                "closing_amount": shown[-1]["closing_amount"],
+                "months_before": len(series) - len(shown),
+                "months": shown,
+                "grants_left": [row for row in grants if row["currency"] == currency],
+            }
+        )
+    return {**facts(connection), "scope": scope, "name": name or None, "currencies": currencies}
+
+
+def _filled(series: list[Row]) -> list[Row]:
+    """The months without gaps, up to the last in which something moved or was left."""
+    filled: list[Row] = []
+    for row in series:
+        while filled:
+            following = (filled[-1]["burn_month"] + timedelta(days=31)).replace(day=1)
+            if following >= row["burn_month"]:
+                break
+            zeros = dict.fromkeys(_AMOUNTS, Decimal("0.00"))
+            filled.append({**row, "burn_month": following, "grants": 0, **zeros})
+        filled.append(row)
+    while len(filled) > 1 and not any(filled[-1][one] for one in _AMOUNTS):
+        filled.pop()
+    return filled
+
+
+def tell(data: Row) -> str:
+    """The burndown as text, with a bar for what is left at the end of each month."""
+    about = {"all": "all programs", "program": f"program {data['name']}"}
+    subject = about.get(data["scope"], f"workspace {data['name']}")
+    lines = layout.heading(f"Credit of {subject}", data)
+    if not data["currencies"]:
+        lines += ["", "No credit was ever granted here."]
+    for part in data["currencies"]:
+        lines += _of_currency(part)
+    return "\n".join(lines)
+
+
+def _of_currency(part: Row) -> list[str]:
+    code, series = part["currency"], part["months"]
+    first, last = month(series[0]["burn_month"]), month(series[-1]["burn_month"])
+    lines = ["", f"{clean(code)}, {first} to {last}"]
+    if part["months_before"]:
+        earlier = count(part["months_before"], "earlier month")
+        lines[-1] += f" ({earlier} left out: --months N shows more)"
+    labels = {
+        "granted_amount": "granted",
+        "drawn_amount": "drawn",
+        "expired_amount": "expired",
+        "forfeited_amount": "forfeited",
+    }
+    moved = [one for one in labels if any(row[one] for row in series)]
+    body = [["opening", *("" for _ in moved), amount(part["opening_amount"], code)]]
+    body += [
+        [
+            month(row["burn_month"]),
+            *(amount(row[one], code) if row[one] else "" for one in moved),
+            amount(row["closing_amount"], code),
+        ]
+        for row in series
+    ]
+    body.append(
+        [
+            "together",
+            *(amount(part[one], code) for one in moved),
+            amount(part["closing_amount"], code),
+        ]
+    )
+    levels = [part["opening_amount"], *(row["closing_amount"] for row in series), Decimal(0)]
+    lines += layout.table(
+        ["month", *(f">{labels[one]}" for one in moved), ">left"], body, bars=levels
+    )
+    lines += ["", *_grants(part["grants_left"], code)]
+    return lines
+
+
+def _grants(grants: list[Row], code: str) -> list[str]:
+    if not grants:
+        return [f"No credit is left in {clean(code)}."]
+    left = sum((row["balance_amount"] for row in grants), Decimal(0))
+    title = f"Left: {money(left, code)} in {count(len(grants), 'grant')}"
+    if len(grants) > _MOST_GRANTS:
+        title += f", the {_MOST_GRANTS} largest"
+    return [
+        title,
+        *layout.table(
+            ["grant", "workspace", "coupon", ">left", ">a month", "used up", ">will lapse"],
+            [
+                [
+                    row["grant_id"],
+                    row["workspace_id"],
+                    row["coupon_id"],
+                    amount(row["balance_amount"], code),
+                    amount(row["run_rate_amount"], code),
+                    day(row["projected_exhaustion_date"]),
+                    amount(row["projected_breakage_amount"], code),
+                ]
+                for row in grants[:_MOST_GRANTS]
+            ],
+        ),
+    ]

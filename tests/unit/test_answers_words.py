@@ -1,0 +1,203 @@
+"""Names, offers and reasons in the words of people; what is asked for wrongly meets its near matches."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import yaml
+
+from dagster_project.answers import asking, words
+from dagster_project.answers.charge import verdict
+from dagster_project.settings import DBT_PROJECT
+
+COUPON: dict[str, Any] = {
+    "discount_type": "percent_off",
+    "percent_off": Decimal("20.0000"),
+    "amount_off": None,
+    "amount_off_per": "invoice",
+    "credit_amount": None,
+    "credit_period_months": None,
+    "credit_max_periods": 1,
+    "currency": "USD",
+    "applies_to_plan": None,
+    "applies_to_interval": None,
+    "duration": "forever",
+    "duration_months": None,
+    "duration_invoices": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "20 % off"),
+        ({"percent_off": Decimal("100.0000"), "duration": "once"}, "100 % off, one bill only"),
+        (
+            {"percent_off": Decimal("33.3333"), "duration_invoices": 3},
+            "33.3333 % off, the first 3 bills",
+        ),
+        (
+            {
+                "discount_type": "amount_off",
+                "amount_off": Decimal("120.00"),
+                "amount_off_per": "month",
+                "applies_to_plan": "team",
+                "applies_to_interval": "year",
+            },
+            "120.00 USD off each month, team plan only, yearly bills only",
+        ),
+        (
+            {
+                "discount_type": "credit",
+                "credit_amount": Decimal("25000.00"),
+                "credit_period_months": 12,
+                "credit_max_periods": 2,
+                "duration_months": 24,
+            },
+            "25,000.00 USD of credit for 12 months, granted up to 2 times",
+        ),
+        (
+            {
+                "discount_type": "credit",
+                "credit_amount": Decimal("9000.00"),
+                "currency": "JPY",
+                "duration_months": 1,
+            },
+            "9,000 JPY of credit, for 1 month",
+        ),
+    ],
+)
+def test_an_offer_is_one_phrase(changes: dict[str, Any], text: str) -> None:
+    assert words.offer({**COUPON, **changes}) == text
+
+
+def test_the_types_of_findings_are_those_of_the_mart() -> None:
+    models = yaml.safe_load(
+        (DBT_PROJECT / "models/marts/finance/_finance__models.yml").read_text("utf-8")
+    )["models"]
+    (mart,) = (model for model in models if model["name"] == "fct_audit_findings")
+    allowed = {
+        column["name"]: test["accepted_values"]["arguments"]["values"]
+        for column in mart["columns"]
+        for test in column.get("data_tests", [])
+        if isinstance(test, dict) and "accepted_values" in test
+    }
+    assert set(allowed["finding_type"]) == set(words.FINDING_TYPES)
+    assert set(allowed["severity"]) == set(words.SEVERITIES)
+    assert set(allowed["review_status"]) == set(words.REVIEWS)
+
+
+REDEMPTION: dict[str, Any] = {
+    "is_honoured": True,
+    "refusal_reason": None,
+    "refusal": None,
+    "started_at": datetime(2024, 1, 1),
+    "ends_at": datetime(2024, 7, 1),
+    "ended_by": "expiry",
+    "applies_to_plan": None,
+    "applies_to_interval": None,
+    "coupon_currency": "USD",
+    "discount_type": "amount_off",
+    "duration": "repeating",
+    "duration_invoices": None,
+}
+
+
+def bill(issued_at: datetime, **changes: Any) -> dict[str, Any]:
+    return {
+        "invoice_id": f"in_{issued_at:%m%d%H}",
+        "issued_at": issued_at,
+        "plan": "team",
+        "billing_interval": "month",
+        "currency": "USD",
+        "list_amount": Decimal("120.00"),
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("redemption", "invoice", "why"),
+    [
+        ({}, {"issued_at": datetime(2024, 1, 1)}, None),
+        ({}, {"issued_at": datetime(2023, 12, 31, 23, 59, 59)}, ("R3", "not_started")),
+        ({}, {"issued_at": datetime(2024, 6, 30, 23, 59, 59)}, None),
+        ({}, {"issued_at": datetime(2024, 7, 1)}, ("R3", "ended")),
+        ({"ends_at": None}, {"issued_at": datetime(2034, 7, 1)}, None),
+        ({"ends_at": datetime(2024, 1, 1)}, {}, ("R3", "never_in_force")),
+        ({"applies_to_plan": "business"}, {}, ("R5", "plan")),
+        ({"applies_to_interval": "year"}, {}, ("R5", "billing_interval")),
+        ({}, {"currency": "EUR"}, ("R5", "currency")),
+        ({"discount_type": "percent_off"}, {"currency": "EUR"}, None),
+        (
+            {"is_honoured": False, "refusal_reason": "prior_coupon", "refusal": "no"},
+            {},
+            ("R2", "prior_coupon"),
+        ),
+    ],
+)
+def test_why_a_redemption_does_not_cover_an_invoice(
+    redemption: dict[str, Any], invoice: dict[str, Any], why: tuple[str, str] | None
+) -> None:
+    of = bill(**{"issued_at": datetime(2024, 2, 1), **invoice})
+    found = verdict({**REDEMPTION, **redemption}, of, [of])
+    assert (found and found[:2]) == why
+
+
+def test_uses_are_counted_over_eligible_bills_that_are_not_zero() -> None:
+    once = {**REDEMPTION, "duration": "once"}
+    bills = [
+        bill(datetime(2023, 12, 1)),
+        bill(datetime(2024, 1, 5), list_amount=Decimal("0.00")),
+        bill(datetime(2024, 2, 5), currency="EUR"),
+        bill(datetime(2024, 3, 5)),
+        bill(datetime(2024, 4, 5)),
+        bill(datetime(2024, 5, 5), list_amount=Decimal("0.00")),
+    ]
+    covered = [verdict(once, one, bills) is None for one in bills]
+    assert covered == [False, True, False, True, False, False]
+    used_up = verdict(once, bills[4], bills)
+    assert used_up is not None and used_up[2] == "it is used up, on one bill: in_030500"
+
+
+@pytest.mark.parametrize(
+    ("start", "months", "end"),
+    [
+        (datetime(2024, 1, 31, 10), 1, datetime(2024, 2, 29, 10)),
+        (datetime(2024, 1, 31, 10), 2, datetime(2024, 3, 31, 10)),
+        (datetime(2023, 12, 15), 13, datetime(2025, 1, 15)),
+        (datetime(2024, 2, 29), 12, datetime(2025, 2, 28)),
+    ],
+)
+def test_months_are_added_clamped(start: datetime, months: int, end: datetime) -> None:
+    assert asking.add_months(start, months) == end
+
+
+@pytest.mark.parametrize("text", ["2024-02", "2024-02-17", " 2024-02 "])
+def test_a_month_is_read(text: str) -> None:
+    assert asking.month_in(text, date(2023, 12, 1), date(2024, 3, 1)) == date(2024, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2024-2", "Did you mean 2024-02"),
+        ("202402", "Did you mean 2024-02"),
+        ("2024-04", "from 2023-12 to 2024-03"),
+        ("2024-13", "from 2023-12 to 2024-03"),
+        ("February", "give one as YYYY-MM"),
+    ],
+)
+def test_a_wrong_month_meets_the_months_there_are(text: str, message: str) -> None:
+    with pytest.raises(asking.NotThere, match=message):
+        asking.month_in(text, date(2023, 12, 1), date(2024, 3, 1))
+
+
+def test_near_matches_come_nearest_first() -> None:
+    known = ["fct_credit_ledger", "dim_coupons", "dim_coupon_redemptions"]
+    assert asking.near("dim_coupon", known)[0] == "dim_coupons"
+    assert asking.near("zzz", known) == []
+    with pytest.raises(asking.NotThere, match=r"fct_credit_ledger, dim_coupons"):
+        asking.must_be("table", "zzz", known)
