@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from dagster_project.answers import register as register_answers
+
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
 
@@ -66,6 +68,12 @@ def run(
             help="Last day whose events count. [default: the sample's last day, else today in UTC]",
         ),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Publish nothing while a finding of severity error is open."
+        ),
+    ] = False,
 ) -> None:
     """Refresh: deliveries in, checked marts out, as a release."""
     from dagster_project.refresh import refresh
@@ -79,7 +87,30 @@ def run(
         day = date.fromisoformat(as_of) if as_of else default_as_of(settings, now.date())
     except ValueError as error:
         _wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD." if as_of else str(error))
+    if strict:
+        settings = settings.model_copy(update={"strict": True})
     raise typer.Exit(0 if refresh(settings, day) else 1)
+
+
+@app.command()
+def rebuild(home: HomeOption = None) -> None:
+    """Make the warehouse again from the archive alone; `run` then goes on from there."""
+    from dagster_project.arrival import ArrivalError
+    from dagster_project.arrival import rebuild as rebuild_raw
+    from dagster_project.releases.lock import one_writer
+
+    settings = _settings(home)
+    if not settings.archive.is_dir():
+        _wrong(f"There is no archive in {settings.home}: name another data home with --home.")
+    with _explained(), one_writer(settings.home, "coupon-ledger rebuild"):
+        try:
+            reports = rebuild_raw(settings.home)
+        except ArrivalError as error:
+            print(error, file=sys.stderr)
+            raise typer.Exit(1) from None
+    rows = sum(report.loaded_rows for report in reports)
+    print(f"{len(reports):,} deliveries with {rows:,} rows loaded again from the archive.")
+    print(f"Publish from them: coupon-ledger run --home {settings.home} --landing DIR")
 
 
 @app.command()
@@ -253,6 +284,9 @@ def query(
         except duckdb.Error as error:
             _wrong(str(error))
     print(summary.as_csv(names, rows) if csv else summary.as_table(names, rows), end="")
+
+
+register_answers(app)
 
 
 def _settings(home: Path | None, landing: Path | None = None) -> Settings:

@@ -33,6 +33,7 @@ class Settings(BaseSettings):
         schedule_timezone: In which zone, as an IANA name.
         accepted_findings: The reviewed file of accepted findings; `accepted_findings.csv` in the
             data home unless given.
+        strict: Whether open findings of severity error stop publication.
         settle_seconds: How long a delivered file must have kept its size before a sensor takes it.
     """
 
@@ -49,6 +50,7 @@ class Settings(BaseSettings):
     schedule_timezone: str = "UTC"
     settle_seconds: int = Field(default=60, ge=0)
     accepted_findings: Path | None = None
+    strict: bool = False
 
     @field_validator("home", "landing")
     @classmethod

@@ -33,6 +33,8 @@ _EXACT_DIGITS = 15
 _FIRST_YEAR = 1900
 _INSTANT = "yyyy-mm-dd hh:mm:ss"
 _DAY = "yyyy-mm-dd"
+_TEXT = "@"
+_QUOTED = "'@"  # text, and marked so that it stays text when someone edits the cell
 
 
 def export(connection: Connection, kind: str, wanted: Sequence[str], out: Path) -> Row:
@@ -280,10 +282,6 @@ def _cells(
         yield cell
 
 
-_TEXT = "@"
-_QUOTED = "'@"
-
-
 def as_cell(column: str, value: object, currency: Any) -> tuple[object, str]:
     """The value of a cell and its number format."""
     if isinstance(value, int):
@@ -295,11 +293,13 @@ def as_cell(column: str, value: object, currency: Any) -> tuple[object, str]:
     elif isinstance(value, date):
         kept = (value, _DAY)
     else:
-        text = _storable(str(value))
-        return text, _QUOTED if text.startswith(_FORMULA_SIGNS) else _TEXT
+        stored = _storable(str(value))
+        return stored, _QUOTED if stored.startswith(_FORMULA_SIGNS) else _TEXT
     # A spreadsheet counts in binary and from 1900: what it would change is text.
-    if isinstance(value, Decimal | int) and len(f"{value:f}".strip("-0.")) > _EXACT_DIGITS + 1:
-        return f"{value:f}", _TEXT
+    if isinstance(value, Decimal | int):
+        text = f"{Decimal(value):f}"
+        if len(text.strip("-0.").replace(".", "")) > _EXACT_DIGITS:
+            return text, _TEXT
     if isinstance(value, date) and value.year < _FIRST_YEAR:
         return value.isoformat(), _TEXT
     return kept

@@ -25,6 +25,7 @@ def run_config(settings: Settings, as_of: date, wait_seconds: int = 3600) -> dic
                     "landing": str(settings.landing),
                     "as_of": as_of.isoformat(),
                     "wait_seconds": wait_seconds,
+                    "strict": settings.strict,
                 }
             }
         }

@@ -20,6 +20,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
         home: The data home.
         landing: The landing folder.
         as_of: Last day whose events count, as YYYY-MM-DD; empty for the default.
+        strict: Whether open findings of severity error stop publication.
         wait_seconds: How long to wait while another process refreshes the same data home.
     """
 
@@ -27,6 +28,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
     landing: str
     as_of: str = ""
     wait_seconds: int = 3600
+    strict: bool = False
 
     _started_at: datetime | None = PrivateAttr(default=None)
 
@@ -41,7 +43,9 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def settings(self) -> Settings:
         """The settings of this refresh."""
-        settings = Settings(home=Path(self.home), landing=Path(self.landing))
+        settings = Settings(
+            home=Path(self.home), landing=Path(self.landing), strict=self.strict
+        )
         return settings.model_copy(
             update={"as_of": date.fromisoformat(self.as_of)} if self.as_of else {}
         )
@@ -95,6 +99,7 @@ def defs(settings: Settings) -> dg.Definitions:
                 home=str(settings.home),
                 landing=str(settings.landing),
                 as_of=settings.as_of.isoformat() if settings.as_of else "",
+                strict=settings.strict,
             )
         },
         loggers={"console": dg.colored_console_logger, "file": run_log},

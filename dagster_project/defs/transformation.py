@@ -13,7 +13,7 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 from dagster_project import acceptances, dbt_build, progress
 from dagster_project.defs.resources import Refresh
 from dagster_project.releases.errors import PublishRefused
-from dagster_project.releases.gate import judge
+from dagster_project.releases.gate import Problem, judge
 
 STEP = "dbt_build"
 _RESULTS = {"LogModelResult", "LogSeedResult", "LogSnapshotResult", "LogTestResult"}
@@ -109,6 +109,8 @@ def defs(project: dbt_build.Project) -> dg.Definitions:
             raise PublishRefused(
                 judge(outcome.build, project.manifest, refresh.as_of_date).problems
             )
+        if refresh.settings.strict:
+            _refuse_open_findings(refresh)
         told.finished(STEP, _in_words(statuses))
 
     return dg.Definitions(assets=[models])
@@ -132,6 +134,26 @@ def _as_dict(event: dbt_build.EventMsg) -> dict[str, Any]:
     content = msg_to_dict(event)
     assert isinstance(content, dict)
     return content
+
+
+def _refuse_open_findings(refresh: Refresh) -> None:
+    """Stop where billing got something wrong that nobody has accepted.
+
+    Raises:
+        PublishRefused: There are open findings of severity error; one problem per type.
+    """
+    with duckdb.connect(str(refresh.settings.warehouse), read_only=True) as connection:
+        rows = connection.execute(
+            "select finding_type, count(*), min(finding_id) from marts.fct_audit_findings"
+            " where severity = 'error' and review_status = 'open' group by all order by all"
+        ).fetchall()
+    if rows:
+        raise PublishRefused(
+            [
+                Problem("finding", name, "open", f"{count} open, such as {example}", "")
+                for name, count, example in rows
+            ]
+        )
 
 
 def _row_counts(refresh: Refresh) -> dict[str, int]:

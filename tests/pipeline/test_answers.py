@@ -1,0 +1,674 @@
+"""The reading commands on the sample's release: what they say is what the marts hold, in 80 columns."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import openpyxl
+import pyarrow.parquet as pq
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from dagster_project.answers import charge, layout, register
+from dagster_project.releases import layout as places
+from dagster_project.releases import open_release
+from tests.pipeline.conftest import SampleRun, coupon_ledger
+
+WORKSPACES = [f"ws_{number:05}" for number in (1, 2, 3, 5, 14, 15, 16, 31, 41, 67, 71, 85, 87, 95)]
+SECONDS = 3
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+register(app)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Its JSON, numbers with a point as Decimal."""
+        found = json.loads(self.out, parse_float=Decimal)
+        assert isinstance(found, dict)
+        return found
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where questions are asked of one data home."""
+
+    home: Path
+
+    def ask(self, *arguments: str | Path) -> Told:
+        """Run a reading command in this process."""
+        result = CliRunner().invoke(app, [*map(str, arguments), "--home", str(self.home)])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Told(result.exit_code, result.stdout, result.stderr)
+
+    def answer(self, *arguments: str | Path) -> str:
+        """The text of an answer, which fits 80 columns."""
+        told = self.ask(*arguments)
+        assert (told.code, told.err) == (0, "")
+        too_wide = [line for line in told.out.splitlines() if layout.width(line) > layout.WIDTH]
+        assert too_wide == []
+        return told.out
+
+    def json(self, *arguments: str | Path) -> dict[str, Any]:
+        """The same answer for machines."""
+        told = self.ask(*arguments, "--json")
+        assert (told.code, told.err) == (0, "")
+        return told.data
+
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the release itself."""
+        with open_release(self.home) as connection:
+            return connection.execute(sql, list(values)).fetchall()
+
+
+@pytest.fixture(scope="session")
+def desk(sample_run: SampleRun) -> Desk:
+    """The desk of the sample's release."""
+    assert sample_run.result.returncode == 0, sample_run.result.stderr
+    return Desk(sample_run.home)
+
+
+@pytest.fixture(scope="module")
+def altered(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """The same release with names, ids and amounts no supplier should send, and an acceptance."""
+    home = tmp_path_factory.mktemp("altered")
+    release_id = places.current_release(desk.home)
+    assert release_id is not None
+    path = places.release_path(home, release_id)
+    path.parent.mkdir()
+    shutil.copyfile(places.release_path(desk.home, release_id), path)
+    path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    with duckdb.connect(str(path)) as connection:
+        for table, change in (
+            ("dim_workspaces", f"workspace_name = '=[red]{HOSTILE}' where workspace_id='ws_00005'"),
+            ("dim_workspaces", f"workspace_name = '@{LONG}' where workspace_id = 'ws_00001'"),
+            ("dim_coupons", f"coupon_name = '{HOSTILE}' where coupon_id = 'SPRING-50'"),
+            (
+                "fct_discounted_charges",
+                f"list_amount = {HUGE}, net_amount = {HUGE} where workspace_id = 'ws_00005'",
+            ),
+            (
+                "fct_audit_findings",
+                "review_status = 'accepted', accepted_reason = 'Goodwill', accepted_by = 'R. Roe',"
+                " accepted_until = date '2026-03-31' where invoice_id = 'in_00014_022'",
+            ),
+        ):
+            connection.execute(f"update marts.{table} set {change}")
+        for table in ("dim_workspaces", "dim_coupon_redemptions", "fct_discounted_charges"):
+            connection.execute(
+                f"update marts.{table} set workspace_id = '{LONG}' where workspace_id = 'ws_00015'"
+            )
+    places.current_link(home).symlink_to(Path("releases") / path.name)
+    yield Desk(home)
+
+
+HOSTILE = "\x1b[31m日本語\u202e\nx"
+LONG = "長い名前" * 50
+HUGE = "9999999999999999.99"
+
+
+def text(value: Decimal, currency: str | None) -> str:
+    return layout.amount(value, currency)
+
+
+class TestWorkspace:
+    """What is, was and will be on an account."""
+
+    @pytest.mark.parametrize("workspace_id", WORKSPACES)
+    def test_every_redemption_and_the_last_twelve_bills_are_told(
+        self, desk: Desk, workspace_id: str
+    ) -> None:
+        told = desk.answer("workspace", workspace_id)
+        data = desk.json("workspace", workspace_id)
+        redemptions = desk.rows(
+            "select redemption_id, status, currency, discount_to_date_amount, credit_to_date_amount"
+            " from marts.dim_coupon_redemptions where workspace_id = ?",
+            workspace_id,
+        )
+        assert {one["redemption_id"] for one in data["coupons"]} == {row[0] for row in redemptions}
+        for redemption_id, status, currency, discount, credit in redemptions:
+            assert f"({redemption_id})" in told
+            assert f"[{status}]" in told
+            for given in (discount, credit):
+                assert not given or text(given, currency) in told
+        bills = desk.rows(
+            "select invoice_id, currency, list_amount, discount_amount, credit_amount, net_amount,"
+            " billed_net_amount from marts.fct_discounted_charges where workspace_id = ?"
+            " order by issued_at desc, invoice_id desc limit 12",
+            workspace_id,
+        )
+        assert [one["invoice_id"] for one in data["bills"]] == [row[0] for row in bills]
+        lines = told.splitlines()
+        for row in bills:
+            (line,) = (one for one in lines if one[12:].lstrip().startswith(f"{row[0]} "))
+            assert line.replace("!", "").split()[2:] == [text(one, row[1]) for one in row[2:]]
+
+    def test_findings_are_told_in_full(self, desk: Desk) -> None:
+        told = " ".join(desk.answer("workspace", "ws_00014").split())
+        found = desk.rows(
+            "select description from marts.fct_audit_findings where workspace_id = 'ws_00014'"
+        )
+        assert len(found) == 4
+        assert "Open findings: 4" in told
+        assert all(row[0] in told for row in found)
+
+    def test_what_is_to_come_is_told(self, desk: Desk) -> None:
+        assert "Coupons to come\n  ACCEL-20" in desk.answer("workspace", "ws_00085")
+        assert "Next: NONPROFIT-USD ends, eligibility is lost on 2026-03-02." in desk.answer(
+            "workspace", "ws_00087"
+        )
+        assert "Credit left: 900.00 USD." in desk.answer("workspace", "ws_00095")
+
+    def test_a_refusal_names_what_it_met(self, desk: Desk) -> None:
+        assert "the workspace had redeemed this coupon before, on" in " ".join(
+            desk.answer("workspace", "ws_00069").split()
+        )
+
+    def test_a_workspace_not_on_record_but_billed_or_redeemed_is_told(self, desk: Desk) -> None:
+        (found,) = desk.rows(
+            "select min(workspace_id) from marts.dim_coupon_redemptions"
+            " where refusal_reason = 'unknown_workspace'"
+        )
+        told = desk.answer("workspace", found[0])
+        assert "No record of this workspace was delivered" in told
+        assert "there is no such workspace" in told
+
+
+class TestExplain:
+    """Why a charge is what it is."""
+
+    def test_its_steps_agree_with_the_marts(self, desk: Desk) -> None:
+        with open_release(desk.home) as connection:
+            invoices = connection.execute(
+                "select invoice_id from marts.fct_discounted_charges order by hash(invoice_id)"
+                " limit 250"
+            ).fetchall()
+            invoices += connection.execute(
+                "select distinct invoice_id from marts.fct_audit_findings where invoice_id is not null"
+            ).fetchall()
+            for (invoice_id,) in invoices:
+                data = charge.charge(connection, invoice_id)
+                _agrees(connection, data)
+                lines = charge.tell(data).splitlines()
+                assert [line for line in lines if layout.width(line) > layout.WIDTH] == []
+
+    @pytest.mark.parametrize(
+        ("invoice_id", "sentence"),
+        [
+            ("in_00005_007", "92.52 of discount (SPRING-20) is 370.09 USD before tax"),
+            ("in_00005_007", "SPRING-50 gives nothing here: it ended 2024-01-24 17:28 UTC"),
+            ("in_00003_013", "after the coupon closed on 2025-01-06"),
+            ("in_00033_010", "it is for plan team only, and this bill is for business"),
+            ("in_00011_006", "it is used up, on the first 3 bills: in_00011_001"),
+            ("in_00014_022", "59.31 USD too little"),
+            ("in_00016_015", "drew 170.88 USD of credit where 0.00 was left"),
+            ("in_00094_017", "the coupon closed on 2024-03-31; by its own dates it would"),
+        ],
+    )
+    def test_it_answers_why_it_is_not_what_was_told(
+        self, desk: Desk, invoice_id: str, sentence: str
+    ) -> None:
+        told = desk.answer("explain", invoice_id)
+        _, _, closing = told.partition("Why is it not what I was told?")
+        assert sentence in " ".join(closing.split())
+        assert sentence in " ".join(desk.json("explain", invoice_id)["answer"])
+
+    def test_stacked_coupons_are_told_in_their_order(self, desk: Desk) -> None:
+        (invoice,) = desk.rows(
+            "select invoice_id from marts.fct_discounted_charges"
+            " where workspace_id = 'ws_00007' and billing_month = date '2024-01-01'"
+        )
+        data = desk.json("explain", invoice[0])
+        assert [
+            (one["base_amount"], one["discount_amount"], one["remaining_amount"])
+            for one in data["discounts"]
+        ] == [("145.90", "75.00", "70.90"), ("70.90", "14.18", "56.72")]
+
+    def test_an_invoice_that_does_not_count_is_said_not_to(self, desk: Desk) -> None:
+        told = desk.ask("explain", "in_00011_003")
+        assert told.code == 2
+        assert "not among the invoices that count as of 2025-12-31: a draft or void" in told.err
+        assert "in_00011_003r" in told.err
+
+    def test_an_invoice_that_was_rejected_is_said_to_be(self, desk: Desk) -> None:
+        told = desk.ask("explain", "in_bad_1")
+        assert told.code == 2
+        assert "was rejected (invoices/invoices-2023h2.csv, row 178): list_amount" in told.err
+
+
+def _agrees(connection: duckdb.DuckDBPyConnection, data: dict[str, Any]) -> None:
+    invoice = data["invoice"]
+    zero = Decimal(0)
+    given = sum((row["discount_amount"] for row in data["discounts"]), zero)
+    assert given == invoice["discount_amount"]
+    applied = {row["redemption_id"]: row for row in data["discounts"]}
+    for row in data["redemptions"]:
+        if row["redemption_id"] in applied:
+            assert row["is_covered"]
+            assert row["base_amount"] == applied[row["redemption_id"]]["base_amount"]
+        elif row["is_covered"] and row["discount_type"] != "credit":
+            assert invoice["list_amount"] == given
+    drawn = connection.execute(
+        "select grant_id, -amount, balance_amount from marts.fct_credit_ledger"
+        " where entry_type = 'draw' and invoice_id = ? order by grant_id",
+        [invoice["invoice_id"]],
+    ).fetchall()
+    assert drawn == sorted(
+        (grant["grant_id"], grant["drawn_amount"], grant["balance_after_amount"])
+        for grant in data["grants"]
+        if grant["drawn_amount"]
+    )
+    for grant in data["grants"]:
+        assert grant["balance_before_amount"] - grant["drawn_amount"] >= 0
+        assert grant["balance_after_amount"] == 0 or grant["remaining_amount"] == 0
+    assert data["answer"]
+
+
+class TestBurndown:
+    """How credit is used up."""
+
+    @pytest.mark.parametrize(
+        "about", [(), ("ws_00001",), ("ws_00015",), ("startup",), ("special",)]
+    )
+    def test_each_month_leads_to_the_next_and_to_the_mart(
+        self, desk: Desk, about: tuple[str, ...]
+    ) -> None:
+        told = desk.answer("burndown", *about, "--months", "100")
+        for part in desk.json("burndown", *about, "--months", "100")["currencies"]:
+            left = Decimal(part["opening_amount"])
+            for month in part["months"]:
+                assert Decimal(month["opening_amount"]) == left
+                left += Decimal(month["granted_amount"])
+                for name in ("drawn_amount", "expired_amount", "forfeited_amount"):
+                    left -= Decimal(month[name])
+                assert Decimal(month["closing_amount"]) == left
+                assert text(left, part["currency"]) in told
+            assert left == sum(Decimal(grant["balance_amount"]) for grant in part["grants_left"])
+
+    def test_its_totals_are_those_of_the_ledger(self, desk: Desk) -> None:
+        found = {
+            part["currency"]: Decimal(part["drawn_amount"])
+            for part in desk.json("burndown", "--months", "100")["currencies"]
+        }
+        assert found == dict(
+            desk.rows(
+                "select currency, -sum(amount) from marts.fct_credit_ledger"
+                " where entry_type = 'draw' group by currency"
+            )
+        )
+
+
+class TestVariance:
+    """Why the value of percent-off coupons moved."""
+
+    @pytest.mark.parametrize(
+        "about",
+        [
+            (),
+            ("--month", "2024-02"),
+            ("ws_00005", "--month", "2024-02"),
+            ("special",),
+            ("ws_00093",),
+        ],
+    )
+    def test_the_bridge_adds_up(self, desk: Desk, about: tuple[str, ...]) -> None:
+        told = desk.answer("variance", *about)
+        parts = desk.json("variance", *about)["currencies"]
+        assert parts or about == ("ws_00093",)
+        for part in parts:
+            for bridge in (part["bridge"], *part["months"], *part["workspaces"]):
+                effects = sum(
+                    Decimal(bridge[f"{name}_effect_amount"])
+                    for name in ("bill", "rate", "start", "end")
+                )
+                before = Decimal(bridge["previous_percent_off_amount"])
+                assert effects == Decimal(bridge["delta_amount"])
+                assert before + effects == Decimal(bridge["percent_off_amount"])
+            lines = told.partition(f"\n{part['currency']}: from ")[2].splitlines()[1:7]
+            shown = [Decimal(line.rstrip("█▓░ ").split()[-1].replace(",", "")) for line in lines]
+            assert sum(shown[:-1]) == shown[-1]
+
+    def test_the_example_of_the_sample(self, desk: Desk) -> None:
+        bridge = desk.json("variance", "ws_00005", "--month", "2024-02")["currencies"][0]["bridge"]
+        assert (bridge["delta_amount"], bridge["bill_effect_amount"]) == ("-202.09", "-63.31")
+        assert bridge["rate_effect_amount"] == "-138.78"
+
+    def test_a_month_in_which_nothing_moved_is_said_so(self, desk: Desk) -> None:
+        told = desk.answer("variance", "ws_00001", "--month", "2024-02")
+        assert "No percent-off discount moved here" in told
+
+
+class TestLists:
+    """Findings, expiring promotions, programs."""
+
+    def test_totals_of_findings_are_those_of_the_mart(self, desk: Desk) -> None:
+        told = desk.answer("findings")
+        for currency, number, stake in desk.rows(
+            "select currency, count(*), coalesce(sum(amount_at_stake), 0)"
+            " from marts.fct_audit_findings group by currency"
+        ):
+            line = [currency or "none", f"{number:,}", text(stake, currency)]
+            assert line in [one.split() for one in told.splitlines()]
+
+    @pytest.mark.parametrize(
+        ("column", "option", "value"),
+        [
+            ("finding_type", "--type", "under_discounted"),
+            ("severity", "--severity", "warn"),
+            ("workspace_id", "--workspace", "ws_00014"),
+            ("review_status", "--review", "open"),
+        ],
+    )
+    def test_filters_of_findings(self, desk: Desk, column: str, option: str, value: str) -> None:
+        data = desk.json("findings", option, value, "--limit", "1000")
+        (expected,) = desk.rows(
+            f"select count(*) from marts.fct_audit_findings where {column} = ?", value
+        )
+        assert data["total"] == len(data["findings"]) == expected[0] > 0
+        assert {row[column] for row in data["findings"]} == {value}
+
+    def test_an_accepted_finding_is_shown_as_such(self, altered: Desk) -> None:
+        told = altered.answer("findings", "--review", "accepted")
+        assert "Accepted by R. Roe until 2026-03-31: Goodwill" in told
+        account = altered.answer("workspace", "ws_00014")
+        assert "Open findings: 3" in account and "Findings accepted: 1" in account
+        explained = " ".join(altered.answer("explain", "in_00014_022").split())
+        assert "Accepted by R. Roe until 2026-03-31: Goodwill." in explained
+
+    @pytest.mark.parametrize(
+        ("arguments", "where"),
+        [
+            ((), "true"),
+            (("--within-months", "2"), "ends_at < timestamp '2026-03-01'"),
+            (("--program", "startup"), "program = 'startup'"),
+        ],
+    )
+    def test_expiring_promotions(self, desk: Desk, arguments: tuple[str, ...], where: str) -> None:
+        data = desk.json("expiring", *arguments)
+        expected = desk.rows(
+            "select redemption_id, workspace_id, currency, run_rate_amount"
+            f" from marts.fct_upcoming_expirations where {where} order by ends_at, redemption_id"
+        )
+        assert [row["redemption_id"] for row in data["expirations"]] == [one[0] for one in expected]
+        told = desk.answer("expiring", *arguments)
+        for redemption_id, workspace_id, currency, rate in expected:
+            (line,) = (one for one in told.splitlines() if f" {redemption_id} " in one)
+            assert f" {workspace_id} " in line and text(rate, currency) in line
+        assert sum(Decimal(row["run_rate_amount"]) for row in data["totals_by_currency"]) == sum(
+            one[3] or 0 for one in expected
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "where"),
+        [
+            ((), "true"),
+            (("--program", "special"), "program = 'special'"),
+            (("--month", "2024-02"), "performance_month = date '2024-02-01'"),
+            (
+                ("--program", "startup", "--month", "2024-02"),
+                "program = 'startup' and performance_month = date '2024-02-01'",
+            ),
+        ],
+    )
+    def test_totals_of_programs(self, desk: Desk, arguments: tuple[str, ...], where: str) -> None:
+        told = desk.answer("programs", *arguments)
+        data = desk.json("programs", *arguments)
+        expected = desk.rows(
+            "select currency, sum(discount_amount), sum(credit_amount)"
+            f" from marts.fct_program_performance_monthly where {where} group by currency"
+        )
+        assert {
+            row["currency"]: (Decimal(row["discount_amount"]), Decimal(row["credit_amount"]))
+            for row in data["totals_by_currency"]
+        } == {row[0]: row[1:] for row in expected}
+        for currency, discount, credit in expected:
+            assert text(discount, currency) in told and text(credit, currency) in told
+
+
+class TestExport:
+    """Files for a spreadsheet or another system."""
+
+    def test_a_workbook_holds_what_the_marts_hold(self, desk: Desk, tmp_path: Path) -> None:
+        written = desk.json("export", "--out", tmp_path)["files"]
+        book = openpyxl.load_workbook(written[0]["file"])
+        tables = [
+            row[0]
+            for row in desk.rows(
+                "select table_name from release.tables where table_schema = 'marts'"
+            )
+        ]
+        assert len(book.sheetnames) == len(tables) + 1
+        for table in tables:
+            sheet = book[table.removeprefix("fct_").removeprefix("dim_")]
+            names, *found = sheet.iter_rows(values_only=True)
+            expected = desk.rows(f"select {', '.join(map(str, names))} from marts.{table}")
+            assert len(found) == len(expected)
+            for kept, row in zip(found, expected, strict=True):
+                assert [_typed(one, like) for one, like in zip(kept, row, strict=True)] == list(row)
+
+    def test_its_cells_are_typed_and_in_their_currency(self, desk: Desk, tmp_path: Path) -> None:
+        path = desk.json("export", "--out", tmp_path, "--table", "fct_discounted_charges")
+        sheet = openpyxl.load_workbook(path["files"][0]["file"])["discounted_charges"]
+        names = [cell.value for cell in sheet[1]]
+        formats = set()
+        for row in sheet.iter_rows(min_row=2):
+            cells = dict(zip(names, row, strict=True))
+            assert cells["list_amount"].data_type == "n"
+            assert cells["issued_at"].data_type == cells["billing_month"].data_type == "d"
+            formats.add((cells["currency"].value, cells["net_amount"].number_format))
+        assert formats == {
+            ("USD", "[$USD] #,##0.00"),
+            ("EUR", "[$EUR] #,##0.00"),
+            ("GBP", "[$GBP] #,##0.00"),
+            ("JPY", "[$JPY] #,##0"),
+        }
+
+    def test_the_data_dictionary_describes_every_column(self, desk: Desk, tmp_path: Path) -> None:
+        path = desk.json("export", "--out", tmp_path)["files"][0]["file"]
+        names, *found = openpyxl.load_workbook(path)["data_dictionary"].iter_rows(values_only=True)
+        assert names[1:] == (
+            "table_name",
+            "table_description",
+            "column_name",
+            "data_type",
+            "description",
+        )
+        expected = desk.rows(
+            "select table_name, column_name, comment from duckdb_columns()"
+            " where schema_name = 'marts' order by table_name, column_index"
+        )
+        assert [(row[1], row[3], row[5]) for row in found] == expected
+        assert all(row[2] and row[5] for row in found)
+
+    def test_csv_and_parquet_hold_what_the_marts_hold(self, desk: Desk, tmp_path: Path) -> None:
+        sql = "select * from marts.fct_credit_ledger"
+        for kind in ("csv", "parquet"):
+            desk.answer(
+                "export", "--format", kind, "--table", "fct_credit_ledger", "--out", tmp_path
+            )
+        with (tmp_path / "fct_credit_ledger.csv").open(encoding="utf-8", newline="") as file:
+            _, *found = csv.reader(file)
+        assert found == [
+            ["" if value is None else str(value) for value in row] for row in desk.rows(sql)
+        ]
+        table = pq.read_table(tmp_path / "fct_credit_ledger.parquet")
+        assert [tuple(row.values()) for row in table.to_pylist()] == desk.rows(sql)
+        assert str(table.schema.field("amount").type) == "decimal128(18, 2)"
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "data_dictionary.csv",
+            "data_dictionary.parquet",
+            "fct_credit_ledger.csv",
+            "fct_credit_ledger.parquet",
+        ]
+
+    def test_text_like_a_formula_stays_text(self, altered: Desk, tmp_path: Path) -> None:
+        path = altered.json("export", "--out", tmp_path, "--table", "dim_workspaces")
+        sheet = openpyxl.load_workbook(path["files"][0]["file"])["workspaces"]
+        cells = {row[0].value: row[1] for row in sheet.iter_rows(min_row=2)}
+        assert all(cell.data_type == "s" for cell in cells.values() if cell.value is not None)
+        assert str(cells["ws_00005"].value).startswith("=[red]")
+        assert cells["ws_00005"].quotePrefix and cells["ws_00001"].quotePrefix
+        altered.answer("export", "--format", "csv", "--out", tmp_path, "--table", "dim_workspaces")
+        with (tmp_path / "dim_workspaces.csv").open(encoding="utf-8", newline="") as file:
+            names = {row["workspace_id"]: row["workspace_name"] for row in csv.DictReader(file)}
+        assert names["ws_00005"].startswith("'=[red]")
+        assert names["ws_00001"].startswith("'@")
+        assert names["ws_00002"][0].isalnum()
+
+    def test_numbers_are_untouched(self, desk: Desk, tmp_path: Path) -> None:
+        desk.answer("export", "--format", "csv", "--out", tmp_path, "--table", "fct_credit_ledger")
+        assert "'" not in (tmp_path / "fct_credit_ledger.csv").read_text("utf-8")
+
+
+def _typed(value: object, like: object) -> object:
+    """A cell as read back, in the type it was written from."""
+    if isinstance(like, Decimal):
+        assert isinstance(value, int | float)
+        return Decimal(str(value)).quantize(Decimal(1).scaleb(int(like.as_tuple().exponent)))
+    if isinstance(value, datetime):
+        if isinstance(like, datetime):
+            # A workbook counts days in binary: to the millisecond.
+            return like if abs(value - like).total_seconds() < 0.001 else value
+        if isinstance(like, date):
+            return value.date()
+    return value
+
+
+class TestHostileText:
+    """Names are untrusted: they are shown, never obeyed."""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("workspace", "ws_00005"),
+            ("workspace", "ws_00001"),
+            ("workspace", LONG),
+            ("explain", "in_00005_007"),
+            ("burndown", LONG),
+            ("burndown",),
+            ("variance", "ws_00005"),
+            ("findings",),
+            ("expiring",),
+            ("programs",),
+        ],
+    )
+    def test_control_characters_are_escaped_and_lines_fit(
+        self, altered: Desk, arguments: tuple[str, ...]
+    ) -> None:
+        told = altered.answer(*arguments)
+        assert all(sign.isprintable() or sign == "\n" for sign in told)
+        assert altered.ask(*arguments, "--json").out.isascii()
+
+    def test_names_are_shown_as_they_are_but_for_control_characters(self, altered: Desk) -> None:
+        told = altered.answer("workspace", "ws_00005")
+        assert r"=[red]\x1b[31m日本語\u202e\nx" in told
+        assert f"{Decimal(HUGE):,}" in told
+
+    def test_wrong_names_are_escaped_in_messages(self, desk: Desk) -> None:
+        told = desk.ask("workspace", "a\x1b[31m")
+        assert told.code == 2 and "\x1b" not in told.err
+
+
+class TestWrongQuestions:
+    """What does not exist: exit code 2, with what comes near."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "hint"),
+        [
+            (("workspace", "ws_0005"), "ws_00005"),
+            (("workspace", "WS_00005"), "ws_00005"),
+            (("workspace", "Orchard Commerce"), "That is the name of ws_00005"),
+            (("workspace", "in_00005_007"), "coupon-ledger explain in_00005_007"),
+            (("workspace", "rdm_000004"), "coupon-ledger workspace ws_00005"),
+            (("explain", "in_00005_07"), "in_00005_007"),
+            (("explain", "ws_00005"), "coupon-ledger workspace ws_00005"),
+            (("burndown", "startups"), "Did you mean startup"),
+            (("variance", "ws_0005"), "ws_00005"),
+            (("variance", "--month", "2024-2"), "Did you mean 2024-02"),
+            (("variance", "--month", "2031-01"), "from 2023-07 to 2025-12"),
+            (("programs", "--month", "soon"), "give one as YYYY-MM"),
+            (("programs", "--program", "nonprofit"), "Did you mean non_profit"),
+            (("expiring", "--program", "x"), "accelerator, non_profit, special, startup"),
+            (("expiring", "--within-months", "13"), "--within-months"),
+            (("findings", "--type", "over_discount"), "Did you mean over_discounted"),
+            (("findings", "--severity", "errors"), "Did you mean error"),
+            (("findings", "--review", "closed"), "open, accepted"),
+            (("findings", "--workspace", "ws_0014"), "ws_00014"),
+            (("export", "--out", "out", "--table", "dim_coupon"), "Did you mean dim_coupons"),
+            (("export", "--out", "out", "--format", "xls"), "Did you mean xlsx"),
+            (("findings", "--release", "nope"), "There is no release 'nope'"),
+        ],
+    )
+    def test_a_wrong_name_meets_its_near_matches(
+        self, desk: Desk, arguments: tuple[str, ...], hint: str
+    ) -> None:
+        told = desk.ask(*arguments)
+        assert (told.code, told.out) == (2, "")
+        assert hint in told.err
+
+    @pytest.mark.parametrize("command", ["burndown", "variance", "findings", "programs"])
+    def test_a_missing_release_is_said_to_be_missing(self, tmp_path: Path, command: str) -> None:
+        told = Desk(tmp_path).ask(command)
+        assert told.code == 2
+        assert "No release has been published" in told.err
+        assert "coupon-ledger run" in told.err
+
+    def test_a_folder_that_cannot_be_written_to_is_said(self, desk: Desk, tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        file.write_text("in the way")
+        told = desk.ask("export", "--out", file)
+        assert told.code == 2
+        assert "name another folder with --out" in told.err
+
+
+def test_any_kept_release_can_be_asked(desk: Desk) -> None:
+    release_id = places.current_release(desk.home)
+    assert release_id is not None
+    assert desk.answer("findings", "--release", release_id) == desk.answer("findings")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("workspace", "ws_00014"),
+        ("explain", "in_00014_022"),
+        ("burndown",),
+        ("variance", "--month", "2024-02"),
+        ("findings",),
+        ("expiring",),
+        ("programs",),
+    ],
+)
+def test_an_answer_comes_at_once(desk: Desk, arguments: tuple[str, ...]) -> None:
+    began = time.perf_counter()
+    result = coupon_ledger(*arguments, "--home", desk.home)
+    taken = time.perf_counter() - began
+    assert result.returncode == 0, result.stderr
+    assert taken < SECONDS
+
+
+def test_a_terminal_without_blocks_gets_plain_signs(desk: Desk) -> None:
+    result = coupon_ledger("burndown", "--home", desk.home, PYTHONIOENCODING="ascii")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.isascii() and "####" in result.stdout
