@@ -70,9 +70,7 @@ def run(
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option(
-            "--strict", help="Publish nothing while a finding of severity error is open."
-        ),
+        typer.Option("--strict", help="Publish nothing while a finding of severity error is open."),
     ] = False,
 ) -> None:
     """Refresh: deliveries in, checked marts out, as a release."""

@@ -79,16 +79,23 @@ def main() -> None:
             (folder / "floor.duckdb").unlink(missing_ok=True)
             runs["floor"].append(
                 timed(
-                    [sys.executable, "-c", FLOOR]
-                    + [str(landing / "invoices" / "*.csv"), str(folder / "floor.duckdb")]
+                    [
+                        sys.executable,
+                        "-c",
+                        FLOOR,
+                        str(landing / "invoices" / "*.csv"),
+                        str(folder / "floor.duckdb"),
+                    ]
                 )
             )
             shutil.rmtree(folder / "home", ignore_errors=True)
             runs["refresh"].append(
                 timed(
-                    [sys.executable, "-m", "dagster_project.cli", "run"]
-                    + ["--landing", str(landing), "--home", str(folder / "home")]
-                    + ["--as-of", sample.last_day.isoformat()]
+                    [
+                        *(sys.executable, "-m", "dagster_project.cli", "run"),
+                        *("--landing", str(landing), "--home", str(folder / "home")),
+                        *("--as-of", sample.last_day.isoformat()),
+                    ]
                 )
             )
         size = sum(path.stat().st_size for path in (landing / "invoices").iterdir())

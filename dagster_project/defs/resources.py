@@ -43,9 +43,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def settings(self) -> Settings:
         """The settings of this refresh."""
-        settings = Settings(
-            home=Path(self.home), landing=Path(self.landing), strict=self.strict
-        )
+        settings = Settings(home=Path(self.home), landing=Path(self.landing), strict=self.strict)
         return settings.model_copy(
             update={"as_of": date.fromisoformat(self.as_of)} if self.as_of else {}
         )

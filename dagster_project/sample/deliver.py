@@ -247,7 +247,7 @@ def _json_line(row: Row, columns: Sequence[str]) -> str:
 def _parquet(rows: Iterable[Row], columns: Sequence[str]) -> bytes:
     """A Parquet file with dates, instants and decimals in types of their own."""
     # Only this one file needs it, and it takes long to import; it has no type stubs.
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
     from pyarrow import parquet
 
     cells = list(zip(*rows, strict=True))

@@ -60,7 +60,7 @@ TAX_RATES: Final = {
 
 
 def rounded_share(amount: int, numerator: int, denominator: int) -> int:
-    """amount × numerator ÷ denominator, half away from zero; all of them not negative (R0)."""
+    """Amount × numerator ÷ denominator, half away from zero; all of them not negative (R0)."""
     return (2 * amount * numerator + denominator) // (2 * denominator)
 
 

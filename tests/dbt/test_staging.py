@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import duckdb
 import pytest
@@ -41,7 +41,7 @@ WHOLE = "is not a whole number"
 
 Case = tuple[str, dict[str, str], str | None]
 
-CASES: list[Case] = [
+CASES: Sequence[Case] = [
     (feed, {}, None) for feed in VALID
 ] + [
     ("invoices", {"list_amount": text}, f"list_amount {AMOUNT}")

@@ -100,4 +100,6 @@ def dbt(path: Path, as_of: date, *arguments: str, target: Path | None = None) ->
 def mart(path: Path, name: str) -> list[dict[str, object]]:
     """All rows of a mart, amounts as Decimal."""
     with duckdb.connect(str(path), read_only=True) as connection:
-        return connection.execute(f"select * from marts.{name}").to_arrow_table().to_pylist()
+        table = connection.execute(f"select * from marts.{name}").to_arrow_table()
+    rows: list[dict[str, object]] = table.to_pylist()
+    return rows

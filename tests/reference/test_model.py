@@ -131,7 +131,7 @@ def discounts(marts: Marts) -> dict[object, object]:
     return by_id(marts, "fct_discounted_charges", "invoice_id", "discount_amount")
 
 
-def credits(marts: Marts) -> dict[object, object]:
+def credit_of(marts: Marts) -> dict[object, object]:
     """Expected credit by invoice."""
     return by_id(marts, "fct_discounted_charges", "invoice_id", "credit_amount")
 
@@ -210,7 +210,7 @@ def test_a_void_invoice_uses_up_no_coupon_and_no_credit() -> None:
         [invoice("a", status="void"), invoice("b")],
     )
     assert discounts(marts) == {"b": Decimal("10.00")}
-    assert credits(marts) == {"b": Decimal("90.00")}
+    assert credit_of(marts) == {"b": Decimal("90.00")}
 
 
 # ------------------------------------------------------------------------------------------- R2
@@ -636,7 +636,7 @@ def test_credit_pays_only_what_discounts_left() -> None:
         [redemption(), redemption("s", "credit")],
         [invoice("i")],
     )
-    assert credits(marts) == {"i": Decimal("70.00")}
+    assert credit_of(marts) == {"i": Decimal("70.00")}
     assert marts["fct_discounted_charges"][0]["net_amount"] == 0
 
 
@@ -744,7 +744,7 @@ def test_once_limits_a_credit_to_one_invoice() -> None:
         [redemption()],
         [invoice("a"), invoice("b")],
     )
-    assert credits(marts) == {"a": 100, "b": 0}
+    assert credit_of(marts) == {"a": 100, "b": 0}
     assert of_redemptions(marts, "status") == {"r": "exhausted"}
     assert of_redemptions(marts, "credit_balance_amount") == {"r": 400}
 
@@ -794,7 +794,7 @@ def test_one_wrong_draw_is_not_repeated_by_every_later_invoice() -> None:
             invoice("3", START + timedelta(2), credit_amount=Decimal(10)),
         ],
     )
-    assert credits(marts) == {"1": 100, "2": 50, "3": 0}
+    assert credit_of(marts) == {"1": 100, "2": 50, "3": 0}
     assert finding_ids(marts) == {"credit_under_drawn:1"}
     assert marts["fct_audit_findings"][0]["amount_at_stake"] == Decimal("60.00")
 

@@ -48,7 +48,7 @@ Record = dict[str, Any]
 def read_file(path: Path) -> list[dict[str, str]]:
     """The records of a delivery as text, empty where null."""
     if path.suffix == ".parquet":
-        from pyarrow import parquet  # type: ignore[import-untyped]
+        from pyarrow import parquet
 
         return [
             {name: "" if value is None else str(value) for name, value in row.items()}
