@@ -131,12 +131,30 @@ def sample(
 
 
 @app.command()
-def deliveries(home: HomeOption = None, release: ReleaseOption = None) -> None:
+def deliveries(
+    home: HomeOption = None,
+    release: ReleaseOption = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write an HTML page to send to the supplier instead."),
+    ] = None,
+) -> None:
     """List what was delivered and what became of it."""
     from dagster_project import summary
     from dagster_project.releases import open_release
 
     settings = _settings(home)
+    if page is not None:
+        from dagster_project import supplier_page
+
+        with _explained(), open_release(settings.home, release) as connection:
+            text = supplier_page.page(connection)
+        try:
+            page.write_text(text, "utf-8")
+        except OSError as error:
+            _wrong(f"{page} cannot be written: {error.strerror}; name another file with --page.")
+        print(f"Written to {page}")
+        return
     with _explained(), open_release(settings.home, release) as connection:
         print(summary.deliveries(connection))
 

@@ -88,6 +88,26 @@ def account(connection: Connection, workspace_id: str) -> Row:
             [workspace_id],
         )
     }
+    ledgers = {
+        row["redemption_id"]: row
+        for row in rows(
+            connection,
+            """
+            select redemption_id, currency,
+                cast(sum(amount) filter (where entry_type = 'grant') as decimal(18, 2))
+                    as granted_amount,
+                cast(coalesce(-sum(amount) filter (where entry_type = 'draw'), 0)
+                    as decimal(18, 2)) as drawn_amount,
+                cast(coalesce(-sum(amount) filter (where entry_type = 'expire'), 0)
+                    as decimal(18, 2)) as expired_amount,
+                cast(coalesce(-sum(amount) filter (where entry_type = 'forfeit'), 0)
+                    as decimal(18, 2)) as forfeited_amount,
+                max(effective_at) filter (where entry_type in ('expire', 'forfeit')) as lapsed_at
+            from marts.fct_credit_ledger where workspace_id = ? group by redemption_id, currency
+            """,
+            [workspace_id],
+        )
+    }
     coupons = []
     for found in redemptions_of(connection, workspace_id):
         coming = ending.get(found["redemption_id"], {})
@@ -97,6 +117,7 @@ def account(connection: Connection, workspace_id: str) -> Row:
                 **{name: found[name] for name in _COUPON_COLUMNS},
                 "monthly_rise_to_expect": coming.get("run_rate_amount"),
                 "is_followed_up": coming.get("is_followed_up"),
+                **{name: ledgers.get(found["redemption_id"], {}).get(name) for name in _CREDIT},
                 "grants_left": [
                     {name: value for name, value in grant.items() if name != "redemption_id"}
                     for grant in grants
@@ -170,6 +191,7 @@ _COUPON_COLUMNS = (
     "next_event_at",
     "follow_up_coupon_id",
 )
+_CREDIT = ("granted_amount", "drawn_amount", "expired_amount", "forfeited_amount", "lapsed_at")
 _AMOUNTS = (
     "list_amount",
     "discount_amount",
@@ -248,7 +270,7 @@ def _today(data: Row) -> list[str]:
                 over, key=lambda one: one["last_discounted_invoice_at"] or one["started_at"]
             )
             if latest["status"] == "exhausted":
-                text += f" {latest['coupon_id']} is used up."
+                text += f" {latest['coupon_id']} {_exhausted(latest)}."
             else:
                 text += (
                     f" {latest['coupon_id']} ended on {day(latest['ends_at'])},"
@@ -270,6 +292,17 @@ def _today(data: Row) -> list[str]:
         hanging="  ",
     )
     return lines
+
+
+def _exhausted(coupon: Row) -> str:
+    """How a coupon in force came to have nothing left (R11)."""
+    if coupon["expired_amount"]:
+        rest = money(coupon["expired_amount"], coupon["currency"])
+        return (
+            f"has no credit left: {rest} expired unused on {day(coupon['lapsed_at'])}, and no more"
+            " is granted"
+        )
+    return "is used up"
 
 
 def _coupon(coupon: Row) -> list[str]:
@@ -298,8 +331,24 @@ def _coupon(coupon: Row) -> list[str]:
         span += f" until {day(coupon['ends_at'])}, {'ended because' if ended else 'when'} {why}"
     lines += layout.wrap(f"{span} ({coupon['redemption_id']})", "    ")
     lines += layout.wrap(_given(coupon), "    ")
+    if coupon["granted_amount"] is not None:
+        lapsed = [
+            f"{noun} {money(coupon[name], currency)}"
+            for name, noun in (
+                ("drawn_amount", "drawn"),
+                ("expired_amount", "expired"),
+                ("forfeited_amount", "forfeited"),
+                ("credit_balance_amount", "left"),
+            )
+            if coupon[name]
+        ]
+        lines += layout.wrap(
+            f"credit granted {money(coupon['granted_amount'], currency)}: {', '.join(lapsed)}",
+            "    ",
+            "      ",
+        )
     for grant in coupon["grants_left"]:
-        text = f"credit left {money(grant['balance_amount'], grant['currency'])}"
+        text = f"{grant['grant_id']}: {money(grant['balance_amount'], grant['currency'])} left"
         if grant["run_rate_amount"] is not None:
             text += f", drawn at {amount(grant['run_rate_amount'], currency)} a month"
         if grant["projected_exhaustion_date"] is not None:
@@ -312,7 +361,7 @@ def _coupon(coupon: Row) -> list[str]:
             f"next: {words.NEXT_EVENTS[coupon['next_event']]} on {day(coupon['next_event_at'])}",
             "    ",
         )
-    if coupon["monthly_rise_to_expect"]:
+    if coupon["monthly_rise_to_expect"] and coupon["status"] != "exhausted":
         lines += layout.wrap(
             f"when it ends, expect {money(coupon['monthly_rise_to_expect'], currency)} more a month",
             "    ",

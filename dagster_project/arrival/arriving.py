@@ -179,10 +179,12 @@ class _Known:
     def may_have(self, feed: str, size_bytes: int) -> bool:
         return (feed, size_bytes) in self._sizes
 
-    def free_id(self, feed: str, identity: str) -> str:
+    def free_id(self, feed: str, identity: str, earlier: warehouse.KnownDelivery | None) -> str:
         """The sha256, followed by a number where another feed had the same bytes before."""
+        if earlier is not None:
+            return earlier.delivery_id
         delivery_id, number = identity, 1
-        while self._feeds.get(delivery_id, feed) != feed:
+        while delivery_id in self._feeds:
             number += 1
             delivery_id = f"{identity}-{number}"
         return delivery_id
@@ -279,9 +281,7 @@ class _Arrival:
             else ()
         )
         record = SideRecord(
-            delivery_id=earlier.delivery_id
-            if earlier is not None
-            else self.known.free_id(landed.feed, identity),
+            delivery_id=self.known.free_id(landed.feed, identity, earlier),
             delivery_sequence=self.known.last_sequence + 1,
             feed=landed.feed,
             file_name=landed.file_name,
@@ -397,7 +397,7 @@ class _Arrival:
         """The delivery that brought these bytes to the feed before, if its verdict stands.
 
         A refusal does not stand when what it rested on has changed: the place, the manifest, the
-        format by the name, the limits, or the rules of arrival.
+        format by the name, the limits, the feed's columns, or the rules of arrival.
         """
         known = self.known.with_bytes(feed, identity)
         if known is None:
@@ -432,7 +432,8 @@ class _Arrival:
         except Refusal:
             form = ""
         place = landed.refusal.reason if landed.refusal else None
-        judged_by = [RULES_VERSION, place, form, manifest, asdict(self.limits)]
+        contract = repr(feeds().get(landed.feed))
+        judged_by = [RULES_VERSION, contract, place, form, manifest, asdict(self.limits)]
         text = json.dumps(judged_by, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -123,16 +123,32 @@ def _is_damage(error: duckdb.Error) -> bool:
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the schema raw and its tables where absent."""
+    """Make the schema raw and its tables where absent.
+
+    Where a table has other columns than this version of the product gives it, all are made anew, and
+    arrival fills them from the archive.
+    """
     connection.execute("create schema if not exists raw")
-    for feed in feeds().values():
-        columns = ", ".join(f"{identifier(name)} varchar" for name in feed.column_names)
-        connection.execute(
-            f"create table if not exists raw.{identifier(feed.name)} "
-            f"(delivery_sequence bigint, row_number bigint, {columns})"
-        )
-    for name, columns in RAW_TABLES.items():
-        connection.execute(f"create table if not exists raw.{name} ({columns})")
+    expected = {
+        feed.name: [("delivery_sequence", "bigint"), ("row_number", "bigint")]
+        + [(name, "varchar") for name in feed.column_names]
+        for feed in feeds().values()
+    }
+    for name, declaration in RAW_TABLES.items():
+        words = [column.split() for column in declaration.split(", ")]
+        expected[name] = [(column, kind) for column, kind in words]
+    found: dict[str, list[tuple[str, str]]] = {}
+    for table, column, kind in connection.execute(
+        "select table_name, column_name, lower(data_type) from duckdb_columns() "
+        "where database_name = current_database() and schema_name = 'raw' "
+        "order by table_name, column_index"
+    ).fetchall():
+        found.setdefault(table, []).append((column, kind))
+    if any(found[table] != columns for table, columns in expected.items() if table in found):
+        drop_tables(connection)
+    for table, columns in expected.items():
+        declared = ", ".join(f"{identifier(name)} {kind}" for name, kind in columns)
+        connection.execute(f"create table if not exists raw.{identifier(table)} ({declared})")
 
 
 def drop_tables(connection: duckdb.DuckDBPyConnection) -> None:

@@ -573,7 +573,8 @@ def _explain(home: Path, error: Exception) -> ReleaseError:
             f"The disk of {home} is full ({free} MB left): {text}",
             "Free space (`coupon-ledger prune --keep N` removes old releases) and run again.",
         )
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS) or "ermission denied" in text:
+    refused = "ermission denied" in text or "Read-only file system" in text
+    if refused or number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ReleaseError(
             f"{home} cannot be written: {text}",
             "Give this user the right to write there and run again.",

@@ -6,6 +6,8 @@ import csv
 import json
 import shutil
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -179,6 +181,13 @@ class TestWorkspace:
             "workspace", "ws_00087"
         )
         assert "Credit left: 900.00 USD." in desk.answer("workspace", "ws_00095")
+
+    def test_credit_that_expired_is_not_called_used_up(self, desk: Desk) -> None:
+        (data,) = desk.json("workspace", "ws_00031")["coupons"]
+        assert data["forfeited_amount"] == "19024.20"
+        told = " ".join(desk.answer("workspace", "ws_00048").split())
+        assert "STARTUP-TEAM has no credit left: 19,708.83 USD expired unused on 2025-10-05" in told
+        assert "drawn 5,291.17 USD, expired 19,708.83 USD" in told
 
     def test_a_refusal_names_what_it_met(self, desk: Desk) -> None:
         assert "the workspace had redeemed this coupon before, on" in " ".join(
@@ -666,6 +675,18 @@ def test_an_answer_comes_at_once(desk: Desk, arguments: tuple[str, ...]) -> None
     taken = time.perf_counter() - began
     assert result.returncode == 0, result.stderr
     assert taken < SECONDS
+
+
+def test_an_answer_does_not_load_what_it_does_not_need(desk: Desk) -> None:
+    script = (
+        "import sys; from dagster_project.cli import app\n"
+        f"app(['workspace', 'ws_00014', '--home', {str(desk.home)!r}], standalone_mode=False)\n"
+        "sys.exit(str(sorted({'pandas', 'dagster', 'dbt', 'openpyxl', 'rich'} & set(sys.modules))))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert result.stderr.strip() == "[]"
 
 
 def test_a_terminal_without_blocks_gets_plain_signs(desk: Desk) -> None:

@@ -1,0 +1,140 @@
+"""A page to send to whoever delivers the files: what came, what became of it, what to correct.
+
+One HTML file without anything from elsewhere, made from a release. What the deliveries say is text of
+others: it is escaped, never interpreted. Personal data is not in a release and so not here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import duckdb
+
+EXAMPLES = 3
+"""Rows shown per reason."""
+
+_TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Deliveries as of {{ as_of }}</title>
+<style>
+  body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+  h1 { font-size: 1.5rem; margin-bottom: 0; }
+  h2 { font-size: 1.1rem; margin-top: 2.2rem; }
+  .lead { color: #55606e; margin-top: .2rem; }
+  table { border-collapse: collapse; width: 100%; margin: .6rem 0; }
+  th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #dfe4ea; vertical-align: top; }
+  th { font-weight: 600; color: #55606e; }
+  .examples { table-layout: fixed; }
+  .examples th:first-child { width: 15rem; }
+  .examples th:nth-child(2) { width: 3.5rem; }
+  .number { text-align: right; font-variant-numeric: tabular-nums; }
+  .bad { color: #a3261b; font-weight: 600; }
+  .file { overflow-wrap: anywhere; }
+  code { font: 12.5px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
+</style>
+</head>
+<body>
+<h1>Deliveries as of {{ as_of }}</h1>
+<p class="lead">Release {{ release_id }}. {{ totals.files }} files with {{ "{:,}".format(totals.rows) }} rows:
+{{ "{:,}".format(totals.accepted) }} are current records, {{ "{:,}".format(totals.older) }} were older versions,
+{{ "{:,}".format(totals.repeated) }} were delivered before,
+<span class="{{ 'bad' if totals.rejected else '' }}">{{ "{:,}".format(totals.rejected) }} were rejected</span>.</p>
+
+<h2>Please correct</h2>
+{% if not refused and not reasons %}<p>Nothing: every file was read and every row accepted.</p>{% endif %}
+{% for file in refused %}
+<p><span class="bad">{{ file.file_name }}</span> was refused as a whole: {{ file.refusal_reason }}</p>
+{% endfor %}
+{% for reason in reasons %}
+<p><strong>{{ reason.feed }}: {{ reason.text }}</strong>, in {{ "{:,}".format(reason.rows) }} row{{ "s" if reason.rows != 1 }}</p>
+<table class="examples">
+  <tr><th>file</th><th class="number">row</th><th>as delivered</th></tr>
+  {% for example in reason.examples %}
+  <tr><td class="file">{{ example.file_name }}</td><td class="number">{{ example.row_number }}</td>
+      <td><code>{{ example.record }}</code></td></tr>
+  {% endfor %}
+</table>
+{% endfor %}
+
+<h2>What the files were asked on arrival</h2>
+<table>
+  <tr><th>feed</th><th>expectation</th><th>severity</th><th class="number">files that break it</th></tr>
+  {% for check in checks %}
+  <tr><td>{{ check.feed }}</td><td>{{ check.name | replace("_", " ") }}</td><td>{{ check.severity }}</td>
+      <td class="number {{ 'bad' if check.failures }}">{{ check.failures }}</td></tr>
+  {% endfor %}
+</table>
+
+<h2>Every file</h2>
+<table>
+  <tr><th>arrived (UTC)</th><th>file</th><th>verdict</th><th class="number">rows</th>
+      <th class="number">current</th><th class="number">older</th><th class="number">repeated</th>
+      <th class="number">rejected</th></tr>
+  {% for file in files %}
+  <tr><td>{{ file.arrived_at }}</td><td class="file">{{ file.file_name }}</td><td>{{ file.verdict }}</td>
+      <td class="number">{{ "{:,}".format(file.physical_rows or 0) }}</td>
+      <td class="number">{{ "{:,}".format(file.accepted_rows) }}</td>
+      <td class="number">{{ "{:,}".format(file.superseded_rows) }}</td>
+      <td class="number">{{ "{:,}".format(file.duplicate_rows) }}</td>
+      <td class="number {{ 'bad' if file.rejected_rows }}">{{ "{:,}".format(file.rejected_rows) }}</td></tr>
+  {% endfor %}
+</table>
+</body>
+</html>
+"""
+
+
+def page(connection: duckdb.DuckDBPyConnection) -> str:
+    """The page of a release, as HTML.
+
+    Args:
+        connection: The open release.
+    """
+    import jinja2
+
+    def rows(sql: str) -> list[dict[str, object]]:
+        cursor = connection.execute(sql)
+        names = [column[0] for column in cursor.description or []]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    reasons = rows(
+        "select feed, reasons as text, count(*) as rows from release.rejected_rows"
+        " group by all order by rows desc, feed, text"
+    )
+    for reason in reasons:
+        cursor = connection.execute(
+            "select file_name, row_number, record from release.rejected_rows"
+            " where feed = ? and reasons = ? order by file_name, row_number limit ?",
+            [reason["feed"], reason["text"], EXAMPLES],
+        )
+        reason["examples"] = [
+            dict(zip(("file_name", "row_number", "record"), row, strict=True))
+            for row in cursor.fetchall()
+        ]
+    files = rows(
+        "select strftime(arrived_at, '%Y-%m-%d %H:%M') as arrived_at, file_name, verdict,"
+        " refusal_reason, physical_rows, accepted_rows, superseded_rows, duplicate_rows,"
+        " rejected_rows from release.deliveries order by feed, arrived_at, file_name"
+    )
+    totals = rows(
+        "select count(*) as files, coalesce(sum(physical_rows), 0) as rows,"
+        " coalesce(sum(accepted_rows), 0) as accepted, coalesce(sum(superseded_rows), 0) as older,"
+        " coalesce(sum(duplicate_rows), 0) as repeated, coalesce(sum(rejected_rows), 0) as rejected"
+        " from release.deliveries"
+    )
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(_TEMPLATE).render(
+        **rows("select release_id, as_of_date as as_of from release.release")[0],
+        totals=totals[0],
+        refused=[file for file in files if file["verdict"] != "loaded"],
+        reasons=reasons,
+        checks=rows(
+            "select table_name as feed, name, severity, failures from release.checks"
+            " where checked_by = 'supplier gate' order by failures > 0 desc, feed, name"
+        ),
+        files=files,
+    )

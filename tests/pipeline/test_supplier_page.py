@@ -1,0 +1,54 @@
+"""The page for the supplier says what came and what to correct, and runs nothing it was sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from dagster_project import supplier_page
+from dagster_project.releases import open_release
+from tests.pipeline.conftest import SampleRun, coupon_ledger
+
+
+def test_the_page_names_every_file_and_every_rejected_row(
+    sample_run: SampleRun, tmp_path: Path
+) -> None:
+    target = tmp_path / "page.html"
+    result = coupon_ledger("deliveries", "--home", sample_run.home, "--page", target)
+    assert result.returncode == 0, result.stderr
+    text = target.read_text("utf-8")
+    with open_release(sample_run.home) as connection:
+        files = connection.execute("select file_name from release.deliveries").fetchall()
+        rejected = connection.execute(
+            "select distinct reasons from release.rejected_rows"
+        ).fetchall()
+    assert files
+    assert all(name in text for (name,) in files)
+    assert rejected
+    assert all(reason in text for (reason,) in rejected)
+
+
+def test_what_was_delivered_is_escaped() -> None:
+    with duckdb.connect() as connection:
+        connection.execute("create schema release")
+        connection.execute(
+            "create table release.release as select 'r' as release_id, date '2026-01-01' as as_of_date"
+        )
+        connection.execute(
+            "create table release.deliveries as select timestamp '2026-01-01' as arrived_at,"
+            " '<b>.csv' as file_name, 'invoices' as feed, 'refused' as verdict,"
+            " '<script>alert(1)</script>' as refusal_reason, null::bigint as physical_rows,"
+            " 0 as accepted_rows, 0 as superseded_rows, 0 as duplicate_rows, 0 as rejected_rows"
+        )
+        connection.execute(
+            "create table release.rejected_rows as select 'invoices' as feed, 'no' as reasons,"
+            " '<b>.csv' as file_name, 1 as row_number, '{{ 7 * 7 }}<script>' as record"
+        )
+        connection.execute(
+            "create table release.checks as select 'x' as name, 'warn' as severity, 0 as failures,"
+            " 'invoices' as table_name, 'supplier gate' as checked_by"
+        )
+        text = supplier_page.page(connection)
+    assert "<script>" not in text
+    assert "{{ 7 * 7 }}&lt;script&gt;" in text
