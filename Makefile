@@ -13,7 +13,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar --nofail-on-warning dbt/models dbt/tests
+	$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar dbt/models dbt/tests
 	$(BIN)/dagster definitions validate -m dagster_project.definitions
 	$(BIN)/pytest
 

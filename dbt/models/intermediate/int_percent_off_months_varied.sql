@@ -130,7 +130,7 @@ turns_in_force as (
     inner join redemptions
         on month_turns.workspace_id = redemptions.workspace_id
         and month_turns.turns_at > redemptions.started_at
-        and (redemptions.ended_at is null or redemptions.ended_at >= month_turns.turns_at)
+        and (redemptions.ended_at is null or month_turns.turns_at <= redemptions.ended_at)
 
 ),
 
