@@ -113,6 +113,7 @@ class TestPublication:
         ) == [
             ("marts", "dim_coupons", 1),
             ("marts", "fct_discounted_charges", 2),
+            ("marts", "fct_restatements", 0),
             ("release", "deliveries", 1),
             ("release", "rejected_rows", 1),
         ]
@@ -144,7 +145,11 @@ class TestPublication:
             published = HandMade(tmp_path / name, order).write().publish(NOW, f"code {name}")
             folder = layout.parquet_dir(tmp_path / name, published.release_id)
             copies.append({path.name: path.read_bytes() for path in folder.iterdir()})
-        assert set(copies[0]) == {"dim_coupons.parquet", "fct_discounted_charges.parquet"}
+        assert set(copies[0]) == {
+            "dim_coupons.parquet",
+            "fct_discounted_charges.parquet",
+            "fct_restatements.parquet",
+        }
         assert copies[0] == copies[1]
 
     def test_a_home_with_hostile_characters_works(self, tmp_path: Path) -> None:
@@ -645,8 +650,8 @@ class TestDifference:
         return first, made.write().publish().release_id
 
     def test_rows_are_compared_by_key(self, home: Path, two: tuple[str, str]) -> None:
-        coupons, charges = releases.diff(home, *two)
-        assert coupons.is_equal
+        coupons, charges, restated = releases.diff(home, *two)
+        assert coupons.is_equal and restated.is_equal
         assert (charges.added, charges.gone, charges.changed) == (1, 1, 1)
         assert (charges.rows_before, charges.rows_after) == (3, 3)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from dagster_project import acceptances
 from dagster_project.arrival import arrive
 from dagster_project.releases import open_release
 from dagster_project.sample import generate_sample
@@ -66,6 +67,7 @@ def test_generated_errors_are_found_and_nothing_else_is(
     )
     assert {report.verdict for report in reports} == {"loaded"}
     with duckdb.connect(str(home / "build" / "warehouse.duckdb")) as connection:
+        acceptances.load(connection, home / "accepted_findings.csv")
         compiled_for_samples.build(connection)
         expected = known(tmp_path / "sample" / "truth.json")
         assert len(expected) > 30
