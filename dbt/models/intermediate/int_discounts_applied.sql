@@ -124,9 +124,11 @@ final as (
     select
         invoice_id,
         redemption_id,
-        row_number() over (
-            partition by invoice_id
-            order by application_position
+        cast(
+            row_number() over (
+                partition by invoice_id
+                order by application_position
+            ) as bigint
         ) as application_rank,
         base_minor,
         discount_minor,

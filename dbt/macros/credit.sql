@@ -1,0 +1,102 @@
+{# The walk through the ranks of credit grants (R7): CTEs that end in one named walk, with every demand
+   once per step up to its rank. DuckDB recurses. Spark knows no window over a recursive reference, so
+   there the steps are written out, as many as the highest rank needs. #}
+
+{% macro walk_credit(demands) -%}
+    {{ return(adapter.dispatch('walk_credit')(demands)) }}
+{%- endmacro %}
+
+{% macro default__walk_credit(demands) -%}
+walk as (
+
+    {{ first_credit_step(demands) }}
+
+    union all
+
+    {{ next_credit_step('walk') }}
+
+)
+{%- endmacro %}
+
+{% macro spark__walk_credit(demands) -%}
+    {%- set ranks = run_query('select coalesce(max(grant_rank), 1) from ' ~ ref('int_credit_demands_ranked')) if execute -%}
+    {%- set last_rank = ranks.columns[0].values()[0] | int if execute else 1 -%}
+step_1 as (
+
+    {{ first_credit_step(demands) }}
+
+),
+{% for step in range(2, last_rank + 1) %}
+step_{{ step }} as (
+
+    {{ next_credit_step('step_' ~ (step - 1)) }}
+
+),
+{% endfor %}
+walk as (
+    {% for step in range(1, last_rank + 1) %}
+    select * from step_{{ step }}
+    {{ 'union all' if not loop.last }}
+    {% endfor %}
+)
+{%- endmacro %}
+
+
+{# What every grant would have before each of its invoices if it came first. #}
+{% macro first_credit_step(demands) -%}
+    select
+        basis,
+        grant_id,
+        grant_minor,
+        grant_rank,
+        workspace_id,
+        invoice_id,
+        issued_at,
+        cast(1 as bigint) as step,
+        left_minor,
+        {{ balance_before() }} as balance_before_minor
+
+    from {{ demands }}
+{%- endmacro %}
+
+
+{# The demands of later ranks, once the rank of the step before has taken its part. #}
+{% macro next_credit_step(previous) -%}
+    select
+        basis,
+        grant_id,
+        grant_minor,
+        grant_rank,
+        workspace_id,
+        invoice_id,
+        issued_at,
+        step,
+        left_minor,
+        {{ balance_before() }} as balance_before_minor
+
+    from (
+        select
+            basis,
+            grant_id,
+            grant_minor,
+            grant_rank,
+            workspace_id,
+            invoice_id,
+            issued_at,
+            step + 1 as step,
+            left_minor - taken_minor as left_minor
+
+        from (
+            select
+                *,
+                {{ sum_minor_over(
+                    'case when grant_rank = step then least(left_minor, balance_before_minor) else 0 end',
+                    'partition by basis, invoice_id'
+                ) }} as taken_minor
+
+            from {{ previous }}
+        ) as taken
+
+        where grant_rank > step
+    ) as remaining
+{%- endmacro %}
