@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from dagster_project.answers import register as register_answers
+from dagster_project.closing_commands import register_closing
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
@@ -72,12 +73,22 @@ def run(
         bool,
         typer.Option("--strict", help="Publish nothing while a finding of severity error is open."),
     ] = False,
+    known_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INSTANT",
+            help="Only what had arrived by then (ISO 8601, or the id of a release); goes to"
+            " HOME/known-at/, what is served stays.",
+        ),
+    ] = None,
 ) -> None:
     """Refresh: deliveries in, checked marts out, as a release."""
     from dagster_project.refresh import refresh
     from dagster_project.settings import default_as_of
 
     settings = _settings(home, landing)
+    if known_at is not None:
+        raise typer.Exit(0 if _refresh_known_at(settings, known_at, as_of) else 1)
     if not settings.landing.is_dir():
         _wrong(f"There is no landing folder {settings.landing}: name one with --landing.")
     now = datetime.now(UTC)
@@ -88,6 +99,20 @@ def run(
     if strict:
         settings = settings.model_copy(update={"strict": True})
     raise typer.Exit(0 if refresh(settings, day) else 1)
+
+
+def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> bool:
+    from dagster_project.refresh import refresh_known_at
+    from dagster_project.releases.errors import NoRelease
+
+    try:
+        day = date.fromisoformat(as_of) if as_of else None
+    except ValueError:
+        _wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD.")
+    try:
+        return refresh_known_at(settings, known_at, day)
+    except (ValueError, NoRelease) as error:
+        _wrong(str(error))
 
 
 @app.command()
@@ -303,6 +328,7 @@ def query(
 
 
 register_answers(app)
+register_closing(app)
 
 
 def _settings(home: Path | None, landing: Path | None = None) -> Settings:

@@ -111,6 +111,41 @@ def refresh(settings: Settings, as_of: date) -> bool:
     return True
 
 
+def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = None) -> bool:
+    """Run the refresh with only the deliveries that had arrived by an instant.
+
+    The release goes to a data home of its own, `HOME/known-at/<instant>`, which every command reads
+    with `--home`; what `HOME/current` serves does not change.
+
+    Args:
+        settings: Of the data home that has the archive; its landing folder is not looked at.
+        known_at: The id of a release, or an instant in ISO 8601.
+        as_of: Last day whose events count; by default that of the release that was newest then,
+            else the day of the instant.
+
+    Returns:
+        Whether a release of what was known is served there now.
+
+    Raises:
+        ValueError: It is no instant, or nothing had arrived by then.
+        NoRelease: There is no such release.
+    """
+    from dagster_project import known_at as hindsight
+    from dagster_project.arrival.report import ArrivalError
+
+    instant = hindsight.resolve(settings.home, known_at)
+    try:
+        prepared = hindsight.prepare(settings, instant)
+    except (ReleaseError, ArrivalError, OSError) as error:
+        print(f"What was known then cannot be laid out: {error}", file=sys.stderr)
+        return False
+    print(
+        f"As known at {instant.at:%Y-%m-%d %H:%M:%S} UTC: {prepared.known:,} of"
+        f" {prepared.deliveries:,} deliveries; what {_short(settings.current)} serves stays."
+    )
+    return refresh(prepared.settings, as_of or instant.as_of or instant.at.date())
+
+
 def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -> None:
     terminal.started("prepare")
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")

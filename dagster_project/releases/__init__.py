@@ -1,10 +1,18 @@
 """Releases: read-only DuckDB files of checked marts, and the one pointer that says which is served.
 
 Here belongs everything that may touch `HOME/releases` and `HOME/current`: the gate a build must pass,
-building and verifying a release, flipping the pointer, opening, listing, comparing, restoring and
-pruning. Calculating marts does not (dbt), nor does deciding when to refresh (Dagster).
+building and verifying a release, flipping the pointer, opening, listing, comparing, restoring,
+pruning, and closing months. Calculating marts does not (dbt), nor does deciding when to refresh (Dagster).
 """
 
+from dagster_project.releases.closing import (
+    Closing,
+    close,
+    closed_months,
+    parse_month,
+    register,
+    reopen,
+)
 from dagster_project.releases.compare import TableDifference, diff, diff_cells
 from dagster_project.releases.errors import (
     Busy,
@@ -29,6 +37,7 @@ __all__ = [
     "Build",
     "Busy",
     "Check",
+    "Closing",
     "Judgement",
     "NoRelease",
     "Problem",
@@ -39,6 +48,8 @@ __all__ = [
     "ReleaseSummary",
     "TableDifference",
     "Verification",
+    "close",
+    "closed_months",
     "current_release",
     "diff",
     "diff_cells",
@@ -46,9 +57,12 @@ __all__ = [
     "list_releases",
     "one_writer",
     "open_release",
+    "parse_month",
     "prune",
     "publish",
+    "register",
     "release_ids",
+    "reopen",
     "restore",
     "verify",
 ]

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dagster_project.releases import layout
+from dagster_project.releases.closing import certified_releases
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.read import verify
 
@@ -49,7 +50,7 @@ def restore(home: Path, release_id: str, now: datetime, by: str = "") -> str:
 
 
 def prune(home: Path, keep: int, now: datetime) -> Pruned:
-    """Remove all but the newest releases; never the one served, nor one being read.
+    """Remove all but the newest releases; never the one served, one being read, or one that closed a month.
 
     Args:
         home: The data home.
@@ -65,12 +66,15 @@ def prune(home: Path, keep: int, now: datetime) -> Pruned:
     with one_writer(home, f"coupon-ledger prune --keep {keep}"):
         layout.remove_leftovers(home)
         current = layout.current_release(home)
+        certified = certified_releases(home)
         removed: list[str] = []
         spared: dict[str, str] = {}
         for release_id in layout.release_ids(home)[:-keep]:
             readers = _readers(layout.release_path(home, release_id))
             if release_id == current:
                 spared[release_id] = "it is served"
+            elif release_id in certified:
+                spared[release_id] = f"it closed {', '.join(certified[release_id])}"
             elif readers:
                 spared[release_id] = f"process {', '.join(map(str, readers))} reads it"
             else:

@@ -9,8 +9,10 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from dagster_project.releases.errors import NoRelease, ReleaseError
 
@@ -41,6 +43,11 @@ def current_link(home: Path) -> Path:
 def history_path(home: Path) -> Path:
     """The append-only record of what was served when."""
     return releases_dir(home) / "history.jsonl"
+
+
+def closes_path(home: Path) -> Path:
+    """The append-only register of months closed and reopened."""
+    return home / "closes.jsonl"
 
 
 def is_release_id(text: str) -> bool:
@@ -141,35 +148,45 @@ def flip(home: Path, release_id: str) -> None:
 
 def remember(home: Path, event: str, release_id: str, now: datetime, **details: object) -> None:
     """Append one line to the history, durably; a line cut by a crash stays alone."""
-    path = history_path(home)
     line = {
         "at": now.astimezone(UTC).isoformat(timespec="seconds"),
         "event": event,
         "release_id": release_id,
         **details,
     }
-    existing = path.read_bytes() if path.exists() else b"\n"
-    lead = "" if existing.endswith(b"\n") or not existing else "\n"
+    append_line(history_path(home), line)
+
+
+def read_history(home: Path) -> list[dict[str, Any]]:
+    """The history, oldest first; a line that a crash cut is left out."""
+    return [event for event in read_lines(history_path(home)) if "release_id" in event]
+
+
+def append_line(path: Path, line: Mapping[str, object]) -> None:
+    """Append one JSON object to a file of such lines, durably; a line cut by a crash stays alone."""
+    existing = path.read_bytes() if path.exists() else None
+    lead = "\n" if existing and not existing.endswith(b"\n") else ""
     with path.open("a", encoding="utf-8") as file:
         file.write(lead + json.dumps(line) + "\n")
         file.flush()
         os.fsync(file.fileno())
+    if existing is None:
+        fsync_folder(path.parent)
 
 
-def read_history(home: Path) -> list[dict[str, object]]:
-    """The history, oldest first; a line that a crash cut is left out."""
-    path = history_path(home)
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines, oldest first; a line that a crash cut is left out."""
     if not path.exists():
         return []
-    events = []
-    for line in path.read_text("utf-8", errors="replace").splitlines():
+    lines = []
+    for text in path.read_text("utf-8", errors="replace").splitlines():
         try:
-            event = json.loads(line)
+            line = json.loads(text)
         except ValueError:
             continue
-        if isinstance(event, dict) and "release_id" in event:
-            events.append(event)
-    return events
+        if isinstance(line, dict):
+            lines.append(line)
+    return lines
 
 
 def remove_leftovers(home: Path) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import duckdb
 
-from dagster_project.releases import layout
+from dagster_project.releases import layout, restatements
 from dagster_project.releases.errors import PublishRefused, ReleaseError
 from dagster_project.releases.fingerprint import (
     TableContent,
@@ -146,7 +146,10 @@ def publish(
         with _engine(home, threads, memory_limit) as connection:
             warehouse = home / "build" / "warehouse.duckdb"
             connection.execute(f"attach {literal(str(warehouse))} as build (read_only)")
-            tables = [*mart_tables(manifest), *_pedigree_tables()]
+            marts = mart_tables(manifest)
+            restatements.compute(connection, home, {mart.name: mart.key for mart in marts})
+            marts = sorted([*marts, _restatements_table()], key=lambda table: table.name)
+            tables = [*marts, *_pedigree_tables()]
             contents = {table: _source_content(connection, table) for table in tables}
             content_hash = _content_hash(as_of, code_version, engine, contents)
             rows = {table.name: contents[table].rows for table in tables if table.schema == "marts"}
@@ -224,6 +227,17 @@ def mart_tables(manifest: Mapping[str, Any]) -> list[Table]:
             "The dbt project has no model in schema marts.", "Check dbt_project.yml."
         )
     return sorted(tables, key=lambda table: table.name)
+
+
+def _restatements_table() -> Table:
+    return Table(
+        schema="marts",
+        name=restatements.NAME,
+        source=restatements.SOURCE,
+        columns=restatements.COLUMNS,
+        key=restatements.KEY,
+        description=restatements.DESCRIPTION,
+    )
 
 
 def _pedigree_tables() -> list[Table]:

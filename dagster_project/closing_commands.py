@@ -1,0 +1,120 @@
+"""The commands of month close: their options, and nothing else that costs time before it is needed.
+
+Exit codes: 0 done, 1 it cannot be done, 2 what was asked for does not exist or make sense.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from datetime import date
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        metavar="DIR",
+        help="The data home. [default: $COUPON_LEDGER_HOME, or data/home]",
+    ),
+]
+MonthArgument = Annotated[str, typer.Argument(metavar="MONTH", help="The month, as YYYY-MM.")]
+ByOption = Annotated[str, typer.Option("--by", metavar="NAME", help="Who does this.")]
+
+
+def register_closing(app: typer.Typer) -> None:
+    """Add `close`, `reopen` and `closes` to the command line."""
+    for command in (close, reopen, closes):
+        app.command()(command)
+
+
+def close(
+    month: MonthArgument,
+    by: ByOption,
+    release: Annotated[
+        str | None,
+        typer.Option("--release", metavar="ID", help="The release. [default: the one served]"),
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Certify a release for an accounting month; it is kept for ever."""
+    from dagster_project import releases
+
+    with _asked(home, month) as (folder, first_day):
+        closing = releases.close(
+            folder, first_day, by=by, now=datetime.now(UTC), release_id=release
+        )
+    print(f"{closing.month_name} is closed with release {closing.release_id}, by {closing.by}.")
+    print("Later releases list in marts.fct_restatements what has changed since.")
+
+
+def reopen(
+    month: MonthArgument,
+    by: ByOption,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why.")],
+    home: HomeOption = None,
+) -> None:
+    """Take back the close of a month; recorded, and its release is kept all the same."""
+    from dagster_project import releases
+
+    with _asked(home, month) as (folder, first_day):
+        closing = releases.reopen(folder, first_day, by=by, now=datetime.now(UTC), reason=reason)
+    print(
+        f"{closing.month_name} is open again, by {closing.by}; release {closing.release_id} is kept."
+    )
+
+
+def closes(home: HomeOption = None) -> None:
+    """List what was closed and reopened, by whom and when."""
+    from dagster_project import releases
+
+    with _asked(home) as (folder, _):
+        entries = releases.register(folder)
+        closed = releases.closed_months(folder)
+    if not entries:
+        print("No month has been closed: coupon-ledger close YYYY-MM --by NAME")
+        return
+    for entry in entries:
+        mark = "*" if closed.get(entry.month) == entry else " "
+        print(f"{mark} {entry.month_name}  {entry.event:<8}  {entry.at:%Y-%m-%d %H:%M}  {entry.by}")
+        print(f"      release {entry.release_id}")
+        if entry.reason:
+            print(f"      reason: {entry.reason}")
+    print("\n* holds now")
+
+
+@contextmanager
+def _asked(home: Path | None, month: str | None = None) -> Iterator[tuple[Path, date]]:
+    """The data home and the month; what is wrong becomes its message and an exit code."""
+    from datetime import date
+
+    from pydantic import ValidationError
+
+    from dagster_project.releases.closing import parse_month
+    from dagster_project.releases.errors import NoRelease, ReleaseError
+    from dagster_project.settings import Settings
+
+    try:
+        settings = Settings() if home is None else Settings(home=home)
+        first_day = date.min if month is None else parse_month(month)
+    except ValidationError as error:
+        for problem in error.errors():
+            print(
+                f"Setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr
+            )
+        raise typer.Exit(2) from None
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
+    try:
+        yield settings.home, first_day
+    except ReleaseError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None

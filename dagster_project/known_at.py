@@ -1,0 +1,167 @@
+"""What would have been published with what was known at an earlier instant.
+
+Here belongs making a data home of its own for that instant, `HOME/known-at/<instant>`: the deliveries
+that had arrived, from the archive, and the months closed by then. Refreshing it is the same job as
+ever, and what `HOME/current` serves is not touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import duckdb
+
+from dagster_project.arrival.archive import Archive, SideRecord
+from dagster_project.releases import layout
+from dagster_project.releases.errors import ReleaseError
+from dagster_project.releases.lock import one_writer
+from dagster_project.releases.read import read_pedigree
+from dagster_project.settings import Settings
+
+
+@dataclass(frozen=True)
+class Instant:
+    """An instant to look back to.
+
+    Attributes:
+        at: The instant; what arrived then is known.
+        as_of: The day of the release that was the newest then, if there was one.
+    """
+
+    at: datetime
+    as_of: date | None
+
+    @property
+    def name(self) -> str:
+        """The instant as the name of a folder."""
+        return self.at.strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data home that holds what was known.
+
+    Attributes:
+        settings: Of a refresh of it.
+        known: Deliveries that had arrived.
+        deliveries: Deliveries in the archive by now.
+    """
+
+    settings: Settings
+    known: int
+    deliveries: int
+
+
+def resolve(home: Path, text: str) -> Instant:
+    """The instant meant by a release id, or by an ISO 8601 date and time, UTC unless it says a zone.
+
+    An instant without fraction means the whole second: what arrived within it is known.
+
+    Raises:
+        NoRelease: It is part of a release id, and there is no such release.
+        ValueError: It is neither.
+    """
+    if layout.is_release_id(text):
+        pedigree = read_pedigree(home, layout.resolve(home, text))
+        return Instant(pedigree["created_at"].replace(tzinfo=UTC), pedigree["as_of_date"])
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"--known-at {text}: give the id of a release, or an instant as YYYY-MM-DDTHH:MM:SSZ."
+        ) from None
+    if len(text) <= len("YYYY-MM-DD"):
+        raise ValueError(f"--known-at {text}: a day is no instant, add the time as THH:MM:SSZ.")
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    if at.microsecond == 0:
+        at = at.replace(microsecond=999_999)
+    return Instant(at, _as_of_served(home, at))
+
+
+def _as_of_served(home: Path, at: datetime) -> date | None:
+    """The day of the newest release made by an instant."""
+    for release_id in reversed(layout.release_ids(home)):
+        try:
+            pedigree = read_pedigree(home, release_id)
+        except (ReleaseError, duckdb.Error):
+            continue
+        if pedigree["created_at"].replace(tzinfo=UTC) <= at:
+            day = pedigree["as_of_date"]
+            assert isinstance(day, date)
+            return day
+    return None
+
+
+def prepare(settings: Settings, instant: Instant) -> Prepared:
+    """Make the data home of an instant, anew apart from its releases.
+
+    Args:
+        settings: Of the data home that has the archive.
+        instant: The instant to look back to.
+
+    Raises:
+        ValueError: Nothing had arrived by then.
+        ArrivalError: The archive is damaged.
+        Busy: The same instant is being refreshed.
+    """
+    home = settings.home
+    archive = Archive(home / "archive", home / "build" / "tmp")
+    records = archive.records(archive.delivery_ids())
+    known = [record for record in records if _arrived_at(record) <= instant.at]
+    if not known:
+        first = min(map(_arrived_at, records), default=None)
+        told = f"the first came at {first:%Y-%m-%dT%H:%M:%S}Z" if first else "the archive is empty"
+        raise ValueError(f"No delivery had arrived by {instant.at:%Y-%m-%dT%H:%M:%S}Z; {told}.")
+    side = home / "known-at" / instant.name
+    with one_writer(side, "coupon-ledger run --known-at"):
+        for name in ("archive", "build", "landing"):
+            shutil.rmtree(side / name, ignore_errors=True)
+            (side / name).mkdir(parents=True)
+        _copy_archive(archive, Archive(side / "archive", side / "build"), known)
+        _copy_closes(home, side, instant.at)
+        # Reviews of findings have no arrival: those of today hold.
+        (side / "accepted_findings.csv").unlink(missing_ok=True)
+        if settings.accepted_findings_file.is_file():
+            shutil.copyfile(settings.accepted_findings_file, side / "accepted_findings.csv")
+    return Prepared(
+        settings.model_copy(update={"home": side, "landing": side / "landing"}),
+        len(known),
+        len(records),
+    )
+
+
+def _arrived_at(record: SideRecord) -> datetime:
+    at = datetime.fromisoformat(record.arrived_at)
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def _copy_archive(source: Archive, target: Archive, records: list[SideRecord]) -> None:
+    """Copy the side records, and point to the bytes, which never change."""
+    for record in records:
+        target.write_record(record)
+        if record.sha256 is None:
+            continue
+        path = target.bytes_path(record.sha256)
+        path.parent.mkdir(exist_ok=True)
+        if not path.is_symlink():
+            path.symlink_to(os.path.realpath(source.bytes_path(record.sha256)))
+
+
+def _copy_closes(home: Path, side: Path, at: datetime) -> None:
+    """Copy the register as it was, and point to the releases it names."""
+    path = layout.closes_path(side)
+    path.unlink(missing_ok=True)
+    layout.releases_dir(side).mkdir(exist_ok=True)
+    for line in layout.read_lines(layout.closes_path(home)):
+        if datetime.fromisoformat(str(line["at"])) > at:
+            continue
+        layout.append_line(path, line)
+        release_id = str(line["release_id"])
+        for place in (layout.release_path, layout.parquet_dir):
+            link = place(side, release_id)
+            if not link.is_symlink():
+                link.symlink_to(os.path.realpath(place(home, release_id)))

@@ -1,0 +1,240 @@
+"""Month close: which release certifies an accounting month, in a register that only grows.
+
+Here belongs the register and what may be written to it. What has changed since a close is computed at
+publication (`restatements`); that a closed release is kept is seen to by `keep`.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from dagster_project.releases import layout
+from dagster_project.releases.errors import ReleaseError
+from dagster_project.releases.lock import one_writer
+from dagster_project.releases.read import open_release, read_pedigree, verify
+
+_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_UNREADABLE = "Restore the register from a backup; nothing is published against a damaged one."
+
+
+@dataclass(frozen=True)
+class Closing:
+    """A line of the register.
+
+    Attributes:
+        event: `closed` or `reopened`.
+        month: First day of the month.
+        release_id: The release that certifies it.
+        by: Who did it.
+        at: When, in UTC.
+        reason: Why it was reopened.
+        fingerprints: Rows and fingerprint by table, as `schema.table`, when it was closed.
+    """
+
+    event: str
+    month: date
+    release_id: str
+    by: str
+    at: datetime
+    reason: str
+    fingerprints: Mapping[str, tuple[int, str]]
+
+    @property
+    def month_name(self) -> str:
+        """The month as people write it: YYYY-MM."""
+        return name_of(self.month)
+
+
+def parse_month(text: str) -> date:
+    """The first day of a month given as YYYY-MM.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not _MONTH.fullmatch(text):
+        raise ValueError(f"{text}: give a month as YYYY-MM.")
+    return date.fromisoformat(f"{text}-01")
+
+
+def name_of(month: date) -> str:
+    """A month as YYYY-MM."""
+    return f"{month.year:04}-{month.month:02}"
+
+
+def register(home: Path) -> list[Closing]:
+    """Every close and reopening, oldest first.
+
+    Raises:
+        ReleaseError: A line cannot be understood.
+    """
+    path = layout.closes_path(home)
+    return [_closing(line, path) for line in layout.read_lines(path)]
+
+
+def closed_months(home: Path) -> dict[date, Closing]:
+    """The months closed now, in order, each with the close that holds."""
+    closed: dict[date, Closing] = {}
+    for entry in register(home):
+        if entry.event == "closed":
+            closed[entry.month] = entry
+        else:
+            closed.pop(entry.month, None)
+    return dict(sorted(closed.items()))
+
+
+def certified_releases(home: Path) -> dict[str, list[str]]:
+    """Releases that ever closed a month, each with its months; they are kept for ever."""
+    certified: dict[str, list[str]] = {}
+    for entry in register(home):
+        months = certified.setdefault(entry.release_id, [])
+        if entry.month_name not in months:
+            months.append(entry.month_name)
+    return certified
+
+
+def close(
+    home: Path, month: date, *, by: str, now: datetime, release_id: str | None = None
+) -> Closing:
+    """Certify a release for an accounting month.
+
+    Args:
+        home: The data home.
+        month: First day of the month.
+        by: Who certifies it.
+        now: When this happens.
+        release_id: The release, or enough of its id; the one served by default.
+
+    Raises:
+        NoRelease: There is no such release.
+        ReleaseError: It is damaged, it does not know the whole month, the month is closed already,
+            or nobody is named.
+        Busy: A refresh is running.
+    """
+    _must_be_named(by)
+    wanted = layout.resolve(home, release_id)
+    with one_writer(home, f"coupon-ledger close {name_of(month)}"):
+        earlier = closed_months(home).get(month)
+        if earlier is not None:
+            raise ReleaseError(
+                f"{name_of(month)} was closed with release {earlier.release_id} by {earlier.by}"
+                f" on {earlier.at:%Y-%m-%d}.",
+                f"`coupon-ledger reopen {name_of(month)} --by NAME --reason TEXT` comes first.",
+            )
+        last_day = month.replace(day=calendar.monthrange(month.year, month.month)[1])
+        as_of = read_pedigree(home, wanted)["as_of_date"]
+        if as_of < last_day:
+            raise ReleaseError(
+                f"Release {wanted} is as of {as_of}, before the end of {name_of(month)}.",
+                f"Close it with a release as of {last_day} or later.",
+            )
+        verify(home, wanted).raise_unless_sound()
+        line = {
+            "event": "closed",
+            "month": name_of(month),
+            "release_id": wanted,
+            "by": by,
+            "at": now.astimezone(UTC).isoformat(),
+            "fingerprints": _fingerprints(home, wanted),
+        }
+        layout.append_line(layout.closes_path(home), line)
+    return _closing(line, layout.closes_path(home))
+
+
+def reopen(home: Path, month: date, *, by: str, now: datetime, reason: str) -> Closing:
+    """Take back the close of a month; its release is kept all the same.
+
+    Args:
+        home: The data home.
+        month: First day of the month.
+        by: Who reopens it.
+        now: When this happens.
+        reason: Why.
+
+    Raises:
+        ReleaseError: The month is not closed, or nobody or no reason is named.
+        Busy: A refresh is running.
+    """
+    _must_be_named(by)
+    if not reason.strip():
+        raise ReleaseError("A reopening needs a reason.", "Name it with --reason TEXT.")
+    with one_writer(home, f"coupon-ledger reopen {name_of(month)}"):
+        closed = closed_months(home)
+        if month not in closed:
+            names = ", ".join(map(name_of, closed)) or "none at all"
+            raise ReleaseError(f"{name_of(month)} is not closed; closed is {names}.")
+        line = {
+            "event": "reopened",
+            "month": name_of(month),
+            "release_id": closed[month].release_id,
+            "by": by,
+            "at": now.astimezone(UTC).isoformat(),
+            "reason": reason.strip(),
+        }
+        layout.append_line(layout.closes_path(home), line)
+    return _closing(line, layout.closes_path(home))
+
+
+def must_be_as_certified(home: Path, closing: Closing) -> None:
+    """Make sure that the release of a close is there and says what it said when it was certified.
+
+    Raises:
+        ReleaseError: It is gone or altered.
+    """
+    remedy = (
+        f"Restore {layout.release_path(home, closing.release_id)} from a backup, or reopen"
+        f" {closing.month_name} and close it again."
+    )
+    try:
+        found = _fingerprints(home, closing.release_id)
+    except ReleaseError as error:
+        raise ReleaseError(
+            f"The release that closed {closing.month_name} cannot be read: {error.message}", remedy
+        ) from error
+    if {name: list(value) for name, value in closing.fingerprints.items()} != found:
+        raise ReleaseError(
+            f"Release {closing.release_id} is not what closed {closing.month_name}: its tables"
+            " have other fingerprints than the register.",
+            remedy,
+        )
+
+
+def _must_be_named(by: str) -> None:
+    if not by.strip():
+        raise ReleaseError("The register needs to know who did this.", "Name it with --by NAME.")
+
+
+def _fingerprints(home: Path, release_id: str) -> dict[str, list[object]]:
+    with open_release(home, release_id) as connection:
+        rows = connection.execute(
+            "select table_schema || '.' || table_name, row_count, fingerprint from release.tables"
+            " order by all"
+        ).fetchall()
+    return {str(name): [int(count), str(fingerprint)] for name, count, fingerprint in rows}
+
+
+def _closing(line: Mapping[str, Any], path: Path) -> Closing:
+    try:
+        if line["event"] not in ("closed", "reopened"):
+            raise ValueError(f"event {line['event']!r}")
+        return Closing(
+            event=str(line["event"]),
+            month=parse_month(str(line["month"])),
+            release_id=str(line["release_id"]),
+            by=str(line["by"]),
+            at=datetime.fromisoformat(str(line["at"])),
+            reason=str(line.get("reason", "")),
+            fingerprints={
+                str(name): (int(count), str(fingerprint))
+                for name, (count, fingerprint) in line.get("fingerprints", {}).items()
+            },
+        )
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ReleaseError(
+            f"{path} has a line that is no close or reopening ({error}): {dict(line)}", _UNREADABLE
+        ) from error

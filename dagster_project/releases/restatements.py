@@ -1,0 +1,206 @@
+"""What has changed in closed months: the build compared with the releases that certify them.
+
+Computed at publication and not by dbt, since it depends on which releases closed which months. Here
+belongs that comparison; the register of closes is `closing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from dagster_project.releases import layout
+from dagster_project.releases.closing import Closing, closed_months, must_be_as_certified
+from dagster_project.releases.fingerprint import columns_of, literal, quote
+
+NAME = "fct_restatements"
+SOURCE = f"memory.main.{NAME}"
+KEY = ("closed_month", "table_name", "record_key", "column_name", "currency")
+DESCRIPTION = (
+    "One row per closed month, table, key and amount column whose value is another than when the"
+    " month was closed; empty while every closed month stands as it was certified."
+)
+COLUMNS: Mapping[str, str] = {
+    "closed_month": "First day of the month that was closed.",
+    "table_name": "The mart the value stands in.",
+    "record_key": "The values of the mart's key columns, joined with a vertical bar.",
+    "column_name": "The amount column.",
+    "currency": "Currency of the amounts; a value whose currency changed has a row for each.",
+    "closed_amount": "The value when the month was closed; null if the row was not there.",
+    "current_amount": "The value in this release; null if the row is gone.",
+    "delta_amount": "Current minus closed value, nothing counting as zero.",
+    "closed_release_id": "The release that certifies the month.",
+    "delivery_id": "For rows of an invoice, the delivery of its current version if that arrived"
+    " after the certified release was made; else null, and the cause is another record.",
+    "file_name": "The file of that delivery.",
+}
+_TYPES = (
+    "closed_month date, table_name varchar, record_key varchar, column_name varchar,"
+    " currency varchar, closed_amount decimal(18, 2), current_amount decimal(18, 2),"
+    " delta_amount decimal(18, 2), closed_release_id varchar, delivery_id varchar,"
+    " file_name varchar"
+)
+
+MONTHS: Mapping[str, str] = {
+    "fct_discounted_charges": "billing_month",
+    "fct_discount_applications": "invoice_month",
+    "fct_credit_ledger": "cast(date_trunc('month', effective_at) as date)",
+    "fct_credit_burndown_monthly": "burn_month",
+    "fct_percent_off_variance_monthly": "variance_month",
+    "fct_program_performance_monthly": "performance_month",
+}
+"""Which month a row belongs to, by mart; `invoice_month` is that of the invoice it names."""
+
+STATES = {
+    "dim_coupon_redemptions": "the state as of a day; it moves with every day",
+    "dim_coupons": "terms, not amounts of a month",
+    "dim_workspaces": "no amounts",
+    "fct_audit_findings": "a list of work; what is charged stands in the charges",
+    "fct_promotion_retention": "the state as of a day; it moves with every day",
+    "fct_upcoming_expirations": "an outlook",
+}
+"""Marts that belong to no month, each with the reason."""
+
+OUTLOOK = {"run_rate_amount", "projected_breakage_amount"}
+"""Columns of monthly marts that are an estimate as of a day and stand on the last row only."""
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two tables compared: its database and the columns it has."""
+
+    database: str
+    table: str
+    columns: Mapping[str, str]
+
+    @property
+    def amounts(self) -> list[str]:
+        """The amount columns that are facts of the month."""
+        return [
+            name
+            for name, kind in self.columns.items()
+            if (name == "amount" or name.endswith("_amount"))
+            and kind.startswith("DECIMAL")
+            and name not in OUTLOOK
+        ]
+
+    def rows(self, key: tuple[str, ...], amounts: list[str], month: str) -> str:
+        """SQL: one row per key and amount of the month, with key, currency, invoice and value."""
+        own_currency = "currency" in self.columns
+        needs_invoice = not own_currency or MONTHS[self.table] == "invoice_month"
+        source = f"{self.database}.marts.{quote(self.table)} as own"
+        if needs_invoice:
+            source += (
+                f" left join (select invoice_id as charged_id, billing_month as invoice_month,"
+                f" currency as invoice_currency from {self.database}.marts.fct_discounted_charges)"
+                " as charged on own.invoice_id = charged.charged_id"
+            )
+        joined = " || '|' || ".join(f"coalesce(cast({quote(c)} as varchar), '')" for c in key)
+        invoice = "invoice_id" if "invoice_id" in self.columns else "cast(null as varchar)"
+        values = ", ".join(
+            f"{{'name': {literal(name)}, 'amount': cast({quote(name)} as decimal(18, 2))}}"
+            for name in amounts
+        )
+        return (
+            f"(select record_key, currency, invoice_id, cell.name as column_name,"
+            f" cell.amount as amount from (select {joined} as record_key,"
+            f" {'own.currency' if own_currency else 'invoice_currency'} as currency,"
+            f" {invoice} as invoice_id, unnest([{values}]) as cell from {source}"
+            f" where {MONTHS[self.table]} = date {literal(month)}))"
+        )
+
+
+def compute(
+    connection: duckdb.DuckDBPyConnection, home: Path, keys: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Make the table `SOURCE` from the attached `build` and the releases that certify months.
+
+    Args:
+        connection: The warehouse is attached to it as `build`.
+        home: The data home.
+        keys: Key columns of each mart of the build.
+
+    Raises:
+        ReleaseError: The register, or a release it names, is damaged or gone.
+    """
+    connection.execute(f"create or replace table {SOURCE} ({_TYPES})")
+    closings = closed_months(home)
+    for number, closing in enumerate(closings.values()):
+        must_be_as_certified(home, closing)
+        database = f"closed_{number}"
+        path = literal(str(layout.release_path(home, closing.release_id)))
+        connection.execute(f"attach {path} as {database} (read_only)")
+        try:
+            _make_causes(connection, database)
+            for table in MONTHS:
+                if table in keys:
+                    _compare(connection, closing, database, table, keys[table])
+        finally:
+            connection.execute(f"detach {database}")
+
+
+def _compare(
+    connection: duckdb.DuckDBPyConnection,
+    closing: Closing,
+    database: str,
+    table: str,
+    key: tuple[str, ...],
+) -> None:
+    if not _has(connection, database, "marts", table):
+        return  # the product did not publish it yet when the month was closed
+    was, is_now = (
+        _Side(
+            name,
+            table,
+            {c.name: c.type for c in columns_of(connection, f"{name}.marts.{quote(table)}")},
+        )
+        for name in (database, "build")
+    )
+    amounts = [name for name in was.amounts if name in is_now.amounts]
+    if not amounts or not set(key) <= was.columns.keys():
+        return
+    month = closing.month.isoformat()
+    connection.execute(
+        f"insert into {SOURCE} select date {literal(month)}, {literal(table)},"
+        " coalesce(was.record_key, is_now.record_key),"
+        " coalesce(was.column_name, is_now.column_name), coalesce(was.currency, is_now.currency),"
+        " was.amount, is_now.amount,"
+        " cast(coalesce(is_now.amount, 0) - coalesce(was.amount, 0) as decimal(18, 2)),"
+        f" {literal(closing.release_id)}, causes.delivery_id, causes.file_name"
+        f" from {was.rows(key, amounts, month)} as was"
+        f" full join {is_now.rows(key, amounts, month)} as is_now"
+        " on was.record_key = is_now.record_key and was.column_name = is_now.column_name"
+        " and was.currency is not distinct from is_now.currency"
+        " left join memory.main.causes on coalesce(is_now.invoice_id, was.invoice_id)"
+        " = causes.invoice_id"
+        " where was.amount is distinct from is_now.amount"
+    )
+
+
+def _make_causes(connection: duckdb.DuckDBPyConnection, database: str) -> None:
+    """Invoices whose current version arrived after the certified release was made."""
+    connection.execute(
+        "create or replace table memory.main.causes"
+        " (invoice_id varchar, delivery_id varchar, file_name varchar)"
+    )
+    if not _has(connection, "build", "staging", "stg_billing__invoices"):
+        return
+    connection.execute(
+        "insert into memory.main.causes select invoice_id, delivery_id, file_name"
+        " from build.staging.stg_billing__invoices inner join"
+        " build.intermediate.int_deliveries_counted using (delivery_sequence)"
+        f" where arrived_at > (select created_at from {database}.release.release)"
+    )
+
+
+def _has(connection: duckdb.DuckDBPyConnection, database: str, schema: str, table: str) -> bool:
+    return bool(
+        connection.execute(
+            "select 1 from duckdb_tables() where database_name = ? and schema_name = ?"
+            " and table_name = ?",
+            [database, schema, table],
+        ).fetchall()
+    )

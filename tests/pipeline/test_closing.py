@@ -1,0 +1,343 @@
+"""Month close: what was certified is kept, and what changes afterwards is listed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from dagster_project import dbt_build, releases
+from dagster_project.closing_commands import register_closing
+from dagster_project.releases import layout, restatements
+from dagster_project.settings import Settings
+from tests.pipeline.conftest import AS_OF, NOW, HandMade
+
+MARCH = date(2026, 3, 1)
+LATER = NOW + timedelta(days=10)
+CHARGES = [("in_1", "USD", "120.00"), ("in_2", "EUR", "80.50")]
+
+
+def restated(home: Path, columns: str = "record_key, column_name, currency") -> list[Any]:
+    """What the release served lists as changed."""
+    with releases.open_release(home) as connection:
+        return connection.execute(
+            f"select {columns}, closed_amount, current_amount, delta_amount"
+            " from marts.fct_restatements where column_name = 'list_amount' order by all"
+        ).fetchall()
+
+
+@pytest.fixture
+def closed(hand_made: HandMade) -> HandMade:
+    """A home with one release, which closes March."""
+    hand_made.publish()
+    releases.close(hand_made.home, MARCH, by="Ada", now=NOW)
+    return hand_made
+
+
+class TestRegister:
+    """Who closed what with which release stands in a register that only grows."""
+
+    def test_a_close_is_recorded_with_its_fingerprints(self, hand_made: HandMade) -> None:
+        published = hand_made.publish()
+        closing = releases.close(hand_made.home, MARCH, by="Ada", now=NOW)
+        (line,) = layout.closes_path(hand_made.home).read_text("utf-8").splitlines()
+        written = json.loads(line)
+        assert (written["event"], written["month"], written["by"]) == ("closed", "2026-03", "Ada")
+        assert written["release_id"] == published.release_id
+        assert datetime.fromisoformat(written["at"]) == NOW
+        with releases.open_release(hand_made.home) as connection:
+            rows = connection.execute(
+                "select table_schema || '.' || table_name, row_count, fingerprint"
+                " from release.tables"
+            ).fetchall()
+        assert written["fingerprints"] == {name: [count, found] for name, count, found in rows}
+        assert releases.closed_months(hand_made.home) == {MARCH: closing}
+
+    def test_a_reopening_is_recorded_and_the_month_can_be_closed_again(
+        self, closed: HandMade
+    ) -> None:
+        home = closed.home
+        releases.reopen(home, MARCH, by="Bob", now=LATER, reason="a late credit note")
+        assert releases.closed_months(home) == {}
+        releases.close(home, MARCH, by="Ada", now=LATER)
+        entries = releases.register(home)
+        assert [(entry.event, entry.by) for entry in entries] == [
+            ("closed", "Ada"),
+            ("reopened", "Bob"),
+            ("closed", "Ada"),
+        ]
+        assert entries[1].reason == "a late credit note"
+
+    def test_what_makes_no_sense_is_refused(self, closed: HandMade) -> None:
+        home = closed.home
+        wrong: list[tuple[Callable[[], object], str]] = [
+            (lambda: releases.close(home, MARCH, by="Bob", now=LATER), "was closed .* by Ada"),
+            (lambda: releases.close(home, date(2026, 4, 1), by="A", now=NOW), "before the end of"),
+            (lambda: releases.close(home, date(2026, 2, 1), by=" ", now=NOW), "--by NAME"),
+            (
+                lambda: releases.reopen(home, date(2026, 2, 1), by="A", now=NOW, reason="r"),
+                "closed is 2026-03",
+            ),
+            (lambda: releases.reopen(home, MARCH, by="A", now=NOW, reason=""), "--reason"),
+            (
+                lambda: releases.close(home, MARCH, by="A", now=NOW, release_id="2031"),
+                "no release",
+            ),
+        ]
+        for call, said in wrong:
+            with pytest.raises(releases.ReleaseError, match=said):
+                call()
+        assert len(releases.register(home)) == 1
+
+    def test_a_damaged_release_closes_nothing(self, hand_made: HandMade) -> None:
+        published = hand_made.publish()
+        published.path.chmod(0o600)
+        with duckdb.connect(str(published.path)) as connection:
+            connection.execute("update marts.fct_discounted_charges set list_amount = 99")
+        with pytest.raises(releases.ReleaseError, match="damaged"):
+            releases.close(hand_made.home, MARCH, by="Ada", now=NOW)
+        assert releases.register(hand_made.home) == []
+
+    def test_a_line_cut_by_a_crash_closes_nothing(self, closed: HandMade) -> None:
+        path = layout.closes_path(closed.home)
+        path.write_text(path.read_text("utf-8")[:-30], "utf-8")
+        assert releases.closed_months(closed.home) == {}
+        releases.close(closed.home, MARCH, by="Ada", now=NOW)
+        assert list(releases.closed_months(closed.home)) == [MARCH]
+
+
+class TestKept:
+    """A release that closed a month is never pruned."""
+
+    @pytest.mark.parametrize("is_reopened", [False, True])
+    def test_pruning_spares_it(self, closed: HandMade, is_reopened: bool) -> None:
+        (first,) = layout.release_ids(closed.home)
+        if is_reopened:
+            releases.reopen(closed.home, MARCH, by="Bob", now=LATER, reason="why not")
+        for amount in ("1.00", "2.00"):
+            closed.charges = [("in_1", "USD", amount)]
+            closed.write().publish(LATER)
+        pruned = releases.prune(closed.home, 1, LATER)
+        assert pruned.spared == {first: "it closed 2026-03"}
+        assert len(pruned.removed) == 1
+        assert releases.verify(closed.home, first).problems == ()
+
+
+class TestRestatements:
+    """What differs from a closed month is in every later release, amount by amount."""
+
+    def test_nothing_closed_nothing_restated(self, hand_made: HandMade) -> None:
+        hand_made.publish()
+        hand_made.charges = [("in_1", "USD", "1.00")]
+        hand_made.write().publish(LATER)
+        assert restated(hand_made.home) == []
+
+    def test_the_table_is_described_and_fingerprinted(self, hand_made: HandMade) -> None:
+        hand_made.publish()
+        with releases.open_release(hand_made.home) as connection:
+            columns = connection.execute(
+                "select column_name, comment from duckdb_columns()"
+                " where table_name = 'fct_restatements' order by column_index"
+            ).fetchall()
+            promised = connection.execute(
+                "select row_count, primary_key from release.tables"
+                " where table_name = 'fct_restatements'"
+            ).fetchall()
+        assert dict(columns) == dict(restatements.COLUMNS)
+        assert promised == [(0, ", ".join(restatements.KEY))]
+
+    def test_closing_alone_changes_nothing(self, closed: HandMade) -> None:
+        assert not closed.publish(LATER).is_new
+
+    def test_changed_gone_added_and_another_currency(self, closed: HandMade) -> None:
+        closed.charges = [
+            ("in_1", "USD", "100.00"),
+            ("in_2", "GBP", "80.50"),
+            ("in_3", "USD", "7.00"),
+        ]
+        closed.write().publish(LATER)
+        assert restated(closed.home) == [
+            ("in_1", "list_amount", "USD", Decimal("120.00"), Decimal("100.00"), Decimal("-20.00")),
+            ("in_2", "list_amount", "EUR", Decimal("80.50"), None, Decimal("-80.50")),
+            ("in_2", "list_amount", "GBP", None, Decimal("80.50"), Decimal("80.50")),
+            ("in_3", "list_amount", "USD", None, Decimal("7.00"), Decimal("7.00")),
+        ]
+        (first, _) = layout.release_ids(closed.home)
+        assert restated(closed.home, "distinct closed_month, closed_release_id, table_name")[0][
+            :3
+        ] == (MARCH, first, "fct_discounted_charges")
+        assert releases.verify(closed.home).problems == ()
+
+    def test_another_month_is_not_restated(self, closed: HandMade) -> None:
+        closed.charges = [*CHARGES, ("in_4", "USD", "9.00")]
+        closed.write()
+        with duckdb.connect(str(closed.home / "build" / "warehouse.duckdb")) as connection:
+            connection.execute(
+                "update marts.fct_discounted_charges set billing_month = '2026-04-01'"
+                " where invoice_id = 'in_4'"
+            )
+        assert closed.publish(LATER).is_new
+        assert restated(closed.home) == []
+
+    def test_a_month_closed_again_is_compared_with_its_new_release(self, closed: HandMade) -> None:
+        closed.charges = [("in_1", "USD", "100.00"), CHARGES[1]]
+        closed.write().publish(LATER)
+        assert len(restated(closed.home)) == 1
+        releases.reopen(closed.home, MARCH, by="Bob", now=LATER, reason="corrected")
+        closed.publish(LATER)
+        assert restated(closed.home) == []
+        releases.close(closed.home, MARCH, by="Ada", now=LATER)
+        closed.charges = [("in_1", "USD", "101.00"), CHARGES[1]]
+        closed.write().publish(LATER)
+        assert [row[-1] for row in restated(closed.home)] == [Decimal("1.00")]
+
+    def test_the_delivery_that_caused_it_is_told(self, closed: HandMade) -> None:
+        closed.charges = [("in_1", "USD", "100.00"), ("in_2", "EUR", "81.00")]
+        closed.write()
+        with duckdb.connect(str(closed.home / "build" / "warehouse.duckdb")) as connection:
+            connection.execute(
+                "insert into intermediate.int_deliveries_counted by name"
+                " select * replace (2 as delivery_sequence, 'd2' as delivery_id,"
+                " 'invoices/late.csv' as file_name, timestamp '2026-04-05' as arrived_at)"
+                " from intermediate.int_deliveries_counted"
+            )
+            connection.execute(
+                "create table staging.stg_billing__invoices as from (values ('in_1', 2::bigint),"
+                " ('in_2', 1::bigint)) as invoices (invoice_id, delivery_sequence)"
+            )
+        closed.publish(LATER)
+        assert [row[:3] for row in restated(closed.home, "record_key, delivery_id, file_name")] == [
+            ("in_1", "d2", "invoices/late.csv"),
+            ("in_2", None, None),
+        ]
+
+    @pytest.mark.parametrize("what", ["gone", "altered", "a line of nonsense"])
+    def test_nothing_is_published_against_a_damaged_close(
+        self, closed: HandMade, what: str
+    ) -> None:
+        (first,) = layout.release_ids(closed.home)
+        closed.charges = [("in_1", "USD", "100.00")]
+        closed.write()
+        second = closed.publish(LATER).release_id
+        path = layout.release_path(closed.home, first)
+        if what == "gone":
+            path.unlink()
+        elif what == "altered":
+            path.chmod(0o600)
+            with duckdb.connect(str(path)) as connection:
+                connection.execute("update release.tables set fingerprint = 'other'")
+        else:
+            layout.append_line(layout.closes_path(closed.home), {"event": "shut"})
+        closed.charges = [("in_1", "USD", "99.00")]
+        with pytest.raises(releases.ReleaseError, match=r"2026-03|closes\.jsonl"):
+            closed.write().publish(LATER)
+        assert layout.current_release(closed.home) == second
+
+    def test_every_mart_is_compared_or_says_why_not(self, tmp_path: Path) -> None:
+        manifest = dbt_build.prepare(Settings(home=tmp_path)).manifest
+        marts = {
+            node["alias"]: set(node["columns"])
+            for node in manifest["nodes"].values()
+            if node["resource_type"] == "model" and node["schema"] == "marts"
+        }
+        assert set(marts) == set(restatements.MONTHS) | set(restatements.STATES)
+        assert set(marts["fct_credit_burndown_monthly"]) >= restatements.OUTLOOK
+
+    def test_all_marts_of_the_sample_are_compared(self, sample_run: Any, tmp_path: Path) -> None:
+        home = tmp_path / "home"
+        shutil.copytree(sample_run.home, home, symlinks=True)
+        month = date(2025, 6, 1)
+        closing = releases.close(home, month, by="Ada", now=NOW)
+        keys = _keys(home)
+        with duckdb.connect() as connection:
+            connection.execute(f"attach '{home / 'build' / 'warehouse.duckdb'}' as build")
+            restatements.compute(connection, home, keys)
+            unchanged = connection.execute(f"from {restatements.SOURCE}").fetchall()
+            assert unchanged == []
+            for table, moment in restatements.MONTHS.items():
+                amount = "amount" if table == "fct_credit_ledger" else "credit_amount"
+                if table == "fct_discount_applications":
+                    amount = "discount_amount"
+                elif table == "fct_credit_burndown_monthly":
+                    amount = "drawn_amount"
+                elif table == "fct_percent_off_variance_monthly":
+                    amount = "bill_amount"
+                where = f"{moment} = '{month}'"
+                if moment == "invoice_month":
+                    where = (
+                        "invoice_id in (select invoice_id from build.marts.fct_discounted_charges"
+                        f" where billing_month = '{month}')"
+                    )
+                connection.execute(
+                    f"update build.marts.{table} set {amount} = {amount} + 1 where {where}"
+                )
+            restatements.compute(connection, home, keys)
+            found = connection.execute(
+                "select distinct table_name, currency is not null, delta_amount,"
+                f" closed_release_id from {restatements.SOURCE} order by all"
+            ).fetchall()
+        assert found == [
+            (table, True, Decimal("1.00"), closing.release_id)
+            for table in sorted(restatements.MONTHS)
+        ]
+
+
+def _keys(home: Path) -> dict[str, tuple[str, ...]]:
+    with releases.open_release(home) as connection:
+        rows = connection.execute(
+            "select table_name, primary_key from release.tables where table_schema = 'marts'"
+        ).fetchall()
+    return {str(name): tuple(str(key).split(", ")) for name, key in rows}
+
+
+class TestCommands:
+    """The same from the command line."""
+
+    def ask(self, *arguments: str) -> Any:
+        app = typer.Typer()
+        register_closing(app)
+        return CliRunner().invoke(app, list(arguments))
+
+    def test_close_list_and_reopen(self, hand_made: HandMade) -> None:
+        release_id = hand_made.publish().release_id
+        home = ("--home", str(hand_made.home))
+        assert "No month has been closed" in self.ask("closes", *home).stdout
+        shown = self.ask("close", "2026-03", "--by", "Ada", *home)
+        assert shown.exit_code == 0
+        assert f"2026-03 is closed with release {release_id}, by Ada" in shown.stdout
+        assert "* 2026-03  closed " in self.ask("closes", *home).stdout
+        shown = self.ask("reopen", "2026-03", "--by", "Bob", "--reason", "late invoice", *home)
+        assert shown.exit_code == 0
+        listed = self.ask("closes", *home).stdout
+        assert "  2026-03  reopened" in listed and "reason: late invoice" in listed
+        assert "* 2026-03" not in listed
+        assert max(map(len, listed.splitlines())) <= 80
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "said"),
+        [
+            (("close", "March", "--by", "Ada"), 2, "YYYY-MM"),
+            (("close", "2026-13", "--by", "Ada"), 2, "YYYY-MM"),
+            (("close", "2026-03"), 2, "--by"),
+            (("close", "2026-03", "--by", "Ada", "--release", "2031"), 2, "no release"),
+            (("close", "2026-04", "--by", "Ada"), 1, "before the end of 2026-04"),
+            (("reopen", "2026-03", "--by", "Ada", "--reason", "r"), 1, "is not closed"),
+        ],
+    )
+    def test_what_is_wrong_is_told(
+        self, hand_made: HandMade, arguments: tuple[str, ...], code: int, said: str
+    ) -> None:
+        hand_made.publish()
+        shown = self.ask(*arguments, "--home", str(hand_made.home))
+        assert shown.exit_code == code
+        assert said in shown.stderr
+        assert date(2026, 3, 31) == AS_OF

@@ -1,0 +1,111 @@
+"""What was known at an earlier instant can be published again, beside what is served."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from dagster_project import known_at, releases
+from dagster_project.arrival import arrive
+from dagster_project.refresh import refresh, refresh_known_at
+from dagster_project.releases import layout
+from dagster_project.sample import generate_sample
+from dagster_project.settings import Settings
+from tests import crashes
+from tests.pipeline.conftest import NOW, HandMade
+
+
+class TestTheRealRun:
+    """A run at the instant of an old release gives that release's content."""
+
+    def test_it_gives_the_old_content_and_touches_nothing_else(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        generate_sample(12, 8, 7, tmp_path / "sample")
+        landing, later = tmp_path / "sample" / "landing", tmp_path / "later"
+        later.mkdir()
+        for file in sorted(landing.glob("invoices/*"))[1:]:
+            shutil.move(file, later)
+        settings = Settings(home=tmp_path / "home", landing=landing)
+        day = date(2024, 2, 29)
+        assert refresh(settings, day)
+        first, before = layout.current_release(settings.home), crashes.contents(settings.home)
+        assert first is not None
+        releases.close(settings.home, date(2024, 1, 1), by="Ada", now=datetime.now(UTC))
+        for file in later.iterdir():
+            shutil.move(file, landing / "invoices")
+        assert refresh(settings, day)
+        second, after = layout.current_release(settings.home), crashes.contents(settings.home)
+        assert after != before
+        assert after["marts", "fct_restatements"][0] > 0
+        with releases.open_release(settings.home) as connection:
+            told = connection.execute(
+                "select distinct file_name from marts.fct_restatements where file_name is not null"
+            ).fetchall()
+        assert told
+        capsys.readouterr()
+
+        assert refresh_known_at(settings, first)
+        shown = capsys.readouterr().out
+        assert "As known at" in shown and "deliveries" in shown
+        (side,) = (settings.home / "known-at").iterdir()
+        assert crashes.contents(side) == before
+        assert crashes.contents(settings.home) == after
+        assert layout.current_release(settings.home) == second
+
+
+class TestLayingOut:
+    """The data home of an instant holds what had arrived by then, and nothing later."""
+
+    @pytest.fixture(scope="class")
+    def home(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """A home into which coupons came first and everything else an hour later."""
+        folder = tmp_path_factory.mktemp("known")
+        generate_sample(12, 8, 7, folder)
+        home = folder / "home"
+        HandMade(home).write().publish()
+        shutil.rmtree(home / "build")
+        arrive(folder / "landing", home, "1", NOW, ["coupons"], with_gate=False)
+        arrive(folder / "landing", home, "2", NOW + timedelta(hours=1), with_gate=False)
+        return home
+
+    @pytest.mark.parametrize(
+        ("text", "known"),
+        [
+            ("2026-04-01T05:00:00Z", 2),
+            ("2026-04-01T07:00:00+02:00", 2),
+            ("2026-04-01T05:59:59.999999", 2),
+            ("2026-04-01T06:00:00Z", 9),
+            ("2026-04-02 00:00", 9),
+        ],
+    )
+    def test_what_had_arrived_is_known(self, home: Path, text: str, known: int) -> None:
+        instant = known_at.resolve(home, text)
+        prepared = known_at.prepare(Settings(home=home), instant)
+        assert (prepared.known, prepared.deliveries) == (known, 9)
+        again = known_at.prepare(Settings(home=home), instant)
+        assert again == prepared
+        reports = arrive(again.settings.landing, again.settings.home, "3", NOW, with_gate=False)
+        assert [report.verdict for report in reports].count("loaded") == known
+
+    def test_the_day_is_that_of_the_release_of_then(self, home: Path) -> None:
+        (release_id,) = layout.release_ids(home)
+        assert known_at.resolve(home, release_id) == known_at.Instant(NOW, date(2026, 3, 31))
+        assert known_at.resolve(home, "2026-04-01T06:00Z").as_of == date(2026, 3, 31)
+        assert known_at.resolve(home, "2026-03-01T06:00Z").as_of is None
+
+    def test_nothing_known_is_told(self, home: Path) -> None:
+        with pytest.raises(ValueError, match="the first came at 2026-04-01T05:00:00Z"):
+            refresh_known_at(Settings(home=home), "2026-03-31T00:00Z")
+
+    @pytest.mark.parametrize("text", ["yesterday", "2026-04-01", "2026-04-01T25:00Z"])
+    def test_what_is_no_instant_is_told(self, home: Path, text: str) -> None:
+        with pytest.raises(ValueError, match="--known-at"):
+            known_at.resolve(home, text)
+
+    def test_a_release_that_is_not_there_is_told(self, home: Path) -> None:
+        with pytest.raises(releases.NoRelease):
+            known_at.resolve(home, "20200101T000000Z-00000000")
