@@ -90,7 +90,9 @@ def refresh(settings: Settings, as_of: date) -> bool:
     """
     run_id = str(uuid.uuid4())
     log = settings.logs / f"{run_id}.log"
-    print(f"Coupon Ledger, as of {as_of}: {_short(settings.landing)} → {_short(settings.home)}")
+    title = f"Coupon Ledger, as of {as_of}: {_short(settings.landing)}"
+    line = f"{title} → {_short(settings.home)}"
+    print(line if len(line) <= _WIDTH else f"{title}\n  → {_short(settings.home)}")
     terminal = Terminal()
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
