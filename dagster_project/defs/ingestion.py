@@ -9,11 +9,14 @@ from dagster_project import progress
 from dagster_project.dbt_build import Project
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.transformation import Translator
+from dagster_project.feeds import feeds
 
 if TYPE_CHECKING:
     from dagster_project.arrival import DeliveryReport
 
 STEP = "arrival"
+GATE = "supplier_gate"
+"""The check of a feed's raw table: what its new files were asked on arrival, and whether any was refused."""
 
 
 def defs(project: Project) -> dg.Definitions:
@@ -31,7 +34,17 @@ def defs(project: Project) -> dg.Definitions:
         for source in sources
     ]
 
-    @dg.multi_asset(name=STEP, specs=specs, pool="warehouse")
+    checks = [
+        dg.AssetCheckSpec(
+            GATE,
+            asset=keys[name],
+            description="The Great Expectations suite of the feed, asked of every new file; a file"
+            " that breaks an expectation of severity error is not loaded.",
+        )
+        for name in feeds()
+    ]
+
+    @dg.multi_asset(name=STEP, specs=specs, check_specs=checks, pool="warehouse")
     def arrival(
         context: dg.AssetExecutionContext, refresh: Refresh
     ) -> Iterator[dg.MaterializeResult[None]]:
@@ -45,12 +58,42 @@ def defs(project: Project) -> dg.Definitions:
             context.log.info(_line(report))
         progress.listener().finished(STEP, outcome(reports))
         for name, key in keys.items():
+            of_feed = [report for report in reports if report.feed == name]
             yield dg.MaterializeResult(
                 asset_key=key,
-                metadata=_metadata([r for r in reports if r.feed == name]),
+                metadata=_metadata(of_feed),
+                check_results=[gate_result(key, of_feed)] if name in feeds() else [],
             )
 
     return dg.Definitions(assets=[arrival])
+
+
+def gate_result(key: dg.AssetKey, reports: "Sequence[DeliveryReport]") -> dg.AssetCheckResult:
+    """The check of a feed: failed by refused files as an error, by broken expectations as a warning.
+
+    Args:
+        key: The feed's raw table.
+        reports: One per file of the feed.
+    """
+    refused = [report for report in reports if report.verdict == "refused"]
+    broken = [
+        f"- {report.file_name}: {result.check_name}, {result.severity}: {result.observed}"
+        for report in reports
+        if report.verdict != "known"
+        for result in report.gate_failures
+    ]
+    told = [f"- {_line(report)}" for report in refused] + broken
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=GATE,
+        passed=not told,
+        severity=dg.AssetCheckSeverity.ERROR if refused else dg.AssetCheckSeverity.WARN,
+        metadata={
+            "refused_files": len(refused),
+            "broken_expectations": len(broken),
+            "details": dg.MetadataValue.md("\n".join(told[:100]) or "nothing"),
+        },
+    )
 
 
 def outcome(reports: "Sequence[DeliveryReport]") -> str:
