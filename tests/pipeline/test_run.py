@@ -19,6 +19,7 @@ import pytest
 from dagster_project import dbt_build, refresh, releases
 from dagster_project.definitions import load
 from dagster_project.defs.automation import run_config
+from dagster_project.defs.ingestion import GATE
 from dagster_project.feeds import feeds
 from dagster_project.settings import CHECKOUT, SAMPLE, SAMPLE_LANDING, Settings
 from tests.pipeline.conftest import SampleRun, coupon_ledger
@@ -316,12 +317,14 @@ class TestDefinitions:
             "release",
         }
 
-    def test_every_data_test_is_a_check(
+    def test_every_data_test_is_a_check_and_every_feed_has_its_gate(
         self, definitions: dg.Definitions, project: dbt_build.Project
     ) -> None:
         tests = [n for n in project.manifest["nodes"].values() if n["resource_type"] == "test"]
         checks = definitions.resolve_asset_graph().asset_check_keys
-        assert {check.name for check in checks} == {test["name"] for test in tests}
+        gates = {check.asset_key.path[-1] for check in checks if check.name == GATE}
+        assert gates == set(feeds())
+        assert {check.name for check in checks} - {GATE} == {test["name"] for test in tests}
 
     def test_the_schedule_takes_the_day_of_its_tick(
         self, definitions: dg.Definitions, settings: Settings
