@@ -18,6 +18,7 @@ import typer
 
 from dagster_project.answers import register as register_answers
 from dagster_project.closing_commands import register_closing
+from dagster_project.options import HomeOption, ReleaseOption
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
@@ -30,19 +31,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-HomeOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--home",
-        metavar="DIR",
-        help="The data home. [default: $COUPON_LEDGER_HOME, or data/home]",
-    ),
-]
-ReleaseOption = Annotated[
-    str | None,
-    typer.Option("--release", metavar="ID", help="A kept release instead of current."),
-]
 
 
 def main() -> None:

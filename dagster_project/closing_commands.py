@@ -14,17 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dagster_project.options import HomeOption
+
 if TYPE_CHECKING:
     from datetime import date
 
-HomeOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--home",
-        metavar="DIR",
-        help="The data home. [default: $COUPON_LEDGER_HOME, or data/home]",
-    ),
-]
 MonthArgument = Annotated[str, typer.Argument(metavar="MONTH", help="The month, as YYYY-MM.")]
 ByOption = Annotated[str, typer.Option("--by", metavar="NAME", help="Who does this.")]
 

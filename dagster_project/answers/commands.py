@@ -13,21 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dagster_project.options import HomeOption, ReleaseOption
+
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Connection
 
-HomeOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--home",
-        metavar="DIR",
-        help="The data home. [default: $COUPON_LEDGER_HOME, or data/home]",
-    ),
-]
-ReleaseOption = Annotated[
-    str | None,
-    typer.Option("--release", metavar="ID", help="A kept release instead of current."),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
 TargetArgument = Annotated[
     str | None,
