@@ -31,15 +31,17 @@ $(VENV)/.installed: $(VENV)/bin/python requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock
+# DuckDB's next line lies beside the one that is locked, for the tests that read and run on both.
+$(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock requirements-duckdb-2.lock
 	$(PIP) -r requirements-test.lock
+	$(PIP) --target $(VENV)/duckdb-2 --upgrade -r requirements-duckdb-2.lock
 	touch $@
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.benchmark
 
 # Needs uv and a package index; the locks hold names, versions and hashes only. DuckDB is locked to its
-# 1.5 line; what runs is a subset of what is tested.
+# 1.5 line, with 2 beside it for tests; what runs is a subset of what is tested.
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --no-strip-extras
 lock:
@@ -49,6 +51,8 @@ lock:
 	$(UV_COMPILE) pyproject.toml build/backend.in --extra test -c build/constraints.txt -o requirements-test.lock
 	sed -E 's/^([A-Za-z0-9._-]+)\[[^]]*\]/\1/' requirements-test.lock | grep -oE '^[A-Za-z0-9._-]+==[^\]*' > build/constraints.txt
 	$(UV_COMPILE) pyproject.toml build/backend.in -c build/constraints.txt -o requirements.lock
+	echo 'duckdb>=2,<3' > build/duckdb-2.in
+	$(UV_COMPILE) build/duckdb-2.in -o requirements-duckdb-2.lock
 
 clean:
 	rm -rf $(VENV) build data/home dbt/target dbt/logs
