@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from dagster_project.answers import register as register_answers
 from dagster_project.closing_commands import register_closing
-from dagster_project.options import HomeOption, ReleaseOption
+from dagster_project.options import HomeOption, ReleaseOption, explained, settings_from, wrong
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
@@ -69,21 +67,27 @@ def run(
             " HOME/known-at/, what is served stays.",
         ),
     ] = None,
+    engine: Annotated[
+        Literal["duckdb", "spark"] | None,
+        typer.Option(help="What runs the models. [default: duckdb]"),
+    ] = None,
 ) -> None:
     """Refresh: deliveries in, checked marts out, as a release."""
     from dagster_project.refresh import refresh
     from dagster_project.settings import default_as_of
 
-    settings = _settings(home, landing)
+    settings = settings_from(home, landing)
+    if engine is not None:
+        settings = settings.model_copy(update={"engine": engine})
     if known_at is not None:
         raise typer.Exit(0 if _refresh_known_at(settings, known_at, as_of) else 1)
     if not settings.landing.is_dir():
-        _wrong(f"There is no landing folder {settings.landing}: name one with --landing.")
+        wrong(f"There is no landing folder {settings.landing}: name one with --landing.")
     now = datetime.now(UTC)
     try:
         day = date.fromisoformat(as_of) if as_of else default_as_of(settings, now.date())
     except ValueError as error:
-        _wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD." if as_of else str(error))
+        wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD." if as_of else str(error))
     if strict:
         settings = settings.model_copy(update={"strict": True})
     raise typer.Exit(0 if refresh(settings, day) else 1)
@@ -96,11 +100,11 @@ def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> b
     try:
         day = date.fromisoformat(as_of) if as_of else None
     except ValueError:
-        _wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD.")
+        wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD.")
     try:
         return refresh_known_at(settings, known_at, day)
     except (ValueError, NoRelease) as error:
-        _wrong(str(error))
+        wrong(str(error))
 
 
 @app.command()
@@ -110,10 +114,10 @@ def rebuild(home: HomeOption = None) -> None:
     from dagster_project.arrival import rebuild as rebuild_raw
     from dagster_project.releases.lock import one_writer
 
-    settings = _settings(home)
+    settings = settings_from(home)
     if not settings.archive.is_dir():
-        _wrong(f"There is no archive in {settings.home}: name another data home with --home.")
-    with _explained(), one_writer(settings.home, "coupon-ledger rebuild"):
+        wrong(f"There is no archive in {settings.home}: name another data home with --home.")
+    with explained(), one_writer(settings.home, "coupon-ledger rebuild"):
         try:
             reports = rebuild_raw(settings.home)
         except ArrivalError as error:
@@ -127,20 +131,60 @@ def rebuild(home: HomeOption = None) -> None:
 @app.command()
 def sample(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Gets landing/ and truth.json.")],
-    workspaces: Annotated[int, typer.Option(min=1, help="How many workspaces.")] = 150,
+    workspaces: Annotated[
+        int | None, typer.Option(min=1, help="How many workspaces. [default: 150]")
+    ] = None,
     months: Annotated[int, typer.Option(min=1, help="How many months.")] = 30,
     seed: Annotated[int, typer.Option(help="Same seed, same sample.")] = 1,
+    invoices: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="About how many invoices, instead of workspaces: large samples, fast."
+        ),
+    ] = None,
+    file_format: Annotated[
+        Literal["parquet", "csv"], typer.Option("--format", help="With --invoices.")
+    ] = "parquet",
+    files: Annotated[
+        Literal["year", "month", "single"],
+        typer.Option(help="With --invoices: which of them share a file."),
+    ] = "year",
+    hold_back: Annotated[
+        bool,
+        typer.Option(
+            "--hold-back",
+            help="With --invoices: those of the last month come apart, in next/, to deliver later.",
+        ),
+    ] = False,
 ) -> None:
     """Generate realistic billing data with known errors."""
-    from dagster_project.sample import generate_sample
-
+    if invoices is None and (file_format != "parquet" or files != "year" or hold_back):
+        wrong("--format, --files and --hold-back go with --invoices: give a number of invoices.")
+    if invoices is not None and workspaces is not None:
+        wrong("Give --workspaces or --invoices, not both: one follows from the other.")
+    if hold_back and months < 2:
+        wrong("--hold-back needs a month before the last: give --months 2 or more.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        _wrong(f"{out} is not an empty folder: name a new one with --out.")
-    generate_sample(workspaces, months, seed, out)
-    files = [path for path in (out / "landing").rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files)
-    print(f"{len(files):,} deliveries, {size:,} bytes in {out / 'landing'}")
-    print(f"Refresh from it: coupon-ledger run --landing {out / 'landing'} --home DIR")
+        wrong(f"{out} is not an empty folder: name a new one with --out.")
+    if invoices is None:
+        from dagster_project.sample import generate_sample
+
+        generate_sample(workspaces or 150, months, seed, out)
+    else:
+        from dagster_project.sample.scale import generate_large_sample
+
+        made = generate_large_sample(
+            invoices, months, seed, out, file_format=file_format, grouping=files,
+            hold_back=hold_back,
+        )  # fmt: skip
+        print(f"{made.invoices:,} invoices of {made.workspaces:,} workspaces to {made.last_day}")
+    written = [path for path in (out / "landing").rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in written)
+    print(f"{len(written):,} deliveries, {size:,} bytes in {out / 'landing'}")
+    as_of = f" --as-of {made.last_day}" if invoices is not None else ""
+    print(f"Refresh from it: coupon-ledger run --landing {out / 'landing'} --home DIR{as_of}")
+    if hold_back:
+        print(f"The last month, to deliver later: {out / 'next'}")
 
 
 @app.command()
@@ -154,21 +198,21 @@ def deliveries(
 ) -> None:
     """List what was delivered and what became of it."""
     from dagster_project import summary
-    from dagster_project.releases import open_release
+    from dagster_project.releases.read import reading
 
-    settings = _settings(home)
+    settings = settings_from(home)
     if page is not None:
         from dagster_project import supplier_page
 
-        with _explained(), open_release(settings.home, release) as connection:
+        with explained(), reading(settings.home, release) as connection:
             text = supplier_page.page(connection)
         try:
             page.write_text(text, "utf-8")
         except OSError as error:
-            _wrong(f"{page} cannot be written: {error.strerror}; name another file with --page.")
+            wrong(f"{page} cannot be written: {error.strerror}; name another file with --page.")
         print(f"Written to {page}")
         return
-    with _explained(), open_release(settings.home, release) as connection:
+    with explained(), reading(settings.home, release) as connection:
         print(summary.deliveries(connection))
 
 
@@ -189,12 +233,12 @@ def rejected(
     """List rejected rows with every reason."""
     from dagster_project import summary
     from dagster_project.feeds import feeds
-    from dagster_project.releases import open_release
+    from dagster_project.releases.read import reading
 
-    settings = _settings(home)
+    settings = settings_from(home)
     if feed is not None and feed not in feeds():
-        _wrong(f"There is no feed {feed!r}; there is {', '.join(feeds())}.")
-    with _explained(), open_release(settings.home, release) as connection:
+        wrong(f"There is no feed {feed!r}; there is {', '.join(feeds())}.")
+    with explained(), reading(settings.home, release) as connection:
         if csv is not None:
             count = summary.rejected_to_csv(connection, csv, feed, delivery)
             print(f"{count:,} rejected rows written to {csv}")
@@ -208,8 +252,8 @@ def releases(home: HomeOption = None) -> None:
     from dagster_project import summary
     from dagster_project.releases import list_releases
 
-    settings = _settings(home)
-    with _explained():
+    settings = settings_from(home)
+    with explained():
         print(summary.releases(list_releases(settings.home), settings.home))
 
 
@@ -223,8 +267,8 @@ def restore(
 
     from dagster_project.releases import restore as restore_release
 
-    settings = _settings(home)
-    with _explained():
+    settings = settings_from(home)
+    with explained():
         served = restore_release(settings.home, release_id, datetime.now(UTC), getpass.getuser())
     print(f"Release {served} is served: {settings.current}")
 
@@ -239,8 +283,8 @@ def verify(
     """Check that a release holds what it says."""
     from dagster_project.releases import verify as verify_release
 
-    settings = _settings(home)
-    with _explained():
+    settings = settings_from(home)
+    with explained():
         found = verify_release(settings.home, release_id)
     if found.problems:
         print(f"Release {found.release_id} is NOT sound:", file=sys.stderr)
@@ -262,8 +306,8 @@ def prune(
     """Remove old releases; never the one served, nor one being read."""
     from dagster_project.releases import prune as prune_releases
 
-    settings = _settings(home)
-    with _explained():
+    settings = settings_from(home)
+    with explained():
         pruned = prune_releases(settings.home, keep, datetime.now(UTC))
     for release_id in pruned.removed:
         print(f"removed  {release_id}")
@@ -278,17 +322,22 @@ def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="The release to compare from.")],
     after: Annotated[str, typer.Argument(metavar="B", help="The release to compare with.")],
     table: Annotated[str | None, typer.Option(help="Only this table, down to its cells.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many cells to list.")] = 50,
     home: HomeOption = None,
 ) -> None:
     """Compare two releases: rows by key, totals, cells."""
     from dagster_project import releases as kept
     from dagster_project import summary
 
-    settings = _settings(home)
-    with _explained():
+    settings = settings_from(home)
+    with explained():
         print(summary.differences(kept.diff(settings.home, before, after, table)))
         if table is not None:
-            print(summary.cells(kept.diff_cells(settings.home, before, after, table)))
+            cells = kept.diff_cells(settings.home, before, after, table, limit + 1)
+            if cells:
+                print(summary.cells(cells[:limit]))
+            if len(cells) > limit:
+                print(f"and more: these are the first {limit}, --limit N shows N of them")
 
 
 @app.command()
@@ -304,54 +353,19 @@ def query(
     from dagster_project import summary
     from dagster_project.releases import open_release
 
-    settings = _settings(home)
-    with _explained(), open_release(settings.home, release) as connection:
+    settings = settings_from(home)
+    with explained(), open_release(settings.home, release) as connection:
         try:
             cursor = connection.execute(sql)
             names = [str(column[0]) for column in cursor.description or []]
             rows = cursor.fetchall()
         except duckdb.Error as error:
-            _wrong(str(error))
+            wrong(str(error))
     print(summary.as_csv(names, rows) if csv else summary.as_table(names, rows), end="")
 
 
 register_answers(app)
 register_closing(app)
-
-
-def _settings(home: Path | None, landing: Path | None = None) -> Settings:
-    from pydantic import ValidationError
-
-    from dagster_project.settings import Settings
-
-    given: dict[str, Any] = {"home": home, "landing": landing}
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        for problem in error.errors():
-            where = ".".join(str(part) for part in problem["loc"])
-            print(
-                f"Setting {where}: {problem['msg']}" if where else problem["msg"],
-                file=sys.stderr,
-            )
-        raise typer.Exit(2) from None
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn an error about releases into its message and an exit code."""
-    from dagster_project.releases.errors import NoRelease, ReleaseError
-
-    try:
-        yield
-    except ReleaseError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None
-
-
-def _wrong(message: str) -> NoReturn:
-    print(message, file=sys.stderr)
-    raise typer.Exit(2)
 
 
 if __name__ == "__main__":

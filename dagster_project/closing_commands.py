@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 it cannot be done, 2 what was asked for does not exist or 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.options import HomeOption
+from dagster_project.options import HomeOption, explained, settings_from, wrong
 
 if TYPE_CHECKING:
     from datetime import date
@@ -89,26 +88,12 @@ def _asked(home: Path | None, month: str | None = None) -> Iterator[tuple[Path, 
     """The data home and the month; what is wrong becomes its message and an exit code."""
     from datetime import date
 
-    from pydantic import ValidationError
-
     from dagster_project.releases.closing import parse_month
-    from dagster_project.releases.errors import NoRelease, ReleaseError
-    from dagster_project.settings import Settings
 
+    settings = settings_from(home)
     try:
-        settings = Settings() if home is None else Settings(home=home)
         first_day = date.min if month is None else parse_month(month)
-    except ValidationError as error:
-        for problem in error.errors():
-            print(
-                f"Setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr
-            )
-        raise typer.Exit(2) from None
     except ValueError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from None
-    try:
+        wrong(str(error))
+    with explained():
         yield settings.home, first_day
-    except ReleaseError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None

@@ -1,11 +1,20 @@
-"""Options that several commands of the command line share; what only one takes stands with it."""
+"""What the commands share: options, and how what is wrong becomes a message and an exit code.
+
+What only one command takes stands with it. Nothing here costs time before it is needed.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from dagster_project.settings import Settings
 
 HomeOption = Annotated[
     Path | None,
@@ -19,3 +28,57 @@ ReleaseOption = Annotated[
     str | None,
     typer.Option("--release", metavar="ID", help="A kept release instead of current."),
 ]
+
+
+def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
+    """The settings, of which a command's options come first.
+
+    Args:
+        home: The data home, if it was given.
+        landing: The landing folder, if it was given.
+
+    Raises:
+        Exit: A setting makes no sense; each is told by its name (2).
+    """
+    from pydantic import ValidationError
+
+    from dagster_project.settings import Settings
+
+    given: dict[str, Any] = {"home": home, "landing": landing}
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        for problem in error.errors():
+            told = problem["msg"].removeprefix("Value error, ")
+            if problem["loc"]:
+                name = str(problem["loc"][0])
+                option = given.get(name) is not None
+                told = f"{f'--{name}' if option else f'COUPON_LEDGER_{name.upper()}'}: {told}"
+            print(told, file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn an error about releases into its message and an exit code.
+
+    Raises:
+        Exit: There is no such release (2), or it cannot be done (1).
+    """
+    from dagster_project.releases.errors import NoRelease, ReleaseError
+
+    try:
+        yield
+    except ReleaseError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None
+
+
+def wrong(message: str) -> NoReturn:
+    """End because what was asked for does not exist or make sense.
+
+    Raises:
+        Exit: Always (2).
+    """
+    print(message, file=sys.stderr)
+    raise typer.Exit(2)

@@ -7,11 +7,12 @@ reading deliveries do not.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -27,7 +28,7 @@ class Settings(BaseSettings):
         home: The data home: archive, warehouse, releases, logs.
         landing: The folder the billing system drops its files in; only ever read.
         as_of: Last day whose events count (R0); None leaves it to the caller.
-        threads: Threads of DuckDB and dbt.
+        threads: Threads of DuckDB and dbt, and of Spark where it runs on this machine.
         memory_limit: DuckDB's memory limit, such as `4GB`; beyond it work spills to disk.
         schedule_cron: When the daily refresh ticks.
         schedule_timezone: In which zone, as an IANA name.
@@ -35,9 +36,37 @@ class Settings(BaseSettings):
             data home unless given.
         strict: Whether open findings of severity error stop publication.
         settle_seconds: How long a delivered file must have kept its size before a sensor takes it.
+        engine: What runs the models: `duckdb`, or `spark`, which needs the extra of that name.
+        spark_master: Spark's master, such as `spark://host:7077`; this machine unless given.
+        spark_conf: Further configuration of Spark, as a JSON object of texts.
+        spark_storage: Where Spark's tables lie: a folder that the driver and every executor reach
+            under the same path, or the address of one in object storage; below the data home
+            unless given.
+        spark_thrift: `host:port` of a running Spark Thrift server to use instead of a session.
+        spark_user: The user to be there.
+        alert_webhook_url: Where alerts are posted as Slack-compatible JSON; a secret.
+        alert_smtp_host: The mail server alerts are sent through.
+        alert_smtp_port: Its port; 465 is encrypted from the start, others by STARTTLS where offered.
+        alert_smtp_user: Who logs in there; by default the sender.
+        alert_smtp_password: With which password; without one nobody logs in. A secret.
+        alert_email_from: The sender of alerts.
+        alert_email_to: Their recipients, separated by commas.
+        alert_timeout_seconds: How long a channel may take to answer.
+        alert_repeat_hours: After how long what goes on is told again.
+        alert_quiet_minutes: How long after a message further refused files or findings wait, to be
+            told together.
+        late_after_days: By feed, how many days old its newest record may be; a feed that is not
+            named is not watched.
+        disk_free_gb: Least free space of the data home's disk, in units of 10^9 bytes.
+        disk_free_percent: Least free space of it in percent.
     """
 
-    model_config = SettingsConfigDict(env_prefix="COUPON_LEDGER_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="COUPON_LEDGER_",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # it may be a secret
+    )
 
     home: Path = CHECKOUT / "data" / "home"
     landing: Path = SAMPLE_LANDING
@@ -51,11 +80,57 @@ class Settings(BaseSettings):
     settle_seconds: int = Field(default=60, ge=0)
     accepted_findings: Path | None = None
     strict: bool = False
+    alert_webhook_url: SecretStr | None = None
+    alert_smtp_host: str | None = None
+    alert_smtp_port: int = Field(default=25, ge=1, le=65535)
+    alert_smtp_user: str | None = None
+    alert_smtp_password: SecretStr | None = None
+    alert_email_from: str | None = None
+    alert_email_to: str | None = None
+    alert_timeout_seconds: float = Field(default=10, gt=0, le=300)
+    alert_repeat_hours: float = Field(default=24, ge=0)
+    alert_quiet_minutes: float = Field(default=10, ge=0)
+    late_after_days: Mapping[str, int] = Field(default={"invoices": 40, "redemptions": 120})
+    disk_free_gb: float = Field(default=5, ge=0)
+    disk_free_percent: float = Field(default=5, ge=0, le=100)
+    engine: Literal["duckdb", "spark"] = "duckdb"
+    spark_master: str = ""
+    spark_conf: dict[str, str] = Field(default_factory=dict)
+    spark_storage: str = ""
+    spark_thrift: str = Field(default="", pattern=r"^([^:]+:[0-9]{1,5})?$")
+    spark_user: str = "coupon-ledger"
 
     @field_validator("home", "landing")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _web_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("https://", "http://")):
+            raise ValueError("it must begin with https:// or http://")
+        return value
+
+    @field_validator("late_after_days")
+    @classmethod
+    def _feeds_and_days(cls, value: Mapping[str, int]) -> Mapping[str, int]:
+        from dagster_project.feeds import feeds
+
+        for feed, days in value.items():
+            if feed not in feeds():
+                raise ValueError(f"there is no feed {feed!r}; there is {', '.join(feeds())}")
+            if days < 0:
+                raise ValueError(f"{feed}: {days} days is less than none")
+        return value
+
+    @model_validator(mode="after")
+    def _mail_is_complete(self) -> Self:
+        if self.alert_smtp_host and not (self.alert_email_from and self.alert_email_to):
+            raise ValueError(
+                "alert_smtp_host is set: alert_email_from and alert_email_to must be set too"
+            )
+        return self
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -81,6 +156,11 @@ class Settings(BaseSettings):
     def warehouse(self) -> Path:
         """The DuckDB file the refresh writes and nobody else opens."""
         return self.build / "warehouse.duckdb"
+
+    @property
+    def built(self) -> Path:
+        """The DuckDB file in which a build leaves the marts: tables, or views of Spark's Parquet."""
+        return self.warehouse if self.engine == "duckdb" else self.build / "spark.duckdb"
 
     @property
     def scratch(self) -> Path:
@@ -114,7 +194,17 @@ class Settings(BaseSettings):
 
     def dbt_environment(self) -> dict[str, str]:
         """The variables dbt's profile reads."""
+        spark = {}
+        if self.engine == "spark":
+            host, _, port = self.spark_thrift.partition(":")
+            spark = {
+                "COUPON_LEDGER_SPARK_METHOD": "thrift" if host else "session",
+                "COUPON_LEDGER_SPARK_HOST": host or "localhost",
+                "COUPON_LEDGER_SPARK_PORT": port or "10000",
+                "COUPON_LEDGER_SPARK_USER": self.spark_user,
+            }
         return {
+            **spark,
             "COUPON_LEDGER_WAREHOUSE": str(self.warehouse),
             "COUPON_LEDGER_THREADS": str(self.threads),
             "COUPON_LEDGER_MEMORY_LIMIT": self.memory_limit,

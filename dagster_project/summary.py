@@ -16,12 +16,14 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.releases.closing import certified_releases
 from dagster_project.releases.compare import CellDifference, TableDifference
 from dagster_project.releases.layout import current_release, read_history
 from dagster_project.releases.read import ReleaseSummary
 
 WIDTH = 80
 LAPSE_DAYS = 90
+_NOTHING = (Decimal(0),) * 4  # list, discount, credit and net
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -275,18 +277,25 @@ def releases(kept: Sequence[ReleaseSummary], home: Path) -> str:
     """The releases kept, newest first, with what changed in their totals, and what was served."""
     if not kept:
         return f"No release in {home} yet: `coupon-ledger run` makes one."
+    certified = certified_releases(home)
     lines = []
     for number, release in enumerate(kept):
         mark = "*" if release.is_current else " "
         if release.problem:
             lines.append(f"{mark} {release.release_id}  DAMAGED: {release.problem}")
             continue
+        before = next((one for one in kept[number + 1 :] if not one.problem), None)
+        change = f" ({release.rows - before.rows:+,})" if before else ""
         lines.append(
-            f"{mark} {release.release_id}  as of {release.as_of_date}  {release.rows:>12,} rows"
+            f"{mark} {release.release_id}  as of {release.as_of_date}"
+            f"  {release.rows:>12,} rows{change}"
         )
-        before = kept[number + 1].totals if number + 1 < len(kept) else None
-        for currency, totals in release.totals.items():
-            lines.append(_totals_line(currency, totals, before))
+        if release.release_id in certified:
+            lines.append(f"      kept for ever, closed {', '.join(certified[release.release_id])}")
+        gone = [one for one in (before.totals if before else ()) if one not in release.totals]
+        for currency in (*release.totals, *gone):
+            totals = release.totals.get(currency, _NOTHING)
+            lines.append(_totals_line(currency, totals, before.totals if before else None))
     events = read_history(home)[-5:]
     lines += ["", "* is served. Last events:"]
     lines += [f"  {event['at']}  {event['event']} {event['release_id']}" for event in events]
@@ -303,7 +312,7 @@ def _totals_line(
     line = f"      {currency}  list {totals[0]:,}, discount {totals[1]:,}, credit {totals[2]:,}"
     if before is None:
         return line
-    was = before.get(currency, (Decimal(0),) * 4)
+    was = before.get(currency, _NOTHING)
     names = ("list", "discount", "credit", "net")
     changes = [
         f"{name} {now - then:+,}"
@@ -339,7 +348,7 @@ def cells(found: Sequence[CellDifference]) -> str:
     """Differing cells, one a line."""
     lines = []
     for cell in found:
-        key = ", ".join(cell.key)
+        key = ", ".join("(none)" if part is None else part for part in cell.key)
         if cell.column in ("+row", "-row"):
             lines.append(f"{key}: {'only in the second' if cell.column[0] == '+' else 'gone'}")
         else:

@@ -5,7 +5,6 @@ Exit codes: 0 answered, 1 the release cannot be read, 2 what was asked for does 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dagster_project.options import HomeOption, ReleaseOption
+from dagster_project.options import HomeOption, ReleaseOption, explained, settings_from, wrong
 
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Connection
@@ -200,29 +199,15 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 @contextmanager
 def _opened(home: Path | None, release: str | None) -> Iterator[Connection]:
     """The release to read; what cannot be answered becomes its message and an exit code."""
-    from pydantic import ValidationError
-
     from dagster_project.answers.asking import NotThere
-    from dagster_project.releases import open_release
-    from dagster_project.releases.errors import NoRelease, ReleaseError
-    from dagster_project.settings import Settings
+    from dagster_project.releases.read import reading
 
+    settings = settings_from(home)
     try:
-        settings = Settings() if home is None else Settings(home=home)
-        with open_release(settings.home, release) as connection:
+        with explained(), reading(settings.home, release) as connection:
             yield connection
-    except ValidationError as error:
-        for problem in error.errors():
-            print(
-                f"Setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr
-            )
-        raise typer.Exit(2) from None
     except NotThere as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from None
-    except ReleaseError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None
+        wrong(str(error))
 
 
 def _answer(data: dict[str, Any], tell: Callable[[dict[str, Any]], str], json: bool) -> None:

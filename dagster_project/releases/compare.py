@@ -64,7 +64,7 @@ class TableDifference:
 class CellDifference:
     """One cell, or a whole row that is only in one release (`column` is then `+row` or `-row`)."""
 
-    key: tuple[str, ...]
+    key: tuple[str | None, ...]
     column: str
     before: str | None
     after: str | None
@@ -172,7 +172,7 @@ def _table_names(connection: duckdb.DuckDBPyConnection, table: str | None) -> li
 
 
 def _pair(connection: duckdb.DuckDBPyConnection, name: str) -> _Pair | None:
-    """The table in both releases, None if one of them lacks it."""
+    """The table in both releases, None if one of them lacks it or has another key."""
     keys: Mapping[str, str] = dict(
         connection.execute(
             "select release, primary_key from (select 'r0' as release, * from r0.release.tables"
@@ -181,7 +181,7 @@ def _pair(connection: duckdb.DuckDBPyConnection, name: str) -> _Pair | None:
             [name],
         ).fetchall()
     )
-    if len(keys) < 2:
+    if keys.get("r0") != keys.get("r1"):
         return None
     return _Pair(
         name=name,
@@ -203,7 +203,16 @@ def _difference(connection: duckdb.DuckDBPyConnection, name: str) -> TableDiffer
     )
     rows_before, rows_after = int(counts.get("r0", 0)), int(counts.get("r1", 0))
     if pair is None:
-        return TableDifference(name, rows_before, rows_after, rows_after, rows_before, 0)
+        return TableDifference(
+            name,
+            rows_before,
+            rows_after,
+            added=rows_after,
+            gone=rows_before,
+            changed=0,
+            columns_added=_names(connection, "r1", name) if "r1" in counts else (),
+            columns_gone=_names(connection, "r0", name) if "r0" in counts else (),
+        )
     changed = " or ".join(pair.differs(column) for column in pair.values) or "false"
     row = connection.execute(
         "select count(*) filter (where a.is_there is null),"
@@ -227,21 +236,25 @@ def _difference(connection: duckdb.DuckDBPyConnection, name: str) -> TableDiffer
     )
 
 
+def _names(connection: duckdb.DuckDBPyConnection, release: str, table: str) -> tuple[str, ...]:
+    columns = columns_of(connection, f"{release}.marts.{quote(table)}")
+    return tuple(column.name for column in columns)
+
+
 def _amounts(connection: duckdb.DuckDBPyConnection, pair: _Pair) -> Iterator[AmountDifference]:
     amounts = [
         column.name
         for column in pair.shared
-        if column.name.endswith("_amount") and column.type.startswith("DECIMAL")
+        if "amount" in column.name.split("_") and column.type.startswith("DECIMAL")
     ]
-    if not amounts:
-        return
-    has_currency = any(column.name == "currency" for column in pair.shared)
-    sums = ", ".join(f"coalesce(sum({quote(name)}), 0) as {quote(name)}" for name in amounts)
-    currency = "currency" if has_currency else "cast(null as varchar)"
+    sources = [_with_currency(release, pair) for release in ("r0", "r1")]
+    if not amounts or None in sources:
+        return  # without a currency there is nothing to add up
+    sums = ", ".join(f"coalesce(sum({quote(name)}), 0)" for name in amounts)
     totals: list[dict[str | None, tuple[Decimal, ...]]] = []
-    for release in ("r0", "r1"):
+    for source in sources:
         rows = connection.execute(
-            f"select {currency}, {sums} from {release}.marts.{quote(pair.name)} group by 1"
+            f"select currency, {sums} from {source} group by currency"
         ).fetchall()
         totals.append({row[0]: tuple(row[1:]) for row in rows})
     nothing = tuple(Decimal(0) for _ in amounts)
@@ -255,6 +268,20 @@ def _amounts(connection: duckdb.DuckDBPyConnection, pair: _Pair) -> Iterator[Amo
         for name, was, is_now in pairs:
             if was != is_now:
                 yield AmountDifference(name, key, Decimal(was), Decimal(is_now))
+
+
+def _with_currency(release: str, pair: _Pair) -> str | None:
+    """SQL: the table in one release, each row with the currency of its amounts; None if it has none."""
+    shared = {column.name for column in pair.shared}
+    table = f"{release}.marts.{quote(pair.name)}"
+    if "currency" in shared:
+        return table
+    if "invoice_id" in shared:
+        return (
+            f"(select own.*, charged.currency from {table} as own"
+            f" left join {release}.marts.fct_discounted_charges as charged using (invoice_id))"
+        )
+    return None
 
 
 def _cells(
@@ -273,7 +300,7 @@ def _cells(
     ).fetchall()
     for row in rows:
         was_there, is_there = row[0], row[1]
-        key = tuple(str(value) for value in row[2 : 2 + len(keys)])
+        key = tuple(row[2 : 2 + len(keys)])
         if not (was_there and is_there):
             yield CellDifference(key, "-row" if was_there else "+row", None, None)
             continue

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -70,12 +72,11 @@ def prune(home: Path, keep: int, now: datetime) -> Pruned:
         removed: list[str] = []
         spared: dict[str, str] = {}
         for release_id in layout.release_ids(home)[:-keep]:
-            readers = _readers(layout.release_path(home, release_id))
             if release_id == current:
                 spared[release_id] = "it is served"
             elif release_id in certified:
                 spared[release_id] = f"it closed {', '.join(certified[release_id])}"
-            elif readers:
+            elif readers := _readers(home, release_id):
                 spared[release_id] = f"process {', '.join(map(str, readers))} reads it"
             else:
                 # Recorded first, so that its id is never given again.
@@ -87,15 +88,19 @@ def prune(home: Path, keep: int, now: datetime) -> Pruned:
     return Pruned(tuple(removed), spared)
 
 
-def _readers(path: Path) -> list[int]:
-    """Processes that have the file open, as far as this system and this user can tell."""
-    wanted = os.path.realpath(path)
+def _readers(home: Path, release_id: str) -> list[int]:
+    """Processes that have the file or its Parquet copy open, as far as this user can tell."""
+    file = os.path.realpath(layout.release_path(home, release_id))
+    copies = os.path.realpath(layout.parquet_dir(home, release_id)) + os.sep
     readers = []
-    for folder in Path("/proc").glob("[0-9]*/fd"):
-        try:
-            opened = any(os.readlink(entry) == wanted for entry in folder.iterdir())
-        except OSError:
-            continue  # ended meanwhile, or another user's
-        if opened:
-            readers.append(int(folder.parent.name))
-    return readers
+    for process in Path("/proc").glob("[0-9]*"):
+        if any(path == file or path.startswith(copies) for path in _opened(process)):
+            readers.append(int(process.name))
+    return sorted(readers)
+
+
+def _opened(process: Path) -> Iterator[str]:
+    with suppress(OSError):  # it ended meanwhile, or is another user's
+        for entry in (process / "fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                yield os.readlink(entry)

@@ -18,6 +18,7 @@ from dagster_project.releases.errors import NoRelease, ReleaseError
 
 _ID = re.compile(r"^(\d{8}T\d{6}Z)-([0-9a-f]{8})$")
 _STAMP = "%Y%m%dT%H%M%SZ"
+_RECORD_MODE = 0o640  # as of the releases themselves
 
 
 def releases_dir(home: Path) -> Path:
@@ -158,34 +159,56 @@ def remember(home: Path, event: str, release_id: str, now: datetime, **details: 
 
 
 def read_history(home: Path) -> list[dict[str, Any]]:
-    """The history, oldest first; a line that a crash cut is left out."""
-    return [event for event in read_lines(history_path(home)) if "release_id" in event]
+    """The history, oldest first; a line that is cut or damaged is left out."""
+    events = read_lines(history_path(home), passes_over_damage=True)
+    return [event for event in events if "release_id" in event]
 
 
 def append_line(path: Path, line: Mapping[str, object]) -> None:
-    """Append one JSON object to a file of such lines, durably; a line cut by a crash stays alone."""
-    existing = path.read_bytes() if path.exists() else None
-    lead = "\n" if existing and not existing.endswith(b"\n") else ""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(lead + json.dumps(line) + "\n")
+    """Append one JSON object to a file of such lines, durably; only the holder of the lock may.
+
+    A line that a crash cut, which therefore never held, goes first: whatever else cannot be read
+    in such a file is damage.
+    """
+    is_new = not path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _RECORD_MODE)
+    with os.fdopen(descriptor, "r+b") as file:
+        existing = file.read()
+        file.truncate(existing.rfind(b"\n") + 1)
+        file.seek(0, os.SEEK_END)
+        file.write(json.dumps(line).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
-    if existing is None:
+    if is_new:
         fsync_folder(path.parent)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines, oldest first; a line that a crash cut is left out."""
+def read_lines(path: Path, *, passes_over_damage: bool = False) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines, oldest first; a line that a crash cut is left out.
+
+    Args:
+        path: The file, which need not exist.
+        passes_over_damage: Whether damaged lines are left out too.
+
+    Raises:
+        ReleaseError: A line is damaged.
+    """
     if not path.exists():
         return []
     lines = []
-    for text in path.read_text("utf-8", errors="replace").splitlines():
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict):
-            lines.append(line)
+            if not isinstance(line, dict):
+                raise ValueError("it is no object")
+        except ValueError as error:
+            if passes_over_damage:
+                continue
+            raise ReleaseError(
+                f"Line {number} of {path} is damaged ({error}).",
+                f"Restore {path.name} from a backup.",
+            ) from error
+        lines.append(line)
     return lines
 
 

@@ -32,7 +32,7 @@ from dagster_project.releases.gate import Build, Check, judge
 from dagster_project.releases.read import read_pedigree, verify
 
 STORAGE_VERSION = "v1.5.0"  # files that DuckDB 1.5 and later open; 2.0's own default is not
-FILE_MODE = 0o440  # readers may read, nobody may write, not even the publisher
+FILE_MODE = 0o640  # of a release: its publisher and a group of readers, nobody else
 
 # The pedigree's tables that are copied from the build: name, where from, order, columns and meaning.
 _DELIVERIES = {
@@ -114,6 +114,7 @@ def publish(
     now: datetime,
     code_version: str,
     engine: str = "duckdb",
+    built: Path | None = None,
     threads: int = 2,
     memory_limit: str = "4GB",
 ) -> Publication:
@@ -129,6 +130,7 @@ def publish(
         now: When this happens, for the id and the record.
         code_version: What calculated the marts.
         engine: Which engine did.
+        built: The DuckDB file that has the marts; the warehouse unless given.
         threads: DuckDB's threads.
         memory_limit: DuckDB's memory limit.
 
@@ -144,7 +146,7 @@ def publish(
         layout.remove_leftovers(home)
         _remember_unrecorded(home, now)
         with _engine(home, threads, memory_limit) as connection:
-            warehouse = home / "build" / "warehouse.duckdb"
+            warehouse = built or home / "build" / "warehouse.duckdb"
             connection.execute(f"attach {literal(str(warehouse))} as build (read_only)")
             marts = mart_tables(manifest)
             restatements.compute(connection, home, {mart.name: mart.key for mart in marts})
@@ -261,6 +263,12 @@ def _pedigree_tables() -> list[Table]:
     ]
 
 
+def pedigree_tables() -> set[tuple[str, str]]:
+    """Schema and name of the models that a release copies besides the marts."""
+    sources = [table.source.split(".") for table in _pedigree_tables()]
+    return {(schema, name) for _, schema, name in sources}
+
+
 def _one_line(text: object) -> str:
     return " ".join(str(text or "").split())
 
@@ -316,7 +324,8 @@ def _already_there(home: Path, content_hash: str) -> str | None:
 def _remember_unrecorded(home: Path, now: datetime) -> None:
     """Record the release served if a crash came between flipping to it and recording it."""
     current = layout.current_release(home)
-    recorded = [str(event["release_id"]) for event in layout.read_history(home)]
+    history = layout.read_history(home)
+    recorded = [str(event["release_id"]) for event in history if event.get("event") != "pruned"]
     if current is not None and recorded[-1:] != [current]:
         layout.remember(home, "found served", current, now)
 

@@ -94,6 +94,27 @@ def open_release(home: Path, release_id: str | None = None) -> duckdb.DuckDBPyCo
         return _open_file(layout.release_path(home, again))
 
 
+@contextmanager
+def reading(home: Path, release_id: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a release for a command that asks for tables and columns which it may lack.
+
+    Raises:
+        NoRelease: There is no such release.
+        ReleaseError: It cannot be opened, or an earlier version made it without what is asked for.
+    """
+    with open_release(home, release_id) as connection:
+        try:
+            yield connection
+        except (duckdb.CatalogException, duckdb.BinderException) as error:
+            found = connection.execute("select release_id, code_version from release.release")
+            made = " made by version ".join(map(str, found.fetchone() or ()))
+            raise ReleaseError(
+                f"Release {made} does not have what this needs: {str(error).splitlines()[0]}",
+                "Ask a newer one: `coupon-ledger releases` lists them, `coupon-ledger run` makes"
+                " one.",
+            ) from error
+
+
 def _open_file(path: Path) -> duckdb.DuckDBPyConnection:
     if path.with_name(path.name + ".wal").exists():
         raise ReleaseError(

@@ -89,8 +89,8 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
 Format = Literal["csv", "csv.gz", "jsonl", "jsonl.gz", "parquet"]
 Row = tuple[str, ...]
 
-_WHOLE: Final = frozenset({"mtus", "application_order"})
-_AMOUNTS: Final = frozenset(
+WHOLE: Final = frozenset({"mtus", "application_order"})
+AMOUNTS: Final = frozenset(
     {"list_amount", "discount_amount", "credit_amount", "tax_amount", "total_amount"}
 )
 
@@ -240,7 +240,7 @@ def _json_line(row: Row, columns: Sequence[str]) -> str:
         if not value:
             record[column] = None
         else:
-            record[column] = int(value) if column in _WHOLE else value
+            record[column] = int(value) if column in WHOLE else value
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
@@ -253,9 +253,9 @@ def _parquet(rows: Iterable[Row], columns: Sequence[str]) -> bytes:
     cells = list(zip(*rows, strict=True))
     arrays = []
     for column, values in zip(columns, cells, strict=True):
-        if column in _AMOUNTS:
+        if column in AMOUNTS:
             array = pa.array([Decimal(value) for value in values], pa.decimal128(18, 2))
-        elif column in _WHOLE:
+        elif column in WHOLE:
             array = pa.array([int(value) if value else None for value in values], pa.int64())
         elif column.startswith("period_"):
             array = pa.array([date.fromisoformat(value) for value in values], pa.date32())

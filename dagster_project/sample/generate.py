@@ -101,7 +101,13 @@ class _Books:
 
 
 def generate_sample(
-    workspaces: int, months: int, seed: int, out: Path, start: date = date(2023, 7, 1)
+    workspaces: int,
+    months: int,
+    seed: int,
+    out: Path,
+    start: date = date(2023, 7, 1),
+    *,
+    plain: bool = False,
 ) -> SampleSummary:
     """Write a sample: `landing/<feed>/…` and `truth.json`.
 
@@ -113,6 +119,7 @@ def generate_sample(
         seed: Any whole number; another seed gives another sample.
         out: Folder to write to.
         start: First day; the sample's months are counted from its month.
+        plain: Whether all files are CSV, few, and without a row that cannot be read.
 
     Returns:
         What was written.
@@ -138,7 +145,7 @@ def generate_sample(
         end,
     )
 
-    is_small = workspaces * months <= _SMALL
+    is_small = workspaces * months <= _SMALL and not plain
     step = 6 if is_small else 12
     mischief = Mischief(Random(f"mischief {seed}"))
     books = _Books([[] for _ in range(_bucket(end_day - 1, first_day, step) + 1)], [])
@@ -151,6 +158,9 @@ def generate_sample(
         *_redemption_deliveries(desk, begin, end, seed, is_small),
         *_invoice_deliveries(books, first_day, end_day, step, is_small),
     ]
+    if plain:
+        for delivery in deliveries:
+            delivery.bad_rows = ()
     rejected = write(Path(out) / "landing", deliveries)
     summary = SampleSummary(
         out=Path(out),

@@ -1,0 +1,220 @@
+"""A release is the same for readers on DuckDB 1.5 and 2.0, whichever of the two wrote it.
+
+The line that is locked runs the tests; the next one lies beside it in `.venv/duckdb-2` (`make
+install-test`) and is used by processes of their own.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from dagster_project import releases
+from dagster_project.releases import layout
+from dagster_project.releases.fingerprint import content_of, literal, quote
+from dagster_project.settings import CHECKOUT
+from tests.pipeline.conftest import NOW, HandMade, SampleRun, coupon_ledger
+
+NEXT = Path(sys.prefix) / "duckdb-2"
+
+
+@pytest.fixture(scope="module")
+def next_line() -> dict[str, str]:
+    """The environment in which Python finds DuckDB's next line.
+
+    Its absence fails where everything is to be tested, and is told elsewhere.
+    """
+    if not (NEXT / "duckdb").is_dir():
+        told = f"DuckDB 2 is not in {NEXT}: make install-test"
+        if os.environ.get("CI"):
+            pytest.fail(told)
+        pytest.skip(told)
+    # PYTHONPATH comes before what is installed.
+    return {"PYTHONPATH": os.pathsep.join([str(NEXT), str(CHECKOUT)])}
+
+
+def run(next_line: dict[str, str], script: str, *arguments: str | Path) -> Any:
+    """Run a script with DuckDB's next line and give what it prints as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env={**os.environ, **next_line},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def read_all(home: Path) -> dict[str, Any]:
+    """Version of DuckDB, and count, fingerprint and columns of all that a release holds.
+
+    Each table is read from the file through `current` and, if it is a mart, from the Parquet copy.
+    """
+    release_id = layout.current_release(home)
+    assert release_id is not None
+    found: dict[str, Any] = {"duckdb": duckdb.__version__}
+    with duckdb.connect(str(home / "current"), read_only=True) as connection:
+        tables = connection.execute(
+            "select schema_name, table_name from duckdb_tables() where not internal order by all"
+        ).fetchall()
+        relations = {
+            f"{schema}.{table}": f"{quote(schema)}.{quote(table)}" for schema, table in tables
+        }
+        for file in sorted(layout.parquet_dir(home, release_id).glob("*.parquet")):
+            relations[file.name] = f"read_parquet({literal(str(file))})"
+        for name, relation in relations.items():
+            content = content_of(connection, relation)
+            columns = [[column.name, column.type] for column in content.columns]
+            found[name] = [content.rows, content.fingerprint, columns]
+    return found
+
+
+READ_ALL = """
+import json, sys
+from pathlib import Path
+from tests.pipeline.test_releases_duckdb2 import read_all
+print(json.dumps(read_all(Path(sys.argv[1]))))
+"""
+
+PUBLISH = """
+import json, sys
+from datetime import timedelta
+from pathlib import Path
+import duckdb
+from dagster_project import releases
+from tests.pipeline.conftest import NOW, HandMade
+home = Path(sys.argv[1])
+made = HandMade(home).write()
+first = made.publish()
+recognised = made.publish(NOW + timedelta(hours=1))
+print(json.dumps({
+    "duckdb": duckdb.__version__,
+    "new": [first.is_new, recognised.is_new],
+    "problems": releases.verify(home).problems,
+}))
+"""
+
+
+class TestReading:
+    """The sample's release, written by the line that is locked."""
+
+    def test_every_table_has_the_same_content_on_both(
+        self, sample_run: SampleRun, next_line: dict[str, str]
+    ) -> None:
+        here, there = read_all(sample_run.home), run(next_line, READ_ALL, sample_run.home)
+        assert here.pop("duckdb").startswith("1.5.")
+        assert there.pop("duckdb").startswith("2.")
+        assert len([name for name in here if name.startswith("marts.")]) >= 13
+        assert len([name for name in here if name.endswith(".parquet")]) >= 13
+        assert there == here
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("workspace", "ws_00014"),
+            ("burndown",),
+            ("variance",),
+            ("findings",),
+            ("expiring",),
+            ("programs",),
+            ("releases",),
+            ("deliveries",),
+            ("rejected",),
+            ("closes",),
+            ("verify",),
+            ("query", "select * from marts.fct_discounted_charges order by all", "--csv"),
+        ],
+    )
+    def test_commands_answer_the_same_on_both(
+        self, sample_run: SampleRun, next_line: dict[str, str], command: tuple[str, ...]
+    ) -> None:
+        home = ("--home", sample_run.home)
+        here, there = (
+            coupon_ledger(*command, *home),
+            coupon_ledger(*command, *home, **next_line),
+        )
+        assert (there.returncode, there.stderr) == (0, "")
+        assert there.stdout == here.stdout
+
+    def test_an_invoice_is_explained_the_same_on_both(
+        self, sample_run: SampleRun, next_line: dict[str, str]
+    ) -> None:
+        with releases.open_release(sample_run.home) as connection:
+            found = connection.execute(
+                "select max(invoice_id) from marts.fct_discount_applications"
+            ).fetchone()
+        assert found is not None
+        home = ("--home", sample_run.home)
+        here, there = (
+            coupon_ledger("explain", found[0], *home),
+            coupon_ledger("explain", found[0], *home, **next_line),
+        )
+        assert there.returncode == 0, there.stderr
+        assert there.stdout == here.stdout
+
+    def test_export_and_diff_on_both(
+        self, home: Path, tmp_path: Path, next_line: dict[str, str]
+    ) -> None:
+        made = HandMade(home).write()
+        made.publish()
+        made.charges = [("in_1", "USD", "1.00")]
+        made.write().publish(NOW + timedelta(days=1))
+        outs = (tmp_path / "here", tmp_path / "there")
+        for out, environment in zip(outs, ({}, next_line), strict=True):
+            done = coupon_ledger(
+                "export", "--home", home, "--out", out, "--format", "csv", **environment
+            )
+            assert done.returncode == 0, done.stderr
+        names = sorted(path.name for path in outs[0].iterdir())
+        assert "fct_discounted_charges.csv" in names
+        assert [(outs[1] / name).read_bytes() for name in names] == [
+            (outs[0] / name).read_bytes() for name in names
+        ]
+        compared = ("diff", *layout.release_ids(home), "--home", str(home))
+        here, there = coupon_ledger(*compared), coupon_ledger(*compared, **next_line)
+        assert "120.00 → 1.00" in here.stdout
+        assert there.stdout == here.stdout
+
+
+class TestWriting:
+    """A release written by the next line is read by the one that is locked."""
+
+    def test_it_is_the_same_release(self, tmp_path: Path, next_line: dict[str, str]) -> None:
+        here, there = tmp_path / "here", tmp_path / "there"
+        HandMade(here).write().publish()
+        told = run(next_line, PUBLISH, there)
+        assert told["duckdb"].startswith("2.")
+        assert (told["new"], told["problems"]) == ([True, False], [])
+        assert releases.verify(there).problems == ()
+        assert layout.current_release(there) == layout.current_release(here)
+        found, expected = read_all(there), read_all(here)
+        for of_the_writer in ("release.release",):
+            del found[of_the_writer], expected[of_the_writer]
+        assert found == expected
+
+    def test_a_release_of_each_line_is_compared_and_pruned_by_the_other(
+        self, tmp_path: Path, next_line: dict[str, str]
+    ) -> None:
+        run(next_line, PUBLISH, tmp_path)
+        made = HandMade(tmp_path, [("in_1", "USD", "1.00")]).write()
+        made.publish(NOW + timedelta(days=1))
+        first, second = layout.release_ids(tmp_path)
+        (charges,) = releases.diff(tmp_path, first, second, "fct_discounted_charges")
+        assert (charges.added, charges.gone, charges.changed) == (0, 1, 1)
+        assert releases.restore(tmp_path, first, NOW) == first
+
+
+def test_the_line_that_is_locked_is_1_5() -> None:
+    assert importlib.metadata.version("duckdb").startswith("1.5.")
