@@ -92,10 +92,10 @@ def product_version() -> str:
         return str(project["version"])
 
 
-def project_fingerprint(project: Path) -> str:
+def project_fingerprint(project: Path, engine: str = "duckdb") -> str:
     """Fingerprint of everything the manifest depends on."""
     digest = hashlib.sha256()
-    for package in ("dbt-core", "dbt-duckdb", "dbt-adapters"):
+    for package in ("dbt-core", f"dbt-{engine}", "dbt-adapters"):
         digest.update(f"{package} {version(package)}\n".encode())
     for folder, names, files in os.walk(project):
         names[:] = sorted(name for name in names if name not in _NOT_PROJECT)
@@ -113,8 +113,13 @@ def prepare(settings: Settings) -> Project:
 
     Raises:
         DbtFailed: The project cannot be parsed.
+        SparkUnavailable: The engine is Spark, and it is not installed.
     """
-    fingerprint = project_fingerprint(DBT_PROJECT)
+    if settings.engine == "spark":
+        from dagster_project import spark
+
+        spark.require(settings)
+    fingerprint = project_fingerprint(DBT_PROJECT, settings.engine)
     for cache in _caches(settings):
         folder = cache / fingerprint[:16]
         if (folder / "manifest.json").is_file() and (folder / "manifest.msgpack").is_file():
@@ -188,7 +193,7 @@ class RunningBuild:
                 yield event
         finally:
             if thread.is_alive() and self._ended is None:
-                _interrupt(thread)
+                _interrupt(thread, self._settings.engine)
             thread.join()
 
     def outcome(self) -> Outcome:
@@ -218,7 +223,8 @@ class RunningBuild:
                 self._project.folder / "manifest.msgpack",
                 [self._listen],
             )
-            _close_warehouse()
+            if self._settings.engine == "duckdb":
+                _close_warehouse()
         finally:
             self._queue.put(None)
 
@@ -227,7 +233,7 @@ class RunningBuild:
         self._queue.put(event)
 
 
-def _interrupt(thread: threading.Thread) -> None:
+def _interrupt(thread: threading.Thread, engine: str) -> None:
     """Stop dbt as Ctrl-C would: its thread is told, and its running queries are cancelled."""
     from dbt.adapters.factory import FACTORY
 
@@ -239,7 +245,33 @@ def _interrupt(thread: threading.Thread) -> None:
         with contextlib.suppress(Exception):  # a connection may be opening or closing just now
             for adapter in adapters:
                 adapter.cancel_open_connections()
+            if engine == "spark":
+                from dagster_project import spark
+
+                spark.cancel()
         thread.join(timeout=0.2)
+
+
+def run_operation(
+    settings: Settings, project: Project, macro: str, arguments: Mapping[str, str]
+) -> None:
+    """Run one macro of the project on its engine.
+
+    Raises:
+        DbtFailed: The macro failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="coupon-ledger-") as target_path:
+        ended = _invoke(
+            ["run-operation", macro, "--args", json.dumps(dict(arguments))],
+            settings,
+            Path(target_path),
+            project.folder / "manifest.msgpack",
+            [],
+        )
+    if not ended.success:
+        results = getattr(ended.result, "results", None) or []
+        said = " ".join(str(ended.exception or [one.message for one in results]).split())
+        raise DbtFailed(f"dbt's operation {macro} failed: {said}")
 
 
 def results_folder(settings: Settings, run_id: str) -> Path:
@@ -280,7 +312,7 @@ def _invoke(
     shared += ["--target-path", str(target_path), "--log-path", str(target_path)]
     shared += ["--log-level", "none", "--log-level-file", "none", "--no-use-colors"]
     shared += ["--no-send-anonymous-usage-stats", "--no-version-check", "--threads"]
-    shared += [str(settings.threads)]
+    shared += [str(settings.threads), "--target", settings.engine]
     with _environment(settings.dbt_environment()):
         return dbtRunner(manifest=parsed, callbacks=callbacks).invoke(arguments + shared)
 

@@ -26,6 +26,7 @@ def run_config(settings: Settings, as_of: date, wait_seconds: int = 3600) -> dic
                     "as_of": as_of.isoformat(),
                     "wait_seconds": wait_seconds,
                     "strict": settings.strict,
+                    "engine": settings.engine,
                 }
             }
         }

@@ -40,6 +40,8 @@ def defs(project: dbt_build.Project) -> dg.Definitions:
             manifest=project.manifest,
             now=refresh.started_at,
             code_version=project.code_version,
+            engine=settings.engine,
+            built=settings.built,
             threads=settings.threads,
             memory_limit=settings.memory_limit,
         )

@@ -21,6 +21,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
         landing: The landing folder.
         as_of: Last day whose events count, as YYYY-MM-DD; empty for the default.
         strict: Whether open findings of severity error stop publication.
+        engine: What runs the models, `duckdb` or `spark`.
         wait_seconds: How long to wait while another process refreshes the same data home.
     """
 
@@ -29,6 +30,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
     as_of: str = ""
     wait_seconds: int = 3600
     strict: bool = False
+    engine: str = "duckdb"
 
     _started_at: datetime | None = PrivateAttr(default=None)
 
@@ -44,9 +46,10 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
     def settings(self) -> Settings:
         """The settings of this refresh."""
         settings = Settings(home=Path(self.home), landing=Path(self.landing), strict=self.strict)
-        return settings.model_copy(
-            update={"as_of": date.fromisoformat(self.as_of)} if self.as_of else {}
-        )
+        changes: dict[str, object] = {"engine": self.engine}
+        if self.as_of:
+            changes["as_of"] = date.fromisoformat(self.as_of)
+        return settings.model_copy(update=changes)
 
     @property
     def started_at(self) -> datetime:
@@ -98,6 +101,7 @@ def defs(settings: Settings) -> dg.Definitions:
                 landing=str(settings.landing),
                 as_of=settings.as_of.isoformat() if settings.as_of else "",
                 strict=settings.strict,
+                engine=settings.engine,
             )
         },
         loggers={"console": dg.colored_console_logger, "file": run_log},

@@ -75,7 +75,10 @@ def defs(project: dbt_build.Project) -> dg.Definitions:
         )
         outputs: list[dg.Output[None]] = []
         statuses: list[tuple[str, str]] = []
-        with contextlib.closing(running.events()) as events:
+        with (
+            _engine(refresh, project),
+            contextlib.closing(running.events()) as events,
+        ):
             for event in events:
                 _log(context, event)
                 if event.info.name not in _RESULTS:
@@ -94,6 +97,10 @@ def defs(project: dbt_build.Project) -> dg.Definitions:
                     else:
                         yield dagster_event
         outcome = running.outcome()
+        if outcome.is_success and refresh.settings.engine == "spark":
+            from dagster_project import spark
+
+            spark.gather(refresh.settings, project.manifest)
         rows = _row_counts(refresh)
         for output in outputs:
             name = str(output.metadata["unique_id"].value).split(".")[-1]
@@ -114,6 +121,20 @@ def defs(project: dbt_build.Project) -> dg.Definitions:
         told.finished(STEP, _in_words(statuses))
 
     return dg.Definitions(assets=[models])
+
+
+@contextlib.contextmanager
+def _engine(refresh: Refresh, project: dbt_build.Project) -> Iterator[None]:
+    """What dbt builds on: the warehouse, which is always there, or Spark, which is started."""
+    if refresh.settings.engine == "duckdb":
+        yield
+        return
+    from dagster_project import spark
+
+    with spark.ready(refresh.settings):
+        arguments = {"storage": spark.storage(refresh.settings)}
+        dbt_build.run_operation(refresh.settings, project, "lay_out_databases", arguments)
+        yield
 
 
 def _log(context: dg.AssetExecutionContext, event: dbt_build.EventMsg) -> None:
@@ -142,7 +163,7 @@ def _refuse_open_findings(refresh: Refresh) -> None:
     Raises:
         PublishRefused: There are open findings of severity error; one problem per type.
     """
-    with duckdb.connect(str(refresh.settings.warehouse), read_only=True) as connection:
+    with duckdb.connect(str(refresh.settings.built), read_only=True) as connection:
         rows = connection.execute(
             "select finding_type, count(*), min(finding_id) from marts.fct_audit_findings"
             " where severity = 'error' and review_status = 'open' group by all order by all"
@@ -157,8 +178,8 @@ def _refuse_open_findings(refresh: Refresh) -> None:
 
 
 def _row_counts(refresh: Refresh) -> dict[str, int]:
-    """Rows by table of the warehouse, as DuckDB keeps them."""
-    with duckdb.connect(str(refresh.settings.warehouse), read_only=True) as connection:
+    """Rows by table of the build, as DuckDB keeps them; of Spark's tables it keeps none."""
+    with duckdb.connect(str(refresh.settings.built), read_only=True) as connection:
         rows = connection.execute(
             "select table_name, estimated_size from duckdb_tables()"
         ).fetchall()

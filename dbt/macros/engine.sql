@@ -131,7 +131,7 @@
 {%- endmacro %}
 
 {% macro spark__try_instant(value) -%}
-    cast(try_cast({{ value }} as timestamp) as timestamp_ntz)
+    cast(try_cast({{ value }} as timestamp_ltz) as timestamp_ntz)
 {%- endmacro %}
 
 

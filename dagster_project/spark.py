@@ -1,0 +1,307 @@
+"""Spark as the engine of a build: raw text out of the warehouse, a session, marts back for publication.
+
+Here belongs what a build on Spark needs around dbt. The models are the same for every engine, and so
+are arrival and publication, which stay with DuckDB: text goes to Spark as Parquet, and of what Spark
+writes, DuckDB reads the tables that are published.
+
+Where one build's tables lie, below the storage (`COUPON_LEDGER_SPARK_STORAGE`, else `build/spark`):
+`raw/<table>/` what arrived, every column of a feed as text; `tables/<schema>/<model>/` what Spark made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from dagster_project.releases.fingerprint import literal, quote
+from dagster_project.releases.publishing import pedigree_tables
+from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_LAYERS = ("raw", "staging", "intermediate", "marts")
+_FILE_BYTES = 128 * 1024 * 1024  # what one task reads of a raw table
+
+_LOGGING = """\
+rootLogger.level = warn
+rootLogger.appenderRef.file.ref = file
+appender.file.type = File
+appender.file.name = file
+appender.file.fileName = {path}
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d %p %c: %m%n%ex
+"""
+
+
+class SparkUnavailable(Exception):
+    """Spark cannot be used here; says what is missing and how to get it."""
+
+
+def require(settings: Settings) -> None:
+    """See that what a build on Spark needs is installed.
+
+    Raises:
+        SparkUnavailable: A package or Java is missing.
+    """
+    missing = [
+        name
+        for name in ("pyspark", "dbt.adapters.spark")
+        if not (name == "pyspark" and settings.spark_thrift) and not _is_installed(name)
+    ]
+    if missing:
+        raise SparkUnavailable(
+            "The engine spark needs packages that are not installed"
+            f" ({', '.join(missing)}): pip install 'coupon-ledger[spark]'"
+        )
+    if settings.spark_thrift:
+        if not _is_installed("pyhive"):
+            raise SparkUnavailable(
+                "A Spark Thrift server is reached through PyHive, which is not installed:"
+                " pip install 'dbt-spark[PyHive]'"
+            )
+    elif not has_java():
+        raise SparkUnavailable(
+            "The engine spark needs Java 17 or later, and there is none in JAVA_HOME or on the PATH:"
+            " apt-get install openjdk-17-jre-headless"
+        )
+
+
+def has_java() -> bool:
+    """Whether Spark would find a Java."""
+    home = os.environ.get("JAVA_HOME")
+    return bool(home and (Path(home) / "bin" / "java").exists()) or shutil.which("java") is not None
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def ready(settings: Settings) -> Iterator[None]:
+    """Everything a dbt build on Spark needs, for as long as it runs.
+
+    Args:
+        settings: Of a refresh on Spark whose raw tables have arrived in the warehouse.
+
+    Raises:
+        SparkUnavailable: Spark is not installed, or does not start.
+    """
+    require(settings)
+    write_raw(settings)
+    with _ansi_mode():
+        if settings.spark_thrift:
+            yield
+            return
+        session = start(settings)
+        try:
+            yield
+        finally:
+            session.stop()
+
+
+def write_raw(settings: Settings) -> None:
+    """Write the raw tables of the warehouse as Parquet, in place of those of the build before."""
+    local = local_dir(settings)
+    if str(local) != storage(settings) or not settings.spark_thrift:
+        shutil.rmtree(local / "tables", ignore_errors=True)
+    shutil.rmtree(local / "raw", ignore_errors=True)
+    with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
+        connection.execute(f"set memory_limit = {literal(settings.memory_limit)}")
+        connection.execute("set preserve_insertion_order = false")
+        tables = connection.execute(
+            "select table_name from duckdb_tables() where schema_name = 'raw' order by all"
+        ).fetchall()
+        for (name,) in tables:
+            folder = local / "raw" / str(name)
+            folder.mkdir(parents=True)
+            connection.execute(
+                f"copy raw.{quote(str(name))} to {literal(str(folder))}"
+                f" (format parquet, compression zstd, file_size_bytes {_FILE_BYTES},"
+                " overwrite_or_ignore)"
+            )
+    if storage(settings) != str(local):
+        _copy(str(local / "raw"), f"{storage(settings)}/raw")
+
+
+def start(settings: Settings) -> SparkSession:
+    """The session that dbt then finds in this process.
+
+    Its catalog lives in memory: every build describes its tables anew.
+
+    Raises:
+        SparkUnavailable: Spark does not start.
+    """
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    log = settings.logs / "spark.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    logging = local_dir(settings) / "log4j2.properties"
+    logging.parent.mkdir(parents=True, exist_ok=True)
+    logging.write_text(_LOGGING.format(path=log), "utf-8")
+    builder = SparkSession.builder.appName("Coupon Ledger")
+    for name, value in configuration(settings, logging).items():
+        builder = builder.config(name, value)
+    try:
+        return builder.getOrCreate()
+    except (PySparkException, OSError, RuntimeError) as error:
+        raise SparkUnavailable(
+            f"Spark does not start with master {master(settings)}: {error} (more in {log})"
+        ) from error
+
+
+def master(settings: Settings) -> str:
+    """Spark's master; this machine with as many threads as DuckDB would have unless one is set."""
+    return settings.spark_master or f"local[{settings.threads}]"
+
+
+def configuration(settings: Settings, logging: Path) -> dict[str, str]:
+    """Configuration of the session: what is needed, what suits this machine, then what was set.
+
+    Args:
+        settings: Master, limits and further configuration.
+        logging: File that says where the driver's log goes.
+    """
+    chosen = {
+        "spark.master": master(settings),
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.sql.warehouse.dir": f"{storage(settings)}/tables",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging.as_uri()}",
+    }
+    if master(settings).startswith("local"):
+        chosen |= {
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.memory": _java_memory(settings.memory_limit),
+            "spark.local.dir": str(settings.scratch / "spark"),
+            "spark.sql.shuffle.partitions": str(2 * settings.threads),
+        }
+    return chosen | settings.spark_conf
+
+
+def _java_memory(limit: str) -> str:
+    """DuckDB's way to write an amount of memory in Java's, in whole mebibytes."""
+    found = re.fullmatch(r"([0-9.]+)([KMGT])(i?)B", limit)
+    assert found is not None, limit  # the settings have seen to it
+    power = "KMGT".index(found[2]) + 1
+    size = float(found[1]) * (1024 if found[3] else 1000) ** power
+    return f"{max(int(size / 1024**2), 512)}m"
+
+
+def storage(settings: Settings) -> str:
+    """Where Spark's tables lie, as Spark names it: an absolute path, or an address."""
+    given = settings.spark_storage.rstrip("/")
+    if "://" in given:
+        return given
+    return str(Path(given).expanduser().absolute() if given else settings.build / "spark")
+
+
+def local_dir(settings: Settings) -> Path:
+    """Where this process writes raw text and reads marts: the storage itself unless it is remote."""
+    place = storage(settings)
+    folder = settings.build / "spark" if "://" in place else Path(place)
+    if re.search(r"[\[\]*?{}]", str(folder)):
+        raise SparkUnavailable(
+            f"{folder} has one of the characters []*?{{}} in its path, which DuckDB and Spark take as"
+            " a pattern: set COUPON_LEDGER_SPARK_STORAGE to another folder."
+        )
+    return folder
+
+
+def gather(settings: Settings, manifest: Mapping[str, Any]) -> None:
+    """Leave what Spark built where publication looks: a DuckDB file of views on Spark's Parquet.
+
+    Args:
+        settings: Of the refresh.
+        manifest: dbt's manifest, which names the marts.
+    """
+    local = local_dir(settings)
+    names = published(manifest)
+    if storage(settings) != str(local):
+        shutil.rmtree(local / "tables", ignore_errors=True)
+        for schema, name in names:
+            part = f"tables/{schema}/{name}"
+            (local / part).mkdir(parents=True)
+            _copy(f"{storage(settings)}/{part}", str(local / part))
+    settings.built.unlink(missing_ok=True)
+    with duckdb.connect(str(settings.built)) as connection:
+        for layer in _LAYERS:
+            connection.execute(f"create schema {layer}")
+        for schema, name in names:
+            files = local / "tables" / schema / name / "*.parquet"
+            connection.execute(
+                f"create view {quote(schema)}.{quote(name)} as"
+                f" select * from read_parquet({literal(str(files))})"
+            )
+        connection.execute(f"attach {literal(str(settings.warehouse))} as arrived (read_only)")
+        connection.execute("create table raw.gate_results as from arrived.raw.gate_results")
+
+
+def published(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Schema and name of every table of a build that a release copies."""
+    marts = {
+        (str(node["schema"]), str(node["alias"]))
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "model" and node["schema"] == "marts"
+    }
+    return sorted(marts | pedigree_tables())
+
+
+def cancel() -> None:
+    """Cancel what Spark is doing for this process."""
+    from pyspark import SparkContext
+
+    context = SparkContext._active_spark_context
+    if context is not None:
+        context.cancelAllJobs()
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy a folder of files to or from object storage."""
+    from pyarrow import fs
+
+    def located(place: str) -> tuple[Any, str]:
+        if "://" not in place:
+            return fs.LocalFileSystem(), place
+        found, path = fs.FileSystem.from_uri(re.sub(r"^s3a://", "s3://", place))
+        return found, str(path)
+
+    (reading, source_path), (writing, target_path) = located(source), located(target)
+    with contextlib.suppress(FileNotFoundError):
+        writing.delete_dir_contents(target_path)
+    writing.create_dir(target_path, recursive=True)
+    fs.copy_files(
+        source_path, target_path, source_filesystem=reading, destination_filesystem=writing
+    )
+
+
+@contextlib.contextmanager
+def _ansi_mode() -> Iterator[None]:
+    """Keep Spark's ANSI mode on, which dbt-spark turns off: without it a sum too large wraps round."""
+    from dbt.adapters.spark.connections import SparkCredentials
+
+    finish = SparkCredentials.__post_init__
+
+    def finish_with_ansi(credentials: Any) -> None:
+        finish(credentials)
+        credentials.server_side_parameters["spark.sql.ansi.enabled"] = "true"
+
+    SparkCredentials.__post_init__ = finish_with_ansi
+    try:
+        yield
+    finally:
+        SparkCredentials.__post_init__ = finish

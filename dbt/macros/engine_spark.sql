@@ -1,0 +1,18 @@
+{# Where the tables of a build on Spark lie. On DuckDB nobody calls this. #}
+
+{# Describe to Spark's catalog the databases and, in them, the raw tables, which are there as Parquet. #}
+{% macro lay_out_databases(storage) -%}
+    {%- set root = storage | replace('\\', '\\\\') | replace("'", "\\'") -%}
+    {%- set schemas = graph.nodes.values() | selectattr('resource_type', 'in', ['model', 'seed']) | map(attribute='schema') | unique | sort -%}
+    {%- for schema in schemas -%}
+        {%- do run_query("create database if not exists " ~ schema ~ " location '" ~ root ~ "/tables/" ~ schema ~ "'") -%}
+    {%- endfor -%}
+    {%- for source in graph.sources.values() -%}
+        {%- do run_query("create database if not exists " ~ source.schema) -%}
+        {%- do run_query("drop table if exists " ~ source.schema ~ "." ~ source.identifier) -%}
+        {%- do run_query(
+            "create table " ~ source.schema ~ "." ~ source.identifier
+            ~ " using parquet location '" ~ root ~ "/" ~ source.schema ~ "/" ~ source.identifier ~ "'"
+        ) -%}
+    {%- endfor -%}
+{%- endmacro %}
