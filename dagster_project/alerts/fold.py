@@ -1,0 +1,219 @@
+"""What is news: the same thing is told once, again after a while, and once more when it is over.
+
+Here belongs what is remembered between occasions, `HOME/alerts/state.json`, and the decision. The
+clock is an argument.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+from dagster_project.alerts.alert import Alert, Kind
+from dagster_project.alerts.watch import Watched
+
+MOST_RUNS = 500
+MOST_WAITING = 200
+GIVEN_UP_AFTER = timedelta(days=7)
+
+Status = Literal["new", "again", "folded", "resolved", "test"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """An alert on its way.
+
+    Attributes:
+        id: Identifies it: what comes twice with the same id is the same message.
+        status: Whether it is new, goes on, is over or is a test.
+        alert: What it says.
+        times: How often it was seen since it began.
+        since: When it began.
+        channels: Where it has still to go.
+        attempts: How often each of them was tried.
+    """
+
+    id: str
+    status: Status
+    alert: Alert
+    times: int
+    since: datetime
+    channels: tuple[str, ...] = ()
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is remembered of a kind of alert that goes on.
+
+    Attributes:
+        told: Which of its members readers know of.
+        since: When it began.
+        times: How often it was seen since.
+        sent_at: When it was last told; None if all that holds was known before.
+        is_held: Whether something new waits for the quiet time to pass.
+    """
+
+    told: frozenset[str]
+    since: datetime
+    times: int = 1
+    sent_at: datetime | None = None
+    is_held: bool = False
+
+
+@dataclass
+class State:
+    """What is remembered between occasions.
+
+    Attributes:
+        entries: By kind, what goes on.
+        runs: The last runs that were looked at, so that none is told twice.
+        waiting: Messages that some channel has not taken yet, oldest first.
+    """
+
+    entries: dict[Kind, Entry] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
+    waiting: list[Message] = field(default_factory=list)
+
+    def known(self, kind: Kind) -> frozenset[str] | None:
+        """Members of this kind that readers know of; None if nothing is remembered of it."""
+        entry = self.entries.get(kind)
+        return None if entry is None else entry.told
+
+
+def decide(
+    entry: Entry | None,
+    watched: Watched,
+    now: datetime,
+    repeat_after: timedelta,
+    quiet: timedelta,
+) -> tuple[Entry | None, Message | None]:
+    """Whether to tell what was noticed.
+
+    Args:
+        entry: What is remembered of its kind.
+        watched: What was noticed.
+        now: When.
+        repeat_after: After how long what goes on is told again.
+        quiet: How long after a message further members wait, where they are not of one run.
+
+    Returns:
+        What to remember, None for nothing, and the message; a folded one is for the log only.
+    """
+    if watched.alert is None:
+        if entry is None or entry.sent_at is None:
+            return None, None
+        over = Alert(
+            watched.kind,
+            "info",
+            watched.solved,
+            "There is nothing to do.",
+            "coupon-ledger alerts",
+            now,
+        )
+        return None, _message("resolved", over, entry)
+    if entry is None and not watched.new:
+        return Entry(watched.members, now), None
+    entry = entry or Entry(frozenset(), now, times=0)
+    new = watched.new - entry.told
+    still_known = entry.told if watched.is_event else entry.told & watched.members
+    entry = replace(entry, told=still_known, times=entry.times + 1, is_held=False)
+    told = replace(entry, told=still_known | watched.members, sent_at=now)
+    age = None if entry.sent_at is None else now - entry.sent_at
+    if new and age is not None and age < quiet and not watched.is_repeated:
+        return replace(entry, is_held=True), _message("folded", watched.alert, entry)
+    if new:
+        return told, _message("new", watched.alert, told)
+    if not watched.is_repeated:
+        return entry, None
+    if age is None or age >= repeat_after:
+        return told, _message("again", watched.alert, told)
+    return entry, _message("folded", watched.alert, entry)
+
+
+def _message(status: Status, alert: Alert, entry: Entry) -> Message:
+    return Message(uuid4().hex[:16], status, alert, entry.times, entry.since)
+
+
+def load(path: Path) -> State:
+    """What is remembered; nothing, if the file is absent or damaged.
+
+    Args:
+        path: The state's file.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        return State(
+            {kind: _entry(entry) for kind, entry in content["entries"].items()},
+            [str(run) for run in content["runs"]],
+            [_waiting(message) for message in content["waiting"]],
+        )
+    except FileNotFoundError:
+        return State()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        logging.getLogger(__name__).warning("%s cannot be read (%s), it begins anew", path, error)
+        return State()
+
+
+def save(state: State, path: Path) -> None:
+    """Remember, in one rename.
+
+    Args:
+        state: What to remember; of its runs and messages the newest.
+        path: The state's file, in a folder that exists.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    content = {
+        "entries": {kind: asdict(entry) for kind, entry in state.entries.items()},
+        "runs": state.runs[-MOST_RUNS:],
+        "waiting": [asdict(message) for message in state.waiting[-MOST_WAITING:]],
+    }
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, default=_plain)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, frozenset):
+        return sorted(value)
+    raise TypeError(f"{value!r} has no place in JSON")
+
+
+def _entry(content: Mapping[str, Any]) -> Entry:
+    sent_at = content["sent_at"]
+    return Entry(
+        frozenset(content["told"]),
+        datetime.fromisoformat(content["since"]),
+        int(content["times"]),
+        None if sent_at is None else datetime.fromisoformat(sent_at),
+        bool(content["is_held"]),
+    )
+
+
+def _waiting(content: Mapping[str, Any]) -> Message:
+    said = content["alert"]
+    alert = Alert(
+        **{**said, "at": datetime.fromisoformat(said["at"]), "details": tuple(said["details"])}
+    )
+    return Message(
+        **{
+            **content,
+            "alert": alert,
+            "since": datetime.fromisoformat(content["since"]),
+            "channels": tuple(content["channels"]),
+        }
+    )

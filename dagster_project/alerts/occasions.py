@@ -1,0 +1,320 @@
+"""When alerts are thought of: after a run, every few minutes, and when somebody tests the channels.
+
+Here the parts come together: look, decide, remember, log, send. Nothing here fails a run: whatever
+goes wrong is logged, and what was not sent waits for the next occasion.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from dagster_project.alerts import fold, send, watch
+from dagster_project.alerts.alert import Alert, Kind, plain
+from dagster_project.alerts.fold import Message, State
+from dagster_project.alerts.watch import Failure, Watched
+from dagster_project.releases import layout
+from dagster_project.releases.errors import ReleaseError
+from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster_project.alerts.watch import Finding
+
+WAIT_SECONDS = 60
+"""How long one occasion waits for another one of the same data home."""
+
+Watcher = Callable[[State], Iterable[Watched]]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Told:
+    """An alert that was given out on this occasion.
+
+    Attributes:
+        message: The alert.
+        outcome: By channel, `ok` or why it did not take it.
+    """
+
+    message: Message
+    outcome: dict[str, str] = field(default_factory=dict)
+
+
+def after_run(
+    settings: Settings, run_id: str, failure: Failure | None, as_of: date, now: datetime
+) -> list[Told]:
+    """Look at the data home after a run, whoever started it; a run is looked at once.
+
+    Args:
+        settings: The data home, the channels and thresholds.
+        run_id: The run.
+        failure: How it failed, None if it did not.
+        as_of: Last day whose events counted in it.
+        now: The current time in UTC.
+    """
+
+    def watchers(state: State) -> Iterator[Watcher]:
+        if run_id in state.runs:
+            return
+        state.runs.append(run_id)
+        yield lambda _: watch.run(failure, run_id, settings.home, now)
+        yield lambda state: _files(state, settings, now)
+        if failure is None:
+            yield lambda state: _findings(state, settings, now)
+            yield lambda state: _data(state, settings, now, as_of)
+        yield lambda state: _disk(state, settings, now)
+
+    return _occasion(settings, watchers, now)
+
+
+def look(settings: Settings, now: datetime) -> list[Told]:
+    """Look at what changes without a run: data that grows old, a disk that fills, messages that wait.
+
+    Args:
+        settings: The data home, the channels and thresholds.
+        now: The current time in UTC.
+    """
+
+    def watchers(state: State) -> Iterator[Watcher]:
+        yield lambda state: _data(state, settings, now)
+        yield lambda state: _disk(state, settings, now)
+        if _is_held(state, "file_refused"):
+            yield lambda state: _files(state, settings, now)
+        if _is_held(state, "new_findings"):
+            yield lambda state: _findings(state, settings, now)
+
+    return _occasion(settings, watchers, now)
+
+
+def test(settings: Settings, now: datetime) -> Told:
+    """Send a test alert through every channel that is set.
+
+    Args:
+        settings: The data home and the channels.
+        now: The current time in UTC.
+
+    Raises:
+        OSError: Not even the log file can be written.
+    """
+    alert = Alert(
+        "test",
+        "info",
+        "This is a test of the alerts",
+        f"Nothing has happened; {watch.served(settings.home).replace(' still ', ' ')}.",
+        "coupon-ledger alerts",
+        now,
+    )
+    ways = send.senders(settings)
+    message = Message(uuid4().hex[:16], "test", alert, 1, now, tuple(ways))
+    send.log_message(settings, message)
+    outcome = {}
+    for channel in ways:
+        outcome[channel] = _try(ways[channel], message)[0]
+        _log_outcome(settings, message, channel, outcome[channel], now)
+    return Told(message, outcome)
+
+
+def _occasion(
+    settings: Settings, watchers: Callable[[State], Iterator[Watcher]], now: datetime
+) -> list[Told]:
+    """Look, decide, remember, log, send; alone for this data home."""
+    try:
+        folder = settings.home / "alerts"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock", timeout=WAIT_SECONDS):
+            return _alone(settings, folder / "state.json", watchers, now)
+    except (OSError, Timeout) as error:
+        _log.warning("Alerts of %s cannot be looked after: %s", settings.home, plain(str(error)))
+        return []
+
+
+def _alone(
+    settings: Settings,
+    path: Path,
+    watchers: Callable[[State], Iterator[Watcher]],
+    now: datetime,
+) -> list[Told]:
+    state = fold.load(path)
+    ways = send.senders(settings)
+    repeat_after = timedelta(hours=settings.alert_repeat_hours)
+    quiet = timedelta(minutes=settings.alert_quiet_minutes)
+    told: list[Told] = []
+    for watcher in watchers(state):
+        for watched in _safely(watcher, state):
+            entry = state.entries.get(watched.kind)
+            entry, message = fold.decide(entry, watched, now, repeat_after, quiet)
+            if entry is None:
+                state.entries.pop(watched.kind, None)
+            else:
+                state.entries[watched.kind] = entry
+            if message is None:
+                continue
+            if message.status == "folded":
+                # What is looked at every few minutes would fill the log.
+                if watched.is_event or not watched.is_repeated:
+                    _write(settings, message)
+                continue
+            message = replace(message, channels=tuple(ways))
+            _write(settings, message)
+            told.append(Told(message))
+            state.waiting.append(message)
+    try:
+        fold.save(state, path)
+    except OSError as error:
+        # A full disk, say. What is about a run is told once all the same; the rest would be told
+        # again and again.
+        _log.warning("%s cannot be written: %s", path, error)
+        state.waiting = [one for one in state.waiting if one.alert.run_id is not None]
+        _deliver(settings, state, ways, told, now)
+        return told
+    if state.waiting:
+        _deliver(settings, state, ways, told, now)
+        fold.save(state, path)
+    return told
+
+
+def _safely(watcher: Watcher, state: State) -> list[Watched]:
+    """What a watcher sees; one that cannot look does not keep the others from it."""
+    try:
+        return list(watcher(state))
+    except Exception as error:  # noqa: BLE001 (alerts never fail a run)
+        _log.warning("an alert could not be looked for: %s: %s", type(error).__name__, error)
+        return []
+
+
+def _deliver(
+    settings: Settings,
+    state: State,
+    ways: dict[str, send.Sender],
+    told: list[Told],
+    now: datetime,
+) -> None:
+    """Send what waits, oldest first; a channel that is down is tried once."""
+    by_id = {one.message.id: one for one in told}
+    down: dict[str, str] = {}
+    waiting = []
+    for message in state.waiting:
+        left = []
+        for channel in message.channels:
+            if channel not in ways:
+                continue
+            if channel in down:
+                outcome, is_down = down[channel], True
+            else:
+                outcome, is_down = _try(ways[channel], message)
+                if message.id in by_id or outcome == "ok":
+                    _log_outcome(settings, message, channel, outcome, now)
+            if is_down:
+                down[channel] = outcome
+            if outcome != "ok":
+                left.append(channel)
+            if message.id in by_id:
+                by_id[message.id].outcome[channel] = outcome
+        if not left:
+            continue
+        if now - message.alert.at > fold.GIVEN_UP_AFTER:
+            for channel in left:
+                _log_outcome(settings, message, channel, "given up", now)
+            continue
+        waiting.append(replace(message, channels=tuple(left), attempts=message.attempts + 1))
+    state.waiting = waiting
+
+
+def _try(way: send.Sender, message: Message) -> tuple[str, bool]:
+    """What came of one attempt, and whether the channel is down."""
+    try:
+        way(message)
+    except send.NotTaken as problem:
+        return str(problem), problem.is_down
+    return "ok", False
+
+
+def _log_outcome(
+    settings: Settings, message: Message, channel: str, outcome: str, now: datetime
+) -> None:
+    status = {"ok": "delivered", "given up": "given up"}.get(outcome, "not delivered")
+    entry = {"id": message.id, "status": status, "channel": channel}
+    if status == "not delivered":
+        entry["why"] = outcome
+        _log.warning("alert %s was not taken by %s: %s", message.id, channel, outcome)
+    try:
+        send.log(settings, entry, now)
+    except OSError as error:
+        _log.warning("%s: %s", send.log_path(settings.home), error)
+
+
+def _write(settings: Settings, message: Message) -> None:
+    try:
+        send.log_message(settings, message)
+    except OSError as error:
+        _log.warning("%s: %s", send.log_path(settings.home), error)
+
+
+def _is_held(state: State, kind: Kind) -> bool:
+    entry = state.entries.get(kind)
+    return entry is not None and entry.is_held
+
+
+def _files(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
+    from dagster_project.arrival.archive import Archive
+
+    if not settings.archive.is_dir():
+        return
+    archive = Archive(settings.archive, settings.scratch)
+    records = archive.records(archive.delivery_ids())
+    yield watch.files_refused(records, state.known("file_refused") or (), settings.home, now)
+
+
+def _findings(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
+    from dagster_project.releases.read import open_release
+
+    current = layout.current_release(settings.home)
+    if current is None:
+        return
+    with open_release(settings.home, current) as connection:
+        found = watch.open_findings(connection)
+    known = state.known("new_findings")
+    if known is None:
+        known = frozenset(one[0] for one in _findings_before(settings.home, current))
+    yield watch.new_findings(found, known, settings.home, now)
+
+
+def _findings_before(home: Path, current: str) -> list[Finding]:
+    """The open findings of the release before the one served, none if there is none to read."""
+    import duckdb
+
+    from dagster_project.releases.read import open_release
+
+    before = [one for one in layout.release_ids(home) if one < current]
+    if not before:
+        return []
+    try:
+        with open_release(home, before[-1]) as connection:
+            return watch.open_findings(connection)
+    except (ReleaseError, duckdb.Error):
+        return []
+
+
+def _data(
+    state: State, settings: Settings, now: datetime, as_of: date | None = None
+) -> Iterator[Watched]:
+    from dagster_project import freshness
+    from dagster_project.releases.read import open_release
+
+    today = freshness.reference_day(settings, now.date())
+    if layout.current_release(settings.home) is None or (as_of is not None and as_of < today):
+        return  # a release of an earlier day, asked for by hand, is not late
+    with open_release(settings.home) as connection:
+        late = freshness.late_feeds(connection, settings, today)
+    yield watch.data_late(late, state.known("data_late") or (), settings.home, now)
+
+
+def _disk(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
+    yield watch.disk_nearly_full(settings, state.known("disk_nearly_full") or (), now)

@@ -1,0 +1,340 @@
+"""What there is to notice in a data home: each kind of alert is one function that only looks.
+
+Here belong the conditions and their sentences. Whether something is news is decided elsewhere
+(`fold`); every function is told what readers know already and describes only what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import shutil
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dagster_project.alerts.alert import Alert, Kind, listed, plain, without_values
+from dagster_project.releases import layout
+from dagster_project.releases.errors import PublishRefused, ReleaseError
+from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from dagster_project.arrival.archive import SideRecord
+    from dagster_project.freshness import LateFeed
+    from dagster_project.releases.gate import Problem
+
+    Finding = tuple[str, str, str | None, Decimal | None]
+
+_VARYING = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What one kind of alert has to say now.
+
+    Attributes:
+        kind: The kind.
+        members: What holds now: findings, deliveries, feeds; or the cause, for a run that failed.
+        new: Which of them readers have not been told.
+        alert: Describes the new ones, or, where none is new, all; None where nothing holds.
+        solved: What to say when nothing holds any more.
+        is_event: Whether it is about one run, not about all that holds.
+        is_repeated: Whether it is told again while it goes on.
+    """
+
+    kind: Kind
+    members: frozenset[str]
+    new: frozenset[str]
+    alert: Alert | None
+    solved: str
+    is_event: bool = False
+    is_repeated: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a run ended that did not end well.
+
+    Attributes:
+        told: What was wrong, one sentence each, the cause first.
+        remedy: What to do, if that is known.
+        is_refusal: Whether the build was made and its checks refused it.
+        problems: What the gate named, if it did.
+    """
+
+    told: tuple[str, ...]
+    remedy: str = ""
+    is_refusal: bool = False
+    problems: tuple[Problem, ...] = ()
+
+
+def served(home: Path) -> str:
+    """Which release readers get, in words.
+
+    Args:
+        home: The data home.
+    """
+    from dagster_project.releases.read import read_pedigree
+
+    try:
+        release_id = layout.current_release(home)
+        if release_id is None:
+            return "no release is served yet"
+        day = read_pedigree(home, release_id)["as_of_date"]
+    except Exception as error:  # noqa: BLE001 (the first failure is the one to tell)
+        return f"the release served before cannot be read ({plain(str(error), 200)})"
+    return f"the release of {in_words(day)} ({release_id}) is still served"
+
+
+def in_words(day: date) -> str:
+    """A day as people write it: 21 November 2026."""
+    return f"{day.day} {day:%B %Y}"
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What an exception says, for an alert.
+
+    Args:
+        error: What a run in this process ended with.
+    """
+    if isinstance(error, PublishRefused):
+        from dagster_project.refresh import in_words as problems_in_words
+
+        told = tuple(problems_in_words(error.problems))
+        return Failure(told, error.remedy, True, error.problems)
+    if isinstance(error, ReleaseError):
+        return Failure((error.message,), error.remedy)
+    if type(error).__module__.startswith("dagster_project."):
+        return Failure((str(error),))
+    # What a library says further down may hold rows of the data.
+    first = (str(error).strip().splitlines() or [""])[0]
+    return Failure((f"{type(error).__name__}: {first}".removesuffix(": "),))
+
+
+def run(failure: Failure | None, run_id: str, home: Path, now: datetime) -> list[Watched]:
+    """How a run ended: a failure is one kind of alert or the other, a success solves both.
+
+    Args:
+        failure: What went wrong, None if nothing did.
+        run_id: The run.
+        home: The data home, for what is served and the run's log.
+        now: When this is noticed.
+    """
+    solved = f"Refreshing works again: {served(home)}.".replace(" still ", " ")
+    if failure is None:
+        return [_event("run_failed", None, solved), _event("release_refused", None, solved)]
+    told = [without_values(line, _names()) for line in failure.told]
+    log = home / "logs" / f"{run_id}.log"
+    look = f"less {shlex.quote(str(log))}" if log.is_file() else _command("releases", home)
+    if any(problem.kind == "finding" for problem in failure.problems):
+        look = _command("findings --severity error --review open", home)
+    kind: Kind = "release_refused" if failure.is_refusal else "run_failed"
+    what = "The release was refused" if failure.is_refusal else "The refresh failed"
+    alert = Alert(
+        kind=kind,
+        severity="error",
+        happened=f"{what}: {plain(told[0] if told else 'no reason was given', 300)}",
+        meaning=f"Nothing was published; {served(home)}.",
+        command=look,
+        at=now,
+        details=listed([plain(line) for line in told[1:]])
+        + ((f"What to do: {plain(failure.remedy)}",) if failure.remedy else ()),
+        run_id=run_id,
+    )
+    return [_event(kind, alert, solved)]
+
+
+def _event(kind: Kind, alert: Alert | None, solved: str) -> Watched:
+    cause = frozenset() if alert is None else frozenset({_fingerprint(alert.happened)})
+    return Watched(kind, cause, cause, alert, solved, is_event=True, is_repeated=True)
+
+
+def _fingerprint(text: str) -> str:
+    """The same for texts that differ in numbers and ids only."""
+    return hashlib.sha256(_VARYING.sub("#", text).encode()).hexdigest()[:16]
+
+
+def files_refused(
+    records: Iterable[SideRecord], known: Collection[str], home: Path, now: datetime
+) -> Watched:
+    """Deliveries refused as a whole, unless a later one of the same name was loaded.
+
+    Args:
+        records: The archive's records of all deliveries, in their order.
+        known: Ids of the refused deliveries that readers know of.
+        home: The data home.
+        now: When this is noticed.
+    """
+    last: dict[str, SideRecord] = {}
+    for record in records:
+        if record.verdict is not None:
+            last[record.file_name] = record
+    refused = {one.delivery_id: one for one in last.values() if one.verdict == "refused"}
+    new = frozenset(refused) - frozenset(known)
+    told = [refused[key] for key in refused if key in new] or list(refused.values())
+    alert = None
+    if told:
+        count = len(told)
+        first = plain(told[0].file_name, 100)
+        alert = Alert(
+            kind="file_refused",
+            severity="error",
+            happened=f"The file {first} was refused"
+            if count == 1
+            else f"{count:,} files were refused, the first is {first}",
+            meaning=f"{'Its' if count == 1 else 'Their'} rows are in no release; {served(home)}.",
+            command=_command("deliveries", home),
+            at=now,
+            details=listed([_refusal(record) for record in told]),
+        )
+    solved = "The files that were refused have come again and were loaded."
+    return Watched("file_refused", frozenset(refused), new, alert, solved)
+
+
+def _refusal(record: SideRecord) -> str:
+    reason = without_values(record.reason or "refused", _names())
+    remedy = without_values(record.remedy or "", _names())
+    return plain(f"{record.file_name}: {reason}" + (f"; {remedy}" if remedy else ""))
+
+
+def open_findings(connection: duckdb.DuckDBPyConnection) -> list[Finding]:
+    """The open findings of severity error: id, type, currency and amount at stake.
+
+    Args:
+        connection: A release.
+    """
+    return connection.execute(
+        "select finding_id, finding_type, currency, amount_at_stake from marts.fct_audit_findings"
+        " where severity = 'error' and review_status = 'open' order by finding_id"
+    ).fetchall()
+
+
+def new_findings(
+    found: Iterable[Finding], known: Collection[str], home: Path, now: datetime
+) -> Watched:
+    """Open findings of severity error that readers do not know of.
+
+    Args:
+        found: The open findings of severity error in the release served.
+        known: Ids of those that readers know of.
+        home: The data home.
+        now: When this is noticed.
+    """
+    by_id = {finding[0]: finding for finding in found}
+    new = frozenset(by_id) - frozenset(known)
+    told = [by_id[key] for key in by_id if key in new] or list(by_id.values())
+    alert = None
+    if told:
+        types = sorted({finding[1] for finding in told})
+        by_type = [_findings([one for one in told if one[1] == name]) for name in types]
+        many = "finding" if len(told) == 1 else "findings"
+        still = served(home).replace(" still ", " ")
+        alert = Alert(
+            kind="new_findings",
+            severity="warn",
+            happened=f"{len(told):,} new {many} of severity error{_at_stake(told, ': ')}",
+            meaning=f"Billing got something wrong, and nobody has accepted it; {still} and lists it.",
+            command=_command("findings --severity error --review open", home),
+            at=now,
+            details=listed([f"{name} {line}" for name, line in zip(types, by_type, strict=True)]),
+        )
+    solved = "No finding of severity error is open any more."
+    return Watched("new_findings", frozenset(by_id), new, alert, solved)
+
+
+def _findings(told: list[Finding]) -> str:
+    return f"{len(told):,}{_at_stake(told, ': ')}"
+
+
+def _at_stake(told: Iterable[Finding], lead: str) -> str:
+    """Amounts by currency, never added up across them."""
+    from dagster_project.answers.layout import money
+
+    totals: dict[str | None, Decimal] = {}
+    for _, _, currency, amount in told:
+        if amount is not None:
+            totals[currency] = totals.get(currency, Decimal(0)) + amount
+    amounts = [money(totals[key], key) for key in sorted(totals, key=lambda key: key or "")]
+    return f"{lead}{', '.join(amounts)} at stake" if amounts else ""
+
+
+def data_late(
+    late: Collection[LateFeed], known: Collection[str], home: Path, now: datetime
+) -> Watched:
+    """Feeds whose newest record is too old.
+
+    Args:
+        late: The feeds.
+        known: Names of those that readers know of.
+        home: The data home.
+        now: When this is noticed.
+    """
+    names = frozenset(one.feed for one in late)
+    alert = None
+    if late:
+        feeds = ", ".join(one.feed for one in late)
+        still = served(home).replace(" still ", " ")
+        alert = Alert(
+            kind="data_late",
+            severity="warn",
+            happened=f"Data is late: {feeds}",
+            meaning=f"What happened since the newest record is missing; {still}.",
+            command=_command("deliveries", home),
+            at=now,
+            details=listed([str(one) for one in late]),
+        )
+    solved = "Data is up to date again."
+    return Watched("data_late", names, names - frozenset(known), alert, solved, is_repeated=True)
+
+
+def disk_nearly_full(settings: Settings, known: Collection[str], now: datetime) -> Watched:
+    """Whether the disk of the data home has less space than the settings ask for.
+
+    Args:
+        settings: The data home and the least free space, in 10^9 bytes and in percent.
+        known: Whether readers know of it.
+        now: When this is noticed.
+    """
+    folder = settings.home
+    while not folder.exists():
+        folder = folder.parent
+    usage = shutil.disk_usage(folder)
+    percent = 100 * usage.free / usage.total
+    too_few = usage.free < settings.disk_free_gb * 10**9
+    members = frozenset({"disk"} if too_few or percent < settings.disk_free_percent else ())
+    alert = None
+    if members:
+        alert = Alert(
+            kind="disk_nearly_full",
+            severity="error",
+            happened=f"The disk is nearly full: {usage.free / 10**9:,.1f} GB,"
+            f" {percent:.1f} percent, are free",
+            meaning=f"When it is full, refreshing fails; {served(settings.home)}.",
+            command=f"du -sh {shlex.quote(str(settings.home))}/*",
+            at=now,
+            details=(
+                f"The least wanted is {settings.disk_free_gb:g} GB and"
+                f" {settings.disk_free_percent:g} percent.",
+                f"`{_command('prune --keep 10', settings.home)}` removes old releases.",
+            ),
+        )
+    solved = f"The disk has space again: {usage.free / 10**9:,.1f} GB are free."
+    new = members - frozenset(known)
+    return Watched("disk_nearly_full", members, new, alert, solved, is_repeated=True)
+
+
+def _command(command: str, home: Path) -> str:
+    return f"coupon-ledger {command} --home {shlex.quote(str(home))}"
+
+
+def _names() -> set[str]:
+    """What a text may quote: names of feeds and of their columns."""
+    from dagster_project.feeds import feeds
+
+    return {*feeds(), *(name for feed in feeds().values() for name in feed.column_names)}

@@ -1,0 +1,104 @@
+"""How old the newest record of a feed is: the time of the data, not of the run that brought it.
+
+Here belongs the one definition that checks and alerts share. It reads the marts, of a release or of
+the warehouse they were just built in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from dagster_project.settings import Settings, default_as_of
+
+if TYPE_CHECKING:
+    import duckdb
+
+# The mart that shows a feed, the instant of its records, and which of its rows are records.
+_NEWEST = {
+    "workspaces": ("dim_workspaces", "created_at", "true"),
+    "coupons": ("dim_coupons", "updated_at", "true"),
+    "redemptions": ("dim_coupon_redemptions", "redeemed_at", "not is_derived"),
+    "invoices": ("fct_discounted_charges", "issued_at", "true"),
+}
+
+
+@dataclass(frozen=True)
+class LateFeed:
+    """A feed whose newest record is older than it may be.
+
+    Attributes:
+        feed: The feed.
+        newest: Day of its newest record, UTC; None if it has none.
+        days: How many days ago that was; None if it has none.
+        days_allowed: How many it may be.
+    """
+
+    feed: str
+    newest: date | None
+    days: int | None
+    days_allowed: int
+
+    def __str__(self) -> str:
+        """One line for people."""
+        if self.newest is None:
+            return f"{self.feed}: there is no record at all"
+        return (
+            f"{self.feed}: the newest record is of {self.newest}, {self.days:,} days ago;"
+            f" {self.days_allowed:,} are allowed"
+        )
+
+
+def reference_day(settings: Settings, today: date) -> date:
+    """The day the data is compared with: today, or the last day of the sample.
+
+    Args:
+        settings: Its `as_of` comes first.
+        today: The current day in UTC.
+    """
+    return default_as_of(settings, today)
+
+
+def newest_days(connection: duckdb.DuckDBPyConnection, until: date) -> dict[str, date | None]:
+    """The day of the newest record of each feed, None where there is no record.
+
+    Invoices are those that count, redemptions those that were delivered.
+
+    Args:
+        connection: A release, or the warehouse after its build.
+        until: Records of later days are left out: a mistyped year would hide what is missing.
+    """
+    after = until + timedelta(days=1)
+    newest: dict[str, date | None] = {}
+    for feed, (mart, instant, condition) in _NEWEST.items():
+        row = connection.execute(
+            f"select cast(max({instant}) as date) from marts.{mart}"
+            f" where {instant} < ? and {condition}",
+            [after],
+        ).fetchone()
+        newest[feed] = row[0] if row else None
+    return newest
+
+
+def late_feeds(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, today: date
+) -> list[LateFeed]:
+    """The feeds whose newest record is older than the settings allow.
+
+    Args:
+        connection: A release, or the warehouse after its build.
+        settings: Says how old a feed's newest record may be, in `late_after_days`.
+        today: The day to compare with, see `reference_day`.
+
+    Raises:
+        duckdb.Error: The marts are not there.
+    """
+    newest = newest_days(connection, today)
+    late = []
+    for feed, days_allowed in settings.late_after_days.items():
+        day = newest[feed]
+        days = None if day is None else (today - day).days
+        if days is None or days > days_allowed:
+            late.append(LateFeed(feed, day, days, days_allowed))
+    return late

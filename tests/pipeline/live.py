@@ -1,0 +1,419 @@
+"""The real Dagster: web server and daemon as processes of their own, steered and watched over GraphQL.
+
+Here belongs the machinery: data home, processes, queries, and local receivers of alerts. What must
+come of it is in `test_live.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from email.message import Message
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message as MessageHandler
+
+from dagster_project.releases import current_release
+from dagster_project.releases.lock import holder_path
+from dagster_project.settings import CHECKOUT
+
+MODULE = "dagster_project.definitions"
+REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": MODULE}
+ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+
+Found = TypeVar("Found")
+Query = dict[str, Any]
+
+
+class TookTooLong(AssertionError):
+    """Something that was waited for did not happen; says what, and what the processes wrote last."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the web server shows it.
+
+    Attributes:
+        run_id: Its id.
+        status: Dagster's word for how it stands.
+        tags: Who started it, among others.
+        as_of: The as-of date in its configuration, as YYYY-MM-DD.
+        failure: What its last failure said, if it failed.
+    """
+
+    run_id: str
+    status: str
+    tags: dict[str, str]
+    as_of: str
+
+    @property
+    def started_by(self) -> str:
+        """Name of the sensor or schedule that started it."""
+        return self.tags.get("dagster/sensor_name") or self.tags.get("dagster/schedule_name", "")
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of an asset check in a run.
+
+    Attributes:
+        asset: Key of the asset, with slashes.
+        name: Name of the check.
+        passed: Whether it passed.
+        severity: ERROR or WARN.
+    """
+
+    asset: str
+    name: str
+    passed: bool
+    severity: str
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Webhook:
+    """A local web server that keeps the JSON bodies posted to it."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        bodies = self.bodies
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                length = int(self.headers["Content-Length"])
+                bodies.append(json.loads(self.rfile.read(length)))
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"ok")
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                """Say nothing."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hook"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Mailbox(MessageHandler):
+    """A local mail server that keeps the messages sent to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[Message] = []
+        self.port = free_port()
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+
+    def handle_message(self, message: Message) -> None:
+        """Keep a message."""
+        self.messages.append(message)
+
+    def __enter__(self) -> Self:
+        self._controller.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._controller.stop()
+
+
+@dataclass
+class Service:
+    """Web server and daemon over a data home and a landing folder of their own.
+
+    Attributes:
+        folder: Where everything lies.
+        settings: Environment variables of the product, beside those of home and landing folder.
+    """
+
+    folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.home, self.landing = self.folder / "home", self.folder / "landing"
+        self.dagster_home = self.home / "dagster"
+        self.port = free_port()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        for folder in (self.dagster_home, self.landing):
+            folder.mkdir(parents=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the processes see: this shell without its own settings, and ours."""
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("COUPON_LEDGER_", "DAGSTER_"))
+        }
+        return {
+            **inherited,
+            "PYTHONIOENCODING": "utf-8",
+            "PYTHONUNBUFFERED": "1",
+            "DAGSTER_HOME": str(self.dagster_home),
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+            "COUPON_LEDGER_HOME": str(self.home),
+            "COUPON_LEDGER_LANDING": str(self.landing),
+            **self.settings,
+        }
+
+    # Processes
+
+    def start(self, name: str) -> None:
+        """Start `web` or `daemon` in a process group of its own, its output in a file."""
+        program, *arguments = {
+            "web": ["dagster-webserver", "-h", "127.0.0.1", "-p", str(self.port)],
+            "daemon": ["dagster-daemon", "run"],
+        }[name]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [Path(sys.executable).with_name(program), *arguments, "-m", MODULE],
+                cwd=CHECKOUT,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill(self, name: str, everything: bool = False) -> None:
+        """End a process at once, as the kernel would.
+
+        Args:
+            name: `web` or `daemon`.
+            everything: Whether its children, the code server and the runs, end with it.
+        """
+        process = self._processes.pop(name)
+        (os.killpg if everything else os.kill)(process.pid, signal.SIGKILL)
+        process.wait()
+        self._left_behind.append(process.pid)
+
+    def __enter__(self) -> Self:
+        self._left_behind: list[int] = []
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop everything that was started, also what lost its parent."""
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=20)
+        for group in [*self._left_behind, *(one.pid for one in self._processes.values())]:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+        for process in self._processes.values():
+            process.wait()
+
+    def writer(self, run_id: str) -> int:
+        """The id of the process that holds the data home for a run; 0 if that run does not."""
+        try:
+            holder = json.loads(holder_path(self.home).read_text("utf-8"))
+        except (OSError, ValueError):
+            return 0
+        return int(holder["pid"]) if run_id in holder["command"] else 0
+
+    # Waiting
+
+    def wait_for(
+        self, what: str, condition: Callable[[], Found | None], seconds: float = 90
+    ) -> Found:
+        """Ask again and again until there is an answer.
+
+        Args:
+            what: What is waited for, for the message.
+            condition: Gives what was found, or something false.
+            seconds: How long, at most.
+
+        Raises:
+            TookTooLong: There was none.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for name, process in self._processes.items():
+                if process.poll() is not None:
+                    raise TookTooLong(f"{name} ended by itself.\n{self.last_words()}")
+            if found := condition():
+                return found
+            time.sleep(0.2)
+        raise TookTooLong(f"After {seconds:.0f} s still not: {what}.\n{self.last_words()}")
+
+    def last_words(self, lines: int = 40) -> str:
+        """The end of each log, and the runs."""
+        told = []
+        for log in sorted(self.folder.glob("*.log")):
+            text = log.read_text("utf-8", "replace").splitlines()[-lines:]
+            told += [f"--- {log.name}", *text]
+        with contextlib.suppress(OSError, AssertionError):
+            told += ["--- runs", *map(str, self.runs())]
+        return "\n".join(told)
+
+    # GraphQL
+
+    def ask(self, query: str, **variables: object) -> Query:
+        """The answer to a query or mutation.
+
+        Raises:
+            AssertionError: The server refused it.
+            OSError: The server cannot be reached.
+        """
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql",
+            body,
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                answer = json.load(response)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from error
+        assert "errors" not in answer, answer["errors"]
+        data = answer["data"]
+        assert isinstance(data, dict)
+        return data
+
+    def wait_until_ready(self) -> None:
+        """Wait until the web server has loaded the definitions and every daemon lives."""
+
+        def ready() -> bool:
+            try:
+                answer = self.ask(
+                    "{ repositoryOrError(repositorySelector: {repositoryName: "
+                    f'"__repository__", repositoryLocationName: "{MODULE}"}}) {{ __typename }}'
+                    " instance { daemonHealth { allDaemonStatuses { required healthy } } } }"
+                )
+            except OSError:
+                return False
+            daemons = answer["instance"]["daemonHealth"]["allDaemonStatuses"]
+            return answer["repositoryOrError"]["__typename"] == "Repository" and all(
+                one["healthy"] for one in daemons if one["required"]
+            )
+
+        self.wait_for("web server and daemon are ready", ready, seconds=180)
+
+    def turn_on(self, kind: str, name: str) -> None:
+        """Turn a schedule or sensor on.
+
+        Args:
+            kind: `Schedule` or `Sensor`.
+            name: Its name.
+        """
+        field_name = f"start{kind}"
+        answer = self.ask(
+            f"mutation On($selector: {kind}Selector!) {{ {field_name}"
+            f"({kind.lower()}Selector: $selector) {{ __typename ... on PythonError {{ message }} }} }}",
+            selector={**REPOSITORY, f"{kind.lower()}Name": name},
+        )
+        assert answer[field_name]["__typename"] in ("Sensor", "ScheduleStateResult"), answer
+
+    def runs(self, tags: Sequence[tuple[str, str]] = ()) -> list[Run]:
+        """The runs there are, oldest first, of those tags."""
+        answer = self.ask(
+            "query Runs($filter: RunsFilter) { runsOrError(filter: $filter) { ... on Runs { results"
+            " { runId status runConfigYaml tags { key value } } } ... on PythonError { message } } }",
+            filter={"tags": [{"key": key, "value": value} for key, value in tags]},
+        )
+        return [
+            Run(
+                run_id=one["runId"],
+                status=one["status"],
+                tags={tag["key"]: tag["value"] for tag in one["tags"]},
+                as_of=_as_of(one["runConfigYaml"]),
+            )
+            for one in reversed(answer["runsOrError"]["results"])
+        ]
+
+    def wait_for_runs(self, count: int, seconds: float = 120) -> list[Run]:
+        """Wait until so many runs have ended and none is on its way, and give all of them."""
+
+        def ended() -> list[Run] | None:
+            runs = self.runs()
+            done = all(run.status in ENDED for run in runs)
+            return runs if done and len(runs) >= count else None
+
+        return self.wait_for(f"{count} ended runs", ended, seconds)
+
+    def checks(self, run_id: str) -> list[Check]:
+        """What the checks of a run said, in the order of evaluation."""
+        checks: list[Check] = []
+        cursor, has_more = None, True
+        while has_more:
+            answer = self.ask(
+                "query Log($run: ID!, $after: String) { logsForRun(runId: $run, afterCursor: $after)"
+                " { ... on EventConnection { cursor hasMore events { ... on AssetCheckEvaluationEvent"
+                " { evaluation { checkName severity success assetKey { path } } } } } } }",
+                run=run_id,
+                after=cursor,
+            )["logsForRun"]
+            cursor, has_more = answer["cursor"], answer["hasMore"]
+            checks += [
+                Check(
+                    asset="/".join(evaluation["assetKey"]["path"]),
+                    name=evaluation["checkName"],
+                    passed=evaluation["success"],
+                    severity=evaluation["severity"],
+                )
+                for event in answer["events"]
+                if (evaluation := event.get("evaluation"))
+            ]
+        return checks
+
+    def ticks(self, kind: str, name: str, after: float = 0) -> list[Query]:
+        """What a schedule or sensor did, newest first: time, status and why it skipped."""
+        lowered = kind.lower()
+        answer = self.ask(
+            f"query Ticks($selector: {kind}Selector!, $after: Float) {{ {lowered}OrError"
+            f"({lowered}Selector: $selector) {{ ... on {kind} {{ {lowered}State {{"
+            " ticks(afterTimestamp: $after) { timestamp status skipReason runIds } } } } }",
+            selector={**REPOSITORY, f"{lowered}Name": name},
+            after=after,
+        )
+        ticks = answer[f"{lowered}OrError"][f"{lowered}State"]["ticks"]
+        assert isinstance(ticks, list)
+        return ticks
+
+    # What is served
+
+    def served(self) -> str | None:
+        """The id of the release that is served."""
+        return current_release(self.home)
+
+
+def _as_of(run_config: str) -> str:
+    import yaml
+
+    config = yaml.safe_load(run_config) or {}
+    resource = config.get("resources", {}).get("refresh", {}).get("config", {})
+    return str(resource.get("as_of", ""))
+
+
+@contextlib.contextmanager
+def receivers() -> Iterator[tuple[Webhook, Mailbox]]:
+    """A webhook and a mail server, for as long as the block lasts."""
+    with Webhook() as webhook, Mailbox() as mailbox:
+        yield webhook, mailbox
