@@ -115,7 +115,7 @@ def rebuild(
     with _opened(home, limits, with_gate=True) as arrival:
         with warehouse.transaction(arrival.connection):
             warehouse.drop_tables(arrival.connection)
-            warehouse.create_tables(arrival.connection)
+            warehouse.create_tables(arrival.connection, arrival.rows)
         arrival.known = _Known(())
         return arrival.catch_up(None)
 
@@ -142,7 +142,8 @@ def _opened(home: Path, limits: Limits, with_gate: bool) -> Iterator[_Arrival]:
             archive = Archive(home / "archive", temporary)
             archive.folder.mkdir(exist_ok=True)
             known = _Known(deliveries)
-            yield _Arrival(archive, connection, temporary, limits, with_gate, known)
+            rows = warehouse.raw_rows(path)
+            yield _Arrival(archive, connection, rows, temporary, limits, with_gate, known)
             shutil.rmtree(temporary, ignore_errors=True)
         finally:
             connection.close()
@@ -196,6 +197,7 @@ class _Arrival:
 
     archive: Archive
     connection: duckdb.DuckDBPyConnection
+    rows: warehouse.RawRows
     temporary: Path
     limits: Limits
     with_gate: bool
@@ -339,6 +341,7 @@ class _Arrival:
             if prepared is not None:
                 record = _counted(record, prepared)
             record = record.refused(refusal)
+            self.rows.path(record.feed, record.delivery_sequence).unlink(missing_ok=True)
             with warehouse.transaction(self.connection):
                 self.archive.write_record(record)
                 warehouse.write_gate_results(self.connection, record)
@@ -377,20 +380,21 @@ class _Arrival:
         """Write the rows, what the gate says of them, and the delivery: all of it or nothing."""
         sequence = record.delivery_sequence
         with warehouse.transaction(self.connection):
-            warehouse.load_rows(self.connection, feed, sequence, prepared)
+            loaded = warehouse.load_rows(self.connection, feed, sequence, prepared, self.rows)
             warehouse.load_malformed(self.connection, feed.name, sequence, prepared)
             manifest = _manifest(record, feed)
             if manifest.control_total is not None:
                 column = manifest.control_total.column
-                total = warehouse.sum_of_amounts(self.connection, feed, sequence, column)
+                total = warehouse.sum_of_amounts(self.connection, loaded, column)
                 manifests.check_total(manifest, total)
             gate = record.gate
             if record.verdict is None and self.with_gate:
-                gate = ask_gate(self.connection, feed, sequence, prepared)
+                gate = ask_gate(self.connection, feed, sequence, prepared, loaded)
             record = replace(_counted(record, prepared), verdict="loaded", gate=gate)
             self.archive.write_record(record)
             warehouse.write_gate_results(self.connection, record)
             warehouse.write_delivery(self.connection, record)
+            warehouse.create_view(self.connection, feed, self.rows)
         return record
 
     def _settled(self, feed: str, identity: str, circumstances: str) -> SideRecord | None:

@@ -53,7 +53,11 @@ class GateRefusal(Refusal):
 
 
 def ask_gate(
-    connection: duckdb.DuckDBPyConnection, feed: Feed, sequence: int, prepared: Prepared
+    connection: duckdb.DuckDBPyConnection,
+    feed: Feed,
+    sequence: int,
+    prepared: Prepared,
+    loaded: str,
 ) -> tuple[GateResult, ...]:
     """Ask a batch everything its contract says.
 
@@ -62,6 +66,7 @@ def ask_gate(
         feed: Its feed.
         sequence: Its delivery_sequence.
         prepared: Its counts, and which columns it lacks.
+        loaded: SQL for its rows.
 
     Returns:
         One result per check.
@@ -74,8 +79,8 @@ def ask_gate(
     contract = CONTRACTS[feed.name]
     rows = prepared.good_rows
     step = 1 if rows <= WHOLE_ROWS else -(-rows // SAMPLE_ROWS)
-    frames = _frames(connection, feed, sequence, prepared, step)
-    facts = _facts(connection, contract, sequence, prepared)
+    frames = _frames(connection, feed, prepared, loaded, step)
+    facts = _facts(connection, contract, sequence, prepared, loaded)
     results = tuple(
         GateResult(finding.check_name, finding.severity, finding.passed, finding.observed)
         for finding in ask(contract, frames, facts, is_sample=step > 1)
@@ -88,8 +93,8 @@ def ask_gate(
 def _frames(
     connection: duckdb.DuckDBPyConnection,
     feed: Feed,
-    sequence: int,
     prepared: Prepared,
+    loaded: str,
     step: int,
 ) -> Iterator[pd.DataFrame]:
     """Frames of the delivered text, and of every number as an integer; at least one, maybe empty."""
@@ -108,9 +113,8 @@ def _frames(
         if scale is not None:
             selected.append(f"{_scaled(name, scale)} as {identifier(number_name(column))}")
     cursor = connection.execute(
-        f"select {', '.join(selected)} from raw.{identifier(feed.name)} "
-        "where delivery_sequence = ? and row_number % ? = 0",
-        [sequence, step],
+        f"select {', '.join(selected)} from {loaded} where row_number % ? = 0",
+        [step],
     )
     reader = cursor.to_arrow_reader(FRAME_ROWS)
 
@@ -149,11 +153,11 @@ def _facts(
     contract: Contract,
     sequence: int,
     prepared: Prepared,
+    loaded: str,
 ) -> dict[str, int]:
     from expectations.building import unknown_fact, usual_fact
 
     feed = contract.feed
-    table = f"raw.{identifier(feed.name)}"
     key = identifier(feed.key.name)
     records, malformed = prepared.physical_rows, prepared.malformed_rows
     facts = {
@@ -161,8 +165,7 @@ def _facts(
         "malformed_percent": -(-malformed * 100 // records) if records >= FEW_ROWS else 0,
         "repeated_keys": _number(
             connection,
-            f"select count({key}) - count(distinct {key}) from {table} where delivery_sequence = ?",
-            [sequence],
+            f"select count({key}) - count(distinct {key}) from {loaded}",
         ),
     }
     recent = connection.execute(
@@ -181,14 +184,13 @@ def _facts(
         other = identifier(feeds()[referred].key.name)
         unknown = _number(
             connection,
-            f"select count(*) from {table} where delivery_sequence = ? and {identifier(name)} "
+            f"select count(*) from {loaded} where {identifier(name)} "
             f"not in (select {other} from raw.{identifier(referred)} where {other} is not null)",
-            [sequence],
         )
         facts[unknown_fact(name)] = -(-unknown * 100 // rows)
     for name in contract.totals:
         if rows >= FEW_ROWS and len(recent) >= FEW_DELIVERIES:
-            percent = _percent_of_usual(connection, feed, name, sequence, rows, recent)
+            percent = _percent_of_usual(connection, feed, name, loaded, rows, recent)
             if percent is not None:
                 facts[usual_fact(name)] = percent
     return facts
@@ -198,32 +200,31 @@ def _percent_of_usual(
     connection: duckdb.DuckDBPyConnection,
     feed: Feed,
     column: str,
-    sequence: int,
+    loaded: str,
     rows: int,
     recent: list[tuple[int, int]],
 ) -> int | None:
     """The average of an amount in the batch's commonest currency, in percent of recent deliveries'."""
-    table = f"raw.{identifier(feed.name)}"
-    currency = connection.execute(
-        f"select mode(currency) from {table} where delivery_sequence = ?", [sequence]
-    ).fetchall()[0][0]
-    average = (
-        f"select sum(value), count(value) from (select {_scaled(identifier(column), 2)} as value "
-        f"from {table} where delivery_sequence = ? and currency = ? and row_number % ? = 0)"
-    )
+    currency = connection.execute(f"select mode(currency) from {loaded}").fetchall()[0][0]
+    value = _scaled(identifier(column), 2)
 
-    def totals(of: int, size: int) -> tuple[int, int]:
+    def totals(source: str, size: int) -> tuple[int, int]:
         step = max(1, size // DRIFT_SAMPLE_ROWS)
-        total, count = connection.execute(average, [of, currency, step]).fetchall()[0]
+        total, count = connection.execute(
+            f"select sum(value), count(value) from (select {value} as value "
+            f"from {source} where currency = ? and row_number % ? = 0)",
+            [currency, step],
+        ).fetchall()[0]
         return int(total or 0), int(count)
 
-    total, count = totals(sequence, rows)
-    before = [totals(of, size) for of, size in recent]
+    earlier = f"(from raw.{identifier(feed.name)} where delivery_sequence = {{}})"
+    total, count = totals(loaded, rows)
+    before = [totals(earlier.format(int(of)), size) for of, size in recent]
     usual, usual_count = sum(one for one, _ in before), sum(one for _, one in before)
     if count == 0 or usual <= 0:
         return None
     return total * usual_count * 100 // (count * usual)
 
 
-def _number(connection: duckdb.DuckDBPyConnection, statement: str, values: list[object]) -> int:
-    return int(connection.execute(statement, values).fetchall()[0][0])
+def _number(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
+    return int(connection.execute(statement).fetchall()[0][0])

@@ -18,9 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dagster_project.arrival.report import Limits, Refusal
-from dagster_project.arrival.rows import BATCH_BYTES, BATCH_ROWS, RowWriter, check_names
+from dagster_project.arrival.rows import BATCH_BYTES, RowWriter, check_names
 from dagster_project.feeds import Column, Feed, feeds
 
+GROUP_ROWS = 122_880
+"""Rows of a batch and of a row group: what DuckDB gives to one thread."""
+DAY_LETTERS = len("2026-01-31")
 PLAIN_DECIMAL_SCALE = 6
 """Up to this scale Arrow writes decimals without an exponent."""
 
@@ -89,7 +92,7 @@ def read_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> dic
         row_bytes = max(
             (group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0
         )
-        batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes, 1)))
+        batch_rows = max(1, min(GROUP_ROWS, BATCH_BYTES // max(row_bytes, 1)))
         count = written = 0
         with RowWriter(rows_path, feed) as writer:
             for batch in file.iter_batches(batch_rows, columns=list(converters), use_threads=False):
@@ -180,7 +183,14 @@ def _date_text(values: pa.Array) -> pa.Array:
 def _instant_text(values: pa.Array) -> pa.Array:
     is_utc = values.type.tz is not None
     plain = values.cast(pa.int64()).cast(pa.timestamp(values.type.unit)) if is_utc else values
-    text = _without_idle_zeros(pc.replace_substring(plain.cast(pa.string()), " ", "T"))
+    text = plain.cast(pa.string())
+    lengths = pc.min_max(pc.binary_length(text))
+    if lengths["min"] == lengths["max"]:  # years of four digits: the space stands at one place
+        text = pc.binary_replace_slice(text, DAY_LETTERS, DAY_LETTERS + 1, "T")
+    else:
+        text = pc.replace_substring(text, " ", "T")
+    if plain.type.unit != "s":
+        text = _without_idle_zeros(text)
     return pc.binary_join_element_wise(text, "Z", "") if is_utc else text
 
 
@@ -188,15 +198,20 @@ def _decimal_text(values: pa.Array) -> pa.Array:
     if pa.types.is_integer(values.type):
         return _cast_text(values)
     if 0 <= values.type.scale <= PLAIN_DECIMAL_SCALE:
-        return _without_idle_zeros(values.cast(pa.string()))
-    texts = [None if value is None else format(value, "f") for value in values.to_pylist()]
-    return _without_idle_zeros(pa.array(texts, pa.string()))
+        texts = values.cast(pa.string())
+    else:
+        shown = [None if value is None else format(value, "f") for value in values.to_pylist()]
+        texts = pa.array(shown, pa.string())
+    return _without_idle_zeros(texts) if values.type.scale > 0 else texts
 
 
 def _without_idle_zeros(texts: pa.Array) -> pa.Array:
-    """Zeros at the end of the places say nothing: a column has one scale for all its rows."""
-    shorter = pc.replace_substring_regex(texts, r"(\.[0-9]*?)0+$", r"\1")
-    return pc.replace_substring_regex(shorter, r"\.$", "")
+    """Zeros at the end of the places say nothing: a column has one scale for all its rows.
+
+    Args:
+        texts: Numbers or instants that all have a point.
+    """
+    return pc.ascii_rtrim(pc.ascii_rtrim(texts, "0"), ".")
 
 
 if __name__ == "__main__":

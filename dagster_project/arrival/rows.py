@@ -199,7 +199,11 @@ class RowWriter:
         self._schema = pa.schema(
             [(ROW_NUMBER, pa.int64()), *((name, pa.string()) for name in self._names)]
         )
-        self._writer = pq.ParquetWriter(path, self._schema, compression="lz4", use_dictionary=False)
+        # Few values: what reads them looks at each once.
+        few = [
+            column.name for column in feed.columns if column.type not in ("id", "instant", "text")
+        ]
+        self._writer = pq.ParquetWriter(path, self._schema, compression="lz4", use_dictionary=few)
         self.rows = 0
 
     def write(

@@ -1,9 +1,11 @@
 """The raw schema of the warehouse: its tables, and the statements that fill them.
 
-Here belongs every SQL statement of arrival that writes. Rows, malformed rows, gate results and the
-delivery itself are written in one transaction, so that what was loaded is known from the warehouse.
-Values reach SQL as parameters; names that come from a file never do: a file's columns are called c0,
-c1, … here.
+Here belongs every SQL statement of arrival that writes. The rows of a delivery are a Parquet file of
+text, `raw/<feed>/<delivery_sequence>.parquet` beside the warehouse, and `raw.<feed>` is a view of the
+files that were loaded: text that DuckDB would have to pack into its own file, at several times the cost,
+is read as it was made. The view, malformed rows, gate results and the delivery itself are written in one
+transaction, so that what was loaded is known from the warehouse. Values reach SQL as parameters; names
+that come from a file never do: a file's columns are called c0, c1, … here.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -44,6 +46,21 @@ RAW_TABLES = {
 }
 
 
+@dataclass(frozen=True)
+class RawRows:
+    """Where the rows of the deliveries lie.
+
+    Attributes:
+        folder: With a folder per feed, beside the warehouse.
+    """
+
+    folder: Path
+
+    def path(self, feed_name: str, sequence: int) -> Path:
+        """The file of one delivery."""
+        return self.folder / feed_name / f"{sequence:09d}.parquet"
+
+
 class LoadMismatch(Exception):
     """DuckDB did not read what the independent parser read."""
 
@@ -51,6 +68,11 @@ class LoadMismatch(Exception):
 def identifier(name: str) -> str:
     """A name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def open_warehouse(
@@ -97,11 +119,16 @@ def _connect(
         connection.execute(f"set memory_limit = '{int(limits.memory_megabytes)}MB'")
         spill = str(temporary / "spill").replace("'", "''")
         connection.execute(f"set temp_directory = '{spill}'")
-        create_tables(connection)
+        create_tables(connection, raw_rows(path))
         return connection, known_deliveries(connection)
     except BaseException:
         connection.close()
         raise
+
+
+def raw_rows(warehouse: Path) -> RawRows:
+    """Where the rows of a warehouse's deliveries lie."""
+    return RawRows(warehouse.parent / "raw")
 
 
 DAMAGE = (
@@ -122,21 +149,22 @@ def _is_damage(error: duckdb.Error) -> bool:
     return "conflicting lock" not in text and any(sign in text for sign in DAMAGE)
 
 
-def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the schema raw and its tables where absent.
+def create_tables(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> None:
+    """Make the schema raw, its tables where absent, and the views of the rows that were loaded.
 
-    Where a table has other columns than this version of the product gives it, all are made anew, and
-    arrival fills them from the archive.
+    Where a table or view has other columns than this version of the product gives it, or a file of
+    rows is gone, all are made anew, and arrival fills them from the archive.
     """
     connection.execute("create schema if not exists raw")
     expected = {
-        feed.name: [("delivery_sequence", "bigint"), ("row_number", "bigint")]
+        name: [(column, kind) for column, kind in map(str.split, declaration.split(", "))]
+        for name, declaration in RAW_TABLES.items()
+    }
+    expected |= {
+        feed.name: [("delivery_sequence", "bigint"), (ROW_NUMBER, "bigint")]
         + [(name, "varchar") for name in feed.column_names]
         for feed in feeds().values()
     }
-    for name, declaration in RAW_TABLES.items():
-        words = [column.split() for column in declaration.split(", ")]
-        expected[name] = [(column, kind) for column, kind in words]
     found: dict[str, list[tuple[str, str]]] = {}
     for table, column, kind in connection.execute(
         "select table_name, column_name, lower(data_type) from duckdb_columns() "
@@ -144,17 +172,85 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
         "order by table_name, column_index"
     ).fetchall():
         found.setdefault(table, []).append((column, kind))
-    if any(found[table] != columns for table, columns in expected.items() if table in found):
+    kinds = _kinds(connection)
+    if (
+        any(found[name] != columns for name, columns in expected.items() if name in found)
+        or any(kinds.get(name) == "table" for name in feeds())
+        or ("deliveries" in found and not _all_there(connection, rows))
+    ):
         drop_tables(connection)
-    for table, columns in expected.items():
-        declared = ", ".join(f"{identifier(name)} {kind}" for name, kind in columns)
-        connection.execute(f"create table if not exists raw.{identifier(table)} ({declared})")
+    for name in RAW_TABLES:
+        declared = ", ".join(f"{identifier(column)} {kind}" for column, kind in expected[name])
+        connection.execute(f"create table if not exists raw.{identifier(name)} ({declared})")
+    for feed in feeds().values():
+        create_view(connection, feed, rows)
+
+
+def _kinds(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Whether what is in the schema raw is a table or a view, by name."""
+    return dict(
+        connection.execute(
+            "select table_name, 'table' from duckdb_tables() where schema_name = 'raw' "
+            "and database_name = current_database() union all select view_name, 'view' "
+            "from duckdb_views() where schema_name = 'raw' and database_name = current_database()"
+        ).fetchall()
+    )
+
+
+def _all_there(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> bool:
+    files = [file for feed in feeds().values() for file in _loaded(connection, feed, rows)]
+    return all(file.is_file() for file in files)
+
+
+def _loaded(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) -> list[Path]:
+    """The files of the deliveries of a feed that were loaded, in their order."""
+    sequences = connection.execute(
+        "select delivery_sequence from raw.deliveries where verdict = 'loaded' "
+        f"and feed = {literal(feed.name)} order by delivery_sequence"
+    ).fetchall()
+    return [rows.path(feed.name, int(sequence)) for (sequence,) in sequences]
+
+
+def create_view(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) -> None:
+    """Make `raw.<feed>` the rows of all deliveries of the feed that were loaded."""
+    files = _loaded(connection, feed, rows)
+    connection.execute(
+        f"create or replace view raw.{identifier(feed.name)} as from {relation(feed, files)}"
+    )
+
+
+def relation(feed: Feed, files: Sequence[Path]) -> str:
+    """SQL for the rows in some files of a feed, with the delivery each came in.
+
+    A condition on `delivery_sequence` leaves the other files unread.
+    """
+    columns = ", ".join(identifier(name) for name in feed.column_names)
+    if not files:
+        nothing = ", ".join(
+            f"cast(null as varchar) as {identifier(name)}" for name in feed.column_names
+        )
+        return (
+            "(select cast(null as bigint) as delivery_sequence, "
+            f"cast(null as bigint) as {ROW_NUMBER}, {nothing} where false)"
+        )
+    names = ", ".join(literal(without_pattern(file)) for file in files)
+    return (
+        "(select cast(parse_filename(filename, true) as bigint) as delivery_sequence, "
+        f"{ROW_NUMBER}, {columns} from read_parquet([{names}], filename = true))"
+    )
+
+
+def without_pattern(path: Path) -> str:
+    """A path as `read_parquet` may be given it, which would take brackets, stars and marks as a pattern."""
+    return "".join(f"[{sign}]" if sign in "[*?" else sign for sign in str(path.resolve()))
 
 
 def drop_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Remove the raw tables, and what arrival knew with them."""
+    """Remove the raw tables and views, and what arrival knew with them."""
+    kinds = _kinds(connection)
     for name in (*feeds(), *RAW_TABLES):
-        connection.execute(f"drop table if exists raw.{identifier(name)}")
+        if name in kinds:
+            connection.execute(f"drop {kinds[name]} raw.{identifier(name)}")
 
 
 @contextlib.contextmanager
@@ -191,32 +287,37 @@ def known_deliveries(connection: duckdb.DuckDBPyConnection) -> list[KnownDeliver
 
 
 def load_rows(
-    connection: duckdb.DuckDBPyConnection, feed: Feed, sequence: int, prepared: Prepared
-) -> None:
-    """Write the rows of one delivery to `raw.<feed>` and verify that they all came, in order.
+    connection: duckdb.DuckDBPyConnection,
+    feed: Feed,
+    sequence: int,
+    prepared: Prepared,
+    rows: RawRows,
+) -> str:
+    """Keep the rows of one delivery as a file and verify that they all came, in order.
+
+    Returns:
+        SQL for the rows.
 
     Raises:
         LoadMismatch: If DuckDB read other rows than the independent parser.
     """
-    table = f"raw.{identifier(feed.name)}"
-    columns = ", ".join(identifier(name) for name in feed.column_names)
+    path = rows.path(feed.name, sequence)
+    path.parent.mkdir(parents=True, exist_ok=True)
     source = prepared.source
-    try:
-        with path_without_pattern(source.path) as path:
-            if isinstance(source, PlainCsv):
-                _insert_plain_csv(connection, table, columns, feed, sequence, source, path)
-            else:
-                connection.execute(
-                    f"insert into {table} by name select cast(? as bigint) as delivery_sequence, "
-                    f"{ROW_NUMBER}, {columns} from read_parquet(?)",
-                    [sequence, path],
-                )
-    except duckdb.InvalidInputException as error:
-        raise LoadMismatch(str(error)) from error
+    if isinstance(source, PlainCsv):
+        try:
+            with path_without_pattern(source.path) as plain:
+                _copy_plain_csv(connection, feed, source, plain, path)
+        except duckdb.InvalidInputException as error:
+            raise LoadMismatch(str(error)) from error
+    else:
+        os.replace(source.path, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    loaded = relation(feed, [path])
     found = connection.execute(
-        "select count(*), coalesce(min(row_number), 1), coalesce(max(row_number), 0) "
-        f"from {table} where delivery_sequence = ?",
-        [sequence],
+        f"select count(*), coalesce(min({ROW_NUMBER}), 1), coalesce(max({ROW_NUMBER}), 0) "
+        f"from {loaded}"
     ).fetchall()[0]
     if found[0] != prepared.good_rows or found[1] < 1 or found[2] > prepared.physical_rows:
         raise LoadMismatch(
@@ -224,53 +325,43 @@ def load_rows(
             f"the file has {prepared.good_rows} of {prepared.physical_rows}"
         )
     if isinstance(source, PlainCsv):
-        _verify_samples(connection, table, feed, sequence, source)
+        _verify_samples(connection, loaded, feed, source)
+    return loaded
 
 
 # No new_line: told that it is CR LF, in strict mode and with a header to skip, DuckDB 1.5 reads no row
 # at all and says nothing.
-def _insert_plain_csv(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    columns: str,
-    feed: Feed,
-    sequence: int,
-    source: PlainCsv,
-    path: str,
+def _copy_plain_csv(
+    connection: duckdb.DuckDBPyConnection, feed: Feed, source: PlainCsv, plain: str, path: Path
 ) -> None:
     places = {name: place for place, name in enumerate(source.header)}
     values = ", ".join(
-        f"c{places[name]}" if name in places else "null" for name in feed.column_names
+        (f"c{places[name]}" if name in places else "cast(null as varchar)")
+        + f" as {identifier(name)}"
+        for name in feed.column_names
     )
     types = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(len(source.header)))
     connection.execute(
-        f"insert into {table} (delivery_sequence, row_number, {columns}) "
-        f"select cast(? as bigint), row_number() over (), {values} from read_csv(?, "
+        f"copy (select row_number() over () as {ROW_NUMBER}, {values} from "
+        f"read_csv({literal(plain)}, "
         "auto_detect = false, all_varchar = true, header = false, skip = 1, delim = ',', "
         f"quote = '', escape = '', comment = '', strict_mode = true, "
         f"null_padding = false, ignore_errors = false, max_line_size = {MOST_LINE_BYTES}, "
-        f"columns = {{{types}}})",
-        [sequence, path],
+        f"columns = {{{types}}})) to {literal(str(path))} (format parquet, compression lz4)"
     )
 
 
 def _verify_samples(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    feed: Feed,
-    sequence: int,
-    source: PlainCsv,
+    connection: duckdb.DuckDBPyConnection, loaded: str, feed: Feed, source: PlainCsv
 ) -> None:
     names = [name for name in feed.column_names if name in source.header]
     places = [source.header.index(name) for name in names]
     columns = ", ".join(f"coalesce({identifier(name)}, '')" for name in names)
     numbers = ", ".join(str(number) for number in source.samples) or "0"
-    loaded = connection.execute(
-        f"select row_number, {columns} from {table} "
-        f"where delivery_sequence = ? and row_number in ({numbers})",
-        [sequence],
+    sampled = connection.execute(
+        f"select {ROW_NUMBER}, {columns} from {loaded} where {ROW_NUMBER} in ({numbers})"
     ).fetchall()
-    found = {row[0]: row[1:] for row in loaded}
+    found = {row[0]: row[1:] for row in sampled}
     for number, fields in source.samples.items():
         if found.get(number) != tuple(fields[place] for place in places):
             raise LoadMismatch(f"row {number} was not loaded as it stands in the file")
@@ -338,15 +429,11 @@ def forget_delivery(connection: duckdb.DuckDBPyConnection, delivery_id: str) -> 
         connection.execute(f"delete from raw.{table} where delivery_id = ?", [delivery_id])
 
 
-def sum_of_amounts(
-    connection: duckdb.DuckDBPyConnection, feed: Feed, sequence: int, column: str
-) -> Decimal:
+def sum_of_amounts(connection: duckdb.DuckDBPyConnection, loaded: str, column: str) -> Decimal:
     """Exact sum of an amount column over the rows of one delivery where it is an amount."""
     total = connection.execute(
-        f"select coalesce(sum(cast({identifier(column)} as decimal(38, 8))), 0) "
-        f"from raw.{identifier(feed.name)} where delivery_sequence = ? "
-        f"and regexp_full_match({identifier(column)}, '-?[0-9]{{1,18}}([.][0-9]{{1,8}})?')",
-        [sequence],
+        f"select coalesce(sum(cast({identifier(column)} as decimal(38, 8))), 0) from {loaded} "
+        f"where regexp_full_match({identifier(column)}, '-?[0-9]{{1,18}}([.][0-9]{{1,8}})?')"
     ).fetchall()[0][0]
     return Decimal(total)
 

@@ -199,20 +199,26 @@ judged as (
         {%- if currencies %},
         cast(case exponent when 0 then 1 when 2 then 100 end as bigint) as minor_per_major
         {%- endif %},
-        nullif(
-            concat_ws(
-                '; '
-                {%- for column in columns %}
-                {%- for condition, sentence in column_rejections(column) %},
-                case when {{ condition }} then '{{ column.name }} {{ sentence }}' end
+{#- Nearly every row is as it should be: the sentences are put together only where one is needed. #}
+        {%- set rejections = [] %}
+        {%- for column in columns %}
+        {%- for condition, sentence in column_rejections(column) %}
+        {%- do rejections.append((condition, column.name ~ ' ' ~ sentence)) %}
+        {%- endfor %}
+        {%- endfor %}
+        {%- do rejections.extend(row_rejections) %}
+        case
+            when
+                {%- for condition, sentence in rejections %}
+                {{ 'or ' if not loop.first }}({{ condition }})
                 {%- endfor %}
-                {%- endfor %}
-                {%- for condition, sentence in row_rejections %},
-                case when {{ condition }} then '{{ sentence }}' end
-                {%- endfor %}
-            ),
-            ''
-        ) as rejection_reasons
+                then concat_ws(
+                    '; '
+                    {%- for condition, sentence in rejections %},
+                    case when {{ condition }} then '{{ sentence }}' end
+                    {%- endfor %}
+                )
+        end as rejection_reasons
 
     from typed
 

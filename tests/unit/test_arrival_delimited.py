@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dagster_project.arrival.delimited import _scan_plain, check_text, prepare_csv, rewrite_csv
 from dagster_project.arrival.report import Limits, Refusal
 from dagster_project.arrival.rows import PlainCsv, Prepared, TextParquet
-from dagster_project.arrival.warehouse import create_tables, load_rows
+from dagster_project.arrival.warehouse import RawRows, load_rows
 from dagster_project.feeds import feeds
 
 WORKSPACES = feeds()["workspaces"]
@@ -33,21 +33,16 @@ def prepared(folder: Path, content: bytes) -> Prepared:
 
 @cache
 def memory() -> duckdb.DuckDBPyConnection:
-    """A warehouse in memory, shared by the examples."""
-    connection = duckdb.connect()
-    create_tables(connection)
-    return connection
+    """DuckDB in memory, shared by the examples."""
+    return duckdb.connect()
 
 
-def loaded(preparation: Prepared) -> list[tuple[object, ...]]:
+def loaded(folder: Path, preparation: Prepared) -> list[tuple[object, ...]]:
     """Load a prepared file and read it back."""
-    memory().execute("delete from raw.workspaces")
-    load_rows(memory(), WORKSPACES, 1, preparation)
+    rows = load_rows(memory(), WORKSPACES, 1, preparation, RawRows(folder / "raw"))
     return (
         memory()
-        .execute(
-            "select row_number, workspace_id, created_at, updated_at from raw.workspaces order by 1"
-        )
+        .execute(f"select row_number, workspace_id, created_at, updated_at from {rows} order by 1")
         .fetchall()
     )
 
@@ -99,7 +94,7 @@ def test_any_text_is_read_as_the_csv_module_reads_it(text: str, line_end: str) -
             return
         assert (preparation.physical_rows, preparation.blank_rows) == (records, blank)
         assert preparation.good_rows == len(good)
-        assert loaded(preparation) == good
+        assert loaded(Path(folder), preparation) == good
 
 
 @settings(max_examples=100, deadline=None)
@@ -121,7 +116,8 @@ def test_any_value_written_by_the_csv_module_comes_back(
     writer.writerow(HEADER.split(","))
     writer.writerows(rows)
     with TemporaryDirectory() as folder:
-        found = loaded(prepared(Path(folder), text.getvalue().encode()))
+        preparation = prepared(Path(folder), text.getvalue().encode())
+        found = loaded(Path(folder), preparation)
     assert found == [
         (number, *(value or None for value in row[:3])) for number, row in enumerate(rows, 1)
     ]
@@ -162,7 +158,9 @@ def test_where_a_chunk_ends_does_not_matter(
     preparation = prepared(tmp_path, content)
     assert isinstance(preparation.source, PlainCsv)
     assert preparation.physical_rows == 200
-    assert [row[2] for row in loaded(preparation)] == ["é" + "x" * (row % 30) for row in range(200)]
+    assert [row[2] for row in loaded(tmp_path, preparation)] == [
+        "é" + "x" * (row % 30) for row in range(200)
+    ]
 
 
 def test_both_ways_of_reading_give_the_same_rows(tmp_path: Path) -> None:
@@ -170,7 +168,7 @@ def test_both_ways_of_reading_give_the_same_rows(tmp_path: Path) -> None:
     plain = prepared(tmp_path, f"{HEADER}\n{rows}".encode())
     rewritten = rewrite_csv(tmp_path / "delivery", WORKSPACES, LIMITS, tmp_path / "again")
     assert plain.physical_rows == rewritten.physical_rows == 500
-    assert loaded(plain) == loaded(rewritten)
+    assert loaded(tmp_path, plain) == loaded(tmp_path, rewritten)
 
 
 def test_the_place_of_a_bad_byte_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

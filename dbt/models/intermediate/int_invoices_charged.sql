@@ -1,3 +1,6 @@
+{# As long as the invoices, and put together in a moment from what is kept. #}
+{{ config(materialized='view') }}
+
 with
 
 invoices as (

@@ -1,3 +1,6 @@
+{# Read once or twice, and as large as what it reads: not kept. #}
+{{ config(materialized='view') }}
+
 with
 
 final as (
