@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dagster_project.releases import layout
 from dagster_project.releases.closing import certified_releases
+from dagster_project.releases.disk import is_full
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.read import verify
 
@@ -79,13 +80,25 @@ def prune(home: Path, keep: int, now: datetime) -> Pruned:
             elif readers := _readers(home, release_id):
                 spared[release_id] = f"process {', '.join(map(str, readers))} reads it"
             else:
-                # Recorded first, so that its id is never given again.
-                layout.remember(home, "pruned", release_id, now)
-                layout.release_path(home, release_id).unlink()
-                shutil.rmtree(layout.parquet_dir(home, release_id), ignore_errors=True)
+                _remove(home, release_id, now)
                 removed.append(release_id)
         layout.fsync_folder(layout.releases_dir(home))
     return Pruned(tuple(removed), spared)
+
+
+def _remove(home: Path, release_id: str, now: datetime) -> None:
+    """Remove a release; recorded first, unless the disk has no room for that before."""
+    has_room = True
+    try:
+        layout.remember(home, "pruned", release_id, now)
+    except OSError as error:
+        if not is_full(str(error)):
+            raise
+        has_room = False
+    layout.release_path(home, release_id).unlink()
+    shutil.rmtree(layout.parquet_dir(home, release_id), ignore_errors=True)
+    if not has_room:
+        layout.remember(home, "pruned", release_id, now)
 
 
 def _readers(home: Path, release_id: str) -> list[int]:

@@ -6,11 +6,9 @@ durable, rename, flip. Killed at any point, the release served before is still s
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any
 import duckdb
 
 from dagster_project.releases import layout, restatements
+from dagster_project.releases.disk import explanation
 from dagster_project.releases.errors import PublishRefused, ReleaseError
 from dagster_project.releases.fingerprint import (
     TableContent,
@@ -584,25 +583,7 @@ def _explained(home: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, duckdb.Error) as error:
-        raise _explain(home, error) from error
-
-
-def _explain(home: Path, error: Exception) -> ReleaseError:
-    text = " ".join(str(error).split())
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.ENOSPC or "No space left" in text:
-        free = shutil.disk_usage(home).free // 1_000_000 if home.exists() else 0
-        return ReleaseError(
-            f"The disk of {home} is full ({free} MB left): {text}",
-            "Free space (`coupon-ledger prune --keep N` removes old releases) and run again.",
-        )
-    refused = "ermission denied" in text or "Read-only file system" in text
-    if refused or number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ReleaseError(
-            f"{home} cannot be written: {text}",
-            "Give this user the right to write there and run again.",
-        )
-    return ReleaseError(
-        f"Publication failed: {text}",
-        f"Run again; if it fails in the same way delete {home / 'build'}, which is made anew.",
-    )
+        raise explanation(home, error) or ReleaseError(
+            f"Publication failed: {' '.join(str(error).split())}",
+            f"Run again; if it fails in the same way delete {home / 'build'}, which is made anew.",
+        ) from error
