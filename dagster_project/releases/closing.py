@@ -126,6 +126,7 @@ def close(
                 f" on {earlier.at:%Y-%m-%d}.",
                 f"`coupon-ledger reopen {name_of(month)} --by NAME --reason TEXT` comes first.",
             )
+        layout.remove_leftovers(home)
         last_day = month.replace(day=calendar.monthrange(month.year, month.month)[1])
         as_of = read_pedigree(home, wanted)["as_of_date"]
         if as_of < last_day:

@@ -44,6 +44,7 @@ def restore(home: Path, release_id: str, now: datetime, by: str = "") -> str:
     """
     wanted = layout.resolve(home, release_id)
     with one_writer(home, f"coupon-ledger restore {wanted}"):
+        layout.remove_leftovers(home)
         verify(home, wanted).raise_unless_sound()
         previous = layout.current_release(home)
         if previous != wanted:

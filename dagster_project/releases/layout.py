@@ -137,9 +137,7 @@ def next_release_id(home: Path, now: datetime, content_hash: str) -> str:
 def flip(home: Path, release_id: str) -> None:
     """Serve a release: one rename, then durable."""
     link = current_link(home)
-    # A write-ahead log beside the link would be replayed into the release by a reader; releases
-    # are never written, so whatever lies there is not ours.
-    link.with_name("current.wal").unlink(missing_ok=True)
+    link.with_name("current.wal").unlink(missing_ok=True)  # a reader would replay it
     temporary = link.with_name(f".current.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(Path("releases") / f"{release_id}.duckdb")
@@ -213,7 +211,11 @@ def read_lines(path: Path, *, passes_over_damage: bool = False) -> list[dict[str
 
 
 def remove_leftovers(home: Path) -> list[str]:
-    """Remove what a killed publication left; only the holder of the lock may ask for it."""
+    """Remove what a killed publication left, and logs that lie beside what is never written.
+
+    Such a log would be replayed into the release by whoever opens it. Only the holder of the lock
+    may ask for this.
+    """
     removed: list[str] = []
     folder = releases_dir(home)
     if not folder.is_dir():
@@ -225,7 +227,8 @@ def remove_leftovers(home: Path) -> list[str]:
     ]
     for path in (
         *folder.glob("*.tmp"),
-        *folder.glob("*.tmp.wal"),
+        *folder.glob("*.wal"),
+        *home.glob("current.wal"),
         *home.glob(".current.*.tmp"),
         *unfinished,
     ):

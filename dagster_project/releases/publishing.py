@@ -6,8 +6,6 @@ durable, rename, flip. Killed at any point, the release served before is still s
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from dagster_project.releases.disk import explanation
 from dagster_project.releases.errors import PublishRefused, ReleaseError
 from dagster_project.releases.fingerprint import (
     TableContent,
+    content_hash_of,
     content_of,
     literal,
     quote,
@@ -152,7 +151,8 @@ def publish(
             marts = sorted([*marts, _restatements_table()], key=lambda table: table.name)
             tables = [*marts, *_pedigree_tables()]
             contents = {table: _source_content(connection, table) for table in tables}
-            content_hash = _content_hash(as_of, code_version, engine, contents)
+            described = {(table.schema, table.name): found for table, found in contents.items()}
+            content_hash = content_hash_of(as_of, code_version, engine, described)
             rows = {table.name: contents[table].rows for table in tables if table.schema == "marts"}
             served = _already_there(home, content_hash)
             if served is not None:
@@ -287,23 +287,6 @@ def _source_content(connection: duckdb.DuckDBPyConnection, table: Table) -> Tabl
         ) from error
     except ValueError as error:
         raise ReleaseError(f"Table {table.name}: {error}") from error
-
-
-def _content_hash(
-    as_of: date, code_version: str, engine: str, contents: Mapping[Table, TableContent]
-) -> str:
-    described = [
-        [
-            table.schema,
-            table.name,
-            content.rows,
-            content.fingerprint,
-            [[column.name, column.type] for column in content.columns],
-        ]
-        for table, content in contents.items()
-    ]
-    facts = json.dumps([as_of.isoformat(), code_version, engine, described])
-    return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def _already_there(home: Path, content_hash: str) -> str | None:

@@ -21,7 +21,7 @@ import pytest
 
 from dagster_project import releases
 from dagster_project.releases import layout, publishing
-from dagster_project.releases.fingerprint import MODULUS, content_of
+from dagster_project.releases.fingerprint import MODULUS, content_hash_of, content_of
 from dagster_project.releases.publishing import FILE_MODE
 from dagster_project.settings import CHECKOUT
 from tests.pipeline.conftest import AS_OF, NOW, HandMade
@@ -409,16 +409,44 @@ class TestFailure:
             [published.release_id, f"{published.release_id}.duckdb", "history.jsonl"]
         )
 
-    def test_a_log_planted_beside_the_link_is_removed(self, hand_made: HandMade) -> None:
-        hand_made.home.joinpath("current.wal").write_bytes(b"stale")
+    @pytest.mark.parametrize("is_new", [True, False])
+    def test_a_log_planted_beside_the_link_is_removed(
+        self, hand_made: HandMade, is_new: bool
+    ) -> None:
         hand_made.publish()
+        hand_made.home.joinpath("current.wal").write_bytes(b"stale")
+        if is_new:
+            hand_made.charges = [("in_1", "USD", "1.00")]
+            hand_made.write()
+        assert hand_made.publish().is_new == is_new
         assert not hand_made.home.joinpath("current.wal").exists()
 
     def test_a_log_planted_beside_a_release_is_not_replayed(self, hand_made: HandMade) -> None:
         published = hand_made.publish()
         published.path.with_name(published.path.name + ".wal").write_bytes(b"stale")
-        with pytest.raises(releases.ReleaseError, match="write-ahead log"):
+        with pytest.raises(releases.ReleaseError, match=r"write-ahead log .* remove that file"):
             releases.open_release(hand_made.home)
+        assert not hand_made.publish().is_new
+        assert releases.verify(hand_made.home).problems == ()
+
+    def test_a_log_of_somebody_who_wrote_into_a_release_is_not_replayed(
+        self, hand_made: HandMade
+    ) -> None:
+        published = hand_made.publish()
+        code = (
+            "import duckdb, os, sys; connection = duckdb.connect(sys.argv[1]);"
+            "connection.execute('update marts.fct_discounted_charges set list_amount = 99');"
+            "os._exit(0)"
+        )
+        subprocess.run([sys.executable, "-c", code, str(published.path)], check=True)
+        log = published.path.with_name(published.path.name + ".wal")
+        assert log.stat().st_size > 0
+        hand_made.publish()
+        assert not log.exists()
+        assert releases.verify(hand_made.home).problems == ()
+        assert rows(
+            hand_made.home, "select max(list_amount) from marts.fct_discounted_charges"
+        ) == [(Decimal("120.00"),)]
 
     def test_a_full_disk_is_named(
         self, hand_made: HandMade, monkeypatch: pytest.MonkeyPatch
@@ -621,6 +649,50 @@ class TestKeeping:
         found = releases.verify(home, three[0])
         assert any("fct_discounted_charges has 1 rows" in problem for problem in found.problems)
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "update release.release set as_of_date = as_of_date - 1",
+            "update release.release set code_version = '9+other'",
+            "update release.release set content_hash = 'other'",
+            "update release.release set release_id = '20260101T000000Z-00000000'",
+            "delete from release.tables where table_name = 'rejected_rows'",
+            "alter table release.rejected_rows add column more varchar",
+        ],
+    )
+    def test_a_changed_pedigree_is_found_by_verification(
+        self, home: Path, three: list[str], change: str
+    ) -> None:
+        with duckdb.connect(str(layout.release_path(home, three[0]))) as connection:
+            connection.execute(change)
+        assert releases.verify(home, three[0]).problems
+
+    def test_a_release_under_the_name_of_another_is_found_by_verification(
+        self, home: Path, three: list[str]
+    ) -> None:
+        shutil.copy(layout.release_path(home, three[0]), layout.release_path(home, three[1]))
+        shutil.rmtree(layout.parquet_dir(home, three[1]))
+        shutil.copytree(layout.parquet_dir(home, three[0]), layout.parquet_dir(home, three[1]))
+        (problem,) = releases.verify(home, three[1]).problems
+        assert problem == f"it is release {three[0]} under another name"
+
+    def test_an_amount_changed_together_with_its_fingerprint_is_found_by_verification(
+        self, home: Path, three: list[str]
+    ) -> None:
+        table = "marts.fct_discounted_charges"
+        with duckdb.connect(str(layout.release_path(home, three[0]))) as connection:
+            connection.execute(f"update {table} set list_amount = 99")
+            found = content_of(connection, table).fingerprint
+            connection.execute(
+                "update release.tables set fingerprint = ?"
+                " where table_name = 'fct_discounted_charges'",
+                [found],
+            )
+            copy = layout.parquet_dir(home, three[0]) / "fct_discounted_charges.parquet"
+            connection.execute(f"copy {table} to '{copy}'")
+        (problem,) = releases.verify(home, three[0]).problems
+        assert "another hash than when it was published" in problem
+
     def test_the_list_shows_totals_and_a_damaged_one_as_such(
         self, home: Path, three: list[str]
     ) -> None:
@@ -729,5 +801,5 @@ class TestFingerprint:
 
 
 def test_the_day_is_part_of_the_content() -> None:
-    hashes = {publishing._content_hash(day, "1", "duckdb", {}) for day in (date(2026, 1, 1), AS_OF)}
+    hashes = {content_hash_of(day, "1", "duckdb", {}) for day in (date(2026, 1, 1), AS_OF)}
     assert len(hashes) == 2
