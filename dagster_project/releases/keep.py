@@ -11,10 +11,12 @@ from datetime import datetime
 from pathlib import Path
 
 from dagster_project.releases import layout
-from dagster_project.releases.closing import certified_releases
+from dagster_project.releases.closing import certified_releases, name_of
 from dagster_project.releases.disk import is_full
+from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.read import verify
+from dagster_project.releases.restatements import unlisted
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Pruned:
     spared: dict[str, str]
 
 
-def restore(home: Path, release_id: str, now: datetime, by: str = "") -> str:
+def restore(
+    home: Path, release_id: str, now: datetime, by: str = "", *, is_forced: bool = False
+) -> str:
     """Serve an earlier release again; recorded in the history.
 
     Args:
@@ -33,13 +37,14 @@ def restore(home: Path, release_id: str, now: datetime, by: str = "") -> str:
         release_id: The release to serve, or enough of its id.
         now: When this happens.
         by: Who asked.
+        is_forced: Also if closed months differ in it without a word.
 
     Returns:
         The full id of the release now served.
 
     Raises:
         NoRelease: There is no such release.
-        ReleaseError: It is damaged.
+        ReleaseError: It is damaged, or closed months differ in it and it does not list how.
         Busy: A refresh is running.
     """
     wanted = layout.resolve(home, release_id)
@@ -48,6 +53,14 @@ def restore(home: Path, release_id: str, now: datetime, by: str = "") -> str:
         verify(home, wanted).raise_unless_sound()
         previous = layout.current_release(home)
         if previous != wanted:
+            silent = unlisted(home, wanted)
+            if silent and not is_forced:
+                months = ", ".join(f"{name_of(month)} ({silent[month]:,})" for month in silent)
+                raise ReleaseError(
+                    f"Release {wanted} has other amounts for months that were closed since, without"
+                    f" listing them as restated: {months}.",
+                    "`coupon-ledger diff` shows them; serve it all the same with --anyway.",
+                )
             layout.flip(home, wanted)
             layout.remember(home, "restored", wanted, now, previous=previous, by=by)
     return wanted

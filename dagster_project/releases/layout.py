@@ -5,6 +5,7 @@ Every change of a name goes through here, so that the order of rename and fsync 
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from dagster_project.releases.errors import NoRelease, ReleaseError
 
 _ID = re.compile(r"^(\d{8}T\d{6}Z)-([0-9a-f]{8})$")
 _STAMP = "%Y%m%dT%H%M%SZ"
+_LEAST = 8  # characters that are enough of an id, if they fit one only
 _RECORD_MODE = 0o640  # as of the releases themselves
 
 
@@ -111,10 +113,18 @@ def resolve(home: Path, release_id: str | None) -> str:
         return release_id
     known = release_ids(home)
     matches = [known_id for known_id in known if release_id and release_id in known_id]
-    if len(matches) == 1 and len(release_id) >= 8:
+    if len(matches) == 1 and len(release_id) >= _LEAST:
         return matches[0]
-    near = ", ".join((matches or known)[-3:]) or "none at all"
-    raise NoRelease(f"There is no release {release_id!r} in {home}; there is {near}.")
+    if len(matches) > 1:
+        told = f"{release_id!r} fits {len(matches)} releases in {home}, the newest"
+    elif matches:
+        told = f"{release_id!r} is less than {_LEAST} characters of a release in {home}:"
+    else:
+        told = f"There is no release {release_id!r} in {home}; there is"
+        halves = {half: one for one in known for half in (one, *one.split("-"))}
+        near = difflib.get_close_matches(release_id, halves, n=3)
+        matches = list(dict.fromkeys(halves[half] for half in near)) or known
+    raise NoRelease(f"{told} {', '.join(matches[-3:]) or 'none at all'}.")
 
 
 def next_release_id(home: Path, now: datetime, content_hash: str) -> str:

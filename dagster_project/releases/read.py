@@ -195,7 +195,7 @@ def _summary(home: Path, release_id: str, is_current: bool) -> ReleaseSummary:
             connection.execute(
                 "select currency, sum(list_amount), sum(discount_amount), sum(credit_amount),"
                 " sum(net_amount) from marts.fct_discounted_charges group by currency"
-                " order by sum(list_amount) desc, currency"
+                " order by currency"
             ).fetchall()
             if has_charges and has_charges[0]
             else []

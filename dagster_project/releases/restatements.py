@@ -160,6 +160,37 @@ def compute(
             connection.execute(f"detach {database}")
 
 
+def unlisted(home: Path, release_id: str) -> dict[date, int]:
+    """How many amounts of closed months differ in a release that does not list them itself.
+
+    A release lists what had changed in the months that were closed when it was made; of those closed
+    later, or closed again with another release, it knows nothing.
+
+    Raises:
+        ReleaseError: The register, or a release it names, is damaged or gone.
+    """
+    with duckdb.connect() as connection:
+        path = literal(str(layout.release_path(home, release_id)))
+        connection.execute(f"attach {path} as build (read_only)")
+        keys: dict[str, str] = dict(
+            connection.execute(
+                "select table_name, primary_key from build.release.tables"
+                " where table_schema = 'marts'"
+            ).fetchall()
+        )
+        compute(connection, home, {name: tuple(key.split(", ")) for name, key in keys.items()})
+        listed = f"build.marts.{NAME}" if NAME in keys else f"(from {SOURCE} limit 0)"
+        same = " and ".join(
+            f"found.{name} is not distinct from listed.{name}"
+            for name in (*KEY, "closed_amount", "current_amount")
+        )
+        rows = connection.execute(
+            f"select closed_month, count(*) from {SOURCE} as found"
+            f" anti join {listed} as listed on {same} group by all order by all"
+        ).fetchall()
+    return {month: int(count) for month, count in rows}
+
+
 def _compare(
     connection: duckdb.DuckDBPyConnection,
     closing: Closing,

@@ -132,6 +132,52 @@ class TestKept:
         assert releases.verify(closed.home, first).problems == ()
 
 
+class TestNeverSilent:
+    """What readers are served never has other amounts for a closed month without a word of it."""
+
+    @pytest.fixture
+    def three(self, hand_made: HandMade) -> list[str]:
+        """Three releases: March is closed with the second, and the third lists what changed since."""
+        ids = []
+        for amount in ("1.00", "2.00", "3.00"):
+            hand_made.charges = [("in_1", "USD", amount)]
+            ids.append(hand_made.write().publish().release_id)
+            if amount == "2.00":
+                releases.close(hand_made.home, MARCH, by="Ada", now=NOW)
+        return ids
+
+    def test_a_release_from_before_the_close_is_not_restored_silently(
+        self, hand_made: HandMade, three: list[str]
+    ) -> None:
+        home = hand_made.home
+        with pytest.raises(releases.ReleaseError, match=r"closed since.*2026-03 \(2\).*--anyway"):
+            releases.restore(home, three[0], LATER)
+        assert layout.current_release(home) == three[2]
+        releases.restore(home, three[0], LATER, is_forced=True)
+        assert layout.current_release(home) == three[0]
+
+    def test_what_certifies_the_month_or_lists_the_changes_is_restored(
+        self, hand_made: HandMade, three: list[str]
+    ) -> None:
+        for release_id in (three[1], three[2]):
+            releases.restore(hand_made.home, release_id, LATER)
+            assert layout.current_release(hand_made.home) == release_id
+
+    def test_a_month_closed_again_with_another_release_is_not_restored_silently(
+        self, hand_made: HandMade, three: list[str]
+    ) -> None:
+        releases.reopen(hand_made.home, MARCH, by="Bob", now=LATER, reason="a credit note")
+        releases.close(hand_made.home, MARCH, by="Ada", now=LATER)
+        with pytest.raises(releases.ReleaseError, match="closed since"):
+            releases.restore(hand_made.home, three[1], LATER)
+
+    def test_a_month_before_the_first_invoice_is_a_slip(self, hand_made: HandMade) -> None:
+        hand_made.publish()
+        with pytest.raises(releases.ReleaseError, match=r"2025-03 .* first invoice.* 2026-03"):
+            releases.close(hand_made.home, date(2025, 3, 1), by="Ada", now=NOW)
+        assert releases.register(hand_made.home) == []
+
+
 class TestRestatements:
     """What differs from a closed month is in every later release, amount by amount."""
 
@@ -265,7 +311,7 @@ class TestRestatements:
                     f" '{feed}/late.csv' as file_name, timestamp '2001-01-01' as arrived_at)"
                     " from intermediate.int_deliveries_counted where delivery_id = 'd1'"
                 )
-            for feed, columns, rows in (
+            for feed, columns, values in (
                 ("workspaces", "workspace_id", "('ws_1'), ('ws_9')"),
                 ("coupons", "coupon_id, follow_up_coupon_id", "('C1', 'C2'), ('C2', null), ('C9', null)"),
                 (
@@ -286,7 +332,7 @@ class TestRestatements:
                 connection.execute(
                     f"create table staging.stg_billing__{feed} as select *, if("
                     f"{columns.split(',')[0]} in ({late}), {sequences[feed]}, 1)::bigint as"
-                    f" delivery_sequence from (values {rows}) as delivered ({columns})"
+                    f" delivery_sequence from (values {values}) as delivered ({columns})"
                 )
             connection.execute(
                 "alter table marts.fct_discounted_charges add column workspace_id varchar;"
@@ -404,6 +450,22 @@ class TestCommands:
         app = typer.Typer()
         register_closing(app)
         return CliRunner().invoke(app, list(arguments))
+
+    def test_what_changed_since_is_told(self, hand_made: HandMade) -> None:
+        first = hand_made.publish().release_id
+        hand_made.charges = [("in_1", "USD", "100.00"), ("in_2", "EUR", "80.50")]
+        second = hand_made.write().publish().release_id
+        home = ("--home", str(hand_made.home))
+        shown = self.ask("close", "2026-03", "--by", "Ada", "--release", first, *home).stdout
+        assert f"In the release served, {second}, 2 amounts of 2026-03 differ" in shown
+        assert "No amount of them has changed" in self.ask("closes", *home).stdout
+        hand_made.publish(LATER)
+        shown = self.ask("closes", *home).stdout
+        assert shown.splitlines()[-3:] == [
+            "Changed in closed months       amounts  net charges  delivered in",
+            "  2026-03                 USD        2       -20.00",
+            "  one by one in marts.fct_restatements",
+        ]
 
     def test_close_list_and_reopen(self, hand_made: HandMade) -> None:
         release_id = hand_made.publish().release_id

@@ -46,7 +46,7 @@ class TestTheRealRun:
                 "select distinct file_name from marts.fct_restatements where file_name is not null"
             ).fetchall()
         assert told
-        capsys.readouterr()
+        assert "Changed in closed months" in capsys.readouterr().out
 
         assert refresh_known_at(settings, first)
         shown = capsys.readouterr().out

@@ -18,8 +18,10 @@ from typing import Any
 
 import duckdb
 import pytest
+from typer.testing import CliRunner
 
 from dagster_project import releases
+from dagster_project.cli import app
 from dagster_project.releases import layout, publishing
 from dagster_project.releases.fingerprint import MODULUS, content_hash_of, content_of
 from dagster_project.releases.publishing import FILE_MODE
@@ -225,10 +227,20 @@ class TestIds:
         assert third.release_id > second.release_id
 
     def test_part_of_an_id_is_enough_when_it_is_the_only_one(self, hand_made: HandMade) -> None:
-        published = hand_made.publish()
-        assert layout.resolve(hand_made.home, published.release_id[-8:]) == published.release_id
-        with pytest.raises(releases.NoRelease, match=published.release_id):
-            layout.resolve(hand_made.home, "2031")
+        first = hand_made.publish().release_id
+        hand_made.charges = [("in_1", "USD", "1.00")]
+        second = hand_made.write().publish().release_id
+        assert layout.resolve(hand_made.home, first[-8:]) == first
+        altered = first[:-2] + ("00" if first[-2:] != "00" else "11")
+        for asked, told in (
+            ("2026", f"'2026' fits 2 releases in .*, the newest {first}, {second}"),
+            (first[-5:], f"'{first[-5:]}' is less than 8 characters of a release in .*: {first}"),
+            (altered, f"no release '{altered}' in .*; there is .*{first}"),
+            (altered[-8:], f"no release '{altered[-8:]}' in .*; there is {first}"),
+            ("nonsense", f"no release 'nonsense' in .*; there is {first}, {second}"),
+        ):
+            with pytest.raises(releases.NoRelease, match=told):
+                layout.resolve(hand_made.home, asked)
 
 
 def _without_results(made: HandMade) -> None:
@@ -616,6 +628,18 @@ class TestKeeping:
             "ada",
         )
 
+    def test_a_restore_tells_what_was_served_and_what_the_next_run_does(
+        self, home: Path, three: list[str]
+    ) -> None:
+        told = CliRunner().invoke(app, ["restore", three[0], "--home", str(home)])
+        assert told.exit_code == 0
+        assert f"Release {three[0]} is served instead of {three[2]}:" in told.stdout
+        assert "The next run that ends well serves its own release again." in told.stdout
+        again = CliRunner().invoke(app, ["restore", three[0], "--home", str(home)])
+        assert "was served already" in again.stdout
+        events = layout.read_history(home)
+        assert [event["event"] for event in events].count("restored") == 1
+
     def test_a_damaged_release_is_not_restored(self, home: Path, three: list[str]) -> None:
         shutil.rmtree(layout.parquet_dir(home, three[0]))
         with pytest.raises(releases.ReleaseError, match="Parquet copy"):
@@ -707,6 +731,16 @@ class TestKeeping:
         }
         assert listed[0].as_of_date == AS_OF
         assert listed[1].problem
+        shown = CliRunner().invoke(app, ["releases", "--home", str(home)]).stdout.splitlines()
+        assert shown[:6] == [
+            "                 list  discount  credit    net",
+            f"* {three[2]}  as of 2026-03-31  2 rows (+0)",
+            "      USD        3.00      0.00    0.00   3.00",
+            "        change  +2.00                    +2.00",
+            f"  {three[1]}  DAMAGED: {listed[1].problem}",
+            f"  {three[0]}  as of 2026-03-31  2 rows",
+        ]
+        assert shown[-1] == f"  2026-04-01 05:00 UTC  published {three[2]}"
 
 
 class TestDifference:
@@ -747,6 +781,32 @@ class TestDifference:
             (("in_2",), "net_amount", "20.00", "25.00"),
             (("in_3",), "-row", None, None),
             (("in_4",), "+row", None, None),
+        ]
+
+    def test_it_is_laid_out_for_reading(self, home: Path, two: tuple[str, str]) -> None:
+        arguments = ["diff", *two, "--table", "fct_discounted_charges", "--home", str(home)]
+        shown = CliRunner().invoke(app, arguments)
+        assert shown.stdout.splitlines() == [
+            f"A  {two[0]}  as of 2026-03-31",
+            f"B  {two[1]}  as of 2026-03-31",
+            "",
+            "rows                    in A  in B  added  gone  changed",
+            "fct_discounted_charges     3     3      1     1        1",
+            "",
+            "totals that differ            in A   in B   B - A",
+            "fct_discounted_charges",
+            "  list_amount           EUR  30.00   0.00  -30.00",
+            "  net_amount            EUR  30.00   0.00  -30.00",
+            "  list_amount           GBP   0.00  40.00  +40.00",
+            "  net_amount            GBP   0.00  40.00  +40.00",
+            "  list_amount           USD  30.00  35.00   +5.00",
+            "  net_amount            USD  30.00  35.00   +5.00",
+            "",
+            "cells, A → B",
+            "in_2: list_amount 20.00 → 25.00",
+            "in_2: net_amount 20.00 → 25.00",
+            "in_3: only in A",
+            "in_4: only in B",
         ]
 
     def test_a_wrong_table_gets_a_near_match(self, home: Path, two: tuple[str, str]) -> None:
