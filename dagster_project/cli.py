@@ -261,16 +261,29 @@ def releases(home: HomeOption = None) -> None:
 def restore(
     release_id: Annotated[str, typer.Argument(metavar="ID", help="The release to serve.")],
     home: HomeOption = None,
+    anyway: Annotated[
+        bool,
+        typer.Option("--anyway", help="Even if closed months differ in it and it lists none."),
+    ] = False,
 ) -> None:
-    """Serve an earlier release again."""
+    """Serve an earlier release again; recorded."""
     import getpass
 
+    from dagster_project.releases import current_release
     from dagster_project.releases import restore as restore_release
 
     settings = settings_from(home)
     with explained():
-        served = restore_release(settings.home, release_id, datetime.now(UTC), getpass.getuser())
-    print(f"Release {served} is served: {settings.current}")
+        before = current_release(settings.home)
+        served = restore_release(
+            settings.home, release_id, datetime.now(UTC), getpass.getuser(), is_forced=anyway
+        )
+    if served == before:
+        print(f"Release {served} was served already: {settings.current}")
+        return
+    instead = f" instead of {before}" if before else ""
+    print(f"Release {served} is served{instead}:\n  {settings.current}")
+    print("The next run that ends well serves its own release again.")
 
 
 @app.command()
@@ -328,10 +341,15 @@ def diff(
     """Compare two releases: rows by key, totals, cells."""
     from dagster_project import releases as kept
     from dagster_project import summary
+    from dagster_project.releases.layout import resolve
+    from dagster_project.releases.read import read_pedigree
 
     settings = settings_from(home)
     with explained():
-        print(summary.differences(kept.diff(settings.home, before, after, table)))
+        both = [
+            read_pedigree(settings.home, resolve(settings.home, one)) for one in (before, after)
+        ]
+        print(summary.differences(kept.diff(settings.home, before, after, table), both))
         if table is not None:
             cells = kept.diff_cells(settings.home, before, after, table, limit + 1)
             if cells:

@@ -39,13 +39,21 @@ def close(
 ) -> None:
     """Certify a release for an accounting month; it is kept for ever."""
     from dagster_project import releases
+    from dagster_project.releases.restatements import unlisted
 
     with _asked(home, month) as (folder, first_day):
         closing = releases.close(
             folder, first_day, by=by, now=datetime.now(UTC), release_id=release
         )
+        served = releases.current_release(folder)
+        differing = unlisted(folder, served).get(first_day, 0) if served else 0
     print(f"{closing.month_name} is closed with release {closing.release_id}, by {closing.by}.")
     print("Later releases list in marts.fct_restatements what has changed since.")
+    if differing:
+        print(
+            f"In the release served, {served}, {differing:,} amounts of"
+            f" {closing.month_name} differ from it: `coupon-ledger run` makes one that lists them."
+        )
 
 
 def reopen(
@@ -66,21 +74,29 @@ def reopen(
 
 def closes(home: HomeOption = None) -> None:
     """List what was closed and reopened, by whom and when."""
-    from dagster_project import releases
+    from dagster_project import releases, summary
 
     with _asked(home) as (folder, _):
         entries = releases.register(folder)
         closed = releases.closed_months(folder)
+        restated = ""
+        if closed and (served := releases.current_release(folder)):
+            with releases.open_release(folder, served) as connection:
+                restated = summary.restated(connection)
+            restated = restated or f"No amount of them has changed in the release served, {served}."
     if not entries:
         print("No month has been closed: coupon-ledger close YYYY-MM --by NAME")
         return
     for entry in entries:
         mark = "*" if closed.get(entry.month) == entry else " "
-        print(f"{mark} {entry.month_name}  {entry.event:<8}  {entry.at:%Y-%m-%d %H:%M}  {entry.by}")
+        at = f"{entry.at:%Y-%m-%d %H:%M} UTC"
+        print(f"{mark} {entry.month_name}  {entry.event:<8}  {at}  {entry.by}")
         print(f"      release {entry.release_id}")
         if entry.reason:
             print(f"      reason: {entry.reason}")
-    print("\n* holds now")
+    print("\n* holds now" if closed else "\nNo month is closed now.")
+    if restated:
+        print(f"\n{restated}")
 
 
 @contextmanager

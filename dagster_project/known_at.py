@@ -19,7 +19,7 @@ from dagster_project.arrival.archive import Archive, SideRecord
 from dagster_project.releases import layout
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.lock import one_writer
-from dagster_project.releases.read import read_pedigree
+from dagster_project.releases.read import open_release, read_pedigree
 from dagster_project.settings import Settings
 
 
@@ -28,12 +28,14 @@ class Instant:
     """An instant to look back to.
 
     Attributes:
-        at: The instant; what arrived then is known.
+        at: The instant; what had arrived then is known.
         as_of: The day of the release that was the newest then, if there was one.
+        release_id: The release it was given as, which knew the deliveries that it lists.
     """
 
     at: datetime
     as_of: date | None
+    release_id: str | None = None
 
     @property
     def name(self) -> str:
@@ -67,7 +69,7 @@ def resolve(home: Path, text: str) -> Instant:
     """
     if layout.is_release_id(text):
         pedigree = read_pedigree(home, layout.resolve(home, text))
-        return Instant(pedigree["created_at"].replace(tzinfo=UTC), pedigree["as_of_date"])
+        return Instant(pedigree["created_at"].replace(tzinfo=UTC), pedigree["as_of_date"], text)
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -105,13 +107,17 @@ def prepare(settings: Settings, instant: Instant) -> Prepared:
 
     Raises:
         ValueError: Nothing had arrived by then.
+        ReleaseError: The archive lacks what the release was made from.
         ArrivalError: The archive is damaged.
         Busy: The same instant is being refreshed.
     """
     home = settings.home
     archive = Archive(home / "archive", home / "build" / "tmp")
     records = archive.records(archive.delivery_ids())
-    known = [record for record in records if _arrived_at(record) <= instant.at]
+    if instant.release_id is None:
+        known = [record for record in records if _arrived_at(record) <= instant.at]
+    else:
+        known = _listed(home, instant.release_id, records)
     if not known:
         first = min(map(_arrived_at, records), default=None)
         told = f"the first came at {first:%Y-%m-%dT%H:%M:%S}Z" if first else "the archive is empty"
@@ -132,6 +138,21 @@ def prepare(settings: Settings, instant: Instant) -> Prepared:
         len(known),
         len(records),
     )
+
+
+def _listed(home: Path, release_id: str, records: list[SideRecord]) -> list[SideRecord]:
+    """The deliveries a release lists, whatever the clock said when they arrived."""
+    with open_release(home, release_id) as connection:
+        listed = connection.execute("select delivery_id, file_name from release.deliveries")
+        names: dict[str, str] = dict(listed.fetchall())
+    missing = names.keys() - {record.delivery_id for record in records}
+    if missing:
+        raise ReleaseError(
+            f"{len(missing)} deliveries that release {release_id} was made from are not in the"
+            f" archive, such as {names[min(missing)]}.",
+            f"Restore {home / 'archive'} from a backup.",
+        )
+    return [record for record in records if record.delivery_id in names]
 
 
 def _arrived_at(record: SideRecord) -> datetime:

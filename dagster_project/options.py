@@ -72,6 +72,11 @@ def explained() -> Iterator[None]:
     except ReleaseError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None
+    except BrokenPipeError:
+        raise  # a reader that closes is no error
+    except OSError as error:
+        print(f"{error.filename or 'The data home'}: {error.strerror}.", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 def wrong(message: str) -> NoReturn:

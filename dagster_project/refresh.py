@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_project import progress
+from dagster_project.releases.disk import FREE_SPACE, explanation, is_full
 from dagster_project.releases.errors import Busy, PublishRefused, ReleaseError
 from dagster_project.releases.gate import Problem
 from dagster_project.releases.lock import one_writer
@@ -179,6 +180,8 @@ def _instance() -> dg.DagsterInstance:
 def _explain(settings: Settings, error: BaseException, log: Path) -> None:
     """Say what failed, what it means for readers, and what to do."""
     remedy = ""
+    if not isinstance(error, ReleaseError):
+        error = explanation(settings.home, error.__cause__ or error) or error
     if isinstance(error, PublishRefused):
         told, remedy = in_words(error.problems), error.remedy
     elif isinstance(error, ReleaseError):
@@ -193,11 +196,13 @@ def _explain(settings: Settings, error: BaseException, log: Path) -> None:
                 file.write("".join(traceback.format_exception(error)))
         except OSError:
             logging.getLogger(__name__).debug("the log cannot be written either")
+    if any(map(is_full, told)):
+        remedy = FREE_SPACE
     print("\nThe refresh failed:", file=sys.stderr)
     for line in told:
         print(textwrap.fill(line, _WIDTH, initial_indent="  ", **_WRAPPED), file=sys.stderr)
     labelled = [("What it means: ", _still_served(settings)), ("What to do:    ", remedy)]
-    if not isinstance(error, Busy):
+    if not isinstance(error, Busy) and log.is_file():
         labelled.append(("More in:       ", _short(log)))
     print(file=sys.stderr)
     for label, text in labelled:

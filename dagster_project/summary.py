@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -23,7 +23,7 @@ from dagster_project.releases.read import ReleaseSummary
 
 WIDTH = 80
 LAPSE_DAYS = 90
-_NOTHING = (Decimal(0),) * 4  # list, discount, credit and net
+_NOTHING = (Decimal("0.00"),) * 4  # list, discount, credit and net
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -52,6 +52,7 @@ def refresh(connection: Connection, home: Path, seconds: Mapping[str, float]) ->
         _credit_left(connection, as_of),
         _ending(connection, as_of),
         _findings(connection),
+        restated(connection),
         _checks(connection),
         _times(seconds),
     ]
@@ -278,7 +279,8 @@ def releases(kept: Sequence[ReleaseSummary], home: Path) -> str:
     if not kept:
         return f"No release in {home} yet: `coupon-ledger run` makes one."
     certified = certified_releases(home)
-    lines = []
+    lines: list[str] = []
+    amounts: list[list[Any]] = []
     for number, release in enumerate(kept):
         mark = "*" if release.is_current else " "
         if release.problem:
@@ -287,70 +289,112 @@ def releases(kept: Sequence[ReleaseSummary], home: Path) -> str:
         before = next((one for one in kept[number + 1 :] if not one.problem), None)
         change = f" ({release.rows - before.rows:+,})" if before else ""
         lines.append(
-            f"{mark} {release.release_id}  as of {release.as_of_date}"
-            f"  {release.rows:>12,} rows{change}"
+            f"{mark} {release.release_id}  as of {release.as_of_date}  {release.rows:,} rows{change}"
         )
         if release.release_id in certified:
             lines.append(f"      kept for ever, closed {', '.join(certified[release.release_id])}")
-        gone = [one for one in (before.totals if before else ()) if one not in release.totals]
-        for currency in (*release.totals, *gone):
-            totals = release.totals.get(currency, _NOTHING)
-            lines.append(_totals_line(currency, totals, before.totals if before else None))
-    events = read_history(home)[-5:]
+        for row in _totals(release.totals, before.totals if before else None):
+            amounts.append(row)
+            lines.append("")  # takes the row once all of them are laid out
+    heading, *laid_out = as_table(["", "list", "discount", "credit", "net"], amounts).splitlines()
+    taken = iter(laid_out)
+    lines = [heading, *(line or next(taken) for line in lines)]
     lines += ["", "* is served. Last events:"]
-    lines += [f"  {event['at']}  {event['event']} {event['release_id']}" for event in events]
+    lines += [f"  {_event(event)}" for event in read_history(home)[-5:]]
     if current_release(home) is None:
         lines.append("No release is served: `coupon-ledger restore ID` serves one.")
     return "\n".join(lines)
 
 
-def _totals_line(
-    currency: str,
-    totals: tuple[Decimal, ...],
-    before: Mapping[str, tuple[Decimal, ...]] | None,
-) -> str:
-    line = f"      {currency}  list {totals[0]:,}, discount {totals[1]:,}, credit {totals[2]:,}"
-    if before is None:
-        return line
-    was = before.get(currency, _NOTHING)
-    names = ("list", "discount", "credit", "net")
-    changes = [
-        f"{name} {now - then:+,}"
-        for name, now, then in zip(names, totals, was, strict=True)
-        if now != then
-    ]
-    return line + ("\n           since the one before: " + ", ".join(changes) if changes else "")
+def _totals(
+    totals: Mapping[str, tuple[Decimal, ...]], before: Mapping[str, tuple[Decimal, ...]] | None
+) -> Iterator[list[Any]]:
+    """A row of amounts per currency, and one with what has changed since the release before."""
+    for currency in sorted({*totals, *(before or ())}):
+        now = totals.get(currency, _NOTHING)
+        yield [f"      {currency}", *now]
+        changes = [
+            Change(one - other) or None
+            for one, other in zip(now, (before or {}).get(currency, _NOTHING), strict=True)
+        ]
+        if before is not None and any(changes):
+            yield ["        change", *changes]
 
 
-def differences(found: Sequence[TableDifference]) -> str:
-    """What differs between two releases, table by table."""
+def _event(event: Mapping[str, Any]) -> str:
+    at = f"{str(event['at'])[:16].replace('T', ' ')} UTC"
+    by = f" by {event['by']}" if event.get("by") else ""
+    return f"{at}  {event['event']} {event['release_id']}{by}"
+
+
+def restated(connection: Connection) -> str:
+    """What has changed in closed months, by month and currency; nothing if nothing has."""
+    if not _has(connection, "fct_restatements"):
+        return ""
+    rows = connection.execute(
+        "select strftime(closed_month, '%Y-%m'), currency, count(*),"
+        " sum(delta_amount) filter (where table_name = 'fct_discounted_charges' and column_name ="
+        " 'net_amount'), string_agg(distinct file_name, ', ' order by file_name)"
+        " from marts.fct_restatements group by all order by all"
+    ).fetchall()
+    if not rows:
+        return ""
     table = as_table(
-        ["table", "before", "after", "added", "gone", "changed"],
+        ["Changed in closed months", "", "amounts", "net charges", "delivered in"],
+        [
+            [f"  {month}", currency, count, Change(net or "0.00"), _cut(files or "", 32)]
+            for month, currency, count, net, files in rows
+        ],
+    )
+    return f"{table}  one by one in marts.fct_restatements"
+
+
+def differences(found: Sequence[TableDifference], releases: Sequence[Mapping[str, Any]]) -> str:
+    """What differs between two releases, table by table.
+
+    Args:
+        found: The differences.
+        releases: What the two say they are.
+    """
+    lines = [
+        f"{name}  {one['release_id']}  as of {one['as_of_date']}"
+        for name, one in zip("AB", releases, strict=True)
+    ]
+    if releases[0]["as_of_date"] != releases[1]["as_of_date"]:
+        lines.append("As of different days: what happened in between is part of the difference.")
+    rows = as_table(
+        ["rows", "in A", "in B", "added", "gone", "changed"],
         [[d.table_name, d.rows_before, d.rows_after, d.added, d.gone, d.changed] for d in found],
     )
-    lines = [table.rstrip("\n")]
+    lines += ["", rows.rstrip("\n")]
     for one in found:
         if one.columns_added:
             lines.append(f"{one.table_name}: new columns {', '.join(one.columns_added)}")
         if one.columns_gone:
             lines.append(f"{one.table_name}: columns gone {', '.join(one.columns_gone)}")
-        lines += [
-            f"{one.table_name}.{amount.column}: {amount.before:,} → {amount.after:,}"
-            f" ({amount.after - amount.before:+,} {amount.currency or ''})".replace(" )", ")")
-            for amount in one.amounts
+    amounts: list[list[Any]] = []
+    for one in found:
+        if one.amounts:
+            amounts.append([one.table_name, "", None, None, None])
+        amounts += [
+            [f"  {a.column}", a.currency or "", a.before, a.after, Change(a.after - a.before)]
+            for a in one.amounts
         ]
+    if amounts:
+        totals = as_table(["totals that differ", "", "in A", "in B", "B - A"], amounts)
+        lines += ["", totals.rstrip("\n")]
     if all(one.is_equal for one in found):
-        lines.append("The marts are equal.")
+        lines += ["", "The marts are equal."]
     return "\n".join(lines)
 
 
 def cells(found: Sequence[CellDifference]) -> str:
     """Differing cells, one a line."""
-    lines = []
+    lines = ["", "cells, A → B"]
     for cell in found:
         key = ", ".join("(none)" if part is None else part for part in cell.key)
         if cell.column in ("+row", "-row"):
-            lines.append(f"{key}: {'only in the second' if cell.column[0] == '+' else 'gone'}")
+            lines.append(f"{key}: {'only in B' if cell.column[0] == '+' else 'only in A'}")
         else:
             lines.append(f"{key}: {cell.column} {cell.before} → {cell.after}")
     return "\n".join(lines)
@@ -375,9 +419,15 @@ def as_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+class Change(Decimal):
+    """A difference, shown with its sign."""
+
+
 def _cell(value: object) -> tuple[str, bool]:
     if value is None:
         return "", True
+    if isinstance(value, Change):
+        return f"{value:+,}", True
     if isinstance(value, bool):
         return str(value).lower(), False
     if isinstance(value, int | Decimal):

@@ -1,6 +1,7 @@
 """What the steps of a refresh share: where, as of which day, and the right to write."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -73,12 +74,21 @@ def run_log(context: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.getLogger(f"coupon_ledger.{context.run_id}")
     if not logger.handlers:  # Dagster asks for it once for the run and once for its steps
         folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(folder / f"{context.run_id}.log", encoding="utf-8")
+        handler = _Log(folder / f"{context.run_id}.log", encoding="utf-8")
         handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
     return logger
+
+
+class _Log(logging.FileHandler):
+    """A log that goes without the lines that the disk does not take; the run itself says why."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Pass over what is about the disk."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class _OneLine(logging.Formatter):

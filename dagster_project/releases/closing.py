@@ -17,7 +17,7 @@ from typing import Any
 from dagster_project.releases import layout
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.lock import one_writer
-from dagster_project.releases.read import open_release, read_pedigree, verify
+from dagster_project.releases.read import open_release, read_pedigree, reading, verify
 
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _UNREADABLE = "Restore the register from a backup; nothing is published against a damaged one."
@@ -112,8 +112,8 @@ def close(
 
     Raises:
         NoRelease: There is no such release.
-        ReleaseError: It is damaged, it does not know the whole month, the month is closed already,
-            or nobody is named.
+        ReleaseError: It is damaged, it does not know the whole month, the month is before all
+            invoices or closed already, or nobody is named.
         Busy: A refresh is running.
     """
     _must_be_named(by)
@@ -126,6 +126,7 @@ def close(
                 f" on {earlier.at:%Y-%m-%d}.",
                 f"`coupon-ledger reopen {name_of(month)} --by NAME --reason TEXT` comes first.",
             )
+        layout.remove_leftovers(home)
         last_day = month.replace(day=calendar.monthrange(month.year, month.month)[1])
         as_of = read_pedigree(home, wanted)["as_of_date"]
         if as_of < last_day:
@@ -134,6 +135,7 @@ def close(
                 f"Close it with a release as of {last_day} or later.",
             )
         verify(home, wanted).raise_unless_sound()
+        _must_not_be_before_all(home, wanted, month)
         line = {
             "event": "closed",
             "month": name_of(month),
@@ -201,6 +203,20 @@ def must_be_as_certified(home: Path, closing: Closing) -> None:
             f"Release {closing.release_id} is not what closed {closing.month_name}: its tables"
             " have other fingerprints than the register.",
             remedy,
+        )
+
+
+def _must_not_be_before_all(home: Path, release_id: str, month: date) -> None:
+    """A month before the first invoice is a slip of the hand."""
+    with reading(home, release_id) as connection:
+        row = connection.execute(
+            "select min(billing_month) from marts.fct_discounted_charges"
+        ).fetchone()
+    first = row[0] if row else None
+    if first is not None and month < first:
+        raise ReleaseError(
+            f"{name_of(month)} is before the first invoice, which is of {name_of(first)}.",
+            "Name the month that is meant, as YYYY-MM.",
         )
 
 

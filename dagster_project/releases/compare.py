@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-from dagster_project.releases import layout
+from dagster_project.releases import layout, restatements
 from dagster_project.releases.errors import NoRelease
 from dagster_project.releases.fingerprint import Column, columns_of, quote
 from dagster_project.releases.read import attached
@@ -248,8 +248,8 @@ def _amounts(connection: duckdb.DuckDBPyConnection, pair: _Pair) -> Iterator[Amo
         if "amount" in column.name.split("_") and column.type.startswith("DECIMAL")
     ]
     sources = [_with_currency(release, pair) for release in ("r0", "r1")]
-    if not amounts or None in sources:
-        return  # without a currency there is nothing to add up
+    if not amounts or None in sources or pair.name == restatements.NAME:
+        return  # without a currency there is nothing to add up, nor are amounts of different kinds
     sums = ", ".join(f"coalesce(sum({quote(name)}), 0)" for name in amounts)
     totals: list[dict[str | None, tuple[Decimal, ...]]] = []
     for source in sources:
@@ -257,7 +257,7 @@ def _amounts(connection: duckdb.DuckDBPyConnection, pair: _Pair) -> Iterator[Amo
             f"select currency, {sums} from {source} group by currency"
         ).fetchall()
         totals.append({row[0]: tuple(row[1:]) for row in rows})
-    nothing = tuple(Decimal(0) for _ in amounts)
+    nothing = tuple(Decimal("0.00") for _ in amounts)
     for key in sorted(totals[0].keys() | totals[1].keys(), key=lambda value: value or ""):
         pairs = zip(
             amounts,

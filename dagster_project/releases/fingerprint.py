@@ -7,8 +7,11 @@ order, in any storage, on any engine with md5 give the same; DuckDB's own hash()
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import duckdb
 
@@ -86,3 +89,25 @@ def content_of(connection: duckdb.DuckDBPyConnection, relation: str) -> TableCon
     ).fetchone()
     assert row is not None
     return TableContent(int(row[0]), f"{int(row[1]) % MODULUS:016x}", columns)
+
+
+def content_hash_of(
+    as_of: date,
+    code_version: str,
+    engine: str,
+    contents: Mapping[tuple[str, str], TableContent],
+) -> str:
+    """Fingerprint of everything in a release apart from when it was made.
+
+    Args:
+        as_of: Last day whose events count.
+        code_version: What calculated the marts.
+        engine: Which engine did.
+        contents: What its tables hold by schema and name, in the order they were written in.
+    """
+    described = [
+        [*name, found.rows, found.fingerprint, [[one.name, one.type] for one in found.columns]]
+        for name, found in contents.items()
+    ]
+    facts = json.dumps([as_of.isoformat(), code_version, engine, described])
+    return hashlib.sha256(facts.encode()).hexdigest()

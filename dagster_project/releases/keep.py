@@ -11,9 +11,12 @@ from datetime import datetime
 from pathlib import Path
 
 from dagster_project.releases import layout
-from dagster_project.releases.closing import certified_releases
+from dagster_project.releases.closing import certified_releases, name_of
+from dagster_project.releases.disk import is_full
+from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.read import verify
+from dagster_project.releases.restatements import unlisted
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,9 @@ class Pruned:
     spared: dict[str, str]
 
 
-def restore(home: Path, release_id: str, now: datetime, by: str = "") -> str:
+def restore(
+    home: Path, release_id: str, now: datetime, by: str = "", *, is_forced: bool = False
+) -> str:
     """Serve an earlier release again; recorded in the history.
 
     Args:
@@ -32,20 +37,30 @@ def restore(home: Path, release_id: str, now: datetime, by: str = "") -> str:
         release_id: The release to serve, or enough of its id.
         now: When this happens.
         by: Who asked.
+        is_forced: Also if closed months differ in it without a word.
 
     Returns:
         The full id of the release now served.
 
     Raises:
         NoRelease: There is no such release.
-        ReleaseError: It is damaged.
+        ReleaseError: It is damaged, or closed months differ in it and it does not list how.
         Busy: A refresh is running.
     """
     wanted = layout.resolve(home, release_id)
     with one_writer(home, f"coupon-ledger restore {wanted}"):
+        layout.remove_leftovers(home)
         verify(home, wanted).raise_unless_sound()
         previous = layout.current_release(home)
         if previous != wanted:
+            silent = unlisted(home, wanted)
+            if silent and not is_forced:
+                months = ", ".join(f"{name_of(month)} ({silent[month]:,})" for month in silent)
+                raise ReleaseError(
+                    f"Release {wanted} has other amounts for months that were closed since, without"
+                    f" listing them as restated: {months}.",
+                    "`coupon-ledger diff` shows them; serve it all the same with --anyway.",
+                )
             layout.flip(home, wanted)
             layout.remember(home, "restored", wanted, now, previous=previous, by=by)
     return wanted
@@ -79,13 +94,25 @@ def prune(home: Path, keep: int, now: datetime) -> Pruned:
             elif readers := _readers(home, release_id):
                 spared[release_id] = f"process {', '.join(map(str, readers))} reads it"
             else:
-                # Recorded first, so that its id is never given again.
-                layout.remember(home, "pruned", release_id, now)
-                layout.release_path(home, release_id).unlink()
-                shutil.rmtree(layout.parquet_dir(home, release_id), ignore_errors=True)
+                _remove(home, release_id, now)
                 removed.append(release_id)
         layout.fsync_folder(layout.releases_dir(home))
     return Pruned(tuple(removed), spared)
+
+
+def _remove(home: Path, release_id: str, now: datetime) -> None:
+    """Remove a release; recorded first, unless the disk has no room for that before."""
+    has_room = True
+    try:
+        layout.remember(home, "pruned", release_id, now)
+    except OSError as error:
+        if not is_full(str(error)):
+            raise
+        has_room = False
+    layout.release_path(home, release_id).unlink()
+    shutil.rmtree(layout.parquet_dir(home, release_id), ignore_errors=True)
+    if not has_room:
+        layout.remember(home, "pruned", release_id, now)
 
 
 def _readers(home: Path, release_id: str) -> list[int]:

@@ -5,6 +5,7 @@ Every change of a name goes through here, so that the order of rename and fsync 
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from dagster_project.releases.errors import NoRelease, ReleaseError
 
 _ID = re.compile(r"^(\d{8}T\d{6}Z)-([0-9a-f]{8})$")
 _STAMP = "%Y%m%dT%H%M%SZ"
+_LEAST = 8  # characters that are enough of an id, if they fit one only
 _RECORD_MODE = 0o640  # as of the releases themselves
 
 
@@ -111,10 +113,18 @@ def resolve(home: Path, release_id: str | None) -> str:
         return release_id
     known = release_ids(home)
     matches = [known_id for known_id in known if release_id and release_id in known_id]
-    if len(matches) == 1 and len(release_id) >= 8:
+    if len(matches) == 1 and len(release_id) >= _LEAST:
         return matches[0]
-    near = ", ".join((matches or known)[-3:]) or "none at all"
-    raise NoRelease(f"There is no release {release_id!r} in {home}; there is {near}.")
+    if len(matches) > 1:
+        told = f"{release_id!r} fits {len(matches)} releases in {home}, the newest"
+    elif matches:
+        told = f"{release_id!r} is less than {_LEAST} characters of a release in {home}:"
+    else:
+        told = f"There is no release {release_id!r} in {home}; there is"
+        halves = {half: one for one in known for half in (one, *one.split("-"))}
+        near = difflib.get_close_matches(release_id, halves, n=3)
+        matches = list(dict.fromkeys(halves[half] for half in near)) or known
+    raise NoRelease(f"{told} {', '.join(matches[-3:]) or 'none at all'}.")
 
 
 def next_release_id(home: Path, now: datetime, content_hash: str) -> str:
@@ -137,9 +147,7 @@ def next_release_id(home: Path, now: datetime, content_hash: str) -> str:
 def flip(home: Path, release_id: str) -> None:
     """Serve a release: one rename, then durable."""
     link = current_link(home)
-    # A write-ahead log beside the link would be replayed into the release by a reader; releases
-    # are never written, so whatever lies there is not ours.
-    link.with_name("current.wal").unlink(missing_ok=True)
+    link.with_name("current.wal").unlink(missing_ok=True)  # a reader would replay it
     temporary = link.with_name(f".current.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(Path("releases") / f"{release_id}.duckdb")
@@ -213,7 +221,11 @@ def read_lines(path: Path, *, passes_over_damage: bool = False) -> list[dict[str
 
 
 def remove_leftovers(home: Path) -> list[str]:
-    """Remove what a killed publication left; only the holder of the lock may ask for it."""
+    """Remove what a killed publication left, and logs that lie beside what is never written.
+
+    Such a log would be replayed into the release by whoever opens it. Only the holder of the lock
+    may ask for this.
+    """
     removed: list[str] = []
     folder = releases_dir(home)
     if not folder.is_dir():
@@ -225,7 +237,8 @@ def remove_leftovers(home: Path) -> list[str]:
     ]
     for path in (
         *folder.glob("*.tmp"),
-        *folder.glob("*.tmp.wal"),
+        *folder.glob("*.wal"),
+        *home.glob("current.wal"),
         *home.glob(".current.*.tmp"),
         *unfinished,
     ):

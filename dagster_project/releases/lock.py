@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dagster_project.releases.disk import explained
 from dagster_project.releases.errors import Busy
 
 
@@ -38,35 +39,38 @@ def one_writer(home: Path, command: str, wait_seconds: float = 0) -> Iterator[No
 
     Raises:
         Busy: Another process holds it; names that process.
+        ReleaseError: The disk does not take what is written, by whoever holds it.
     """
-    path = lock_path(home)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, thread_local=False, is_singleton=True)
-    try:
-        lock.acquire(timeout=wait_seconds)
-    except Timeout:
-        raise Busy(
-            f"Another refresh of {home} is running{_holder(home)}.",
-            "Wait for it to end, or stop it; its lock goes with it and the next run recovers.",
-        ) from None
-    try:
-        if lock.lock_counter == 1:
-            _name_holder(home, command)
-        yield
-    finally:
-        if lock.lock_counter == 1:
-            holder_path(home).unlink(missing_ok=True)
-        lock.release()
+    with explained(home):
+        path = lock_path(home)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, thread_local=False, is_singleton=True)
+        try:
+            lock.acquire(timeout=wait_seconds)
+        except Timeout:
+            raise Busy(
+                f"Another refresh of {home} is running{_holder(home)}.",
+                "Wait for it to end, or stop it; its lock goes with it and the next run recovers.",
+            ) from None
+        try:
+            if lock.lock_counter == 1:
+                _name_holder(home, command)
+            yield
+        finally:
+            if lock.lock_counter == 1:
+                holder_path(home).unlink(missing_ok=True)
+            lock.release()
 
 
 def _name_holder(home: Path, command: str) -> None:
     path = holder_path(home)
     temporary = path.with_suffix(".tmp")
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    temporary.write_text(
-        json.dumps({"pid": os.getpid(), "since": since, "command": command}), "utf-8"
-    )
-    temporary.replace(path)
+    with suppress(OSError):  # who holds it is only told; on a full disk `prune` must still run
+        temporary.write_text(
+            json.dumps({"pid": os.getpid(), "since": since, "command": command}), "utf-8"
+        )
+        temporary.replace(path)
 
 
 def _holder(home: Path) -> str:

@@ -6,11 +6,7 @@ durable, rename, flip. Killed at any point, the release served before is still s
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +17,11 @@ from typing import Any
 import duckdb
 
 from dagster_project.releases import layout, restatements
+from dagster_project.releases.disk import explanation
 from dagster_project.releases.errors import PublishRefused, ReleaseError
 from dagster_project.releases.fingerprint import (
     TableContent,
+    content_hash_of,
     content_of,
     literal,
     quote,
@@ -153,7 +151,8 @@ def publish(
             marts = sorted([*marts, _restatements_table()], key=lambda table: table.name)
             tables = [*marts, *_pedigree_tables()]
             contents = {table: _source_content(connection, table) for table in tables}
-            content_hash = _content_hash(as_of, code_version, engine, contents)
+            described = {(table.schema, table.name): found for table, found in contents.items()}
+            content_hash = content_hash_of(as_of, code_version, engine, described)
             rows = {table.name: contents[table].rows for table in tables if table.schema == "marts"}
             served = _already_there(home, content_hash)
             if served is not None:
@@ -288,23 +287,6 @@ def _source_content(connection: duckdb.DuckDBPyConnection, table: Table) -> Tabl
         ) from error
     except ValueError as error:
         raise ReleaseError(f"Table {table.name}: {error}") from error
-
-
-def _content_hash(
-    as_of: date, code_version: str, engine: str, contents: Mapping[Table, TableContent]
-) -> str:
-    described = [
-        [
-            table.schema,
-            table.name,
-            content.rows,
-            content.fingerprint,
-            [[column.name, column.type] for column in content.columns],
-        ]
-        for table, content in contents.items()
-    ]
-    facts = json.dumps([as_of.isoformat(), code_version, engine, described])
-    return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def _already_there(home: Path, content_hash: str) -> str | None:
@@ -584,25 +566,7 @@ def _explained(home: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, duckdb.Error) as error:
-        raise _explain(home, error) from error
-
-
-def _explain(home: Path, error: Exception) -> ReleaseError:
-    text = " ".join(str(error).split())
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.ENOSPC or "No space left" in text:
-        free = shutil.disk_usage(home).free // 1_000_000 if home.exists() else 0
-        return ReleaseError(
-            f"The disk of {home} is full ({free} MB left): {text}",
-            "Free space (`coupon-ledger prune --keep N` removes old releases) and run again.",
-        )
-    refused = "ermission denied" in text or "Read-only file system" in text
-    if refused or number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ReleaseError(
-            f"{home} cannot be written: {text}",
-            "Give this user the right to write there and run again.",
-        )
-    return ReleaseError(
-        f"Publication failed: {text}",
-        f"Run again; if it fails in the same way delete {home / 'build'}, which is made anew.",
-    )
+        raise explanation(home, error) or ReleaseError(
+            f"Publication failed: {' '.join(str(error).split())}",
+            f"Run again; if it fails in the same way delete {home / 'build'}, which is made anew.",
+        ) from error

@@ -15,7 +15,13 @@ import duckdb
 
 from dagster_project.releases import layout
 from dagster_project.releases.errors import NoRelease, ReleaseError
-from dagster_project.releases.fingerprint import content_of, literal, quote
+from dagster_project.releases.fingerprint import (
+    TableContent,
+    content_hash_of,
+    content_of,
+    literal,
+    quote,
+)
 
 # Decision 13. Every open of a file in one process must ask for the same.
 LOCKED_DOWN: Mapping[str, Any] = {
@@ -119,7 +125,7 @@ def _open_file(path: Path) -> duckdb.DuckDBPyConnection:
     if path.with_name(path.name + ".wal").exists():
         raise ReleaseError(
             f"A write-ahead log lies beside the release: {path}.wal.",
-            "Releases are never written: remove that file.",
+            "Releases are never written: remove that file; the next `coupon-ledger run` does.",
         )
     try:
         return duckdb.connect(str(path), read_only=True, config=dict(LOCKED_DOWN))
@@ -189,7 +195,7 @@ def _summary(home: Path, release_id: str, is_current: bool) -> ReleaseSummary:
             connection.execute(
                 "select currency, sum(list_amount), sum(discount_amount), sum(credit_amount),"
                 " sum(net_amount) from marts.fct_discounted_charges group by currency"
-                " order by sum(list_amount) desc, currency"
+                " order by currency"
             ).fetchall()
             if has_charges and has_charges[0]
             else []
@@ -208,6 +214,10 @@ def _summary(home: Path, release_id: str, is_current: bool) -> ReleaseSummary:
 def verify(home: Path, release_id: str | None = None) -> Verification:
     """Compare what a release holds with what it says, its Parquet copy too.
 
+    The hash over all of it stands in the release, its first digits in the release's name as well: a
+    release that was altered together with its own fingerprints, or lies under another one's name, is
+    found out too.
+
     Raises:
         NoRelease: There is no such release.
     """
@@ -215,11 +225,12 @@ def verify(home: Path, release_id: str | None = None) -> Verification:
     problems: list[str] = []
     promised: list[tuple[str, str, int, str]] = []
     checks: list[tuple[str, str, int]] = []
+    contents: dict[tuple[str, str], TableContent] = {}
     try:
         with open_release(home, wanted) as connection:
             promised = connection.execute(
                 "select table_schema, table_name, row_count, fingerprint from release.tables"
-                " order by all"
+                " order by rowid"
             ).fetchall()
             checks = connection.execute(
                 "select name, severity, failures from release.checks"
@@ -227,12 +238,15 @@ def verify(home: Path, release_id: str | None = None) -> Verification:
             ).fetchall()
             for schema, name, rows, fingerprint in promised:
                 found = content_of(connection, f"{quote(schema)}.{quote(name)}")
+                contents[schema, name] = found
                 if (found.rows, found.fingerprint) != (rows, fingerprint):
                     problems.append(
                         f"table {name} has {found.rows} rows with fingerprint {found.fingerprint},"
                         f" not {rows} with {fingerprint}"
                     )
         problems += _parquet_problems(home, wanted, promised)
+        if not problems:
+            problems += _pedigree_problems(wanted, read_pedigree(home, wanted), contents)
     except (duckdb.Error, ReleaseError) as error:
         problems.append(" ".join(str(error).split()))
     if not promised and not problems:
@@ -243,6 +257,27 @@ def verify(home: Path, release_id: str | None = None) -> Verification:
         if severity == "error" and failures
     ]
     return Verification(wanted, len(promised), len(checks), tuple(problems))
+
+
+def _pedigree_problems(
+    release_id: str,
+    pedigree: Mapping[str, Any],
+    contents: Mapping[tuple[str, str], TableContent],
+) -> list[str]:
+    """Whether a release of intact tables is the one its name says, as of the day it says."""
+    if pedigree["release_id"] != release_id:
+        return [f"it is release {pedigree['release_id']} under another name"]
+    found = content_hash_of(
+        pedigree["as_of_date"],
+        str(pedigree["code_version"]),
+        str(pedigree["engine"]),
+        contents,
+    )
+    if found != pedigree["content_hash"] or not release_id.endswith(f"-{found[:8]}"):
+        return [
+            "its tables, day, code version and engine give another hash than when it was published"
+        ]
+    return []
 
 
 def _parquet_problems(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
@@ -33,8 +34,10 @@ COLUMNS: Mapping[str, str] = {
     "current_amount": "The value in this release; null if the row is gone.",
     "delta_amount": "Current minus closed value, nothing counting as zero.",
     "closed_release_id": "The release that certifies the month.",
-    "delivery_id": "For rows of an invoice, the delivery of its current version if that arrived"
-    " after the certified release was made; else null, and the cause is another record.",
+    "delivery_id": "The delivery behind it, where it can be told: that of the invoice's current"
+    " version if the certified release did not know it, for discounts and credit only if redemptions"
+    " and coupons are as they were; else the only one that since brought anything on the workspace"
+    " (for totals of programs, on any) that bears on the month. Null where several did, or none.",
     "file_name": "The file of that delivery.",
 }
 _TYPES = (
@@ -68,6 +71,16 @@ OUTLOOK = {"run_rate_amount", "projected_breakage_amount"}
 """Columns of monthly marts that are an estimate as of a day and stand on the last row only."""
 
 
+DELIVERED = {
+    "list_amount",
+    "tax_amount",
+    "billed_discount_amount",
+    "billed_credit_amount",
+    "billed_net_amount",
+}
+"""Columns of an invoice that come from its own delivery whatever else has changed."""
+
+
 @dataclass(frozen=True)
 class _Side:
     """One of the two tables compared: its database and the columns it has."""
@@ -88,28 +101,33 @@ class _Side:
         ]
 
     def rows(self, key: tuple[str, ...], amounts: list[str], month: str) -> str:
-        """SQL: one row per key and amount of the month, with key, currency, invoice and value."""
+        """SQL: one row per key and amount of the month, with what the row is about and the value."""
         own_currency = "currency" in self.columns
         needs_invoice = not own_currency or MONTHS[self.table] == "invoice_month"
         source = f"{self.database}.marts.{quote(self.table)} as own"
         if needs_invoice:
             source += (
-                f" left join (select invoice_id as charged_id, billing_month as invoice_month,"
-                f" currency as invoice_currency from {self.database}.marts.fct_discounted_charges)"
-                " as charged on own.invoice_id = charged.charged_id"
+                f" left join (select * rename (invoice_id as charged_id, currency as"
+                f" invoice_currency, billing_month as invoice_month) from {self.database}.marts"
+                ".fct_discounted_charges) as charged on own.invoice_id = charged.charged_id"
             )
         joined = " || '|' || ".join(f"coalesce(cast({quote(c)} as varchar), '')" for c in key)
         invoice = "invoice_id" if "invoice_id" in self.columns else "cast(null as varchar)"
+        workspace = "cast(null as varchar)"
+        if "workspace_id" in self.columns:
+            workspace = "own.workspace_id"
+        elif needs_invoice:
+            workspace = "charged.workspace_id"
         values = ", ".join(
-            f"{{'name': {literal(name)}, 'amount': cast({quote(name)} as decimal(18, 2))}}"
+            f"{{'name': {literal(name)}, 'amount': cast(own.{quote(name)} as decimal(18, 2))}}"
             for name in amounts
         )
         return (
-            f"(select record_key, currency, invoice_id, cell.name as column_name,"
+            f"(select record_key, currency, invoice_id, workspace_id, cell.name as column_name,"
             f" cell.amount as amount from (select {joined} as record_key,"
             f" {'own.currency' if own_currency else 'invoice_currency'} as currency,"
-            f" {invoice} as invoice_id, unnest([{values}]) as cell from {source}"
-            f" where {MONTHS[self.table]} = date {literal(month)}))"
+            f" {invoice} as invoice_id, {workspace} as workspace_id, unnest([{values}]) as cell"
+            f" from {source} where {MONTHS[self.table]} = date {literal(month)}))"
         )
 
 
@@ -134,12 +152,43 @@ def compute(
         path = literal(str(layout.release_path(home, closing.release_id)))
         connection.execute(f"attach {path} as {database} (read_only)")
         try:
-            _make_causes(connection, database)
+            _make_causes(connection, database, closing.month)
             for table in MONTHS:
                 if table in keys:
                     _compare(connection, closing, database, table, keys[table])
         finally:
             connection.execute(f"detach {database}")
+
+
+def unlisted(home: Path, release_id: str) -> dict[date, int]:
+    """How many amounts of closed months differ in a release that does not list them itself.
+
+    A release lists what had changed in the months that were closed when it was made; of those closed
+    later, or closed again with another release, it knows nothing.
+
+    Raises:
+        ReleaseError: The register, or a release it names, is damaged or gone.
+    """
+    with duckdb.connect() as connection:
+        path = literal(str(layout.release_path(home, release_id)))
+        connection.execute(f"attach {path} as build (read_only)")
+        keys: dict[str, str] = dict(
+            connection.execute(
+                "select table_name, primary_key from build.release.tables"
+                " where table_schema = 'marts'"
+            ).fetchall()
+        )
+        compute(connection, home, {name: tuple(key.split(", ")) for name, key in keys.items()})
+        listed = f"build.marts.{NAME}" if NAME in keys else f"(from {SOURCE} limit 0)"
+        same = " and ".join(
+            f"found.{name} is not distinct from listed.{name}"
+            for name in (*KEY, "closed_amount", "current_amount")
+        )
+        rows = connection.execute(
+            f"select closed_month, count(*) from {SOURCE} as found"
+            f" anti join {listed} as listed on {same} group by all order by all"
+        ).fetchall()
+    return {month: int(count) for month, count in rows}
 
 
 def _compare(
@@ -163,36 +212,93 @@ def _compare(
     if not amounts or not set(key) <= was.columns.keys():
         return
     month = closing.month.isoformat()
+    delivered = ", ".join(map(literal, sorted(DELIVERED)))
+    is_of_all = not {"workspace_id", "invoice_id"} & is_now.columns.keys()
+    workspace = "coalesce(is_now.workspace_id, was.workspace_id)"
     connection.execute(
         f"insert into {SOURCE} select date {literal(month)}, {literal(table)},"
-        " coalesce(was.record_key, is_now.record_key),"
-        " coalesce(was.column_name, is_now.column_name), coalesce(was.currency, is_now.currency),"
-        " was.amount, is_now.amount,"
+        " coalesce(was.record_key, is_now.record_key) as record_key,"
+        " coalesce(was.column_name, is_now.column_name) as column_name,"
+        " coalesce(was.currency, is_now.currency), was.amount, is_now.amount,"
         " cast(coalesce(is_now.amount, 0) - coalesce(was.amount, 0) as decimal(18, 2)),"
-        f" {literal(closing.release_id)}, causes.delivery_id, causes.file_name"
+        f" {literal(closing.release_id)}, delivery_id, file_name"
         f" from {was.rows(key, amounts, month)} as was"
         f" full join {is_now.rows(key, amounts, month)} as is_now"
         " on was.record_key = is_now.record_key and was.column_name = is_now.column_name"
         " and was.currency is not distinct from is_now.currency"
-        " left join memory.main.causes on coalesce(is_now.invoice_id, was.invoice_id)"
-        " = causes.invoice_id"
+        " left join memory.main.own_causes as own"
+        " on own.invoice_id = coalesce(is_now.invoice_id, was.invoice_id)"
+        " left join memory.main.causes as around"
+        f" on {'around.is_of_all' if is_of_all else f'around.workspace_id = {workspace}'}"
+        " left join memory.main.news on news.delivery_sequence = if(own.delivery_sequence is not"
+        f" null and (coalesce(was.column_name, is_now.column_name) in ({delivered})"
+        " or not coalesce(around.has_terms, false)), own.delivery_sequence, around.sole)"
         " where was.amount is distinct from is_now.amount"
     )
 
 
-def _make_causes(connection: duckdb.DuckDBPyConnection, database: str) -> None:
-    """Invoices whose current version arrived after the certified release was made."""
+def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: date) -> None:
+    """What the certified release did not know, by the invoices and workspaces it bears on.
+
+    Compared with the deliveries that the release lists, not by time: a clock may go back.
+    """
     connection.execute(
+        "create or replace table memory.main.news"
+        " (delivery_sequence bigint, delivery_id varchar, file_name varchar);"
+        "create or replace table memory.main.own_causes"
+        " (invoice_id varchar, delivery_sequence bigint);"
         "create or replace table memory.main.causes"
-        " (invoice_id varchar, delivery_id varchar, file_name varchar)"
+        " (workspace_id varchar, is_of_all boolean, sole bigint, has_terms boolean)"
     )
-    if not _has(connection, "build", "staging", "stg_billing__invoices"):
+    feeds = ("workspaces", "coupons", "redemptions", "invoices")
+    if not all(_has(connection, "build", "staging", f"stg_billing__{feed}") for feed in feeds):
         return
+    knew_workspace = "true"
+    if _has(connection, database, "marts", "dim_workspaces"):
+        knew_workspace = (
+            f"workspace_id in (select workspace_id from {database}.marts.dim_workspaces)"
+        )
+    until = literal((month + timedelta(days=32)).replace(day=1).isoformat())
     connection.execute(
-        "insert into memory.main.causes select invoice_id, delivery_id, file_name"
-        " from build.staging.stg_billing__invoices inner join"
-        " build.intermediate.int_deliveries_counted using (delivery_sequence)"
-        f" where arrived_at > (select created_at from {database}.release.release)"
+        f"""
+        insert into memory.main.news select delivery_sequence, delivery_id, file_name
+        from build.intermediate.int_deliveries_counted
+        where delivery_id not in (select delivery_id from {database}.release.deliveries);
+
+        insert into memory.main.own_causes select invoice_id, delivery_sequence
+        from build.staging.stg_billing__invoices semi join memory.main.news using (delivery_sequence);
+
+        insert into memory.main.causes
+        with redeemed as (
+            select workspace_id, delivery_sequence, coupon_id, follow_up_coupon_id
+            from (
+                select workspace_id, delivery_sequence, coupon_id
+                from build.staging.stg_billing__redemptions
+                where coalesce(starts_at, redeemed_at) < timestamp {until}
+            ) left join (
+                select coupon_id, follow_up_coupon_id from build.staging.stg_billing__coupons
+            ) using (coupon_id)
+        ),
+        brought as (
+            select workspace_id, delivery_sequence, false as is_terms
+            from build.staging.stg_billing__invoices where issued_at < timestamp {until}
+            union
+            select workspace_id, delivery_sequence, true from redeemed
+            union
+            select redeemed.workspace_id, coupons.delivery_sequence, true
+            from redeemed inner join build.staging.stg_billing__coupons as coupons
+            on coupons.coupon_id in (redeemed.coupon_id, redeemed.follow_up_coupon_id)
+            union
+            select workspace_id, delivery_sequence, true
+            from build.staging.stg_billing__workspaces
+            where not {knew_workspace}
+        )
+        select workspace_id, grouping(workspace_id) = 1,
+            if(count(distinct delivery_sequence) = 1, any_value(delivery_sequence), null),
+            bool_or(is_terms)
+        from brought semi join memory.main.news using (delivery_sequence)
+        group by grouping sets ((workspace_id), ())
+        """
     )
 
 

@@ -16,7 +16,10 @@ import duckdb
 import pytest
 
 from dagster_project.releases import Build, Publication, publish
-from dagster_project.settings import CHECKOUT
+from dagster_project.settings import CHECKOUT, SAMPLE
+
+LAST_DAY = date.fromisoformat(json.loads((SAMPLE / "truth.json").read_text("utf-8"))["last_day"])
+"""Of the sample."""
 
 AS_OF = date(2026, 3, 31)
 NOW = datetime(2026, 4, 1, 5, 0, tzinfo=UTC)

@@ -132,6 +132,52 @@ class TestKept:
         assert releases.verify(closed.home, first).problems == ()
 
 
+class TestNeverSilent:
+    """What readers are served never has other amounts for a closed month without a word of it."""
+
+    @pytest.fixture
+    def three(self, hand_made: HandMade) -> list[str]:
+        """Three releases: March is closed with the second, and the third lists what changed since."""
+        ids = []
+        for amount in ("1.00", "2.00", "3.00"):
+            hand_made.charges = [("in_1", "USD", amount)]
+            ids.append(hand_made.write().publish().release_id)
+            if amount == "2.00":
+                releases.close(hand_made.home, MARCH, by="Ada", now=NOW)
+        return ids
+
+    def test_a_release_from_before_the_close_is_not_restored_silently(
+        self, hand_made: HandMade, three: list[str]
+    ) -> None:
+        home = hand_made.home
+        with pytest.raises(releases.ReleaseError, match=r"closed since.*2026-03 \(2\).*--anyway"):
+            releases.restore(home, three[0], LATER)
+        assert layout.current_release(home) == three[2]
+        releases.restore(home, three[0], LATER, is_forced=True)
+        assert layout.current_release(home) == three[0]
+
+    def test_what_certifies_the_month_or_lists_the_changes_is_restored(
+        self, hand_made: HandMade, three: list[str]
+    ) -> None:
+        for release_id in (three[1], three[2]):
+            releases.restore(hand_made.home, release_id, LATER)
+            assert layout.current_release(hand_made.home) == release_id
+
+    def test_a_month_closed_again_with_another_release_is_not_restored_silently(
+        self, hand_made: HandMade, three: list[str]
+    ) -> None:
+        releases.reopen(hand_made.home, MARCH, by="Bob", now=LATER, reason="a credit note")
+        releases.close(hand_made.home, MARCH, by="Ada", now=LATER)
+        with pytest.raises(releases.ReleaseError, match="closed since"):
+            releases.restore(hand_made.home, three[1], LATER)
+
+    def test_a_month_before_the_first_invoice_is_a_slip(self, hand_made: HandMade) -> None:
+        hand_made.publish()
+        with pytest.raises(releases.ReleaseError, match=r"2025-03 .* first invoice.* 2026-03"):
+            releases.close(hand_made.home, date(2025, 3, 1), by="Ada", now=NOW)
+        assert releases.register(hand_made.home) == []
+
+
 class TestRestatements:
     """What differs from a closed month is in every later release, amount by amount."""
 
@@ -200,25 +246,123 @@ class TestRestatements:
         closed.write().publish(LATER)
         assert [row[-1] for row in restated(closed.home)] == [Decimal("1.00")]
 
-    def test_the_delivery_that_caused_it_is_told(self, closed: HandMade) -> None:
+    @pytest.mark.parametrize(
+        ("arrived", "told"),
+        [
+            pytest.param(
+                {"invoices": ["in_1"]},
+                {
+                    "list": "invoices",
+                    "discount": "invoices",
+                    "another's": "invoices",
+                    "program": "invoices",
+                },
+                id="a corrected invoice",
+            ),
+            pytest.param(
+                {"redemptions": ["ws_1"]},
+                {"discount": "redemptions", "another's": "redemptions", "program": "redemptions"},
+                id="a revoked redemption",
+            ),
+            pytest.param(
+                {"coupons": ["C1"]},
+                {"discount": "coupons", "another's": "coupons", "program": "coupons"},
+                id="a corrected coupon",
+            ),
+            pytest.param(
+                {"coupons": ["C2"]},
+                {"discount": "coupons", "another's": "coupons", "program": "coupons"},
+                id="a corrected follow-up",
+            ),
+            pytest.param(
+                {"workspaces": ["ws_1"]},
+                {"discount": "workspaces", "another's": "workspaces", "program": "workspaces"},
+                id="a workspace that was unknown",
+            ),
+            pytest.param(
+                {"invoices": ["in_1"], "redemptions": ["ws_1"]},
+                {"list": "invoices", "discount": None, "another's": None, "program": None},
+                id="an invoice and a redemption",
+            ),
+            pytest.param(
+                {"invoices": ["in_9"], "coupons": ["C9"], "redemptions": ["ws_9"]},
+                {"list": None, "discount": None, "another's": None, "program": None},
+                id="only what does not bear on the month",
+            ),
+        ],
+    )
+    def test_the_delivery_that_caused_it_is_told(
+        self, closed: HandMade, arrived: dict[str, list[str]], told: dict[str, str | None]
+    ) -> None:
+        """in_1 and in_2 are of ws_1, which has C1 with C2 to follow; all else comes after March."""
         closed.charges = [("in_1", "USD", "100.00"), ("in_2", "EUR", "81.00")]
         closed.write()
+        programs = (
+            "create table marts.fct_program_performance_monthly as select 'special' as program,"
+            " 'USD' as currency, date '2026-03-01' as performance_month,"
+            " cast({} as decimal(18, 2)) as discount_amount"
+        )
+        sequences = {"workspaces": 2, "coupons": 3, "redemptions": 4, "invoices": 5}
         with duckdb.connect(str(closed.home / "build" / "warehouse.duckdb")) as connection:
+            for feed, sequence in sequences.items():
+                connection.execute(
+                    "insert into intermediate.int_deliveries_counted by name select * replace"
+                    f" ({sequence} as delivery_sequence, '{feed}' as delivery_id,"
+                    f" '{feed}/late.csv' as file_name, timestamp '2001-01-01' as arrived_at)"
+                    " from intermediate.int_deliveries_counted where delivery_id = 'd1'"
+                )
+            for feed, columns, values in (
+                ("workspaces", "workspace_id", "('ws_1'), ('ws_9')"),
+                ("coupons", "coupon_id, follow_up_coupon_id", "('C1', 'C2'), ('C2', null), ('C9', null)"),
+                (
+                    "redemptions",
+                    "workspace_id, coupon_id, redeemed_at, starts_at",
+                    "('ws_1', 'C1', timestamp '2026-04-02', timestamp '2026-03-31'),"
+                    " ('ws_9', 'C9', timestamp '2026-03-31', timestamp '2026-04-01')",
+                ),
+                (
+                    "invoices",
+                    "invoice_id, workspace_id, issued_at",
+                    "('in_1', 'ws_1', timestamp '2026-03-01'),"
+                    " ('in_2', 'ws_1', timestamp '2026-03-31 23:59:59'),"
+                    " ('in_9', 'ws_9', timestamp '2026-04-01')",
+                ),
+            ):  # fmt: skip
+                late = ", ".join(f"'{name}'" for name in arrived.get(feed, [])) or "null"
+                connection.execute(
+                    f"create table staging.stg_billing__{feed} as select *, if("
+                    f"{columns.split(',')[0]} in ({late}), {sequences[feed]}, 1)::bigint as"
+                    f" delivery_sequence from (values {values}) as delivered ({columns})"
+                )
             connection.execute(
-                "insert into intermediate.int_deliveries_counted by name"
-                " select * replace (2 as delivery_sequence, 'd2' as delivery_id,"
-                " 'invoices/late.csv' as file_name, timestamp '2026-04-05' as arrived_at)"
-                " from intermediate.int_deliveries_counted"
+                "alter table marts.fct_discounted_charges add column workspace_id varchar;"
+                "update marts.fct_discounted_charges set workspace_id = 'ws_1', discount_amount = 1"
             )
-            connection.execute(
-                "create table staging.stg_billing__invoices as from (values ('in_1', 2::bigint),"
-                " ('in_2', 1::bigint)) as invoices (invoice_id, delivery_sequence)"
-            )
-        closed.publish(LATER)
-        assert [row[:3] for row in restated(closed.home, "record_key, delivery_id, file_name")] == [
-            ("in_1", "d2", "invoices/late.csv"),
-            ("in_2", None, None),
-        ]
+            connection.execute(programs.format(2))
+        (first,) = layout.release_ids(closed.home)
+        with duckdb.connect(str(layout.release_path(closed.home, first))) as connection:
+            connection.execute(programs.format(1))
+            connection.execute("create table marts.dim_workspaces as select 'ws_9' as workspace_id")
+        keys = {
+            "fct_discounted_charges": ("invoice_id",),
+            "fct_program_performance_monthly": ("program", "performance_month"),
+        }
+        with duckdb.connect() as connection:
+            connection.execute(f"attach '{closed.home / 'build' / 'warehouse.duckdb'}' as build")
+            restatements.compute(connection, closed.home, keys)
+            rows = connection.execute(
+                f"select record_key, column_name, file_name from {restatements.SOURCE}"
+            ).fetchall()
+        found = {(key, column): file for key, column, file in rows}
+        names = {
+            "list": ("in_1", "list_amount"),
+            "discount": ("in_1", "discount_amount"),
+            "another's": ("in_2", "discount_amount"),
+            "program": ("special|2026-03-01", "discount_amount"),
+        }
+        assert {name: found[names[name]] for name in told} == {
+            name: feed and f"{feed}/late.csv" for name, feed in told.items()
+        }
 
     @pytest.mark.parametrize("what", ["gone", "altered", "a line of nonsense"])
     def test_nothing_is_published_against_a_damaged_close(
@@ -306,6 +450,22 @@ class TestCommands:
         app = typer.Typer()
         register_closing(app)
         return CliRunner().invoke(app, list(arguments))
+
+    def test_what_changed_since_is_told(self, hand_made: HandMade) -> None:
+        first = hand_made.publish().release_id
+        hand_made.charges = [("in_1", "USD", "100.00"), ("in_2", "EUR", "80.50")]
+        second = hand_made.write().publish().release_id
+        home = ("--home", str(hand_made.home))
+        shown = self.ask("close", "2026-03", "--by", "Ada", "--release", first, *home).stdout
+        assert f"In the release served, {second}, 2 amounts of 2026-03 differ" in shown
+        assert "No amount of them has changed" in self.ask("closes", *home).stdout
+        hand_made.publish(LATER)
+        shown = self.ask("closes", *home).stdout
+        assert shown.splitlines()[-3:] == [
+            "Changed in closed months       amounts  net charges  delivered in",
+            "  2026-03                 USD        2       -20.00",
+            "  one by one in marts.fct_restatements",
+        ]
 
     def test_close_list_and_reopen(self, hand_made: HandMade) -> None:
         release_id = hand_made.publish().release_id

@@ -11,18 +11,23 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from contextlib import contextmanager, suppress
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from dagster_project import releases
+from dagster_project.cli import app
+from dagster_project.refresh import refresh
 from dagster_project.releases import layout, publishing
-from dagster_project.settings import CHECKOUT
+from dagster_project.settings import CHECKOUT, Settings
 from tests import crashes
-from tests.pipeline.conftest import NOW, HandMade, SampleRun, coupon_ledger
+from tests.pipeline.conftest import LAST_DAY, NOW, HandMade, SampleRun, coupon_ledger
 
 KILLS = 40
 SEED = 20260401
@@ -101,12 +106,11 @@ def test_eight_reader_processes_see_whole_releases_that_never_go_back(tmp_path: 
     assert len(kept) == 4, "the one that was read all the time is kept"
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path | None]:
-    """A disk of 16 MB, None where none may be mounted."""
-    folder = tmp_path / "disk"
+@contextmanager
+def _disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
+    """A disk of so many MB, None where none may be mounted."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     try:
         mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
@@ -117,7 +121,55 @@ def small_disk(tmp_path: Path) -> Iterator[Path | None]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        # A log of the run may still be open in this process.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _fill(folder: Path, free: int = 0) -> Path:
+    """A file that leaves so many bytes of a small disk."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        file.write(b"\1" * (shutil.disk_usage(folder).free - free))
+        while not free:
+            file.write(b"\1" * 4096)
+    return ballast
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path | None]:
+    """A disk of 16 MB, None where none may be mounted."""
+    with _disk(tmp_path / "disk", 16) as folder:
+        yield folder
+
+
+@pytest.fixture
+def others_folder() -> Iterator[Path]:
+    """A folder that every user of the machine may reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@contextmanager
+def _unprivileged(home: Path | None = None, *others: Path) -> Iterator[None]:
+    """For this process to be refused what a user may not do, which root never is.
+
+    Args:
+        home: A data home to own meanwhile.
+        others: What in it belongs to somebody else.
+    """
+    if os.geteuid():
+        yield
+        return
+    nobody = 65_534
+    for path in [home, *home.rglob("*")] if home else []:
+        if not any(path.is_relative_to(other) for other in others):
+            os.chown(path, nobody, nobody, follow_symlinks=False)
+    os.seteuid(nobody)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def _refuse(number: int) -> Callable[..., None]:
@@ -147,8 +199,7 @@ class TestDisk:
             if small_disk is None:
                 patch.setattr(publishing, "_write_parquet", _refuse(errno.ENOSPC))
             else:
-                free = shutil.disk_usage(small_disk).free
-                ballast.write_bytes(b"\1" * (free - 300_000))
+                ballast = _fill(small_disk, 300_000)
             with pytest.raises(releases.ReleaseError, match="is full") as error:
                 made.publish()
             assert "prune" in error.value.remedy
@@ -174,20 +225,106 @@ class TestDisk:
                 subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
         assert made.publish().is_new
 
-    def test_a_folder_whose_permission_was_lost(
-        self, made: HandMade, monkeypatch: pytest.MonkeyPatch
+    def test_pruning_frees_a_disk_that_is_full_to_the_last_byte(
+        self, made: HandMade, small_disk: Path | None
     ) -> None:
+        if small_disk is None:
+            pytest.skip("no disk may be mounted here")
+        first = layout.current_release(made.home)
+        second = made.publish().release_id
+        _fill(small_disk)
+        pruned = releases.prune(made.home, 1, NOW)
+        assert pruned.removed == (first,)
+        assert layout.release_ids(made.home) == [second]
+        last = layout.read_history(made.home)[-1]
+        assert (last["event"], last["release_id"]) == ("pruned", first)
+
+    def test_a_folder_whose_permission_was_lost(self, others_folder: Path) -> None:
+        made = HandMade(others_folder / "home").write()
+        made.publish()
+        made.charges = [("in_1", "USD", "1.00")]
+        made.write()
         before = crashes.contents(made.home)
         folder = layout.releases_dir(made.home)
-        with monkeypatch.context() as patch:
-            if os.geteuid() == 0:  # root may write anywhere
-                patch.setattr(publishing, "_write", _refuse(errno.EACCES))
-            folder.chmod(0o500)
-            with pytest.raises(releases.ReleaseError, match="cannot be written"):
-                made.publish()
-            assert crashes.contents(made.home) == before
-            folder.chmod(0o700)
+        folder.chmod(0o555)
+        with (
+            _unprivileged(made.home, folder),
+            pytest.raises(releases.ReleaseError, match="cannot be written") as error,
+        ):
+            made.publish()
+        assert "right to write" in error.value.remedy
+        assert crashes.contents(made.home) == before
+        folder.chmod(0o755)
         assert made.publish().is_new
+
+    @pytest.mark.parametrize("command", ["prune", "restore", "close", "reopen"])
+    def test_a_home_that_may_not_be_written_changes_by_no_command(
+        self, others_folder: Path, command: str
+    ) -> None:
+        home = others_folder / "home"
+        made = HandMade(home).write()
+        first = made.publish().release_id
+        releases.close(home, date(2026, 3, 1), by="Ada", now=NOW)
+        made.charges = [("in_1", "USD", "1.00")]
+        second = made.write().publish().release_id
+        arguments = {
+            "prune": ("--keep", "1"),
+            "restore": (first,),
+            "close": ("2026-02", "--by", "Ada"),
+            "reopen": ("2026-03", "--by", "Ada", "--reason", "why not"),
+        }[command]
+        with _unprivileged():
+            told = CliRunner().invoke(app, [command, *arguments, "--home", str(home)])
+        assert told.exit_code == 1
+        assert "cannot be written" in told.stderr and "right to write" in told.stderr
+        assert layout.current_release(home) == second
+        assert layout.release_ids(home) == [first, second]
+        assert len(releases.register(home)) == 1
+
+
+class TestDiskOfARun:
+    """The same for a whole run: one message, no page of traces, and the next healthy run recovers."""
+
+    @pytest.fixture
+    def home(self, sample_run: SampleRun, tmp_path: Path) -> Iterator[Path]:
+        """The sample's data home on a disk of its own, with room for another run."""
+        with _disk(tmp_path / "disk", 64) as folder:
+            if folder is None:
+                pytest.skip("no disk may be mounted here")
+            shutil.copytree(sample_run.home, folder / "home", symlinks=True)
+            yield folder / "home"
+
+    def test_a_full_disk(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        before = crashes.contents(home)
+        as_of = LAST_DAY + timedelta(days=1)
+        for free in (0, 200_000, 3_000_000, 6_000_000):  # in arrival, while dbt builds, at its end
+            ballast = _fill(home.parent, free)
+            assert not refresh(Settings(home=home), as_of)
+            told = capsys.readouterr()
+            said = " ".join(told.err.split())
+            assert "No space left" in said or "is full" in said
+            assert "What to do: Free space (`coupon-ledger prune" in said
+            assert "is still served" in said
+            assert "Traceback" not in told.err and "Logging error" not in told.err
+            assert len(told.err.splitlines()) < 40
+            ballast.unlink()
+            assert crashes.contents(home) == before
+        assert refresh(Settings(home=home), as_of)
+        assert crashes.contents(home) != before
+
+    def test_a_disk_that_may_not_be_written(
+        self, home: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = crashes.contents(home)
+        subprocess.run(["mount", "-o", "remount,ro", str(home.parent)], check=True)
+        assert not refresh(Settings(home=home), LAST_DAY)
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"{home} cannot be written" in said
+        assert "What to do: Give this user the right to write" in said
+        assert "More in" not in said, "there is no log to read"
+        assert crashes.contents(home) == before
+        subprocess.run(["mount", "-o", "remount,rw", str(home.parent)], check=True)
+        assert refresh(Settings(home=home), LAST_DAY)
 
 
 class TestDamagedBuild:

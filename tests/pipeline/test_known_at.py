@@ -46,7 +46,7 @@ class TestTheRealRun:
                 "select distinct file_name from marts.fct_restatements where file_name is not null"
             ).fetchall()
         assert told
-        capsys.readouterr()
+        assert "Changed in closed months" in capsys.readouterr().out
 
         assert refresh_known_at(settings, first)
         shown = capsys.readouterr().out
@@ -91,9 +91,34 @@ class TestLayingOut:
         reports = arrive(again.settings.landing, again.settings.home, "3", NOW, with_gate=False)
         assert [report.verdict for report in reports].count("loaded") == known
 
+    def test_a_release_knew_what_it_lists_whatever_the_clock_said(self, tmp_path: Path) -> None:
+        generate_sample(12, 8, 7, tmp_path)
+        landing, home = tmp_path / "landing", tmp_path / "home"
+        (landing / "invoices").rename(tmp_path / "invoices")
+        release_id = crashes.refresh(home, landing)
+        (tmp_path / "invoices").rename(landing / "invoices")
+        arrive(landing, home, "later", NOW - timedelta(days=1), with_gate=False)
+        instant = known_at.resolve(home, release_id)
+        prepared = known_at.prepare(Settings(home=home), instant)
+        with releases.open_release(home, release_id) as connection:
+            listed = connection.execute("select count(*) from release.deliveries").fetchone()
+        assert (prepared.known,) == listed
+        assert prepared.known < prepared.deliveries
+
+    def test_an_archive_that_lacks_what_a_release_was_made_from_is_told(
+        self, home: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (release_id,) = layout.release_ids(home)
+        assert not refresh_known_at(Settings(home=home), release_id)
+        told = capsys.readouterr().err
+        assert "not in the archive, such as invoices/a.csv" in told
+        assert "from a backup" in told
+
     def test_the_day_is_that_of_the_release_of_then(self, home: Path) -> None:
         (release_id,) = layout.release_ids(home)
-        assert known_at.resolve(home, release_id) == known_at.Instant(NOW, date(2026, 3, 31))
+        assert known_at.resolve(home, release_id) == known_at.Instant(
+            NOW, date(2026, 3, 31), release_id
+        )
         assert known_at.resolve(home, "2026-04-01T06:00Z").as_of == date(2026, 3, 31)
         assert known_at.resolve(home, "2026-03-01T06:00Z").as_of is None
 

@@ -18,10 +18,12 @@ from typing import Any
 
 import duckdb
 import pytest
+from typer.testing import CliRunner
 
 from dagster_project import releases
+from dagster_project.cli import app
 from dagster_project.releases import layout, publishing
-from dagster_project.releases.fingerprint import MODULUS, content_of
+from dagster_project.releases.fingerprint import MODULUS, content_hash_of, content_of
 from dagster_project.releases.publishing import FILE_MODE
 from dagster_project.settings import CHECKOUT
 from tests.pipeline.conftest import AS_OF, NOW, HandMade
@@ -225,10 +227,20 @@ class TestIds:
         assert third.release_id > second.release_id
 
     def test_part_of_an_id_is_enough_when_it_is_the_only_one(self, hand_made: HandMade) -> None:
-        published = hand_made.publish()
-        assert layout.resolve(hand_made.home, published.release_id[-8:]) == published.release_id
-        with pytest.raises(releases.NoRelease, match=published.release_id):
-            layout.resolve(hand_made.home, "2031")
+        first = hand_made.publish().release_id
+        hand_made.charges = [("in_1", "USD", "1.00")]
+        second = hand_made.write().publish().release_id
+        assert layout.resolve(hand_made.home, first[-8:]) == first
+        altered = first[:-2] + ("00" if first[-2:] != "00" else "11")
+        for asked, told in (
+            ("2026", f"'2026' fits 2 releases in .*, the newest {first}, {second}"),
+            (first[-5:], f"'{first[-5:]}' is less than 8 characters of a release in .*: {first}"),
+            (altered, f"no release '{altered}' in .*; there is .*{first}"),
+            (altered[-8:], f"no release '{altered[-8:]}' in .*; there is {first}"),
+            ("nonsense", f"no release 'nonsense' in .*; there is {first}, {second}"),
+        ):
+            with pytest.raises(releases.NoRelease, match=told):
+                layout.resolve(hand_made.home, asked)
 
 
 def _without_results(made: HandMade) -> None:
@@ -409,16 +421,44 @@ class TestFailure:
             [published.release_id, f"{published.release_id}.duckdb", "history.jsonl"]
         )
 
-    def test_a_log_planted_beside_the_link_is_removed(self, hand_made: HandMade) -> None:
-        hand_made.home.joinpath("current.wal").write_bytes(b"stale")
+    @pytest.mark.parametrize("is_new", [True, False])
+    def test_a_log_planted_beside_the_link_is_removed(
+        self, hand_made: HandMade, is_new: bool
+    ) -> None:
         hand_made.publish()
+        hand_made.home.joinpath("current.wal").write_bytes(b"stale")
+        if is_new:
+            hand_made.charges = [("in_1", "USD", "1.00")]
+            hand_made.write()
+        assert hand_made.publish().is_new == is_new
         assert not hand_made.home.joinpath("current.wal").exists()
 
     def test_a_log_planted_beside_a_release_is_not_replayed(self, hand_made: HandMade) -> None:
         published = hand_made.publish()
         published.path.with_name(published.path.name + ".wal").write_bytes(b"stale")
-        with pytest.raises(releases.ReleaseError, match="write-ahead log"):
+        with pytest.raises(releases.ReleaseError, match=r"write-ahead log .* remove that file"):
             releases.open_release(hand_made.home)
+        assert not hand_made.publish().is_new
+        assert releases.verify(hand_made.home).problems == ()
+
+    def test_a_log_of_somebody_who_wrote_into_a_release_is_not_replayed(
+        self, hand_made: HandMade
+    ) -> None:
+        published = hand_made.publish()
+        code = (
+            "import duckdb, os, sys; connection = duckdb.connect(sys.argv[1]);"
+            "connection.execute('update marts.fct_discounted_charges set list_amount = 99');"
+            "os._exit(0)"
+        )
+        subprocess.run([sys.executable, "-c", code, str(published.path)], check=True)
+        log = published.path.with_name(published.path.name + ".wal")
+        assert log.stat().st_size > 0
+        hand_made.publish()
+        assert not log.exists()
+        assert releases.verify(hand_made.home).problems == ()
+        assert rows(
+            hand_made.home, "select max(list_amount) from marts.fct_discounted_charges"
+        ) == [(Decimal("120.00"),)]
 
     def test_a_full_disk_is_named(
         self, hand_made: HandMade, monkeypatch: pytest.MonkeyPatch
@@ -588,6 +628,18 @@ class TestKeeping:
             "ada",
         )
 
+    def test_a_restore_tells_what_was_served_and_what_the_next_run_does(
+        self, home: Path, three: list[str]
+    ) -> None:
+        told = CliRunner().invoke(app, ["restore", three[0], "--home", str(home)])
+        assert told.exit_code == 0
+        assert f"Release {three[0]} is served instead of {three[2]}:" in told.stdout
+        assert "The next run that ends well serves its own release again." in told.stdout
+        again = CliRunner().invoke(app, ["restore", three[0], "--home", str(home)])
+        assert "was served already" in again.stdout
+        events = layout.read_history(home)
+        assert [event["event"] for event in events].count("restored") == 1
+
     def test_a_damaged_release_is_not_restored(self, home: Path, three: list[str]) -> None:
         shutil.rmtree(layout.parquet_dir(home, three[0]))
         with pytest.raises(releases.ReleaseError, match="Parquet copy"):
@@ -621,6 +673,50 @@ class TestKeeping:
         found = releases.verify(home, three[0])
         assert any("fct_discounted_charges has 1 rows" in problem for problem in found.problems)
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "update release.release set as_of_date = as_of_date - 1",
+            "update release.release set code_version = '9+other'",
+            "update release.release set content_hash = 'other'",
+            "update release.release set release_id = '20260101T000000Z-00000000'",
+            "delete from release.tables where table_name = 'rejected_rows'",
+            "alter table release.rejected_rows add column more varchar",
+        ],
+    )
+    def test_a_changed_pedigree_is_found_by_verification(
+        self, home: Path, three: list[str], change: str
+    ) -> None:
+        with duckdb.connect(str(layout.release_path(home, three[0]))) as connection:
+            connection.execute(change)
+        assert releases.verify(home, three[0]).problems
+
+    def test_a_release_under_the_name_of_another_is_found_by_verification(
+        self, home: Path, three: list[str]
+    ) -> None:
+        shutil.copy(layout.release_path(home, three[0]), layout.release_path(home, three[1]))
+        shutil.rmtree(layout.parquet_dir(home, three[1]))
+        shutil.copytree(layout.parquet_dir(home, three[0]), layout.parquet_dir(home, three[1]))
+        (problem,) = releases.verify(home, three[1]).problems
+        assert problem == f"it is release {three[0]} under another name"
+
+    def test_an_amount_changed_together_with_its_fingerprint_is_found_by_verification(
+        self, home: Path, three: list[str]
+    ) -> None:
+        table = "marts.fct_discounted_charges"
+        with duckdb.connect(str(layout.release_path(home, three[0]))) as connection:
+            connection.execute(f"update {table} set list_amount = 99")
+            found = content_of(connection, table).fingerprint
+            connection.execute(
+                "update release.tables set fingerprint = ?"
+                " where table_name = 'fct_discounted_charges'",
+                [found],
+            )
+            copy = layout.parquet_dir(home, three[0]) / "fct_discounted_charges.parquet"
+            connection.execute(f"copy {table} to '{copy}'")
+        (problem,) = releases.verify(home, three[0]).problems
+        assert "another hash than when it was published" in problem
+
     def test_the_list_shows_totals_and_a_damaged_one_as_such(
         self, home: Path, three: list[str]
     ) -> None:
@@ -635,6 +731,16 @@ class TestKeeping:
         }
         assert listed[0].as_of_date == AS_OF
         assert listed[1].problem
+        shown = CliRunner().invoke(app, ["releases", "--home", str(home)]).stdout.splitlines()
+        assert shown[:6] == [
+            "                 list  discount  credit    net",
+            f"* {three[2]}  as of 2026-03-31  2 rows (+0)",
+            "      USD        3.00      0.00    0.00   3.00",
+            "        change  +2.00                    +2.00",
+            f"  {three[1]}  DAMAGED: {listed[1].problem}",
+            f"  {three[0]}  as of 2026-03-31  2 rows",
+        ]
+        assert shown[-1] == f"  2026-04-01 05:00 UTC  published {three[2]}"
 
 
 class TestDifference:
@@ -675,6 +781,32 @@ class TestDifference:
             (("in_2",), "net_amount", "20.00", "25.00"),
             (("in_3",), "-row", None, None),
             (("in_4",), "+row", None, None),
+        ]
+
+    def test_it_is_laid_out_for_reading(self, home: Path, two: tuple[str, str]) -> None:
+        arguments = ["diff", *two, "--table", "fct_discounted_charges", "--home", str(home)]
+        shown = CliRunner().invoke(app, arguments)
+        assert shown.stdout.splitlines() == [
+            f"A  {two[0]}  as of 2026-03-31",
+            f"B  {two[1]}  as of 2026-03-31",
+            "",
+            "rows                    in A  in B  added  gone  changed",
+            "fct_discounted_charges     3     3      1     1        1",
+            "",
+            "totals that differ            in A   in B   B - A",
+            "fct_discounted_charges",
+            "  list_amount           EUR  30.00   0.00  -30.00",
+            "  net_amount            EUR  30.00   0.00  -30.00",
+            "  list_amount           GBP   0.00  40.00  +40.00",
+            "  net_amount            GBP   0.00  40.00  +40.00",
+            "  list_amount           USD  30.00  35.00   +5.00",
+            "  net_amount            USD  30.00  35.00   +5.00",
+            "",
+            "cells, A → B",
+            "in_2: list_amount 20.00 → 25.00",
+            "in_2: net_amount 20.00 → 25.00",
+            "in_3: only in A",
+            "in_4: only in B",
         ]
 
     def test_a_wrong_table_gets_a_near_match(self, home: Path, two: tuple[str, str]) -> None:
@@ -729,5 +861,5 @@ class TestFingerprint:
 
 
 def test_the_day_is_part_of_the_content() -> None:
-    hashes = {publishing._content_hash(day, "1", "duckdb", {}) for day in (date(2026, 1, 1), AS_OF)}
+    hashes = {content_hash_of(day, "1", "duckdb", {}) for day in (date(2026, 1, 1), AS_OF)}
     assert len(hashes) == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 import shutil
@@ -21,10 +20,8 @@ from dagster_project.definitions import load
 from dagster_project.defs.automation import run_config
 from dagster_project.defs.ingestion import GATE
 from dagster_project.feeds import feeds
-from dagster_project.settings import CHECKOUT, SAMPLE, SAMPLE_LANDING, Settings
-from tests.pipeline.conftest import SampleRun, coupon_ledger
-
-LAST_DAY = date.fromisoformat(json.loads((SAMPLE / "truth.json").read_text("utf-8"))["last_day"])
+from dagster_project.settings import CHECKOUT, SAMPLE_LANDING, Settings
+from tests.pipeline.conftest import LAST_DAY, SampleRun, coupon_ledger
 
 
 class TestRunOnTheSample:

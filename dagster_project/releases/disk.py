@@ -1,0 +1,62 @@
+"""What a disk that does not take what is written means, and what to do about it.
+
+Here belongs turning errors of the operating system and of DuckDB into messages for people; what is
+written, and in which order, does not.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from dagster_project.releases.errors import ReleaseError
+
+FREE_SPACE = "Free space (`coupon-ledger prune --keep N` removes old releases) and run again."
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def is_full(text: str) -> bool:
+    """Whether a message, of whichever program, speaks of a full disk."""
+    return "No space left" in text or "Disk quota exceeded" in text
+
+
+def explanation(home: Path, error: BaseException) -> ReleaseError | None:
+    """What an error says about the disk of a data home; None if it is about something else."""
+    if not isinstance(error, OSError | duckdb.Error):
+        return None
+    text = " ".join(str(error).split())
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _FULL or is_full(text):
+        free = shutil.disk_usage(home).free // 1_000_000 if home.exists() else 0
+        return ReleaseError(f"The disk of {home} is full ({free} MB left): {text}", FREE_SPACE)
+    refused = "ermission denied" in text or "Read-only file system" in text
+    if number in _REFUSED or refused:
+        named = getattr(error, "filename", None)
+        if named and not Path(str(named)).is_relative_to(home):
+            return ReleaseError(
+                f"{named} cannot be read or written: {text}",
+                "Give this user the right to it and run again.",
+            )
+        return ReleaseError(
+            f"{home} cannot be written: {text}",
+            "Give this user the right to write there and run again.",
+        )
+    return None
+
+
+@contextmanager
+def explained(home: Path) -> Iterator[None]:
+    """Turn what the disk of a data home says into what happened and what to do."""
+    try:
+        yield
+    except (OSError, duckdb.Error) as error:
+        meaning = explanation(home, error)
+        if meaning is None:
+            raise
+        raise meaning from error
