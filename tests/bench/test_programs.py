@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 
 from dagster_project.feeds import feeds
 from dagster_project.settings import DBT_PROJECT
-from tests.bench.programs import duckdb_program, pandas_program
+from tests.bench.programs import duckdb_program, pandas_program, polars_program
 from tests.bench.programs.contract import INPUTS, RESULTS, Program, source, target
 from tests.reference import histories, model
 from tests.reference.agreement import differences
@@ -25,6 +25,7 @@ from tests.reference.agreement import differences
 PROGRAMS: dict[str, Program] = {
     "duckdb": duckdb_program.main,
     "pandas": pandas_program.main,
+    "polars": polars_program.main,
 }
 # Those that start fast enough to be tried on many histories.
 LIGHT = {name: program for name, program in PROGRAMS.items() if name != "duckdb"}
