@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tests.bench import refresh
+from tests.bench import compare, refresh
 
 
 def main() -> None:
@@ -12,6 +12,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     commands = parser.add_subparsers(required=True)
     for name, module, text in (
+        ("compare", compare, "the same results by other programs"),
         ("refresh", refresh, "a whole refresh beside a floor, and the days after"),
     ):
         command = commands.add_parser(name, help=text, description=module.__doc__)
