@@ -38,7 +38,7 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock requirements-
 	touch $@
 
 bench: $(VENV)/.installed-test
-	$(BIN)/python -m tests.benchmark
+	$(BIN)/python -m tests.bench refresh
 
 # Needs uv and a package index; the locks hold names, versions and hashes only. DuckDB is locked to its
 # 1.5 line, with 2 beside it for tests; what runs is a subset of what is tested.

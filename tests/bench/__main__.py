@@ -1,0 +1,26 @@
+"""The command `python -m tests.bench`: which measurement, with which options."""
+
+from __future__ import annotations
+
+import argparse
+
+from tests.bench import compare, refresh
+
+
+def main() -> None:
+    """Run the measurement asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    for name, module, text in (
+        ("compare", compare, "the same results by other programs"),
+        ("refresh", refresh, "a whole refresh beside a floor, and the days after"),
+    ):
+        command = commands.add_parser(name, help=text, description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(main=module.main)
+    options = parser.parse_args()
+    options.main(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What every program starts from and ends with.
+
+It starts from the current records of the four feeds, typed, as staging has them: amounts are whole
+minor units with the currency's minor units per major unit beside them, instants are in UTC. It ends
+with five marts as they are published.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+INPUTS: Final = ("invoices", "coupons", "redemptions", "workspaces")
+COUNTED_STATUSES: Final = ("open", "paid", "uncollectible")
+
+_AMOUNT: Final = "decimal(18,2)"
+_CHARGED: Final = (
+    "list", "percent_off", "amount_off", "discount", "credit", "net", "tax",
+    "billed_discount", "billed_credit", "billed_net", "discount_variance", "credit_variance",
+)  # fmt: skip
+
+# The columns of each mart in their order, with the types of dbt's contract.
+RESULTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "fct_discounted_charges": {
+        "invoice_id": "string",
+        "workspace_id": "string",
+        "plan": "string",
+        "billing_interval": "string",
+        "currency": "string",
+        "period_start": "date",
+        "period_end": "date",
+        "issued_at": "timestamp",
+        "billing_month": "date",
+        "status": "string",
+        "mtus": "bigint",
+        **{f"{name}_amount": _AMOUNT for name in _CHARGED},
+        "audit_status": "string",
+    },
+    "fct_discount_applications": {
+        "invoice_id": "string",
+        "redemption_id": "string",
+        "coupon_id": "string",
+        "application_rank": "bigint",
+        "discount_type": "string",
+        "base_amount": _AMOUNT,
+        "discount_amount": _AMOUNT,
+        "remaining_amount": _AMOUNT,
+    },
+    "fct_credit_ledger": {
+        "entry_id": "string",
+        "grant_id": "string",
+        "redemption_id": "string",
+        "coupon_id": "string",
+        "workspace_id": "string",
+        "currency": "string",
+        "entry_type": "string",
+        "invoice_id": "string",
+        "effective_at": "timestamp",
+        "amount": _AMOUNT,
+        "balance_amount": _AMOUNT,
+    },
+    "fct_credit_burndown_monthly": {
+        "grant_id": "string",
+        "redemption_id": "string",
+        "coupon_id": "string",
+        "workspace_id": "string",
+        "currency": "string",
+        "grant_period": "bigint",
+        "burn_month": "date",
+        "opening_amount": _AMOUNT,
+        "granted_amount": _AMOUNT,
+        "drawn_amount": _AMOUNT,
+        "expired_amount": _AMOUNT,
+        "forfeited_amount": _AMOUNT,
+        "closing_amount": _AMOUNT,
+        "run_rate_amount": _AMOUNT,
+        "projected_exhaustion_date": "date",
+        "projected_breakage_amount": _AMOUNT,
+    },
+    "fct_percent_off_variance_monthly": {
+        "workspace_id": "string",
+        "currency": "string",
+        "variance_month": "date",
+        "is_covered": "boolean",
+        "bill_amount": _AMOUNT,
+        "percent_off_amount": _AMOUNT,
+        "effective_percent": "decimal(9,4)",
+        "previous_bill_amount": _AMOUNT,
+        "previous_percent_off_amount": _AMOUNT,
+        "delta_amount": _AMOUNT,
+        "bill_effect_amount": _AMOUNT,
+        "rate_effect_amount": _AMOUNT,
+        "start_effect_amount": _AMOUNT,
+        "end_effect_amount": _AMOUNT,
+    },
+}
+
+Program = Callable[[Path, Path, date], None]
+
+
+def source(inputs: Path, name: str) -> Path:
+    """The file of an input."""
+    return inputs / f"{name}.parquet"
+
+
+def target(outputs: Path, name: str) -> Path:
+    """The file of a result."""
+    return outputs / f"{name}.parquet"
+
+
+def command(program: Program) -> None:
+    """Run a program with the arguments of this process."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("inputs", type=Path)
+    parser.add_argument("outputs", type=Path)
+    parser.add_argument("as_of", type=date.fromisoformat)
+    options = parser.parse_args()
+    program(options.inputs, options.outputs, options.as_of)

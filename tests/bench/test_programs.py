@@ -1,0 +1,198 @@
+"""The programs compared give the same marts: each equals the reference model, every column."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+
+from dagster_project.feeds import feeds
+from dagster_project.settings import DBT_PROJECT
+from tests.bench.programs import duckdb_program, pandas_program, polars_program
+from tests.bench.programs.contract import INPUTS, RESULTS, Program, source, target
+from tests.reference import histories, model
+from tests.reference.agreement import differences
+
+PROGRAMS: dict[str, Program] = {
+    "duckdb": duckdb_program.main,
+    "pandas": pandas_program.main,
+    "polars": polars_program.main,
+}
+# Those that start fast enough to be tried on many histories.
+LIGHT = {name: program for name, program in PROGRAMS.items() if name != "duckdb"}
+DEFAULTS = {
+    "amount_off_per": "invoice", "credit_max_periods": 1, "requires_no_prior_coupon": False,
+}  # fmt: skip
+KINDS = {
+    "instant": pa.timestamp("us"), "date": pa.date32(), "whole": pa.int64(), "boolean": pa.bool_(),
+}  # fmt: skip
+
+
+def write_inputs(records: histories.Records, inputs: Path) -> None:
+    """Records as staging has them: typed, amounts in minor units, defaults filled in."""
+    inputs.mkdir(parents=True, exist_ok=True)
+    for feed in INPUTS:
+        columns: dict[str, Any] = {}
+        for column in feeds()[feed].columns:
+            values = [record.get(column.name) for record in records[feed]]
+            name, kind = column.name, KINDS.get(column.type, pa.string())
+            if column.type == "amount":
+                name, kind = name.replace("_amount", "") + "_minor", pa.int64()
+                currencies = [str(record["currency"]) for record in records[feed]]
+                values = [
+                    None if value is None else model.to_minor(value, currency)  # type: ignore[arg-type]
+                    for value, currency in zip(values, currencies, strict=True)
+                ]
+            elif name == "percent_off":
+                name, kind = "percent_off_e4", pa.int64()
+                values = [None if value is None else int(value * 10_000) for value in values]  # type: ignore[operator]
+            elif name in DEFAULTS:
+                values = [DEFAULTS[name] if value is None else value for value in values]
+            columns[name] = pa.array(values, kind)
+        if "currency" in columns:
+            columns["minor_per_major"] = pa.array(
+                [
+                    None if record.get("currency") is None
+                    else model.to_minor(Decimal(1), str(record["currency"]))
+                    for record in records[feed]
+                ],
+                pa.int64(),
+            )  # fmt: skip
+        pq.write_table(pa.table(columns), source(inputs, feed))
+
+
+def run(program: Program, inputs: Path, outputs: Path) -> None:
+    outputs.mkdir()
+    program(inputs, outputs, histories.AS_OF)
+
+
+def rows_of(outputs: Path, mart: str) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = pq.read_table(target(outputs, mart)).to_pylist()
+    return rows
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def records(folder: Path) -> histories.Records:
+    made = histories.combine(histories.sample_worlds(700, seed=77))
+    write_inputs(made, folder / "inputs")
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(records: histories.Records) -> dict[str, list[dict[str, object]]]:
+    return model.publish(records, histories.AS_OF)
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def outputs(request: pytest.FixtureRequest, records: histories.Records, folder: Path) -> Path:
+    assert records
+    run(PROGRAMS[request.param], folder / "inputs", folder / request.param)
+    return folder / str(request.param)
+
+
+@pytest.mark.parametrize("mart", RESULTS)
+def test_a_program_equals_the_reference_model(
+    outputs: Path, expected: dict[str, list[dict[str, object]]], mart: str
+) -> None:
+    assert expected[mart], "nothing to compare"
+    found = differences(mart, rows_of(outputs, mart), expected[mart])
+    assert not found, "\n".join(found[:20])
+
+
+@pytest.mark.parametrize("program", LIGHT)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(records=histories.workspace_histories())
+def test_a_program_equals_the_reference_model_on_any_history(
+    program: str, records: histories.Records
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        write_inputs(records, Path(name) / "inputs")
+        run(LIGHT[program], Path(name) / "inputs", Path(name) / "outputs")
+        published = model.publish(records, histories.AS_OF)
+        for mart in RESULTS:
+            found = differences(mart, rows_of(Path(name) / "outputs", mart), published[mart])
+            assert not found, "\n".join(found[:20])
+
+
+@pytest.mark.parametrize("program", LIGHT)
+def test_amounts_whose_products_outgrow_64_bits_stay_exact(program: str, tmp_path: Path) -> None:
+    records = huge()
+    write_inputs(records, tmp_path / "inputs")
+    run(LIGHT[program], tmp_path / "inputs", tmp_path / "outputs")
+    published = model.publish(records, histories.AS_OF)
+    [_, varied, *_] = sorted(
+        published["fct_percent_off_variance_monthly"], key=lambda row: str(row["variance_month"])
+    )
+    assert varied["bill_effect_amount"] and varied["rate_effect_amount"]
+    for mart in RESULTS:
+        assert published[mart]
+        assert not differences(mart, rows_of(tmp_path / "outputs", mart), published[mart])
+
+
+def huge() -> histories.Records:
+    """Two bills near the largest amount there is, with a third of a percent off and much credit."""
+    start, updated = datetime(2025, 3, 1), {"updated_at": datetime(2025, 6, 1)}
+    coupon = dict.fromkeys(feeds()["coupons"].column_names) | updated | {
+        "coupon_name": "C", "program": "special", "duration": "forever",
+    }  # fmt: skip
+    redemption = dict.fromkeys(feeds()["redemptions"].column_names) | updated | {
+        "workspace_id": "w", "redeemed_at": start,
+    }  # fmt: skip
+    bills = ((datetime(2025, 3, 5), "9999999999999.97"), (datetime(2025, 4, 5), "7777777777777.77"))
+    return {
+        "workspaces": [{"workspace_id": "w", "created_at": start, **updated}],
+        "coupons": [
+            {**coupon, "coupon_id": "third", "discount_type": "percent_off",
+             "percent_off": Decimal("33.3333")},
+            {**coupon, "coupon_id": "tenth", "discount_type": "percent_off",
+             "percent_off": Decimal("10.0001")},
+            {**coupon, "coupon_id": "gift", "discount_type": "credit", "currency": "USD",
+             "credit_amount": Decimal("9999999999999.99")},
+        ],
+        "redemptions": [
+            {**redemption, "redemption_id": "r1", "coupon_id": "third", "ends_at": datetime(2025, 4, 1)},
+            {**redemption, "redemption_id": "r2", "coupon_id": "tenth", "starts_at": datetime(2025, 4, 1)},
+            {**redemption, "redemption_id": "r3", "coupon_id": "gift", "ends_at": datetime(2026, 4, 1)},
+        ],
+        "invoices": [
+            {
+                "invoice_id": f"i{issued_at.month}", "workspace_id": "w", "status": "open",
+                "plan": "team", "billing_interval": "month", "currency": "USD",
+                "period_start": date(2025, 1, 1), "period_end": date(2025, 2, 1),
+                "issued_at": issued_at, "list_amount": Decimal(amount),
+                "discount_amount": Decimal("0.00"), "credit_amount": Decimal("0.00"),
+                "tax_amount": Decimal("0.00"), "total_amount": Decimal(amount), "mtus": None, **updated,
+            }
+            for issued_at, amount in bills
+        ],
+    }  # fmt: skip
+
+
+def test_the_results_are_the_marts_as_dbt_promises_them() -> None:
+    path = DBT_PROJECT / "models" / "marts" / "finance" / "_finance__models.yml"
+    models = {model["name"]: model for model in yaml.safe_load(path.read_text("utf-8"))["models"]}
+    promised = {
+        mart: {
+            column["name"]: column["data_type"].replace(", ", ",")
+            for column in models[mart]["columns"]
+        }
+        for mart in RESULTS
+    }
+    assert {mart: list(columns.items()) for mart, columns in RESULTS.items()} == {
+        mart: list(columns.items()) for mart, columns in promised.items()
+    }
