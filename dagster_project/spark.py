@@ -15,6 +15,7 @@ import importlib.util
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _LAYERS = ("raw", "staging", "intermediate", "marts")
 _FILE_BYTES = 128 * 1024 * 1024  # what one task reads of a raw table
+_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 _LOGGING = """\
 rootLogger.level = warn
@@ -155,11 +157,26 @@ def start(settings: Settings) -> SparkSession:
     for name, value in configuration(settings, logging).items():
         builder = builder.config(name, value)
     try:
-        return builder.getOrCreate()
+        with _errors_to(log):
+            return builder.getOrCreate()
     except (PySparkException, OSError, RuntimeError) as error:
         raise SparkUnavailable(
             f"Spark does not start with master {master(settings)}: {error} (more in {log})"
         ) from error
+
+
+@contextlib.contextmanager
+def _errors_to(log: Path) -> Iterator[None]:
+    """Let processes started now write their standard error to a file: Java's notes are for nobody."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 def master(settings: Settings) -> str:
@@ -180,7 +197,7 @@ def configuration(settings: Settings, logging: Path) -> dict[str, str]:
         "spark.sql.warehouse.dir": f"{storage(settings)}/tables",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging.as_uri()}",
+        _JAVA_OPTIONS: f"-Dlog4j2.configurationFile={logging.as_uri()}",
     }
     if master(settings).startswith("local"):
         chosen |= {
@@ -190,7 +207,10 @@ def configuration(settings: Settings, logging: Path) -> dict[str, str]:
             "spark.local.dir": str(settings.scratch / "spark"),
             "spark.sql.shuffle.partitions": str(2 * settings.threads),
         }
-    return chosen | settings.spark_conf
+    given = settings.spark_conf.get(_JAVA_OPTIONS, "")
+    return (
+        chosen | settings.spark_conf | {_JAVA_OPTIONS: f"{chosen[_JAVA_OPTIONS]} {given}".strip()}
+    )
 
 
 def _java_memory(limit: str) -> str:

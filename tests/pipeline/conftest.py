@@ -189,6 +189,28 @@ def hand_made(home: Path) -> HandMade:
     return HandMade(home).write()
 
 
+NEXT = Path(sys.prefix) / "duckdb-2"
+
+
+def without_duckdb_2() -> str:
+    """Why DuckDB's next line cannot be used; empty where it can."""
+    return "" if (NEXT / "duckdb").is_dir() else f"DuckDB 2 is not in {NEXT}: make install-test"
+
+
+def with_duckdb_2() -> dict[str, str]:
+    """The environment in which Python finds DuckDB's next line."""
+    # PYTHONPATH comes before what is installed.
+    return {"PYTHONPATH": os.pathsep.join([str(NEXT), str(CHECKOUT)])}
+
+
+def needs(missing: str) -> None:
+    """Fail where everything is to be tested, and skip elsewhere, if something is missing."""
+    if missing and os.environ.get("CI"):
+        pytest.fail(missing)
+    if missing:
+        pytest.skip(missing)
+
+
 CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -207,7 +229,7 @@ def coupon_ledger(*arguments: str | Path, **environment: str) -> subprocess.Comp
         text=True,
         encoding="utf-8",
         check=False,
-        timeout=300,
+        timeout=900,  # seconds: a build on Spark on a busy machine
     )
 
 
@@ -224,3 +246,18 @@ def sample_run(tmp_path_factory: pytest.TempPathFactory) -> SampleRun:
     """One real run of the whole pipeline on the committed sample, for all tests that read it."""
     home = tmp_path_factory.mktemp("sample") / "home"
     return SampleRun(home, coupon_ledger("run", "--home", home))
+
+
+NOT_ON_SPARK = "The Spark half did not run"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say at the very end, where nobody overlooks it, that nothing was tested on Spark."""
+    told = {
+        str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        for report in terminalreporter.getreports("skipped")
+        if NOT_ON_SPARK in str(report.longrepr)
+    }
+    for text in sorted(told):
+        terminalreporter.write_sep("=", NOT_ON_SPARK.upper(), red=True, bold=True)
+        terminalreporter.write_line(text, red=True)

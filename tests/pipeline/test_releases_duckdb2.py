@@ -22,24 +22,22 @@ from dagster_project import releases
 from dagster_project.releases import layout
 from dagster_project.releases.fingerprint import content_of, literal, quote
 from dagster_project.settings import CHECKOUT
-from tests.pipeline.conftest import NOW, HandMade, SampleRun, coupon_ledger
-
-NEXT = Path(sys.prefix) / "duckdb-2"
+from tests.pipeline.conftest import (
+    NOW,
+    HandMade,
+    SampleRun,
+    coupon_ledger,
+    needs,
+    with_duckdb_2,
+    without_duckdb_2,
+)
 
 
 @pytest.fixture(scope="module")
 def next_line() -> dict[str, str]:
-    """The environment in which Python finds DuckDB's next line.
-
-    Its absence fails where everything is to be tested, and is told elsewhere.
-    """
-    if not (NEXT / "duckdb").is_dir():
-        told = f"DuckDB 2 is not in {NEXT}: make install-test"
-        if os.environ.get("CI"):
-            pytest.fail(told)
-        pytest.skip(told)
-    # PYTHONPATH comes before what is installed.
-    return {"PYTHONPATH": os.pathsep.join([str(NEXT), str(CHECKOUT)])}
+    """The environment in which Python finds DuckDB's next line."""
+    needs(without_duckdb_2())
+    return with_duckdb_2()
 
 
 def run(next_line: dict[str, str], script: str, *arguments: str | Path) -> Any:
