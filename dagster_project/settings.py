@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -32,6 +33,14 @@ class Settings(BaseSettings):
         memory_limit: DuckDB's memory limit, such as `4GB`; beyond it work spills to disk.
         schedule_cron: When the daily refresh ticks.
         schedule_timezone: In which zone, as an IANA name.
+        autostart: Whether Dagster's schedule and sensor of refreshes run without being turned on.
+        sensor_seconds: How often Dagster's sensors look.
+        fresh_within_hours: After how many hours without a new build a mart counts as stale.
+        close_working_day: On which working day of a month to be reminded of closing the one before;
+            0 for never.
+        close_cron: When that is looked at, in the same zone.
+        holidays: Days from Monday to Friday on which nobody works, as a JSON list.
+        log_format: How run logs are written: `text`, or `json` with one object a line.
         accepted_findings: The reviewed file of accepted findings; `accepted_findings.csv` in the
             data home unless given.
         strict: Whether open findings of severity error stop publication.
@@ -77,7 +86,14 @@ class Settings(BaseSettings):
     )
     schedule_cron: str = "0 5 * * *"
     schedule_timezone: str = "UTC"
+    autostart: bool = False
+    sensor_seconds: int = Field(default=30, ge=1)
     settle_seconds: int = Field(default=60, ge=0)
+    fresh_within_hours: float = Field(default=36, gt=0)
+    close_working_day: int = Field(default=3, ge=0, le=15)
+    close_cron: str = "0 8 * * *"
+    holidays: tuple[date, ...] = ()
+    log_format: Literal["text", "json"] = "text"
     accepted_findings: Path | None = None
     strict: bool = False
     alert_webhook_url: SecretStr | None = None
@@ -104,6 +120,17 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("schedule_timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+            raise ValueError(
+                f"there is no time zone {value!r}: give an IANA name such as Europe/Berlin"
+            ) from error
+        return value
 
     @field_validator("alert_webhook_url")
     @classmethod
@@ -186,6 +213,11 @@ class Settings(BaseSettings):
     def logs(self) -> Path:
         """One log file per run."""
         return self.home / "logs"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's storage, unless `DAGSTER_HOME` names another one."""
+        return self.home / "dagster"
 
     @property
     def uses_sample(self) -> bool:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from dagster_project import progress
 from dagster_project.dbt_build import Project
 from dagster_project.defs.resources import Refresh
+from dagster_project.defs.steps import step
 from dagster_project.defs.transformation import Translator
 from dagster_project.feeds import feeds
 
@@ -49,14 +49,15 @@ def defs(project: Project) -> dg.Definitions:
         context: dg.AssetExecutionContext, refresh: Refresh
     ) -> Iterator[dg.MaterializeResult[None]]:
         """Archive, check and load every file of the landing folder that is new."""
-        progress.listener().started(STEP)
-        from dagster_project.arrival import arrive
+        with step(context, refresh, STEP) as running:
+            from dagster_project.arrival import arrive
 
-        settings = refresh.settings
-        reports = arrive(settings.landing, settings.home, context.run_id, refresh.started_at)
-        for report in reports:
-            context.log.info(_line(report))
-        progress.listener().finished(STEP, outcome(reports))
+            settings = refresh.settings
+            reports = arrive(settings.landing, settings.home, context.run_id, refresh.started_at)
+            for report in reports:
+                if report.verdict != "known":
+                    context.log.debug(_line(report))
+            running.outcome = outcome(reports)
         for name, key in keys.items():
             of_feed = [report for report in reports if report.feed == name]
             yield dg.MaterializeResult(

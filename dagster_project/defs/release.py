@@ -2,8 +2,9 @@
 
 import dagster as dg
 
-from dagster_project import dbt_build, progress
+from dagster_project import dbt_build
 from dagster_project.defs.resources import Refresh
+from dagster_project.defs.steps import step
 from dagster_project.defs.transformation import Translator
 from dagster_project.releases.publishing import Publication, publish
 
@@ -31,22 +32,21 @@ def defs(project: dbt_build.Project) -> dg.Definitions:
     )
     def release(context: dg.AssetExecutionContext, refresh: Refresh) -> dg.MaterializeResult[None]:
         """Publish the build of this very run, or refuse."""
-        progress.listener().started(STEP)
-        settings = refresh.settings
-        publication = publish(
-            settings.home,
-            as_of=refresh.as_of_date,
-            build=dbt_build.read_receipt(settings, context.run_id),
-            manifest=project.manifest,
-            now=refresh.started_at,
-            code_version=project.code_version,
-            engine=settings.engine,
-            built=settings.built,
-            threads=settings.threads,
-            memory_limit=settings.memory_limit,
-        )
-        context.log.info(f"{publication.path}: {outcome(publication)}")
-        progress.listener().finished(STEP, outcome(publication))
+        with step(context, refresh, STEP) as running:
+            settings = refresh.settings
+            publication = publish(
+                settings.home,
+                as_of=refresh.as_of_date,
+                build=dbt_build.read_receipt(settings, context.run_id),
+                manifest=project.manifest,
+                now=refresh.started_at,
+                code_version=project.code_version,
+                engine=settings.engine,
+                built=settings.built,
+                threads=settings.threads,
+                memory_limit=settings.memory_limit,
+            )
+            running.outcome = outcome(publication)
         return dg.MaterializeResult(
             metadata={
                 "release_id": publication.release_id,

@@ -11,7 +11,10 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
 from dagster_project import acceptances, dbt_build, progress
+from dagster_project.alerts.alert import without_values
+from dagster_project.alerts.watch import names
 from dagster_project.defs.resources import Refresh
+from dagster_project.defs.steps import Step, step
 from dagster_project.releases.errors import PublishRefused
 from dagster_project.releases.gate import Problem, judge
 
@@ -66,61 +69,67 @@ def defs(project: dbt_build.Project) -> dg.Definitions:
     )
     def models(context: dg.AssetExecutionContext, refresh: Refresh) -> Iterator[Any]:
         """Build and test everything once; refuse to go on unless all of it passed."""
-        told = progress.listener()
-        told.started(STEP)
-        with duckdb.connect(str(refresh.settings.warehouse)) as connection:
-            acceptances.load(connection, refresh.settings.accepted_findings_file)
-        running = dbt_build.RunningBuild(
-            refresh.settings, project, refresh.as_of_date, context.run_id
-        )
-        outputs: list[dg.Output[None]] = []
-        statuses: list[tuple[str, str]] = []
-        with (
-            _engine(refresh, project),
-            contextlib.closing(running.events()) as events,
-        ):
-            for event in events:
-                _log(context, event)
-                if event.info.name not in _RESULTS:
-                    continue
-                raw = _as_dict(event)
-                data = raw["data"]
-                statuses.append((data["node_info"]["resource_type"], data["status"].lower()))
-                total = int(data.get("total") or data.get("num_models") or 0)
-                told.advanced(STEP, len(statuses), total, data["node_info"]["node_name"])
-                message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
-                for dagster_event in message.to_default_asset_events(
-                    manifest=manifest, dagster_dbt_translator=translator, context=context
-                ):
-                    if isinstance(dagster_event, dg.Output):
-                        outputs.append(dagster_event)
-                    else:
-                        yield dagster_event
-        outcome = running.outcome()
-        if outcome.is_success and refresh.settings.engine == "spark":
-            from dagster_project import spark
-
-            spark.gather(refresh.settings, project.manifest)
-        rows = _row_counts(refresh)
-        for output in outputs:
-            name = str(output.metadata["unique_id"].value).split(".")[-1]
-            yield output.with_metadata(
-                {
-                    **output.metadata,
-                    **({"dagster/row_count": rows[name]} if name in rows else {}),
-                }
-            )
-        if outcome.message:
-            raise dbt_build.DbtFailed(f"dbt stopped: {outcome.message}")
-        if not outcome.is_success:
-            raise PublishRefused(
-                judge(outcome.build, project.manifest, refresh.as_of_date).problems
-            )
-        if refresh.settings.strict:
-            _refuse_open_findings(refresh)
-        told.finished(STEP, _in_words(statuses))
+        with step(context, refresh, STEP) as running:
+            yield from _build(context, refresh, project, manifest, translator, running)
 
     return dg.Definitions(assets=[models])
+
+
+def _build(
+    context: dg.AssetExecutionContext,
+    refresh: Refresh,
+    project: dbt_build.Project,
+    manifest: Mapping[str, Any],
+    translator: Translator,
+    running: Step,
+) -> Iterator[Any]:
+    with duckdb.connect(str(refresh.settings.warehouse)) as connection:
+        acceptances.load(connection, refresh.settings.accepted_findings_file)
+    build = dbt_build.RunningBuild(refresh.settings, project, refresh.as_of_date, context.run_id)
+    outputs: list[dg.Output[None]] = []
+    statuses: list[tuple[str, str]] = []
+    with (
+        _engine(refresh, project),
+        contextlib.closing(build.events()) as events,
+    ):
+        for event in events:
+            _log(context, event)
+            if event.info.name not in _RESULTS:
+                continue
+            raw = _as_dict(event)
+            data = raw["data"]
+            statuses.append((data["node_info"]["resource_type"], data["status"].lower()))
+            total = int(data.get("total") or data.get("num_models") or 0)
+            progress.listener().advanced(STEP, len(statuses), total, data["node_info"]["node_name"])
+            message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
+            for dagster_event in message.to_default_asset_events(
+                manifest=manifest, dagster_dbt_translator=translator, context=context
+            ):
+                if isinstance(dagster_event, dg.Output):
+                    outputs.append(dagster_event)
+                else:
+                    yield dagster_event
+    outcome = build.outcome()
+    if outcome.is_success and refresh.settings.engine == "spark":
+        from dagster_project import spark
+
+        spark.gather(refresh.settings, project.manifest)
+    rows = _row_counts(refresh)
+    for output in outputs:
+        name = str(output.metadata["unique_id"].value).split(".")[-1]
+        yield output.with_metadata(
+            {
+                **output.metadata,
+                **({"dagster/row_count": rows[name]} if name in rows else {}),
+            }
+        )
+    if outcome.message:
+        raise dbt_build.DbtFailed(f"dbt stopped: {outcome.message}")
+    if not outcome.is_success:
+        raise PublishRefused(judge(outcome.build, project.manifest, refresh.as_of_date).problems)
+    if refresh.settings.strict:
+        _refuse_open_findings(refresh)
+    running.outcome = _in_words(statuses)
 
 
 @contextlib.contextmanager
@@ -138,15 +147,12 @@ def _engine(refresh: Refresh, project: dbt_build.Project) -> Iterator[None]:
 
 
 def _log(context: dg.AssetExecutionContext, event: dbt_build.EventMsg) -> None:
+    """Errors of dbt, without values; whatever else it says of each model and test, for debugging."""
     text = event.info.msg.strip()
     if not text or event.info.level not in ("info", "warn", "error"):
         return
-    levels = {
-        "info": context.log.info,
-        "warn": context.log.warning,
-        "error": context.log.error,
-    }
-    levels[event.info.level](text)
+    discreet = without_values(text, names())
+    (context.log.error if event.info.level == "error" else context.log.debug)(discreet)
 
 
 def _as_dict(event: dbt_build.EventMsg) -> dict[str, Any]:
