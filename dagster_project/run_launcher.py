@@ -20,6 +20,7 @@ from dagster_project.settings import Settings
 
 GRACE_SECONDS = 60
 """How long a run may take from its first event until it holds its lock."""
+PROCESS_GONE = "its process is gone"
 _KEPT_SECONDS = 24 * 3600  # a lock that was just made and is not held yet must not be removed
 
 _held: dict[Path, FileLock] = {}
@@ -42,7 +43,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
             began is None or time.time() - began < GRACE_SECONDS
         ):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(WorkerStatus.FAILED, "its process is gone")
+        return CheckRunHealthResult(WorkerStatus.FAILED, PROCESS_GONE)
 
 
 def _home_of(run: DagsterRun) -> Path:

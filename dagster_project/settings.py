@@ -20,6 +20,15 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 SAMPLE = CHECKOUT / "data" / "sample"
 SAMPLE_LANDING = SAMPLE / "landing"
 DBT_PROJECT = CHECKOUT / "dbt"
+OWNERS = {
+    "deliveries": "team:billing",
+    "raw": "team:data",
+    "staging": "team:data",
+    "intermediate": "team:data",
+    "marts": "team:finance",
+    "release": "team:data",
+}
+"""Who answers for the assets of a group unless a setting says otherwise."""
 
 
 class Settings(BaseSettings):
@@ -40,6 +49,8 @@ class Settings(BaseSettings):
             0 for never.
         close_cron: When that is looked at, in the same zone.
         holidays: Days from Monday to Friday on which nobody works, as a JSON list.
+        owners: Who answers for the assets of a group in Dagster, as `team:NAME` or an e-mail address,
+            by group; what is not named keeps its default.
         log_format: How run logs are written: `text`, or `json` with one object a line.
         accepted_findings: The reviewed file of accepted findings; `accepted_findings.csv` in the
             data home unless given.
@@ -93,6 +104,7 @@ class Settings(BaseSettings):
     close_working_day: int = Field(default=3, ge=0, le=15)
     close_cron: str = "0 8 * * *"
     holidays: tuple[date, ...] = ()
+    owners: Mapping[str, str] = Field(default={}, validate_default=True)
     log_format: Literal["text", "json"] = "text"
     accepted_findings: Path | None = None
     strict: bool = False
@@ -120,6 +132,16 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("owners")
+    @classmethod
+    def _every_group(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for group, owner in value.items():
+            if group not in OWNERS:
+                raise ValueError(f"there is no group {group!r}; there is {', '.join(OWNERS)}")
+            if not owner.startswith("team:") and "@" not in owner:
+                raise ValueError(f"{group}: {owner!r} is neither team:NAME nor an e-mail address")
+        return {**OWNERS, **value}
 
     @field_validator("schedule_timezone")
     @classmethod

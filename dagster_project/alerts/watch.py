@@ -110,7 +110,7 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(told, error.remedy, True, error.problems)
     if isinstance(error, ReleaseError):
         return Failure((error.message,), error.remedy)
-    if type(error).__module__.startswith("dagster_project."):
+    if _is_ours(error):
         return Failure((str(error),))
     # What a library says further down may hold rows of the data.
     first = (str(error).strip().splitlines() or [""])[0]
@@ -121,12 +121,11 @@ def failure_of_run(messages: Sequence[str], is_repeated: bool) -> Failure:
     """What can be said of a run that ended without a word of its own.
 
     Args:
-        messages: What was noted about its end, the last last.
+        messages: What was noted about its end, the cause first.
         is_repeated: Whether it is started again by itself.
     """
-    told = messages[-1] if messages else "its process ended, and nobody knows why"
     again = "Nothing: it is started again by itself." if is_repeated else ""
-    return Failure((told,), again or "Run again; it starts over: coupon-ledger run.")
+    return Failure(tuple(messages), again or "Run again; it starts over: coupon-ledger run.")
 
 
 def told(failure: Failure) -> list[str]:
@@ -156,11 +155,15 @@ def make_discreet(error: BaseException) -> None:
                 for problem in found.problems
             ]
             found.__init__(problems)  # type: ignore[misc]
-        elif not isinstance(found, ReleaseError | OSError):
+        elif not _is_ours(found) and not isinstance(found, OSError):
             found.args = tuple(
                 without_values(one, names()) if isinstance(one, str) else one for one in found.args
             )
         found = found.__cause__ or found.__context__
+
+
+def _is_ours(error: BaseException) -> bool:
+    return type(error).__module__.startswith("dagster_project.")
 
 
 def run(failure: Failure | None, run_id: str, home: Path, now: datetime) -> list[Watched]:

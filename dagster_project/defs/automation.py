@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from dagster_project.run_launcher import PROCESS_GONE
 from dagster_project.settings import Settings, default_as_of
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def _told(told: "Sequence[Told]") -> dg.SkipReason:
 
 
 def _last_words(context: dg.RunFailureSensorContext) -> list[str]:
-    """What is known of the end of a run: of its last step that failed, or else of its process."""
+    """What is known of the end of a run: what its steps said, or else of its process."""
     errors = []
     for event in context.get_step_failure_events():
         error = event.step_failure_data.error
@@ -230,11 +231,14 @@ def _last_words(context: dg.RunFailureSensorContext) -> list[str]:
             errors.append(" ".join(error.message.split()))
     if errors:
         return errors
+    said = context.failure_event.message or "no reason was given"
     noted = context.instance.all_logs(
         context.dagster_run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT
     )
-    of_process = [one.user_message for one in noted if "process for" in one.user_message]
-    return of_process or [context.failure_event.message or "no reason was given"]
+    killed = [one.user_message for one in noted if "Run execution process" in one.user_message]
+    if killed or PROCESS_GONE in said:
+        return ["its process died, as when it is killed or memory runs out", *killed[-1:]]
+    return [said]
 
 
 def _as_of(config: Mapping[str, Any], now: datetime) -> date:
