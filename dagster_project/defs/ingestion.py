@@ -82,7 +82,7 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
                 metadata={
                     **tables.metadata(name, described[name]),
                     **(_arrived(of_feed) if name in feeds() else {}),
-                    **came_from(deliveries, [name] if name in feeds() else list(feeds())),
+                    **came_from(deliveries, _feeds_behind(name)),
                 },
                 check_results=[gate_result(key, of_feed)] if name in feeds() else [],
             )
@@ -117,13 +117,20 @@ def _raw_table(source: Mapping[str, Any], key: dg.AssetKey, settings: Settings) 
         paths.append(CHECKOUT / "expectations" / f"{name}.py")
     return dg.AssetSpec(
         key,
-        deps=[delivery_key(feed) for feed in feeds() if feed == name or not is_feed],
+        deps=[delivery_key(feed) for feed in _feeds_behind(name)],
         description=" ".join(source["description"].split()),
         group_name="raw",
         owners=[settings.owners["raw"]],
         kinds={"python", "duckdb"} | ({"greatexpectations"} if is_feed else set()),
         metadata=code(*paths, DBT_PROJECT / source["original_file_path"]),
     )
+
+
+def _feeds_behind(name: str) -> list[str]:
+    """The feeds whose deliveries a raw table is made of; what people review comes from none."""
+    if name == acceptances.TABLE:
+        return []
+    return [feed for feed in feeds() if feed == name or name not in feeds()]
 
 
 def _gate(feed: str, key: dg.AssetKey) -> dg.AssetCheckSpec:

@@ -4,6 +4,7 @@ Here belongs reading that from DuckDB and laying it out as metadata. Nothing of 
 is read: metadata is kept for long and seen by many.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +149,12 @@ def code(*paths: Path) -> Metadata:
     Args:
         paths: The files.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # the lock keeps what is in beta as it is
+        return _linked(paths)
+
+
+def _linked(paths: Sequence[Path]) -> Metadata:
     references = [dg.LocalFileCodeReference(file_path=str(path), label=path.name) for path in paths]
     return {
         "dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[*references])
