@@ -4,17 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: run test install install-test lint bench lock clean
+.PHONY: run dev test install install-test lint bench lock clean
 
 run: $(VENV)/.installed
 	$(BIN)/coupon-ledger run
+
+# Web server and daemon, until Ctrl-C; settings come from the environment.
+dev: $(VENV)/.installed
+	$(BIN)/coupon-ledger dev
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar dbt/models dbt/tests
-	$(BIN)/dagster definitions validate -m dagster_project.definitions
+	$(BIN)/dg check defs
 	$(BIN)/pytest
 
 install: $(VENV)/.installed

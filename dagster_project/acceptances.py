@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import duckdb
 
+TABLE = "accepted_findings"
 COLUMNS = ("finding_id", "reason", "approved_by", "until")
 
 
@@ -103,12 +104,12 @@ def load(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
     connection.execute("create schema if not exists raw")
     connection.execute("begin")
     connection.execute(
-        "create or replace table raw.accepted_findings (finding_id varchar, reason varchar,"
+        f"create or replace table raw.{TABLE} (finding_id varchar, reason varchar,"
         " approved_by varchar, until varchar)"
     )
     for entry in entries:
         connection.execute(
-            "insert into raw.accepted_findings values (?, ?, ?, ?)",
+            f"insert into raw.{TABLE} values (?, ?, ?, ?)",
             [entry.finding_id, entry.reason, entry.approved_by, entry.until.isoformat()],
         )
     connection.execute("commit")

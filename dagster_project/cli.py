@@ -17,6 +17,7 @@ import typer
 from dagster_project.answers import register as register_answers
 from dagster_project.closing_commands import register_closing
 from dagster_project.options import HomeOption, ReleaseOption, explained, settings_from, wrong
+from dagster_project.service_commands import register_service
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
@@ -384,6 +385,7 @@ def query(
 
 register_answers(app)
 register_closing(app)
+register_service(app)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ import dagster as dg
 from dagster_project import dbt_build
 from dagster_project.defs import (
     automation,
+    consumption,
     ingestion,
+    recency,
     release,
     resources,
     transformation,
@@ -22,9 +24,11 @@ def load(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
     """All definitions for one data home and one parsed dbt project."""
     return dg.Definitions.merge(
         resources.defs(settings),
-        ingestion.defs(project),
-        transformation.defs(project),
-        release.defs(project),
+        ingestion.defs(settings, project),
+        transformation.defs(settings, project),
+        recency.defs(settings, project),
+        release.defs(settings, project),
+        consumption.defs(project),
         automation.defs(settings),
     )
 

@@ -60,6 +60,11 @@ def reference_day(settings: Settings, today: date) -> date:
     return default_as_of(settings, today)
 
 
+def mart_of(feed: str) -> str:
+    """The mart that shows the records of a feed."""
+    return _NEWEST[feed][0]
+
+
 def newest_days(connection: duckdb.DuckDBPyConnection, until: date) -> dict[str, date | None]:
     """The day of the newest record of each feed, None where there is no record.
 

@@ -14,7 +14,7 @@ import traceback
 import uuid
 import warnings
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +104,9 @@ def refresh(settings: Settings, as_of: date) -> bool:
         if terminal.step:
             terminal.failed()
         _explain(settings, error, log)
+        _alert(settings, run_id, as_of, error)
         return False
+    _alert(settings, run_id, as_of, None)
     from dagster_project import summary
     from dagster_project.releases import open_release
 
@@ -162,10 +164,23 @@ def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -
 
     job = load(settings, project).resolve_job_def(JOB)
     config = run_config(settings, as_of, wait_seconds=0)
-    config["loggers"] = {"file": {"config": {"folder": str(settings.logs)}}}
     terminal.finished("prepare", "libraries loaded, models parsed")
     with _instance() as instance:
         job.execute_in_process(run_config=config, instance=instance, run_id=run_id)
+
+
+def _alert(settings: Settings, run_id: str, as_of: date, error: BaseException | None) -> None:
+    """Tell those who are not at this terminal; whoever is there stopped it, or found it locked."""
+    if isinstance(error, Busy) or _is_interrupt(error):
+        return
+    from dagster_project.alerts import occasions, watch
+
+    failure = None if error is None else watch.failure_of(error)
+    occasions.after_run(settings, run_id, failure, as_of, datetime.now(UTC))
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    return "Interrupt" in type(error).__name__  # Python's, or the one Dagster makes of it
 
 
 def _instance() -> dg.DagsterInstance:
@@ -186,14 +201,18 @@ def _explain(settings: Settings, error: BaseException, log: Path) -> None:
         told, remedy = in_words(error.problems), error.remedy
     elif isinstance(error, ReleaseError):
         told, remedy = [error.message], error.remedy
-    elif "Interrupt" in type(error).__name__:  # Python's, or the one Dagster makes of it
+    elif _is_interrupt(error):
         told, remedy = ["It was interrupted."], "Run again; it starts over."
     else:
         known = type(error).__module__.startswith("dagster_project.")
         told = [str(error) if known else f"{type(error).__name__}: {error}"]
+        from dagster_project.alerts.watch import failure_of
+        from dagster_project.alerts.watch import told as discreetly
+
         try:
             with log.open("a", encoding="utf-8") as file:
-                file.write("".join(traceback.format_exception(error)))
+                file.write("".join(traceback.format_tb(error.__traceback__)))
+                file.write("; ".join(discreetly(failure_of(error))) + "\n")
         except OSError:
             logging.getLogger(__name__).debug("the log cannot be written either")
     if any(map(is_full, told)):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +20,15 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 SAMPLE = CHECKOUT / "data" / "sample"
 SAMPLE_LANDING = SAMPLE / "landing"
 DBT_PROJECT = CHECKOUT / "dbt"
+OWNERS = {
+    "deliveries": "team:billing",
+    "raw": "team:data",
+    "staging": "team:data",
+    "intermediate": "team:data",
+    "marts": "team:finance",
+    "release": "team:data",
+}
+"""Who answers for the assets of a group unless a setting says otherwise."""
 
 
 class Settings(BaseSettings):
@@ -32,6 +42,16 @@ class Settings(BaseSettings):
         memory_limit: DuckDB's memory limit, such as `4GB`; beyond it work spills to disk.
         schedule_cron: When the daily refresh ticks.
         schedule_timezone: In which zone, as an IANA name.
+        autostart: Whether Dagster's schedule and sensor of refreshes run without being turned on.
+        sensor_seconds: How often Dagster's sensors look.
+        fresh_within_hours: After how many hours without a new build a mart counts as stale.
+        close_working_day: On which working day of a month to be reminded of closing the one before;
+            0 for never.
+        close_cron: When that is looked at, in the same zone.
+        holidays: Days from Monday to Friday on which nobody works, as a JSON list.
+        owners: Who answers for the assets of a group in Dagster, as `team:NAME` or an e-mail address,
+            by group; what is not named keeps its default.
+        log_format: How run logs are written: `text`, or `json` with one object a line.
         accepted_findings: The reviewed file of accepted findings; `accepted_findings.csv` in the
             data home unless given.
         strict: Whether open findings of severity error stop publication.
@@ -77,7 +97,15 @@ class Settings(BaseSettings):
     )
     schedule_cron: str = "0 5 * * *"
     schedule_timezone: str = "UTC"
+    autostart: bool = False
+    sensor_seconds: int = Field(default=30, ge=1)
     settle_seconds: int = Field(default=60, ge=0)
+    fresh_within_hours: float = Field(default=36, gt=0)
+    close_working_day: int = Field(default=3, ge=0, le=15)
+    close_cron: str = "0 8 * * *"
+    holidays: tuple[date, ...] = ()
+    owners: Mapping[str, str] = Field(default={}, validate_default=True)
+    log_format: Literal["text", "json"] = "text"
     accepted_findings: Path | None = None
     strict: bool = False
     alert_webhook_url: SecretStr | None = None
@@ -104,6 +132,27 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("owners")
+    @classmethod
+    def _every_group(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for group, owner in value.items():
+            if group not in OWNERS:
+                raise ValueError(f"there is no group {group!r}; there is {', '.join(OWNERS)}")
+            if not owner.startswith("team:") and "@" not in owner:
+                raise ValueError(f"{group}: {owner!r} is neither team:NAME nor an e-mail address")
+        return {**OWNERS, **value}
+
+    @field_validator("schedule_timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+            raise ValueError(
+                f"there is no time zone {value!r}: give an IANA name such as Europe/Berlin"
+            ) from error
+        return value
 
     @field_validator("alert_webhook_url")
     @classmethod
@@ -186,6 +235,11 @@ class Settings(BaseSettings):
     def logs(self) -> Path:
         """One log file per run."""
         return self.home / "logs"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's storage, unless `DAGSTER_HOME` names another one."""
+        return self.home / "dagster"
 
     @property
     def uses_sample(self) -> bool:

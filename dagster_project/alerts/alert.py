@@ -18,6 +18,7 @@ Kind = Literal[
     "new_findings",
     "data_late",
     "disk_nearly_full",
+    "month_open",
     "test",
 ]
 Severity = Literal["error", "warn", "info"]

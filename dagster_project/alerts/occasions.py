@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 from filelock import FileLock, Timeout
 
@@ -89,6 +90,24 @@ def look(settings: Settings, now: datetime) -> list[Told]:
             yield lambda state: _files(state, settings, now)
         if _is_held(state, "new_findings"):
             yield lambda state: _findings(state, settings, now)
+        if "month_open" in state.entries:
+            today = now.astimezone(ZoneInfo(settings.schedule_timezone)).date()
+            yield lambda state: _months(state, settings, now, today)
+
+    return _occasion(settings, watchers, now)
+
+
+def close_reminder(settings: Settings, today: date, now: datetime) -> list[Told]:
+    """Look for a month that is to be closed.
+
+    Args:
+        settings: The data home, the channels, and on which working day a month is closed.
+        today: The day to look as of, in the zone of the schedule.
+        now: The current time in UTC.
+    """
+
+    def watchers(state: State) -> Iterator[Watcher]:
+        yield lambda state: _months(state, settings, now, today)
 
     return _occasion(settings, watchers, now)
 
@@ -314,6 +333,19 @@ def _data(
     with open_release(settings.home) as connection:
         late = freshness.late_feeds(connection, settings, today)
     yield watch.data_late(late, state.known("data_late") or (), settings.home, now)
+
+
+def _months(state: State, settings: Settings, now: datetime, today: date) -> Iterator[Watched]:
+    from dagster_project.releases.closing import closed_months
+
+    if layout.current_release(settings.home) is None:
+        return
+    due = watch.month_due(settings, today)
+    last = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
+    if due != last and "month_open" not in state.entries:
+        return  # its day has not come, and nobody has been reminded of an earlier one
+    closed = set(closed_months(settings.home))
+    yield watch.months_open(due, closed, state.known("month_open") or (), settings.home, now)
 
 
 def _disk(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:

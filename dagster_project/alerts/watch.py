@@ -10,9 +10,9 @@ import hashlib
 import re
 import shlex
 import shutil
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,11 +110,60 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(told, error.remedy, True, error.problems)
     if isinstance(error, ReleaseError):
         return Failure((error.message,), error.remedy)
-    if type(error).__module__.startswith("dagster_project."):
+    if _is_ours(error):
         return Failure((str(error),))
     # What a library says further down may hold rows of the data.
     first = (str(error).strip().splitlines() or [""])[0]
     return Failure((f"{type(error).__name__}: {first}".removesuffix(": "),))
+
+
+def failure_of_run(messages: Sequence[str], is_repeated: bool) -> Failure:
+    """What can be said of a run that ended without a word of its own.
+
+    Args:
+        messages: What was noted about its end, the cause first.
+        is_repeated: Whether it is started again by itself.
+    """
+    again = "Nothing: it is started again by itself." if is_repeated else ""
+    return Failure(tuple(messages), again or "Run again; it starts over: coupon-ledger run.")
+
+
+def told(failure: Failure) -> list[str]:
+    """What was wrong, one line each, without values that may be personal data.
+
+    Args:
+        failure: How a run ended.
+    """
+    return [plain(without_values(line, names())) for line in failure.told]
+
+
+def make_discreet(error: BaseException) -> None:
+    """Take quoted values, which may be personal data, out of an error and of what caused it.
+
+    Whoever keeps errors, as Dagster does with those of its steps, then keeps none.
+
+    Args:
+        error: What a step ended with; it is changed.
+    """
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        if isinstance(found, PublishRefused):
+            problems = [
+                replace(problem, message=without_values(problem.message, names()))
+                for problem in found.problems
+            ]
+            found.__init__(problems)  # type: ignore[misc]
+        elif not _is_ours(found) and not isinstance(found, OSError):
+            found.args = tuple(
+                without_values(one, names()) if isinstance(one, str) else one for one in found.args
+            )
+        found = found.__cause__ or found.__context__
+
+
+def _is_ours(error: BaseException) -> bool:
+    return type(error).__module__.startswith("dagster_project.")
 
 
 def run(failure: Failure | None, run_id: str, home: Path, now: datetime) -> list[Watched]:
@@ -129,7 +178,7 @@ def run(failure: Failure | None, run_id: str, home: Path, now: datetime) -> list
     solved = f"Refreshing works again: {served(home)}.".replace(" still ", " ")
     if failure is None:
         return [_event("run_failed", None, solved), _event("release_refused", None, solved)]
-    told = [without_values(line, _names()) for line in failure.told]
+    lines = told(failure)
     log = home / "logs" / f"{run_id}.log"
     look = f"less {shlex.quote(str(log))}" if log.is_file() else _command("releases", home)
     if any(problem.kind == "finding" for problem in failure.problems):
@@ -139,11 +188,11 @@ def run(failure: Failure | None, run_id: str, home: Path, now: datetime) -> list
     alert = Alert(
         kind=kind,
         severity="error",
-        happened=f"{what}: {plain(told[0] if told else 'no reason was given', 300)}",
+        happened=f"{what}: {plain(lines[0] if lines else 'no reason was given', 300)}",
         meaning=f"Nothing was published; {served(home)}.",
         command=look,
         at=now,
-        details=listed([plain(line) for line in told[1:]])
+        details=listed(lines[1:])
         + ((f"What to do: {plain(failure.remedy)}",) if failure.remedy else ()),
         run_id=run_id,
     )
@@ -198,8 +247,8 @@ def files_refused(
 
 
 def _refusal(record: SideRecord) -> str:
-    reason = without_values(record.reason or "refused", _names())
-    remedy = without_values(record.remedy or "", _names())
+    reason = without_values(record.reason or "refused", names())
+    remedy = without_values(record.remedy or "", names())
     return plain(f"{record.file_name}: {reason}" + (f"; {remedy}" if remedy else ""))
 
 
@@ -329,11 +378,82 @@ def disk_nearly_full(settings: Settings, known: Collection[str], now: datetime) 
     return Watched("disk_nearly_full", members, new, alert, solved, is_repeated=True)
 
 
+def months_open(
+    due: date | None, closed: Collection[date], known: Collection[str], home: Path, now: datetime
+) -> Watched:
+    """Months that should have been closed by now: those after the last one closed.
+
+    Args:
+        due: The last month whose day to be closed has come; None if there is none.
+        closed: The months that are closed.
+        known: Names of the open months that readers know of.
+        home: The data home.
+        now: When this is noticed.
+    """
+    months: list[str] = []
+    if due is not None and due not in closed:
+        first = max((month for month in closed if month < due), default=None)
+        month = due if first is None else _next_month(first)
+        while month <= due:
+            months.append(f"{month:%Y-%m}")
+            month = _next_month(month)
+    alert = None
+    if months:
+        still = served(home).replace(" still ", " ")
+        alert = Alert(
+            kind="month_open",
+            severity="warn",
+            happened=f"{', '.join(months)} {'is' if len(months) == 1 else 'are'} to be closed",
+            meaning="Until a month is closed, nobody is told what changes in it afterwards;"
+            f" {still}.",
+            command=_command(f"close {months[0]} --by NAME", home),
+            at=now,
+            details=(f"`{_command('closes', home)}` lists what was closed, when and by whom.",),
+        )
+    new = frozenset(months) - frozenset(known)
+    return Watched("month_open", frozenset(months), new, alert, "Every month due is closed.")
+
+
+def _next_month(month: date) -> date:
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+
+
+def month_due(settings: Settings, today: date) -> date | None:
+    """The last month whose day to be closed has come, None where no such day is set.
+
+    Args:
+        settings: On which working day a month is closed, and which days are holidays.
+        today: The day, in the zone of the schedule.
+    """
+    if settings.close_working_day == 0:
+        return None
+    this = today.replace(day=1)
+    before = (this - timedelta(days=1)).replace(day=1)
+    if today >= working_day(this, settings.close_working_day, settings.holidays):
+        return before
+    return (before - timedelta(days=1)).replace(day=1)
+
+
+def working_day(month: date, number: int, holidays: Collection[date]) -> date:
+    """The nth working day of a month: Monday to Friday, without the holidays.
+
+    Args:
+        month: First day of the month.
+        number: Which one, from 1; where the month has fewer, days of the next one follow.
+        holidays: Days on which nobody works.
+    """
+    day = month - timedelta(days=1)
+    while number:
+        day += timedelta(days=1)
+        number -= day.weekday() < 5 and day not in holidays
+    return day
+
+
 def _command(command: str, home: Path) -> str:
     return f"coupon-ledger {command} --home {shlex.quote(str(home))}"
 
 
-def _names() -> set[str]:
+def names() -> set[str]:
     """What a text may quote: names of feeds and of their columns."""
     from dagster_project.feeds import feeds
 

@@ -1,92 +1,250 @@
-"""When a refresh runs: the job, its daily schedule, and the sensor for new deliveries."""
+"""What happens by itself: the job, its daily schedule, the sensor for new deliveries, and alerts."""
 
-import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from dagster_project.settings import Settings
+from dagster_project.run_launcher import PROCESS_GONE
+from dagster_project.settings import Settings, default_as_of
 
 if TYPE_CHECKING:
-    from dagster_project.arrival.landing import LandedFile
+    from dagster_project.alerts.occasions import Told
 
 JOB = "refresh"
+ALERTS_SECONDS = 300
+"""How often what changes without a run is looked at."""
+
+_ON_ITS_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_TAGS = {
+    # A run whose process died is started again, whole: the steps of a run belong together. One that
+    # failed is not; the same deliveries would fail again.
+    "dagster/max_retries": "1",
+    "dagster/retry_strategy": "ALL_STEPS",
+    "dagster/retry_on_asset_or_op_failure": "false",
+}
 
 
-def run_config(settings: Settings, as_of: date, wait_seconds: int = 3600) -> dict[str, Any]:
-    """The run configuration of one refresh."""
+def run_config(settings: Settings, as_of: date | None, wait_seconds: int = 3600) -> dict[str, Any]:
+    """The run configuration of one refresh.
+
+    Args:
+        settings: The data home, the landing folder, and how to run.
+        as_of: Last day whose events count; None for the default of the day it runs.
+        wait_seconds: How long to wait while somebody else refreshes the same data home.
+    """
     return {
         "resources": {
             "refresh": {
                 "config": {
                     "home": str(settings.home),
                     "landing": str(settings.landing),
-                    "as_of": as_of.isoformat(),
+                    "as_of": as_of.isoformat() if as_of else "",
                     "wait_seconds": wait_seconds,
                     "strict": settings.strict,
                     "engine": settings.engine,
                 }
             }
-        }
+        },
+        "loggers": {
+            "file": {"config": {"folder": str(settings.logs), "format": settings.log_format}}
+        },
     }
 
 
 def defs(settings: Settings) -> dg.Definitions:
-    """The job with what starts it."""
+    """The job with what starts it, and what tells people of it."""
     job = dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.all(),
         executor_def=dg.in_process_executor,
+        config=run_config(settings, settings.as_of),
+        tags=_TAGS,
         description="Deliveries in, checked marts out: arrival, one dbt build, a release.",
     )
+    return dg.Definitions(
+        jobs=[job],
+        schedules=[_daily_refresh(settings), _month_close_reminder(settings)],
+        sensors=[
+            _new_deliveries(settings),
+            _failed_runs(settings),
+            _finished_runs(settings),
+            _alerts(settings),
+        ],
+    )
 
+
+def _daily_refresh(settings: Settings) -> dg.ScheduleDefinition:
     @dg.schedule(
-        job=job,
+        job_name=JOB,
         cron_schedule=settings.schedule_cron,
         execution_timezone=settings.schedule_timezone,
-        description="Refreshes once a day, as of the day of its tick.",
+        default_status=dg.DefaultScheduleStatus.RUNNING
+        if settings.autostart
+        else dg.DefaultScheduleStatus.STOPPED,
+        description="Refreshes once a day, as of the day of its tick; of ticks that were missed, the"
+        " last is made up for.",
     )
     def daily_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        day = context.scheduled_execution_time.date()
-        return dg.RunRequest(run_key=day.isoformat(), run_config=run_config(settings, day))
+        tick = context.scheduled_execution_time
+        day = default_as_of(settings, _local_day(settings, tick))
+        return dg.RunRequest(run_key=tick.isoformat(), run_config=run_config(settings, day))
 
+    return daily_refresh
+
+
+def _month_close_reminder(settings: Settings) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        job_name=JOB,
+        cron_schedule=settings.close_cron,
+        execution_timezone=settings.schedule_timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Starts no run: an alert, from the configured working day on, if the month before"
+        " is not closed.",
+    )
+    def month_close_reminder(context: dg.ScheduleEvaluationContext) -> dg.SkipReason:
+        from dagster_project.alerts import occasions
+
+        day = _local_day(settings, context.scheduled_execution_time)
+        return _told(occasions.close_reminder(settings, day, datetime.now(UTC)))
+
+    return month_close_reminder
+
+
+def _new_deliveries(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
-        job=job,
-        minimum_interval_seconds=60,
-        default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Refreshes when deliveries lie in the landing folder that no run has seen.",
+        job_name=JOB,
+        minimum_interval_seconds=settings.sensor_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING
+        if settings.autostart
+        else dg.DefaultSensorStatus.STOPPED,
+        description="Refreshes when the landing folder holds deliveries whose content no run has seen"
+        " and which have stopped growing; all of them in one run.",
     )
     def new_deliveries(
         context: dg.SensorEvaluationContext,
     ) -> dg.SensorResult | dg.SkipReason:
-        from dagster_project.arrival.landing import find_landed
-        from dagster_project.feeds import feeds
+        from dagster_project.arrival.noticing import Memory, notice
 
+        if context.instance.get_runs_count(dg.RunsFilter(job_name=JOB, statuses=_ON_ITS_WAY)):
+            return dg.SkipReason("A refresh is on its way; what it leaves is looked at afterwards.")
+        memory = Memory.parse(context.cursor)
+        now = time.time()
+        found = notice(settings.landing, settings.home, settings.settle_seconds, now, memory)
+        cursor = str(found.memory)
+        if not found.new:
+            return dg.SensorResult(skip_reason="Nothing new.", cursor=cursor)
+        if found.waiting:
+            names = ", ".join(found.waiting[:5])
+            reason = f"{len(found.waiting)} of {len(found.new)} may still be written: {names}"
+            return dg.SensorResult(skip_reason=reason, cursor=cursor)
+        day = default_as_of(settings, datetime.now(UTC).date())
+        request = dg.RunRequest(run_key=found.state, run_config=run_config(settings, day))
+        return dg.SensorResult(run_requests=[request], cursor=cursor)
+
+    return new_deliveries
+
+
+def _failed_runs(settings: Settings) -> dg.SensorDefinition:
+    @dg.run_failure_sensor(
+        minimum_interval_seconds=settings.sensor_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Alerts of runs that failed; those whose process died could not do so themselves.",
+    )
+    def failed_runs(context: dg.RunFailureSensorContext) -> dg.SkipReason:
+        from dagster_project.alerts import occasions, watch
+
+        run = context.dagster_run
+        failure = watch.failure_of_run(
+            _last_words(context), run.tags.get("dagster/will_retry") == "true"
+        )
         now = datetime.now(UTC)
-        landed = find_landed(settings.landing, list(feeds()), None)
-        growing = unsettled(landed, now, settings.settle_seconds)
-        if growing:
-            return dg.SkipReason(f"Still being written: {', '.join(growing[:5])}")
-        seen = signature(landed)
-        if not landed or seen == context.cursor:
-            return dg.SkipReason("Nothing new.")
-        request = dg.RunRequest(run_key=seen, run_config=run_config(settings, now.date()))
-        return dg.SensorResult(run_requests=[request], cursor=seen)
+        return _told(
+            occasions.after_run(settings, run.run_id, failure, _as_of(run.run_config, now), now)
+        )
 
-    return dg.Definitions(jobs=[job], schedules=[daily_refresh], sensors=[new_deliveries])
+    return failed_runs
 
 
-def unsettled(landed: "Sequence[LandedFile]", now: datetime, settle_seconds: int) -> list[str]:
-    """Names of files changed so lately that they may not be whole yet."""
-    limit = now.timestamp() - settle_seconds
-    return [file.file_name for file in landed if file.modified_ns / 1e9 > limit]
+def _finished_runs(settings: Settings) -> dg.SensorDefinition:
+    @dg.run_status_sensor(
+        run_status=dg.DagsterRunStatus.SUCCESS,
+        minimum_interval_seconds=settings.sensor_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Looks after each refresh for refused files, new findings, late data and a full"
+        " disk, and tells when what was wrong is over.",
+    )
+    def finished_runs(context: dg.RunStatusSensorContext) -> dg.SkipReason:
+        from dagster_project.alerts import occasions
+
+        run = context.dagster_run
+        if run.job_name != JOB:
+            return dg.SkipReason("It was no refresh.")
+        now = datetime.now(UTC)
+        return _told(
+            occasions.after_run(settings, run.run_id, None, _as_of(run.run_config, now), now)
+        )
+
+    return finished_runs
 
 
-def signature(landed: "Sequence[LandedFile]") -> str:
-    """Tells one state of the landing folder from another by names, sizes and times."""
-    digest = hashlib.sha256()
-    for file in sorted(landed, key=lambda one: one.file_name):
-        digest.update(f"{file.file_name}\0{file.size_bytes}\0{file.modified_ns}\n".encode())
-    return digest.hexdigest()
+def _alerts(settings: Settings) -> dg.SensorDefinition:
+    @dg.sensor(
+        minimum_interval_seconds=max(settings.sensor_seconds, ALERTS_SECONDS),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Looks for what changes without a run: data that grows old, a disk that fills;"
+        " sends what could not be sent before.",
+    )
+    def alerts() -> dg.SkipReason:
+        from dagster_project.alerts import occasions
+
+        return _told(occasions.look(settings, datetime.now(UTC)))
+
+    return alerts
+
+
+def _told(told: "Sequence[Told]") -> dg.SkipReason:
+    from dagster_project.alerts import wording
+
+    if not told:
+        return dg.SkipReason("Nothing to tell.")
+    return dg.SkipReason("Told: " + "; ".join(wording.title(one.message) for one in told))
+
+
+def _last_words(context: dg.RunFailureSensorContext) -> list[str]:
+    """What is known of the end of a run: what its steps said, or else of its process."""
+    errors = []
+    for event in context.get_step_failure_events():
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None:
+            errors.append(" ".join(error.message.split()))
+    if errors:
+        return errors
+    said = context.failure_event.message or "no reason was given"
+    noted = context.instance.all_logs(
+        context.dagster_run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT
+    )
+    killed = [one.user_message for one in noted if "Run execution process" in one.user_message]
+    if killed or PROCESS_GONE in said:
+        return ["its process died, as when it is killed or memory runs out", *killed[-1:]]
+    return [said]
+
+
+def _as_of(config: Mapping[str, Any], now: datetime) -> date:
+    given = config.get("resources", {}).get("refresh", {}).get("config", {}).get("as_of")
+    return date.fromisoformat(given) if given else now.date()
+
+
+def _local_day(settings: Settings, instant: datetime) -> date:
+    return instant.astimezone(ZoneInfo(settings.schedule_timezone)).date()

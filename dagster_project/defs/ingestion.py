@@ -1,71 +1,162 @@
 """Deliveries to raw tables: one step for all feeds, so that a run sees one state of the landing folder."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import duckdb
 
-from dagster_project import progress
+from dagster_project import acceptances
+from dagster_project.alerts.alert import without_values
+from dagster_project.alerts.watch import names
 from dagster_project.dbt_build import Project
 from dagster_project.defs.resources import Refresh
+from dagster_project.defs.steps import step
+from dagster_project.defs.tables import (
+    MOST_DELIVERIES,
+    Metadata,
+    Tables,
+    came_from,
+    code,
+    contract,
+    loaded_deliveries,
+)
 from dagster_project.defs.transformation import Translator
-from dagster_project.feeds import feeds
+from dagster_project.feeds import SOURCES_FILE, feeds
+from dagster_project.settings import CHECKOUT, DBT_PROJECT, Settings
 
 if TYPE_CHECKING:
     from dagster_project.arrival import DeliveryReport
 
 STEP = "arrival"
+DELIVERIES = "deliveries"
 GATE = "supplier_gate"
 """The check of a feed's raw table: what its new files were asked on arrival, and whether any was refused."""
 
 
-def defs(project: Project) -> dg.Definitions:
-    """The raw tables, which are dbt's sources, as assets."""
+def delivery_key(feed: str) -> dg.AssetKey:
+    """The files of a feed, as an asset."""
+    return dg.AssetKey([DELIVERIES, feed])
+
+
+def defs(settings: Settings, project: Project) -> dg.Definitions:
+    """The deliveries, which come from outside, and the raw tables, which are dbt's sources."""
     sources = sorted(project.manifest["sources"].values(), key=lambda source: source["name"])
-    translator = Translator()
+    translator = Translator(settings)
     keys = {source["name"]: translator.get_asset_key(source) for source in sources}
-    specs = [
-        dg.AssetSpec(
-            keys[source["name"]],
-            description=" ".join(source["description"].split()),
-            group_name="raw",
-            kinds={"python", "duckdb"},
-        )
+    described = {
+        source["name"]: {name: one["description"] for name, one in source["columns"].items()}
         for source in sources
-    ]
+    }
 
-    checks = [
-        dg.AssetCheckSpec(
-            GATE,
-            asset=keys[name],
-            description="The Great Expectations suite of the feed, asked of every new file; a file"
-            " that breaks an expectation of severity error is not loaded.",
-        )
-        for name in feeds()
-    ]
-
-    @dg.multi_asset(name=STEP, specs=specs, check_specs=checks, pool="warehouse")
+    @dg.multi_asset(
+        name=STEP,
+        specs=[_raw_table(source, keys[source["name"]], settings) for source in sources],
+        check_specs=[_gate(feed, keys[feed]) for feed in feeds()],
+        pool="warehouse",
+    )
     def arrival(
         context: dg.AssetExecutionContext, refresh: Refresh
     ) -> Iterator[dg.MaterializeResult[None]]:
         """Archive, check and load every file of the landing folder that is new."""
-        progress.listener().started(STEP)
-        from dagster_project.arrival import arrive
+        with step(context, refresh, STEP) as running:
+            from dagster_project.arrival import arrive
 
-        settings = refresh.settings
-        reports = arrive(settings.landing, settings.home, context.run_id, refresh.started_at)
-        for report in reports:
-            context.log.info(_line(report))
-        progress.listener().finished(STEP, outcome(reports))
+            settings = refresh.settings
+            reports = arrive(settings.landing, settings.home, context.run_id, refresh.started_at)
+            with duckdb.connect(str(settings.warehouse)) as connection:
+                acceptances.load(connection, settings.accepted_findings_file)
+            for report in reports:
+                if report.verdict != "known":
+                    context.log.debug(_discreetly(report))
+            running.outcome = outcome(reports)
+        tables = Tables(settings.warehouse, ["raw"])
+        deliveries = loaded_deliveries(settings.warehouse)
+        for name in feeds():
+            context.log_event(_observed(name, reports))
         for name, key in keys.items():
             of_feed = [report for report in reports if report.feed == name]
             yield dg.MaterializeResult(
                 asset_key=key,
-                metadata=_metadata(of_feed),
+                metadata={
+                    **tables.metadata(name, described[name]),
+                    **(_arrived(of_feed) if name in feeds() else {}),
+                    **came_from(deliveries, _feeds_behind(name)),
+                },
                 check_results=[gate_result(key, of_feed)] if name in feeds() else [],
             )
 
-    return dg.Definitions(assets=[arrival])
+    external = [_delivery(feed, settings) for feed in feeds()]
+    return dg.Definitions(assets=[*external, arrival])
+
+
+def _delivery(feed: str, settings: Settings) -> dg.AssetSpec:
+    """The files of a feed: they come from outside, and are only observed."""
+    return dg.AssetSpec(
+        delivery_key(feed),
+        group_name=DELIVERIES,
+        description=f"The files that the billing system drops in `{feed}/` of the landing folder:"
+        " CSV, JSON Lines or Parquet, everything or only what is new. They are read, never changed.",
+        owners=[settings.owners[DELIVERIES]],
+        kinds={"file", "csv", "parquet"},
+        metadata={
+            "dagster/column_schema": contract(feed),
+            "dagster/uri": (settings.landing / feed).as_uri(),
+            **code(SOURCES_FILE),
+        },
+    )
+
+
+def _raw_table(source: Mapping[str, Any], key: dg.AssetKey, settings: Settings) -> dg.AssetSpec:
+    """A raw table; what arrival records of the files is made of all feeds."""
+    name = source["name"]
+    is_feed = name in feeds()
+    paths = [CHECKOUT / "dagster_project" / "arrival" / "arriving.py"]
+    if is_feed:
+        paths.append(CHECKOUT / "expectations" / f"{name}.py")
+    return dg.AssetSpec(
+        key,
+        deps=[delivery_key(feed) for feed in _feeds_behind(name)],
+        description=" ".join(source["description"].split()),
+        group_name="raw",
+        owners=[settings.owners["raw"]],
+        kinds={"python", "duckdb"} | ({"greatexpectations"} if is_feed else set()),
+        metadata=code(*paths, DBT_PROJECT / source["original_file_path"]),
+    )
+
+
+def _feeds_behind(name: str) -> list[str]:
+    """The feeds whose deliveries a raw table is made of; what people review comes from none."""
+    if name == acceptances.TABLE:
+        return []
+    return [feed for feed in feeds() if feed == name or name not in feeds()]
+
+
+def _gate(feed: str, key: dg.AssetKey) -> dg.AssetCheckSpec:
+    """The supplier's gate; it does not block: a refused file stays out, the others go on."""
+    return dg.AssetCheckSpec(
+        GATE,
+        asset=key,
+        description="The Great Expectations suite of the feed, asked of every new file; a file"
+        " that breaks an expectation of severity error is not loaded.",
+        metadata=code(CHECKOUT / "expectations" / f"{feed}.py"),
+    )
+
+
+def _observed(feed: str, reports: "Sequence[DeliveryReport]") -> dg.AssetObservation:
+    """What lies in the landing folder for a feed; its data version tells one content from another."""
+    of_feed = [report for report in reports if report.feed == feed]
+    digest = hashlib.sha256(" ".join(sorted(one.delivery_id for one in of_feed)).encode())
+    return dg.AssetObservation(
+        delivery_key(feed),
+        metadata={
+            "files": len(of_feed),
+            "new_files": sum(report.verdict == "loaded" for report in of_feed),
+            "refused_files": sum(report.verdict == "refused" for report in of_feed),
+        },
+        tags={"dagster/data_version": digest.hexdigest()[:16]},
+    )
 
 
 def gate_result(key: dg.AssetKey, reports: "Sequence[DeliveryReport]") -> dg.AssetCheckResult:
@@ -82,7 +173,7 @@ def gate_result(key: dg.AssetKey, reports: "Sequence[DeliveryReport]") -> dg.Ass
         if report.verdict != "known"
         for result in report.gate_failures
     ]
-    told = [f"- {_line(report)}" for report in refused] + broken
+    told = [f"- {_discreetly(report)}" for report in refused] + broken
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=GATE,
@@ -122,18 +213,21 @@ def _line(report: "DeliveryReport") -> str:
     return line
 
 
-def _metadata(reports: "Sequence[DeliveryReport]") -> dict[str, dg.MetadataValue | int]:
+def _arrived(reports: "Sequence[DeliveryReport]") -> Metadata:
     loaded = [report for report in reports if report.verdict == "loaded"]
     refused = [report for report in reports if report.verdict == "refused"]
-    metadata: dict[str, dg.MetadataValue | int] = {
+    found: Metadata = {
         "files": len(reports),
         "new_files": len(loaded),
         "new_rows": sum(report.physical_rows for report in loaded),
         "refused_files": len(refused),
     }
-    told = [*refused, *loaded]
-    if told:
-        metadata["deliveries"] = dg.MetadataValue.md(
-            "\n".join(f"- {_line(report)}" for report in told[:100])
-        )
-    return metadata
+    if told := [*refused, *loaded]:
+        lines = [f"- {_discreetly(report)}" for report in told[:MOST_DELIVERIES]]
+        found["arrived_now"] = dg.MetadataValue.md("\n".join(lines))
+    return found
+
+
+def _discreetly(report: "DeliveryReport") -> str:
+    """The line of a report for where it is kept and shown: without values, which may be personal."""
+    return without_values(_line(report), names())

@@ -1,19 +1,31 @@
 """Marts to a release: the gate, the copy, the flip; all of it in `releases`."""
 
+from datetime import timedelta
+
 import dagster as dg
 
-from dagster_project import dbt_build, progress
+from dagster_project import dbt_build
 from dagster_project.defs.resources import Refresh
+from dagster_project.defs.steps import step
+from dagster_project.defs.tables import came_from, code, loaded_deliveries, schema
 from dagster_project.defs.transformation import Translator
+from dagster_project.feeds import feeds
 from dagster_project.releases.publishing import Publication, publish
+from dagster_project.settings import CHECKOUT, Settings
 
 STEP = "release"
+_TABLES = [
+    ("table_schema", "varchar", "marts, or release for where they came from.", False),
+    ("table_name", "varchar", "The table.", False),
+    ("row_count", "bigint", "Its rows.", False),
+    ("fingerprint", "varchar", "Of its content, whatever the order of its rows.", False),
+]
 _PEDIGREE = {"int_deliveries_counted", "stg_billing__rejected_rows"}
 
 
-def defs(project: dbt_build.Project) -> dg.Definitions:
+def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
     """The release as an asset downstream of the marts."""
-    translator = Translator()
+    translator = Translator(settings)
     copied = [
         translator.get_asset_key(node)
         for node in project.manifest["nodes"].values()
@@ -28,25 +40,30 @@ def defs(project: dbt_build.Project) -> dg.Definitions:
         kinds={"python", "duckdb", "parquet"},
         pool="warehouse",
         description="The release that is served: a read-only DuckDB file of the checked marts.",
+        owners=[settings.owners[STEP]],
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            fail_window=timedelta(hours=settings.fresh_within_hours)
+        ),
+        metadata=code(CHECKOUT / "dagster_project" / "releases" / "publishing.py"),
     )
     def release(context: dg.AssetExecutionContext, refresh: Refresh) -> dg.MaterializeResult[None]:
         """Publish the build of this very run, or refuse."""
-        progress.listener().started(STEP)
-        settings = refresh.settings
-        publication = publish(
-            settings.home,
-            as_of=refresh.as_of_date,
-            build=dbt_build.read_receipt(settings, context.run_id),
-            manifest=project.manifest,
-            now=refresh.started_at,
-            code_version=project.code_version,
-            engine=settings.engine,
-            built=settings.built,
-            threads=settings.threads,
-            memory_limit=settings.memory_limit,
-        )
-        context.log.info(f"{publication.path}: {outcome(publication)}")
-        progress.listener().finished(STEP, outcome(publication))
+        with step(context, refresh, STEP) as running:
+            settings = refresh.settings
+            publication = publish(
+                settings.home,
+                as_of=refresh.as_of_date,
+                build=dbt_build.read_receipt(settings, context.run_id),
+                manifest=project.manifest,
+                now=refresh.started_at,
+                code_version=project.code_version,
+                engine=settings.engine,
+                built=settings.built,
+                threads=settings.threads,
+                memory_limit=settings.memory_limit,
+            )
+            running.outcome = outcome(publication)
+        passed = sum(check.status == "pass" for check in publication.checks)
         return dg.MaterializeResult(
             metadata={
                 "release_id": publication.release_id,
@@ -54,6 +71,12 @@ def defs(project: dbt_build.Project) -> dg.Definitions:
                 "is_new": publication.is_new,
                 "as_of_date": refresh.as_of_date.isoformat(),
                 "dagster/row_count": sum(publication.rows.values()),
+                "dagster/column_schema": schema(_TABLES),
+                "marts": dg.MetadataValue.md(
+                    "\n".join(f"- {name}: {rows:,} rows" for name, rows in publication.rows.items())
+                ),
+                "checks": f"{passed:,} of {len(publication.checks):,} passed",
+                **came_from(loaded_deliveries(settings.warehouse), list(feeds())),
             }
         )
 

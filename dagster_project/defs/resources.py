@@ -1,5 +1,7 @@
 """What the steps of a refresh share: where, as of which day, and the right to write."""
 
+import contextlib
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -10,8 +12,12 @@ from pathlib import Path
 import dagster as dg
 from pydantic import PrivateAttr
 
+from dagster_project.releases.errors import Busy
 from dagster_project.releases.lock import one_writer
+from dagster_project.run_launcher import show_alive
 from dagster_project.settings import Settings, default_as_of
+
+_LINE = "%(asctime)s %(levelname)-7s %(message)s"
 
 
 class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -37,9 +43,22 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Refresh"]:
-        """Take the lock for as long as the run lasts."""
+        """Take the lock for as long as the run lasts; say who holds it meanwhile.
+
+        Raises:
+            Busy: Somebody else held it for longer than may be waited.
+        """
         run_id = context.run.run_id if context.run else "-"
-        with one_writer(self.settings.home, f"Dagster run {run_id}", self.wait_seconds):
+        home, command = self.settings.home, _in_words(context)
+        show_alive(home, run_id)
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(one_writer(home, command))
+            except Busy as busy:
+                if not self.wait_seconds or context.log is None:
+                    raise
+                context.log.info(f"waiting: {busy.message}")
+                held.enter_context(one_writer(home, command, self.wait_seconds))
             self._started_at = datetime.now(UTC)
             yield self
 
@@ -64,18 +83,28 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
         return default_as_of(self.settings, self.started_at.date())
 
 
+def _in_words(context: dg.InitResourceContext) -> str:
+    """What is being done, for whoever finds the data home locked."""
+    if context.run is None:
+        return "Dagster"
+    tags = context.run.tags
+    by = tags.get("dagster/schedule_name") or tags.get("dagster/sensor_name")
+    return f"Dagster run {context.run.run_id}" + (f", started by {by}" if by else "")
+
+
 @dg.logger(
-    config_schema={"folder": str},
+    config_schema={"folder": str, "format": dg.Field(str, default_value="text")},
     description="One log file per run in the data home, instead of the terminal.",
 )
 def run_log(context: dg.InitLoggerContext) -> logging.Logger:
-    """A logger that writes `<folder>/<run id>.log`."""
+    """A logger that writes `<folder>/<run id>.log`, as text or as one JSON object a line."""
     folder = Path(context.logger_config["folder"])
     logger = logging.getLogger(f"coupon_ledger.{context.run_id}")
     if not logger.handlers:  # Dagster asks for it once for the run and once for its steps
         folder.mkdir(parents=True, exist_ok=True)
         handler = _Log(folder / f"{context.run_id}.log", encoding="utf-8")
-        handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s"))
+        as_json = context.logger_config["format"] == "json"
+        handler.setFormatter(_Json() if as_json else _OneLine(_LINE))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
@@ -95,11 +124,34 @@ class _OneLine(logging.Formatter):
     """The step and what it said, without the run's name and id, which the file has."""
 
     def format(self, record: logging.LogRecord) -> str:
-        meta = getattr(record, "dagster_meta", {}) or {}
-        step = meta.get("step_key") or "-"
-        text = meta.get("orig_message") or record.getMessage()
+        step, text, _ = _said(record)
         plain = logging.makeLogRecord({**record.__dict__, "msg": f"{step}: {text}", "args": ()})
         return super().format(plain)
+
+
+class _Json(logging.Formatter):
+    """The same for machines, with the id of the run."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        step, text, run_id = _said(record)
+        at = datetime.fromtimestamp(record.created, UTC)
+        return json.dumps(
+            {
+                "at": at.isoformat(timespec="milliseconds"),
+                "level": record.levelname.lower(),
+                "run_id": run_id,
+                "step": step,
+                "message": text,
+            },
+            ensure_ascii=False,
+        )
+
+
+def _said(record: logging.LogRecord) -> tuple[str, str, str]:
+    """The step, what it said on one line, and the run."""
+    meta = getattr(record, "dagster_meta", {}) or {}
+    text = str(meta.get("orig_message") or record.getMessage())
+    return str(meta.get("step_key") or "-"), " ".join(text.split()), str(meta.get("run_id") or "-")
 
 
 def defs(settings: Settings) -> dg.Definitions:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -10,25 +11,74 @@ import duckdb
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
-from dagster_project import acceptances, dbt_build, progress
+from dagster_project import dbt_build, progress
+from dagster_project.alerts.alert import without_values
+from dagster_project.alerts.watch import names
 from dagster_project.defs.resources import Refresh
+from dagster_project.defs.steps import Step, step
+from dagster_project.defs.tables import Tables, came_from, code, loaded_deliveries
+from dagster_project.feeds import feeds
 from dagster_project.releases.errors import PublishRefused
 from dagster_project.releases.gate import Problem, judge
+from dagster_project.settings import DBT_PROJECT, Settings
 
 STEP = "dbt_build"
+MARTS = "marts"
 _RESULTS = {"LogModelResult", "LogSeedResult", "LogSnapshotResult", "LogTestResult"}
 
 
 class Translator(DagsterDbtTranslator):
     """How dbt's nodes look as assets."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Tests of sources are checks too."""
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+        self._owners = settings.owners
+        self._fresh_for = timedelta(hours=settings.fresh_within_hours)
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        """Groups are the layers: raw, staging, intermediate, marts."""
+        """Groups are the layers, which are folders: raw, staging, intermediate, marts."""
         return str(dbt_resource_props["schema"])
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
+        """Whoever answers for the layer."""
+        return [self._owners[dbt_resource_props["schema"]]]
+
+    def get_asset_spec(
+        self, manifest: Mapping[str, Any], unique_id: str, project: Any
+    ) -> dg.AssetSpec:
+        """With a link to its SQL; a mart is to be built again before it is stale."""
+        node = self.get_resource_props(manifest, unique_id)
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        spec = spec.merge_attributes(metadata=code(DBT_PROJECT / node["original_file_path"]))
+        if node["schema"] == MARTS:
+            policy = dg.FreshnessPolicy.time_window(fail_window=self._fresh_for)
+            spec = spec.replace_attributes(freshness_policy=policy)
+        return spec
+
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: Any
+    ) -> dg.AssetCheckSpec | None:
+        """With what the test says and a link to it; of severity error it blocks what follows."""
+        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        if spec is None:
+            return None
+        node = self.get_resource_props(manifest, unique_id)
+        said = " ".join(str(node.get("description") or "").split())
+        return spec._replace(
+            description=said or None,
+            metadata={**spec.metadata, **code(DBT_PROJECT / node["original_file_path"])},
+        )
+
+
+def mart_keys(settings: Settings, project: dbt_build.Project) -> dict[str, dg.AssetKey]:
+    """The marts as assets, by name."""
+    translator = Translator(settings)
+    return {
+        node["name"]: translator.get_asset_key(node)
+        for node in project.manifest["nodes"].values()
+        if node["resource_type"] == "model" and node["schema"] == MARTS
+    }
 
 
 def with_attached_tests(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +93,7 @@ def with_attached_tests(manifest: Mapping[str, Any]) -> dict[str, Any]:
         parents = [one for one in node["depends_on"]["nodes"] if one in manifest["nodes"]]
         if len(parents) < 2:
             continue
-        marts = [one for one in parents if manifest["nodes"][one]["schema"] == "marts"]
+        marts = [one for one in parents if manifest["nodes"][one]["schema"] == MARTS]
         owner = manifest["nodes"][(marts or parents)[-1]]
         node = copy.deepcopy(node)
         meta = node["config"].setdefault("meta", {}) or {}
@@ -53,10 +103,31 @@ def with_attached_tests(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return attached
 
 
-def defs(project: dbt_build.Project) -> dg.Definitions:
+def feeds_of(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The feeds that each model is made of, by the model's unique id."""
+    found: dict[str, list[str]] = {}
+
+    def sources(unique_id: str) -> set[str]:
+        if unique_id.startswith("source."):
+            return {unique_id.split(".")[-1]} & feeds().keys()
+        parents = manifest["parent_map"].get(unique_id, [])
+        return set().union(*(of(parent) for parent in parents))
+
+    def of(unique_id: str) -> list[str]:
+        if unique_id not in found:
+            names = sources(unique_id)
+            found[unique_id] = [name for name in feeds() if name in names]
+        return found[unique_id]
+
+    for unique_id in manifest["nodes"]:
+        of(unique_id)
+    return found
+
+
+def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
     """All models and tests of the dbt project."""
     manifest = with_attached_tests(project.manifest)
-    translator = Translator()
+    translator = Translator(settings)
 
     @dbt_assets(
         manifest=manifest,
@@ -66,61 +137,71 @@ def defs(project: dbt_build.Project) -> dg.Definitions:
     )
     def models(context: dg.AssetExecutionContext, refresh: Refresh) -> Iterator[Any]:
         """Build and test everything once; refuse to go on unless all of it passed."""
-        told = progress.listener()
-        told.started(STEP)
-        with duckdb.connect(str(refresh.settings.warehouse)) as connection:
-            acceptances.load(connection, refresh.settings.accepted_findings_file)
-        running = dbt_build.RunningBuild(
-            refresh.settings, project, refresh.as_of_date, context.run_id
-        )
-        outputs: list[dg.Output[None]] = []
-        statuses: list[tuple[str, str]] = []
-        with (
-            _engine(refresh, project),
-            contextlib.closing(running.events()) as events,
-        ):
-            for event in events:
-                _log(context, event)
-                if event.info.name not in _RESULTS:
-                    continue
-                raw = _as_dict(event)
-                data = raw["data"]
-                statuses.append((data["node_info"]["resource_type"], data["status"].lower()))
-                total = int(data.get("total") or data.get("num_models") or 0)
-                told.advanced(STEP, len(statuses), total, data["node_info"]["node_name"])
-                message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
-                for dagster_event in message.to_default_asset_events(
-                    manifest=manifest, dagster_dbt_translator=translator, context=context
-                ):
-                    if isinstance(dagster_event, dg.Output):
-                        outputs.append(dagster_event)
-                    else:
-                        yield dagster_event
-        outcome = running.outcome()
-        if outcome.is_success and refresh.settings.engine == "spark":
-            from dagster_project import spark
-
-            spark.gather(refresh.settings, project.manifest)
-        rows = _row_counts(refresh)
-        for output in outputs:
-            name = str(output.metadata["unique_id"].value).split(".")[-1]
-            yield output.with_metadata(
-                {
-                    **output.metadata,
-                    **({"dagster/row_count": rows[name]} if name in rows else {}),
-                }
-            )
-        if outcome.message:
-            raise dbt_build.DbtFailed(f"dbt stopped: {outcome.message}")
-        if not outcome.is_success:
-            raise PublishRefused(
-                judge(outcome.build, project.manifest, refresh.as_of_date).problems
-            )
-        if refresh.settings.strict:
-            _refuse_open_findings(refresh)
-        told.finished(STEP, _in_words(statuses))
+        with step(context, refresh, STEP) as running:
+            yield from _build(context, refresh, project, manifest, translator, running)
 
     return dg.Definitions(assets=[models])
+
+
+def _build(
+    context: dg.AssetExecutionContext,
+    refresh: Refresh,
+    project: dbt_build.Project,
+    manifest: Mapping[str, Any],
+    translator: Translator,
+    running: Step,
+) -> Iterator[Any]:
+    build = dbt_build.RunningBuild(refresh.settings, project, refresh.as_of_date, context.run_id)
+    outputs: list[dg.Output[None]] = []
+    statuses: list[tuple[str, str]] = []
+    with (
+        _engine(refresh, project),
+        contextlib.closing(build.events()) as events,
+    ):
+        for event in events:
+            _log(context, event)
+            if event.info.name not in _RESULTS:
+                continue
+            raw = _as_dict(event)
+            data = raw["data"]
+            statuses.append((data["node_info"]["resource_type"], data["status"].lower()))
+            total = int(data.get("total") or data.get("num_models") or 0)
+            progress.listener().advanced(STEP, len(statuses), total, data["node_info"]["node_name"])
+            message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
+            for dagster_event in message.to_default_asset_events(
+                manifest=manifest, dagster_dbt_translator=translator, context=context
+            ):
+                if isinstance(dagster_event, dg.Output):
+                    outputs.append(dagster_event)
+                else:
+                    yield dagster_event
+    outcome = build.outcome()
+    if outcome.is_success and refresh.settings.engine == "spark":
+        from dagster_project import spark
+
+        spark.gather(refresh.settings, project.manifest)
+    tables = Tables(refresh.settings.built, ["staging", "intermediate", MARTS])
+    deliveries = loaded_deliveries(refresh.settings.warehouse)
+    made_of = feeds_of(manifest)
+    for output in outputs:
+        unique_id = str(output.metadata["unique_id"].value)
+        node = manifest["nodes"][unique_id]
+        described = {name: column["description"] for name, column in node["columns"].items()}
+        yield output.with_metadata(
+            {
+                **output.metadata,
+                **tables.metadata(node["alias"], described),
+                **came_from(deliveries, made_of[unique_id]),
+            }
+        )
+    if outcome.message:
+        said = without_values(outcome.message, names())
+        raise dbt_build.DbtFailed(f"dbt stopped: {said}")
+    if not outcome.is_success:
+        raise PublishRefused(judge(outcome.build, project.manifest, refresh.as_of_date).problems)
+    if refresh.settings.strict:
+        _refuse_open_findings(refresh)
+    running.outcome = _in_words(statuses)
 
 
 @contextlib.contextmanager
@@ -138,15 +219,12 @@ def _engine(refresh: Refresh, project: dbt_build.Project) -> Iterator[None]:
 
 
 def _log(context: dg.AssetExecutionContext, event: dbt_build.EventMsg) -> None:
+    """Errors of dbt, without values; whatever else it says of each model and test, for debugging."""
     text = event.info.msg.strip()
     if not text or event.info.level not in ("info", "warn", "error"):
         return
-    levels = {
-        "info": context.log.info,
-        "warn": context.log.warning,
-        "error": context.log.error,
-    }
-    levels[event.info.level](text)
+    discreet = without_values(text, names())
+    (context.log.error if event.info.level == "error" else context.log.debug)(discreet)
 
 
 def _as_dict(event: dbt_build.EventMsg) -> dict[str, Any]:
@@ -175,15 +253,6 @@ def _refuse_open_findings(refresh: Refresh) -> None:
                 for name, count, example in rows
             ]
         )
-
-
-def _row_counts(refresh: Refresh) -> dict[str, int]:
-    """Rows by table of the build, as DuckDB keeps them; of Spark's tables it keeps none."""
-    with duckdb.connect(str(refresh.settings.built), read_only=True) as connection:
-        rows = connection.execute(
-            "select table_name, estimated_size from duckdb_tables()"
-        ).fetchall()
-    return {str(name): int(count) for name, count in rows}
 
 
 def _in_words(statuses: Sequence[tuple[str, str]]) -> str:

@@ -26,6 +26,7 @@ from typing import Any, Self, TypeVar
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MessageHandler
+from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from dagster_project.releases import current_release
 from dagster_project.releases.lock import holder_path
@@ -52,13 +53,21 @@ class Run:
         status: Dagster's word for how it stands.
         tags: Who started it, among others.
         as_of: The as-of date in its configuration, as YYYY-MM-DD.
-        failure: What its last failure said, if it failed.
+        began: When it began, in seconds since 1970; 0 if it has not.
+        ended: When it ended; 0 if it has not.
     """
 
     run_id: str
     status: str
     tags: dict[str, str]
     as_of: str
+    began: float
+    ended: float
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self.status in ENDED
 
     @property
     def started_by(self) -> str:
@@ -83,11 +92,20 @@ class Check:
     severity: str
 
 
+def kill(process: int) -> None:
+    """End a process at once, as the kernel would where memory runs out."""
+    os.kill(process, signal.SIGKILL)
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+SECRET = "s3cr3t-0123456789"
+USER = "ledger"
 
 
 class Webhook:
@@ -109,7 +127,7 @@ class Webhook:
                 """Say nothing."""
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hook"
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/{SECRET}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     def __enter__(self) -> Self:
@@ -129,7 +147,14 @@ class Mailbox(MessageHandler):
         super().__init__()
         self.messages: list[Message] = []
         self.port = free_port()
-        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+        self._controller = Controller(
+            self,
+            hostname="127.0.0.1",
+            port=self.port,
+            authenticator=_authenticate,
+            auth_required=True,
+            auth_require_tls=False,
+        )
 
     def handle_message(self, message: Message) -> None:
         """Keep a message."""
@@ -141,6 +166,26 @@ class Mailbox(MessageHandler):
 
     def __exit__(self, *_: object) -> None:
         self._controller.stop()
+
+
+def _authenticate(*call: Any) -> AuthResult:
+    """Let in whoever has the secret."""
+    data = call[-1]
+    known = isinstance(data, LoginPassword) and data.password == SECRET.encode()
+    return AuthResult(success=known)
+
+
+def settings_of(webhook: Webhook, mailbox: Mailbox) -> dict[str, str]:
+    """The settings that lead alerts to the receivers."""
+    return {
+        "COUPON_LEDGER_ALERT_WEBHOOK_URL": webhook.url,
+        "COUPON_LEDGER_ALERT_SMTP_HOST": "127.0.0.1",
+        "COUPON_LEDGER_ALERT_SMTP_PORT": str(mailbox.port),
+        "COUPON_LEDGER_ALERT_SMTP_USER": USER,
+        "COUPON_LEDGER_ALERT_SMTP_PASSWORD": SECRET,
+        "COUPON_LEDGER_ALERT_EMAIL_FROM": "ledger@example.com",
+        "COUPON_LEDGER_ALERT_EMAIL_TO": "finance@example.com, data@example.com",
+    }
 
 
 @dataclass
@@ -162,6 +207,11 @@ class Service:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         for folder in (self.dagster_home, self.landing):
             folder.mkdir(parents=True)
+        # As it is shipped, but dead runs are looked for more often.
+        shipped = (CHECKOUT / "dagster_project" / "dagster.yaml").read_text("utf-8")
+        impatient = shipped.replace("poll_interval_seconds: 30", "poll_interval_seconds: 2")
+        assert impatient != shipped
+        (self.dagster_home / "dagster.yaml").write_text(impatient, "utf-8")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -175,8 +225,6 @@ class Service:
             **inherited,
             "PYTHONIOENCODING": "utf-8",
             "PYTHONUNBUFFERED": "1",
-            "DAGSTER_HOME": str(self.dagster_home),
-            "DAGSTER_DISABLE_TELEMETRY": "1",
             "COUPON_LEDGER_HOME": str(self.home),
             "COUPON_LEDGER_LANDING": str(self.landing),
             **self.settings,
@@ -185,14 +233,19 @@ class Service:
     # Processes
 
     def start(self, name: str) -> None:
-        """Start `web` or `daemon` in a process group of its own, its output in a file."""
-        program, *arguments = {
-            "web": ["dagster-webserver", "-h", "127.0.0.1", "-p", str(self.port)],
-            "daemon": ["dagster-daemon", "run"],
-        }[name]
+        """Start `web` or `daemon` as a service would, its output in a file."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [Path(sys.executable).with_name(program), *arguments, "-m", MODULE],
+                [
+                    sys.executable,
+                    "-m",
+                    "dagster_project.cli",
+                    "dev",
+                    "--only",
+                    name,
+                    "--port",
+                    str(self.port),
+                ],
                 cwd=CHECKOUT,
                 env=self.environment,
                 stdout=log,
@@ -200,7 +253,7 @@ class Service:
                 start_new_session=True,
             )
 
-    def kill(self, name: str, everything: bool = False) -> None:
+    def kill(self, name: str, *, everything: bool = False) -> None:
         """End a process at once, as the kernel would.
 
         Args:
@@ -335,7 +388,8 @@ class Service:
         """The runs there are, oldest first, of those tags."""
         answer = self.ask(
             "query Runs($filter: RunsFilter) { runsOrError(filter: $filter) { ... on Runs { results"
-            " { runId status runConfigYaml tags { key value } } } ... on PythonError { message } } }",
+            " { runId status runConfigYaml startTime endTime tags { key value } } }"
+            " ... on PythonError { message } } }",
             filter={"tags": [{"key": key, "value": value} for key, value in tags]},
         )
         return [
@@ -344,19 +398,47 @@ class Service:
                 status=one["status"],
                 tags={tag["key"]: tag["value"] for tag in one["tags"]},
                 as_of=_as_of(one["runConfigYaml"]),
+                began=one["startTime"] or 0,
+                ended=one["endTime"] or 0,
             )
             for one in reversed(answer["runsOrError"]["results"])
         ]
 
-    def wait_for_runs(self, count: int, seconds: float = 120) -> list[Run]:
-        """Wait until so many runs have ended and none is on its way, and give all of them."""
+    def wait_until_looked(self, *sensors: str) -> None:
+        """Wait until each of these sensors, which run by themselves, has looked once."""
 
-        def ended() -> list[Run] | None:
-            runs = self.runs()
-            done = all(run.status in ENDED for run in runs)
-            return runs if done and len(runs) >= count else None
+        def looked() -> bool:
+            return all(self.ticks("Sensor", name) for name in sensors)
 
-        return self.wait_for(f"{count} ended runs", ended, seconds)
+        self.wait_for(f"{', '.join(sensors)} have looked", looked)
+
+    def defined_checks(self) -> list[tuple[str, str]]:
+        """Asset and name of each check there is."""
+        answer = self.ask(
+            "{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks"
+            " { checks { name } } } } }"
+        )
+        return [
+            ("/".join(node["assetKey"]["path"]), check["name"])
+            for node in answer["assetNodes"]
+            for check in node["assetChecksOrError"].get("checks", [])
+        ]
+
+    def materializations(self) -> dict[str, set[str]]:
+        """Labels of the metadata of what was built last, by asset that is built."""
+        answer = self.ask(
+            "{ assetNodes { isMaterializable assetKey { path }"
+            " assetMaterializations(limit: 1) { metadataEntries { label } } } }"
+        )
+        return {
+            "/".join(node["assetKey"]["path"]): {
+                entry["label"]
+                for one in node["assetMaterializations"]
+                for entry in one["metadataEntries"]
+            }
+            for node in answer["assetNodes"]
+            if node["isMaterializable"]
+        }
 
     def checks(self, run_id: str) -> list[Check]:
         """What the checks of a run said, in the order of evaluation."""

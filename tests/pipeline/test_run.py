@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -18,7 +19,6 @@ import pytest
 from dagster_project import dbt_build, refresh, releases
 from dagster_project.definitions import load
 from dagster_project.defs.automation import run_config
-from dagster_project.defs.ingestion import GATE
 from dagster_project.feeds import feeds
 from dagster_project.settings import CHECKOUT, SAMPLE_LANDING, Settings
 from tests.pipeline.conftest import LAST_DAY, SampleRun, coupon_ledger
@@ -266,96 +266,6 @@ class TestFailure:
             definitions.resolve_job_def("only_release").execute_in_process(
                 run_config=run_config(settings, LAST_DAY), instance=instance
             )
-
-
-class TestDefinitions:
-    """What Dagster sees."""
-
-    @pytest.fixture(scope="class")
-    def settings(self, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-        """Settings with an empty landing folder that counts as settled at once."""
-        folder = tmp_path_factory.mktemp("definitions")
-        for feed in feeds():
-            (folder / "landing" / feed).mkdir(parents=True)
-        return Settings(home=folder / "home", landing=folder / "landing", settle_seconds=60)
-
-    @pytest.fixture(scope="class")
-    def project(self, settings: Settings) -> dbt_build.Project:
-        """The parsed dbt project."""
-        return dbt_build.prepare(settings)
-
-    @pytest.fixture(scope="class")
-    def definitions(self, settings: Settings, project: dbt_build.Project) -> dg.Definitions:
-        """All definitions."""
-        return load(settings, project)
-
-    def test_they_can_be_loaded(self, definitions: dg.Definitions) -> None:
-        dg.Definitions.validate_loadable(definitions)
-
-    def test_assets_are_the_raw_tables_the_models_and_the_release(
-        self, definitions: dg.Definitions, project: dbt_build.Project
-    ) -> None:
-        graph = definitions.resolve_asset_graph()
-        keys = {key.to_user_string() for key in graph.get_all_asset_keys()}
-        assert {f"billing/{feed}" for feed in feeds()} <= keys
-        built = [
-            node
-            for node in project.manifest["nodes"].values()
-            if node["resource_type"] in ("model", "seed")
-        ]
-        assert len(keys) == len(built) + len(project.manifest["sources"]) + 1
-        release = dg.AssetKey("release")
-        assert dg.AssetKey(["marts", "fct_discounted_charges"]) in graph.get(release).parent_keys
-        assert {graph.get(key).group_name for key in graph.get_all_asset_keys()} == {
-            "raw",
-            "staging",
-            "intermediate",
-            "marts",
-            "release",
-        }
-
-    def test_every_data_test_is_a_check_and_every_feed_has_its_gate(
-        self, definitions: dg.Definitions, project: dbt_build.Project
-    ) -> None:
-        tests = [n for n in project.manifest["nodes"].values() if n["resource_type"] == "test"]
-        checks = definitions.resolve_asset_graph().asset_check_keys
-        gates = {check.asset_key.path[-1] for check in checks if check.name == GATE}
-        assert gates == set(feeds())
-        assert {check.name for check in checks} - {GATE} == {test["name"] for test in tests}
-
-    def test_the_schedule_takes_the_day_of_its_tick(
-        self, definitions: dg.Definitions, settings: Settings
-    ) -> None:
-        schedule = definitions.resolve_schedule_def("daily_refresh")
-        tick = datetime(2026, 3, 2, 5, 0, tzinfo=UTC)
-        context = dg.build_schedule_context(scheduled_execution_time=tick)
-        (request,) = schedule.evaluate_tick(context).run_requests or []
-        assert request.run_config == run_config(settings, date(2026, 3, 2))
-
-    def test_the_sensor_starts_one_run_for_what_is_new_and_settled(
-        self, definitions: dg.Definitions, settings: Settings
-    ) -> None:
-        sensor = definitions.resolve_sensor_def("new_deliveries")
-        assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
-
-        def evaluate(cursor: str | None) -> tuple[int, str | None]:
-            with dg.DagsterInstance.ephemeral() as instance:
-                context = dg.build_sensor_context(instance=instance, cursor=cursor)
-                found = sensor.evaluate_tick(context)
-            return len(found.run_requests or []), found.cursor
-
-        assert evaluate(None)[0] == 0
-        for name in ("a.csv", "b.csv"):
-            file = settings.landing / "coupons" / name
-            file.write_text("coupon_id\n", "utf-8")
-        assert evaluate(None)[0] == 0, "still being written"
-        long_ago = datetime.now(UTC).timestamp() - 3600
-        for file in (settings.landing / "coupons").iterdir():
-            os.utime(file, (long_ago, long_ago))
-        (settings.landing / "coupons" / "c.csv.part").write_text("half", "utf-8")
-        count, cursor = evaluate(None)
-        assert count == 1
-        assert evaluate(cursor)[0] == 0
 
 
 class TestPreparedProject:

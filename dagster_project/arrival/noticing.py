@@ -1,0 +1,159 @@
+"""Notices deliveries that no run has seen, by their content, once they have stopped growing.
+
+Here belongs what a sensor asks every minute or so: it reads names, sizes and the archive's records,
+and bytes only where the size alone does not tell. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dagster_project.arrival.archive import Archive, SideRecord, pseudo_sha256, sha256_of
+from dagster_project.arrival.landing import MANIFEST_SUFFIX, LandedFile, find_landed
+from dagster_project.arrival.manifest import read_manifest
+from dagster_project.arrival.report import Refusal
+from dagster_project.feeds import feeds
+
+Marks = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is remembered from one look to the next.
+
+    Attributes:
+        settled: Tells the state of the landing folder in which every file had been seen by a run.
+        growing: By file that no run has seen, its size and times, and when it was first seen so.
+    """
+
+    settled: str = ""
+    growing: dict[str, tuple[str, float]] | None = None
+
+    @classmethod
+    def parse(cls, text: str | None) -> Memory:
+        """What a look before left; nothing, if that cannot be understood."""
+        try:
+            content = json.loads(text or "{}")
+            growing = {
+                str(name): (str(mark), float(at))
+                for name, (mark, at) in content.get("growing", {}).items()
+            }
+            return cls(str(content.get("settled", "")), growing)
+        except (ValueError, TypeError, AttributeError):
+            return cls()
+
+    def __str__(self) -> str:
+        """As text for the next look."""
+        return json.dumps({"settled": self.settled, "growing": self.growing or {}})
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """What a look at the landing folder found.
+
+    Attributes:
+        new: Names of the files that no run has seen.
+        waiting: Those of them that may not be whole yet.
+        state: Tells the new files of one look, as they are, from those of another one.
+        memory: For the next look.
+    """
+
+    new: tuple[str, ...]
+    waiting: tuple[str, ...]
+    state: str
+    memory: Memory
+
+
+def notice(landing: Path, home: Path, settle_seconds: int, now: float, memory: Memory) -> Noticed:
+    """Look for deliveries that no run has seen.
+
+    A file is new if its feed never had its bytes, or had them refused beside another manifest. It
+    waits until it has been seen unchanged for as long as it must settle, by this machine's clock
+    alone: the times of files are those of whoever wrote them.
+
+    Args:
+        landing: The landing folder.
+        home: The data home.
+        settle_seconds: How long size and times of a file must have stayed the same.
+        now: The current time in seconds since 1970.
+        memory: What the look before left.
+
+    Raises:
+        ArrivalError: The landing folder cannot be listed, or the archive is damaged.
+    """
+    landed = find_landed(landing, list(feeds()), None)
+    marks = {file.file_name: _mark(file) for file in landed}
+    state = _digest(marks)
+    if state == memory.settled:
+        return Noticed((), (), state, memory)
+    new = _unseen(landed, home)
+    if not new:
+        return Noticed((), (), state, Memory(settled=state))
+    before = memory.growing or {}
+    growing = {
+        name: before[name] if before.get(name, ("",))[0] == marks[name] else (marks[name], now)
+        for name in new
+    }
+    waiting = tuple(name for name in new if now - growing[name][1] < settle_seconds)
+    state = _digest({name: marks[name] for name in new})
+    return Noticed(tuple(new), waiting, state, Memory(growing=growing))
+
+
+def _unseen(landed: Sequence[LandedFile], home: Path) -> list[str]:
+    archive = Archive(home / "archive", home / "build" / "tmp")
+    known = _Known(archive.records(archive.delivery_ids()))
+    return [file.file_name for file in landed if not known.has_seen(file)]
+
+
+class _Known:
+    """What the archive knows, by what can be told of a file without reading it, and by its bytes."""
+
+    def __init__(self, records: Sequence[SideRecord]) -> None:
+        self._by_place = {
+            (one.feed, one.file_name, one.size_bytes, one.modified_ns): one
+            for one in records
+            if one.sha256 is not None
+        }
+        self._by_bytes = {(one.feed, one.sha256): one for one in records if one.sha256 is not None}
+        self._sizes = {(one.feed, one.size_bytes) for one in records}
+        self._ids = {one.delivery_id for one in records}
+
+    def has_seen(self, file: LandedFile) -> bool:
+        """Whether a run has taken this file, or the same bytes for the same feed."""
+        if not file.is_readable:
+            assert file.refusal is not None
+            return pseudo_sha256(file, file.refusal) in self._ids
+        place = (file.feed, file.file_name, file.size_bytes, file.modified_ns)
+        record = self._by_place.get(place)
+        if record is None and (file.feed, file.size_bytes) in self._sizes:
+            try:
+                record = self._by_bytes.get((file.feed, sha256_of(file)))
+            except Refusal as refusal:
+                return pseudo_sha256(file, refusal) in self._ids
+        if record is None:
+            return False
+        if record.verdict != "refused":
+            return True
+        # Under another name or beside another manifest arrival may judge it otherwise.
+        return record.file_name == file.file_name and record.manifest == read_manifest(file)
+
+
+def _mark(file: LandedFile) -> str:
+    manifest = file.path.with_name(file.path.name + MANIFEST_SUFFIX)
+    try:
+        status = manifest.lstat()
+        beside = f"{status.st_size} {status.st_mtime_ns}"
+    except OSError:
+        beside = "-"
+    return f"{file.size_bytes} {file.modified_ns} {beside}"
+
+
+def _digest(marks: Marks) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(marks):
+        digest.update(f"{name}\0{marks[name]}\n".encode())
+    return digest.hexdigest()

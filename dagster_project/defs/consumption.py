@@ -1,0 +1,40 @@
+"""Who reads a release, as assets downstream of it: dbt's exposures.
+
+Here belongs how they are drawn. Who they are and what they read stands beside the marts, in dbt.
+"""
+
+import dagster as dg
+
+from dagster_project.dbt_build import Project
+from dagster_project.defs import release
+from dagster_project.defs.tables import code
+from dagster_project.settings import DBT_PROJECT
+
+GROUP = "consumers"
+
+
+def defs(project: Project) -> dg.Definitions:
+    """The consumers; none of them is made here."""
+    return dg.Definitions(
+        assets=[
+            dg.AssetSpec(
+                [GROUP, exposure["name"]],
+                deps=[release.STEP],
+                group_name=GROUP,
+                description=" ".join(exposure["description"].split()),
+                owners=[f"team:{exposure['owner']['name']}"],
+                kinds={exposure["type"]},
+                metadata={
+                    "label": exposure["label"],
+                    "reads": dg.MetadataValue.md(
+                        "\n".join(
+                            f"- `marts.{one.split('.')[-1]}`"
+                            for one in exposure["depends_on"]["nodes"]
+                        )
+                    ),
+                    **code(DBT_PROJECT / exposure["original_file_path"]),
+                },
+            )
+            for exposure in project.manifest["exposures"].values()
+        ]
+    )

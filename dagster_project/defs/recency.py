@@ -1,0 +1,71 @@
+"""Whether data is late: the age of each feed's newest record, as a check of the mart that shows it.
+
+Here belongs only the check. What late means stands in `freshness`, which alerts share. It warns: a
+supplier who is late is no reason to withhold what there is.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from dagster_project import freshness
+from dagster_project.dbt_build import Project
+from dagster_project.defs.resources import Refresh
+from dagster_project.defs.tables import code
+from dagster_project.defs.transformation import mart_keys
+from dagster_project.settings import CHECKOUT, Settings
+
+STEP = "data_age"
+
+
+def check_name(feed: str) -> str:
+    """Name of the check of a feed."""
+    return f"newest_{feed}_are_recent"
+
+
+def defs(settings: Settings, project: Project) -> dg.Definitions:
+    """One check per feed that is watched."""
+    keys = mart_keys(settings, project)
+    watched = {feed: keys[freshness.mart_of(feed)] for feed in settings.late_after_days}
+    if not watched:
+        return dg.Definitions()
+    specs = [
+        dg.AssetCheckSpec(
+            check_name(feed),
+            asset=key,
+            description=f"The newest record of {feed} is at most"
+            f" {settings.late_after_days[feed]} days old: the time of the data, not of the run.",
+            metadata=code(CHECKOUT / "dagster_project" / "freshness.py"),
+        )
+        for feed, key in watched.items()
+    ]
+
+    @dg.multi_asset_check(name=STEP, specs=specs, pool="warehouse")
+    def data_age(
+        context: dg.AssetCheckExecutionContext, refresh: Refresh
+    ) -> Iterator[dg.AssetCheckResult]:
+        """Compare the newest record of each feed with the day of the run."""
+        import duckdb
+
+        today = freshness.reference_day(refresh.settings, refresh.started_at.date())
+        with duckdb.connect(str(refresh.settings.built), read_only=True) as connection:
+            newest = freshness.newest_days(connection, today)
+            late = {
+                one.feed: one for one in freshness.late_feeds(connection, refresh.settings, today)
+            }
+        context.log.info(f"{len(watched)} feeds looked at, {len(late)} late")
+        for feed, key in watched.items():
+            yield dg.AssetCheckResult(
+                asset_key=key,
+                check_name=check_name(feed),
+                passed=feed not in late,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=str(late[feed]) if feed in late else None,
+                metadata={
+                    "newest_record": str(newest[feed] or "none"),
+                    "compared_with": today.isoformat(),
+                    "days_allowed": settings.late_after_days[feed],
+                },
+            )
+
+    return dg.Definitions(asset_checks=[data_age])

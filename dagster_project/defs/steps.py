@@ -1,0 +1,57 @@
+"""What every step of a refresh does around its work: tells how it goes, in one line, and of its failure.
+
+Here belongs what is the same for all steps. It is where an error is still an error, with all it
+knows; whoever looks at a run from outside gets its text.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from dagster_project import progress
+from dagster_project.defs.resources import Refresh
+
+
+@dataclass
+class Step:
+    """A step that is running.
+
+    Attributes:
+        outcome: What it did, in a few words with counts; set before it ends.
+    """
+
+    outcome: str = ""
+
+
+@contextmanager
+def step(context: dg.AssetExecutionContext, refresh: Refresh, name: str) -> Iterator[Step]:
+    """Do the work of a step in this block; it leaves one line in the log of the run.
+
+    Args:
+        context: Of the step.
+        refresh: The refresh it is a part of.
+        name: Its name.
+    """
+    told = progress.listener()
+    told.started(name)
+    began = time.monotonic()
+    running = Step()
+    try:
+        yield running
+    except Exception as error:
+        from dagster_project.alerts import occasions, watch
+
+        watch.make_discreet(error)
+        failure = watch.failure_of(error)
+        seconds = time.monotonic() - began
+        context.log.error(f"FAILED after {seconds:.1f} s: {'; '.join(watch.told(failure)[:3])}")
+        now = datetime.now(UTC)
+        occasions.after_run(refresh.settings, context.run_id, failure, refresh.as_of_date, now)
+        raise
+    seconds = time.monotonic() - began
+    context.log.info(f"{running.outcome}, {seconds:.1f} s")
+    told.finished(name, running.outcome)

@@ -1,0 +1,95 @@
+"""Starts Dagster's runs, and tells which of them have died without a word.
+
+Dagster's own launcher leaves it to its code server to notice that a run's process is gone. After a
+power failure there is no such server: the run would count as running, and with one run at a time none
+would ever start again. So each run holds a lock of the operating system until its process ends, and
+Dagster's run monitoring asks here whether it still does.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from dagster import DagsterRun
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from filelock import FileLock, Timeout
+
+from dagster_project.settings import Settings
+
+GRACE_SECONDS = 60
+"""How long a run may take from its first event until it holds its lock."""
+PROCESS_GONE = "its process is gone"
+_KEPT_SECONDS = 24 * 3600  # a lock that was just made and is not held yet must not be removed
+
+_held: dict[Path, FileLock] = {}
+
+
+class WatchedRunLauncher(DefaultRunLauncher):
+    """Dagster's default launcher, with an answer to whether a run's process is alive."""
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """Yes: that is what it is for."""
+        return True
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """Whether the process of a run that counts as running is there."""
+        if is_alive(_home_of(run), run.run_id):
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        began = self._instance.get_run_stats(run.run_id).start_time
+        if not _lock_path(_home_of(run), run.run_id).exists() and (
+            began is None or time.time() - began < GRACE_SECONDS
+        ):
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(WorkerStatus.FAILED, PROCESS_GONE)
+
+
+def _home_of(run: DagsterRun) -> Path:
+    resources: Any = run.run_config.get("resources", {})
+    config = resources.get("refresh", {}).get("config", {})
+    return Path(config["home"]) if "home" in config else Settings().home
+
+
+def show_alive(home: Path, run_id: str) -> None:
+    """Hold the lock of a run until this process ends; the locks of dead runs are removed.
+
+    Args:
+        home: The data home.
+        run_id: The run.
+    """
+    path = _lock_path(home, run_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for other in path.parent.glob("*.lock"):
+        is_old = time.time() - other.stat().st_mtime > _KEPT_SECONDS
+        if is_old and not is_alive(home, other.stem):
+            other.unlink(missing_ok=True)
+    lock = FileLock(path)
+    lock.acquire(timeout=10)  # somebody may just be asking whether it is held
+    _held[path] = lock
+
+
+def is_alive(home: Path, run_id: str) -> bool:
+    """Whether the process of a run is there.
+
+    Args:
+        home: The data home.
+        run_id: The run.
+    """
+    path = _lock_path(home, run_id)
+    if path in _held:
+        return True
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _lock_path(home: Path, run_id: str) -> Path:
+    return home / "build" / "runs" / f"{run_id}.lock"

@@ -1,0 +1,168 @@
+"""The commands that keep the product running: Dagster started, and what its alerts say.
+
+Exit codes: 0 it worked, 1 it failed, 2 what was asked for does not exist or make sense.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from dagster_project.options import HomeOption, settings_from, wrong
+
+if TYPE_CHECKING:
+    from dagster_project.settings import Settings
+
+HOST = "127.0.0.1"
+"""Dagster's web server knows no log-in, so it is not offered to other machines."""
+
+
+def register_service(app: typer.Typer) -> None:
+    """Add `dev` and `alerts` to the command line."""
+    for command in (dev, alerts):
+        app.command()(command)
+
+
+def dev(
+    landing: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where deliveries lie. [default: the sample]"),
+    ] = None,
+    home: HomeOption = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the web server.")] = 3000,
+    only: Annotated[
+        Literal["web", "daemon"] | None,
+        typer.Option(help="Start one of the two, as a service of its own. [default: both]"),
+    ] = None,
+) -> None:
+    """Start Dagster, web server and daemon, on 127.0.0.1; its storage is in the data home."""
+    settings = settings_from(home, landing)
+    if only != "daemon":
+        _must_be_free(port)
+    environment = _prepared(settings)
+    print(f"Dagster's storage: {environment['DAGSTER_HOME']}")
+    if only != "daemon":
+        print(f"Web server: http://{HOST}:{port}")
+    sys.stdout.flush()
+    arguments = arguments_of(only, port)
+    os.execve(arguments[0], arguments, environment)  # noqa: S606 (what we start is ourselves)
+
+
+def arguments_of(only: Literal["web", "daemon"] | None, port: int) -> list[str]:
+    """How web server and daemon are started, as program and arguments.
+
+    Args:
+        only: One of them, or both.
+        port: Of the web server.
+    """
+    listening = ["-h", HOST, "-p", str(port)]
+    started = {
+        None: ["dagster", "dev", *listening],
+        "web": ["dagster_webserver", *listening],
+        "daemon": ["dagster._daemon", "run"],
+    }[only]
+    return [sys.executable, "-m", *started, "-m", "dagster_project.definitions"]
+
+
+def _must_be_free(port: int) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            wrong(f"Port {port} cannot be used ({error.strerror}): name another one with --port.")
+
+
+def _prepared(settings: Settings) -> dict[str, str]:
+    """Lay out Dagster's storage and parse the models once for both processes.
+
+    Returns:
+        The environment for them.
+
+    Raises:
+        Exit: The storage cannot be laid out, or the models cannot be parsed (1).
+    """
+    from dagster_project import dbt_build
+    from dagster_project.releases.errors import ReleaseError
+
+    if not settings.landing.is_dir():
+        wrong(f"There is no landing folder {settings.landing}: name one with --landing.")
+    storage = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home).absolute()
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        _configure(storage)
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}; name another --home.", file=sys.stderr)
+        raise typer.Exit(1) from None
+    try:
+        dbt_build.prepare(settings)
+    except (dbt_build.DbtFailed, ReleaseError) as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    return {
+        **os.environ,
+        "DAGSTER_HOME": str(storage),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "COUPON_LEDGER_HOME": str(settings.home),
+        "COUPON_LEDGER_LANDING": str(settings.landing),
+    }
+
+
+def _configure(storage: Path) -> None:
+    """Write the configuration of Dagster's storage, whole, if there is none."""
+    path = storage / "dagster.yaml"
+    if path.exists():
+        return
+    temporary = storage / f".dagster.yaml.{os.getpid()}"
+    temporary.write_bytes(Path(__file__).with_name("dagster.yaml").read_bytes())
+    with contextlib.suppress(FileExistsError):  # the other one of the two was faster
+        os.link(temporary, path)
+    temporary.unlink()
+
+
+def alerts(
+    home: HomeOption = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Send a test through every channel that is set.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many of the last ones to list.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """What is going on that needs a person, and what was told last."""
+    from dagster_project.alerts import overview
+
+    settings = settings_from(home)
+    if test:
+        raise typer.Exit(0 if _test(settings) else 1)
+    found = overview.of(settings, limit)
+    print(overview.as_json(found) if json else overview.as_text(found))
+
+
+def _test(settings: Settings) -> bool:
+    """Send a test alert and print what each channel made of it."""
+    from dagster_project.alerts import occasions
+    from dagster_project.alerts.send import log_path
+
+    try:
+        told = occasions.test(settings, datetime.now(UTC))
+    except OSError as error:
+        print(f"{log_path(settings.home)} cannot be written: {error.strerror}", file=sys.stderr)
+        return False
+    print(f"log      ok       {log_path(settings.home)}")
+    for channel, outcome in told.outcome.items():
+        print(f"{channel:<8} {'ok' if outcome == 'ok' else 'FAILED'}")
+        if outcome != "ok":
+            print(f"  {outcome}", file=sys.stderr)
+    if not told.outcome:
+        print("No other channel is set: COUPON_LEDGER_ALERT_WEBHOOK_URL, or")
+        print("COUPON_LEDGER_ALERT_SMTP_HOST with COUPON_LEDGER_ALERT_EMAIL_FROM and …_EMAIL_TO")
+    return all(outcome == "ok" for outcome in told.outcome.values())

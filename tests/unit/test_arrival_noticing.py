@@ -1,0 +1,169 @@
+"""New deliveries are noticed by their content, once they have stopped growing, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from dagster_project.arrival import arrive
+from dagster_project.arrival.noticing import Memory, Noticed, notice
+
+HEADER = "workspace_id,created_at,updated_at\n"
+ROW = "ws_1,2026-01-01,2026-01-01\n"
+SETTLE = 60
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Path:
+    (tmp_path / "landing" / "workspaces").mkdir(parents=True)
+    return tmp_path / "landing"
+
+
+class Watcher:
+    """Looks again and again, with a clock of its own, and remembers through text as a sensor does."""
+
+    def __init__(self, landing: Path, home: Path) -> None:
+        self.landing, self.home = landing, home
+        self.now, self.remembered = 1_000_000.0, ""
+
+    def look(self, after: float = 0, settle: int = SETTLE) -> Noticed:
+        self.now += after
+        memory = Memory.parse(self.remembered)
+        found = notice(self.landing, self.home, settle, self.now, memory)
+        self.remembered = str(found.memory)
+        return found
+
+    def take(self) -> None:
+        """What a run does."""
+        now = datetime(2026, 1, 2, tzinfo=UTC)
+        arrive(self.landing, self.home, "run", now, with_gate=False)
+
+
+@pytest.fixture
+def watcher(landing: Path, home: Path) -> Watcher:
+    return Watcher(landing, home)
+
+
+def deliver(landing: Path, name: str = "workspaces/a.csv", text: str = HEADER + ROW) -> Path:
+    path = landing / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_nothing_is_new_in_an_empty_or_absent_folder(watcher: Watcher, landing: Path) -> None:
+    assert watcher.look().new == ()
+    shutil.rmtree(landing)
+    assert watcher.look().new == ()
+
+
+def test_a_file_waits_until_it_was_seen_unchanged_for_long_enough(
+    watcher: Watcher, landing: Path
+) -> None:
+    deliver(landing)
+    first = watcher.look()
+    assert first.new == first.waiting == ("workspaces/a.csv",)
+    assert watcher.look(after=SETTLE - 1).waiting
+    assert not watcher.look(after=1).waiting
+
+
+def test_a_file_that_grows_waits_anew_and_so_do_those_beside_it(
+    watcher: Watcher, landing: Path
+) -> None:
+    deliver(landing)
+    watcher.look()
+    deliver(landing, "workspaces/b.csv", HEADER)
+    watcher.look(after=SETTLE)
+    deliver(landing, "workspaces/b.csv", HEADER + ROW)
+    assert watcher.look(after=SETTLE).waiting == ("workspaces/b.csv",)
+    assert watcher.look(after=SETTLE).waiting == ()
+
+
+@pytest.mark.parametrize("years", [-30, 30])
+def test_times_of_another_clock_neither_hurry_nor_hold_a_file(
+    watcher: Watcher, landing: Path, years: int
+) -> None:
+    path = deliver(landing)
+    elsewhere = datetime.now(UTC).timestamp() + years * 365 * 86_400
+    os.utime(path, (elsewhere, elsewhere))
+    assert watcher.look().waiting
+    assert not watcher.look(after=SETTLE).waiting
+
+
+def test_part_files_and_manifests_are_no_deliveries(watcher: Watcher, landing: Path) -> None:
+    deliver(landing, "workspaces/a.csv.part")
+    deliver(landing, "workspaces/.hidden.csv")
+    deliver(landing, "workspaces/a.csv.manifest.json", "{}")
+    assert watcher.look(settle=0).new == ()
+
+
+def test_what_a_run_took_is_not_new_whoever_started_it(watcher: Watcher, landing: Path) -> None:
+    deliver(landing)
+    assert watcher.look(settle=0).new
+    watcher.take()
+    assert watcher.look(settle=0).new == ()
+    assert Memory.parse(watcher.remembered).settled
+
+
+def test_the_same_content_is_not_new_under_other_times_or_another_name(
+    watcher: Watcher, landing: Path
+) -> None:
+    path = deliver(landing)
+    watcher.take()
+    os.utime(path, (1, 1))
+    deliver(landing, "workspaces/copy.csv")
+    assert watcher.look(settle=0).new == ()
+
+
+def test_the_same_bytes_for_another_feed_are_new(watcher: Watcher, landing: Path) -> None:
+    deliver(landing)
+    watcher.take()
+    deliver(landing, "coupons/a.csv")
+    assert watcher.look(settle=0).new == ("coupons/a.csv",)
+
+
+def test_other_content_of_the_same_name_and_size_is_new(watcher: Watcher, landing: Path) -> None:
+    deliver(landing)
+    watcher.take()
+    deliver(landing, text=HEADER + ROW.replace("ws_1", "ws_2"))
+    assert watcher.look(settle=0).new == ("workspaces/a.csv",)
+
+
+def test_a_refused_file_is_new_again_beside_another_manifest(
+    watcher: Watcher, landing: Path
+) -> None:
+    deliver(landing)
+    manifest = deliver(landing, "workspaces/a.csv.manifest.json", '{"rows": 2}')
+    watcher.take()
+    assert watcher.look(settle=0).new == ()
+    manifest.write_text('{"rows": 1}', "utf-8")
+    assert watcher.look(settle=0).new == ("workspaces/a.csv",)
+
+
+def test_a_file_that_cannot_be_read_is_taken_once(watcher: Watcher, landing: Path) -> None:
+    (landing / "workspaces" / "away.csv").symlink_to("/etc/hostname")
+    assert watcher.look(settle=0).new == ("workspaces/away.csv",)
+    watcher.take()
+    assert watcher.look(settle=0).new == ()
+
+
+def test_the_state_tells_one_set_of_new_files_from_another(watcher: Watcher, landing: Path) -> None:
+    deliver(landing)
+    state = watcher.look(settle=0).state
+    assert watcher.look(after=SETTLE, settle=0).state == state
+    deliver(landing, "workspaces/b.csv", HEADER)
+    assert watcher.look(settle=0).state != state
+
+
+@pytest.mark.parametrize("text", ["", "never seen", "[]", '{"growing": {"a": 1}}'])
+def test_a_memory_that_cannot_be_understood_begins_anew(text: str) -> None:
+    assert Memory.parse(text) == Memory(growing={}) or Memory.parse(text) == Memory()
