@@ -237,7 +237,7 @@ def verify(home: Path, release_id: str | None = None) -> Verification:
                 " where checked_by = 'dbt' order by all"
             ).fetchall()
             for schema, name, rows, fingerprint in promised:
-                found = content_of(connection, f"{quote(schema)}.{quote(name)}")
+                found = content_of(connection, f"{quote(schema)}.{quote(name)}", fingerprint)
                 contents[schema, name] = found
                 if (found.rows, found.fingerprint) != (rows, fingerprint):
                     problems.append(
@@ -294,7 +294,8 @@ def _parquet_problems(
                 problems.append(f"its Parquet copy of {name} is missing")
                 continue
             # DuckDB takes a name with brackets for a pattern.
-            found = content_of(connection, f"read_parquet({literal(glob.escape(str(file)))})")
+            relation = f"read_parquet({literal(glob.escape(str(file)))})"
+            found = content_of(connection, relation, fingerprint)
             if (found.rows, found.fingerprint) != (rows, fingerprint):
                 problems.append(f"its Parquet copy of {name} differs")
     return problems

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
