@@ -72,6 +72,10 @@ def run(
         Literal["duckdb", "spark"] | None,
         typer.Option(help="What runs the models. [default: duckdb]"),
     ] = None,
+    always: Annotated[
+        bool,
+        typer.Option("--always", help="Also where nothing has changed since the last refresh."),
+    ] = False,
 ) -> None:
     """Refresh: deliveries in, checked marts out, as a release."""
     from dagster_project.refresh import refresh
@@ -91,7 +95,7 @@ def run(
         wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD." if as_of else str(error))
     if strict:
         settings = settings.model_copy(update={"strict": True})
-    raise typer.Exit(0 if refresh(settings, day) else 1)
+    raise typer.Exit(0 if refresh(settings, day, always=always) else 1)
 
 
 def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> bool:

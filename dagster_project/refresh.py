@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster_project import progress
+from dagster_project import progress, unchanged
 from dagster_project.releases.disk import FREE_SPACE, explanation, is_full
 from dagster_project.releases.errors import Busy, PublishRefused, ReleaseError
 from dagster_project.releases.gate import Problem
@@ -79,12 +79,13 @@ class Terminal:
             print("\r\x1b[K", end="")
 
 
-def refresh(settings: Settings, as_of: date) -> bool:
+def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
     """Run the refresh, show how it goes, and end with a summary or an explanation.
 
     Args:
         settings: Data home, landing folder, limits.
         as_of: Last day whose events count.
+        always: Whether to run also where all is as the last refresh left it.
 
     Returns:
         Whether a release of this very state is served now.
@@ -99,7 +100,13 @@ def refresh(settings: Settings, as_of: date) -> bool:
         log.parent.mkdir(parents=True, exist_ok=True)
         command = f"coupon-ledger run --as-of {as_of}"
         with one_writer(settings.home, command), progress.listening(terminal):
-            _run_job(settings, as_of, run_id, terminal)
+            terminal.started("prepare")
+            if not always and unchanged.is_unchanged(settings, as_of):
+                terminal.finished("prepare", "nothing has changed, the release there is is served")
+            else:
+                landing = unchanged.landing_state(settings)
+                _run_job(settings, as_of, run_id, terminal)
+                unchanged.remember(settings, as_of, landing)
     except BaseException as error:  # noqa: BLE001 (the person at the terminal gets every failure)
         if terminal.step:
             terminal.failed()
@@ -152,7 +159,6 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
 
 
 def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -> None:
-    terminal.started("prepare")
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     # Notes of the libraries to their programmers say nothing to the reader of a terminal.
     warnings.simplefilter("ignore")

@@ -1,0 +1,148 @@
+"""Whether a refresh would find everything as the last one left it, so that there is nothing to do.
+
+Here belongs what a release rests on, told from names and file status alone, without reading a delivery:
+the landing folder, the archive, the code, the day, the settings that matter, the reviewed findings, the
+register of closes, and the release served itself. Nothing heavy is imported: the answer takes a moment.
+
+What is told apart by status (size, times, inode) could be fooled by a file that changes twice within one
+tick of the clock of its disk, so a state is remembered only if nothing in it is that young.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+from dagster_project.releases import layout
+from dagster_project.releases.errors import ReleaseError
+from dagster_project.settings import CHECKOUT, DBT_PROJECT, Settings
+
+_PACKAGES = ("duckdb", "dbt-core", "dbt-adapters", "great-expectations", "pandas", "pyarrow")
+_TICK_SECONDS = 2.0
+_NO_CODE = {"__pycache__", "target", "logs", "dbt_packages"}
+
+
+def inputs(settings: Settings, as_of: date) -> str:
+    """Identifies everything a refresh would rest on.
+
+    Args:
+        settings: Landing folder, data home, engine, strictness.
+        as_of: Last day whose events count.
+
+    Raises:
+        OSError: The landing folder or the data home cannot be read.
+    """
+    rests_on = {
+        "as_of": as_of.isoformat(),
+        "engine": settings.engine,
+        "strict": settings.strict,
+        "landing": [str(settings.landing), *_statuses(settings.landing)],
+        "archive": sorted(path.name for path in _files(settings.archive)),
+        "accepted": _content(settings.accepted_findings_file),
+        "closes": _content(layout.closes_path(settings.home)),
+        "code": _code(settings.engine),
+        "served": _served(settings.home),
+    }
+    return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
+
+
+def is_unchanged(settings: Settings, as_of: date) -> bool:
+    """Whether the release served is known to be what a refresh would give.
+
+    Args:
+        settings: Landing folder, data home, engine, strictness.
+        as_of: Last day whose events count.
+    """
+    try:
+        return inputs(settings, as_of) == _path(settings).read_text("utf-8")
+    except (OSError, ReleaseError):
+        return False  # whatever it is, the refresh tells it
+
+
+def remember(settings: Settings, as_of: date, landing_before: list[str]) -> None:
+    """Remember what the refresh that has just been published rests on, if that is beyond doubt.
+
+    Args:
+        settings: Of the refresh.
+        as_of: Last day whose events counted.
+        landing_before: `landing_state` before it began.
+    """
+    path = _path(settings)
+    path.unlink(missing_ok=True)
+    if landing_state(settings) != landing_before or _is_young(settings.landing):
+        return
+    state = inputs(settings, as_of)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(state, "utf-8")
+    temporary.replace(path)
+
+
+def landing_state(settings: Settings) -> list[str]:
+    """Name and status of everything in the landing folder."""
+    return _statuses(settings.landing)
+
+
+def _path(settings: Settings) -> Path:
+    return settings.build / "unchanged"
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for below, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            yield Path(below) / name
+
+
+def _statuses(folder: Path) -> list[str]:
+    found = []
+    for path in _files(folder):
+        one = [path.lstat()]
+        if path.is_symlink() and path.exists():
+            one.append(path.stat())
+        told = [[s.st_mode, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in one]
+        found.append(f"{os.fsencode(path.relative_to(folder)).hex()} {told}")
+    return found
+
+
+def _is_young(folder: Path) -> bool:
+    limit = time.time() - _TICK_SECONDS
+    return any(path.lstat().st_ctime > limit for path in _files(folder))
+
+
+def _content(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+def _code(engine: str) -> str:
+    digest = hashlib.sha256()
+    packages = [*_PACKAGES, f"dbt-{engine}"]
+    digest.update(" ".join(f"{name} {version(name)}" for name in packages).encode())
+    for folder in (CHECKOUT / "dagster_project", CHECKOUT / "expectations", DBT_PROJECT):
+        for below, folders, names in os.walk(folder):
+            folders[:] = sorted(name for name in folders if name not in _NO_CODE)
+            for name in sorted(names):
+                path = Path(below) / name
+                digest.update(f"{path.relative_to(CHECKOUT)}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _served(home: Path) -> list[str]:
+    """The release served, as its files lie there."""
+    current = layout.current_release(home)
+    if current is None:
+        return []
+    path = layout.release_path(home, current)
+    file = path.stat()
+    log = path.with_name(path.name + ".wal").exists()
+    status = [current, file.st_size, file.st_mtime_ns, file.st_ctime_ns, log]
+    return [json.dumps(status), *_statuses(layout.parquet_dir(home, current))]

@@ -1,0 +1,150 @@
+"""A refresh that would find everything as it was is over in a moment; whatever differs, it runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from dagster_project import unchanged
+from dagster_project.releases import layout
+from dagster_project.settings import Settings
+from tests.pipeline.conftest import AS_OF, NOW, HandMade, SampleRun, coupon_ledger
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A data home with a release, and a landing folder of two files that lie there for a while."""
+    HandMade(tmp_path / "home").write().publish()
+    landing = tmp_path / "landing"
+    for name in ("invoices/a.csv", "coupons/b.csv"):
+        path = landing / name
+        path.parent.mkdir(parents=True)
+        path.write_text(name)
+    archive = tmp_path / "home" / "archive"
+    archive.mkdir(exist_ok=True)
+    (archive / "one").write_text("kept")
+    return Settings(home=tmp_path / "home", landing=landing)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that is past the time in which a change could go unseen."""
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 60)
+
+
+def after_a_refresh(settings: Settings) -> bool:
+    """Remember the state as a refresh does, and ask at once."""
+    unchanged.remember(settings, AS_OF, unchanged.landing_state(settings))
+    return unchanged.is_unchanged(settings, AS_OF)
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Change a file and give it its times back, as a careless copy would."""
+    status = path.stat()
+    path.write_text(text)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+CHANGES: dict[str, Callable[[Settings], object]] = {
+    "a file more": lambda s: (s.landing / "invoices" / "c.csv").write_text("c"),
+    "a file less": lambda s: (s.landing / "invoices" / "a.csv").unlink(),
+    "another name": lambda s: (s.landing / "invoices/a.csv").rename(s.landing / "invoices/z.csv"),
+    "other bytes of the same size and time": lambda s: rewrite(
+        s.landing / "invoices" / "a.csv", "INVOICES/A.CSV"
+    ),
+    "a manifest": lambda s: (s.landing / "invoices" / "a.csv.manifest.json").write_text("{}"),
+    "something in the archive that was not loaded": lambda s: (s.archive / "two").write_text("2"),
+    "an accepted finding": lambda s: s.accepted_findings_file.write_text("finding_id\n"),
+    "a month closed": lambda s: layout.closes_path(s.home).write_text("{}\n"),
+    "a log beside the release": lambda s: _log_beside(s.home).write_text("log"),
+    "a release that was cut": lambda s: os.truncate(_served(s.home), 100),
+    "a Parquet copy that is gone": lambda s: next(
+        layout.parquet_dir(s.home, str(layout.current_release(s.home))).iterdir()
+    ).unlink(),
+    "another release served": lambda s: (
+        HandMade(s.home, [("in_9", "USD", "1.00")]).write().publish(NOW + timedelta(days=1))
+    ),
+    "the build thrown away": lambda s: (s.build / "unchanged").unlink(),
+}
+
+
+def _served(home: Path) -> Path:
+    return layout.release_path(home, str(layout.current_release(home)))
+
+
+def _log_beside(home: Path) -> Path:
+    path = _served(home)
+    return path.with_name(path.name + ".wal")
+
+
+@pytest.mark.usefixtures("later")
+class TestTheState:
+    """What counts as a change."""
+
+    def test_nothing_has_changed_where_nothing_has(self, settings: Settings) -> None:
+        assert after_a_refresh(settings)
+
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_a_change_is_noticed(self, settings: Settings, change: str) -> None:
+        assert after_a_refresh(settings)
+        CHANGES[change](settings)
+        assert not unchanged.is_unchanged(settings, AS_OF)
+
+    def test_another_day_engine_or_strictness_is_a_change(self, settings: Settings) -> None:
+        assert after_a_refresh(settings)
+        assert not unchanged.is_unchanged(settings, AS_OF + timedelta(days=1))
+        for other in ({"engine": "spark"}, {"strict": True}):
+            assert not unchanged.is_unchanged(settings.model_copy(update=other), AS_OF)
+
+    def test_other_code_is_a_change(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        assert after_a_refresh(settings)
+        (tmp_path / "models").mkdir()
+        monkeypatch.setattr(unchanged, "DBT_PROJECT", tmp_path / "models")
+        assert not unchanged.is_unchanged(settings, AS_OF)
+
+    def test_a_file_that_came_while_the_refresh_ran_is_not_passed_over(
+        self, settings: Settings
+    ) -> None:
+        before = unchanged.landing_state(settings)
+        (settings.landing / "invoices" / "c.csv").write_text("c")
+        unchanged.remember(settings, AS_OF, before)
+        assert not unchanged.is_unchanged(settings, AS_OF)
+
+
+def test_files_so_young_that_a_change_could_go_unseen_are_not_remembered(
+    settings: Settings,
+) -> None:
+    assert not after_a_refresh(settings)
+
+
+def test_a_run_with_nothing_new_starts_neither_dagster_nor_dbt_and_can_be_made_to_run(
+    sample_run: SampleRun,
+) -> None:
+    script = (
+        "import sys; from dagster_project.cli import app;"
+        "app(sys.argv[1:], standalone_mode=False);"
+        "print([name for name in ('dagster', 'dbt', 'great_expectations')"
+        " if name in sys.modules])"
+    )
+    assert coupon_ledger("run", "--home", sample_run.home).returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", "--home", str(sample_run.home)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "nothing has changed" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+    always = coupon_ledger("run", "--always", "--home", sample_run.home)
+    assert "dbt_build" in always.stdout
+    assert "nothing has changed" in always.stdout
