@@ -251,8 +251,10 @@ def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: da
         " (workspace_id varchar, is_of_all boolean, sole bigint, has_terms boolean)"
     )
     feeds = ("workspaces", "coupons", "redemptions", "invoices")
-    if not all(_has(connection, "build", "staging", f"stg_billing__{feed}") for feed in feeds):
+    needed = [*(f"base_billing__{feed}" for feed in feeds), "stg_billing__repeated_rows"]
+    if not all(_has(connection, "build", "staging", name) for name in needed):
         return
+    workspaces, coupons, redemptions, invoices = map(_current_versions, feeds)
     knew_workspace = "true"
     if _has(connection, database, "marts", "dim_workspaces"):
         knew_workspace = (
@@ -266,31 +268,31 @@ def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: da
         where delivery_id not in (select delivery_id from {database}.release.deliveries);
 
         insert into memory.main.own_causes select invoice_id, delivery_sequence
-        from build.staging.stg_billing__invoices semi join memory.main.news using (delivery_sequence);
+        from {invoices} semi join memory.main.news using (delivery_sequence);
 
         insert into memory.main.causes
         with redeemed as (
             select workspace_id, delivery_sequence, coupon_id, follow_up_coupon_id
             from (
                 select workspace_id, delivery_sequence, coupon_id
-                from build.staging.stg_billing__redemptions
+                from {redemptions}
                 where coalesce(starts_at, redeemed_at) < timestamp {until}
             ) left join (
-                select coupon_id, follow_up_coupon_id from build.staging.stg_billing__coupons
+                select coupon_id, follow_up_coupon_id from {coupons}
             ) using (coupon_id)
         ),
         brought as (
             select workspace_id, delivery_sequence, false as is_terms
-            from build.staging.stg_billing__invoices where issued_at < timestamp {until}
+            from {invoices} where issued_at < timestamp {until}
             union
             select workspace_id, delivery_sequence, true from redeemed
             union
             select redeemed.workspace_id, coupons.delivery_sequence, true
-            from redeemed inner join build.staging.stg_billing__coupons as coupons
+            from redeemed inner join {coupons} as coupons
             on coupons.coupon_id in (redeemed.coupon_id, redeemed.follow_up_coupon_id)
             union
             select workspace_id, delivery_sequence, true
-            from build.staging.stg_billing__workspaces
+            from {workspaces}
             where not {knew_workspace}
         )
         select workspace_id, grouping(workspace_id) = 1,

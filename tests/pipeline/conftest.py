@@ -138,7 +138,9 @@ class HandMade:
         self.results_path.parent.mkdir(parents=True, exist_ok=True)
         self.results_path.write_text(json.dumps(results), "utf-8")
 
-    def publish(self, now: datetime = NOW, code_version: str = "1+code") -> Publication:
+    def publish(
+        self, now: datetime = NOW, code_version: str = "1+code", threads: int = 2
+    ) -> Publication:
         """Publish it."""
         return publish(
             self.home,
@@ -147,6 +149,7 @@ class HandMade:
             manifest=self.manifest,
             now=now,
             code_version=code_version,
+            threads=threads,
         )
 
 

@@ -304,7 +304,7 @@ class TestRestatements:
         )
         sequences = {"workspaces": 2, "coupons": 3, "redemptions": 4, "invoices": 5}
         with duckdb.connect(str(closed.home / "build" / "warehouse.duckdb")) as connection:
-            for feed, sequence in sequences.items():
+            for feed, sequence in {**sequences, "another": 9}.items():
                 connection.execute(
                     "insert into intermediate.int_deliveries_counted by name select * replace"
                     f" ({sequence} as delivery_sequence, '{feed}' as delivery_id,"
@@ -330,10 +330,22 @@ class TestRestatements:
             ):  # fmt: skip
                 late = ", ".join(f"'{name}'" for name in arrived.get(feed, [])) or "null"
                 connection.execute(
-                    f"create table staging.stg_billing__{feed} as select *, if("
+                    f"create table staging.base_billing__{feed} as select *, if("
                     f"{columns.split(',')[0]} in ({late}), {sequences[feed]}, 1)::bigint as"
-                    f" delivery_sequence from (values {values}) as delivered ({columns})"
+                    " delivery_sequence, row_number() over () as row_number, null::varchar as"
+                    f" rejection_reasons from (values {values}) as delivered ({columns})"
                 )
+                # Neither a row that was rejected nor one that another version followed counts.
+                connection.execute(
+                    f"insert into staging.base_billing__{feed} select * exclude (n) replace (9 as"
+                    f" delivery_sequence, if(n = 0, 'no good', null) as rejection_reasons)"
+                    f" from staging.base_billing__{feed}, range(2) as copies (n)"
+                )
+            connection.execute(
+                "create table staging.stg_billing__repeated_rows as select unnest(['workspaces',"
+                " 'coupons', 'redemptions', 'invoices']) as feed, 9::bigint as delivery_sequence,"
+                " range as row_number, 'superseded' as fate from range(1, 9)"
+            )
             connection.execute(
                 "alter table marts.fct_discounted_charges add column workspace_id varchar;"
                 "update marts.fct_discounted_charges set workspace_id = 'ws_1', discount_amount = 1"

@@ -154,6 +154,74 @@ class TestPublication:
         }
         assert copies[0] == copies[1]
 
+    def test_the_parquet_copy_depends_neither_on_threads_nor_on_how_rows_lay(
+        self, tmp_path: Path
+    ) -> None:
+        copies = []
+        for name, order, threads in (("a", "asc", 1), ("b", "desc", 4)):
+            made = HandMade(tmp_path / name).write()
+            with duckdb.connect(str(made.home / "build" / "warehouse.duckdb")) as connection:
+                connection.execute(
+                    "insert into marts.fct_discounted_charges by name select 'in_' || hash(n) as"
+                    " invoice_id, 'USD' as currency, n as list_amount from range(300000) as r (n)"
+                    f" order by n {order}"
+                )
+            published = made.publish(threads=threads)
+            file = layout.parquet_dir(made.home, published.release_id)
+            copies.append((file / "fct_discounted_charges.parquet").read_bytes())
+        assert copies[0] == copies[1]
+
+    def test_all_files_are_for_their_publisher_and_a_group_of_readers(
+        self, hand_made: HandMade
+    ) -> None:
+        before = os.umask(0)
+        try:
+            hand_made.publish()
+            releases.close(hand_made.home, date(2026, 3, 1), by="Ada", now=NOW)
+        finally:
+            os.umask(before)
+        files = [
+            *(path for path in layout.releases_dir(hand_made.home).rglob("*") if path.is_file()),
+            layout.closes_path(hand_made.home),
+        ]
+        assert len(files) == 1 + 3 + 1 + 1  # release, Parquet, history, register
+        assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in files} == {"0o640"}
+
+    def test_everything_is_durable_before_it_is_served(
+        self, hand_made: HandMade, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What reaches the disk, in its order, a name that is given as well as a content."""
+        happened: list[str] = []
+        sync, replace = os.fsync, os.replace
+
+        def synced(descriptor: int) -> None:
+            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            happened.append(f"sync {path.relative_to(hand_made.home)}")
+            sync(descriptor)
+
+        def replaced(source: Path, target: Path) -> None:
+            happened.append(f"name {Path(target).relative_to(hand_made.home)}")
+            replace(source, target)
+
+        monkeypatch.setattr(os, "fsync", synced)
+        monkeypatch.setattr(os, "replace", replaced)
+        release_id = hand_made.publish().release_id
+        release = f"releases/{release_id}"
+        assert happened == [
+            f"sync {release}.tmp/dim_coupons.parquet",
+            f"sync {release}.tmp/fct_discounted_charges.parquet",
+            f"sync {release}.tmp/fct_restatements.parquet",
+            f"sync {release}.tmp",
+            f"sync {release}.duckdb.tmp",
+            f"name {release}",
+            f"name {release}.duckdb",
+            "sync releases",
+            "name current",
+            "sync .",
+            "sync releases/history.jsonl",
+            "sync releases",
+        ]
+
     def test_a_home_with_hostile_characters_works(self, tmp_path: Path) -> None:
         home = tmp_path / "it's [a] home; -- *"
         published = HandMade(home).write().publish()

@@ -18,6 +18,7 @@ from dagster_project import dbt_build, refresh, releases
 from dagster_project.definitions import load
 from dagster_project.defs.automation import run_config
 from dagster_project.feeds import feeds
+from dagster_project.releases import layout
 from dagster_project.settings import CHECKOUT, SAMPLE_LANDING, Settings
 from tests.pipeline.conftest import LAST_DAY, SampleRun, coupon_ledger
 
@@ -113,6 +114,36 @@ class TestRunOnTheSample:
         (log,) = (sample_run.home / "logs").glob("*.log")
         assert "dbt_build: " in log.read_text("utf-8")
 
+    def test_rows_lie_in_key_order_in_the_release_and_its_parquet_copy(
+        self, sample_run: SampleRun
+    ) -> None:
+        release_id = str(releases.current_release(sample_run.home))
+        folder = layout.parquet_dir(sample_run.home, release_id)
+        with duckdb.connect(str(sample_run.home / "current"), read_only=True) as connection:
+            tables = connection.execute(
+                "select table_schema, table_name, primary_key from release.tables"
+            ).fetchall()
+            for schema, name, key in tables:
+                relations = [f"{schema}.{name}"]
+                if schema == "marts":
+                    relations.append(f"'{folder / name}.parquet'")
+                order = ", ".join(f"{column} nulls last" for column in key.split(", "))
+                for relation in relations:
+                    rows = connection.execute(f"select {key} from {relation}").fetchall()
+                    wanted = f"select {key} from {relation} order by {order}"
+                    assert rows == connection.execute(wanted).fetchall(), relation
+        assert len(tables) == 13 + 2
+
+    def test_every_mart_and_column_is_described_in_the_release(self, sample_run: SampleRun) -> None:
+        with duckdb.connect(str(sample_run.home / "current"), read_only=True) as connection:
+            nameless = connection.execute(
+                "select table_name, null from duckdb_tables() where not internal and comment is"
+                " null union all"
+                " select table_name, column_name from duckdb_columns() where not internal and comment"
+                " is null"
+            ).fetchall()
+        assert nameless == []
+
     def test_the_release_is_sound(self, sample_run: SampleRun) -> None:
         assert releases.verify(sample_run.home).problems == ()
 
@@ -204,7 +235,7 @@ class TestFailure:
         shutil.copytree(sample_run.home, home, symlinks=True)
         return home
 
-    def test_a_failing_data_test_is_named_and_the_old_release_stays(
+    def test_a_failing_data_test_and_an_erroring_model_are_named_and_the_old_release_stays(
         self,
         served: Path,
         tmp_path: Path,
@@ -216,12 +247,17 @@ class TestFailure:
         (project / "tests" / "singular" / "assert_there_are_no_coupons.sql").write_text(
             "select coupon_id from {{ ref('dim_coupons') }}", "utf-8"
         )
+        (project / "models" / "intermediate" / "int_errors_made.sql").write_text(
+            "select cast(coupon_id as integer) as n from {{ ref('stg_billing__coupons') }}", "utf-8"
+        )
         monkeypatch.setattr(dbt_build, "DBT_PROJECT", project)
         before = releases.current_release(served)
         assert not refresh.refresh(Settings(home=served), LAST_DAY)
         said = " ".join(capsys.readouterr().err.split())
         assert "tests/singular/assert_there_are_no_coupons.sql" in said
         assert re.search(r"\d+ rows do not hold", said)
+        assert "model int_errors_made: " in said and "Could not convert string" in said
+        assert "models/intermediate/int_errors_made.sql" in said
         assert f"the release of {LAST_DAY} ({before}) is still served" in said
         assert "What to do:" in said
         assert releases.current_release(served) == before
