@@ -32,8 +32,10 @@ PROGRAMS: Mapping[str, str] = {
     BASE: "Coupon Ledger on DuckDB",
     "polars": "Polars",
     "pandas": "pandas",
+    "spark": "Coupon Ledger on Spark",
 }
 _PACKAGES = ("duckdb", "dbt-core", "polars", "pandas", "numpy", "pyarrow")
+_SPARK_PACKAGES = ("pyspark", "dbt-spark")
 _SHOWN = 3
 
 
@@ -106,7 +108,7 @@ def measured(case: Case, folder: Path = store.FOLDER) -> dict[str, Any]:
     """
     given, sample = inputs.prepared(case.invoices, folder)
     as_of = store.last_day(sample).isoformat()
-    facts = machine.described(_PACKAGES)
+    facts = machine.described(_PACKAGES + (_SPARK_PACKAGES if "spark" in case.programs else ()))
     outputs, failed = folder / "work" / "outputs", dict[str, str]()
     contents: dict[str, dict[str, TableContent]] = {}
     for name in case.programs:
@@ -241,7 +243,8 @@ def _run(case: Case, name: str, given: Path, outputs: Path, as_of: str) -> measu
 
 
 def _relation(outputs: Path, mart: str) -> str:
-    return f"read_parquet({literal(str(target(outputs, mart)))})"
+    path = target(outputs, mart)
+    return f"read_parquet({literal(str(path / '*.parquet' if path.is_dir() else path))})"
 
 
 def _progress(text: str) -> None:
