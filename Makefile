@@ -41,7 +41,9 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock requirements-
 	$(PIP) --target $(VENV)/duckdb-2 --upgrade -r requirements-duckdb-2.lock
 	touch $@
 
+# Needs 12 GB of disk and most of an hour on two cores, nearly all of it at 10 million invoices.
 bench: $(VENV)/.installed-test
+	$(BIN)/python -m tests.bench compare
 	$(BIN)/python -m tests.bench refresh
 
 # Needs uv and a package index; the locks hold names, versions and hashes only. DuckDB is locked to its

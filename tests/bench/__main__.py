@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tests.bench import compare, refresh
+from tests.bench import compare, readme, refresh
 
 
 def main() -> None:
@@ -14,6 +14,7 @@ def main() -> None:
     for name, module, text in (
         ("compare", compare, "the same results by other programs"),
         ("refresh", refresh, "a whole refresh beside a floor, and the days after"),
+        ("readme", readme, "the newest results into the README, with the chart"),
     ):
         command = commands.add_parser(name, help=text, description=module.__doc__)
         module.add_arguments(command)

@@ -26,14 +26,16 @@ from tests.bench import inputs, machine, measure, store
 from tests.bench.programs.contract import INPUTS, RESULTS, source, target
 
 GIB = 2**30
-BASE = "models on DuckDB"
-# What is compared: its name, and its module in programs/.
+BASE = "duckdb"
+# What is compared, each with its name for people; its module is programs/<key>_program.py.
 PROGRAMS: Mapping[str, str] = {
-    BASE: "duckdb_program",
-    "Polars": "polars_program",
-    "pandas": "pandas_program",
+    BASE: "Coupon Ledger on DuckDB",
+    "polars": "Polars",
+    "pandas": "pandas",
+    "spark": "Coupon Ledger on Spark",
 }
 _PACKAGES = ("duckdb", "dbt-core", "polars", "pandas", "numpy", "pyarrow")
+_SPARK_PACKAGES = ("pyspark", "dbt-spark")
 _SHOWN = 3
 
 
@@ -43,7 +45,7 @@ class Case:
 
     Attributes:
         invoices: About how many.
-        programs: Names of those compared.
+        programs: Those compared.
         rounds: How often each is measured, in turns.
         threads: How many each may use.
         memory_limit: That of DuckDB, and of Spark's JVM; the others know none.
@@ -70,7 +72,7 @@ class Case:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this measurement."""
-    parser.add_argument("--invoices", type=int, nargs="+", default=[1_000_000, 10_000_000])
+    parser.add_argument("--invoices", type=int, nargs="+", default=[1_000, 1_000_000, 10_000_000])
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
     parser.add_argument("--rounds", type=int, default=3, help="0 only compares the results")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -106,21 +108,21 @@ def measured(case: Case, folder: Path = store.FOLDER) -> dict[str, Any]:
     """
     given, sample = inputs.prepared(case.invoices, folder)
     as_of = store.last_day(sample).isoformat()
-    facts = machine.described(_PACKAGES)
+    facts = machine.described(_PACKAGES + (_SPARK_PACKAGES if "spark" in case.programs else ()))
     outputs, failed = folder / "work" / "outputs", dict[str, str]()
     contents: dict[str, dict[str, TableContent]] = {}
     for name in case.programs:
-        _progress(f"{case.invoices:,} invoices: the results of {name}")
+        _progress(f"{case.invoices:,} invoices: the results of {PROGRAMS[name]}")
         try:
             _run(case, name, given, outputs / name, as_of)
         except measure.RunFailed as error:
-            failed[name] = str(error)
+            failed[name] = error.reason
             _progress(str(error))
             continue
         contents[name] = contents_of(outputs / name)
         first = next(iter(contents))
-        assert_equal(outputs / first, outputs / name)
         if name != first:
+            assert_equal((outputs / first, contents[first]), (outputs / name, contents[name]))
             shutil.rmtree(outputs / name)
     shutil.rmtree(outputs, ignore_errors=True)
     runs: dict[str, list[measure.Measured]] = {name: [] for name in case.programs}
@@ -128,11 +130,11 @@ def measured(case: Case, folder: Path = store.FOLDER) -> dict[str, Any]:
         for name in case.programs:
             if name in failed:
                 continue
-            _progress(f"round {number} of {case.rounds}: {name}")
+            _progress(f"round {number} of {case.rounds}: {PROGRAMS[name]}")
             try:
                 runs[name].append(_run(case, name, given, outputs / name, as_of))
             except measure.RunFailed as error:
-                failed[name] = str(error)
+                failed[name] = error.reason
             shutil.rmtree(outputs / name)
     return {
         **facts,
@@ -142,7 +144,7 @@ def measured(case: Case, folder: Path = store.FOLDER) -> dict[str, Any]:
         "result_rows": {
             mart: content.rows for mart, content in next(iter(contents.values())).items()
         },
-        "equal": sorted(contents),
+        "equal": list(contents),
         "threads": case.threads,
         "memory_limit": case.memory_limit,
         "most_bytes": case.most_bytes,
@@ -168,13 +170,19 @@ def contents_of(outputs: Path) -> dict[str, TableContent]:
         return {mart: content_of(connection, _relation(outputs, mart)) for mart in RESULTS}
 
 
-def assert_equal(one: Path, other: Path) -> None:
+def assert_equal(
+    first: tuple[Path, Mapping[str, TableContent]], second: tuple[Path, Mapping[str, TableContent]]
+) -> None:
     """Whether two programs left the same results: the same columns, and the same rows in any order.
+
+    Args:
+        first: The folder of one program's results, and what they hold.
+        second: The other's.
 
     Raises:
         AssertionError: They differ; shows rows that only one of them has.
     """
-    of_one, of_other = contents_of(one), contents_of(other)
+    (one, of_one), (other, of_other) = first, second
     for mart in RESULTS:
         if of_one[mart] == of_other[mart]:
             continue
@@ -199,24 +207,24 @@ def block(result: Mapping[str, Any]) -> str:
     lines = [
         f"{result['invoices']:,} invoices, {result['input_bytes'] / 1e6:,.0f} MB of Parquet in,"
         f" {len(result['result_rows'])} marts with {rows:,} rows out;"
-        f" equal, cell for cell: {', '.join(result['equal'])}",
+        f" equal, cell for cell: {', '.join(PROGRAMS[name] for name in result['equal'])}",
     ]
     if programs:
         lines += [
             f"{result['threads']} threads, memory limit {result['memory_limit']} for DuckDB and Spark;"
             f" medians of {result['rounds']} runs in turns",
             machine.sentence(dict(result)),
-            f"  {'':<18} {'seconds':>8} {'range':>15} {'peak':>8}",
+            f"  {'':<24} {'seconds':>8} {'range':>15} {'peak':>8}",
         ]
     base = programs.get(BASE, {}).get("median_seconds")
     for name, each in programs.items():
         if "failed" in each:
-            lines.append(f"  {name:<18} did not finish: {each['failed'].splitlines()[0]}")
+            lines.append(f"  {PROGRAMS[name]:<24} {each['failed']}")
             continue
         seconds = each["median_seconds"]
-        ratio = f"{seconds / base:5.2f} x {BASE}" if base else ""
+        ratio = f"{seconds / base:5.2f} x {PROGRAMS[BASE]}" if base else ""
         lines.append(
-            f"  {name:<18} {seconds:>8.1f} {measure.spread(each['seconds']):>15}"
+            f"  {PROGRAMS[name]:<24} {seconds:>8.1f} {measure.spread(each['seconds']):>15}"
             f" {each['peak_bytes'] / 1e9:>5.2f} GB  {ratio}"
         )
     return "\n".join(lines)
@@ -225,17 +233,18 @@ def block(result: Mapping[str, Any]) -> str:
 def _run(case: Case, name: str, given: Path, outputs: Path, as_of: str) -> measure.Measured:
     shutil.rmtree(outputs, ignore_errors=True)
     outputs.mkdir(parents=True)
-    module = f"tests.bench.programs.{PROGRAMS[name]}"
+    module = f"tests.bench.programs.{name}_program"
     return measure.run(
         [sys.executable, "-m", module, str(given), str(outputs), as_of],
-        outputs.parent / f"{PROGRAMS[name]}.log",
+        outputs.parent / f"{name}.log",
         case.environment(),
         case.most_bytes,
     )
 
 
 def _relation(outputs: Path, mart: str) -> str:
-    return f"read_parquet({literal(str(target(outputs, mart)))})"
+    path = target(outputs, mart)
+    return f"read_parquet({literal(str(path / '*.parquet' if path.is_dir() else path))})"
 
 
 def _progress(text: str) -> None:

@@ -19,7 +19,7 @@ def described(packages: Sequence[str]) -> dict[str, Any]:
     """Facts about this machine and this moment, for the record of a measurement.
 
     Args:
-        packages: Whose versions matter for it.
+        packages: Whose versions matter for it; with pyspark, Java's too.
     """
     commit = subprocess.run(
         ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"],
@@ -35,6 +35,7 @@ def described(packages: Sequence[str]) -> dict[str, Any]:
         "versions": {
             "Python": platform.python_version(),
             **{package: version(package) for package in packages},
+            **({"Java": _java()} if "pyspark" in packages else {}),
         },
     }
 
@@ -46,6 +47,14 @@ def sentence(facts: dict[str, Any]) -> str:
         f"{facts['cores']} cores ({facts['processor']}), {facts['memory_gib']} GiB; {versions};"
         f" commit {facts['commit']}; load before {facts['load_before']}; {facts['measured_at']}"
     )
+
+
+def _java() -> str:
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else "java"
+    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    found = re.search(r'version "([^"]+)"', told.stderr)
+    return found[1] if found else "unknown"
 
 
 def _first(pattern: str, path: Path) -> str:

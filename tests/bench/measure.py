@@ -18,7 +18,16 @@ _SHOWN = 3_000  # characters of the output of a run that failed
 
 
 class RunFailed(Exception):
-    """A run ended badly; says which, and shows the end of what it printed."""
+    """A run ended badly; says which, and shows the end of what it printed.
+
+    Attributes:
+        reason: What happened, in a few words.
+    """
+
+    def __init__(self, run: str, reason: str, shown: str = "") -> None:
+        """Say what happened to which run."""
+        super().__init__(f"{run} {reason}{shown}")
+        self.reason = reason
 
 
 class MemoryExceeded(RunFailed):
@@ -85,11 +94,13 @@ def run(
     process.returncode = os.waitstatus_to_exitcode(status)
     text = log.read_text("utf-8", errors="replace")
     if watch.has_exceeded:
-        raise MemoryExceeded(f"{_name(arguments)} held more than {most_bytes:,} bytes")
+        most = f"{(most_bytes or 0) / 2**30:.1f} GiB"
+        raise MemoryExceeded(_name(arguments), f"held more than {most} of memory and was ended")
     if process.returncode != 0:
         raise RunFailed(
-            f"{_name(arguments)} ended with status {process.returncode}; the end of {log}:\n"
-            + text[-_SHOWN:]
+            _name(arguments),
+            f"ended with status {process.returncode}",
+            f"; the end of {log}:\n{text[-_SHOWN:]}",
         )
     return Measured(seconds, max(watch.peak_bytes, usage.ru_maxrss * 1024), text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -15,20 +16,19 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 
+from dagster_project import spark
 from dagster_project.feeds import feeds
 from dagster_project.settings import DBT_PROJECT
-from tests.bench.programs import duckdb_program, pandas_program, polars_program
+from tests.bench import compare, measure
+from tests.bench.programs import pandas_program, polars_program
 from tests.bench.programs.contract import INPUTS, RESULTS, Program, source, target
+from tests.pipeline.conftest import NOT_ON_SPARK, needs
 from tests.reference import histories, model
 from tests.reference.agreement import differences
 
-PROGRAMS: dict[str, Program] = {
-    "duckdb": duckdb_program.main,
-    "pandas": pandas_program.main,
-    "polars": polars_program.main,
-}
-# Those that start fast enough to be tried on many histories.
-LIGHT = {name: program for name, program in PROGRAMS.items() if name != "duckdb"}
+# Those that start fast enough to be tried on many histories; the others run as in the comparison.
+LIGHT: dict[str, Program] = {"pandas": pandas_program.main, "polars": polars_program.main}
+NO_JAVA = "" if spark.has_java() else f"{NOT_ON_SPARK}: there is no Java for the program on Spark."
 DEFAULTS = {
     "amount_off_per": "invoice", "credit_max_periods": 1, "requires_no_prior_coupon": False,
 }  # fmt: skip
@@ -98,11 +98,21 @@ def expected(records: histories.Records) -> dict[str, list[dict[str, object]]]:
     return model.publish(records, histories.AS_OF)
 
 
-@pytest.fixture(scope="module", params=PROGRAMS)
+@pytest.fixture(scope="module", params=compare.PROGRAMS)
 def outputs(request: pytest.FixtureRequest, records: histories.Records, folder: Path) -> Path:
     assert records
-    run(PROGRAMS[request.param], folder / "inputs", folder / request.param)
-    return folder / str(request.param)
+    name = str(request.param)
+    if name in LIGHT:
+        run(LIGHT[name], folder / "inputs", folder / name)
+        return folder / name
+    needs(NO_JAVA if name == "spark" else "")
+    (folder / name).mkdir()
+    arguments = (str(folder / "inputs"), str(folder / name), histories.AS_OF.isoformat())
+    measure.run(
+        [sys.executable, "-m", f"tests.bench.programs.{name}_program", *arguments],
+        folder / f"{name}.log",
+    )
+    return folder / name
 
 
 @pytest.mark.parametrize("mart", RESULTS)

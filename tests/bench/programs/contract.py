@@ -107,7 +107,7 @@ def source(inputs: Path, name: str) -> Path:
 
 
 def target(outputs: Path, name: str) -> Path:
-    """The file of a result."""
+    """The file of a result, or the folder of its files."""
     return outputs / f"{name}.parquet"
 
 

@@ -1,0 +1,165 @@
+"""The measured numbers in the README: one block between two markers, and the chart beside this module.
+
+Here belongs turning kept results into text; every number comes from a result, the newest of its case.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dagster_project.settings import CHECKOUT
+from tests.bench import chart, compare, machine, refresh, store
+
+README = CHECKOUT / "README.md"
+CHART = Path(__file__).with_name("speed.svg")
+START, END = "<!-- bench:start -->", "<!-- bench:end -->"
+
+Results = Sequence[Mapping[str, Any]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("--results", type=Path, default=store.FOLDER, help="where results are kept")
+
+
+def main(options: argparse.Namespace) -> None:
+    """Write the block and the chart."""
+    compared = newest(store.kept("compare", options.results), "asked_invoices")
+    refreshed = newest(
+        store.kept("refresh", options.results), "asked_invoices", "format", "files", "engine"
+    )
+    if not compared and not refreshed:
+        raise SystemExit(f"There are no results in {options.results}: run `make bench` first.")
+    README.write_text(with_block(README.read_text("utf-8"), block(compared, refreshed)), "utf-8")
+    if compared:
+        CHART.write_text(chart.drawn(compared), "utf-8")
+    print(f"Written: {README}" + (f", {CHART}" if compared else ""))
+
+
+def newest(results: Results, *case: str) -> Results:
+    """The last result of every case, cases in their order.
+
+    Args:
+        results: Oldest first.
+        case: Names of the values that make a case.
+    """
+    last = {tuple(result[name] for name in case): result for result in results}
+    return [last[key] for key in sorted(last)]
+
+
+def with_block(text: str, content: str) -> str:
+    """A text with what is between the markers replaced.
+
+    Raises:
+        ValueError: The markers are not there once each, in their order.
+    """
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end or START in after or END in after:
+        raise ValueError(f"the text needs one {START} and after it one {END}")
+    return f"{before}{START}\n\n{content}\n\n{END}{after}"
+
+
+def block(compared: Results, refreshed: Results) -> str:
+    """Tables of the newest results, with where they were measured."""
+    parts = [
+        *(_compared(compared) if compared else ()),
+        *(_refreshed(refreshed) if refreshed else ()),
+        *_days_after([result for result in refreshed if len(result["scenarios"]) > 2]),
+        "Measured on:",
+        "\n".join(f"- {line}" for line in _where([*compared, *refreshed])),
+    ]
+    return "\n\n".join(parts)
+
+
+def _compared(results: Results) -> Iterator[str]:
+    yield f"![Seconds and memory of each program]({CHART.relative_to(CHECKOUT).as_posix()})"
+    heads = "".join(
+        f" {result['invoices']:,} invoices, seconds | times | peak memory |" for result in results
+    )
+    lines = [f"| program |{heads}", "|---|" + "---|" * 3 * len(results)]
+    for name in dict.fromkeys(name for result in results for name in result["programs"]):
+        cells = [_program(result["programs"], name) for result in results]
+        lines.append(f"| {compare.PROGRAMS[name]} |{''.join(cells)}")
+    yield "\n".join(lines)
+
+
+def _program(programs: Mapping[str, Any], name: str) -> str:
+    if name not in programs:
+        return " | | |"
+    each = programs[name]
+    if "failed" in each:
+        return f" {each['failed']} | | |"
+    base = programs.get(compare.BASE, {}).get("median_seconds")
+    ratio = f"{each['median_seconds'] / base:.2f}" if base else ""
+    return f" {each['median_seconds']:.1f} | {ratio} | {each['peak_bytes'] / 1e9:.2f} GB |"
+
+
+def _refreshed(results: Results) -> Iterator[str]:
+    yield _table(
+        "invoices | delivered | engine | floor, seconds | refresh, seconds | times the floor"
+        " | a million, seconds | peak memory | steps, seconds",
+        (
+            (
+                f"{result['invoices']:,}",
+                f"{result['delivered_bytes'] / 1e6:,.0f} MB of {_format(result)}",
+                result["engine"],
+                f"{floor:.1f}",
+                f"{full['median_seconds']:.1f}",
+                f"{full['median_seconds'] / floor:.2f}",
+                f"{full['median_seconds'] / result['invoices'] * 1e6:.1f}",
+                f"{full['peak_bytes'] / 1e9:.2f} GB",
+                ", ".join(f"{step} {value:.1f}" for step, value in full["step_seconds"].items()),
+            )
+            for result in results
+            for floor in [result["scenarios"][refresh.FLOOR]["median_seconds"]]
+            for full in [result["scenarios"][refresh.FULL]]
+        ),
+    )
+
+
+def _days_after(results: Results) -> Iterator[str]:
+    if results:
+        yield _table(
+            "on top of | what comes | seconds | part of the full rebuild | peak memory",
+            (
+                (
+                    f"{result['invoices']:,} invoices, {_format(result)}",
+                    name,
+                    f"{runs['median_seconds']:.1f}",
+                    f"{runs['median_seconds'] / full:.2f}",
+                    f"{runs['peak_bytes'] / 1e9:.2f} GB",
+                )
+                for result in results
+                for full in [result["scenarios"][refresh.FULL]["median_seconds"]]
+                for name, runs in result["scenarios"].items()
+                if name not in (refresh.FLOOR, refresh.FULL)
+            ),
+        )
+
+
+def _format(result: Mapping[str, Any]) -> str:
+    return {"csv": "CSV", "parquet": "Parquet"}[result["format"]]
+
+
+def _where(results: Results) -> Iterator[str]:
+    """Where and how each was measured; those that share all of it on one line."""
+    told: dict[str, list[str]] = {}
+    for result in results:
+        kind = "comparison" if "programs" in result else "refresh"
+        how = (
+            f"{result['threads']} threads, memory limit {result['memory_limit']}, medians of"
+            f" {result['rounds']} runs in turns; {machine.sentence(dict(result))}"
+        )
+        told.setdefault(how, []).append(f"{kind} of {result['invoices']:,}")
+    for how, cases in told.items():
+        yield f"{', '.join(cases)}: {how}"
+
+
+def _table(head: str, rows: Iterator[tuple[str, ...]]) -> str:
+    columns = head.count("|") + 1
+    lines = [f"| {head} |", "|" + "---|" * columns]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
