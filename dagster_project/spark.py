@@ -123,7 +123,7 @@ def write_raw(settings: Settings) -> None:
         connection.execute(f"set memory_limit = {literal(settings.memory_limit)}")
         connection.execute("set preserve_insertion_order = false")
         tables = connection.execute(
-            "select table_name from duckdb_tables() where schema_name = 'raw' order by all"
+            "select table_name from information_schema.tables where table_schema = 'raw' order by all"
         ).fetchall()
         for (name,) in tables:
             folder = local / "raw" / str(name)

@@ -157,10 +157,7 @@ def builds(
             base = bases[data].result().home
             shutil.copytree(base / "archive", home / "archive")
             if engine.startswith("Spark"):
-                (home / "build").mkdir()
-                shutil.copyfile(
-                    base / "build" / "warehouse.duckdb", home / "build" / "warehouse.duckdb"
-                )
+                shutil.copytree(base / "build", home / "build")
         given = ("--landing", landings[data], "--as-of", str(days[data]), "--home", home)
         return Build(home, coupon_ledger("run", *given, *options, **ENVIRONMENTS[engine]))
 
