@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from dagster_project.feeds import feeds
 from dagster_project.releases.fingerprint import literal, quote
 from dagster_project.releases.publishing import pedigree_tables
 from dagster_project.settings import Settings
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _LAYERS = ("raw", "staging", "intermediate", "marts")
 _FILE_BYTES = 128 * 1024 * 1024  # what one task reads of a raw table
+_ROWS_OF_PART = 250_000  # delivered rows per part of a shuffle
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 _LOGGING = """\
@@ -101,20 +103,24 @@ def ready(settings: Settings) -> Iterator[None]:
         SparkUnavailable: Spark is not installed, or does not start.
     """
     require(settings)
-    write_raw(settings)
-    with _ansi_mode():
+    rows = write_raw(settings)
+    with _ansi_mode(_partitions(settings, rows) | settings.spark_conf):
         if settings.spark_thrift:
             yield
             return
-        session = start(settings)
+        session = start(settings, rows)
         try:
             yield
         finally:
             session.stop()
 
 
-def write_raw(settings: Settings) -> None:
-    """Write the raw tables of the warehouse as Parquet, in place of those of the build before."""
+def write_raw(settings: Settings) -> int:
+    """Write the raw tables of the warehouse as Parquet, in place of those of the build before.
+
+    Returns:
+        The rows of all feeds together.
+    """
     local = local_dir(settings)
     if str(local) != storage(settings) or not settings.spark_thrift:
         shutil.rmtree(local / "tables", ignore_errors=True)
@@ -123,24 +129,31 @@ def write_raw(settings: Settings) -> None:
         connection.execute(f"set memory_limit = {literal(settings.memory_limit)}")
         connection.execute("set preserve_insertion_order = false")
         tables = connection.execute(
-            "select table_name from duckdb_tables() where schema_name = 'raw' order by all"
+            "select table_name from information_schema.tables where table_schema = 'raw' order by all"
         ).fetchall()
+        rows = 0
         for (name,) in tables:
             folder = local / "raw" / str(name)
             folder.mkdir(parents=True)
-            connection.execute(
+            copied = connection.execute(
                 f"copy raw.{quote(str(name))} to {literal(str(folder))}"
                 f" (format parquet, compression zstd, file_size_bytes {_FILE_BYTES},"
                 " overwrite_or_ignore)"
-            )
+            ).fetchone()
+            rows += int(copied[0]) if copied and name in feeds() else 0
     if storage(settings) != str(local):
         _copy(str(local / "raw"), f"{storage(settings)}/raw")
+    return rows
 
 
-def start(settings: Settings) -> SparkSession:
+def start(settings: Settings, rows: int) -> SparkSession:
     """The session that dbt then finds in this process.
 
     Its catalog lives in memory: every build describes its tables anew.
+
+    Args:
+        settings: Of the refresh.
+        rows: How many rows were delivered, from which follows into how many parts they are split.
 
     Raises:
         SparkUnavailable: Spark does not start.
@@ -154,7 +167,7 @@ def start(settings: Settings) -> SparkSession:
     logging.parent.mkdir(parents=True, exist_ok=True)
     logging.write_text(_LOGGING.format(path=log), "utf-8")
     builder = SparkSession.builder.appName("Coupon Ledger")
-    for name, value in configuration(settings, logging).items():
+    for name, value in configuration(settings, logging, rows).items():
         builder = builder.config(name, value)
     try:
         with _errors_to(log):
@@ -184,14 +197,24 @@ def master(settings: Settings) -> str:
     return settings.spark_master or f"local[{settings.threads}]"
 
 
-def configuration(settings: Settings, logging: Path) -> dict[str, str]:
+def _partitions(settings: Settings, rows: int) -> dict[str, str]:
+    """Into how many parts Spark splits what it moves: of a size to sort in memory, one per core at least.
+
+    Adaptive execution joins parts that turn out small.
+    """
+    parts = max(2 * settings.threads, -(-rows // _ROWS_OF_PART))
+    return {"spark.sql.shuffle.partitions": str(parts)}
+
+
+def configuration(settings: Settings, logging: Path, rows: int) -> dict[str, str]:
     """Configuration of the session: what is needed, what suits this machine, then what was set.
 
     Args:
         settings: Master, limits and further configuration.
         logging: File that says where the driver's log goes.
+        rows: How many rows were delivered.
     """
-    chosen = {
+    chosen = _partitions(settings, rows) | {
         "spark.master": master(settings),
         "spark.sql.catalogImplementation": "in-memory",
         "spark.sql.warehouse.dir": f"{storage(settings)}/tables",
@@ -205,7 +228,6 @@ def configuration(settings: Settings, logging: Path) -> dict[str, str]:
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.memory": _java_memory(settings.memory_limit),
             "spark.local.dir": str(settings.scratch / "spark"),
-            "spark.sql.shuffle.partitions": str(2 * settings.threads),
         }
     given = settings.spark_conf.get(_JAVA_OPTIONS, "")
     return (
@@ -310,15 +332,20 @@ def _copy(source: str, target: str) -> None:
 
 
 @contextlib.contextmanager
-def _ansi_mode() -> Iterator[None]:
-    """Keep Spark's ANSI mode on, which dbt-spark turns off: without it a sum too large wraps round."""
+def _ansi_mode(conf: Mapping[str, str]) -> Iterator[None]:
+    """Keep Spark's ANSI mode on, which dbt-spark turns off: without it a sum too large wraps round.
+
+    Args:
+        conf: Further configuration; what is about SQL reaches a Thrift server too.
+    """
     from dbt.adapters.spark.connections import SparkCredentials
 
     finish = SparkCredentials.__post_init__
 
     def finish_with_ansi(credentials: Any) -> None:
         finish(credentials)
-        credentials.server_side_parameters["spark.sql.ansi.enabled"] = "true"
+        given = {name: value for name, value in conf.items() if name.startswith("spark.sql.")}
+        credentials.server_side_parameters |= given | {"spark.sql.ansi.enabled": "true"}
 
     SparkCredentials.__post_init__ = finish_with_ansi
     try:

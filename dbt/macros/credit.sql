@@ -1,6 +1,8 @@
 {# The walk through the ranks of credit grants (R7): CTEs that end in one named walk, with every demand
-   once per step up to its rank. DuckDB recurses. Spark knows no window over a recursive reference, so
-   there the steps are written out, as many as the highest rank needs. #}
+   at the step of its rank. DuckDB recurses. Spark knows no window over a recursive reference, so there
+   the steps are written out, as many as the highest rank needs, each once: what a step has served stays
+   as it is in the next. All windows have the workspace in their key, so that rows move once, to where the
+   whole workspace is. #}
 
 {% macro walk_credit(demands) -%}
     {{ return(adapter.dispatch('walk_credit')(demands)) }}
@@ -21,23 +23,67 @@ walk as (
 {% macro spark__walk_credit(demands) -%}
     {%- set ranks = run_query('select coalesce(max(grant_rank), 1) from ' ~ ref('int_credit_demands_ranked')) if execute -%}
     {%- set last_rank = ranks.columns[0].values()[0] | int if execute else 1 -%}
+    {%- set by_grant = 'workspace_id, basis, grant_id' -%}
 step_1 as (
 
-    {{ first_credit_step(demands) }}
+    select
+        *,
+        {{ balance_before(by_grant) }} as balance_before_minor
+
+    from (select /*+ repartition(workspace_id) */ * from {{ demands }}) as by_workspace
 
 ),
 {% for step in range(2, last_rank + 1) %}
 step_{{ step }} as (
 
-    {{ next_credit_step('step_' ~ (step - 1)) }}
+    select
+        basis,
+        grant_id,
+        grant_minor,
+        grant_rank,
+        workspace_id,
+        invoice_id,
+        issued_at,
+        left_minor,
+        case
+            when grant_rank >= {{ step }} then {{ balance_before(by_grant) }}
+            else balance_before_minor
+        end as balance_before_minor
+
+    from (
+        select
+            basis,
+            grant_id,
+            grant_minor,
+            grant_rank,
+            workspace_id,
+            invoice_id,
+            issued_at,
+            balance_before_minor,
+            left_minor - case when grant_rank >= {{ step }} then taken_minor else 0 end as left_minor
+
+        from (
+            select
+                *,
+                {{ sum_minor_over(
+                    'case when grant_rank = ' ~ (step - 1) ~ ' then least(left_minor, balance_before_minor) else 0 end',
+                    'partition by workspace_id, basis, invoice_id'
+                ) }} as taken_minor
+
+            from step_{{ step - 1 }}
+        ) as taken
+    ) as remaining
 
 ),
 {% endfor %}
 walk as (
-    {% for step in range(1, last_rank + 1) %}
-    select * from step_{{ step }}
-    {{ 'union all' if not loop.last }}
-    {% endfor %}
+
+    select
+        *,
+        grant_rank as step
+
+    from step_{{ last_rank }}
+
 )
 {%- endmacro %}
 

@@ -68,12 +68,12 @@
 
 
 {# R7: a grant's balance before an invoice, from what is left of the invoices before it. #}
-{% macro balance_before() -%}
+{% macro balance_before(grant='basis, grant_id') -%}
     greatest(
         grant_minor - coalesce(
             {{ sum_minor_over(
                 'left_minor',
-                'partition by basis, grant_id order by issued_at, invoice_id rows between unbounded preceding and 1 preceding'
+                'partition by ' ~ grant ~ ' order by issued_at, invoice_id rows between unbounded preceding and 1 preceding'
             ) }},
             0
         ),

@@ -2,7 +2,8 @@
 
 Two data sets go the whole way, arrival to publication, on each engine: the committed sample, and
 generated histories with rows that try every cast. The sample is built by Spark in one process, the
-histories by Spark with a driver and two executor processes, between which rows are shuffled.
+histories by Spark with a driver and two executor processes, with the plans that large tables would have:
+every join moves its rows. Of those the log of events tells how they are partitioned.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from typing import Any
 
 import duckdb
 import pytest
+from typer.testing import CliRunner
 
-from dagster_project import spark
+from dagster_project import releases, spark
+from dagster_project.cli import app
 from dagster_project.feeds import feeds
 from dagster_project.releases.fingerprint import columns_of, literal, quote
-from dagster_project.settings import SAMPLE_LANDING
+from dagster_project.settings import DBT_PROJECT, SAMPLE_LANDING
 from tests.dbt.test_staging import CASES, VALID
 from tests.pipeline.conftest import (
     NOT_ON_SPARK,
@@ -33,6 +36,7 @@ from tests.pipeline.conftest import (
     with_duckdb_2,
     without_duckdb_2,
 )
+from tests.pipeline.spark_events import Execution, executions, gathered, shuffled_rows
 from tests.reference import histories
 
 WORLDS = 200
@@ -80,14 +84,15 @@ SMALL = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
-ENVIRONMENTS: Mapping[str, Mapping[str, str]] = {
-    "DuckDB 1.5": {},
-    "DuckDB 2": with_duckdb_2(),
-    "Spark": {"COUPON_LEDGER_SPARK_CONF": json.dumps(SMALL)},
-    "Spark, two executors": {
-        "COUPON_LEDGER_SPARK_MASTER": "local-cluster[2,1,1024]",
-        "COUPON_LEDGER_SPARK_CONF": json.dumps(SMALL),
-    },
+# What makes Spark plan for tables too large to be sent whole, and tell what it did.
+LARGE = {
+    "spark.sql.autoBroadcastJoinThreshold": "-1",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.debug.maxToStringFields": "1000",
+    "spark.eventLog.enabled": "true",
+    "spark.eventLog.compress": "false",
+    "spark.eventLog.rolling.enabled": "false",
 }
 COMPARED = [
     ("sample", "DuckDB 2"),
@@ -112,10 +117,33 @@ class Build:
     Attributes:
         home: Its data home.
         result: What the command said.
+        events: Folder of Spark's log of events, if it was told to keep one.
     """
 
     home: Path
     result: subprocess.CompletedProcess[str]
+    events: Path
+
+    @property
+    def log(self) -> Path:
+        """Spark's log of events."""
+        (log,) = self.events.iterdir()
+        return log
+
+
+def environment(engine: str, events: Path) -> Mapping[str, str]:
+    """The settings of a run on an engine; Spark's events go to the folder."""
+    if engine == "DuckDB 2":
+        return with_duckdb_2()
+    if engine == "Spark":
+        return {"COUPON_LEDGER_SPARK_CONF": json.dumps(SMALL)}
+    if engine == "Spark, two executors":
+        conf = {**SMALL, **LARGE, "spark.eventLog.dir": events.as_uri()}
+        return {
+            "COUPON_LEDGER_SPARK_MASTER": "local-cluster[2,1,1024]",
+            "COUPON_LEDGER_SPARK_CONF": json.dumps(conf),
+        }
+    return {}
 
 
 def deliver_histories(landing: Path) -> None:
@@ -157,12 +185,12 @@ def builds(
             base = bases[data].result().home
             shutil.copytree(base / "archive", home / "archive")
             if engine.startswith("Spark"):
-                (home / "build").mkdir()
-                shutil.copyfile(
-                    base / "build" / "warehouse.duckdb", home / "build" / "warehouse.duckdb"
-                )
+                shutil.copytree(base / "build", home / "build")
         given = ("--landing", landings[data], "--as-of", str(days[data]), "--home", home)
-        return Build(home, coupon_ledger("run", *given, *options, **ENVIRONMENTS[engine]))
+        events = root / data / f"{engine} events"
+        events.mkdir(parents=True)
+        done = coupon_ledger("run", *given, *options, **environment(engine, events))
+        return Build(home, done, events)
 
     with ThreadPoolExecutor(2) as pool:
         for data in landings:
@@ -234,3 +262,130 @@ class TestEveryEngineGivesTheSameRelease:
         assert not differing, "\n".join(
             f"{name}\n{differing_rows(here, there, name)}" for name in differing
         )
+
+
+COMMANDS: Sequence[tuple[str, ...]] = [
+    ("workspace", "ws_00014"),
+    ("explain", "?"),
+    ("burndown",),
+    ("variance",),
+    ("programs",),
+    ("findings",),
+    ("expiring",),
+    ("deliveries",),
+    ("rejected",),
+    ("closes",),
+    ("query", "select * from marts.fct_discounted_charges order by all", "--csv"),
+]
+
+
+class TestReading:
+    """A release that Spark built, read as any other."""
+
+    @pytest.mark.parametrize("command", COMMANDS, ids=[command[0] for command in COMMANDS])
+    def test_a_command_answers_the_same(
+        self, builds: Mapping[tuple[str, str], Future[Build]], command: tuple[str, ...]
+    ) -> None:
+        needs(MISSING["Spark"])
+        said = []
+        for engine in ("DuckDB 1.5", "Spark"):
+            home = builds["sample", engine].result().home
+            with releases.open_release(home) as connection:
+                (invoice,) = connection.execute(
+                    "select max(invoice_id) from marts.fct_discount_applications"
+                ).fetchall()[0]
+            arguments = [invoice if argument == "?" else argument for argument in command]
+            result = CliRunner().invoke(app, [*arguments, "--home", str(home)])
+            assert result.exit_code == 0, result.output
+            release_id = releases.layout.current_release(home) or ""
+            said.append(result.stdout.replace(release_id, "RELEASE"))
+        assert said[1] == said[0]
+
+    def test_it_holds_what_it_says_and_where_it_came_from(
+        self, builds: Mapping[tuple[str, str], Future[Build]], tmp_path: Path
+    ) -> None:
+        needs(MISSING["Spark"])
+        home = builds["sample", "Spark"].result().home
+        assert releases.verify(home).problems == ()
+        with releases.open_release(home) as connection:
+            assert connection.execute("select engine from release.release").fetchone() == ("spark",)
+            checked = connection.execute(
+                "select count(*) filter (where checked_by = 'dbt'),"
+                " count(*) filter (where checked_by = 'supplier gate') from release.checks"
+            ).fetchall()[0]
+        assert min(checked) > 30
+        release_id = releases.layout.current_release(home)
+        assert release_id is not None
+        files = {path.stem for path in releases.layout.parquet_dir(home, release_id).iterdir()}
+        assert len(files) >= 13
+        arguments = ["export", "--home", str(home), "--out", str(tmp_path / "out")]
+        assert CliRunner().invoke(app, [*arguments, "--format", "csv"]).exit_code == 0
+
+
+# Columns with many values, each with few rows: what may be moved to where its equals are.
+SPREAD = (
+    "workspace_id", "invoice_id", "redemption_id", "predecessor_redemption_id", "grant_id", "user_id",
+    "finding_id", "row_number",
+)  # fmt: skip
+# Tables that stay small however many invoices there are; Spark sends each to every executor.
+REFERENCE = (
+    "deliveries",
+    "iso_4217_currencies",
+    "base_billing__coupons",
+    "stg_billing__coupons",
+    "dim_coupons",
+)
+# Where rows come together by little, why that may be, and what bounds it.
+GATHERED: Mapping[tuple[str, str], str] = {
+    ("intermediate.int_redemptions_judged", "rows by coupon_id"): "R2.7 counts the redemptions of a"
+    " coupon with a limit in their order: three columns of one coupon's redemptions",
+}
+
+
+class TestPlansForLargeTables:
+    """How Spark goes about every model and data test where no table is small."""
+
+    @pytest.fixture(scope="class")
+    def run(self, builds: Mapping[tuple[str, str], Future[Build]]) -> Build:
+        needs(MISSING["Spark, two executors"])
+        return builds["histories", "Spark, two executors"].result()
+
+    @pytest.fixture(scope="class")
+    def executed(self, run: Build) -> list[Execution]:
+        return executions(run.log)
+
+    def test_every_model_that_is_a_table_is_looked_at(self, executed: list[Execution]) -> None:
+        views = {
+            path.stem
+            for path in (DBT_PROJECT / "models").rglob("*.sql")
+            if "materialized='view'" in path.read_text("utf-8")
+        }
+        models = {path.stem for path in (DBT_PROJECT / "models").rglob("*.sql")} - views
+        made = {execution.model.split(".")[-1] for execution in executed}
+        assert models <= made
+        assert len([one for one in executed if not one.model and one.plan.tables]) >= 40  # tests
+
+    def test_rows_are_moved_by_workspace_or_something_as_fine(
+        self, executed: list[Execution]
+    ) -> None:
+        found = {
+            (execution.model or " ".join(sorted(execution.plan.tables)), line)
+            for execution in executed
+            for line in gathered(execution.plan, SPREAD, REFERENCE)
+        }
+        assert found == set(GATHERED)
+
+    def test_both_executors_did_their_part(self, run: Build) -> None:
+        rows = shuffled_rows(run.log)
+        assert set(rows) == {"0", "1"}
+        assert min(rows.values()) > sum(rows.values()) / 4
+
+    def test_windows_of_the_credit_walk_move_rows_once(self, executed: list[Execution]) -> None:
+        (draws,) = (
+            execution.plan
+            for execution in executed
+            if execution.model == "intermediate.int_credit_draws"
+        )
+        names = [node.name for node in draws.walk()]
+        assert names.count("Window") >= 3  # the first rank, and two for each further one
+        assert names.count("Exchange") == 1

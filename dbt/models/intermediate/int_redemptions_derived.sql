@@ -1,3 +1,6 @@
+{# Those without a user are no group; on Spark they would all come to one task. #}
+{%- set if_no_user = 'case when user_id is null then redemption_id end' -%}
+
 with
 
 redemptions as (
@@ -71,7 +74,7 @@ counted as (
         case
             when user_id is not null
                 then row_number() over (
-                    partition by coupon_id, user_id
+                    partition by coupon_id, user_id, {{ if_no_user }}
                     order by started_at, redemption_id
                 )
         end as use_by_user

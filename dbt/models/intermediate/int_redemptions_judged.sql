@@ -1,3 +1,6 @@
+{# Those without a user are no group; on Spark they would all come to one task. #}
+{%- set if_no_user = 'case when user_id is null then redemption_id end' -%}
+
 with
 
 redemptions as (
@@ -55,7 +58,7 @@ counted as (
         case
             when user_id is not null
                 then row_number() over (
-                    partition by coupon_id, user_id
+                    partition by coupon_id, user_id, {{ if_no_user }}
                     order by redeemed_at, redemption_id
                 )
         end as use_by_user,
@@ -66,7 +69,7 @@ counted as (
         case
             when user_id is not null
                 then row_number() over (
-                    partition by user_id
+                    partition by user_id, {{ if_no_user }}
                     order by redeemed_at, redemption_id
                 ) - 1
         end as earlier_by_user
@@ -115,7 +118,7 @@ overlooked_counted as (
             order by redeemed_at, redemption_id
         ) - 1 as overlooked_in_workspace,
         row_number() over (
-            partition by for_coupon_id, user_id
+            partition by for_coupon_id, user_id, {{ if_no_user }}
             order by redeemed_at, redemption_id
         ) - 1 as overlooked_by_user
 

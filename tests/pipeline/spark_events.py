@@ -1,0 +1,143 @@
+"""What a build on Spark did, from the log of its events: plans, and where rows were moved.
+
+Here belongs the reading of the log and what can be said of any plan. Which plans a build may have is for
+the test to say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_STARTED = "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionStart"
+_PASSED_ON = ("Project", "Filter", "WholeStageCodegen", "InputAdapter", "Sort", "Union")
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator of a plan.
+
+    Attributes:
+        name: What it is, such as `Exchange` or `SortMergeJoin`.
+        text: It with its arguments.
+        children: What it reads.
+    """
+
+    name: str
+    text: str
+    children: tuple[Node, ...]
+
+    def walk(self) -> Iterator[Node]:
+        """It and everything below it."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    @property
+    def tables(self) -> set[str]:
+        """The tables it reads, without their schemas."""
+        scans = [node.name for node in self.walk() if node.name.startswith("Scan parquet")]
+        return {name.split(".")[-1].strip() for name in scans}
+
+    @property
+    def is_partly_aggregated(self) -> bool:
+        """Whether of every task it has one row per group only."""
+        if self.name in _PASSED_ON:
+            return all(child.is_partly_aggregated for child in self.children)
+        return self.name.endswith("Aggregate")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A statement that was executed.
+
+    Attributes:
+        model: The model it made, as `schema.name`; empty if it made none.
+        plan: Its physical plan.
+    """
+
+    model: str
+    plan: Node
+
+
+def read(log: Path) -> Iterator[Mapping[str, Any]]:
+    """The events of a log that is not compressed."""
+    with log.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def executions(log: Path) -> list[Execution]:
+    """Everything that was executed, in order."""
+    found = []
+    for event in read(log):
+        if event["Event"] != _STARTED:
+            continue
+        plan = _node(event["sparkPlanInfo"])
+        made = re.search(r"/tables/(\w+)/(\w+)", plan.text)
+        found.append(Execution(".".join(made.groups()) if made else "", plan))
+    return found
+
+
+def _node(info: Mapping[str, Any]) -> Node:
+    return Node(
+        str(info["nodeName"]).strip(),
+        str(info["simpleString"]),
+        tuple(_node(child) for child in info["children"]),
+    )
+
+
+def gathered(plan: Node, spread: Sequence[str], reference: Sequence[str]) -> list[str]:
+    """Where a plan brings rows to too few tasks to grow with the data.
+
+    Args:
+        plan: The plan.
+        spread: Columns with many values, each with few rows: rows may be moved by them.
+        reference: Tables that stay small, which a join may be partitioned for: Spark sends them whole.
+
+    Returns:
+        One line per join without a key; per exchange to one task, but for rows that are aggregated
+        already; and per exchange by columns none of which spreads, but for aggregated rows and for
+        joins with a reference table.
+    """
+    found = []
+
+    def look(node: Node, is_for_reference: bool) -> None:
+        if node.name in ("CartesianProduct", "BroadcastNestedLoopJoin"):
+            found.append(f"join without a key: {node.text}")
+        moves = node.name == "Exchange" and "RoundRobinPartitioning" not in node.text
+        if moves and not node.children[0].is_partly_aggregated:
+            keys = re.search(r"hashpartitioning\((.*), \d+\)", node.text)
+            columns = re.findall(r"(\w+)#\d+", keys[1]) if keys else []
+            if "SinglePartition" in node.text:
+                found.append(f"all rows to one task: {node.text}")
+            elif not is_for_reference and not set(columns) & set(spread):
+                found.append(f"rows by {', '.join(columns) or node.text}")
+        if node.name.endswith("Join"):
+            is_for_reference = any(
+                child.tables and child.tables <= set(reference) for child in node.children
+            )
+        elif node.name == "Exchange":
+            is_for_reference = False
+        for child in node.children:
+            look(child, is_for_reference)
+
+    look(plan, False)
+    return found
+
+
+def shuffled_rows(log: Path) -> Counter[str]:
+    """Rows that each executor read of what others had sorted for it."""
+    rows: Counter[str] = Counter()
+    for event in read(log):
+        if event["Event"] == "SparkListenerTaskEnd":
+            metrics = (event.get("Task Metrics") or {}).get("Shuffle Read Metrics", {})
+            rows[str(event["Task Info"]["Executor ID"])] += int(
+                metrics.get("Total Records Read", 0)
+            )
+    return rows
