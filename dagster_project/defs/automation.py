@@ -235,7 +235,7 @@ def _last_words(context: dg.RunFailureSensorContext) -> list[str]:
     noted = context.instance.all_logs(
         context.dagster_run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT
     )
-    killed = [one.user_message for one in noted if "Run execution process" in one.user_message]
+    killed = [one.message for one in noted if "Run execution process" in one.message]
     if killed or PROCESS_GONE in said:
         return ["its process died, as when it is killed or memory runs out", *killed[-1:]]
     return [said]
