@@ -100,7 +100,8 @@ def run_log(context: dg.InitLoggerContext) -> logging.Logger:
     """A logger that writes `<folder>/<run id>.log`, as text or as one JSON object a line."""
     folder = Path(context.logger_config["folder"])
     logger = logging.getLogger(f"coupon_ledger.{context.run_id}")
-    if not logger.handlers:  # Dagster asks for it once for the run and once for its steps
+    # Dagster asks for it once for the run and once for its steps.
+    if not any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
         folder.mkdir(parents=True, exist_ok=True)
         handler = _Log(folder / f"{context.run_id}.log", encoding="utf-8")
         as_json = context.logger_config["format"] == "json"
