@@ -200,8 +200,8 @@ class TestByItself:
         before = service.served()
         with duckdb.connect(str(service.home / "build" / "warehouse.duckdb")) as warehouse:
             warehouse.execute(
-                "delete from raw.invoices where row_number = 1 and delivery_sequence ="
-                " (select min(delivery_sequence) from raw.invoices)"
+                "update raw.deliveries set physical_rows = physical_rows + 1"
+                " where delivery_sequence = 1"
             )
         story.deliver("coupons/one.csv", story.coupon_file("one"))
         run = story.wait_for_run(2)
@@ -281,7 +281,8 @@ class TestByItself:
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         assert [line["step"] for line in lines] == ["arrival", "dbt_build", "data_age", "release"]
         assert {line["run_id"] for line in lines} == {run.run_id}
-        assert lines[0]["message"].startswith("11 files, 10 new with ")
+        whole = len([*story.sample.rglob("*.*")])
+        assert lines[0]["message"].startswith(f"{whole + 1} files, {whole} new with ")
         assert all(line["message"].endswith(" s") for line in lines)
 
     def test_no_secret_and_no_personal_data_is_kept_or_sent(self, story: Story) -> None:
