@@ -257,6 +257,7 @@ class TestByItself:
 
         told = story.alert("run_failed", lambda text: KILLED in text and lost.run_id in text)
         assert f"({served}) is still served" in told
+        assert "it is started again by itself" in told
         assert story.wait_for_run(6).tags["dagster/parent_run_id"] == lost.run_id
 
         def made_up_for() -> list[Run] | None:
