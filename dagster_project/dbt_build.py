@@ -129,7 +129,7 @@ def prepare(settings: Settings) -> Project:
             cache.mkdir(parents=True, exist_ok=True)
             if os.access(cache, os.W_OK):
                 return _parse_into(cache, fingerprint, settings)
-        except (PermissionError, FileExistsError, NotADirectoryError):
+        except OSError:  # no right to write, or a file system that is only read
             continue
     raise DbtFailed(f"Neither {DBT_PROJECT} nor {settings.build} can be written.")
 

@@ -25,7 +25,7 @@ Severity = Literal["error", "warn", "info"]
 
 MOST_DETAILS = 10
 _MOST_CHARACTERS = 500
-_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'" + r"|(?<![\w.])\"([^\"\n]*)\"")
+_QUOTED = re.compile(r"(?<!\w)b?'((?:[^'\\]|\\.)*)'" + r"|(?<![\w.])\"([^\"\n]*)\"")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 
 
@@ -66,7 +66,7 @@ def without_values(text: str, names: Collection[str] = ()) -> str:
 
     def hidden(match: re.Match[str]) -> str:
         quoted = match.group(1) if match.group(1) is not None else match.group(2)
-        mark = match.group(0)[0]
+        mark = match.group(0)[-1]
         return match.group(0) if quoted in names else f"{mark}…{mark}"
 
     return _EMAIL.sub("…", _QUOTED.sub(hidden, text))

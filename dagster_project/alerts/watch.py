@@ -92,6 +92,11 @@ def served(home: Path) -> str:
     return f"the release of {in_words(day)} ({release_id}) is still served"
 
 
+def _served_now(home: Path) -> str:
+    """The same where nothing kept another one from being served."""
+    return served(home).replace(" still ", " ")
+
+
 def in_words(day: date) -> str:
     """A day as people write it: 21 November 2026."""
     return f"{day.day} {day:%B %Y}"
@@ -175,7 +180,7 @@ def run(failure: Failure | None, run_id: str, home: Path, now: datetime) -> list
         home: The data home, for what is served and the run's log.
         now: When this is noticed.
     """
-    solved = f"Refreshing works again: {served(home)}.".replace(" still ", " ")
+    solved = f"Refreshing works again: {_served_now(home)}."
     if failure is None:
         return [_event("run_failed", None, solved), _event("release_refused", None, solved)]
     lines = told(failure)
@@ -237,7 +242,7 @@ def files_refused(
             happened=f"The file {first} was refused"
             if count == 1
             else f"{count:,} files were refused, the first is {first}",
-            meaning=f"{'Its' if count == 1 else 'Their'} rows are in no release; {served(home)}.",
+            meaning=f"{'Its' if count == 1 else 'Their'} rows are in no release; {_served_now(home)}.",
             command=_command("deliveries", home),
             at=now,
             details=listed([_refusal(record) for record in told]),
@@ -283,12 +288,11 @@ def new_findings(
         types = sorted({finding[1] for finding in told})
         by_type = [_findings([one for one in told if one[1] == name]) for name in types]
         many = "finding" if len(told) == 1 else "findings"
-        still = served(home).replace(" still ", " ")
         alert = Alert(
             kind="new_findings",
             severity="warn",
             happened=f"{len(told):,} new {many} of severity error{_at_stake(told, ': ')}",
-            meaning=f"Billing got something wrong, and nobody has accepted it; {still} and lists it.",
+            meaning=f"Billing got something wrong, and nobody has accepted it; {_served_now(home)} and lists it.",
             command=_command("findings --severity error --review open", home),
             at=now,
             details=listed([f"{name} {line}" for name, line in zip(types, by_type, strict=True)]),
@@ -328,12 +332,11 @@ def data_late(
     alert = None
     if late:
         feeds = ", ".join(one.feed for one in late)
-        still = served(home).replace(" still ", " ")
         alert = Alert(
             kind="data_late",
             severity="warn",
             happened=f"Data is late: {feeds}",
-            meaning=f"What happened since the newest record is missing; {still}.",
+            meaning=f"What happened since the newest record is missing; {_served_now(home)}.",
             command=_command("deliveries", home),
             at=now,
             details=listed([str(one) for one in late]),
@@ -399,13 +402,12 @@ def months_open(
             month = _next_month(month)
     alert = None
     if months:
-        still = served(home).replace(" still ", " ")
         alert = Alert(
             kind="month_open",
             severity="warn",
             happened=f"{', '.join(months)} {'is' if len(months) == 1 else 'are'} to be closed",
             meaning="Until a month is closed, nobody is told what changes in it afterwards;"
-            f" {still}.",
+            f" {_served_now(home)}.",
             command=_command(f"close {months[0]} --by NAME", home),
             at=now,
             details=(f"`{_command('closes', home)}` lists what was closed, when and by whom.",),

@@ -164,9 +164,7 @@ def _failed_runs(settings: Settings) -> dg.SensorDefinition:
         from dagster_project.alerts import occasions, watch
 
         run = context.dagster_run
-        failure = watch.failure_of_run(
-            _last_words(context), run.tags.get("dagster/will_retry") == "true"
-        )
+        failure = watch.failure_of_run(_last_words(context), _is_made_again(context))
         now = datetime.now(UTC)
         return _told(
             occasions.after_run(settings, run.run_id, failure, _as_of(run.run_config, now), now)
@@ -220,6 +218,15 @@ def _told(told: "Sequence[Told]") -> dg.SkipReason:
     return dg.SkipReason("Told: " + "; ".join(wording.title(one.message) for one in told))
 
 
+def _is_made_again(context: dg.RunFailureSensorContext) -> bool:
+    """Whether a run that failed is started again by itself, also before Dagster has noted so."""
+    tags, instance = context.dagster_run.tags, context.instance
+    if "dagster/will_retry" in tags:
+        return tags["dagster/will_retry"] == "true"
+    is_first = "dagster/retry_number" not in tags
+    return instance.run_retries_enabled and is_first and not context.get_step_failure_events()
+
+
 def _last_words(context: dg.RunFailureSensorContext) -> list[str]:
     """What is known of the end of a run: what its steps said, or else of its process."""
     errors = []
@@ -235,7 +242,7 @@ def _last_words(context: dg.RunFailureSensorContext) -> list[str]:
     noted = context.instance.all_logs(
         context.dagster_run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT
     )
-    killed = [one.user_message for one in noted if "Run execution process" in one.user_message]
+    killed = [one.message for one in noted if "Run execution process" in one.message]
     if killed or PROCESS_GONE in said:
         return ["its process died, as when it is killed or memory runs out", *killed[-1:]]
     return [said]

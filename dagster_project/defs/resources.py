@@ -100,11 +100,13 @@ def run_log(context: dg.InitLoggerContext) -> logging.Logger:
     """A logger that writes `<folder>/<run id>.log`, as text or as one JSON object a line."""
     folder = Path(context.logger_config["folder"])
     logger = logging.getLogger(f"coupon_ledger.{context.run_id}")
-    if not logger.handlers:  # Dagster asks for it once for the run and once for its steps
+    # Dagster asks for it once for the run and once for its steps.
+    if not any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
         folder.mkdir(parents=True, exist_ok=True)
         handler = _Log(folder / f"{context.run_id}.log", encoding="utf-8")
         as_json = context.logger_config["format"] == "json"
         handler.setFormatter(_Json() if as_json else _OneLine(_LINE))
+        handler.addFilter(_is_said)
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
@@ -118,6 +120,13 @@ class _Log(logging.FileHandler):
         """Pass over what is about the disk."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
+
+
+def _is_said(record: logging.LogRecord) -> bool:
+    """Whether a step said it, or it is why the run failed; Dagster's own notes are in its storage."""
+    meta = getattr(record, "dagster_meta", {}) or {}
+    event = meta.get("dagster_event")
+    return event is None or event.event_type_value == "PIPELINE_FAILURE"
 
 
 class _OneLine(logging.Formatter):

@@ -48,7 +48,7 @@ def step(context: dg.AssetExecutionContext, refresh: Refresh, name: str) -> Iter
         watch.make_discreet(error)
         failure = watch.failure_of(error)
         seconds = time.monotonic() - began
-        context.log.error(f"FAILED after {seconds:.1f} s: {'; '.join(watch.told(failure)[:3])}")
+        context.log.error(f"FAILED after {seconds:.1f} s: {'; '.join(watch.told(failure)[:10])}")
         now = datetime.now(UTC)
         occasions.after_run(refresh.settings, context.run_id, failure, refresh.as_of_date, now)
         raise

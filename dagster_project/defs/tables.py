@@ -52,6 +52,14 @@ class Tables:
                     schemas,
                 ).fetchall()
             }
+            for schema_name, name in connection.execute(
+                f"select schema_name, view_name from duckdb_views() where schema_name in ({marks})",
+                schemas,
+            ).fetchall():
+                (count,) = connection.execute(
+                    f'select count(*) from "{schema_name}"."{name}"'
+                ).fetchone() or (0,)
+                self._rows[str(name)] = int(count)
             self._columns: dict[str, list[tuple[str, str, bool]]] = {}
             for name, column, data_type, is_nullable in connection.execute(
                 "select table_name, column_name, data_type, is_nullable from duckdb_columns()"
@@ -61,7 +69,7 @@ class Tables:
                 self._columns.setdefault(name, []).append((column, data_type, is_nullable))
 
     def metadata(self, name: str, descriptions: Mapping[str, str]) -> Metadata:
-        """Rows, where DuckDB knows them, and columns of a table.
+        """Rows and columns of a table or view.
 
         Args:
             name: The table.

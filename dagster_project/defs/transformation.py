@@ -219,12 +219,10 @@ def _engine(refresh: Refresh, project: dbt_build.Project) -> Iterator[None]:
 
 
 def _log(context: dg.AssetExecutionContext, event: dbt_build.EventMsg) -> None:
-    """Errors of dbt, without values; whatever else it says of each model and test, for debugging."""
+    """What dbt says of each model and test, without values; the step's own line sums it up."""
     text = event.info.msg.strip()
-    if not text or event.info.level not in ("info", "warn", "error"):
-        return
-    discreet = without_values(text, names())
-    (context.log.error if event.info.level == "error" else context.log.debug)(discreet)
+    if text and event.info.level in ("info", "warn", "error"):
+        context.log.debug(without_values(text, names()))
 
 
 def _as_dict(event: dbt_build.EventMsg) -> dict[str, Any]:

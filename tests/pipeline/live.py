@@ -1,36 +1,29 @@
 """The real Dagster: web server and daemon as processes of their own, steered and watched over GraphQL.
 
-Here belongs the machinery: data home, processes, queries, and local receivers of alerts. What must
-come of it is in `test_live.py`.
+Here belongs the machinery: data home, processes and queries. What must come of it is in
+`test_live.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from email.message import Message
 from pathlib import Path
 from typing import Any, Self, TypeVar
-
-from aiosmtpd.controller import Controller
-from aiosmtpd.handlers import Message as MessageHandler
-from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from dagster_project.releases import current_release
 from dagster_project.releases.lock import holder_path
 from dagster_project.settings import CHECKOUT
+from tests.receivers import free_port
 
 MODULE = "dagster_project.definitions"
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": MODULE}
@@ -97,104 +90,13 @@ def kill(process: int) -> None:
     os.kill(process, signal.SIGKILL)
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-SECRET = "s3cr3t-0123456789"
-USER = "ledger"
-
-
-class Webhook:
-    """A local web server that keeps the JSON bodies posted to it."""
-
-    def __init__(self) -> None:
-        self.bodies: list[dict[str, Any]] = []
-        bodies = self.bodies
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                length = int(self.headers["Content-Length"])
-                bodies.append(json.loads(self.rfile.read(length)))
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(b"ok")
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Say nothing."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/{SECRET}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-class Mailbox(MessageHandler):
-    """A local mail server that keeps the messages sent to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: list[Message] = []
-        self.port = free_port()
-        self._controller = Controller(
-            self,
-            hostname="127.0.0.1",
-            port=self.port,
-            authenticator=_authenticate,
-            auth_required=True,
-            auth_require_tls=False,
-        )
-
-    def handle_message(self, message: Message) -> None:
-        """Keep a message."""
-        self.messages.append(message)
-
-    def __enter__(self) -> Self:
-        self._controller.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._controller.stop()
-
-
-def _authenticate(*call: Any) -> AuthResult:
-    """Let in whoever has the secret."""
-    data = call[-1]
-    known = isinstance(data, LoginPassword) and data.password == SECRET.encode()
-    return AuthResult(success=known)
-
-
-def settings_of(webhook: Webhook, mailbox: Mailbox) -> dict[str, str]:
-    """The settings that lead alerts to the receivers."""
-    return {
-        "COUPON_LEDGER_ALERT_WEBHOOK_URL": webhook.url,
-        "COUPON_LEDGER_ALERT_SMTP_HOST": "127.0.0.1",
-        "COUPON_LEDGER_ALERT_SMTP_PORT": str(mailbox.port),
-        "COUPON_LEDGER_ALERT_SMTP_USER": USER,
-        "COUPON_LEDGER_ALERT_SMTP_PASSWORD": SECRET,
-        "COUPON_LEDGER_ALERT_EMAIL_FROM": "ledger@example.com",
-        "COUPON_LEDGER_ALERT_EMAIL_TO": "finance@example.com, data@example.com",
-    }
-
-
 @dataclass
 class Service:
     """Web server and daemon over a data home and a landing folder of their own.
 
     Attributes:
         folder: Where everything lies.
-        settings: Environment variables of the product, beside those of home and landing folder.
+        settings: Settings of the product by name, beside home and landing folder.
     """
 
     folder: Path
@@ -227,7 +129,7 @@ class Service:
             "PYTHONUNBUFFERED": "1",
             "COUPON_LEDGER_HOME": str(self.home),
             "COUPON_LEDGER_LANDING": str(self.landing),
-            **self.settings,
+            **{f"COUPON_LEDGER_{name.upper()}": value for name, value in self.settings.items()},
         }
 
     # Processes
@@ -492,10 +394,3 @@ def _as_of(run_config: str) -> str:
     config = yaml.safe_load(run_config) or {}
     resource = config.get("resources", {}).get("refresh", {}).get("config", {})
     return str(resource.get("as_of", ""))
-
-
-@contextlib.contextmanager
-def receivers() -> Iterator[tuple[Webhook, Mailbox]]:
-    """A webhook and a mail server, for as long as the block lasts."""
-    with Webhook() as webhook, Mailbox() as mailbox:
-        yield webhook, mailbox

@@ -1,0 +1,167 @@
+"""The same thing is told once, again after a while, and once more when it is over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dagster_project.alerts import Alert, fold
+from dagster_project.alerts.fold import Entry, Message, State, decide
+from dagster_project.alerts.watch import Watched
+
+NOW = datetime(2026, 11, 21, 5, 0, tzinfo=UTC)
+DAY, QUIET = timedelta(hours=24), timedelta(minutes=10)
+
+
+def watched(
+    *members: str, known: frozenset[str] = frozenset(), repeated: bool = True, event: bool = False
+) -> Watched:
+    alert = Alert("data_late", "warn", "Data is late", "Old.", "look", NOW) if members else None
+    held = frozenset(members)
+    return Watched("data_late", held, held - known, alert, "It is over.", event, repeated)
+
+
+def after(entry: Entry | None, seen: Watched, minutes: float) -> tuple[Entry | None, str | None]:
+    new, message = decide(entry, seen, NOW + timedelta(minutes=minutes), DAY, QUIET)
+    return new, None if message is None else message.status
+
+
+def test_what_is_new_is_told_and_then_folded_until_it_has_gone_on_for_long() -> None:
+    entry, status = after(None, watched("invoices"), 0)
+    assert status == "new"
+    assert entry is not None
+    known = entry.told
+    for minutes in (5, 60, 23 * 60):
+        entry, status = after(entry, watched("invoices", known=known), minutes)
+        assert status == "folded"
+    entry, status = after(entry, watched("invoices", known=known), 24 * 60)
+    assert status == "again"
+    assert entry is not None
+    assert entry.times == 5
+    assert entry.since == NOW
+
+
+def test_a_further_member_is_told_at_once_where_it_is_repeated() -> None:
+    entry, _ = after(None, watched("invoices"), 0)
+    assert entry is not None
+    _, status = after(entry, watched("invoices", "coupons", known=entry.told), 1)
+    assert status == "new"
+
+
+def test_further_members_wait_for_the_quiet_time_where_nothing_is_repeated() -> None:
+    entry, _ = after(None, watched("a", repeated=False), 0)
+    assert entry is not None
+    entry, status = after(entry, watched("a", "b", known=entry.told, repeated=False), 5)
+    assert status == "folded"
+    assert entry is not None
+    assert entry.is_held
+    assert entry.told == {"a"}
+    entry, status = after(entry, watched("a", "b", "c", known=entry.told, repeated=False), 11)
+    assert status == "new"
+    assert entry is not None
+    assert entry.told == {"a", "b", "c"}
+    assert not entry.is_held
+    entry, status = after(entry, watched("a", "b", "c", known=entry.told, repeated=False), 9999)
+    assert status is None
+
+
+def test_what_is_over_is_told_once() -> None:
+    entry, _ = after(None, watched("invoices"), 0)
+    entry, status = after(entry, watched(), 30)
+    assert (entry, status) == (None, "resolved")
+    assert after(entry, watched(), 60) == (None, None)
+
+
+def test_what_comes_back_after_it_was_over_is_new() -> None:
+    entry, _ = after(None, watched("invoices"), 0)
+    entry, _ = after(entry, watched(), 30)
+    assert after(entry, watched("invoices"), 60)[1] == "new"
+
+
+def test_what_was_known_before_anything_was_remembered_is_not_told() -> None:
+    seen = watched("f1", known=frozenset({"f1"}), repeated=False)
+    entry, status = after(None, seen, 0)
+    assert status is None
+    assert entry is not None
+    assert after(entry, watched(), 5) == (None, None), "nor that it is over"
+
+
+def test_failures_of_one_cause_fold_and_another_cause_is_told() -> None:
+    entry, status = after(None, watched("disk", event=True), 0)
+    assert status == "new"
+    entry, status = after(entry, watched("disk", event=True), 60)
+    assert status == "folded"
+    entry, status = after(entry, watched("network", event=True), 120)
+    assert status == "new"
+    _, status = after(entry, watched("disk", event=True), 180)
+    assert status == "folded", "two causes that take turns are no storm"
+
+
+@given(
+    st.lists(
+        st.tuples(st.frozensets(st.sampled_from("abc")), st.integers(1, 2000), st.booleans()),
+        max_size=40,
+    )
+)
+def test_whatever_happens_no_member_goes_untold_and_messages_are_few(
+    story: list[tuple[frozenset[str], int, bool]],
+) -> None:
+    """Each message that goes out has a reason: something new, a day that passed, or an end."""
+    entry: Entry | None = None
+    minutes, told_at = 0, None
+    for members, pause, _ in story:
+        minutes += pause
+        known = frozenset() if entry is None else entry.told
+        before = entry
+        entry, status = after(entry, watched(*sorted(members), known=known), minutes)
+        if status == "new":
+            assert members - known
+        elif status == "again":
+            assert told_at is not None
+            assert minutes - told_at >= 24 * 60
+        elif status == "resolved":
+            assert not members
+            assert before is not None
+        if status in ("new", "again"):
+            told_at = minutes
+        if members:
+            assert entry is not None
+            assert members <= entry.told
+        else:
+            assert entry is None
+
+
+def message(number: int = 1) -> Message:
+    alert = Alert("run_failed", "error", "It failed", "Old.", "look", NOW, ("a", "b"), "run-1")
+    return Message(f"id{number}", "new", alert, 2, NOW, ("webhook",), 1)
+
+
+def test_what_is_remembered_is_read_back_as_it_was(tmp_path: Path) -> None:
+    entry = Entry(frozenset({"b", "a"}), NOW, 3, NOW, True)
+    state = State({"run_failed": entry, "data_late": replace(entry, sent_at=None)}, ["r1"])
+    state.waiting = [message()]
+    path = tmp_path / "state.json"
+    fold.save(state, path)
+    assert fold.load(path) == state
+    assert [one.name for one in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_only_the_newest_runs_and_messages_are_kept(tmp_path: Path) -> None:
+    state = State(runs=[str(number) for number in range(fold.MOST_RUNS + 5)])
+    state.waiting = [message(number) for number in range(fold.MOST_WAITING + 5)]
+    fold.save(state, tmp_path / "state.json")
+    kept = fold.load(tmp_path / "state.json")
+    assert kept.runs == state.runs[5:]
+    assert [one.id for one in kept.waiting] == [one.id for one in state.waiting[5:]]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"entries": {"x": 1}}', "\x00"])
+def test_a_damaged_memory_begins_anew(tmp_path: Path, content: str) -> None:
+    (tmp_path / "state.json").write_text(content, "utf-8")
+    assert fold.load(tmp_path / "state.json") == State()
+    assert fold.load(tmp_path / "none.json") == State()

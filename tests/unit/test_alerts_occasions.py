@@ -1,0 +1,208 @@
+"""After a run, every few minutes, on a working day: what is noticed is told once, and waits if it must."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagster_project.alerts import fold, occasions, overview, send, watch
+from dagster_project.alerts.watch import Failure
+from dagster_project.releases.layout import read_lines
+from dagster_project.settings import Settings
+from tests.pipeline.conftest import HandMade
+from tests.receivers import SECRET, Mailbox, Webhook, receivers, settings_of
+
+NOW = datetime(2026, 4, 7, 5, 0, tzinfo=UTC)
+DAY = date(2026, 4, 7)
+BROKEN = Failure(("the disk is broken",), "Buy one.")
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[tuple[Webhook, Mailbox]]:
+    with receivers() as found:
+        yield found
+
+
+@pytest.fixture
+def settings(tmp_path: Path, both: tuple[Webhook, Mailbox]) -> Settings:
+    both[0].bodies.clear()
+    both[1].messages.clear()
+    (tmp_path / "landing").mkdir()
+    return Settings.model_validate(
+        {
+            "home": tmp_path / "home",
+            "landing": tmp_path / "landing",
+            "disk_free_gb": 0,
+            "disk_free_percent": 0,
+            **settings_of(*both),
+        }
+    )
+
+
+def titles(both: tuple[Webhook, Mailbox]) -> list[str]:
+    posted = [str(body["text"]).splitlines()[0] for body in both[0].bodies]
+    subjects = [" ".join(str(mail["Subject"]).split()) for mail in both[1].messages]
+    mailed = [subject.removeprefix("[Coupon Ledger] ") for subject in subjects]
+    assert posted == mailed
+    return posted
+
+
+def fail(settings: Settings, run_id: str, hours: float = 0) -> list[occasions.Told]:
+    return occasions.after_run(settings, run_id, BROKEN, DAY, NOW + timedelta(hours=hours))
+
+
+def test_a_run_that_failed_is_told_by_every_channel(
+    settings: Settings, both: tuple[Webhook, Mailbox]
+) -> None:
+    (told,) = fail(settings, "r1")
+    assert told.outcome == {"webhook": "ok", "email": "ok"}
+    assert titles(both) == ["The refresh failed: the disk is broken"]
+
+
+def test_a_run_is_looked_at_once_whoever_looks(
+    settings: Settings, both: tuple[Webhook, Mailbox]
+) -> None:
+    fail(settings, "r1")
+    assert fail(settings, "r1") == []
+    assert occasions.after_run(settings, "r1", None, DAY, NOW) == []
+    assert len(titles(both)) == 1
+
+
+def test_the_same_failure_is_folded_told_again_after_a_day_and_when_it_is_over(
+    settings: Settings, both: tuple[Webhook, Mailbox]
+) -> None:
+    for number in range(30):
+        fail(settings, f"r{number}", hours=number)
+    occasions.after_run(settings, "well", None, DAY, NOW + timedelta(hours=40))
+    assert titles(both) == [
+        "The refresh failed: the disk is broken",
+        "The refresh failed: the disk is broken (25 times since 7 April 05:00 UTC)",
+        "Resolved: Refreshing works again: no release is served yet.",
+    ]
+    logged = [line for line in read_lines(send.log_path(settings.home)) if "kind" in line]
+    assert [line["status"] for line in logged].count("folded") == 28
+
+
+def test_a_channel_that_is_down_gets_its_messages_later_and_none_twice(
+    settings: Settings, both: tuple[Webhook, Mailbox]
+) -> None:
+    both[0].status = 503
+    try:
+        (told,) = fail(settings, "r1")
+        assert told.outcome["webhook"].startswith("it answered 503")
+        assert told.outcome["email"] == "ok"
+        both[0].bodies.clear()
+        occasions.look(settings, NOW + timedelta(minutes=5))
+        assert len(both[0].bodies) == 1
+    finally:
+        both[0].status = 200
+    both[0].bodies.clear()
+    occasions.look(settings, NOW + timedelta(minutes=10))
+    occasions.look(settings, NOW + timedelta(minutes=15))
+    assert titles(both) == ["The refresh failed: the disk is broken"]
+    assert fold.load(settings.home / "alerts" / "state.json").waiting == []
+
+
+def test_a_message_that_nobody_takes_for_a_week_is_given_up(settings: Settings) -> None:
+    broken = settings.model_copy(
+        update={"alert_smtp_host": None, "alert_timeout_seconds": 1, "late_after_days": {}}
+    )
+    unreachable = Settings.model_validate(
+        {
+            **broken.model_dump(),
+            "alert_webhook_url": "http://127.0.0.1:9/x",
+            "alert_smtp_host": None,
+        }
+    )
+    fail(unreachable, "r1")
+    occasions.look(unreachable, NOW + timedelta(days=8))
+    assert fold.load(settings.home / "alerts" / "state.json").waiting == []
+    last = read_lines(send.log_path(settings.home))[-1]
+    assert (last["status"], last["channel"]) == ("given up", "webhook")
+
+
+def test_alerts_that_cannot_be_looked_after_fail_nothing(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file where the data home should be", "utf-8")
+    settings = Settings(home=tmp_path / "home", landing=tmp_path / "landing")
+    assert occasions.after_run(settings, "r1", BROKEN, DAY, NOW) == []
+    assert occasions.look(settings, NOW) == []
+
+
+def test_a_watcher_that_fails_does_not_keep_the_others_from_looking(
+    settings: Settings, both: tuple[Webhook, Mailbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(watch, "disk_nearly_full", fails)
+    fail(settings, "r1")
+    assert titles(both) == ["The refresh failed: the disk is broken"]
+
+
+def test_a_test_goes_through_every_channel_and_says_which_failed(
+    settings: Settings, both: tuple[Webhook, Mailbox]
+) -> None:
+    assert occasions.test(settings, NOW).outcome == {"webhook": "ok", "email": "ok"}
+    assert titles(both) == ["Test: This is a test of the alerts"]
+    both[0].status = 404
+    try:
+        assert occasions.test(settings, NOW).outcome["webhook"].startswith("it answered 404")
+    finally:
+        both[0].status = 200
+
+
+def closing_on(settings: Settings, day: date, hours: float = 0) -> list[str]:
+    told = occasions.close_reminder(settings, day, NOW + timedelta(hours=hours))
+    return [one.message.alert.happened for one in told]
+
+
+def test_a_month_to_be_closed_is_told_once_from_its_working_day_on_and_when_it_is_closed(
+    settings: Settings,
+) -> None:
+    from dagster_project.releases.closing import close
+
+    assert closing_on(settings, DAY) == [], "there is nothing to close yet"
+    HandMade(settings.home).write().publish()
+    assert closing_on(settings, date(2026, 4, 2)) == [], "its day has not come"
+    assert closing_on(settings, date(2026, 4, 3)) == ["2026-03 is to be closed"]
+    assert closing_on(settings, date(2026, 4, 6), hours=48) == []
+    close(settings.home, date(2026, 3, 1), by="me", now=NOW)
+    (told,) = occasions.look(settings, NOW + timedelta(hours=50))
+    assert told.message.status == "resolved"
+
+
+def test_nobody_is_reminded_of_a_month_that_is_closed(settings: Settings) -> None:
+    from dagster_project.releases.closing import close
+
+    HandMade(settings.home).write().publish()
+    close(settings.home, date(2026, 3, 1), by="me", now=NOW)
+    assert closing_on(settings, DAY) == []
+
+
+def test_an_overview_tells_what_goes_on_and_what_became_of_the_last_ones(
+    settings: Settings, both: tuple[Webhook, Mailbox]
+) -> None:
+    both[0].status = 503
+    try:
+        fail(settings, "r1")
+    finally:
+        both[0].status = 200
+    found = overview.of(settings, 5)
+    assert found.waiting == {"webhook": 1}
+    text = overview.as_text(found)
+    assert "the refresh fails, since 7 April 05:00 UTC" in text
+    assert "webhook not delivered, email delivered" in text
+    assert "1 wait for webhook" in text
+    assert SECRET not in text + overview.as_json(found)
+    assert json.loads(overview.as_json(found))["going_on"][0]["kind"] == "run_failed"
+
+
+def test_an_overview_of_nothing_says_so(tmp_path: Path) -> None:
+    text = overview.as_text(overview.of(Settings(home=tmp_path), 5))
+    assert "Going on: nothing" in text
+    assert "Last ones: none" in text
