@@ -14,7 +14,9 @@ import hashlib
 import json
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -48,6 +50,8 @@ from dagster_project.feeds import Feed, feeds
 
 Reader = Callable[[Path, Feed, Limits, Path], Prepared]
 
+READ_AHEAD = 2
+"""Deliveries that are read, each by a thread or a process of its own, while one is being loaded."""
 RULES_VERSION = 1
 """Raised when arrival accepts what it used to refuse, so that refused files are judged again."""
 
@@ -209,13 +213,10 @@ class _Arrival:
         pending = self.archive.records(self.archive.delivery_ids() - self.known.ids())
         for record in pending:
             self.known.add(_known(record))
-        reports = []
-        for record in pending:
-            if feed_names is None or record.feed in feed_names:
-                started = time.perf_counter()
-                self.archive.check_bytes(record)
-                reports.append(self.judge(record, time.perf_counter() - started))
-        return reports
+        wanted = [record for record in pending if feed_names is None or record.feed in feed_names]
+        for record in wanted:
+            self.archive.check_bytes(record)
+        return self.judge_all([(record, 0.0) for record in wanted])
 
     def take(
         self, files: Sequence[LandedFile], run_id: str, arrived_at: str
@@ -237,7 +238,7 @@ class _Arrival:
                 reports.append(outcome)
             else:
                 records[outcome[0].delivery_id] = outcome
-        return [self.judge(*outcome) for outcome in records.values()] + reports, again
+        return self.judge_all(list(records.values())) + reports, again
 
     def keep(
         self, landed: LandedFile, run_id: str, arrived_at: str
@@ -307,36 +308,72 @@ class _Arrival:
         self.unjudged.add(record.delivery_id)
         return record, time.perf_counter() - started
 
-    def judge(self, record: SideRecord, seconds: float) -> DeliveryReport:
-        """Load an archived delivery, or refuse it; either way the warehouse knows it afterwards."""
-        started = time.perf_counter() - seconds
-        prepared: Prepared | None = None
-        refusal = record.refusal
+    def judge_all(self, outcomes: Sequence[tuple[SideRecord, float]]) -> list[DeliveryReport]:
+        """Judge archived deliveries in their order, while the ones that follow are read.
+
+        Args:
+            outcomes: Their side records, and the seconds that each has taken so far.
+        """
+        reports = []
+        reading: deque[Future[Prepared]] = deque()
+        with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="reading") as pool:
+            try:
+                for place, (record, seconds) in enumerate(outcomes):
+                    for ahead, _ in outcomes[place + len(reading) : place + 1 + READ_AHEAD]:
+                        reading.append(pool.submit(self._read, ahead))
+                    reports.append(self.judge(record, seconds, reading.popleft()))
+            finally:
+                pool.shutdown(cancel_futures=True)
+        return reports
+
+    def _read(self, record: SideRecord) -> Prepared:
+        """Make the rows of a delivery ready, in a folder of its own.
+
+        Raises:
+            Refusal: It was refused before, or cannot be read.
+        """
+        if record.refusal is not None:
+            raise record.refusal
         feed = feeds().get(record.feed)
         if feed is None:
-            refusal = refusal or Refusal(
-                f"there is no feed {record.feed}", "move it to a feed's folder"
-            )
-        if refusal is None and feed is not None:
-            work = self.temporary / "work"
-            work.mkdir()
+            raise Refusal(f"there is no feed {record.feed}", "move it to a feed's folder")
+        work = self._work(record)
+        work.mkdir()
+        return self._prepare(record, feed, work)
+
+    def _work(self, record: SideRecord) -> Path:
+        return self.temporary / f"work-{record.delivery_sequence}"
+
+    def judge(
+        self, record: SideRecord, seconds: float, reading: Future[Prepared]
+    ) -> DeliveryReport:
+        """Load an archived delivery, or refuse it; either way the warehouse knows it afterwards.
+
+        Args:
+            record: Its side record.
+            seconds: What it has taken so far.
+            reading: Its rows, or why it is refused.
+        """
+        started = time.perf_counter() - seconds
+        prepared: Prepared | None = None
+        refusal: Refusal | None = None
+        work = self._work(record)
+        try:
+            prepared = reading.result()
+            feed = feeds()[record.feed]
             try:
-                prepared = self._prepare(record, feed, work)
-                try:
-                    record = self._load(record, feed, prepared)
-                except warehouse.LoadMismatch:
-                    prepared = self._prepare(record, feed, work, is_plain_trusted=False)
-                    record = self._load(record, feed, prepared)
-            except warehouse.LoadMismatch as mismatch:
-                refusal = Refusal(
-                    f"two readers read it differently ({mismatch})", "report this file"
-                )
-            except Refusal as problem:
-                refusal = problem
-                if isinstance(problem, GateRefusal):
-                    record = replace(record, gate=problem.results)
-            finally:
-                shutil.rmtree(work)
+                record = self._load(record, feed, prepared)
+            except warehouse.LoadMismatch:
+                prepared = self._prepare(record, feed, work, is_plain_trusted=False)
+                record = self._load(record, feed, prepared)
+        except warehouse.LoadMismatch as mismatch:
+            refusal = Refusal(f"two readers read it differently ({mismatch})", "report this file")
+        except Refusal as problem:
+            refusal = problem
+            if isinstance(problem, GateRefusal):
+                record = replace(record, gate=problem.results)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
         if refusal is not None:
             if prepared is not None:
                 record = _counted(record, prepared)

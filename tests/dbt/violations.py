@@ -84,7 +84,8 @@ SINGULAR: dict[str, tuple[str, ...]] = {
         "update intermediate.int_deliveries_counted set physical_rows = physical_rows + 1 where rowid = 0",
     ),
     "assert_accepted_rows_are_current_records": (
-        "delete from staging.stg_billing__invoices where rowid = 0",
+        "delete from staging.base_billing__invoices where (delivery_sequence, row_number) ="
+        " (select (delivery_sequence, row_number) from staging.stg_billing__invoices limit 1)",
     ),
     "assert_findings_are_about_published_records": (
         "delete from marts.fct_audit_findings where invoice_id in (select invoice_id from"
