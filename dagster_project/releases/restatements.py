@@ -304,6 +304,15 @@ def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: da
     )
 
 
+def _current_versions(feed: str) -> str:
+    """SQL: a feed's records as staged, from tables alone: a view cannot be read in an attached file."""
+    return (
+        f"(select * from build.staging.base_billing__{feed} anti join (from"
+        f" build.staging.stg_billing__repeated_rows where feed = {literal(feed)} and fate <>"
+        " 'accepted') using (delivery_sequence, row_number) where rejection_reasons is null)"
+    )
+
+
 def _has(connection: duckdb.DuckDBPyConnection, database: str, schema: str, table: str) -> bool:
     return bool(
         connection.execute(
