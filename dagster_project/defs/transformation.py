@@ -208,13 +208,16 @@ def _build(
         unique_id = str(output.metadata["unique_id"].value)
         node = manifest["nodes"][unique_id]
         described = {name: column["description"] for name, column in node["columns"].items()}
-        yield output.with_metadata(
-            {
-                **output.metadata,
-                **tables.metadata(node["alias"], described),
-                **came_from(deliveries, made_of[unique_id]),
-            }
-        )
+        metadata = {
+            **output.metadata,
+            **tables.metadata(node["alias"], described),
+            **came_from(deliveries, made_of[unique_id]),
+        }
+        if output.output_name in context.op_execution_context.selected_output_names:
+            yield output.with_metadata(metadata)
+        else:  # whoever asked for some of the tables gets all of them: they are built together
+            key = translator.get_asset_key(node)
+            context.log_event(dg.AssetMaterialization(key, metadata=metadata))
     if outcome.message:
         said = without_values(outcome.message, names())
         raise dbt_build.DbtFailed(f"dbt stopped: {said}")
