@@ -5,7 +5,6 @@ Exit codes: 0 it worked, 1 it failed, 2 what was asked for does not exist or mak
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from datetime import UTC, datetime
@@ -98,7 +97,7 @@ def _prepared(settings: Settings) -> dict[str, str]:
     storage = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home).absolute()
     try:
         storage.mkdir(parents=True, exist_ok=True)
-        _configure(storage)
+        _lay_out(storage)
     except OSError as error:
         print(f"{error.filename}: {error.strerror}; name another --home.", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -117,16 +116,22 @@ def _prepared(settings: Settings) -> dict[str, str]:
     }
 
 
-def _configure(storage: Path) -> None:
-    """Write the configuration of Dagster's storage, whole, if there is none."""
-    path = storage / "dagster.yaml"
-    if path.exists():
-        return
-    temporary = storage / f".dagster.yaml.{os.getpid()}"
-    temporary.write_bytes(Path(__file__).with_name("dagster.yaml").read_bytes())
-    with contextlib.suppress(FileExistsError):  # the other one of the two was faster
-        os.link(temporary, path)
-    temporary.unlink()
+def _lay_out(storage: Path) -> None:
+    """Write the configuration of Dagster's storage if there is none, and make its databases.
+
+    Web server and daemon would both do so, and two at once spoil what they make.
+    """
+    import dagster as dg
+    from filelock import FileLock
+
+    with FileLock(storage / ".layout.lock"):
+        path = storage / "dagster.yaml"
+        if not path.exists():
+            temporary = storage / "dagster.yaml.tmp"
+            temporary.write_bytes(Path(__file__).with_name("dagster.yaml").read_bytes())
+            temporary.replace(path)
+        with dg.DagsterInstance.from_config(str(storage)):
+            pass
 
 
 def alerts(

@@ -64,11 +64,32 @@ class Translator(DagsterDbtTranslator):
         if spec is None:
             return None
         node = self.get_resource_props(manifest, unique_id)
-        said = " ".join(str(node.get("description") or "").split())
         return spec._replace(
-            description=said or None,
+            description=statement_of(node),
             metadata={**spec.metadata, **code(DBT_PROJECT / node["original_file_path"])},
         )
+
+
+def statement_of(test: Mapping[str, Any]) -> str:
+    """What a data test says: its description, or the comment it opens with, or its kind and column.
+
+    Args:
+        test: The node of the manifest.
+    """
+    if test.get("description"):
+        return " ".join(test["description"].split())
+    comment = []
+    for line in test["raw_code"].splitlines():
+        if not line.startswith("--"):
+            break
+        comment.append(line.removeprefix("--").strip())
+    if comment:
+        return " ".join(comment)
+    generic = test.get("test_metadata") or {"name": test["name"], "kwargs": {}}
+    told = generic["kwargs"]
+    columns = told.get("columns") or [told.get("column_name") or test.get("column_name") or ""]
+    values = f": {', '.join(told['values'])}" if "values" in told else ""
+    return f"{generic['name']} {', '.join(columns)}{values}"
 
 
 def mart_keys(settings: Settings, project: dbt_build.Project) -> dict[str, dg.AssetKey]:
@@ -187,13 +208,16 @@ def _build(
         unique_id = str(output.metadata["unique_id"].value)
         node = manifest["nodes"][unique_id]
         described = {name: column["description"] for name, column in node["columns"].items()}
-        yield output.with_metadata(
-            {
-                **output.metadata,
-                **tables.metadata(node["alias"], described),
-                **came_from(deliveries, made_of[unique_id]),
-            }
-        )
+        metadata = {
+            **output.metadata,
+            **tables.metadata(node["alias"], described),
+            **came_from(deliveries, made_of[unique_id]),
+        }
+        if output.output_name in context.op_execution_context.selected_output_names:
+            yield output.with_metadata(metadata)
+        else:  # whoever asked for some of the tables gets all of them: they are built together
+            key = translator.get_asset_key(node)
+            context.log_event(dg.AssetMaterialization(key, metadata=metadata))
     if outcome.message:
         said = without_values(outcome.message, names())
         raise dbt_build.DbtFailed(f"dbt stopped: {said}")

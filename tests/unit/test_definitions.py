@@ -125,6 +125,14 @@ def test_every_data_test_is_a_check_of_a_table_it_reads_and_blocks_unless_it_onl
         assert found[name].blocking == (node["config"]["severity"].lower() == "error"), name
 
 
+def test_every_check_says_what_it_asserts_and_leads_to_its_code() -> None:
+    for spec in check_specs():
+        assert spec.description, spec.name
+        assert spec.description.strip() != "", spec.name
+        (reference, *_) = (spec.metadata or {})["dagster/code_references"].code_references
+        assert Path(reference.file_path).is_file(), spec.name
+
+
 def test_every_suite_is_a_check_of_its_feeds_raw_table() -> None:
     gates = {tuple(spec.asset_key.path) for spec in check_specs() if spec.name == "supplier_gate"}
     assert gates == {("billing", feed) for feed in feeds()}
