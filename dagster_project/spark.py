@@ -294,13 +294,15 @@ def gather(settings: Settings, manifest: Mapping[str, Any]) -> None:
 
 
 def published(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Schema and name of every table of a build that a release copies."""
+    """Schema and name of every table of a build that publication reads."""
     marts = {
         (str(node["schema"]), str(node["alias"]))
         for node in manifest["nodes"].values()
         if node["resource_type"] == "model" and node["schema"] == "marts"
     }
-    return sorted(marts | pedigree_tables())
+    # Which delivery changed a closed month is looked up in the rows as they came.
+    rows = {("staging", f"base_billing__{feed}") for feed in feeds()}
+    return sorted(marts | pedigree_tables() | rows | {("staging", "stg_billing__repeated_rows")})
 
 
 def cancel() -> None:

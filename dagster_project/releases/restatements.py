@@ -307,7 +307,7 @@ def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: da
 def _has(connection: duckdb.DuckDBPyConnection, database: str, schema: str, table: str) -> bool:
     return bool(
         connection.execute(
-            "select 1 from duckdb_tables() where database_name = ? and schema_name = ?"
+            "select 1 from information_schema.tables where table_catalog = ? and table_schema = ?"
             " and table_name = ?",
             [database, schema, table],
         ).fetchall()

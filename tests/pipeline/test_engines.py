@@ -322,6 +322,14 @@ class TestReading:
         assert release_id is not None
         files = {path.stem for path in releases.layout.parquet_dir(home, release_id).iterdir()}
         assert len(files) >= 13
+        with duckdb.connect(str(home / "build" / "spark.duckdb"), read_only=True) as connection:
+            # What a restatement of a closed month looks up.
+            for name in [f"base_billing__{feed}" for feed in feeds()] + [
+                "stg_billing__repeated_rows"
+            ]:
+                assert connection.execute(
+                    f"select count(*) > 0 from staging.{name}"
+                ).fetchone() == (True,)
         arguments = ["export", "--home", str(home), "--out", str(tmp_path / "out")]
         assert CliRunner().invoke(app, [*arguments, "--format", "csv"]).exit_code == 0
 
