@@ -122,8 +122,8 @@ def write_raw(settings: Settings) -> int:
         The rows of all feeds together.
     """
     local = local_dir(settings)
-    if str(local) != storage(settings) or not settings.spark_thrift:
-        shutil.rmtree(local / "tables", ignore_errors=True)
+    for layer in _LAYERS[1:]:
+        _remove(f"{storage(settings)}/tables/{layer}")  # where Spark finds files it makes no table
     shutil.rmtree(local / "raw", ignore_errors=True)
     with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
         connection.execute(f"set memory_limit = {literal(settings.memory_limit)}")
@@ -294,13 +294,15 @@ def gather(settings: Settings, manifest: Mapping[str, Any]) -> None:
 
 
 def published(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Schema and name of every table of a build that a release copies."""
+    """Schema and name of every table of a build that publication reads."""
     marts = {
         (str(node["schema"]), str(node["alias"]))
         for node in manifest["nodes"].values()
         if node["resource_type"] == "model" and node["schema"] == "marts"
     }
-    return sorted(marts | pedigree_tables())
+    # Which delivery changed a closed month is looked up in the rows as they came.
+    rows = {("staging", f"base_billing__{feed}") for feed in feeds()}
+    return sorted(marts | pedigree_tables() | rows | {("staging", "stg_billing__repeated_rows")})
 
 
 def cancel() -> None:
@@ -312,19 +314,29 @@ def cancel() -> None:
         context.cancelAllJobs()
 
 
-def _copy(source: str, target: str) -> None:
-    """Copy a folder of files to or from object storage."""
+def _located(place: str) -> tuple[Any, str]:
+    """The file system of a folder or address, and the path there."""
     from pyarrow import fs
 
-    def located(place: str) -> tuple[Any, str]:
-        if "://" not in place:
-            return fs.LocalFileSystem(), place
-        found, path = fs.FileSystem.from_uri(re.sub(r"^s3a://", "s3://", place))
-        return found, str(path)
+    if "://" not in place:
+        return fs.LocalFileSystem(), place
+    found, path = fs.FileSystem.from_uri(re.sub(r"^s3a://", "s3://", place))
+    return found, str(path)
 
-    (reading, source_path), (writing, target_path) = located(source), located(target)
+
+def _remove(place: str) -> None:
+    """Remove a folder with what is in it, if it is there."""
+    system, path = _located(place)
     with contextlib.suppress(FileNotFoundError):
-        writing.delete_dir_contents(target_path)
+        system.delete_dir(path)
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy a folder of files to or from object storage, in place of what is there."""
+    from pyarrow import fs
+
+    (reading, source_path), (writing, target_path) = _located(source), _located(target)
+    _remove(target)
     writing.create_dir(target_path, recursive=True)
     fs.copy_files(
         source_path, target_path, source_filesystem=reading, destination_filesystem=writing

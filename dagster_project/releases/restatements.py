@@ -316,7 +316,7 @@ def _current_versions(feed: str) -> str:
 def _has(connection: duckdb.DuckDBPyConnection, database: str, schema: str, table: str) -> bool:
     return bool(
         connection.execute(
-            "select 1 from duckdb_tables() where database_name = ? and schema_name = ?"
+            "select 1 from information_schema.tables where table_catalog = ? and table_schema = ?"
             " and table_name = ?",
             [database, schema, table],
         ).fetchall()

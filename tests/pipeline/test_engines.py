@@ -1,9 +1,10 @@
 """The same deliveries give the same release on DuckDB 1.5, on DuckDB 2.0 and on Spark, cell for cell.
 
 Two data sets go the whole way, arrival to publication, on each engine: the committed sample, and
-generated histories with rows that try every cast. The sample is built by Spark in one process, the
-histories by Spark with a driver and two executor processes, with the plans that large tables would have:
-every join moves its rows. Of those the log of events tells how they are partitioned.
+generated histories with rows that try every cast. The sample is built by Spark in one process, with its
+tables at an address, from which the marts are fetched as from object storage. The histories are built by
+Spark with a driver and two executor processes, with the plans that large tables would have: every join
+moves its rows. The log of events tells by what.
 """
 
 from __future__ import annotations
@@ -136,7 +137,10 @@ def environment(engine: str, events: Path) -> Mapping[str, str]:
     if engine == "DuckDB 2":
         return with_duckdb_2()
     if engine == "Spark":
-        return {"COUPON_LEDGER_SPARK_CONF": json.dumps(SMALL)}
+        return {
+            "COUPON_LEDGER_SPARK_CONF": json.dumps(SMALL),
+            "COUPON_LEDGER_SPARK_STORAGE": (events.parent / "Spark storage").as_uri(),
+        }
     if engine == "Spark, two executors":
         conf = {**SMALL, **LARGE, "spark.eventLog.dir": events.as_uri()}
         return {
@@ -318,6 +322,14 @@ class TestReading:
         assert release_id is not None
         files = {path.stem for path in releases.layout.parquet_dir(home, release_id).iterdir()}
         assert len(files) >= 13
+        with duckdb.connect(str(home / "build" / "spark.duckdb"), read_only=True) as connection:
+            # What a restatement of a closed month looks up.
+            for name in [f"base_billing__{feed}" for feed in feeds()] + [
+                "stg_billing__repeated_rows"
+            ]:
+                assert connection.execute(
+                    f"select count(*) > 0 from staging.{name}"
+                ).fetchone() == (True,)
         arguments = ["export", "--home", str(home), "--out", str(tmp_path / "out")]
         assert CliRunner().invoke(app, [*arguments, "--format", "csv"]).exit_code == 0
 
