@@ -301,6 +301,23 @@ class TestFailure:
                 run_config=run_config(settings, LAST_DAY), instance=instance
             )
 
+    def test_asking_for_one_table_builds_all_and_shows_all_as_built(self, served: Path) -> None:
+        settings = Settings(home=served)
+        one = dg.AssetSelection.assets(["marts", "dim_coupons"])
+        definitions = dg.Definitions.merge(
+            load(settings, dbt_build.prepare(settings)),
+            dg.Definitions(jobs=[dg.define_asset_job("only_one", selection=one)]),
+        )
+        with dg.DagsterInstance.ephemeral() as instance:
+            job = definitions.resolve_job_def("only_one")
+            config = run_config(settings, LAST_DAY)
+            assert job.execute_in_process(run_config=config, instance=instance).success
+            for name in ("dim_coupons", "fct_discounted_charges"):
+                built = instance.get_latest_materialization_event(dg.AssetKey(["marts", name]))
+                assert built is not None
+                assert built.asset_materialization is not None
+                assert built.asset_materialization.metadata["dagster/row_count"].value
+
 
 class TestPreparedProject:
     """The dbt project is parsed when it has changed, and only then."""
