@@ -10,7 +10,6 @@ import http.server
 import json
 import socket
 import threading
-import warnings
 from collections.abc import Iterator
 from email.message import Message
 from typing import Any, Self
@@ -93,9 +92,7 @@ class Mailbox(MessageHandler):
         self.messages.append(message)
 
     def __enter__(self) -> Self:
-        with warnings.catch_warnings():  # of a password without encryption, which is on purpose
-            warnings.simplefilter("ignore")
-            self._controller.start()
+        self._controller.start()
         return self
 
     def __exit__(self, *_: object) -> None:
