@@ -140,7 +140,7 @@ def environment(engine: str, events: Path) -> Mapping[str, str]:
     if engine == "Spark":
         return {
             "COUPON_LEDGER_SPARK_CONF": json.dumps(SMALL),
-            "COUPON_LEDGER_SPARK_STORAGE": (events.parent / "Spark storage").as_uri(),
+            "COUPON_LEDGER_SPARK_STORAGE": (events.parent / "storage").as_uri(),
         }
     if engine == "Spark, two executors":
         conf = {**SMALL, **LARGE, "spark.eventLog.dir": events.as_uri()}
