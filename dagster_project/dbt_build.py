@@ -260,17 +260,17 @@ def run_operation(
     Raises:
         DbtFailed: The macro failed.
     """
+    errors: list[str] = []
     with tempfile.TemporaryDirectory(prefix="coupon-ledger-") as target_path:
         ended = _invoke(
             ["run-operation", macro, "--args", json.dumps(dict(arguments))],
             settings,
             Path(target_path),
             project.folder / "manifest.msgpack",
-            [],
+            [lambda event: errors.append(event.info.msg) if event.info.level == "error" else None],
         )
     if not ended.success:
-        results = getattr(ended.result, "results", None) or []
-        said = " ".join(str(ended.exception or [one.message for one in results]).split())
+        said = " ".join(str(ended.exception or "; ".join(errors)).split())
         raise DbtFailed(f"dbt's operation {macro} failed: {said}")
 
 
