@@ -232,6 +232,10 @@ class TestDisk:
             pytest.skip("no disk may be mounted here")
         first = layout.current_release(made.home)
         second = made.publish().release_id
+        history = layout.history_path(made.home)
+        lacks = -history.stat().st_size % os.statvfs(small_disk).f_frsize
+        with history.open("a", encoding="utf-8") as file:  # its last block is full too
+            file.write("{}" + " " * (lacks - 3) + "\n")
         _fill(small_disk)
         pruned = releases.prune(made.home, 1, NOW)
         assert pruned.removed == (first,)
