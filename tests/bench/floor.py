@@ -15,14 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
-import yaml
 
 from dagster_project.releases.fingerprint import literal
 from dagster_project.releases.publishing import STORAGE_VERSION
-from dagster_project.settings import DBT_PROJECT
+from tests.bench.programs.contract import RESULTS
 
 MART = "fct_discounted_charges"
-_CONTRACT = DBT_PROJECT / "models" / "marts" / "finance" / "_finance__models.yml"
 _AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "tax_amount", "total_amount")
 _TYPES = {"string": "varchar"}
 # Columns of the mart that no invoice has, from the one of the invoice that is most like it.
@@ -34,11 +32,9 @@ _LIKE = {
 
 def mart_columns() -> Iterator[str]:
     """Every column of the invoice mart's contract, in SQL on the loaded invoices."""
-    models = yaml.safe_load(_CONTRACT.read_text("utf-8"))["models"]
-    [mart] = [model for model in models if model["name"] == MART]
     amounts = 0
-    for column in mart["columns"]:
-        name, kind = column["name"], _TYPES.get(column["data_type"], column["data_type"])
+    for name, promised in RESULTS[MART].items():
+        kind = _TYPES.get(promised, promised)
         if kind.startswith("decimal"):
             source = _AMOUNTS[amounts % len(_AMOUNTS)]
             amounts += 1
