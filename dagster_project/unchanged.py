@@ -143,6 +143,6 @@ def _served(home: Path) -> list[str]:
         return []
     path = layout.release_path(home, current)
     file = path.stat()
-    log = path.with_name(path.name + ".wal").exists()
-    status = [current, file.st_size, file.st_mtime_ns, file.st_ctime_ns, log]
+    logs = [one.with_name(one.name + ".wal").exists() for one in (path, home / "current")]
+    status = [current, file.st_size, file.st_mtime_ns, file.st_ctime_ns, logs]
     return [json.dumps(status), *_statuses(layout.parquet_dir(home, current))]

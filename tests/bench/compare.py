@@ -142,7 +142,7 @@ def measured(case: Case, folder: Path = store.FOLDER) -> dict[str, Any]:
         "asked_invoices": case.invoices,
         "input_bytes": sum(source(given, name).stat().st_size for name in INPUTS),
         "result_rows": {
-            mart: content.rows for mart, content in next(iter(contents.values())).items()
+            mart: content.rows for mart, content in next(iter(contents.values()), {}).items()
         },
         "equal": list(contents),
         "threads": case.threads,

@@ -65,6 +65,7 @@ CHANGES: dict[str, Callable[[Settings], object]] = {
     "an accepted finding": lambda s: s.accepted_findings_file.write_text("finding_id\n"),
     "a month closed": lambda s: layout.closes_path(s.home).write_text("{}\n"),
     "a log beside the release": lambda s: _log_beside(s.home).write_text("log"),
+    "a log beside what points to the release": lambda s: (s.home / "current.wal").write_text("log"),
     "a release that was cut": lambda s: os.truncate(_served(s.home), 100),
     "a Parquet copy that is gone": lambda s: next(
         layout.parquet_dir(s.home, str(layout.current_release(s.home))).iterdir()
