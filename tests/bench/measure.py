@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -84,7 +85,7 @@ def run(
         )
         watch = _Watch(process.pid, most_bytes)
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            _, status = os.waitpid(process.pid, 0)
             seconds = time.monotonic() - started
         except BaseException:
             watch.end_all()
@@ -102,7 +103,7 @@ def run(
             f"ended with status {process.returncode}",
             f"; the end of {log}:\n{text[-_SHOWN:]}",
         )
-    return Measured(seconds, max(watch.peak_bytes, usage.ru_maxrss * 1024), text)
+    return Measured(seconds, watch.peak_bytes, text)
 
 
 def median(values: Sequence[float]) -> float:
@@ -140,7 +141,7 @@ class _Watch:
     def _work(self) -> None:
         while not self._over.wait(_INTERVAL):
             held = sum(map(_resident, self._processes()))
-            self.peak_bytes = max(self.peak_bytes, held)
+            self.peak_bytes = max(self.peak_bytes, held, _most_resident(self._session))
             if self._most_bytes is not None and held > self._most_bytes:
                 self.has_exceeded = True
                 self.end_all()
@@ -162,6 +163,20 @@ def _resident(process: int) -> int:
         return int(Path(f"/proc/{process}/statm").read_bytes().split()[1]) * _PAGE
     except (OSError, IndexError):
         return 0
+
+
+def _most_resident(process: int) -> int:
+    """What a process held at most since it became this program.
+
+    What the system tells of an ended child (`ru_maxrss`) counts the moment before that too, when it
+    was a copy of its parent.
+    """
+    try:
+        status = Path(f"/proc/{process}/status").read_text("utf-8")
+    except OSError:
+        return 0
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _name(arguments: Sequence[str]) -> str:

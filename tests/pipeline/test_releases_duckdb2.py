@@ -182,7 +182,7 @@ class TestReading:
         ]
         compared = ("diff", *layout.release_ids(home), "--home", str(home))
         here, there = coupon_ledger(*compared), coupon_ledger(*compared, **next_line)
-        assert "120.00 → 1.00" in here.stdout
+        assert "120.00  1.00  -119.00" in here.stdout
         assert there.stdout == here.stdout
 
 
