@@ -19,13 +19,13 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+from dagster_project.dbt_build import project_fingerprint
 from dagster_project.releases import layout
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import CHECKOUT, DBT_PROJECT, Settings
 
-_PACKAGES = ("duckdb", "dbt-core", "dbt-adapters", "great-expectations", "pandas", "pyarrow")
+_PACKAGES = ("duckdb", "great-expectations", "pandas", "pyarrow")  # beside dbt's
 _TICK_SECONDS = 2.0
-_NO_CODE = {"__pycache__", "target", "logs", "dbt_packages"}
 
 
 def inputs(settings: Settings, as_of: date) -> str:
@@ -124,11 +124,11 @@ def _content(path: Path) -> str:
 
 def _code(engine: str) -> str:
     digest = hashlib.sha256()
-    packages = [*_PACKAGES, f"dbt-{engine}"]
-    digest.update(" ".join(f"{name} {version(name)}" for name in packages).encode())
-    for folder in (CHECKOUT / "dagster_project", CHECKOUT / "expectations", DBT_PROJECT):
+    digest.update(project_fingerprint(DBT_PROJECT, engine).encode())
+    digest.update(" ".join(f"{name} {version(name)}" for name in _PACKAGES).encode())
+    for folder in (CHECKOUT / "dagster_project", CHECKOUT / "expectations"):
         for below, folders, names in os.walk(folder):
-            folders[:] = sorted(name for name in folders if name not in _NO_CODE)
+            folders[:] = sorted(name for name in folders if name != "__pycache__")
             for name in sorted(names):
                 path = Path(below) / name
                 digest.update(f"{path.relative_to(CHECKOUT)}\0".encode())

@@ -11,10 +11,8 @@ that come from a file never do: a file's columns are called c0, c1, … here.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
-import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -241,8 +239,8 @@ def relation(feed: Feed, files: Sequence[Path]) -> str:
 
 
 def without_pattern(path: Path) -> str:
-    """A path as `read_parquet` may be given it, which would take brackets, stars and marks as a pattern."""
-    return "".join(f"[{sign}]" if sign in "[*?" else sign for sign in str(path.resolve()))
+    """A path as DuckDB's readers may be given it, which take brackets, stars and marks as a pattern."""
+    return glob.escape(str(path.resolve()))
 
 
 def drop_tables(connection: duckdb.DuckDBPyConnection) -> None:
@@ -306,8 +304,7 @@ def load_rows(
     source = prepared.source
     if isinstance(source, PlainCsv):
         try:
-            with path_without_pattern(source.path) as plain:
-                _copy_plain_csv(connection, feed, source, plain, path)
+            _copy_plain_csv(connection, feed, source, path)
         except duckdb.InvalidInputException as error:
             raise LoadMismatch(str(error)) from error
     else:
@@ -332,7 +329,7 @@ def load_rows(
 # No new_line: told that it is CR LF, in strict mode and with a header to skip, DuckDB 1.5 reads no row
 # at all and says nothing.
 def _copy_plain_csv(
-    connection: duckdb.DuckDBPyConnection, feed: Feed, source: PlainCsv, plain: str, path: Path
+    connection: duckdb.DuckDBPyConnection, feed: Feed, source: PlainCsv, path: Path
 ) -> None:
     places = {name: place for place, name in enumerate(source.header)}
     values = ", ".join(
@@ -343,7 +340,7 @@ def _copy_plain_csv(
     types = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(len(source.header)))
     connection.execute(
         f"copy (select row_number() over () as {ROW_NUMBER}, {values} from "
-        f"read_csv({literal(plain)}, "
+        f"read_csv({literal(without_pattern(source.path))}, "
         "auto_detect = false, all_varchar = true, header = false, skip = 1, delim = ',', "
         f"quote = '', escape = '', comment = '', strict_mode = true, "
         f"null_padding = false, ignore_errors = false, max_line_size = {MOST_LINE_BYTES}, "
@@ -373,12 +370,11 @@ def load_malformed(
     """Write the malformed rows of one delivery to `raw.malformed_rows`."""
     if prepared.malformed is None:
         return
-    with path_without_pattern(prepared.malformed) as path:
-        connection.execute(
-            "insert into raw.malformed_rows select cast(? as bigint), cast(? as varchar), "
-            "row_number, reason, record from read_parquet(?)",
-            [sequence, feed_name, path],
-        )
+    connection.execute(
+        "insert into raw.malformed_rows select cast(? as bigint), cast(? as varchar), "
+        "row_number, reason, record from read_parquet(?)",
+        [sequence, feed_name, without_pattern(prepared.malformed)],
+    )
 
 
 def write_gate_results(connection: duckdb.DuckDBPyConnection, record: SideRecord) -> None:
@@ -436,23 +432,3 @@ def sum_of_amounts(connection: duckdb.DuckDBPyConnection, loaded: str, column: s
         f"where regexp_full_match({identifier(column)}, '-?[0-9]{{1,18}}([.][0-9]{{1,8}})?')"
     ).fetchall()[0][0]
     return Decimal(total)
-
-
-@contextlib.contextmanager
-def path_without_pattern(path: Path) -> Iterator[str]:
-    """The path of a file as DuckDB may be given it.
-
-    DuckDB takes a path as a pattern: under a folder with brackets in its name it would read another
-    file, or none. Such a file is given by a symlink under a plain name instead.
-    """
-    absolute = path.resolve()
-    if not re.search(r"[\[\]*?{}]", str(absolute)):
-        yield str(absolute)
-        return
-    folder = tempfile.mkdtemp(prefix="coupon-ledger-", dir="/tmp")
-    try:
-        link = Path(folder) / absolute.name
-        link.symlink_to(absolute)
-        yield str(link)
-    finally:
-        shutil.rmtree(folder)

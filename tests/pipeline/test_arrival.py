@@ -1059,8 +1059,8 @@ def test_a_reader_that_disagrees_with_duckdb_is_asked_again(
     home.land("invoices/a.csv", csv_bytes([invoice(1), invoice(2)]))
     copy = warehouse._copy_plain_csv
 
-    def losing(connection: Any, feed: Any, source: Any, plain: Any, path: Path) -> None:
-        copy(connection, feed, source, plain, path)
+    def losing(connection: Any, feed: Any, source: Any, path: Path) -> None:
+        copy(connection, feed, source, path)
         kept = path.with_suffix(".kept")
         connection.execute(
             f"copy (from '{path}' where row_number <> 2) to '{kept}' (format parquet)"
