@@ -1,54 +1,73 @@
 with
 
+covered as (
+
+    select * from {{ ref('int_redemption_invoices_covered') }}
+
+),
+
 discounts as (
 
     select * from {{ ref('int_discounts_applied') }}
 
 ),
 
-draws as (
+grants as (
 
-    select * from {{ ref('int_credit_entries_posted') }}
-
-    where entry_type = 'draw'
+    select * from {{ ref('int_credit_grants_scheduled') }}
 
 ),
 
-benefits as (
+-- Two grants of a redemption may draw from one invoice.
+draws as (
 
     select
-        redemption_id,
-        invoice_id,
-        discount_minor,
-        cast(0 as bigint) as credit_minor
+        grants.redemption_id,
+        draws_of_grants.invoice_id,
+        {{ sum_minor('draws_of_grants.draw_minor') }} as credit_minor
 
-    from discounts
+    from {{ ref('int_credit_draws') }} as draws_of_grants
 
-    union all
+    inner join grants
+        on draws_of_grants.grant_id = grants.grant_id
 
-    select
-        redemption_id,
-        invoice_id,
-        cast(0 as bigint) as discount_minor,
-        -signed_minor as credit_minor
+    where
+        draws_of_grants.basis = 'expected'
+        and draws_of_grants.draw_minor > 0
 
-    from draws
+    group by
+        grants.redemption_id,
+        draws_of_grants.invoice_id
 
 ),
 
 final as (
 
     select
-        redemption_id,
-        invoice_id,
-        {{ sum_minor('discount_minor') }} as discount_minor,
-        {{ sum_minor('credit_minor') }} as credit_minor
+        covered.redemption_id,
+        covered.invoice_id,
+        covered.workspace_id,
+        covered.issued_at,
+        covered.billing_month,
+        covered.currency,
+        covered.minor_per_major,
+        covered.list_minor,
+        coalesce(discounts.discount_minor, 0) as discount_minor,
+        coalesce(draws.credit_minor, 0) as credit_minor
 
-    from benefits
+    from covered
 
-    group by
-        redemption_id,
-        invoice_id
+    left join discounts
+        on covered.invoice_id = discounts.invoice_id
+        and covered.redemption_id = discounts.redemption_id
+
+    left join draws
+        on covered.invoice_id = draws.invoice_id
+        and covered.redemption_id = draws.redemption_id
+
+    where
+        discounts.discount_minor is not null
+        or draws.credit_minor is not null
 
 )
 

@@ -8,12 +8,6 @@ grants as (
 
 ),
 
-invoices as (
-
-    select * from {{ ref('int_invoices_counted') }}
-
-),
-
 discounted as (
 
     select * from {{ ref('int_invoices_discounted') }}
@@ -36,21 +30,18 @@ grant_invoices as (
         grants.credit_priority,
         grants.scheduled_end_at,
         grants.grant_started_at,
-        invoices.invoice_id,
-        invoices.issued_at,
-        invoices.list_minor - coalesce(discounted.discount_minor, 0) as expected_demand_minor,
-        invoices.billed_credit_minor as billed_demand_minor,
-        count(*) over (partition by invoices.invoice_id) as grants_of_invoice
+        covered.invoice_id,
+        covered.issued_at,
+        covered.list_minor - coalesce(discounted.discount_minor, 0) as expected_demand_minor,
+        covered.billed_credit_minor as billed_demand_minor,
+        count(*) over (partition by covered.invoice_id) as grants_of_invoice
 
     from covered
 
     inner join grants
         on covered.redemption_id = grants.redemption_id
-
-    inner join invoices
-        on covered.invoice_id = invoices.invoice_id
-        and grants.grant_started_at <= invoices.issued_at
-        and (grants.grant_ended_at is null or grants.grant_ended_at > invoices.issued_at)
+        and covered.issued_at >= grants.grant_started_at
+        and (grants.grant_ended_at is null or covered.issued_at < grants.grant_ended_at)
 
     left join discounted
         on covered.invoice_id = discounted.invoice_id

@@ -4,19 +4,13 @@ redemptions as (
 
     select * from {{ ref('int_redemptions_unified') }}
 
-    where discount_type in ('percent_off', 'amount_off')
-
-),
-
-invoices as (
-
-    select * from {{ ref('int_invoices_counted') }}
-
 ),
 
 covered as (
 
     select * from {{ ref('int_redemption_invoices_covered') }}
+
+    where discount_type in ('percent_off', 'amount_off')
 
 ),
 
@@ -27,14 +21,12 @@ ordered as (
     select
         covered.invoice_id,
         covered.redemption_id,
-        invoices.list_minor,
+        covered.discount_type,
+        covered.minor_per_major,
+        covered.list_minor,
         redemptions.percent_off_e4,
         cast(redemptions.amount_off_minor as {{ wide_integer() }})
-        * case
-            when redemptions.amount_off_per = 'month'
-                then greatest({{ calendar_months_between('invoices.period_start', 'invoices.period_end') }}, 1)
-            else 1
-        end as amount_off_minor,
+        * case redemptions.amount_off_per when 'month' then covered.period_months else 1 end as amount_off_minor,
         row_number() over (
             partition by covered.invoice_id
             order by
@@ -49,9 +41,6 @@ ordered as (
     inner join redemptions
         on covered.redemption_id = redemptions.redemption_id
 
-    inner join invoices
-        on covered.invoice_id = invoices.invoice_id
-
 ),
 
 -- Invoices with a single discount need no walk; the others are walked position by position.
@@ -60,6 +49,8 @@ first_discounts as (
     select
         invoice_id,
         redemption_id,
+        discount_type,
+        minor_per_major,
         application_position,
         list_minor as base_minor,
         {{ discount_of('percent_off_e4', 'amount_off_minor', 'list_minor') }} as discount_minor
@@ -75,6 +66,8 @@ later_discounts as (
     select
         invoice_id,
         redemption_id,
+        discount_type,
+        minor_per_major,
         application_position,
         percent_off_e4,
         amount_off_minor
@@ -91,6 +84,8 @@ applied as (
     select
         invoice_id,
         redemption_id,
+        discount_type,
+        minor_per_major,
         application_position,
         base_minor,
         discount_minor
@@ -102,6 +97,8 @@ applied as (
     select
         later_discounts.invoice_id,
         later_discounts.redemption_id,
+        later_discounts.discount_type,
+        later_discounts.minor_per_major,
         later_discounts.application_position,
         applied.base_minor - applied.discount_minor as base_minor,
         {{ discount_of(
@@ -124,6 +121,8 @@ final as (
     select
         invoice_id,
         redemption_id,
+        discount_type,
+        minor_per_major,
         cast(
             row_number() over (
                 partition by invoice_id

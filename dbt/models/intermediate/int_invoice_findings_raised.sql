@@ -1,8 +1,14 @@
 with
 
+-- R9: differences above one minor unit, and totals that are not the sum of their lines. Few are left.
 invoices as (
 
     select * from {{ ref('int_invoices_charged') }}
+
+    where
+        abs(discount_variance_minor) > 1
+        or abs(credit_variance_minor) > 1
+        or total_minor <> billed_net_minor + tax_minor
 
 ),
 
@@ -15,7 +21,6 @@ redemptions as (
 
 ),
 
--- R9: differences above one minor unit.
 discount_differences as (
 
     select * from invoices

@@ -1,3 +1,6 @@
+{# As long as the invoices, and nothing but some of them: not kept. #}
+{{ config(materialized='view') }}
+
 with
 
 invoices as (

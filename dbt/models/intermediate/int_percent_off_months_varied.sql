@@ -11,20 +11,26 @@ redemptions as (
 
 ),
 
-invoices as (
+discounted as (
 
-    select * from {{ ref('int_invoices_charged') }}
+    select * from {{ ref('int_invoices_discounted') }}
 
 ),
 
-covered_invoice_ids as (
+-- Once each, however many redemptions cover them.
+covered_invoices as (
 
-    select distinct covered.invoice_id
+    select distinct
+        invoice_id,
+        workspace_id,
+        currency,
+        minor_per_major,
+        billing_month,
+        list_minor
 
-    from {{ ref('int_redemption_invoices_covered') }} as covered
+    from {{ ref('int_redemption_invoices_covered') }}
 
-    inner join redemptions
-        on covered.redemption_id = redemptions.redemption_id
+    where discount_type = 'percent_off'
 
 ),
 
@@ -37,12 +43,12 @@ covered_months as (
         invoices.minor_per_major,
         invoices.billing_month,
         {{ sum_minor('invoices.list_minor') }} as bill_minor,
-        {{ sum_minor('invoices.percent_off_minor') }} as percent_off_minor
+        coalesce({{ sum_minor('discounted.percent_off_minor') }}, 0) as percent_off_minor
 
-    from invoices
+    from covered_invoices as invoices
 
-    inner join covered_invoice_ids
-        on invoices.invoice_id = covered_invoice_ids.invoice_id
+    left join discounted
+        on invoices.invoice_id = discounted.invoice_id
 
     group by
         invoices.workspace_id,

@@ -6,12 +6,6 @@ redemptions as (
 
 ),
 
-invoices as (
-
-    select * from {{ ref('int_invoices_counted') }}
-
-),
-
 benefits as (
 
     select * from {{ ref('int_benefits_given') }}
@@ -21,36 +15,30 @@ benefits as (
 benefit_totals as (
 
     select
-        benefits.redemption_id,
+        redemption_id,
         count(*) as invoices_discounted,
-        max(invoices.issued_at) as last_discounted_invoice_at,
-        {{ sum_minor('benefits.discount_minor') }} as discount_minor,
-        {{ sum_minor('benefits.credit_minor') }} as credit_minor
+        max(issued_at) as last_discounted_invoice_at,
+        {{ sum_minor('discount_minor') }} as discount_minor,
+        {{ sum_minor('credit_minor') }} as credit_minor
 
     from benefits
 
-    inner join invoices
-        on benefits.invoice_id = invoices.invoice_id
-
-    group by benefits.redemption_id
+    group by redemption_id
 
 ),
 
 covered_totals as (
 
     select
-        covered.redemption_id,
-        min(invoices.currency) as first_currency,
-        max(invoices.currency) as last_currency,
-        max(invoices.minor_per_major) as minor_per_major,
-        sum(case when invoices.list_minor > 0 then 1 else 0 end) as invoices_used
+        redemption_id,
+        min(currency) as first_currency,
+        max(currency) as last_currency,
+        max(minor_per_major) as minor_per_major,
+        sum(case when list_minor > 0 then 1 else 0 end) as invoices_used
 
-    from {{ ref('int_redemption_invoices_covered') }} as covered
+    from {{ ref('int_redemption_invoices_covered') }}
 
-    inner join invoices
-        on covered.invoice_id = invoices.invoice_id
-
-    group by covered.redemption_id
+    group by redemption_id
 
 ),
 

@@ -22,10 +22,16 @@ eligible as (
     select
         redemptions.redemption_id,
         redemptions.invoice_limit,
+        redemptions.discount_type,
         invoices.invoice_id,
         invoices.workspace_id,
         invoices.issued_at,
-        invoices.list_minor
+        invoices.billing_month,
+        invoices.currency,
+        invoices.minor_per_major,
+        invoices.list_minor,
+        invoices.billed_credit_minor,
+        greatest({{ calendar_months_between('invoices.period_start', 'invoices.period_end') }}, 1) as period_months
 
     from redemptions
 
@@ -44,10 +50,7 @@ eligible as (
 uses_counted as (
 
     select
-        redemption_id,
-        invoice_id,
-        workspace_id,
-        invoice_limit,
+        *,
         coalesce(
             sum(case when list_minor > 0 then 1 else 0 end) over (
                 partition by redemption_id
@@ -63,12 +66,24 @@ uses_counted as (
 
 ),
 
+-- What is asked of a covered invoice comes along, so that nobody needs all invoices again for these.
+{%- set columns %}
+        redemption_id,
+        discount_type,
+        invoice_id,
+        workspace_id,
+        issued_at,
+        billing_month,
+        currency,
+        minor_per_major,
+        list_minor,
+        billed_credit_minor,
+        period_months
+{%- endset %}
 final as (
 
     select
-        redemption_id,
-        invoice_id,
-        workspace_id
+        {{- columns }}
 
     from eligible
 
@@ -77,9 +92,7 @@ final as (
     union all
 
     select
-        redemption_id,
-        invoice_id,
-        workspace_id
+        {{- columns }}
 
     from uses_counted
 

@@ -9,19 +9,16 @@ redemptions as (
 benefits as (
 
     select
-        benefits.redemption_id,
-        {{ sum_minor('benefits.discount_minor + benefits.credit_minor') }} as benefit_minor
+        redemption_id,
+        {{ sum_minor('discount_minor + credit_minor') }} as benefit_minor
 
-    from {{ ref('int_benefits_given') }} as benefits
-
-    inner join {{ ref('int_invoices_counted') }} as invoices
-        on benefits.invoice_id = invoices.invoice_id
+    from {{ ref('int_benefits_given') }}
 
     where
-        invoices.billing_month < {{ month_of(end_of_as_of_date()) }}
-        and invoices.billing_month >= {{ three_months_before_end() }}
+        billing_month < {{ month_of(end_of_as_of_date()) }}
+        and billing_month >= {{ three_months_before_end() }}
 
-    group by benefits.redemption_id
+    group by redemption_id
 
 ),
 

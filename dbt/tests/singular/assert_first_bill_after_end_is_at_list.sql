@@ -17,19 +17,12 @@ ended_redemptions as (
 
 ),
 
-bills_after as (
+first_bills as (
 
     select
         ended_redemptions.redemption_id,
         ended_redemptions.workspace_id,
-        charges.invoice_id,
-        charges.issued_at,
-        charges.discount_amount,
-        charges.credit_amount,
-        row_number() over (
-            partition by ended_redemptions.redemption_id
-            order by charges.issued_at, charges.invoice_id
-        ) as bill_number
+        min(charges.issued_at) as issued_at
 
     from ended_redemptions
 
@@ -37,30 +30,71 @@ bills_after as (
         on ended_redemptions.workspace_id = charges.workspace_id
         and ended_redemptions.ends_at <= charges.issued_at
 
+    group by
+        ended_redemptions.redemption_id,
+        ended_redemptions.workspace_id
+
 ),
 
-first_bills as (
+reduced_charges as (
 
-    select * from bills_after
+    select
+        invoice_id,
+        workspace_id,
+        issued_at,
+        discount_amount,
+        credit_amount
 
-    where bill_number = 1
+    from {{ ref('fct_discounted_charges') }}
+
+    where
+        discount_amount <> 0
+        or credit_amount <> 0
+
+),
+
+reduced_first_bills as (
+
+    select
+        first_bills.redemption_id,
+        first_bills.workspace_id,
+        reduced_charges.invoice_id,
+        reduced_charges.issued_at,
+        reduced_charges.discount_amount,
+        reduced_charges.credit_amount
+
+    from first_bills
+
+    inner join reduced_charges
+        on first_bills.workspace_id = reduced_charges.workspace_id
+        and first_bills.issued_at = reduced_charges.issued_at
+
+),
+
+invoices_in_force as (
+
+    select distinct reduced_first_bills.invoice_id
+
+    from reduced_first_bills
+
+    inner join {{ ref('dim_coupon_redemptions') }} as redemptions
+        on reduced_first_bills.workspace_id = redemptions.workspace_id
+        and reduced_first_bills.issued_at >= redemptions.started_at
+        and (redemptions.ends_at is null or reduced_first_bills.issued_at < redemptions.ends_at)
+
+    where redemptions.is_honoured
 
 )
 
 select
-    first_bills.redemption_id,
-    first_bills.invoice_id,
-    first_bills.discount_amount,
-    first_bills.credit_amount
+    reduced_first_bills.redemption_id,
+    reduced_first_bills.invoice_id,
+    reduced_first_bills.discount_amount,
+    reduced_first_bills.credit_amount
 
-from first_bills
+from reduced_first_bills
 
-left join {{ ref('dim_coupon_redemptions') }} as other_redemptions
-    on first_bills.workspace_id = other_redemptions.workspace_id
-    and first_bills.issued_at >= other_redemptions.started_at
-    and (other_redemptions.ends_at is null or first_bills.issued_at < other_redemptions.ends_at)
-    and other_redemptions.is_honoured
+left join invoices_in_force
+    on reduced_first_bills.invoice_id = invoices_in_force.invoice_id
 
-where
-    (first_bills.discount_amount <> 0 or first_bills.credit_amount <> 0)
-    and other_redemptions.redemption_id is null
+where invoices_in_force.invoice_id is null

@@ -14,60 +14,72 @@ totals as (
 
 ),
 
-invoices as (
-
-    select * from {{ ref('int_invoices_charged') }}
-
-),
-
 benefits as (
 
-    select * from {{ ref('int_benefits_given') }}
+    select
+        benefits_given.*,
+        redemptions.program,
+        {{ sum_minor_over(
+            'benefits_given.discount_minor + benefits_given.credit_minor',
+            'partition by benefits_given.invoice_id'
+        ) }} as benefit_of_invoice_minor
+
+    from {{ ref('int_benefits_given') }} as benefits_given
+
+    inner join redemptions
+        on benefits_given.redemption_id = redemptions.redemption_id
 
 ),
 
--- One row per program and invoice it touched, so that no invoice is counted twice in a program.
+-- One row per program and invoice it touched, so that no invoice is counted twice in a program. What is
+-- left to pay of the invoice is after everything it got, from other programs too.
 touched_invoices as (
 
     select
-        redemptions.program,
-        benefits.invoice_id,
-        {{ sum_minor('benefits.discount_minor') }} as discount_minor,
-        {{ sum_minor('benefits.credit_minor') }} as credit_minor
+        program,
+        invoice_id,
+        workspace_id,
+        currency,
+        minor_per_major,
+        billing_month,
+        list_minor,
+        list_minor - benefit_of_invoice_minor as net_minor,
+        {{ sum_minor('discount_minor') }} as discount_minor,
+        {{ sum_minor('credit_minor') }} as credit_minor
 
     from benefits
 
-    inner join redemptions
-        on benefits.redemption_id = redemptions.redemption_id
-
     group by
-        redemptions.program,
-        benefits.invoice_id
+        program,
+        invoice_id,
+        workspace_id,
+        currency,
+        minor_per_major,
+        billing_month,
+        list_minor,
+        benefit_of_invoice_minor
 
 ),
 
 billed_months as (
 
     select
-        touched_invoices.program,
-        invoices.currency,
-        invoices.billing_month as performance_month,
-        max(invoices.minor_per_major) as minor_per_major,
-        count(distinct invoices.workspace_id) as active_workspaces,
-        {{ sum_minor('invoices.list_minor') }} as list_minor,
-        {{ sum_minor('touched_invoices.discount_minor') }} as discount_minor,
-        {{ sum_minor('touched_invoices.credit_minor') }} as credit_minor,
-        {{ sum_minor('invoices.net_minor') }} as net_minor
+        program,
+        currency,
+        billing_month as performance_month,
+        max(minor_per_major) as minor_per_major,
+        count(distinct workspace_id) as active_workspaces,
+        {{ sum_minor('list_minor') }} as list_minor,
+        {{ sum_minor('discount_minor') }} as discount_minor,
+        {{ sum_minor('credit_minor') }} as credit_minor,
+        {{ sum_minor('net_minor') }} as net_minor
 
     from touched_invoices
 
-    inner join invoices
-        on touched_invoices.invoice_id = invoices.invoice_id
-
     group by
-        touched_invoices.program,
-        invoices.currency,
-        invoices.billing_month
+        program,
+        currency,
+        billing_month
 
 ),
 
