@@ -112,7 +112,7 @@ def open_warehouse(
 def _connect(
     path: Path, limits: Limits, temporary: Path
 ) -> tuple[duckdb.DuckDBPyConnection, list[KnownDelivery]]:
-    connection = duckdb.connect(str(path))
+    connection = duckdb.connect(str(path), config={"storage_compatibility_version": STORAGE})
     try:
         connection.execute(f"set memory_limit = '{int(limits.memory_megabytes)}MB'")
         spill = str(temporary / "spill").replace("'", "''")
@@ -128,6 +128,8 @@ def raw_rows(warehouse: Path) -> RawRows:
     """Where the rows of a warehouse's deliveries lie."""
     return RawRows(warehouse.parent / "raw")
 
+
+STORAGE = "v1.5.0"  # of a new warehouse: text is written with a third less work than for older readers
 
 DAMAGE = (
     "not a valid duckdb",

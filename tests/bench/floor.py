@@ -59,6 +59,7 @@ def main(landing: Path, work: Path, threads: str, memory_limit: str) -> None:
             "threads": threads,
             "memory_limit": memory_limit,
             "temp_directory": str(work / "tmp"),
+            "storage_compatibility_version": STORAGE_VERSION,
         },
     )
     connection.execute("set preserve_insertion_order = false; set TimeZone = 'UTC'")
