@@ -150,7 +150,9 @@ delivered as (
         {%- endfor %}
 
     from {{ source('billing', feed) }}
-
+    {% if carries_on() %}
+    where {{ came_since() }}
+    {% endif %}
 ),
 {% if currencies %}
 currencies as (

@@ -10,7 +10,11 @@ repeated_{{ feed }}_keys as (
 
     from {{ ref('base_billing__' ~ feed) }}
 
-    where rejection_reasons is null
+    where
+        rejection_reasons is null
+        {% if carries_on() -%}
+        and {{ key }} in (select {{ key }} from {{ ref('base_billing__' ~ feed) }} where {{ came_since() }})
+        {%- endif %}
 
     group by {{ key }}
 
@@ -41,6 +45,7 @@ ranked_{{ feed }} as (
     select
         delivery_sequence,
         row_number,
+        {{ key }},
         content,
         row_number() over (
             partition by {{ key }}, content
@@ -60,6 +65,7 @@ ranked_{{ feed }} as (
 
     select
         '{{ feed }}' as feed,
+        {{ key }} as record_id,
         delivery_sequence,
         row_number,
         case

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
 
-from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables
+from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
 from tests.reference.agreement import KEYS
+
+# What stands in SQL for the build before, and is replaced by what was true of it.
+_LAST_DELIVERY, _DAY_BEFORE = 987_654_321, date(1987, 6, 5)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A compiled model: its relation, its query, and what it forgets before it adds, if it is kept."""
+
+    relation: str
+    query: str
+    is_kept: bool
+    forgets: str
 
 
 class CompiledModels:
-    """The project's models as SQL, for one as-of date.
+    """The project's models as SQL, for one as-of date or, day by day, for others.
 
     Attributes:
         as_of: The as-of date they were compiled for.
@@ -21,37 +35,70 @@ class CompiledModels:
     """
 
     def __init__(self, folder: Path, as_of: date) -> None:
-        """Compile the models; the only time dbt is needed."""
+        """Compile the models, from nothing and carrying on; the only time dbt is needed."""
         self.as_of = as_of
         warehouse = folder / "warehouse.duckdb"
         with duckdb.connect(str(warehouse)) as connection:
             fill_raw_tables(connection, [])
-        outcome = dbt(warehouse, as_of, "build", "--exclude-resource-type", "unit_test", "test")
-        assert outcome.success, outcome.exception
         self.statements = [
-            f"create table {node.relation_name} as {node.compiled_code}"
-            for node in (result.node for result in outcome.result.results)
-            if node.resource_type == "model"
+            f"create table {model.relation} as {model.query}" for model in self._compiled(warehouse)
         ]
+        kept = {"delivery_sequence": _LAST_DELIVERY, "as_of_date": _DAY_BEFORE.isoformat()}
+        self._next_day = self._compiled(warehouse, kept)
         with duckdb.connect(str(warehouse), read_only=True) as connection:
             self._currencies = connection.execute(
                 "select * from staging.iso_4217_currencies"
             ).to_arrow_table()
 
+    def _compiled(self, warehouse: Path, kept: dict[str, object] | None = None) -> list[_Model]:
+        refresh = [] if kept else ["--full-refresh"]
+        outcome = dbt(
+            warehouse,
+            self.as_of,
+            *("build", "--exclude-resource-type", "unit_test", "test", *refresh),
+            kept=kept,
+        )
+        assert outcome.success, outcome.exception
+        return [
+            _Model(
+                node.relation_name,
+                node.compiled_code,
+                node.config.materialized == "incremental",
+                _forgotten(node),
+            )
+            for node in (result.node for result in outcome.result.results)
+            if node.resource_type == "model"
+        ]
+
     def run(self, deliveries: Sequence[TextRows]) -> dict[str, list[dict[str, object]]]:
         """The marts that come of the deliveries, amounts as Decimal."""
-        with duckdb.connect() as connection:
-            connection.execute("attach ':memory:' as warehouse")
-            connection.execute("use warehouse")
-            connection.execute("set threads = 2")
+        with self._database() as connection:
             fill_raw_tables(connection, deliveries)
             self.build(connection)
-            return {
-                name: connection.execute(f"select * from marts.{name}").to_arrow_table().to_pylist()
-                for name in KEYS
-            }
+            return _marts(connection)
 
-    def build(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def run_day_by_day(
+        self, days: Sequence[tuple[date, TextRows]]
+    ) -> dict[str, list[dict[str, object]]]:
+        """The marts after some days, each carrying on from the one before; amounts as Decimal.
+
+        Args:
+            days: The as-of date of each day with what is delivered on it.
+        """
+        with self._database() as connection:
+            fill_raw_tables(connection, [])
+            sequence, before = 0, None
+            for as_of, delivery in days:
+                last = sequence
+                sequence = load_deliveries(connection, [delivery], after=last)
+                if before is None:
+                    self.build(connection, as_of)
+                else:
+                    self._carry_on(connection, as_of, last, before)
+                before = as_of
+            return _marts(connection)
+
+    def build(self, connection: duckdb.DuckDBPyConnection, as_of: date | None = None) -> None:
         """Build the models in a database named `warehouse` that has the raw tables."""
         for schema in ("staging", "intermediate", "marts"):
             connection.execute(f"create schema {schema}")
@@ -60,4 +107,63 @@ class CompiledModels:
             "create table staging.iso_4217_currencies as select * from currencies_given"
         )
         for statement in self.statements:
-            connection.execute(statement)
+            connection.execute(self._on(statement, as_of or self.as_of))
+
+    def _carry_on(
+        self, connection: duckdb.DuckDBPyConnection, as_of: date, last: int, before: date
+    ) -> None:
+        for model in self._next_day:
+            query = self._on(model.query, as_of)
+            query = query.replace(str(_LAST_DELIVERY), str(last))
+            query = query.replace(_DAY_BEFORE.isoformat(), before.isoformat())
+            if model.is_kept:
+                if model.forgets:
+                    connection.execute(model.forgets.replace(str(_LAST_DELIVERY), str(last)))
+                connection.execute(f"insert into {model.relation} by name {query}")
+            else:
+                connection.execute(f"create or replace table {model.relation} as {query}")
+
+    def _on(self, query: str, as_of: date) -> str:
+        """A query for another as-of date than it was compiled for."""
+        day, end = (f"'{one.isoformat()}" for one in (self.as_of, self.as_of + timedelta(days=1)))
+        query = query.replace(f"{end} 00:00:00'", f"'{as_of + timedelta(days=1)} 00:00:00'")
+        return query.replace(f"{day}'", f"'{as_of.isoformat()}'")
+
+    def _database(self) -> duckdb.DuckDBPyConnection:
+        connection = duckdb.connect()
+        connection.execute("attach ':memory:' as warehouse")
+        connection.execute("use warehouse")
+        connection.execute("set threads = 2")
+        return connection
+
+
+def _forgotten(node: object) -> str:
+    """What the macros `forget_recalculated` and `forget_fates` say, which dbt does not show."""
+    hooks = "".join(hook.sql for hook in node.config.pre_hook)  # type: ignore[attr-defined]
+    relation = node.relation_name  # type: ignore[attr-defined]
+    if "forget_recalculated" in hooks:
+        return (
+            f"delete from {relation} where invoice_id in"
+            " (select invoice_id from intermediate.int_invoices_recalculated)"
+        )
+    if "forget_fates" in hooks:
+        conditions = " or ".join(
+            f"(feed = '{feed}' and record_id in (select {key} from staging.base_billing__{feed}"
+            f" where delivery_sequence > {_LAST_DELIVERY}))"
+            for feed, key in (
+                ("workspaces", "workspace_id"),
+                ("coupons", "coupon_id"),
+                ("redemptions", "redemption_id"),
+                ("invoices", "invoice_id"),
+            )
+        )
+        return f"delete from {relation} where {conditions}"
+    assert not hooks
+    return ""
+
+
+def _marts(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, object]]]:
+    return {
+        name: connection.execute(f"select * from marts.{name}").to_arrow_table().to_pylist()
+        for name in KEYS
+    }

@@ -5,6 +5,7 @@ Here belongs what tests of the SQL share: filling the raw tables, one `dbt build
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -50,7 +51,23 @@ def fill_raw_tables(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[
         connection.execute(
             f"create table raw.{feed.name} (delivery_sequence bigint, row_number bigint, {columns})"
         )
-    sequence = 0
+    load_deliveries(connection, deliveries)
+
+
+def load_deliveries(
+    connection: duckdb.DuckDBPyConnection, deliveries: Sequence[TextRows], after: int = 0
+) -> int:
+    """Add deliveries to raw tables.
+
+    Args:
+        connection: The database, with the schema raw.
+        deliveries: One delivery per feed and element, in the order given.
+        after: The sequence number of the last delivery there is.
+
+    Returns:
+        The sequence number of the last of these.
+    """
+    sequence = after
     for delivery in deliveries:
         for feed in feeds().values():
             rows = delivery.get(feed.name, ())
@@ -73,10 +90,25 @@ def fill_raw_tables(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[
             connection.register("rows_given", pa.table(table))
             connection.execute(f"insert into raw.{feed.name} select * from rows_given")
             connection.unregister("rows_given")
+    return sequence
 
 
-def dbt(path: Path, as_of: date, *arguments: str, target: Path | None = None) -> Any:
-    """Run dbt in process on the warehouse and return its result; the file is closed afterwards."""
+def dbt(
+    path: Path,
+    as_of: date,
+    *arguments: str,
+    target: Path | None = None,
+    kept: Mapping[str, object] | None = None,
+) -> Any:
+    """Run dbt in process on the warehouse and return its result; the file is closed afterwards.
+
+    Args:
+        path: The warehouse.
+        as_of: Last day whose events count.
+        arguments: dbt's command and options.
+        target: Where dbt writes; beside the warehouse unless given.
+        kept: What the build knew that this one carries on from; all is built anew without it.
+    """
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
@@ -89,7 +121,7 @@ def dbt(path: Path, as_of: date, *arguments: str, target: Path | None = None) ->
             "--profiles-dir", str(DBT_DIR),
             "--target-path", str(target or path.parent / "target"),
             "--log-path", str(path.parent / "logs"),
-            "--vars", f"{{as_of_date: '{as_of.isoformat()}'}}",
+            "--vars", json.dumps({"as_of_date": as_of.isoformat(), **({"kept": dict(kept)} if kept else {})}),
             "--quiet",
         ]
     )  # fmt: skip

@@ -1,14 +1,22 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    pre_hook='{{ forget_recalculated(this) }}'
+) }}
+
 with
 
 covered as (
 
     select * from {{ ref('int_redemption_invoices_covered') }}
+    {{ only_recalculated('where') }}
 
 ),
 
 discounts as (
 
     select * from {{ ref('int_discounts_applied') }}
+    {{ only_recalculated('where') }}
 
 ),
 
@@ -34,6 +42,7 @@ draws as (
     where
         draws_of_grants.basis = 'expected'
         and draws_of_grants.draw_minor > 0
+        {{ only_recalculated('and', 'draws_of_grants.invoice_id') }}
 
     group by
         grants.redemption_id,

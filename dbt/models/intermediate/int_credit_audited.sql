@@ -1,8 +1,15 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    pre_hook='{{ forget_recalculated(this) }}'
+) }}
+
 with
 
 invoices as (
 
     select * from {{ ref('int_invoices_counted') }}
+    {{ only_recalculated('where') }}
 
 ),
 
@@ -15,6 +22,7 @@ draws as (
         {{ sum_minor("case when basis = 'billed' then balance_before_minor else 0 end") }} as available_credit_minor
 
     from {{ ref('int_credit_draws') }}
+    {{ only_recalculated('where') }}
 
     group by invoice_id
 

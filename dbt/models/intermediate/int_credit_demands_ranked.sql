@@ -7,6 +7,25 @@ grants as (
     where is_issued
 
 ),
+{% if carries_on() %}
+-- What invoices that stay as they are have drawn, which all come before those that do not.
+kept_draws as (
+
+    select
+        basis,
+        grant_id,
+        {{ sum_minor('draw_minor') }} as drawn_minor
+
+    from {{ kept('int_credit_draws') }}
+
+    where invoice_id not in (select invoice_id from {{ ref('int_invoices_recalculated') }})
+
+    group by
+        basis,
+        grant_id
+
+),
+{% endif %}
 
 discounted as (
 
@@ -17,6 +36,7 @@ discounted as (
 covered as (
 
     select * from {{ ref('int_redemption_invoices_covered') }}
+    {{ only_recalculated('where') }}
 
 ),
 
@@ -84,7 +104,7 @@ ranked as (
 ),
 
 -- The same walk for what should have been drawn (R7) and for what was billed (R9).
-final as (
+demanded as (
 
     select
         'expected' as basis,
@@ -112,6 +132,28 @@ final as (
 
     from ranked
 
+),
+
+final as (
+    {% if carries_on() %}
+    select
+        demanded.basis,
+        demanded.workspace_id,
+        demanded.grant_id,
+        demanded.grant_minor - coalesce(kept_draws.drawn_minor, 0) as grant_minor,
+        demanded.grant_rank,
+        demanded.invoice_id,
+        demanded.issued_at,
+        demanded.left_minor
+
+    from demanded
+
+    left join kept_draws
+        on demanded.basis = kept_draws.basis
+        and demanded.grant_id = kept_draws.grant_id
+    {% else %}
+    select * from demanded
+    {% endif %}
 )
 
 select * from final

@@ -1,3 +1,9 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    pre_hook='{{ forget_recalculated(this) }}'
+) }}
+
 with recursive
 
 demanded as (

@@ -1,3 +1,9 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    pre_hook='{{ forget_recalculated(this) }}'
+) }}
+
 with recursive
 
 redemptions as (
@@ -10,7 +16,9 @@ covered as (
 
     select * from {{ ref('int_redemption_invoices_covered') }}
 
-    where discount_type in ('percent_off', 'amount_off')
+    where
+        discount_type in ('percent_off', 'amount_off')
+        {{ only_recalculated('and') }}
 
 ),
 

@@ -1,3 +1,9 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    pre_hook='{{ forget_recalculated(this) }}'
+) }}
+
 with
 
 -- R9: differences above one minor unit, and totals that are not the sum of their lines. Few are left.
@@ -6,9 +12,12 @@ invoices as (
     select * from {{ ref('int_invoices_charged') }}
 
     where
-        abs(discount_variance_minor) > 1
-        or abs(credit_variance_minor) > 1
-        or total_minor <> billed_net_minor + tax_minor
+        (
+            abs(discount_variance_minor) > 1
+            or abs(credit_variance_minor) > 1
+            or total_minor <> billed_net_minor + tax_minor
+        )
+        {{ only_recalculated('and') }}
 
 ),
 

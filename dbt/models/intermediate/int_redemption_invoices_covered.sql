@@ -1,3 +1,9 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    pre_hook='{{ forget_recalculated(this) }}'
+) }}
+
 with
 
 redemptions as (
@@ -7,10 +13,27 @@ redemptions as (
     where is_honoured and is_ever_in_force
 
 ),
+{% if carries_on() %}
+-- Uses by invoices that stay as they are, which all come before those that do not.
+kept_uses as (
+
+    select
+        redemption_id,
+        count(*) as uses
+
+    from {{ this }}
+
+    where list_minor > 0
+
+    group by redemption_id
+
+),
+{% endif %}
 
 invoices as (
 
     select * from {{ ref('int_invoices_counted') }}
+    {{ only_recalculated('where') }}
 
 ),
 
@@ -21,7 +44,7 @@ eligible as (
 
     select
         redemptions.redemption_id,
-        redemptions.invoice_limit,
+        redemptions.invoice_limit{{ ' - coalesce(kept_uses.uses, 0)' if carries_on() }} as invoice_limit,
         redemptions.discount_type,
         invoices.invoice_id,
         invoices.workspace_id,
@@ -42,7 +65,10 @@ eligible as (
         and (redemptions.applies_to_plan is null or redemptions.applies_to_plan = invoices.plan)
         and (redemptions.applies_to_interval is null or redemptions.applies_to_interval = invoices.billing_interval)
         and (redemptions.discount_type = 'percent_off' or redemptions.coupon_currency = invoices.currency)
-
+    {% if carries_on() %}
+    left join kept_uses
+        on redemptions.redemption_id = kept_uses.redemption_id
+    {% endif %}
 ),
 
 -- R3: once, or the first n invoices. An invoice with a list amount of zero is covered while a use

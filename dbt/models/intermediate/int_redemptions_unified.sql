@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('int_redemptions_before') }}
 with
 
 redemptions as (

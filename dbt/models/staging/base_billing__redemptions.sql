@@ -1,3 +1,5 @@
+{{ config(materialized='incremental', incremental_strategy='append') }}
+
 with
 
 {{ typed_rows('redemptions', [

@@ -1,29 +1,23 @@
+{%- set keys = {
+    'workspaces': 'workspace_id', 'coupons': 'coupon_id', 'redemptions': 'redemption_id', 'invoices': 'invoice_id'
+} -%}
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    pre_hook="{{ forget_fates(this, {'workspaces': 'workspace_id', 'coupons': 'coupon_id', 'redemptions': 'redemption_id', 'invoices': 'invoice_id'}) }}"
+) }}
+
 with
 
-{{ repeated_rows('workspaces', 'workspace_id') }},
-
-{{ repeated_rows('coupons', 'coupon_id') }},
-
-{{ repeated_rows('redemptions', 'redemption_id') }},
-
-{{ repeated_rows('invoices', 'invoice_id') }},
+{% for feed, key in keys.items() %}
+{{ repeated_rows(feed, key) }},
+{% endfor %}
 
 final as (
-
-    select * from workspaces_fates
-
-    union all
-
-    select * from coupons_fates
-
-    union all
-
-    select * from redemptions_fates
-
-    union all
-
-    select * from invoices_fates
-
+    {% for feed in keys %}
+    select * from {{ feed }}_fates
+    {{ 'union all' if not loop.last }}
+    {% endfor %}
 )
 
 select * from final

@@ -1,8 +1,16 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+    pre_hook='{{ forget_recalculated(this) }}'
+) }}
+
 with
 
 applied as (
 
     select * from {{ ref('int_discounts_applied') }}
+    {{ only_recalculated('where') }}
 
 ),
 

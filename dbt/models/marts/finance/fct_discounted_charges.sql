@@ -1,8 +1,16 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+    pre_hook='{{ forget_recalculated(this) }}'
+) }}
+
 with
 
 charged as (
 
     select * from {{ ref('int_invoices_charged') }}
+    {{ only_recalculated('where') }}
 
 ),
 

@@ -1,0 +1,80 @@
+{# Carrying on from the build before. The variable `kept` says what that build knew: the last delivery and
+   the as-of date. Then models of materialization `incremental` hold its rows, and only what can have
+   changed is calculated anew; without the variable everything is. What is incremental here:
+
+   - typed rows, by delivery: a row once typed stays as it is,
+   - the fates of records delivered more than once, by record,
+   - what is calculated per invoice, by `int_invoices_recalculated`: of a workspace in which something
+     changed, every invoice from the first change on. What came before that is as it was, and enters as
+     uses counted and credit drawn.
+
+   Each forgets, before it adds, what is calculated anew. All else is calculated whole every time. Spark
+   always starts from nothing. #}
+
+{% macro carries_on() -%}
+    {{ return(var('kept', none) is not none) }}
+{%- endmacro %}
+
+
+{# A model as the build before left it. No dependency: who asks must run before the model does. #}
+{% macro kept(model) -%}
+    {%- if execute -%}
+        {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.name == model -%}
+            {{ return(api.Relation.create(database=node.database, schema=node.schema, identifier=node.alias)) }}
+        {%- endfor -%}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# Whether a row came after the build before. #}
+{% macro came_since() -%}
+    delivery_sequence > {{ var('kept').delivery_sequence }}
+{%- endmacro %}
+
+
+{# The first instant after the as-of date of the build before. #}
+{% macro kept_end_of_as_of_date() -%}
+    {{ add_days("cast('" ~ var('kept').as_of_date ~ "' as date)", 1) }}
+{%- endmacro %}
+
+
+{# A condition, after `where` or `and`: only what is calculated anew, if not all is. #}
+{% macro only_recalculated(keyword, invoice_id='invoice_id') -%}
+    {%- set recalculated = ref('int_invoices_recalculated') -%}
+    {%- if carries_on() %}
+    {{ keyword }} {{ invoice_id }} in (select invoice_id from {{ recalculated }})
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# Before adding what is calculated anew per invoice. #}
+{% macro forget_recalculated(relation) -%}
+    {%- if carries_on() -%}
+        delete from {{ relation }} where invoice_id in (select invoice_id from {{ ref('int_invoices_recalculated') }})
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# Before adding the fates of records of which another row came. #}
+{% macro forget_fates(relation, keys) -%}
+    {%- if carries_on() -%}
+        delete from {{ relation }} where
+        {%- for feed, key in keys.items() %}
+        {{ 'or ' if not loop.first }}(feed = '{{ feed }}' and record_id in (select {{ key }} from {{ ref('base_billing__' ~ feed) }} where {{ came_since() }}))
+        {%- endfor -%}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# All columns but some. #}
+{% macro all_columns_but(columns) -%}
+    {{ return(adapter.dispatch('all_columns_but')(columns)) }}
+{%- endmacro %}
+
+{% macro default__all_columns_but(columns) -%}
+    * exclude ({{ columns | join(', ') }})
+{%- endmacro %}
+
+{% macro spark__all_columns_but(columns) -%}
+    * except ({{ columns | join(', ') }})
+{%- endmacro %}

@@ -1,0 +1,106 @@
+{%- set invoices = ref('int_invoices_counted') -%}
+{%- set current_invoices = ref('stg_billing__invoices') -%}
+{%- set redemptions = ref('int_redemptions_unified') -%}
+{%- set redemptions_before = ref('int_redemptions_before') -%}
+{#- Whether a redemption has started or ended by the as-of date says nothing of any one invoice. -#}
+{%- set terms = all_columns_but(['has_started', 'has_ended']) -%}
+{% if carries_on() -%}
+with
+
+-- Invoices with a new current version, and those that the as-of date now lets in or leaves out.
+received_invoices as (
+
+    select invoice_id
+
+    from {{ current_invoices }}
+
+    where
+        {{ came_since() }}
+        or (
+            issued_at >= least({{ kept_end_of_as_of_date() }}, {{ end_of_as_of_date() }})
+            and issued_at < greatest({{ kept_end_of_as_of_date() }}, {{ end_of_as_of_date() }})
+        )
+
+),
+
+changed_redemptions as (
+
+    (
+        select {{ terms }} from {{ redemptions }}
+
+        except
+
+        select {{ terms }} from {{ redemptions_before }}
+    )
+
+    union all
+
+    (
+        select {{ terms }} from {{ redemptions_before }}
+
+        except
+
+        select {{ terms }} from {{ redemptions }}
+    )
+
+),
+
+-- Where an invoice was, and where it is now.
+changes as (
+
+    select
+        workspace_id,
+        issued_at as changed_from
+
+    from {{ kept('fct_discounted_charges') }}
+
+    where invoice_id in (select invoice_id from received_invoices)
+
+    union all
+
+    select
+        workspace_id,
+        issued_at as changed_from
+
+    from {{ invoices }}
+
+    where invoice_id in (select invoice_id from received_invoices)
+
+    union all
+
+    select
+        workspace_id,
+        cast('0001-01-01' as timestamp) as changed_from
+
+    from changed_redemptions
+
+),
+
+final as (
+
+    select
+        workspace_id,
+        min(changed_from) as changed_from
+
+    from changes
+
+    group by workspace_id
+
+)
+
+select * from final
+{%- else -%}
+with
+
+final as (
+
+    select
+        cast(null as {{ dbt.type_string() }}) as workspace_id,
+        cast(null as timestamp) as changed_from
+
+    where false
+
+)
+
+select * from final
+{%- endif %}

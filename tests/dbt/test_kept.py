@@ -1,0 +1,81 @@
+"""A build that carries on from the one before gives what a build from nothing gives.
+
+Records come late, change in any way and come again: invoices are restated, voided, moved to another
+workspace; redemptions are revoked or turn up afterwards; coupons change their terms backwards; and the
+as-of date moves over everything.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.dbt.compiled import CompiledModels
+from tests.dbt.test_properties import all_differences, slowly
+from tests.reference import histories
+
+Days = list[tuple[date, dict[str, list[dict[str, str]]]]]
+
+# Days on which much happens in a history, so that it falls on either side of an as-of date.
+DATES = [
+    *(date(2023, 12, 31), date(2024, 2, 29), date(2024, 6, 30), date(2024, 12, 31)),
+    *(date(2025, 1, 31), date(2025, 4, 30), date(2025, 6, 29), histories.AS_OF),
+]
+
+
+def days_of(versions: list[histories.Records], dates: list[date], random: Random) -> Days:
+    """Deliver versions of the same records over some days.
+
+    Args:
+        versions: The same ids in every one of them, with other values.
+        dates: The as-of date of each day.
+        random: Chooses which record comes when, in which version, and whether it says to be newer.
+    """
+    days: Days = []
+    for number, as_of in enumerate(dates):
+        chosen: histories.Records = {feed: [] for feed in histories.FEEDS}
+        for feed in histories.FEEDS:
+            many = random.choice((0.02, 0.2, 0.7)) if number else 0.8
+            for records in versions[: 1 if number == 0 else None]:
+                for record in records[feed]:
+                    if random.random() >= many:
+                        continue
+                    hours = random.choice((0, number, number, number, -1))
+                    updated_at = histories.UPDATED_AT + timedelta(hours=hours)
+                    chosen[feed].append(dict(record, updated_at=updated_at))
+        days.append((as_of, histories.as_deliveries(chosen)))
+    return days
+
+
+@st.composite
+def sequences(draw: st.DrawFn) -> Days:
+    worlds = draw(st.lists(st.tuples(*[histories.workspace_histories()] * 2), min_size=1, max_size=8))
+    versions = [histories.combine(world[which] for world in worlds) for which in (0, 1)]
+    dates = sorted(draw(st.lists(st.sampled_from(DATES), min_size=1, max_size=3)))
+    return days_of(versions, [*dates, histories.AS_OF], Random(draw(histories.SEEDS)))
+
+
+def assert_same(compiled: CompiledModels, days: Days) -> None:
+    stepwise = compiled.run_day_by_day(days)
+    assert all_differences(stepwise, compiled.run([delivery for _, delivery in days])) == []
+
+
+@slowly
+@given(days=sequences())
+def test_whatever_comes(compiled: CompiledModels, days: Days) -> None:
+    assert_same(compiled, days)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_many_worlds_over_many_days(compiled: CompiledModels, seed: int) -> None:
+    random = Random(seed)
+    versions = [
+        histories.combine(histories.sample_worlds(80, seed=100 * seed + which))
+        for which in range(3)
+    ]
+    dates = sorted(random.choices(DATES, k=5))
+    assert_same(compiled, days_of(versions, [*dates, histories.AS_OF], random))
