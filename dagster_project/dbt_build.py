@@ -27,6 +27,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from dagster_project import kept
 from dagster_project.releases.gate import Build
 from dagster_project.settings import CHECKOUT, DBT_PROJECT, Settings
 
@@ -162,6 +163,7 @@ class RunningBuild:
     """One `dbt build` of everything into the warehouse, whose events can be followed.
 
     Unit tests are left out: they are about the code and run in the test suite.
+    On DuckDB it carries on from the build before where that may be.
     """
 
     def __init__(self, settings: Settings, project: Project, as_of: date, run_id: str) -> None:
@@ -180,12 +182,17 @@ class RunningBuild:
         self._queue: queue.SimpleQueue[EventMsg | None] = queue.SimpleQueue()
         self._invocation_id = ""
         self._ended: Any = None
+        self._kept: kept.Kept | None = None
 
     def events(self) -> Generator[EventMsg]:
         """Run dbt and yield its events as they happen."""
         self._target_path.mkdir(parents=True, exist_ok=True)
         for old in sorted(_folders(self._target_path.parent), key=_modified)[:-_KEPT_BUILDS]:
             shutil.rmtree(old, ignore_errors=True)
+        if self._settings.engine == "duckdb":
+            self._kept = kept.take(
+                self._settings.warehouse, self._project.code_version, self._as_of
+            )
         thread = threading.Thread(target=self._work, name="dbt", daemon=True)
         thread.start()
         try:
@@ -210,11 +217,22 @@ class RunningBuild:
             message="" if exception is None else " ".join(str(exception).split()),
         )
         _write_receipt(outcome.build)
+        if outcome.is_success and self._settings.engine == "duckdb":
+            kept.leave(self._settings.warehouse, self._project.code_version, self._as_of)
         return outcome
 
+    @property
+    def carried_on_from(self) -> date | None:
+        """As-of date of the build before, if this one calculates only what has changed since."""
+        return None if self._kept is None else self._kept.as_of_date
+
     def _work(self) -> None:
+        variables: dict[str, object] = {"as_of_date": self._as_of.isoformat()}
+        if self._kept is not None:
+            variables["kept"] = self._kept.as_variable()
         arguments = ["build", "--exclude-resource-type", "unit_test"]
-        arguments += ["--vars", json.dumps({"as_of_date": self._as_of.isoformat()})]
+        arguments += ["--vars", json.dumps(variables)]
+        arguments += ["--full-refresh"] if self._kept is None else []
         try:
             self._ended = _invoke(
                 arguments,

@@ -129,7 +129,9 @@ def raw_rows(warehouse: Path) -> RawRows:
     return RawRows(warehouse.parent / "raw")
 
 
-STORAGE = "v1.5.0"  # of a new warehouse: text is written with a third less work than for older readers
+STORAGE = (
+    "v1.5.0"  # of a new warehouse: text is written with a third less work than for older readers
+)
 
 DAMAGE = (
     "not a valid duckdb",
@@ -251,6 +253,9 @@ def drop_tables(connection: duckdb.DuckDBPyConnection) -> None:
     for name in (*feeds(), *RAW_TABLES):
         if name in kinds:
             connection.execute(f"drop {kinds[name]} raw.{identifier(name)}")
+    connection.execute(
+        "drop schema if exists kept cascade"
+    )  # no build carries on from what was there
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -225,7 +225,7 @@ def _build(
         raise PublishRefused(judge(outcome.build, project.manifest, refresh.as_of_date).problems)
     if refresh.settings.strict:
         _refuse_open_findings(refresh)
-    running.outcome = _in_words(statuses)
+    running.outcome = _in_words(statuses, build.carried_on_from)
 
 
 @contextlib.contextmanager
@@ -277,9 +277,10 @@ def _refuse_open_findings(refresh: Refresh) -> None:
         )
 
 
-def _in_words(statuses: Sequence[tuple[str, str]]) -> str:
+def _in_words(statuses: Sequence[tuple[str, str]], carried_on_from: date | None) -> str:
     models = sum(kind != "test" for kind, _ in statuses)
     passed = statuses.count(("test", "pass"))
     warned = statuses.count(("test", "warn"))
     words = f"{models} models built, {passed} tests passed"
-    return words + (f", {warned} warned" if warned else "")
+    words += f", {warned} warned" if warned else ""
+    return words + (f"; what changed since {carried_on_from}" if carried_on_from else "")

@@ -53,7 +53,9 @@ def days_of(versions: list[histories.Records], dates: list[date], random: Random
 
 @st.composite
 def sequences(draw: st.DrawFn) -> Days:
-    worlds = draw(st.lists(st.tuples(*[histories.workspace_histories()] * 2), min_size=1, max_size=8))
+    worlds = draw(
+        st.lists(st.tuples(*[histories.workspace_histories()] * 2), min_size=1, max_size=8)
+    )
     versions = [histories.combine(world[which] for world in worlds) for which in (0, 1)]
     dates = sorted(draw(st.lists(st.sampled_from(DATES), min_size=1, max_size=3)))
     return days_of(versions, [*dates, histories.AS_OF], Random(draw(histories.SEEDS)))

@@ -4,6 +4,7 @@
     pre_hook='{{ forget_recalculated(this) }}'
 ) }}
 
+-- depends_on: {{ ref('int_invoices_recalculated') }}
 with recursive
 
 demanded as (

@@ -1,0 +1,98 @@
+"""What the build before left in the warehouse, so that the next may carry on from it.
+
+Here belongs whether dbt's models may calculate only what has changed (`macros/kept.sql`) or must start
+from nothing. A note in the warehouse itself says what its models were calculated from. It is taken away
+before a build begins and written when all of it, every data test too, has passed: after a crash, a
+failure, other code, another DuckDB, a day before or deliveries that are gone, all is built anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import duckdb
+
+_NOTE = "kept.build"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A build to carry on from.
+
+    Attributes:
+        delivery_sequence: Of the last delivery it knew.
+        as_of_date: Last day whose events count in it.
+    """
+
+    delivery_sequence: int
+    as_of_date: date
+
+    def as_variable(self) -> dict[str, object]:
+        """As dbt's variable `kept`."""
+        return {
+            "delivery_sequence": self.delivery_sequence,
+            "as_of_date": self.as_of_date.isoformat(),
+        }
+
+
+def take(warehouse: Path, made_by: str, as_of: date) -> Kept | None:
+    """Take the note away, and return what a build of this day may carry on from, if anything.
+
+    Args:
+        warehouse: The DuckDB file; arrival has made it.
+        made_by: What calculates the models; see `Project.code_version`.
+        as_of: Last day whose events count in the build that begins.
+    """
+    with duckdb.connect(str(warehouse)) as connection:
+        if not _is_there(connection):
+            return None
+        [found] = connection.execute(f"from {_NOTE}").fetchall()
+        connection.execute(f"drop table {_NOTE}")
+        made_by_before, day, last, deliveries = found
+        is_same = (made_by_before, deliveries) == (_maker(made_by), _loaded(connection, last)[1])
+        return Kept(last, day) if is_same and day <= as_of else None
+
+
+def leave(warehouse: Path, made_by: str, as_of: date) -> None:
+    """Note that every model in the warehouse is of this day and of all deliveries it has.
+
+    Args:
+        warehouse: The DuckDB file.
+        made_by: What calculated the models.
+        as_of: Last day whose events count in them.
+    """
+    with duckdb.connect(str(warehouse)) as connection:
+        last, deliveries = _loaded(connection)
+        connection.execute("create schema if not exists kept")
+        connection.execute(
+            f"create or replace table {_NOTE} as select cast(? as varchar) as made_by,"
+            " cast(? as date) as as_of_date, cast(? as bigint) as delivery_sequence,"
+            " cast(? as varchar) as deliveries",
+            [_maker(made_by), as_of, last, deliveries],
+        )
+
+
+def _maker(made_by: str) -> str:
+    return f"{made_by}, DuckDB {duckdb.__version__}"
+
+
+def _is_there(connection: duckdb.DuckDBPyConnection) -> bool:
+    return bool(
+        connection.execute(
+            "select 1 from duckdb_tables() where database_name = current_database()"
+            " and schema_name = 'kept' and table_name = 'build'"
+        ).fetchall()
+    )
+
+
+def _loaded(connection: duckdb.DuckDBPyConnection, last: int | None = None) -> tuple[int, str]:
+    """The last delivery loaded, up to one, and what identifies all that are."""
+    [row] = connection.execute(
+        "select coalesce(max(delivery_sequence), 0), coalesce(sha256(string_agg("
+        "concat_ws(' ', delivery_sequence, delivery_id), ',' order by delivery_sequence)), '')"
+        " from raw.deliveries where verdict = 'loaded'"
+        + ("" if last is None else f" and delivery_sequence <= {int(last)}")
+    ).fetchall()
+    return int(row[0]), str(row[1])
