@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('int_invoices_recalculated') }}
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
@@ -12,12 +13,9 @@ invoices as (
     select * from {{ ref('int_invoices_charged') }}
 
     where
-        (
-            abs(discount_variance_minor) > 1
-            or abs(credit_variance_minor) > 1
-            or total_minor <> billed_net_minor + tax_minor
-        )
-        {{ only_recalculated('and') }}
+        abs(discount_variance_minor) > 1
+        or abs(credit_variance_minor) > 1
+        or total_minor <> billed_net_minor + tax_minor
 
 ),
 

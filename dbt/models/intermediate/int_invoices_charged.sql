@@ -1,4 +1,4 @@
-{# As long as the invoices, and put together in a moment from what is kept. #}
+{# As long as the invoices that are calculated anew, and put together in a moment: not kept. #}
 {{ config(materialized='view') }}
 
 with
@@ -6,6 +6,7 @@ with
 invoices as (
 
     select * from {{ ref('int_invoices_counted') }}
+    {{ only_recalculated('where') }}
 
 ),
 

@@ -36,29 +36,6 @@ balances as (
 
 ),
 
--- The first counted invoice at or after the end of a redemption that got no discount and no credit.
-list_rate_invoices as (
-
-    select
-        redemptions.redemption_id,
-        min(invoices.issued_at) as first_list_rate_invoice_at
-
-    from redemptions
-
-    inner join {{ ref('int_invoices_charged') }} as invoices
-        on redemptions.workspace_id = invoices.workspace_id
-        and redemptions.ended_at <= invoices.issued_at
-
-    where
-        redemptions.is_honoured
-        and redemptions.has_ended
-        and invoices.discount_minor = 0
-        and invoices.credit_minor = 0
-
-    group by redemptions.redemption_id
-
-),
-
 described as (
 
     select
@@ -72,7 +49,6 @@ described as (
         redemptions.is_honoured and redemptions.has_started and not redemptions.has_ended as is_in_force,
         grants.next_grant_at,
         coalesce(balances.balance_minor, 0) as balance_minor,
-        list_rate_invoices.first_list_rate_invoice_at,
         coalesce(totals.invoices_used >= redemptions.invoice_limit, false) as is_used_up,
         coalesce(
             redemptions.discount_type = 'credit'
@@ -92,9 +68,6 @@ described as (
     left join balances
         on redemptions.redemption_id = balances.redemption_id
 
-    left join list_rate_invoices
-        on redemptions.redemption_id = list_rate_invoices.redemption_id
-
 ),
 
 -- R11: the first that holds.
@@ -104,7 +77,6 @@ final as (
         redemption_id,
         is_in_force,
         balance_minor,
-        first_list_rate_invoice_at,
         case
             when not is_honoured then 'refused'
             when has_ended and ended_by = 'revocation' then 'revoked'

@@ -18,6 +18,29 @@ tracked as (
 
 ),
 
+-- The first counted invoice at or after the end of a redemption that got no discount and no credit.
+list_rate_invoices as (
+
+    select
+        redemptions.redemption_id,
+        min(charges.issued_at) as first_list_rate_invoice_at
+
+    from redemptions
+
+    inner join {{ ref('fct_discounted_charges') }} as charges
+        on redemptions.workspace_id = charges.workspace_id
+        and redemptions.ended_at <= charges.issued_at
+
+    where
+        redemptions.is_honoured
+        and redemptions.has_ended
+        and charges.discount_amount = 0
+        and charges.credit_amount = 0
+
+    group by redemptions.redemption_id
+
+),
+
 final as (
 
     select
@@ -37,7 +60,7 @@ final as (
         tracked.status,
         totals.invoices_discounted,
         totals.last_discounted_invoice_at,
-        tracked.first_list_rate_invoice_at,
+        list_rate_invoices.first_list_rate_invoice_at,
         case
             when totals.is_one_currency then {{ published_amount('totals.discount_minor', 'totals.minor_per_major') }}
         end as discount_to_date_amount,
@@ -55,6 +78,9 @@ final as (
 
     inner join tracked
         on redemptions.redemption_id = tracked.redemption_id
+
+    left join list_rate_invoices
+        on redemptions.redemption_id = list_rate_invoices.redemption_id
 
 )
 

@@ -13,7 +13,7 @@ invoice_spans as (
         min(issued_at) as first_invoice_at,
         max(issued_at) as last_invoice_at
 
-    from {{ ref('int_invoices_counted') }}
+    from {{ ref('fct_discounted_charges') }}
 
     group by workspace_id
 

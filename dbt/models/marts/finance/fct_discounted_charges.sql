@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('int_invoices_recalculated') }}
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
@@ -10,7 +11,6 @@ with
 charged as (
 
     select * from {{ ref('int_invoices_charged') }}
-    {{ only_recalculated('where') }}
 
 ),
 

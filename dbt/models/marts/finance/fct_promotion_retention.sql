@@ -6,9 +6,9 @@ totals as (
 
 ),
 
-invoices as (
+charges as (
 
-    select * from {{ ref('int_invoices_charged') }}
+    select * from {{ ref('fct_discounted_charges') }}
 
 ),
 
@@ -31,20 +31,20 @@ ended as (
 
 ),
 
-later_invoices as (
+later_charges as (
 
     select
         ended.redemption_id,
-        max(case when invoices.net_minor > 0 then invoices.issued_at end) as last_paying_invoice_at,
-        {{ sum_minor('case when invoices.issued_at < ' ~ add_months('ended.ended_at', '12') ~ ' then invoices.net_minor else 0 end') }} as net_12m_minor,
-        min(case when invoices.issued_at < {{ add_months('ended.ended_at', '12') }} then invoices.currency end) as first_currency,
-        max(case when invoices.issued_at < {{ add_months('ended.ended_at', '12') }} then invoices.currency end) as last_currency
+        max(case when charges.net_amount > 0 then charges.issued_at end) as last_paying_invoice_at,
+        cast(sum(case when charges.issued_at < {{ add_months('ended.ended_at', '12') }} then charges.net_amount end) as decimal(18, 2)) as net_amount_12m,
+        min(case when charges.issued_at < {{ add_months('ended.ended_at', '12') }} then charges.currency end) as first_currency,
+        max(case when charges.issued_at < {{ add_months('ended.ended_at', '12') }} then charges.currency end) as last_currency
 
     from ended
 
-    inner join invoices
-        on ended.workspace_id = invoices.workspace_id
-        and ended.ended_at <= invoices.issued_at
+    inner join charges
+        on ended.workspace_id = charges.workspace_id
+        and ended.ended_at <= charges.issued_at
 
     group by ended.redemption_id
 
@@ -65,14 +65,14 @@ final as (
         end as total_discount_amount,
         {%- for months in [1, 3, 6, 12] %}
         case
-            when later_invoices.last_paying_invoice_at >= {{ add_months('ended.ended_at', months) }} then true
+            when later_charges.last_paying_invoice_at >= {{ add_months('ended.ended_at', months) }} then true
             when {{ add_months('ended.ended_at', months) }} < {{ end_of_as_of_date() }} then false
         end as is_retained_{{ months }}m,
         {%- endfor %}
         case
-            when later_invoices.first_currency is null then cast(0 as decimal(18, 2))
-            when later_invoices.first_currency = totals.currency and later_invoices.last_currency = totals.currency
-                then {{ published_amount('later_invoices.net_12m_minor', 'totals.minor_per_major') }}
+            when later_charges.first_currency is null then cast(0 as decimal(18, 2))
+            when later_charges.first_currency = totals.currency and later_charges.last_currency = totals.currency
+                then later_charges.net_amount_12m
         end as net_amount_12m
 
     from ended
@@ -80,8 +80,8 @@ final as (
     inner join totals
         on ended.redemption_id = totals.redemption_id
 
-    left join later_invoices
-        on ended.redemption_id = later_invoices.redemption_id
+    left join later_charges
+        on ended.redemption_id = later_charges.redemption_id
 
 )
 
