@@ -197,14 +197,9 @@ def _instance() -> dg.DagsterInstance:
 
     if os.environ.get("DAGSTER_HOME"):
         return dg.DagsterInstance.get()
-    return dg.DagsterInstance.ephemeral(
-        settings={
-            "telemetry": {"enabled": False},
-            "python_logs": {
-                "python_log_level": "INFO"
-            },  # nobody will look at more than the run's log
-        }
-    )
+    # It is gone with this process: to keep more than the log of the run shows is for nobody.
+    settings = {"telemetry": {"enabled": False}, "python_logs": {"python_log_level": "INFO"}}
+    return dg.DagsterInstance.ephemeral(settings=settings)
 
 
 def _explain(settings: Settings, error: BaseException, log: Path) -> None:
