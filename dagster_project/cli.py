@@ -6,6 +6,7 @@ Exit codes: 0 it worked, 1 it failed, 2 it was asked for something that does not
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from datetime import UTC, date, datetime
@@ -40,6 +41,8 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    finally:
+        gc.freeze()  # the process ends: to look for garbage among all it imported takes seconds
 
 
 @app.command()

@@ -5,6 +5,7 @@ Here belongs what a person at a terminal sees of a run. The steps themselves are
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -160,6 +161,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
 
 def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -> None:
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    gc.set_threshold(50_000)  # the libraries make much that stays and little garbage
     # Notes of the libraries to their programmers say nothing to the reader of a terminal.
     warnings.simplefilter("ignore")
     from dagster_project import dbt_build
@@ -195,7 +197,9 @@ def _instance() -> dg.DagsterInstance:
 
     if os.environ.get("DAGSTER_HOME"):
         return dg.DagsterInstance.get()
-    return dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}})
+    # It is gone with this process: to keep more than the log of the run shows is for nobody.
+    settings = {"telemetry": {"enabled": False}, "python_logs": {"python_log_level": "INFO"}}
+    return dg.DagsterInstance.ephemeral(settings=settings)
 
 
 def _explain(settings: Settings, error: BaseException, log: Path) -> None:

@@ -10,19 +10,13 @@ only when something new has arrived.
 """
 
 import os
-import sys
+
+from expectations.library import less_to_import
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 
-# Great Expectations looks for Spark, which suites on frames do not need; where it is installed, its
-# Spark Connect takes a process without a main module, such as a run of Dagster, for doctests of its
-# own and ends it with exit code 0.
-if "pyspark" not in sys.modules:
-    sys.modules["pyspark"] = None  # type: ignore[assignment] # what an import takes for "not there"
-    try:
-        import great_expectations  # noqa: F401
-    finally:
-        del sys.modules["pyspark"]
+with less_to_import():
+    import great_expectations  # noqa: F401
 
 from expectations.asking import Finding, ask
 from expectations.building import Contract

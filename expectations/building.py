@@ -13,27 +13,17 @@ from typing import Any
 
 import great_expectations as gx
 import pandas as pd
-from great_expectations.expectations.core.expect_column_values_to_be_between import (
-    ExpectColumnValuesToBeBetween,
-)
-from great_expectations.expectations.core.expect_column_values_to_be_in_set import (
-    ExpectColumnValuesToBeInSet,
-)
-from great_expectations.expectations.core.expect_column_values_to_match_regex import (
-    ExpectColumnValuesToMatchRegex,
-)
-from great_expectations.expectations.core.expect_column_values_to_not_be_null import (
-    ExpectColumnValuesToNotBeNull,
-)
-from great_expectations.expectations.core.expect_column_values_to_not_match_regex import (
-    ExpectColumnValuesToNotMatchRegex,
-)
-from great_expectations.expectations.core.expect_table_columns_to_match_set import (
-    ExpectTableColumnsToMatchSet,
-)
 from great_expectations.expectations.expectation import Expectation
 
 from dagster_project.feeds import Column, Feed, feeds
+from expectations.kinds import (
+    AllBetween,
+    AllGiven,
+    AllInSet,
+    AllMatch,
+    ColumnsPresent,
+    NoneMatch,
+)
 
 ERROR = "critical"
 WARN = "warning"
@@ -179,14 +169,12 @@ def column_expectations(column: Column) -> list[Expectation]:
     asked: list[Expectation] = []
     if column.required:
         asked.append(
-            ExpectColumnValuesToNotBeNull(
-                column=column.name, **_about(f"{column.name}_is_given", WARN, column.name)
-            )
+            AllGiven(column=column.name, **_about(f"{column.name}_is_given", WARN, column.name))
         )
     text = pattern(column)
     if text is not None:
         asked.append(
-            ExpectColumnValuesToMatchRegex(
+            AllMatch(
                 column=column.name,
                 regex=f"^(?:{text})$",
                 **_about(readable_check(column.name), WARN, column.name),
@@ -194,7 +182,7 @@ def column_expectations(column: Column) -> list[Expectation]:
         )
     if column.values:
         asked.append(
-            ExpectColumnValuesToBeInSet(
+            AllInSet(
                 column=column.name,
                 value_set=list(column.values),
                 **_about(readable_check(column.name), WARN, column.name),
@@ -221,7 +209,7 @@ def _range(column: Column) -> list[Expectation]:
         return []
     factor = 10**scale
     return [
-        ExpectColumnValuesToBeBetween(
+        AllBetween(
             column=number_name(column),
             min_value=None if least is None else least * factor,
             max_value=None if column.maximum is None else column.maximum * factor,
@@ -239,25 +227,23 @@ def holds(column: str, name: str, about: Sequence[str]) -> Expectation:
         name: Name of the check.
         about: Delivered columns it rests on.
     """
-    return ExpectColumnValuesToBeInSet(column=column, value_set=[1], **_about(name, WARN, *about))
+    return AllInSet(column=column, value_set=[1], **_about(name, WARN, *about))
 
 
 def avoids(column: str, regex: str, name: str) -> Expectation:
     """A text that a column never contains."""
-    return ExpectColumnValuesToNotMatchRegex(
-        column=column, regex=regex, **_about(name, WARN, column)
-    )
+    return NoneMatch(column=column, regex=regex, **_about(name, WARN, column))
 
 
 def fact(column: str, name: str, severity: str, least: int, most: int) -> Expectation:
     """A fact about the whole file that lies between two numbers."""
-    return ExpectColumnValuesToBeBetween(
+    return AllBetween(
         column=column, min_value=least, max_value=most, **_about(name, severity, column)
     )
 
 
 def _columns_present(feed: Feed) -> Expectation:
-    return ExpectTableColumnsToMatchSet(
+    return ColumnsPresent(
         column_set=list(feed.required_names),
         exact_match=False,
         **_about("required_columns_are_present", ERROR),
@@ -269,8 +255,11 @@ def _about(name: str, severity: str, *columns: str) -> dict[str, Any]:
 
 
 def _suite(name: str, asked: Sequence[Expectation], columns: Sequence[str]) -> gx.ExpectationSuite:
-    suite = gx.ExpectationSuite(name=name)
-    for expectation in asked:
-        if set((expectation.meta or {})["columns"]) <= set(columns):
-            suite.add_expectation(expectation.copy())
-    return suite
+    return gx.ExpectationSuite(
+        name=name,
+        expectations=[
+            expectation.copy()
+            for expectation in asked
+            if set((expectation.meta or {})["columns"]) <= set(columns)
+        ],
+    )

@@ -2,9 +2,12 @@
 
 Here belongs all that touches a delivered file: finding it, archiving its bytes, checking them, and
 loading its rows as they stand. What a value means does not: that is the staging models' business.
+
+What arrives files is imported when it is asked for: the process that reads one Parquet file does without.
 """
 
-from dagster_project.arrival.arriving import arrive, rebuild
+from typing import TYPE_CHECKING, Any
+
 from dagster_project.arrival.report import (
     ArrivalError,
     DeliveryReport,
@@ -12,6 +15,9 @@ from dagster_project.arrival.report import (
     Limits,
     Refusal,
 )
+
+if TYPE_CHECKING:
+    from dagster_project.arrival.arriving import arrive, rebuild
 
 __all__ = [
     "ArrivalError",
@@ -22,3 +28,11 @@ __all__ = [
     "arrive",
     "rebuild",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("arrive", "rebuild"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dagster_project.arrival import arriving
+
+    return getattr(arriving, name)

@@ -20,7 +20,11 @@ from dagster_project.arrival.rows import Prepared, TextParquet
 from dagster_project.feeds import Feed
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-WORKER = "dagster_project.arrival.parquet_worker"
+WORKER = (
+    "import sys; sys.modules['numpy'] = None; "
+    "from dagster_project.arrival.parquet_worker import main; main(sys.argv[1:])"
+)
+"""pyarrow does without numpy, which takes longer to import than many a file to read."""
 REMEDY = "write and deliver the file again"
 
 
@@ -42,7 +46,8 @@ def prepare_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> 
     """
     answer_path = rows_path.with_suffix(".answer")
     errors_path = rows_path.with_suffix(".errors")
-    command = [sys.executable, "-m", WORKER, feed.name, str(path), str(rows_path), str(answer_path)]
+    files = [str(path), str(rows_path), str(answer_path)]
+    command = [sys.executable, "-c", WORKER, feed.name, *files]
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(
         part for part in (str(CHECKOUT), environment.get("PYTHONPATH")) if part

@@ -1,4 +1,4 @@
-"""The process that parses a delivered Parquet file: `python -m … FEED FILE ROWS ANSWER`.
+"""The process that parses a delivered Parquet file; its arguments are FEED FILE ROWS ANSWER.
 
 Here belongs the exact conversion of Parquet's types to the text a CSV delivery would have. Limits come
 as JSON on standard input. It leaves an empty answer once it has started, so that a file that ends it is
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dagster_project.arrival.report import Limits, Refusal
-from dagster_project.arrival.rows import BATCH_BYTES, RowWriter, check_names
+from dagster_project.arrival.rows import BATCH_BYTES, RowWriter, check_names, few_values
 from dagster_project.feeds import Column, Feed, feeds
 
 GROUP_ROWS = 122_880
@@ -77,8 +77,11 @@ def read_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> dic
         schema, metadata = file.schema_arrow, file.metadata
         names = schema.names
         check_names(feed, names, limits)
+        few = few_values(feed)
         converters = {
-            column.name: text_converter(column, schema.field(column.name).type)
+            column.name: text_converter(
+                column, schema.field(column.name).type, by_value=column.name in few
+            )
             for column in feed.columns
             if column.name in names
         }
@@ -99,9 +102,9 @@ def read_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> dic
                 columns: dict[str, pa.Array] = {}
                 for name, convert in converters.items():
                     columns[name] = convert(batch.column(name))
-                    written += columns[name].nbytes
+                    written += _text_bytes(columns[name])
                 _check_unpacked(written, max(most, limits.unpacked_bytes))
-                writer.write(range(count + 1, count + len(batch) + 1), columns)
+                writer.write(pa.arange(count + 1, count + len(batch) + 1), columns)
                 count += len(batch)
     if count != metadata.num_rows:
         raise Refusal(f"it has {count} rows where its footer says {metadata.num_rows}", REMEDY)
@@ -120,15 +123,31 @@ def _check_unpacked(unpacked: int, most: int) -> None:
         )
 
 
-def text_converter(column: Column, kind: pa.DataType) -> ToText:
+def _text_bytes(texts: pa.Array) -> int:
+    """What texts take when each stands for itself."""
+    if not pa.types.is_dictionary(texts.type):
+        return int(texts.nbytes)
+    lengths = pc.take(pc.binary_length(texts.dictionary), texts.indices)
+    return int(pc.sum(lengths).as_py() or 0) + int(lengths.nbytes)
+
+
+def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False) -> ToText:
     """How a column of this physical type becomes text.
+
+    Args:
+        column: The column.
+        kind: Its physical type.
+        by_value: Whether each of its values is converted once; the text is a dictionary then.
 
     Raises:
         Refusal: If the type does not say exactly what the text would be.
     """
     if pa.types.is_dictionary(kind):
-        inner = text_converter(column, kind.value_type)
+        inner = text_converter(column, kind.value_type, by_value=by_value)
         return lambda values: inner(values.dictionary_decode())
+    if by_value and not pa.types.is_null(kind):
+        convert = text_converter(column, kind)
+        return lambda values: _by_value(values.dictionary_encode(), convert)
     if pa.types.is_null(kind) or _is_text(kind):
         return _checked_text
     accepted: dict[str, tuple[Callable[[pa.DataType], bool], ToText]] = {
@@ -160,6 +179,10 @@ def text_converter(column: Column, kind: pa.DataType) -> ToText:
         f"column {column.name} has the Parquet type {kind}",
         f"write it as {hints.get(column.type, 'text')}",
     )
+
+
+def _by_value(values: pa.DictionaryArray, convert: ToText) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(values.indices, convert(values.dictionary))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -212,7 +235,3 @@ def _without_idle_zeros(texts: pa.Array) -> pa.Array:
         texts: Numbers or instants that all have a point.
     """
     return pc.ascii_rtrim(pc.ascii_rtrim(texts, "0"), ".")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

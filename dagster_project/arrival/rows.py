@@ -196,37 +196,41 @@ class RowWriter:
         import pyarrow.parquet as pq
 
         self._names = feed.column_names
+        few = few_values(feed)
+        by_value = pa.dictionary(pa.int32(), pa.string())
         self._schema = pa.schema(
-            [(ROW_NUMBER, pa.int64()), *((name, pa.string()) for name in self._names)]
+            [
+                (ROW_NUMBER, pa.int64()),
+                *((name, by_value if name in few else pa.string()) for name in self._names),
+            ]
         )
-        # Few values: what reads them looks at each once.
-        few = [
-            column.name for column in feed.columns if column.type not in ("id", "instant", "text")
-        ]
-        self._writer = pq.ParquetWriter(path, self._schema, compression="lz4", use_dictionary=few)
+        self._writer = pq.ParquetWriter(
+            path,
+            self._schema,
+            compression="lz4",
+            use_dictionary=list(few),
+            write_statistics=[ROW_NUMBER],
+            store_schema=False,  # all of them are text to whoever reads them
+        )
         self.rows = 0
 
     def write(
         self,
-        row_numbers: Sequence[int],
+        row_numbers: Sequence[int] | pa.Array,
         columns: Mapping[str, Sequence[str | None] | pa.Array],
     ) -> None:
         """Write a batch; a column left out is all null, an empty text becomes null."""
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         if len(row_numbers) == 0:
             return
-        arrays = [pa.array(row_numbers, pa.int64())]
-        for name in self._names:
-            if name not in columns:
-                arrays.append(pa.nulls(len(row_numbers), pa.string()))
-                continue
-            values = columns[name]
-            if not isinstance(values, pa.Array):
-                values = pa.array(values, pa.string())
-            null = pa.scalar(None, pa.string())
-            arrays.append(pc.if_else(pc.equal(values, ""), null, values))
+        arrays = [_array(row_numbers, pa.int64())]
+        for name, kind in zip(self._names, self._schema.types[1:], strict=True):
+            if name in columns:
+                texts = _none_empty(_array(columns[name], pa.string()))
+                arrays.append(texts.cast(kind))
+            else:
+                arrays.append(pa.nulls(len(row_numbers), kind))
         self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
         self.rows += len(row_numbers)
 
@@ -242,6 +246,33 @@ class RowWriter:
     ) -> None:
         """Close the file."""
         self._writer.close()
+
+
+def few_values(feed: Feed) -> frozenset[str]:
+    """Columns with few values, written as a dictionary of them: what reads them looks at each once."""
+    return frozenset(
+        column.name for column in feed.columns if column.type not in ("id", "instant", "text")
+    )
+
+
+def _array(values: Sequence[int] | Sequence[str | None] | pa.Array, kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+
+
+def _none_empty(values: pa.Array) -> pa.Array:
+    """The same texts with null for each that is empty; mostly none is."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    is_by_value = pa.types.is_dictionary(values.type)
+    texts = values.dictionary if is_by_value else values
+    if pc.min(pc.binary_length(texts)).as_py() != 0:
+        return values
+    if is_by_value:
+        values = values.dictionary_decode()
+    return pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
 
 
 @dataclass

@@ -386,18 +386,23 @@ def load_malformed(
 
 def write_gate_results(connection: duckdb.DuckDBPyConnection, record: SideRecord) -> None:
     """Write what the gate found to `raw.gate_results`."""
-    for result in record.gate or ():
+    rows = [
+        (
+            record.delivery_sequence,
+            record.delivery_id,
+            record.feed,
+            result.check_name,
+            result.severity,
+            result.passed,
+            result.observed,
+        )
+        for result in record.gate or ()
+    ]
+    if rows:
+        one = f"({', '.join('?' * len(rows[0]))})"
         connection.execute(
-            "insert into raw.gate_results values (?, ?, ?, ?, ?, ?, ?)",
-            [
-                record.delivery_sequence,
-                record.delivery_id,
-                record.feed,
-                result.check_name,
-                result.severity,
-                result.passed,
-                result.observed,
-            ],
+            f"insert into raw.gate_results values {', '.join([one] * len(rows))}",
+            [value for row in rows for value in row],
         )
 
 
