@@ -44,7 +44,11 @@ eligible as (
 
     select
         redemptions.redemption_id,
-        redemptions.invoice_limit{{ ' - coalesce(kept_uses.uses, 0)' if carries_on() }} as invoice_limit,
+        {% if carries_on() -%}
+        redemptions.invoice_limit - coalesce(kept_uses.uses, 0) as invoice_limit,
+        {%- else -%}
+        redemptions.invoice_limit,
+        {%- endif %}
         redemptions.discount_type,
         invoices.invoice_id,
         invoices.workspace_id,

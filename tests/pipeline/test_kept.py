@@ -1,0 +1,148 @@
+"""A refresh carries on from the one before, and starts from nothing wherever that could be wrong."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from dagster_project import kept
+from dagster_project.arrival.warehouse import create_tables, drop_tables, raw_rows
+from dagster_project.releases import open_release
+from dagster_project.settings import SAMPLE
+from tests.pipeline.conftest import AS_OF, LAST_DAY, SampleRun, coupon_ledger
+
+CODE = "1+code"
+LATER = {
+    *("coupons-2025-01-03.csv", "redemptions-ended.csv", "redemptions-2025.csv"),
+    *("workspaces-second-half.csv", "invoices-2025h2.parquet", "invoices-2025h2-yen.csv"),
+    *("invoices-restated.csv", "invoices-again-2024-01-01.csv"),
+}
+"""Files of the sample that come on the second day: late, restated, voided, with other terms."""
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Iterator[Path]:
+    """A warehouse with two deliveries, of which models were built."""
+    path = tmp_path / "warehouse.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        create_tables(connection, raw_rows(path))
+        deliver(connection, 1, 3)
+    kept.leave(path, CODE, AS_OF)
+    yield path
+
+
+def deliver(
+    connection: duckdb.DuckDBPyConnection, *sequences: int, verdict: str = "loaded"
+) -> None:
+    for sequence in sequences:
+        connection.execute(
+            "insert into raw.deliveries (delivery_sequence, delivery_id, feed, verdict)"
+            f" values ({sequence}, 'd{sequence}', 'none', '{verdict}')"
+        )
+
+
+class TestTheNote:
+    """What a build may carry on from."""
+
+    def test_the_same_day_with_nothing_new(self, warehouse: Path) -> None:
+        assert kept.take(warehouse, CODE, AS_OF) == kept.Kept(3, AS_OF)
+
+    def test_a_later_day_with_more_deliveries(self, warehouse: Path) -> None:
+        with duckdb.connect(str(warehouse)) as connection:
+            deliver(connection, 4, 5)
+        assert kept.take(warehouse, CODE, AS_OF + timedelta(days=9)) == kept.Kept(3, AS_OF)
+
+    def test_a_file_that_was_refused_between_is_none_that_was_loaded(self, warehouse: Path) -> None:
+        with duckdb.connect(str(warehouse)) as connection:
+            deliver(connection, 2, verdict="refused")
+        assert kept.take(warehouse, CODE, AS_OF) is not None
+
+    def test_it_is_gone_until_a_build_has_passed(self, warehouse: Path) -> None:
+        assert kept.take(warehouse, CODE, AS_OF) is not None
+        assert kept.take(warehouse, CODE, AS_OF) is None
+        kept.leave(warehouse, CODE, AS_OF)
+        assert kept.take(warehouse, CODE, AS_OF) is not None
+
+    def test_there_is_none_in_a_warehouse_that_was_never_built(self, tmp_path: Path) -> None:
+        path = tmp_path / "warehouse.duckdb"
+        with duckdb.connect(str(path)) as connection:
+            create_tables(connection, raw_rows(path))
+        assert kept.take(path, CODE, AS_OF) is None
+
+    def test_an_earlier_day_starts_from_nothing(self, warehouse: Path) -> None:
+        assert kept.take(warehouse, CODE, AS_OF - timedelta(days=1)) is None
+
+    def test_other_code_starts_from_nothing(self, warehouse: Path) -> None:
+        assert kept.take(warehouse, CODE + "x", AS_OF) is None
+
+    def test_another_duckdb_starts_from_nothing(
+        self, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(duckdb, "__version__", "9.9.9")
+        assert kept.take(warehouse, CODE, AS_OF) is None
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "delete from raw.deliveries where delivery_sequence = 1",
+            "update raw.deliveries set delivery_id = 'other' where delivery_sequence = 1",
+            "update raw.deliveries set verdict = 'refused' where delivery_sequence = 3",
+            "update raw.deliveries set delivery_sequence = 2 where delivery_sequence = 3",
+            "insert into raw.deliveries (delivery_sequence, delivery_id, feed, verdict)"
+            " values (2, 'd2', 'none', 'loaded')",
+        ],
+    )
+    def test_other_deliveries_before_the_last_start_from_nothing(
+        self, warehouse: Path, change: str
+    ) -> None:
+        with duckdb.connect(str(warehouse)) as connection:
+            connection.execute(change)
+        assert kept.take(warehouse, CODE, AS_OF) is None
+
+    def test_rows_filled_anew_from_the_archive_start_from_nothing(self, warehouse: Path) -> None:
+        with duckdb.connect(str(warehouse)) as connection:
+            drop_tables(connection)
+            create_tables(connection, raw_rows(warehouse))
+            deliver(connection, 1, 3)
+        assert kept.take(warehouse, CODE, AS_OF) is None
+
+
+def test_the_sample_in_two_days_is_the_sample_at_once(
+    tmp_path: Path, sample_run: SampleRun
+) -> None:
+    landing = tmp_path / "landing"
+    shutil.copytree(
+        SAMPLE / "landing",
+        landing,
+        ignore=lambda _, names: [name for name in names if name in LATER],
+    )
+    arguments = ("run", "--landing", landing, "--home", tmp_path / "home", "--as-of")
+    first = coupon_ledger(*arguments, "2025-06-30")
+    assert "changed since" not in first.stdout
+    shutil.copytree(SAMPLE / "landing", landing, dirs_exist_ok=True)
+    second = coupon_ledger(*arguments, LAST_DAY.isoformat())
+    assert "; what changed since 2025-06-30" in second.stdout, second.stdout + second.stderr
+    assert marts(tmp_path / "home") == marts(sample_run.home)
+
+
+def marts(home: Path) -> dict[str, tuple[int, str]]:
+    """Rows and fingerprint of every mart that does not depend on what was published before."""
+    with open_release(home) as connection:
+        return {
+            name: (rows, fingerprint)
+            for name, rows, fingerprint in connection.execute(
+                "select table_name, row_count, fingerprint from release.tables"
+                " where table_schema = 'marts' and table_name <> 'fct_restatements'"
+            ).fetchall()
+        }
+
+
+def test_the_days_are_those_of_the_sample() -> None:
+    assert date(2025, 6, 30) < LAST_DAY
+    names = {path.name for path in (SAMPLE / "landing").rglob("*") if path.is_file()}
+    assert names >= LATER
