@@ -8,7 +8,6 @@ is none, or anything does not agree with it, all is made anew.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -79,10 +78,8 @@ def remember(
             for (schema, name), (known, key) in tables.items()
         ],
     }
-    temporary = record_path(home).with_suffix(".tmp")
     with suppress(OSError):
-        temporary.write_text(json.dumps(record), "utf-8")
-        os.replace(temporary, record_path(home))
+        record_path(home).write_text(json.dumps(record), "utf-8")  # cut off, it is not believed
 
 
 def recall(home: Path, made_by: str) -> Before | None:

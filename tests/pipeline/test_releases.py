@@ -220,7 +220,6 @@ class TestPublication:
             "sync .",
             "sync releases/history.jsonl",
             "sync releases",
-            "name build/published.json",
         ]
 
     def test_a_home_with_hostile_characters_works(self, tmp_path: Path) -> None:
@@ -593,7 +592,7 @@ class TestReuse:
         assert releases.verify(made.home).problems == ()
         lying = rows(made.home, "select invoice_id from marts.fct_discounted_charges")
         assert lying == sorted(lying)
-        (reuse.record_path(made.home)).unlink()
+        reuse.record_path(made.home).unlink()
         anew = made.publish(code_version="anew")
         told = "select * from release.tables"
         assert rows(made.home, told) == rows(made.home, told, published.release_id)
