@@ -4,7 +4,8 @@ A row becomes one text, so that no two rows give the same: the values of all col
 separated by a sign that none of them has, then the length of each text in bytes, then the texts; a null
 is N. Its md5 is folded to 64 bits; the fingerprint is the sum over the rows modulo 2^64, behind the
 number of this method. Equal rows in any order, in any storage, on any engine with md5 give the same;
-DuckDB's own hash() does not promise that, and costs a thirtieth: it compares within one process.
+DuckDB's own hash() promises that of one version of DuckDB only, and costs a tenth or less: it compares
+copies, and tells which rows of a table differ from those of one whose fingerprint is known.
 
 Method 1, without its number before it, is that of releases up to version 0.1.0: every column's text
 behind its length. It is asked only of what carries such a fingerprint.
@@ -48,6 +49,19 @@ class TableContent:
     columns: tuple[Column, ...]
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a table was found to hold, by md5 and by DuckDB's own hash.
+
+    Attributes:
+        content: Its content.
+        hashes: Number of its rows and sum of their hashes, as of `sum_of_hashes`.
+    """
+
+    content: TableContent
+    hashes: tuple[int, int]
+
+
 def quote(name: str) -> str:
     """A SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
@@ -77,9 +91,8 @@ def row_text(columns: Sequence[Column]) -> str:
     texts = [quote(column.name) for column in columns if column.type == "VARCHAR"]
     values = [_as_text(column) for column in columns if column.type != "VARCHAR"]
     values += [f"cast(strlen({text}) as varchar)" for text in texts]
-    given = ", ".join(f"coalesce({value}, 'N')" for value in values)
-    fixed = f"concat_ws('|', {given})"
-    return f"concat({fixed}, '|', {', '.join(texts)})" if texts else fixed
+    given = ", '|', ".join(f"coalesce({value}, 'N')" for value in values)
+    return f"concat({given}, '|', {', '.join(texts)})" if texts else f"concat({given})"
 
 
 def _row_text_1(columns: Sequence[Column]) -> str:
@@ -109,27 +122,107 @@ def content_of(
     columns = columns_of(connection, relation)
     method = METHOD if like.startswith(METHOD) else ""
     text = row_text(columns) if method else _row_text_1(columns)
-    row = connection.execute(
-        f"select count(*), coalesce(sum(cast('0x' || substr(md5({text}), 1, 16)"
-        f" as ubigint)), 0) from {relation}"
-    ).fetchone()
-    assert row is not None
-    return TableContent(int(row[0]), f"{method}{int(row[1]) % MODULUS:016x}", columns)
+    rows, total = _numbers(connection, f"select count(*), {_sum_of_md5(text)} from {relation}")
+    return TableContent(rows, f"{method}{total % MODULUS:016x}", columns)
+
+
+def known_of(connection: duckdb.DuckDBPyConnection, relation: str) -> Known:
+    """Count, fingerprint and hash a relation, which is already quoted SQL, in one scan."""
+    columns = columns_of(connection, relation)
+    rows, md5, hashes = _numbers(
+        connection,
+        f"select count(*), {_sum_of_md5(row_text(columns))}, {_sum_of(_row_hash(columns))}"
+        f" from {relation}",
+    )
+    content = TableContent(rows, f"{METHOD}{md5 % MODULUS:016x}", columns)
+    return Known(content, (rows, hashes))
+
+
+def known_by_difference(
+    connection: duckdb.DuckDBPyConnection, relation: str, earlier: str, known: Known
+) -> Known | None:
+    """Fingerprint a relation by only those rows in which it differs from an earlier one.
+
+    Both are scanned for DuckDB's hashes of their rows; rows with a hash that only one of them has are
+    added to the earlier fingerprint or taken from it. Counts and sums of hashes must add up too, so
+    that rows which occur twice, or an earlier relation that is not what it was, are noticed.
+
+    Args:
+        connection: Where both are; its temporary tables `now`, `then` and `differing` are replaced.
+        relation: The relation, which is already quoted SQL.
+        earlier: The earlier relation, as quoted SQL, with the same columns.
+        known: What the earlier relation held when it was fingerprinted, by this method.
+
+    Returns:
+        What it holds, `known` itself if that is the same; None if it cannot be told so, or not for
+        less than by reading all rows.
+    """
+    row_hash = _row_hash(known.content.columns)
+    found = []
+    for name, source in (("now", relation), ("then", earlier)):
+        connection.execute(
+            f"create or replace temp table {quote(name)} as select {row_hash} as h from {source}"
+        )
+        found.append(_numbers(connection, f"select count(*), {_sum_of('h')} from {quote(name)}"))
+    (rows, hashes), then = found
+    if then != list(known.hashes):
+        return None
+    if (rows, hashes) == known.hashes:
+        return known
+    connection.execute(
+        'create or replace temp table differing as select "now".h as added, "then".h as removed'
+        ' from "now" full join "then" using (h) where "now".h is null or "then".h is null'
+    )
+    (differing,) = _numbers(connection, "select count(*) from differing")
+    if differing > rows / 2:
+        return None
+    added, removed = (
+        _numbers(
+            connection,
+            f"select count(*), {_sum_of(row_hash)}, {_sum_of_md5(row_text(known.content.columns))}"
+            f" from {source}"
+            f" where {row_hash} in (select {which} from differing where {which} is not null)",
+        )
+        for source, which in ((relation, "added"), (earlier, "removed"))
+    )
+    before = [*known.hashes, int(known.content.fingerprint.removeprefix(METHOD), 16)]
+    *counted, md5 = (was + new - old for was, new, old in zip(before, added, removed, strict=True))
+    if counted != [rows, hashes]:
+        return None
+    content = TableContent(rows, f"{METHOD}{md5 % MODULUS:016x}", known.content.columns)
+    return Known(content, (rows, hashes))
 
 
 def sum_of_hashes(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple[int, int]:
-    """Count of a relation's rows and sum of DuckDB's own hashes, to compare within this process.
+    """Count of a relation's rows and sum of DuckDB's own hashes, to compare within one version of it.
 
     Args:
         connection: Where it is.
         relation: The relation, which is already quoted SQL.
     """
-    names = ", ".join(quote(column.name) for column in columns_of(connection, relation))
-    row = connection.execute(
-        f"select count(*), coalesce(sum(cast(hash({names}) as hugeint)), 0) from {relation}"
-    ).fetchone()
+    row_hash = _row_hash(columns_of(connection, relation))
+    rows, hashes = _numbers(connection, f"select count(*), {_sum_of(row_hash)} from {relation}")
+    return rows, hashes
+
+
+def _row_hash(columns: Sequence[Column]) -> str:
+    """SQL of 64 bits of a row; hashed twice, since values are combined by exclusive or, which sums show."""
+    return f"hash(hash({', '.join(quote(column.name) for column in columns)}))"
+
+
+def _sum_of(number: str) -> str:
+    return f"coalesce(sum(cast({number} as hugeint)), 0)"
+
+
+def _sum_of_md5(text: str) -> str:
+    return _sum_of(f"cast('0x' || substr(md5({text}), 1, 16) as ubigint)")
+
+
+def _numbers(connection: duckdb.DuckDBPyConnection, sql: str) -> list[int]:
+    """The whole numbers of the one row that a query gives."""
+    row = connection.execute(sql).fetchone()
     assert row is not None
-    return int(row[0]), int(row[1])
+    return [int(number) for number in row]
 
 
 def content_hash_of(

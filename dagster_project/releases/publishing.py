@@ -2,13 +2,18 @@
 
 The order matters and stands in `publish`: gate, copy aside, checkpoint, read back and compare, make
 durable, rename, flip. Killed at any point, the release served before is still served whole.
+
+Tables that are as in the release before are copied from it, already in order, and their Parquet files
+too; of the others only the rows that differ are fingerprinted (`reuse`).
 """
 
 from __future__ import annotations
 
+import glob
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,14 +21,15 @@ from typing import Any
 
 import duckdb
 
-from dagster_project.releases import layout, restatements
+from dagster_project.releases import layout, restatements, reuse
 from dagster_project.releases.disk import explanation
 from dagster_project.releases.errors import PublishRefused, ReleaseError
 from dagster_project.releases.fingerprint import (
-    TableContent,
+    Known,
     columns_of,
     content_hash_of,
-    content_of,
+    known_by_difference,
+    known_of,
     literal,
     quote,
     sum_of_hashes,
@@ -32,6 +38,11 @@ from dagster_project.releases.gate import Build, Check, judge
 from dagster_project.releases.read import read_pedigree, verify
 
 STORAGE_VERSION = "v1.5.0"  # files that DuckDB 1.5 and later open; 2.0's own default is not
+PARQUET = (
+    "format parquet, compression zstd, row_group_size 122880, parquet_version v1,"
+    " dictionary_size_limit 1000"  # beyond, a dictionary costs more time and space than it saves
+)
+_MADE_BY = f"DuckDB {duckdb.__version__}, {STORAGE_VERSION}; {PARQUET}"
 FILE_MODE = 0o640  # of a release: its publisher and a group of readers, nobody else
 
 # The pedigree's tables that are copied from the build: name, where from, order, columns and meaning.
@@ -84,6 +95,19 @@ class Table:
     def full_name(self) -> str:
         """Schema and name, as quoted SQL."""
         return f"{quote(self.schema)}.{quote(self.name)}"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a table of the build was found to hold.
+
+    Attributes:
+        known: Its content and hashes.
+        is_as_before: Whether the release before holds the same rows in the same order.
+    """
+
+    known: Known
+    is_as_before: bool
 
 
 @dataclass(frozen=True)
@@ -152,10 +176,18 @@ def publish(
             restatements.compute(connection, home, {mart.name: mart.key for mart in marts})
             marts = sorted([*marts, _restatements_table()], key=lambda table: table.name)
             tables = [*marts, *_pedigree_tables()]
-            contents = {table: _source_content(connection, table) for table in tables}
-            described = {(table.schema, table.name): found for table, found in contents.items()}
+            before = reuse.recall(home, _MADE_BY)
+            with reuse.attached(connection, home, before) as readable:
+                sources = {table: _examined(connection, table, readable) for table in tables}
+            described = {
+                (table.schema, table.name): found.known.content for table, found in sources.items()
+            }
             content_hash = content_hash_of(as_of, code_version, engine, described)
-            rows = {table.name: contents[table].rows for table in tables if table.schema == "marts"}
+            rows = {
+                table.name: found.known.content.rows
+                for table, found in sources.items()
+                if table.schema == "marts"
+            }
             served = _already_there(home, content_hash)
             if served is not None:
                 if served != layout.current_release(home):
@@ -182,14 +214,21 @@ def publish(
             }
             temporary = layout.releases_dir(home) / f"{release_id}.duckdb.tmp"
             try:
-                _write(connection, temporary, contents, facts, [*judgement.checks, *gates])
-                _read_back(connection, temporary, contents)
-                _write_parquet(connection, home, release_id, temporary, tables)
+                with reuse.attached(connection, home, before):
+                    _write(connection, temporary, sources, facts, [*judgement.checks, *gates])
+                _read_back(connection, temporary, sources)
+                _write_parquet(connection, home, release_id, sources, before)
             except BaseException:
                 layout.remove_leftovers(home)
                 raise
         _serve(home, release_id, temporary)
         layout.remember(home, "published", release_id, now, content_hash=content_hash)
+        reuse.remember(
+            home,
+            release_id,
+            _MADE_BY,
+            {(one.schema, one.name): (found.known, one.key) for one, found in sources.items()},
+        )
     return Publication(
         release_id, layout.release_path(home, release_id), True, rows, judgement.checks
     )
@@ -279,9 +318,19 @@ def _selected(table: Table) -> str:
     return f"(select {', '.join(map(quote, table.columns))} from {table.source})"
 
 
-def _source_content(connection: duckdb.DuckDBPyConnection, table: Table) -> TableContent:
+def _examined(
+    connection: duckdb.DuckDBPyConnection, table: Table, before: reuse.Before | None
+) -> _Source:
+    """What a table of the build holds, told by the release before where that is nearly the same."""
+    relation, name = _selected(table), (table.schema, table.name)
     try:
-        return content_of(connection, _selected(table))
+        known = before.tables.get(name) if before else None
+        if before and known and known.content.columns == columns_of(connection, relation):
+            with suppress(duckdb.Error):  # the release before is damaged: all is read
+                found = known_by_difference(connection, relation, reuse.relation(*name), known)
+                if found is not None:
+                    return _Source(found, found == known and before.keys[name] == table.key)
+        return _Source(known_of(connection, relation), False)
     except duckdb.CatalogException as error:
         raise ReleaseError(
             f"The build has no table {table.source}: {error}", "Run the refresh again."
@@ -337,7 +386,7 @@ def _engine(home: Path, threads: int, memory_limit: str) -> Iterator[duckdb.Duck
 def _write(
     connection: duckdb.DuckDBPyConnection,
     path: Path,
-    contents: Mapping[Table, TableContent],
+    sources: Mapping[Table, _Source],
     facts: Mapping[str, object],
     checks: Sequence[Check],
 ) -> None:
@@ -347,15 +396,15 @@ def _write(
     )
     connection.execute("create schema target.marts")
     connection.execute("create schema target.release")
-    for table in contents:
+    for table, source in sources.items():
         order = ", ".join(f"{quote(name)} nulls last" for name in table.key)
-        connection.execute(
-            f"create table target.{table.full_name} as"
-            f" select * from {_selected(table)} order by {order}"
-        )
+        rows = f"{_selected(table)} order by {order}"
+        if source.is_as_before:
+            rows = reuse.relation(table.schema, table.name)  # they lie in order there
+        connection.execute(f"create table target.{table.full_name} as select * from {rows}")
         _describe(connection, table.full_name, table.description, table.columns)
     _write_facts(connection, facts)
-    _write_contents(connection, contents)
+    _write_contents(connection, sources)
     _write_checks(connection, checks)
     connection.execute("checkpoint target")
     connection.execute("detach target")
@@ -406,13 +455,14 @@ def _write_facts(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, obje
 
 
 def _write_contents(
-    connection: duckdb.DuckDBPyConnection, contents: Mapping[Table, TableContent]
+    connection: duckdb.DuckDBPyConnection, sources: Mapping[Table, _Source]
 ) -> None:
     connection.execute(
         "create table target.release.tables (table_schema varchar, table_name varchar,"
         " row_count bigint, fingerprint varchar, primary_key varchar)"
     )
-    for table, content in contents.items():
+    for table, source in sources.items():
+        content = source.known.content
         connection.execute(
             "insert into target.release.tables values (?, ?, ?, ?, ?)",
             [
@@ -501,14 +551,14 @@ def _gate_results(connection: duckdb.DuckDBPyConnection) -> list[Check]:
 def _read_back(
     connection: duckdb.DuckDBPyConnection,
     path: Path,
-    contents: Mapping[Table, TableContent],
+    sources: Mapping[Table, _Source],
 ) -> None:
     """Open the new file as a reader would and compare it with the build, row by row in any order."""
     connection.execute(f"attach {literal(str(path))} as written (read_only)")
-    for table, expected in contents.items():
+    for table, source in sources.items():
         relation = f"written.{table.full_name}"
-        copied, wanted = (sum_of_hashes(connection, one) for one in (relation, _selected(table)))
-        if copied != wanted or columns_of(connection, relation) != expected.columns:
+        copied, wanted = sum_of_hashes(connection, relation), source.known.hashes
+        if copied != wanted or columns_of(connection, relation) != source.known.content.columns:
             raise ReleaseError(
                 f"Table {table.name} was not copied whole: {copied[0]} rows of {wanted[0]},"
                 f" sum of hashes {copied[1]} instead of {wanted[1]}.",
@@ -521,26 +571,40 @@ def _write_parquet(
     connection: duckdb.DuckDBPyConnection,
     home: Path,
     release_id: str,
-    path: Path,
-    tables: Sequence[Table],
+    sources: Mapping[Table, _Source],
+    before: reuse.Before | None,
 ) -> None:
     """Write the marts as Parquet: same content, same bytes (rows as they lie, fixed options)."""
     folder = layout.parquet_dir(home, release_id)
     temporary = folder.with_name(folder.name + ".tmp")
     temporary.mkdir()
-    for table in tables:
+    for table, source in sources.items():
         if table.schema != "marts":
             continue
         file = temporary / f"{table.name}.parquet"
-        connection.execute(
-            f"copy (from written.{table.full_name})"
-            f" to {literal(str(file))}"
-            " (format parquet, compression zstd, row_group_size 122880, parquet_version v1)"
-        )
+        earlier = before and layout.parquet_dir(home, before.release_id) / file.name
+        if not (earlier and source.is_as_before and _copied(connection, earlier, file, source)):
+            connection.execute(
+                f"copy (from written.{table.full_name}) to {literal(str(file))} ({PARQUET})"
+            )
         file.chmod(FILE_MODE)
         layout.fsync_file(file)
     connection.execute("detach written")
     layout.fsync_folder(temporary)
+
+
+def _copied(
+    connection: duckdb.DuckDBPyConnection, earlier: Path, file: Path, source: _Source
+) -> bool:
+    """Copy the Parquet file of a table that is as before; whether the copy holds what it must."""
+    if not earlier.is_file():
+        return False
+    shutil.copyfile(earlier, file)
+    # DuckDB takes a name with brackets for a pattern.
+    relation = f"read_parquet({literal(glob.escape(str(file)))})"
+    with suppress(duckdb.Error):  # it is damaged
+        return sum_of_hashes(connection, relation) == source.known.hashes
+    return False
 
 
 def _serve(home: Path, release_id: str, temporary: Path) -> None:

@@ -101,7 +101,7 @@ class _Side:
         ]
 
     def rows(self, key: tuple[str, ...], amounts: list[str], month: str) -> str:
-        """SQL: one row per key and amount of the month, with what the row is about and the value."""
+        """SQL: one row per key of the month, with what the row is about and its amounts as a struct."""
         own_currency = "currency" in self.columns
         needs_invoice = not own_currency or MONTHS[self.table] == "invoice_month"
         source = f"{self.database}.marts.{quote(self.table)} as own"
@@ -119,16 +119,27 @@ class _Side:
         elif needs_invoice:
             workspace = "charged.workspace_id"
         values = ", ".join(
-            f"{{'name': {literal(name)}, 'amount': cast(own.{quote(name)} as decimal(18, 2))}}"
-            for name in amounts
+            f"{quote(name)} := cast(own.{quote(name)} as decimal(18, 2))" for name in amounts
         )
         return (
-            f"(select record_key, currency, invoice_id, workspace_id, cell.name as column_name,"
-            f" cell.amount as amount from (select {joined} as record_key,"
+            f"(select {joined} as record_key,"
             f" {'own.currency' if own_currency else 'invoice_currency'} as currency,"
-            f" {invoice} as invoice_id, {workspace} as workspace_id, unnest([{values}]) as cell"
-            f" from {source} where {MONTHS[self.table]} = date {literal(month)}))"
+            f" {invoice} as invoice_id, {workspace} as workspace_id, struct_pack({values}) as amounts"
+            f" from {source} where {MONTHS[self.table]} = date {literal(month)})"
         )
+
+
+def _cells(rows: str, others: str, amounts: list[str]) -> str:
+    """SQL: one row per key and amount of those rows that the other side does not have just so."""
+    cells = ", ".join(
+        f"{{'name': {literal(name)}, 'amount': amounts.{quote(name)}}}" for name in amounts
+    )
+    return (
+        f"(select record_key, currency, invoice_id, workspace_id, cell.name as column_name,"
+        f" cell.amount as amount from (select *, unnest([{cells}]) as cell from {rows} as one"
+        f" anti join {others} as other on one.record_key = other.record_key"
+        " and one.currency is not distinct from other.currency and one.amounts = other.amounts))"
+    )
 
 
 def compute(
@@ -216,14 +227,16 @@ def _compare(
     is_of_all = not {"workspace_id", "invoice_id"} & is_now.columns.keys()
     workspace = "coalesce(is_now.workspace_id, was.workspace_id)"
     connection.execute(
-        f"insert into {SOURCE} select date {literal(month)}, {literal(table)},"
+        f"insert into {SOURCE} with rows_then as materialized {was.rows(key, amounts, month)},"
+        f" rows_now as materialized {is_now.rows(key, amounts, month)}"
+        f" select date {literal(month)}, {literal(table)},"
         " coalesce(was.record_key, is_now.record_key) as record_key,"
         " coalesce(was.column_name, is_now.column_name) as column_name,"
         " coalesce(was.currency, is_now.currency), was.amount, is_now.amount,"
         " cast(coalesce(is_now.amount, 0) - coalesce(was.amount, 0) as decimal(18, 2)),"
         f" {literal(closing.release_id)}, delivery_id, file_name"
-        f" from {was.rows(key, amounts, month)} as was"
-        f" full join {is_now.rows(key, amounts, month)} as is_now"
+        f" from {_cells('rows_then', 'rows_now', amounts)} as was"
+        f" full join {_cells('rows_now', 'rows_then', amounts)} as is_now"
         " on was.record_key = is_now.record_key and was.column_name = is_now.column_name"
         " and was.currency is not distinct from is_now.currency"
         " left join memory.main.own_causes as own"

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from dagster_project import releases
 from dagster_project.cli import app
-from dagster_project.releases import layout, publishing
+from dagster_project.releases import fingerprint, layout, publishing, reuse
 from dagster_project.releases.fingerprint import MODULUS, content_hash_of, content_of
 from dagster_project.releases.publishing import FILE_MODE
 from dagster_project.settings import CHECKOUT
@@ -554,6 +554,155 @@ class TestFailure:
         published.path.unlink()
         with pytest.raises(releases.ReleaseError, match="restore ID"):
             releases.open_release(hand_made.home)
+
+
+class TestReuse:
+    """What is as in the release before is taken from it, and only what is proven to be."""
+
+    @pytest.fixture
+    def large(self, home: Path) -> HandMade:
+        """A build with some thousand charges, published."""
+        made = HandMade(home, [(f"in_{number:04}", "USD", "1.00") for number in range(2_000)])
+        made.write().publish()
+        return made
+
+    @staticmethod
+    def publish_counting(
+        made: HandMade, monkeypatch: pytest.MonkeyPatch, code_version: str = "1+code"
+    ) -> tuple[releases.Publication, list[str]]:
+        """Publish, and say which tables' rows were all read for their fingerprints."""
+        read: list[str] = []
+
+        def counted(connection: Any, relation: str) -> Any:
+            read.append(relation.rpartition(".")[2].strip('")'))
+            return fingerprint.known_of(connection, relation)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(publishing, "known_of", counted)
+            return made.publish(code_version=code_version), read
+
+    @staticmethod
+    def change(made: HandMade, sql: str) -> None:
+        """Alter the build."""
+        with duckdb.connect(str(made.home / "build" / "warehouse.duckdb")) as connection:
+            connection.execute(sql)
+
+    def same_as_anew(self, made: HandMade, published: releases.Publication) -> None:
+        """Whether it is sound, in order, and holds and writes what a publication without help does."""
+        assert releases.verify(made.home).problems == ()
+        lying = rows(made.home, "select invoice_id from marts.fct_discounted_charges")
+        assert lying == sorted(lying)
+        reuse.record_path(made.home).unlink()
+        anew = made.publish(code_version="anew")
+        told = "select * from release.tables"
+        assert rows(made.home, told) == rows(made.home, told, published.release_id)
+        first, second = (
+            {path.name: path.read_bytes() for path in folder.iterdir()}
+            for folder in (
+                layout.parquet_dir(made.home, one.release_id) for one in (published, anew)
+            )
+        )
+        assert first == second
+
+    def test_the_same_tables(self, large: HandMade, monkeypatch: pytest.MonkeyPatch) -> None:
+        published, read = self.publish_counting(large, monkeypatch, "2+code")
+        assert (published.is_new, read) == (True, [])
+        self.same_as_anew(large, published)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "insert into charges from charges limit 0",
+            "delete from charges where invoice_id like 'in_01%'",
+            "update charges set list_amount = 2 where invoice_id like 'in_01%'",
+            "update charges set mtus = 0 where invoice_id = 'in_0003'",
+            "update charges set currency = '' where invoice_id = 'in_1999'",
+            "insert into charges select * replace (invoice_id || 'a' as invoice_id) from charges"
+            " where invoice_id like '%3'",
+        ],
+    )
+    def test_a_few_rows_that_differ(
+        self, large: HandMade, monkeypatch: pytest.MonkeyPatch, change: str
+    ) -> None:
+        self.change(large, change.replace("charges ", "marts.fct_discounted_charges "))
+        published, read = self.publish_counting(large, monkeypatch, "2+code")
+        assert (published.is_new, read) == (True, [])
+        self.same_as_anew(large, published)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "update charges set list_amount = 2",
+            "alter table charges add column note varchar",
+            "alter table charges alter mtus type integer",
+            "insert into charges from charges where invoice_id = 'in_0001'",
+        ],
+    )
+    def test_what_differs_in_most_rows_or_in_kind_is_read_whole(
+        self, large: HandMade, monkeypatch: pytest.MonkeyPatch, change: str
+    ) -> None:
+        self.change(large, change.replace("charges ", "marts.fct_discounted_charges "))
+        published, read = self.publish_counting(large, monkeypatch)
+        assert read == ["fct_discounted_charges"]
+        self.same_as_anew(large, published)
+
+    def test_an_altered_release_is_not_believed(
+        self, large: HandMade, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with duckdb.connect(os.path.realpath(large.home / "current")) as connection:
+            connection.execute(
+                "update marts.fct_discounted_charges set list_amount = 7"
+                " where invoice_id = 'in_0001'"
+            )
+        published, read = self.publish_counting(large, monkeypatch, "2+code")
+        assert read == ["fct_discounted_charges"]
+        self.same_as_anew(large, published)
+
+    @pytest.mark.parametrize("spoil", ["cut", "gone", "another"])
+    def test_a_damaged_parquet_file_is_not_copied(self, large: HandMade, spoil: str) -> None:
+        first = layout.current_release(large.home)
+        assert first is not None
+        folder = layout.parquet_dir(large.home, first)
+        file = folder / "fct_discounted_charges.parquet"
+        if spoil == "gone":
+            file.unlink()
+        elif spoil == "cut":
+            file.write_bytes(file.read_bytes()[:-9])
+        else:
+            shutil.copyfile(folder / "dim_coupons.parquet", file)
+        self.same_as_anew(large, large.publish(code_version="2+code"))
+
+    @pytest.mark.parametrize("spoil", ["cut", "list", "of another DuckDB", "release gone"])
+    def test_without_a_record_that_fits_all_is_made_anew(
+        self, large: HandMade, monkeypatch: pytest.MonkeyPatch, spoil: str
+    ) -> None:
+        record = reuse.record_path(large.home)
+        text = record.read_text()
+        if spoil == "cut":
+            record.write_text(text[:-9])
+        elif spoil == "list":
+            record.write_text("[]")
+        elif spoil == "of another DuckDB":
+            record.write_text(text.replace("DuckDB ", "DuckDB 9"))
+        else:
+            (large.home / "current").resolve().unlink()
+            (large.home / "current").unlink()
+        published, read = self.publish_counting(large, monkeypatch, "2+code")
+        assert len(read) == 5
+        self.same_as_anew(large, published)
+
+    def test_a_release_that_closed_a_month_is_one_to_start_from_too(self, large: HandMade) -> None:
+        releases.close(large.home, date(2026, 3, 1), by="Ada", now=NOW)
+        self.change(
+            large,
+            "update marts.fct_discounted_charges set list_amount = 2 where invoice_id = 'in_0007'",
+        )
+        published = large.publish()
+        assert rows(
+            large.home,
+            "select record_key, closed_amount, current_amount from marts.fct_restatements",
+        ) == [("in_0007", Decimal("1.00"), Decimal("2.00"))]
+        self.same_as_anew(large, published)
 
 
 class TestReaders:

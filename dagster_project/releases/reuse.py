@@ -1,0 +1,132 @@
+"""What the release published last is still good for: its tables that are the same today, or nearly.
+
+Such a table need not be fingerprinted whole, ordered or written as Parquet again. What each table held
+stands in `HOME/build/published.json`, by DuckDB's own hash. Nothing depends on that record: where there
+is none, or anything does not agree with it, all is made anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from dagster_project.releases import layout
+from dagster_project.releases.fingerprint import (
+    METHOD,
+    Column,
+    Known,
+    TableContent,
+    literal,
+    quote,
+)
+
+DATABASE = "before"
+"""Under which name the release before is attached."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """The release published last.
+
+    Attributes:
+        release_id: Its id.
+        tables: What its tables held when it was published, by schema and name.
+        keys: In which order their rows lie.
+    """
+
+    release_id: str
+    tables: Mapping[tuple[str, str], Known]
+    keys: Mapping[tuple[str, str], tuple[str, ...]]
+
+
+def record_path(home: Path) -> Path:
+    """Where it is recorded."""
+    return home / "build" / "published.json"
+
+
+def remember(
+    home: Path,
+    release_id: str,
+    made_by: str,
+    tables: Mapping[tuple[str, str], tuple[Known, tuple[str, ...]]],
+) -> None:
+    """Record what a release holds; that it cannot be recorded is no failure.
+
+    Args:
+        home: The data home.
+        release_id: The release.
+        made_by: How its files were written: versions and options.
+        tables: What each table holds and its key, by schema and name.
+    """
+    record = {
+        "release_id": release_id,
+        "made_by": made_by,
+        "tables": [
+            {
+                "schema": schema,
+                "name": name,
+                "key": key,
+                "fingerprint": known.content.fingerprint,
+                "columns": [[column.name, column.type] for column in known.content.columns],
+                "hashes": known.hashes,
+            }
+            for (schema, name), (known, key) in tables.items()
+        ],
+    }
+    with suppress(OSError):
+        record_path(home).write_text(json.dumps(record), "utf-8")  # cut off, it is not believed
+
+
+def recall(home: Path, made_by: str) -> Before | None:
+    """The release published last, if it is still there and was written as a new one would be.
+
+    Args:
+        home: The data home.
+        made_by: How a new release's files are written: versions and options.
+    """
+    tables, keys = {}, {}
+    try:
+        record = json.loads(record_path(home).read_text("utf-8"))
+        release_id = str(record["release_id"])
+        for table in record["tables"]:
+            rows, total = map(int, table["hashes"])
+            columns = tuple(Column(str(name), str(kind)) for name, kind in table["columns"])
+            content = TableContent(rows, str(table["fingerprint"]), columns)
+            if content.fingerprint.startswith(METHOD):
+                tables[table["schema"], table["name"]] = Known(content, (rows, total))
+                keys[table["schema"], table["name"]] = tuple(table["key"])
+        is_alike = record["made_by"] == made_by and layout.is_release_id(release_id)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not is_alike or not layout.release_path(home, release_id).is_file():
+        return None
+    return Before(release_id, tables, keys)
+
+
+@contextmanager
+def attached(
+    connection: duckdb.DuckDBPyConnection, home: Path, before: Before | None
+) -> Iterator[Before | None]:
+    """Attach the release before while it is asked; None if there is none that can be read."""
+    if before is not None:
+        path = literal(str(layout.release_path(home, before.release_id)))
+        try:
+            connection.execute(f"attach {path} as {DATABASE} (read_only)")
+        except duckdb.Error:
+            before = None
+    try:
+        yield before
+    finally:
+        if before is not None:
+            with suppress(duckdb.Error):  # what broke a statement before is told instead
+                connection.execute(f"detach {DATABASE}")
+
+
+def relation(schema: str, name: str) -> str:
+    """A table of the attached release, as quoted SQL."""
+    return f"{DATABASE}.{quote(schema)}.{quote(name)}"
