@@ -4,9 +4,10 @@
 
    - typed rows, by delivery: a row once typed stays as it is,
    - the fates of records delivered more than once, by record,
-   - what is calculated per invoice, by `int_invoices_recalculated`: of a workspace in which something
-     changed, every invoice from the first change on. What came before that is as it was, and enters as
-     uses counted and credit drawn.
+   - what is calculated per invoice, by `int_invoices_recalculated`: invoices that came or changed, those
+     after them where the workspace has what is used up in their order, and all of a workspace whose
+     redemptions or their terms changed. What came before is as it was, and enters as uses counted and
+     credit drawn.
 
    Each forgets, before it adds, what is calculated anew. All else is calculated whole every time. Spark
    always starts from nothing. #}
@@ -44,6 +45,14 @@
     {%- if carries_on() %}
     {{ keyword }} {{ invoice_id }} in (select invoice_id from {{ recalculated }})
     {%- endif -%}
+{%- endmacro %}
+
+
+{# The counted invoices that are calculated anew, which are all of them unless a build carries on. #}
+{% macro invoices_to_calculate() -%}
+    {%- set all_invoices = ref('int_invoices_counted') -%}
+    {%- set some_invoices = ref('int_invoices_counted_anew') -%}
+    {{ some_invoices if carries_on() else all_invoices }}
 {%- endmacro %}
 
 

@@ -8,8 +8,7 @@ with
 
 invoices as (
 
-    select * from {{ ref('int_invoices_counted') }}
-    {{ only_recalculated('where') }}
+    select * from {{ invoices_to_calculate() }}
 
 ),
 

@@ -1,5 +1,6 @@
 {%- set invoices = ref('int_invoices_counted') -%}
 {%- set changed = ref('int_workspaces_changed') -%}
+{%- set received_invoices = ref('int_invoices_received') -%}
 {% if carries_on() -%}
 with
 
@@ -23,16 +24,25 @@ invoices_before_and_now as (
 
 ),
 
--- Draws and uses are counted in the order of invoices, so that one changes all that come after it.
-final as (
+from_the_first_change_on as (
 
-    select distinct invoices_before_and_now.invoice_id
+    select invoices_before_and_now.invoice_id
 
     from invoices_before_and_now
 
     inner join {{ changed }} as changed
         on invoices_before_and_now.workspace_id = changed.workspace_id
         and invoices_before_and_now.issued_at >= changed.changed_from
+
+),
+
+final as (
+
+    select invoice_id from {{ received_invoices }}
+
+    union
+
+    select invoice_id from from_the_first_change_on
 
 )
 

@@ -32,8 +32,7 @@ kept_uses as (
 
 invoices as (
 
-    select * from {{ ref('int_invoices_counted') }}
-    {{ only_recalculated('where') }}
+    select * from {{ invoices_to_calculate() }}
 
 ),
 

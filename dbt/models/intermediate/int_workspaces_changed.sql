@@ -1,5 +1,5 @@
 {%- set invoices = ref('int_invoices_counted') -%}
-{%- set current_invoices = ref('stg_billing__invoices') -%}
+{%- set received_invoices = ref('int_invoices_received') -%}
 {%- set redemptions = ref('int_redemptions_unified') -%}
 {%- set redemptions_before = ref('int_redemptions_before') -%}
 {#- Whether a redemption has started or ended by the as-of date says nothing of any one invoice. -#}
@@ -7,19 +7,17 @@
 {% if carries_on() -%}
 with
 
--- Invoices with a new current version, and those that the as-of date now lets in or leaves out.
-received_invoices as (
+-- Credit, and coupons for some invoices only, are used up in the order of invoices: one changes all after
+-- it. Other discounts concern one invoice each.
+workspaces_in_order as (
 
-    select invoice_id
+    select workspace_id
 
-    from {{ current_invoices }}
+    from {{ redemptions }}
 
     where
-        {{ came_since() }}
-        or (
-            issued_at >= least({{ kept_end_of_as_of_date() }}, {{ end_of_as_of_date() }})
-            and issued_at < greatest({{ kept_end_of_as_of_date() }}, {{ end_of_as_of_date() }})
-        )
+        is_honoured
+        and (discount_type = 'credit' or invoice_limit is not null)
 
 ),
 
@@ -54,7 +52,9 @@ changes as (
 
     from {{ kept('fct_discounted_charges') }}
 
-    where invoice_id in (select invoice_id from received_invoices)
+    where
+        invoice_id in (select invoice_id from {{ received_invoices }})
+        and workspace_id in (select workspace_id from workspaces_in_order)
 
     union all
 
@@ -64,7 +64,9 @@ changes as (
 
     from {{ invoices }}
 
-    where invoice_id in (select invoice_id from received_invoices)
+    where
+        invoice_id in (select invoice_id from {{ received_invoices }})
+        and workspace_id in (select workspace_id from workspaces_in_order)
 
     union all
 

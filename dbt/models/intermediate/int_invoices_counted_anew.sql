@@ -1,0 +1,13 @@
+with
+
+final as (
+
+    select * from {{ ref('int_invoices_counted') }}
+    {% if carries_on() %}
+    where invoice_id in (select invoice_id from {{ ref('int_invoices_recalculated') }})
+    {% else %}
+    where false
+    {% endif %}
+)
+
+select * from final
