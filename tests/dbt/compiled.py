@@ -52,11 +52,15 @@ class CompiledModels:
 
     def _compiled(self, warehouse: Path, kept: dict[str, object] | None = None) -> list[_Model]:
         refresh = [] if kept else ["--full-refresh"]
+        # Parsed once, as in a run: what a model depends on may not hang on how it is built.
+        parsed = dbt(warehouse, self.as_of, "parse").result
+        parsed.build_flat_graph()
         outcome = dbt(
             warehouse,
             self.as_of,
             *("build", "--exclude-resource-type", "unit_test", "test", *refresh),
             kept=kept,
+            manifest=parsed,
         )
         assert outcome.success, outcome.exception
         return [

@@ -99,6 +99,7 @@ def dbt(
     *arguments: str,
     target: Path | None = None,
     kept: Mapping[str, object] | None = None,
+    manifest: Any = None,
 ) -> Any:
     """Run dbt in process on the warehouse and return its result; the file is closed afterwards.
 
@@ -108,13 +109,14 @@ def dbt(
         arguments: dbt's command and options.
         target: Where dbt writes; beside the warehouse unless given.
         kept: What the build knew that this one carries on from; all is built anew without it.
+        manifest: The project as `parse` gives it; parsed anew if none is given.
     """
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
     os.environ["COUPON_LEDGER_WAREHOUSE"] = str(path)
     os.environ["DO_NOT_TRACK"] = "1"
-    result = dbtRunner().invoke(
+    result = dbtRunner(manifest=manifest).invoke(
         [
             *arguments,
             "--project-dir", str(DBT_DIR),
