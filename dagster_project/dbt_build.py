@@ -218,7 +218,9 @@ class RunningBuild:
         )
         _write_receipt(outcome.build)
         if outcome.is_success and self._settings.engine == "duckdb":
-            kept.leave(self._settings.warehouse, self._project.code_version, self._as_of)
+            kept.leave(
+                self._settings.warehouse, self._project.code_version, self._as_of, self._kept
+            )
         return outcome
 
     @property

@@ -3,7 +3,8 @@
 Here belongs whether dbt's models may calculate only what has changed (`macros/kept.sql`) or must start
 from nothing. A note in the warehouse itself says what its models were calculated from. It is taken away
 before a build begins and written when all of it, every data test too, has passed: after a crash, a
-failure, other code, another DuckDB, a day before or deliveries that are gone, all is built anew.
+failure, other code, another DuckDB, a day before or deliveries that are gone, all is built anew, and
+after a month of days in any case: tables of which rows were taken grow holes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import duckdb
 
+MOST_TIMES = 30
+"""How many builds in a row carry on."""
 _NOTE = "kept.build"
 
 
@@ -24,10 +27,12 @@ class Kept:
     Attributes:
         delivery_sequence: Of the last delivery it knew.
         as_of_date: Last day whose events count in it.
+        times: How many builds have carried on since the last from nothing.
     """
 
     delivery_sequence: int
     as_of_date: date
+    times: int
 
     def as_variable(self) -> dict[str, object]:
         """As dbt's variable `kept`."""
@@ -50,18 +55,20 @@ def take(warehouse: Path, made_by: str, as_of: date) -> Kept | None:
             return None
         [found] = connection.execute(f"from {_NOTE}").fetchall()
         connection.execute(f"drop table {_NOTE}")
-        made_by_before, day, last, deliveries = found
+        made_by_before, day, last, deliveries, times = found
         is_same = (made_by_before, deliveries) == (_maker(made_by), _loaded(connection, last)[1])
-        return Kept(last, day) if is_same and day <= as_of else None
+        may = is_same and day <= as_of and times < MOST_TIMES
+        return Kept(last, day, times) if may else None
 
 
-def leave(warehouse: Path, made_by: str, as_of: date) -> None:
+def leave(warehouse: Path, made_by: str, as_of: date, before: Kept | None = None) -> None:
     """Note that every model in the warehouse is of this day and of all deliveries it has.
 
     Args:
         warehouse: The DuckDB file.
         made_by: What calculated the models.
         as_of: Last day whose events count in them.
+        before: What they carried on from, if they did.
     """
     with duckdb.connect(str(warehouse)) as connection:
         last, deliveries = _loaded(connection)
@@ -69,8 +76,8 @@ def leave(warehouse: Path, made_by: str, as_of: date) -> None:
         connection.execute(
             f"create or replace table {_NOTE} as select cast(? as varchar) as made_by,"
             " cast(? as date) as as_of_date, cast(? as bigint) as delivery_sequence,"
-            " cast(? as varchar) as deliveries",
-            [_maker(made_by), as_of, last, deliveries],
+            " cast(? as varchar) as deliveries, cast(? as integer) as times",
+            [_maker(made_by), as_of, last, deliveries, before.times + 1 if before else 0],
         )
 
 

@@ -50,12 +50,12 @@ class TestTheNote:
     """What a build may carry on from."""
 
     def test_the_same_day_with_nothing_new(self, warehouse: Path) -> None:
-        assert kept.take(warehouse, CODE, AS_OF) == kept.Kept(3, AS_OF)
+        assert kept.take(warehouse, CODE, AS_OF) == kept.Kept(3, AS_OF, 0)
 
     def test_a_later_day_with_more_deliveries(self, warehouse: Path) -> None:
         with duckdb.connect(str(warehouse)) as connection:
             deliver(connection, 4, 5)
-        assert kept.take(warehouse, CODE, AS_OF + timedelta(days=9)) == kept.Kept(3, AS_OF)
+        assert kept.take(warehouse, CODE, AS_OF + timedelta(days=9)) == kept.Kept(3, AS_OF, 0)
 
     def test_a_file_that_was_refused_between_is_none_that_was_loaded(self, warehouse: Path) -> None:
         with duckdb.connect(str(warehouse)) as connection:
@@ -73,6 +73,15 @@ class TestTheNote:
         with duckdb.connect(str(path)) as connection:
             create_tables(connection, raw_rows(path))
         assert kept.take(path, CODE, AS_OF) is None
+
+    def test_after_a_month_of_days_one_starts_from_nothing(self, warehouse: Path) -> None:
+        carried = 0
+        while (before := kept.take(warehouse, CODE, AS_OF)) is not None:
+            carried += 1
+            kept.leave(warehouse, CODE, AS_OF, before)
+        assert carried == kept.MOST_TIMES
+        kept.leave(warehouse, CODE, AS_OF)
+        assert kept.take(warehouse, CODE, AS_OF) is not None
 
     def test_an_earlier_day_starts_from_nothing(self, warehouse: Path) -> None:
         assert kept.take(warehouse, CODE, AS_OF - timedelta(days=1)) is None
