@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 
 from dagster_project import dbt_build
+from dagster_project.arrival.warehouse import STORAGE
 from dagster_project.releases.fingerprint import literal
 from dagster_project.settings import Settings
 from tests.bench.programs.contract import INPUTS, RESULTS, command, source, target
@@ -32,7 +33,8 @@ def main(inputs: Path, outputs: Path, as_of: date) -> None:
     with tempfile.TemporaryDirectory(dir=outputs, prefix=".duckdb-") as name:
         settings = Settings(home=Path(name) / "home")
         settings.build.mkdir(parents=True)
-        with duckdb.connect(str(settings.warehouse)) as connection:
+        storage = {"storage_compatibility_version": STORAGE}
+        with duckdb.connect(str(settings.warehouse), config=storage) as connection:
             connection.execute("create schema staging")
             for feed in INPUTS:
                 connection.execute(
