@@ -33,8 +33,9 @@ def main(inputs: Path, outputs: Path, as_of: date) -> None:
     with tempfile.TemporaryDirectory(dir=outputs, prefix=".duckdb-") as name:
         settings = Settings(home=Path(name) / "home")
         settings.build.mkdir(parents=True)
-        storage = {"storage_compatibility_version": STORAGE}
-        with duckdb.connect(str(settings.warehouse), config=storage) as connection:
+        with duckdb.connect(
+            str(settings.warehouse), config={"storage_compatibility_version": STORAGE}
+        ) as connection:
             connection.execute("create schema staging")
             for feed in INPUTS:
                 connection.execute(
