@@ -151,3 +151,17 @@
 {% macro spark__json_record(relation, columns) -%}
     to_json(named_struct({% for column in columns %}'{{ column }}', {{ relation }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %}), map('ignoreNullFields', 'false'))
 {%- endmacro %}
+
+
+{# All columns but some. #}
+{% macro all_columns_but(columns) -%}
+    {{ return(adapter.dispatch('all_columns_but')(columns)) }}
+{%- endmacro %}
+
+{% macro default__all_columns_but(columns) -%}
+    * exclude ({{ columns | join(', ') }})
+{%- endmacro %}
+
+{% macro spark__all_columns_but(columns) -%}
+    * except ({{ columns | join(', ') }})
+{%- endmacro %}

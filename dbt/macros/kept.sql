@@ -39,6 +39,37 @@
 {%- endmacro %}
 
 
+{# Every invoice that counted or counts, where and when: as the build before left it, and as it is now. #}
+{% macro invoices_before_and_now() -%}
+    select
+        invoice_id,
+        workspace_id,
+        issued_at
+
+    from {{ kept('fct_discounted_charges') }}
+
+    union all
+
+    select
+        invoice_id,
+        workspace_id,
+        issued_at
+
+    from {{ ref('int_invoices_counted') }}
+{%- endmacro %}
+
+
+{# What a model that is only asked where a build carries on holds otherwise: no row of these columns. #}
+{% macro no_rows(columns) -%}
+    select
+        {%- for name, type in columns.items() %}
+        cast(null as {{ type }}) as {{ name }}{{ ',' if not loop.last }}
+        {%- endfor %}
+
+    where false
+{%- endmacro %}
+
+
 {# A condition, after `where` or `and`: only what is calculated anew, if not all is. #}
 {% macro only_recalculated(keyword, invoice_id='invoice_id') -%}
     {%- set recalculated = ref('int_invoices_recalculated') -%}
@@ -59,31 +90,17 @@
 {# Before adding what is calculated anew per invoice. #}
 {% macro forget_recalculated(relation) -%}
     {%- if carries_on() -%}
-        delete from {{ relation }} where invoice_id in (select invoice_id from {{ ref('int_invoices_recalculated') }})
+        delete from {{ relation }} {{ only_recalculated('where') }}
     {%- endif -%}
 {%- endmacro %}
 
 
 {# Before adding the fates of records of which another row came. #}
-{% macro forget_fates(relation, keys) -%}
+{% macro forget_fates(relation) -%}
     {%- if carries_on() -%}
         delete from {{ relation }} where
-        {%- for feed, key in keys.items() %}
+        {%- for feed, key in record_keys().items() %}
         {{ 'or ' if not loop.first }}(feed = '{{ feed }}' and record_id in (select {{ key }} from {{ ref('base_billing__' ~ feed) }} where {{ came_since() }}))
         {%- endfor -%}
     {%- endif -%}
-{%- endmacro %}
-
-
-{# All columns but some. #}
-{% macro all_columns_but(columns) -%}
-    {{ return(adapter.dispatch('all_columns_but')(columns)) }}
-{%- endmacro %}
-
-{% macro default__all_columns_but(columns) -%}
-    * exclude ({{ columns | join(', ') }})
-{%- endmacro %}
-
-{% macro spark__all_columns_but(columns) -%}
-    * except ({{ columns | join(', ') }})
 {%- endmacro %}

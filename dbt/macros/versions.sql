@@ -1,5 +1,16 @@
 {# Which of several versions of a record is current, and what became of the others. #}
 
+{# What identifies a record of each feed. #}
+{% macro record_keys() -%}
+    {{ return({
+        'workspaces': 'workspace_id',
+        'coupons': 'coupon_id',
+        'redemptions': 'redemption_id',
+        'invoices': 'invoice_id',
+    }) }}
+{%- endmacro %}
+
+
 {# The fate of every acceptable row whose record was delivered more than once: the version with the
    greatest updated_at is current, the later delivery winning a tie, within a file the later row.
    An equal copy of a row that came before is a duplicate, whatever became of the first. #}

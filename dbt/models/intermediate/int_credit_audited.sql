@@ -1,8 +1,4 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='append',
-    pre_hook='{{ forget_recalculated(this) }}'
-) }}
+{{ config(materialized='incremental', pre_hook='{{ forget_recalculated(this) }}') }}
 
 with
 

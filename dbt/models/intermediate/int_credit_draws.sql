@@ -1,8 +1,4 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='append',
-    pre_hook='{{ forget_recalculated(this) }}'
-) }}
+{{ config(materialized='incremental', pre_hook='{{ forget_recalculated(this) }}') }}
 
 -- depends_on: {{ ref('int_invoices_recalculated') }}
 with recursive

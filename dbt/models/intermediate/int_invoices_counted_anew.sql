@@ -1,14 +1,11 @@
-{%- set recalculated = ref('int_invoices_recalculated') -%}
 with
 
 final as (
 
     select * from {{ ref('int_invoices_counted') }}
-    {% if carries_on() %}
-    where invoice_id in (select invoice_id from {{ recalculated }})
-    {% else %}
-    where false
-    {% endif %}
+    {{ only_recalculated('where') }}
+    {{ 'where false' if not carries_on() }}
+
 )
 
 select * from final

@@ -1,62 +1,34 @@
-{%- set invoices = ref('int_invoices_counted') -%}
+-- depends_on: {{ ref('int_invoices_counted') }}
 {%- set changed = ref('int_workspaces_changed') -%}
-{%- set received_invoices = ref('int_invoices_received') -%}
-{% if carries_on() -%}
+{%- set received_invoices = ref('int_invoices_received') %}
 with
 
-invoices_before_and_now as (
-
-    select
-        invoice_id,
-        workspace_id,
-        issued_at
-
-    from {{ kept('fct_discounted_charges') }}
-
-    union all
-
-    select
-        invoice_id,
-        workspace_id,
-        issued_at
-
-    from {{ invoices }}
-
-),
-
+{% if carries_on() -%}
 from_the_first_change_on as (
 
-    select invoices_before_and_now.invoice_id
+    select invoices.invoice_id
 
-    from invoices_before_and_now
+    from (
+        {{ invoices_before_and_now() }}
+    ) as invoices
 
     inner join {{ changed }} as changed
-        on invoices_before_and_now.workspace_id = changed.workspace_id
-        and invoices_before_and_now.issued_at >= changed.changed_from
+        on invoices.workspace_id = changed.workspace_id
+        and invoices.issued_at >= changed.changed_from
 
 ),
 
+{% endif -%}
 final as (
-
+    {% if carries_on() %}
     select invoice_id from {{ received_invoices }}
 
     union
 
     select invoice_id from from_the_first_change_on
-
+    {% else %}
+    {{ no_rows({'invoice_id': dbt.type_string()}) }}
+    {% endif %}
 )
 
 select * from final
-{%- else -%}
-with
-
-final as (
-
-    select cast(null as {{ dbt.type_string() }}) as invoice_id
-
-    where false
-
-)
-
-select * from final
-{%- endif %}

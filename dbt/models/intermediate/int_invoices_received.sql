@@ -1,9 +1,8 @@
 {%- set current_invoices = ref('stg_billing__invoices') -%}
-{% if carries_on() -%}
 with
 
 final as (
-
+    {% if carries_on() %}
     select invoice_id
 
     from {{ current_invoices }}
@@ -14,20 +13,9 @@ final as (
             issued_at >= least({{ kept_end_of_as_of_date() }}, {{ end_of_as_of_date() }})
             and issued_at < greatest({{ kept_end_of_as_of_date() }}, {{ end_of_as_of_date() }})
         )
-
+    {% else %}
+    {{ no_rows({'invoice_id': dbt.type_string()}) }}
+    {% endif %}
 )
 
 select * from final
-{%- else -%}
-with
-
-final as (
-
-    select cast(null as {{ dbt.type_string() }}) as invoice_id
-
-    where false
-
-)
-
-select * from final
-{%- endif %}

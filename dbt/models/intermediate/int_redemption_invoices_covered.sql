@@ -1,9 +1,5 @@
 -- depends_on: {{ ref('int_invoices_recalculated') }}
-{{ config(
-    materialized='incremental',
-    incremental_strategy='append',
-    pre_hook='{{ forget_recalculated(this) }}'
-) }}
+{{ config(materialized='incremental', pre_hook='{{ forget_recalculated(this) }}') }}
 
 with
 

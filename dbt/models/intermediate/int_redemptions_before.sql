@@ -5,9 +5,7 @@ final as (
     {% if carries_on() %}
     select * from {{ kept('int_redemptions_unified') }}
     {% else %}
-    select cast(null as {{ dbt.type_string() }}) as redemption_id
-
-    where false
+    {{ no_rows({'redemption_id': dbt.type_string()}) }}
     {% endif %}
 )
 

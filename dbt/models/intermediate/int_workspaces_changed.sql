@@ -1,12 +1,12 @@
-{%- set invoices = ref('int_invoices_counted') -%}
+-- depends_on: {{ ref('int_invoices_counted') }}
 {%- set received_invoices = ref('int_invoices_received') -%}
 {%- set redemptions = ref('int_redemptions_unified') -%}
 {%- set redemptions_before = ref('int_redemptions_before') -%}
 {#- Whether a redemption has started or ended by the as-of date says nothing of any one invoice. -#}
-{%- set terms = all_columns_but(['has_started', 'has_ended']) -%}
-{% if carries_on() -%}
+{%- set terms = all_columns_but(['has_started', 'has_ended']) %}
 with
 
+{% if carries_on() -%}
 -- Credit, and coupons for some invoices only, are used up in the order of invoices: one changes all after
 -- it. Other discounts concern one invoice each.
 workspaces_in_order as (
@@ -50,19 +50,9 @@ changes as (
         workspace_id,
         issued_at as changed_from
 
-    from {{ kept('fct_discounted_charges') }}
-
-    where
-        invoice_id in (select invoice_id from {{ received_invoices }})
-        and workspace_id in (select workspace_id from workspaces_in_order)
-
-    union all
-
-    select
-        workspace_id,
-        issued_at as changed_from
-
-    from {{ invoices }}
+    from (
+        {{ invoices_before_and_now() }}
+    ) as invoices
 
     where
         invoice_id in (select invoice_id from {{ received_invoices }})
@@ -78,8 +68,9 @@ changes as (
 
 ),
 
+{% endif -%}
 final as (
-
+    {% if carries_on() %}
     select
         workspace_id,
         min(changed_from) as changed_from
@@ -87,22 +78,9 @@ final as (
     from changes
 
     group by workspace_id
-
+    {% else %}
+    {{ no_rows({'workspace_id': dbt.type_string(), 'changed_from': 'timestamp'}) }}
+    {% endif %}
 )
 
 select * from final
-{%- else -%}
-with
-
-final as (
-
-    select
-        cast(null as {{ dbt.type_string() }}) as workspace_id,
-        cast(null as timestamp) as changed_from
-
-    where false
-
-)
-
-select * from final
-{%- endif %}

@@ -1,9 +1,4 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='append',
-    on_schema_change='fail',
-    pre_hook='{{ forget_recalculated(this) }}'
-) }}
+{{ config(materialized='incremental', pre_hook='{{ forget_recalculated(this) }}') }}
 
 with
 

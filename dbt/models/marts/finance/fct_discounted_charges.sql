@@ -1,10 +1,5 @@
 -- depends_on: {{ ref('int_invoices_recalculated') }}
-{{ config(
-    materialized='incremental',
-    incremental_strategy='append',
-    on_schema_change='fail',
-    pre_hook='{{ forget_recalculated(this) }}'
-) }}
+{{ config(materialized='incremental', pre_hook='{{ forget_recalculated(this) }}') }}
 
 with
 
