@@ -13,11 +13,13 @@ behind its length. It is asked only of what carries such a fingerprint.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import duckdb
 
@@ -70,6 +72,11 @@ def quote(name: str) -> str:
 def literal(text: str) -> str:
     """A SQL string."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def parquet(file: Path) -> str:
+    """SQL for the rows of a Parquet file, whose name DuckDB would take for a pattern if it has brackets."""
+    return f"read_parquet({literal(glob.escape(str(file)))})"
 
 
 def _as_text(column: Column) -> str:

@@ -9,7 +9,6 @@ too; of the others only the rows that differ are fingerprinted (`reuse`).
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from dagster_project.releases.fingerprint import (
     known_by_difference,
     known_of,
     literal,
+    parquet,
     quote,
     sum_of_hashes,
 )
@@ -600,10 +600,8 @@ def _copied(
     if not earlier.is_file():
         return False
     shutil.copyfile(earlier, file)
-    # DuckDB takes a name with brackets for a pattern.
-    relation = f"read_parquet({literal(glob.escape(str(file)))})"
     with suppress(duckdb.Error):  # it is damaged
-        return sum_of_hashes(connection, relation) == source.known.hashes
+        return sum_of_hashes(connection, parquet(file)) == source.known.hashes
     return False
 
 

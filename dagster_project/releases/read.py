@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from dagster_project.releases.fingerprint import (
     content_hash_of,
     content_of,
     literal,
+    parquet,
     quote,
 )
 
@@ -293,9 +293,7 @@ def _parquet_problems(
             if not file.is_file():
                 problems.append(f"its Parquet copy of {name} is missing")
                 continue
-            # DuckDB takes a name with brackets for a pattern.
-            relation = f"read_parquet({literal(glob.escape(str(file)))})"
-            found = content_of(connection, relation, fingerprint)
+            found = content_of(connection, parquet(file), fingerprint)
             if (found.rows, found.fingerprint) != (rows, fingerprint):
                 problems.append(f"its Parquet copy of {name} differs")
     return problems

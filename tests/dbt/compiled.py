@@ -40,6 +40,8 @@ class CompiledModels:
         warehouse = folder / "warehouse.duckdb"
         with duckdb.connect(str(warehouse)) as connection:
             fill_raw_tables(connection, [])
+        # Parsed once, as in a run: what a model depends on may not hang on how it is built.
+        self._manifest = dbt(warehouse, as_of, "parse").result
         self.statements = [
             f"create table {model.relation} as {model.query}" for model in self._compiled(warehouse)
         ]
@@ -52,15 +54,14 @@ class CompiledModels:
 
     def _compiled(self, warehouse: Path, kept: dict[str, object] | None = None) -> list[_Model]:
         refresh = [] if kept else ["--full-refresh"]
-        # Parsed once, as in a run: what a model depends on may not hang on how it is built.
-        parsed = dbt(warehouse, self.as_of, "parse").result
-        parsed.build_flat_graph()
+        manifest = self._manifest.deepcopy()  # a build writes into it
+        manifest.build_flat_graph()
         outcome = dbt(
             warehouse,
             self.as_of,
             *("build", "--exclude-resource-type", "unit_test", "test", *refresh),
             kept=kept,
-            manifest=parsed,
+            manifest=manifest,
         )
         assert outcome.success, outcome.exception
         return [
