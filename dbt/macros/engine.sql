@@ -139,17 +139,17 @@
 {%- endmacro %}
 
 
-{# A JSON object of the named columns of a relation, as text. #}
-{% macro json_record(relation, columns) -%}
-    {{ return(adapter.dispatch('json_record')(relation, columns)) }}
+{# A JSON object as text, of values by their names. #}
+{% macro json_record(values) -%}
+    {{ return(adapter.dispatch('json_record')(values)) }}
 {%- endmacro %}
 
-{% macro default__json_record(relation, columns) -%}
-    cast(json_object({% for column in columns %}'{{ column }}', {{ relation }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %}) as varchar)
+{% macro default__json_record(values) -%}
+    cast(json_object({% for name, value in values.items() %}'{{ name }}', {{ value }}{{ ', ' if not loop.last }}{% endfor %}) as varchar)
 {%- endmacro %}
 
-{% macro spark__json_record(relation, columns) -%}
-    to_json(named_struct({% for column in columns %}'{{ column }}', {{ relation }}.{{ column }}{{ ', ' if not loop.last }}{% endfor %}), map('ignoreNullFields', 'false'))
+{% macro spark__json_record(values) -%}
+    to_json(named_struct({% for name, value in values.items() %}'{{ name }}', {{ value }}{{ ', ' if not loop.last }}{% endfor %}), map('ignoreNullFields', 'false'))
 {%- endmacro %}
 
 

@@ -37,6 +37,13 @@
 {%- endmacro %}
 
 
+{# Where a row being typed has a column's text as delivered: beside what it is typed to, where that can
+   lose it. #}
+{% macro delivered_text(column) -%}
+    {{ return(column.name if column.type in ('id', 'text', 'enum', 'currency') else column.name ~ '_text') }}
+{%- endmacro %}
+
+
 {# What a column's text must look like, and what it then is. Amounts have at most thirteen digits
    before the point, fourteen where they are sums of others, so that no sum or product leaves its type. #}
 {% macro typed_value(column) -%}
@@ -95,15 +102,13 @@
 {%- endmacro %}
 
 
-{# The reasons to reject a row for one column: pairs of condition and sentence, over typed rows in
-   which the text as delivered is `<name>_text` where typing can lose it. #}
+{# The reasons to reject a row for one column: pairs of condition and sentence, over typed
+   rows with the text as delivered. #}
 {% macro column_rejections(column) -%}
     {%- set typed = typed_name(column) -%}
     {%- set rejections = [] -%}
-    {%- if column.type in ('id', 'text', 'enum', 'currency') -%}
-        {%- set text = column.name -%}
-    {%- else -%}
-        {%- set text = column.name ~ '_text' -%}
+    {%- set text = delivered_text(column) -%}
+    {%- if text != typed -%}
         {#- Of an unsupported currency nobody here knows what its amounts look like. -#}
         {%- set judgeable = ' and coalesce(exponent, 2) in (0, 2)' if column.type == 'amount' else '' -%}
         {%- do rejections.append((text ~ ' is not null and ' ~ typed ~ ' is null' ~ judgeable, 'is not ' ~ expectation_of(column))) -%}
@@ -134,7 +139,8 @@
 {%- endmacro %}
 
 
-{# Every delivered row of a feed, typed, with the reasons to reject it (null where there are none).
+{# Every delivered row of a feed, typed, with the reasons to reject it and the row as delivered without
+   personal data (both null where there are none).
    row_rejections are the feed's rules about several columns: pairs of condition and sentence.
    currencies is the relation of ISO 4217 currencies, for a feed with amounts. #}
 {% macro typed_rows(feed, row_rejections, currencies=none) -%}
@@ -174,8 +180,8 @@ typed as (
         currencies.exponent
         {%- endif %}
         {%- for column in columns %}
-        {%- if column.type not in ('id', 'text', 'enum', 'currency') %},
-        delivered.{{ column.name }} as {{ column.name }}_text
+        {%- if delivered_text(column) != typed_name(column) %},
+        delivered.{{ column.name }} as {{ delivered_text(column) }}
         {%- endif %},
         {{ typed_value(column) }} as {{ typed_name(column) }}
         {%- endfor %}
@@ -190,18 +196,7 @@ typed as (
 judged as (
 
     select
-        delivery_sequence,
-        row_number
-        {%- for column in columns %},
-        {% if column.default is defined -%}
-        coalesce({{ typed_name(column) }}, {{ ("'" ~ column.default ~ "'") if column.type == 'enum' else column.default }}) as {{ typed_name(column) }}
-        {%- else -%}
-        {{ typed_name(column) }}
-        {%- endif %}
-        {%- endfor %}
-        {%- if currencies %},
-        cast(case exponent when 0 then 1 when 2 then 100 end as bigint) as minor_per_major
-        {%- endif %},
+        *,
 {#- Nearly every row is as it should be: the sentences are put together only where one is needed. #}
         {%- set rejections = [] %}
         {%- for column in columns %}
@@ -224,6 +219,32 @@ judged as (
         end as rejection_reasons
 
     from typed
+
+),
+
+recorded as (
+
+    select
+        delivery_sequence,
+        row_number
+        {%- for column in columns %},
+        {% if column.default is defined -%}
+        coalesce({{ typed_name(column) }}, {{ ("'" ~ column.default ~ "'") if column.type == 'enum' else column.default }}) as {{ typed_name(column) }}
+        {%- else -%}
+        {{ typed_name(column) }}
+        {%- endif %}
+        {%- endfor %}
+        {%- if currencies %},
+        cast(case exponent when 0 then 1 when 2 then 100 end as bigint) as minor_per_major
+        {%- endif %},
+        rejection_reasons,
+        {%- set delivered_texts = {} %}
+        {%- for column in columns if not column.personal %}
+        {%- do delivered_texts.update({column.name: 'judged.' ~ delivered_text(column)}) %}
+        {%- endfor %}
+        case when rejection_reasons is not null then {{ json_record(delivered_texts) }} end as rejected_record
+
+    from judged
 
 )
 {%- endmacro %}

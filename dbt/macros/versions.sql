@@ -34,13 +34,17 @@ repeated_{{ feed }}_keys as (
 ),
 
 repeated_{{ feed }} as (
+    {%- set values = {} %}
+    {%- for name in typed_names(feed) %}
+    {%- do values.update({name: 'rows_of_feed.' ~ name}) %}
+    {%- endfor %}
 
     select
         rows_of_feed.delivery_sequence,
         rows_of_feed.row_number,
         rows_of_feed.{{ key }},
         rows_of_feed.updated_at,
-        {{ json_record('rows_of_feed', typed_names(feed)) }} as content
+        {{ json_record(values) }} as content
 
     from {{ ref('base_billing__' ~ feed) }} as rows_of_feed
 

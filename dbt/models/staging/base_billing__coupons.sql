@@ -33,4 +33,4 @@ with
     ),
 ], currencies=ref('iso_4217_currencies')) }}
 
-select * from judged
+select * from recorded

@@ -6,4 +6,4 @@ with
     ('period_end <= period_start', 'period_end is not after period_start'),
 ], currencies=ref('iso_4217_currencies')) }}
 
-select * from judged
+select * from recorded

@@ -6,4 +6,4 @@ with
     ("redemption_id like '%~follow-up'", 'redemption_id ends in ~follow-up, which is kept for derived redemptions'),
 ]) }}
 
-select * from judged
+select * from recorded

@@ -4,4 +4,4 @@ with
 
 {{ typed_rows('workspaces', []) }}
 
-select * from judged
+select * from recorded

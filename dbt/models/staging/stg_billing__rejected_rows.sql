@@ -12,22 +12,18 @@ deliveries as (
 
 ),
 
--- Rows a rule of their feed refuses, as they were delivered, without personal data.
+-- Rows a rule of their feed refuses.
 refused_rows as (
     {% for feed in ['workspaces', 'coupons', 'redemptions', 'invoices'] %}
     select
-        judged.delivery_sequence,
-        judged.row_number,
-        judged.rejection_reasons as reasons,
-        {{ json_record('delivered', feed_columns(feed) | rejectattr('personal', 'true') | map(attribute='name') | list) }} as record
+        delivery_sequence,
+        row_number,
+        rejection_reasons as reasons,
+        rejected_record as record
 
-    from {{ ref('base_billing__' ~ feed) }} as judged
+    from {{ ref('base_billing__' ~ feed) }}
 
-    inner join {{ source('billing', feed) }} as delivered
-        on judged.delivery_sequence = delivered.delivery_sequence
-        and judged.row_number = delivered.row_number
-
-    where judged.rejection_reasons is not null
+    where rejection_reasons is not null
     {{ 'union all' if not loop.last }}
     {% endfor %}
 ),
