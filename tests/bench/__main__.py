@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tests.bench import compare, readme, refresh
+from tests.bench import compare, readme, refresh, shuffle
 
 
 def main() -> None:
@@ -14,7 +14,8 @@ def main() -> None:
     for name, module, text in (
         ("compare", compare, "the same results by other programs"),
         ("refresh", refresh, "a whole refresh beside a floor, and the days after"),
-        ("readme", readme, "the newest results into the README, with the chart"),
+        ("shuffle", shuffle, "what Spark moves between tasks"),
+        ("readme", readme, "the newest results into the pages that tell them, with the chart"),
     ):
         command = commands.add_parser(name, help=text, description=module.__doc__)
         module.add_arguments(command)

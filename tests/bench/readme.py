@@ -1,4 +1,6 @@
-"""The measured numbers in the README: one block between two markers, and the chart beside this module.
+"""The measured numbers in the README and on the page on Spark: in each a block between two markers.
+
+The chart lies beside this module.
 
 Here belongs turning kept results into text; every number comes from a result, the newest of its case.
 """
@@ -11,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from dagster_project.settings import CHECKOUT
-from tests.bench import chart, compare, machine, refresh, store
+from tests.bench import chart, compare, machine, refresh, shuffle, store
 
 README = CHECKOUT / "README.md"
+SPARK = CHECKOUT / "dbt" / "spark.md"
 CHART = Path(__file__).with_name("speed.svg")
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 
@@ -26,17 +29,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> None:
-    """Write the block and the chart."""
+    """Write the blocks and the chart."""
     compared = newest(store.kept("compare", options.results), "asked_invoices")
     refreshed = newest(
         store.kept("refresh", options.results), "asked_invoices", "format", "files", "engine"
     )
-    if not compared and not refreshed:
+    shuffled = store.kept("shuffle", options.results)
+    if not compared and not refreshed and not shuffled:
         raise SystemExit(f"There are no results in {options.results}: run `make bench` first.")
-    README.write_text(with_block(README.read_text("utf-8"), block(compared, refreshed)), "utf-8")
+    pages = {README: block(compared, refreshed)} if compared or refreshed else {}
+    pages |= {SPARK: shuffle.block(shuffled[-1])} if shuffled else {}
+    for page, content in pages.items():
+        page.write_text(with_block(page.read_text("utf-8"), content), "utf-8")
+        print(f"Written: {page}")
     if compared:
         CHART.write_text(chart.drawn(compared), "utf-8")
-    print(f"Written: {README}" + (f", {CHART}" if compared else ""))
+        print(f"Written: {CHART}")
 
 
 def newest(results: Results, *case: str) -> Results:

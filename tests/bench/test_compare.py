@@ -148,11 +148,6 @@ def test_only_what_is_between_the_markers_is_rewritten() -> None:
             readme.with_block(broken, "new")
 
 
-def test_the_readme_has_a_place_for_the_numbers() -> None:
-    text = readme.README.read_text("utf-8")
-    assert readme.with_block(text, "numbers") != text
-
-
 def test_programs_are_told_how_much_of_the_machine_they_may_use() -> None:
     case = compare.Case(1, ("duckdb",), 1, 3, "5GB", 1)
     told = case.environment()

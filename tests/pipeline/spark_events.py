@@ -79,9 +79,17 @@ def executions(log: Path) -> list[Execution]:
         if event["Event"] != _STARTED:
             continue
         plan = _node(event["sparkPlanInfo"])
-        made = re.search(r"/tables/(\w+)/(\w+)", plan.text)
-        found.append(Execution(".".join(made.groups()) if made else "", plan))
+        found.append(Execution(_made_by(plan), plan))
     return found
+
+
+def _made_by(plan: Node) -> str:
+    """The model that a plan writes, as `schema.name`; empty if it writes none."""
+    for node in plan.walk():
+        if node.name.startswith("Execute InsertInto"):
+            made = re.search(r"/tables/(\w+)/(\w+)", node.text)
+            return ".".join(made.groups()) if made else ""
+    return ""
 
 
 def _node(info: Mapping[str, Any]) -> Node:
@@ -141,3 +149,36 @@ def shuffled_rows(log: Path) -> Counter[str]:
                 metrics.get("Total Records Read", 0)
             )
     return rows
+
+
+def moved(log: Path) -> dict[str, tuple[int, int]]:
+    """Bytes and rows that tasks wrote for others to read, by the model that was made.
+
+    Args:
+        log: The log of events.
+
+    Returns:
+        By the model's name, compressed bytes and rows; under the empty name what made no model.
+    """
+    made: dict[str, str] = {}
+    execution_of: dict[int, str] = {}
+    found: dict[str, tuple[int, int]] = {}
+    for event in read(log):
+        match event["Event"]:
+            case kind if kind == _STARTED:
+                number = str(event["executionId"])
+                model = _made_by(_node(event["sparkPlanInfo"]))
+                root = str(event.get("rootExecutionId", number))
+                made[number] = model.split(".")[-1] or made.get(root, "")
+            case "SparkListenerJobStart":
+                number = str(event["Properties"].get("spark.sql.execution.id", ""))
+                execution_of |= {int(stage): number for stage in event["Stage IDs"]}
+            case "SparkListenerTaskEnd":
+                metrics = (event.get("Task Metrics") or {}).get("Shuffle Write Metrics", {})
+                model = made.get(execution_of.get(int(event["Stage ID"]), ""), "")
+                size, rows = found.get(model, (0, 0))
+                found[model] = (
+                    size + int(metrics.get("Shuffle Bytes Written", 0)),
+                    rows + int(metrics.get("Shuffle Records Written", 0)),
+                )
+    return found

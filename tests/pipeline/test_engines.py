@@ -38,7 +38,7 @@ from tests.pipeline.conftest import (
     with_duckdb_2,
     without_duckdb_2,
 )
-from tests.pipeline.spark_events import Execution, executions, gathered, shuffled_rows
+from tests.pipeline.spark_events import Execution, executions, gathered, moved, shuffled_rows
 from tests.reference import histories
 
 WORLDS = 200
@@ -393,6 +393,11 @@ class TestPlansForLargeTables:
         rows = shuffled_rows(run.log)
         assert set(rows) == {"0", "1"}
         assert min(rows.values()) > sum(rows.values()) / 4
+
+    def test_what_is_moved_is_told_of_the_model(self, run: Build) -> None:
+        told = moved(run.log)
+        assert {"int_discounts_applied", "fct_discounted_charges", ""} <= told.keys()
+        assert sum(rows for _, rows in told.values()) >= sum(shuffled_rows(run.log).values()) / 2
 
     def test_windows_of_the_credit_walk_move_rows_once(self, executed: list[Execution]) -> None:
         (draws,) = (
