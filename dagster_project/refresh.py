@@ -20,10 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_project import progress, unchanged
-from dagster_project.releases.disk import FREE_SPACE, explanation, is_full
 from dagster_project.releases.errors import Busy, PublishRefused, ReleaseError
 from dagster_project.releases.gate import Problem
 from dagster_project.releases.lock import one_writer
+from dagster_project.releases.machine import (
+    FREE_SPACE,
+    MORE_MEMORY,
+    explanation,
+    is_full,
+    is_out_of_memory,
+    without_advice,
+)
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
@@ -227,6 +234,8 @@ def _explain(settings: Settings, error: BaseException, log: Path) -> None:
             logging.getLogger(__name__).debug("the log cannot be written either")
     if any(map(is_full, told)):
         remedy = FREE_SPACE
+    elif any(map(is_out_of_memory, told)):
+        told, remedy = [without_advice(line) for line in told], MORE_MEMORY
     print("\nThe refresh failed:", file=sys.stderr)
     for line in told:
         print(textwrap.fill(line, _WIDTH, initial_indent="  ", **_WRAPPED), file=sys.stderr)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from dagster_project.releases import layout
 from dagster_project.releases.closing import certified_releases, name_of
-from dagster_project.releases.disk import is_full
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.lock import one_writer
+from dagster_project.releases.machine import is_full
 from dagster_project.releases.read import verify
 from dagster_project.releases.restatements import unlisted
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from dagster_project.releases.disk import explained
 from dagster_project.releases.errors import Busy
+from dagster_project.releases.machine import explained
 
 
 def lock_path(home: Path) -> Path:

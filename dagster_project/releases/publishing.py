@@ -21,7 +21,6 @@ from typing import Any
 import duckdb
 
 from dagster_project.releases import layout, restatements, reuse
-from dagster_project.releases.disk import explanation
 from dagster_project.releases.errors import PublishRefused, ReleaseError
 from dagster_project.releases.fingerprint import (
     Known,
@@ -35,6 +34,7 @@ from dagster_project.releases.fingerprint import (
     sum_of_hashes,
 )
 from dagster_project.releases.gate import Build, Check, judge
+from dagster_project.releases.machine import explanation
 from dagster_project.releases.read import read_pedigree, verify
 
 STORAGE_VERSION = "v1.5.0"  # files that DuckDB 1.5 and later open; 2.0's own default is not

@@ -251,6 +251,12 @@ def sample_run(tmp_path_factory: pytest.TempPathFactory) -> SampleRun:
     return SampleRun(home, coupon_ledger("run", "--home", home))
 
 
+def view_models() -> set[str]:
+    """The models that are views: rows nobody has counted."""
+    models = (CHECKOUT / "dbt" / "models").rglob("*.sql")
+    return {path.stem for path in models if "materialized='view'" in path.read_text("utf-8")}
+
+
 NOT_ON_SPARK = "The Spark half did not run"
 
 

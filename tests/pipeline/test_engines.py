@@ -35,6 +35,7 @@ from tests.pipeline.conftest import (
     SampleRun,
     coupon_ledger,
     needs,
+    view_models,
     with_duckdb_2,
     without_duckdb_2,
 )
@@ -369,12 +370,7 @@ class TestPlansForLargeTables:
         return executions(run.log)
 
     def test_every_model_that_is_a_table_is_looked_at(self, executed: list[Execution]) -> None:
-        views = {
-            path.stem
-            for path in (DBT_PROJECT / "models").rglob("*.sql")
-            if "materialized='view'" in path.read_text("utf-8")
-        }
-        models = {path.stem for path in (DBT_PROJECT / "models").rglob("*.sql")} - views
+        models = {path.stem for path in (DBT_PROJECT / "models").rglob("*.sql")} - view_models()
         made = {execution.model.split(".")[-1] for execution in executed}
         assert models <= made
         assert len([one for one in executed if not one.model and one.plan.tables]) >= 40  # tests

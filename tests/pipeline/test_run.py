@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shutil
 import subprocess
@@ -270,6 +271,17 @@ class TestFailure:
             "model m: Catalog Error: no such table (m.sql)",
             "30 models and tests after them were skipped",
         ]
+
+    def test_too_little_memory_is_told_with_the_settings_that_help(self, served: Path) -> None:
+        before = os.readlink(served / "current")
+        limit = {"COUPON_LEDGER_MEMORY_LIMIT": "30MB"}
+        result = coupon_ledger("run", "--home", served, "--always", **limit)
+        assert result.returncode == 1
+        assert "Out of Memory Error" in result.stderr
+        assert "Possible solutions" not in result.stderr  # DuckDB's, for who writes SQL
+        told = " ".join(result.stderr.split())
+        assert "What to do: Let DuckDB use more memory (COUPON_LEDGER_MEMORY_LIMIT" in told
+        assert os.readlink(served / "current") == before
 
     def test_a_run_while_another_runs_is_told_so(self, served: Path) -> None:
         code = (

@@ -4,7 +4,7 @@
 with
 
 -- R9: differences above one minor unit, and totals that are not the sum of their lines. Few are left.
-invoices as (
+differing_invoices as (
 
     select * from {{ ref('int_invoices_charged') }}
 
@@ -24,24 +24,27 @@ redemptions as (
 
 ),
 
-discount_differences as (
-
-    select * from invoices
-
-    where abs(discount_variance_minor) > 1
-
-),
-
--- What the workspace had when a differing invoice was issued.
-surroundings as (
+-- What the workspace had when the invoice was issued: one pass over the few invoices, whatever their kinds.
+surrounded as (
 
     select
-        discount_differences.invoice_id,
+        invoices.invoice_id,
+        invoices.workspace_id,
+        invoices.issued_at,
+        invoices.currency,
+        invoices.minor_per_major,
+        invoices.discount_minor,
+        invoices.billed_discount_minor,
+        invoices.discount_variance_minor,
+        invoices.billed_credit_minor,
+        invoices.credit_variance_minor,
+        invoices.total_minor,
+        invoices.billed_net_minor + invoices.tax_minor as sum_minor,
         max(
             case
                 when redemptions.is_honoured
-                    and redemptions.started_at <= discount_differences.issued_at
-                    and (redemptions.ended_at is null or redemptions.ended_at > discount_differences.issued_at)
+                    and redemptions.started_at <= invoices.issued_at
+                    and (redemptions.ended_at is null or redemptions.ended_at > invoices.issued_at)
                     then 1
                 else 0
             end
@@ -50,7 +53,7 @@ surroundings as (
             case
                 when redemptions.is_honoured
                     and redemptions.is_ever_in_force
-                    and redemptions.ended_at <= discount_differences.issued_at
+                    and redemptions.ended_at <= invoices.issued_at
                     then 1
                 else 0
             end
@@ -58,106 +61,91 @@ surroundings as (
         max(
             case
                 when not redemptions.is_honoured
-                    and redemptions.started_at <= discount_differences.issued_at
-                    and (redemptions.ended_at is null or redemptions.ended_at > discount_differences.issued_at)
+                    and redemptions.started_at <= invoices.issued_at
+                    and (redemptions.ended_at is null or redemptions.ended_at > invoices.issued_at)
                     then 1
                 else 0
             end
         ) = 1 as is_refused_in_force
 
-    from discount_differences
+    from differing_invoices as invoices
 
-    inner join redemptions
-        on discount_differences.workspace_id = redemptions.workspace_id
+    left join redemptions
+        on invoices.workspace_id = redemptions.workspace_id
 
-    group by discount_differences.invoice_id
-
-),
-
-discount_findings as (
-
-    select
-        discount_differences.invoice_id,
-        case
-            when surroundings.is_honoured_in_force and discount_differences.discount_variance_minor > 0 then 'over_discounted'
-            when surroundings.is_honoured_in_force then 'under_discounted'
-            when surroundings.is_honoured_ended_before then 'discount_after_expiry'
-            when surroundings.is_refused_in_force then 'discount_on_refused_redemption'
-            else 'discount_without_coupon'
-        end as finding_type,
-        abs(discount_differences.discount_variance_minor) as at_stake_minor,
-        discount_differences.billed_discount_minor as found_minor,
-        discount_differences.discount_minor as expected_minor
-
-    from discount_differences
-
-    left join surroundings
-        on discount_differences.invoice_id = surroundings.invoice_id
+    group by
+        invoices.invoice_id,
+        invoices.workspace_id,
+        invoices.issued_at,
+        invoices.currency,
+        invoices.minor_per_major,
+        invoices.discount_minor,
+        invoices.billed_discount_minor,
+        invoices.discount_variance_minor,
+        invoices.billed_credit_minor,
+        invoices.credit_variance_minor,
+        invoices.total_minor,
+        invoices.billed_net_minor,
+        invoices.tax_minor
 
 ),
 
-credit_findings as (
+-- An invoice can have one finding of each of three kinds: of its discount, of its credit, of its sum.
+kinds as (
 
     select
-        invoice_id,
-        case when credit_variance_minor > 0 then 'credit_over_drawn' else 'credit_under_drawn' end as finding_type,
-        abs(credit_variance_minor) as at_stake_minor,
-        billed_credit_minor as found_minor,
-        billed_credit_minor - credit_variance_minor as expected_minor
+        *,
+        {{ each_whole_number('1', '3') }} as kind
 
-    from invoices
-
-    where abs(credit_variance_minor) > 1
-
-),
-
-sum_findings as (
-
-    select
-        invoice_id,
-        'invoice_does_not_add_up' as finding_type,
-        abs(total_minor - billed_net_minor - tax_minor) as at_stake_minor,
-        total_minor as found_minor,
-        billed_net_minor + tax_minor as expected_minor
-
-    from invoices
-
-    where total_minor <> billed_net_minor + tax_minor
+    from surrounded
 
 ),
 
 raised as (
 
-    select * from discount_findings
+    select
+        *,
+        case
+            when kind = 3 then 'invoice_does_not_add_up'
+            when kind = 2 and credit_variance_minor > 0 then 'credit_over_drawn'
+            when kind = 2 then 'credit_under_drawn'
+            when is_honoured_in_force and discount_variance_minor > 0 then 'over_discounted'
+            when is_honoured_in_force then 'under_discounted'
+            when is_honoured_ended_before then 'discount_after_expiry'
+            when is_refused_in_force then 'discount_on_refused_redemption'
+            else 'discount_without_coupon'
+        end as finding_type,
+        case kind when 1 then billed_discount_minor when 2 then billed_credit_minor else total_minor end as found_minor,
+        case
+            when kind = 1 then discount_minor
+            when kind = 2 then billed_credit_minor - credit_variance_minor
+            else sum_minor
+        end as expected_minor
 
-    union all
+    from kinds
 
-    select * from credit_findings
-
-    union all
-
-    select * from sum_findings
+    where
+        (kind = 1 and abs(discount_variance_minor) > 1)
+        or (kind = 2 and abs(credit_variance_minor) > 1)
+        or (kind = 3 and total_minor <> sum_minor)
 
 ),
 
 final as (
 
     select
-        raised.finding_type,
+        finding_type,
         'error' as severity,
-        invoices.workspace_id,
-        invoices.invoice_id,
-        invoices.issued_at as occurred_at,
-        invoices.currency,
-        invoices.minor_per_major,
-        raised.at_stake_minor,
-        raised.found_minor,
-        raised.expected_minor
+        workspace_id,
+        invoice_id,
+        issued_at as occurred_at,
+        currency,
+        minor_per_major,
+        abs(found_minor - expected_minor) as at_stake_minor,
+        found_minor,
+        expected_minor
 
     from raised
-
-    inner join invoices
-        on raised.invoice_id = invoices.invoice_id
 
 )
 

@@ -1,4 +1,4 @@
-"""What a disk that does not take what is written means, and what to do about it.
+"""What it means that the machine does not give what is asked, disk or memory, and what to do about it.
 
 Here belongs turning errors of the operating system and of DuckDB into messages for people; what is
 written, and in which order, does not.
@@ -7,6 +7,7 @@ written, and in which order, does not.
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ import duckdb
 from dagster_project.releases.errors import ReleaseError
 
 FREE_SPACE = "Free space (`coupon-ledger prune --keep N` removes old releases) and run again."
+MORE_MEMORY = (
+    "Let DuckDB use more memory (COUPON_LEDGER_MEMORY_LIMIT, 4GB unless it is set; half of the machine's"
+    " is a good start) or do less at a time (COUPON_LEDGER_THREADS=1), and run again."
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -26,8 +31,18 @@ def is_full(text: str) -> bool:
     return "No space left" in text or "Disk quota exceeded" in text
 
 
+def is_out_of_memory(text: str) -> bool:
+    """Whether a message, of DuckDB or of whoever passes it on, speaks of its limit of memory."""
+    return "Out of Memory Error" in text
+
+
+def without_advice(text: str) -> str:
+    """A message without what DuckDB advises its programmers."""
+    return re.sub(r"\s*Possible solutions:.*", "", text, flags=re.DOTALL)
+
+
 def explanation(home: Path, error: BaseException) -> ReleaseError | None:
-    """What an error says about the disk of a data home; None if it is about something else."""
+    """What an error says about the disk of a data home or about memory; None if about something else."""
     if not isinstance(error, OSError | duckdb.Error):
         return None
     text = " ".join(str(error).split())
@@ -35,6 +50,8 @@ def explanation(home: Path, error: BaseException) -> ReleaseError | None:
     if number in _FULL or is_full(text):
         free = shutil.disk_usage(home).free // 1_000_000 if home.exists() else 0
         return ReleaseError(f"The disk of {home} is full ({free} MB left): {text}", FREE_SPACE)
+    if is_out_of_memory(text):
+        return ReleaseError(without_advice(text), MORE_MEMORY)
     refused = "ermission denied" in text or "Read-only file system" in text
     if number in _REFUSED or refused:
         named = getattr(error, "filename", None)
@@ -52,7 +69,7 @@ def explanation(home: Path, error: BaseException) -> ReleaseError | None:
 
 @contextmanager
 def explained(home: Path) -> Iterator[None]:
-    """Turn what the disk of a data home says into what happened and what to do."""
+    """Turn what the machine says into what happened and what to do."""
     try:
         yield
     except (OSError, duckdb.Error) as error:
