@@ -20,7 +20,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar dbt/models dbt/tests
 	$(BIN)/dg check defs
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 install: $(VENV)/.installed
 

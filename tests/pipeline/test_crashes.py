@@ -6,6 +6,7 @@ Bounded here; `python -m tests.crashes --kills 200` runs the kills at length.
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import random
 import shutil
@@ -161,6 +162,7 @@ def _unprivileged(home: Path | None = None, *others: Path) -> Iterator[None]:
     if os.geteuid():
         yield
         return
+    importlib.import_module("getpass")  # Python's own folder may be closed to others
     nobody = 65_534
     for path in [home, *home.rglob("*")] if home else []:
         if not any(path.is_relative_to(other) for other in others):
