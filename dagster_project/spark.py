@@ -104,7 +104,7 @@ def ready(settings: Settings) -> Iterator[None]:
     """
     require(settings)
     rows = write_raw(settings)
-    with _ansi_mode(_partitions(settings, rows) | settings.spark_conf):
+    with _ansi_mode(sql_configuration(settings, rows) | settings.spark_conf):
         if settings.spark_thrift:
             yield
             return
@@ -197,13 +197,23 @@ def master(settings: Settings) -> str:
     return settings.spark_master or f"local[{settings.threads}]"
 
 
-def _partitions(settings: Settings, rows: int) -> dict[str, str]:
-    """Into how many parts Spark splits what it moves: of a size to sort in memory, one per core at least.
+def sql_configuration(settings: Settings, rows: int) -> dict[str, str]:
+    """What every session needs, wherever it runs.
 
-    Adaptive execution joins parts that turn out small.
+    Rows that are moved are split into parts of a size to sort in memory, one per core at least; adaptive
+    execution joins those that turn out small. The walks through discounts and credit are recursive and
+    end by themselves: Spark's own limits, a hundred steps and a million rows, are none here.
+
+    Args:
+        settings: Of the refresh.
+        rows: How many rows were delivered.
     """
     parts = max(2 * settings.threads, -(-rows // _ROWS_OF_PART))
-    return {"spark.sql.shuffle.partitions": str(parts)}
+    return {
+        "spark.sql.shuffle.partitions": str(parts),
+        "spark.sql.cteRecursionLevelLimit": "-1",
+        "spark.sql.cteRecursionRowLimit": "-1",
+    }
 
 
 def configuration(settings: Settings, logging: Path, rows: int) -> dict[str, str]:
@@ -214,7 +224,7 @@ def configuration(settings: Settings, logging: Path, rows: int) -> dict[str, str
         logging: File that says where the driver's log goes.
         rows: How many rows were delivered.
     """
-    chosen = _partitions(settings, rows) | {
+    chosen = sql_configuration(settings, rows) | {
         "spark.master": master(settings),
         "spark.sql.catalogImplementation": "in-memory",
         "spark.sql.warehouse.dir": f"{storage(settings)}/tables",

@@ -13,6 +13,7 @@ import csv
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -335,6 +336,37 @@ class TestReading:
                 ).fetchone() == (True,)
         arguments = ["export", "--home", str(home), "--out", str(tmp_path / "out")]
         assert CliRunner().invoke(app, [*arguments, "--format", "csv"]).exit_code == 0
+
+
+WALK = """
+with recursive walk as (
+    select id, 1 as step, 1 as steps from range(1100000)
+    union all
+    select id, 1 as step, 130 as steps from range(1100000, 1100001)
+    union all
+    select id, step + 1, steps from walk where step < steps
+)
+select count(*), max(step) from walk
+"""
+
+
+def test_a_walk_on_spark_has_as_many_steps_and_rows_as_it_needs(tmp_path: Path) -> None:
+    """Spark's own limits are a hundred steps and a million rows; DuckDB has none."""
+    needs(MISSING["Spark"])
+    script = (
+        "import sys; from pathlib import Path; from dagster_project import spark;"
+        " from dagster_project.settings import Settings;"
+        " session = spark.start(Settings(home=Path(sys.argv[1]), engine='spark'), 1);"
+        " print(tuple(session.sql(sys.argv[2]).collect()[0])); session.stop()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "home"), WALK],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.stdout.strip() == "(1100130, 130)", ended.stderr
 
 
 # Columns with many values, each with few rows: what may be moved to where its equals are.

@@ -43,6 +43,11 @@ class TestConfiguration:
         told = self.told(given(tmp_path), rows)
         assert told["spark.sql.shuffle.partitions"] == parts
 
+    def test_recursion_has_no_limits(self, tmp_path: Path) -> None:
+        told = self.told(given(tmp_path))
+        assert told["spark.sql.cteRecursionLevelLimit"] == "-1"
+        assert told["spark.sql.cteRecursionRowLimit"] == "-1"
+
     def test_what_is_set_goes_before_and_javas_options_are_added(self, tmp_path: Path) -> None:
         conf = {"spark.driver.extraJavaOptions": "-Xss4m", "spark.sql.shuffle.partitions": "7"}
         told = self.told(given(tmp_path, spark_conf=conf))
