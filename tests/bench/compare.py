@@ -212,7 +212,7 @@ def block(result: Mapping[str, Any]) -> str:
     if programs:
         lines += [
             f"{result['threads']} threads, memory limit {result['memory_limit']} for DuckDB and Spark;"
-            f" medians of {result['rounds']} runs in turns",
+            f" {measure.rounds_in_words(result['rounds'])}",
             machine.sentence(dict(result)),
             f"  {'':<24} {'seconds':>8} {'range':>15} {'peak':>8}",
         ]

@@ -111,6 +111,11 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
+def rounds_in_words(rounds: int) -> str:
+    """What a number stands for, by how often each case was run."""
+    return "one run of each" if rounds == 1 else f"medians of {rounds} runs in turns"
+
+
 def spread(values: Sequence[float]) -> str:
     """Least and greatest, to show how much runs differ."""
     return f"{min(values):.1f}-{max(values):.1f}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_project.settings import CHECKOUT
-from tests.bench import chart, compare, machine, refresh, shuffle, store
+from tests.bench import chart, compare, machine, measure, refresh, shuffle, store
 
 README = CHECKOUT / "README.md"
 SPARK = CHECKOUT / "dbt" / "spark.md"
@@ -159,8 +159,8 @@ def _where(results: Results) -> Iterator[str]:
     for result in results:
         kind = "comparison" if "programs" in result else "refresh"
         how = (
-            f"{result['threads']} threads, memory limit {result['memory_limit']}, medians of"
-            f" {result['rounds']} runs in turns; {machine.sentence(dict(result))}"
+            f"{result['threads']} threads, memory limit {result['memory_limit']},"
+            f" {measure.rounds_in_words(result['rounds'])}; {machine.sentence(dict(result))}"
         )
         told.setdefault(how, []).append(f"{kind} of {result['invoices']:,}")
     for how, cases in told.items():

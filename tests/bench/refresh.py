@@ -166,7 +166,7 @@ def block(result: Mapping[str, Any]) -> str:
         f"{result['invoices']:,} invoices, {result['delivered_bytes'] / 1e6:,.0f} MB of"
         f" {result['format']} by {result['files']}, engine {result['engine']};"
         f" {result['threads']} threads, DuckDB's memory limit {result['memory_limit']};"
-        f" medians of {result['rounds']} runs in turns",
+        f" {measure.rounds_in_words(result['rounds'])}",
         machine.sentence(dict(result)),
         f"  {'':<26} {'seconds':>8} {'range':>15} {'peak':>8} {'s/million':>9}",
     ]
