@@ -192,6 +192,21 @@ def block(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def command(landing: Path, home: Path, day: date, engine: str) -> list[str]:
+    """The command of a refresh, as a person starts it.
+
+    Args:
+        landing: Where deliveries lie.
+        home: The data home.
+        day: Last day whose events count.
+        engine: What runs the models.
+    """
+    return [
+        *(sys.executable, "-m", "dagster_project.cli", "run", "--landing", str(landing)),
+        *("--home", str(home), "--as-of", day.isoformat(), "--engine", engine),
+    ]
+
+
 def step_seconds(output: str) -> dict[str, float]:
     """The seconds of each step, from the lines a refresh prints."""
     return {name: float(seconds) for name, seconds in _STEP.findall(output)}
@@ -306,17 +321,7 @@ def _refresh(
 ) -> None:
     _progress(f"  {name}")
     result = measure.run(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "dagster_project.cli",
-                "run",
-                "--landing",
-                str(work / "landing"),
-            ),
-            *("--home", str(work / home), "--as-of", day.isoformat(), "--engine", case.engine),
-        ],
+        command(work / "landing", work / home, day, case.engine),
         work / f"{home}-{name}.log",
         {
             "COUPON_LEDGER_THREADS": str(case.threads),

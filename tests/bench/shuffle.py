@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from dagster_project.releases import layout, open_release
-from tests.bench import machine, measure, store
-from tests.pipeline.spark_events import moved
+from tests.bench import machine, measure, refresh, store
+from tests.pipeline.spark_events import moved, told_to
 
 _SHOWN = 8  # models that move most
 _PACKAGES = ("duckdb", "dbt-core", "dbt-spark", "pyspark")
@@ -58,11 +58,7 @@ def measured(invoices: int, folder: Path = store.FOLDER) -> dict[str, Any]:
     storage = home / "build" / "spark"
     print(f"building {invoices:,} invoices on Spark", file=sys.stderr, flush=True)
     measure.run(
-        [
-            *(sys.executable, "-m", "dagster_project.cli", "run", "--engine", "spark"),
-            *("--landing", str(sample / "landing"), "--home", str(home)),
-            *("--as-of", store.last_day(sample).isoformat()),
-        ],
+        refresh.command(sample / "landing", home, store.last_day(sample), "spark"),
         work / "run.log",
         {"COUPON_LEDGER_SPARK_CONF": json.dumps(configuration(events))},
     )
@@ -105,10 +101,7 @@ def configuration(events: Path) -> Mapping[str, str]:
     return {
         "spark.sql.autoBroadcastJoinThreshold": sent_whole,
         "spark.sql.adaptive.autoBroadcastJoinThreshold": sent_whole,
-        "spark.eventLog.enabled": "true",
-        "spark.eventLog.compress": "false",
-        "spark.eventLog.rolling.enabled": "false",
-        "spark.eventLog.dir": events.as_uri(),
+        **told_to(events),
     }
 
 

@@ -65,6 +65,20 @@ class Execution:
     plan: Node
 
 
+def told_to(folder: Path) -> dict[str, str]:
+    """Spark's configuration for it to write the log of its events, as it is read here.
+
+    Args:
+        folder: Gets the log.
+    """
+    return {
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.compress": "false",
+        "spark.eventLog.rolling.enabled": "false",
+        "spark.eventLog.dir": folder.as_uri(),
+    }
+
+
 def read(log: Path) -> Iterator[Mapping[str, Any]]:
     """The events of a log that is not compressed."""
     with log.open(encoding="utf-8") as lines:

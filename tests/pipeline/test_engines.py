@@ -40,7 +40,14 @@ from tests.pipeline.conftest import (
     with_duckdb_2,
     without_duckdb_2,
 )
-from tests.pipeline.spark_events import Execution, executions, gathered, moved, shuffled_rows
+from tests.pipeline.spark_events import (
+    Execution,
+    executions,
+    gathered,
+    moved,
+    shuffled_rows,
+    told_to,
+)
 from tests.reference import histories
 
 WORLDS = 200
@@ -88,15 +95,12 @@ SMALL = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
-# What makes Spark plan for tables too large to be sent whole, and tell what it did.
+# What makes Spark plan for tables too large to be sent whole, and its plans be told whole.
 LARGE = {
     "spark.sql.autoBroadcastJoinThreshold": "-1",
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.shuffle.partitions": "2",
     "spark.sql.debug.maxToStringFields": "1000",
-    "spark.eventLog.enabled": "true",
-    "spark.eventLog.compress": "false",
-    "spark.eventLog.rolling.enabled": "false",
 }
 COMPARED = [
     ("sample", "Spark"),
@@ -145,7 +149,7 @@ def environment(engine: str, events: Path) -> Mapping[str, str]:
             "COUPON_LEDGER_SPARK_STORAGE": (events.parent / "storage").as_uri(),
         }
     if engine == "Spark, two executors":
-        conf = {**SMALL, **LARGE, "spark.eventLog.dir": events.as_uri()}
+        conf = {**SMALL, **LARGE, **told_to(events)}
         return {
             "COUPON_LEDGER_SPARK_MASTER": "local-cluster[2,1,1024]",
             "COUPON_LEDGER_SPARK_CONF": json.dumps(conf),
