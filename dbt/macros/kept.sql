@@ -39,26 +39,6 @@
 {%- endmacro %}
 
 
-{# Every invoice that counted or counts, where and when: as the build before left it, and as it is now. #}
-{% macro invoices_before_and_now() -%}
-    select
-        invoice_id,
-        workspace_id,
-        issued_at
-
-    from {{ kept('fct_discounted_charges') }}
-
-    union all
-
-    select
-        invoice_id,
-        workspace_id,
-        issued_at
-
-    from {{ ref('int_invoices_counted') }}
-{%- endmacro %}
-
-
 {# What a model that is only asked where a build carries on holds otherwise: no row of these columns. #}
 {% macro no_rows(columns) -%}
     select

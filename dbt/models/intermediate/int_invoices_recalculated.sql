@@ -1,16 +1,14 @@
--- depends_on: {{ ref('int_invoices_counted') }}
 {%- set changed = ref('int_workspaces_changed') -%}
 {%- set received_invoices = ref('int_invoices_received') %}
 with
 
 {% if carries_on() -%}
+-- What counts now and was not received counted before.
 from_the_first_change_on as (
 
     select invoices.invoice_id
 
-    from (
-        {{ invoices_before_and_now() }}
-    ) as invoices
+    from {{ kept('fct_discounted_charges') }} as invoices
 
     inner join {{ changed }} as changed
         on invoices.workspace_id = changed.workspace_id

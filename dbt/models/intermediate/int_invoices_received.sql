@@ -3,7 +3,10 @@ with
 
 final as (
     {% if carries_on() %}
-    select invoice_id
+    select
+        invoice_id,
+        workspace_id,
+        issued_at
 
     from {{ current_invoices }}
 
@@ -14,7 +17,7 @@ final as (
             and issued_at < greatest({{ kept_end_of_as_of_date() }}, {{ end_of_as_of_date() }})
         )
     {% else %}
-    {{ no_rows({'invoice_id': dbt.type_string()}) }}
+    {{ no_rows({'invoice_id': dbt.type_string(), 'workspace_id': dbt.type_string(), 'issued_at': 'timestamp'}) }}
     {% endif %}
 )
 

@@ -1,4 +1,3 @@
--- depends_on: {{ ref('int_invoices_counted') }}
 {%- set received_invoices = ref('int_invoices_received') -%}
 {%- set redemptions = ref('int_redemptions_unified') -%}
 {%- set redemptions_before = ref('int_redemptions_before') -%}
@@ -43,20 +42,28 @@ changed_redemptions as (
 
 ),
 
--- Where an invoice was, and where it is now.
+-- Where an invoice was, and where it is now, whether or not it counts.
 changes as (
 
     select
         workspace_id,
         issued_at as changed_from
 
-    from (
-        {{ invoices_before_and_now() }}
-    ) as invoices
+    from {{ kept('fct_discounted_charges') }}
 
     where
         invoice_id in (select invoice_id from {{ received_invoices }})
         and workspace_id in (select workspace_id from workspaces_in_order)
+
+    union all
+
+    select
+        workspace_id,
+        issued_at as changed_from
+
+    from {{ received_invoices }}
+
+    where workspace_id in (select workspace_id from workspaces_in_order)
 
     union all
 
