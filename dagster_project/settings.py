@@ -133,6 +133,16 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("home")
+    @classmethod
+    def _nameable_for_duckdb(cls, value: Path) -> Path:
+        if "?" in str(value):
+            raise ValueError(
+                f"{value} has a question mark, where DuckDB takes a file's name to end: choose"
+                " another folder"
+            )
+        return value
+
     @field_validator("owners")
     @classmethod
     def _every_group(cls, value: Mapping[str, str]) -> Mapping[str, str]:
