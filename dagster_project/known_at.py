@@ -180,7 +180,7 @@ def _copy_closes(home: Path, side: Path, at: datetime) -> None:
     for line in layout.read_lines(layout.closes_path(home)):
         if datetime.fromisoformat(str(line["at"])) > at:
             continue
-        layout.append_line(path, line)
+        layout.append_line(path, line, is_chained=True)
         release_id = str(line["release_id"])
         for place in (layout.release_path, layout.parquet_dir):
             link = place(side, release_id)

@@ -135,12 +135,13 @@ class Settings(BaseSettings):
 
     @field_validator("home")
     @classmethod
-    def _nameable_for_duckdb(cls, value: Path) -> Path:
-        if "?" in str(value):
-            raise ValueError(
-                f"{value} has a question mark, where DuckDB takes a file's name to end: choose"
-                " another folder"
-            )
+    def _nameable(cls, value: Path) -> Path:
+        for sign in "?#":
+            if sign in str(value):
+                raise ValueError(
+                    f"{value} has a {sign}, where DuckDB or dbt take a file's name to end: choose"
+                    " another folder"
+                )
         return value
 
     @field_validator("owners")

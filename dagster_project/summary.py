@@ -324,7 +324,8 @@ def _totals(
 def _event(event: Mapping[str, Any]) -> str:
     at = f"{str(event['at'])[:16].replace('T', ' ')} UTC"
     by = f" by {event['by']}" if event.get("by") else ""
-    return f"{at}  {event['event']} {event['release_id']}{by}"
+    month = f"{event['month']} with " if "month" in event else ""
+    return f"{at}  {event['event']} {month}{event['release_id']}{by}"
 
 
 def restated(connection: Connection) -> str:

@@ -1,5 +1,8 @@
 """Month close: which release certifies an accounting month, in a register that only grows.
 
+Each line of the register has the sha256 of the line before it, and the history of releases that of the
+last one, so that a line which is changed, removed or put in is noticed, be it the last.
+
 Here belongs the register and what may be written to it. What has changed since a close is computed at
 publication (`restatements`); that a closed release is kept is seen to by `keep`.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -71,10 +75,12 @@ def register(home: Path) -> list[Closing]:
     """Every close and reopening, oldest first.
 
     Raises:
-        ReleaseError: A line cannot be understood.
+        ReleaseError: A line cannot be understood, or lines were changed, removed or put in.
     """
     path = layout.closes_path(home)
-    return [_closing(line, path) for line in layout.read_lines(path)]
+    witnessed = [event["register"] for event in layout.read_history(home) if "register" in event]
+    last = str(witnessed[-1]) if witnessed else None
+    return [_closing(line, path) for line in layout.read_lines(path, ends_with=last)]
 
 
 def closed_months(home: Path) -> dict[date, Closing]:
@@ -144,7 +150,7 @@ def close(
             "at": now.astimezone(UTC).isoformat(),
             "fingerprints": _fingerprints(home, wanted),
         }
-        layout.append_line(layout.closes_path(home), line)
+        _record(home, line, now)
     return _closing(line, layout.closes_path(home))
 
 
@@ -178,8 +184,22 @@ def reopen(home: Path, month: date, *, by: str, now: datetime, reason: str) -> C
             "at": now.astimezone(UTC).isoformat(),
             "reason": reason.strip(),
         }
-        layout.append_line(layout.closes_path(home), line)
+        _record(home, line, now)
     return _closing(line, layout.closes_path(home))
+
+
+def _record(home: Path, line: Mapping[str, object], now: datetime) -> None:
+    written = layout.append_line(layout.closes_path(home), line, is_chained=True)
+    with suppress(OSError):  # the register holds without this witness
+        layout.remember(
+            home,
+            str(line["event"]),
+            str(line["release_id"]),
+            now,
+            month=line["month"],
+            by=line["by"],
+            register=written,
+        )
 
 
 def must_be_as_certified(home: Path, closing: Closing) -> None:

@@ -6,6 +6,7 @@ Every change of a name goes through here, so that the order of rename and fsync 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
 import re
@@ -20,6 +21,8 @@ from dagster_project.releases.errors import NoRelease, ReleaseError
 _ID = re.compile(r"^(\d{8}T\d{6}Z)-([0-9a-f]{8})$")
 _STAMP = "%Y%m%dT%H%M%SZ"
 _LEAST = 8  # characters that are enough of an id, if they fit one only
+SERVING = ("published", "served again", "found served", "restored")
+"""Events of the history after which a release is served."""
 _RECORD_MODE = 0o640  # as of the releases themselves
 
 
@@ -44,7 +47,7 @@ def current_link(home: Path) -> Path:
 
 
 def history_path(home: Path) -> Path:
-    """The append-only record of what was served when."""
+    """The append-only record of what was served when, and of closes."""
     return releases_dir(home) / "history.jsonl"
 
 
@@ -172,39 +175,55 @@ def read_history(home: Path) -> list[dict[str, Any]]:
     return [event for event in events if "release_id" in event]
 
 
-def append_line(path: Path, line: Mapping[str, object]) -> None:
+def append_line(path: Path, line: Mapping[str, object], *, is_chained: bool = False) -> str:
     """Append one JSON object to a file of such lines, durably; only the holder of the lock may.
 
     A line that a crash cut, which therefore never held, goes first: whatever else cannot be read
     in such a file is damage.
+
+    Args:
+        path: The file, made where absent.
+        line: The object.
+        is_chained: Whether it gets the sha256 of the line before it as `previous`.
+
+    Returns:
+        The sha256 of the new line.
     """
     is_new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _RECORD_MODE)
     with os.fdopen(descriptor, "r+b") as file:
-        existing = file.read()
-        file.truncate(existing.rfind(b"\n") + 1)
+        *whole, _ = file.read().split(b"\n")
+        file.truncate(sum(len(text) + 1 for text in whole))
         file.seek(0, os.SEEK_END)
-        file.write(json.dumps(line).encode() + b"\n")
+        if is_chained:
+            line = {**line, "previous": _sha256(whole[-1]) if whole else ""}
+        text = json.dumps(line).encode()
+        file.write(text + b"\n")
         file.flush()
         os.fsync(file.fileno())
     if is_new:
         fsync_folder(path.parent)
+    return _sha256(text)
 
 
-def read_lines(path: Path, *, passes_over_damage: bool = False) -> list[dict[str, Any]]:
+def read_lines(
+    path: Path, *, passes_over_damage: bool = False, ends_with: str | None = None
+) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines, oldest first; a line that a crash cut is left out.
 
     Args:
         path: The file, which need not exist.
         passes_over_damage: Whether damaged lines are left out too.
+        ends_with: The sha256 of a line that was written; it must still be there.
 
     Raises:
-        ReleaseError: A line is damaged.
+        ReleaseError: A line is damaged, does not follow the one it was written after, or is gone.
     """
-    if not path.exists():
-        return []
-    lines = []
-    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    *texts, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    remedy = f"Restore {path.name} from a backup."
+    lines: list[dict[str, Any]] = []
+    before = ""
+    for number, text in enumerate(texts, start=1):
         try:
             line = json.loads(text)
             if not isinstance(line, dict):
@@ -212,12 +231,25 @@ def read_lines(path: Path, *, passes_over_damage: bool = False) -> list[dict[str
         except ValueError as error:
             if passes_over_damage:
                 continue
+            raise ReleaseError(f"Line {number} of {path} is damaged ({error}).", remedy) from error
+        is_chained = any("previous" in one for one in (line, *lines[-1:]))
+        if is_chained and line.get("previous") != before and not passes_over_damage:
             raise ReleaseError(
-                f"Line {number} of {path} is damaged ({error}).",
-                f"Restore {path.name} from a backup.",
-            ) from error
+                f"Line {number} of {path} does not follow the line it was written after: lines"
+                " were changed, removed or put in.",
+                remedy,
+            )
+        before = _sha256(text)
         lines.append(line)
+    if ends_with is not None and ends_with not in map(_sha256, texts):
+        raise ReleaseError(
+            f"{path} has lost its end: the last entry made is not there any more.", remedy
+        )
     return lines
+
+
+def _sha256(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 def remove_leftovers(home: Path) -> list[str]:

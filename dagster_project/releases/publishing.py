@@ -357,7 +357,9 @@ def _remember_unrecorded(home: Path, now: datetime) -> None:
     """Record the release served if a crash came between flipping to it and recording it."""
     current = layout.current_release(home)
     history = layout.read_history(home)
-    recorded = [str(event["release_id"]) for event in history if event.get("event") != "pruned"]
+    recorded = [
+        str(event["release_id"]) for event in history if event.get("event") in layout.SERVING
+    ]
     if current is not None and recorded[-1:] != [current]:
         layout.remember(home, "found served", current, now)
 

@@ -43,6 +43,13 @@ def closed(hand_made: HandMade) -> HandMade:
     return hand_made
 
 
+def _take_from_history(home: Path) -> None:
+    """Leave the history without what it says of closes."""
+    path = layout.history_path(home)
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"register"' not in line), "utf-8")
+
+
 class TestRegister:
     """Who closed what with which release stands in a register that only grows."""
 
@@ -110,9 +117,62 @@ class TestRegister:
     def test_a_line_cut_by_a_crash_closes_nothing(self, closed: HandMade) -> None:
         path = layout.closes_path(closed.home)
         path.write_text(path.read_text("utf-8")[:-30], "utf-8")
+        _take_from_history(closed.home)  # which comes after the line: the crash was before
         assert releases.closed_months(closed.home) == {}
         releases.close(closed.home, MARCH, by="Ada", now=NOW)
         assert list(releases.closed_months(closed.home)) == [MARCH]
+
+    @pytest.mark.parametrize("is_witnessed", [True, False], ids=["history kept", "history lost"])
+    @pytest.mark.parametrize(
+        ("what", "said", "is_last"),
+        [
+            ("removed", "Line 2 .* does not follow", False),
+            ("changed", "Line 2 .* does not follow", False),
+            ("put in", "Line 3 .* does not follow", False),
+            ("removed", "lost its end", True),
+            ("changed", "lost its end", True),
+            ("put in", "Line 4 .* does not follow", True),
+        ],
+    )
+    def test_lines_that_were_changed_removed_or_put_in_are_noticed(
+        self, closed: HandMade, what: str, said: str, is_last: bool, is_witnessed: bool
+    ) -> None:
+        home = closed.home
+        path = layout.closes_path(home)
+        releases.reopen(home, MARCH, by="Bob", now=LATER, reason="a late credit note")
+        releases.close(home, MARCH, by="Ada", now=LATER)
+        lines = path.read_text("utf-8").splitlines()
+        assert len(releases.register(home)) == 3
+        place = 2 if is_last else 1
+        if what == "removed":
+            del lines[place]
+        elif what == "changed":
+            lines[place] = lines[place].replace("Bob", "Eve").replace("Ada", "Eve")
+            said = "Line 3 .* does not follow" if not is_last else said
+        else:
+            lines.insert(place + 1, lines[place].replace(', "previous"', ', "later"'))
+        path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        if not is_witnessed:
+            layout.history_path(home).unlink()
+        if is_last and what != "put in" and not is_witnessed:
+            releases.register(home)  # whoever takes the witness too is not noticed
+            return
+        with pytest.raises(releases.ReleaseError, match=rf"closes\.jsonl.*{said}|{said}"):
+            releases.register(home)
+        with pytest.raises(releases.ReleaseError, match=r"closes\.jsonl"):
+            closed.write().publish(LATER)
+
+    def test_a_register_of_an_earlier_version_goes_on(self, closed: HandMade) -> None:
+        path = layout.closes_path(closed.home)
+        line = json.loads(path.read_text("utf-8"))
+        del line["previous"]
+        path.write_text(json.dumps(line) + "\n", "utf-8")
+        _take_from_history(closed.home)
+        releases.reopen(closed.home, MARCH, by="Bob", now=LATER, reason="a late credit note")
+        assert [entry.event for entry in releases.register(closed.home)] == ["closed", "reopened"]
+        path.write_text(path.read_text("utf-8").replace("Ada", "Eve"), "utf-8")
+        with pytest.raises(releases.ReleaseError, match=r"Line 2 .* does not follow"):
+            releases.register(closed.home)
 
 
 class TestKept:
