@@ -776,6 +776,8 @@ def status_of(redemption: Redemption, now: datetime) -> str:
 def next_event_of(redemption: Redemption, now: datetime) -> tuple[str | None, datetime | None]:
     """R11: what happens next to an honoured redemption: its start, a further grant or its end."""
     status = status_of(redemption, now)
+    if not was_ever_in_force(redemption):
+        return None, None
     if status == "scheduled":
         return "start", redemption.start
     if status not in ("exhausted", "active"):
@@ -1089,22 +1091,34 @@ def is_followed_up(
     redemption: Redemption,
     coupons: Mapping[str, Coupon],
     recorded_of_coupon: Mapping[str, Sequence[Redemption]],
+    derived_by_end: Mapping[str, Redemption],
 ) -> bool:
-    """R4, R12: whether, when this redemption expires, a follow-up is or will be there."""
+    """R4, R12: whether, when this redemption expires, a follow-up is or will be there.
+
+    Args:
+        redemption: The redemption in force.
+        coupons: All coupons.
+        recorded_of_coupon: The redemptions on record by coupon.
+        derived_by_end: What will have been derived once everything known has ended, by id.
+    """
     coupon = follow_up_coupon(redemption, coupons)
     if coupon is None or redemption.ended_by != "expiry":
         return False
-    on_record = recorded_of_coupon.get(coupon.coupon_id, ())
-    of_workspace = [r for r in on_record if r.workspace_id == redemption.workspace_id]
-    if of_workspace:
-        return any(r.is_honoured and order_key(r) >= order_key(redemption) for r in of_workspace)
-    return not any(redemption.user_id and r.user_id == redemption.user_id for r in on_record)
+    derived = derived_by_end.get(redemption.redemption_id + "~follow-up")
+    if derived is not None:
+        return derived.is_honoured
+    return any(
+        other.is_honoured and order_key(other) >= order_key(redemption)
+        for other in recorded_of_coupon.get(coupon.coupon_id, ())
+        if other.workspace_id == redemption.workspace_id
+    )
 
 
 def expiration_row(
     redemption: Redemption,
     coupons: Mapping[str, Coupon],
     recorded_of_coupon: Mapping[str, Sequence[Redemption]],
+    derived_by_end: Mapping[str, Redemption],
     now: datetime,
 ) -> Row | None:
     """R12: one row of fct_upcoming_expirations, or None when it does not end within 12 months."""
@@ -1129,7 +1143,7 @@ def expiration_row(
         "ends_month": month_of(redemption.end),
         "run_rate_amount": to_major(rate or 0, currency) if is_known else None,
         "follow_up_coupon_id": redemption.known_coupon.follow_up_coupon_id,
-        "is_followed_up": is_followed_up(redemption, coupons, recorded_of_coupon),
+        "is_followed_up": is_followed_up(redemption, coupons, recorded_of_coupon, derived_by_end),
     }
 
 
@@ -1154,7 +1168,9 @@ def retention_row(redemption: Redemption, invoices: Sequence[Invoice], now: date
         if invoice.issued_at >= end and (year_end is None or invoice.issued_at < year_end)
     ]
     given = sum(gift.discount + gift.credit for gift in redemption.gifts)
-    is_net_known = all(invoice.currency == currency for invoice in in_year)
+    is_net_known = all(invoice.currency == currency for invoice in in_year) and (
+        currency is not None or is_in_one_currency(redemption)
+    )
     net = sum(invoice.net for invoice in in_year)
     return {
         "redemption_id": redemption.redemption_id,
@@ -1214,7 +1230,7 @@ def redemption_row(redemption: Redemption, invoices: Sequence[Invoice], now: dat
         "first_list_rate_invoice_at": first_list_rate_invoice_at,
         "discount_to_date_amount": to_major(discount, currency) if is_known else None,
         "credit_to_date_amount": to_major(credit, currency) if is_known else None,
-        "credit_balance_amount": to_major(balance, currency),
+        "credit_balance_amount": to_major(balance, currency) if is_known else None,
         "next_event": next_event,
         "next_event_at": next_event_at,
     }
@@ -1403,6 +1419,9 @@ def publish(records: Mapping[str, Sequence[Record]], as_of: date) -> dict[str, l
     recorded.sort(key=order_key)
     refuse_redemptions(recorded, workspace_ids, coupons)
     redemptions = recorded + derive_follow_ups(recorded, coupons, now)
+    derived_by_end = {
+        r.redemption_id: r for r in derive_follow_ups(recorded, coupons, datetime.max)
+    }
     honoured = [redemption for redemption in redemptions if redemption.is_honoured]
     for redemption in honoured:
         issue_grants(redemption, now)
@@ -1440,7 +1459,7 @@ def publish(records: Mapping[str, Sequence[Record]], as_of: date) -> dict[str, l
             close_grant(grant, now)
             marts["fct_credit_ledger"] += ledger_rows(grant)
             marts["fct_credit_burndown_monthly"] += burndown_rows(grant, as_of, now)
-        expiration = expiration_row(redemption, coupons, recorded_of_coupon, now)
+        expiration = expiration_row(redemption, coupons, recorded_of_coupon, derived_by_end, now)
         if expiration is not None:
             marts["fct_upcoming_expirations"].append(expiration)
         retention = retention_row(

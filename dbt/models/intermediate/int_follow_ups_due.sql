@@ -24,7 +24,8 @@ windows as (
 
 ),
 
--- R4: what an honoured redemption that ran out by expiry hands over to its coupon's follow-up.
+-- R4: what an honoured redemption that runs out by expiry hands over to its coupon's follow-up. Ends are
+-- known schedules: what is not due by the end of the as-of date will be.
 final as (
 
     select
@@ -33,7 +34,8 @@ final as (
         redemptions.user_id,
         coupons.follow_up_coupon_id as coupon_id,
         redemptions.redeemed_at as predecessor_redeemed_at,
-        windows.ended_at as due_at
+        windows.ended_at as due_at,
+        windows.ended_at < {{ end_of_as_of_date() }} as is_due
 
     from redemptions
 
@@ -45,7 +47,6 @@ final as (
         on redemptions.redemption_id = windows.redemption_id
         and windows.ended_by = 'expiry'
         and windows.ended_at > windows.started_at
-        and windows.ended_at < {{ end_of_as_of_date() }}
 
     inner join coupons
         on redemptions.coupon_id = coupons.coupon_id

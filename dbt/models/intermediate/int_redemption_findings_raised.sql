@@ -18,6 +18,8 @@ follow_ups_due as (
 
     select * from {{ ref('int_follow_ups_due') }}
 
+    where is_due
+
 ),
 
 -- R4: the first honoured redemption of the follow-up that is not earlier than its predecessor.

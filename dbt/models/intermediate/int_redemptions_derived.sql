@@ -47,6 +47,7 @@ derived as (
         handed_over.workspace_id,
         handed_over.user_id,
         handed_over.due_at as started_at,
+        handed_over.is_due,
         on_record_for_user.user_id is not null as is_on_record_for_user
 
     from handed_over
@@ -83,7 +84,8 @@ counted as (
 
 ),
 
--- R4: of R2 only reasons 4 and 5 are asked of a derived redemption.
+-- R4: of R2 only reasons 4 and 5 are asked of a derived redemption. Those to come are after all that are
+-- due, and change nothing for them.
 final as (
 
     select
@@ -94,6 +96,7 @@ final as (
         user_id,
         started_at as redeemed_at,
         started_at,
+        is_due,
         case
             when use_in_workspace > 1 then 'duplicate_for_workspace'
             when is_on_record_for_user or use_by_user > 1 then 'duplicate_for_user'

@@ -44,6 +44,7 @@ described as (
         redemptions.ended_at,
         redemptions.ended_by,
         redemptions.is_honoured,
+        redemptions.is_ever_in_force,
         redemptions.has_started,
         redemptions.has_ended,
         redemptions.is_honoured and redemptions.has_started and not redemptions.has_ended as is_in_force,
@@ -87,13 +88,13 @@ final as (
             else 'active'
         end as status,
         case
-            when not is_honoured or has_ended then null
+            when not is_honoured or has_ended or not is_ever_in_force then null
             when not has_started then 'start'
             when next_grant_at < ended_at or (ended_at is null and next_grant_at is not null) then 'grant'
             else ended_by
         end as next_event,
         case
-            when not is_honoured or has_ended then null
+            when not is_honoured or has_ended or not is_ever_in_force then null
             when not has_started then started_at
             when next_grant_at < ended_at or (ended_at is null and next_grant_at is not null) then next_grant_at
             else ended_at

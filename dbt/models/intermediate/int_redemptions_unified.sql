@@ -23,6 +23,8 @@ derived as (
 
     select * from {{ ref('int_redemptions_derived') }}
 
+    where is_due
+
 ),
 
 coupons as (

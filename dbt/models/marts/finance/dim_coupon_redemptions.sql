@@ -67,7 +67,9 @@ final as (
         case
             when totals.is_one_currency then {{ published_amount('totals.credit_minor', 'totals.minor_per_major') }}
         end as credit_to_date_amount,
-        {{ published_amount('tracked.balance_minor', 'totals.minor_per_major') }} as credit_balance_amount,
+        case
+            when totals.is_one_currency then {{ published_amount('tracked.balance_minor', 'totals.minor_per_major') }}
+        end as credit_balance_amount,
         tracked.next_event,
         tracked.next_event_at
 

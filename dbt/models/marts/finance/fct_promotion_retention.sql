@@ -70,6 +70,7 @@ final as (
         end as is_retained_{{ months }}m,
         {%- endfor %}
         case
+            when totals.currency is null and not totals.is_one_currency then null
             when later_charges.first_currency is null then cast(0 as decimal(18, 2))
             when later_charges.first_currency = totals.currency and later_charges.last_currency = totals.currency
                 then later_charges.net_amount_12m

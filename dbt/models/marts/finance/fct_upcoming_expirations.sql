@@ -24,9 +24,19 @@ run_rates as (
 
 ),
 
-known_coupons as (
+follow_ups_due as (
 
-    select coupon_id from {{ ref('stg_billing__coupons') }}
+    select * from {{ ref('int_follow_ups_due') }}
+
+    where not is_due
+
+),
+
+to_be_derived as (
+
+    select * from {{ ref('int_redemptions_derived') }}
+
+    where not is_due
 
 ),
 
@@ -45,84 +55,34 @@ ending as (
 
 ),
 
-handing_over as (
-
-    select ending.*
-
-    from ending
-
-    inner join known_coupons
-        on ending.follow_up_coupon_id = known_coupons.coupon_id
-
-    where
-        ending.ended_by = 'expiry'
-        and not ending.is_derived
-        and ending.follow_up_coupon_id <> ending.coupon_id
-
-),
-
-on_record_for_workspace as (
-
-    select
-        handing_over.redemption_id,
-        max(
-            case
-                when redemptions.is_honoured
-                    and (
-                        redemptions.redeemed_at > handing_over.redeemed_at
-                        or (
-                            redemptions.redeemed_at = handing_over.redeemed_at
-                            and redemptions.redemption_id > handing_over.redemption_id
-                        )
-                    )
-                    then 1
-                else 0
-            end
-        ) = 1 as is_honoured_after
-
-    from handing_over
-
-    inner join redemptions
-        on handing_over.workspace_id = redemptions.workspace_id
-        and handing_over.follow_up_coupon_id = redemptions.coupon_id
-
-    where not redemptions.is_derived
-
-    group by handing_over.redemption_id
-
-),
-
-on_record_for_user as (
-
-    select distinct handing_over.redemption_id
-
-    from handing_over
-
-    inner join redemptions
-        on handing_over.user_id = redemptions.user_id
-        and handing_over.follow_up_coupon_id = redemptions.coupon_id
-
-    where not redemptions.is_derived
-
-),
-
--- R4, looking ahead: a follow-up on record that is honoured, or one that will be derived because
--- neither the workspace nor the user has one on record.
+-- R4, looking ahead: a follow-up on record that is honoured and not earlier, or one that will be derived
+-- and honoured.
 followed_up as (
 
-    select handing_over.redemption_id
+    select follow_ups_due.predecessor_redemption_id as redemption_id
 
-    from handing_over
+    from follow_ups_due
 
-    left join on_record_for_workspace
-        on handing_over.redemption_id = on_record_for_workspace.redemption_id
+    inner join redemptions
+        on follow_ups_due.workspace_id = redemptions.workspace_id
+        and follow_ups_due.coupon_id = redemptions.coupon_id
+        and redemptions.is_honoured
+        and not redemptions.is_derived
+        and (
+            follow_ups_due.predecessor_redeemed_at < redemptions.redeemed_at
+            or (
+                follow_ups_due.predecessor_redeemed_at = redemptions.redeemed_at
+                and follow_ups_due.predecessor_redemption_id < redemptions.redemption_id
+            )
+        )
 
-    left join on_record_for_user
-        on handing_over.redemption_id = on_record_for_user.redemption_id
+    union
 
-    where
-        on_record_for_workspace.is_honoured_after
-        or (on_record_for_workspace.redemption_id is null and on_record_for_user.redemption_id is null)
+    select predecessor_redemption_id as redemption_id
+
+    from to_be_derived
+
+    where refusal_reason is null
 
 ),
 
