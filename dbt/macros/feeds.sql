@@ -44,8 +44,14 @@
 {%- endmacro %}
 
 
-{# What a column's text must look like, and what it then is. Amounts have at most thirteen digits
-   before the point, fourteen where they are sums of others, so that no sum or product leaves its type. #}
+{# How many digits an amount may have before the point: one more where it is a sum of others. So no sum
+   or product of one row leaves its type. #}
+{% macro amount_digits(column) -%}
+    {{ return(14 if column.signed else 13) }}
+{%- endmacro %}
+
+
+{# What a column's text must look like, and what it then is. #}
 {% macro typed_value(column) -%}
     {%- set value = 'delivered.' ~ column.name -%}
     {%- if column.type in ('id', 'text', 'enum', 'currency') -%}
@@ -53,14 +59,14 @@
     {%- elif column.type == 'boolean' -%}
         case {{ value }} when 'true' then true when 'false' then false end
     {%- elif column.type == 'whole' -%}
-        case when {{ matches(value, '-?[0-9]{1,15}') }} then cast({{ value }} as bigint) end
+        case when {{ matches(value, '-?[0-9]{1,18}') }} then cast({{ value }} as bigint) end
     {%- elif column.type == 'decimal' -%}
         case
             when {{ matches(value, '-?[0-9]{1,9}([.][0-9]{1,' ~ column.places ~ '})?') }}
                 then cast(cast({{ value }} as decimal(18, {{ column.places }})) * {{ 10 ** column.places }} as bigint)
         end
     {%- elif column.type == 'amount' -%}
-        {%- set digits = 14 if column.signed else 13 -%}
+        {%- set digits = amount_digits(column) -%}
         case
             when currencies.exponent = 0
                 then case when {{ matches(value, '-?[0-9]{1,' ~ digits ~ '}') }} then cast({{ value }} as bigint) end
@@ -92,11 +98,11 @@
 {% macro expectation_of(column) -%}
     {%- set sentences = {
         'boolean': 'true or false',
-        'whole': 'a whole number',
-        'decimal': 'a decimal with at most ' ~ column.places ~ ' places',
+        'whole': 'a whole number of at most 18 digits',
+        'decimal': 'a decimal with at most 9 digits before the point and ' ~ column.places ~ ' after it',
         'date': 'a date YYYY-MM-DD',
         'instant': 'an ISO 8601 instant',
-        'amount': 'an amount like 120.00 with no more places than its currency',
+        'amount': 'an amount like 120.00 with at most ' ~ amount_digits(column) ~ ' digits before the point and no more places than its currency',
     } -%}
     {{ return(sentences[column.type]) }}
 {%- endmacro %}
@@ -116,7 +122,13 @@
     {%- if column.required -%}
         {%- do rejections.append((text ~ ' is null', 'is missing')) -%}
     {%- endif -%}
-    {%- if column.type == 'id' -%}
+    {%- if column.type == 'date' -%}
+        {%- do rejections.append((typed ~ " < cast('0001-01-01' as date)", 'is before the year 1')) -%}
+    {%- elif column.type == 'instant' -%}
+        {#- In UTC: an offset can move one over either end. -#}
+        {%- do rejections.append((typed ~ " < cast('0001-01-01 00:00:00' as timestamp)", 'is before the year 1 in UTC')) -%}
+        {%- do rejections.append((typed ~ " > cast('9999-12-31 23:59:59.999999' as timestamp)", 'is after the year 9999 in UTC')) -%}
+    {%- elif column.type == 'id' -%}
         {%- do rejections.append(('length(' ~ text ~ ') > 200', 'is longer than 200 characters')) -%}
         {%- do rejections.append((has_control_characters(text), 'has control characters')) -%}
     {%- elif column.type == 'enum' -%}

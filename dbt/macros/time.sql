@@ -22,14 +22,22 @@
 {%- endmacro %}
 
 
+{# Months after an instant; none where that is after the year 9999, which nobody lives to see and not every
+   reader can hold. #}
+{% macro months_after(instant, months) -%}
+    {%- set moved = add_months(instant, months) -%}
+    case when extract(year from {{ moved }}) <= 9999 then {{ moved }} end
+{%- endmacro %}
+
+
 {# R3: the end a redemption has by its own terms, before revocation and lost eligibility. #}
 {% macro natural_end(started_at, ends_at, coupons) -%}
     coalesce(
         {{ ends_at }},
-        {{ add_months(started_at, coupons ~ '.duration_months') }},
+        {{ months_after(started_at, coupons ~ '.duration_months') }},
         case
             when {{ coupons }}.discount_type = 'credit'
-                then {{ add_months(
+                then {{ months_after(
                     started_at,
                     coupons ~ '.credit_period_months * ' ~ coupons ~ '.credit_max_periods'
                 ) }}

@@ -35,9 +35,12 @@ VALID = {
     "workspaces": WORKSPACE,
 }
 
-AMOUNT = "is not an amount like 120.00 with no more places than its currency"
+AMOUNT = (
+    "is not an amount like 120.00 with at most 13 digits before the point and no more places than its"
+    " currency"
+)
 INSTANT = "is not an ISO 8601 instant"
-WHOLE = "is not a whole number"
+WHOLE = "is not a whole number of at most 18 digits"
 
 Case = tuple[str, dict[str, str], str | None]
 
@@ -56,6 +59,17 @@ CASES: Sequence[Case] = [
     ("invoices", {"currency": "usd"}, "currency is not an ISO 4217 currency"),
     ("invoices", {"currency": "", "mtus": "-1"}, "currency is missing; mtus is below 0"),
     ("invoices", {"mtus": "5.0"}, f"mtus {WHOLE}"),
+    ("invoices", {"mtus": "999999999999999999"}, None),
+    ("invoices", {"mtus": "1000000000000000000"}, f"mtus {WHOLE}"),
+    ("invoices", {"currency": "XCG"}, None),
+    ("invoices", {"total_amount": "-99999999999999.99"}, None),
+    ("invoices", {"total_amount": "100000000000000.00"}, f"total_amount {AMOUNT.replace('13', '14')}"),
+    ("invoices", {"period_start": "0001-01-01"}, None),
+    ("invoices", {"period_start": "0000-12-31"}, "period_start is before the year 1"),
+    ("invoices", {"issued_at": "0001-01-01T00:00:00Z"}, None),
+    ("invoices", {"issued_at": "0001-01-01T00:00:00+00:01"}, "issued_at is before the year 1 in UTC"),
+    ("redemptions", {"ends_at": "9999-12-31T23:59:59.999999Z"}, None),
+    ("redemptions", {"ends_at": "9999-12-31T23:59:59-05:00"}, "ends_at is after the year 9999 in UTC"),
     ("invoices", {"status": "Paid"}, "status is not one of draft, open, paid, void, uncollectible"),
     ("invoices", {"period_end": "2025-01-01"}, "period_end is not after period_start"),
     ("invoices", {"period_end": "2025-01-02"}, None),
@@ -78,7 +92,7 @@ CASES: Sequence[Case] = [
     ("coupons", {"percent_off": "0.0001"}, None),
     ("coupons", {"percent_off": "100"}, None),
     ("coupons", {"percent_off": "100.0001"}, "percent_off is above 100"),
-    ("coupons", {"percent_off": "33.33333"}, "percent_off is not a decimal with at most 4 places"),
+    ("coupons", {"percent_off": "33.33333"}, "percent_off is not a decimal with at most 9 digits before the point and 4 after it"),
     ("coupons", {"percent_off": "", "amount_off": "5.00", "currency": "USD"}, "discount_type percent_off takes percent_off and no other amount"),
     ("coupons", {"discount_type": "amount_off", "percent_off": "", "amount_off": "5.00"}, "currency is missing, amount_off and credit need one"),
     ("coupons", {"discount_type": "amount_off", "percent_off": "", "amount_off": "0.00", "currency": "USD"}, "amount_off is not above 0"),

@@ -205,14 +205,19 @@ def make_redemption(world: World, number: int, seed: int, coupons: int) -> Recor
         coupon_id = "missing"
     if random.randrange(40) == 0:
         workspace_id = "nowhere"
+    starts_at, ends_at = world.maybe_instant(random, 6), world.maybe_instant(random, 8)
+    if random.randrange(40) == 0:
+        starts_at = datetime(9999, 11, 30)  # what lasts longer than a month never ends
+    if random.randrange(25) == 0:
+        ends_at = datetime.max
     return {
         "redemption_id": f"{random.choice('rrrRé')}{number}",
         "coupon_id": coupon_id,
         "workspace_id": workspace_id,
         "user_id": random.choice((*USER_IDS, None, None, f"own {number}")),
         "redeemed_at": world.instant(random) if random.randrange(3) else world.instants[0],
-        "starts_at": world.maybe_instant(random, 6),
-        "ends_at": world.maybe_instant(random, 8),
+        "starts_at": starts_at,
+        "ends_at": ends_at,
         "revoked_at": world.maybe_instant(random, 8),
         "eligible_until": world.maybe_instant(random, 8),
         "channel": random.choice(("self_serve", "support", "partner", "follow_up", None)),

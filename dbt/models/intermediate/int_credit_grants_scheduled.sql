@@ -25,8 +25,8 @@ dated as (
 
     select
         *,
-        {{ add_months('started_at', '(grant_period - 1) * coalesce(credit_period_months, 0)') }} as grant_started_at,
-        {{ add_months('started_at', 'grant_period * credit_period_months') }} as period_ended_at
+        {{ months_after('started_at', '(grant_period - 1) * coalesce(credit_period_months, 0)') }} as grant_started_at,
+        {{ months_after('started_at', 'grant_period * credit_period_months') }} as period_ended_at
 
     from numbered
 
@@ -42,7 +42,8 @@ granted as (
     where
         grant_period = 1
         or (
-            (ended_at is null or grant_started_at < ended_at)
+            grant_started_at is not null
+            and (ended_at is null or grant_started_at < ended_at)
             and (redeem_by is null or grant_started_at <= redeem_by)
         )
 
