@@ -562,6 +562,7 @@ def write_applications(
                 name: repeated(redemptions[name], of)
                 for name in ("redemption_id", "coupon_id", "discount_type")
             },
+            "currency": invoices.texts("currency", row),
             "application_rank": pa.array(applications["rank"].to_numpy()),
             "base_amount": decimals(base * scale),
             "discount_amount": decimals(discount * scale),
@@ -676,6 +677,9 @@ def write_burndown(outputs: Path, grants: pd.DataFrame, entries: pd.DataFrame, a
                 )
             },
             "grant_period": pa.array(grants["grant_period"].to_numpy()[grant]),
+            "grant_ends_at": pa.array(
+                grants["grant_ended_at"].to_numpy("M8[us]")[grant], from_pandas=True
+            ),
             "burn_month": first_days(months),
             "opening_amount": amount(closing - change),
             "granted_amount": amount(granted),

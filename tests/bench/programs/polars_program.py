@@ -50,6 +50,7 @@ def main(inputs: Path, outputs: Path, as_of: date) -> None:
     write(
         applications.lazy().select(
             *("invoice_id", "redemption_id", "coupon_id", "application_rank", "discount_type"),
+            "currency",
             base_amount=published("base"),
             discount_amount=published("discount"),
             remaining_amount=published(col("base") - col("discount")),
@@ -314,8 +315,8 @@ def applied(pairs: pl.DataFrame) -> pl.DataFrame:
     if not steps:
         return ordered.with_columns(base="list_minor", discount="list_minor", application_rank="of")
     columns = [
-        *("row", "of", "invoice_id", "redemption_id", "coupon_id", "discount_type", "scale"),
-        *("position", "base", "discount"),
+        *("row", "of", "invoice_id", "redemption_id", "coupon_id", "discount_type", "currency"),
+        *("scale", "position", "base", "discount"),
     ]
     return (
         pl.concat([step.select(columns) for step in steps])
@@ -510,6 +511,7 @@ def burndown(grants: pl.DataFrame, entries: pl.DataFrame, day: Day) -> pl.LazyFr
         .sort("grant", "burn_month")
         .with_columns(closing=col("change").cum_sum().over("grant"), rate=rate)
         .with_columns(
+            grant_ends_at="grant_ended_at",
             opening_amount=published(col("closing") - col("change")),
             granted_amount=published("granted"),
             drawn_amount=published("drawn"),

@@ -164,6 +164,7 @@ final as (
         workspace_id,
         currency,
         grant_period,
+        grant_ended_at as grant_ends_at,
         burn_month,
         {{ published_amount('(closing_minor - change_minor)') }} as opening_amount,
         {{ published_amount('granted_minor') }} as granted_amount,

@@ -23,6 +23,7 @@ final as (
         redemptions.coupon_id,
         applied.application_rank,
         applied.discount_type,
+        applied.currency,
         {{ published_amount('applied.base_minor', 'applied.minor_per_major') }} as base_amount,
         {{ published_amount('applied.discount_minor', 'applied.minor_per_major') }} as discount_amount,
         {{ published_amount('applied.remaining_minor', 'applied.minor_per_major') }} as remaining_amount

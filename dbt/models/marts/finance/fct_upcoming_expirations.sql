@@ -43,7 +43,9 @@ to_be_derived as (
 -- R12: in force at the end of the as-of date, ending within twelve months of it.
 ending as (
 
-    select redemptions.*
+    select
+        redemptions.*,
+        tracked.status
 
     from redemptions
 
@@ -93,6 +95,7 @@ final as (
         ending.workspace_id,
         ending.coupon_id,
         ending.program,
+        ending.status,
         totals.currency,
         ending.ended_at as ends_at,
         {{ month_of('ending.ended_at') }} as ends_month,
