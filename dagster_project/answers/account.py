@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from dagster_project.answers import layout, words
 from dagster_project.answers.asking import Connection, Row, facts, rows
+from dagster_project.answers.burndown import grants_left
 from dagster_project.answers.layout import amount, clean, count, day, money
 
 BILLS = 12
@@ -65,20 +66,7 @@ def account(connection: Connection, workspace_id: str) -> Row:
     known = rows(
         connection, "select * from marts.dim_workspaces where workspace_id = ?", [workspace_id]
     )
-    grants = rows(
-        connection,
-        """
-        select redemption_id, grant_id, currency, closing_amount as balance_amount,
-            run_rate_amount, projected_exhaustion_date, projected_breakage_amount
-        from (
-            select * from marts.fct_credit_burndown_monthly where workspace_id = ?
-            qualify row_number() over (partition by grant_id order by burn_month desc) = 1
-        )
-        where closing_amount > 0
-        order by grant_id
-        """,
-        [workspace_id],
-    )
+    grants = grants_left(connection, "burndown.workspace_id = ?", [workspace_id])
     ending = {
         row["redemption_id"]: row
         for row in rows(
@@ -119,7 +107,7 @@ def account(connection: Connection, workspace_id: str) -> Row:
                 "is_followed_up": coming.get("is_followed_up"),
                 **{name: ledgers.get(found["redemption_id"], {}).get(name) for name in _CREDIT},
                 "grants_left": [
-                    {name: value for name, value in grant.items() if name != "redemption_id"}
+                    {name: value for name, value in grant.items() if name not in _OF_ALL_GRANTS}
                     for grant in grants
                     if grant["redemption_id"] == found["redemption_id"]
                 ],
@@ -142,8 +130,16 @@ def account(connection: Connection, workspace_id: str) -> Row:
         if coupon["credit_balance_amount"]:
             code = str(coupon["currency"])
             left[code] = left.get(code, Decimal(0)) + coupon["credit_balance_amount"]
-    events = [coupon for coupon in coupons if coupon["next_event"] is not None]
-    upcoming = min(events, key=lambda coupon: coupon["next_event_at"] or datetime.max, default=None)
+    events = [
+        {name: coupon[name] for name in _EVENT}
+        for coupon in coupons
+        if coupon["next_event"] is not None
+    ] + [
+        {**grant, "next_event": "lapse", "next_event_at": grant["grant_ends_at"]}
+        for grant in grants
+        if grant["grant_ends_at"] is not None
+    ]
+    upcoming = min(events, key=lambda event: event["next_event_at"] or datetime.max, default=None)
     return {
         **facts(connection),
         "workspace_id": workspace_id,
@@ -152,11 +148,7 @@ def account(connection: Connection, workspace_id: str) -> Row:
         "credit_left": [
             {"currency": currency, "balance_amount": balance} for currency, balance in left.items()
         ],
-        "next_event": upcoming
-        and {
-            name: upcoming[name]
-            for name in ("redemption_id", "coupon_id", "next_event", "next_event_at")
-        },
+        "next_event": upcoming and {name: upcoming[name] for name in _EVENT},
         "bills": bills,
         "bill_totals": _totals(bills),
         "findings": [row for row in findings if words.is_open(row)],
@@ -164,6 +156,8 @@ def account(connection: Connection, workspace_id: str) -> Row:
     }
 
 
+_EVENT = ("redemption_id", "coupon_id", "next_event", "next_event_at")
+_OF_ALL_GRANTS = ("redemption_id", "coupon_id", "workspace_id")
 _COUPON_COLUMNS = (
     "redemption_id",
     "coupon_id",
@@ -351,10 +345,14 @@ def _coupon(coupon: Row) -> list[str]:
         text = f"{grant['grant_id']}: {money(grant['balance_amount'], grant['currency'])} left"
         if grant["run_rate_amount"] is not None:
             text += f", drawn at {amount(grant['run_rate_amount'], currency)} a month"
-        if grant["projected_exhaustion_date"] is not None:
+        ends_on = day(grant["grant_ends_at"])
+        if _is_used_up_before_its_end(grant):
             text += f", used up about {day(grant['projected_exhaustion_date'])}"
-        if grant["projected_breakage_amount"]:
-            text += f", {amount(grant['projected_breakage_amount'], currency)} would lapse"
+            text += f"; it ends on {ends_on}" if grant["grant_ends_at"] is not None else ""
+        elif grant["grant_ends_at"] is not None:
+            text += f", lapses on {ends_on}"
+            if grant["projected_breakage_amount"]:
+                text += f" with about {amount(grant['projected_breakage_amount'], currency)} left"
         lines += layout.wrap(text, "    ", "      ")
     if coupon["next_event"] is not None and coupon["next_event"] != coupon["ended_by"]:
         lines += layout.wrap(
@@ -362,8 +360,12 @@ def _coupon(coupon: Row) -> list[str]:
             "    ",
         )
     if coupon["monthly_rise_to_expect"] and coupon["status"] != "exhausted":
+        when = "when it ends"
+        if coupon["grants_left"] and coupon["next_event"] != "grant":
+            is_used_up = all(map(_is_used_up_before_its_end, coupon["grants_left"]))
+            when = "once its credit is used up" if is_used_up else "once its credit has lapsed"
         lines += layout.wrap(
-            f"when it ends, expect {money(coupon['monthly_rise_to_expect'], currency)} more a month",
+            f"{when}, expect {money(coupon['monthly_rise_to_expect'], currency)} more a month",
             "    ",
         )
     if coupon["follow_up_coupon_id"] and coupon["standing"] in ("now", "to come"):
@@ -375,6 +377,12 @@ def _coupon(coupon: Row) -> list[str]:
             "    ",
         )
     return lines
+
+
+def _is_used_up_before_its_end(grant: Row) -> bool:
+    """Whether a grant is used up at its rate before what is left of it lapses."""
+    exhaustion, ends_at = grant["projected_exhaustion_date"], grant["grant_ends_at"]
+    return exhaustion is not None and (ends_at is None or exhaustion < ends_at.date())
 
 
 def _given(coupon: Row) -> str:

@@ -17,6 +17,7 @@ _AMOUNTS = (
     "forfeited_amount",
     "closing_amount",
 )
+_GRANT = ("grant_id", "redemption_id", "coupon_id", "workspace_id", "currency")
 _MOST_GRANTS = 20
 _SCOPES = {
     "all": "true",
@@ -48,22 +49,7 @@ def burndown(connection: Connection, scope: str, name: str, months: int) -> Row:
         """,
         values,
     )
-    grants = rows(
-        connection,
-        f"""
-        select burndown.grant_id, burndown.coupon_id, burndown.workspace_id, burndown.currency,
-            burndown.closing_amount as balance_amount, burndown.run_rate_amount,
-            burndown.projected_exhaustion_date, burndown.projected_breakage_amount
-        from (
-            select * from marts.fct_credit_burndown_monthly
-            qualify row_number() over (partition by grant_id order by burn_month desc) = 1
-        ) as burndown
-        left join marts.dim_coupons as coupons using (coupon_id)
-        where burndown.closing_amount > 0 and {_SCOPES[scope]}
-        order by burndown.currency, burndown.closing_amount desc, burndown.grant_id
-        """,
-        values,
-    )
+    grants = grants_left(connection, _SCOPES[scope], values)
     currencies = []
     for currency in dict.fromkeys(row["currency"] for row in of_months):
         series = _filled([row for row in of_months if row["currency"] == currency])
@@ -80,6 +66,50 @@ def burndown(connection: Connection, scope: str, name: str, months: int) -> Row:
             }
         )
     return {**facts(connection), "scope": scope, "name": name or None, "currencies": currencies}
+
+
+def grants_left(connection: Connection, condition: str, values: list[str]) -> list[Row]:
+    """The grants with something left, the largest first, and the day it will be gone.
+
+    Args:
+        connection: The release; one of an earlier version does not say when a grant ends.
+        condition: SQL on the marts `burndown` and `coupons`.
+        values: What it asks with.
+
+    Returns:
+        `runs_out_on` is the day on which the grant is used up at its rate, or ends, whichever is
+        first; None if neither is known.
+    """
+    found = rows(
+        connection,
+        f"""
+        select burndown.*
+        from (
+            select * from marts.fct_credit_burndown_monthly
+            qualify row_number() over (partition by grant_id order by burn_month desc) = 1
+        ) as burndown
+        left join marts.dim_coupons as coupons using (coupon_id)
+        where burndown.closing_amount > 0 and {condition}
+        order by burndown.currency, burndown.closing_amount desc, burndown.grant_id
+        """,
+        values,
+    )
+    left = []
+    for row in found:
+        ends_at = row.get("grant_ends_at")
+        days = [row["projected_exhaustion_date"], ends_at and ends_at.date()]
+        left.append(
+            {
+                **{name: row[name] for name in _GRANT},
+                "balance_amount": row["closing_amount"],
+                "run_rate_amount": row["run_rate_amount"],
+                "grant_ends_at": ends_at,
+                "projected_exhaustion_date": row["projected_exhaustion_date"],
+                "projected_breakage_amount": row["projected_breakage_amount"],
+                "runs_out_on": min((one for one in days if one), default=None),
+            }
+        )
+    return left
 
 
 def _filled(series: list[Row]) -> list[Row]:
@@ -156,9 +186,9 @@ def _grants(grants: list[Row], code: str) -> list[str]:
     if len(grants) > _MOST_GRANTS:
         title += f", the {_MOST_GRANTS} largest"
     return [
-        title,
+        f"{title} (until: used up at its rate, or at its end)",
         *layout.table(
-            ["grant", "workspace", "coupon", ">left", ">a month", "used up", ">will lapse"],
+            ["grant", "workspace", "coupon", ">left", ">a month", "until", ">will lapse"],
             [
                 [
                     row["grant_id"],
@@ -166,7 +196,7 @@ def _grants(grants: list[Row], code: str) -> list[str]:
                     row["coupon_id"],
                     amount(row["balance_amount"], code),
                     amount(row["run_rate_amount"], code),
-                    day(row["projected_exhaustion_date"]),
+                    day(row["runs_out_on"]),
                     amount(row["projected_breakage_amount"], code),
                 ]
                 for row in grants[:_MOST_GRANTS]

@@ -57,6 +57,7 @@ ENDINGS_TO_COME: Final = {
 NEXT_EVENTS: Final = {
     "start": "starts",
     "grant": "further credit is granted",
+    "lapse": "credit lapses",
     "expiry": "ends, its time runs out",
     "revocation": "ends, it is revoked",
     "eligibility": "ends, eligibility is lost",

@@ -93,7 +93,7 @@ def desk(sample_run: SampleRun) -> Desk:
 
 @pytest.fixture(scope="module")
 def altered(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """The same release with names, ids and amounts no supplier should send, and an acceptance."""
+    """The same release with what no supplier should send, an acceptance, and credit that runs out."""
     home = tmp_path_factory.mktemp("altered")
     release_id = places.current_release(desk.home)
     assert release_id is not None
@@ -114,6 +114,17 @@ def altered(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
                 "fct_audit_findings",
                 "review_status = 'accepted', accepted_reason = 'Goodwill', accepted_by = 'R. Roe',"
                 " accepted_until = date '2026-03-31' where invoice_id = 'in_00014_022'",
+            ),
+            (
+                "fct_credit_burndown_monthly",
+                "grant_ends_at = '2026-03-15', run_rate_amount = 100.00,"
+                " projected_exhaustion_date = '2026-09-30', projected_breakage_amount = 653.00"
+                " where grant_id = 'rdm_000105#1' and burn_month = '2025-12-01'",
+            ),
+            (
+                "dim_coupon_redemptions",
+                "next_event = 'expiry', next_event_at = '2027-03-15', ends_at = '2027-03-15',"
+                " ended_by = 'expiry' where redemption_id = 'rdm_000105'",
             ),
         ):
             connection.execute(f"update marts.{table} set {change}")
@@ -416,17 +427,56 @@ class TestLists:
     def test_expiring_promotions(self, desk: Desk, arguments: tuple[str, ...], where: str) -> None:
         data = desk.json("expiring", *arguments)
         expected = desk.rows(
-            "select redemption_id, workspace_id, currency, run_rate_amount"
+            "select redemption_id, workspace_id, currency, run_rate_amount, status = 'exhausted'"
             f" from marts.fct_upcoming_expirations where {where} order by ends_at, redemption_id"
         )
         assert [row["redemption_id"] for row in data["expirations"]] == [one[0] for one in expected]
         told = desk.answer("expiring", *arguments)
-        for redemption_id, workspace_id, currency, rate in expected:
+        for redemption_id, workspace_id, currency, rate, is_used_up in expected:
             (line,) = (one for one in told.splitlines() if f" {redemption_id} " in one)
-            assert f" {workspace_id} " in line and text(rate, currency) in line
+            assert f" {workspace_id} " in line
+            assert ("used up" if is_used_up else text(rate, currency)) in line
+        assert any(one[4] for one in expected)
         assert sum(Decimal(row["run_rate_amount"]) for row in data["totals_by_currency"]) == sum(
-            one[3] or 0 for one in expected
+            one[3] or 0 for one in expected if not one[4]
         )
+
+    @pytest.mark.parametrize(
+        ("arguments", "is_told"),
+        [
+            ((), True),
+            (("--within-months", "3"), True),
+            (("--within-months", "2"), False),
+            (("--program", "special"), True),
+            (("--program", "startup"), False),
+        ],
+    )
+    def test_credit_that_runs_out(
+        self, altered: Desk, arguments: tuple[str, ...], is_told: bool
+    ) -> None:
+        data = altered.json("expiring", *arguments)["credit_running_out"]
+        told = altered.answer("expiring", *arguments)
+        if not is_told:
+            assert not data and "Credit that runs out" not in told
+            return
+        (grant,) = data
+        assert (grant["grant_id"], grant["runs_out_on"]) == ("rdm_000105#1", "2026-03-15")
+        (line,) = (one for one in told.splitlines() if "rdm_000105#1" in one)
+        assert line.split() == [
+            *("2026-03-15", "ws_00095", "rdm_000105#1", "900.00", "100.00", "653.00", "USD"),
+            "list",
+        ]
+
+    def test_a_grant_lapses_before_its_redemption_ends(self, altered: Desk) -> None:
+        told = " ".join(altered.answer("workspace", "ws_00095").split())
+        assert "Next: CREDIT-OPEN credit lapses on 2026-03-15." in told
+        assert "drawn at 100.00 a month, lapses on 2026-03-15 with about 653.00 left" in told
+        (line,) = (
+            one
+            for one in altered.answer("burndown", "ws_00095").splitlines()
+            if "rdm_000105#1" in one
+        )
+        assert line.split()[-2:] == ["2026-03-15", "653.00"]
 
     @pytest.mark.parametrize(
         ("arguments", "where"),
