@@ -242,7 +242,7 @@ class TestExplain:
             ("in_00033_010", "it is for plan team only, and this bill is for business"),
             ("in_00011_006", "it is used up, on the first 3 bills: in_00011_001"),
             ("in_00014_022", "59.31 USD too little"),
-            ("in_00016_015", "drew 170.88 USD of credit where 0.00 was left"),
+            ("in_00016_015", "drew 170.88 USD of credit where 0.00 could be drawn"),
             ("in_00094_017", "the coupon closed on 2024-03-31; by its own dates it would"),
         ],
     )

@@ -74,13 +74,13 @@ described_invoices as (
             when 'under_discounted'
                 then concat('Invoice ', invoice_id, ' was discounted ', found_text, ' ', currency, ' where ', expected_text, ' was due: ', at_stake_text, ' too little.')
             when 'discount_after_expiry'
-                then concat('Invoice ', invoice_id, ' was discounted ', found_text, ' ', currency, ' after the last coupon of the workspace had ended.')
+                then concat('Invoice ', invoice_id, ' was discounted ', found_text, ' ', currency, ' after its coupon had ended, with none in force.')
             when 'discount_on_refused_redemption'
                 then concat('Invoice ', invoice_id, ' was discounted ', found_text, ' ', currency, ' for a redemption the rules refuse.')
             when 'discount_without_coupon'
-                then concat('Invoice ', invoice_id, ' was discounted ', found_text, ' ', currency, ' without any coupon on the workspace.')
+                then concat('Invoice ', invoice_id, ' was discounted ', found_text, ' ', currency, ' though no discount coupon of the workspace was in force.')
             when 'credit_over_drawn'
-                then concat('Invoice ', invoice_id, ' drew ', found_text, ' ', currency, ' of credit where ', expected_text, ' was left: ', at_stake_text, ' too much.')
+                then concat('Invoice ', invoice_id, ' drew ', found_text, ' ', currency, ' of credit where ', expected_text, ' could be drawn: ', at_stake_text, ' too much.')
             when 'credit_under_drawn'
                 then concat('Invoice ', invoice_id, ' drew ', found_text, ' ', currency, ' of credit where ', expected_text, ' could be drawn: ', at_stake_text, ' too little.')
             when 'invoice_does_not_add_up'
