@@ -77,6 +77,7 @@ DELIVERED = {
     "billed_discount_amount",
     "billed_credit_amount",
     "billed_net_amount",
+    "billed_total_amount",
 }
 """Columns of an invoice that come from its own delivery whatever else has changed."""
 

@@ -857,6 +857,7 @@ def charge_row(invoice: Invoice) -> Row:
         "billed_net_amount": major(
             invoice.list_minor - invoice.billed_discount - invoice.billed_credit
         ),
+        "billed_total_amount": major(invoice.total),
         "discount_variance_amount": major(invoice.discount_variance),
         "credit_variance_amount": major(invoice.credit_variance),
         "audit_status": audit_status,

@@ -19,7 +19,8 @@ COUNTED_STATUSES: Final = ("open", "paid", "uncollectible")
 _AMOUNT: Final = "decimal(18,2)"
 _CHARGED: Final = (
     "list", "percent_off", "amount_off", "discount", "credit", "net", "tax",
-    "billed_discount", "billed_credit", "billed_net", "discount_variance", "credit_variance",
+    "billed_discount", "billed_credit", "billed_net", "billed_total", "discount_variance",
+    "credit_variance",
 )  # fmt: skip
 
 # The columns of each mart in their order, with the types of dbt's contract.

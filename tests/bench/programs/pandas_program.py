@@ -239,7 +239,7 @@ def read_invoices(inputs: Path, end: np.datetime64) -> Invoices:
         columns=[
             *("invoice_id", "workspace_id", "plan", "billing_interval", "currency", "status"),
             *("period_start", "period_end", "issued_at", "mtus", "minor_per_major", "list_minor"),
-            *("discount_minor", "credit_minor", "tax_minor"),
+            *("discount_minor", "credit_minor", "tax_minor", "total_minor"),
         ],
         filters=(pc.field("status").isin(COUNTED_STATUSES))
         & (pc.field("issued_at") < pa.scalar(end, pa.timestamp("us"))),
@@ -537,6 +537,7 @@ def write_charges(
             "billed_discount_amount": amount(billed_discount),
             "billed_credit_amount": amount(billed_credit),
             "billed_net_amount": amount(invoices.list_minor - billed_discount - billed_credit),
+            "billed_total_amount": amount(table["total_minor"].to_numpy()),
             "discount_variance_amount": amount(discount_variance),
             "credit_variance_amount": amount(credit_variance),
             "audit_status": pa.DictionaryArray.from_arrays(

@@ -564,6 +564,7 @@ def charges(counted: pl.LazyFrame, discounts: pl.DataFrame, draws: pl.DataFrame)
             billed_discount_amount=published(billed_discount),
             billed_credit_amount=published(billed_credit),
             billed_net_amount=published(col("list_minor") - billed_discount - billed_credit),
+            billed_total_amount=published("total_minor"),
             discount_variance_amount=published("discount_variance"),
             credit_variance_amount=published("credit_variance"),
             audit_status=pl.when(differs & (both > 0))

@@ -49,6 +49,7 @@ final as (
         {{ published_amount('billed_discount_minor') }} as billed_discount_amount,
         {{ published_amount('billed_credit_minor') }} as billed_credit_amount,
         {{ published_amount('billed_net_minor') }} as billed_net_amount,
+        {{ published_amount('total_minor') }} as billed_total_amount,
         {{ published_amount('discount_variance_minor') }} as discount_variance_amount,
         {{ published_amount('credit_variance_minor') }} as credit_variance_amount,
         audit_status
