@@ -523,7 +523,10 @@ JSON_LINES: list[tuple[bytes, str | None, str | None]] = [
     (b'"plan": team', "not JSON", None),
     (b'"plan": "\\ud83c"', "surrogate", None),
     (b'"plan": "a", "plan": "b"', "'plan' stands there twice", None),
-    (b'"plan": ' + b"[" * 100_000, "not JSON", None),
+    (b'"plan": ' + b"[" * 100_000, "nested too deeply", None),
+    (b'"deep": ' + b"[" * 100_000 + b"]" * 100_000, "nested too deeply", None),
+    (b'"plan": "team", "tags": ["a", {"b": [1, null]}]', None, "team"),
+    (b'"plan": "team", "of": {"plan": "other"}', None, "team"),
 ]
 
 
@@ -542,6 +545,14 @@ def test_a_line_of_json_is_taken_exactly_or_set_apart(
     else:
         assert [(number, reason in found) for number, found in malformed] == [(2, True)]
         assert home.rows("select row_number from raw.invoices order by 1") == [(1,), (3,)]
+
+
+def test_a_column_the_feed_does_not_have_may_be_nested_and_is_recorded(home: Home) -> None:
+    nested = jsonl_bytes([invoice(1)]).replace(b"{", b'{"tags": {"a": ["b"]}, ', 1)
+    home.land("invoices/a.jsonl", nested + jsonl_bytes([invoice(2)]))
+    (report,) = home.arrive()
+    assert (report.loaded_rows, report.malformed_rows) == (2, 0)
+    assert home.rows("select unknown_columns from raw.deliveries") == [("tags",)]
 
 
 def test_json_lines_are_refused_where_the_whole_file_is_wrong(home: Home) -> None:
