@@ -620,6 +620,15 @@ def test_parquet_values_are_exact(home: Home) -> None:
     ) == [("5000", "0", "-0.000001", None, None, "1970-01-01T00:00:01.5Z", "1970-01-01")]
 
 
+@pytest.mark.parametrize("money", [pa.decimal32(9, 2), pa.decimal64(18, 2)], ids=str)
+def test_parquet_decimals_may_be_short(home: Home, money: pa.DataType) -> None:
+    table = invoices_table(list_amount=pa.array([Decimal("120.50")], money))
+    home.land("invoices/a.parquet", parquet_bytes(table))
+    (report,) = home.arrive()
+    assert (report.verdict, report.reason) == ("loaded", None)
+    assert home.rows("select list_amount from raw.invoices") == [("120.5",)]
+
+
 def test_a_parquet_reader_that_dies_takes_nothing_with_it(home: Home) -> None:
     home.land("invoices/a.parquet", WHOLE_PARQUET)
     home.land("invoices/b.csv", csv_bytes([INVOICE]))
