@@ -651,18 +651,21 @@ def test_personal_data_is_removed_from_malformed_rows(home: Home) -> None:
     parts[1] = parts[1].replace(b"Acme", b"Ac,me")
     parts[2] = parts[2].replace(b"Acme,", b"")
     parts[3] = parts[3].replace(b"Acme", b'"Ac"me')
+    parts[4] = parts[4].replace(b"ws_1,Acme,user_secret", b'"ws_1,Acme,user_secret",')
     home.land("workspaces/a.csv", b"".join(parts))
     odd = [
         jsonl_bytes([WORKSPACE]).replace(b"Acme", b"Ac\tme"),
         jsonl_bytes([WORKSPACE]).replace(b'"Acme"', b"[1]"),
         jsonl_bytes([WORKSPACE]).replace(b'"workspace_name"', b'"owner_user_id"'),
+        jsonl_bytes([WORKSPACE]).replace(b'"owner_user_id"', b'"owner"').replace(b'"Acme"', b"[1]"),
     ]
     home.land("workspaces/a.jsonl", b"".join(odd))
-    assert [report.malformed_rows for report in home.arrive()] == [3, 3]
+    assert [report.malformed_rows for report in home.arrive()] == [4, 4]
     records = [row[0] for row in home.rows("select record from raw.malformed_rows")]
-    assert len(records) == 6
+    assert len(records) == 8
     assert not any("secret" in record for record in records)
-    assert sum("ws_1" in record for record in records) == 5
+    assert sum("ws_1" in record for record in records) == 3
+    assert sum(WORKSPACE["created_at"] in record for record in records) == 7
     assert all(json.loads(record) for record in records)
 
 
