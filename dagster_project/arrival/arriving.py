@@ -52,7 +52,7 @@ Reader = Callable[[Path, Feed, Limits, Path], Prepared]
 
 READ_AHEAD = 2
 """Deliveries that are read, each by a thread or a process of its own, while one is being loaded."""
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raised when arrival accepts what it used to refuse, so that refused files are judged again."""
 
 

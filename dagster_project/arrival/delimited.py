@@ -216,8 +216,7 @@ def rewrite_csv(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> Prep
             if problem is None and len(record.fields) != width:
                 problem = f"{len(record.fields)} fields where the header has {width}"
             if problem is not None:
-                shown = shown_fields(feed, header, record.fields)
-                malformed.add(record.number, problem, shown)
+                malformed.add(record.number, problem, shown_fields(feed, record.fields))
                 continue
             numbers.append(record.number)
             batch.append(record.fields)

@@ -1,7 +1,7 @@
 """Reads JSON Lines: one object per line, every value a text, a number, true, false or null.
 
 Here belongs what is particular to JSON Lines. Numbers keep the digits they were written with; they
-never become floats.
+never become floats. A column that the feed does not have may hold anything.
 """
 
 from __future__ import annotations
@@ -141,7 +141,10 @@ def _record(line: bytes, feed: Feed) -> dict[str, str | None]:
     text = line.decode()
     try:
         entries = _DECODER.decode(text.strip(" \t\r\n"))
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        shown = shown_text(feed, text.rstrip("\r\n"))
+        raise _Malformed("nested too deeply to be read", shown) from error
+    except ValueError as error:
         why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise _Malformed(f"not JSON ({why})", shown_text(feed, text.rstrip("\r\n"))) from error
     if not isinstance(entries, _Pairs):
@@ -154,6 +157,8 @@ def _record(line: bytes, feed: Feed) -> dict[str, str | None]:
             record[name] = None
         elif isinstance(value, bool):
             record[name] = "true" if value else "false"
+        elif name not in feed.column_names:
+            record[name] = None
         else:
             raise _Malformed(f"{name[:60]!r} holds a nested value", _shown(feed, entries))
     if len(record) != len(entries):

@@ -145,6 +145,10 @@ def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False)
     if pa.types.is_dictionary(kind):
         inner = text_converter(column, kind.value_type, by_value=by_value)
         return lambda values: inner(values.dictionary_decode())
+    if _is_short_decimal(kind) and column.type in ("amount", "decimal"):
+        wide = pa.decimal128(kind.precision, kind.scale)
+        widened = text_converter(column, wide, by_value=by_value)
+        return lambda values: widened(values.cast(wide))
     if by_value and not pa.types.is_null(kind):
         convert = text_converter(column, kind)
         return lambda values: _by_value(values.dictionary_encode(), convert)
@@ -188,6 +192,11 @@ def _by_value(values: pa.DictionaryArray, convert: ToText) -> pa.DictionaryArray
 def _is_text(kind: pa.DataType) -> bool:
     types = pa.types
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _is_short_decimal(kind: pa.DataType) -> bool:
+    """Whether it is a decimal of 32 or 64 bits, for which Arrow lacks some of its functions."""
+    return bool(pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind))
 
 
 def _checked_text(values: pa.Array) -> pa.Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,12 @@ BATCH_BYTES = 32 * 1024 * 1024
 SHOWN_CHARACTERS = 20_000
 SHOWN_FIELDS = 200
 REMOVED = "[removed]"
+SWALLOWED = "(not shown: it has control characters)"
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_DAY_OR_INSTANT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
+)
 
 
 @dataclass(frozen=True)
@@ -121,24 +128,20 @@ def quoted(names: Sequence[str], most: int = 10) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def shown_fields(feed: Feed, header: Sequence[str], fields: Sequence[str]) -> str:
-    """A row of a delimited file as a JSON array, personal data removed.
+def shown_fields(feed: Feed, fields: Sequence[str]) -> str:
+    """A malformed row of a delimited file as a JSON array, personal data removed.
 
-    Where the number of fields is wrong, a personal value may have moved by as many places; all the
-    places it can have moved to are removed.
+    Nobody can tell which field is which: fields may have been lost, added or run together. Where the
+    feed has personal data, only what cannot be any is shown: what is empty, days and instants, and the
+    values of the feed's enums and booleans.
     """
-    personal = {column.name for column in feed.columns if column.personal}
-    off = abs(len(fields) - len(header))
-    hidden = {
-        place
-        for position, name in enumerate(header)
-        if name in personal
-        for place in range(max(0, position - off), min(len(fields), position + off + 1))
-    }
+    harmless = _harmless_values(feed) if _has_personal(feed) else None
     most = _most_characters(len(fields))
     shown = [
-        REMOVED if place in hidden else shortened(value, most)
-        for place, value in enumerate(fields[:SHOWN_FIELDS])
+        shortened(value, most)
+        if harmless is None or value in harmless or _DAY_OR_INSTANT.fullmatch(value)
+        else REMOVED
+        for value in fields[:SHOWN_FIELDS]
     ]
     if len(fields) > SHOWN_FIELDS:
         shown.append(f"… ({len(fields)} fields)")
@@ -146,20 +149,40 @@ def shown_fields(feed: Feed, header: Sequence[str], fields: Sequence[str]) -> st
 
 
 def shown_object(feed: Feed, entries: Sequence[tuple[str, object]]) -> str:
-    """A row of named values as a JSON object, personal data removed."""
-    personal = {column.name for column in feed.columns if column.personal}
+    """A malformed row of named values as a JSON object, personal data removed.
+
+    Where the feed has personal data, a column it does not have may hold some under another name, and
+    a value with a line break or another control character may have swallowed some.
+    """
     most = _most_characters(len(entries))
     parts = (
-        f"{json.dumps(shortened(name, most))}: "
-        + json.dumps(REMOVED if name in personal else _shortened_value(value, most))
+        f"{json.dumps(shortened(name, most))}: {json.dumps(_shown_value(feed, name, value, most))}"
         for name, value in entries[:SHOWN_FIELDS]
     )
     return "{" + ", ".join(parts) + "}"
 
 
+def _shown_value(feed: Feed, name: str, value: object, most: int) -> object:
+    if _has_personal(feed):
+        if not any(column.name == name and not column.personal for column in feed.columns):
+            return REMOVED
+        if isinstance(value, str) and _CONTROL_CHARACTER.search(value):
+            return SWALLOWED
+    return _shortened_value(value, most)
+
+
+def _has_personal(feed: Feed) -> bool:
+    return any(column.personal for column in feed.columns)
+
+
+def _harmless_values(feed: Feed) -> frozenset[str]:
+    values = {value for column in feed.columns for value in column.values}
+    return frozenset(values | {"", "true", "false"})
+
+
 def shown_text(feed: Feed, text: str) -> str:
     """A line that cannot be taken apart as a JSON string, withheld where it may be personal."""
-    if any(column.personal for column in feed.columns):
+    if _has_personal(feed):
         return json.dumps("[not shown: it cannot be read and may hold personal data]")
     return json.dumps(shortened(text))
 

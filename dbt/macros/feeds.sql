@@ -94,6 +94,16 @@
 {%- endmacro %}
 
 
+{# A delivered text as a rejected row shows it. A quote that is not closed can put the rest of a row, and
+   of the next, into one value, personal data too; the line break or other control character tells. #}
+{% macro shown_text(text) -%}
+    {{ return(
+        "case when " ~ has_control_characters(text) ~ " then '(not shown: it has control characters)' else "
+        ~ text ~ " end"
+    ) }}
+{%- endmacro %}
+
+
 {# What is said of a text that is not what its column must be. #}
 {% macro expectation_of(column) -%}
     {%- set sentences = {
@@ -252,7 +262,7 @@ recorded as (
         rejection_reasons,
         {%- set delivered_texts = {} %}
         {%- for column in columns if not column.personal %}
-        {%- do delivered_texts.update({column.name: 'judged.' ~ delivered_text(column)}) %}
+        {%- do delivered_texts.update({column.name: shown_text('judged.' ~ delivered_text(column))}) %}
         {%- endfor %}
         case when rejection_reasons is not null then {{ json_record(delivered_texts) }} end as rejected_record
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -41,6 +43,8 @@ AMOUNT = (
 )
 INSTANT = "is not an ISO 8601 instant"
 WHOLE = "is not a whole number of at most 18 digits"
+
+NOT_SHOWN = "(not shown: it has control characters)"
 
 Case = tuple[str, dict[str, str], str | None]
 
@@ -112,6 +116,22 @@ CASES: Sequence[Case] = [
 ]  # fmt: skip
 
 
+RECORDS: Sequence[tuple[str, dict[str, str], Mapping[str, str | None]]] = [
+    (feed, {column: f"x{character}SECRET", rejected: "odd"}, {column: NOT_SHOWN, rejected: "odd"})
+    for feed, column, character, rejected in (
+        ("redemptions", "coupon_id", "\n", "channel"),
+        ("redemptions", "revoked_at", "\r\n", "channel"),
+        ("redemptions", "application_order", "\t", "channel"),
+        ("workspaces", "workspace_name", "\n", "created_at"),
+        ("coupons", "coupon_name", "\u0085", "percent_off"),
+        ("invoices", "list_amount", "\x1f", "mtus"),
+        ("invoices", "currency", "\x7f", "mtus"),
+    )
+] + [
+    ("redemptions", {"user_id": "SECRET", "channel": "é, \"ü\""}, {"channel": "é, \"ü\"", "starts_at": None}),
+]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def reasons(
     compiled: CompiledModels, tmp_path_factory: pytest.TempPathFactory
@@ -143,3 +163,20 @@ def test_a_row_is_accepted_or_rejected_for_the_right_reason(
         ]  # fmt: skip
     else:
         assert reasons[number] == expected
+
+
+def test_a_rejected_row_shows_no_value_that_may_have_swallowed_another(
+    compiled: CompiledModels, tmp_path: Path
+) -> None:
+    warehouse = tmp_path / "warehouse.duckdb"
+    fill_raw(warehouse, [{feed: [{**VALID[feed], **changes}]} for feed, changes, _ in RECORDS])
+    with duckdb.connect(str(warehouse)) as connection:
+        compiled.build(connection)
+        records = connection.execute(
+            "select record from staging.stg_billing__rejected_rows order by delivery_sequence"
+        ).fetchall()
+    assert len(records) == len(RECORDS)
+    for (record,), (feed, _, expected) in zip(records, RECORDS, strict=True):
+        assert "SECRET" not in record, feed
+        shown = json.loads(record)
+        assert {name: shown[name] for name in expected} == expected

@@ -523,7 +523,10 @@ JSON_LINES: list[tuple[bytes, str | None, str | None]] = [
     (b'"plan": team', "not JSON", None),
     (b'"plan": "\\ud83c"', "surrogate", None),
     (b'"plan": "a", "plan": "b"', "'plan' stands there twice", None),
-    (b'"plan": ' + b"[" * 100_000, "not JSON", None),
+    (b'"plan": ' + b"[" * 100_000, "nested too deeply", None),
+    (b'"deep": ' + b"[" * 100_000 + b"]" * 100_000, "nested too deeply", None),
+    (b'"plan": "team", "tags": ["a", {"b": [1, null]}]', None, "team"),
+    (b'"plan": "team", "of": {"plan": "other"}', None, "team"),
 ]
 
 
@@ -542,6 +545,14 @@ def test_a_line_of_json_is_taken_exactly_or_set_apart(
     else:
         assert [(number, reason in found) for number, found in malformed] == [(2, True)]
         assert home.rows("select row_number from raw.invoices order by 1") == [(1,), (3,)]
+
+
+def test_a_column_the_feed_does_not_have_may_be_nested_and_is_recorded(home: Home) -> None:
+    nested = jsonl_bytes([invoice(1)]).replace(b"{", b'{"tags": {"a": ["b"]}, ', 1)
+    home.land("invoices/a.jsonl", nested + jsonl_bytes([invoice(2)]))
+    (report,) = home.arrive()
+    assert (report.loaded_rows, report.malformed_rows) == (2, 0)
+    assert home.rows("select unknown_columns from raw.deliveries") == [("tags",)]
 
 
 def test_json_lines_are_refused_where_the_whole_file_is_wrong(home: Home) -> None:
@@ -609,6 +620,15 @@ def test_parquet_values_are_exact(home: Home) -> None:
     ) == [("5000", "0", "-0.000001", None, None, "1970-01-01T00:00:01.5Z", "1970-01-01")]
 
 
+@pytest.mark.parametrize("money", [pa.decimal32(9, 2), pa.decimal64(18, 2)], ids=str)
+def test_parquet_decimals_may_be_short(home: Home, money: pa.DataType) -> None:
+    table = invoices_table(list_amount=pa.array([Decimal("120.50")], money))
+    home.land("invoices/a.parquet", parquet_bytes(table))
+    (report,) = home.arrive()
+    assert (report.verdict, report.reason) == ("loaded", None)
+    assert home.rows("select list_amount from raw.invoices") == [("120.5",)]
+
+
 def test_a_parquet_reader_that_dies_takes_nothing_with_it(home: Home) -> None:
     home.land("invoices/a.parquet", WHOLE_PARQUET)
     home.land("invoices/b.csv", csv_bytes([INVOICE]))
@@ -631,18 +651,21 @@ def test_personal_data_is_removed_from_malformed_rows(home: Home) -> None:
     parts[1] = parts[1].replace(b"Acme", b"Ac,me")
     parts[2] = parts[2].replace(b"Acme,", b"")
     parts[3] = parts[3].replace(b"Acme", b'"Ac"me')
+    parts[4] = parts[4].replace(b"ws_1,Acme,user_secret", b'"ws_1,Acme,user_secret",')
     home.land("workspaces/a.csv", b"".join(parts))
     odd = [
         jsonl_bytes([WORKSPACE]).replace(b"Acme", b"Ac\tme"),
         jsonl_bytes([WORKSPACE]).replace(b'"Acme"', b"[1]"),
         jsonl_bytes([WORKSPACE]).replace(b'"workspace_name"', b'"owner_user_id"'),
+        jsonl_bytes([WORKSPACE]).replace(b'"owner_user_id"', b'"owner"').replace(b'"Acme"', b"[1]"),
     ]
     home.land("workspaces/a.jsonl", b"".join(odd))
-    assert [report.malformed_rows for report in home.arrive()] == [3, 3]
+    assert [report.malformed_rows for report in home.arrive()] == [4, 4]
     records = [row[0] for row in home.rows("select record from raw.malformed_rows")]
-    assert len(records) == 6
+    assert len(records) == 8
     assert not any("secret" in record for record in records)
-    assert sum("ws_1" in record for record in records) == 5
+    assert sum("ws_1" in record for record in records) == 3
+    assert sum(WORKSPACE["created_at"] in record for record in records) == 7
     assert all(json.loads(record) for record in records)
 
 

@@ -26,6 +26,8 @@ def column(name: str) -> Column:
         ("list_amount", pa.array([Decimal("-120.50")]), ["-120.5"]),
         ("list_amount", pa.array([Decimal("0.00000010")]), ["0.0000001"]),
         ("list_amount", pa.array([Decimal("100")], pa.decimal128(5, 0)), ["100"]),
+        ("list_amount", pa.array([Decimal("120.50"), None], pa.decimal64(18, 2)), ["120.5", None]),
+        ("percent_off", pa.array([Decimal("12.5"), None], pa.decimal32(7, 4)), ["12.5", None]),
         ("list_amount", pa.array([" 1e3 "]), [" 1e3 "]),
         ("percent_off", pa.array([20]), ["20"]),
         ("percent_off", pa.array([Decimal("12.5000")]), ["12.5"]),
@@ -47,6 +49,8 @@ def test_an_exact_type_becomes_the_text_of_a_csv_file(
     name: str, values: pa.Array, expected: list[str | None]
 ) -> None:
     assert text_converter(column(name), values.type)(values).to_pylist() == expected
+    by_value = text_converter(column(name), values.type, by_value=True)
+    assert by_value(values).to_pylist() == expected
 
 
 @pytest.mark.parametrize(
@@ -57,6 +61,7 @@ def test_an_exact_type_becomes_the_text_of_a_csv_file(
         ("percent_off", pa.float32()),
         ("mtus", pa.float64()),
         ("mtus", pa.decimal128(5, 0)),
+        ("mtus", pa.decimal32(5, 0)),
         ("plan", pa.bool_()),
         ("plan", pa.int64()),
         ("plan", pa.binary()),
