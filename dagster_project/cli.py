@@ -17,7 +17,14 @@ import typer
 
 from dagster_project.answers import register as register_answers
 from dagster_project.closing_commands import register_closing
-from dagster_project.options import HomeOption, ReleaseOption, explained, settings_from, wrong
+from dagster_project.options import (
+    HomeOption,
+    ReleaseOption,
+    explained,
+    settings_from,
+    settings_of_home,
+    wrong,
+)
 from dagster_project.service_commands import register_service
 
 if TYPE_CHECKING:
@@ -84,7 +91,8 @@ def run(
     from dagster_project.refresh import refresh
     from dagster_project.settings import default_as_of
 
-    settings = settings_from(home, landing)
+    # What had arrived by then lies in a data home that is there.
+    settings = settings_from(home, landing) if known_at is None else settings_of_home(home)
     if engine is not None:
         settings = settings.model_copy(update={"engine": engine})
     if known_at is not None:
@@ -208,7 +216,7 @@ def deliveries(
     from dagster_project import summary
     from dagster_project.releases.read import reading
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     if page is not None:
         from dagster_project import supplier_page
 
@@ -243,7 +251,7 @@ def rejected(
     from dagster_project.feeds import feeds
     from dagster_project.releases.read import reading
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     if feed is not None and feed not in feeds():
         wrong(f"There is no feed {feed!r}; there is {', '.join(feeds())}.")
     with explained(), reading(settings.home, release) as connection:
@@ -260,7 +268,7 @@ def releases(home: HomeOption = None) -> None:
     from dagster_project import summary
     from dagster_project.releases import list_releases
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     with explained():
         print(summary.releases(list_releases(settings.home), settings.home))
 
@@ -280,7 +288,7 @@ def restore(
     from dagster_project.releases import current_release
     from dagster_project.releases import restore as restore_release
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     with explained():
         before = current_release(settings.home)
         served = restore_release(
@@ -304,7 +312,7 @@ def verify(
     """Check that a release holds what it says."""
     from dagster_project.releases import verify as verify_release
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     with explained():
         found = verify_release(settings.home, release_id)
     if found.problems:
@@ -327,7 +335,7 @@ def prune(
     """Remove old releases; never the one served, nor one being read."""
     from dagster_project.releases import prune as prune_releases
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     with explained():
         pruned = prune_releases(settings.home, keep, datetime.now(UTC))
     for release_id in pruned.removed:
@@ -352,7 +360,7 @@ def diff(
     from dagster_project.releases.layout import resolve
     from dagster_project.releases.read import read_pedigree
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     with explained():
         both = [
             read_pedigree(settings.home, resolve(settings.home, one)) for one in (before, after)
@@ -379,7 +387,7 @@ def query(
     from dagster_project import summary
     from dagster_project.releases import open_release
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     with explained(), open_release(settings.home, release) as connection:
         try:
             cursor = connection.execute(sql)

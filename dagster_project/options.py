@@ -29,6 +29,12 @@ ReleaseOption = Annotated[
     typer.Option("--release", metavar="ID", help="A kept release instead of current."),
 ]
 
+_OF_A_HOME = (
+    *("releases", "archive", "build", "logs", "alerts", "dagster"),
+    *("closes.jsonl", "accepted_findings.csv"),
+)
+"""What tells a data home from any other folder."""
+
 
 def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
     """The settings, of which a command's options come first.
@@ -56,6 +62,31 @@ def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
                 told = f"{f'--{name}' if option else f'COUPON_LEDGER_{name.upper()}'}: {told}"
             print(told, file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+def settings_of_home(home: Path | None) -> Settings:
+    """The settings for a command that needs a data home to be there, and makes none.
+
+    An empty folder counts as one: it may have been made for the first run.
+
+    Args:
+        home: The data home, if it was given.
+
+    Raises:
+        Exit: A setting makes no sense or there is no data home there (2), or it cannot be read (1).
+    """
+    settings = settings_from(home)
+    folder = settings.home
+    with explained():
+        is_there = folder.is_dir() and (
+            any((folder / name).exists() for name in _OF_A_HOME) or not any(folder.iterdir())
+        )
+    if not is_there:
+        wrong(
+            f"There is no data home {folder}: name another one with --home, or make it with"
+            f" `coupon-ledger run --home {folder} --landing DIR`."
+        )
+    return settings
 
 
 @contextmanager
