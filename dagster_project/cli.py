@@ -11,7 +11,7 @@ import os
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO, cast
 
 import typer
 
@@ -19,6 +19,8 @@ from dagster_project.answers import register as register_answers
 from dagster_project.closing_commands import register_closing
 from dagster_project.options import (
     HomeOption,
+    Output,
+    OutputFailed,
     ReleaseOption,
     explained,
     settings_from,
@@ -42,10 +44,18 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
-    # What a reader closes (`| head`) is no error.
+    if sys.stdout is None:
+        print("Standard output is closed: give it somewhere to go.", file=sys.stderr)
+        sys.exit(1)
+    sys.stdout = cast("TextIO", Output(sys.stdout))
     try:
-        app()
-    except BrokenPipeError:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except (BrokenPipeError, OutputFailed) as error:
+        if isinstance(error, OutputFailed):  # what a reader closes (`| head`) is no error
+            print(error, file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     finally:
@@ -182,17 +192,25 @@ def sample(
         wrong("--hold-back needs a month before the last: give --months 2 or more.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         wrong(f"{out} is not an empty folder: name a new one with --out.")
-    if invoices is None:
-        from dagster_project.sample import generate_sample
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if invoices is None:
+            from dagster_project.sample import generate_sample
 
-        generate_sample(workspaces or 150, months, seed, out)
-    else:
-        from dagster_project.sample.scale import generate_large_sample
+            generate_sample(workspaces or 150, months, seed, out)
+        else:
+            from dagster_project.sample.scale import generate_large_sample
 
-        made = generate_large_sample(
-            invoices, months, seed, out, file_format=file_format, grouping=files,
-            hold_back=hold_back,
-        )  # fmt: skip
+            made = generate_large_sample(
+                invoices, months, seed, out, file_format=file_format, grouping=files,
+                hold_back=hold_back,
+            )  # fmt: skip
+    except OSError as error:
+        wrong(
+            f"{error.filename or out} cannot be written: {error.strerror}; name another folder"
+            " with --out."
+        )
+    if invoices is not None:
         print(f"{made.invoices:,} invoices of {made.workspaces:,} workspaces to {made.last_day}")
     written = [path for path in (out / "landing").rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in written)
@@ -390,12 +408,18 @@ def query(
     settings = settings_of_home(home)
     with explained(), open_release(settings.home, release) as connection:
         try:
-            cursor = connection.execute(sql)
+            statements = connection.extract_statements(sql)
+            if len(statements) != 1:
+                many = f"these are {len(statements)} statements" if statements else "this is none"
+                wrong(f"Give one select: {many}.")
+            cursor = connection.execute(statements[0])
             names = [str(column[0]) for column in cursor.description or []]
             rows = cursor.fetchall()
         except duckdb.Error as error:
             wrong(str(error))
-    print(summary.as_csv(names, rows) if csv else summary.as_table(names, rows), end="")
+    # Whole numbers may be years or ids.
+    table = summary.as_csv(names, rows) if csv else summary.as_table(names, rows, is_plain=True)
+    print(table, end="")
 
 
 register_answers(app)

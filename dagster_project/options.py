@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -103,11 +103,58 @@ def explained() -> Iterator[None]:
     except ReleaseError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None
-    except BrokenPipeError:
-        raise  # a reader that closes is no error
     except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise  # a reader that closes is no error
         print(f"{error.filename or 'The data home'}: {error.strerror}.", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+class OutputFailed(Exception):
+    """What was printed cannot be written; the message says why."""
+
+
+class Output:
+    """Standard output, of which an error cannot be taken for one of a file.
+
+    That a reader has closed it is told as before, by BrokenPipeError.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to a stream."""
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text.
+
+        Raises:
+            OutputFailed: The stream does not take it.
+        """
+        with _told_apart():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write what waits.
+
+        Raises:
+            OutputFailed: The stream does not take it.
+        """
+        with _told_apart():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the stream's."""
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(f"The output cannot be written: {error.strerror}.") from error
 
 
 def wrong(message: str) -> NoReturn:

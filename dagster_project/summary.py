@@ -401,9 +401,15 @@ def cells(found: Sequence[CellDifference]) -> str:
     return "\n".join(lines)
 
 
-def as_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A plain table: numbers to the right, nulls empty, one line a row."""
-    body = [[_cell(value) for value in row] for row in rows]
+def as_table(names: Sequence[str], rows: Iterable[Sequence[Any]], *, is_plain: bool = False) -> str:
+    """A plain table: numbers to the right, nulls empty, one line a row.
+
+    Args:
+        names: Column titles.
+        rows: The values.
+        is_plain: Whether whole numbers go without separators.
+    """
+    body = [[_cell(value, is_plain) for value in row] for row in rows]
     numeric = [True] * len(names)
     for row in body:
         for place, (_, is_number) in enumerate(row):
@@ -424,13 +430,15 @@ class Change(Decimal):
     """A difference, shown with its sign."""
 
 
-def _cell(value: object) -> tuple[str, bool]:
+def _cell(value: object, is_plain: bool = False) -> tuple[str, bool]:
     if value is None:
         return "", True
     if isinstance(value, Change):
         return f"{value:+,}", True
     if isinstance(value, bool):
         return str(value).lower(), False
+    if is_plain and isinstance(value, int):
+        return str(value), True
     if isinstance(value, int | Decimal):
         return f"{value:,}", True
     text = str(value)

@@ -207,6 +207,56 @@ class TestReadingCommands:
         assert table.stdout.splitlines()[0].split() == ["currency", "invoices"]
         assert plain.stdout.splitlines()[0] == "currency,invoices"
 
+    def test_query_prints_whole_numbers_as_they_are_and_amounts_with_separators(
+        self, sample_run: SampleRun
+    ) -> None:
+        sql = "select 2023 as of_year, 1234567.50::decimal(18, 2) as amount"
+        shown = coupon_ledger("query", sql, "--home", sample_run.home)
+        assert shown.stdout.splitlines()[1].split() == ["2023", "1,234,567.50"]
+
+    @pytest.mark.parametrize(
+        ("sql", "said"),
+        [
+            ("", "Give one select: this is none."),
+            (" ; ", "Give one select: this is none."),
+            ("/* nothing */", "Give one select: this is none."),
+            ("select 1; select 2", "Give one select: these are 2 statements."),
+        ],
+    )
+    def test_query_takes_one_statement(self, sample_run: SampleRun, sql: str, said: str) -> None:
+        shown = coupon_ledger("query", sql, "--home", sample_run.home)
+        assert (shown.returncode, shown.stdout, shown.stderr) == (2, "", f"{said}\n")
+
+    @pytest.mark.parametrize("is_closed", [False, True], ids=["full", "closed"])
+    @pytest.mark.parametrize("is_unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+    @pytest.mark.parametrize("arguments", [("query", "select 1"), ("burndown",)])
+    def test_an_output_that_takes_nothing_is_told(
+        self, sample_run: SampleRun, arguments: tuple[str, ...], is_closed: bool, is_unbuffered: str
+    ) -> None:
+        command = [sys.executable, "-m", "dagster_project.cli", *arguments]
+        output = ">&-" if is_closed else "> /dev/full"
+        shown = subprocess.run(
+            ["/bin/sh", "-c", f'"$@" {output}', "sh", *command, "--home", str(sample_run.home)],
+            cwd=CHECKOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": is_unbuffered},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert shown.returncode == 1
+        said = (
+            "Standard output is closed" if is_closed else "The output cannot be written: No space"
+        )
+        assert shown.stderr.startswith(said)
+        assert len(shown.stderr.splitlines()) == 1
+
+    def test_a_sample_that_cannot_be_written_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        shown = coupon_ledger("sample", "--out", tmp_path / "file" / "x", "--workspaces", "5")
+        assert shown.returncode == 2
+        assert f"{tmp_path / 'file' / 'x'} cannot be written: Not a directory" in shown.stderr
+        assert "--out" in shown.stderr
+
     def test_query_can_only_read(self, sample_run: SampleRun) -> None:
         for sql in ("delete from marts.dim_coupons", "from read_csv('/etc/passwd')"):
             assert coupon_ledger("query", sql, "--home", sample_run.home).returncode == 2
