@@ -23,6 +23,7 @@ from dagster_project.releases.read import ReleaseSummary
 
 WIDTH = 80
 LAPSE_DAYS = 90
+_MOST_FILES = 3
 _NOTHING = (Decimal("0.00"),) * 4  # list, discount, credit and net
 
 Connection = duckdb.DuckDBPyConnection
@@ -329,25 +330,42 @@ def _event(event: Mapping[str, Any]) -> str:
 
 
 def restated(connection: Connection) -> str:
-    """What has changed in closed months, by month and currency; nothing if nothing has."""
+    """What has changed in closed months, by month and currency; nothing if nothing has.
+
+    A delivery is named with how many of the amounts it is known to be behind.
+    """
     if not _has(connection, "fct_restatements"):
         return ""
     rows = connection.execute(
-        "select strftime(closed_month, '%Y-%m'), currency, count(*),"
+        "select strftime(closed_month, '%Y-%m') as month, currency, count(*),"
         " sum(delta_amount) filter (where table_name = 'fct_discounted_charges' and column_name ="
-        " 'net_amount'), string_agg(distinct file_name, ', ' order by file_name)"
-        " from marts.fct_restatements group by all order by all"
+        " 'net_amount') from marts.fct_restatements group by all order by all"
     ).fetchall()
     if not rows:
         return ""
+    explained = connection.execute(
+        "select strftime(closed_month, '%Y-%m'), currency, file_name, count(*)"
+        " from marts.fct_restatements where file_name is not null group by all"
+        " order by count(*) desc, file_name"
+    ).fetchall()
     table = as_table(
-        ["Changed in closed months", "", "amounts", "net charges", "delivered in"],
+        ["Changed in closed months", "", "amounts", "net charges"],
         [
-            [f"  {month}", currency, count, Change(net or "0.00"), _cut(files or "", 32)]
-            for month, currency, count, net, files in rows
+            [f"  {month}", currency, count, Change(net or "0.00")]
+            for month, currency, count, net in rows
         ],
     )
-    return f"{table}  one by one in marts.fct_restatements"
+    heading, *lines = table.splitlines()
+    told = [heading]
+    for line, (month, currency, count, _) in zip(lines, rows, strict=True):
+        told.append(line)
+        files = [one[2:] for one in explained if one[:2] == (month, currency)]
+        told += [
+            f"    {known:,} of {count:,} in {_cut(name, 48)}" for name, known in files[:_MOST_FILES]
+        ]
+        if len(files) > _MOST_FILES:
+            told.append(f"    and more in {len(files) - _MOST_FILES:,} other files")
+    return "\n".join([*told, "  one by one in marts.fct_restatements"])
 
 
 def differences(found: Sequence[TableDifference], releases: Sequence[Mapping[str, Any]]) -> str:
