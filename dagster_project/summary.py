@@ -24,6 +24,7 @@ from dagster_project.releases.read import ReleaseSummary
 WIDTH = 80
 LAPSE_DAYS = 90
 _MOST_FILES = 3
+_MOST_REFUSED = 5
 _NOTHING = (Decimal("0.00"),) * 4  # list, discount, credit and net
 
 Connection = duckdb.DuckDBPyConnection
@@ -48,7 +49,7 @@ def refresh(connection: Connection, home: Path, seconds: Mapping[str, float]) ->
     )
     parts = [
         where,
-        _rows_in(connection),
+        rows_in(connection),
         _given(connection),
         _credit_left(connection, as_of),
         _ending(connection, as_of),
@@ -60,7 +61,8 @@ def refresh(connection: Connection, home: Path, seconds: Mapping[str, float]) ->
     return "\n\n".join(part for part in parts if part)
 
 
-def _rows_in(connection: Connection) -> str:
+def rows_in(connection: Connection) -> str:
+    """What became of delivered rows by feed, and the files that were refused, the newest first."""
     rows = connection.execute(
         "select feed, count(*), sum(physical_rows), sum(accepted_rows), sum(superseded_rows),"
         " sum(duplicate_rows), sum(rejected_rows) from release.deliveries"
@@ -75,8 +77,13 @@ def _rows_in(connection: Connection) -> str:
         " order by arrived_at desc, file_name"
     ).fetchall()
     if refused:
-        table += f"  {len(refused)} files refused, see `coupon-ledger deliveries`:\n"
-        table += "".join(f"    {_cut(f'{name}: {why}', WIDTH - 4)}\n" for name, why in refused[:5])
+        files = "1 file" if len(refused) == 1 else f"{len(refused):,} files"
+        table += f"  {files} refused, see `coupon-ledger deliveries`:\n"
+        for name, why in refused[:_MOST_REFUSED]:
+            told = f"{name}: {why}"
+            table += f"    {_cut(told, WIDTH - 4)}\n"
+        if len(refused) > _MOST_REFUSED:
+            table += f"    and {len(refused) - _MOST_REFUSED:,} more\n"
     return table.rstrip("\n")
 
 
