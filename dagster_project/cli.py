@@ -11,13 +11,22 @@ import os
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO, cast
 
 import typer
 
 from dagster_project.answers import register as register_answers
 from dagster_project.closing_commands import register_closing
-from dagster_project.options import HomeOption, ReleaseOption, explained, settings_from, wrong
+from dagster_project.options import (
+    HomeOption,
+    Output,
+    OutputFailed,
+    ReleaseOption,
+    explained,
+    settings_from,
+    settings_of_home,
+    wrong,
+)
 from dagster_project.service_commands import register_service
 
 if TYPE_CHECKING:
@@ -35,10 +44,18 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
-    # What a reader closes (`| head`) is no error.
+    if sys.stdout is None:
+        print("Standard output is closed: give it somewhere to go.", file=sys.stderr)
+        sys.exit(1)
+    sys.stdout = cast("TextIO", Output(sys.stdout))
     try:
-        app()
-    except BrokenPipeError:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except (BrokenPipeError, OutputFailed) as error:
+        if isinstance(error, OutputFailed):  # what a reader closes (`| head`) is no error
+            print(error, file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     finally:
@@ -84,7 +101,8 @@ def run(
     from dagster_project.refresh import refresh
     from dagster_project.settings import default_as_of
 
-    settings = settings_from(home, landing)
+    # What had arrived by then lies in a data home that is there.
+    settings = settings_from(home, landing) if known_at is None else settings_of_home(home)
     if engine is not None:
         settings = settings.model_copy(update={"engine": engine})
     if known_at is not None:
@@ -174,17 +192,25 @@ def sample(
         wrong("--hold-back needs a month before the last: give --months 2 or more.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         wrong(f"{out} is not an empty folder: name a new one with --out.")
-    if invoices is None:
-        from dagster_project.sample import generate_sample
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if invoices is None:
+            from dagster_project.sample import generate_sample
 
-        generate_sample(workspaces or 150, months, seed, out)
-    else:
-        from dagster_project.sample.scale import generate_large_sample
+            generate_sample(workspaces or 150, months, seed, out)
+        else:
+            from dagster_project.sample.scale import generate_large_sample
 
-        made = generate_large_sample(
-            invoices, months, seed, out, file_format=file_format, grouping=files,
-            hold_back=hold_back,
-        )  # fmt: skip
+            made = generate_large_sample(
+                invoices, months, seed, out, file_format=file_format, grouping=files,
+                hold_back=hold_back,
+            )  # fmt: skip
+    except OSError as error:
+        wrong(
+            f"{error.filename or out} cannot be written: {error.strerror}; name another folder"
+            " with --out."
+        )
+    if invoices is not None:
         print(f"{made.invoices:,} invoices of {made.workspaces:,} workspaces to {made.last_day}")
     written = [path for path in (out / "landing").rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in written)
@@ -208,7 +234,7 @@ def deliveries(
     from dagster_project import summary
     from dagster_project.releases.read import reading
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     if page is not None:
         from dagster_project import supplier_page
 
@@ -243,7 +269,7 @@ def rejected(
     from dagster_project.feeds import feeds
     from dagster_project.releases.read import reading
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     if feed is not None and feed not in feeds():
         wrong(f"There is no feed {feed!r}; there is {', '.join(feeds())}.")
     with explained(), reading(settings.home, release) as connection:
@@ -260,7 +286,7 @@ def releases(home: HomeOption = None) -> None:
     from dagster_project import summary
     from dagster_project.releases import list_releases
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     with explained():
         print(summary.releases(list_releases(settings.home), settings.home))
 
@@ -280,7 +306,7 @@ def restore(
     from dagster_project.releases import current_release
     from dagster_project.releases import restore as restore_release
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     with explained():
         before = current_release(settings.home)
         served = restore_release(
@@ -304,7 +330,7 @@ def verify(
     """Check that a release holds what it says."""
     from dagster_project.releases import verify as verify_release
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     with explained():
         found = verify_release(settings.home, release_id)
     if found.problems:
@@ -327,7 +353,7 @@ def prune(
     """Remove old releases; never the one served, nor one being read."""
     from dagster_project.releases import prune as prune_releases
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     with explained():
         pruned = prune_releases(settings.home, keep, datetime.now(UTC))
     for release_id in pruned.removed:
@@ -352,7 +378,7 @@ def diff(
     from dagster_project.releases.layout import resolve
     from dagster_project.releases.read import read_pedigree
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     with explained():
         both = [
             read_pedigree(settings.home, resolve(settings.home, one)) for one in (before, after)
@@ -379,15 +405,21 @@ def query(
     from dagster_project import summary
     from dagster_project.releases import open_release
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     with explained(), open_release(settings.home, release) as connection:
         try:
-            cursor = connection.execute(sql)
+            statements = connection.extract_statements(sql)
+            if len(statements) != 1:
+                many = f"these are {len(statements)} statements" if statements else "this is none"
+                wrong(f"Give one select: {many}.")
+            cursor = connection.execute(statements[0])
             names = [str(column[0]) for column in cursor.description or []]
             rows = cursor.fetchall()
         except duckdb.Error as error:
             wrong(str(error))
-    print(summary.as_csv(names, rows) if csv else summary.as_table(names, rows), end="")
+    # Whole numbers may be years or ids.
+    table = summary.as_csv(names, rows) if csv else summary.as_table(names, rows, is_plain=True)
+    print(table, end="")
 
 
 register_answers(app)

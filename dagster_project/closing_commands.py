@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.options import HomeOption, explained, settings_from, wrong
+from dagster_project.options import HomeOption, explained, settings_of_home, wrong
 
 if TYPE_CHECKING:
     from datetime import date
@@ -106,7 +106,7 @@ def _asked(home: Path | None, month: str | None = None) -> Iterator[tuple[Path, 
 
     from dagster_project.releases.closing import parse_month
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     try:
         first_day = date.min if month is None else parse_month(month)
     except ValueError as error:

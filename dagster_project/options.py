@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -28,6 +28,12 @@ ReleaseOption = Annotated[
     str | None,
     typer.Option("--release", metavar="ID", help="A kept release instead of current."),
 ]
+
+_OF_A_HOME = (
+    *("releases", "archive", "build", "logs", "alerts", "dagster"),
+    *("closes.jsonl", "accepted_findings.csv"),
+)
+"""What tells a data home from any other folder."""
 
 
 def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
@@ -58,6 +64,31 @@ def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
         raise typer.Exit(2) from None
 
 
+def settings_of_home(home: Path | None) -> Settings:
+    """The settings for a command that needs a data home to be there, and makes none.
+
+    An empty folder counts as one: it may have been made for the first run.
+
+    Args:
+        home: The data home, if it was given.
+
+    Raises:
+        Exit: A setting makes no sense or there is no data home there (2), or it cannot be read (1).
+    """
+    settings = settings_from(home)
+    folder = settings.home
+    with explained():
+        is_there = folder.is_dir() and (
+            any((folder / name).exists() for name in _OF_A_HOME) or not any(folder.iterdir())
+        )
+    if not is_there:
+        wrong(
+            f"There is no data home {folder}: name another one with --home, or make it with"
+            f" `coupon-ledger run --home {folder} --landing DIR`."
+        )
+    return settings
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Turn an error about releases into its message and an exit code.
@@ -72,11 +103,58 @@ def explained() -> Iterator[None]:
     except ReleaseError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None
-    except BrokenPipeError:
-        raise  # a reader that closes is no error
     except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise  # a reader that closes is no error
         print(f"{error.filename or 'The data home'}: {error.strerror}.", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+class OutputFailed(Exception):
+    """What was printed cannot be written; the message says why."""
+
+
+class Output:
+    """Standard output, of which an error cannot be taken for one of a file.
+
+    That a reader has closed it is told as before, by BrokenPipeError.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to a stream."""
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text.
+
+        Raises:
+            OutputFailed: The stream does not take it.
+        """
+        with _told_apart():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write what waits.
+
+        Raises:
+            OutputFailed: The stream does not take it.
+        """
+        with _told_apart():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the stream's."""
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(f"The output cannot be written: {error.strerror}.") from error
 
 
 def wrong(message: str) -> NoReturn:

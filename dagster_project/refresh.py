@@ -109,6 +109,7 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
         command = f"coupon-ledger run --as-of {as_of}"
         with one_writer(settings.home, command), progress.listening(terminal):
             terminal.started("prepare")
+            before = _served(settings)
             if not always and unchanged.is_unchanged(settings, as_of):
                 terminal.finished("prepare", "nothing has changed, the release there is is served")
             else:
@@ -128,7 +129,32 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
     with open_release(settings.home) as connection:
         print()
         print(summary.refresh(connection, settings.home, terminal.seconds))
+    for note in notes(settings.home, as_of, before, datetime.now(UTC).date()):
+        print("\n" + textwrap.fill(f"Note: {note}", _WIDTH, **_WRAPPED))
     return True
+
+
+def notes(home: Path, as_of: date, before: tuple[str, date] | None, today: date) -> list[str]:
+    """What a person should know of the day a release was made for, in sentences.
+
+    Args:
+        home: The data home.
+        as_of: Last day whose events count in the release served now.
+        before: Id and as-of date of the release that was served before, if one was.
+        today: The current day in UTC.
+    """
+    told = []
+    if before is not None and as_of < before[1]:
+        told.append(
+            f"this release is as of {as_of}, the one that was served before as of {before[1]}."
+            f" `coupon-ledger restore {before[0]} --home {_short(home)}` serves that one again."
+        )
+    if as_of > today:
+        told.append(
+            f"{as_of} is not over yet, today is {today} (UTC). What is delivered until then will"
+            " change what this release says."
+        )
+    return told
 
 
 def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = None) -> bool:
@@ -275,6 +301,22 @@ def _still_served(settings: Settings) -> str:
         return f"nothing was published; the release of {as_of} ({release_id}) is still served."
     except Exception as error:  # noqa: BLE001 (the first failure is the one to tell)
         return f"nothing was published; the release served before cannot be read ({error})."
+
+
+def _served(settings: Settings) -> tuple[str, date] | None:
+    """Id and as-of date of the release that is served, if one is and can be read."""
+    import duckdb
+
+    from dagster_project.releases.layout import current_release
+    from dagster_project.releases.read import read_pedigree
+
+    try:
+        release_id = current_release(settings.home)
+        if release_id is None:
+            return None
+        return release_id, read_pedigree(settings.home, release_id)["as_of_date"]
+    except (ReleaseError, duckdb.Error):
+        return None  # whatever it is, the refresh makes another one
 
 
 def _short(path: Path) -> str:

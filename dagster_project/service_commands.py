@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dagster_project.options import HomeOption, settings_from, wrong
+from dagster_project.options import HomeOption, settings_from, settings_of_home, wrong
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
@@ -145,7 +145,7 @@ def alerts(
     """What is going on that needs a person, and what was told last."""
     from dagster_project.alerts import overview
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     if test:
         raise typer.Exit(0 if _test(settings) else 1)
     found = overview.of(settings, limit)

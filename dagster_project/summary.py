@@ -23,6 +23,8 @@ from dagster_project.releases.read import ReleaseSummary
 
 WIDTH = 80
 LAPSE_DAYS = 90
+_MOST_FILES = 3
+_MOST_REFUSED = 5
 _NOTHING = (Decimal("0.00"),) * 4  # list, discount, credit and net
 
 Connection = duckdb.DuckDBPyConnection
@@ -47,7 +49,7 @@ def refresh(connection: Connection, home: Path, seconds: Mapping[str, float]) ->
     )
     parts = [
         where,
-        _rows_in(connection),
+        rows_in(connection),
         _given(connection),
         _credit_left(connection, as_of),
         _ending(connection, as_of),
@@ -59,7 +61,8 @@ def refresh(connection: Connection, home: Path, seconds: Mapping[str, float]) ->
     return "\n\n".join(part for part in parts if part)
 
 
-def _rows_in(connection: Connection) -> str:
+def rows_in(connection: Connection) -> str:
+    """What became of delivered rows by feed, and the files that were refused, the newest first."""
     rows = connection.execute(
         "select feed, count(*), sum(physical_rows), sum(accepted_rows), sum(superseded_rows),"
         " sum(duplicate_rows), sum(rejected_rows) from release.deliveries"
@@ -74,8 +77,13 @@ def _rows_in(connection: Connection) -> str:
         " order by arrived_at desc, file_name"
     ).fetchall()
     if refused:
-        table += f"  {len(refused)} files refused, see `coupon-ledger deliveries`:\n"
-        table += "".join(f"    {_cut(f'{name}: {why}', WIDTH - 4)}\n" for name, why in refused[:5])
+        files = "1 file" if len(refused) == 1 else f"{len(refused):,} files"
+        table += f"  {files} refused, see `coupon-ledger deliveries`:\n"
+        for name, why in refused[:_MOST_REFUSED]:
+            told = f"{name}: {why}"
+            table += f"    {_cut(told, WIDTH - 4)}\n"
+        if len(refused) > _MOST_REFUSED:
+            table += f"    and {len(refused) - _MOST_REFUSED:,} more\n"
     return table.rstrip("\n")
 
 
@@ -329,25 +337,42 @@ def _event(event: Mapping[str, Any]) -> str:
 
 
 def restated(connection: Connection) -> str:
-    """What has changed in closed months, by month and currency; nothing if nothing has."""
+    """What has changed in closed months, by month and currency; nothing if nothing has.
+
+    A delivery is named with how many of the amounts it is known to be behind.
+    """
     if not _has(connection, "fct_restatements"):
         return ""
     rows = connection.execute(
-        "select strftime(closed_month, '%Y-%m'), currency, count(*),"
+        "select strftime(closed_month, '%Y-%m') as month, currency, count(*),"
         " sum(delta_amount) filter (where table_name = 'fct_discounted_charges' and column_name ="
-        " 'net_amount'), string_agg(distinct file_name, ', ' order by file_name)"
-        " from marts.fct_restatements group by all order by all"
+        " 'net_amount') from marts.fct_restatements group by all order by all"
     ).fetchall()
     if not rows:
         return ""
+    explained = connection.execute(
+        "select strftime(closed_month, '%Y-%m'), currency, file_name, count(*)"
+        " from marts.fct_restatements where file_name is not null group by all"
+        " order by count(*) desc, file_name"
+    ).fetchall()
     table = as_table(
-        ["Changed in closed months", "", "amounts", "net charges", "delivered in"],
+        ["Changed in closed months", "", "amounts", "net charges"],
         [
-            [f"  {month}", currency, count, Change(net or "0.00"), _cut(files or "", 32)]
-            for month, currency, count, net, files in rows
+            [f"  {month}", currency, count, Change(net or "0.00")]
+            for month, currency, count, net in rows
         ],
     )
-    return f"{table}  one by one in marts.fct_restatements"
+    heading, *lines = table.splitlines()
+    told = [heading]
+    for line, (month, currency, count, _) in zip(lines, rows, strict=True):
+        told.append(line)
+        files = [one[2:] for one in explained if one[:2] == (month, currency)]
+        told += [
+            f"    {known:,} of {count:,} in {_cut(name, 48)}" for name, known in files[:_MOST_FILES]
+        ]
+        if len(files) > _MOST_FILES:
+            told.append(f"    and more in {len(files) - _MOST_FILES:,} other files")
+    return "\n".join([*told, "  one by one in marts.fct_restatements"])
 
 
 def differences(found: Sequence[TableDifference], releases: Sequence[Mapping[str, Any]]) -> str:
@@ -401,9 +426,15 @@ def cells(found: Sequence[CellDifference]) -> str:
     return "\n".join(lines)
 
 
-def as_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A plain table: numbers to the right, nulls empty, one line a row."""
-    body = [[_cell(value) for value in row] for row in rows]
+def as_table(names: Sequence[str], rows: Iterable[Sequence[Any]], *, is_plain: bool = False) -> str:
+    """A plain table: numbers to the right, nulls empty, one line a row.
+
+    Args:
+        names: Column titles.
+        rows: The values.
+        is_plain: Whether whole numbers go without separators.
+    """
+    body = [[_cell(value, is_plain) for value in row] for row in rows]
     numeric = [True] * len(names)
     for row in body:
         for place, (_, is_number) in enumerate(row):
@@ -424,13 +455,15 @@ class Change(Decimal):
     """A difference, shown with its sign."""
 
 
-def _cell(value: object) -> tuple[str, bool]:
+def _cell(value: object, is_plain: bool = False) -> tuple[str, bool]:
     if value is None:
         return "", True
     if isinstance(value, Change):
         return f"{value:+,}", True
     if isinstance(value, bool):
         return str(value).lower(), False
+    if is_plain and isinstance(value, int):
+        return str(value), True
     if isinstance(value, int | Decimal):
         return f"{value:,}", True
     text = str(value)

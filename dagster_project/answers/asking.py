@@ -25,7 +25,9 @@ Row = dict[str, Any]
 _LONGEST_ID = 200
 _CANDIDATES = 40
 _LIKE = 0.6
+_SLIP = 0.9
 _MOST_NEAR = 4
+_LEAST_BEGINNING = 3
 
 
 class NotThere(Exception):
@@ -93,14 +95,32 @@ def add_months(start: datetime, months: int) -> datetime:
 
 
 def near(wanted: str, known: Iterable[str]) -> list[str]:
-    """What comes near a name, nearest first; what is equally near in the order given."""
-    matcher = difflib.SequenceMatcher(b=wanted.casefold())
-    ratios: dict[str, float] = {}
+    """What comes near a name, nearest first; what is equally near in the order given.
+
+    What begins with it comes first, and what differs by a slip; then what begins with the same word,
+    as ids of one kind do.
+    """
+    plain = wanted.casefold()
+    matcher = difflib.SequenceMatcher(b=plain)
+    places: dict[str, tuple[bool, bool, float]] = {}
     for name in known:
         matcher.set_seq1(name.casefold())
-        ratios[name] = matcher.ratio()
-    close = sorted((name for name in ratios if ratios[name] >= _LIKE), key=lambda one: -ratios[one])
-    return close[:_MOST_NEAR]
+        ratio = matcher.ratio()
+        begins = _is_beginning(plain, name.casefold())
+        if begins or ratio >= _LIKE:
+            is_other = _first_word(name) != _first_word(wanted)
+            places[name] = (not begins and ratio < _SLIP, is_other, -ratio)
+    return sorted(places, key=lambda name: places[name])[:_MOST_NEAR]
+
+
+def _is_beginning(text: str, name: str) -> bool:
+    """Whether a name goes on where a text ends, by more than the one character one may mistype."""
+    longer = len(name) - len(text)
+    return len(text) >= _LEAST_BEGINNING and longer > 1 and name.startswith(text)
+
+
+def _first_word(name: str) -> str:
+    return re.split(r"[^a-z]", name.casefold(), maxsplit=1)[0]
 
 
 def must_be(kind: str, wanted: str, known: Iterable[str]) -> str:
@@ -131,17 +151,7 @@ def workspace(connection: Connection, wanted: str) -> str:
     """
     if _has(connection, _WORKSPACES, "workspace_id", wanted):
         return wanted
-    hints = []
-    for table, column, command in (
-        ("marts.fct_discounted_charges", "invoice_id", "explain"),
-        ("marts.dim_coupon_redemptions", "redemption_id", "workspace"),
-    ):
-        of = rows(connection, f"select workspace_id from {table} where {column} = ?", [wanted])
-        if of:
-            found = clean(of[0]["workspace_id"])
-            shown = clean(wanted) if command == "explain" else found
-            noun = column.removesuffix("_id")
-            hints.append(f"It is the {noun} of {found}: coupon-ledger {command} {shown}")
+    hints = _of_another_kind(connection, wanted, ("invoice", "redemption"))
     named = rows(
         connection,
         "select workspace_id from marts.dim_workspaces where lower(workspace_name) = lower(?)"
@@ -185,11 +195,11 @@ def invoice(connection: Connection, wanted: str) -> str:
             f" A row of that id was rejected ({clean(row['file_name'])}, row {row['row_number']}):"
             f" {clean(row['reasons'])}."
         )
-    if _has(connection, _WORKSPACES, "workspace_id", wanted):
-        message += f" It is a workspace: coupon-ledger workspace {clean(wanted)}"
-    else:
-        close = _near_ids(connection, _INVOICES, "invoice_id", wanted)
-        message += f" Near it are {', '.join(map(clean, close))}." if close else ""
+    hints = _of_another_kind(connection, wanted, ("workspace", "redemption"))
+    close = [] if hints else _near_ids(connection, _INVOICES, "invoice_id", wanted)
+    if close:
+        hints.append(f"Near it are {', '.join(map(clean, close))}.")
+    message = " ".join([message, *hints])
     raise NotThere(message)
 
 
@@ -207,14 +217,15 @@ def target(
         return "program", wanted
     if _has(connection, _WORKSPACES, "workspace_id", wanted):
         return "workspace", wanted
-    close = [*near(wanted, PROGRAMS), *_near_ids(connection, _WORKSPACES, "workspace_id", wanted)]
+    hints = _of_another_kind(connection, wanted, ("invoice", "redemption"))
+    close = near(wanted, PROGRAMS)
+    if not hints:
+        close += _near_ids(connection, _WORKSPACES, "workspace_id", wanted)
+    if close:
+        hints.append(f"Did you mean {_either(close)}?")
     raise NotThere(
         f"{clean(wanted)!r} is neither a workspace nor a program. "
-        + (
-            f"Did you mean {_either(close)}?"
-            if close
-            else f"The programs are {', '.join(PROGRAMS)}."
-        )
+        + (" ".join(hints) or f"The programs are {', '.join(PROGRAMS)}.")
     )
 
 
@@ -249,6 +260,11 @@ _WORKSPACES = (
     "marts.dim_coupon_redemptions",
 )
 _INVOICES = ("marts.fct_discounted_charges",)
+_TABLES = {
+    "workspace": _WORKSPACES,
+    "invoice": _INVOICES,
+    "redemption": ("marts.dim_coupon_redemptions",),
+}
 
 
 def _has(connection: Connection, tables: Sequence[str], column: str, wanted: str) -> bool:
@@ -258,14 +274,49 @@ def _has(connection: Connection, tables: Sequence[str], column: str, wanted: str
     )
 
 
+def _of_another_kind(connection: Connection, wanted: str, kinds: Sequence[str]) -> list[str]:
+    """What an id is if it is one of another kind than was asked for, or what such ids begin with it.
+
+    Args:
+        connection: The release.
+        wanted: The id.
+        kinds: `workspace`, `invoice` or `redemption`.
+    """
+    hints = []
+    for kind in kinds:
+        union = " union ".join(
+            f"select {kind}_id as id, workspace_id from {table}" for table in _TABLES[kind]
+        )
+        found = rows(
+            connection,
+            f"select id, workspace_id from ({union}) where id = ? or length(?) >= ?"
+            " and starts_with(id, ?) order by id limit ?",
+            [wanted, wanted, _LEAST_BEGINNING, wanted, _MOST_NEAR],
+        )
+        if not found:
+            continue
+        first, owner = clean(found[0]["id"]), clean(found[0]["workspace_id"])
+        command = f"explain {first}" if kind == "invoice" else f"workspace {owner}"
+        if found[0]["id"] != wanted:
+            ids = ", ".join(clean(row["id"]) for row in found)
+            hints.append(f"{kind.capitalize()}s begin with it, {ids}: coupon-ledger {command}")
+        elif kind == "workspace":
+            hints.append(f"It is a workspace: coupon-ledger {command}")
+        else:
+            one = "an invoice" if kind == "invoice" else "a redemption"
+            hints.append(f"It is {one} of {owner}: coupon-ledger {command}")
+    return hints
+
+
 def _near_ids(connection: Connection, tables: Sequence[str], column: str, wanted: str) -> list[str]:
-    """Near ids out of very many: the engine chooses a few by likeness, difflib ranks them."""
+    """Near ids out of very many: the engine chooses a few, by how they begin and by likeness."""
     union = " union ".join(f"select {column} as id from {table}" for table in tables)
     candidates = rows(
         connection,
         f"select id from ({union}) where id is not null"
-        " order by jaro_winkler_similarity(lower(left(id, 200)), lower(?)) desc, id limit ?",
-        [wanted[:_LONGEST_ID], _CANDIDATES],
+        " order by starts_with(lower(id), lower(?)) and length(id) > length(?) + 1 desc,"
+        " jaro_winkler_similarity(lower(left(id, 200)), lower(?)) desc, id limit ?",
+        [*[wanted[:_LONGEST_ID]] * 3, _CANDIDATES],
     )
     return near(wanted[:_LONGEST_ID], [row["id"] for row in candidates])
 

@@ -6,7 +6,7 @@ Every redemption of the workspace is considered and either covers the invoice or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -45,7 +45,7 @@ def charge(connection: Connection, invoice_id: str) -> Row:
     )
     redemptions = redemptions_of(connection, workspace_id)
     considered = [_considered(one, invoice, bills, applications) for one in redemptions]
-    grants = _grants(connection, invoice, redemptions, considered)
+    grants = _grants(connection, invoice, bills, redemptions, considered)
     for redemption, row in zip(redemptions, considered, strict=True):
         if row["is_covered"] and row["discount_type"] == "credit":
             row["words"] += _credit_words(redemption, invoice, grants)
@@ -194,10 +194,13 @@ def _considered(
 
 
 def _grants(
-    connection: Connection, invoice: Row, redemptions: Sequence[Row], considered: Sequence[Row]
+    connection: Connection,
+    invoice: Row,
+    bills: Sequence[Row],
+    redemptions: Sequence[Row],
+    considered: Sequence[Row],
 ) -> list[Row]:
     """Each grant valid for the invoice, in the order of draws, with its balance before and after."""
-    covering = {row["redemption_id"] for row in considered if row["is_covered"]}
     by_id = {row["redemption_id"]: row for row in redemptions}
     entries = rows(
         connection,
@@ -222,16 +225,10 @@ def _grants(
             invoice["workspace_id"],
         ],
     )
+    covering = {row["redemption_id"] for row in considered if row["is_covered"]}
+    as_billed = _balances_as_billed(entries, invoice, bills, by_id)
     valid = []
-    for entry in entries:
-        redemption = by_id[entry["redemption_id"]]
-        period_end = _period_end(redemption, entry["grant_id"])
-        ends = [end for end in (period_end, redemption["ends_at"]) if end is not None]
-        grant_end = min(ends, default=None)
-        if entry["redemption_id"] not in covering or invoice["issued_at"] < entry["granted_at"]:
-            continue
-        if grant_end is not None and invoice["issued_at"] >= grant_end:
-            continue
+    for entry, grant_end in _in_order(entries, invoice, by_id, covering):
         before = entry["granted_amount"] - entry["drawn_before"]
         valid.append(
             {
@@ -241,28 +238,73 @@ def _grants(
                 "currency": entry["currency"],
                 "granted_at": entry["granted_at"],
                 "ends_at": grant_end,
-                "credit_priority": redemption["credit_priority"],
+                "credit_priority": by_id[entry["redemption_id"]]["credit_priority"],
                 "balance_before_amount": before,
                 "drawn_amount": entry["drawn_amount"],
                 "balance_after_amount": before - entry["drawn_amount"],
+                "balance_as_billed_amount": as_billed[entry["grant_id"]],
             }
         )
-    # R7: the least priority first, then what ends first; empty last.
-    valid.sort(
-        key=lambda grant: (
-            grant["credit_priority"] is None,
-            grant["credit_priority"] or 0,
-            grant["ends_at"] is None,
-            grant["ends_at"] or datetime.max,
-            grant["granted_at"],
-            grant["grant_id"],
-        )
-    )
     left = invoice["list_amount"] - invoice["discount_amount"]
     for grant in valid:
         left -= grant["drawn_amount"]
         grant["remaining_amount"] = left
     return valid
+
+
+def _in_order(
+    entries: Sequence[Row], bill: Row, by_id: Mapping[str, Row], covering: Collection[str]
+) -> list[tuple[Row, datetime | None]]:
+    """The grants valid for a bill, each with its end, as they are drawn from.
+
+    Args:
+        entries: The workspace's grants.
+        bill: A row of `fct_discounted_charges`.
+        by_id: The workspace's redemptions.
+        covering: Those that cover the bill.
+    """
+    valid = []
+    for entry in entries:
+        redemption = by_id[entry["redemption_id"]]
+        period_end = _period_end(redemption, entry["grant_id"])
+        ends = [end for end in (period_end, redemption["ends_at"]) if end is not None]
+        grant_end = min(ends, default=None)
+        if entry["redemption_id"] not in covering or bill["issued_at"] < entry["granted_at"]:
+            continue
+        if grant_end is None or bill["issued_at"] < grant_end:
+            valid.append((entry, grant_end))
+
+    def place(grant: tuple[Row, datetime | None]) -> tuple[object, ...]:
+        """R7: the least priority first, then what ends first; empty last."""
+        entry, end = grant
+        priority = by_id[entry["redemption_id"]]["credit_priority"]
+        return (
+            priority is None,
+            priority or 0,
+            end is None,
+            end or datetime.max,
+            entry["granted_at"],
+            entry["grant_id"],
+        )
+
+    return sorted(valid, key=place)
+
+
+def _balances_as_billed(
+    entries: Sequence[Row], invoice: Row, bills: Sequence[Row], by_id: Mapping[str, Row]
+) -> dict[str, Decimal]:
+    """What each grant had left before an invoice if the credit that was billed is drawn (R9)."""
+    balances: dict[str, Decimal] = {entry["grant_id"]: entry["granted_amount"] for entry in entries}
+    for bill in bills:
+        undrawn = bill["billed_credit_amount"]
+        if undrawn <= 0 or _order(bill) >= _order(invoice):
+            continue
+        covering = {one for one in by_id if verdict(by_id[one], bill, bills) is None}
+        for entry, _ in _in_order(entries, bill, by_id, covering):
+            drawn = min(balances[entry["grant_id"]], undrawn)
+            balances[entry["grant_id"]] -= drawn
+            undrawn -= drawn
+    return balances
 
 
 def _credit_words(redemption: Row, invoice: Row, grants: Sequence[Row]) -> str:
@@ -331,7 +373,7 @@ def conclusion(data: Row) -> list[str]:
             parts.append(f"less {amount(invoice['credit_amount'], code)} of credit ({of})")
         told.append(f"{right}: {', '.join(parts)} is {money(net, code)} before tax.")
     if not found and billed != net:
-        told.append(_differs_without_finding(invoice, code, net, billed))
+        told.append(_differs_without_finding(data, code, net, billed))
     told += _what_else(data)
     before = data["bill_before"]
     if before is not None:
@@ -349,15 +391,32 @@ def _why_list(data: Row) -> str:
     return "no coupon on the account covers it"
 
 
-def _differs_without_finding(invoice: Row, code: str, net: Decimal, billed: Decimal) -> str:
-    by = money(abs(billed - net), code)
-    if invoice["billed_credit_amount"] != invoice["credit_amount"]:
-        return (
-            f"Billed was {money(billed, code)}: {by} {'more' if billed > net else 'less'}, because"
-            " earlier bills drew another amount of credit than they should have; judged against"
-            " the balance as billed so far, this bill's draw is right."
+def _differs_without_finding(data: Row, code: str, net: Decimal, billed: Decimal) -> str:
+    invoice, grants = data["invoice"], data["grants"]
+    left = invoice["list_amount"] - invoice["billed_discount_amount"]
+    drawn = invoice["billed_credit_amount"]
+    by_rule = sum((grant["balance_before_amount"] for grant in grants), ZERO)
+    as_billed = sum((grant["balance_as_billed_amount"] for grant in grants), ZERO)
+    reasons = []
+    if drawn > left and drawn != invoice["credit_amount"]:
+        reasons.append(
+            f"{money(drawn, code)} of credit was drawn where the bill had"
+            f" {money(left, code)} left after the billed discount; what the grants had left"
+            " covered it, so that the rules raise no finding for it (R9)"
         )
-    return f"Billed was {money(billed, code)}: {by} off is rounding, and no finding."
+    if drawn != invoice["credit_amount"] and min(left, by_rule) != min(left, as_billed):
+        reasons.append(
+            "earlier bills drew another amount of credit than they should have: before this one"
+            f" {money(as_billed, code)} was left as billed, {money(by_rule, code)} by the rules"
+            + ("" if reasons else "; judged against what was left as billed, this draw is right")
+        )
+    off = money(abs(billed - net), code)
+    if not reasons:
+        return f"Billed was {money(billed, code)}: {off} off is rounding, and no finding."
+    return (
+        f"Billed was {money(billed, code)}: {off} {'more' if billed > net else 'less'}, because"
+        f" {'. Besides, '.join(reasons)}."
+    )
 
 
 def _what_else(data: Row) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dagster_project.options import HomeOption, ReleaseOption, explained, settings_from, wrong
+from dagster_project.options import HomeOption, ReleaseOption, explained, settings_of_home, wrong
 
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Connection
@@ -202,7 +202,7 @@ def _opened(home: Path | None, release: str | None) -> Iterator[Connection]:
     from dagster_project.answers.asking import NotThere
     from dagster_project.releases.read import reading
 
-    settings = settings_from(home)
+    settings = settings_of_home(home)
     try:
         with explained(), reading(settings.home, release) as connection:
             yield connection

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,6 +16,7 @@ from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import step
 from dagster_project.defs.tables import (
     MOST_DELIVERIES,
+    Deliveries,
     Metadata,
     Tables,
     came_from,
@@ -24,6 +26,7 @@ from dagster_project.defs.tables import (
 )
 from dagster_project.defs.transformation import Translator
 from dagster_project.feeds import SOURCES_FILE, feeds
+from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import CHECKOUT, DBT_PROJECT, Settings
 
 if TYPE_CHECKING:
@@ -65,6 +68,7 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
 
             settings = refresh.settings
             reports = arrive(settings.landing, settings.home, context.run_id, refresh.started_at)
+            must_have_come(settings.landing, reports, loaded_deliveries(settings.warehouse))
             with duckdb.connect(str(settings.warehouse)) as connection:
                 acceptances.load(connection, settings.accepted_findings_file)
             for report in reports:
@@ -89,6 +93,34 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
 
     external = [_delivery(feed, settings) for feed in feeds()]
     return dg.Definitions(assets=[*external, arrival])
+
+
+def must_have_come(
+    landing: Path, reports: "Sequence[DeliveryReport]", loaded: Mapping[str, Deliveries]
+) -> None:
+    """Make sure that there is something to refresh from: now, or from before.
+
+    Args:
+        landing: The landing folder.
+        reports: One per file of it.
+        loaded: The files that were ever loaded, by feed.
+
+    Raises:
+        ReleaseError: No file lies in any feed's folder, and none was ever loaded.
+    """
+    if loaded or any(report.feed in feeds() for report in reports):
+        return
+    *others, last = (f"{feed}/" for feed in feeds())
+    elsewhere = ""
+    if reports:
+        number = "1 file lies" if len(reports) == 1 else f"{len(reports):,} files lie"
+        elsewhere = f" {number} elsewhere in it, such as {reports[0].file_name}."
+    raise ReleaseError(
+        f"No file lies in {', '.join(others)} or {last} of {landing}, and none was ever"
+        f" delivered: the release would be empty.{elsewhere}",
+        "Name the folder that has them with --landing (or COUPON_LEDGER_LANDING), or put the files"
+        " there, and run again.",
+    )
 
 
 def _delivery(feed: str, settings: Settings) -> dg.AssetSpec:

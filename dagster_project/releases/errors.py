@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dagster_project.releases.gate import Problem
 
+_LOOK_INTO_FINDINGS = (
+    "`coupon-ledger findings --severity error --review open` lists those of the release that is"
+    " served, with what is wrong. Have billing corrected, or accept a finding by a line in"
+    " accepted_findings.csv of the data home (finding_id,reason,approved_by,until), and run again;"
+    " a run without --strict publishes all the same."
+)
+
 
 class ReleaseError(Exception):
     """Something about releases did not work; what is served has not changed.
@@ -45,5 +52,7 @@ class PublishRefused(ReleaseError):
         super().__init__(
             f"The build did not pass its checks, nothing was published: {first}"
             + (f"; and {more} more." if more > 0 else "."),
-            "Correct what is named and run again.",
+            _LOOK_INTO_FINDINGS
+            if {problem.kind for problem in self.problems} == {"finding"}
+            else "Correct what is named and run again.",
         )

@@ -126,6 +126,11 @@ def altered(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
                 "next_event = 'expiry', next_event_at = '2027-03-15', ends_at = '2027-03-15',"
                 " ended_by = 'expiry' where redemption_id = 'rdm_000105'",
             ),
+            (
+                "fct_discounted_charges",
+                "billed_credit_amount = 170, billed_net_amount = -50"
+                " where invoice_id = 'in_00031_001'",
+            ),
         ):
             connection.execute(f"update marts.{table} set {change}")
         for table in ("dim_workspaces", "dim_coupon_redemptions", "fct_discounted_charges"):
@@ -253,6 +258,25 @@ class TestExplain:
         _, _, closing = told.partition("Why is it not what I was told?")
         assert sentence in " ".join(closing.split())
         assert sentence in " ".join(desk.json("explain", invoice_id)["answer"])
+
+    def test_credit_drawn_beyond_the_bill_is_told_as_such(self, altered: Desk) -> None:
+        told = " ".join(altered.answer("explain", "in_00031_001").split())
+        assert (
+            "Billed was -50.00 USD: 50.00 USD less, because 170.00 USD of credit was drawn where"
+            " the bill had 120.00 USD left after the billed discount; what the grants had left"
+            " covered it, so that the rules raise no finding for it (R9)."
+        ) in told
+        assert "earlier bills" not in told
+
+    def test_earlier_bills_are_named_where_the_balance_as_billed_is_another(
+        self, desk: Desk, altered: Desk
+    ) -> None:
+        told = " ".join(desk.answer("explain", "in_00050_016").split())
+        assert "earlier bills drew another amount of credit than they should have" in told
+        assert "589.65 USD was left as billed, 0.00 USD by the rules" in told
+        (grant,) = altered.json("explain", "in_00031_002")["grants"]
+        as_billed = Decimal(grant["balance_as_billed_amount"])
+        assert Decimal(grant["balance_before_amount"]) - as_billed == Decimal("50.00")
 
     def test_stacked_coupons_are_told_in_their_order(self, desk: Desk) -> None:
         (invoice,) = desk.rows(
@@ -662,6 +686,11 @@ class TestWrongQuestions:
             (("workspace", "rdm_000004"), "coupon-ledger workspace ws_00005"),
             (("explain", "in_00005_07"), "in_00005_007"),
             (("explain", "ws_00005"), "coupon-ledger workspace ws_00005"),
+            (("explain", "in_00105"), "Near it are in_00105_001, in_00105_002, in_00105_003"),
+            (("explain", "IN_00105_01"), "Near it are in_00105_001, in_00105_010, in_00105_011"),
+            (("explain", "rdm_000004"), "a redemption of ws_00005: coupon-ledger workspace ws_0"),
+            (("workspace", "in_00105"), "Invoices begin with it, in_00105_001, in_00105_002"),
+            (("burndown", "in_00105"), "coupon-ledger explain in_00105_001"),
             (("burndown", "startups"), "Did you mean startup"),
             (("variance", "ws_0005"), "ws_00005"),
             (("variance", "--month", "2024-2"), "Did you mean 2024-02"),

@@ -15,7 +15,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dagster_project import dbt_build, releases
+from dagster_project import dbt_build, releases, summary
 from dagster_project.closing_commands import register_closing
 from dagster_project.releases import layout, restatements
 from dagster_project.settings import Settings
@@ -534,10 +534,38 @@ class TestCommands:
         hand_made.publish(LATER)
         shown = self.ask("closes", *home).stdout
         assert shown.splitlines()[-3:] == [
-            "Changed in closed months       amounts  net charges  delivered in",
+            "Changed in closed months       amounts  net charges",
             "  2026-03                 USD        2       -20.00",
             "  one by one in marts.fct_restatements",
         ]
+
+    def test_a_delivery_is_told_with_the_amounts_it_explains(self) -> None:
+        with duckdb.connect(":memory:") as connection:
+            connection.execute("create schema release; create schema marts")
+            connection.execute(
+                "create table release.tables as select 'fct_restatements' as table_name"
+            )
+            connection.execute(
+                "create table marts.fct_restatements as select date '2026-03-01' as closed_month,"
+                " 'USD' as currency, 'fct_discounted_charges' as table_name,"
+                " 'net_amount' as column_name, 0.01::decimal(18, 2) as delta_amount,"
+                " case when n < 18 then 'invoices/late.csv' when n < 26 then 'coupons/'"
+                " || (n // 2) || '.csv' end as file_name from range(1544) as numbers (n)"
+            )
+            connection.execute(
+                "insert into marts.fct_restatements select closed_month, 'EUR', table_name,"
+                " column_name, delta_amount, null from marts.fct_restatements limit 2"
+            )
+            assert summary.restated(connection).splitlines() == [
+                "Changed in closed months       amounts  net charges",
+                "  2026-03                 EUR        2        +0.02",
+                "  2026-03                 USD    1,544       +15.44",
+                "    18 of 1,544 in invoices/late.csv",
+                "    2 of 1,544 in coupons/10.csv",
+                "    2 of 1,544 in coupons/11.csv",
+                "    and more in 2 other files",
+                "  one by one in marts.fct_restatements",
+            ]
 
     def test_close_list_and_reopen(self, hand_made: HandMade) -> None:
         release_id = hand_made.publish().release_id

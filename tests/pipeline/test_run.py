@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -157,6 +157,27 @@ class TestRunOnTheSample:
         assert releases.release_ids(sample_run.home) == [before]
 
 
+class TestNotes:
+    """What a person should know of the day a release was made for."""
+
+    HOME = Path("/srv/home")
+    BEFORE = ("20260401T050000Z-0123abcd", date(2026, 3, 31))
+
+    def test_an_earlier_day_than_that_of_the_release_before(self) -> None:
+        (note,) = refresh.notes(self.HOME, date(2026, 3, 30), self.BEFORE, date(2026, 4, 1))
+        assert "as of 2026-03-30" in note and "before as of 2026-03-31" in note
+        assert "`coupon-ledger restore 20260401T050000Z-0123abcd --home " in note
+
+    def test_a_day_that_is_not_over(self) -> None:
+        (note,) = refresh.notes(self.HOME, date(2026, 4, 2), self.BEFORE, date(2026, 4, 1))
+        assert "2026-04-02 is not over yet, today is 2026-04-01 (UTC)" in note
+
+    @pytest.mark.parametrize("before", [None, BEFORE])
+    def test_any_other_day_is_as_it_should_be(self, before: tuple[str, date] | None) -> None:
+        for day in (date(2026, 3, 31), date(2026, 4, 1)):
+            assert refresh.notes(self.HOME, day, before, date(2026, 4, 1)) == []
+
+
 class TestReadingCommands:
     """Every command answers from the release."""
 
@@ -185,6 +206,56 @@ class TestReadingCommands:
         plain = coupon_ledger("query", sql, "--csv", "--home", sample_run.home)
         assert table.stdout.splitlines()[0].split() == ["currency", "invoices"]
         assert plain.stdout.splitlines()[0] == "currency,invoices"
+
+    def test_query_prints_whole_numbers_as_they_are_and_amounts_with_separators(
+        self, sample_run: SampleRun
+    ) -> None:
+        sql = "select 2023 as of_year, 1234567.50::decimal(18, 2) as amount"
+        shown = coupon_ledger("query", sql, "--home", sample_run.home)
+        assert shown.stdout.splitlines()[1].split() == ["2023", "1,234,567.50"]
+
+    @pytest.mark.parametrize(
+        ("sql", "said"),
+        [
+            ("", "Give one select: this is none."),
+            (" ; ", "Give one select: this is none."),
+            ("/* nothing */", "Give one select: this is none."),
+            ("select 1; select 2", "Give one select: these are 2 statements."),
+        ],
+    )
+    def test_query_takes_one_statement(self, sample_run: SampleRun, sql: str, said: str) -> None:
+        shown = coupon_ledger("query", sql, "--home", sample_run.home)
+        assert (shown.returncode, shown.stdout, shown.stderr) == (2, "", f"{said}\n")
+
+    @pytest.mark.parametrize("is_closed", [False, True], ids=["full", "closed"])
+    @pytest.mark.parametrize("is_unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+    @pytest.mark.parametrize("arguments", [("query", "select 1"), ("burndown",)])
+    def test_an_output_that_takes_nothing_is_told(
+        self, sample_run: SampleRun, arguments: tuple[str, ...], is_closed: bool, is_unbuffered: str
+    ) -> None:
+        command = [sys.executable, "-m", "dagster_project.cli", *arguments]
+        output = ">&-" if is_closed else "> /dev/full"
+        shown = subprocess.run(
+            ["/bin/sh", "-c", f'"$@" {output}', "sh", *command, "--home", str(sample_run.home)],
+            cwd=CHECKOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": is_unbuffered},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert shown.returncode == 1
+        said = (
+            "Standard output is closed" if is_closed else "The output cannot be written: No space"
+        )
+        assert shown.stderr.startswith(said)
+        assert len(shown.stderr.splitlines()) == 1
+
+    def test_a_sample_that_cannot_be_written_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        shown = coupon_ledger("sample", "--out", tmp_path / "file" / "x", "--workspaces", "5")
+        assert shown.returncode == 2
+        assert f"{tmp_path / 'file' / 'x'} cannot be written: Not a directory" in shown.stderr
+        assert "--out" in shown.stderr
 
     def test_query_can_only_read(self, sample_run: SampleRun) -> None:
         for sql in ("delete from marts.dim_coupons", "from read_csv('/etc/passwd')"):
@@ -271,6 +342,27 @@ class TestFailure:
             "model m: Catalog Error: no such table (m.sql)",
             "30 models and tests after them were skipped",
         ]
+
+    def test_a_landing_folder_without_deliveries_publishes_no_empty_release(
+        self, tmp_path: Path
+    ) -> None:
+        home, landing = tmp_path / "home", tmp_path / "landing"
+        (landing / "invoices").mkdir(parents=True)
+        result = coupon_ledger("run", "--home", home, "--landing", landing)
+        assert result.returncode == 1
+        told = " ".join(result.stderr.split())
+        assert f"redemptions/ or invoices/ of {landing}, and none was ever delivered" in told
+        assert "What to do: Name the folder that has them with --landing" in told
+        assert releases.release_ids(home) == []
+
+    def test_an_earlier_day_is_noted_and_ends_well(
+        self, served: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = releases.current_release(served)
+        assert refresh.refresh(Settings(home=served), LAST_DAY - timedelta(days=31))
+        last = " ".join(capsys.readouterr().out.split("\n\n")[-1].split())
+        assert last.startswith("Note: this release is as of")
+        assert f"`coupon-ledger restore {before} --home" in last
 
     def test_too_little_memory_is_told_with_the_settings_that_help(self, served: Path) -> None:
         before = os.readlink(served / "current")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
+import pytest
 
 from dagster_project.arrival import DeliveryReport, GateResult
-from dagster_project.defs.ingestion import gate_result
+from dagster_project.defs.ingestion import gate_result, must_have_come
+from dagster_project.defs.tables import Deliveries
+from dagster_project.releases.errors import ReleaseError
 
 KEY = dg.AssetKey(["billing", "invoices"])
 BROKEN = GateResult("invoice_adds_up", "warn", False, "3 of 100 rows")
@@ -35,3 +40,24 @@ def test_a_refused_file_is_an_error() -> None:
 
 def test_a_file_known_before_is_not_held_against_the_feed_again() -> None:
     assert gate_result(KEY, [report("known", BROKEN)]).passed
+
+
+class TestNothingToRefreshFrom:
+    """A landing folder without a delivery is a slip unless there were some before."""
+
+    LANDING = Path("/srv/drop")
+
+    def test_an_empty_folder_is_told_with_where_it_was_looked(self) -> None:
+        with pytest.raises(ReleaseError) as caught:
+            must_have_come(self.LANDING, [], {})
+        assert "workspaces/, coupons/, redemptions/ or invoices/ of /srv/drop" in str(caught.value)
+        assert "--landing" in caught.value.remedy
+
+    def test_files_that_lie_elsewhere_are_told(self) -> None:
+        elsewhere = DeliveryReport("", "invoices.csv", "d", "refused")
+        with pytest.raises(ReleaseError, match=r"1 file lies elsewhere .* invoices\.csv"):
+            must_have_come(self.LANDING, [elsewhere], {})
+
+    def test_what_lies_in_a_feeds_folder_or_was_loaded_before_is_enough(self) -> None:
+        must_have_come(self.LANDING, [report("refused")], {})
+        must_have_come(self.LANDING, [], {"invoices": Deliveries(1, ("invoices/a.csv",))})

@@ -1,0 +1,71 @@
+"""What the commands share: a data home that is not there is said not to be, and none is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dagster_project.cli import app
+
+COMMANDS = [
+    ("deliveries",),
+    ("deliveries", "--page", "page.html"),
+    ("rejected",),
+    ("releases",),
+    ("restore", "20260101T000000Z-00000000"),
+    ("verify",),
+    ("prune", "--keep", "1"),
+    ("diff", "20260101T000000Z-00000000", "20260102T000000Z-00000000"),
+    ("query", "select 1"),
+    ("workspace", "ws_1"),
+    ("explain", "in_1"),
+    ("burndown",),
+    ("variance",),
+    ("findings",),
+    ("expiring",),
+    ("programs",),
+    ("export", "--out", "out"),
+    ("close", "2026-03", "--by", "Ada"),
+    ("reopen", "2026-03", "--by", "Ada", "--reason", "late"),
+    ("closes",),
+    ("alerts",),
+    ("alerts", "--test"),
+    ("run", "--known-at", "2026-01-01T00:00:00Z"),
+]
+
+
+def of(arguments: tuple[str, ...]) -> str:
+    """A name for the case."""
+    return " ".join(arguments[:2])
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=of)
+def test_a_data_home_that_is_not_there_is_said_not_to_be(
+    tmp_path: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(app, [*arguments, "--home", "typo"])
+    assert shown.exit_code == 2
+    assert shown.stdout == ""
+    assert f"There is no data home {tmp_path / 'typo'}" in shown.stderr
+    assert "--home" in shown.stderr and "coupon-ledger run" in shown.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [("prune", "--keep", "1"), ("alerts",), ("closes",)], ids=of)
+def test_a_folder_of_something_else_is_no_data_home(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "letters").mkdir()
+    shown = CliRunner().invoke(app, [*arguments, "--home", str(tmp_path)])
+    assert shown.exit_code == 2
+    assert f"There is no data home {tmp_path}" in shown.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["letters"]
+
+
+def test_an_empty_folder_is_one_that_waits_for_its_first_run(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["releases", "--home", str(tmp_path)])
+    assert shown.exit_code == 0
+    assert "No release in" in shown.stdout
