@@ -400,18 +400,32 @@ class _Arrival:
         """Check the bytes of a delivery and make its rows ready to be loaded."""
         assert record.sha256 is not None
         if record.size_bytes == 0:
-            raise Refusal("the file is empty", "deliver it again, complete and with its header")
+            header = " and with its header" if record.format == "csv" else ""
+            raise Refusal("the file is empty", f"deliver it again, complete{header}")
         manifest = _manifest(record, feed)
         manifests.check_sha256(manifest, record.sha256)
-        path = self.archive.bytes_path(record.sha256)
+        try:
+            prepared = self._read_rows(record, record.sha256, feed, work, is_plain_trusted)
+        except Refusal as refusal:
+            from dagster_project.arrival.unpacking import misnamed
+
+            path = self.archive.bytes_path(record.sha256)
+            other = misnamed(path, record.format, record.is_packed)
+            if other is None:
+                raise
+            raise other from refusal
+        manifests.check_rows(manifest, prepared.physical_rows)
+        return prepared
+
+    def _read_rows(
+        self, record: SideRecord, sha256: str, feed: Feed, work: Path, is_plain_trusted: bool
+    ) -> Prepared:
+        path = self.archive.bytes_path(sha256)
         if record.is_packed:
             from dagster_project.arrival.unpacking import unpack
 
-            path = unpack(path, work / record.sha256, self.limits)
-        read = _reader(record, is_plain_trusted)
-        prepared = read(path, feed, self.limits, work / "rows")
-        manifests.check_rows(manifest, prepared.physical_rows)
-        return prepared
+            path = unpack(path, work / sha256, self.limits)
+        return _reader(record, is_plain_trusted)(path, feed, self.limits, work / "rows")
 
     def _load(self, record: SideRecord, feed: Feed, prepared: Prepared) -> SideRecord:
         """Write the rows, what the gate says of them, and the delivery: all of it or nothing."""

@@ -17,6 +17,8 @@ from dagster_project.arrival.landing import MANIFEST_SUFFIX, LandedFile
 from dagster_project.arrival.report import MEBIBYTE, Refusal
 from dagster_project.feeds import Feed
 
+UNREADABLE = "the manifest cannot be read"
+NOT_UTF8 = "the manifest cannot be read as UTF-8"
 REMEDY = "deliver the file again, complete, with a manifest that describes it"
 
 
@@ -48,12 +50,14 @@ def read_manifest(landed: LandedFile) -> str | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         is_absent = error.errno in (errno.ENOENT, errno.ENAMETOOLONG)
-        return None if is_absent else "the manifest cannot be read"
+        return None if is_absent else UNREADABLE
     with os.fdopen(descriptor, "rb") as file:
         try:
             return file.read(MEBIBYTE).decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError):
-            return "the manifest cannot be read as UTF-8"
+        except OSError:
+            return UNREADABLE
+        except UnicodeDecodeError:
+            return NOT_UTF8
 
 
 def parse_manifest(text: str, feed: Feed) -> Manifest:
@@ -66,6 +70,10 @@ def parse_manifest(text: str, feed: Feed) -> Manifest:
     Raises:
         Refusal: If it is not a manifest.
     """
+    if text == UNREADABLE:
+        raise Refusal("its manifest cannot be read", f"check its permissions, or {REMEDY}")
+    if text == NOT_UTF8:
+        raise Refusal("its manifest is not UTF-8", REMEDY)
     try:
         content = json.loads(text, parse_float=Decimal)
     except (ValueError, RecursionError) as error:

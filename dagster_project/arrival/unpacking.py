@@ -1,16 +1,23 @@
 """Turns a gzip file into plain bytes, within limits, checked by Python's own gzip.
 
-Here belongs what happens to bytes before they are text. DuckDB never unpacks a delivery: it accepts
+Here belongs what happens to bytes before they are text, and telling from them that a file is of another
+format than its extension says. DuckDB never unpacks a delivery: it accepts
 truncated files.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zlib
 from pathlib import Path
 
+from dagster_project.arrival.landing import Format
 from dagster_project.arrival.report import MEBIBYTE, Limits, Refusal
+
+GZIP_MAGIC = b"\x1f\x8b"
+PARQUET_MAGIC = b"PAR1"
+HEAD_BYTES = 4096
 
 
 def unpack(packed: Path, target: Path, limits: Limits) -> Path:
@@ -35,7 +42,7 @@ def unpack(packed: Path, target: Path, limits: Limits) -> Path:
     written = 0
     try:
         with gzip.open(packed, "rb") as source, target.open("wb") as sink:
-            while block := source.read(MEBIBYTE):
+            while block := source.read1(MEBIBYTE):
                 written += len(block)
                 if written > most:
                     raise Refusal(
@@ -53,3 +60,46 @@ def unpack(packed: Path, target: Path, limits: Limits) -> Path:
             "pack and deliver it again",
         ) from error
     return target
+
+
+def misnamed(path: Path, form: Format | None, is_packed: bool) -> Refusal | None:
+    """Whether a file that cannot be read is of another format than its extension says.
+
+    Args:
+        path: The file as delivered.
+        form: Its format by its extension.
+        is_packed: Whether it is gzipped by its extension.
+
+    Returns:
+        What it is and which extension it needs, by its first bytes; None if they do not tell.
+    """
+    if form not in ("csv", "jsonl"):
+        return None
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    named = f".{form}.gz" if is_packed else f".{form}"
+    if head.startswith(PARQUET_MAGIC):
+        return Refusal(
+            f"it is named {named} and is a Parquet file",
+            "deliver it with the extension .parquet",
+        )
+    if not is_packed and head.startswith(GZIP_MAGIC):
+        return Refusal(
+            f"it is named {named} and is a gzip file",
+            f"deliver it with the extension .{form}.gz, or unpacked",
+        )
+    if is_packed and not head.startswith(GZIP_MAGIC) and _is_text(head):
+        return Refusal(
+            f"it is named {named} and is plain text, no gzip file",
+            f"deliver it with the extension .{form}, or pack it with gzip",
+        )
+    return None
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are UTF-8 without NUL; a character may be cut at their end."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in head
