@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.options import HomeOption, explained, settings_of_home, wrong
+from dagster_project.options import HomeOption, JsonOption, explained, settings_of_home, wrong
 
 if TYPE_CHECKING:
     from datetime import date
@@ -72,18 +72,24 @@ def reopen(
     )
 
 
-def closes(home: HomeOption = None) -> None:
+def closes(home: HomeOption = None, json: JsonOption = False) -> None:
     """List what was closed and reopened, by whom and when."""
-    from dagster_project import releases, summary
+    from dagster_project import as_data, releases, summary
+    from dagster_project.answers import layout
 
     with _asked(home) as (folder, _):
         entries = releases.register(folder)
         closed = releases.closed_months(folder)
-        restated = ""
-        if closed and (served := releases.current_release(folder)):
+        restated, listed = "", []
+        served = releases.current_release(folder)
+        if closed and served:
             with releases.open_release(folder, served) as connection:
                 restated = summary.restated(connection)
+                listed = as_data.restatements(connection) if json else []
             restated = restated or f"No amount of them has changed in the release served, {served}."
+    if json:
+        layout.show_json(as_data.closes(entries, closed, served, listed))
+        return
     if not entries:
         print("No month has been closed: coupon-ledger close YYYY-MM --by NAME")
         return

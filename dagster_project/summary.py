@@ -220,7 +220,7 @@ def rejected(
     limit: int = 50,
 ) -> str:
     """The rejected rows, each with every reason, after a count by reason."""
-    where, values = _rejected_filter(feed, delivery)
+    where, values = rejected_filter(feed, delivery)
     reasons = connection.execute(
         "select feed, reason, count(*) from (select feed, unnest(string_split(reasons, '; '))"
         f" as reason from release.rejected_rows where {where}) group by all"
@@ -255,7 +255,7 @@ def rejected_to_csv(
     Returns:
         The number of rows written.
     """
-    where, values = _rejected_filter(feed, delivery)
+    where, values = rejected_filter(feed, delivery)
     cursor = connection.execute(
         "select delivery_id, feed, file_name, row_number, reasons, record"
         f" from release.rejected_rows where {where} order by file_name, row_number",
@@ -271,7 +271,13 @@ def rejected_to_csv(
     return count
 
 
-def _rejected_filter(feed: str | None, delivery: str | None) -> tuple[str, list[str]]:
+def rejected_filter(feed: str | None, delivery: str | None) -> tuple[str, list[str]]:
+    """The condition in SQL that chooses rejected rows, and its values.
+
+    Args:
+        feed: Only rows of this feed.
+        delivery: Only rows of this delivery: its id, or part of its name.
+    """
     conditions, values = ["true"], []
     if feed is not None:
         conditions.append("feed = ?")

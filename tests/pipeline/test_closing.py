@@ -532,6 +532,20 @@ class TestCommands:
         assert f"In the release served, {second}, 2 amounts of 2026-03 differ" in shown
         assert "No amount of them has changed" in self.ask("closes", *home).stdout
         hand_made.publish(LATER)
+        data = json.loads(self.ask("closes", "--json", *home).stdout)
+        assert data["closed_months"] == ["2026-03"]
+        (entry,) = data["entries"]
+        assert (entry["event"], entry["release_id"], entry["by"]) == ("closed", first, "Ada")
+        assert entry["holds_now"] is True and entry["at"].endswith("Z")
+        assert data["restated"] == [
+            {
+                "closed_month": "2026-03",
+                "currency": "USD",
+                "file_name": None,
+                "amounts": 2,
+                "net_delta_amount": "-20.00",
+            }
+        ]
         shown = self.ask("closes", *home).stdout
         assert shown.splitlines()[-3:] == [
             "Changed in closed months       amounts  net charges",
