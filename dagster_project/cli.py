@@ -285,6 +285,11 @@ def rejected(
     if csv is not None and json:
         wrong("Give --csv or --json, not both.")
     with explained(), reading(settings.home, release) as connection:
+        if delivery is not None and not summary.has_delivery(connection, delivery):
+            wrong(
+                f"There is no delivery {delivery!r} in this release: `coupon-ledger deliveries`"
+                " lists them."
+            )
         if csv is not None:
             count = summary.rejected_to_csv(connection, csv, feed, delivery)
             print(f"{count:,} rejected rows written to {csv}")

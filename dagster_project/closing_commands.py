@@ -50,9 +50,11 @@ def close(
     print(f"{closing.month_name} is closed with release {closing.release_id}, by {closing.by}.")
     print("Later releases list in marts.fct_restatements what has changed since.")
     if differing:
+        amounts = f"{differing:,} amounts" if differing > 1 else "1 amount"
         print(
-            f"In the release served, {served}, {differing:,} amounts of"
-            f" {closing.month_name} differ from it: `coupon-ledger run` makes one that lists them."
+            f"In the release served, {served}, {amounts} of {closing.month_name}"
+            f" {'differ' if differing > 1 else 'differs'} from it: `coupon-ledger run` makes one"
+            " that lists what has changed."
         )
 
 

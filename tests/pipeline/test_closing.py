@@ -92,7 +92,7 @@ class TestRegister:
             (lambda: releases.close(home, date(2026, 2, 1), by=" ", now=NOW), "--by NAME"),
             (
                 lambda: releases.reopen(home, date(2026, 2, 1), by="A", now=NOW, reason="r"),
-                "closed is 2026-03",
+                "2026-02 is not closed; the months that are: 2026-03",
             ),
             (lambda: releases.reopen(home, MARCH, by="A", now=NOW, reason=""), "--reason"),
             (
@@ -604,7 +604,11 @@ class TestCommands:
             (("close", "2026-03"), 2, "--by"),
             (("close", "2026-03", "--by", "Ada", "--release", "2031"), 2, "no release"),
             (("close", "2026-04", "--by", "Ada"), 1, "before the end of 2026-04"),
-            (("reopen", "2026-03", "--by", "Ada", "--reason", "r"), 1, "is not closed"),
+            (
+                ("reopen", "2026-03", "--by", "Ada", "--reason", "r"),
+                1,
+                "is not closed; no month is.",
+            ),
         ],
     )
     def test_what_is_wrong_is_told(

@@ -97,6 +97,7 @@ class TestRunOnTheSample:
             f"lapses by {LAST_DAY + timedelta(days=90)}",
             "Findings in what billing did",
             "Checks:",
+            "assert_source_redeems_once_per_user: 1 row\n",
             "Seconds: prepare",
         ):
             assert wanted in shown
@@ -357,6 +358,7 @@ class TestReadingCommands:
         for arguments, said in (
             (("verify", "20200101T000000Z-00000000", *home), "There is no release"),
             (("rejected", "--feed", "invoice", *home), "There is no feed"),
+            (("rejected", "--delivery", "none.csv", *home), "There is no delivery 'none.csv'"),
             (("deliveries", "--home", tmp_path), "No release has been published"),
             (("run", "--landing", tmp_path / "none", *home), "There is no landing folder"),
             (("run", "--as-of", "31.12.2025", *home), "YYYY-MM-DD"),
