@@ -19,6 +19,7 @@ from dagster_project.answers import register as register_answers
 from dagster_project.closing_commands import register_closing
 from dagster_project.options import (
     HomeOption,
+    JsonOption,
     Output,
     OutputFailed,
     ReleaseOption,
@@ -229,12 +230,16 @@ def deliveries(
         Path | None,
         typer.Option(metavar="FILE", help="Write an HTML page to send to the supplier instead."),
     ] = None,
+    json: JsonOption = False,
 ) -> None:
     """List what was delivered and what became of it."""
-    from dagster_project import summary
+    from dagster_project import as_data, summary
+    from dagster_project.answers.layout import show_json
     from dagster_project.releases.read import reading
 
     settings = settings_of_home(home)
+    if page is not None and json:
+        wrong("Give --page or --json, not both.")
     if page is not None:
         from dagster_project import supplier_page
 
@@ -247,7 +252,10 @@ def deliveries(
         print(f"Written to {page}")
         return
     with explained(), reading(settings.home, release) as connection:
-        print(summary.deliveries(connection))
+        if json:
+            show_json(as_data.deliveries(connection))
+        else:
+            print(summary.deliveries(connection))
 
 
 @app.command()
@@ -263,31 +271,46 @@ def rejected(
         Path | None,
         typer.Option(metavar="FILE", help="Write all of them to a CSV file."),
     ] = None,
+    json: JsonOption = False,
 ) -> None:
     """List rejected rows with every reason."""
-    from dagster_project import summary
+    from dagster_project import as_data, summary
+    from dagster_project.answers.layout import show_json
     from dagster_project.feeds import feeds
     from dagster_project.releases.read import reading
 
     settings = settings_of_home(home)
     if feed is not None and feed not in feeds():
         wrong(f"There is no feed {feed!r}; there is {', '.join(feeds())}.")
+    if csv is not None and json:
+        wrong("Give --csv or --json, not both.")
     with explained(), reading(settings.home, release) as connection:
+        if delivery is not None and not summary.has_delivery(connection, delivery):
+            wrong(
+                f"There is no delivery {delivery!r} in this release: `coupon-ledger deliveries`"
+                " lists them."
+            )
         if csv is not None:
             count = summary.rejected_to_csv(connection, csv, feed, delivery)
             print(f"{count:,} rejected rows written to {csv}")
+        elif json:
+            show_json(as_data.rejected(connection, feed, delivery))
         else:
             print(summary.rejected(connection, feed, delivery))
 
 
 @app.command()
-def releases(home: HomeOption = None) -> None:
+def releases(home: HomeOption = None, json: JsonOption = False) -> None:
     """List the releases kept, with what changed in their totals."""
-    from dagster_project import summary
+    from dagster_project import as_data, summary
+    from dagster_project.answers.layout import show_json
     from dagster_project.releases import list_releases
 
     settings = settings_of_home(home)
     with explained():
+        if json:
+            show_json(as_data.releases(list_releases(settings.home), settings.home))
+            return
         print(summary.releases(list_releases(settings.home), settings.home))
 
 
@@ -326,13 +349,19 @@ def verify(
         str | None, typer.Argument(metavar="[ID]", help="A release. [default: current]")
     ] = None,
     home: HomeOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Check that a release holds what it says."""
+    from dagster_project import as_data
+    from dagster_project.answers.layout import show_json
     from dagster_project.releases import verify as verify_release
 
     settings = settings_of_home(home)
     with explained():
         found = verify_release(settings.home, release_id)
+    if json:
+        show_json(as_data.verification(found))
+        raise typer.Exit(1 if found.problems else 0)
     if found.problems:
         print(f"Release {found.release_id} is NOT sound:", file=sys.stderr)
         for problem in found.problems:
@@ -371,10 +400,12 @@ def diff(
     table: Annotated[str | None, typer.Option(help="Only this table, down to its cells.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many cells to list.")] = 50,
     home: HomeOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Compare two releases: rows by key, totals, cells."""
+    from dagster_project import as_data, summary
     from dagster_project import releases as kept
-    from dagster_project import summary
+    from dagster_project.answers.layout import show_json
     from dagster_project.releases.layout import resolve
     from dagster_project.releases.read import read_pedigree
 
@@ -383,7 +414,16 @@ def diff(
         both = [
             read_pedigree(settings.home, resolve(settings.home, one)) for one in (before, after)
         ]
-        print(summary.differences(kept.diff(settings.home, before, after, table), both))
+        found = kept.diff(settings.home, before, after, table)
+        if json:
+            few = (
+                None
+                if table is None
+                else kept.diff_cells(settings.home, before, after, table, limit)
+            )
+            show_json(as_data.differences(found, both, few))
+            return
+        print(summary.differences(found, both))
         if table is not None:
             cells = kept.diff_cells(settings.home, before, after, table, limit + 1)
             if cells:
@@ -398,14 +438,18 @@ def query(
     home: HomeOption = None,
     release: ReleaseOption = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Ask the release in SQL; it can be read, nothing else."""
     import duckdb
 
-    from dagster_project import summary
+    from dagster_project import as_data, summary
+    from dagster_project.answers.layout import show_json
     from dagster_project.releases import open_release
 
     settings = settings_of_home(home)
+    if csv and json:
+        wrong("Give --csv or --json, not both.")
     with explained(), open_release(settings.home, release) as connection:
         try:
             statements = connection.extract_statements(sql)
@@ -417,6 +461,9 @@ def query(
             rows = cursor.fetchall()
         except duckdb.Error as error:
             wrong(str(error))
+        if json:
+            show_json(as_data.answer(connection, names, rows))
+            return
     # Whole numbers may be years or ids.
     table = summary.as_csv(names, rows) if csv else summary.as_table(names, rows, is_plain=True)
     print(table, end="")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.options import HomeOption, explained, settings_of_home, wrong
+from dagster_project.options import HomeOption, JsonOption, explained, settings_of_home, wrong
 
 if TYPE_CHECKING:
     from datetime import date
@@ -50,9 +50,11 @@ def close(
     print(f"{closing.month_name} is closed with release {closing.release_id}, by {closing.by}.")
     print("Later releases list in marts.fct_restatements what has changed since.")
     if differing:
+        amounts = f"{differing:,} amounts" if differing > 1 else "1 amount"
         print(
-            f"In the release served, {served}, {differing:,} amounts of"
-            f" {closing.month_name} differ from it: `coupon-ledger run` makes one that lists them."
+            f"In the release served, {served}, {amounts} of {closing.month_name}"
+            f" {'differ' if differing > 1 else 'differs'} from it: `coupon-ledger run` makes one"
+            " that lists what has changed."
         )
 
 
@@ -72,18 +74,24 @@ def reopen(
     )
 
 
-def closes(home: HomeOption = None) -> None:
+def closes(home: HomeOption = None, json: JsonOption = False) -> None:
     """List what was closed and reopened, by whom and when."""
-    from dagster_project import releases, summary
+    from dagster_project import as_data, releases, summary
+    from dagster_project.answers import layout
 
     with _asked(home) as (folder, _):
         entries = releases.register(folder)
         closed = releases.closed_months(folder)
-        restated = ""
-        if closed and (served := releases.current_release(folder)):
+        restated, listed = "", []
+        served = releases.current_release(folder)
+        if closed and served:
             with releases.open_release(folder, served) as connection:
                 restated = summary.restated(connection)
+                listed = as_data.restatements(connection) if json else []
             restated = restated or f"No amount of them has changed in the release served, {served}."
+    if json:
+        layout.show_json(as_data.closes(entries, closed, served, listed))
+        return
     if not entries:
         print("No month has been closed: coupon-ledger close YYYY-MM --by NAME")
         return

@@ -28,6 +28,7 @@ ReleaseOption = Annotated[
     str | None,
     typer.Option("--release", metavar="ID", help="A kept release instead of current."),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
 
 _OF_A_HOME = (
     *("releases", "archive", "build", "logs", "alerts", "dagster"),

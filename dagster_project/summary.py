@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.answers.layout import count
 from dagster_project.releases.closing import certified_releases
 from dagster_project.releases.compare import CellDifference, TableDifference
 from dagster_project.releases.layout import current_release, read_history
@@ -77,8 +78,7 @@ def rows_in(connection: Connection) -> str:
         " order by arrived_at desc, file_name"
     ).fetchall()
     if refused:
-        files = "1 file" if len(refused) == 1 else f"{len(refused):,} files"
-        table += f"  {files} refused, see `coupon-ledger deliveries`:\n"
+        table += f"  {count(len(refused), 'file')} refused, see `coupon-ledger deliveries`:\n"
         for name, why in refused[:_MOST_REFUSED]:
             told = f"{name}: {why}"
             table += f"    {_cut(told, WIDTH - 4)}\n"
@@ -157,7 +157,8 @@ def _ending(connection: Connection, as_of: date) -> str:
         [until],
     )
     return (
-        f"Ending by {until}: {row[0]} redemptions on {row[2]} workspaces, {row[1]} with a follow-up"
+        f"Ending by {until}: {count(row[0], 'redemption')} on {count(row[2], 'workspace')},"
+        f" {row[1]:,} with a follow-up"
     )
 
 
@@ -178,7 +179,7 @@ def _findings(connection: Connection) -> str:
 
 def _checks(connection: Connection) -> str:
     rows = connection.execute(
-        "select name, failures, if(checked_by = 'dbt', 'rows', 'files')"
+        "select name, failures, if(checked_by = 'dbt', 'row', 'file')"
         " from release.checks where status <> 'pass' order by checked_by, name"
     ).fetchall()
     (total,) = _row(connection, "select count(*) from release.checks")
@@ -186,7 +187,8 @@ def _checks(connection: Connection) -> str:
     if rows:
         text += "; the others do not block, they are shown:"
     shown = [
-        f"  {_cut(str(name), WIDTH - 24)}: {count:,} {unit}" for name, count, unit in rows[:10]
+        f"  {_cut(str(name), WIDTH - 24)}: {count(failures, unit)}"
+        for name, failures, unit in rows[:10]
     ]
     if len(rows) > 10:
         shown.append(f"  and {len(rows) - 10} more, in release.checks")
@@ -220,7 +222,7 @@ def rejected(
     limit: int = 50,
 ) -> str:
     """The rejected rows, each with every reason, after a count by reason."""
-    where, values = _rejected_filter(feed, delivery)
+    where, values = rejected_filter(feed, delivery)
     reasons = connection.execute(
         "select feed, reason, count(*) from (select feed, unnest(string_split(reasons, '; '))"
         f" as reason from release.rejected_rows where {where}) group by all"
@@ -228,10 +230,11 @@ def rejected(
         values,
     ).fetchall()
     if not reasons:
-        return "No row was rejected."
+        chosen = feed is not None or delivery is not None
+        return "No such row was rejected." if chosen else "No row was rejected."
     (total,) = _row(connection, f"select count(*) from release.rejected_rows where {where}", values)
-    lines = [f"{total:,} rejected rows:", ""]
-    lines += [f"  {count:>7,}  {name}: {_cut(reason, 58)}" for name, reason, count in reasons]
+    lines = [f"{count(total, 'rejected row')}:", ""]
+    lines += [f"  {number:>7,}  {name}: {_cut(reason, 58)}" for name, reason, number in reasons]
     rows = connection.execute(
         "select file_name, row_number, reasons, record from release.rejected_rows"
         f" where {where} order by file_name, row_number limit {int(limit)}",
@@ -255,23 +258,36 @@ def rejected_to_csv(
     Returns:
         The number of rows written.
     """
-    where, values = _rejected_filter(feed, delivery)
+    where, values = rejected_filter(feed, delivery)
     cursor = connection.execute(
         "select delivery_id, feed, file_name, row_number, reasons, record"
         f" from release.rejected_rows where {where} order by file_name, row_number",
         values,
     )
-    count = 0
+    written = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["delivery_id", "feed", "file_name", "row_number", "reasons", "record"])
         while rows := cursor.fetchmany(10_000):
             writer.writerows([_not_a_formula(value) for value in row] for row in rows)
-            count += len(rows)
-    return count
+            written += len(rows)
+    return written
 
 
-def _rejected_filter(feed: str | None, delivery: str | None) -> tuple[str, list[str]]:
+def has_delivery(connection: Connection, delivery: str) -> bool:
+    """Whether there is a delivery of an id, or with a part of its name."""
+    where, values = rejected_filter(None, delivery)
+    (found,) = _row(connection, f"select count(*) from release.deliveries where {where}", values)
+    return bool(found)
+
+
+def rejected_filter(feed: str | None, delivery: str | None) -> tuple[str, list[str]]:
+    """The condition in SQL that chooses rejected rows, and its values.
+
+    Args:
+        feed: Only rows of this feed.
+        delivery: Only rows of this delivery: its id, or part of its name.
+    """
     conditions, values = ["true"], []
     if feed is not None:
         conditions.append("feed = ?")
@@ -358,17 +374,18 @@ def restated(connection: Connection) -> str:
     table = as_table(
         ["Changed in closed months", "", "amounts", "net charges"],
         [
-            [f"  {month}", currency, count, Change(net or "0.00")]
-            for month, currency, count, net in rows
+            [f"  {month}", currency, amounts, Change(net or "0.00")]
+            for month, currency, amounts, net in rows
         ],
     )
     heading, *lines = table.splitlines()
     told = [heading]
-    for line, (month, currency, count, _) in zip(lines, rows, strict=True):
+    for line, (month, currency, amounts, _) in zip(lines, rows, strict=True):
         told.append(line)
         files = [one[2:] for one in explained if one[:2] == (month, currency)]
         told += [
-            f"    {known:,} of {count:,} in {_cut(name, 48)}" for name, known in files[:_MOST_FILES]
+            f"    {known:,} of {amounts:,} in {_cut(name, 48)}"
+            for name, known in files[:_MOST_FILES]
         ]
         if len(files) > _MOST_FILES:
             told.append(f"    and more in {len(files) - _MOST_FILES:,} other files")

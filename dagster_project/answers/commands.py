@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dagster_project.options import HomeOption, ReleaseOption, explained, settings_of_home, wrong
+from dagster_project.options import (
+    HomeOption,
+    JsonOption,
+    ReleaseOption,
+    explained,
+    settings_of_home,
+    wrong,
+)
 
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Connection
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
 TargetArgument = Annotated[
     str | None,
     typer.Argument(metavar="[WS|PROGRAM]", help="A workspace or a program. [default: all]"),

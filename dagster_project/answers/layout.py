@@ -12,7 +12,7 @@ import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache
 from itertools import pairwise
@@ -266,12 +266,19 @@ def as_json(data: Mapping[str, Any]) -> str:
 
 def _plain(value: object) -> str:
     if isinstance(value, datetime):
+        if value.tzinfo is not None:
+            value = value.astimezone(UTC).replace(tzinfo=None)
         return value.isoformat() + "Z"
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Decimal):
         return f"{value:f}"
     raise TypeError(f"{value!r} has no place in JSON")
+
+
+def show_json(data: Mapping[str, Any]) -> None:
+    """Print an answer for machines."""
+    show(as_json(data))
 
 
 def show(text: str) -> None:

@@ -174,8 +174,9 @@ def reopen(home: Path, month: date, *, by: str, now: datetime, reason: str) -> C
     with one_writer(home, f"coupon-ledger reopen {name_of(month)}"):
         closed = closed_months(home)
         if month not in closed:
-            names = ", ".join(map(name_of, closed)) or "none at all"
-            raise ReleaseError(f"{name_of(month)} is not closed; closed is {names}.")
+            names = ", ".join(map(name_of, closed))
+            others = f"the months that are: {names}" if names else "no month is"
+            raise ReleaseError(f"{name_of(month)} is not closed; {others}.")
         line = {
             "event": "reopened",
             "month": name_of(month),

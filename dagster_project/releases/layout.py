@@ -115,6 +115,11 @@ def resolve(home: Path, release_id: str | None) -> str:
     if is_release_id(release_id) and release_path(home, release_id).is_file():
         return release_id
     known = release_ids(home)
+    if not known:
+        raise NoRelease(
+            f"There is no release {release_id!r} in {home}: none is kept there.",
+            "`coupon-ledger run` makes one.",
+        )
     matches = [known_id for known_id in known if release_id and release_id in known_id]
     if len(matches) == 1 and len(release_id) >= _LEAST:
         return matches[0]
@@ -127,7 +132,7 @@ def resolve(home: Path, release_id: str | None) -> str:
         halves = {half: one for one in known for half in (one, *one.split("-"))}
         near = difflib.get_close_matches(release_id, halves, n=3)
         matches = list(dict.fromkeys(halves[half] for half in near)) or known
-    raise NoRelease(f"{told} {', '.join(matches[-3:]) or 'none at all'}.")
+    raise NoRelease(f"{told} {', '.join(matches[-3:])}.")
 
 
 def next_release_id(home: Path, now: datetime, content_hash: str) -> str:

@@ -92,7 +92,7 @@ class TestRegister:
             (lambda: releases.close(home, date(2026, 2, 1), by=" ", now=NOW), "--by NAME"),
             (
                 lambda: releases.reopen(home, date(2026, 2, 1), by="A", now=NOW, reason="r"),
-                "closed is 2026-03",
+                "2026-02 is not closed; the months that are: 2026-03",
             ),
             (lambda: releases.reopen(home, MARCH, by="A", now=NOW, reason=""), "--reason"),
             (
@@ -532,6 +532,20 @@ class TestCommands:
         assert f"In the release served, {second}, 2 amounts of 2026-03 differ" in shown
         assert "No amount of them has changed" in self.ask("closes", *home).stdout
         hand_made.publish(LATER)
+        data = json.loads(self.ask("closes", "--json", *home).stdout)
+        assert data["closed_months"] == ["2026-03"]
+        (entry,) = data["entries"]
+        assert (entry["event"], entry["release_id"], entry["by"]) == ("closed", first, "Ada")
+        assert entry["holds_now"] is True and entry["at"].endswith("Z")
+        assert data["restated"] == [
+            {
+                "closed_month": "2026-03",
+                "currency": "USD",
+                "file_name": None,
+                "amounts": 2,
+                "net_delta_amount": "-20.00",
+            }
+        ]
         shown = self.ask("closes", *home).stdout
         assert shown.splitlines()[-3:] == [
             "Changed in closed months       amounts  net charges",
@@ -590,7 +604,11 @@ class TestCommands:
             (("close", "2026-03"), 2, "--by"),
             (("close", "2026-03", "--by", "Ada", "--release", "2031"), 2, "no release"),
             (("close", "2026-04", "--by", "Ada"), 1, "before the end of 2026-04"),
-            (("reopen", "2026-03", "--by", "Ada", "--reason", "r"), 1, "is not closed"),
+            (
+                ("reopen", "2026-03", "--by", "Ada", "--reason", "r"),
+                1,
+                "is not closed; no month is.",
+            ),
         ],
     )
     def test_what_is_wrong_is_told(

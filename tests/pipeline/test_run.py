@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -22,6 +24,14 @@ from dagster_project.feeds import feeds
 from dagster_project.releases import layout
 from dagster_project.settings import CHECKOUT, SAMPLE_LANDING, Settings
 from tests.pipeline.conftest import LAST_DAY, SampleRun, coupon_ledger
+
+
+def told(answer: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What a command answered in JSON."""
+    assert (answer.returncode, answer.stderr) == (0, "")
+    found = json.loads(answer.stdout)
+    assert isinstance(found, dict)
+    return found
 
 
 class TestRunOnTheSample:
@@ -87,6 +97,7 @@ class TestRunOnTheSample:
             f"lapses by {LAST_DAY + timedelta(days=90)}",
             "Findings in what billing did",
             "Checks:",
+            "assert_source_redeems_once_per_user: 1 row\n",
             "Seconds: prepare",
         ):
             assert wanted in shown
@@ -207,6 +218,79 @@ class TestReadingCommands:
         assert table.stdout.splitlines()[0].split() == ["currency", "invoices"]
         assert plain.stdout.splitlines()[0] == "currency,invoices"
 
+    def test_deliveries_and_rejected_rows_for_machines(self, sample_run: SampleRun) -> None:
+        home = ("--home", sample_run.home)
+        with releases.open_release(sample_run.home) as connection:
+            files = connection.execute("select count(*) from release.deliveries").fetchone()
+            rows = connection.execute(
+                "select count(*) from release.rejected_rows where feed = 'invoices'"
+            ).fetchone()
+        data = told(coupon_ledger("deliveries", "--json", *home))
+        assert data["release_id"] == releases.current_release(sample_run.home)
+        assert data["as_of_date"] == LAST_DAY.isoformat()
+        assert (len(data["deliveries"]),) == files
+        assert data["deliveries"][0]["arrived_at"].endswith("Z")
+        data = told(coupon_ledger("rejected", "--feed", "invoices", "--json", *home))
+        assert (data["total"],) == (len(data["rejected_rows"]),) == rows
+        assert all(row["reasons"] for row in data["rejected_rows"])
+
+    def test_releases_verify_and_diff_for_machines(self, sample_run: SampleRun) -> None:
+        home = ("--home", sample_run.home)
+        release_id = str(releases.current_release(sample_run.home))
+        data = told(coupon_ledger("releases", "--json", *home))
+        (kept,) = data["releases"]
+        assert (kept["release_id"], kept["is_current"], kept["problem"]) == (release_id, True, None)
+        with releases.open_release(sample_run.home) as connection:
+            totals = connection.execute(
+                "select currency, sum(net_amount)::varchar from marts.fct_discounted_charges"
+                " group by currency order by currency"
+            ).fetchall()
+        assert totals == [
+            (one["currency"], one["net_amount"]) for one in kept["totals_by_currency"]
+        ]
+        assert data["events"][0]["event"] == "published"
+        assert told(coupon_ledger("verify", "--json", *home))["is_sound"] is True
+        both = (release_id, release_id, "--table", "dim_coupons")
+        data = told(coupon_ledger("diff", *both, "--json", *home))
+        assert data["is_equal"] is True
+        assert data["before"] == {"release_id": release_id, "as_of_date": LAST_DAY.isoformat()}
+        assert (data["tables"][0]["table_name"], data["cells"]) == ("dim_coupons", [])
+
+    def test_query_for_machines(self, sample_run: SampleRun) -> None:
+        sql = (
+            "select 2023 as n, 1200.50::decimal(18, 2) as amount, 'nan'::double as n,"
+            " [date '2026-01-31'] as days, {'at': timestamp '2026-01-31 10:00:00'} as x, null as y,"
+            " 'a'::blob as b, interval 1 day as i"
+        )
+        data = told(coupon_ledger("query", sql, "--json", "--home", sample_run.home))
+        assert data["rows"] == [
+            {
+                "n": 2023,
+                "amount": "1200.50",
+                "n:3": "nan",
+                "days": ["2026-01-31"],
+                "x": {"at": "2026-01-31T10:00:00Z"},
+                "y": None,
+                "b": "61",
+                "i": "1 day, 0:00:00",
+            }
+        ]
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("query", "select 1", "--csv"),
+            ("rejected", "--csv", "rows.csv"),
+            ("deliveries", "--page", "page.html"),
+        ],
+    )
+    def test_json_and_another_form_at_once_are_refused(
+        self, sample_run: SampleRun, arguments: tuple[str, ...]
+    ) -> None:
+        shown = coupon_ledger(*arguments, "--json", "--home", sample_run.home)
+        assert (shown.returncode, shown.stdout) == (2, "")
+        assert "--json, not both" in shown.stderr
+
     def test_query_prints_whole_numbers_as_they_are_and_amounts_with_separators(
         self, sample_run: SampleRun
     ) -> None:
@@ -274,6 +358,7 @@ class TestReadingCommands:
         for arguments, said in (
             (("verify", "20200101T000000Z-00000000", *home), "There is no release"),
             (("rejected", "--feed", "invoice", *home), "There is no feed"),
+            (("rejected", "--delivery", "none.csv", *home), "There is no delivery 'none.csv'"),
             (("deliveries", "--home", tmp_path), "No release has been published"),
             (("run", "--landing", tmp_path / "none", *home), "There is no landing folder"),
             (("run", "--as-of", "31.12.2025", *home), "YYYY-MM-DD"),
