@@ -400,7 +400,8 @@ class _Arrival:
         """Check the bytes of a delivery and make its rows ready to be loaded."""
         assert record.sha256 is not None
         if record.size_bytes == 0:
-            raise Refusal("the file is empty", "deliver it again, complete and with its header")
+            header = " and with its header" if record.format == "csv" else ""
+            raise Refusal("the file is empty", f"deliver it again, complete{header}")
         manifest = _manifest(record, feed)
         manifests.check_sha256(manifest, record.sha256)
         try:

@@ -29,6 +29,8 @@ from dagster_project.arrival.rows import (
 from dagster_project.feeds import Feed
 
 CHUNK = 4 * MEBIBYTE
+SEPARATORS = {";": "semicolons", "\t": "tabs"}
+"""What files are separated by that should be separated by commas."""
 PLAIN_LINE_BYTES = MEBIBYTE
 PLAIN_COLUMNS = 500
 DELIMITERS = b",\n"
@@ -52,7 +54,8 @@ def prepare_csv(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> Prep
     """
     check_text(path, limits)
     header = _read_header(path, limits)
-    check_names(feed, header, limits)
+    _check_separator(header)
+    check_names(feed, header, limits, has_header=True)
     plain = _scan_plain(path, header)
     if plain is None:
         return rewrite_csv(path, feed, limits, rows_path)
@@ -66,7 +69,7 @@ def prepare_csv(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> Prep
 
 
 def check_text(path: Path, limits: Limits) -> None:
-    """Refuse a text file that is empty, not UTF-8, or has an endless line.
+    """Refuse a text file that is not UTF-8 or has an endless line.
 
     Raises:
         Refusal: With the place of the first bad byte.
@@ -101,8 +104,6 @@ def check_text(path: Path, limits: Limits) -> None:
                 f"not UTF-8: it ends inside a character (line {lines + 1})",
                 "deliver it again, complete and in UTF-8",
             ) from error
-    if offset == 0:
-        raise Refusal("the file is empty, without a header", "deliver it with its header")
 
 
 def _not_utf8(error: UnicodeDecodeError, block: bytes, offset: int, lines: int) -> Refusal:
@@ -131,7 +132,29 @@ def _read_header(path: Path, limits: Limits) -> tuple[str, ...]:
                     "deliver a header of column names delimited by commas",
                 )
             return tuple(record.fields)
-    raise Refusal("the file has only blank lines, no header", "deliver it with its header")
+    is_empty = path.stat().st_size == 0
+    raise Refusal(
+        "the file is empty, without a header"
+        if is_empty
+        else "the file has only blank lines, no header",
+        "deliver it with its header",
+    )
+
+
+def _check_separator(header: tuple[str, ...]) -> None:
+    """Refuse a header that another separator than the comma keeps in one piece.
+
+    Raises:
+        Refusal: If its only name has semicolons or tabs, as no column of a feed has.
+    """
+    if len(header) != 1:
+        return
+    for character, name in SEPARATORS.items():
+        if character in header[0]:
+            raise Refusal(
+                f"missing required columns: the header has {name} and no comma",
+                "deliver it with a comma as the separator, in the header and in every row",
+            )
 
 
 def _open_text(path: Path) -> TextIO:

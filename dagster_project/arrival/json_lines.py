@@ -87,7 +87,8 @@ def prepare_jsonl(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> Pr
                 size = 0
         _write_batch(writer, feed, numbers, batch)
     if count == 0:
-        raise Refusal("the file has only blank lines", "deliver at least one record")
+        has = "is empty" if path.stat().st_size == 0 else "has only blank lines"
+        raise Refusal(f"the file {has}", "deliver at least one record")
     if writer.rows:
         check_names(feed, list(seen), limits)
     return Prepared(

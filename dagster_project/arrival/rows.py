@@ -90,8 +90,16 @@ class Prepared:
         return self.physical_rows - self.malformed_rows
 
 
-def check_names(feed: Feed, names: Sequence[str], limits: Limits) -> None:
+def check_names(
+    feed: Feed, names: Sequence[str], limits: Limits, *, has_header: bool = False
+) -> None:
     """Refuse a file by the names of its columns.
+
+    Args:
+        feed: The feed it is delivered for.
+        names: The names, in order.
+        limits: How many columns there may be.
+        has_header: Whether the names stand in a header, with commas between them.
 
     Raises:
         Refusal: If there are too many, one occurs twice, or a required one is missing.
@@ -99,7 +107,9 @@ def check_names(feed: Feed, names: Sequence[str], limits: Limits) -> None:
     if len(names) > limits.columns:
         raise Refusal(
             f"{len(names)} columns, more than the {limits.columns} allowed",
-            "check that the file is delimited by commas and has one header",
+            "check that the file is delimited by commas and has one header"
+            if has_header
+            else "deliver the columns of the feed only",
         )
     seen = set(names)
     missing = [name for name in feed.required_names if name not in seen]
@@ -112,12 +122,13 @@ def check_names(feed: Feed, names: Sequence[str], limits: Limits) -> None:
         hint = f" ({'; '.join(hints)})" if hints else ""
         raise Refusal(
             f"missing required column {', '.join(missing)}{hint}",
-            f"deliver all of {', '.join(feed.required_names)}, named exactly so in the header",
+            f"deliver all of {', '.join(feed.required_names)}, named exactly so"
+            + (" in the header" if has_header else ""),
         )
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise Refusal(
-            f"header has {quoted(twice)} more than once",
+            f"{'header has' if has_header else 'it has columns'} {quoted(twice)} more than once",
             "deliver each column once, under its own name",
         )
 

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -417,7 +418,8 @@ POLLUTIONS = [
         "unknown column twice", replaced(b"mtus", b"a,a"), None, refused="'a' more than once"
     ),
     Pollution("header in capitals", lambda c: c.upper(), None, refused="missing required column"),
-    Pollution("semicolons", replaced(b",", b";"), None, refused="missing required column"),
+    Pollution("semicolons", replaced(b",", b";"), None, refused="has semicolons and no comma"),
+    Pollution("tabs", replaced(b",", b"\t"), None, refused="has tabs and no comma"),
     Pollution("no header", lambda c: b"".join(lines(c)[1:]), None, refused="missing required"),
     Pollution("empty", lambda _: b"", None, refused="empty"),
     Pollution("only a BOM", lambda _: b"\xef\xbb\xbf", None, refused="no header"),
@@ -583,6 +585,53 @@ def test_json_lines_are_refused_where_the_whole_file_is_wrong(home: Home) -> Non
     reasons = [report.reason or "" for report in home.arrive()]
     assert [("blank" in reasons[0]), ("empty" in reasons[1])] == [True, True]
     assert "missing required column plan ('plam' looks like plan)" in reasons[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "remedy"),
+    [
+        ("a.jsonl", b"", "deliver it again, complete"),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0), "deliver at least one record"),
+        ("a.csv", b"", "deliver it again, complete and with its header"),
+        ("a.csv.gz", gzip.compress(b"", mtime=0), "deliver it with its header"),
+        ("a.csv", b"a;b;c\n1;2;3\n", "a comma as the separator, in the header and in every row"),
+        ("a.csv", gzip.compress(b"a,b\n", mtime=0), "with the extension .csv.gz, or unpacked"),
+        ("a.jsonl", gzip.compress(b"{}\n", mtime=0), "with the extension .jsonl.gz, or unpacked"),
+        ("a.csv", b"PAR1\x15\xffPAR1", "with the extension .parquet"),
+        ("a.csv.gz", b"a,b\n", "with the extension .csv, or pack it with gzip"),
+        ("a.jsonl.gz", b"{}\n", "with the extension .jsonl, or pack it with gzip"),
+    ],
+    ids=lambda part: str(part)[:40],
+)
+def test_a_refusal_says_what_to_do(home: Home, name: str, content: bytes, remedy: str) -> None:
+    home.land(f"invoices/{name}", content)
+    (report,) = home.arrive()
+    assert report.verdict == "refused"
+    assert str(report.remedy).endswith(remedy)
+
+
+def test_only_a_csv_file_is_told_of_its_header(home: Home) -> None:
+    rows = [{name: text for name, text in INVOICE.items() if name != "plan"}]
+    table = invoices_table(plan=None)
+    for name, content in {
+        "a.jsonl": jsonl_bytes(rows),
+        "b.parquet": parquet_bytes(table),
+        "c.csv": csv_bytes(rows),
+    }.items():
+        home.land(f"invoices/{name}", content)
+    reports = home.arrive()
+    assert {report.reason for report in reports} == {"missing required column plan"}
+    assert ["header" in str(report.remedy) for report in reports] == [False, False, True]
+
+
+def test_a_gzip_file_cut_short_is_told_with_the_bytes_it_unpacks_to(home: Home) -> None:
+    content = csv_bytes([invoice(number) for number in range(5_000)])
+    packed = gzip.compress(content)
+    home.land("invoices/a.csv.gz", packed[: len(packed) // 2])
+    (report,) = home.arrive()
+    found = re.fullmatch("gzip file is cut short after ([0-9]+) unpacked bytes", str(report.reason))
+    assert found
+    assert 10_000 < int(found[1]) < len(content)
 
 
 def invoices_table(**columns: Any) -> pa.Table:
