@@ -78,6 +78,7 @@ def charge(connection: Connection, invoice_id: str) -> Row:
             "discount_amount": invoice["billed_discount_amount"],
             "credit_amount": invoice["billed_credit_amount"],
             "net_amount": invoice["billed_net_amount"],
+            "total_amount": invoice.get("billed_total_amount"),
         },
         "findings": found,
         "bill_before": before[-1] if before else None,
@@ -534,13 +535,13 @@ def _comparison(data: Row) -> list[str]:
     invoice = data["invoice"]
     code = invoice["currency"]
     expected, billed = data["expected"], data["billed"]
+
+    def compared(label: str, right: Decimal, found: Decimal) -> list[str]:
+        difference = "" if found == right else _signed(found - right, code)
+        return [label, amount(right, code), amount(found, code), difference]
+
     body = [
-        [
-            label,
-            amount(expected[name], code),
-            amount(billed[name], code),
-            "" if expected[name] == billed[name] else _signed(billed[name] - expected[name], code),
-        ]
+        compared(label, expected[name], billed[name])
         for name, label in (
             ("list_amount", "list"),
             ("discount_amount", "discount"),
@@ -548,7 +549,10 @@ def _comparison(data: Row) -> list[str]:
             ("net_amount", "net, before tax"),
         )
     ]
-    body.append(["tax, as billed", "", amount(invoice["tax_amount"], code), ""])
+    tax, total = invoice["tax_amount"], invoice.get("billed_total_amount")
+    body.append(["tax, as billed", "", amount(tax, code), ""])
+    if total is not None:  # a release of an earlier version does not say
+        body.append(compared("total, with that tax", expected["net_amount"] + tax, total))
     lines = layout.table([f"in {clean(code)}", ">expected", ">billed", ">difference"], body)
     variances = [
         f"{_signed(invoice[name], code)} of {noun}"

@@ -259,6 +259,14 @@ class TestExplain:
         assert sentence in " ".join(closing.split())
         assert sentence in " ".join(desk.json("explain", invoice_id)["answer"])
 
+    def test_a_total_that_is_not_the_sum_of_its_lines_shows_as_a_difference(
+        self, desk: Desk
+    ) -> None:
+        told = desk.answer("explain", "in_00099_005").splitlines()
+        (total,) = (line for line in told if line.startswith("  total, with that tax"))
+        assert total.split()[-3:] == ["1,773.66", "1,887.14", "+113.48"]
+        assert desk.json("explain", "in_00099_005")["billed"]["total_amount"] == "1887.14"
+
     def test_credit_drawn_beyond_the_bill_is_told_as_such(self, altered: Desk) -> None:
         told = " ".join(altered.answer("explain", "in_00031_001").split())
         assert (
