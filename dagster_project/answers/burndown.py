@@ -83,14 +83,14 @@ def grants_left(connection: Connection, condition: str, values: list[str]) -> li
     found = rows(
         connection,
         f"""
-        select burndown.*
-        from (
-            select * from marts.fct_credit_burndown_monthly
+        select * from (
+            select burndown.* from marts.fct_credit_burndown_monthly as burndown
+            left join marts.dim_coupons as coupons using (coupon_id)
+            where {condition}
             qualify row_number() over (partition by grant_id order by burn_month desc) = 1
-        ) as burndown
-        left join marts.dim_coupons as coupons using (coupon_id)
-        where burndown.closing_amount > 0 and {condition}
-        order by burndown.currency, burndown.closing_amount desc, burndown.grant_id
+        )
+        where closing_amount > 0
+        order by currency, closing_amount desc, grant_id
         """,
         values,
     )
