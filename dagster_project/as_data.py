@@ -16,7 +16,7 @@ from typing import Any
 from dagster_project.answers.asking import facts
 from dagster_project.releases.closing import Closing, certified_releases
 from dagster_project.releases.compare import CellDifference, TableDifference
-from dagster_project.releases.layout import read_history
+from dagster_project.releases.files import read_history
 from dagster_project.releases.read import ReleaseSummary, Verification
 from dagster_project.summary import Connection, rejected_filter
 

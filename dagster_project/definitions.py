@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dagster as dg
 
-from dagster_project import dbt_build
 from dagster_project.defs import (
     automation,
     consumption,
@@ -17,6 +16,7 @@ from dagster_project.defs import (
     resources,
     transformation,
 )
+from dagster_project.refresh import dbt_build
 from dagster_project.settings import Settings
 
 

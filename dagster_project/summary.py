@@ -19,7 +19,7 @@ import duckdb
 from dagster_project.answers.layout import count
 from dagster_project.releases.closing import certified_releases
 from dagster_project.releases.compare import CellDifference, TableDifference
-from dagster_project.releases.layout import current_release, read_history
+from dagster_project.releases.files import current_release, read_history
 from dagster_project.releases.read import ReleaseSummary
 
 WIDTH = 80

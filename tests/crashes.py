@@ -33,7 +33,7 @@ import duckdb
 
 from dagster_project import releases
 from dagster_project.arrival import arrive
-from dagster_project.releases import layout
+from dagster_project.releases import files
 from dagster_project.sample import generate_sample
 from dagster_project.settings import CHECKOUT
 from tests.pipeline.conftest import AS_OF, NOW, HandMade
@@ -131,7 +131,7 @@ def contents(home: Path, schemas: tuple[str, ...] = ("marts", "release")) -> Con
         rows = connection.execute(
             "select table_schema, table_name, row_count, fingerprint from release.tables"
         ).fetchall()
-    assert release_id == layout.current_release(home)
+    assert release_id == files.current_release(home)
     found = releases.verify(home)
     assert found.problems == (), found.problems
     return {(row[0], row[1]): (row[2], row[3]) for row in rows if row[0] in schemas}
@@ -227,7 +227,7 @@ class Victims:
         assert left in (self.before, self.after), "neither the old release nor the new one"
         refresh(home, self.landing)
         assert contents(home) == self.after, "a rerun gives something else"
-        kept = layout.release_ids(home)
+        kept = files.release_ids(home)
         assert len(kept) == KEPT, kept
         assert releases.verify(home, kept[0]).problems == ()
         leftovers = [*home.rglob("*.tmp"), *home.rglob("*.wal")]

@@ -5,7 +5,6 @@ Here belong plain data types and pure functions on texts. Reading a data home or
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,9 +23,6 @@ Kind = Literal[
 Severity = Literal["error", "warn", "info"]
 
 MOST_DETAILS = 10
-_MOST_CHARACTERS = 500
-_QUOTED = re.compile(r"(?<!\w)b?'((?:[^'\\]|\\.)*)'" + r"|(?<![\w.])\"([^\"\n]*)\"")
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 
 
 @dataclass(frozen=True)
@@ -52,31 +48,6 @@ class Alert:
     at: datetime
     details: tuple[str, ...] = ()
     run_id: str | None = None
-
-
-def without_values(text: str, names: Collection[str] = ()) -> str:
-    """A text of others without the values it quotes: they may be personal data.
-
-    Quoted names that are known, such as columns, stay; e-mail addresses go wherever they are.
-
-    Args:
-        text: For instance why a file was refused, or an error of a library.
-        names: What may be quoted.
-    """
-
-    def hidden(match: re.Match[str]) -> str:
-        quoted = match.group(1) if match.group(1) is not None else match.group(2)
-        mark = match.group(0)[-1]
-        return match.group(0) if quoted in names else f"{mark}…{mark}"
-
-    return _EMAIL.sub("…", _QUOTED.sub(hidden, text))
-
-
-def plain(text: str, most: int = _MOST_CHARACTERS) -> str:
-    """A text on one line, without signs that do not show, of a length that can be read."""
-    line = " ".join(text.split())
-    shown = "".join(sign if sign.isprintable() else "·" for sign in line)
-    return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
 def listed(lines: Collection[str], most: int = MOST_DETAILS) -> tuple[str, ...]:

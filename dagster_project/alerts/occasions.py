@@ -18,10 +18,11 @@ from zoneinfo import ZoneInfo
 from filelock import FileLock, Timeout
 
 from dagster_project.alerts import fold, send, watch
-from dagster_project.alerts.alert import Alert, Kind, plain
+from dagster_project.alerts.alert import Alert, Kind
 from dagster_project.alerts.fold import Message, State
-from dagster_project.alerts.watch import Failure, Watched
-from dagster_project.releases import layout
+from dagster_project.alerts.watch import Watched
+from dagster_project.failures import Failure, plain
+from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import Settings
 
@@ -294,7 +295,7 @@ def _files(state: State, settings: Settings, now: datetime) -> Iterator[Watched]
 def _findings(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
     from dagster_project.releases.read import open_release
 
-    current = layout.current_release(settings.home)
+    current = files.current_release(settings.home)
     if current is None:
         return
     with open_release(settings.home, current) as connection:
@@ -311,7 +312,7 @@ def _findings_before(home: Path, current: str) -> list[Finding]:
 
     from dagster_project.releases.read import open_release
 
-    before = [one for one in layout.release_ids(home) if one < current]
+    before = [one for one in files.release_ids(home) if one < current]
     if not before:
         return []
     try:
@@ -324,11 +325,11 @@ def _findings_before(home: Path, current: str) -> list[Finding]:
 def _data(
     state: State, settings: Settings, now: datetime, as_of: date | None = None
 ) -> Iterator[Watched]:
-    from dagster_project import freshness
+    from dagster_project.answers import freshness
     from dagster_project.releases.read import open_release
 
     today = freshness.reference_day(settings, now.date())
-    if layout.current_release(settings.home) is None or (as_of is not None and as_of < today):
+    if files.current_release(settings.home) is None or (as_of is not None and as_of < today):
         return  # a release of an earlier day, asked for by hand, is not late
     with open_release(settings.home) as connection:
         late = freshness.late_feeds(connection, settings, today)
@@ -338,7 +339,7 @@ def _data(
 def _months(state: State, settings: Settings, now: datetime, today: date) -> Iterator[Watched]:
     from dagster_project.releases.closing import closed_months
 
-    if layout.current_release(settings.home) is None:
+    if files.current_release(settings.home) is None:
         return
     due = watch.month_due(settings, today)
     last = (today.replace(day=1) - timedelta(days=1)).replace(day=1)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagster_project.alerts import fold, send
-from dagster_project.alerts.alert import plain
 from dagster_project.alerts.wording import moment
-from dagster_project.releases.layout import read_lines
+from dagster_project.failures import plain
+from dagster_project.releases.files import read_lines
 from dagster_project.settings import Settings
 
 _KINDS = {

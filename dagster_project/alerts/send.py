@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dagster_project.alerts import wording
-from dagster_project.alerts.alert import plain
 from dagster_project.alerts.fold import Message
+from dagster_project.failures import plain
 from dagster_project.settings import Settings
 
 Sender = Callable[[Message], None]
@@ -216,7 +216,7 @@ def log(settings: Settings, entry: Mapping[str, object], at: datetime) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    from dagster_project.releases.layout import append_line
+    from dagster_project.releases.files import append_line
 
     path = log_path(settings.home)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,24 +10,24 @@ import hashlib
 import re
 import shlex
 import shutil
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dagster_project.alerts.alert import Alert, Kind, listed, plain, without_values
-from dagster_project.releases import layout
-from dagster_project.releases.errors import PublishRefused, ReleaseError
+from dagster_project import failures
+from dagster_project.alerts.alert import Alert, Kind, listed
+from dagster_project.failures import Failure, plain, without_values
+from dagster_project.releases import files
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
 
+    from dagster_project.answers.freshness import LateFeed
     from dagster_project.arrival.archive import SideRecord
-    from dagster_project.freshness import LateFeed
-    from dagster_project.releases.gate import Problem
 
     Finding = tuple[str, str, str | None, Decimal | None]
 
@@ -57,23 +57,6 @@ class Watched:
     is_repeated: bool = False
 
 
-@dataclass(frozen=True)
-class Failure:
-    """How a run ended that did not end well.
-
-    Attributes:
-        told: What was wrong, one sentence each, the cause first.
-        remedy: What to do, if that is known.
-        is_refusal: Whether the build was made and its checks refused it.
-        problems: What the gate named, if it did.
-    """
-
-    told: tuple[str, ...]
-    remedy: str = ""
-    is_refusal: bool = False
-    problems: tuple[Problem, ...] = ()
-
-
 def served(home: Path) -> str:
     """Which release readers get, in words.
 
@@ -83,13 +66,13 @@ def served(home: Path) -> str:
     from dagster_project.releases.read import read_pedigree
 
     try:
-        release_id = layout.current_release(home)
+        release_id = files.current_release(home)
         if release_id is None:
             return "no release is served yet"
         day = read_pedigree(home, release_id)["as_of_date"]
     except Exception as error:  # noqa: BLE001 (the first failure is the one to tell)
         return f"the release served before cannot be read ({plain(str(error), 200)})"
-    return f"the release of {in_words(day)} ({release_id}) is still served"
+    return f"the release of {day_in_words(day)} ({release_id}) is still served"
 
 
 def _served_now(home: Path) -> str:
@@ -97,78 +80,9 @@ def _served_now(home: Path) -> str:
     return served(home).replace(" still ", " ")
 
 
-def in_words(day: date) -> str:
+def day_in_words(day: date) -> str:
     """A day as people write it: 21 November 2026."""
     return f"{day.day} {day:%B %Y}"
-
-
-def failure_of(error: BaseException) -> Failure:
-    """What an exception says, for an alert.
-
-    Args:
-        error: What a run in this process ended with.
-    """
-    if isinstance(error, PublishRefused):
-        from dagster_project.refresh import in_words as problems_in_words
-
-        told = tuple(problems_in_words(error.problems))
-        return Failure(told, error.remedy, True, error.problems)
-    if isinstance(error, ReleaseError):
-        return Failure((error.message,), error.remedy)
-    if _is_ours(error):
-        return Failure((str(error),))
-    # What a library says further down may hold rows of the data.
-    first = (str(error).strip().splitlines() or [""])[0]
-    return Failure((f"{type(error).__name__}: {first}".removesuffix(": "),))
-
-
-def failure_of_run(messages: Sequence[str], is_repeated: bool) -> Failure:
-    """What can be said of a run that ended without a word of its own.
-
-    Args:
-        messages: What was noted about its end, the cause first.
-        is_repeated: Whether it is started again by itself.
-    """
-    again = "Nothing: it is started again by itself." if is_repeated else ""
-    return Failure(tuple(messages), again or "Run again; it starts over: coupon-ledger run.")
-
-
-def told(failure: Failure) -> list[str]:
-    """What was wrong, one line each, without values that may be personal data.
-
-    Args:
-        failure: How a run ended.
-    """
-    return [plain(without_values(line, names())) for line in failure.told]
-
-
-def make_discreet(error: BaseException) -> None:
-    """Take quoted values, which may be personal data, out of an error and of what caused it.
-
-    Whoever keeps errors, as Dagster does with those of its steps, then keeps none.
-
-    Args:
-        error: What a step ended with; it is changed.
-    """
-    seen: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        if isinstance(found, PublishRefused):
-            problems = [
-                replace(problem, message=without_values(problem.message, names()))
-                for problem in found.problems
-            ]
-            found.__init__(problems)  # type: ignore[misc]
-        elif not _is_ours(found) and not isinstance(found, OSError):
-            found.args = tuple(
-                without_values(one, names()) if isinstance(one, str) else one for one in found.args
-            )
-        found = found.__cause__ or found.__context__
-
-
-def _is_ours(error: BaseException) -> bool:
-    return type(error).__module__.startswith("dagster_project.")
 
 
 def run(failure: Failure | None, run_id: str, home: Path, now: datetime) -> list[Watched]:
@@ -183,7 +97,7 @@ def run(failure: Failure | None, run_id: str, home: Path, now: datetime) -> list
     solved = f"Refreshing works again: {_served_now(home)}."
     if failure is None:
         return [_event("run_failed", None, solved), _event("release_refused", None, solved)]
-    lines = told(failure)
+    lines = failures.told(failure)
     log = home / "logs" / f"{run_id}.log"
     look = f"less {shlex.quote(str(log))}" if log.is_file() else _command("releases", home)
     if any(problem.kind == "finding" for problem in failure.problems):
@@ -252,8 +166,8 @@ def files_refused(
 
 
 def _refusal(record: SideRecord) -> str:
-    reason = without_values(record.reason or "refused", names())
-    remedy = without_values(record.remedy or "", names())
+    reason = without_values(record.reason or "refused", failures.names())
+    remedy = without_values(record.remedy or "", failures.names())
     return plain(f"{record.file_name}: {reason}" + (f"; {remedy}" if remedy else ""))
 
 
@@ -453,10 +367,3 @@ def working_day(month: date, number: int, holidays: Collection[date]) -> date:
 
 def _command(command: str, home: Path) -> str:
     return f"coupon-ledger {command} --home {shlex.quote(str(home))}"
-
-
-def names() -> set[str]:
-    """What a text may quote: names of feeds and of their columns."""
-    from dagster_project.feeds import feeds
-
-    return {*feeds(), *(name for feed in feeds().values() for name in feed.column_names)}

@@ -14,8 +14,8 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
-from dagster_project.alerts.alert import plain
 from dagster_project.alerts.fold import Message
+from dagster_project.failures import plain
 
 _LEAD = {"resolved": "Resolved: ", "test": "Test: "}
 _MOST_BLOCK = 2_900  # Slack takes 3,000 characters

@@ -32,7 +32,6 @@ from dagster_project.arrival.archive import (
     pseudo_sha256,
     sha256_of,
 )
-from dagster_project.arrival.gate import GateRefusal, ask_gate
 from dagster_project.arrival.landing import (
     EXTENSIONS,
     LandedFile,
@@ -46,6 +45,7 @@ from dagster_project.arrival.report import (
     Refusal,
 )
 from dagster_project.arrival.rows import Prepared
+from dagster_project.arrival.supplier_gate import GateRefusal, ask_gate
 from dagster_project.feeds import Feed, feeds
 
 Reader = Callable[[Path, Feed, Limits, Path], Prepared]

@@ -161,10 +161,11 @@ def _failed_runs(settings: Settings) -> dg.SensorDefinition:
         description="Alerts of runs that failed; those whose process died could not do so themselves.",
     )
     def failed_runs(context: dg.RunFailureSensorContext) -> dg.SkipReason:
-        from dagster_project.alerts import occasions, watch
+        from dagster_project.alerts import occasions
+        from dagster_project.failures import failure_of_run
 
         run = context.dagster_run
-        failure = watch.failure_of_run(_last_words(context), _is_made_again(context))
+        failure = failure_of_run(_last_words(context), _is_made_again(context))
         now = datetime.now(UTC)
         return _told(
             occasions.after_run(settings, run.run_id, failure, _as_of(run.run_config, now), now)

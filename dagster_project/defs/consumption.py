@@ -5,9 +5,9 @@ Here belongs how they are drawn. Who they are and what they read stands beside t
 
 import dagster as dg
 
-from dagster_project.dbt_build import Project
 from dagster_project.defs import release
 from dagster_project.defs.tables import code
+from dagster_project.refresh.dbt_build import Project
 from dagster_project.settings import DBT_PROJECT
 
 GROUP = "consumers"

@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import duckdb
 
-from dagster_project import acceptances
-from dagster_project.alerts.alert import without_values
-from dagster_project.alerts.watch import names
-from dagster_project.dbt_build import Project
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import step
 from dagster_project.defs.tables import (
@@ -25,7 +21,10 @@ from dagster_project.defs.tables import (
     loaded_deliveries,
 )
 from dagster_project.defs.transformation import Translator
+from dagster_project.failures import names, without_values
 from dagster_project.feeds import SOURCES_FILE, feeds
+from dagster_project.refresh import acceptances
+from dagster_project.refresh.dbt_build import Project
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import CHECKOUT, DBT_PROJECT, Settings
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from dagster_project import freshness
-from dagster_project.dbt_build import Project
+from dagster_project.answers import freshness
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.tables import code
 from dagster_project.defs.transformation import mart_keys
+from dagster_project.refresh.dbt_build import Project
 from dagster_project.settings import CHECKOUT, Settings
 
 STEP = "data_age"
@@ -36,7 +36,7 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
             asset=key,
             description=f"The newest record of {feed} is at most"
             f" {settings.late_after_days[feed]} days old: the time of the data, not of the run.",
-            metadata=code(CHECKOUT / "dagster_project" / "freshness.py"),
+            metadata=code(CHECKOUT / "dagster_project" / "answers" / "freshness.py"),
         )
         for feed, key in watched.items()
     ]

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import dagster as dg
 
-from dagster_project import dbt_build
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import step
 from dagster_project.defs.tables import came_from, code, loaded_deliveries, schema
 from dagster_project.defs.transformation import Translator
 from dagster_project.feeds import feeds
+from dagster_project.refresh import dbt_build
 from dagster_project.releases.publishing import Publication, publish
 from dagster_project.settings import CHECKOUT, Settings
 

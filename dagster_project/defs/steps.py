@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from dagster_project import progress
 from dagster_project.defs.resources import Refresh
+from dagster_project.refresh import progress
 
 
 @dataclass
@@ -43,12 +43,13 @@ def step(context: dg.AssetExecutionContext, refresh: Refresh, name: str) -> Iter
     try:
         yield running
     except Exception as error:
-        from dagster_project.alerts import occasions, watch
+        from dagster_project import failures
+        from dagster_project.alerts import occasions
 
-        watch.make_discreet(error)
-        failure = watch.failure_of(error)
+        failures.make_discreet(error)
+        failure = failures.failure_of(error)
         seconds = time.monotonic() - began
-        context.log.error(f"FAILED after {seconds:.1f} s: {'; '.join(watch.told(failure)[:10])}")
+        context.log.error(f"FAILED after {seconds:.1f} s: {'; '.join(failures.told(failure)[:10])}")
         now = datetime.now(UTC)
         occasions.after_run(refresh.settings, context.run_id, failure, refresh.as_of_date, now)
         raise

@@ -11,13 +11,12 @@ import duckdb
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
-from dagster_project import dbt_build, progress
-from dagster_project.alerts.alert import without_values
-from dagster_project.alerts.watch import names
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import Step, step
 from dagster_project.defs.tables import Tables, came_from, code, loaded_deliveries
+from dagster_project.failures import names, without_values
 from dagster_project.feeds import feeds
+from dagster_project.refresh import dbt_build, progress
 from dagster_project.releases.errors import PublishRefused
 from dagster_project.releases.gate import Problem, judge
 from dagster_project.settings import DBT_PROJECT, Settings
@@ -198,7 +197,7 @@ def _build(
                     yield dagster_event
     outcome = build.outcome()
     if outcome.is_success and refresh.settings.engine == "spark":
-        from dagster_project import spark
+        from dagster_project.refresh import spark
 
         spark.gather(refresh.settings, project.manifest)
     tables = Tables(refresh.settings.built, ["staging", "intermediate", MARTS])
@@ -234,7 +233,7 @@ def _engine(refresh: Refresh, project: dbt_build.Project) -> Iterator[None]:
     if refresh.settings.engine == "duckdb":
         yield
         return
-    from dagster_project import spark
+    from dagster_project.refresh import spark
 
     with spark.ready(refresh.settings):
         arguments = {"storage": spark.storage(refresh.settings)}

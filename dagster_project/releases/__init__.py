@@ -20,9 +20,8 @@ from dagster_project.releases.errors import (
     PublishRefused,
     ReleaseError,
 )
+from dagster_project.releases.files import current_release, release_ids
 from dagster_project.releases.gate import Build, Check, Judgement, Problem, judge
-from dagster_project.releases.keep import Pruned, prune, restore
-from dagster_project.releases.layout import current_release, release_ids
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.publishing import Publication, publish
 from dagster_project.releases.read import (
@@ -32,6 +31,7 @@ from dagster_project.releases.read import (
     open_release,
     verify,
 )
+from dagster_project.releases.retention import Pruned, prune, restore
 
 __all__ = [
     "Build",

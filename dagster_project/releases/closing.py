@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from dagster_project.releases import layout
+from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.read import open_release, read_pedigree, reading, verify
@@ -77,10 +77,10 @@ def register(home: Path) -> list[Closing]:
     Raises:
         ReleaseError: A line cannot be understood, or lines were changed, removed or put in.
     """
-    path = layout.closes_path(home)
-    witnessed = [event["register"] for event in layout.read_history(home) if "register" in event]
+    path = files.closes_path(home)
+    witnessed = [event["register"] for event in files.read_history(home) if "register" in event]
     last = str(witnessed[-1]) if witnessed else None
-    return [_closing(line, path) for line in layout.read_lines(path, ends_with=last)]
+    return [_closing(line, path) for line in files.read_lines(path, ends_with=last)]
 
 
 def closed_months(home: Path) -> dict[date, Closing]:
@@ -123,7 +123,7 @@ def close(
         Busy: A refresh is running.
     """
     _must_be_named(by)
-    wanted = layout.resolve(home, release_id)
+    wanted = files.resolve(home, release_id)
     with one_writer(home, f"coupon-ledger close {name_of(month)}"):
         earlier = closed_months(home).get(month)
         if earlier is not None:
@@ -132,7 +132,7 @@ def close(
                 f" on {earlier.at:%Y-%m-%d}.",
                 f"`coupon-ledger reopen {name_of(month)} --by NAME --reason TEXT` comes first.",
             )
-        layout.remove_leftovers(home)
+        files.remove_leftovers(home)
         last_day = month.replace(day=calendar.monthrange(month.year, month.month)[1])
         as_of = read_pedigree(home, wanted)["as_of_date"]
         if as_of < last_day:
@@ -151,7 +151,7 @@ def close(
             "fingerprints": _fingerprints(home, wanted),
         }
         _record(home, line, now)
-    return _closing(line, layout.closes_path(home))
+    return _closing(line, files.closes_path(home))
 
 
 def reopen(home: Path, month: date, *, by: str, now: datetime, reason: str) -> Closing:
@@ -186,13 +186,13 @@ def reopen(home: Path, month: date, *, by: str, now: datetime, reason: str) -> C
             "reason": reason.strip(),
         }
         _record(home, line, now)
-    return _closing(line, layout.closes_path(home))
+    return _closing(line, files.closes_path(home))
 
 
 def _record(home: Path, line: Mapping[str, object], now: datetime) -> None:
-    written = layout.append_line(layout.closes_path(home), line, is_chained=True)
+    written = files.append_line(files.closes_path(home), line, is_chained=True)
     with suppress(OSError):  # the register holds without this witness
-        layout.remember(
+        files.remember(
             home,
             str(line["event"]),
             str(line["release_id"]),
@@ -210,7 +210,7 @@ def must_be_as_certified(home: Path, closing: Closing) -> None:
         ReleaseError: It is gone or altered.
     """
     remedy = (
-        f"Restore {layout.release_path(home, closing.release_id)} from a backup, or reopen"
+        f"Restore {files.release_path(home, closing.release_id)} from a backup, or reopen"
         f" {closing.month_name} and close it again."
     )
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-from dagster_project.releases import layout, restatements
+from dagster_project.releases import files, restatements
 from dagster_project.releases.errors import NoRelease
 from dagster_project.releases.fingerprint import Column, columns_of, quote
 from dagster_project.releases.read import attached
@@ -126,7 +126,7 @@ def diff(home: Path, before: str, after: str, table: str | None = None) -> list[
     Raises:
         NoRelease: One of them, or the table, is not there.
     """
-    before, after = layout.resolve(home, before), layout.resolve(home, after)
+    before, after = files.resolve(home, before), files.resolve(home, after)
     with attached(home, before, after) as connection:
         return [_difference(connection, name) for name in _table_names(connection, table)]
 
@@ -139,7 +139,7 @@ def diff_cells(
     Raises:
         NoRelease: One of the releases, or the table, is not there.
     """
-    before, after = layout.resolve(home, before), layout.resolve(home, after)
+    before, after = files.resolve(home, before), files.resolve(home, after)
     with attached(home, before, after) as connection:
         (name,) = _table_names(connection, table)
         pair = _pair(connection, name)

@@ -8,7 +8,7 @@ blocking one must have passed; missing, skipped, stale and altered results all r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -192,3 +192,18 @@ def _checks(
 def _last_model(node: Mapping[str, Any]) -> str | None:
     models = [one for one in node["depends_on"]["nodes"] if one.startswith("model.")]
     return str(models[-1]) if models else None
+
+
+def in_words(problems: Sequence[Problem], limit: int = 10) -> list[str]:
+    """Problems for people: causes first, what was only skipped because of them as a number."""
+    causes = [problem for problem in problems if problem.status != "skipped"] or list(problems)
+    told = [
+        f"{one.kind} {one.name}: {one.message or one.status}"
+        + (f" ({one.path})" if one.path else "")
+        for one in causes[:limit]
+    ]
+    if len(causes) > limit:
+        told.append(f"and {len(causes) - limit} more")
+    if len(problems) > len(causes):
+        told.append(f"{len(problems) - len(causes)} models and tests after them were skipped")
+    return told

@@ -20,7 +20,7 @@ from typing import Any
 
 import duckdb
 
-from dagster_project.releases import layout, restatements, reuse
+from dagster_project.releases import files, restatements, reuse
 from dagster_project.releases.errors import PublishRefused, ReleaseError
 from dagster_project.releases.fingerprint import (
     Known,
@@ -166,8 +166,8 @@ def publish(
     if judgement.problems:
         raise PublishRefused(judgement.problems)
     with _explained(home):
-        layout.releases_dir(home).mkdir(parents=True, exist_ok=True)
-        layout.remove_leftovers(home)
+        files.releases_dir(home).mkdir(parents=True, exist_ok=True)
+        files.remove_leftovers(home)
         _remember_unrecorded(home, now)
         with _engine(home, threads, memory_limit) as connection:
             warehouse = built or home / "build" / "warehouse.duckdb"
@@ -190,17 +190,17 @@ def publish(
             }
             served = _already_there(home, content_hash)
             if served is not None:
-                if served != layout.current_release(home):
-                    layout.flip(home, served)
-                    layout.remember(home, "served again", served, now)
+                if served != files.current_release(home):
+                    files.flip(home, served)
+                    files.remember(home, "served again", served, now)
                 return Publication(
                     served,
-                    layout.release_path(home, served),
+                    files.release_path(home, served),
                     False,
                     rows,
                     judgement.checks,
                 )
-            release_id = layout.next_release_id(home, now, content_hash)
+            release_id = files.next_release_id(home, now, content_hash)
             gates = _gate_results(connection)
             facts: dict[str, object] = {
                 "release_id": release_id,
@@ -212,17 +212,17 @@ def publish(
                 "duckdb_version": duckdb.__version__,
                 "dbt_invocation_id": build.invocation_id,
             }
-            temporary = layout.releases_dir(home) / f"{release_id}.duckdb.tmp"
+            temporary = files.releases_dir(home) / f"{release_id}.duckdb.tmp"
             try:
                 with reuse.attached(connection, home, before):
                     _write(connection, temporary, sources, facts, [*judgement.checks, *gates])
                 _read_back(connection, temporary, sources)
                 _write_parquet(connection, home, release_id, sources, before)
             except BaseException:
-                layout.remove_leftovers(home)
+                files.remove_leftovers(home)
                 raise
         _serve(home, release_id, temporary)
-        layout.remember(home, "published", release_id, now, content_hash=content_hash)
+        files.remember(home, "published", release_id, now, content_hash=content_hash)
         reuse.remember(
             home,
             release_id,
@@ -230,7 +230,7 @@ def publish(
             {(one.schema, one.name): (found.known, one.key) for one, found in sources.items()},
         )
     return Publication(
-        release_id, layout.release_path(home, release_id), True, rows, judgement.checks
+        release_id, files.release_path(home, release_id), True, rows, judgement.checks
     )
 
 
@@ -341,8 +341,8 @@ def _examined(
 
 def _already_there(home: Path, content_hash: str) -> str | None:
     """The newest release, or the one served, if its content is this."""
-    current = layout.current_release(home)
-    newest = layout.release_ids(home)[-1:]
+    current = files.current_release(home)
+    newest = files.release_ids(home)[-1:]
     for release_id in dict.fromkeys([*([current] if current else []), *newest]):
         try:
             if read_pedigree(home, release_id)["content_hash"] == content_hash:
@@ -355,13 +355,13 @@ def _already_there(home: Path, content_hash: str) -> str | None:
 
 def _remember_unrecorded(home: Path, now: datetime) -> None:
     """Record the release served if a crash came between flipping to it and recording it."""
-    current = layout.current_release(home)
-    history = layout.read_history(home)
+    current = files.current_release(home)
+    history = files.read_history(home)
     recorded = [
-        str(event["release_id"]) for event in history if event.get("event") in layout.SERVING
+        str(event["release_id"]) for event in history if event.get("event") in files.SERVING
     ]
     if current is not None and recorded[-1:] != [current]:
-        layout.remember(home, "found served", current, now)
+        files.remember(home, "found served", current, now)
 
 
 @contextmanager
@@ -577,22 +577,22 @@ def _write_parquet(
     before: reuse.Before | None,
 ) -> None:
     """Write the marts as Parquet: same content, same bytes (rows as they lie, fixed options)."""
-    folder = layout.parquet_dir(home, release_id)
+    folder = files.parquet_dir(home, release_id)
     temporary = folder.with_name(folder.name + ".tmp")
     temporary.mkdir()
     for table, source in sources.items():
         if table.schema != "marts":
             continue
         file = temporary / f"{table.name}.parquet"
-        earlier = before and layout.parquet_dir(home, before.release_id) / file.name
+        earlier = before and files.parquet_dir(home, before.release_id) / file.name
         if not (earlier and source.is_as_before and _copied(connection, earlier, file, source)):
             connection.execute(
                 f"copy (from written.{table.full_name}) to {literal(str(file))} ({PARQUET})"
             )
         file.chmod(FILE_MODE)
-        layout.fsync_file(file)
+        files.fsync_file(file)
     connection.execute("detach written")
-    layout.fsync_folder(temporary)
+    files.fsync_folder(temporary)
 
 
 def _copied(
@@ -609,10 +609,10 @@ def _copied(
 
 def _serve(home: Path, release_id: str, temporary: Path) -> None:
     """Give the finished files their names, durably, and flip `current`."""
-    path = layout.release_path(home, release_id)
-    folder = layout.parquet_dir(home, release_id)
+    path = files.release_path(home, release_id)
+    folder = files.parquet_dir(home, release_id)
     temporary.chmod(FILE_MODE)
-    layout.fsync_file(temporary)
+    files.fsync_file(temporary)
     for log in (temporary, path):
         if log.with_name(log.name + ".wal").exists():
             raise ReleaseError(
@@ -621,8 +621,8 @@ def _serve(home: Path, release_id: str, temporary: Path) -> None:
             )
     os.replace(folder.with_name(folder.name + ".tmp"), folder)
     os.replace(temporary, path)
-    layout.fsync_folder(path.parent)
-    layout.flip(home, release_id)
+    files.fsync_folder(path.parent)
+    files.flip(home, release_id)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from dagster_project.releases import layout
+from dagster_project.releases import files
 from dagster_project.releases.errors import NoRelease, ReleaseError
 from dagster_project.releases.fingerprint import (
     TableContent,
@@ -89,15 +89,15 @@ def open_release(home: Path, release_id: str | None = None) -> duckdb.DuckDBPyCo
         NoRelease: There is no such release.
         ReleaseError: The file cannot be opened.
     """
-    wanted = layout.resolve(home, release_id)
+    wanted = files.resolve(home, release_id)
     try:
-        return _open_file(layout.release_path(home, wanted))
+        return _open_file(files.release_path(home, wanted))
     except ReleaseError:
         # It may have been pruned between reading the link and opening the file.
-        again = layout.resolve(home, release_id)
+        again = files.resolve(home, release_id)
         if again == wanted:
             raise
-        return _open_file(layout.release_path(home, again))
+        return _open_file(files.release_path(home, again))
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def attached(home: Path, *release_ids: str) -> Iterator[duckdb.DuckDBPyConnectio
     connection = duckdb.connect(":memory:")
     try:
         for number, release_id in enumerate(release_ids):
-            path = layout.release_path(home, release_id)
+            path = files.release_path(home, release_id)
             connection.execute(f"attach {literal(str(path))} as r{number} (read_only)")
         for name, value in LOCKED_DOWN.items():
             connection.execute(f"set {name} = {str(value).lower()}")
@@ -169,9 +169,9 @@ def read_pedigree(home: Path, release_id: str) -> dict[str, Any]:
 
 def list_releases(home: Path) -> list[ReleaseSummary]:
     """All releases kept, newest first, each with its totals; a damaged one is listed as such."""
-    current = layout.current_release(home)
+    current = files.current_release(home)
     summaries = []
-    for release_id in reversed(layout.release_ids(home)):
+    for release_id in reversed(files.release_ids(home)):
         try:
             summaries.append(_summary(home, release_id, release_id == current))
         except (duckdb.Error, NoRelease, ReleaseError) as error:
@@ -221,7 +221,7 @@ def verify(home: Path, release_id: str | None = None) -> Verification:
     Raises:
         NoRelease: There is no such release.
     """
-    wanted = layout.resolve(home, release_id)
+    wanted = files.resolve(home, release_id)
     problems: list[str] = []
     promised: list[tuple[str, str, int, str]] = []
     checks: list[tuple[str, str, int]] = []
@@ -283,7 +283,7 @@ def _pedigree_problems(
 def _parquet_problems(
     home: Path, release_id: str, promised: list[tuple[str, str, int, str]]
 ) -> list[str]:
-    folder = layout.parquet_dir(home, release_id)
+    folder = files.parquet_dir(home, release_id)
     problems = []
     with duckdb.connect(":memory:") as connection:
         for schema, name, rows, fingerprint in promised:

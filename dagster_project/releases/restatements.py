@@ -13,7 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from dagster_project.releases import layout
+from dagster_project.releases import files
 from dagster_project.releases.closing import Closing, closed_months, must_be_as_certified
 from dagster_project.releases.fingerprint import columns_of, literal, quote
 
@@ -161,7 +161,7 @@ def compute(
     for number, closing in enumerate(closings.values()):
         must_be_as_certified(home, closing)
         database = f"closed_{number}"
-        path = literal(str(layout.release_path(home, closing.release_id)))
+        path = literal(str(files.release_path(home, closing.release_id)))
         connection.execute(f"attach {path} as {database} (read_only)")
         try:
             _make_causes(connection, database, closing.month)
@@ -182,7 +182,7 @@ def unlisted(home: Path, release_id: str) -> dict[date, int]:
         ReleaseError: The register, or a release it names, is damaged or gone.
     """
     with duckdb.connect() as connection:
-        path = literal(str(layout.release_path(home, release_id)))
+        path = literal(str(files.release_path(home, release_id)))
         connection.execute(f"attach {path} as build (read_only)")
         keys: dict[str, str] = dict(
             connection.execute(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from dagster_project.releases import layout
+from dagster_project.releases import files
 from dagster_project.releases.fingerprint import (
     METHOD,
     Column,
@@ -100,10 +100,10 @@ def recall(home: Path, made_by: str) -> Before | None:
             if content.fingerprint.startswith(METHOD):
                 tables[table["schema"], table["name"]] = Known(content, (rows, total))
                 keys[table["schema"], table["name"]] = tuple(table["key"])
-        is_alike = record["made_by"] == made_by and layout.is_release_id(release_id)
+        is_alike = record["made_by"] == made_by and files.is_release_id(release_id)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if not is_alike or not layout.release_path(home, release_id).is_file():
+    if not is_alike or not files.release_path(home, release_id).is_file():
         return None
     return Before(release_id, tables, keys)
 
@@ -114,7 +114,7 @@ def attached(
 ) -> Iterator[Before | None]:
     """Attach the release before while it is asked; None if there is none that can be read."""
     if before is not None:
-        path = literal(str(layout.release_path(home, before.release_id)))
+        path = literal(str(files.release_path(home, before.release_id)))
         try:
             connection.execute(f"attach {path} as {DATABASE} (read_only)")
         except duckdb.Error:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import duckdb
 
-from dagster_project import dbt_build
 from dagster_project.arrival import arrive
+from dagster_project.refresh import dbt_build
 from dagster_project.releases.fingerprint import literal
 from dagster_project.settings import Settings
 from tests.bench import measure, store

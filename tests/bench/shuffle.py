@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dagster_project.releases import layout, open_release
+from dagster_project.releases import files, open_release
 from tests.bench import machine, measure, refresh, store
 from tests.pipeline.spark_events import moved, told_to
 
@@ -67,7 +67,7 @@ def measured(invoices: int, folder: Path = store.FOLDER) -> dict[str, Any]:
     for model, (size, rows) in moved(log).items():
         models[model or "data tests"]["bytes"] += size
         models[model or "data tests"]["rows"] += rows
-    release_id = layout.current_release(home) or ""
+    release_id = files.current_release(home) or ""
     with open_release(home) as connection:
         rows_of = dict(
             connection.execute("select table_name, row_count from release.tables").fetchall()
@@ -83,8 +83,8 @@ def measured(invoices: int, folder: Path = store.FOLDER) -> dict[str, Any]:
         "raw_bytes": _size(storage / "raw"),
         "table_bytes": _size(storage / "tables"),
         "base_invoices_bytes": _size(storage / "tables/staging/base_billing__invoices"),
-        "release_bytes": layout.release_path(home, release_id).stat().st_size,
-        "release_parquet_bytes": _size(layout.parquet_dir(home, release_id)),
+        "release_bytes": files.release_path(home, release_id).stat().st_size,
+        "release_parquet_bytes": _size(files.parquet_dir(home, release_id)),
         "moved": dict(models),
     }
     shutil.rmtree(work)

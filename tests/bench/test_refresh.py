@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from dagster_project.refresh import Terminal
+from dagster_project.cli.run import Terminal
 from dagster_project.sample.scale import LargeFormat, generate_large_sample
 from tests.bench import floor, measure, refresh
 from tests.bench.programs.contract import RESULTS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from dagster_project import acceptances
+from dagster_project.refresh import acceptances
 from tests.dbt.compiled import CompiledModels
 from tests.dbt.warehouse import fill_raw
 from tests.reference import histories

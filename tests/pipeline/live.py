@@ -110,7 +110,7 @@ class Service:
         for folder in (self.dagster_home, self.landing):
             folder.mkdir(parents=True)
         # As it is shipped, but dead runs are looked for more often.
-        shipped = (CHECKOUT / "dagster_project" / "dagster.yaml").read_text("utf-8")
+        shipped = (CHECKOUT / "dagster_project" / "cli" / "dagster.yaml").read_text("utf-8")
         impatient = shipped.replace("poll_interval_seconds: 30", "poll_interval_seconds: 2")
         assert impatient != shipped
         (self.dagster_home / "dagster.yaml").write_text(impatient, "utf-8")

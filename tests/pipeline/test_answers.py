@@ -23,8 +23,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dagster_project.answers import charge, layout, register
-from dagster_project.releases import layout as places
+from dagster_project.answers import explain as charge
+from dagster_project.answers import layout
+from dagster_project.cli.reading import register
+from dagster_project.releases import files as places
 from dagster_project.releases import open_release
 from tests.pipeline.conftest import SampleRun, coupon_ledger
 

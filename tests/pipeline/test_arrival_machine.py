@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from dagster_project import acceptances
 from dagster_project.arrival import arrive, rebuild
 from dagster_project.feeds import feeds
+from dagster_project.refresh import acceptances
 from tests.dbt.compiled import CompiledModels
 from tests.reference import histories, model
 from tests.reference.agreement import KEYS, differences

@@ -15,9 +15,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dagster_project import dbt_build, releases, summary
-from dagster_project.closing_commands import register_closing
-from dagster_project.releases import layout, restatements
+from dagster_project import releases, summary
+from dagster_project.cli.close import register_closing
+from dagster_project.refresh import dbt_build
+from dagster_project.releases import files, restatements
 from dagster_project.settings import Settings
 from tests.pipeline.conftest import AS_OF, NOW, HandMade
 
@@ -45,7 +46,7 @@ def closed(hand_made: HandMade) -> HandMade:
 
 def _take_from_history(home: Path) -> None:
     """Leave the history without what it says of closes."""
-    path = layout.history_path(home)
+    path = files.history_path(home)
     lines = path.read_text("utf-8").splitlines(keepends=True)
     path.write_text("".join(line for line in lines if '"register"' not in line), "utf-8")
 
@@ -56,7 +57,7 @@ class TestRegister:
     def test_a_close_is_recorded_with_its_fingerprints(self, hand_made: HandMade) -> None:
         published = hand_made.publish()
         closing = releases.close(hand_made.home, MARCH, by="Ada", now=NOW)
-        (line,) = layout.closes_path(hand_made.home).read_text("utf-8").splitlines()
+        (line,) = files.closes_path(hand_made.home).read_text("utf-8").splitlines()
         written = json.loads(line)
         assert (written["event"], written["month"], written["by"]) == ("closed", "2026-03", "Ada")
         assert written["release_id"] == published.release_id
@@ -115,7 +116,7 @@ class TestRegister:
         assert releases.register(hand_made.home) == []
 
     def test_a_line_cut_by_a_crash_closes_nothing(self, closed: HandMade) -> None:
-        path = layout.closes_path(closed.home)
+        path = files.closes_path(closed.home)
         path.write_text(path.read_text("utf-8")[:-30], "utf-8")
         _take_from_history(closed.home)  # which comes after the line: the crash was before
         assert releases.closed_months(closed.home) == {}
@@ -138,7 +139,7 @@ class TestRegister:
         self, closed: HandMade, what: str, said: str, is_last: bool, is_witnessed: bool
     ) -> None:
         home = closed.home
-        path = layout.closes_path(home)
+        path = files.closes_path(home)
         releases.reopen(home, MARCH, by="Bob", now=LATER, reason="a late credit note")
         releases.close(home, MARCH, by="Ada", now=LATER)
         lines = path.read_text("utf-8").splitlines()
@@ -153,7 +154,7 @@ class TestRegister:
             lines.insert(place + 1, lines[place].replace(', "previous"', ', "later"'))
         path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
         if not is_witnessed:
-            layout.history_path(home).unlink()
+            files.history_path(home).unlink()
         if is_last and what != "put in" and not is_witnessed:
             releases.register(home)  # whoever takes the witness too is not noticed
             return
@@ -163,7 +164,7 @@ class TestRegister:
             closed.write().publish(LATER)
 
     def test_a_register_of_an_earlier_version_goes_on(self, closed: HandMade) -> None:
-        path = layout.closes_path(closed.home)
+        path = files.closes_path(closed.home)
         line = json.loads(path.read_text("utf-8"))
         del line["previous"]
         path.write_text(json.dumps(line) + "\n", "utf-8")
@@ -180,7 +181,7 @@ class TestKept:
 
     @pytest.mark.parametrize("is_reopened", [False, True])
     def test_pruning_spares_it(self, closed: HandMade, is_reopened: bool) -> None:
-        (first,) = layout.release_ids(closed.home)
+        (first,) = files.release_ids(closed.home)
         if is_reopened:
             releases.reopen(closed.home, MARCH, by="Bob", now=LATER, reason="why not")
         for amount in ("1.00", "2.00"):
@@ -212,16 +213,16 @@ class TestNeverSilent:
         home = hand_made.home
         with pytest.raises(releases.ReleaseError, match=r"closed since.*2026-03 \(2\).*--anyway"):
             releases.restore(home, three[0], LATER)
-        assert layout.current_release(home) == three[2]
+        assert files.current_release(home) == three[2]
         releases.restore(home, three[0], LATER, is_forced=True)
-        assert layout.current_release(home) == three[0]
+        assert files.current_release(home) == three[0]
 
     def test_what_certifies_the_month_or_lists_the_changes_is_restored(
         self, hand_made: HandMade, three: list[str]
     ) -> None:
         for release_id in (three[1], three[2]):
             releases.restore(hand_made.home, release_id, LATER)
-            assert layout.current_release(hand_made.home) == release_id
+            assert files.current_release(hand_made.home) == release_id
 
     def test_a_month_closed_again_with_another_release_is_not_restored_silently(
         self, hand_made: HandMade, three: list[str]
@@ -277,7 +278,7 @@ class TestRestatements:
             ("in_2", "list_amount", "GBP", None, Decimal("80.50"), Decimal("80.50")),
             ("in_3", "list_amount", "USD", None, Decimal("7.00"), Decimal("7.00")),
         ]
-        (first, _) = layout.release_ids(closed.home)
+        (first, _) = files.release_ids(closed.home)
         assert restated(closed.home, "distinct closed_month, closed_release_id, table_name")[0][
             :3
         ] == (MARCH, first, "fct_discounted_charges")
@@ -411,8 +412,8 @@ class TestRestatements:
                 "update marts.fct_discounted_charges set workspace_id = 'ws_1', discount_amount = 1"
             )
             connection.execute(programs.format(2))
-        (first,) = layout.release_ids(closed.home)
-        with duckdb.connect(str(layout.release_path(closed.home, first))) as connection:
+        (first,) = files.release_ids(closed.home)
+        with duckdb.connect(str(files.release_path(closed.home, first))) as connection:
             connection.execute(programs.format(1))
             connection.execute("create table marts.dim_workspaces as select 'ws_9' as workspace_id")
         keys = {
@@ -440,11 +441,11 @@ class TestRestatements:
     def test_nothing_is_published_against_a_damaged_close(
         self, closed: HandMade, what: str
     ) -> None:
-        (first,) = layout.release_ids(closed.home)
+        (first,) = files.release_ids(closed.home)
         closed.charges = [("in_1", "USD", "100.00")]
         closed.write()
         second = closed.publish(LATER).release_id
-        path = layout.release_path(closed.home, first)
+        path = files.release_path(closed.home, first)
         if what == "gone":
             path.unlink()
         elif what == "altered":
@@ -452,11 +453,11 @@ class TestRestatements:
             with duckdb.connect(str(path)) as connection:
                 connection.execute("update release.tables set fingerprint = 'other'")
         else:
-            layout.append_line(layout.closes_path(closed.home), {"event": "shut"})
+            files.append_line(files.closes_path(closed.home), {"event": "shut"})
         closed.charges = [("in_1", "USD", "99.00")]
         with pytest.raises(releases.ReleaseError, match=r"2026-03|closes\.jsonl"):
             closed.write().publish(LATER)
-        assert layout.current_release(closed.home) == second
+        assert files.current_release(closed.home) == second
 
     def test_every_mart_is_compared_or_says_why_not(self, tmp_path: Path) -> None:
         manifest = dbt_build.prepare(Settings(home=tmp_path)).manifest

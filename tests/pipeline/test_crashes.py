@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 
 from dagster_project import releases
 from dagster_project.cli import app
-from dagster_project.refresh import refresh
-from dagster_project.releases import layout, publishing
+from dagster_project.cli.run import refresh
+from dagster_project.releases import files, publishing
 from dagster_project.settings import CHECKOUT, Settings
 from tests import crashes
 from tests.pipeline.conftest import LAST_DAY, NOW, HandMade, SampleRun, coupon_ledger
@@ -60,7 +60,7 @@ class TestKilled:
         ):
             killed += crashes.kill_run(home, step, chance.uniform(0, longest))
             crashes.contents(home)
-            now_served = layout.current_release(home)
+            now_served = files.current_release(home)
             assert now_served is not None and now_served >= served
             served = now_served
         assert killed >= 4
@@ -103,7 +103,7 @@ def test_eight_reader_processes_see_whole_releases_that_never_go_back(tmp_path: 
         polls, seen = out.split()
         assert int(polls) > 1
         assert seen <= last
-    kept = layout.release_ids(tmp_path)
+    kept = files.release_ids(tmp_path)
     assert len(kept) == 4, "the one that was read all the time is kept"
 
 
@@ -232,17 +232,17 @@ class TestDisk:
     ) -> None:
         if small_disk is None:
             pytest.skip("no disk may be mounted here")
-        first = layout.current_release(made.home)
+        first = files.current_release(made.home)
         second = made.publish().release_id
-        history = layout.history_path(made.home)
+        history = files.history_path(made.home)
         lacks = -history.stat().st_size % os.statvfs(small_disk).f_frsize
         with history.open("a", encoding="utf-8") as file:  # its last block is full too
             file.write("{}" + " " * (lacks - 3) + "\n")
         _fill(small_disk)
         pruned = releases.prune(made.home, 1, NOW)
         assert pruned.removed == (first,)
-        assert layout.release_ids(made.home) == [second]
-        last = layout.read_history(made.home)[-1]
+        assert files.release_ids(made.home) == [second]
+        last = files.read_history(made.home)[-1]
         assert (last["event"], last["release_id"]) == ("pruned", first)
 
     def test_a_folder_whose_permission_was_lost(self, others_folder: Path) -> None:
@@ -251,7 +251,7 @@ class TestDisk:
         made.charges = [("in_1", "USD", "1.00")]
         made.write()
         before = crashes.contents(made.home)
-        folder = layout.releases_dir(made.home)
+        folder = files.releases_dir(made.home)
         folder.chmod(0o555)
         with (
             _unprivileged(made.home, folder),
@@ -283,8 +283,8 @@ class TestDisk:
             told = CliRunner().invoke(app, [command, *arguments, "--home", str(home)])
         assert told.exit_code == 1
         assert "cannot be written" in told.stderr and "right to write" in told.stderr
-        assert layout.current_release(home) == second
-        assert layout.release_ids(home) == [first, second]
+        assert files.current_release(home) == second
+        assert files.release_ids(home) == [first, second]
         assert len(releases.register(home)) == 1
 
 

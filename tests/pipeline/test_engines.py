@@ -25,9 +25,10 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from dagster_project import releases, spark
+from dagster_project import releases
 from dagster_project.cli import app
 from dagster_project.feeds import feeds
+from dagster_project.refresh import spark
 from dagster_project.releases.fingerprint import columns_of, literal, quote
 from dagster_project.settings import DBT_PROJECT, SAMPLE_LANDING
 from tests.dbt.test_staging import CASES, VALID
@@ -309,7 +310,7 @@ class TestReading:
             arguments = [invoice if argument == "?" else argument for argument in command]
             result = CliRunner().invoke(app, [*arguments, "--home", str(home)])
             assert result.exit_code == 0, result.output
-            release_id = releases.layout.current_release(home) or ""
+            release_id = releases.files.current_release(home) or ""
             said.append(result.stdout.replace(release_id, "RELEASE"))
         assert said[1] == said[0]
 
@@ -326,9 +327,9 @@ class TestReading:
                 " count(*) filter (where checked_by = 'supplier gate') from release.checks"
             ).fetchall()[0]
         assert min(checked) > 30
-        release_id = releases.layout.current_release(home)
+        release_id = releases.files.current_release(home)
         assert release_id is not None
-        files = {path.stem for path in releases.layout.parquet_dir(home, release_id).iterdir()}
+        files = {path.stem for path in releases.files.parquet_dir(home, release_id).iterdir()}
         assert len(files) >= 13
         with duckdb.connect(str(home / "build" / "spark.duckdb"), read_only=True) as connection:
             # What a restatement of a closed month looks up.
@@ -358,7 +359,7 @@ def test_a_walk_on_spark_has_as_many_steps_and_rows_as_it_needs(tmp_path: Path) 
     """Spark's own limits are a hundred steps and a million rows; DuckDB has none."""
     needs(MISSING["Spark"])
     script = (
-        "import sys; from pathlib import Path; from dagster_project import spark;"
+        "import sys; from pathlib import Path; from dagster_project.refresh import spark;"
         " from dagster_project.settings import Settings;"
         " session = spark.start(Settings(home=Path(sys.argv[1]), engine='spark'), 1);"
         " print(tuple(session.sql(sys.argv[2]).collect()[0])); session.stop()"

@@ -10,8 +10,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from dagster_project import kept
 from dagster_project.arrival.warehouse import create_tables, drop_tables, raw_rows
+from dagster_project.refresh import carrying_on
 from dagster_project.releases import open_release
 from dagster_project.settings import SAMPLE
 from tests.pipeline.conftest import AS_OF, LAST_DAY, SampleRun, coupon_ledger
@@ -32,7 +32,7 @@ def warehouse(tmp_path: Path) -> Iterator[Path]:
     with duckdb.connect(str(path)) as connection:
         create_tables(connection, raw_rows(path))
         deliver(connection, 1, 3)
-    kept.leave(path, CODE, AS_OF)
+    carrying_on.leave(path, CODE, AS_OF)
     yield path
 
 
@@ -50,50 +50,52 @@ class TestTheNote:
     """What a build may carry on from."""
 
     def test_the_same_day_with_nothing_new(self, warehouse: Path) -> None:
-        assert kept.take(warehouse, CODE, AS_OF) == kept.Kept(3, AS_OF, 0)
+        assert carrying_on.take(warehouse, CODE, AS_OF) == carrying_on.Kept(3, AS_OF, 0)
 
     def test_a_later_day_with_more_deliveries(self, warehouse: Path) -> None:
         with duckdb.connect(str(warehouse)) as connection:
             deliver(connection, 4, 5)
-        assert kept.take(warehouse, CODE, AS_OF + timedelta(days=9)) == kept.Kept(3, AS_OF, 0)
+        assert carrying_on.take(warehouse, CODE, AS_OF + timedelta(days=9)) == carrying_on.Kept(
+            3, AS_OF, 0
+        )
 
     def test_a_file_that_was_refused_between_is_none_that_was_loaded(self, warehouse: Path) -> None:
         with duckdb.connect(str(warehouse)) as connection:
             deliver(connection, 2, verdict="refused")
-        assert kept.take(warehouse, CODE, AS_OF) is not None
+        assert carrying_on.take(warehouse, CODE, AS_OF) is not None
 
     def test_it_is_gone_until_a_build_has_passed(self, warehouse: Path) -> None:
-        assert kept.take(warehouse, CODE, AS_OF) is not None
-        assert kept.take(warehouse, CODE, AS_OF) is None
-        kept.leave(warehouse, CODE, AS_OF)
-        assert kept.take(warehouse, CODE, AS_OF) is not None
+        assert carrying_on.take(warehouse, CODE, AS_OF) is not None
+        assert carrying_on.take(warehouse, CODE, AS_OF) is None
+        carrying_on.leave(warehouse, CODE, AS_OF)
+        assert carrying_on.take(warehouse, CODE, AS_OF) is not None
 
     def test_there_is_none_in_a_warehouse_that_was_never_built(self, tmp_path: Path) -> None:
         path = tmp_path / "warehouse.duckdb"
         with duckdb.connect(str(path)) as connection:
             create_tables(connection, raw_rows(path))
-        assert kept.take(path, CODE, AS_OF) is None
+        assert carrying_on.take(path, CODE, AS_OF) is None
 
     def test_after_a_month_of_days_one_starts_from_nothing(self, warehouse: Path) -> None:
         carried = 0
-        while (before := kept.take(warehouse, CODE, AS_OF)) is not None:
+        while (before := carrying_on.take(warehouse, CODE, AS_OF)) is not None:
             carried += 1
-            kept.leave(warehouse, CODE, AS_OF, before)
-        assert carried == kept.MOST_TIMES
-        kept.leave(warehouse, CODE, AS_OF)
-        assert kept.take(warehouse, CODE, AS_OF) is not None
+            carrying_on.leave(warehouse, CODE, AS_OF, before)
+        assert carried == carrying_on.MOST_TIMES
+        carrying_on.leave(warehouse, CODE, AS_OF)
+        assert carrying_on.take(warehouse, CODE, AS_OF) is not None
 
     def test_an_earlier_day_starts_from_nothing(self, warehouse: Path) -> None:
-        assert kept.take(warehouse, CODE, AS_OF - timedelta(days=1)) is None
+        assert carrying_on.take(warehouse, CODE, AS_OF - timedelta(days=1)) is None
 
     def test_other_code_starts_from_nothing(self, warehouse: Path) -> None:
-        assert kept.take(warehouse, CODE + "x", AS_OF) is None
+        assert carrying_on.take(warehouse, CODE + "x", AS_OF) is None
 
     def test_another_duckdb_starts_from_nothing(
         self, warehouse: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(duckdb, "__version__", "9.9.9")
-        assert kept.take(warehouse, CODE, AS_OF) is None
+        assert carrying_on.take(warehouse, CODE, AS_OF) is None
 
     @pytest.mark.parametrize(
         "change",
@@ -111,14 +113,14 @@ class TestTheNote:
     ) -> None:
         with duckdb.connect(str(warehouse)) as connection:
             connection.execute(change)
-        assert kept.take(warehouse, CODE, AS_OF) is None
+        assert carrying_on.take(warehouse, CODE, AS_OF) is None
 
     def test_rows_filled_anew_from_the_archive_start_from_nothing(self, warehouse: Path) -> None:
         with duckdb.connect(str(warehouse)) as connection:
             drop_tables(connection)
             create_tables(connection, raw_rows(warehouse))
             deliver(connection, 1, 3)
-        assert kept.take(warehouse, CODE, AS_OF) is None
+        assert carrying_on.take(warehouse, CODE, AS_OF) is None
 
 
 def test_the_sample_in_two_days_is_the_sample_at_once(

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dagster_project import known_at, releases
+from dagster_project import releases
 from dagster_project.arrival import arrive
-from dagster_project.refresh import refresh, refresh_known_at
-from dagster_project.releases import layout
+from dagster_project.cli.run import refresh, refresh_known_at
+from dagster_project.refresh import known_at
+from dagster_project.releases import files
 from dagster_project.sample import generate_sample
 from dagster_project.settings import Settings
 from tests import crashes
@@ -32,13 +33,13 @@ class TestTheRealRun:
         settings = Settings(home=tmp_path / "home", landing=landing)
         day = date(2024, 2, 29)
         assert refresh(settings, day)
-        first, before = layout.current_release(settings.home), crashes.contents(settings.home)
+        first, before = files.current_release(settings.home), crashes.contents(settings.home)
         assert first is not None
         releases.close(settings.home, date(2024, 1, 1), by="Ada", now=datetime.now(UTC))
         for file in later.iterdir():
             shutil.move(file, landing / "invoices")
         assert refresh(settings, day)
-        second, after = layout.current_release(settings.home), crashes.contents(settings.home)
+        second, after = files.current_release(settings.home), crashes.contents(settings.home)
         assert after != before
         assert after["marts", "fct_restatements"][0] > 0
         with releases.open_release(settings.home) as connection:
@@ -54,7 +55,7 @@ class TestTheRealRun:
         (side,) = (settings.home / "known-at").iterdir()
         assert crashes.contents(side) == before
         assert crashes.contents(settings.home) == after
-        assert layout.current_release(settings.home) == second
+        assert files.current_release(settings.home) == second
 
 
 class TestLayingOut:
@@ -108,14 +109,14 @@ class TestLayingOut:
     def test_an_archive_that_lacks_what_a_release_was_made_from_is_told(
         self, home: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        (release_id,) = layout.release_ids(home)
+        (release_id,) = files.release_ids(home)
         assert not refresh_known_at(Settings(home=home), release_id)
         told = capsys.readouterr().err
         assert "not in the archive, such as invoices/a.csv" in told
         assert "from a backup" in told
 
     def test_the_day_is_that_of_the_release_of_then(self, home: Path) -> None:
-        (release_id,) = layout.release_ids(home)
+        (release_id,) = files.release_ids(home)
         assert known_at.resolve(home, release_id) == known_at.Instant(
             NOW, date(2026, 3, 31), release_id
         )

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from dagster_project import releases
 from dagster_project.cli import app
-from dagster_project.releases import fingerprint, layout, publishing, reuse
+from dagster_project.releases import files, fingerprint, publishing, reuse
 from dagster_project.releases.fingerprint import MODULUS, content_hash_of, content_of
 from dagster_project.releases.publishing import FILE_MODE
 from dagster_project.settings import CHECKOUT
@@ -145,7 +145,7 @@ class TestPublication:
         copies = []
         for name, order in (("a", charges), ("b", charges[::-1])):
             published = HandMade(tmp_path / name, order).write().publish(NOW, f"code {name}")
-            folder = layout.parquet_dir(tmp_path / name, published.release_id)
+            folder = files.parquet_dir(tmp_path / name, published.release_id)
             copies.append({path.name: path.read_bytes() for path in folder.iterdir()})
         assert set(copies[0]) == {
             "dim_coupons.parquet",
@@ -167,7 +167,7 @@ class TestPublication:
                     f" order by n {order}"
                 )
             published = made.publish(threads=threads)
-            file = layout.parquet_dir(made.home, published.release_id)
+            file = files.parquet_dir(made.home, published.release_id)
             copies.append((file / "fct_discounted_charges.parquet").read_bytes())
         assert copies[0] == copies[1]
 
@@ -180,12 +180,12 @@ class TestPublication:
             releases.close(hand_made.home, date(2026, 3, 1), by="Ada", now=NOW)
         finally:
             os.umask(before)
-        files = [
-            *(path for path in layout.releases_dir(hand_made.home).rglob("*") if path.is_file()),
-            layout.closes_path(hand_made.home),
+        written = [
+            *(path for path in files.releases_dir(hand_made.home).rglob("*") if path.is_file()),
+            files.closes_path(hand_made.home),
         ]
-        assert len(files) == 1 + 3 + 1 + 1  # release, Parquet, history, register
-        assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in files} == {"0o640"}
+        assert len(written) == 1 + 3 + 1 + 1  # release, Parquet, history, register
+        assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in written} == {"0o640"}
 
     def test_everything_is_durable_before_it_is_served(
         self, hand_made: HandMade, monkeypatch: pytest.MonkeyPatch
@@ -226,7 +226,7 @@ class TestPublication:
         home = tmp_path / "it's [a] home; -- *"
         published = HandMade(home).write().publish()
         assert releases.verify(home).problems == ()
-        assert layout.current_release(home) == published.release_id
+        assert files.current_release(home) == published.release_id
 
 
 class TestIdenticalContent:
@@ -239,7 +239,7 @@ class TestIdenticalContent:
         hand_made.write()
         again = hand_made.publish(NOW + timedelta(days=1))
         assert (again.release_id, again.is_new) == (first.release_id, False)
-        assert layout.release_ids(hand_made.home) == [first.release_id]
+        assert files.release_ids(hand_made.home) == [first.release_id]
 
     @pytest.mark.parametrize("what", ["a cent", "the day", "the code"])
     def test_another_content_makes_one(self, hand_made: HandMade, what: str) -> None:
@@ -252,7 +252,7 @@ class TestIdenticalContent:
         again = hand_made.publish(NOW, "2+code" if what == "the code" else "1+code")
         assert again.is_new
         assert again.release_id > first.release_id
-        assert layout.current_release(hand_made.home) == again.release_id
+        assert files.current_release(hand_made.home) == again.release_id
 
     def test_after_a_restore_the_newest_is_served_again(self, hand_made: HandMade) -> None:
         first = hand_made.publish()
@@ -261,7 +261,7 @@ class TestIdenticalContent:
         releases.restore(hand_made.home, first.release_id, NOW)
         again = hand_made.publish()
         assert (again.release_id, again.is_new) == (second.release_id, False)
-        assert layout.current_release(hand_made.home) == second.release_id
+        assert files.current_release(hand_made.home) == second.release_id
 
     def test_a_damaged_release_is_not_recognised_but_replaced(self, hand_made: HandMade) -> None:
         first = hand_made.publish()
@@ -288,7 +288,7 @@ class TestIds:
         hand_made.charges = [("in_1", "USD", "1.00")]
         second = hand_made.write().publish(NOW)
         releases.restore(hand_made.home, first.release_id, NOW)
-        layout.remember(hand_made.home, "pruned", second.release_id, NOW)
+        files.remember(hand_made.home, "pruned", second.release_id, NOW)
         second.path.unlink()
         hand_made.charges = [("in_1", "USD", "2.00")]
         third = hand_made.write().publish(NOW)
@@ -298,7 +298,7 @@ class TestIds:
         first = hand_made.publish().release_id
         hand_made.charges = [("in_1", "USD", "1.00")]
         second = hand_made.write().publish().release_id
-        assert layout.resolve(hand_made.home, first[-8:]) == first
+        assert files.resolve(hand_made.home, first[-8:]) == first
         altered = first[:-2] + ("00" if first[-2:] != "00" else "11")
         for asked, told in (
             ("2026", f"'2026' fits 2 releases in .*, the newest {first}, {second}"),
@@ -308,7 +308,7 @@ class TestIds:
             ("nonsense", f"no release 'nonsense' in .*; there is {first}, {second}"),
         ):
             with pytest.raises(releases.NoRelease, match=told):
-                layout.resolve(hand_made.home, asked)
+                files.resolve(hand_made.home, asked)
 
 
 def _without_results(made: HandMade) -> None:
@@ -382,8 +382,8 @@ class TestRefusal:
         with pytest.raises(releases.PublishRefused, match=said) as refusal:
             hand_made.publish()
         assert refusal.value.problems
-        assert layout.current_release(hand_made.home) == first.release_id
-        assert layout.release_ids(hand_made.home) == [first.release_id]
+        assert files.current_release(hand_made.home) == first.release_id
+        assert files.release_ids(hand_made.home) == [first.release_id]
 
     def test_a_warning_is_published_and_shown(self, hand_made: HandMade) -> None:
         hand_made.statuses["test.p.assert_source_is_right"] = "warn"
@@ -411,7 +411,7 @@ class TestRefusal:
             connection.execute("drop table marts.dim_coupons")
         with pytest.raises(releases.ReleaseError, match="dim_coupons"):
             hand_made.publish()
-        assert layout.current_release(hand_made.home) is None
+        assert files.current_release(hand_made.home) is None
 
     def test_a_float_is_refused(self, hand_made: HandMade) -> None:
         with duckdb.connect(str(hand_made.home / "build" / "warehouse.duckdb")) as connection:
@@ -429,10 +429,10 @@ class TestFailure:
             "_write",
             "_read_back",
             "_write_parquet",
-            "layout.fsync_file",
-            "layout.fsync_folder",
-            "layout.flip",
-            "layout.remember",
+            "files.fsync_file",
+            "files.fsync_folder",
+            "files.flip",
+            "files.remember",
         ],
     )
     def test_a_crash_at_any_step_leaves_one_whole_release(
@@ -449,7 +449,7 @@ class TestFailure:
             patch.setattr(f"dagster_project.releases.publishing.{step}", crash)
             with pytest.raises(releases.ReleaseError, match="the power went"):
                 hand_made.publish()
-        served = layout.current_release(hand_made.home)
+        served = files.current_release(hand_made.home)
         assert served is not None and served >= first.release_id
         assert releases.verify(hand_made.home).problems == ()
         hand_made.publish()
@@ -457,8 +457,8 @@ class TestFailure:
             hand_made.home, "select sum(list_amount) from marts.fct_discounted_charges"
         ) == [(Decimal("1.00"),)]
         assert not list(hand_made.home.rglob("*.tmp"))
-        last = layout.read_history(hand_made.home)[-1]
-        assert last["release_id"] == layout.current_release(hand_made.home)
+        last = files.read_history(hand_made.home)[-1]
+        assert last["release_id"] == files.current_release(hand_made.home)
 
     def test_a_copy_that_is_not_whole_is_found_out(
         self, hand_made: HandMade, monkeypatch: pytest.MonkeyPatch
@@ -474,7 +474,7 @@ class TestFailure:
         monkeypatch.setattr(publishing, "_write", write_less)
         with pytest.raises(releases.ReleaseError, match="was not copied whole"):
             hand_made.publish()
-        assert layout.current_release(hand_made.home) is None
+        assert files.current_release(hand_made.home) is None
         assert not list((hand_made.home / "releases").iterdir())
 
     def test_what_a_killed_publication_left_is_removed(self, hand_made: HandMade) -> None:
@@ -541,10 +541,10 @@ class TestFailure:
 
     def test_a_damaged_history_line_is_passed_over(self, hand_made: HandMade) -> None:
         published = hand_made.publish()
-        with layout.history_path(hand_made.home).open("a", encoding="utf-8") as file:
+        with files.history_path(hand_made.home).open("a", encoding="utf-8") as file:
             file.write('{"at": "2026-04-0')
-        layout.remember(hand_made.home, "restored", published.release_id, NOW)
-        assert [event["event"] for event in layout.read_history(hand_made.home)] == [
+        files.remember(hand_made.home, "restored", published.release_id, NOW)
+        assert [event["event"] for event in files.read_history(hand_made.home)] == [
             "published",
             "restored",
         ]
@@ -599,7 +599,7 @@ class TestReuse:
         first, second = (
             {path.name: path.read_bytes() for path in folder.iterdir()}
             for folder in (
-                layout.parquet_dir(made.home, one.release_id) for one in (published, anew)
+                files.parquet_dir(made.home, one.release_id) for one in (published, anew)
             )
         )
         assert first == second
@@ -660,9 +660,9 @@ class TestReuse:
 
     @pytest.mark.parametrize("spoil", ["cut", "gone", "another"])
     def test_a_damaged_parquet_file_is_not_copied(self, large: HandMade, spoil: str) -> None:
-        first = layout.current_release(large.home)
+        first = files.current_release(large.home)
         assert first is not None
-        folder = layout.parquet_dir(large.home, first)
+        folder = files.parquet_dir(large.home, first)
         file = folder / "fct_discounted_charges.parquet"
         if spoil == "gone":
             file.unlink()
@@ -837,7 +837,7 @@ class TestKeeping:
         assert rows(home, "select list_amount from marts.fct_discounted_charges") == [
             (Decimal("1.00"),)
         ]
-        last = layout.read_history(home)[-1]
+        last = files.read_history(home)[-1]
         assert (last["event"], last["release_id"], last["previous"], last["by"]) == (
             "restored",
             three[0],
@@ -854,22 +854,22 @@ class TestKeeping:
         assert "The next run that ends well serves its own release again." in told.stdout
         again = CliRunner().invoke(app, ["restore", three[0], "--home", str(home)])
         assert "was served already" in again.stdout
-        events = layout.read_history(home)
+        events = files.read_history(home)
         assert [event["event"] for event in events].count("restored") == 1
 
     def test_a_damaged_release_is_not_restored(self, home: Path, three: list[str]) -> None:
-        shutil.rmtree(layout.parquet_dir(home, three[0]))
+        shutil.rmtree(files.parquet_dir(home, three[0]))
         with pytest.raises(releases.ReleaseError, match="Parquet copy"):
             releases.restore(home, three[0], NOW)
-        assert layout.current_release(home) == three[2]
+        assert files.current_release(home) == three[2]
 
     def test_pruning_keeps_the_newest_and_the_served(self, home: Path, three: list[str]) -> None:
         releases.restore(home, three[0], NOW)
         pruned = releases.prune(home, 1, NOW)
         assert pruned.removed == (three[1],)
         assert pruned.spared == {three[0]: "it is served"}
-        assert layout.release_ids(home) == [three[0], three[2]]
-        assert not layout.parquet_dir(home, three[1]).exists()
+        assert files.release_ids(home) == [three[0], three[2]]
+        assert not files.parquet_dir(home, three[1]).exists()
 
     def test_pruning_spares_what_is_being_read(self, home: Path, three: list[str]) -> None:
         with releases.open_release(home, three[0]):
@@ -880,10 +880,10 @@ class TestKeeping:
     def test_pruning_all_is_refused(self, home: Path, three: list[str]) -> None:
         with pytest.raises(ValueError, match="at least 1"):
             releases.prune(home, 0, NOW)
-        assert layout.release_ids(home) == three
+        assert files.release_ids(home) == three
 
     def test_a_changed_cell_is_found_by_verification(self, home: Path, three: list[str]) -> None:
-        path = layout.release_path(home, three[0])
+        path = files.release_path(home, three[0])
         path.chmod(0o600)
         with duckdb.connect(str(path)) as connection:
             connection.execute("update marts.fct_discounted_charges set list_amount = 99")
@@ -904,16 +904,16 @@ class TestKeeping:
     def test_a_changed_pedigree_is_found_by_verification(
         self, home: Path, three: list[str], change: str
     ) -> None:
-        with duckdb.connect(str(layout.release_path(home, three[0]))) as connection:
+        with duckdb.connect(str(files.release_path(home, three[0]))) as connection:
             connection.execute(change)
         assert releases.verify(home, three[0]).problems
 
     def test_a_release_under_the_name_of_another_is_found_by_verification(
         self, home: Path, three: list[str]
     ) -> None:
-        shutil.copy(layout.release_path(home, three[0]), layout.release_path(home, three[1]))
-        shutil.rmtree(layout.parquet_dir(home, three[1]))
-        shutil.copytree(layout.parquet_dir(home, three[0]), layout.parquet_dir(home, three[1]))
+        shutil.copy(files.release_path(home, three[0]), files.release_path(home, three[1]))
+        shutil.rmtree(files.parquet_dir(home, three[1]))
+        shutil.copytree(files.parquet_dir(home, three[0]), files.parquet_dir(home, three[1]))
         (problem,) = releases.verify(home, three[1]).problems
         assert problem == f"it is release {three[0]} under another name"
 
@@ -921,7 +921,7 @@ class TestKeeping:
         self, home: Path, three: list[str]
     ) -> None:
         table = "marts.fct_discounted_charges"
-        with duckdb.connect(str(layout.release_path(home, three[0]))) as connection:
+        with duckdb.connect(str(files.release_path(home, three[0]))) as connection:
             connection.execute(f"update {table} set list_amount = 99")
             found = content_of(connection, table).fingerprint
             connection.execute(
@@ -929,7 +929,7 @@ class TestKeeping:
                 " where table_name = 'fct_discounted_charges'",
                 [found],
             )
-            copy = layout.parquet_dir(home, three[0]) / "fct_discounted_charges.parquet"
+            copy = files.parquet_dir(home, three[0]) / "fct_discounted_charges.parquet"
             connection.execute(f"copy {table} to '{copy}'")
         (problem,) = releases.verify(home, three[0]).problems
         assert "another hash than when it was published" in problem
@@ -937,7 +937,7 @@ class TestKeeping:
     def test_the_list_shows_totals_and_a_damaged_one_as_such(
         self, home: Path, three: list[str]
     ) -> None:
-        path = layout.release_path(home, three[1])
+        path = files.release_path(home, three[1])
         path.chmod(0o600)
         path.write_bytes(b"no database")
         listed = releases.list_releases(home)

@@ -19,7 +19,7 @@ import duckdb
 import pytest
 
 from dagster_project import releases
-from dagster_project.releases import layout
+from dagster_project.releases import files
 from dagster_project.releases.fingerprint import content_of, literal, quote
 from dagster_project.settings import CHECKOUT
 from tests.pipeline.conftest import (
@@ -60,7 +60,7 @@ def read_all(home: Path) -> dict[str, Any]:
 
     Each table is read from the file through `current` and, if it is a mart, from the Parquet copy.
     """
-    release_id = layout.current_release(home)
+    release_id = files.current_release(home)
     assert release_id is not None
     found: dict[str, Any] = {"duckdb": duckdb.__version__}
     with duckdb.connect(str(home / "current"), read_only=True) as connection:
@@ -70,7 +70,7 @@ def read_all(home: Path) -> dict[str, Any]:
         relations = {
             f"{schema}.{table}": f"{quote(schema)}.{quote(table)}" for schema, table in tables
         }
-        for file in sorted(layout.parquet_dir(home, release_id).glob("*.parquet")):
+        for file in sorted(files.parquet_dir(home, release_id).glob("*.parquet")):
             relations[file.name] = f"read_parquet({literal(str(file))})"
         for name, relation in relations.items():
             content = content_of(connection, relation)
@@ -180,7 +180,7 @@ class TestReading:
         assert [(outs[1] / name).read_bytes() for name in names] == [
             (outs[0] / name).read_bytes() for name in names
         ]
-        compared = ("diff", *layout.release_ids(home), "--home", str(home))
+        compared = ("diff", *files.release_ids(home), "--home", str(home))
         here, there = coupon_ledger(*compared), coupon_ledger(*compared, **next_line)
         assert "120.00  1.00  -119.00" in here.stdout
         assert there.stdout == here.stdout
@@ -196,7 +196,7 @@ class TestWriting:
         assert told["duckdb"].startswith("2.")
         assert (told["new"], told["problems"]) == ([True, False], [])
         assert releases.verify(there).problems == ()
-        assert layout.current_release(there) == layout.current_release(here)
+        assert files.current_release(there) == files.current_release(here)
         found, expected = read_all(there), read_all(here)
         for of_the_writer in ("release.release",):
             del found[of_the_writer], expected[of_the_writer]
@@ -208,7 +208,7 @@ class TestWriting:
         run(next_line, PUBLISH, tmp_path)
         made = HandMade(tmp_path, [("in_1", "USD", "1.00")]).write()
         made.publish(NOW + timedelta(days=1))
-        first, second = layout.release_ids(tmp_path)
+        first, second = files.release_ids(tmp_path)
         (charges,) = releases.diff(tmp_path, first, second, "fct_discounted_charges")
         assert (charges.added, charges.gone, charges.changed) == (0, 1, 1)
         assert releases.restore(tmp_path, first, NOW) == first

@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 
 from dagster_project import releases
 from dagster_project.cli import app
-from dagster_project.releases import layout
+from dagster_project.releases import files
 from tests.fixtures.releases import keep
 from tests.pipeline.conftest import NOW, HandMade
 
@@ -160,16 +160,16 @@ class TestReleases:
         assert re.search(r"^ +change +\+190\.00 ", ask(kept, "releases").stdout, re.MULTILINE)
 
     def test_both_are_sound(self, kept: Path) -> None:
-        for release_id in layout.release_ids(kept):
+        for release_id in files.release_ids(kept):
             answer = ask(kept, "verify", release_id)
             assert (answer.exit_code, "is sound" in answer.stdout) == (0, True), answer.output
 
     def test_one_is_equal_to_itself(self, kept: Path) -> None:
-        (_, served) = layout.release_ids(kept)
+        (_, served) = files.release_ids(kept)
         assert "The marts are equal." in ask(kept, "diff", served, served).stdout
 
     def test_both_are_compared_down_to_the_cells(self, kept: Path) -> None:
-        first, second = ids = layout.release_ids(kept)
+        first, second = ids = files.release_ids(kept)
         (charges,) = releases.diff(kept, first, second, "fct_discounted_charges")
         assert (charges.added, charges.gone, charges.changed) == (3, 0, 1)
         shown = ask(kept, "diff", *ids, "--table", "fct_discounted_charges").stdout
@@ -200,7 +200,7 @@ class TestReleases:
         if kept.name in WITHOUT_CLOSE:
             assert shown.startswith("No month has been closed")
         else:
-            (first, _) = layout.release_ids(kept)
+            (first, _) = files.release_ids(kept)
             (closing,) = releases.register(kept)
             assert (closing.month_name, closing.by, closing.release_id) == ("2026-03", "Ada", first)
             assert "* 2026-03  closed" in shown
@@ -210,9 +210,9 @@ class TestReleases:
         self, version: str, tmp_path: Path
     ) -> None:
         home = keep.unpack(version, tmp_path / "home")
-        first, second = layout.release_ids(home)
+        first, second = files.release_ids(home)
         assert ask(home, "restore", first).exit_code == 0
-        assert layout.current_release(home) == first
+        assert files.current_release(home) == first
         assert ask(home, "close", "2026-02", "--by", "Ada").exit_code == 0
         made = HandMade(home, [("in_1_2", "USD", "121.00")]).write()
         published = made.publish(NOW + timedelta(days=400))
@@ -249,8 +249,8 @@ LACKING = {
 @pytest.mark.parametrize("command", LACKING)
 def test_a_release_without_what_a_command_needs_says_so(command: str, tmp_path: Path) -> None:
     home = keep.unpack(WITHOUT_CLOSE[0], tmp_path / "home")
-    (_, served) = layout.release_ids(home)
-    path = layout.release_path(home, served)
+    (_, served) = files.release_ids(home)
+    path = files.release_path(home, served)
     path.chmod(0o600)
     with duckdb.connect(str(path)) as connection:
         connection.execute(f"drop table {LACKING[command]}")

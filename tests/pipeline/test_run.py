@@ -17,11 +17,13 @@ import dagster as dg
 import duckdb
 import pytest
 
-from dagster_project import dbt_build, refresh, releases
+from dagster_project import releases
+from dagster_project.cli import run
 from dagster_project.definitions import load
 from dagster_project.defs.automation import run_config
 from dagster_project.feeds import feeds
-from dagster_project.releases import layout
+from dagster_project.refresh import dbt_build
+from dagster_project.releases import files, gate
 from dagster_project.settings import CHECKOUT, SAMPLE_LANDING, Settings
 from tests.pipeline.conftest import LAST_DAY, SampleRun, coupon_ledger
 
@@ -130,7 +132,7 @@ class TestRunOnTheSample:
         self, sample_run: SampleRun
     ) -> None:
         release_id = str(releases.current_release(sample_run.home))
-        folder = layout.parquet_dir(sample_run.home, release_id)
+        folder = files.parquet_dir(sample_run.home, release_id)
         with duckdb.connect(str(sample_run.home / "current"), read_only=True) as connection:
             tables = connection.execute(
                 "select table_schema, table_name, primary_key from release.tables"
@@ -175,18 +177,18 @@ class TestNotes:
     BEFORE = ("20260401T050000Z-0123abcd", date(2026, 3, 31))
 
     def test_an_earlier_day_than_that_of_the_release_before(self) -> None:
-        (note,) = refresh.notes(self.HOME, date(2026, 3, 30), self.BEFORE, date(2026, 4, 1))
+        (note,) = run.notes(self.HOME, date(2026, 3, 30), self.BEFORE, date(2026, 4, 1))
         assert "as of 2026-03-30" in note and "before as of 2026-03-31" in note
         assert "`coupon-ledger restore 20260401T050000Z-0123abcd --home " in note
 
     def test_a_day_that_is_not_over(self) -> None:
-        (note,) = refresh.notes(self.HOME, date(2026, 4, 2), self.BEFORE, date(2026, 4, 1))
+        (note,) = run.notes(self.HOME, date(2026, 4, 2), self.BEFORE, date(2026, 4, 1))
         assert "2026-04-02 is not over yet, today is 2026-04-01 (UTC)" in note
 
     @pytest.mark.parametrize("before", [None, BEFORE])
     def test_any_other_day_is_as_it_should_be(self, before: tuple[str, date] | None) -> None:
         for day in (date(2026, 3, 31), date(2026, 4, 1)):
-            assert refresh.notes(self.HOME, day, before, date(2026, 4, 1)) == []
+            assert run.notes(self.HOME, day, before, date(2026, 4, 1)) == []
 
 
 class TestReadingCommands:
@@ -194,9 +196,9 @@ class TestReadingCommands:
 
     def test_deliveries_lists_every_file(self, sample_run: SampleRun) -> None:
         shown = coupon_ledger("deliveries", "--home", sample_run.home)
-        files = [path for path in SAMPLE_LANDING.rglob("*") if path.is_file()]
+        deliveries = [path for path in SAMPLE_LANDING.rglob("*") if path.is_file()]
         assert shown.returncode == 0
-        assert len(shown.stdout.splitlines()) == 1 + len(files)
+        assert len(shown.stdout.splitlines()) == 1 + len(deliveries)
         assert max(map(len, shown.stdout.splitlines())) <= 80
 
     def test_rejected_tells_row_and_reasons_and_writes_csv(
@@ -221,14 +223,14 @@ class TestReadingCommands:
     def test_deliveries_and_rejected_rows_for_machines(self, sample_run: SampleRun) -> None:
         home = ("--home", sample_run.home)
         with releases.open_release(sample_run.home) as connection:
-            files = connection.execute("select count(*) from release.deliveries").fetchone()
+            counted = connection.execute("select count(*) from release.deliveries").fetchone()
             rows = connection.execute(
                 "select count(*) from release.rejected_rows where feed = 'invoices'"
             ).fetchone()
         data = told(coupon_ledger("deliveries", "--json", *home))
         assert data["release_id"] == releases.current_release(sample_run.home)
         assert data["as_of_date"] == LAST_DAY.isoformat()
-        assert (len(data["deliveries"]),) == files
+        assert (len(data["deliveries"]),) == counted
         assert data["deliveries"][0]["arrived_at"].endswith("Z")
         data = told(coupon_ledger("rejected", "--feed", "invoices", "--json", *home))
         assert (data["total"],) == (len(data["rejected_rows"]),) == rows
@@ -409,7 +411,7 @@ class TestFailure:
         )
         monkeypatch.setattr(dbt_build, "DBT_PROJECT", project)
         before = releases.current_release(served)
-        assert not refresh.refresh(Settings(home=served), LAST_DAY)
+        assert not run.refresh(Settings(home=served), LAST_DAY)
         said = " ".join(capsys.readouterr().err.split())
         assert "tests/singular/assert_there_are_no_coupons.sql" in said
         assert re.search(r"\d+ rows do not hold", said)
@@ -423,7 +425,7 @@ class TestFailure:
     def test_causes_come_before_what_was_skipped_because_of_them(self) -> None:
         skipped = [releases.Problem("test", f"t{n}", "skipped", "", "t.sql") for n in range(30)]
         cause = releases.Problem("model", "m", "error", "Catalog Error: no such table", "m.sql")
-        assert refresh.in_words([*skipped, cause]) == [
+        assert gate.in_words([*skipped, cause]) == [
             "model m: Catalog Error: no such table (m.sql)",
             "30 models and tests after them were skipped",
         ]
@@ -444,7 +446,7 @@ class TestFailure:
         self, served: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         before = releases.current_release(served)
-        assert refresh.refresh(Settings(home=served), LAST_DAY - timedelta(days=31))
+        assert run.refresh(Settings(home=served), LAST_DAY - timedelta(days=31))
         last = " ".join(capsys.readouterr().out.split("\n\n")[-1].split())
         assert last.startswith("Note: this release is as of")
         assert f"`coupon-ledger restore {before} --home" in last

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-from dagster_project import supplier_page
+from dagster_project.dashboard import supplier_page
 from dagster_project.releases import open_release
 from tests.pipeline.conftest import SampleRun, coupon_ledger
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from dagster_project import acceptances
 from dagster_project.arrival import arrive
+from dagster_project.refresh import acceptances
 from dagster_project.releases import open_release
 from dagster_project.sample import generate_sample
 from dagster_project.settings import CHECKOUT

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dagster_project import unchanged
-from dagster_project.releases import layout
+from dagster_project.refresh import unchanged
+from dagster_project.releases import files
 from dagster_project.settings import Settings
 from tests.pipeline.conftest import AS_OF, NOW, HandMade, SampleRun, coupon_ledger
 
@@ -63,12 +63,12 @@ CHANGES: dict[str, Callable[[Settings], object]] = {
     "a manifest": lambda s: (s.landing / "invoices" / "a.csv.manifest.json").write_text("{}"),
     "something in the archive that was not loaded": lambda s: (s.archive / "two").write_text("2"),
     "an accepted finding": lambda s: s.accepted_findings_file.write_text("finding_id\n"),
-    "a month closed": lambda s: layout.closes_path(s.home).write_text("{}\n"),
+    "a month closed": lambda s: files.closes_path(s.home).write_text("{}\n"),
     "a log beside the release": lambda s: _log_beside(s.home).write_text("log"),
     "a log beside what points to the release": lambda s: (s.home / "current.wal").write_text("log"),
     "a release that was cut": lambda s: os.truncate(_served(s.home), 100),
     "a Parquet copy that is gone": lambda s: next(
-        layout.parquet_dir(s.home, str(layout.current_release(s.home))).iterdir()
+        files.parquet_dir(s.home, str(files.current_release(s.home))).iterdir()
     ).unlink(),
     "another release served": lambda s: (
         HandMade(s.home, [("in_9", "USD", "1.00")]).write().publish(NOW + timedelta(days=1))
@@ -78,7 +78,7 @@ CHANGES: dict[str, Callable[[Settings], object]] = {
 
 
 def _served(home: Path) -> Path:
-    return layout.release_path(home, str(layout.current_release(home)))
+    return files.release_path(home, str(files.current_release(home)))
 
 
 def _log_beside(home: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dagster_project import acceptances
+from dagster_project.refresh import acceptances
 
 HEADER = "finding_id,reason,approved_by,until\n"
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from dagster_project.alerts import fold, occasions, overview, send, watch
-from dagster_project.alerts.watch import Failure
-from dagster_project.releases.layout import read_lines
+from dagster_project.failures import Failure
+from dagster_project.releases.files import read_lines
 from dagster_project.settings import Settings
 from tests.pipeline.conftest import HandMade
 from tests.receivers import SECRET, Mailbox, Webhook, receivers, settings_of

@@ -10,7 +10,7 @@ import pytest
 
 from dagster_project.alerts import Alert, send
 from dagster_project.alerts.fold import Message
-from dagster_project.releases.layout import read_lines
+from dagster_project.releases.files import read_lines
 from dagster_project.settings import Settings
 from tests.receivers import SECRET, Mailbox, Webhook, free_port, receivers, settings_of, text_of
 

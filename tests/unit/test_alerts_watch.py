@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from dagster_project import failures
 from dagster_project.alerts import watch
+from dagster_project.answers.freshness import LateFeed
 from dagster_project.arrival.archive import SideRecord
-from dagster_project.freshness import LateFeed
 from dagster_project.releases.errors import Busy, PublishRefused
 from dagster_project.releases.gate import Problem
 from dagster_project.settings import Settings
@@ -133,7 +134,7 @@ def test_a_disk_is_nearly_full_by_bytes_or_by_percent(
 
 
 def failed(error: BaseException, home: Path) -> watch.Watched:
-    (found,) = watch.run(watch.failure_of(error), "run-1", home, NOW)
+    (found,) = watch.run(failures.failure_of(error), "run-1", home, NOW)
     return found
 
 
@@ -198,7 +199,7 @@ def test_an_error_is_made_discreet_with_what_caused_it() -> None:
         except KeyError as cause:
             raise RuntimeError(f'row "{PERSON}"', 3) from cause
     except RuntimeError as error:
-        watch.make_discreet(error)
+        failures.make_discreet(error)
         assert error.args == ('row "…"', 3)
         assert PERSON not in str(error.__cause__)
         assert "list_amount" in str(error.__cause__)
@@ -206,7 +207,7 @@ def test_an_error_is_made_discreet_with_what_caused_it() -> None:
 
 def test_a_refusal_is_made_discreet_in_all_its_parts() -> None:
     error = PublishRefused([Problem("model", "fct_x", "error", f"cast '{PERSON}'", "x.sql")])
-    watch.make_discreet(error)
+    failures.make_discreet(error)
     assert PERSON not in str(error) + error.message + str(error.problems)
     assert error.problems[0].name == "fct_x"
 
@@ -215,7 +216,7 @@ def test_our_own_errors_and_those_of_the_system_keep_their_names() -> None:
     ours, system = Busy("Release 'a' is busy."), FileNotFoundError(2, "No such file", "/a/b")
     for error in (ours, system):
         before = str(error)
-        watch.make_discreet(error)
+        failures.make_discreet(error)
         assert str(error) == before
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from dagster_project.alerts import Alert, wording
-from dagster_project.alerts.alert import listed, plain, without_values
+from dagster_project.alerts.alert import listed
 from dagster_project.alerts.fold import Message, Status
+from dagster_project.failures import plain, without_values
 
 HOME = Path("/srv/my ledger")
 NOW = datetime(2026, 11, 21, 5, 0, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dagster_project.answers import asking, words
-from dagster_project.answers.charge import verdict
+from dagster_project.answers.explain import verdict
 from dagster_project.settings import DBT_PROJECT
 
 COUPON: dict[str, Any] = {

@@ -12,10 +12,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dagster_project import dbt_build
+from dagster_project.answers.freshness import mart_of
 from dagster_project.definitions import load
 from dagster_project.feeds import feeds
-from dagster_project.freshness import mart_of
+from dagster_project.refresh import dbt_build
 from dagster_project.settings import CHECKOUT, Settings
 
 SNAPSHOT = Path(__file__).with_name("definitions.txt")
@@ -173,7 +173,7 @@ def test_the_configuration_of_dagsters_storage_is_accepted_and_runs_one_at_a_tim
     tmp_path: Path,
 ) -> None:
     (tmp_path / "dagster.yaml").write_bytes(
-        (CHECKOUT / "dagster_project" / "dagster.yaml").read_bytes()
+        (CHECKOUT / "dagster_project" / "cli" / "dagster.yaml").read_bytes()
     )
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         queue = instance.get_concurrency_config().run_queue_config

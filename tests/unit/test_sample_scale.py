@@ -15,9 +15,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from dagster_project import acceptances
 from dagster_project.arrival import arrive
 from dagster_project.cli import app
+from dagster_project.refresh import acceptances
 from dagster_project.sample.scale import Grouping, LargeFormat, generate_large_sample
 from tests.dbt.compiled import CompiledModels
 from tests.reference.agreement import KEYS

@@ -17,10 +17,11 @@ import dagster as dg
 import pytest
 import typer
 
-from dagster_project import run_launcher, service_commands
+from dagster_project import run_launcher
+from dagster_project.cli import service
+from dagster_project.cli.service import arguments_of
 from dagster_project.defs import resources
 from dagster_project.run_launcher import WatchedRunLauncher, is_alive, show_alive
-from dagster_project.service_commands import arguments_of
 from dagster_project.settings import CHECKOUT, Settings
 from tests.receivers import SECRET
 
@@ -39,7 +40,7 @@ def test_dagster_is_started_on_this_machine_only_with_its_storage_in_the_data_ho
     started: list[Any], tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    service_commands.dev(landing=tmp_path / "landing", home=home, port=45678, only=None)
+    service.dev(landing=tmp_path / "landing", home=home, port=45678, only=None)
     ((program, arguments, environment),) = started
     assert program == sys.executable
     assert "127.0.0.1 -p 45678" in " ".join(arguments)
@@ -47,7 +48,7 @@ def test_dagster_is_started_on_this_machine_only_with_its_storage_in_the_data_ho
     assert environment["COUPON_LEDGER_HOME"] == str(home)
     assert environment["COUPON_LEDGER_LANDING"] == str(tmp_path / "landing")
     written = (home / "dagster" / "dagster.yaml").read_bytes()
-    assert written == (CHECKOUT / "dagster_project" / "dagster.yaml").read_bytes()
+    assert written == (CHECKOUT / "dagster_project" / "cli" / "dagster.yaml").read_bytes()
     # Made once, before web server and daemon could both do so.
     assert (home / "dagster" / "schedules" / "schedules.db").is_file()
 
@@ -56,7 +57,7 @@ def test_a_configuration_that_is_there_is_left_alone(started: list[Any], tmp_pat
     storage = tmp_path / "home" / "dagster"
     storage.mkdir(parents=True)
     (storage / "dagster.yaml").write_text("telemetry: {enabled: false} # mine", "utf-8")
-    service_commands.dev(landing=tmp_path / "landing", home=tmp_path / "home", only="daemon")
+    service.dev(landing=tmp_path / "landing", home=tmp_path / "home", only="daemon")
     assert (storage / "dagster.yaml").read_text("utf-8").endswith("# mine")
     assert "dagster._daemon" in started[0][1]
 
@@ -65,7 +66,7 @@ def test_a_storage_elsewhere_is_used(
     started: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "elsewhere"))
-    service_commands.dev(landing=tmp_path / "landing", home=tmp_path / "home", only="daemon")
+    service.dev(landing=tmp_path / "landing", home=tmp_path / "home", only="daemon")
     assert started[0][2]["DAGSTER_HOME"] == str(tmp_path / "elsewhere")
     assert (tmp_path / "elsewhere" / "dagster.yaml").is_file()
 
@@ -78,11 +79,11 @@ def test_a_port_in_use_and_an_absent_landing_folder_are_told(
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(typer.Exit) as caught:
-            service_commands.dev(landing=tmp_path / "landing", home=tmp_path / "home", port=port)
+            service.dev(landing=tmp_path / "landing", home=tmp_path / "home", port=port)
     assert caught.value.exit_code == 2
     assert f"Port {port} cannot be used" in capsys.readouterr().err
     with pytest.raises(typer.Exit):
-        service_commands.dev(landing=tmp_path / "none", home=tmp_path / "home", only="daemon")
+        service.dev(landing=tmp_path / "none", home=tmp_path / "home", only="daemon")
     assert "name one with --landing" in capsys.readouterr().err
     assert not started
 
@@ -101,19 +102,19 @@ def test_a_test_of_the_alerts_says_what_is_not_set(
 ) -> None:
     monkeypatch.delenv("COUPON_LEDGER_ALERT_WEBHOOK_URL", raising=False)
     with pytest.raises(typer.Exit) as caught:
-        service_commands.alerts(home=tmp_path, test=True)
+        service.alerts(home=tmp_path, test=True)
     assert caught.value.exit_code == 0
     assert "COUPON_LEDGER_ALERT_WEBHOOK_URL" in capsys.readouterr().out
     monkeypatch.setenv("COUPON_LEDGER_ALERT_WEBHOOK_URL", f"http://127.0.0.1:9/{SECRET}")
     with pytest.raises(typer.Exit) as caught:
-        service_commands.alerts(home=tmp_path, test=True)
+        service.alerts(home=tmp_path, test=True)
     assert caught.value.exit_code == 1
     printed = capsys.readouterr()
     assert "webhook  FAILED" in printed.out
     assert SECRET not in printed.out + printed.err
-    service_commands.alerts(home=tmp_path, limit=1)
+    service.alerts(home=tmp_path, limit=1)
     assert "Test: This is a test" in capsys.readouterr().out
-    service_commands.alerts(home=tmp_path, limit=1, json=True)
+    service.alerts(home=tmp_path, limit=1, json=True)
     assert len(json.loads(capsys.readouterr().out)["last"]) == 1
 
 

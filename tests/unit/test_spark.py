@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from dagster_project import spark
+from dagster_project.refresh import spark
 from dagster_project.settings import Settings
 
 

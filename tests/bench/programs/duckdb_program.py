@@ -15,8 +15,8 @@ from typing import Any
 
 import duckdb
 
-from dagster_project import dbt_build
 from dagster_project.arrival.warehouse import STORAGE
+from dagster_project.refresh import dbt_build
 from dagster_project.releases.fingerprint import literal
 from dagster_project.settings import Settings
 from tests.bench.programs.contract import INPUTS, RESULTS, command, source, target

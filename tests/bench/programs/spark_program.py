@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-from dagster_project import dbt_build, spark
+from dagster_project.refresh import dbt_build, spark
 from dagster_project.settings import Settings
 from tests.bench.programs.contract import INPUTS, RESULTS, command, source, target
 from tests.bench.programs.duckdb_program import run_models

@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from dagster_project.arrival.archive import Archive, SideRecord
-from dagster_project.releases import layout
+from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.read import open_release, read_pedigree
@@ -67,8 +67,8 @@ def resolve(home: Path, text: str) -> Instant:
         NoRelease: It is part of a release id, and there is no such release.
         ValueError: It is neither.
     """
-    if layout.is_release_id(text):
-        pedigree = read_pedigree(home, layout.resolve(home, text))
+    if files.is_release_id(text):
+        pedigree = read_pedigree(home, files.resolve(home, text))
         return Instant(pedigree["created_at"].replace(tzinfo=UTC), pedigree["as_of_date"], text)
     try:
         at = datetime.fromisoformat(text)
@@ -86,7 +86,7 @@ def resolve(home: Path, text: str) -> Instant:
 
 def _as_of_served(home: Path, at: datetime) -> date | None:
     """The day of the newest release made by an instant."""
-    for release_id in reversed(layout.release_ids(home)):
+    for release_id in reversed(files.release_ids(home)):
         try:
             pedigree = read_pedigree(home, release_id)
         except (ReleaseError, duckdb.Error):
@@ -174,15 +174,15 @@ def _copy_archive(source: Archive, target: Archive, records: list[SideRecord]) -
 
 def _copy_closes(home: Path, side: Path, at: datetime) -> None:
     """Copy the register as it was, and point to the releases it names."""
-    path = layout.closes_path(side)
+    path = files.closes_path(side)
     path.unlink(missing_ok=True)
-    layout.releases_dir(side).mkdir(exist_ok=True)
-    for line in layout.read_lines(layout.closes_path(home)):
+    files.releases_dir(side).mkdir(exist_ok=True)
+    for line in files.read_lines(files.closes_path(home)):
         if datetime.fromisoformat(str(line["at"])) > at:
             continue
-        layout.append_line(path, line, is_chained=True)
+        files.append_line(path, line, is_chained=True)
         release_id = str(line["release_id"])
-        for place in (layout.release_path, layout.parquet_dir):
+        for place in (files.release_path, files.parquet_dir):
             link = place(side, release_id)
             if not link.is_symlink():
                 link.symlink_to(os.path.realpath(place(home, release_id)))

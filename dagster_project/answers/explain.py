@@ -12,9 +12,9 @@ from decimal import Decimal
 from typing import Any
 
 from dagster_project.answers import layout, words
-from dagster_project.answers.account import redemptions_of
 from dagster_project.answers.asking import Connection, Row, add_months, facts, rows
 from dagster_project.answers.layout import amount, clean, count, day, moment, money
+from dagster_project.answers.workspace import redemptions_of
 
 ZERO = Decimal(0)
 _MOST_REASONS = 4

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dagster_project.options import HomeOption, settings_from, settings_of_home, wrong
+from dagster_project.cli.options import HomeOption, settings_from, settings_of_home, wrong
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
@@ -89,7 +89,7 @@ def _prepared(settings: Settings) -> dict[str, str]:
     Raises:
         Exit: The storage cannot be laid out, or the models cannot be parsed (1).
     """
-    from dagster_project import dbt_build
+    from dagster_project.refresh import dbt_build
     from dagster_project.releases.errors import ReleaseError
 
     if not settings.landing.is_dir():

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO, cast
 
 import typer
 
-from dagster_project.answers import register as register_answers
-from dagster_project.closing_commands import register_closing
-from dagster_project.options import (
+from dagster_project.cli.close import register_closing
+from dagster_project.cli.options import (
     HomeOption,
     JsonOption,
     Output,
@@ -28,7 +27,8 @@ from dagster_project.options import (
     settings_of_home,
     wrong,
 )
-from dagster_project.service_commands import register_service
+from dagster_project.cli.reading import register as register_reading
+from dagster_project.cli.service import register_service
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
@@ -99,7 +99,7 @@ def run(
     ] = False,
 ) -> None:
     """Refresh: deliveries in, checked marts out, as a release."""
-    from dagster_project.refresh import refresh
+    from dagster_project.cli.run import refresh
     from dagster_project.settings import default_as_of
 
     # What had arrived by then lies in a data home that is there.
@@ -121,7 +121,7 @@ def run(
 
 
 def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> bool:
-    from dagster_project.refresh import refresh_known_at
+    from dagster_project.cli.run import refresh_known_at
     from dagster_project.releases.errors import NoRelease
 
     try:
@@ -241,7 +241,7 @@ def deliveries(
     if page is not None and json:
         wrong("Give --page or --json, not both.")
     if page is not None:
-        from dagster_project import supplier_page
+        from dagster_project.dashboard import supplier_page
 
         with explained(), reading(settings.home, release) as connection:
             text = supplier_page.page(connection)
@@ -406,7 +406,7 @@ def diff(
     from dagster_project import as_data, summary
     from dagster_project import releases as kept
     from dagster_project.answers.layout import show_json
-    from dagster_project.releases.layout import resolve
+    from dagster_project.releases.files import resolve
     from dagster_project.releases.read import read_pedigree
 
     settings = settings_of_home(home)
@@ -469,10 +469,6 @@ def query(
     print(table, end="")
 
 
-register_answers(app)
+register_reading(app)
 register_closing(app)
 register_service(app)
-
-
-if __name__ == "__main__":
-    main()

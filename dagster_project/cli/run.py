@@ -14,14 +14,13 @@ import time
 import traceback
 import uuid
 import warnings
-from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster_project import progress, unchanged
+from dagster_project.refresh import progress, unchanged
 from dagster_project.releases.errors import Busy, PublishRefused, ReleaseError
-from dagster_project.releases.gate import Problem
+from dagster_project.releases.gate import in_words
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.machine import (
     FREE_SPACE,
@@ -176,8 +175,8 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
         ValueError: It is no instant, or nothing had arrived by then.
         NoRelease: There is no such release.
     """
-    from dagster_project import known_at as hindsight
     from dagster_project.arrival.report import ArrivalError
+    from dagster_project.refresh import known_at as hindsight
 
     instant = hindsight.resolve(settings.home, known_at)
     try:
@@ -197,7 +196,7 @@ def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -
     gc.set_threshold(50_000)  # the libraries make much that stays and little garbage
     # Notes of the libraries to their programmers say nothing to the reader of a terminal.
     warnings.simplefilter("ignore")
-    from dagster_project import dbt_build
+    from dagster_project.refresh import dbt_build
 
     project = dbt_build.prepare(settings)
     from dagster_project.definitions import load
@@ -214,9 +213,10 @@ def _alert(settings: Settings, run_id: str, as_of: date, error: BaseException | 
     """Tell those who are not at this terminal; whoever is there stopped it, or found it locked."""
     if isinstance(error, Busy) or _is_interrupt(error):
         return
-    from dagster_project.alerts import occasions, watch
+    from dagster_project.alerts import occasions
+    from dagster_project.failures import failure_of
 
-    failure = None if error is None else watch.failure_of(error)
+    failure = None if error is None else failure_of(error)
     occasions.after_run(settings, run_id, failure, as_of, datetime.now(UTC))
 
 
@@ -249,8 +249,8 @@ def _explain(settings: Settings, error: BaseException, log: Path) -> None:
     else:
         known = type(error).__module__.startswith("dagster_project.")
         told = [str(error) if known else f"{type(error).__name__}: {error}"]
-        from dagster_project.alerts.watch import failure_of
-        from dagster_project.alerts.watch import told as discreetly
+        from dagster_project.failures import failure_of
+        from dagster_project.failures import told as discreetly
 
         try:
             with log.open("a", encoding="utf-8") as file:
@@ -274,23 +274,8 @@ def _explain(settings: Settings, error: BaseException, log: Path) -> None:
             print(textwrap.fill(text, _WIDTH, initial_indent=label, **_WRAPPED), file=sys.stderr)
 
 
-def in_words(problems: Sequence[Problem], limit: int = 10) -> list[str]:
-    """Problems for people: causes first, what was only skipped because of them as a number."""
-    causes = [problem for problem in problems if problem.status != "skipped"] or list(problems)
-    told = [
-        f"{one.kind} {one.name}: {one.message or one.status}"
-        + (f" ({one.path})" if one.path else "")
-        for one in causes[:limit]
-    ]
-    if len(causes) > limit:
-        told.append(f"and {len(causes) - limit} more")
-    if len(problems) > len(causes):
-        told.append(f"{len(problems) - len(causes)} models and tests after them were skipped")
-    return told
-
-
 def _still_served(settings: Settings) -> str:
-    from dagster_project.releases.layout import current_release
+    from dagster_project.releases.files import current_release
     from dagster_project.releases.read import read_pedigree
 
     try:
@@ -307,7 +292,7 @@ def _served(settings: Settings) -> tuple[str, date] | None:
     """Id and as-of date of the release that is served, if one is and can be read."""
     import duckdb
 
-    from dagster_project.releases.layout import current_release
+    from dagster_project.releases.files import current_release
     from dagster_project.releases.read import read_pedigree
 
     try:

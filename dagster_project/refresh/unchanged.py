@@ -19,8 +19,8 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from dagster_project.dbt_build import project_fingerprint
-from dagster_project.releases import layout
+from dagster_project.refresh.dbt_build import project_fingerprint
+from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import CHECKOUT, DBT_PROJECT, Settings
 
@@ -45,7 +45,7 @@ def inputs(settings: Settings, as_of: date) -> str:
         "landing": [str(settings.landing), *_statuses(settings.landing)],
         "archive": sorted(path.name for path in _files(settings.archive)),
         "accepted": _content(settings.accepted_findings_file),
-        "closes": _content(layout.closes_path(settings.home)),
+        "closes": _content(files.closes_path(settings.home)),
         "code": _code(settings.engine),
         "served": _served(settings.home),
     }
@@ -138,11 +138,11 @@ def _code(engine: str) -> str:
 
 def _served(home: Path) -> list[str]:
     """The release served, as its files lie there."""
-    current = layout.current_release(home)
+    current = files.current_release(home)
     if current is None:
         return []
-    path = layout.release_path(home, current)
+    path = files.release_path(home, current)
     file = path.stat()
     logs = [one.with_name(one.name + ".wal").exists() for one in (path, home / "current")]
     status = [current, file.st_size, file.st_mtime_ns, file.st_ctime_ns, logs]
-    return [json.dumps(status), *_statuses(layout.parquet_dir(home, current))]
+    return [json.dumps(status), *_statuses(files.parquet_dir(home, current))]

@@ -27,7 +27,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dagster_project import kept
+from dagster_project.refresh import carrying_on
 from dagster_project.releases.gate import Build
 from dagster_project.settings import CHECKOUT, DBT_PROJECT, Settings
 
@@ -117,7 +117,7 @@ def prepare(settings: Settings) -> Project:
         SparkUnavailable: The engine is Spark, and it is not installed.
     """
     if settings.engine == "spark":
-        from dagster_project import spark
+        from dagster_project.refresh import spark
 
         spark.require(settings)
     fingerprint = project_fingerprint(DBT_PROJECT, settings.engine)
@@ -182,7 +182,7 @@ class RunningBuild:
         self._queue: queue.SimpleQueue[EventMsg | None] = queue.SimpleQueue()
         self._invocation_id = ""
         self._ended: Any = None
-        self._kept: kept.Kept | None = None
+        self._kept: carrying_on.Kept | None = None
 
     def events(self) -> Generator[EventMsg]:
         """Run dbt and yield its events as they happen."""
@@ -190,7 +190,7 @@ class RunningBuild:
         for old in sorted(_folders(self._target_path.parent), key=_modified)[:-_KEPT_BUILDS]:
             shutil.rmtree(old, ignore_errors=True)
         if self._settings.engine == "duckdb":
-            self._kept = kept.take(
+            self._kept = carrying_on.take(
                 self._settings.warehouse, self._project.code_version, self._as_of
             )
         thread = threading.Thread(target=self._work, name="dbt", daemon=True)
@@ -218,7 +218,7 @@ class RunningBuild:
         )
         _write_receipt(outcome.build)
         if outcome.is_success and self._settings.engine == "duckdb":
-            kept.leave(
+            carrying_on.leave(
                 self._settings.warehouse, self._project.code_version, self._as_of, self._kept
             )
         return outcome
@@ -266,7 +266,7 @@ def _interrupt(thread: threading.Thread, engine: str) -> None:
             for adapter in adapters:
                 adapter.cancel_open_connections()
             if engine == "spark":
-                from dagster_project import spark
+                from dagster_project.refresh import spark
 
                 spark.cancel()
         thread.join(timeout=0.2)

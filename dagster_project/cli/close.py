@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.options import HomeOption, JsonOption, explained, settings_of_home, wrong
+from dagster_project.cli.options import HomeOption, JsonOption, explained, settings_of_home, wrong
 
 if TYPE_CHECKING:
     from datetime import date

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dagster_project.options import (
+from dagster_project.cli.options import (
     HomeOption,
     JsonOption,
     ReleaseOption,
@@ -41,7 +41,8 @@ def workspace(
     json: JsonOption = False,
 ) -> None:
     """Tell what is, was and will be on an account."""
-    from dagster_project.answers import account, asking
+    from dagster_project.answers import asking
+    from dagster_project.answers import workspace as account
 
     with _opened(home, release) as connection:
         found = asking.workspace(connection, workspace_id)
@@ -55,7 +56,8 @@ def explain(
     json: JsonOption = False,
 ) -> None:
     """Explain step by step why a charge is what it is."""
-    from dagster_project.answers import asking, charge
+    from dagster_project.answers import asking
+    from dagster_project.answers import explain as charge
 
     with _opened(home, release) as connection:
         found = asking.invoice(connection, invoice_id)
@@ -113,7 +115,8 @@ def findings(
     json: JsonOption = False,
 ) -> None:
     """List what billing got wrong, with totals."""
-    from dagster_project.answers import asking, audit, words
+    from dagster_project.answers import asking, words
+    from dagster_project.answers import findings as audit
 
     with _opened(home, release) as connection:
         if type is not None:
@@ -143,7 +146,8 @@ def expiring(
     json: JsonOption = False,
 ) -> None:
     """List promotions that end next, and the rise to expect."""
-    from dagster_project.answers import asking, outlook
+    from dagster_project.answers import asking
+    from dagster_project.answers import expiring as outlook
 
     with _opened(home, release) as connection:
         if program is not None:
@@ -200,6 +204,12 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     programs,
     export,
 )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the reading commands to the command line; loads nothing but their signatures."""
+    for command in COMMANDS:
+        app.command()(command)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from dagster_project.releases import layout
+from dagster_project.releases import files
 from dagster_project.releases.closing import certified_releases, name_of
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.lock import one_writer
@@ -47,11 +47,11 @@ def restore(
         ReleaseError: It is damaged, or closed months differ in it and it does not list how.
         Busy: A refresh is running.
     """
-    wanted = layout.resolve(home, release_id)
+    wanted = files.resolve(home, release_id)
     with one_writer(home, f"coupon-ledger restore {wanted}"):
-        layout.remove_leftovers(home)
+        files.remove_leftovers(home)
         verify(home, wanted).raise_unless_sound()
-        previous = layout.current_release(home)
+        previous = files.current_release(home)
         if previous != wanted:
             silent = unlisted(home, wanted)
             if silent and not is_forced:
@@ -61,8 +61,8 @@ def restore(
                     f" listing them as restated: {months}.",
                     "`coupon-ledger diff` shows them; serve it all the same with --anyway.",
                 )
-            layout.flip(home, wanted)
-            layout.remember(home, "restored", wanted, now, previous=previous, by=by)
+            files.flip(home, wanted)
+            files.remember(home, "restored", wanted, now, previous=previous, by=by)
     return wanted
 
 
@@ -81,12 +81,12 @@ def prune(home: Path, keep: int, now: datetime) -> Pruned:
     if keep < 1:
         raise ValueError(f"keep must be at least 1, not {keep}")
     with one_writer(home, f"coupon-ledger prune --keep {keep}"):
-        layout.remove_leftovers(home)
-        current = layout.current_release(home)
+        files.remove_leftovers(home)
+        current = files.current_release(home)
         certified = certified_releases(home)
         removed: list[str] = []
         spared: dict[str, str] = {}
-        for release_id in layout.release_ids(home)[:-keep]:
+        for release_id in files.release_ids(home)[:-keep]:
             if release_id == current:
                 spared[release_id] = "it is served"
             elif release_id in certified:
@@ -96,7 +96,7 @@ def prune(home: Path, keep: int, now: datetime) -> Pruned:
             else:
                 _remove(home, release_id, now)
                 removed.append(release_id)
-        layout.fsync_folder(layout.releases_dir(home))
+        files.fsync_folder(files.releases_dir(home))
     return Pruned(tuple(removed), spared)
 
 
@@ -104,21 +104,21 @@ def _remove(home: Path, release_id: str, now: datetime) -> None:
     """Remove a release; recorded first, unless the disk has no room for that before."""
     has_room = True
     try:
-        layout.remember(home, "pruned", release_id, now)
+        files.remember(home, "pruned", release_id, now)
     except OSError as error:
         if not is_full(str(error)):
             raise
         has_room = False
-    layout.release_path(home, release_id).unlink()
-    shutil.rmtree(layout.parquet_dir(home, release_id), ignore_errors=True)
+    files.release_path(home, release_id).unlink()
+    shutil.rmtree(files.parquet_dir(home, release_id), ignore_errors=True)
     if not has_room:
-        layout.remember(home, "pruned", release_id, now)
+        files.remember(home, "pruned", release_id, now)
 
 
 def _readers(home: Path, release_id: str) -> list[int]:
     """Processes that have the file or its Parquet copy open, as far as this user can tell."""
-    file = os.path.realpath(layout.release_path(home, release_id))
-    copies = os.path.realpath(layout.parquet_dir(home, release_id)) + os.sep
+    file = os.path.realpath(files.release_path(home, release_id))
+    copies = os.path.realpath(files.parquet_dir(home, release_id)) + os.sep
     readers = []
     for process in Path("/proc").glob("[0-9]*"):
         if any(path == file or path.startswith(copies) for path in _opened(process)):

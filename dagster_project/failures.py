@@ -1,0 +1,133 @@
+"""What went wrong, in words that hold no personal data.
+
+Here belongs how an error of any kind is put into sentences for people and for records that are kept.
+Who is sent the sentences, and when, does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from dagster_project.feeds import feeds
+from dagster_project.releases.errors import PublishRefused, ReleaseError
+from dagster_project.releases.gate import Problem, in_words
+
+_MOST_CHARACTERS = 500
+_QUOTED = re.compile(r"(?<!\w)b?'((?:[^'\\]|\\.)*)'" + r"|(?<![\w.])\"([^\"\n]*)\"")
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a run ended that did not end well.
+
+    Attributes:
+        told: What was wrong, one sentence each, the cause first.
+        remedy: What to do, if that is known.
+        is_refusal: Whether the build was made and its checks refused it.
+        problems: What the gate named, if it did.
+    """
+
+    told: tuple[str, ...]
+    remedy: str = ""
+    is_refusal: bool = False
+    problems: tuple[Problem, ...] = ()
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What an exception says, for an alert.
+
+    Args:
+        error: What a run in this process ended with.
+    """
+    if isinstance(error, PublishRefused):
+        told = tuple(in_words(error.problems))
+        return Failure(told, error.remedy, True, error.problems)
+    if isinstance(error, ReleaseError):
+        return Failure((error.message,), error.remedy)
+    if _is_ours(error):
+        return Failure((str(error),))
+    # What a library says further down may hold rows of the data.
+    first = (str(error).strip().splitlines() or [""])[0]
+    return Failure((f"{type(error).__name__}: {first}".removesuffix(": "),))
+
+
+def failure_of_run(messages: Sequence[str], is_repeated: bool) -> Failure:
+    """What can be said of a run that ended without a word of its own.
+
+    Args:
+        messages: What was noted about its end, the cause first.
+        is_repeated: Whether it is started again by itself.
+    """
+    again = "Nothing: it is started again by itself." if is_repeated else ""
+    return Failure(tuple(messages), again or "Run again; it starts over: coupon-ledger run.")
+
+
+def told(failure: Failure) -> list[str]:
+    """What was wrong, one line each, without values that may be personal data.
+
+    Args:
+        failure: How a run ended.
+    """
+    return [plain(without_values(line, names())) for line in failure.told]
+
+
+def make_discreet(error: BaseException) -> None:
+    """Take quoted values, which may be personal data, out of an error and of what caused it.
+
+    Whoever keeps errors, as Dagster does with those of its steps, then keeps none.
+
+    Args:
+        error: What a step ended with; it is changed.
+    """
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        if isinstance(found, PublishRefused):
+            problems = [
+                replace(problem, message=without_values(problem.message, names()))
+                for problem in found.problems
+            ]
+            found.__init__(problems)  # type: ignore[misc]
+        elif not _is_ours(found) and not isinstance(found, OSError):
+            found.args = tuple(
+                without_values(one, names()) if isinstance(one, str) else one for one in found.args
+            )
+        found = found.__cause__ or found.__context__
+
+
+def _is_ours(error: BaseException) -> bool:
+    return type(error).__module__.startswith("dagster_project.")
+
+
+def without_values(text: str, names: Collection[str] = ()) -> str:
+    """A text of others without the values it quotes: they may be personal data.
+
+    Quoted names that are known, such as columns, stay; e-mail addresses go wherever they are.
+
+    Args:
+        text: For instance why a file was refused, or an error of a library.
+        names: What may be quoted.
+    """
+
+    def hidden(match: re.Match[str]) -> str:
+        quoted = match.group(1) if match.group(1) is not None else match.group(2)
+        mark = match.group(0)[-1]
+        return match.group(0) if quoted in names else f"{mark}…{mark}"
+
+    return _EMAIL.sub("…", _QUOTED.sub(hidden, text))
+
+
+def plain(text: str, most: int = _MOST_CHARACTERS) -> str:
+    """A text on one line, without signs that do not show, of a length that can be read."""
+    line = " ".join(text.split())
+    shown = "".join(sign if sign.isprintable() else "·" for sign in line)
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
+def names() -> set[str]:
+    """What a text may quote: names of feeds and of their columns."""
+    return {*feeds(), *(name for feed in feeds().values() for name in feed.column_names)}

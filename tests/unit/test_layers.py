@@ -1,0 +1,87 @@
+"""Which package imports which: a package knows only those below it, imports inside functions too."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import dagster_project
+
+ROOT = Path(dagster_project.__file__).parent
+ANYTHING = frozenset({"*"})
+
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    "cli": ANYTHING,
+    "definitions": frozenset({"defs", "refresh", "settings"}),
+    "defs": frozenset(
+        "alerts answers arrival failures feeds refresh releases run_launcher settings".split()
+    ),
+    "alerts": frozenset("answers arrival failures feeds releases settings".split()),
+    "refresh": frozenset("arrival feeds releases settings".split()),
+    "dashboard": frozenset("answers releases settings summary".split()),
+    "as_data": frozenset("answers releases summary".split()),
+    "summary": frozenset("answers releases".split()),
+    "answers": frozenset({"releases", "settings"}),
+    "arrival": frozenset({"expectations", "feeds"}),
+    "failures": frozenset({"feeds", "releases"}),
+    "run_launcher": frozenset({"settings"}),
+    "settings": frozenset({"feeds"}),
+    "expectations": frozenset({"feeds"}),
+    "releases": frozenset(),
+    "sample": frozenset(),
+    "feeds": frozenset(),
+}
+"""What each package may import, from top to bottom; no line names one above it but `cli`."""
+
+
+def package_of(module: str) -> str | None:
+    """The package a module belongs to, None where it is not of this project."""
+    first, _, rest = module.partition(".")
+    if first == "expectations":
+        return first
+    return rest.partition(".")[0] or None if first == "dagster_project" else None
+
+
+def imported_by(path: Path) -> set[str]:
+    """The packages of this project that a file imports, wherever in the file."""
+    found: set[str | None] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {package_of(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "dagster_project":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports relative to itself: name the package"
+            found.add(package_of(node.module or ""))
+    return {name for name in found if name}
+
+
+def breaches(package: str, imported: set[str]) -> set[str]:
+    """What a package imports and may not."""
+    allowed = MAY_IMPORT[package]
+    return set() if allowed == ANYTHING else imported - allowed - {package}
+
+
+FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+FILES += sorted((ROOT.parent / "expectations").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT.parent).as_posix())
+def test_a_package_imports_only_packages_below_it(path: Path) -> None:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    package = parts[0] if parts[0] == "expectations" else parts[1]
+    assert package in MAY_IMPORT, f"say in this test what {package} may import"
+    assert breaches(package, imported_by(path)) == set()
+
+
+def test_the_table_has_no_circle() -> None:
+    above: set[str] = set()
+    for package, below in MAY_IMPORT.items():
+        assert not below & above, f"{package} imports what stands above it"
+        above.add(package)
+
+
+def test_an_import_inside_a_function_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "late.py"
+    file.write_text("def f():\n    from dagster_project.cli import app\n", "utf-8")
+    assert breaches("releases", imported_by(file)) == {"cli"}
