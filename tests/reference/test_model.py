@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,14 +28,14 @@ from tests.reference.histories import (
     sample_worlds,
     workspace_histories,
 )
-from tests.reference.model import (
-    MART_NAMES,
+from tests.reference.model import MART_NAMES, publish
+from tests.reference.outlook import run_rate
+from tests.reference.rules import (
+    ReportingCalendar,
     Row,
     add_months,
     effective_percent,
-    publish,
     round_half_away,
-    run_rate,
     to_major,
     to_minor,
 )
@@ -101,12 +102,29 @@ def invoice(invoice_id: str, issued_at: datetime = START, **columns: object) -> 
     return record
 
 
+def credit_note(credit_note_id: str, invoice_id: str, **columns: object) -> Record:
+    """An issued credit note of 10.00 USD, a month after START."""
+    return {
+        "credit_note_id": credit_note_id,
+        "invoice_id": invoice_id,
+        "status": "issued",
+        "issued_at": START + timedelta(31),
+        "currency": "USD",
+        "amount": Decimal(10),
+        "updated_at": START,
+        **columns,
+    }
+
+
 def marts_of(
     coupons: Sequence[Record] = (),
     redemptions: Sequence[Record] = (),
     invoices: Sequence[Record] = (),
     workspaces: Iterable[str] = ("w", "v"),
     as_of: date = AS_OF,
+    credit_notes: Sequence[Record] = (),
+    budgets: Sequence[Record] = (),
+    time_zone: str = "UTC",
 ) -> Marts:
     """What is published of these records."""
     known = [{"workspace_id": name, "created_at": START} for name in workspaces]
@@ -116,8 +134,11 @@ def marts_of(
             "coupons": coupons,
             "redemptions": redemptions,
             "invoices": invoices,
+            "credit_notes": credit_notes,
+            "budgets": budgets,
         },
         as_of,
+        time_zone,
     )
 
 
@@ -497,15 +518,160 @@ def test_a_follow_up_is_derived_for_nobody_though_nobody_has_it_elsewhere() -> N
     assert of_redemptions(marts, "refusal_reason")["a~follow-up"] is None
 
 
-def test_a_derived_redemption_will_not_be_followed_up() -> None:
-    first, second = (
-        coupon(name, duration="repeating", duration_months=6, follow_up_coupon_id=then)
-        for name, then in (("first", "second"), ("second", "third"))
+def test_a_chain_of_three_phases_is_derived_link_by_link_and_then_the_bill_is_at_list() -> None:
+    phases = [
+        coupon(
+            name,
+            percent_off=Decimal(percent),
+            duration="repeating",
+            duration_months=2,
+            follow_up_coupon_id=then,
+        )
+        for name, percent, then in (("half", 50, "25"), ("25", 25, "ten"), ("ten", 10, None))
+    ]
+    marts = marts_of(
+        phases,
+        [redemption("a", "half", redeemed_at=datetime(2025, 1, 1), subscription_id="s")],
+        [
+            invoice(f"{month}", datetime(2025, month, 1), subscription_id="s")
+            for month in range(1, 8)
+        ],
+        as_of=date(2025, 7, 1),
     )
-    redemptions = [redemption("a", "first", redeemed_at=datetime(2024, 9, 1))]
-    marts = marts_of([first, second, coupon("third")], redemptions)
-    expected = {"a~follow-up": False}
-    assert by_id(marts, "fct_upcoming_expirations", "redemption_id", "is_followed_up") == expected
+    assert list(discounts(marts).values()) == [50, 50, 25, 25, 10, 10, 0]
+    assert of_redemptions(marts, "started_at") == {
+        "a": datetime(2025, 1, 1),
+        "a~follow-up": datetime(2025, 3, 1),
+        "a~follow-up~follow-up": datetime(2025, 5, 1),
+    }
+    assert set(of_redemptions(marts, "promotion_id").values()) == {"a"}
+    assert set(of_redemptions(marts, "subscription_id").values()) == {"s"}
+
+
+def test_a_chain_comes_to_no_coupon_twice() -> None:
+    marts = marts_of(
+        [
+            coupon(name, duration="repeating", duration_months=1, follow_up_coupon_id=then)
+            for name, then in (("x", "y"), ("y", "z"), ("z", "y"))
+        ],
+        [redemption("a", "x")],
+    )
+    assert list(of_redemptions(marts, "coupon_id").values()) == ["x", "y", "z"]
+    there_and_back = marts_of(
+        [
+            coupon(name, duration="repeating", duration_months=1, follow_up_coupon_id=then)
+            for name, then in (("x", "y"), ("y", "x"))
+        ],
+        [redemption("a", "x")],
+    )
+    assert list(of_redemptions(there_and_back, "coupon_id").values()) == ["x", "y"]
+
+
+def test_a_derived_redemption_is_followed_up_by_one_on_record_where_there_is_one() -> None:
+    coupons = [
+        coupon(name, duration="repeating", duration_months=1, follow_up_coupon_id=then)
+        for name, then in (("x", "y"), ("y", "z"), ("z", None))
+    ]
+    third = datetime(2025, 3, 10, 9)
+    late = marts_of(
+        coupons,
+        [redemption("a", "x"), redemption("b", "z", redeemed_at=third + MICROSECOND)],
+    )
+    prompt = marts_of(coupons, [redemption("a", "x"), redemption("b", "z", redeemed_at=third)])
+    assert set(of_redemptions(late, "status")) == {"a", "a~follow-up", "b"}
+    assert finding_ids(late) == {"follow_up_not_immediate:b"}
+    assert finding_ids(prompt) == set()
+    assert of_redemptions(prompt, "promotion_id")["b"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("own", "on_record", "derived"),
+    [("s", "s", False), ("s", "t", True), (None, "t", False), ("s", None, False)],
+)
+def test_a_follow_up_of_another_subscription_is_not_on_record_for_this_one(
+    own: str | None, on_record: str | None, derived: bool
+) -> None:
+    coupons = [
+        coupon("x", duration="repeating", duration_months=1, follow_up_coupon_id="ten"),
+        coupon(once_per="subscription"),
+    ]
+    marts = marts_of(
+        coupons,
+        [
+            redemption("a", "x", subscription_id=own),
+            redemption("b", redeemed_at=START + timedelta(40), subscription_id=on_record),
+        ],
+    )
+    assert ("a~follow-up" in of_redemptions(marts, "status")) is derived
+    assert (finding_ids(marts) == set()) is derived
+
+
+@pytest.mark.parametrize(
+    ("once_per", "reason"),
+    [
+        (None, "duplicate_for_workspace"),
+        ("workspace", "duplicate_for_workspace"),
+        ("subscription", None),
+        ("unlimited", None),
+    ],
+)
+def test_of_a_derived_follow_up_only_what_its_coupon_asks_is_asked(
+    once_per: str | None, reason: str | None
+) -> None:
+    marts = marts_of(
+        [
+            coupon("x", duration="repeating", duration_months=1, follow_up_coupon_id="ten"),
+            coupon(once_per=once_per),
+        ],
+        [
+            redemption("a", "x", subscription_id="s"),
+            redemption("b", redeemed_at=datetime(2025, 6, 1), subscription_id="t"),
+        ],
+    )
+    assert of_redemptions(marts, "refusal_reason")["a~follow-up"] == reason
+    assert finding_ids(marts) == set()
+
+
+def test_a_promotion_begins_with_the_redemption_at_whose_end_the_follow_up_starts() -> None:
+    short = {"duration": "repeating", "follow_up_coupon_id": "ten"}
+    coupons = [
+        coupon("one", duration_months=1, **short),
+        coupon("two", duration_months=2, **short),
+        coupon(),
+    ]
+    before = [redemption("a", "one"), redemption("b", "two")]
+
+    def promotion(at: datetime) -> object:
+        marts = marts_of(coupons, [*before, redemption("c", redeemed_at=at)])
+        return of_redemptions(marts, "promotion_id")["c"]
+
+    assert promotion(datetime(2025, 2, 10, 9)) == "a"
+    assert promotion(datetime(2025, 3, 10, 9)) == "b"
+    assert promotion(datetime(2025, 4, 10, 9)) == "a"
+
+
+def test_a_follow_up_on_record_is_a_promotion_of_its_own_until_what_it_follows_has_ended() -> None:
+    end = datetime(2025, 6, 10, 9)
+    coupons = [coupon("x", follow_up_coupon_id="ten"), coupon()]
+    redemptions = [
+        redemption("a", "x", ends_at=end),
+        redemption("b", starts_at=end),
+    ]
+
+    def promotion(as_of: date) -> object:
+        return of_redemptions(marts_of(coupons, redemptions, as_of=as_of), "promotion_id")["b"]
+
+    assert promotion(date(2025, 6, 9)) == "b"
+    assert promotion(date(2025, 6, 10)) == "a"
+
+
+def test_refused_redemptions_are_promotions_of_their_own_unless_they_were_derived() -> None:
+    elsewhere = redemption("b", workspace_id="v", user_id="u", redeemed_at=datetime(2025, 6, 1))
+    again = redemption("c", "first", redeemed_at=START + MICROSECOND)
+    marts = follow_up_world(elsewhere, again, user_id="u")
+    found = of_redemptions(marts, "promotion_id")
+    assert of_redemptions(marts, "is_honoured")["a~follow-up"] is False
+    assert found == {"a": "a", "b": "b", "c": "c", "a~follow-up": "a"}
 
 
 def test_one_follow_up_of_several_is_immediate_when_it_starts_at_any_of_their_ends() -> None:
@@ -584,11 +750,15 @@ def test_an_application_of_zero_leaves_no_row_and_no_gap() -> None:
     [
         (date(2025, 1, 31), date(2025, 2, 1), 1),
         (date(2025, 1, 1), date(2025, 1, 31), 1),
-        (date(2025, 1, 31), date(2025, 3, 1), 2),
-        (date(2024, 3, 1), date(2025, 3, 1), 12),
+        (date(2025, 1, 31), date(2025, 3, 2), 1),
+        (date(2025, 1, 31), date(2025, 3, 30), 1),
+        (date(2025, 1, 31), date(2025, 3, 31), 2),
+        (date(2025, 1, 1), date(2025, 4, 1), 3),
+        (date(2024, 2, 29), date(2025, 2, 27), 11),
+        (date(2024, 2, 29), date(2025, 2, 28), 12),
     ],
 )
-def test_dollars_per_month_count_the_calendar_months_of_the_period(
+def test_dollars_per_month_count_the_whole_months_of_the_period_and_at_least_one(
     start: date, end: date, months: int
 ) -> None:
     marts = marts_of(
@@ -886,7 +1056,7 @@ def test_a_month_without_a_bill_is_a_bill_effect_while_the_coupon_is_in_force() 
         [invoice("1", datetime(2025, 2, 5)), invoice("2", datetime(2025, 5, 5))],
     )
     assert effects(marts) == [
-        ("2025-02", 10, 10, 10, 0, 0, 0),
+        ("2025-02", 10, 10, 0, 0, 10, 0),
         ("2025-03", 0, -10, -10, 0, 0, 0),
         ("2025-04", 0, 0, 0, 0, 0, 0),
         ("2025-05", 10, 10, 10, 0, 0, 0),
@@ -952,36 +1122,11 @@ def test_a_credit_is_exhausted_only_when_no_further_grant_will_come() -> None:
 
 def test_the_run_rate_is_the_mean_of_up_to_three_ended_months_since_the_start() -> None:
     spent = {date(2025, 3, 1): 900, date(2025, 4, 1): 100, date(2025, 6, 1): 5}
-    midnight = datetime(2025, 7, 1)
-    assert run_rate(spent, datetime(2024, 1, 1), midnight) == 35
-    assert run_rate(spent, datetime(2025, 5, 31), midnight) == 3
-    assert run_rate(spent, datetime(2025, 7, 1), midnight) is None
-    assert run_rate(spent, datetime(2024, 1, 1), midnight - timedelta(1)) == 333
-
-
-def test_exhaustion_and_breakage_are_projected_from_the_run_rate() -> None:
-    marts = marts_of(
-        [coupon(credit_amount=Decimal(1_000), credit_period_months=12)],
-        [redemption(redeemed_at=datetime(2025, 4, 1))],
-        [invoice(f"{month}", datetime(2025, month, 5)) for month in (4, 5, 6)],
-    )
-    last = marts["fct_credit_burndown_monthly"][-1]
-    assert last["run_rate_amount"] == Decimal("100.00")
-    assert last["projected_exhaustion_date"] == AS_OF + timedelta(days=700 * 36525 // 120000)
-    # 275 days to 1 April at 100.00 a month of 30.4375 days: 903.49 of the 700.00 left.
-    assert last["projected_breakage_amount"] == 0
-    longer = marts_of(
-        [coupon(credit_amount=Decimal(1_000), credit_period_months=5)],
-        [redemption(redeemed_at=datetime(2025, 4, 1, 18))],
-        [invoice("i", datetime(2025, 6, 5))],
-    )
-    # 63 days to 1 September at 33.33 a month: 68.99 of the 900.00 left.
-    last = longer["fct_credit_burndown_monthly"][-1]
-    assert last["run_rate_amount"] == Decimal("33.33")
-    assert last["projected_breakage_amount"] == Decimal("831.01")
-    assert [row["run_rate_amount"] for row in marts["fct_credit_burndown_monthly"][:-1]] == [
-        None
-    ] * 2
+    calendar, last = ReportingCalendar(ZoneInfo("UTC")), date(2025, 6, 30)
+    assert run_rate(spent, datetime(2024, 1, 1), last, calendar) == 35
+    assert run_rate(spent, datetime(2025, 5, 31), last, calendar) == 3
+    assert run_rate(spent, datetime(2025, 7, 1), last, calendar) is None
+    assert run_rate(spent, datetime(2024, 1, 1), last - timedelta(1), calendar) == 333
 
 
 def test_an_expiring_promotion_is_shown_up_to_twelve_months_ahead_with_its_follow_up() -> None:
@@ -1079,17 +1224,21 @@ def amount(row: Mapping[str, object], column: str) -> Decimal:
 
 
 def check_invariant_1(marts: Marts, records: Records) -> None:
-    """At most one honoured redemption per coupon and workspace, and per coupon and user."""
-    users = {r["redemption_id"]: r["user_id"] for r in records["redemptions"]}
+    """At most one honoured redemption per coupon and workspace, and per user, as `once_per` asks."""
+    users = {r["redemption_id"]: r.get("user_id") for r in records["redemptions"]}
+    once_per = {row["coupon_id"]: row["once_per"] for row in marts["dim_coupons"]}
     seen: set[tuple[object, ...]] = set()
     for row in marts["dim_coupon_redemptions"]:
-        if row["is_honoured"]:
-            user = users[str(row["redemption_id"]).removesuffix("~follow-up")]
-            keys = [("workspace", row["coupon_id"], row["workspace_id"])]
-            if user is not None:
-                keys.append(("user", row["coupon_id"], user))
-            assert not seen.intersection(keys)
-            seen.update(keys)
+        asked = once_per.get(row["coupon_id"])
+        if not row["is_honoured"] or asked == "unlimited":
+            continue
+        subscription = row["subscription_id"] if asked == "subscription" else None
+        keys = [("workspace", row["coupon_id"], row["workspace_id"], subscription)]
+        user = users[str(row["redemption_id"]).split("~")[0]]
+        if user is not None and asked == "user":
+            keys.append(("user", row["coupon_id"], user, None))
+        assert not seen.intersection(keys)
+        seen.update(keys)
 
 
 def check_invariant_2(marts: Marts, records: Records) -> None:
@@ -1203,13 +1352,21 @@ def large_build() -> tuple[Records, Marts]:
     return records, publish(records, AS_OF)
 
 
+# These marts add workspaces up, so that worlds meet in a row of theirs.
+ADDED_UP = {
+    "fct_program_performance_monthly",
+    "fct_program_budget_monthly",
+    "fct_charge_bridge_monthly",
+}
+
+
 def test_worlds_in_one_build_do_not_touch_each_other() -> None:
     worlds = sample_worlds(40, seed=3)
     together = publish(combine(worlds), AS_OF)
     apart = [
         publish(combine([{}] * number + [world]), AS_OF) for number, world in enumerate(worlds)
     ]
-    for mart in set(MART_NAMES) - {"fct_program_performance_monthly"}:
+    for mart in set(MART_NAMES) - ADDED_UP:
         alone = [row for marts in apart for row in marts[mart]]
         assert sorted(map(repr, together[mart])) == sorted(map(repr, alone)), mart
 
