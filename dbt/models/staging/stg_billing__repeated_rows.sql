@@ -1,5 +1,3 @@
-{{ config(materialized='incremental', pre_hook='{{ forget_fates(this) }}') }}
-
 with
 
 {% for feed, key in record_keys().items() %}

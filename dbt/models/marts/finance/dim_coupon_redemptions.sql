@@ -2,7 +2,7 @@ with
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_unified') }}
+    select * from {{ ref('int_redemptions_with_terms') }}
 
 ),
 
@@ -14,7 +14,7 @@ totals as (
 
 tracked as (
 
-    select * from {{ ref('int_redemptions_tracked') }}
+    select * from {{ ref('int_redemption_statuses') }}
 
 ),
 

@@ -1,6 +1,4 @@
 -- depends_on: {{ ref('int_invoices_recalculated') }}
-{{ config(materialized='incremental', pre_hook='{{ forget_recalculated(this) }}') }}
-
 with
 
 charged as (

@@ -2,7 +2,7 @@ with
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_unified') }}
+    select * from {{ ref('int_redemptions_with_terms') }}
 
     where is_honoured
 

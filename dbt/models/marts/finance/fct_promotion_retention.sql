@@ -21,7 +21,7 @@ ended as (
         program,
         ended_at
 
-    from {{ ref('int_redemptions_unified') }}
+    from {{ ref('int_redemptions_with_terms') }}
 
     where
         is_honoured

@@ -2,13 +2,13 @@ with
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_unified') }}
+    select * from {{ ref('int_redemptions_with_terms') }}
 
 ),
 
 tracked as (
 
-    select * from {{ ref('int_redemptions_tracked') }}
+    select * from {{ ref('int_redemption_statuses') }}
 
 ),
 
