@@ -35,7 +35,7 @@
 
 {# The first instant after the as-of date of the build before. #}
 {% macro kept_end_of_as_of_date() -%}
-    {{ add_days("cast('" ~ var('kept').as_of_date ~ "' as date)", 1) }}
+    {{ first_instant_after(var('kept').as_of_date) }}
 {%- endmacro %}
 
 
@@ -81,8 +81,8 @@
 {% macro forget_fates(relation) -%}
     {%- if carries_on() -%}
         delete from {{ relation }} where
-        {%- for feed, key in record_keys().items() %}
-        {{ 'or ' if not loop.first }}(feed = '{{ feed }}' and record_id in (select {{ key }} from {{ ref('base_billing__' ~ feed) }} where {{ came_since() }}))
+        {%- for feed in feed_names() %}
+        {{ 'or ' if not loop.first }}(feed = '{{ feed }}' and record_id in (select {{ record_id(feed) }} from {{ ref('base_billing__' ~ feed) }} where {{ came_since() }}))
         {%- endfor -%}
     {%- endif -%}
 {%- endmacro %}

@@ -13,3 +13,15 @@
         end as bigint
     )
 {%- endmacro %}
+
+
+{# R6: the greatest number of months for which the start of a period and that many months is not after its
+   end, at least 1. #}
+{% macro months_of_period(period_start, period_end) -%}
+    {%- set months = calendar_months_between(period_start, period_end) -%}
+    greatest(
+        {{ months }}
+        - case when {{ month_later(period_start, months) }} > {{ period_end }} then 1 else 0 end,
+        1
+    )
+{%- endmacro %}

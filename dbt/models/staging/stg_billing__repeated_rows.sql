@@ -1,11 +1,11 @@
 with
 
-{% for feed, key in record_keys().items() %}
-{{ repeated_rows(feed, key) }},
+{% for feed in feed_names() %}
+{{ repeated_rows(feed) }},
 {% endfor %}
 
 final as (
-    {% for feed in record_keys() %}
+    {% for feed in feed_names() %}
     select * from {{ feed }}_fates
     {{ 'union all' if not loop.last }}
     {% endfor %}

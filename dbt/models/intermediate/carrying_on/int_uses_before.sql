@@ -11,7 +11,7 @@ final as (
     from {{ kept('int_redemption_invoices_covered') }}
 
     where
-        list_minor > 0
+        is_use
         and invoice_id not in (select invoice_id from {{ ref('int_invoices_recalculated') }})
 
     group by redemption_id

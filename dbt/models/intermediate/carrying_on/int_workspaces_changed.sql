@@ -1,8 +1,8 @@
 {%- set received_invoices = ref('int_invoices_received') -%}
 {%- set redemptions = ref('int_redemptions_with_terms') -%}
 {%- set redemptions_before = ref('int_redemptions_before') -%}
-{#- Whether a redemption has started or ended by the as-of date says nothing of any one invoice. -#}
-{%- set terms = all_columns_but(['has_started', 'has_ended']) %}
+{#- What a redemption is as of a day, and the promotion it belongs to, say nothing of any one invoice. -#}
+{%- set terms = all_columns_but(['has_started', 'has_ended', 'promotion_id']) %}
 with
 
 {% if carries_on() -%}
@@ -16,6 +16,7 @@ workspaces_in_order as (
 
     where
         is_honoured
+        and not is_to_come
         and (discount_type = 'credit' or invoice_limit is not null)
 
 ),
@@ -25,9 +26,13 @@ changed_redemptions as (
     (
         select {{ terms }} from {{ redemptions }}
 
+        where not is_to_come
+
         except
 
         select {{ terms }} from {{ redemptions_before }}
+
+        where not is_to_come
     )
 
     union all
@@ -35,9 +40,13 @@ changed_redemptions as (
     (
         select {{ terms }} from {{ redemptions_before }}
 
+        where not is_to_come
+
         except
 
         select {{ terms }} from {{ redemptions }}
+
+        where not is_to_come
     )
 
 ),

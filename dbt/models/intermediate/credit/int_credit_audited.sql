@@ -25,6 +25,7 @@ joined as (
     select
         invoices.invoice_id,
         invoices.list_minor,
+        invoices.creditable_minor,
         invoices.billed_discount_minor,
         invoices.billed_credit_minor,
         coalesce(draws.expected_credit_minor, 0) as credit_minor,
@@ -42,16 +43,22 @@ joined as (
 
 ),
 
--- R9: credit is judged against the balance as billed so far. What no grant covers is over-drawn;
--- what the bill after billed discounts could have drawn beyond what it did is under-drawn.
+-- R9: credit is judged against the balance as billed so far. Over-drawn is what no grant covers, and what
+-- they cover beyond what credit may pay; under-drawn is what the bill after billed discounts could have
+-- drawn, at most what credit may pay, beyond what it did.
 final as (
 
     select
         invoice_id,
         credit_minor,
         billed_credit_minor - served_credit_minor
+        + greatest(served_credit_minor - coalesce(creditable_minor, served_credit_minor), 0)
         - greatest(
-            least(list_minor - billed_discount_minor, available_credit_minor) - served_credit_minor,
+            least(
+                list_minor - billed_discount_minor,
+                coalesce(creditable_minor, available_credit_minor),
+                available_credit_minor
+            ) - served_credit_minor,
             0
         ) as credit_variance_minor
 

@@ -39,7 +39,8 @@ grant_invoices as (
         grants.grant_started_at,
         covered.invoice_id,
         covered.issued_at,
-        covered.list_minor - coalesce(discounted.discount_minor, 0) as expected_demand_minor,
+        covered.list_minor - coalesce(discounted.discount_minor, 0) as after_discounts_minor,
+        covered.creditable_minor,
         covered.billed_credit_minor as billed_demand_minor,
         count(*) over (partition by covered.invoice_id) as grants_of_invoice
 
@@ -90,7 +91,8 @@ ranked as (
 
 ),
 
--- The same walk for what should have been drawn (R7) and for what was billed (R9).
+-- The same walk for what should have been drawn, which is at most what credit may pay of the invoice (R7),
+-- and for what was billed, all of it (R9).
 demanded as (
 
     select
@@ -101,7 +103,7 @@ demanded as (
         grant_rank,
         invoice_id,
         issued_at,
-        expected_demand_minor as left_minor
+        least(after_discounts_minor, coalesce(creditable_minor, after_discounts_minor)) as left_minor
 
     from ranked
 

@@ -19,7 +19,7 @@ deliveries as (
 ),
 
 loaded_rows as (
-    {% for feed in ['workspaces', 'coupons', 'redemptions', 'invoices'] %}
+    {% for feed in feed_names() %}
     select
         delivery_sequence,
         count(*) as row_count

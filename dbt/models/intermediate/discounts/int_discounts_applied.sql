@@ -24,7 +24,7 @@ ordered as (
         covered.discount_type,
         covered.currency,
         covered.minor_per_major,
-        covered.list_minor,
+        covered.discountable_minor,
         redemptions.percent_off_e4,
         cast(redemptions.amount_off_minor as {{ wide_integer() }})
         * case redemptions.amount_off_per when 'month' then covered.period_months else 1 end as amount_off_minor,
@@ -54,8 +54,8 @@ first_discounts as (
         currency,
         minor_per_major,
         application_position,
-        list_minor as base_minor,
-        {{ discount_of('percent_off_e4', 'amount_off_minor', 'list_minor') }} as discount_minor
+        discountable_minor as base_minor,
+        {{ discount_of('percent_off_e4', 'amount_off_minor', 'discountable_minor') }} as discount_minor
 
     from ordered
 
@@ -81,7 +81,8 @@ later_discounts as (
 
 ),
 
--- R6: each is applied to what the ones before left, and never takes more than that.
+-- R6: each is applied to what the ones before left of the part that coupons may act on, and never takes
+-- more than that.
 applied as (
 
     select

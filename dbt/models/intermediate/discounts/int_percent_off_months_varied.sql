@@ -1,19 +1,28 @@
 with
 
-redemptions as (
-
-    select * from {{ ref('int_redemptions_with_terms') }}
-
-    where
-        discount_type = 'percent_off'
-        and is_honoured
-        and is_ever_in_force
-
-),
-
 discounted as (
 
     select * from {{ ref('int_invoices_discounted') }}
+
+),
+
+effects as (
+
+    select
+        workspace_id,
+        currency,
+        variance_month,
+        {{ sum_minor('bill_effect_minor') }} as bill_effect_minor,
+        {{ sum_minor('rate_effect_minor') }} as rate_effect_minor,
+        {{ sum_minor('start_effect_minor') }} as start_effect_minor,
+        {{ sum_minor('end_effect_minor') }} as end_effect_minor
+
+    from {{ ref('int_promotion_months_varied') }}
+
+    group by
+        workspace_id,
+        currency,
+        variance_month
 
 ),
 
@@ -26,7 +35,7 @@ covered_invoices as (
         currency,
         minor_per_major,
         billing_month,
-        list_minor
+        discountable_minor
 
     from {{ ref('int_redemption_invoices_covered') }}
 
@@ -42,7 +51,7 @@ covered_months as (
         invoices.currency,
         invoices.minor_per_major,
         invoices.billing_month,
-        {{ sum_minor('invoices.list_minor') }} as bill_minor,
+        {{ sum_minor('invoices.discountable_minor') }} as bill_minor,
         coalesce({{ sum_minor('discounted.percent_off_minor') }}, 0) as percent_off_minor
 
     from covered_invoices as invoices
@@ -96,47 +105,11 @@ months as (
         workspace_id,
         currency,
         minor_per_major,
-        cast({{ add_months('cast(first_month as timestamp)', 'month_number') }} as date) as variance_month,
-        {{ add_months('cast(first_month as timestamp)', 'month_number + 1') }} as next_month_at
+        {{ month_later('first_month', 'month_number') }} as variance_month
 
     from numbered_months
 
-    where cast({{ add_months('cast(first_month as timestamp)', 'month_number') }} as date) <= {{ month_of(as_of_date()) }}
-
-),
-
--- R10: in force at the end of a month: a redemption started before the next month and ends in it or
--- later, or never.
-month_turns as (
-
-    select
-        workspace_id,
-        cast(variance_month as timestamp) as turns_at
-
-    from months
-
-    union
-
-    select
-        workspace_id,
-        next_month_at as turns_at
-
-    from months
-
-),
-
-turns_in_force as (
-
-    select distinct
-        month_turns.workspace_id,
-        month_turns.turns_at
-
-    from month_turns
-
-    inner join redemptions
-        on month_turns.workspace_id = redemptions.workspace_id
-        and month_turns.turns_at > redemptions.started_at
-        and (redemptions.ended_at is null or month_turns.turns_at <= redemptions.ended_at)
+    where {{ month_later('first_month', 'month_number') }} <= {{ month_of_day(as_of_date()) }}
 
 ),
 
@@ -150,8 +123,10 @@ filled as (
         covered_months.billing_month is not null as is_covered,
         coalesce(covered_months.bill_minor, 0) as bill_minor,
         coalesce(covered_months.percent_off_minor, 0) as percent_off_minor,
-        turns_before.workspace_id is not null as was_in_force_at_end,
-        turns_after.workspace_id is not null as is_in_force_at_end
+        coalesce(effects.bill_effect_minor, 0) as bill_effect_minor,
+        coalesce(effects.rate_effect_minor, 0) as rate_effect_minor,
+        coalesce(effects.start_effect_minor, 0) as start_effect_minor,
+        coalesce(effects.end_effect_minor, 0) as end_effect_minor
 
     from months
 
@@ -160,13 +135,10 @@ filled as (
         and months.currency = covered_months.currency
         and months.variance_month = covered_months.billing_month
 
-    left join turns_in_force as turns_before
-        on months.workspace_id = turns_before.workspace_id
-        and turns_before.turns_at = cast(months.variance_month as timestamp)
-
-    left join turns_in_force as turns_after
-        on months.workspace_id = turns_after.workspace_id
-        and months.next_month_at = turns_after.turns_at
+    left join effects
+        on months.workspace_id = effects.workspace_id
+        and months.currency = effects.currency
+        and months.variance_month = effects.variance_month
 
 ),
 
@@ -174,28 +146,10 @@ compared as (
 
     select
         *,
-        coalesce(lag(is_covered) over (partition by workspace_id, currency order by variance_month), false) as was_covered,
         coalesce(lag(bill_minor) over (partition by workspace_id, currency order by variance_month), 0) as previous_bill_minor,
         coalesce(lag(percent_off_minor) over (partition by workspace_id, currency order by variance_month), 0) as previous_percent_off_minor
 
     from filled
-
-),
-
-measured as (
-
-    select
-        *,
-        percent_off_minor - previous_percent_off_minor as delta_minor,
-        case
-            when previous_bill_minor = 0 then percent_off_minor - previous_percent_off_minor
-            else {{ divide_rounded(
-                'cast(previous_percent_off_minor as ' ~ wide_integer() ~ ') * (bill_minor - previous_bill_minor)',
-                'greatest(previous_bill_minor, 1)'
-            ) }}
-        end as proportional_minor
-
-    from compared
 
 ),
 
@@ -211,27 +165,13 @@ final as (
         percent_off_minor,
         previous_bill_minor,
         previous_percent_off_minor,
-        delta_minor,
-        case
-            when is_covered and was_covered then proportional_minor
-            when is_covered and was_in_force_at_end then delta_minor
-            when was_covered and not is_covered and is_in_force_at_end then delta_minor
-            else 0
-        end as bill_effect_minor,
-        case
-            when is_covered and was_covered then delta_minor - proportional_minor
-            else 0
-        end as rate_effect_minor,
-        case
-            when is_covered and not was_covered and not was_in_force_at_end then delta_minor
-            else 0
-        end as start_effect_minor,
-        case
-            when was_covered and not is_covered and not is_in_force_at_end then delta_minor
-            else 0
-        end as end_effect_minor
+        percent_off_minor - previous_percent_off_minor as delta_minor,
+        bill_effect_minor,
+        rate_effect_minor,
+        start_effect_minor,
+        end_effect_minor
 
-    from measured
+    from compared
 
 )
 

@@ -18,7 +18,9 @@ redemptions as (
 
     select * from {{ ref('int_redemptions_with_terms') }}
 
-    where coalesce(discount_type, 'unknown') <> 'credit'
+    where
+        coalesce(discount_type, 'unknown') <> 'credit'
+        and not is_to_come
 
 ),
 

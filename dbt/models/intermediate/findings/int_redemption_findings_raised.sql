@@ -14,39 +14,13 @@ totals as (
 
 ),
 
-follow_ups_due as (
+follow_ups_taken as (
 
-    select * from {{ ref('int_follow_ups_due') }}
+    select * from {{ ref('int_follow_ups_taken') }}
 
-    where is_due
-
-),
-
--- R4: the first honoured redemption of the follow-up that is not earlier than its predecessor.
-candidates as (
-
-    select
-        follow_ups_due.due_at,
-        redemptions.redemption_id,
-        redemptions.started_at,
-        row_number() over (
-            partition by follow_ups_due.predecessor_redemption_id
-            order by redemptions.redeemed_at, redemptions.redemption_id
-        ) as candidate_number
-
-    from follow_ups_due
-
-    inner join redemptions
-        on follow_ups_due.workspace_id = redemptions.workspace_id
-        and follow_ups_due.coupon_id = redemptions.coupon_id
-        and redemptions.is_honoured
-        and (
-            follow_ups_due.predecessor_redeemed_at < redemptions.redeemed_at
-            or (
-                follow_ups_due.predecessor_redeemed_at = redemptions.redeemed_at
-                and follow_ups_due.predecessor_redemption_id < redemptions.redemption_id
-            )
-        )
+    where
+        is_due
+        and not is_derived
 
 ),
 
@@ -55,13 +29,11 @@ late_follow_ups as (
 
     select redemption_id
 
-    from candidates
-
-    where candidate_number = 1
+    from follow_ups_taken
 
     group by redemption_id
 
-    having max(case when due_at = started_at then 1 else 0 end) = 0
+    having max(case when is_immediate then 1 else 0 end) = 0
 
 ),
 

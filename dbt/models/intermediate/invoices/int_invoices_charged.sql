@@ -21,6 +21,12 @@ credited as (
 
 ),
 
+credited_by_notes as (
+
+    select * from {{ ref('int_invoices_credited') }}
+
+),
+
 -- Most invoices have neither a discount nor credit.
 filled as (
 
@@ -30,7 +36,8 @@ filled as (
         coalesce(discounted.amount_off_minor, 0) as amount_off_minor,
         coalesce(discounted.discount_minor, 0) as discount_minor,
         coalesce(credited.credit_minor, 0) as credit_minor,
-        coalesce(credited.credit_variance_minor, 0) as credit_variance_minor
+        coalesce(credited.credit_variance_minor, 0) as credit_variance_minor,
+        coalesce(credited_by_notes.credited_minor, 0) as credited_minor
 
     from invoices
 
@@ -40,9 +47,12 @@ filled as (
     left join credited
         on invoices.invoice_id = credited.invoice_id
 
+    left join credited_by_notes
+        on invoices.invoice_id = credited_by_notes.invoice_id
+
 ),
 
--- R8, R9: what should have been charged beside what was, before tax, in minor units.
+-- R8, R9, R13: what should have been charged beside what was, before tax, in minor units.
 final as (
 
     select
@@ -51,6 +61,8 @@ final as (
         status,
         plan,
         billing_interval,
+        interval_count,
+        subscription_id,
         currency,
         minor_per_major,
         period_start,
@@ -59,6 +71,8 @@ final as (
         billing_month,
         mtus,
         list_minor,
+        discountable_minor,
+        creditable_minor,
         percent_off_minor,
         amount_off_minor,
         discount_minor,
@@ -69,8 +83,12 @@ final as (
         billed_discount_minor,
         billed_credit_minor,
         list_minor - billed_discount_minor - billed_credit_minor as billed_net_minor,
+        list_minor - billed_discount_minor - billed_credit_minor - credited_minor as billed_net_after_notes_minor,
         billed_discount_minor - discount_minor as discount_variance_minor,
-        credit_variance_minor
+        credit_variance_minor,
+        credited_minor,
+        delivery_sequence,
+        delivery_row
 
     from filled
 

@@ -1,11 +1,12 @@
--- depends_on: {{ ref('int_invoices_recalculated') }}
 with
 
 redemptions as (
 
     select * from {{ ref('int_redemptions_with_terms') }}
 
-    where is_honoured and is_ever_in_force
+    where
+        is_honoured
+        and is_ever_in_force
 
 ),
 
@@ -20,11 +21,13 @@ invoices as (
 
     select * from {{ invoices_to_calculate() }}
 
+    where list_minor >= 0
+
 ),
 
 -- R5: a redemption covers the counted invoices of its workspace issued from its start until, and not
 -- including, its end, of the plan and interval its coupon applies to; dollar-off and credit only in
--- their own currency.
+-- their own currency; where it is limited to a subscription, of that. A negative bill is covered by nothing.
 eligible as (
 
     select
@@ -38,8 +41,15 @@ eligible as (
         invoices.currency,
         invoices.minor_per_major,
         invoices.list_minor,
+        invoices.discountable_minor,
+        invoices.creditable_minor,
         invoices.billed_credit_minor,
-        greatest({{ calendar_months_between('invoices.period_start', 'invoices.period_end') }}, 1) as period_months
+        invoices.list_minor > 0
+        and case
+            when redemptions.discount_type = 'credit' then coalesce(invoices.creditable_minor, 1) > 0
+            else invoices.discountable_minor > 0
+        end as is_use,
+        {{ months_of_period('invoices.period_start', 'invoices.period_end') }} as period_months
 
     from redemptions
 
@@ -47,6 +57,7 @@ eligible as (
         on redemptions.workspace_id = invoices.workspace_id
         and redemptions.started_at <= invoices.issued_at
         and (redemptions.ended_at is null or redemptions.ended_at > invoices.issued_at)
+        and (redemptions.subscription_id is null or redemptions.subscription_id = invoices.subscription_id)
         and (redemptions.applies_to_plan is null or redemptions.applies_to_plan = invoices.plan)
         and (redemptions.applies_to_interval is null or redemptions.applies_to_interval = invoices.billing_interval)
         and (redemptions.discount_type = 'percent_off' or redemptions.coupon_currency = invoices.currency)
@@ -56,14 +67,14 @@ eligible as (
 
 ),
 
--- R3: once, or the first n invoices. An invoice with a list amount of zero is covered while a use
--- remains and uses none up. Only redemptions with a limit are sorted.
+-- R3: once, or the first n invoices. An invoice on which the redemption may act on nothing is covered
+-- while a use remains and uses none up. Only redemptions with a limit are sorted.
 uses_counted as (
 
     select
         *,
         coalesce(
-            sum(case when list_minor > 0 then 1 else 0 end) over (
+            sum(case when is_use then 1 else 0 end) over (
                 partition by redemption_id
                 order by issued_at, invoice_id
                 rows between unbounded preceding and 1 preceding
@@ -88,7 +99,10 @@ uses_counted as (
         currency,
         minor_per_major,
         list_minor,
+        discountable_minor,
+        creditable_minor,
         billed_credit_minor,
+        is_use,
         period_months
 {%- endset %}
 final as (

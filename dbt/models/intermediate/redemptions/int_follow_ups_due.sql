@@ -32,6 +32,8 @@ final as (
         redemptions.redemption_id as predecessor_redemption_id,
         redemptions.workspace_id,
         redemptions.user_id,
+        redemptions.subscription_id,
+        redemptions.coupon_id as predecessor_coupon_id,
         coupons.follow_up_coupon_id as coupon_id,
         redemptions.redeemed_at as predecessor_redeemed_at,
         windows.ended_at as due_at,

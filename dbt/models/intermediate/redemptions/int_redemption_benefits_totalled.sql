@@ -4,6 +4,8 @@ redemptions as (
 
     select * from {{ ref('int_redemptions_with_terms') }}
 
+    where not is_to_come
+
 ),
 
 benefits as (
@@ -34,7 +36,7 @@ covered_totals as (
         min(currency) as first_currency,
         max(currency) as last_currency,
         max(minor_per_major) as minor_per_major,
-        sum(case when list_minor > 0 then 1 else 0 end) as invoices_used
+        sum(case when is_use then 1 else 0 end) as invoices_used
 
     from {{ ref('int_redemption_invoices_covered') }}
 

@@ -4,6 +4,8 @@ redemptions as (
 
     select * from {{ ref('int_redemptions_with_terms') }}
 
+    where not is_to_come
+
 ),
 
 benefits as (
@@ -15,7 +17,7 @@ benefits as (
     from {{ ref('int_benefits_given') }}
 
     where
-        billing_month < {{ month_of(end_of_as_of_date()) }}
+        billing_month < {{ month_after_as_of_date() }}
         and billing_month >= {{ three_months_before_end() }}
 
     group by redemption_id
@@ -29,7 +31,7 @@ counted as (
         redemptions.redemption_id,
         coalesce(benefits.benefit_minor, 0) as benefit_minor,
         least(
-            {{ calendar_months_between(month_of('redemptions.started_at'), month_of(end_of_as_of_date())) }},
+            {{ calendar_months_between(month_of('redemptions.started_at'), month_after_as_of_date()) }},
             3
         ) as months
 

@@ -4,6 +4,8 @@ redemptions as (
 
     select * from {{ ref('int_redemptions_with_terms') }}
 
+    where not is_to_come
+
 ),
 
 totals as (
@@ -50,7 +52,7 @@ described as (
         redemptions.is_honoured and redemptions.has_started and not redemptions.has_ended as is_in_force,
         grants.next_grant_at,
         coalesce(balances.balance_minor, 0) as balance_minor,
-        coalesce(totals.invoices_used >= redemptions.invoice_limit, false) as is_used_up,
+        case when redemptions.is_honoured then redemptions.invoice_limit - totals.invoices_used end as uses_left,
         coalesce(
             redemptions.discount_type = 'credit'
             and coalesce(balances.balance_minor, 0) = 0
@@ -78,13 +80,14 @@ final as (
         redemption_id,
         is_in_force,
         balance_minor,
+        cast(uses_left as bigint) as uses_left,
         case
             when not is_honoured then 'refused'
             when has_ended and ended_by = 'revocation' then 'revoked'
             when has_ended and ended_by = 'eligibility' then 'ineligible'
             when has_ended then 'expired'
             when not has_started then 'scheduled'
-            when is_used_up or is_drawn_up then 'exhausted'
+            when uses_left <= 0 or is_drawn_up then 'exhausted'
             else 'active'
         end as status,
         case

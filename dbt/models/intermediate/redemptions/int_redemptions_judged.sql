@@ -33,6 +33,8 @@ described as (
         workspaces.workspace_id is null as is_unknown_workspace,
         coupons.redeem_by,
         coupons.requires_no_prior_coupon,
+        {{ group_in_workspace('coupons.once_per', 'redemptions.redemption_id', 'redemptions.workspace_id', 'redemptions.subscription_id') }} as workspace_group,
+        {{ group_by_user('coupons.once_per', 'redemptions.redemption_id', 'redemptions.user_id') }} as user_group,
         coupons.max_redemptions,
         coupons.follow_up_coupon_id
 
@@ -46,22 +48,20 @@ described as (
 
 ),
 
--- R2, reasons 4 to 6: "earlier" is before in the order (redeemed_at, redemption_id), honoured or not.
+-- R2, reasons 4 to 6: "earlier" is before in the order (redeemed_at, redemption_id), honoured or not; the
+-- coupon's once_per says among which redemptions reasons 4 and 5 are asked.
 counted as (
 
     select
         *,
         row_number() over (
-            partition by coupon_id, workspace_id
+            partition by coupon_id, workspace_group
             order by redeemed_at, redemption_id
         ) as use_in_workspace,
-        case
-            when user_id is not null
-                then row_number() over (
-                    partition by coupon_id, user_id, {{ if_no_user }}
-                    order by redeemed_at, redemption_id
-                )
-        end as use_by_user,
+        row_number() over (
+            partition by coupon_id, user_group
+            order by redeemed_at, redemption_id
+        ) as use_by_user,
         row_number() over (
             partition by workspace_id
             order by redeemed_at, redemption_id

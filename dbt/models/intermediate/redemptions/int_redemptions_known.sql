@@ -14,12 +14,15 @@ final as (
         coupon_id,
         workspace_id,
         user_id,
+        subscription_id,
         redeemed_at,
         coalesce(starts_at, redeemed_at) as started_at,
         ends_at,
         revoked_at,
         eligible_until,
-        application_order
+        application_order,
+        delivery_sequence,
+        row_number as delivery_row
 
     from redemptions
 

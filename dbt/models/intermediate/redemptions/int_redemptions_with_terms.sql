@@ -23,7 +23,11 @@ derived as (
 
     select * from {{ ref('int_redemptions_derived') }}
 
-    where is_due
+),
+
+promotions as (
+
+    select * from {{ ref('int_promotions_chained') }}
 
 ),
 
@@ -40,6 +44,7 @@ recorded_redemptions as (
         redemptions.coupon_id,
         redemptions.workspace_id,
         redemptions.user_id,
+        redemptions.subscription_id,
         redemptions.redeemed_at,
         redemptions.application_order,
         windows.started_at,
@@ -60,43 +65,28 @@ recorded_redemptions as (
 ),
 
 -- R4: a derived redemption runs for its own coupon's duration; nobody can have revoked it.
-derived_windows as (
-
-    select
-        derived.redemption_id,
-        {{ natural_end('derived.started_at', 'cast(null as timestamp)', 'coupons') }} as natural_end_at
-
-    from derived
-
-    inner join coupons
-        on derived.coupon_id = coupons.coupon_id
-
-),
-
 derived_redemptions as (
 
     select
-        derived.redemption_id,
-        derived.coupon_id,
-        derived.workspace_id,
-        derived.user_id,
-        derived.redeemed_at,
+        redemption_id,
+        coupon_id,
+        workspace_id,
+        user_id,
+        subscription_id,
+        redeemed_at,
         cast(null as bigint) as application_order,
-        derived.started_at,
-        derived_windows.natural_end_at,
-        derived_windows.natural_end_at as ended_at,
-        case when derived_windows.natural_end_at is not null then 'expiry' end as ended_by,
-        derived.refusal_reason,
+        started_at,
+        natural_end_at,
+        natural_end_at as ended_at,
+        case when natural_end_at is not null then 'expiry' end as ended_by,
+        refusal_reason,
         true as is_derived
 
     from derived
 
-    inner join derived_windows
-        on derived.redemption_id = derived_windows.redemption_id
-
 ),
 
-unified as (
+all_redemptions as (
 
     select * from recorded_redemptions
 
@@ -107,26 +97,30 @@ unified as (
 ),
 
 -- R3: in force from the start until, and not including, the end; an end at or before the start means
--- never. Whether it is so at the end of the as-of date stands here for everyone who asks.
+-- never. Whether it is so at the end of the as-of date stands here for everyone who asks. R4, R12: a
+-- follow-up that is not due yet is to come, and enters nothing but the outlook.
 final as (
 
     select
-        unified.redemption_id,
-        unified.coupon_id,
-        unified.workspace_id,
-        unified.user_id,
-        unified.redeemed_at,
-        unified.application_order,
-        unified.started_at,
-        unified.natural_end_at,
-        unified.ended_at,
-        unified.ended_by,
-        unified.refusal_reason,
-        unified.is_derived,
-        unified.refusal_reason is null as is_honoured,
-        coalesce(unified.ended_at > unified.started_at, true) as is_ever_in_force,
-        unified.started_at < {{ end_of_as_of_date() }} as has_started,
-        coalesce(unified.ended_at < {{ end_of_as_of_date() }}, false) as has_ended,
+        all_redemptions.redemption_id,
+        coalesce(promotions.promotion_id, all_redemptions.redemption_id) as promotion_id,
+        all_redemptions.coupon_id,
+        all_redemptions.workspace_id,
+        all_redemptions.user_id,
+        all_redemptions.subscription_id,
+        all_redemptions.redeemed_at,
+        all_redemptions.application_order,
+        all_redemptions.started_at,
+        all_redemptions.natural_end_at,
+        all_redemptions.ended_at,
+        all_redemptions.ended_by,
+        all_redemptions.refusal_reason,
+        all_redemptions.is_derived,
+        all_redemptions.is_derived and all_redemptions.started_at >= {{ end_of_as_of_date() }} as is_to_come,
+        all_redemptions.refusal_reason is null as is_honoured,
+        coalesce(all_redemptions.ended_at > all_redemptions.started_at, true) as is_ever_in_force,
+        all_redemptions.started_at < {{ end_of_as_of_date() }} as has_started,
+        coalesce(all_redemptions.ended_at < {{ end_of_as_of_date() }}, false) as has_ended,
         coupons.program,
         coupons.discount_type,
         coupons.duration,
@@ -143,12 +137,16 @@ final as (
         coupons.applies_to_plan,
         coupons.applies_to_interval,
         coupons.redeem_by,
-        coupons.follow_up_coupon_id
+        coupons.follow_up_coupon_id,
+        coupons.once_per
 
-    from unified
+    from all_redemptions
+
+    left join promotions
+        on all_redemptions.redemption_id = promotions.redemption_id
 
     left join coupons
-        on unified.coupon_id = coupons.coupon_id
+        on all_redemptions.coupon_id = coupons.coupon_id
 
 )
 

@@ -25,9 +25,9 @@ discounted_workspaces as (
 
     from {{ ref('int_redemptions_with_terms') }} as redemptions
 
-    inner join {{ ref('int_redemption_statuses') }} as tracked
-        on redemptions.redemption_id = tracked.redemption_id
-        and tracked.is_in_force
+    inner join {{ ref('int_redemption_statuses') }} as statuses
+        on redemptions.redemption_id = statuses.redemption_id
+        and statuses.is_in_force
 
 ),
 

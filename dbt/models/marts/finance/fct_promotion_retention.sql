@@ -27,6 +27,7 @@ ended as (
         is_honoured
         and is_ever_in_force
         and has_ended
+        and not is_to_come
         and ended_by = 'expiry'
 
 ),

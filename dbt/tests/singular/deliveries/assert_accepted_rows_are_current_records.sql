@@ -14,7 +14,7 @@ accepted as (
 ),
 
 current_records as (
-    {% for feed in ['workspaces', 'coupons', 'redemptions', 'invoices'] %}
+    {% for feed in feed_names() %}
     select
         '{{ feed }}' as feed,
         count(*) as row_count
