@@ -20,7 +20,7 @@ _TABLES = [
     ("row_count", "bigint", "Its rows.", False),
     ("fingerprint", "varchar", "Of its content, whatever the order of its rows.", False),
 ]
-_PEDIGREE = {"int_deliveries_counted", "stg_billing__rejected_rows"}
+_PEDIGREE = {"int_deliveries_reconciled", "stg_billing__rejected_rows"}
 
 
 def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:

@@ -286,7 +286,7 @@ def _pedigree_tables() -> list[Table]:
         Table(
             schema="release",
             name="deliveries",
-            source="build.intermediate.int_deliveries_counted",
+            source="build.intermediate.int_deliveries_reconciled",
             columns=_DELIVERIES,
             key=("arrived_at", "feed", "file_name", "delivery_id"),
             description="One row per delivered file: what became of it and of its rows.",

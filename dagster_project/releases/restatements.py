@@ -278,7 +278,7 @@ def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: da
     connection.execute(
         f"""
         insert into memory.main.news select delivery_sequence, delivery_id, file_name
-        from build.intermediate.int_deliveries_counted
+        from build.intermediate.int_deliveries_reconciled
         where delivery_id not in (select delivery_id from {database}.release.deliveries);
 
         insert into memory.main.own_causes select invoice_id, delivery_sequence
