@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import duckdb
@@ -36,7 +37,7 @@ class CompiledModels:
     """
 
     def __init__(self, folder: Path, as_of: date, time_zone: str = "UTC") -> None:
-        """Compile the models, from nothing and carrying on; the only time dbt is needed.
+        """Compile the models as they are built from nothing.
 
         Builds of other as-of dates, and builds that carry on, are for the time zone UTC alone.
         """
@@ -50,12 +51,17 @@ class CompiledModels:
         self.statements = [
             f"create table {model.relation} as {model.query}" for model in self._compiled(warehouse)
         ]
-        kept = {"delivery_sequence": _LAST_DELIVERY, "as_of_date": _DAY_BEFORE.isoformat()}
-        self._next_day = self._compiled(warehouse, kept)
+        self._warehouse = warehouse
         with duckdb.connect(str(warehouse), read_only=True) as connection:
             self._currencies = connection.execute(
                 "select * from staging.iso_4217_currencies"
             ).to_arrow_table()
+
+    @cached_property
+    def _next_day(self) -> list[_Model]:
+        """The models as they carry on from the build of the day before."""
+        kept = {"delivery_sequence": _LAST_DELIVERY, "as_of_date": _DAY_BEFORE.isoformat()}
+        return self._compiled(self._warehouse, kept)
 
     def _compiled(self, warehouse: Path, kept: dict[str, object] | None = None) -> list[_Model]:
         refresh = [] if kept else ["--full-refresh"]
