@@ -58,6 +58,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
                 now=refresh.started_at,
                 code_version=project.code_version,
                 engine=settings.engine,
+                reporting_time_zone=settings.reporting_time_zone,
                 built=settings.built,
                 threads=settings.threads,
                 memory_limit=settings.memory_limit,

@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('int_invoices_recalculated') }}
 with
 
 redemptions as (
