@@ -13,7 +13,7 @@ statuses as (
 ),
 
 -- R12: the outlook concerns workspaces with an honoured redemption that is active or scheduled, or has a
--- follow-up or grant still to come; one with a grant to come is active or scheduled.
+-- follow-up or grant still to come before the horizon.
 final as (
 
     select redemptions.workspace_id
@@ -33,6 +33,16 @@ final as (
     where
         is_to_come
         and is_honoured
+
+    union
+
+    select workspace_id
+
+    from {{ ref('int_credit_grants_scheduled') }}
+
+    where
+        not is_issued
+        and grant_started_at < {{ horizon() }}
 
 )
 

@@ -74,12 +74,8 @@ final as (
         ending.runs_out_by,
         rises.last_benefit_invoice_id,
         rises.last_benefit_at,
-        case
-            when rises.is_one_currency then {{ published_amount('rises.rise_minor', 'rises.minor_per_major') }}
-        end as rise_amount,
-        case
-            when rises.is_one_currency then {{ published_amount('rises.monthly_rise_minor', 'rises.minor_per_major') }}
-        end as monthly_rise_amount
+        {{ published_amount('rises.rise_minor', 'rises.minor_per_major') }} as rise_amount,
+        {{ published_amount('rises.monthly_rise_minor', 'rises.minor_per_major') }} as monthly_rise_amount
 
     from ending
 
