@@ -52,6 +52,8 @@ followed_up as (
         on follow_ups_taken.redemption_id = redemptions.redemption_id
         and redemptions.is_honoured
 
+    where follow_ups_taken.due_at < {{ horizon() }}
+
 ),
 
 final as (
