@@ -136,7 +136,7 @@ def tell_restated(restated: Sequence[Row]) -> list[str]:
             body.append(["", "", f"{sum(row['amounts'] for row in more):,}", "", f"from {files}"])
     return [
         "Changed in closed months",
-        *layout.table(["month", "", ">amounts", ">net charges", ""], body),
+        *layout.table(["month", "", ">amounts", ">net charges", "~"], body),
         "  one by one in marts.fct_restatements",
     ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.answers.values import clean, count, day, neutral
+from dagster_project.answers.values import count, day, neutral
 from dagster_project.cli import layout
 from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, wrong
 from dagster_project.cli.reading import answer, opened
@@ -111,7 +111,7 @@ def tell(data: Row) -> str:
     lines = layout.heading(f"{count(len(found), 'delivery', 'deliveries')}", data)
     lines.append("")
     lines += layout.table(
-        ["arrived", "file", ">accepted", ">superseded", ">duplicate", ">rejected"],
+        ["arrived", "~file", ">accepted", ">superseded", ">duplicate", ">rejected"],
         [[day(row["arrived_at"]), row["file_name"], *_fate(row)] for row in found],
         indent="",
     )
@@ -138,7 +138,7 @@ def tell_rejected(data: Row) -> str:
         return "\n".join(lines)
     lines += ["", "By reason"]
     lines += layout.table(
-        [">rows", "feed", "reason"],
+        [">rows", "feed", "|reason"],
         [[f"{row['rows']:,}", row["feed"], row["reason"]] for row in data["rows_by_reason"]],
     )
     for row in data["rejected_rows"]:
@@ -166,8 +166,7 @@ def tell_rows_in(data: Row) -> list[str]:
     if refused:
         lines.append(f"  {count(len(refused), 'file')} refused, see `coupon-ledger deliveries`:")
         for row in refused[:_MOST_FILES]:
-            told = clean(" ".join(f"{row['file_name']}: {row['refusal_reason']}".split()))
-            lines.append(f"    {layout.cut(told, layout.WIDTH - 4)}")
+            lines += layout.wrap(f"{row['file_name']}: {row['refusal_reason']}", "    ", "      ")
         if len(refused) > _MOST_FILES:
             lines.append(f"    and {len(refused) - _MOST_FILES:,} more")
     return lines
