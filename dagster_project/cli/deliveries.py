@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.answers.values import count, day, neutral
+from dagster_project.answers.values import clean, count, day, neutral
 from dagster_project.cli import layout
 from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, wrong
 from dagster_project.cli.reading import answer, opened
@@ -144,7 +144,7 @@ def tell_rejected(data: Row) -> str:
     for row in data["rejected_rows"]:
         lines += ["", *layout.wrap(f"{row['file_name']}, row {row['row_number']:,}")]
         lines += layout.wrap("; ".join(row["reasons"]), "  ")
-        lines += layout.wrap(row["record"], "  ")
+        lines.append(f"  {clean(row['record'])}")  # in one line, to be copied whole
     more = data["total"] - len(data["rejected_rows"])
     if more:
         lines += ["", f"and {more:,} more: --csv FILE writes all of them"]

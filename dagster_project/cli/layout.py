@@ -152,7 +152,7 @@ def table(
     room, gaps = columns() - width(indent), len(titles) - 1
     if sum(least) + gaps > room:
         return blocks(titles, body, indent)
-    gap = 2 if sum(least) + 2 * gaps <= room else 1
+    gap = 2 if sum(most) + 2 * gaps <= room else 1
     cells = min(room - sum(most) - gap * gaps - 2, _MOST_BAR)
     laid = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
     for kind, title in zip(kinds, titles, strict=True):
