@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from dagster_project.answers.values import clean, count, day, neutral
 from dagster_project.cli import layout
-from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, wrong
+from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, complain, wrong
 from dagster_project.cli.reading import answer, opened
 
 if TYPE_CHECKING:
@@ -55,10 +54,10 @@ def _write_page(connection: Connection, path: Path) -> None:
 def rejected(
     home: HomeOption = None,
     release: ReleaseOption = None,
-    feed: Annotated[str | None, typer.Option(help="Only rows of this feed.")] = None,
+    feed: Annotated[str | None, typer.Option(metavar="F", help="Only rows of this feed.")] = None,
     delivery: Annotated[
         str | None,
-        typer.Option(help="Only rows of this delivery: its id, or part of its name."),
+        typer.Option(metavar="D", help="Only rows of this delivery: its id, or part of its name."),
     ] = None,
     csv: Annotated[
         Path | None,
@@ -97,10 +96,7 @@ def _write_csv(connection: Connection, path: Path, feed: str | None, delivery: s
                 writer.writerow(neutral(one) if isinstance(one, str) else one for one in row)
                 written += 1
     except OSError as error:
-        print(
-            f"{path} cannot be written: {error.strerror}; name another file with --csv.",
-            file=sys.stderr,
-        )
+        complain(f"{path} cannot be written: {error.strerror}; name another file with --csv.")
         raise typer.Exit(1) from None
     print(f"{written:,} rejected rows written to {path}")
 

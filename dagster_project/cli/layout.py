@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -52,7 +53,7 @@ def columns() -> int:
     if given.isdecimal() and int(given):
         found = int(given)
     elif sys.stdout is not None and sys.stdout.isatty():
-        found = Console().width
+        found = shutil.get_terminal_size((WIDTH, 0)).columns
     else:
         found = WIDTH
     return max(found, _LEAST_WIDTH)
@@ -154,7 +155,7 @@ def table(
         return blocks(titles, body, indent)
     gap = 2 if sum(most) + 2 * gaps <= room else 1
     cells = min(room - sum(most) - gap * gaps - 2, _MOST_BAR)
-    laid = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
+    laid = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="")
     for kind, title in zip(kinds, titles, strict=True):
         laid.add_column(
             Text(title),
@@ -180,9 +181,9 @@ def table(
 
 
 def _console(most: int | None = None) -> Console:
-    """Rich for standard output: without colours where it is no terminal or `NO_COLOR` is set."""
+    """Rich as it lays out text alone: an answer has no colours, wherever it goes."""
     return Console(
-        file=sys.stdout, width=most or columns(), markup=False, highlight=False, emoji=False
+        width=most or columns(), color_system=None, markup=False, highlight=False, emoji=False
     )
 
 
