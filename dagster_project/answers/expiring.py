@@ -17,7 +17,7 @@ from dagster_project.answers.burndown import grants_left
 
 
 def expiring(connection: Connection, within_months: int, program: str | None) -> Row:
-    """The redemptions in force that run out within so many months of the as-of date (R12), and credit."""
+    """Return the redemptions in force that run out within so many months of the as-of date (R12), and credit."""
     of_release = facts(connection)
     until = add_months(end_of(of_release["as_of_date"]), within_months)
     found = rows(
@@ -60,7 +60,7 @@ def expiring(connection: Connection, within_months: int, program: str | None) ->
 
 
 def running_out(connection: Connection) -> str:
-    """The mart in SQL; in a release of an earlier version a redemption runs out only by its end.
+    """Return the mart in SQL; in a release of an earlier version a redemption runs out only by its end.
 
     Such a release has no outlook: its run rate is the rise it expected.
     """
@@ -73,7 +73,7 @@ def running_out(connection: Connection) -> str:
 
 
 def is_used_up(row: Row) -> bool:
-    """Whether nothing is left of a redemption in force; a release of an earlier version does not say."""
+    """Return whether nothing is left of a redemption in force; a release of an earlier version does not say."""
     return row.get("status") == "exhausted"
 
 

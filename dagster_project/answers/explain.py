@@ -20,7 +20,7 @@ _MOST_REASONS = 4
 
 
 def explain(connection: Connection, invoice_id: str) -> Row:
-    """The facts about an invoice that is known to count."""
+    """Collect the facts about an invoice that is known to count."""
     (invoice,) = rows(
         connection, "select * from marts.fct_discounted_charges where invoice_id = ?", [invoice_id]
     )
@@ -91,7 +91,7 @@ def _order(bill: Row) -> tuple[datetime, str]:
 
 
 def verdict(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, str, str] | None:
-    """Why a redemption does not cover an invoice: rule, code and words; None if it covers it.
+    """Return why a redemption does not cover an invoice: rule, code and words; None if it covers it.
 
     Args:
         redemption: As `redemptions_of` gives it.
@@ -104,7 +104,7 @@ def verdict(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, s
 
 
 def _outside(redemption: Row, invoice: Row) -> tuple[str, str, str] | None:
-    """R3 and R5 but for the number of uses."""
+    """Judge by R3 and R5, but for the number of uses."""
     starts, ends, issued = redemption["started_at"], redemption["ends_at"], invoice["issued_at"]
     if ends is not None and ends <= starts:
         return (
@@ -144,7 +144,7 @@ def _outside(redemption: Row, invoice: Row) -> tuple[str, str, str] | None:
 
 
 def _used_up(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, str, str] | None:
-    """R3: once, or the first n invoices; those on which it may act on nothing use none up."""
+    """Judge by the uses of R3: once, or the first n; an invoice on which nothing can be taken off uses none up."""
     limit = 1 if redemption["duration"] == "once" else redemption["duration_invoices"]
     if limit is None:
         return None
@@ -165,7 +165,7 @@ def _used_up(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, 
 
 
 def _acts_on(redemption: Row, bill: Row) -> Decimal:
-    """How much of a bill a redemption may act on (R6, R7)."""
+    """Return how much of a bill a redemption may act on (R6, R7)."""
     is_credit = redemption["discount_type"] == "credit"
     given = bill.get("creditable_amount" if is_credit else "discountable_amount")
     listed: Decimal = bill["list_amount"]
@@ -209,7 +209,7 @@ def _considered(
 
 
 def _grants(connection: Connection, invoice: Row, redemptions: Sequence[Row]) -> list[Row]:
-    """Each grant that covers the invoice, in the order of draws, with its balance before and after."""
+    """Return each grant that covers the invoice, in the order of draws, with its balance before and after."""
     if has_table(connection, "fct_credit_draws"):
         grants = rows(connection, _DRAWS, [invoice["invoice_id"]])
     else:
@@ -257,7 +257,7 @@ _DRAWS_OF_THE_LEDGER = """
 
 
 def _credit_words(redemption: Row, invoice: Row, grants: Sequence[Row]) -> str:
-    """What the grants of a redemption that covers an invoice have to give (R7)."""
+    """Return what the grants of a redemption that covers an invoice have to give (R7)."""
     own = [row for row in grants if row["redemption_id"] == redemption["redemption_id"]]
     if any(row["drawn_amount"] for row in own):
         return ""
@@ -279,7 +279,7 @@ def _credit_words(redemption: Row, invoice: Row, grants: Sequence[Row]) -> str:
 
 
 def conclusion(data: Row) -> list[str]:
-    """Why the charge is not what was told, in sentences."""
+    """Explain in sentences why the charge differs from what someone expected."""
     invoice = data["invoice"]
     code = invoice["currency"]
     net, billed = invoice["net_amount"], invoice["billed_net_amount"]
@@ -364,7 +364,7 @@ def _differs_without_finding(data: Row, code: str, net: Decimal, billed: Decimal
 
 
 def _what_else(data: Row) -> list[str]:
-    """Coupons someone may have counted on that give nothing here, the latest first."""
+    """Return coupons someone may have counted on that give nothing here, the latest first."""
     drawn = {row["redemption_id"] for row in data["grants"] if row["drawn_amount"]}
     idle = [
         row

@@ -12,7 +12,7 @@ from dagster_project.answers.asking import Connection, Row, facts
 
 
 def query(connection: Connection, sql: str) -> Row:
-    """The answer to one select.
+    """Return the answer to one select.
 
     Args:
         connection: The release.
@@ -45,7 +45,7 @@ def query(connection: Connection, sql: str) -> Row:
 
 
 def _plain(value: Any) -> Any:
-    """A value of any type of DuckDB as one that JSON has, or that is printed as amounts and days are."""
+    """Return a value of any type of DuckDB as one that JSON has, or that is printed as amounts and days are."""
     if value is None or isinstance(value, bool | int | str | Decimal | datetime | date):
         return value
     if isinstance(value, float):

@@ -27,7 +27,7 @@ _STANDINGS = {
 
 
 def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
-    """Every redemption of a workspace in the order of redemption, with what its coupon says."""
+    """Return every redemption of a workspace in the order of redemption, with what its coupon says."""
     found = rows(
         connection,
         """
@@ -56,7 +56,7 @@ def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
 
 
 def workspace(connection: Connection, workspace_id: str) -> Row:
-    """The facts about a workspace that is known to exist."""
+    """Collect the facts about a workspace that is known to exist."""
     known = rows(
         connection, "select * from marts.dim_workspaces where workspace_id = ?", [workspace_id]
     )

@@ -87,7 +87,7 @@ app = typer.Typer(
     cls=Grouped,
     help="What every workspace should have been charged, what is left of its credit, and what"
     " billing got wrong.",
-    epilog="Every command says more with --help, with an example.",
+    epilog="Run a command with --help for its options and an example.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

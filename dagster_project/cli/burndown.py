@@ -35,7 +35,7 @@ def burndown(
 
 
 def tell(data: Row) -> str:
-    """The burndown as text, with a bar for what is left at the end of each month."""
+    """Lay out the burndown as text, with a bar for what is left at the end of each month."""
     about = {"all": "all programs", "program": f"program {data['name']}"}
     subject = about.get(data["scope"], f"workspace {data['name']}")
     lines = layout.heading(f"Credit of {subject}", data)

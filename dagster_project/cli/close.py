@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _MOST_FILES = 3
 
 MonthArgument = Annotated[str, typer.Argument(metavar="MONTH", help="The month, as YYYY-MM.")]
-ByOption = Annotated[str, typer.Option("--by", metavar="NAME", help="Who does this.")]
+ByOption = Annotated[str, typer.Option("--by", metavar="NAME", help="Your name, for the record.")]
 
 
 def close(
@@ -32,7 +32,7 @@ def close(
     by: ByOption,
     release: Annotated[
         str | None,
-        typer.Option("--release", metavar="ID", help="The release. [default: the one served]"),
+        typer.Option("--release", metavar="ID", help="The release. [default: current]"),
     ] = None,
     home: HomeOption = None,
 ) -> None:
@@ -54,7 +54,7 @@ def close(
     if differing:
         amounts = f"{differing:,} amounts" if differing > 1 else "1 amount"
         print(
-            f"In the release served, {served}, {amounts} of {closing.month_name}"
+            f"In the current release, {served}, {amounts} of {closing.month_name}"
             f" {'differ' if differing > 1 else 'differs'} from it: `coupon-ledger run` makes one"
             " that lists what has changed."
         )
@@ -63,7 +63,9 @@ def close(
 def reopen(
     month: MonthArgument,
     by: ByOption,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why.")],
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="The reason, for the record.")
+    ],
     home: HomeOption = None,
 ) -> None:
     """Take back the close of a month; recorded.
@@ -75,7 +77,7 @@ def reopen(
     with _asked(home, month) as (folder, first_day):
         closing = releases.reopen(folder, first_day, by=by, now=datetime.now(UTC), reason=reason)
     print(
-        f"{closing.month_name} is open again, by {closing.by}; release {closing.release_id} is kept."
+        f"{closing.month_name} is open again, by {closing.by}; release {closing.release_id} is retained."
     )
 
 
@@ -89,7 +91,7 @@ def closes(home: HomeOption = None, json: JsonOption = False) -> None:
 
 
 def tell(data: Row) -> str:
-    """What was closed and reopened as text, oldest first, and what has changed in it since."""
+    """Lay out what was closed and reopened as text, oldest first, and what has changed in it since."""
     if not data["entries"]:
         return "No month has been closed: coupon-ledger close YYYY-MM --by NAME"
     lines = []
@@ -100,7 +102,7 @@ def tell(data: Row) -> str:
         lines.append(f"      release {entry['release_id']}")
         if entry["reason"]:
             lines += layout.wrap(f"reason: {entry['reason']}", "      ")
-    lines += ["", "* holds now" if data["closed_months"] else "No month is closed now."]
+    lines += ["", "* in force" if data["closed_months"] else "No month is closed now."]
     if data["closed_months"] and data["release_id"]:
         restated = tell_restated(data["restated"]) or layout.wrap(
             "No amount of the closed months has changed in the current release,"
@@ -111,7 +113,7 @@ def tell(data: Row) -> str:
 
 
 def tell_restated(restated: Sequence[Row]) -> list[str]:
-    """What has changed in closed months as text; nothing if nothing has.
+    """Lay out what has changed in closed months as text; nothing if nothing has.
 
     A delivery is named with how many of the amounts it is known to be behind.
 

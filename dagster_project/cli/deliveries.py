@@ -24,7 +24,7 @@ def deliveries(
     release: ReleaseOption = None,
     page: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write an HTML page to send to the supplier instead."),
+        typer.Option(metavar="FILE", help="Write an HTML page to send to the supplier."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -61,7 +61,7 @@ def rejected(
     ] = None,
     csv: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write all of them to a CSV file."),
+        typer.Option(metavar="FILE", help="Write every rejected row to a CSV file."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -102,7 +102,7 @@ def _write_csv(connection: Connection, path: Path, feed: str | None, delivery: s
 
 
 def tell(data: Row) -> str:
-    """The delivered files as text."""
+    """Lay out the delivered files as text."""
     found = data["deliveries"]
     lines = layout.heading(f"{count(len(found), 'delivery', 'deliveries')}", data)
     lines.append("")
@@ -120,7 +120,7 @@ def tell(data: Row) -> str:
 
 
 def _fate(row: Row) -> list[str]:
-    """What became of the rows of a file: accepted, superseded, duplicate and rejected."""
+    """Return what became of the rows of a file: accepted, superseded, duplicate and rejected."""
     if row["verdict"] == "refused":
         return ["refused", "", "", ""]
     names = ("accepted_rows", "superseded_rows", "duplicate_rows", "rejected_rows")
@@ -128,7 +128,7 @@ def _fate(row: Row) -> list[str]:
 
 
 def tell_rejected(data: Row) -> str:
-    """The rejected rows as text, after a count by reason."""
+    """Lay out the rejected rows as text, after a count by reason."""
     lines = layout.heading(f"{count(data['total'], 'rejected row')}", data)
     if not data["total"]:
         return "\n".join(lines)
@@ -148,7 +148,7 @@ def tell_rejected(data: Row) -> str:
 
 
 def tell_rows_in(data: Row) -> list[str]:
-    """What became of the delivered rows by feed, and the first of the files that were refused."""
+    """Lay out what became of the delivered rows by feed, and the first of the files that were refused."""
     names = ("files", "physical_rows", "accepted_rows", "superseded_rows", "duplicate_rows")
     lines = ["Rows in"]
     lines += layout.table(

@@ -24,7 +24,7 @@ def expiring(
     release: ReleaseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List promotions that end next, and the rise to expect."""
+    """List promotions that run out next, with the expected increase."""
     from dagster_project.answers import asking
     from dagster_project.answers import expiring as outlook
 
@@ -35,7 +35,7 @@ def expiring(
 
 
 def tell(data: Row) -> str:
-    """What ends next as text."""
+    """Lay out what ends next as text."""
     of = f" of program {data['program']}" if data["program"] else ""
     months = count(data["within_months"], "month")
     lines = layout.heading(

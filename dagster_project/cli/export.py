@@ -39,13 +39,13 @@ def export(
             written = files.export(connection, format, table or [], out)
         except OSError as error:
             wrong(
-                f"{clean(out)} cannot be written to ({error.strerror}): name another folder with --out."
+                f"{clean(out)} cannot be written to ({error.strerror}); name another folder with --out."
             )
         answer(written, tell, json)
 
 
 def tell(data: Row) -> str:
-    """What was written, as text."""
+    """Lay out what was written, as text."""
     lines = layout.heading(f"Exported to {data['folder']}", data)
     lines.append("")
     lines += layout.table(

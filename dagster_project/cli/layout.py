@@ -48,7 +48,7 @@ _PLAIN = str.maketrans(
 
 
 def columns() -> int:
-    """The columns there are: `COLUMNS` if it is set, else those of the terminal, else 80."""
+    """Return the columns there are: `COLUMNS` if it is set, else those of the terminal, else 80."""
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given):
         found = int(given)
@@ -60,12 +60,12 @@ def columns() -> int:
 
 
 def width(text: str) -> int:
-    """Columns a text takes on a terminal."""
+    """Count the columns a text takes on a terminal."""
     return cell_len(text)
 
 
 def cut(text: str, most: int) -> str:
-    """A text of at most so many columns, its middle left out if it is longer."""
+    """Return a text of at most so many columns, its middle left out if it is longer."""
     if width(text) <= most:
         return text
     tail_columns = (most - 1) // 3
@@ -83,7 +83,7 @@ def cut(text: str, most: int) -> str:
 
 
 def wrap(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
-    """A text broken into lines at spaces, and within words that are longer than a line.
+    """Return a text broken into lines at spaces, and within words that are longer than a line.
 
     Args:
         text: The text; what is not printable is escaped.
@@ -100,7 +100,7 @@ def wrap(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
 
 
 def heading(title: str, facts: Mapping[str, Any]) -> list[str]:
-    """The first lines of every answer: what it is about, and what it rests on."""
+    """Return the first lines of every answer: what it is about, and what it rests on."""
     return [
         *wrap(title, hanging="  "),
         f"As of {facts['as_of_date']}, release {facts['release_id']}",
@@ -129,7 +129,7 @@ def table(
     indent: str = "  ",
     bars: Sequence[Decimal] | None = None,
 ) -> list[str]:
-    """A table within the width there is.
+    """Return a table within the width there is.
 
     Args:
         heads: Column titles. One that begins with `>` is for numbers, to the right; one with `~` for
@@ -181,7 +181,7 @@ def table(
 
 
 def _console(most: int | None = None) -> Console:
-    """Rich as it lays out text alone: an answer has no colours, wherever it goes."""
+    """Return rich as it lays out text alone: an answer has no colours, wherever it goes."""
     return Console(
         width=most or columns(), color_system=None, markup=False, highlight=False, emoji=False
     )
@@ -195,7 +195,7 @@ def _lines(content: RenderableType, most: int) -> list[str]:
 
 
 def blocks(titles: Sequence[str], body: Sequence[Sequence[str]], indent: str) -> list[str]:
-    """A table too wide for its columns: one value a line, a blank line between rows."""
+    """Return a table too wide for its columns: one value a line, a blank line between rows."""
     lines: list[str] = []
     for row in body:
         if lines:
@@ -207,7 +207,7 @@ def blocks(titles: Sequence[str], body: Sequence[Sequence[str]], indent: str) ->
 
 
 def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None) -> list[str]:
-    """A bridge: the first step is a level, the others are changes, the last line is where they lead.
+    """Return a bridge: the first step is a level, the others are changes, the last line is where they lead.
 
     Args:
         steps: Labels and amounts.
@@ -242,7 +242,7 @@ def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None
 
 
 def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """The rows of a question in SQL, one line each: numbers to the right, nulls empty, nothing cut.
+    """Return the rows of a question in SQL, one line each: numbers to the right, nulls empty, nothing cut.
 
     Args:
         names: Column titles.
@@ -262,7 +262,7 @@ def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _cell(value: object) -> tuple[str, bool]:
-    """A value as text, and whether it is a number or nothing."""
+    """Return a value as text, and whether it is a number or nothing."""
     if value is None:
         return "", True
     if isinstance(value, bool):
@@ -275,7 +275,7 @@ def _cell(value: object) -> tuple[str, bool]:
 
 
 def as_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV with a header; numbers untouched, text that a spreadsheet takes for a formula quoted."""
+    """Return CSV with a header; numbers untouched, text that a spreadsheet takes for a formula quoted."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)

@@ -1,6 +1,6 @@
-"""What the commands share: options, and how what is wrong becomes a message and an exit code.
+"""What the commands share: options, and how an error becomes a message and an exit code.
 
-What only one command takes stands with it. Nothing here costs time before it is needed.
+An option of a single command is defined with the command. Nothing here costs time before it is needed.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ HomeOption = Annotated[
 ]
 ReleaseOption = Annotated[
     str | None,
-    typer.Option("--release", metavar="ID", help="A kept release instead of current."),
+    typer.Option("--release", metavar="ID", help="A retained release instead of the current one."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 _OF_A_HOME = (
     *("releases", "archive", "build", "logs", "alerts", "dagster"),
@@ -38,14 +38,14 @@ _OF_A_HOME = (
 
 
 def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
-    """The settings, of which a command's options come first.
+    """Return the settings, of which a command's options come first.
 
     Args:
         home: The data home, if it was given.
         landing: The landing folder, if it was given.
 
     Raises:
-        Exit: A setting makes no sense; each is told by its name (2).
+        Exit: A setting makes no sense; each is named (2).
     """
     from pydantic import ValidationError
 
@@ -66,7 +66,7 @@ def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
 
 
 def settings_of_home(home: Path | None) -> Settings:
-    """The settings for a command that needs a data home to be there, and makes none.
+    """Return the settings for a command that needs a data home to be there, and makes none.
 
     An empty folder counts as one: it may have been made for the first run.
 
@@ -84,7 +84,7 @@ def settings_of_home(home: Path | None) -> Settings:
         )
     if not is_there:
         wrong(
-            f"There is no data home {folder}: name another one with --home, or make it with"
+            f"There is no data home {folder}. Name another one with --home, or make it with"
             f" `coupon-ledger run --home {folder} --landing DIR`."
         )
     return settings
@@ -118,7 +118,7 @@ class OutputFailed(Exception):
 class Output:
     """Standard output, of which an error cannot be taken for one of a file.
 
-    That a reader has closed it is told as before, by BrokenPipeError.
+    A stream that its reader has closed still raises BrokenPipeError.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -144,7 +144,7 @@ class Output:
             self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the stream's."""
+        """Hand on everything else to the stream."""
         return getattr(self.stream, name)
 
 
@@ -189,5 +189,5 @@ def complain(message: str) -> None:
 
 
 def stream_of(output: TextIO | Output) -> TextIO:
-    """The stream itself, for what rich writes: it sends a terminal more than text."""
+    """Return the stream itself, for what rich writes: it sends a terminal more than text."""
     return output.stream if isinstance(output, Output) else output

@@ -18,7 +18,7 @@ def query(
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Ask the release in SQL; it can be read, nothing else."""
+    """Query the release in SQL, read-only."""
     import duckdb
 
     from dagster_project.answers import query as question

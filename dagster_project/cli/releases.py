@@ -1,4 +1,4 @@
-"""`releases`, `verify`, `diff`, `restore` and `prune`: the releases retained, as text, and what serves them."""
+"""`releases`, `verify`, `diff`, `restore` and `prune`: the retained releases as text, and which is current."""
 
 from __future__ import annotations
 
@@ -40,11 +40,14 @@ def releases(home: HomeOption = None, json: JsonOption = False) -> None:
 
 
 def restore(
-    release_id: Annotated[str, typer.Argument(metavar="ID", help="The release to serve.")],
+    release_id: Annotated[str, typer.Argument(metavar="ID", help="The release to make current.")],
     home: HomeOption = None,
     anyway: Annotated[
         bool,
-        typer.Option("--anyway", help="Even if closed months differ in it and it lists none."),
+        typer.Option(
+            "--anyway",
+            help="Even if closed months differ in it and it does not list the differences.",
+        ),
     ] = False,
 ) -> None:
     """Make an earlier release the current one again; recorded."""
@@ -74,7 +77,7 @@ def verify(
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check that a release holds what it says."""
+    """Check that a release is what was published."""
     from dagster_project.answers import releases as retained
 
     settings = settings_of_home(home)
@@ -131,7 +134,7 @@ def diff(
 
 
 def tell(data: Row) -> str:
-    """The releases as text, newest first, with the last events."""
+    """Lay out the releases as text, newest first, with the last events."""
     lines: list[str] = []
     for release in data["releases"]:
         lines += [*_release(release), ""]
@@ -182,7 +185,7 @@ def _event(event: Mapping[str, Any]) -> str:
 
 
 def tell_sound(data: Row) -> str:
-    """A sound release in one sentence."""
+    """Lay out a sound release in one sentence."""
     return (
         f"Release {data['release_id']} is sound: {count(data['tables'], 'table')} as"
         f" fingerprinted, {count(data['checks'], 'check')} recorded."
@@ -190,7 +193,7 @@ def tell_sound(data: Row) -> str:
 
 
 def tell_differences(data: Row) -> str:
-    """What differs between two releases as text, table by table."""
+    """Lay out what differs between two releases as text, table by table."""
     both = (data["before"], data["after"])
     lines = [
         f"{name}  {one['release_id']}  as of {one['as_of_date']}"
@@ -243,7 +246,7 @@ def tell_differences(data: Row) -> str:
 
 
 def _cells(data: Row) -> list[str]:
-    """The differing cells, one a line."""
+    """Return the differing cells, one a line."""
     if not data.get("cells"):
         return []
     lines = ["", "Cells, A → B"]

@@ -55,7 +55,7 @@ _WRAPPED: Any = {
 def run(
     landing: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where deliveries lie. [default: the sample]"),
+        typer.Option(metavar="DIR", help="The folder with the deliveries. [default: the sample]"),
     ] = None,
     home: HomeOption = None,
     as_of: Annotated[
@@ -74,7 +74,7 @@ def run(
         typer.Option(
             metavar="INSTANT",
             help="Only what had arrived by then (ISO 8601, or the id of a release); goes to"
-            " HOME/known-at/, what is served stays.",
+            " HOME/known-at/; the current release does not change.",
         ),
     ] = None,
     engine: Annotated[
@@ -83,20 +83,20 @@ def run(
     ] = None,
     always: Annotated[
         bool,
-        typer.Option("--always", help="Also where nothing has changed since the last refresh."),
+        typer.Option("--always", help="Refresh even if nothing has changed since the last time."),
     ] = False,
 ) -> None:
-    """Refresh: deliveries in, checked marts out, as a release."""
+    """Refresh: load deliveries, build and check the marts, publish."""
     from dagster_project.settings import default_as_of
 
-    # What had arrived by then lies in a data home that is there.
+    # What had arrived by then is stored in an existing data home.
     settings = settings_from(home, landing) if known_at is None else settings_of_home(home)
     if engine is not None:
         settings = settings.model_copy(update={"engine": engine})
     if known_at is not None:
         raise typer.Exit(0 if _refresh_known_at(settings, known_at, as_of) else 1)
     if not settings.landing.is_dir():
-        wrong(f"There is no landing folder {settings.landing}: name one with --landing.")
+        wrong(f"There is no landing folder {settings.landing}; name one with --landing.")
     now = datetime.now(UTC)
     try:
         day = date.fromisoformat(as_of) if as_of else default_as_of(settings, now.date())
@@ -131,7 +131,7 @@ def rebuild(home: HomeOption = None) -> None:
 
     settings = settings_from(home)
     if not settings.archive.is_dir():
-        wrong(f"There is no archive in {settings.home}: name another data home with --home.")
+        wrong(f"There is no archive in {settings.home}; name another data home with --home.")
     with explained(), one_writer(settings.home, "coupon-ledger rebuild"):
         try:
             reports = rebuild_raw(settings.home)
@@ -140,7 +140,7 @@ def rebuild(home: HomeOption = None) -> None:
             raise typer.Exit(1) from None
     rows = sum(report.loaded_rows for report in reports)
     print(f"{len(reports):,} deliveries with {rows:,} rows loaded again from the archive.")
-    print(f"Publish from them: coupon-ledger run --home {settings.home} --landing DIR")
+    print(f"To publish from them: coupon-ledger run --home {settings.home} --landing DIR")
 
 
 class Terminal:
@@ -189,7 +189,7 @@ class Terminal:
 
 
 def _moving(stream: TextIO, step: str) -> Progress:
-    """The line that moves while a step runs: its name, seconds, a bar, and what it is at."""
+    """Return the line that moves while a step runs: its name, seconds, a bar, and what it is at."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -215,7 +215,7 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
         always: Whether to run also where all is as the last refresh left it.
 
     Returns:
-        Whether a release of this very state is served now.
+        Whether the current release is of this very state.
     """
     from dagster_project.refresh import progress, unchanged
     from dagster_project.releases import open_release
@@ -260,7 +260,7 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
 
 
 def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
-    """The summary at the end of a refresh as text.
+    """Lay out the summary at the end of a refresh as text.
 
     Args:
         data: As `answers.summary` gives it.
@@ -366,24 +366,24 @@ def _times(seconds: Mapping[str, float]) -> list[str]:
 
 
 def notes(home: Path, as_of: date, before: tuple[str, date] | None, today: date) -> list[str]:
-    """What a person should know of the day a release was made for, in sentences.
+    """Return what a person should know of the as-of date of a release, in sentences.
 
     Args:
         home: The data home.
-        as_of: Last day whose events count in the release served now.
-        before: Id and as-of date of the release that was served before, if one was.
+        as_of: Last day whose events count in the current release.
+        before: Id and as-of date of the previous current release, if there was one.
         today: The current day in UTC.
     """
     told = []
     if before is not None and as_of < before[1]:
         told.append(
-            f"this release is as of {as_of}, the one that was served before as of {before[1]}."
-            f" `coupon-ledger restore {before[0]} --home {_short(home)}` serves that one again."
+            f"this release is as of {as_of}, the previous one as of {before[1]}. To make the"
+            f" previous one current again: `coupon-ledger restore {before[0]} --home {_short(home)}`."
         )
     if as_of > today:
         told.append(
-            f"{as_of} is not over yet, today is {today} (UTC). What is delivered until then will"
-            " change what this release says."
+            f"{as_of} is not over yet; today is {today} (UTC). Deliveries that arrive until then"
+            " will change these amounts."
         )
     return told
 
@@ -392,7 +392,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
     """Run the refresh with only the deliveries that had arrived by an instant.
 
     The release goes to a data home of its own, `HOME/known-at/<instant>`, which every command reads
-    with `--home`; what `HOME/current` serves does not change.
+    with `--home`; `HOME/current` does not change.
 
     Args:
         settings: Of the data home that has the archive; its landing folder is not looked at.
@@ -401,7 +401,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
             else the day of the instant.
 
     Returns:
-        Whether a release of what was known is served there now.
+        Whether a release of what was known is current there.
 
     Raises:
         ValueError: It is no instant, or nothing had arrived by then.
@@ -419,7 +419,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
         return False
     print(
         f"As known at {instant.at:%Y-%m-%d %H:%M:%S} UTC: {prepared.known:,} of"
-        f" {prepared.deliveries:,} deliveries; what {_short(settings.current)} serves stays."
+        f" {prepared.deliveries:,} deliveries; {_short(settings.current)} does not change."
     )
     return refresh(prepared.settings, as_of or instant.as_of or instant.at.date())
 
@@ -443,7 +443,7 @@ def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -
 
 
 def _alert(settings: Settings, run_id: str, as_of: date, error: BaseException | None) -> None:
-    """Tell those who are not at this terminal; whoever is there stopped it, or found it locked."""
+    """Alert those who are not at this terminal; the user at it stopped the run, or found it locked."""
     from dagster_project.releases.errors import Busy
 
     if isinstance(error, Busy) or _is_interrupt(error):
@@ -460,12 +460,12 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 
 def _instance() -> dg.DagsterInstance:
-    """Dagster's own storage if there is one, so that the run shows there; else none."""
+    """Return Dagster's own storage if there is one, so that the run shows there; else none."""
     import dagster as dg
 
     if os.environ.get("DAGSTER_HOME"):
         return dg.DagsterInstance.get()
-    # It is gone with this process: to keep more than the log of the run shows is for nobody.
+    # This storage ends with the process, so nobody could read more than the log of the run shows.
     settings = {"telemetry": {"enabled": False}, "python_logs": {"python_log_level": "INFO"}}
     return dg.DagsterInstance.ephemeral(settings=settings)
 
@@ -486,7 +486,7 @@ def _explain(settings: Settings, error: BaseException, log: Path) -> None:
     elif isinstance(error, ReleaseError):
         told, remedy = [error.message], error.remedy
     elif _is_interrupt(error):
-        told, remedy = ["It was interrupted."], "Run again; it starts over."
+        told, remedy = ["The run was interrupted."], "Run again; the refresh starts over."
     else:
         known = type(error).__module__.startswith("dagster_project.")
         told = [str(error) if known else f"{type(error).__name__}: {error}"]
@@ -519,15 +519,15 @@ def _still_served(settings: Settings) -> str:
     try:
         release_id = current_release(settings.home)
         if release_id is None:
-            return "nothing was published, and no release is served yet."
+            return "nothing was published, and there is no current release yet."
         as_of = read_pedigree(settings.home, release_id)["as_of_date"]
-        return f"nothing was published; the release of {as_of} ({release_id}) is still served."
+        return f"nothing was published; the release of {as_of} ({release_id}) is still current."
     except Exception as error:  # noqa: BLE001 (the first failure is the one to tell)
-        return f"nothing was published; the release served before cannot be read ({error})."
+        return f"nothing was published; the current release cannot be read ({error})."
 
 
 def _served(settings: Settings) -> tuple[str, date] | None:
-    """Id and as-of date of the current release, if there is one and it can be read."""
+    """Return id and as-of date of the current release, if there is one and it can be read."""
     import duckdb
 
     from dagster_project.releases.errors import ReleaseError
@@ -544,6 +544,6 @@ def _served(settings: Settings) -> tuple[str, date] | None:
 
 
 def _short(path: Path) -> str:
-    """A path relative to the current folder where that is shorter."""
+    """Return a path relative to the current folder where that is shorter."""
     relative = os.path.relpath(path)
     return relative if len(relative) < len(str(path)) else str(path)

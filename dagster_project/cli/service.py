@@ -1,4 +1,4 @@
-"""The commands that keep the product running: Dagster started, and what its alerts say.
+"""`dev` and `alerts`: Dagster started, and what needs a person.
 
 Exit codes: 0 it worked, 1 it failed, 2 what was asked for does not exist or make sense.
 """
@@ -25,10 +25,10 @@ HOST = "127.0.0.1"
 def dev(
     landing: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where deliveries lie. [default: the sample]"),
+        typer.Option(metavar="DIR", help="The folder with the deliveries. [default: the sample]"),
     ] = None,
     home: HomeOption = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the web server.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port of the web server.")] = 3000,
     only: Annotated[
         Literal["web", "daemon"] | None,
         typer.Option(help="Start one of the two, as a service of its own. [default: both]"),

@@ -23,8 +23,8 @@ _RUN_OUT = {
 _TITLES = {
     "now": "Coupons in force",
     "to come": "Coupons to come",
-    "past": "Coupons of the past",
-    "refused": "Coupons refused, they give nothing",
+    "past": "Past coupons",
+    "refused": "Refused coupons, which give nothing",
 }
 
 
@@ -34,7 +34,7 @@ def workspace(
     release: ReleaseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what is, was and will be on an account."""
+    """Show the coupons, credit, bills and findings of a workspace."""
     from dagster_project.answers import asking
     from dagster_project.answers import workspace as account
 
@@ -44,7 +44,7 @@ def workspace(
 
 
 def tell(data: Row) -> str:
-    """The account as text."""
+    """Lay out the account as text."""
     known = data["workspace"]
     name = known and known["workspace_name"]
     lines = layout.heading(
@@ -115,7 +115,7 @@ def _today(data: Row) -> list[str]:
 
 
 def _exhausted(coupon: Row) -> str:
-    """How a coupon in force came to have nothing left (R11)."""
+    """Return how a coupon in force came to have nothing left (R11)."""
     if coupon["expired_amount"]:
         rest = money(coupon["expired_amount"], coupon["currency"])
         return (
@@ -203,7 +203,7 @@ def _coupon(coupon: Row) -> list[str]:
 
 
 def _is_used_up_before_its_end(grant: Row) -> bool:
-    """Whether a grant is used up at its rate before what is left of it lapses."""
+    """Return whether a grant is used up at its rate before what is left of it lapses."""
     exhaustion, ends_at = grant["projected_exhaustion_date"], grant["grant_ends_at"]
     return exhaustion is not None and (ends_at is None or exhaustion < ends_at.date())
 
@@ -233,7 +233,7 @@ def _bills(data: Row) -> list[str]:
 
     bills = data["bills"]
     if not bills:
-        return ["No bill that counts yet."]
+        return ["No bill counts yet."]
     found = {row["invoice_id"] for row in data["findings"]}
     currencies = [row["currency"] for row in data["bill_totals"]]
     body = []

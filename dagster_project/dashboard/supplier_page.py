@@ -88,7 +88,7 @@ _TEMPLATE = """<!doctype html>
 
 
 def page(connection: Connection) -> str:
-    """The page of a release, as HTML.
+    """Return the page of a release, as HTML.
 
     Args:
         connection: The open release.

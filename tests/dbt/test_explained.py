@@ -27,7 +27,9 @@ def judged(built: Built) -> dict[tuple[str, str], str | None]:
             connection, "from marts.fct_discounted_charges order by issued_at, invoice_id"
         ):
             bills_of.setdefault(bill["workspace_id"], []).append(bill)
-        redeemed = rows(connection, "select distinct workspace_id from marts.dim_coupon_redemptions")
+        redeemed = rows(
+            connection, "select distinct workspace_id from marts.dim_coupon_redemptions"
+        )
         for workspace_id in (row["workspace_id"] for row in redeemed):
             bills = bills_of.get(workspace_id, [])
             for redemption in redemptions_of(connection, workspace_id) if bills else ():
