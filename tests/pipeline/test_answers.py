@@ -131,6 +131,11 @@ def altered(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
                 "billed_credit_amount = 170, billed_net_amount = -50"
                 " where invoice_id = 'in_00031_001'",
             ),
+            (
+                "fct_credit_draws",
+                "billed_balance_before_amount = billed_balance_before_amount - 50"
+                " where invoice_id = 'in_00031_002'",
+            ),
         ):
             connection.execute(f"update marts.{table} set {change}")
         for table in ("dim_workspaces", "dim_coupon_redemptions", "fct_discounted_charges"):
