@@ -68,11 +68,11 @@ def served(home: Path) -> str:
     try:
         release_id = files.current_release(home)
         if release_id is None:
-            return "no release is served yet"
+            return "there is no current release yet"
         day = read_pedigree(home, release_id)["as_of_date"]
     except Exception as error:  # noqa: BLE001 (the first failure is the one to tell)
         return f"the release served before cannot be read ({plain(str(error), 200)})"
-    return f"the release of {day_in_words(day)} ({release_id}) is still served"
+    return f"the release of {day_in_words(day)} ({release_id}) is still current"
 
 
 def _served_now(home: Path) -> str:
@@ -221,7 +221,7 @@ def _findings(told: list[Finding]) -> str:
 
 def _at_stake(told: Iterable[Finding], lead: str) -> str:
     """Amounts by currency, never added up across them."""
-    from dagster_project.answers.layout import money
+    from dagster_project.answers.values import money
 
     totals: dict[str | None, Decimal] = {}
     for _, _, currency, amount in told:

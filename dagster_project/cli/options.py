@@ -1,6 +1,6 @@
-"""What the commands share: options, and how what is wrong becomes a message and an exit code.
+"""What the commands share: options, and how an error becomes a message and an exit code.
 
-What only one command takes stands with it. Nothing here costs time before it is needed.
+An option of a single command is defined with the command. Nothing here costs time before it is needed.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ HomeOption = Annotated[
 ]
 ReleaseOption = Annotated[
     str | None,
-    typer.Option("--release", metavar="ID", help="A kept release instead of current."),
+    typer.Option("--release", metavar="ID", help="A retained release instead of the current one."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 _OF_A_HOME = (
     *("releases", "archive", "build", "logs", "alerts", "dagster"),
@@ -38,14 +38,14 @@ _OF_A_HOME = (
 
 
 def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
-    """The settings, of which a command's options come first.
+    """Return the settings, of which a command's options come first.
 
     Args:
         home: The data home, if it was given.
         landing: The landing folder, if it was given.
 
     Raises:
-        Exit: A setting makes no sense; each is told by its name (2).
+        Exit: A setting makes no sense; each is named (2).
     """
     from pydantic import ValidationError
 
@@ -61,12 +61,12 @@ def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
                 name = str(problem["loc"][0])
                 option = given.get(name) is not None
                 told = f"{f'--{name}' if option else f'COUPON_LEDGER_{name.upper()}'}: {told}"
-            print(told, file=sys.stderr)
+            complain(told)
         raise typer.Exit(2) from None
 
 
 def settings_of_home(home: Path | None) -> Settings:
-    """The settings for a command that needs a data home to be there, and makes none.
+    """Return the settings for a command that needs a data home to be there, and makes none.
 
     An empty folder counts as one: it may have been made for the first run.
 
@@ -84,7 +84,7 @@ def settings_of_home(home: Path | None) -> Settings:
         )
     if not is_there:
         wrong(
-            f"There is no data home {folder}: name another one with --home, or make it with"
+            f"There is no data home {folder}. Name another one with --home, or make it with"
             f" `coupon-ledger run --home {folder} --landing DIR`."
         )
     return settings
@@ -102,12 +102,12 @@ def explained() -> Iterator[None]:
     try:
         yield
     except ReleaseError as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise  # a reader that closes is no error
-        print(f"{error.filename or 'The data home'}: {error.strerror}.", file=sys.stderr)
+        complain(f"{error.filename or 'The data home'}: {error.strerror}.")
         raise typer.Exit(1) from None
 
 
@@ -118,12 +118,12 @@ class OutputFailed(Exception):
 class Output:
     """Standard output, of which an error cannot be taken for one of a file.
 
-    That a reader has closed it is told as before, by BrokenPipeError.
+    A stream that its reader has closed still raises BrokenPipeError.
     """
 
     def __init__(self, stream: TextIO) -> None:
         """Write to a stream."""
-        self._stream = stream
+        self.stream = stream
 
     def write(self, text: str) -> int:
         """Write a text.
@@ -132,7 +132,7 @@ class Output:
             OutputFailed: The stream does not take it.
         """
         with _told_apart():
-            return self._stream.write(text)
+            return self.stream.write(text)
 
     def flush(self) -> None:
         """Write what waits.
@@ -141,11 +141,11 @@ class Output:
             OutputFailed: The stream does not take it.
         """
         with _told_apart():
-            self._stream.flush()
+            self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the stream's."""
-        return getattr(self._stream, name)
+        """Hand on everything else to the stream."""
+        return getattr(self.stream, name)
 
 
 @contextmanager
@@ -164,5 +164,30 @@ def wrong(message: str) -> NoReturn:
     Raises:
         Exit: Always (2).
     """
-    print(message, file=sys.stderr)
+    complain(message)
     raise typer.Exit(2)
+
+
+def complain(message: str) -> None:
+    """Print what went wrong on standard error: in red on a terminal, as plain lines elsewhere.
+
+    Args:
+        message: One line or several; no text in it is read as markup.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        print(message, file=sys.stderr)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    from dagster_project.answers.values import clean
+
+    # No colours where `NO_COLOR` is set; the terminal breaks the lines, so that they are copied whole.
+    console = Console(file=stream_of(sys.stderr), highlight=False)
+    told = "\n".join(map(clean, message.split("\n")))
+    console.print(Text(told, style="red"), soft_wrap=True)
+
+
+def stream_of(output: TextIO | Output) -> TextIO:
+    """Return the stream itself, for what rich writes: it sends a terminal more than text."""
+    return output.stream if isinstance(output, Output) else output

@@ -1,4 +1,4 @@
-"""The commands that keep the product running: Dagster started, and what its alerts say.
+"""`dev` and `alerts`: Dagster started, and what needs a person.
 
 Exit codes: 0 it worked, 1 it failed, 2 what was asked for does not exist or make sense.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dagster_project.cli.options import HomeOption, settings_from, settings_of_home, wrong
+from dagster_project.cli.options import HomeOption, complain, settings_from, settings_of_home, wrong
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
@@ -22,25 +22,22 @@ HOST = "127.0.0.1"
 """Dagster's web server knows no log-in, so it is not offered to other machines."""
 
 
-def register_service(app: typer.Typer) -> None:
-    """Add `dev` and `alerts` to the command line."""
-    for command in (dev, alerts):
-        app.command()(command)
-
-
 def dev(
     landing: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where deliveries lie. [default: the sample]"),
+        typer.Option(metavar="DIR", help="The folder with the deliveries. [default: the sample]"),
     ] = None,
     home: HomeOption = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the web server.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port of the web server.")] = 3000,
     only: Annotated[
         Literal["web", "daemon"] | None,
         typer.Option(help="Start one of the two, as a service of its own. [default: both]"),
     ] = None,
 ) -> None:
-    """Start Dagster, web server and daemon, on 127.0.0.1; its storage is in the data home."""
+    """Start Dagster's web server and daemon on 127.0.0.1.
+
+    Dagster's storage is in the data home.
+    """
     settings = settings_from(home, landing)
     if only != "daemon":
         _must_be_free(port)
@@ -99,12 +96,12 @@ def _prepared(settings: Settings) -> dict[str, str]:
         storage.mkdir(parents=True, exist_ok=True)
         _lay_out(storage)
     except OSError as error:
-        print(f"{error.filename}: {error.strerror}; name another --home.", file=sys.stderr)
+        complain(f"{error.filename}: {error.strerror}; name another --home.")
         raise typer.Exit(1) from None
     try:
         dbt_build.prepare(settings)
     except (dbt_build.DbtFailed, ReleaseError) as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         raise typer.Exit(1) from None
     return {
         **os.environ,
@@ -142,7 +139,7 @@ def alerts(
     limit: Annotated[int, typer.Option(min=1, help="How many of the last ones to list.")] = 20,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """What is going on that needs a person, and what was told last."""
+    """Show what needs a person now, and the last alerts sent."""
     from dagster_project.alerts import overview
 
     settings = settings_of_home(home)
@@ -160,13 +157,13 @@ def _test(settings: Settings) -> bool:
     try:
         told = occasions.test(settings, datetime.now(UTC))
     except OSError as error:
-        print(f"{log_path(settings.home)} cannot be written: {error.strerror}", file=sys.stderr)
+        complain(f"{log_path(settings.home)} cannot be written: {error.strerror}")
         return False
     print(f"log      ok       {log_path(settings.home)}")
     for channel, outcome in told.outcome.items():
         print(f"{channel:<8} {'ok' if outcome == 'ok' else 'FAILED'}")
         if outcome != "ok":
-            print(f"  {outcome}", file=sys.stderr)
+            complain(f"  {outcome}")
     if not told.outcome:
         print("No other channel is set: COUPON_LEDGER_ALERT_WEBHOOK_URL, or")
         print("COUPON_LEDGER_ALERT_SMTP_HOST with COUPON_LEDGER_ALERT_EMAIL_FROM and …_EMAIL_TO")

@@ -88,5 +88,5 @@ def outcome(publication: Publication) -> str:
     """What a publication did, in a few words."""
     rows = sum(publication.rows.values())
     if not publication.is_new:
-        return "nothing has changed, the release there is is served"
+        return "nothing has changed; the current release stays in place"
     return f"{len(publication.rows)} marts, {rows:,} rows published"

@@ -1,7 +1,7 @@
 """Publication: a checked build becomes a new file, is read back, and only then is served.
 
 The order matters and stands in `publish`: gate, copy aside, checkpoint, read back and compare, make
-durable, rename, flip. Killed at any point, the release served before is still served whole.
+durable, rename, flip. Killed at any point, the release served before is still current whole.
 
 Tables that are as in the release before are copied from it, already in order, and their Parquet files
 too; of the others only the rows that differ are fingerprinted (`reuse`).
@@ -162,7 +162,7 @@ def publish(
 
     Raises:
         PublishRefused: The build did not pass its checks.
-        ReleaseError: Writing or reading back failed. What was served is still served.
+        ReleaseError: Writing or reading back failed. What was served is still current.
     """
     judgement = judge(build, manifest, as_of)
     if judgement.problems:
@@ -437,8 +437,8 @@ def _describe(
 def _write_facts(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, object]) -> None:
     connection.execute(
         "create table target.release.release (release_id varchar, as_of_date date,"
-        " created_at timestamp, code_version varchar, engine varchar, content_hash varchar,"
-        " duckdb_version varchar, dbt_invocation_id varchar)"
+        " created_at timestamp, code_version varchar, engine varchar, reporting_time_zone varchar,"
+        " content_hash varchar, duckdb_version varchar, dbt_invocation_id varchar)"
     )
     connection.execute(
         f"insert into target.release.release values ({', '.join('?' * len(facts))})",

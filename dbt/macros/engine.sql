@@ -13,6 +13,20 @@
 {%- endmacro %}
 
 
+{# A whole number as text, a comma between its thousands. #}
+{% macro with_thousands_separated(number) -%}
+    {{ return(adapter.dispatch('with_thousands_separated')(number)) }}
+{%- endmacro %}
+
+{% macro default__with_thousands_separated(number) -%}
+    format('{:,}', cast({{ number }} as bigint))
+{%- endmacro %}
+
+{% macro spark__with_thousands_separated(number) -%}
+    format_number(cast({{ number }} as bigint), 0)
+{%- endmacro %}
+
+
 {% macro wide_integer() -%}
     {{ return(adapter.dispatch('wide_integer')()) }}
 {%- endmacro %}

@@ -222,7 +222,7 @@ def coupon_ledger(*arguments: str | Path, **environment: str) -> subprocess.Comp
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("COUPON_LEDGER_", "DAGSTER_"))
+        if not name.startswith(("COUPON_LEDGER_", "DAGSTER_")) and name != "COLUMNS"
     }
     return subprocess.run(
         [sys.executable, "-m", "dagster_project.cli", *map(str, arguments)],

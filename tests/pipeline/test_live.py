@@ -214,7 +214,7 @@ class TestByItself:
         failed = checks["assert_every_row_accounted_for"]
         assert (failed.passed, failed.severity) == (False, "ERROR")
         told = story.alert("release_refused", lambda text: "assert_every_row" in text)
-        assert f"({before}) is still served" in told
+        assert f"({before}) is still current" in told
         # What is wrong would be wrong again: nothing is tried twice.
         assert run.tags.get("dagster/will_retry") == "false"
         rebuilt = coupon_ledger("rebuild", "--home", service.home)
@@ -259,7 +259,7 @@ class TestByItself:
         service.start("daemon")
 
         told = story.alert("run_failed", lambda text: KILLED in text and lost.run_id in text)
-        assert f"({served}) is still served" in told
+        assert f"({served}) is still current" in told
         assert "it is started again by itself" in told
         assert story.wait_for_run(6).tags["dagster/parent_run_id"] == lost.run_id
 

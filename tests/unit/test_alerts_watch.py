@@ -56,7 +56,7 @@ def test_a_refused_file_is_told_with_why_and_what_to_do(home: Path) -> None:
     found = files(home, record("coupons/a.csv", "refused", 1, reason=reason, remedy="correct it"))
     assert found.alert is not None
     assert found.alert.happened == "The file coupons/a.csv was refused"
-    assert found.alert.meaning == "Its rows are in no release; no release is served yet."
+    assert found.alert.meaning == "Its rows are in no release; there is no current release yet."
     (detail,) = found.alert.details
     assert detail == "coupons/a.csv: row 3: '…' is no date; column 'coupon_id' is there; correct it"
 
@@ -150,7 +150,7 @@ def test_a_refused_release_names_the_checks_and_what_readers_get(home: Path) -> 
     assert found.alert.happened == (
         "The release was refused: test assert_adds_up: 3 rows do not hold (tests/a.sql)"
     )
-    assert found.alert.meaning == "Nothing was published; no release is served yet."
+    assert found.alert.meaning == "Nothing was published; there is no current release yet."
     text = " ".join(found.alert.details)
     assert "fct_x" in text
     assert PERSON not in text
