@@ -18,9 +18,6 @@ from dagster_project.cli.options import HomeOption, settings_from, settings_of_h
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
 
-HOST = "127.0.0.1"
-"""Dagster's web server knows no log-in, so it is not offered to other machines."""
-
 
 def register_service(app: typer.Typer) -> None:
     """Add `dev` and `alerts` to the command line."""
@@ -41,6 +38,8 @@ def dev(
     ] = None,
 ) -> None:
     """Start Dagster, web server and daemon, on 127.0.0.1; its storage is in the data home."""
+    from dagster_project.web.dagster_ui import HOST
+
     settings = settings_from(home, landing)
     if only != "daemon":
         _must_be_free(port)
@@ -49,28 +48,16 @@ def dev(
     if only != "daemon":
         print(f"Web server: http://{HOST}:{port}")
     sys.stdout.flush()
-    arguments = arguments_of(only, port)
+    # The process becomes the one that watches over both, so that a signal to it ends them.
+    names = only or "web,daemon"
+    arguments = [sys.executable, "-m", "dagster_project.cli.processes", names, str(port)]
     os.execve(arguments[0], arguments, environment)  # noqa: S606 (what we start is ourselves)
-
-
-def arguments_of(only: Literal["web", "daemon"] | None, port: int) -> list[str]:
-    """How web server and daemon are started, as program and arguments.
-
-    Args:
-        only: One of them, or both.
-        port: Of the web server.
-    """
-    listening = ["-h", HOST, "-p", str(port)]
-    started = {
-        None: ["dagster", "dev", *listening],
-        "web": ["dagster_webserver", *listening],
-        "daemon": ["dagster._daemon", "run"],
-    }[only]
-    return [sys.executable, "-m", *started, "-m", "dagster_project.definitions"]
 
 
 def _must_be_free(port: int) -> None:
     import socket
+
+    from dagster_project.web.dagster_ui import HOST
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
