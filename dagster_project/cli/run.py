@@ -18,6 +18,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dagster_project.home import writing
 from dagster_project.refresh import progress, unchanged
 from dagster_project.releases.errors import Busy, PublishRefused, ReleaseError
 from dagster_project.releases.gate import in_words
@@ -104,9 +105,15 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
     print(line if len(line) <= _WIDTH else f"{title}\n  → {_short(settings.home)}")
     terminal = Terminal()
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
         command = f"coupon-ledger run --as-of {as_of}"
-        with one_writer(settings.home, command), progress.listening(terminal):
+        with (
+            writing(settings.home) as closed,
+            one_writer(settings.home, command),
+            progress.listening(terminal),
+        ):
+            if closed:
+                print(f"  Others could read {_listed(closed)} here; from now on only you can.")
+            log.parent.mkdir(exist_ok=True)
             terminal.started("prepare")
             before = _served(settings)
             if not always and unchanged.is_unchanged(settings, as_of):
@@ -302,6 +309,11 @@ def _served(settings: Settings) -> tuple[str, date] | None:
         return release_id, read_pedigree(settings.home, release_id)["as_of_date"]
     except (ReleaseError, duckdb.Error):
         return None  # whatever it is, the refresh makes another one
+
+
+def _listed(folders: list[str]) -> str:
+    *others, last = [f"{name}/" for name in folders]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _short(path: Path) -> str:

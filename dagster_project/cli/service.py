@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dagster_project.cli.options import HomeOption, settings_from, settings_of_home, wrong
+from dagster_project.cli.options import (
+    HomeOption,
+    explained,
+    settings_from,
+    settings_of_home,
+    wrong,
+)
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
@@ -38,6 +44,7 @@ def dev(
     ] = None,
 ) -> None:
     """Start Dagster, web server and daemon, on 127.0.0.1; its storage is in the data home."""
+    from dagster_project.home import OWNER_MODE
     from dagster_project.web.dagster_ui import HOST
 
     settings = settings_from(home, landing)
@@ -48,6 +55,7 @@ def dev(
     if only != "daemon":
         print(f"Web server: http://{HOST}:{port}")
     sys.stdout.flush()
+    os.umask(0o777 & ~OWNER_MODE)  # for Dagster's storage and the logs of its runs
     # The process becomes the one that watches over both, so that a signal to it ends them.
     names = only or "web,daemon"
     arguments = [sys.executable, "-m", "dagster_project.cli.processes", names, str(port)]
@@ -82,9 +90,12 @@ def _prepared(settings: Settings) -> dict[str, str]:
     if not settings.landing.is_dir():
         wrong(f"There is no landing folder {settings.landing}: name one with --landing.")
     storage = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home).absolute()
+    from dagster_project.home import make_private, writing
+
     try:
-        storage.mkdir(parents=True, exist_ok=True)
-        _lay_out(storage)
+        with writing(settings.home):
+            make_private(storage)
+            _lay_out(storage)
     except OSError as error:
         print(f"{error.filename}: {error.strerror}; name another --home.", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -135,7 +146,8 @@ def alerts(
     settings = settings_of_home(home)
     if test:
         raise typer.Exit(0 if _test(settings) else 1)
-    found = overview.of(settings, limit)
+    with explained():
+        found = overview.of(settings, limit)
     print(overview.as_json(found) if json else overview.as_text(found))
 
 

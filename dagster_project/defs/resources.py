@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import PrivateAttr
 
+from dagster_project.home import make_private, writing
 from dagster_project.releases.errors import Busy
 from dagster_project.releases.lock import one_writer
 from dagster_project.run_launcher import show_alive
@@ -52,6 +53,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
         home, command = self.settings.home, _in_words(context)
         show_alive(home, run_id)
         with contextlib.ExitStack() as held:
+            held.enter_context(writing(home))
             try:
                 held.enter_context(one_writer(home, command))
             except Busy as busy:
@@ -102,7 +104,7 @@ def run_log(context: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.getLogger(f"coupon_ledger.{context.run_id}")
     # Dagster asks for it once for the run and once for its steps.
     if not any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         handler = _Log(folder / f"{context.run_id}.log", encoding="utf-8")
         as_json = context.logger_config["format"] == "json"
         handler.setFormatter(_Json() if as_json else _OneLine(_LINE))

@@ -20,13 +20,16 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "arrival",
             "failures",
             "feeds",
+            "home",
             "refresh",
             "releases",
             "run_launcher",
             "settings",
         ]
     ),
-    "alerts": frozenset(["answers", "arrival", "failures", "feeds", "releases", "settings"]),
+    "alerts": frozenset(
+        ["answers", "arrival", "failures", "feeds", "home", "releases", "settings"]
+    ),
     "refresh": frozenset(["arrival", "feeds", "releases", "settings"]),
     "dashboard": frozenset(["answers", "releases", "settings", "summary", "web"]),
     "as_data": frozenset(["answers", "releases", "summary"]),
@@ -34,11 +37,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "answers": frozenset({"releases", "settings"}),
     "arrival": frozenset({"expectations", "feeds"}),
     "failures": frozenset({"feeds", "releases"}),
-    "run_launcher": frozenset({"settings"}),
+    "run_launcher": frozenset({"home", "settings"}),
     "web": frozenset({"settings"}),
     "settings": frozenset({"feeds"}),
     "expectations": frozenset({"feeds"}),
-    "releases": frozenset(),
+    "releases": frozenset({"home"}),
+    "home": frozenset(),
     "sample": frozenset(),
     "feeds": frozenset(),
 }
