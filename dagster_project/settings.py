@@ -30,6 +30,8 @@ OWNERS = {
     "release": "team:data",
 }
 """Who answers for the assets of a group unless a setting says otherwise."""
+FIRST_AS_OF, LAST_AS_OF = date(1970, 1, 1), date(9990, 12, 31)
+"""The as-of dates that can be calculated: 24 months are looked ahead, and dates end with 9999."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 """The port of a web address that names none, by scheme."""
 
@@ -149,6 +151,11 @@ class Settings(BaseSettings):
                     " another folder"
                 )
         return value
+
+    @field_validator("as_of")
+    @classmethod
+    def _can_be_calculated(cls, value: date | None) -> date | None:
+        return None if value is None else checked_as_of(value)
 
     @field_validator("owners")
     @classmethod
@@ -308,6 +315,27 @@ def origin_of(address: str) -> str:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     is_default = port in (None, DEFAULT_PORTS[parts.scheme])
     return f"{parts.scheme}://{host}" + ("" if is_default else f":{port}")
+
+
+def checked_as_of(day: date | str) -> date:
+    """An as-of date that can be calculated.
+
+    Args:
+        day: The day, or what was given for it as YYYY-MM-DD.
+
+    Raises:
+        ValueError: The text is no day, or the day is too early or too late.
+    """
+    try:
+        found = date.fromisoformat(day) if isinstance(day, str) else day
+    except ValueError:
+        raise ValueError("give a day as YYYY-MM-DD") from None
+    if not FIRST_AS_OF <= found <= LAST_AS_OF:
+        raise ValueError(
+            f"give a day from {FIRST_AS_OF} to {LAST_AS_OF}; the bills of the 24 months after it are"
+            " calculated too"
+        )
+    return found
 
 
 def default_as_of(settings: Settings, today: date) -> date:

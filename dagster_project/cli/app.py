@@ -23,6 +23,7 @@ from dagster_project.cli.options import (
     OutputFailed,
     ReleaseOption,
     explained,
+    print_data,
     settings_from,
     settings_of_home,
     wrong,
@@ -49,6 +50,8 @@ def main() -> None:
         print("Standard output is closed: give it somewhere to go.", file=sys.stderr)
         sys.exit(1)
     sys.stdout = cast("TextIO", Output(sys.stdout))
+    if sys.stderr is not None:
+        sys.stderr = cast("TextIO", Output(sys.stderr))
     try:
         try:
             app()
@@ -100,7 +103,7 @@ def run(
 ) -> None:
     """Refresh: deliveries in, checked marts out, as a release."""
     from dagster_project.cli.run import refresh
-    from dagster_project.settings import default_as_of
+    from dagster_project.settings import checked_as_of, default_as_of
 
     # What had arrived by then lies in a data home that is there.
     settings = settings_from(home, landing) if known_at is None else settings_of_home(home)
@@ -109,12 +112,12 @@ def run(
     if known_at is not None:
         raise typer.Exit(0 if _refresh_known_at(settings, known_at, as_of) else 1)
     if not settings.landing.is_dir():
-        wrong(f"There is no landing folder {settings.landing}: name one with --landing.")
+        wrong(f"There is no landing folder {clean(settings.landing)}: name one with --landing.")
     now = datetime.now(UTC)
     try:
-        day = date.fromisoformat(as_of) if as_of else default_as_of(settings, now.date())
+        day = checked_as_of(as_of) if as_of else default_as_of(settings, now.date())
     except ValueError as error:
-        wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD." if as_of else str(error))
+        wrong(f"--as-of {clean(as_of)}: {error}." if as_of else str(error))
     if strict:
         settings = settings.model_copy(update={"strict": True})
     raise typer.Exit(0 if refresh(settings, day, always=always) else 1)
@@ -123,11 +126,12 @@ def run(
 def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> bool:
     from dagster_project.cli.run import refresh_known_at
     from dagster_project.releases.errors import NoRelease
+    from dagster_project.settings import checked_as_of
 
     try:
-        day = date.fromisoformat(as_of) if as_of else None
-    except ValueError:
-        wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD.")
+        day = checked_as_of(as_of) if as_of else None
+    except ValueError as error:
+        wrong(f"--as-of {clean(as_of)}: {error}.")
     try:
         return refresh_known_at(settings, known_at, day)
     except (ValueError, NoRelease) as error:
@@ -464,9 +468,11 @@ def query(
         if json:
             show_json(as_data.answer(connection, names, rows))
             return
+    if csv:
+        print_data(summary.as_csv(names, rows))
+        return
     # Whole numbers may be years or ids.
-    table = summary.as_csv(names, rows) if csv else summary.as_table(names, rows, is_plain=True)
-    print(table, end="")
+    print(summary.as_table(names, rows, is_plain=True), end="")
 
 
 register_reading(app)

@@ -39,6 +39,7 @@ def close(
 ) -> None:
     """Certify a release for an accounting month; it is kept for ever."""
     from dagster_project import releases
+    from dagster_project.answers.layout import clean
     from dagster_project.releases.restatements import unlisted
 
     with _asked(home, month) as (folder, first_day):
@@ -47,7 +48,9 @@ def close(
         )
         served = releases.current_release(folder)
         differing = unlisted(folder, served).get(first_day, 0) if served else 0
-    print(f"{closing.month_name} is closed with release {closing.release_id}, by {closing.by}.")
+    print(
+        f"{closing.month_name} is closed with release {closing.release_id}, by {clean(closing.by)}."
+    )
     print("Later releases list in marts.fct_restatements what has changed since.")
     if differing:
         amounts = f"{differing:,} amounts" if differing > 1 else "1 amount"
@@ -66,11 +69,12 @@ def reopen(
 ) -> None:
     """Take back the close of a month; recorded, and its release is kept all the same."""
     from dagster_project import releases
+    from dagster_project.answers.layout import clean
 
     with _asked(home, month) as (folder, first_day):
         closing = releases.reopen(folder, first_day, by=by, now=datetime.now(UTC), reason=reason)
     print(
-        f"{closing.month_name} is open again, by {closing.by}; release {closing.release_id} is kept."
+        f"{closing.month_name} is open again, by {clean(closing.by)}; release {closing.release_id} is kept."
     )
 
 
@@ -98,10 +102,10 @@ def closes(home: HomeOption = None, json: JsonOption = False) -> None:
     for entry in entries:
         mark = "*" if closed.get(entry.month) == entry else " "
         at = f"{entry.at:%Y-%m-%d %H:%M} UTC"
-        print(f"{mark} {entry.month_name}  {entry.event:<8}  {at}  {entry.by}")
+        print(f"{mark} {entry.month_name}  {entry.event:<8}  {at}  {layout.clean(entry.by)}")
         print(f"      release {entry.release_id}")
         if entry.reason:
-            print(f"      reason: {entry.reason}")
+            print(f"      reason: {layout.clean(entry.reason)}")
     print("\n* holds now" if closed else "\nNo month is closed now.")
     if restated:
         print(f"\n{restated}")

@@ -116,9 +116,11 @@ class OutputFailed(Exception):
 
 
 class Output:
-    """Standard output, of which an error cannot be taken for one of a file.
+    """Standard output or error, of which an error cannot be taken for one of a file.
 
-    That a reader has closed it is told as before, by BrokenPipeError.
+    That a reader has closed it is told as before, by BrokenPipeError. A terminal obeys some characters
+    and reorders text at others; names from deliveries may hold them, and so may a message of a library
+    that quotes such a name. Each is therefore written escaped, but for the end of a line.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -126,7 +128,15 @@ class Output:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text.
+        """Write a text, with every character that is not printable escaped.
+
+        Raises:
+            OutputFailed: The stream does not take it.
+        """
+        return self.write_exactly(text if is_harmless(text) else harmless(text))
+
+    def write_exactly(self, text: str) -> int:
+        """Write a text as it is.
 
         Raises:
             OutputFailed: The stream does not take it.
@@ -146,6 +156,38 @@ class Output:
     def __getattr__(self, name: str) -> Any:
         """Everything else is the stream's."""
         return getattr(self._stream, name)
+
+
+def is_harmless(text: str) -> bool:
+    """Whether a text has only printable characters and ends of lines."""
+    return text.isprintable() or text.replace("\n", "").isprintable()
+
+
+def harmless(text: str) -> str:
+    """A text with every character escaped that is neither printable nor the end of a line."""
+    return "".join(
+        sign
+        if sign.isprintable() or sign == "\n"
+        else sign.encode("unicode_escape").decode("ascii")
+        for sign in text
+    )
+
+
+def print_data(text: str) -> None:
+    """Print what a program reads, such as CSV, as it is; on a terminal like any other text."""
+    if isinstance(sys.stdout, Output) and not sys.stdout.isatty():
+        sys.stdout.write_exactly(text)
+    else:
+        sys.stdout.write(text)
+
+
+def erase_line() -> None:
+    """Erase the line of a terminal on which the cursor stands."""
+    sequence = "\r\x1b[K"
+    if isinstance(sys.stdout, Output):
+        sys.stdout.write_exactly(sequence)
+    else:
+        sys.stdout.write(sequence)
 
 
 @contextmanager

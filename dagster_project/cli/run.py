@@ -18,6 +18,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dagster_project.cli.options import erase_line
 from dagster_project.home import writing
 from dagster_project.refresh import progress, unchanged
 from dagster_project.releases.errors import Busy, PublishRefused, ReleaseError
@@ -31,7 +32,7 @@ from dagster_project.releases.machine import (
     is_out_of_memory,
     without_advice,
 )
-from dagster_project.settings import Settings
+from dagster_project.settings import Settings, checked_as_of
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -80,11 +81,12 @@ class Terminal:
     def _show(self, text: str) -> None:
         if self._is_terminal:
             line = f"  {self.step:<10} {time.monotonic() - self._began:6.1f} s  {text}"
-            print("\r\x1b[K" + line[: _WIDTH - 1], end="", flush=True)
+            erase_line()
+            print(line[: _WIDTH - 1], end="", flush=True)
 
     def _clear(self) -> None:
         if self._is_terminal:
-            print("\r\x1b[K", end="")
+            erase_line()
 
 
 def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
@@ -187,6 +189,10 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
 
     instant = hindsight.resolve(settings.home, known_at)
     try:
+        day = checked_as_of(as_of or instant.as_of or instant.at.date())
+    except ValueError as error:
+        raise ValueError(f"--known-at {known_at}: {error}") from None
+    try:
         prepared = hindsight.prepare(settings, instant)
     except (ReleaseError, ArrivalError, OSError) as error:
         print(f"What was known then cannot be laid out: {error}", file=sys.stderr)
@@ -195,7 +201,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
         f"As known at {instant.at:%Y-%m-%d %H:%M:%S} UTC: {prepared.known:,} of"
         f" {prepared.deliveries:,} deliveries; what {_short(settings.current)} serves stays."
     )
-    return refresh(prepared.settings, as_of or instant.as_of or instant.at.date())
+    return refresh(prepared.settings, day)
 
 
 def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -> None:

@@ -10,14 +10,16 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import dagster as dg
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, field_validator
 
+from dagster_project.failures import plain
 from dagster_project.home import make_private, writing
 from dagster_project.releases.errors import Busy
 from dagster_project.releases.lock import one_writer
 from dagster_project.run_launcher import show_alive
-from dagster_project.settings import Settings, default_as_of
+from dagster_project.settings import Settings, checked_as_of, default_as_of
 
+_MOST = 10_000  # characters of a line
 _LINE = "%(asctime)s %(levelname)-7s %(message)s"
 
 
@@ -41,6 +43,11 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
     engine: str = "duckdb"
 
     _started_at: datetime | None = PrivateAttr(default=None)
+
+    @field_validator("as_of")
+    @classmethod
+    def _can_be_calculated(cls, value: str) -> str:
+        return checked_as_of(value).isoformat() if value else ""
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Refresh"]:
@@ -70,7 +77,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
         settings = Settings(home=Path(self.home), landing=Path(self.landing), strict=self.strict)
         changes: dict[str, object] = {"engine": self.engine}
         if self.as_of:
-            changes["as_of"] = date.fromisoformat(self.as_of)
+            changes["as_of"] = checked_as_of(self.as_of)
         return settings.model_copy(update=changes)
 
     @property
@@ -153,8 +160,7 @@ class _Json(logging.Formatter):
                 "run_id": run_id,
                 "step": step,
                 "message": text,
-            },
-            ensure_ascii=False,
+            }
         )
 
 
@@ -162,7 +168,7 @@ def _said(record: logging.LogRecord) -> tuple[str, str, str]:
     """The step, what it said on one line, and the run."""
     meta = getattr(record, "dagster_meta", {}) or {}
     text = str(meta.get("orig_message") or record.getMessage())
-    return str(meta.get("step_key") or "-"), " ".join(text.split()), str(meta.get("run_id") or "-")
+    return str(meta.get("step_key") or "-"), plain(text, _MOST), str(meta.get("run_id") or "-")
 
 
 def defs(settings: Settings) -> dg.Definitions:
