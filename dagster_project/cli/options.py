@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
+from dagster_project.answers.values import clean
+
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
 
@@ -165,12 +167,7 @@ def is_harmless(text: str) -> bool:
 
 def harmless(text: str) -> str:
     """A text with every character escaped that is neither printable nor the end of a line."""
-    return "".join(
-        sign
-        if sign.isprintable() or sign == "\n"
-        else sign.encode("unicode_escape").decode("ascii")
-        for sign in text
-    )
+    return "\n".join(map(clean, text.split("\n")))
 
 
 def print_data(text: str) -> None:
@@ -200,11 +197,15 @@ def _told_apart() -> Iterator[None]:
         raise OutputFailed(f"The output cannot be written: {error.strerror}.") from error
 
 
-def wrong(message: str) -> NoReturn:
+def wrong(message: str, *, is_one_line: bool = True) -> NoReturn:
     """End because what was asked for does not exist or make sense.
+
+    Args:
+        message: What is wrong, and what to do.
+        is_one_line: Whether an end of line in it can only come from what was given.
 
     Raises:
         Exit: Always (2).
     """
-    print(message, file=sys.stderr)
+    print(clean(message) if is_one_line else message, file=sys.stderr)
     raise typer.Exit(2)

@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from dagster_project.settings import Settings
 
 
-def register_service(app: typer.Typer) -> None:
-    """Add `dev` and `alerts` to the command line."""
-    for command in (dev, alerts):
-        app.command()(command)
-
-
 def dev(
     landing: Annotated[
         Path | None,

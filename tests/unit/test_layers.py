@@ -31,9 +31,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         ["answers", "arrival", "failures", "feeds", "home", "releases", "settings"]
     ),
     "refresh": frozenset(["arrival", "feeds", "releases", "settings"]),
-    "dashboard": frozenset(["answers", "releases", "settings", "summary", "web"]),
-    "as_data": frozenset(["answers", "releases", "summary"]),
-    "summary": frozenset(["answers", "releases"]),
+    "dashboard": frozenset({"answers", "releases", "settings", "web"}),
     "answers": frozenset({"releases", "settings"}),
     "arrival": frozenset({"expectations", "feeds"}),
     "failures": frozenset({"feeds", "releases"}),
