@@ -26,7 +26,9 @@ from tests.pipeline.conftest import coupon_ledger
 FORGED = "FORGED"
 HOSTILE = f"\x1b]0;title\x07\x1b[31m\u202e\u2066\x9b2J\r\n{FORGED}\u200b<script>alert(1)</script>&"
 IN_A_FILE_NAME = HOSTILE.replace("/", "_")
-WORKSPACE, INVOICE = f"ws {HOSTILE}", f"in {HOSTILE}"
+# Control characters in an id reject its row; these do not.
+UNSEEN = "\u202e\u2066\u2028\u200b<b>&"
+WORKSPACE, INVOICE = f"ws_{UNSEEN}1", f"in_{UNSEEN}1"
 Answer = "subprocess.CompletedProcess[str]"
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -149,8 +151,9 @@ def test_no_command_prints_a_name_as_it_is(command: Command, arguments: list[str
 def test_the_names_were_there_to_be_printed(command: Command) -> None:
     assert "\\x1b[31m\\u202e" in command("deliveries").stdout
     assert "\\x1b[31m\\u202e" in command("rejected").stdout
-    assert command("workspace", WORKSPACE).returncode == 0
-    assert command("explain", INVOICE).returncode == 0
+    for answer in (command("workspace", WORKSPACE), command("explain", INVOICE)):
+        assert answer.returncode == 0, answer.stderr
+        assert "_\\u202e\\u2066\\u2028\\u200b<b>&1" in answer.stdout
 
 
 def test_who_closed_a_month_and_why_it_was_reopened_are_escaped(command: Command) -> None:

@@ -327,3 +327,30 @@ def test_settings_of_the_service_are_checked() -> None:
         Settings(owners={"marts": "finance"})
     with pytest.raises(ValueError, match="no feed 'bills'"):
         Settings(late_after_days={"bills": 3})
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01", "tomorrow"])
+def test_a_run_of_dagster_for_a_day_that_cannot_be_calculated_is_refused(day: str) -> None:
+    with pytest.raises(ValueError, match="give a day"):
+        resources.Refresh(home="home", landing="landing", as_of=day)
+    assert resources.Refresh(home="home", landing="landing", as_of="2026-02-28").settings.as_of
+
+
+@pytest.mark.parametrize(
+    "asked", [["--as-of", "9999-12-31"], ["--known-at", "9999-12-31T00:00:00"]]
+)
+def test_a_run_for_a_day_that_cannot_be_calculated_is_refused_at_once(
+    tmp_path: Path, asked: list[str]
+) -> None:
+    from typer.testing import CliRunner
+
+    from dagster_project.cli.app import app
+
+    home = tmp_path / "home"
+    (home / "archive").mkdir(parents=True)
+    (tmp_path / "landing").mkdir()
+    at = [] if "--known-at" in asked else ["--landing", str(tmp_path / "landing")]
+    answer = CliRunner().invoke(app, ["run", "--home", str(home), *at, *asked])
+    assert answer.exit_code == 2
+    assert f"{asked[0]} {asked[1]}: give a day from 1970-01-01 to 9990-12-31" in answer.output
+    assert [path.name for path in home.iterdir()] == ["archive"]
