@@ -228,6 +228,27 @@ def test_our_own_page_may_do_what_the_other_site_tried(page: Page, service: Serv
     turn_off(service)
 
 
+def test_nothing_acts_over_a_websocket(page: Page, service: Service) -> None:
+    page.goto(f"http://localhost:{service.port}/server_info")
+    answered = page.evaluate(
+        """([address, query, variables]) => new Promise(resolve => {
+          const socket = new WebSocket(address, "graphql-ws");
+          socket.onopen = () => {
+            socket.send(JSON.stringify({type: "connection_init"}));
+            socket.send(JSON.stringify({id: "1", type: "start", payload: {query, variables}}));
+          };
+          socket.onmessage = message => {
+            const answer = JSON.parse(message.data);
+            if (answer.type !== "connection_ack") resolve(answer.type);
+          };
+          socket.onclose = () => resolve("closed");
+        })""",
+        [f"ws://localhost:{service.port}/graphql", TURNED_ON, {"selector": SELECTOR}],
+    )
+    assert answered in ("error", "closed")
+    assert not is_on(service)
+
+
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
 def test_our_own_buttons_work(page: Page, service: Service, name: str) -> None:
     before = len(service.runs())

@@ -284,6 +284,25 @@ def test_a_run_counts_as_dead_when_it_no_longer_holds_its_lock(
         assert launcher.check_run_worker_health(run).status.name == expected
 
 
+def test_a_run_that_takes_its_lock_while_it_is_asked_about_is_not_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"resources": {"refresh": {"config": {"home": str(tmp_path)}}}}
+    run = dg.DagsterRun(job_name="refresh", run_id="just-begun", run_config=config)
+    with dg.DagsterInstance.ephemeral() as instance:
+        launcher = WatchedRunLauncher()
+        launcher.register_instance(instance)
+
+        def begins(run_id: str) -> Any:
+            show_alive(tmp_path, run_id)
+            return type("Stats", (), {"start_time": time.time() - 5})
+
+        monkeypatch.setattr(instance, "get_run_stats", begins)
+        assert launcher.check_run_worker_health(run).status.name == "RUNNING"
+        assert launcher.check_run_worker_health(run).status.name == "RUNNING"
+    assert [path.name for path in (tmp_path / "build" / "runs").iterdir()] == ["just-begun.lock"]
+
+
 def said(logger: logging.Logger, text: str, **meta: Any) -> None:
     record = logger.makeRecord(logger.name, logging.INFO, "f", 1, text, (), None)
     record.dagster_meta = {"orig_message": text, "step_key": "arrival", "run_id": "r", **meta}
