@@ -22,7 +22,7 @@ def burndown(
     target: TargetArgument = None,
     home: HomeOption = None,
     release: ReleaseOption = None,
-    months: Annotated[int, typer.Option(min=1, help="How many months to show.")] = 24,
+    months: Annotated[int, typer.Option(metavar="N", min=1, help="How many months to show.")] = 24,
     json: JsonOption = False,
 ) -> None:
     """Show how credit is used up, month by month."""

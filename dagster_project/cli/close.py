@@ -36,7 +36,10 @@ def close(
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Certify a release for an accounting month; it is kept for ever."""
+    """Certify a release for an accounting month.
+
+    The release is retained for ever; what changes later is listed in marts.fct_restatements.
+    """
     from dagster_project import releases
     from dagster_project.releases.restatements import unlisted
 
@@ -65,7 +68,10 @@ def reopen(
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why.")],
     home: HomeOption = None,
 ) -> None:
-    """Take back the close of a month; recorded, and its release is kept all the same."""
+    """Take back the close of a month; recorded.
+
+    The release of the close is retained all the same.
+    """
     from dagster_project import releases
 
     with _asked(home, month) as (folder, first_day):
@@ -138,7 +144,7 @@ def tell_restated(restated: Sequence[Row]) -> list[str]:
             body.append(["", "", f"{sum(row['amounts'] for row in more):,}", "", f"from {files}"])
     return [
         "Changed in closed months",
-        *layout.table(["month", "", ">amounts", ">net charges", ""], body),
+        *layout.table(["month", "", ">amounts", ">net charges", "~"], body),
         "  one by one in marts.fct_restatements",
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from dagster_project.answers.values import clean, count, day, neutral
 from dagster_project.cli import layout
-from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, wrong
+from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, complain, wrong
 from dagster_project.cli.reading import answer, opened
 
 if TYPE_CHECKING:
@@ -55,10 +54,10 @@ def _write_page(connection: Connection, path: Path) -> None:
 def rejected(
     home: HomeOption = None,
     release: ReleaseOption = None,
-    feed: Annotated[str | None, typer.Option(help="Only rows of this feed.")] = None,
+    feed: Annotated[str | None, typer.Option(metavar="F", help="Only rows of this feed.")] = None,
     delivery: Annotated[
         str | None,
-        typer.Option(help="Only rows of this delivery: its id, or part of its name."),
+        typer.Option(metavar="D", help="Only rows of this delivery: its id, or part of its name."),
     ] = None,
     csv: Annotated[
         Path | None,
@@ -97,10 +96,7 @@ def _write_csv(connection: Connection, path: Path, feed: str | None, delivery: s
                 writer.writerow(neutral(one) if isinstance(one, str) else one for one in row)
                 written += 1
     except OSError as error:
-        print(
-            f"{path} cannot be written: {error.strerror}; name another file with --csv.",
-            file=sys.stderr,
-        )
+        complain(f"{path} cannot be written: {error.strerror}; name another file with --csv.")
         raise typer.Exit(1) from None
     print(f"{written:,} rejected rows written to {path}")
 
@@ -111,7 +107,7 @@ def tell(data: Row) -> str:
     lines = layout.heading(f"{count(len(found), 'delivery', 'deliveries')}", data)
     lines.append("")
     lines += layout.table(
-        ["arrived", "file", ">accepted", ">superseded", ">duplicate", ">rejected"],
+        ["arrived", "~file", ">accepted", ">superseded", ">duplicate", ">rejected"],
         [[day(row["arrived_at"]), row["file_name"], *_fate(row)] for row in found],
         indent="",
     )
@@ -138,13 +134,13 @@ def tell_rejected(data: Row) -> str:
         return "\n".join(lines)
     lines += ["", "By reason"]
     lines += layout.table(
-        [">rows", "feed", "reason"],
+        [">rows", "feed", "|reason"],
         [[f"{row['rows']:,}", row["feed"], row["reason"]] for row in data["rows_by_reason"]],
     )
     for row in data["rejected_rows"]:
         lines += ["", *layout.wrap(f"{row['file_name']}, row {row['row_number']:,}")]
         lines += layout.wrap("; ".join(row["reasons"]), "  ")
-        lines += layout.wrap(row["record"], "  ")
+        lines.append(f"  {clean(row['record'])}")  # in one line, to be copied whole
     more = data["total"] - len(data["rejected_rows"])
     if more:
         lines += ["", f"and {more:,} more: --csv FILE writes all of them"]
@@ -166,8 +162,7 @@ def tell_rows_in(data: Row) -> list[str]:
     if refused:
         lines.append(f"  {count(len(refused), 'file')} refused, see `coupon-ledger deliveries`:")
         for row in refused[:_MOST_FILES]:
-            told = clean(" ".join(f"{row['file_name']}: {row['refusal_reason']}".split()))
-            lines.append(f"    {layout.cut(told, layout.WIDTH - 4)}")
+            lines += layout.wrap(f"{row['file_name']}: {row['refusal_reason']}", "    ", "      ")
         if len(refused) > _MOST_FILES:
             lines.append(f"    and {len(refused) - _MOST_FILES:,} more")
     return lines

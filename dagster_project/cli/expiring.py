@@ -53,7 +53,7 @@ def tell(data: Row) -> str:
 def _promotions(data: Row) -> list[str]:
     from dagster_project.answers.expiring import is_used_up
 
-    lines = ["", "Each, and what the bill is to rise by a month (–: not known yet)"]
+    lines = ["", "Promotions ending, with the expected monthly increase (–: not known yet)"]
     lines += layout.table(
         ["ends", "workspace", "coupon", "redemption", ">rise", "", "follow-up"],
         [

@@ -49,7 +49,7 @@ def tell(data: Row) -> str:
     lines = layout.heading(f"Exported to {data['folder']}", data)
     lines.append("")
     lines += layout.table(
-        ["file", ">tables", ">rows"],
+        ["~file", ">tables", ">rows"],
         [
             [Path(row["file"]).name, f"{len(row['tables']):,}", f"{row['rows']:,}"]
             for row in data["files"]

@@ -30,7 +30,9 @@ def findings(
     review: Annotated[
         str | None, typer.Option("--review", metavar="R", help="Only open, or only accepted.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many to list, largest first.")] = 20,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many to list, largest first.")
+    ] = 20,
     home: HomeOption = None,
     release: ReleaseOption = None,
     json: JsonOption = False,

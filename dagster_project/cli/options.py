@@ -63,7 +63,7 @@ def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
                 name = str(problem["loc"][0])
                 option = given.get(name) is not None
                 told = f"{f'--{name}' if option else f'COUPON_LEDGER_{name.upper()}'}: {told}"
-            print(told, file=sys.stderr)
+            complain(told)
         raise typer.Exit(2) from None
 
 
@@ -104,12 +104,12 @@ def explained() -> Iterator[None]:
     try:
         yield
     except ReleaseError as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise  # a reader that closes is no error
-        print(f"{error.filename or 'The data home'}: {error.strerror}.", file=sys.stderr)
+        complain(f"{error.filename or 'The data home'}: {error.strerror}.")
         raise typer.Exit(1) from None
 
 
@@ -127,7 +127,7 @@ class Output:
 
     def __init__(self, stream: TextIO) -> None:
         """Write to a stream."""
-        self._stream = stream
+        self.stream = stream
 
     def write(self, text: str) -> int:
         """Write a text, with every character that is not printable escaped.
@@ -144,7 +144,7 @@ class Output:
             OutputFailed: The stream does not take it.
         """
         with _told_apart():
-            return self._stream.write(text)
+            return self.stream.write(text)
 
     def flush(self) -> None:
         """Write what waits.
@@ -153,11 +153,11 @@ class Output:
             OutputFailed: The stream does not take it.
         """
         with _told_apart():
-            self._stream.flush()
+            self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the stream's."""
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
 
 
 def is_harmless(text: str) -> bool:
@@ -176,15 +176,6 @@ def print_data(text: str) -> None:
         sys.stdout.write_exactly(text)
     else:
         sys.stdout.write(text)
-
-
-def erase_line() -> None:
-    """Erase the line of a terminal on which the cursor stands."""
-    sequence = "\r\x1b[K"
-    if isinstance(sys.stdout, Output):
-        sys.stdout.write_exactly(sequence)
-    else:
-        sys.stdout.write(sequence)
 
 
 @contextmanager
@@ -207,5 +198,27 @@ def wrong(message: str, *, is_one_line: bool = True) -> NoReturn:
     Raises:
         Exit: Always (2).
     """
-    print(clean(message) if is_one_line else message, file=sys.stderr)
+    complain(clean(message) if is_one_line else message)
     raise typer.Exit(2)
+
+
+def complain(message: str) -> None:
+    """Print what went wrong on standard error: in red on a terminal, as plain lines elsewhere.
+
+    Args:
+        message: One line or several; no text in it is read as markup.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        print(message, file=sys.stderr)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    # No colours where `NO_COLOR` is set; the terminal breaks the lines, so that they are copied whole.
+    console = Console(file=stream_of(sys.stderr), highlight=False)
+    console.print(Text(harmless(message), style="red"), soft_wrap=True)
+
+
+def stream_of(output: TextIO | Output) -> TextIO:
+    """The stream itself, for what rich writes: it sends a terminal more than text."""
+    return output.stream if isinstance(output, Output) else output

@@ -11,7 +11,13 @@ import typer
 
 from dagster_project.answers.values import amount, clean, count, signed
 from dagster_project.cli import layout
-from dagster_project.cli.options import HomeOption, JsonOption, explained, settings_of_home
+from dagster_project.cli.options import (
+    HomeOption,
+    JsonOption,
+    complain,
+    explained,
+    settings_of_home,
+)
 from dagster_project.cli.reading import answer
 
 if TYPE_CHECKING:
@@ -77,19 +83,21 @@ def verify(
     if json or found["is_sound"]:
         answer(found, tell_sound, json)
     else:
-        print(f"Release {found['release_id']} is NOT sound:", file=sys.stderr)
+        complain(f"Release {found['release_id']} is NOT sound:")
         for problem in found["problems"]:
-            print(f"  {problem}", file=sys.stderr)
+            complain(f"  {problem}")
         print("Make another release current: coupon-ledger restore ID", file=sys.stderr)
     if not found["is_sound"]:
         raise typer.Exit(1)
 
 
 def prune(
-    keep: Annotated[int, typer.Option(min=1, help="How many of the newest to retain.")],
+    keep: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many of the newest to retain.")
+    ],
     home: HomeOption = None,
 ) -> None:
-    """Remove old releases; never the current one, nor one being read."""
+    """Remove old releases, never the current one or one in use."""
     from dagster_project.releases import prune as prune_releases
 
     settings = settings_of_home(home)
@@ -106,8 +114,10 @@ def prune(
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="The release to compare from.")],
     after: Annotated[str, typer.Argument(metavar="B", help="The release to compare with.")],
-    table: Annotated[str | None, typer.Option(help="Only this table, down to its cells.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many cells to list.")] = 50,
+    table: Annotated[
+        str | None, typer.Option(metavar="T", help="Only this table, down to its cells.")
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="How many cells to list.")] = 50,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:

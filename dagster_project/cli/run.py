@@ -17,26 +17,28 @@ import warnings
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from dagster_project.answers.values import amount, count, moment
+from dagster_project.answers.values import amount, clean, count, moment
 from dagster_project.cli import layout
 from dagster_project.cli.close import tell_restated
 from dagster_project.cli.deliveries import tell_rows_in
 from dagster_project.cli.findings import by_type
 from dagster_project.cli.options import (
     HomeOption,
-    erase_line,
+    complain,
     explained,
     settings_from,
     settings_of_home,
+    stream_of,
     wrong,
 )
 
 if TYPE_CHECKING:
     import dagster as dg
+    from rich.progress import Progress
 
     from dagster_project.answers.asking import Row
     from dagster_project.settings import Settings
@@ -120,7 +122,10 @@ def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> b
 
 
 def rebuild(home: HomeOption = None) -> None:
-    """Make the warehouse again from the archive alone; `run` then goes on from there."""
+    """Rebuild the warehouse from the archive alone.
+
+    The next run goes on from there.
+    """
     from dagster_project.arrival import ArrivalError
     from dagster_project.arrival import rebuild as rebuild_raw
     from dagster_project.releases.lock import one_writer
@@ -132,7 +137,7 @@ def rebuild(home: HomeOption = None) -> None:
         try:
             reports = rebuild_raw(settings.home)
         except ArrivalError as error:
-            print(error, file=sys.stderr)
+            complain(str(error))
             raise typer.Exit(1) from None
     rows = sum(report.loaded_rows for report in reports)
     print(f"{len(reports):,} deliveries with {rows:,} rows loaded again from the archive.")
@@ -147,40 +152,59 @@ class Terminal:
         self.seconds: dict[str, float] = {}
         self.step = ""
         self._began = time.monotonic()
-        self._is_terminal = sys.stdout.isatty()
+        self._moving: Progress | None = None
 
     def started(self, step: str) -> None:
         """Show that a step is running."""
         self.step, self._began = step, time.monotonic()
-        self._show("…")
+        self._stop()
+        if sys.stdout.isatty():
+            self._moving = _moving(stream_of(sys.stdout), step)
+            self._moving.start()
 
     def advanced(self, step: str, done: int, total: int, what: str) -> None:
         """Show how far it is."""
-        self._show(f"{done}/{total} {what}" if total else what)
+        if self._moving is not None:
+            task = self._moving.task_ids[0]
+            self._moving.update(task, completed=done, total=total or None, description=clean(what))
 
     def finished(self, step: str, outcome: str) -> None:
         """Leave one line with its time and outcome."""
         self.seconds[step] = time.monotonic() - self._began
-        self._clear()
+        self._stop()
         print(f"  {step:<10} {self.seconds[step]:6.1f} s  {outcome}", flush=True)
 
     def failed(self) -> None:
         """Leave one line with the time of the step that did not end well."""
-        self._clear()
+        self._stop()
         print(
             f"  {self.step:<10} {time.monotonic() - self._began:6.1f} s  FAILED",
             flush=True,
         )
 
-    def _show(self, text: str) -> None:
-        if self._is_terminal:
-            line = f"  {self.step:<10} {time.monotonic() - self._began:6.1f} s  {text}"
-            erase_line()
-            print(line[: _WIDTH - 1], end="", flush=True)
+    def _stop(self) -> None:
+        """Take the moving line away."""
+        if self._moving is not None:
+            self._moving.stop()
+            self._moving = None
 
-    def _clear(self) -> None:
-        if self._is_terminal:
-            erase_line()
+
+def _moving(stream: TextIO, step: str) -> Progress:
+    """The line that moves while a step runs: its name, seconds, a bar, and what it is at."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    progress = Progress(
+        TextColumn(f"  {step:<10}", markup=False),
+        TimeElapsedColumn(),
+        BarColumn(bar_width=12),
+        TextColumn("{task.description}", markup=False),
+        console=Console(file=stream, highlight=False),
+        transient=True,
+        refresh_per_second=4,
+    )
+    progress.add_task("", total=None)
+    return progress
 
 
 def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
@@ -404,7 +428,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
     try:
         prepared = hindsight.prepare(settings, instant)
     except (ReleaseError, ArrivalError, OSError) as error:
-        print(f"What was known then cannot be laid out: {error}", file=sys.stderr)
+        complain(f"What was known then cannot be laid out: {error}")
         return False
     print(
         f"As known at {instant.at:%Y-%m-%d %H:%M:%S} UTC: {prepared.known:,} of"
@@ -489,9 +513,9 @@ def _explain(settings: Settings, error: BaseException, log: Path) -> None:
         remedy = machine.FREE_SPACE
     elif any(map(machine.is_out_of_memory, told)):
         told, remedy = [machine.without_advice(line) for line in told], machine.MORE_MEMORY
-    print("\nThe refresh failed:", file=sys.stderr)
+    complain("\nThe refresh failed:")
     for line in told:
-        print(textwrap.fill(line, _WIDTH, initial_indent="  ", **_WRAPPED), file=sys.stderr)
+        complain(textwrap.fill(line, _WIDTH, initial_indent="  ", **_WRAPPED))
     labelled = [("What it means: ", _still_served(settings)), ("What to do:    ", remedy)]
     if not isinstance(error, Busy) and log.is_file():
         labelled.append(("More in:       ", _short(log)))

@@ -15,6 +15,7 @@ import typer
 
 from dagster_project.cli.options import (
     HomeOption,
+    complain,
     explained,
     settings_from,
     settings_of_home,
@@ -37,7 +38,10 @@ def dev(
         typer.Option(help="Start one of the two, as a service of its own. [default: both]"),
     ] = None,
 ) -> None:
-    """Start Dagster, web server and daemon, on 127.0.0.1; its storage is in the data home."""
+    """Start Dagster's web server and daemon on 127.0.0.1.
+
+    Dagster's storage is in the data home.
+    """
     from dagster_project.home import OWNER_MODE
     from dagster_project.web.dagster_ui import HOST
 
@@ -91,12 +95,12 @@ def _prepared(settings: Settings) -> dict[str, str]:
             make_private(storage)
             _lay_out(storage)
     except OSError as error:
-        print(f"{error.filename}: {error.strerror}; name another --home.", file=sys.stderr)
+        complain(f"{error.filename}: {error.strerror}; name another --home.")
         raise typer.Exit(1) from None
     try:
         dbt_build.prepare(settings)
     except (dbt_build.DbtFailed, ReleaseError) as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         raise typer.Exit(1) from None
     return {
         **os.environ,
@@ -134,7 +138,7 @@ def alerts(
     limit: Annotated[int, typer.Option(min=1, help="How many of the last ones to list.")] = 20,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """What is going on that needs a person, and what was told last."""
+    """Show what needs a person now, and the last alerts sent."""
     from dagster_project.alerts import overview
 
     settings = settings_of_home(home)
@@ -153,13 +157,13 @@ def _test(settings: Settings) -> bool:
     try:
         told = occasions.test(settings, datetime.now(UTC))
     except OSError as error:
-        print(f"{log_path(settings.home)} cannot be written: {error.strerror}", file=sys.stderr)
+        complain(f"{log_path(settings.home)} cannot be written: {error.strerror}")
         return False
     print(f"log      ok       {log_path(settings.home)}")
     for channel, outcome in told.outcome.items():
         print(f"{channel:<8} {'ok' if outcome == 'ok' else 'FAILED'}")
         if outcome != "ok":
-            print(f"  {outcome}", file=sys.stderr)
+            complain(f"  {outcome}")
     if not told.outcome:
         print("No other channel is set: COUPON_LEDGER_ALERT_WEBHOOK_URL, or")
         print("COUPON_LEDGER_ALERT_SMTP_HOST with COUPON_LEDGER_ALERT_EMAIL_FROM and …_EMAIL_TO")

@@ -174,6 +174,7 @@ def _build(
     build = dbt_build.RunningBuild(refresh.settings, project, refresh.as_of_date, context.run_id)
     outputs: list[dg.Output[None]] = []
     statuses: list[tuple[str, str]] = []
+    models = sum(node["resource_type"] == "model" for node in manifest["nodes"].values())
     with (
         _engine(refresh, project),
         contextlib.closing(build.events()) as events,
@@ -186,7 +187,9 @@ def _build(
             data = raw["data"]
             statuses.append((data["node_info"]["resource_type"], data["status"].lower()))
             total = int(data.get("total") or data.get("num_models") or 0)
-            progress.listener().advanced(STEP, len(statuses), total, data["node_info"]["node_name"])
+            done = sum(kind == "model" for kind, _ in statuses)
+            what = f"model {done} of {models}: {data['node_info']['node_name']}"
+            progress.listener().advanced(STEP, len(statuses), total, what)
             message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
             for dagster_event in message.to_default_asset_events(
                 manifest=manifest, dagster_dbt_translator=translator, context=context

@@ -48,6 +48,20 @@
 {%- endmacro %}
 
 
+{# An instant some days after another. #}
+{% macro days_after(instant, days) -%}
+    {{ return(adapter.dispatch('days_after')(instant, days)) }}
+{%- endmacro %}
+
+{% macro default__days_after(instant, days) -%}
+    ({{ instant }} + to_days(cast({{ days }} as integer)))
+{%- endmacro %}
+
+{% macro spark__days_after(instant, days) -%}
+    ({{ instant }} + make_dt_interval(cast({{ days }} as int)))
+{%- endmacro %}
+
+
 {% macro days_between(first_day, last_day) -%}
     {{ return(adapter.dispatch('days_between')(first_day, last_day)) }}
 {%- endmacro %}
@@ -61,16 +75,31 @@
 {%- endmacro %}
 
 
-{% macro month_of(instant) -%}
-    {{ return(adapter.dispatch('month_of')(instant)) }}
+{# The first day of the month of a day, or of an instant on the UTC calendar. #}
+{% macro month_of_day(day) -%}
+    {{ return(adapter.dispatch('month_of_day')(day)) }}
 {%- endmacro %}
 
-{% macro default__month_of(instant) -%}
-    cast(date_trunc('month', {{ instant }}) as date)
+{% macro default__month_of_day(day) -%}
+    cast(date_trunc('month', {{ day }}) as date)
 {%- endmacro %}
 
-{% macro spark__month_of(instant) -%}
-    trunc({{ instant }}, 'MM')
+{% macro spark__month_of_day(day) -%}
+    trunc({{ day }}, 'MM')
+{%- endmacro %}
+
+
+{# A UTC timestamp as the clocks of a time zone show it. #}
+{% macro time_in_zone(instant, zone) -%}
+    {{ return(adapter.dispatch('time_in_zone')(instant, zone)) }}
+{%- endmacro %}
+
+{% macro default__time_in_zone(instant, zone) -%}
+    timezone('{{ zone }}', timezone('UTC', {{ instant }}))
+{%- endmacro %}
+
+{% macro spark__time_in_zone(instant, zone) -%}
+    convert_timezone('UTC', '{{ zone }}', {{ instant }})
 {%- endmacro %}
 
 
