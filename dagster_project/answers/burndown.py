@@ -77,7 +77,7 @@ def grants_left(connection: Connection, condition: str, values: list[str]) -> li
         values: What it asks with.
 
     Returns:
-        `runs_out_on` is the day on which the grant is used up at its rate, or ends, whichever is
+        `runs_out_on` is the day on which the grant is used up (R12), or ends, whichever is
         first; None if neither is known.
     """
     found = rows(

@@ -24,7 +24,7 @@ def summary(connection: Connection) -> Row:
         connection,
         "select count(*) as redemptions, count(distinct workspace_id) as workspaces,"
         " count(*) filter (where is_followed_up) as followed_up"
-        " from marts.fct_upcoming_expirations where ends_at < ?",
+        " from marts.fct_upcoming_expirations where runs_out_at < ?",
         [end_of(until)],
     )
     (checks,) = rows(connection, "select count(*) as checks from release.checks")

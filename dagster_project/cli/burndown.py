@@ -92,7 +92,7 @@ def _grants(grants: list[Row], code: str) -> list[str]:
     if len(grants) > _MOST_GRANTS:
         title += f", the {_MOST_GRANTS} largest"
     return [
-        f"{title} (until: used up at its rate, or at its end)",
+        f"{title} (until: used up, or at its end)",
         *layout.table(
             ["grant", "workspace", "coupon", ">left", ">a month", "until", ">will lapse"],
             [

@@ -15,6 +15,11 @@ from dagster_project.cli.reading import answer, opened
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Row
 
+_RUN_OUT = {
+    "end": "when it ends",
+    "uses": "after its last use",
+    "credit": "once its credit is used up",
+}
 _TITLES = {
     "now": "Coupons in force",
     "to come": "Coupons to come",
@@ -181,12 +186,9 @@ def _coupon(coupon: Row) -> list[str]:
             "    ",
         )
     if coupon["monthly_rise_to_expect"] and coupon["status"] != "exhausted":
-        when = "when it ends"
-        if coupon["grants_left"] and coupon["next_event"] != "grant":
-            is_used_up = all(map(_is_used_up_before_its_end, coupon["grants_left"]))
-            when = "once its credit is used up" if is_used_up else "once its credit has lapsed"
         lines += layout.wrap(
-            f"{when}, expect {money(coupon['monthly_rise_to_expect'], currency)} more a month",
+            f"{_RUN_OUT[coupon['runs_out_by']]} ({day(coupon['runs_out_at'])}), expect"
+            f" {money(coupon['monthly_rise_to_expect'], currency)} more a month",
             "    ",
         )
     if coupon["follow_up_coupon_id"] and coupon["standing"] in ("now", "to come"):
