@@ -102,6 +102,8 @@ def main() -> None:
         print("Standard output is closed; redirect it to a file or terminal.", file=sys.stderr)
         sys.exit(1)
     sys.stdout = cast("TextIO", Output(sys.stdout))
+    if sys.stderr is not None:
+        sys.stderr = cast("TextIO", Output(sys.stderr))
     try:
         try:
             app()

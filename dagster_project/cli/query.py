@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dagster_project.cli import layout
-from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, wrong
+from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, print_data, wrong
 from dagster_project.cli.reading import answer, opened
 
 
@@ -29,9 +29,9 @@ def query(
         try:
             data = question.query(connection, sql)
         except (duckdb.Error, ValueError) as error:
-            wrong(str(error))
+            wrong(str(error), is_one_line=False)
     names, rows = data.pop("columns"), [list(row.values()) for row in data["rows"]]
     if csv:
-        print(layout.as_csv(names, rows), end="")
+        print_data(layout.as_csv(names, rows))
     else:
         answer(data, lambda _: layout.grid(names, rows), json)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dagster_project.home import writing
 from dagster_project.releases.errors import Busy
 from dagster_project.releases.machine import explained
 
@@ -41,9 +42,8 @@ def one_writer(home: Path, command: str, wait_seconds: float = 0) -> Iterator[No
         Busy: Another process holds it; names that process.
         ReleaseError: The disk does not take what is written, by whoever holds it.
     """
-    with explained(home):
+    with explained(home), writing(home):
         path = lock_path(home)
-        path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, thread_local=False, is_singleton=True)
         try:
             lock.acquire(timeout=wait_seconds)

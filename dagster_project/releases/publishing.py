@@ -586,6 +586,7 @@ def _write_parquet(
     folder = files.parquet_dir(home, release_id)
     temporary = folder.with_name(folder.name + ".tmp")
     temporary.mkdir()
+    temporary.chmod(0o750)  # a group of readers, whatever the umask
     for table, source in sources.items():
         if table.schema != "marts":
             continue
