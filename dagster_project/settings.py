@@ -7,6 +7,7 @@ reading deliveries do not.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -16,10 +17,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-SAMPLE = CHECKOUT / "data" / "sample"
+from dagster_project.product import CODE, IS_INSTALLED, SAMPLE
+
+CHECKOUT = CODE
+"""The checkout, in which tests and benchmarks run."""
 SAMPLE_LANDING = SAMPLE / "landing"
-DBT_PROJECT = CHECKOUT / "dbt"
 OWNERS = {
     "deliveries": "team:billing",
     "raw": "team:data",
@@ -29,6 +31,21 @@ OWNERS = {
     "release": "team:data",
 }
 """Who answers for the assets of a group unless a setting says otherwise."""
+
+
+def default_home() -> Path:
+    """Return the data home where no setting names one.
+
+    Returns:
+        `data/home` in a checkout; for an installed package `coupon-ledger` in the user's folder for
+        data, `$XDG_DATA_HOME` or else `~/.local/share`.
+    """
+    if not IS_INSTALLED:
+        return CODE / "data" / "home"
+    base = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if not base.is_absolute():  # which the XDG specification asks to ignore
+        base = Path("~/.local/share").expanduser()
+    return base / "coupon-ledger"
 
 
 class Settings(BaseSettings):
@@ -88,7 +105,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,  # it may be a secret
     )
 
-    home: Path = CHECKOUT / "data" / "home"
+    home: Path = Field(default_factory=default_home)
     landing: Path = SAMPLE_LANDING
     as_of: date | None = None
     threads: int = Field(default=2, ge=1, le=256)

@@ -21,7 +21,7 @@ HomeOption = Annotated[
     typer.Option(
         "--home",
         metavar="DIR",
-        help="The data home. [default: $COUPON_LEDGER_HOME, or data/home]",
+        help="The data home. [default: $COUPON_LEDGER_HOME; `coupon-ledger config` shows it]",
     ),
 ]
 ReleaseOption = Annotated[
