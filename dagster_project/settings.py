@@ -6,8 +6,10 @@ reading deliveries do not.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -18,6 +20,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dagster_project.product import CODE, IS_INSTALLED, SAMPLE
+from dagster_project.product import DBT_PROJECT as DBT_PROJECT
 
 CHECKOUT = CODE
 """The checkout, in which tests and benchmarks run."""
@@ -121,7 +124,7 @@ class Settings(BaseSettings):
     close_working_day: int = Field(default=3, ge=0, le=15)
     close_cron: str = "0 8 * * *"
     holidays: tuple[date, ...] = ()
-    owners: Mapping[str, str] = Field(default={}, validate_default=True)
+    owners: Mapping[str, str] = Field(default=OWNERS)
     log_format: Literal["text", "json"] = "text"
     accepted_findings: Path | None = None
     strict: bool = False
@@ -291,6 +294,13 @@ class Settings(BaseSettings):
             "COUPON_LEDGER_THREADS": str(self.threads),
             "COUPON_LEDGER_MEMORY_LIMIT": self.memory_limit,
         }
+
+
+def descriptions() -> dict[str, str]:
+    """Return the description of each setting by name, as the documentation of `Settings` has it."""
+    _, _, listed = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:\n")
+    described = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", listed, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in described}
 
 
 def default_as_of(settings: Settings, today: date) -> date:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO, cast
 import typer
 
 from dagster_project.cli.close import register_closing
+from dagster_project.cli.config import register_config
 from dagster_project.cli.options import (
     HomeOption,
     JsonOption,
@@ -472,3 +473,4 @@ def query(
 register_reading(app)
 register_closing(app)
 register_service(app)
+register_config(app)
