@@ -17,6 +17,7 @@ import typer
 
 from dagster_project.cli.close import register_closing
 from dagster_project.cli.config import register_config
+from dagster_project.cli.health import health
 from dagster_project.cli.options import (
     HomeOption,
     JsonOption,
@@ -474,3 +475,4 @@ register_reading(app)
 register_closing(app)
 register_service(app)
 register_config(app)
+app.command()(health)
