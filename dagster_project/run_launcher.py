@@ -16,6 +16,7 @@ from dagster import DagsterRun
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from filelock import FileLock, Timeout
 
+from dagster_project.home import writing
 from dagster_project.settings import Settings
 
 GRACE_SECONDS = 60
@@ -60,7 +61,8 @@ def show_alive(home: Path, run_id: str) -> None:
         run_id: The run.
     """
     path = _lock_path(home, run_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(home):
+        path.parent.mkdir(parents=True, exist_ok=True)
     for other in path.parent.glob("*.lock"):
         is_old = time.time() - other.stat().st_mtime > _KEPT_SECONDS
         if is_old and not is_alive(home, other.stem):

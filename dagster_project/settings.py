@@ -14,13 +14,15 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dagster_project.product import CODE, IS_INSTALLED, SAMPLE
+from dagster_project.product import CODE, IS_INSTALLED
 from dagster_project.product import DBT_PROJECT as DBT_PROJECT
+from dagster_project.product import SAMPLE as SAMPLE
 
 CHECKOUT = CODE
 """The checkout, in which tests and benchmarks run."""
@@ -34,6 +36,10 @@ OWNERS = {
     "release": "team:data",
 }
 """Who answers for the assets of a group unless a setting says otherwise."""
+FIRST_AS_OF, LAST_AS_OF = date(1970, 1, 1), date(9990, 12, 31)
+"""The as-of dates that can be calculated: 24 months are looked ahead, and dates end with 9999."""
+DEFAULT_PORTS = {"http": 80, "https": 443}
+"""The port of a web address that names none, by scheme."""
 
 
 def default_home() -> Path:
@@ -99,6 +105,8 @@ class Settings(BaseSettings):
             named is not watched.
         disk_free_gb: Least free space of the data home's disk, in units of 10^9 bytes.
         disk_free_percent: Least free space of it in percent.
+        web_addresses: Addresses under which Dagster's pages are opened besides those of this machine,
+            such as a proxy's, as a JSON list: `["https://ledger.example.com"]`.
     """
 
     model_config = SettingsConfigDict(
@@ -141,6 +149,7 @@ class Settings(BaseSettings):
     late_after_days: Mapping[str, int] = Field(default={"invoices": 40, "redemptions": 120})
     disk_free_gb: float = Field(default=5, ge=0)
     disk_free_percent: float = Field(default=5, ge=0, le=100)
+    web_addresses: tuple[str, ...] = ()
     engine: Literal["duckdb", "spark"] = "duckdb"
     spark_master: str = ""
     spark_conf: dict[str, str] = Field(default_factory=dict)
@@ -163,6 +172,11 @@ class Settings(BaseSettings):
                     " another folder"
                 )
         return value
+
+    @field_validator("as_of")
+    @classmethod
+    def _can_be_calculated(cls, value: date | None) -> date | None:
+        return None if value is None else checked_as_of(value)
 
     @field_validator("owners")
     @classmethod
@@ -191,6 +205,11 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().startswith(("https://", "http://")):
             raise ValueError("it must begin with https:// or http://")
         return value
+
+    @field_validator("web_addresses")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(origin_of, value))
 
     @field_validator("late_after_days")
     @classmethod
@@ -301,6 +320,50 @@ def descriptions() -> dict[str, str]:
     _, _, listed = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:\n")
     described = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", listed, flags=re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in described}
+
+
+def origin_of(address: str) -> str:
+    """The origin of a web address as a browser writes it: lower case, without a default port.
+
+    Args:
+        address: `http://` or `https://`, a host, and a port where it is not the default one.
+
+    Raises:
+        ValueError: The address has another form, or a part that does not belong to an origin.
+    """
+    form = f"{address!r} is not of the form https://HOST or https://HOST:PORT"
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(form) from error
+    has_more = parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or has_more or "*" in parts.netloc:
+        raise ValueError(form)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    is_default = port in (None, DEFAULT_PORTS[parts.scheme])
+    return f"{parts.scheme}://{host}" + ("" if is_default else f":{port}")
+
+
+def checked_as_of(day: date | str) -> date:
+    """An as-of date that can be calculated.
+
+    Args:
+        day: The day, or what was given for it as YYYY-MM-DD.
+
+    Raises:
+        ValueError: The text is no day, or the day is too early or too late.
+    """
+    try:
+        found = date.fromisoformat(day) if isinstance(day, str) else day
+    except ValueError:
+        raise ValueError("give a day as YYYY-MM-DD") from None
+    if not FIRST_AS_OF <= found <= LAST_AS_OF:
+        raise ValueError(
+            f"give a day from {FIRST_AS_OF} to {LAST_AS_OF}; the bills of the 24 months after it are"
+            " calculated too"
+        )
+    return found
 
 
 def default_as_of(settings: Settings, today: date) -> date:

@@ -23,6 +23,7 @@ from dagster_project.alerts.fold import Message, State
 from dagster_project.alerts.watch import Watched
 from dagster_project.failures import Failure, plain
 from dagster_project.failures import told as discreetly
+from dagster_project.home import make_private, writing
 from dagster_project.releases import data_home, files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import Settings
@@ -159,9 +160,10 @@ def _occasion(
     """Look, decide, remember, log, send; alone for this data home."""
     try:
         folder = settings.home / "alerts"
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock", timeout=WAIT_SECONDS):
-            return _alone(settings, folder / "state.json", watchers, now)
+        with writing(settings.home):
+            make_private(folder)
+            with FileLock(folder / "lock", timeout=WAIT_SECONDS):
+                return _alone(settings, folder / "state.json", watchers, now)
     except (OSError, Timeout) as error:
         _log.warning("Alerts of %s cannot be looked after: %s", settings.home, plain(str(error)))
         return []

@@ -209,7 +209,7 @@ class Archive:
         if path.exists() and path.stat().st_size == size:
             temporary.unlink()
         else:
-            temporary.chmod(0o440)
+            temporary.chmod(0o400)
             self._put(temporary, path)
         return sha256, size
 

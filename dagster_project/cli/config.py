@@ -13,12 +13,6 @@ import typer
 from dagster_project.cli.options import HomeOption, JsonOption, settings_from
 
 
-def register_config(app: typer.Typer) -> None:
-    """Add `config`, and `--version` to the program itself."""
-    app.callback()(program)
-    app.command()(config)
-
-
 def _tell_version(is_asked: bool) -> None:
     if is_asked:
         from dagster_project.product import product_version

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
+from dagster_project.answers.values import clean
+
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
 
@@ -120,9 +122,11 @@ class OutputFailed(Exception):
 
 
 class Output:
-    """Standard output, of which an error cannot be taken for one of a file.
+    """Standard output or error, of which an error cannot be taken for one of a file.
 
-    That a reader has closed it is told as before, by BrokenPipeError.
+    That a reader has closed it is told as before, by BrokenPipeError. A terminal obeys some characters
+    and reorders text at others; names from deliveries may hold them, and so may a message of a library
+    that quotes such a name. Each is therefore written escaped, but for the end of a line.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -130,7 +134,15 @@ class Output:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text.
+        """Write a text, with every character that is not printable escaped.
+
+        Raises:
+            OutputFailed: The stream does not take it.
+        """
+        return self.write_exactly(text if is_harmless(text) else harmless(text))
+
+    def write_exactly(self, text: str) -> int:
+        """Write a text as it is.
 
         Raises:
             OutputFailed: The stream does not take it.
@@ -152,6 +164,33 @@ class Output:
         return getattr(self._stream, name)
 
 
+def is_harmless(text: str) -> bool:
+    """Whether a text has only printable characters and ends of lines."""
+    return text.isprintable() or text.replace("\n", "").isprintable()
+
+
+def harmless(text: str) -> str:
+    """A text with every character escaped that is neither printable nor the end of a line."""
+    return "\n".join(map(clean, text.split("\n")))
+
+
+def print_data(text: str) -> None:
+    """Print what a program reads, such as CSV, as it is; on a terminal like any other text."""
+    if isinstance(sys.stdout, Output) and not sys.stdout.isatty():
+        sys.stdout.write_exactly(text)
+    else:
+        sys.stdout.write(text)
+
+
+def erase_line() -> None:
+    """Erase the line of a terminal on which the cursor stands."""
+    sequence = "\r\x1b[K"
+    if isinstance(sys.stdout, Output):
+        sys.stdout.write_exactly(sequence)
+    else:
+        sys.stdout.write(sequence)
+
+
 @contextmanager
 def _told_apart() -> Iterator[None]:
     try:
@@ -162,11 +201,15 @@ def _told_apart() -> Iterator[None]:
         raise OutputFailed(f"The output cannot be written: {error.strerror}.") from error
 
 
-def wrong(message: str) -> NoReturn:
+def wrong(message: str, *, is_one_line: bool = True) -> NoReturn:
     """End because what was asked for does not exist or make sense.
+
+    Args:
+        message: What is wrong, and what to do.
+        is_one_line: Whether an end of line in it can only come from what was given.
 
     Raises:
         Exit: Always (2).
     """
-    print(message, file=sys.stderr)
+    print(clean(message) if is_one_line else message, file=sys.stderr)
     raise typer.Exit(2)

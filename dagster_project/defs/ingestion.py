@@ -21,7 +21,7 @@ from dagster_project.defs.tables import (
     loaded_deliveries,
 )
 from dagster_project.defs.transformation import Translator
-from dagster_project.failures import names, without_values
+from dagster_project.failures import names, plain, without_values
 from dagster_project.feeds import SOURCES_FILE, feeds
 from dagster_project.product import CODE, DBT_PROJECT
 from dagster_project.refresh import acceptances
@@ -262,4 +262,4 @@ def _arrived(reports: "Sequence[DeliveryReport]") -> Metadata:
 
 def _discreetly(report: "DeliveryReport") -> str:
     """The line of a report for where it is kept and shown: without values, which may be personal."""
-    return without_values(_line(report), names())
+    return plain(without_values(_line(report), names()))

@@ -19,6 +19,8 @@ LAYOUT = 2
 """The newest layout that this version knows, and the one it writes. Layout 1 is that of 0.1 to 0.4, whose
 releases are files in `releases/`; everything of it is read as it is."""
 
+_MODE = 0o640  # as of the releases themselves
+
 
 def layout_path(home: Path) -> Path:
     """Return the file that tells the layout of a data home."""
@@ -124,4 +126,5 @@ def _read(home: Path) -> tuple[int, str]:
 def _write(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps(content) + "\n", "utf-8")
+    temporary.chmod(_MODE)  # readers of releases, a group, look at it whatever the umask
     temporary.replace(path)
