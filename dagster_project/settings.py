@@ -63,17 +63,18 @@ class Settings(BaseSettings):
     Attributes:
         home: The data home: archive, warehouse, releases, logs.
         landing: The folder the billing system drops its files in; only ever read.
-        as_of: Last day whose events count (R0); None leaves it to the caller.
+        as_of: Last day whose events count (R0); unless given, the sample's last day for the sample,
+            else today in UTC.
         threads: Threads of DuckDB and dbt, and of Spark where it runs on this machine.
         memory_limit: DuckDB's memory limit, such as `4GB`; beyond it work spills to disk.
         schedule_cron: When the daily refresh ticks.
-        schedule_timezone: In which zone, as an IANA name.
+        schedule_timezone: The time zone of the schedules, as an IANA name such as Europe/Berlin.
         autostart: Whether Dagster's schedule and sensor of refreshes run without being turned on.
         sensor_seconds: How often Dagster's sensors look.
         fresh_within_hours: After how many hours without a new build a mart counts as stale.
-        close_working_day: On which working day of a month to be reminded of closing the one before;
+        close_working_day: The working day of a month from which the month-close reminder is sent;
             0 for never.
-        close_cron: When that is looked at, in the same zone.
+        close_cron: When the reminder looks for a month to close, in the time zone of the schedules.
         holidays: Days from Monday to Friday on which nobody works, as a JSON list.
         owners: Who answers for the assets of a group in Dagster, as `team:NAME` or an e-mail address,
             by group; what is not named keeps its default.
@@ -81,7 +82,7 @@ class Settings(BaseSettings):
         accepted_findings: The reviewed file of accepted findings; `accepted_findings.csv` in the
             data home unless given.
         strict: Whether open findings of severity error stop publication.
-        settle_seconds: How long a delivered file must have kept its size before a sensor takes it.
+        settle_seconds: How long a delivered file must have kept its size before the sensor takes it.
         engine: What runs the models: `duckdb`, or `spark`, which needs the extra of that name.
         spark_master: Spark's master, such as `spark://host:7077`; this machine unless given.
         spark_conf: Further configuration of Spark, as a JSON object of texts.
@@ -89,22 +90,23 @@ class Settings(BaseSettings):
             under the same path, or the address of one in object storage; below the data home
             unless given.
         spark_thrift: `host:port` of a running Spark Thrift server to use instead of a session.
-        spark_user: The user to be there.
+        spark_user: The user of the Thrift server.
         alert_webhook_url: Where alerts are posted as Slack-compatible JSON; a secret.
         alert_smtp_host: The mail server alerts are sent through.
-        alert_smtp_port: Its port; 465 is encrypted from the start, others by STARTTLS where offered.
-        alert_smtp_user: Who logs in there; by default the sender.
-        alert_smtp_password: With which password; without one nobody logs in. A secret.
-        alert_email_from: The sender of alerts.
-        alert_email_to: Their recipients, separated by commas.
+        alert_smtp_port: The port of the mail server; 465 is encrypted from the start, others by
+            STARTTLS where it is offered.
+        alert_smtp_user: The user to log in to the mail server as; the sender unless given.
+        alert_smtp_password: The password of that user; without one there is no log-in. A secret.
+        alert_email_from: The address that alerts are sent from.
+        alert_email_to: The addresses that alerts are sent to, separated by commas.
         alert_timeout_seconds: How long a channel may take to answer.
-        alert_repeat_hours: After how long what goes on is told again.
-        alert_quiet_minutes: How long after a message further refused files or findings wait, to be
-            told together.
+        alert_repeat_hours: After how many hours an alert that goes on is sent again.
+        alert_quiet_minutes: How many minutes after an alert further refused files or findings wait,
+            to be reported together.
         late_after_days: By feed, how many days old its newest record may be; a feed that is not
             named is not watched.
-        disk_free_gb: Least free space of the data home's disk, in units of 10^9 bytes.
-        disk_free_percent: Least free space of it in percent.
+        disk_free_gb: Least free space of the data home's disk, in gigabytes (10^9 bytes).
+        disk_free_percent: Least free space of the data home's disk, in percent.
         web_addresses: Addresses under which Dagster's pages are opened besides those of this machine,
             such as a proxy's, as a JSON list: `["https://ledger.example.com"]`.
     """

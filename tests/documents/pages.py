@@ -93,7 +93,8 @@ def _ask(home: Path, refreshed: str, arguments: list[str]) -> str:
 
 def _as_shown(text: str, home: Path) -> str:
     relative = os.path.relpath(home, CHECKOUT)
-    return text.replace(str(home), SHOWN_HOME).replace(relative, SHOWN_HOME)
+    shown = text.replace(str(home), SHOWN_HOME).replace(relative, SHOWN_HOME)
+    return shown.replace(f"\n  → {SHOWN_HOME}", f" → {SHOWN_HOME}")  # as it is where that is short
 
 
 def without_accidents(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from dagster_project.answers.config import config
 from dagster_project.feeds import Column, feeds
 from dagster_project.product import DBT_PROJECT
+from dagster_project.releases import restatements
 from dagster_project.settings import Settings
 
 
@@ -27,7 +29,7 @@ def inputs() -> str:
             for column in feed.columns
         )
         head = ("column", "type", "required", "meaning")
-        parts.append(f"## {feed.name}\n\n{_cell(feed.description)}\n\n{_table(head, rows)}")
+        parts.append(f"## {feed.name}\n\n{_table(head, rows)}")
     return "\n\n".join(parts)
 
 
@@ -79,6 +81,22 @@ def _grain(description: str) -> str:
 def _marts() -> Iterator[dict[str, Any]]:
     for path in sorted((DBT_PROJECT / "models" / "marts").rglob("*.yml")):
         yield from yaml.safe_load(path.read_text("utf-8")).get("models", [])
+    # The one that the release itself makes, from the closed months.
+    types = dict(one.strip().split(" ", 1) for one in _each_type(restatements.TYPES))
+    yield {
+        "name": restatements.NAME,
+        "description": restatements.DESCRIPTION,
+        "config": {"meta": {"primary_key": restatements.KEY}},
+        "columns": [
+            {"name": name, "description": text, "data_type": types[name]}
+            for name, text in restatements.COLUMNS.items()
+        ],
+    }
+
+
+def _each_type(types: str) -> list[str]:
+    """Split a list of column definitions at the commas that are not inside brackets."""
+    return re.split(r",(?![^(]*\))", types)
 
 
 def settings() -> str:
