@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import yaml
+
+from dagster_project.product import DBT_PROJECT
 
 ColumnType = Literal[
     "id", "text", "enum", "boolean", "instant", "date", "amount", "decimal", "whole", "currency"
 ]
 
-SOURCES_FILE = Path(__file__).resolve().parents[1] / "dbt/models/staging/_billing__sources.yml"
+SOURCES_FILE = DBT_PROJECT / "models/staging/_billing__sources.yml"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,10 @@ reading deliveries do not.
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
+import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from difflib import get_close_matches
@@ -18,10 +21,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-SAMPLE = CHECKOUT / "data" / "sample"
+from dagster_project.product import CODE, IS_INSTALLED
+from dagster_project.product import DBT_PROJECT as DBT_PROJECT
+from dagster_project.product import SAMPLE as SAMPLE
+
+CHECKOUT = CODE
+"""The checkout, in which tests and benchmarks run."""
 SAMPLE_LANDING = SAMPLE / "landing"
-DBT_PROJECT = CHECKOUT / "dbt"
 OWNERS = {
     "deliveries": "team:billing",
     "raw": "team:data",
@@ -37,24 +43,40 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 """The port of a web address that names none, by scheme."""
 
 
+def default_home() -> Path:
+    """Return the data home where no setting names one.
+
+    Returns:
+        `data/home` in a checkout; for an installed package `coupon-ledger` in the user's folder for
+        data, `$XDG_DATA_HOME` or else `~/.local/share`.
+    """
+    if not IS_INSTALLED:
+        return CODE / "data" / "home"
+    base = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if not base.is_absolute():  # which the XDG specification asks to ignore
+        base = Path("~/.local/share").expanduser()
+    return base / "coupon-ledger"
+
+
 class Settings(BaseSettings):
     """Settings, each from an argument, else `COUPON_LEDGER_<NAME>` in the environment, else a default.
 
     Attributes:
         home: The data home: archive, warehouse, releases, logs.
         landing: The folder the billing system drops its files in; only ever read.
-        as_of: Last day whose events count (R0); None leaves it to the caller.
+        as_of: Last day whose events count (R0); unless given, the sample's last day for the sample,
+            else today in UTC.
         reporting_time_zone: Where days and months begin in what is calculated (R0), as an IANA name.
         threads: Threads of DuckDB and dbt, and of Spark where it runs on this machine.
         memory_limit: DuckDB's memory limit, such as `4GB`; beyond it work spills to disk.
         schedule_cron: When the daily refresh ticks.
-        schedule_timezone: In which zone, as an IANA name.
+        schedule_timezone: The time zone of the schedules, as an IANA name such as Europe/Berlin.
         autostart: Whether Dagster's schedule and sensor of refreshes run without being turned on.
         sensor_seconds: How often Dagster's sensors look.
         fresh_within_hours: After how many hours without a new build a mart counts as stale.
-        close_working_day: On which working day of a month to be reminded of closing the one before;
+        close_working_day: The working day of a month from which the month-close reminder is sent;
             0 for never.
-        close_cron: When that is looked at, in the same zone.
+        close_cron: When the reminder looks for a month to close, in the time zone of the schedules.
         holidays: Days from Monday to Friday on which nobody works, as a JSON list.
         owners: Who answers for the assets of a group in Dagster, as `team:NAME` or an e-mail address,
             by group; what is not named keeps its default.
@@ -62,7 +84,7 @@ class Settings(BaseSettings):
         accepted_findings: The reviewed file of accepted findings; `accepted_findings.csv` in the
             data home unless given.
         strict: Whether open findings of severity error stop publication.
-        settle_seconds: How long a delivered file must have kept its size before a sensor takes it.
+        settle_seconds: How long a delivered file must have kept its size before the sensor takes it.
         engine: What runs the models: `duckdb`, or `spark`, which needs the extra of that name.
         spark_master: Spark's master, such as `spark://host:7077`; this machine unless given.
         spark_conf: Further configuration of Spark, as a JSON object of texts.
@@ -70,22 +92,23 @@ class Settings(BaseSettings):
             under the same path, or the address of one in object storage; below the data home
             unless given.
         spark_thrift: `host:port` of a running Spark Thrift server to use instead of a session.
-        spark_user: The user to be there.
+        spark_user: The user of the Thrift server.
         alert_webhook_url: Where alerts are posted as Slack-compatible JSON; a secret.
         alert_smtp_host: The mail server alerts are sent through.
-        alert_smtp_port: Its port; 465 is encrypted from the start, others by STARTTLS where offered.
-        alert_smtp_user: Who logs in there; by default the sender.
-        alert_smtp_password: With which password; without one nobody logs in. A secret.
-        alert_email_from: The sender of alerts.
-        alert_email_to: Their recipients, separated by commas.
+        alert_smtp_port: The port of the mail server; 465 is encrypted from the start, others by
+            STARTTLS where it is offered.
+        alert_smtp_user: The user to log in to the mail server as; the sender unless given.
+        alert_smtp_password: The password of that user; without one there is no log-in. A secret.
+        alert_email_from: The address that alerts are sent from.
+        alert_email_to: The addresses that alerts are sent to, separated by commas.
         alert_timeout_seconds: How long a channel may take to answer.
-        alert_repeat_hours: After how long what goes on is told again.
-        alert_quiet_minutes: How long after a message further refused files or findings wait, to be
-            told together.
+        alert_repeat_hours: After how many hours an alert that goes on is sent again.
+        alert_quiet_minutes: How many minutes after an alert further refused files or findings wait,
+            to be reported together.
         late_after_days: By feed, how many days old its newest record may be; a feed that is not
             named is not watched.
-        disk_free_gb: Least free space of the data home's disk, in units of 10^9 bytes.
-        disk_free_percent: Least free space of it in percent.
+        disk_free_gb: Least free space of the data home's disk, in gigabytes (10^9 bytes).
+        disk_free_percent: Least free space of the data home's disk, in percent.
         web_addresses: Addresses under which Dagster's pages are opened besides those of this machine,
             such as a proxy's, as a JSON list: `["https://ledger.example.com"]`.
     """
@@ -97,7 +120,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,  # it may be a secret
     )
 
-    home: Path = CHECKOUT / "data" / "home"
+    home: Path = Field(default_factory=default_home)
     landing: Path = SAMPLE_LANDING
     as_of: date | None = None
     reporting_time_zone: str = "UTC"
@@ -114,7 +137,7 @@ class Settings(BaseSettings):
     close_working_day: int = Field(default=3, ge=0, le=15)
     close_cron: str = "0 8 * * *"
     holidays: tuple[date, ...] = ()
-    owners: Mapping[str, str] = Field(default={}, validate_default=True)
+    owners: Mapping[str, str] = Field(default=OWNERS)
     log_format: Literal["text", "json"] = "text"
     accepted_findings: Path | None = None
     strict: bool = False
@@ -306,6 +329,13 @@ class Settings(BaseSettings):
             "COUPON_LEDGER_THREADS": str(self.threads),
             "COUPON_LEDGER_MEMORY_LIMIT": self.memory_limit,
         }
+
+
+def descriptions() -> dict[str, str]:
+    """Return the description of each setting by name, as the documentation of `Settings` has it."""
+    _, _, listed = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:\n")
+    described = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", listed, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in described}
 
 
 def origin_of(address: str) -> str:

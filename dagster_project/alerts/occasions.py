@@ -22,8 +22,9 @@ from dagster_project.alerts.alert import Alert, Kind
 from dagster_project.alerts.fold import Message, State
 from dagster_project.alerts.watch import Watched
 from dagster_project.failures import Failure, plain
+from dagster_project.failures import told as discreetly
 from dagster_project.home import make_private, writing
-from dagster_project.releases import files
+from dagster_project.releases import data_home, files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import Settings
 
@@ -67,6 +68,7 @@ def after_run(
         if run_id in state.runs:
             return
         state.runs.append(run_id)
+        _remember_run(settings, run_id, failure, as_of, now)
         yield lambda _: watch.run(failure, run_id, settings.home, now)
         yield lambda state: _files(state, settings, now)
         if failure is None:
@@ -75,6 +77,16 @@ def after_run(
         yield lambda state: _disk(state, settings, now)
 
     return _occasion(settings, watchers, now)
+
+
+def _remember_run(
+    settings: Settings, run_id: str, failure: Failure | None, as_of: date, now: datetime
+) -> None:
+    told = None if failure is None else "; ".join(discreetly(failure))
+    try:
+        data_home.remember_run(settings.home, run_id, now, as_of, told)
+    except OSError as error:
+        _log.warning("%s: %s", data_home.last_run_path(settings.home), plain(str(error)))
 
 
 def look(settings: Settings, now: datetime) -> list[Told]:

@@ -18,8 +18,8 @@ from pathlib import Path
 from dagster_project.arrival.report import ArrivalError, Limits, Refusal
 from dagster_project.arrival.rows import Prepared, TextParquet
 from dagster_project.feeds import Feed
+from dagster_project.product import CODE
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 WORKER = (
     "import sys; sys.modules['numpy'] = None; "
     "from dagster_project.arrival.parquet_worker import main; main(sys.argv[1:])"
@@ -50,7 +50,7 @@ def prepare_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> 
     command = [sys.executable, "-c", WORKER, feed.name, *files]
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(
-        part for part in (str(CHECKOUT), environment.get("PYTHONPATH")) if part
+        part for part in (str(CODE), environment.get("PYTHONPATH")) if part
     )
     try:
         with errors_path.open("wb") as errors:

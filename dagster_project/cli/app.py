@@ -17,11 +17,13 @@ from typer.core import TyperGroup
 
 from dagster_project.cli.burndown import burndown
 from dagster_project.cli.close import close, closes, reopen
+from dagster_project.cli.config import config, program
 from dagster_project.cli.deliveries import deliveries, rejected
 from dagster_project.cli.expiring import expiring
 from dagster_project.cli.explain import explain
 from dagster_project.cli.export import export
 from dagster_project.cli.findings import findings
+from dagster_project.cli.health import health
 from dagster_project.cli.options import Output, OutputFailed
 from dagster_project.cli.programs import programs
 from dagster_project.cli.query import query
@@ -57,6 +59,8 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Month close", closes, "closes"),
     ("Service", dev, "dev --port 3001"),
     ("Service", alerts, "alerts --limit 5"),
+    ("Service", health, "health"),
+    ("Service", config, "config"),
 )
 """Each command with its group in the help and an example of it; `A` and `B` stand for ids of releases."""
 
@@ -92,6 +96,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.callback()(program)
 for _group, _command, _example in COMMANDS:
     app.command(rich_help_panel=_group, epilog=f"Example: coupon-ledger {_example}")(_command)
 

@@ -23,7 +23,7 @@ HomeOption = Annotated[
     typer.Option(
         "--home",
         metavar="DIR",
-        help="The data home. [default: $COUPON_LEDGER_HOME, or data/home]",
+        help="The data home. [default: $COUPON_LEDGER_HOME; `coupon-ledger config` shows it]",
     ),
 ]
 ReleaseOption = Annotated[
@@ -76,11 +76,15 @@ def settings_of_home(home: Path | None) -> Settings:
         home: The data home, if it was given.
 
     Raises:
-        Exit: A setting makes no sense or there is no data home there (2), or it cannot be read (1).
+        Exit: A setting makes no sense or there is no data home there (2), or it cannot be read or
+            was written by a newer version (1).
     """
     settings = settings_from(home)
     folder = settings.home
+    from dagster_project.releases.data_home import check_layout
+
     with explained():
+        check_layout(folder)
         is_there = folder.is_dir() and (
             any((folder / name).exists() for name in _OF_A_HOME) or not any(folder.iterdir())
         )

@@ -13,13 +13,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -29,7 +31,13 @@ PATIENCE_SECONDS = 12.0
 """How long web server and daemon may take to end; what is left of them is then killed."""
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOOK_SECONDS = 0.1
+_LAST_LINES_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1
+_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
+_OF_NO_CONCERN = re.compile(
+    # On its first start the daemon says that it has not looked at any run yet.
+    rb"WARNING - No cursor for event type \S+, ignoring older events"
+)
 
 
 def command_of(name: str, port: int) -> list[str]:
@@ -67,14 +75,20 @@ def keep_running(commands: Mapping[str, Sequence[str]]) -> int:
     for number in {*stopping, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}:
         signal.signal(number, _noted)
     processes: dict[str, subprocess.Popen[bytes]] = {}
+    passing: list[threading.Thread] = []
     try:
         for name, command in commands.items():
             processes[name] = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 start_new_session=True,
                 preexec_fn=_end_with_parent(),
             )
+        for process in processes.values():  # only now: what is forked must have no threads
+            passing.append(_pass_on(process.stdout, sys.stdout))
+            passing.append(_pass_on(process.stderr, sys.stderr))
         while True:
             select.select([reading], [], [], 5)
             with contextlib.suppress(BlockingIOError):
@@ -90,6 +104,37 @@ def keep_running(commands: Mapping[str, Sequence[str]]) -> int:
                     return 1
     finally:
         _end(processes.values())
+        for thread in passing:
+            thread.join(_LAST_LINES_SECONDS)
+
+
+def shown(line: bytes, *, is_coloured: bool) -> bytes:
+    """Return what is passed on of a line that web server or daemon wrote; nothing of one that says nothing.
+
+    Args:
+        line: The line, with its end.
+        is_coloured: Whether colours are shown; in a file they would be signs in the text.
+    """
+    plain = _COLOUR.sub(b"", line)
+    if _OF_NO_CONCERN.search(plain):
+        return b""
+    return line if is_coloured else plain
+
+
+def _pass_on(source: IO[bytes] | None, target: Any) -> threading.Thread:
+    """Write every line of a process to an output of this one, in a thread of its own."""
+    assert source is not None
+    is_coloured = target.isatty() and not os.environ.get("NO_COLOR")
+
+    def work() -> None:
+        for line in source:
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                target.buffer.write(shown(line, is_coloured=is_coloured))
+                target.buffer.flush()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:

@@ -82,7 +82,12 @@ def _prepared(settings: Settings) -> dict[str, str]:
     Raises:
         Exit: The storage cannot be laid out, or the models cannot be parsed (1).
     """
+    import warnings
+
+    # What libraries say to their programmers says nothing to whoever starts a service.
+    warnings.simplefilter("ignore")
     from dagster_project.refresh import dbt_build
+    from dagster_project.releases.data_home import check_layout
     from dagster_project.releases.errors import ReleaseError
 
     if not settings.landing.is_dir():
@@ -91,11 +96,15 @@ def _prepared(settings: Settings) -> dict[str, str]:
     from dagster_project.home import make_private, writing
 
     try:
+        check_layout(settings.home)
         with writing(settings.home):
             make_private(storage)
             _lay_out(storage)
     except OSError as error:
         complain(f"{error.filename}: {error.strerror}; name another --home.")
+        raise typer.Exit(1) from None
+    except ReleaseError as error:
+        print(error, file=sys.stderr)
         raise typer.Exit(1) from None
     try:
         dbt_build.prepare(settings)
@@ -103,6 +112,7 @@ def _prepared(settings: Settings) -> dict[str, str]:
         complain(str(error))
         raise typer.Exit(1) from None
     return {
+        "PYTHONWARNINGS": "ignore",
         **os.environ,
         "DAGSTER_HOME": str(storage),
         "DAGSTER_DISABLE_TELEMETRY": "1",

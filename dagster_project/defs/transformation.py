@@ -16,10 +16,11 @@ from dagster_project.defs.steps import Step, step
 from dagster_project.defs.tables import Tables, came_from, code, loaded_deliveries
 from dagster_project.failures import names, plain, without_values
 from dagster_project.feeds import feeds
+from dagster_project.product import DBT_PROJECT
 from dagster_project.refresh import dbt_build, progress
 from dagster_project.releases.errors import PublishRefused
 from dagster_project.releases.gate import Problem, judge
-from dagster_project.settings import DBT_PROJECT, Settings
+from dagster_project.settings import Settings
 
 STEP = "dbt_build"
 MARTS = "marts"

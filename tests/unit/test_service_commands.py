@@ -19,7 +19,7 @@ import pytest
 import typer
 
 from dagster_project import run_launcher
-from dagster_project.cli import service
+from dagster_project.cli import processes, service
 from dagster_project.cli.processes import command_of
 from dagster_project.defs import resources
 from dagster_project.run_launcher import WatchedRunLauncher, is_alive, show_alive
@@ -211,6 +211,56 @@ def test_a_test_of_the_alerts_says_what_is_not_set(
     assert "Test: This is a test" in capsys.readouterr().out
     service.alerts(home=tmp_path, limit=1, json=True)
     assert len(json.loads(capsys.readouterr().out)["last"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "is_coloured", "expected"),
+    [
+        (b"\x1b[32m10:00\x1b[0m - dagster - \x1b[34mINFO\x1b[0m - up\n", False, b"10:00 - dagster - INFO - up\n"),
+        (b"\x1b[31mred\x1b[0m\n", True, b"\x1b[31mred\x1b[0m\n"),
+        (b"\x1b[34mWARNING\x1b[0m - No cursor for event type T.RUN, ignoring older events\n", True, b""),
+        (b"WARNING - The disk is nearly full\n", False, b"WARNING - The disk is nearly full\n"),
+        (b"\xff no text\n", False, b"\xff no text\n"),
+    ],
+)  # fmt: skip
+def test_what_the_service_writes_into_a_file_has_no_colours(
+    line: bytes, is_coloured: bool, expected: bytes
+) -> None:
+    assert processes.shown(line, is_coloured=is_coloured) == expected
+
+
+def test_the_lines_of_both_processes_reach_the_file_until_the_end(tmp_path: Path) -> None:
+    code = "import sys; print('\\033[32mout\\033[0m'); print('\\033[31merr', file=sys.stderr)"
+    script = (
+        "import sys; from dagster_project.cli.processes import keep_running;"
+        f" sys.exit(keep_running({{'one': [sys.executable, '-c', {code!r}]}}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=CHECKOUT,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stdout == b"out\n"
+    assert done.stderr.startswith((b"err\n", b"one ended by itself"))
+    assert b"err\n" in done.stderr and b"\x1b" not in done.stderr
+
+
+def test_a_data_home_of_a_newer_version_is_not_served(
+    started: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "home.json").write_text('{"layout": 99, "written_by": "9.1.0"}', "utf-8")
+    with pytest.raises(typer.Exit) as caught:
+        service.dev(landing=tmp_path / "landing", home=home, only="daemon")
+    assert caught.value.exit_code == 1
+    assert "Install 9.1.0 or newer" in capsys.readouterr().err
+    assert not started
+    assert not (home / "dagster").exists()
 
 
 HOLDER = """

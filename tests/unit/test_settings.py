@@ -32,6 +32,20 @@ def test_the_default_is_the_sample_and_a_home_in_the_checkout() -> None:
     assert settings.uses_sample
 
 
+def test_an_installed_package_keeps_data_in_the_users_folder_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "IS_INSTALLED", True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert Settings().home == tmp_path / "data" / "coupon-ledger"
+    for ignored in ("relative/folder", ""):  # as the XDG specification has it
+        monkeypatch.setenv("XDG_DATA_HOME", ignored)
+        assert Settings().home == tmp_path / ".local" / "share" / "coupon-ledger"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert Settings().home == tmp_path / ".local" / "share" / "coupon-ledger"
+
+
 def test_the_environment_sets_what_no_argument_does(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
