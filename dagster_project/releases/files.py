@@ -46,6 +46,11 @@ def release_path(home: Path, release_id: str) -> Path:
     return earlier if earlier.exists() else releases_dir(home) / release_id / DATABASE_NAME
 
 
+def release_of(path: Path) -> str:
+    """The id of the release whose DuckDB file this is, by its name alone."""
+    return path.parent.name if path.name == DATABASE_NAME else path.stem
+
+
 def parquet_dir(home: Path, release_id: str) -> Path:
     """The folder with the same marts as Parquet, one file per table."""
     return releases_dir(home) / release_id
@@ -115,8 +120,7 @@ def current_release(home: Path) -> str | None:
             f"{link} is not a symlink ({error.strerror}).",
             "Move it away; `coupon-ledger restore ID` points it to a release again.",
         ) from error
-    path = Path(target)
-    release_id = path.parent.name if path.name == DATABASE_NAME else path.stem
+    release_id = release_of(Path(target))
     if not is_release_id(release_id) or not (link.parent / target).is_file():
         raise ReleaseError(
             f"{link} points to {target}, which is not a release.",
