@@ -221,7 +221,7 @@ def _findings(told: list[Finding]) -> str:
 
 def _at_stake(told: Iterable[Finding], lead: str) -> str:
     """Amounts by currency, never added up across them."""
-    from dagster_project.answers.layout import money
+    from dagster_project.answers.values import money
 
     totals: dict[str | None, Decimal] = {}
     for _, _, currency, amount in told:

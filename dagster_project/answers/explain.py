@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
-from dagster_project.answers import layout, words
+from dagster_project.answers import words
 from dagster_project.answers.asking import Connection, Row, add_months, facts, rows
-from dagster_project.answers.layout import amount, clean, count, day, moment, money
+from dagster_project.answers.values import amount, count, day, moment, money
 from dagster_project.answers.workspace import redemptions_of
 
 ZERO = Decimal(0)
 _MOST_REASONS = 4
 
 
-def charge(connection: Connection, invoice_id: str) -> Row:
+def explain(connection: Connection, invoice_id: str) -> Row:
     """The facts about an invoice that is known to count."""
     (invoice,) = rows(
         connection, "select * from marts.fct_discounted_charges where invoice_id = ?", [invoice_id]
@@ -457,114 +456,3 @@ def _compared(before: Row, invoice: Row, code: str) -> str:
     if not changes:
         return f"It should be the same as {which}."
     return f"Against {which}: {', '.join(changes)}."
-
-
-def tell(data: Row) -> str:
-    """The explanation as text."""
-    invoice = data["invoice"]
-    code = invoice["currency"]
-    name = data["workspace_name"]
-    lines = layout.heading(f"Invoice {invoice['invoice_id']}", data)
-    lines += layout.wrap(
-        f"Workspace {invoice['workspace_id']}" + (f": {name}" if name else ""), hanging="  "
-    )
-    usage = "" if invoice["mtus"] is None else f", {invoice['mtus']:,} MTUs"
-    lines += layout.wrap(
-        f"Plan {invoice['plan']} by the {invoice['billing_interval']},"
-        f" {day(invoice['period_start'])} to {day(invoice['period_end'])}{usage}"
-    )
-    lines += layout.wrap(f"Issued {moment(invoice['issued_at'])}, {invoice['status']}")
-    lines += layout.wrap(f"List price {money(invoice['list_amount'], code)}")
-    lines += ["", "1. Which coupons cover it"]
-    for row in data["redemptions"]:
-        named = f" ({row['offer']})" if row["offer"] else ""
-        lines += layout.wrap(
-            f"{'yes' if row['is_covered'] else 'no '} {row['coupon_id']}{named},"
-            f" {row['redemption_id']}",
-            "  ",
-            "      ",
-        )
-        lines += layout.wrap(f"{row['words']} ({row['rule']})", "      ")
-    if not data["redemptions"]:
-        lines.append("  none was ever redeemed on this workspace")
-    lines += ["", "2. Discounts, each on what the ones before left (R6)"]
-    if data["discounts"]:
-        lines += layout.table(
-            ["", "coupon", "redemption", ">of", ">taken off", ">leaves"],
-            [
-                [
-                    str(row["application_rank"]),
-                    row["coupon_id"],
-                    row["redemption_id"],
-                    amount(row["base_amount"], code),
-                    amount(row["discount_amount"], code),
-                    amount(row["remaining_amount"], code),
-                ]
-                for row in data["discounts"]
-            ],
-        )
-    else:
-        lines.append("  none")
-    lines += ["", "3. Credit, on what the discounts left (R7)"]
-    if data["grants"]:
-        lines += layout.table(
-            ["grant", "coupon", "ends", ">before", ">drawn", ">after", ">leaves"],
-            [
-                [
-                    row["grant_id"],
-                    row["coupon_id"],
-                    day(row["ends_at"]),
-                    amount(row["balance_before_amount"], code),
-                    amount(row["drawn_amount"], code),
-                    amount(row["balance_after_amount"], code),
-                    amount(row["remaining_amount"], code),
-                ]
-                for row in data["grants"]
-            ],
-        )
-    else:
-        lines.append("  none")
-    lines += ["", "4. Expected against billed (R8, R9)", *_comparison(data)]
-    lines += ["", "Why is it not what I was told?"]
-    for sentence in data["answer"]:
-        lines += layout.wrap(sentence, "  ")
-    return "\n".join(lines)
-
-
-def _comparison(data: Row) -> list[str]:
-    invoice = data["invoice"]
-    code = invoice["currency"]
-    expected, billed = data["expected"], data["billed"]
-
-    def compared(label: str, right: Decimal, found: Decimal) -> list[str]:
-        difference = "" if found == right else _signed(found - right, code)
-        return [label, amount(right, code), amount(found, code), difference]
-
-    body = [
-        compared(label, expected[name], billed[name])
-        for name, label in (
-            ("list_amount", "list"),
-            ("discount_amount", "discount"),
-            ("credit_amount", "credit"),
-            ("net_amount", "net, before tax"),
-        )
-    ]
-    tax, total = invoice["tax_amount"], invoice.get("billed_total_amount")
-    body.append(["tax, as billed", "", amount(tax, code), ""])
-    if total is not None:  # a release of an earlier version does not say
-        body.append(compared("total, with that tax", expected["net_amount"] + tax, total))
-    lines = layout.table([f"in {clean(code)}", ">expected", ">billed", ">difference"], body)
-    variances = [
-        f"{_signed(invoice[name], code)} of {noun}"
-        for name, noun in (
-            ("discount_variance_amount", "discount"),
-            ("credit_variance_amount", "credit"),
-        )
-        if invoice[name]
-    ]
-    judged = ", ".join(variances) + "; " if variances else ""
-    return [*lines, *layout.wrap(f"audit: {judged}{invoice['audit_status']}", "  ")]
-
-
-def _signed(value: Decimal, currency: Any) -> str:
-    return ("+" if value > 0 else "") + amount(value, currency)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from dagster_project.answers.layout import count, day, money
+from dagster_project.answers.values import count, day, money
 
 PROGRAMS: Final = ("accelerator", "non_profit", "special", "startup")
 

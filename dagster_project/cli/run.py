@@ -1,4 +1,4 @@
-"""A refresh from the command line: the Dagster job in this process, watched, summed up, explained.
+"""`run` and `rebuild`: the refresh in this process, watched, summed up, and explained where it fails.
 
 Here belongs what a person at a terminal sees of a run. The steps themselves are Dagster's (`defs/`).
 """
@@ -14,33 +14,127 @@ import time
 import traceback
 import uuid
 import warnings
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from dagster_project.refresh import progress, unchanged
-from dagster_project.releases.errors import Busy, PublishRefused, ReleaseError
-from dagster_project.releases.gate import in_words
-from dagster_project.releases.lock import one_writer
-from dagster_project.releases.machine import (
-    FREE_SPACE,
-    MORE_MEMORY,
-    explanation,
-    is_full,
-    is_out_of_memory,
-    without_advice,
+import typer
+
+from dagster_project.answers.values import amount, count, moment
+from dagster_project.cli import layout
+from dagster_project.cli.close import tell_restated
+from dagster_project.cli.deliveries import tell_rows_in
+from dagster_project.cli.findings import by_type
+from dagster_project.cli.options import (
+    HomeOption,
+    explained,
+    settings_from,
+    settings_of_home,
+    wrong,
 )
-from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
 
+    from dagster_project.answers.asking import Row
+    from dagster_project.settings import Settings
+
+_MOST_CHECKS = 10
 _WIDTH = 80
 _WRAPPED: Any = {
     "subsequent_indent": "    ",
     "break_long_words": False,
     "break_on_hyphens": False,
 }
+
+
+def run(
+    landing: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where deliveries lie. [default: the sample]"),
+    ] = None,
+    home: HomeOption = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM-DD",
+            help="Last day whose events count. [default: the sample's last day, else today in UTC]",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Publish nothing while a finding of severity error is open."),
+    ] = False,
+    known_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INSTANT",
+            help="Only what had arrived by then (ISO 8601, or the id of a release); goes to"
+            " HOME/known-at/, what is served stays.",
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["duckdb", "spark"] | None,
+        typer.Option(help="What runs the models. [default: duckdb]"),
+    ] = None,
+    always: Annotated[
+        bool,
+        typer.Option("--always", help="Also where nothing has changed since the last refresh."),
+    ] = False,
+) -> None:
+    """Refresh: deliveries in, checked marts out, as a release."""
+    from dagster_project.settings import default_as_of
+
+    # What had arrived by then lies in a data home that is there.
+    settings = settings_from(home, landing) if known_at is None else settings_of_home(home)
+    if engine is not None:
+        settings = settings.model_copy(update={"engine": engine})
+    if known_at is not None:
+        raise typer.Exit(0 if _refresh_known_at(settings, known_at, as_of) else 1)
+    if not settings.landing.is_dir():
+        wrong(f"There is no landing folder {settings.landing}: name one with --landing.")
+    now = datetime.now(UTC)
+    try:
+        day = date.fromisoformat(as_of) if as_of else default_as_of(settings, now.date())
+    except ValueError as error:
+        wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD." if as_of else str(error))
+    if strict:
+        settings = settings.model_copy(update={"strict": True})
+    raise typer.Exit(0 if refresh(settings, day, always=always) else 1)
+
+
+def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> bool:
+    from dagster_project.releases.errors import NoRelease
+
+    try:
+        day = date.fromisoformat(as_of) if as_of else None
+    except ValueError:
+        wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD.")
+    try:
+        return refresh_known_at(settings, known_at, day)
+    except (ValueError, NoRelease) as error:
+        wrong(str(error))
+
+
+def rebuild(home: HomeOption = None) -> None:
+    """Make the warehouse again from the archive alone; `run` then goes on from there."""
+    from dagster_project.arrival import ArrivalError
+    from dagster_project.arrival import rebuild as rebuild_raw
+    from dagster_project.releases.lock import one_writer
+
+    settings = settings_from(home)
+    if not settings.archive.is_dir():
+        wrong(f"There is no archive in {settings.home}: name another data home with --home.")
+    with explained(), one_writer(settings.home, "coupon-ledger rebuild"):
+        try:
+            reports = rebuild_raw(settings.home)
+        except ArrivalError as error:
+            print(error, file=sys.stderr)
+            raise typer.Exit(1) from None
+    rows = sum(report.loaded_rows for report in reports)
+    print(f"{len(reports):,} deliveries with {rows:,} rows loaded again from the archive.")
+    print(f"Publish from them: coupon-ledger run --home {settings.home} --landing DIR")
 
 
 class Terminal:
@@ -97,6 +191,10 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
     Returns:
         Whether a release of this very state is served now.
     """
+    from dagster_project.refresh import progress, unchanged
+    from dagster_project.releases import open_release
+    from dagster_project.releases.lock import one_writer
+
     run_id = str(uuid.uuid4())
     log = settings.logs / f"{run_id}.log"
     title = f"Coupon Ledger, as of {as_of}: {_short(settings.landing)}"
@@ -110,7 +208,9 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
             terminal.started("prepare")
             before = _served(settings)
             if not always and unchanged.is_unchanged(settings, as_of):
-                terminal.finished("prepare", "nothing has changed, the release there is is served")
+                terminal.finished(
+                    "prepare", "nothing has changed; the current release stays in place"
+                )
             else:
                 landing = unchanged.landing_state(settings)
                 _run_job(settings, as_of, run_id, terminal)
@@ -122,15 +222,121 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
         _alert(settings, run_id, as_of, error)
         return False
     _alert(settings, run_id, as_of, None)
-    from dagster_project import summary
-    from dagster_project.releases import open_release
+    from dagster_project.answers.summary import summary
 
     with open_release(settings.home) as connection:
-        print()
-        print(summary.refresh(connection, settings.home, terminal.seconds))
+        data = summary(connection)
+    print()
+    layout.show(tell(data, settings.home, terminal.seconds))
     for note in notes(settings.home, as_of, before, datetime.now(UTC).date()):
         print("\n" + textwrap.fill(f"Note: {note}", _WIDTH, **_WRAPPED))
     return True
+
+
+def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
+    """The summary at the end of a refresh as text.
+
+    Args:
+        data: As `answers.summary` gives it.
+        home: The data home.
+        seconds: Time by step.
+    """
+    release_id = data["release_id"]
+    lines = [
+        f"Release {release_id}, as of {data['as_of_date']}, is current:",
+        f"  {home / 'current'}",
+        f"  published {moment(data['created_at'])}; open it read-only in DuckDB 1.5 or later",
+        f"  {home / 'releases' / str(release_id)}/*.parquet",
+        "  the same marts, one file per table",
+    ]
+    parts = [
+        tell_rows_in(data),
+        _given(data),
+        _credit_left(data),
+        _ending(data),
+        _findings(data),
+        tell_restated(data["restated"]),
+        _checks(data),
+        _times(seconds),
+    ]
+    for part in parts:
+        if part:
+            lines += ["", *part]
+    return "\n".join(lines)
+
+
+def _given(data: Row) -> list[str]:
+    return [
+        "Given so far",
+        *layout.table(
+            ["program", "currency", ">redemptions", ">discount", ">credit"],
+            [
+                [
+                    row["program"],
+                    row["currency"],
+                    f"{row['redemptions']:,}",
+                    amount(row["discount_amount"], row["currency"]),
+                    amount(row["credit_amount"], row["currency"]),
+                ]
+                for row in data["given"]
+            ],
+        ),
+    ]
+
+
+def _credit_left(data: Row) -> list[str]:
+    if not data["credit_left"]:
+        return []
+    return [
+        "Credit left",
+        *layout.table(
+            ["currency", ">grants", ">left", f">will lapse by {data['until']}"],
+            [
+                [
+                    row["currency"],
+                    f"{row['grants']:,}",
+                    amount(row["balance_amount"], row["currency"]),
+                    amount(row["projected_breakage_amount"], row["currency"]),
+                ]
+                for row in data["credit_left"]
+            ],
+        ),
+    ]
+
+
+def _ending(data: Row) -> list[str]:
+    ending = data["ending"]
+    return layout.wrap(
+        f"Ending by {data['until']}: {count(ending['redemptions'], 'redemption')} on"
+        f" {count(ending['workspaces'], 'workspace')}, {ending['followed_up']:,} with a follow-up",
+        hanging="  ",
+    )
+
+
+def _findings(data: Row) -> list[str]:
+    if not data["findings_by_type"]:
+        return ["Billing errors: none"]
+    return ["Billing errors", *by_type(data["findings_by_type"])]
+
+
+def _checks(data: Row) -> list[str]:
+    failed = data["checks_not_passed"]
+    text = f"Checks: {data['checks'] - len(failed):,} of {data['checks']:,} passed"
+    if not failed:
+        return [text]
+    lines = [f"{text}; the others warn, and do not block:"]
+    lines += layout.table(
+        ["check", ">found"],
+        [[row["name"], count(row["failures"], row["unit"])] for row in failed[:_MOST_CHECKS]],
+    )
+    if len(failed) > _MOST_CHECKS:
+        lines.append(f"  and {len(failed) - _MOST_CHECKS:,} more, in release.checks")
+    return lines
+
+
+def _times(seconds: Mapping[str, float]) -> list[str]:
+    steps = ", ".join(f"{step} {taken:.1f}" for step, taken in seconds.items())
+    return [f"Seconds: {steps}; together {sum(seconds.values()):.1f}"]
 
 
 def notes(home: Path, as_of: date, before: tuple[str, date] | None, today: date) -> list[str]:
@@ -177,6 +383,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
     """
     from dagster_project.arrival.report import ArrivalError
     from dagster_project.refresh import known_at as hindsight
+    from dagster_project.releases.errors import ReleaseError
 
     instant = hindsight.resolve(settings.home, known_at)
     try:
@@ -211,6 +418,8 @@ def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -
 
 def _alert(settings: Settings, run_id: str, as_of: date, error: BaseException | None) -> None:
     """Tell those who are not at this terminal; whoever is there stopped it, or found it locked."""
+    from dagster_project.releases.errors import Busy
+
     if isinstance(error, Busy) or _is_interrupt(error):
         return
     from dagster_project.alerts import occasions
@@ -237,9 +446,15 @@ def _instance() -> dg.DagsterInstance:
 
 def _explain(settings: Settings, error: BaseException, log: Path) -> None:
     """Say what failed, what it means for readers, and what to do."""
+    from dagster_project.failures import failure_of
+    from dagster_project.failures import told as discreetly
+    from dagster_project.releases import machine
+    from dagster_project.releases.errors import Busy, PublishRefused, ReleaseError
+    from dagster_project.releases.gate import in_words
+
     remedy = ""
     if not isinstance(error, ReleaseError):
-        error = explanation(settings.home, error.__cause__ or error) or error
+        error = machine.explanation(settings.home, error.__cause__ or error) or error
     if isinstance(error, PublishRefused):
         told, remedy = in_words(error.problems), error.remedy
     elif isinstance(error, ReleaseError):
@@ -249,19 +464,16 @@ def _explain(settings: Settings, error: BaseException, log: Path) -> None:
     else:
         known = type(error).__module__.startswith("dagster_project.")
         told = [str(error) if known else f"{type(error).__name__}: {error}"]
-        from dagster_project.failures import failure_of
-        from dagster_project.failures import told as discreetly
-
         try:
             with log.open("a", encoding="utf-8") as file:
                 file.write("".join(traceback.format_tb(error.__traceback__)))
                 file.write("; ".join(discreetly(failure_of(error))) + "\n")
         except OSError:
             logging.getLogger(__name__).debug("the log cannot be written either")
-    if any(map(is_full, told)):
-        remedy = FREE_SPACE
-    elif any(map(is_out_of_memory, told)):
-        told, remedy = [without_advice(line) for line in told], MORE_MEMORY
+    if any(map(machine.is_full, told)):
+        remedy = machine.FREE_SPACE
+    elif any(map(machine.is_out_of_memory, told)):
+        told, remedy = [machine.without_advice(line) for line in told], machine.MORE_MEMORY
     print("\nThe refresh failed:", file=sys.stderr)
     for line in told:
         print(textwrap.fill(line, _WIDTH, initial_indent="  ", **_WRAPPED), file=sys.stderr)
@@ -289,9 +501,10 @@ def _still_served(settings: Settings) -> str:
 
 
 def _served(settings: Settings) -> tuple[str, date] | None:
-    """Id and as-of date of the release that is served, if one is and can be read."""
+    """Id and as-of date of the current release, if there is one and it can be read."""
     import duckdb
 
+    from dagster_project.releases.errors import ReleaseError
     from dagster_project.releases.files import current_release
     from dagster_project.releases.read import read_pedigree
 

@@ -22,12 +22,6 @@ HOST = "127.0.0.1"
 """Dagster's web server knows no log-in, so it is not offered to other machines."""
 
 
-def register_service(app: typer.Typer) -> None:
-    """Add `dev` and `alerts` to the command line."""
-    for command in (dev, alerts):
-        app.command()(command)
-
-
 def dev(
     landing: Annotated[
         Path | None,

@@ -20,21 +20,18 @@ import duckdb
 import openpyxl
 import pyarrow.parquet as pq
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from dagster_project.answers import explain as charge
-from dagster_project.answers import layout
-from dagster_project.cli.reading import register
+from dagster_project.answers.values import amount
+from dagster_project.cli import app, layout
+from dagster_project.cli.explain import tell as tell_charge
 from dagster_project.releases import files as places
 from dagster_project.releases import open_release
 from tests.pipeline.conftest import SampleRun, coupon_ledger
 
 WORKSPACES = [f"ws_{number:05}" for number in (1, 2, 3, 5, 14, 15, 16, 31, 41, 67, 71, 85, 87, 95)]
 SECONDS = 3
-
-app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
-register(app)
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,7 @@ HUGE = "9999999999999999.99"
 
 
 def text(value: Decimal, currency: str | None) -> str:
-    return layout.amount(value, currency)
+    return amount(value, currency)
 
 
 class TestWorkspace:
@@ -235,9 +232,9 @@ class TestExplain:
                 "select distinct invoice_id from marts.fct_audit_findings where invoice_id is not null"
             ).fetchall()
             for (invoice_id,) in invoices:
-                data = charge.charge(connection, invoice_id)
+                data = charge.explain(connection, invoice_id)
                 _agrees(connection, data)
-                lines = charge.tell(data).splitlines()
+                lines = tell_charge(data).splitlines()
                 assert [line for line in lines if layout.width(line) > layout.WIDTH] == []
 
     @pytest.mark.parametrize(

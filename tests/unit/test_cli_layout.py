@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from datetime import date, datetime
 from decimal import Decimal
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagster_project.answers import layout
+from dagster_project.answers.values import amount, clean
+from dagster_project.cli import layout
 
 any_text = st.text(max_size=120)
 amounts = st.decimals(min_value=-(10**15), max_value=10**15, places=2)
 
 
-@given(any_text)
-def test_no_control_character_gets_through(text: str) -> None:
-    assert layout.clean(text).isprintable()
-
-
-def test_escape_sequences_and_reordering_signs_are_shown_escaped() -> None:
-    assert layout.clean("a\x1b[31mb\u202ec\nd") == r"a\x1b[31mb\u202ec\nd"
-
-
 @given(any_text, st.integers(min_value=2, max_value=80))
 def test_cut_text_is_never_wider_than_asked_and_whole_if_it_fits(text: str, columns: int) -> None:
-    shown = layout.clean(text)
+    shown = clean(text)
     cut = layout.cut(shown, columns)
     assert layout.width(cut) <= columns
     assert cut == shown or layout.width(shown) > columns
@@ -43,7 +32,7 @@ def test_wide_signs_count_twice_and_combining_ones_not_at_all() -> None:
 def test_wrapped_lines_fit_and_lose_nothing(text: str, spaces: int) -> None:
     lines = layout.wrap(text, " " * spaces)
     assert all(layout.width(line) <= layout.WIDTH for line in lines)
-    assert "".join("".join(lines).split()) == "".join(layout.clean(text).split())
+    assert "".join("".join(lines).split()) == "".join(clean(text).split())
 
 
 @given(st.lists(st.tuples(any_text, any_text, amounts, amounts), min_size=1, max_size=5))
@@ -52,18 +41,18 @@ def test_a_table_fits_and_keeps_every_number_whole(
 ) -> None:
     lines = layout.table(
         ["name", "of", ">first", ">second"],
-        [[name, of, layout.amount(one), layout.amount(two)] for name, of, one, two in rows],
+        [[name, of, amount(one), amount(two)] for name, of, one, two in rows],
         bars=[row[2] for row in rows],
     )
     assert all(layout.width(line) <= layout.WIDTH for line in lines)
     together = "\n".join(lines)
     for _, _, one, two in rows:
-        assert layout.amount(one) in together
-        assert layout.amount(two) in together
+        assert amount(one) in together
+        assert amount(two) in together
 
 
 def test_a_table_too_wide_for_its_numbers_becomes_blocks() -> None:
-    big = layout.amount(Decimal("9999999999999999.99"))
+    big = amount(Decimal("9999999999999999.99"))
     lines = layout.table(["name", *(f">n{place}" for place in range(5))], [["a", *[big] * 5]])
     assert lines == ["  name: a", *(f"  n{place}: {big}" for place in range(5))]
 
@@ -88,30 +77,3 @@ def test_a_bar_shows_whatever_is_not_zero_and_stays_in_its_cells(
     drawn = layout.bar(one, top, cells)
     assert len(drawn) <= cells
     assert bool(drawn) == bool(one)
-
-
-@pytest.mark.parametrize(
-    ("value", "currency", "text"),
-    [
-        (Decimal("1234.50"), "USD", "1,234.50"),
-        (Decimal("1234.00"), "JPY", "1,234"),
-        (Decimal("1234.50"), "JPY", "1,234.50"),
-        (Decimal("-0.01"), "EUR", "-0.01"),
-        (Decimal("5.00"), None, "5.00"),
-        (Decimal("5.00"), "???", "5.00"),
-        (None, "USD", "–"),
-    ],
-)
-def test_an_amount_has_the_places_of_its_currency(
-    value: Decimal | None, currency: str | None, text: str
-) -> None:
-    assert layout.amount(value, currency) == text
-
-
-def test_json_keeps_places_and_says_utc() -> None:
-    data = {"a": Decimal("0.10"), "at": datetime(2024, 1, 2, 3, 4), "on": date(2024, 1, 2)}
-    assert json.loads(layout.as_json(data)) == {
-        "a": "0.10",
-        "at": "2024-01-02T03:04:00Z",
-        "on": "2024-01-02",
-    }

@@ -1,4 +1,4 @@
-"""How an answer is laid out: escaped, measured and cut for a terminal of 80 columns, and as JSON.
+"""How an answer is laid out: escaped, measured and cut for a terminal of 80 columns.
 
 Here belongs what knows characters and columns but not coupons. Names from the source are untrusted:
 what is not printable is shown escaped. Numbers are never cut: a table too wide for them is shown as
@@ -8,15 +8,15 @@ blocks, one line a value.
 from __future__ import annotations
 
 import csv
-import json
+import io
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import cache
 from itertools import pairwise
 from typing import Any
+
+from dagster_project.answers.values import amount, clean, neutral, signed
 
 WIDTH = 80
 _LEAST_TEXT = 8
@@ -26,14 +26,6 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 _PLAIN = str.maketrans(
     {"█": "#", "▓": "+", "░": "-", "…": "~", "–": "-", "×": "x", **dict.fromkeys(_EIGHTHS[1:], "#")}
 )
-
-
-def clean(value: object) -> str:
-    """Text in one line, with every character that is not printable escaped."""
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
-        for sign in str(value)
-    )
 
 
 def width(text: str) -> int:
@@ -104,53 +96,6 @@ def heading(title: str, facts: Mapping[str, Any]) -> list[str]:
         *wrap(title, hanging="  "),
         f"As of {facts['as_of_date']}, release {facts['release_id']}",
     ]
-
-
-@cache
-def _places() -> dict[str, int]:
-    from dagster_project.settings import DBT_PROJECT
-
-    with (DBT_PROJECT / "seeds" / "iso_4217_currencies.csv").open(encoding="utf-8") as file:
-        return {row[0]: int(row[1]) for row in csv.reader(file) if row[1].isdigit()}
-
-
-def places(currency: str | None) -> int:
-    """Decimal places of a currency; 2 where it has none of its own to say."""
-    return min(_places().get(currency or "", 2), 2)
-
-
-def amount(value: Decimal | None, currency: str | None = None) -> str:
-    """An amount with as many places as its currency has, and never fewer than it needs."""
-    if value is None:
-        return "–"
-    if places(currency) == 0 and value == value.to_integral_value():
-        return f"{value:,.0f}"
-    return f"{value:,.2f}"
-
-
-def money(value: Decimal | None, currency: str | None) -> str:
-    """An amount with its currency behind it."""
-    return amount(value, currency) if currency is None else f"{amount(value, currency)} {currency}"
-
-
-def day(value: datetime | date | None) -> str:
-    """The day of an instant, UTC."""
-    return "–" if value is None else value.isoformat()[:10]
-
-
-def moment(value: datetime | None) -> str:
-    """An instant to the minute, to the second where that is needed to tell it from the hour."""
-    return "–" if value is None else f"{value:%Y-%m-%d %H:%M} UTC"
-
-
-def month(value: date) -> str:
-    """A month as 2024-02."""
-    return value.isoformat()[:7]
-
-
-def count(number: int, one: str, several: str | None = None) -> str:
-    """A number with its noun."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def table(
@@ -236,9 +181,7 @@ def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None
     lines = [(label, change) for label, change in steps] + [(last, levels[-1])]
     spans = [*pairwise(levels), (Decimal(0), levels[-1])]
     texts = [
-        amount(change, currency)
-        if place in (0, len(steps))
-        else ("+" if change > 0 else "") + amount(change, currency)
+        amount(change, currency) if place in (0, len(steps)) else signed(change, currency)
         for place, (_, change) in enumerate(lines)
     ]
     labels = max(width(clean(label)) for label, _ in lines)
@@ -259,28 +202,6 @@ def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None
     return drawn
 
 
-def as_json(data: Mapping[str, Any]) -> str:
-    """The answer for machines: amounts as text with their places, instants ISO 8601 in UTC."""
-    return json.dumps(data, default=_plain, indent=2)
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, datetime):
-        if value.tzinfo is not None:
-            value = value.astimezone(UTC).replace(tzinfo=None)
-        return value.isoformat() + "Z"
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    raise TypeError(f"{value!r} has no place in JSON")
-
-
-def show_json(data: Mapping[str, Any]) -> None:
-    """Print an answer for machines."""
-    show(as_json(data))
-
-
 def show(text: str) -> None:
     """Print, in plain signs where the terminal has no others."""
     encoding = sys.stdout.encoding or "utf-8"
@@ -289,3 +210,47 @@ def show(text: str) -> None:
     except UnicodeEncodeError:
         text = text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
     print(text)
+
+
+def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """The rows of a question in SQL, one line each: numbers to the right, nulls empty, nothing cut.
+
+    Args:
+        names: Column titles.
+        rows: The values; whole numbers go without separators, they may be years or ids.
+    """
+    body = [[_cell(value) for value in row] for row in rows]
+    numeric = [all(row[place][1] for row in body) for place in range(len(names))]
+    texts = [[clean(name) for name in names], *[[text for text, _ in row] for row in body]]
+    widths = [max(width(line[place]) for line in texts) for place in range(len(names))]
+    return "\n".join(
+        "  ".join(
+            pad(text, columns, is_number)
+            for text, columns, is_number in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in texts
+    )
+
+
+def _cell(value: object) -> tuple[str, bool]:
+    """A value as text, and whether it is a number or nothing."""
+    if value is None:
+        return "", True
+    if isinstance(value, bool):
+        return str(value).lower(), False
+    if isinstance(value, int):
+        return str(value), True
+    if isinstance(value, Decimal):
+        return f"{value:,}", True
+    return clean(value), False
+
+
+def as_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV with a header; numbers untouched, text that a spreadsheet takes for a formula quoted."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(
+        [neutral(value) if isinstance(value, str) else value for value in row] for row in rows
+    )
+    return text.getvalue()

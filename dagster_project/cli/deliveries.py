@@ -1,0 +1,173 @@
+"""`deliveries` and `rejected`: delivered files and rejected rows as text, as a page and as CSV."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dagster_project.answers.values import clean, count, day, neutral
+from dagster_project.cli import layout
+from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, wrong
+from dagster_project.cli.reading import answer, opened
+
+if TYPE_CHECKING:
+    from dagster_project.answers.asking import Connection, Row
+
+_MOST_ROWS = 50
+_MOST_FILES = 5
+
+
+def deliveries(
+    home: HomeOption = None,
+    release: ReleaseOption = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write an HTML page to send to the supplier instead."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List what was delivered and what became of it."""
+    from dagster_project.answers import deliveries as delivered
+
+    if page is not None and json:
+        wrong("Give --page or --json, not both.")
+    with opened(home, release) as connection:
+        if page is not None:
+            _write_page(connection, page)
+        else:
+            answer(delivered.deliveries(connection), tell, json)
+
+
+def _write_page(connection: Connection, path: Path) -> None:
+    from dagster_project.dashboard import supplier_page
+
+    text = supplier_page.page(connection)
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        wrong(f"{path} cannot be written: {error.strerror}; name another file with --page.")
+    print(f"Written to {path}")
+
+
+def rejected(
+    home: HomeOption = None,
+    release: ReleaseOption = None,
+    feed: Annotated[str | None, typer.Option(help="Only rows of this feed.")] = None,
+    delivery: Annotated[
+        str | None,
+        typer.Option(help="Only rows of this delivery: its id, or part of its name."),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write all of them to a CSV file."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List rejected rows with every reason."""
+    from dagster_project.answers import asking
+    from dagster_project.answers import deliveries as delivered
+    from dagster_project.feeds import feeds
+
+    if csv is not None and json:
+        wrong("Give --csv or --json, not both.")
+    with opened(home, release) as connection:
+        if feed is not None:
+            asking.must_be("feed", feed, feeds())
+        if csv is not None:
+            _write_csv(connection, csv, feed, delivery)
+            return
+        limit = None if json else _MOST_ROWS
+        answer(delivered.rejected(connection, feed, delivery, limit), tell_rejected, json)
+
+
+def _write_csv(connection: Connection, path: Path, feed: str | None, delivery: str | None) -> None:
+    import csv
+
+    from dagster_project.answers.deliveries import REJECTED_COLUMNS, rejected_rows
+
+    written = 0
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(REJECTED_COLUMNS)
+            for row in rejected_rows(connection, feed, delivery):
+                writer.writerow(neutral(one) if isinstance(one, str) else one for one in row)
+                written += 1
+    except OSError as error:
+        print(
+            f"{path} cannot be written: {error.strerror}; name another file with --csv.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1) from None
+    print(f"{written:,} rejected rows written to {path}")
+
+
+def tell(data: Row) -> str:
+    """The delivered files as text."""
+    found = data["deliveries"]
+    lines = layout.heading(f"{count(len(found), 'delivery', 'deliveries')}", data)
+    lines.append("")
+    lines += layout.table(
+        ["arrived", "file", ">accepted", ">superseded", ">duplicate", ">rejected"],
+        [[day(row["arrived_at"]), row["file_name"], *_fate(row)] for row in found],
+        indent="",
+    )
+    refused = [row for row in found if row["verdict"] == "refused"]
+    if refused:
+        lines.append("")
+    for row in refused:
+        lines += layout.wrap(f"Refused {row['file_name']}: {row['refusal_reason']}", hanging="  ")
+    return "\n".join(lines)
+
+
+def _fate(row: Row) -> list[str]:
+    """What became of the rows of a file: accepted, superseded, duplicate and rejected."""
+    if row["verdict"] == "refused":
+        return ["refused", "", "", ""]
+    names = ("accepted_rows", "superseded_rows", "duplicate_rows", "rejected_rows")
+    return [f"{row[name]:,}" for name in names]
+
+
+def tell_rejected(data: Row) -> str:
+    """The rejected rows as text, after a count by reason."""
+    lines = layout.heading(f"{count(data['total'], 'rejected row')}", data)
+    if not data["total"]:
+        return "\n".join(lines)
+    lines += ["", "By reason"]
+    lines += layout.table(
+        [">rows", "feed", "reason"],
+        [[f"{row['rows']:,}", row["feed"], row["reason"]] for row in data["rows_by_reason"]],
+    )
+    for row in data["rejected_rows"]:
+        lines += ["", *layout.wrap(f"{row['file_name']}, row {row['row_number']:,}")]
+        lines += layout.wrap("; ".join(row["reasons"]), "  ")
+        lines += layout.wrap(row["record"], "  ")
+    more = data["total"] - len(data["rejected_rows"])
+    if more:
+        lines += ["", f"and {more:,} more: --csv FILE writes all of them"]
+    return "\n".join(lines)
+
+
+def tell_rows_in(data: Row) -> list[str]:
+    """What became of the delivered rows by feed, and the first of the files that were refused."""
+    names = ("files", "physical_rows", "accepted_rows", "superseded_rows", "duplicate_rows")
+    lines = ["Rows in"]
+    lines += layout.table(
+        ["feed", ">files", ">rows", ">accepted", ">superseded", ">duplicate", ">rejected"],
+        [
+            [row["feed"], *(f"{row[name]:,}" for name in (*names, "rejected_rows"))]
+            for row in data["rows_in"]
+        ],
+    )
+    refused = data["refused_files"]
+    if refused:
+        lines.append(f"  {count(len(refused), 'file')} refused, see `coupon-ledger deliveries`:")
+        for row in refused[:_MOST_FILES]:
+            told = clean(" ".join(f"{row['file_name']}: {row['refusal_reason']}".split()))
+            lines.append(f"    {layout.cut(told, layout.WIDTH - 4)}")
+        if len(refused) > _MOST_FILES:
+            lines.append(f"    and {len(refused) - _MOST_FILES:,} more")
+    return lines
