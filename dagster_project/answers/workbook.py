@@ -24,7 +24,7 @@ from xlsxwriter.format import Format
 from xlsxwriter.utility import xl_col_to_name
 
 from dagster_project.answers.asking import Connection
-from dagster_project.answers.layout import clean, places
+from dagster_project.answers.values import clean, places
 from dagster_project.releases.fingerprint import literal, quote
 
 SHEET_NAME: Final = 31
@@ -137,7 +137,10 @@ def write(
                 one.begin(book, styles, number)
                 parts.append((one, number))
         book.close()
-        with ZipFile(frame) as source, ZipFile(path, "w", ZIP_DEFLATED, compresslevel=_COMPRESSION) as target:
+        with (
+            ZipFile(frame) as source,
+            ZipFile(path, "w", ZIP_DEFLATED, compresslevel=_COMPRESSION) as target,
+        ):
             for name in source.namelist():
                 match = re.fullmatch(r"xl/worksheets/sheet([0-9]+)\.xml", name)
                 number = int(match.group(1)) - 1 - begun if match else -1
@@ -208,12 +211,10 @@ class _Sheet:
                     " digits. A spreadsheet would round them, so that they are text here: exact,"
                     " but left out of sums.",
                 )
-        place = 0
         self._kinds = [(column, key) for column in self._columns for key in _formats(column)]
-        for _, key in self._kinds:
+        for place, (_, key) in enumerate(self._kinds):
             style = styles.get(key) or styles.setdefault(key, book.add_format(_properties(key)))
             sheet.write_blank(1, place, None, style)
-            place += 1
         sheet.freeze_panes(1, self.sheet.frozen)
         if self._columns:
             sheet.autofilter(0, 0, self._rows_on(number), len(self._columns) - 1)
@@ -238,9 +239,7 @@ class _Sheet:
 
     def _rows(self, number: int) -> Iterator[str]:
         cells = ", ".join(cell(column, self._currency) for column in self._columns)
-        names = ", ".join(
-            f"{column.source} as {quote(_alias(column))}" for column in self._columns
-        )
+        names = ", ".join(f"{column.source} as {quote(_alias(column))}" for column in self._columns)
         first = number * (_SHEET_ROWS - 1)
         cursor = self._connection.execute(
             f"""select concat('<row r="', n, '">', {cells}, '</row>') from (
@@ -432,7 +431,9 @@ def _literal(text: str | None) -> str:
 def _is_long(column: _Column, value: str) -> str:
     """SQL: whether a number has more digits than a spreadsheet keeps; zeros at its ends are none."""
     digits = f"replace(trim(cast({value} as varchar), '-0.'), '.', '')"
-    return f"(abs({value}) >= 1e{EXACT_DIGITS - column.scale} and length({digits}) > {EXACT_DIGITS})"
+    return (
+        f"(abs({value}) >= 1e{EXACT_DIGITS - column.scale} and length({digits}) > {EXACT_DIGITS})"
+    )
 
 
 def _begins_like_a_formula(value: str) -> str:
@@ -468,6 +469,106 @@ def _text_cell(column: _Column, value: str, where: str) -> str:
     space = ""
     if facts["is_spaced"]:
         space = f"' || if({_needs_its_space(value)}, ' xml:space=\"preserve\"', '') || '"
-    return (
-        f"{where} s=\"' || {style} || '\" t=\"inlineStr\"><is><t{space}>' || {text} || '</t></is></c>'"
-    )
+    return f"{where} s=\"' || {style} || '\" t=\"inlineStr\"><is><t{space}>' || {text} || '</t></is></c>'"
+
+
+class Page:
+    """A sheet of lines and small tables, written from the top down."""
+
+    def __init__(self, book: xlsxwriter.Workbook, name: str) -> None:
+        """Add the sheet to a workbook."""
+        self._book = book
+        self._sheet: Any = book.add_worksheet(name)
+        self._row = 0
+        self._widths: dict[int, int] = {}
+        self._formats: dict[str, Format] = {}
+
+    def title(self, text: str) -> None:
+        """Write the title of the page."""
+        self._put(0, text, {"bold": True, "font_size": 14})
+        self._row += 1
+
+    def heading(self, text: str) -> None:
+        """Write the title of what follows, behind an empty line."""
+        self._row += 1
+        self._put(0, text, {"bold": True, "bottom": 1})
+        self._row += 1
+
+    def line(self, label: str, value: object) -> None:
+        """Write a value behind its label."""
+        self._put(0, label, {})
+        self._cell(1, "", value, None)
+        self._row += 1
+
+    def note(self, text: str) -> None:
+        """Write a sentence, across the columns."""
+        self._sheet.write_string(self._row, 0, _storable(text), self._format({"italic": True}))
+        self._row += 1
+
+    def link(self, sheet: str, rows: int) -> None:
+        """Write a line that leads to a sheet."""
+        where = f"internal:'{sheet}'!A1"
+        self._sheet.write_url(self._row, 0, where, string=sheet)
+        self._widths[0] = max(self._widths.get(0, 0), len(sheet))
+        self._cell(1, "rows", rows, None)
+        self._row += 1
+
+    def block(self, title: str, columns: Sequence[str], found: Iterable[Mapping[str, Any]]) -> None:
+        """Write a small table under its title; amounts are those of the row's currency."""
+        self.heading(title)
+        for place, name in enumerate(columns):
+            aligned = {} if name in ("currency", columns[0]) else {"align": "right"}
+            self._put(place, name.removesuffix("_amount").replace("_", " "), aligned)
+        self._row += bool(columns)
+        for row in found:
+            for place, name in enumerate(columns):
+                self._cell(place, name, row[name], row.get("currency"))
+            self._row += 1
+
+    def end(self) -> None:
+        """Set the widths, and let the sheet be the one that opens."""
+        for place, width in self._widths.items():
+            self._sheet.set_column(place, place, max(_NARROWEST, min(width + 2, _WIDEST)))
+        self._sheet.hide_gridlines(2)
+        self._sheet.activate()
+
+    def _put(self, place: int, text: str, properties: Mapping[str, Any]) -> None:
+        stored = _storable(text)
+        self._sheet.write_string(self._row, place, stored, self._format(properties))
+        self._widths[place] = max(self._widths.get(place, 0), len(stored))
+
+    def _cell(self, place: int, name: str, value: object, currency: str | None) -> None:
+        if value is None:
+            return
+        if isinstance(value, Decimal | int) and not isinstance(value, bool):
+            text = f"{Decimal(value):f}"
+            if len(text.strip("-0.").replace(".", "")) <= EXACT_DIGITS:
+                scale = 2 if isinstance(value, Decimal) else 0
+                whole = value == int(value)
+                key = number_format(name, scale, currency, is_whole=whole)
+                self._sheet.write_number(self._row, place, value, self._format({"num_format": key}))
+                self._widths[place] = max(self._widths.get(place, 0), len(f"{value:,}") + 6)
+                return
+            self._put(place, text, {"num_format": _TEXT, "align": "right"})
+        elif isinstance(value, datetime):
+            self._sheet.write_datetime(
+                self._row, place, value, self._format({"num_format": _INSTANT, "align": "left"})
+            )
+        elif isinstance(value, date):
+            self._sheet.write_datetime(
+                self._row, place, value, self._format({"num_format": _DAY, "align": "left"})
+            )
+        else:
+            self._put(place, str(value), {"num_format": _TEXT})
+
+    def _format(self, properties: Mapping[str, Any]) -> Format:
+        key = repr(sorted(properties.items()))
+        if key not in self._formats:
+            self._formats[key] = self._book.add_format(dict(properties))
+        return self._formats[key]
+
+
+def _storable(text: str) -> str:
+    """Text as a workbook can hold it: control characters escaped, and not longer than a cell."""
+    safe = "".join(sign if sign.isprintable() or sign in "\t\n" else clean(sign) for sign in text)
+    return safe if len(safe) <= _CELL_TEXT else safe[: _CELL_TEXT - 1] + "…"

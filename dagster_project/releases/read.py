@@ -83,8 +83,15 @@ class Verification:
             )
 
 
-def open_release(home: Path, release_id: str | None = None) -> duckdb.DuckDBPyConnection:
+def open_release(
+    home: Path, release_id: str | None = None, configuration: Mapping[str, Any] | None = None
+) -> duckdb.DuckDBPyConnection:
     """Open a release, the current one by default, read-only and locked down.
+
+    Args:
+        home: The data home.
+        release_id: The release.
+        configuration: DuckDB's, besides what locks it down.
 
     Raises:
         NoRelease: There is no such release.
@@ -92,25 +99,32 @@ def open_release(home: Path, release_id: str | None = None) -> duckdb.DuckDBPyCo
     """
     wanted = files.resolve(home, release_id)
     try:
-        return _open_file(files.release_path(home, wanted))
+        return _open_file(files.release_path(home, wanted), configuration)
     except ReleaseError:
         # It may have been pruned between reading the link and opening the file.
         again = files.resolve(home, release_id)
         if again == wanted:
             raise
-        return _open_file(files.release_path(home, again))
+        return _open_file(files.release_path(home, again), configuration)
 
 
 @contextmanager
-def reading(home: Path, release_id: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+def reading(
+    home: Path, release_id: str | None = None, configuration: Mapping[str, Any] | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a release for a caller that asks it, and turn what DuckDB raises into what to do.
+
+    Args:
+        home: The data home.
+        release_id: The release; the current one by default.
+        configuration: DuckDB's, besides what locks it down.
 
     Raises:
         NoRelease: There is no such release.
         ReleaseError: It is damaged or cannot be opened, an earlier version made it without what is
             asked for, or the machine does not have the memory.
     """
-    with open_release(home, release_id) as connection:
+    with open_release(home, release_id, configuration) as connection:
         try:
             yield connection
         except duckdb.Error as error:
@@ -148,14 +162,18 @@ def damaged(release_id: str, error: duckdb.Error) -> ReleaseError:
     )
 
 
-def _open_file(path: Path) -> duckdb.DuckDBPyConnection:
+def _open_file(
+    path: Path, configuration: Mapping[str, Any] | None = None
+) -> duckdb.DuckDBPyConnection:
     if path.with_name(path.name + ".wal").exists():
         raise ReleaseError(
             f"A write-ahead log lies beside the release: {path}.wal.",
             "Releases are never written: remove that file; the next `coupon-ledger run` does.",
         )
     try:
-        return duckdb.connect(str(path), read_only=True, config=dict(LOCKED_DOWN))
+        return duckdb.connect(
+            str(path), read_only=True, config={**LOCKED_DOWN, **(configuration or {})}
+        )
     except duckdb.Error as error:
         raise damaged(files.release_of(path), error) from error
 
