@@ -216,6 +216,9 @@ class _Sheet:
             style = styles.get(key) or styles.setdefault(key, book.add_format(_properties(key)))
             sheet.write_blank(1, place, None, style)
         sheet.freeze_panes(1, self.sheet.frozen)
+        sheet.set_landscape()
+        sheet.fit_to_pages(1, 0)
+        sheet.repeat_rows(0)
         if self._columns:
             sheet.autofilter(0, 0, self._rows_on(number), len(self._columns) - 1)
 
@@ -329,7 +332,8 @@ def _properties(key: str) -> dict[str, Any]:
     if key == _QUOTED:
         return {"num_format": _TEXT, "quote_prefix": True}
     if key == "boolean":
-        return {"align": "center"}
+        # LibreOffice shows a truth as a number, unless its format says otherwise; Excel needs none.
+        return {"align": "center", "num_format": '"TRUE";"TRUE";"FALSE"'}
     return {"num_format": key}
 
 
@@ -497,7 +501,9 @@ class Page:
     def line(self, label: str, value: object) -> None:
         """Write a value behind its label."""
         self._put(0, label, {})
+        broad = self._widths.get(1, 0)
         self._cell(1, "", value, None)
+        self._widths[1] = broad  # nothing is behind it: it may be longer than its column
         self._row += 1
 
     def note(self, text: str) -> None:
@@ -515,10 +521,12 @@ class Page:
 
     def block(self, title: str, columns: Sequence[str], found: Iterable[Mapping[str, Any]]) -> None:
         """Write a small table under its title; amounts are those of the row's currency."""
+        found = list(found)
         self.heading(title)
         for place, name in enumerate(columns):
-            aligned = {} if name in ("currency", columns[0]) else {"align": "right"}
-            self._put(place, name.removesuffix("_amount").replace("_", " "), aligned)
+            is_number = any(isinstance(row[name], Decimal | int) for row in found)
+            shown = name.removesuffix("_amount").replace("_", " ")
+            self._put(place, shown, {"align": "right" if is_number else "left", "italic": True})
         self._row += bool(columns)
         for row in found:
             for place, name in enumerate(columns):
@@ -530,6 +538,7 @@ class Page:
         for place, width in self._widths.items():
             self._sheet.set_column(place, place, max(_NARROWEST, min(width + 2, _WIDEST)))
         self._sheet.hide_gridlines(2)
+        self._sheet.fit_to_pages(1, 0)
         self._sheet.activate()
 
     def _put(self, place: int, text: str, properties: Mapping[str, Any]) -> None:
