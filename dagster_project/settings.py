@@ -28,6 +28,7 @@ from dagster_project.product import SAMPLE as SAMPLE
 CHECKOUT = CODE
 """The checkout, in which tests and benchmarks run."""
 SAMPLE_LANDING = SAMPLE / "landing"
+_SIZE = r"^[0-9]+(\.[0-9]+)?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
 OWNERS = {
     "deliveries": "team:billing",
     "raw": "team:data",
@@ -86,6 +87,9 @@ class Settings(BaseSettings):
         strict: Whether open findings of severity error stop publication.
         settle_seconds: How long a delivered file must have kept its size before the sensor takes it.
         engine: What runs the models: `duckdb`, or `spark`, which needs the extra of that name.
+        query_seconds: After how long `query` stops; 0 for never.
+        query_rows: After how many rows `query` stops; 0 for never.
+        query_memory: How much memory DuckDB may use for `query`; `memory_limit` unless given.
         spark_master: Spark's master, such as `spark://host:7077`; this machine unless given.
         spark_conf: Further configuration of Spark, as a JSON object of texts.
         spark_storage: Where Spark's tables lie: a folder that the driver and every executor reach
@@ -125,9 +129,10 @@ class Settings(BaseSettings):
     as_of: date | None = None
     reporting_time_zone: str = "UTC"
     threads: int = Field(default=2, ge=1, le=256)
-    memory_limit: str = Field(
-        default="4GB", pattern=r"^[0-9]+(\.[0-9]+)?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
-    )
+    memory_limit: str = Field(default="4GB", pattern=_SIZE)
+    query_seconds: float = Field(default=300, ge=0)
+    query_rows: int = Field(default=100_000, ge=0)
+    query_memory: str | None = Field(default=None, pattern=_SIZE)
     schedule_cron: str = "0 5 * * *"
     schedule_timezone: str = "UTC"
     autostart: bool = False
