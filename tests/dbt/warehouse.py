@@ -100,6 +100,7 @@ def dbt(
     target: Path | None = None,
     kept: Mapping[str, object] | None = None,
     manifest: Any = None,
+    variables: Mapping[str, object] | None = None,
 ) -> Any:
     """Run dbt in process on the warehouse and return its result; the file is closed afterwards.
 
@@ -110,6 +111,7 @@ def dbt(
         target: Where dbt writes; beside the warehouse unless given.
         kept: What the build knew that this one carries on from; all is built anew without it.
         manifest: The project as `parse` gives it; parsed anew if none is given.
+        variables: Further variables of dbt.
     """
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
@@ -123,7 +125,7 @@ def dbt(
             "--profiles-dir", str(DBT_DIR),
             "--target-path", str(target or path.parent / "target"),
             "--log-path", str(path.parent / "logs"),
-            "--vars", json.dumps({"as_of_date": as_of.isoformat(), **({"kept": dict(kept)} if kept else {})}),
+            "--vars", json.dumps({"as_of_date": as_of.isoformat(), **({"kept": dict(kept)} if kept else {}), **(variables or {})}),
             "--quiet",
         ]
     )  # fmt: skip
