@@ -75,6 +75,8 @@ class Settings(BaseSettings):
         alert_repeat_hours: After how long what goes on is told again.
         alert_quiet_minutes: How long after a message further refused files or findings wait, to be
             told together.
+        feed_time_zone: In which time zone instants are that come without an offset, as an IANA name
+            for all feeds, or as a JSON object by feed; UTC where nothing is named.
         late_after_days: By feed, how many days old its newest record may be; a feed that is not
             named is not watched.
         disk_free_gb: Least free space of the data home's disk, in units of 10^9 bytes.
@@ -118,6 +120,7 @@ class Settings(BaseSettings):
     alert_timeout_seconds: float = Field(default=10, gt=0, le=300)
     alert_repeat_hours: float = Field(default=24, ge=0)
     alert_quiet_minutes: float = Field(default=10, ge=0)
+    feed_time_zone: str | dict[str, str] = "UTC"
     late_after_days: Mapping[str, int] = Field(default={"invoices": 40, "redemptions": 120})
     disk_free_gb: float = Field(default=5, ge=0)
     disk_free_percent: float = Field(default=5, ge=0, le=100)
@@ -157,12 +160,19 @@ class Settings(BaseSettings):
     @field_validator("schedule_timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ValueError, OSError, ZoneInfoNotFoundError) as error:
-            raise ValueError(
-                f"there is no time zone {value!r}: give an IANA name such as Europe/Berlin"
-            ) from error
+        return _known_zone(value)
+
+    @field_validator("feed_time_zone")
+    @classmethod
+    def _feeds_and_zones(cls, value: str | dict[str, str]) -> str | dict[str, str]:
+        from dagster_project.feeds import feeds
+
+        if isinstance(value, str):
+            return _known_zone(value)
+        for feed, zone in value.items():
+            if feed not in feeds():
+                raise ValueError(f"there is no feed {feed!r}; there is {', '.join(feeds())}")
+            _known_zone(zone)
         return value
 
     @field_validator("alert_webhook_url")
@@ -201,6 +211,17 @@ class Settings(BaseSettings):
                 " only read: choose another home"
             )
         return self
+
+    @property
+    def feed_time_zones(self) -> dict[str, str]:
+        """The time zones of feeds whose instants without an offset are not in UTC."""
+        from dagster_project.feeds import feeds
+
+        named = self.feed_time_zone
+        if named == "UTC":
+            return {}
+        by_feed = dict.fromkeys(feeds(), named) if isinstance(named, str) else named
+        return {feed: zone for feed, zone in sorted(by_feed.items()) if zone != "UTC"}
 
     @property
     def archive(self) -> Path:
@@ -274,6 +295,16 @@ class Settings(BaseSettings):
             "COUPON_LEDGER_THREADS": str(self.threads),
             "COUPON_LEDGER_MEMORY_LIMIT": self.memory_limit,
         }
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+        raise ValueError(
+            f"there is no time zone {name!r}: give an IANA name such as Europe/Berlin"
+        ) from error
+    return name
 
 
 def default_as_of(settings: Settings, today: date) -> date:

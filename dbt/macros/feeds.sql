@@ -51,7 +51,8 @@
 {%- endmacro %}
 
 
-{# What the text of a column's type must match; the definition is in dbt_project.yml. #}
+{# What the text of a column's type must match, or in words what it must be; the definition is in
+   dbt_project.yml. #}
 {% macro type_pattern(column, which='pattern') -%}
     {{ return(
         var('value_types')[column.type][which]
@@ -167,20 +168,6 @@
 {%- endmacro %}
 
 
-{# What is said of a text that is not what its column must be. #}
-{% macro expectation_of(column) -%}
-    {%- set sentences = {
-        'boolean': 'true or false',
-        'whole': 'a whole number of at most 18 digits',
-        'decimal': 'a decimal with at most 9 digits before the point and ' ~ column.places ~ ' after it',
-        'date': 'a date YYYY-MM-DD',
-        'instant': 'an ISO 8601 instant such as 2025-01-02T00:00:00Z',
-        'amount': 'an amount like 120.00 with at most ' ~ amount_digits(column) ~ ' digits before the point and no more places than its currency',
-    } -%}
-    {{ return(sentences[column.type]) }}
-{%- endmacro %}
-
-
 {# The reasons to reject a row for one column: pairs of condition and sentence, over typed
    rows with the text as delivered. zone as in typed_value. #}
 {% macro column_rejections(column, zone=none) -%}
@@ -201,7 +188,7 @@
             {%- do rejections.append((unreadable ~ ' and ' ~ skipped, 'is a time that the clocks of ' ~ zone ~ ' never showed: they were put forward over it')) -%}
             {%- set unreadable = unreadable ~ ' and not (' ~ skipped ~ ')' -%}
         {%- endif -%}
-        {%- do rejections.append((unreadable, 'is not ' ~ expectation_of(column))) -%}
+        {%- do rejections.append((unreadable, 'is not ' ~ type_pattern(column, 'form'))) -%}
     {%- endif -%}
     {%- if column.required -%}
         {%- do rejections.append((text ~ ' is null', 'is missing')) -%}
@@ -219,7 +206,7 @@
     {%- elif column.type == 'enum' -%}
         {%- do rejections.append((text ~ ' not in (' ~ words(column['values'] + missing_words) ~ ')', 'is not one of ' ~ column['values'] | join(', '))) -%}
     {%- elif column.type == 'currency' -%}
-        {%- do rejections.append((text ~ ' is not null and exponent is null and ' ~ text ~ ' not in (' ~ words(missing_words) ~ ')', 'is not an ISO 4217 currency')) -%}
+        {%- do rejections.append((text ~ ' is not null and exponent is null and ' ~ text ~ ' not in (' ~ words(missing_words) ~ ')', 'is not ' ~ type_pattern(column, 'form'))) -%}
         {%- do rejections.append((text ~ ' is not null and exponent not in (0, 2)', 'is not supported: only currencies with 0 or 2 decimal places are')) -%}
     {%- endif -%}
     {%- if column.minimum is defined -%}
