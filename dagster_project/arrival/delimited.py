@@ -312,7 +312,7 @@ def _rewrite(
         width = len(header)
         places = {name: header.index(name) for name in feed.column_names if name in header}
         texts = _breakable(feed, header)
-        may_be_split = ""
+        held = 0  # fields of a record that a line break may have split, so far
         numbers: list[int] = []
         batch: list[list[str | None]] = []
         size = 0
@@ -321,13 +321,13 @@ def _rewrite(
             found = len(record.fields)
             if problem is None and found != width:
                 problem = f"{found} fields where the header has {width}"
-                may_be_split = (may_be_split or texts[found - 1]) if found < width else ""
-            elif may_be_split:
+                held = _held(held, found, width, texts)
+            elif held:
                 problem = problem or (
-                    f"the row before it ends in {may_be_split}, which may hold a line break, so that"
-                    " nobody can tell whether this is a row of its own"
+                    f"the row before it ends in {texts[held - 1]}, which may hold a line break, so"
+                    " that nobody can tell whether this is a row of its own"
                 )
-                may_be_split = ""
+                held = 0
             if problem is not None:
                 malformed.add(record.number, problem, shown_fields(feed, record.fields))
                 continue
@@ -346,6 +346,22 @@ def _rewrite(
         malformed=malformed.close(),
         **columns_of(feed, header, given),
     )
+
+
+def _held(held: int, found: int, width: int, texts: Sequence[str]) -> int:
+    """How many fields a record has so far that a line break may have split.
+
+    Args:
+        held: How many it had before this line, 0 if none may be split.
+        found: How many this line has; not as many as the header.
+        width: How many the header has.
+        texts: By place, the name of a column whose value may hold a line break.
+    """
+    together = held + found - 1 if held else found
+    if held and together == width:
+        return 0  # the line completes the record
+    so_far = together if together < width else found
+    return so_far if so_far < width and texts[so_far - 1] else 0
 
 
 def _breakable(feed: Feed, header: Sequence[str]) -> list[str]:

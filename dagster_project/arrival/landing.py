@@ -235,7 +235,7 @@ def _parts(landing: Path, folder: Path, feed: str, settled_before: float) -> Ite
     except OSError:
         names, changed = set(), 0.0
     if UNFINISHED_MARK in names or (WHOLE_MARK not in names and changed > settled_before):
-        return
+        found = [file for file in found if file.refusal is not None]
     yield from found
 
 
