@@ -208,7 +208,7 @@ class Archive:
         with _open_landed(landed) as source:
             before = os.fstat(source.fileno())
             if before.st_size > shutil.disk_usage(self.temporary).free - RESERVE_BYTES:
-                raise _too_large(before.st_size)
+                raise too_large(before.st_size)
             try:
                 with temporary.open("wb") as target:
                     while block := _read(source):
@@ -220,7 +220,7 @@ class Archive:
             except OSError as error:
                 temporary.unlink(missing_ok=True)
                 if error.errno in FULL:
-                    raise _too_large(before.st_size) from error
+                    raise too_large(before.st_size) from error
                 raise
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise Refusal(
@@ -291,7 +291,7 @@ def identity_of(sha256: str, given: tuple[tuple[str, str | None], ...]) -> str:
     return hashlib.sha256(json.dumps([sha256, given]).encode()).hexdigest()
 
 
-def _too_large(size: int) -> TransientRefusal:
+def too_large(size: int) -> TransientRefusal:
     return TransientRefusal(
         f"it has {size} bytes, more than can be copied to the disk of the data home",
         "free space there and run again",

@@ -717,7 +717,7 @@ def _known(record: SideRecord) -> warehouse.KnownDelivery:
         record.delivery_id,
         record.feed,
         record.identity,
-        record.size_bytes,
+        -1 if record.sha256 is None else record.size_bytes,
         record.verdict or "pending",
         record.delivery_sequence,
     )

@@ -271,7 +271,10 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class KnownDelivery:
-    """A delivery as the warehouse knows it; `identity` is that of its side record."""
+    """A delivery as the warehouse knows it; `identity` is that of its side record.
+
+    The size is -1 where its bytes could not be kept: they are never compared with.
+    """
 
     delivery_id: str
     feed: str
@@ -284,7 +287,8 @@ class KnownDelivery:
 def known_deliveries(connection: duckdb.DuckDBPyConnection) -> list[KnownDelivery]:
     """All deliveries that the warehouse knows, loaded or refused."""
     rows = connection.execute(
-        "select delivery_id, feed, split_part(delivery_id, '-', 1), size_bytes, verdict, "
+        "select delivery_id, feed, split_part(delivery_id, '-', 1), "
+        "case when sha256 is null then -1 else size_bytes end, verdict, "
         "delivery_sequence from raw.deliveries"
     ).fetchall()
     return [KnownDelivery(*row) for row in rows]
