@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -109,6 +109,8 @@ class Settings(BaseSettings):
         alert_repeat_hours: After how many hours an alert that goes on is sent again.
         alert_quiet_minutes: How many minutes after an alert further refused files or findings wait,
             to be reported together.
+        feed_time_zone: The time zone of instants that come without an offset, as an IANA name for all
+            feeds, or as a JSON object by feed; UTC where nothing is named.
         late_after_days: By feed, how many days old its newest record may be; a feed that is not
             named is not watched.
         disk_free_gb: Least free space of the data home's disk, in gigabytes (10^9 bytes).
@@ -156,6 +158,7 @@ class Settings(BaseSettings):
     alert_timeout_seconds: float = Field(default=10, gt=0, le=300)
     alert_repeat_hours: float = Field(default=24, ge=0)
     alert_quiet_minutes: float = Field(default=10, ge=0)
+    feed_time_zone: str | dict[str, str] = "UTC"
     late_after_days: Mapping[str, int] = Field(default={"invoices": 40, "redemptions": 120})
     disk_free_gb: float = Field(default=5, ge=0)
     disk_free_percent: float = Field(default=5, ge=0, le=100)
@@ -198,26 +201,22 @@ class Settings(BaseSettings):
                 raise ValueError(f"{group}: {owner!r} is neither team:NAME nor an e-mail address")
         return {**OWNERS, **value}
 
-    @field_validator("reporting_time_zone")
-    @classmethod
-    def _listed_zone(cls, value: str) -> str:
-        if value not in available_timezones():
-            near = get_close_matches(value, available_timezones(), n=3)
-            raise ValueError(
-                f"there is no time zone {value!r}: give an IANA name such as Europe/Berlin"
-                + (f"; {' or '.join(near)} comes near" if near else "")
-            )
-        return value
-
-    @field_validator("schedule_timezone")
+    @field_validator("reporting_time_zone", "schedule_timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ValueError, OSError, ZoneInfoNotFoundError) as error:
-            raise ValueError(
-                f"there is no time zone {value!r}: give an IANA name such as Europe/Berlin"
-            ) from error
+        return _known_zone(value)
+
+    @field_validator("feed_time_zone")
+    @classmethod
+    def _feeds_and_zones(cls, value: str | dict[str, str]) -> str | dict[str, str]:
+        from dagster_project.feeds import feeds
+
+        if isinstance(value, str):
+            return _known_zone(value)
+        for feed, zone in value.items():
+            if feed not in feeds():
+                raise ValueError(f"there is no feed {feed!r}; there is {', '.join(feeds())}")
+            _known_zone(zone)
         return value
 
     @field_validator("alert_webhook_url")
@@ -261,6 +260,17 @@ class Settings(BaseSettings):
                 " only read: choose another home"
             )
         return self
+
+    @property
+    def feed_time_zones(self) -> dict[str, str]:
+        """The time zones of feeds whose instants without an offset are not in UTC."""
+        from dagster_project.feeds import feeds
+
+        named = self.feed_time_zone
+        if named == "UTC":
+            return {}
+        by_feed = dict.fromkeys(feeds(), named) if isinstance(named, str) else named
+        return {feed: zone for feed, zone in sorted(by_feed.items()) if zone != "UTC"}
 
     @property
     def archive(self) -> Path:
@@ -395,6 +405,16 @@ def reporting_day(settings: Settings, instant: datetime) -> date:
         instant: An instant with its offset.
     """
     return instant.astimezone(ZoneInfo(settings.reporting_time_zone)).date()
+
+
+def _known_zone(name: str) -> str:
+    if name == "UTC" or name in available_timezones():
+        return name
+    near = get_close_matches(name, available_timezones(), n=3)
+    raise ValueError(
+        f"there is no time zone {name!r}: give an IANA name such as Europe/Berlin"
+        + (f"; {' or '.join(near)} comes near" if near else "")
+    )
 
 
 def default_as_of(settings: Settings, today: date) -> date:

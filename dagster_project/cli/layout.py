@@ -281,7 +281,7 @@ def grid_or_records(
         head = f"row {number:,} "
         lines.append(head + "-" * (min(columns, WIDTH) - len(head)))
         lines += [
-            f"{pad(title, broad)}  {_cell(value)[0]}".rstrip()
+            f"{set_cell_size(title, broad)}  {_cell(value)[0]}".rstrip()
             for title, value in zip(titles, row, strict=True)
         ]
     return "\n".join(lines)
