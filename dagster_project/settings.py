@@ -79,6 +79,12 @@ class Settings(BaseSettings):
             named is not watched.
         disk_free_gb: Least free space of the data home's disk, in units of 10^9 bytes.
         disk_free_percent: Least free space of it in percent.
+        stripe_workspace: What a pull from Stripe takes as a workspace: `customer`, or
+            `subscription`.
+        stripe_program_key: The metadata key of Stripe's coupons and credit grants that names their
+            program.
+        stripe_names: Whether a pull from Stripe delivers the names of customers.
+        stripe_mtu_price: Id of the metered price whose quantity is the monthly tracked users.
     """
 
     model_config = SettingsConfigDict(
@@ -127,6 +133,10 @@ class Settings(BaseSettings):
     spark_storage: str = ""
     spark_thrift: str = Field(default="", pattern=r"^([^:]+:[0-9]{1,5})?$")
     spark_user: str = "coupon-ledger"
+    stripe_workspace: Literal["customer", "subscription"] = "customer"
+    stripe_program_key: str = Field(default="program", min_length=1)
+    stripe_names: bool = True
+    stripe_mtu_price: str = ""
 
     @field_validator("home", "landing")
     @classmethod

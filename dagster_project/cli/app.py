@@ -27,6 +27,7 @@ from dagster_project.cli.options import (
     settings_of_home,
     wrong,
 )
+from dagster_project.cli.pull import register_pull
 from dagster_project.cli.reading import register as register_reading
 from dagster_project.cli.service import register_service
 
@@ -472,3 +473,4 @@ def query(
 register_reading(app)
 register_closing(app)
 register_service(app)
+register_pull(app)

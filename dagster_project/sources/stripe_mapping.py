@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from dagster_project.sources.stripe_money import (
     NotAnAmount,
@@ -237,9 +237,8 @@ class AccountMapping:
             if has_contents(coupon):
                 self._coupons[coupon["id"]] = coupon
         for grant in self._objects.each("credit_grants"):
-            customer = id_of(grant.get("customer")) or ""
-            currency = str(at(grant, "amount", "monetary", "currency") or "").upper()
-            self._grants[(customer, currency)].append(grant)
+            code = str(at(grant, "amount", "monetary", "currency") or "").upper()
+            self._grants[(id_of(grant.get("customer")) or "", code)].append(grant)
         self._settle_copies()
 
     def _take_subscription(self, subscription: Json) -> None:
@@ -366,7 +365,7 @@ class AccountMapping:
             raise _Refusal("its lines are incomplete; pull again")
         lines = [line_of(line) for line in data_of(invoice.get("lines"))]
         subscription = subscription_of(invoice)
-        amounts = _Amounts.of(invoice, lines)
+        amounts = BillAmounts.of(invoice, lines)
         self._must_add_up(invoice, amounts, currency)
         plan_line, group = self._plan_line(lines)
         recurrence = self._recurrence(plan_line) if plan_line else None
@@ -374,9 +373,13 @@ class AccountMapping:
             plan = plan_line.product or plan_line.price_id or ONE_OFF
         else:
             plan = ONE_OFF
-        interval, count = ("once", 1) if recurrence is None else (
-            recurrence.interval,
-            recurrence.count,
+        interval, count = (
+            ("once", 1)
+            if recurrence is None
+            else (
+                recurrence.interval,
+                recurrence.count,
+            )
         )
         if interval not in (*INTERVALS, "once"):
             raise _Refusal(f"its price is billed every {interval!r}, which is unknown")
@@ -437,7 +440,7 @@ class AccountMapping:
             found.setdefault(self._alias.get(discount, discount), order)
         return found
 
-    def _must_add_up(self, invoice: Json, amounts: _Amounts, currency: str) -> None:
+    def _must_add_up(self, invoice: Json, amounts: BillAmounts, currency: str) -> None:
         """Refuse a bill whose parts do not give its total; shipping becomes part of the list."""
         difference = amounts.total - amounts.sum
         if not difference:
@@ -495,9 +498,7 @@ class AccountMapping:
         group = groups[min(groups)]
         return max(group, key=lambda line: (line.subtotal, line.id)), group
 
-    def _discountable(
-        self, invoice: Json, lines: list[Line], amounts: _Amounts
-    ) -> int | None:
+    def _discountable(self, invoice: Json, lines: list[Line], amounts: BillAmounts) -> int | None:
         """What the discounts of a bill act on; None where they act on different lines."""
         if amounts.list <= 0:
             return 0
@@ -531,7 +532,7 @@ class AccountMapping:
         return max(base, 0)
 
     def _bases(
-        self, invoice: Json, lines: list[Line], amounts: _Amounts
+        self, invoice: Json, lines: list[Line], amounts: BillAmounts
     ) -> dict[str, frozenset[str]]:
         """By discount that took money off, the lines it acts on."""
         bases = {}
@@ -570,7 +571,7 @@ class AccountMapping:
         return frozenset().union(*(self._could_act(one, invoice, lines) for one in carried))
 
     def _creditable(
-        self, customer: str, currency: str, lines: list[Line], amounts: _Amounts
+        self, customer: str, currency: str, lines: list[Line], amounts: BillAmounts
     ) -> str | None:
         """The most that credit may pay: what the customer's grants are limited to, after discounts."""
         grants = self._grants.get((customer, currency), [])
@@ -604,7 +605,7 @@ class AccountMapping:
             self._note("mtus", invoice_id, f"its quantity {quantities[0]} is no whole number")
             return None
 
-    def _notes_of(self, invoice: Json, amounts: _Amounts, currency: str) -> None:
+    def _notes_of(self, invoice: Json, amounts: BillAmounts, currency: str) -> None:
         if amounts.inclusive:
             self._note(
                 "tax_in_the_price",
@@ -633,7 +634,7 @@ class AccountMapping:
         """Compare what bills say credit paid with what the grants' transactions say."""
         applied: dict[str, int] = defaultdict(int)
         for one in self._objects.each("credit_balance_transactions"):
-            debit, credit = one.get("debit") or {}, one.get("credit") or {}
+            debit = one.get("debit") or {}
             if debit.get("type") == "credits_applied":
                 invoice = id_of(at(debit, "credits_applied", "invoice"))
                 applied[invoice or ""] += whole(at(debit, "amount", "monetary", "value"))
@@ -926,9 +927,7 @@ class AccountMapping:
             )
         return bound
 
-    def _not_before_bills(
-        self, revoked: int, discount: Discount, bills: list[_Bill]
-    ) -> int | None:
+    def _not_before_bills(self, revoked: int, discount: Discount, bills: list[_Bill]) -> int | None:
         """An end that leaves in force what bills show was in force; None from the natural end on."""
         last = max((bill.at for bill in bills if bill.is_counted), default=None)
         if last is not None and revoked <= last:
@@ -942,7 +941,9 @@ class AccountMapping:
             return known
         if discount.end is not None and discount.end <= self._now:
             return None
-        place = ("subscriptions", subscription) if subscription else ("customers", discount.customer)
+        place = (
+            ("subscriptions", subscription) if subscription else ("customers", discount.customer)
+        )
         was_seen = discount.id in self._remembered.was_hanging
         if not was_seen and not self._objects.is_listed(place[0], place[1] or ""):
             return None  # nothing says that it is gone
@@ -956,9 +957,7 @@ class AccountMapping:
         last = max((bill.at for bill in bills), default=discount.start)
         products = {
             id_of(one)
-            for one in data_of(
-                at(self._coupons.get(discount.coupon_id), "applies_to", "products")
-            )
+            for one in data_of(at(self._coupons.get(discount.coupon_id), "applies_to", "products"))
         }
         if discount.place == "subscription_item":
             return None  # which lines it could have acted on is not known for sure
@@ -1060,8 +1059,8 @@ class AccountMapping:
 
 
 @dataclass
-class _Amounts:
-    """The amounts of a bill in the smallest unit."""
+class BillAmounts:
+    """The amounts of a bill in the smallest unit: its list amount, what comes off it, its total."""
 
     list: int
     discount: int
@@ -1073,7 +1072,7 @@ class _Amounts:
     returned: int = 0
 
     @classmethod
-    def of(cls, invoice: Json, lines: Iterable[Line]) -> _Amounts:
+    def of(cls, invoice: Json, lines: Iterable[Line]) -> BillAmounts:
         """Those of an invoice in any shape."""
         lines = list(lines)
         by_discount = amounts_by_discount(invoice.get("total_discount_amounts"))
@@ -1104,6 +1103,15 @@ class _Amounts:
     def sum(self) -> int:
         """What the parts give."""
         return self.list - self.discount - self.credit + self.tax
+
+
+def invoice_amounts(invoice: Json) -> BillAmounts:
+    """The amounts of an invoice whose lines are all there.
+
+    Raises:
+        NotAnAmount: One of them is no whole number.
+    """
+    return BillAmounts.of(invoice, [line_of(line) for line in data_of(invoice.get("lines"))])
 
 
 def instant(seconds: int) -> str:

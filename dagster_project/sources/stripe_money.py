@@ -10,12 +10,28 @@ from decimal import Decimal
 from typing import Any
 
 ZERO_DECIMAL = frozenset(
-    "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF".split()
+    [
+        "BIF",
+        "CLP",
+        "DJF",
+        "GNF",
+        "JPY",
+        "KMF",
+        "KRW",
+        "MGA",
+        "PYG",
+        "RWF",
+        "VND",
+        "VUV",
+        "XAF",
+        "XOF",
+        "XPF",
+    ]
 )
 """Currencies whose amounts Stripe sends as they are."""
 TWO_ZEROS = frozenset({"ISK", "UGX"})
 """Currencies without decimals that Stripe sends with two decimals, which are always zeros."""
-THREE_DECIMAL = frozenset("BHD IQD JOD KWD LYD OMR TND".split())
+THREE_DECIMAL = frozenset(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"])
 """Currencies with three decimals, which the feeds do not support."""
 
 

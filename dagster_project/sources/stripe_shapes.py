@@ -44,7 +44,7 @@ def whole(value: Any) -> int:
         return 0
     if isinstance(value, bool) or not isinstance(value, int):
         raise NotAnAmount(f"{value!r} is not a whole number of the smallest unit")
-    return value
+    return int(value)
 
 
 def data_of(value: Any) -> list[Any]:

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "releases",
             "run_launcher",
             "settings",
+            "sources",
         ]
     ),
     "alerts": frozenset(["answers", "arrival", "failures", "feeds", "releases", "settings"]),
@@ -33,6 +34,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "summary": frozenset(["answers", "releases"]),
     "answers": frozenset({"releases", "settings"}),
     "arrival": frozenset({"expectations", "feeds"}),
+    "sources": frozenset({"feeds", "settings"}),
     "failures": frozenset({"feeds", "releases"}),
     "run_launcher": frozenset({"settings"}),
     "settings": frozenset({"feeds"}),
