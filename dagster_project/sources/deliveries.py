@@ -164,6 +164,11 @@ def deliver(home: Path, source: str, parts: Iterable[Part]) -> list[Part]:
     return _finish(listed)
 
 
+def is_unfinished(home: Path) -> bool:
+    """Whether a killed pull had deliveries ready."""
+    return any((home / PULLS).glob(f"*/{PENDING}"))
+
+
 def finish(home: Path) -> int:
     """Deliver what killed pulls had ready, so that no refresh sees a part of a pull.
 
