@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
         home: The data home: archive, warehouse, releases, logs.
         landing: The folder the billing system drops its files in; only ever read.
         as_of: Last day whose events count (R0); None leaves it to the caller.
+        reporting_time_zone: Where days and months begin in what is calculated (R0), as an IANA name.
         threads: Threads of DuckDB and dbt, and of Spark where it runs on this machine.
         memory_limit: DuckDB's memory limit, such as `4GB`; beyond it work spills to disk.
         schedule_cron: When the daily refresh ticks.
@@ -97,6 +99,7 @@ class Settings(BaseSettings):
     home: Path = CHECKOUT / "data" / "home"
     landing: Path = SAMPLE_LANDING
     as_of: date | None = None
+    reporting_time_zone: str = "UTC"
     threads: int = Field(default=2, ge=1, le=256)
     memory_limit: str = Field(
         default="4GB", pattern=r"^[0-9]+(\.[0-9]+)?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
@@ -163,6 +166,17 @@ class Settings(BaseSettings):
             if not owner.startswith("team:") and "@" not in owner:
                 raise ValueError(f"{group}: {owner!r} is neither team:NAME nor an e-mail address")
         return {**OWNERS, **value}
+
+    @field_validator("reporting_time_zone")
+    @classmethod
+    def _listed_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            near = get_close_matches(value, available_timezones(), n=3)
+            raise ValueError(
+                f"there is no time zone {value!r}: give an IANA name such as Europe/Berlin"
+                + (f"; {' or '.join(near)} comes near" if near else "")
+            )
+        return value
 
     @field_validator("schedule_timezone")
     @classmethod
@@ -286,12 +300,22 @@ class Settings(BaseSettings):
         }
 
 
+def reporting_day(settings: Settings, instant: datetime) -> date:
+    """Return the day of an instant in the reporting time zone.
+
+    Args:
+        settings: Its `reporting_time_zone` says where days begin.
+        instant: An instant with its offset.
+    """
+    return instant.astimezone(ZoneInfo(settings.reporting_time_zone)).date()
+
+
 def default_as_of(settings: Settings, today: date) -> date:
     """The as-of date when nobody gives one: the sample's last day for the sample, else today.
 
     Args:
         settings: Its `as_of` comes first.
-        today: The current day in UTC.
+        today: The current day.
 
     Raises:
         ValueError: The sample's `truth.json` does not say its last day.

@@ -162,14 +162,15 @@ def _facts(
     from expectations.building import unknown_fact, usual_fact
 
     feed = contract.feed
-    key = identifier(feed.key.name)
+    key = f"({', '.join(map(identifier, feed.key_names))})"
+    is_given = " and ".join(f"{identifier(name)} is not null" for name in feed.key_names)
     records, malformed = prepared.physical_rows, prepared.malformed_rows
     facts = {
         "malformed_rows": malformed,
         "malformed_percent": -(-malformed * 100 // records) if records >= FEW_ROWS else 0,
         "repeated_keys": _number(
             connection,
-            f"select count({key}) - count(distinct {key}) from {loaded}",
+            f"select count(*) - count(distinct {key}) from {loaded} where {is_given}",
         ),
     }
     recent = connection.execute(

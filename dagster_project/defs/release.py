@@ -20,7 +20,7 @@ _TABLES = [
     ("row_count", "bigint", "Its rows.", False),
     ("fingerprint", "varchar", "Of its content, whatever the order of its rows.", False),
 ]
-_PEDIGREE = {"int_deliveries_counted", "stg_billing__rejected_rows"}
+_PEDIGREE = {"int_deliveries_reconciled", "stg_billing__rejected_rows"}
 
 
 def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
@@ -58,6 +58,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
                 now=refresh.started_at,
                 code_version=project.code_version,
                 engine=settings.engine,
+                reporting_time_zone=settings.reporting_time_zone,
                 built=settings.built,
                 threads=settings.threads,
                 memory_limit=settings.memory_limit,

@@ -15,7 +15,7 @@ from pydantic import PrivateAttr
 from dagster_project.releases.errors import Busy
 from dagster_project.releases.lock import one_writer
 from dagster_project.run_launcher import show_alive
-from dagster_project.settings import Settings, default_as_of
+from dagster_project.settings import Settings, default_as_of, reporting_day
 
 _LINE = "%(asctime)s %(levelname)-7s %(message)s"
 
@@ -80,7 +80,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def as_of_date(self) -> date:
         """Last day whose events count."""
-        return default_as_of(self.settings, self.started_at.date())
+        return default_as_of(self.settings, reporting_day(self.settings, self.started_at))
 
 
 def _in_words(context: dg.InitResourceContext) -> str:

@@ -190,9 +190,7 @@ class RunningBuild:
         for old in sorted(_folders(self._target_path.parent), key=_modified)[:-_KEPT_BUILDS]:
             shutil.rmtree(old, ignore_errors=True)
         if self._settings.engine == "duckdb":
-            self._kept = carrying_on.take(
-                self._settings.warehouse, self._project.code_version, self._as_of
-            )
+            self._kept = carrying_on.take(self._settings.warehouse, self._made_by, self._as_of)
         thread = threading.Thread(target=self._work, name="dbt", daemon=True)
         thread.start()
         try:
@@ -218,9 +216,7 @@ class RunningBuild:
         )
         _write_receipt(outcome.build)
         if outcome.is_success and self._settings.engine == "duckdb":
-            carrying_on.leave(
-                self._settings.warehouse, self._project.code_version, self._as_of, self._kept
-            )
+            carrying_on.leave(self._settings.warehouse, self._made_by, self._as_of, self._kept)
         return outcome
 
     @property
@@ -228,8 +224,16 @@ class RunningBuild:
         """As-of date of the build before, if this one calculates only what has changed since."""
         return None if self._kept is None else self._kept.as_of_date
 
+    @property
+    def _made_by(self) -> str:
+        """What the models are calculated by: with another one a build starts from nothing."""
+        return f"{self._project.code_version}, {self._settings.reporting_time_zone}"
+
     def _work(self) -> None:
-        variables: dict[str, object] = {"as_of_date": self._as_of.isoformat()}
+        variables: dict[str, object] = {
+            "as_of_date": self._as_of.isoformat(),
+            "reporting_time_zone": self._settings.reporting_time_zone,
+        }
         if self._kept is not None:
             variables["kept"] = self._kept.as_variable()
         arguments = ["build", "--exclude-resource-type", "unit_test"]

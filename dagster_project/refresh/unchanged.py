@@ -42,6 +42,7 @@ def inputs(settings: Settings, as_of: date) -> str:
         "as_of": as_of.isoformat(),
         "engine": settings.engine,
         "strict": settings.strict,
+        "reporting_time_zone": settings.reporting_time_zone,
         "landing": [str(settings.landing), *_statuses(settings.landing)],
         "archive": sorted(path.name for path in _files(settings.archive)),
         "accepted": _content(settings.accepted_findings_file),

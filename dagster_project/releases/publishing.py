@@ -138,6 +138,7 @@ def publish(
     now: datetime,
     code_version: str,
     engine: str = "duckdb",
+    reporting_time_zone: str = "UTC",
     built: Path | None = None,
     threads: int = 2,
     memory_limit: str = "4GB",
@@ -154,6 +155,7 @@ def publish(
         now: When this happens, for the id and the record.
         code_version: What calculated the marts.
         engine: Which engine did.
+        reporting_time_zone: Where days and months began in it.
         built: The DuckDB file that has the marts; the warehouse unless given.
         threads: DuckDB's threads.
         memory_limit: DuckDB's memory limit.
@@ -182,7 +184,9 @@ def publish(
             described = {
                 (table.schema, table.name): found.known.content for table, found in sources.items()
             }
-            content_hash = content_hash_of(as_of, code_version, engine, described)
+            content_hash = content_hash_of(
+                as_of, code_version, engine, described, reporting_time_zone
+            )
             rows = {
                 table.name: found.known.content.rows
                 for table, found in sources.items()
@@ -208,6 +212,7 @@ def publish(
                 "created_at": now.astimezone(UTC).replace(tzinfo=None),
                 "code_version": code_version,
                 "engine": engine,
+                "reporting_time_zone": reporting_time_zone,
                 "content_hash": content_hash,
                 "duckdb_version": duckdb.__version__,
                 "dbt_invocation_id": build.invocation_id,
@@ -286,7 +291,7 @@ def _pedigree_tables() -> list[Table]:
         Table(
             schema="release",
             name="deliveries",
-            source="build.intermediate.int_deliveries_counted",
+            source="build.intermediate.int_deliveries_reconciled",
             columns=_DELIVERIES,
             key=("arrived_at", "feed", "file_name", "delivery_id"),
             description="One row per delivered file: what became of it and of its rows.",
@@ -449,6 +454,7 @@ def _write_facts(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, obje
             "created_at": "When it was published, in UTC.",
             "code_version": "What calculated the marts: product version and fingerprint of the models.",
             "engine": "Database engine that calculated the marts.",
+            "reporting_time_zone": "Where days and months begin in it, as an IANA name.",
             "content_hash": "Fingerprint of everything in it apart from when it was made.",
             "duckdb_version": "Version of DuckDB that wrote the file.",
             "dbt_invocation_id": "The dbt build whose results were checked.",

@@ -272,6 +272,7 @@ def _pedigree_problems(
         str(pedigree["code_version"]),
         str(pedigree["engine"]),
         contents,
+        str(pedigree.get("reporting_time_zone", "UTC")),
     )
     if found != pedigree["content_hash"] or not release_id.endswith(f"-{found[:8]}"):
         return [

@@ -61,16 +61,31 @@
 {%- endmacro %}
 
 
-{% macro month_of(instant) -%}
-    {{ return(adapter.dispatch('month_of')(instant)) }}
+{# The first day of the month of a day, or of an instant on the UTC calendar. #}
+{% macro month_of_day(day) -%}
+    {{ return(adapter.dispatch('month_of_day')(day)) }}
 {%- endmacro %}
 
-{% macro default__month_of(instant) -%}
-    cast(date_trunc('month', {{ instant }}) as date)
+{% macro default__month_of_day(day) -%}
+    cast(date_trunc('month', {{ day }}) as date)
 {%- endmacro %}
 
-{% macro spark__month_of(instant) -%}
-    trunc({{ instant }}, 'MM')
+{% macro spark__month_of_day(day) -%}
+    trunc({{ day }}, 'MM')
+{%- endmacro %}
+
+
+{# A UTC timestamp as the clocks of a time zone show it. #}
+{% macro time_in_zone(instant, zone) -%}
+    {{ return(adapter.dispatch('time_in_zone')(instant, zone)) }}
+{%- endmacro %}
+
+{% macro default__time_in_zone(instant, zone) -%}
+    timezone('{{ zone }}', timezone('UTC', {{ instant }}))
+{%- endmacro %}
+
+{% macro spark__time_in_zone(instant, zone) -%}
+    convert_timezone('UTC', '{{ zone }}', {{ instant }})
 {%- endmacro %}
 
 

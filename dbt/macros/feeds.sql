@@ -1,5 +1,11 @@
 {# From the columns a feed declares in the source file to typed rows with reasons for rejection. #}
 
+{# The feeds, in the order of the contract. #}
+{% macro feed_names() -%}
+    {{ return(['workspaces', 'coupons', 'redemptions', 'invoices', 'credit_notes', 'budgets']) }}
+{%- endmacro %}
+
+
 {# The declared columns of a feed, in order: name and meta. Empty while dbt is still parsing. #}
 {% macro feed_columns(feed) -%}
     {%- set columns = [] -%}
@@ -44,10 +50,10 @@
 {%- endmacro %}
 
 
-{# How many digits an amount may have before the point: one more where it is a sum of others. So no sum
-   or product of one row leaves its type. #}
+{# How many digits an amount may have before the point: one more where its column says so, since it is a
+   sum of others. So no sum or product of one row leaves its type. #}
 {% macro amount_digits(column) -%}
-    {{ return(14 if column.signed else 13) }}
+    {{ return(column.digits | default(13)) }}
 {%- endmacro %}
 
 

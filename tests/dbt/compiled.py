@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.feeds import Feed, feeds
 from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
 from tests.reference.agreement import KEYS
 
@@ -120,7 +121,9 @@ class CompiledModels:
         for model in self._next_day:
             query = self._on(model.query, as_of)
             query = query.replace(str(_LAST_DELIVERY), str(last))
-            query = query.replace(_DAY_BEFORE.isoformat(), before.isoformat())
+            query = query.replace(
+                f"{_DAY_BEFORE + timedelta(days=1)} ", f"{before + timedelta(days=1)} "
+            )
             if model.is_kept:
                 if model.forgets:
                     connection.execute(model.forgets.replace(str(_LAST_DELIVERY), str(last)))
@@ -153,18 +156,20 @@ def _forgotten(node: object) -> str:
         )
     if "forget_fates" in hooks:
         conditions = " or ".join(
-            f"(feed = '{feed}' and record_id in (select {key} from staging.base_billing__{feed}"
-            f" where delivery_sequence > {_LAST_DELIVERY}))"
-            for feed, key in (
-                ("workspaces", "workspace_id"),
-                ("coupons", "coupon_id"),
-                ("redemptions", "redemption_id"),
-                ("invoices", "invoice_id"),
-            )
+            f"(feed = '{feed.name}' and record_id in (select {_record_id(feed)} from"
+            f" staging.base_billing__{feed.name} where delivery_sequence > {_LAST_DELIVERY}))"
+            for feed in feeds().values()
         )
         return f"delete from {relation} where {conditions}"
     assert not hooks
     return ""
+
+
+def _record_id(feed: Feed) -> str:
+    """What the macro `record_id` says."""
+    if len(feed.key_names) == 1:
+        return feed.key.name
+    return f"concat_ws(' ', {', '.join(f'cast({name} as varchar)' for name in feed.key_names)})"
 
 
 def _marts(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, object]]]:

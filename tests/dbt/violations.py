@@ -18,9 +18,9 @@ SINGULAR: dict[str, tuple[str, ...]] = {
         " from marts.dim_coupon_redemptions where is_honoured limit 1",
     ),
     "assert_coupon_honoured_once_per_user": (
-        "insert into intermediate.int_redemptions_unified by name"
+        "insert into intermediate.int_redemptions_with_terms by name"
         " select * replace ('copy' as redemption_id, 'elsewhere' as workspace_id)"
-        " from intermediate.int_redemptions_unified where is_honoured and user_id is not null limit 1",
+        " from intermediate.int_redemptions_with_terms where is_honoured and user_id is not null limit 1",
     ),
     "assert_coupon_benefits_workspace_through_one_redemption": (
         "insert into marts.fct_discount_applications by name select * replace ('copy' as redemption_id)"
@@ -81,7 +81,7 @@ SINGULAR: dict[str, tuple[str, ...]] = {
         "update marts.fct_percent_off_variance_monthly set delta_amount = delta_amount + 0.01 where rowid = 0",
     ),
     "assert_every_row_accounted_for": (
-        "update intermediate.int_deliveries_counted set physical_rows = physical_rows + 1 where rowid = 0",
+        "update intermediate.int_deliveries_reconciled set physical_rows = physical_rows + 1 where rowid = 0",
     ),
     "assert_accepted_rows_are_current_records": (
         "delete from staging.base_billing__invoices where (delivery_sequence, row_number) ="

@@ -110,7 +110,7 @@ class HandMade:
                 "create table marts.dim_coupons as select 'C1' as coupon_id, true as is_open"
             )
             connection.execute(
-                "create table intermediate.int_deliveries_counted as select 1::bigint as"
+                "create table intermediate.int_deliveries_reconciled as select 1::bigint as"
                 " delivery_sequence, 'd1' as delivery_id, 'invoices' as feed, 'invoices/a.csv' as"
                 " file_name, 'd1' as sha256, timestamp '2026-04-01' as arrived_at, 'loaded' as"
                 " verdict, null::varchar as refusal_reason, 3::bigint as physical_rows, 0::bigint"

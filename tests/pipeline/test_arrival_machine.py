@@ -163,7 +163,7 @@ class Deliveries(RuleBasedStateMachine):
             acceptances.load(connection, self.home / "accepted_findings.csv")
             models.build(connection)
             unaccounted = connection.execute(
-                "select * from intermediate.int_deliveries_counted where physical_rows <>"
+                "select * from intermediate.int_deliveries_reconciled where physical_rows <>"
                 " accepted_rows + superseded_rows + duplicate_rows + rejected_rows"
             ).fetchall()
             found = {

@@ -19,7 +19,8 @@ from random import Random
 from hypothesis import strategies as st
 
 from dagster_project.feeds import feeds
-from tests.reference.model import add_months, publish, to_minor
+from tests.reference.model import publish
+from tests.reference.rules import add_months, to_minor
 
 Record = dict[str, object]
 Records = dict[str, list[Record]]

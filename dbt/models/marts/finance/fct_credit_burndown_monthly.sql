@@ -20,7 +20,7 @@ spans as (
     select
         grant_id,
         {{ month_of('grant_started_at') }} as first_month,
-        {{ month_of('case when has_ended then grant_ended_at else cast(' ~ as_of_date() ~ ' as timestamp) end') }} as last_month
+        case when has_ended then {{ month_of('grant_ended_at') }} else {{ month_of_day(as_of_date()) }} end as last_month
 
     from grants
 
@@ -42,8 +42,8 @@ months as (
 
     select
         grant_id,
-        cast({{ add_months('cast(first_month as timestamp)', 'month_number') }} as date) as burn_month,
-        cast({{ add_months('cast(first_month as timestamp)', 'month_number') }} as date) = last_month as is_last_month
+        {{ month_later('first_month', 'month_number') }} as burn_month,
+        {{ month_later('first_month', 'month_number') }} = last_month as is_last_month
 
     from numbered_months
 
@@ -80,7 +80,7 @@ filled as (
         coalesce(entries_of_months.expired_minor, 0) as expired_minor,
         coalesce(entries_of_months.forfeited_minor, 0) as forfeited_minor,
         -- R12: the last three months that had ended by the end of the as-of date.
-        months.burn_month < {{ month_of(end_of_as_of_date()) }}
+        months.burn_month < {{ month_after_as_of_date() }}
         and months.burn_month >= {{ three_months_before_end() }} as is_in_run_rate
 
     from months

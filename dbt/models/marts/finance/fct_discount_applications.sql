@@ -1,17 +1,14 @@
-{{ config(materialized='incremental', pre_hook='{{ forget_recalculated(this) }}') }}
-
 with
 
 applied as (
 
-    select * from {{ ref('int_discounts_applied') }}
-    {{ only_recalculated('where') }}
+    select * from {{ recalculated(ref('int_discounts_applied')) }}
 
 ),
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_unified') }}
+    select * from {{ ref('int_redemptions_with_terms') }}
 
 ),
 

@@ -2,13 +2,13 @@ with
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_unified') }}
+    select * from {{ ref('int_redemptions_with_terms') }}
 
 ),
 
-tracked as (
+statuses as (
 
-    select * from {{ ref('int_redemptions_tracked') }}
+    select * from {{ ref('int_redemption_statuses') }}
 
 ),
 
@@ -24,19 +24,9 @@ run_rates as (
 
 ),
 
-follow_ups_due as (
+follow_ups_taken as (
 
-    select * from {{ ref('int_follow_ups_due') }}
-
-    where not is_due
-
-),
-
-to_be_derived as (
-
-    select * from {{ ref('int_redemptions_derived') }}
-
-    where not is_due
+    select * from {{ ref('int_follow_ups_taken') }}
 
 ),
 
@@ -45,46 +35,28 @@ ending as (
 
     select
         redemptions.*,
-        tracked.status
+        statuses.status
 
     from redemptions
 
-    inner join tracked
-        on redemptions.redemption_id = tracked.redemption_id
-        and tracked.is_in_force
+    inner join statuses
+        on redemptions.redemption_id = statuses.redemption_id
+        and statuses.is_in_force
 
     where redemptions.ended_at < {{ add_months(end_of_as_of_date(), '12') }}
 
 ),
 
--- R4, looking ahead: a follow-up on record that is honoured and not earlier, or one that will be derived
--- and honoured.
+-- R4, looking ahead: a follow-up on record, or one that will be derived, that is honoured.
 followed_up as (
 
-    select follow_ups_due.predecessor_redemption_id as redemption_id
+    select distinct follow_ups_taken.predecessor_redemption_id as redemption_id
 
-    from follow_ups_due
+    from follow_ups_taken
 
     inner join redemptions
-        on follow_ups_due.workspace_id = redemptions.workspace_id
-        and follow_ups_due.coupon_id = redemptions.coupon_id
+        on follow_ups_taken.redemption_id = redemptions.redemption_id
         and redemptions.is_honoured
-        and not redemptions.is_derived
-        and (
-            follow_ups_due.predecessor_redeemed_at < redemptions.redeemed_at
-            or (
-                follow_ups_due.predecessor_redeemed_at = redemptions.redeemed_at
-                and follow_ups_due.predecessor_redemption_id < redemptions.redemption_id
-            )
-        )
-
-    union
-
-    select predecessor_redemption_id as redemption_id
-
-    from to_be_derived
-
-    where refusal_reason is null
 
 ),
 
