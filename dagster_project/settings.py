@@ -81,6 +81,8 @@ class Settings(BaseSettings):
             named is not watched.
         disk_free_gb: Least free space of the data home's disk, in units of 10^9 bytes.
         disk_free_percent: Least free space of it in percent.
+        postgres_sources: The file of SELECTs for a pull from Postgres, or the name of one that comes
+            with the product; the connection is libpq's, from PGHOST and the like.
         stripe_workspace: What a pull from Stripe takes as a workspace: `customer`, or
             `subscription`.
         stripe_program_key: The metadata key of Stripe's coupons and credit grants that names their
@@ -136,6 +138,7 @@ class Settings(BaseSettings):
     spark_storage: str = ""
     spark_thrift: str = Field(default="", pattern=r"^([^:]+:[0-9]{1,5})?$")
     spark_user: str = "coupon-ledger"
+    postgres_sources: str = ""
     stripe_workspace: Literal["customer", "subscription"] = "customer"
     stripe_program_key: str = Field(default="program", min_length=1)
     stripe_names: bool = True

@@ -6,7 +6,7 @@ Exit codes: 0 it worked, 1 it failed, 2 what was asked for does not exist or mak
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,7 +89,7 @@ def stripe(
         else:
             print("\n".join(map(str, checks)))
         raise typer.Exit(1 if any(check.outcome == "differs" for check in checks) else 0)
-    _must_be_writable(settings, landing)
+    _must_be_writable(settings)
     with _explained():
         report = stripe_pull.pull(
             settings,
@@ -101,6 +101,49 @@ def stripe(
         _show_json(report.as_json())
     else:
         print(_as_text(report))
+
+
+@pull.command()
+def postgres(
+    sources: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A TOML file with a SELECT for each feed, or one that comes with the product:"
+            " lago, fivetran_stripe. [default: $COUPON_LEDGER_POSTGRES_SOURCES]",
+        ),
+    ] = None,
+    landing: LandingOption = None,
+    home: HomeOption = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--everything", help="Ask for all rows, not only for changed ones."),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Fetch from the Postgres database that PGHOST, PGDATABASE, PGUSER … name; read only."""
+    from dagster_project.sources import postgres as source
+
+    settings = settings_from(home, landing)
+    named = sources or settings.postgres_sources
+    if not named:
+        wrong(
+            "Name a file of SELECTs with --sources (or COUPON_LEDGER_POSTGRES_SOURCES), or one that"
+            f" comes with the product: {', '.join(source.ready_made())}."
+        )
+    _must_be_writable(settings)
+    with _explained():
+        report = source.pull(
+            settings,
+            source.read_file(named),
+            everything=everything,
+            told=_told,
+            exclusively=refreshes_kept_out(settings, "pull postgres"),
+        )
+    if json:
+        _show_json(report.as_json())
+    else:
+        print("\n".join(_delivered(report.delivered, report.files)))
 
 
 def refreshes_kept_out(
@@ -117,7 +160,7 @@ def refreshes_kept_out(
     return lambda: one_writer(settings.home, command, WAIT_SECONDS)
 
 
-def _must_be_writable(settings: Settings, landing: Path | None) -> None:
+def _must_be_writable(settings: Settings) -> None:
     if settings.uses_sample:
         wrong(
             "The landing folder is the sample's, which stays as it is: name another one with"
@@ -153,12 +196,7 @@ def _told(kind: str, count: int, is_done: bool) -> None:
 
 
 def _as_text(report: Report) -> str:
-    lines = []
-    if report.delivered:
-        rows = ", ".join(f"{feed} {count:,}" for feed, count in report.delivered.items())
-        lines += [f"Delivered: {rows}", *(f"  {file}" for file in report.files)]
-    else:
-        lines.append("Nothing to deliver: nothing has changed since the last pull.")
+    lines = _delivered(report.delivered, report.files)
     if report.drafts:
         lines.append(f"Drafts, delivered once they are finalized: {report.drafts:,}")
     if report.refused:
@@ -171,6 +209,13 @@ def _as_text(report: Report) -> str:
         lines += _notes(of_kind)
     lines.append(f"All of it: pulls/stripe/{report.pull}/report.json in the data home.")
     return "\n".join(lines)
+
+
+def _delivered(rows: Mapping[str, int], files: Sequence[str]) -> list[str]:
+    if not rows:
+        return ["Nothing to deliver: nothing has changed since the last pull."]
+    counts = ", ".join(f"{feed} {count:,}" for feed, count in rows.items())
+    return [f"Delivered: {counts}", *(f"  {file}" for file in files)]
 
 
 def _notes(notes: Sequence[Note]) -> list[str]:

@@ -28,7 +28,6 @@ from dagster_project.sources.errors import PullError, SetUpWrong
 
 if TYPE_CHECKING:
     import psycopg
-    from psycopg.abc import Buffer
 
 SOURCE = "postgres"
 SINCE = "{since}"
@@ -472,27 +471,19 @@ def _stream(
     """
     import psycopg
 
-    copy_to = (
-        f"copy (\n{_with(select, since)}\n) to stdout (format csv, header true, encoding 'UTF8')"
-    )
+    sql = f"copy (\n{_with(select, since)}\n) to stdout (format csv, header true, encoding 'UTF8')"
     digest = hashlib.sha256()
     rows = -1  # the header is none
     try:
-        with (
-            connection.cursor() as cursor,
-            part.open("wb", buffering=0) as file,
-            cursor.copy(copy_to) as copy,
-        ):
-            waiting: list[Buffer] = []
-            size = 0
-            for piece in copy:
-                waiting.append(piece)
-                size += len(piece)
+        with part.open("wb", buffering=0) as file:
+            waiting = bytearray()
+            for piece in _copied(connection, sql):
+                waiting += piece
                 rows += 1
-                if size >= CHUNK:
-                    _write(b"".join(waiting), file, digest)
-                    waiting, size = [], 0
-            _write(b"".join(waiting), file, digest)
+                if len(waiting) >= CHUNK:
+                    _write(waiting, file, digest)
+                    waiting.clear()
+            _write(waiting, file, digest)
             deliveries.made_durable(file)
     except psycopg.Error as error:
         raise PullError(
@@ -502,11 +493,36 @@ def _stream(
     return max(rows, 0), digest.hexdigest()
 
 
-def _write(chunk: bytes, file: Any, digest: Any) -> None:
+def _copied(connection: psycopg.Connection[Any], sql: str) -> Iterator[memoryview]:
+    """The lines that a COPY sends, each valid until the next.
+
+    libpq is asked directly: psycopg's own loop costs three times as much for each line.
+    """
+    from psycopg import errors, pq
+
+    asked = connection.pgconn
+    result = asked.exec_(sql.encode())
+    if result.status != pq.ExecStatus.COPY_OUT:
+        raise errors.error_from_result(result)
+    size, line = asked.get_copy_data(0)
+    while size > 0:
+        yield line
+        size, line = asked.get_copy_data(0)
+    last = asked.get_result()
+    if last is None:
+        raise errors.OperationalError("the connection was closed")
+    while asked.get_result() is not None:
+        pass  # the connection is free again
+    if last.status != pq.ExecStatus.COMMAND_OK:
+        raise errors.error_from_result(last)
+
+
+def _write(chunk: bytes | bytearray, file: Any, digest: Any) -> None:
     digest.update(chunk)
-    view = memoryview(chunk)
-    while view:
-        view = view[file.write(view) :]
+    with memoryview(chunk) as view:
+        written = 0
+        while written < len(view):
+            written += file.write(view[written:])
 
 
 def _said(error: psycopg.Error, is_about_rows: bool = False) -> str:
