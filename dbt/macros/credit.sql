@@ -20,6 +20,7 @@ walk as (
         workspace_id,
         invoice_id,
         issued_at,
+        is_expected,
         cast(1 as bigint) as step,
         left_minor,
         {{ balance_before() }} as balance_before_minor
@@ -37,6 +38,7 @@ walk as (
         workspace_id,
         invoice_id,
         issued_at,
+        is_expected,
         step,
         left_minor,
         {{ balance_before() }} as balance_before_minor
@@ -50,6 +52,7 @@ walk as (
             workspace_id,
             invoice_id,
             issued_at,
+            is_expected,
             step + 1 as step,
             left_minor - taken_minor as left_minor
 
@@ -94,6 +97,7 @@ step_{{ step }} as (
         workspace_id,
         invoice_id,
         issued_at,
+        is_expected,
         left_minor,
         case
             when grant_rank >= {{ step }} then {{ balance_before(by_grant) }}
@@ -109,6 +113,7 @@ step_{{ step }} as (
             workspace_id,
             invoice_id,
             issued_at,
+            is_expected,
             balance_before_minor,
             left_minor - case when grant_rank >= {{ step }} then taken_minor else 0 end as left_minor
 

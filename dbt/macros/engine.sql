@@ -48,6 +48,20 @@
 {%- endmacro %}
 
 
+{# An instant some days after another. #}
+{% macro days_after(instant, days) -%}
+    {{ return(adapter.dispatch('days_after')(instant, days)) }}
+{%- endmacro %}
+
+{% macro default__days_after(instant, days) -%}
+    ({{ instant }} + to_days(cast({{ days }} as integer)))
+{%- endmacro %}
+
+{% macro spark__days_after(instant, days) -%}
+    ({{ instant }} + make_dt_interval(cast({{ days }} as int)))
+{%- endmacro %}
+
+
 {% macro days_between(first_day, last_day) -%}
     {{ return(adapter.dispatch('days_between')(first_day, last_day)) }}
 {%- endmacro %}

@@ -2,17 +2,16 @@
 
 {# R3: the end a redemption has by its own terms, before revocation and lost eligibility. #}
 {% macro natural_end(started_at, ends_at, coupons) -%}
-    coalesce(
-        {{ ends_at }},
-        {{ months_after(started_at, coupons ~ '.duration_months') }},
-        case
-            when {{ coupons }}.discount_type = 'credit'
-                then {{ months_after(
-                    started_at,
-                    coupons ~ '.credit_period_months * ' ~ coupons ~ '.credit_max_periods'
-                ) }}
-        end
-    )
+    case
+        when {{ ends_at }} is not null then {{ ends_at }}
+        when {{ coupons }}.duration_months is not null
+            then {{ months_after(started_at, coupons ~ '.duration_months') }}
+        when {{ coupons }}.discount_type = 'credit'
+            then {{ months_after(
+                started_at,
+                coupons ~ '.credit_period_months * ' ~ coupons ~ '.credit_max_periods'
+            ) }}
+    end
 {%- endmacro %}
 
 

@@ -98,3 +98,28 @@
     {%- set moved = add_months(instant, months) -%}
     case when extract(year from {{ moved }}) <= 9999 then {{ moved }} end
 {%- endmacro %}
+
+
+{# R12: an instant some billing intervals after another: of days, or of months, which are counted from there. #}
+{% macro intervals_after(instant, interval_days, interval_months, intervals) -%}
+    case
+        when {{ interval_days }} is not null
+            then {{ days_after(instant, '(' ~ intervals ~ ') * ' ~ interval_days) }}
+        else {{ months_after(instant, '(' ~ intervals ~ ') * ' ~ interval_months) }}
+    end
+{%- endmacro %}
+
+
+{# R12: at least how many billing intervals fit between two instants. #}
+{% macro intervals_until(last_instant, first_instant, interval_days, interval_months) -%}
+    case
+        when {{ interval_days }} is not null
+            then {{ whole_quotient(days_between('cast(' ~ first_instant ~ ' as date)', 'cast(' ~ last_instant ~ ' as date)'), interval_days) }}
+        else {{ whole_quotient(calendar_months_between(first_instant, last_instant), interval_months) }}
+    end
+{%- endmacro %}
+
+
+{% macro days_before(instant, days) -%}
+    {{ days_after(instant, '-' ~ days) }}
+{%- endmacro %}

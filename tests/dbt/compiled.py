@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import duckdb
@@ -32,26 +33,36 @@ class CompiledModels:
 
     Attributes:
         as_of: The as-of date they were compiled for.
+        time_zone: The reporting time zone they were compiled for.
         statements: `create table` statements in the order of their dependencies.
     """
 
-    def __init__(self, folder: Path, as_of: date) -> None:
-        """Compile the models, from nothing and carrying on; the only time dbt is needed."""
+    def __init__(self, folder: Path, as_of: date, time_zone: str = "UTC") -> None:
+        """Compile the models as they are built from nothing.
+
+        Builds of other as-of dates, and builds that carry on, are for the time zone UTC alone.
+        """
         self.as_of = as_of
+        self.time_zone = time_zone
         warehouse = folder / "warehouse.duckdb"
         with duckdb.connect(str(warehouse)) as connection:
             fill_raw_tables(connection, [])
         # Parsed once, as in a run: what a model depends on may not hang on how it is built.
-        self._manifest = dbt(warehouse, as_of, "parse").result
+        self._manifest = dbt(warehouse, as_of, "parse", time_zone=time_zone).result
         self.statements = [
             f"create table {model.relation} as {model.query}" for model in self._compiled(warehouse)
         ]
-        kept = {"delivery_sequence": _LAST_DELIVERY, "as_of_date": _DAY_BEFORE.isoformat()}
-        self._next_day = self._compiled(warehouse, kept)
+        self._warehouse = warehouse
         with duckdb.connect(str(warehouse), read_only=True) as connection:
             self._currencies = connection.execute(
                 "select * from staging.iso_4217_currencies"
             ).to_arrow_table()
+
+    @cached_property
+    def _next_day(self) -> list[_Model]:
+        """The models as they carry on from the build of the day before."""
+        kept = {"delivery_sequence": _LAST_DELIVERY, "as_of_date": _DAY_BEFORE.isoformat()}
+        return self._compiled(self._warehouse, kept)
 
     def _compiled(self, warehouse: Path, kept: dict[str, object] | None = None) -> list[_Model]:
         refresh = [] if kept else ["--full-refresh"]
@@ -63,6 +74,7 @@ class CompiledModels:
             *("build", "--exclude-resource-type", "unit_test", "test", *refresh),
             kept=kept,
             manifest=manifest,
+            time_zone=self.time_zone,
         )
         assert outcome.success, outcome.exception
         return [
@@ -173,7 +185,14 @@ def _record_id(feed: Feed) -> str:
 
 
 def _marts(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, object]]]:
+    published = {
+        row[0]
+        for row in connection.execute(
+            "select table_name from information_schema.tables where table_schema = 'marts'"
+        ).fetchall()
+    }
     return {
         name: connection.execute(f"select * from marts.{name}").to_arrow_table().to_pylist()
         for name in KEYS
+        if name in published
     }

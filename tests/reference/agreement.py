@@ -76,6 +76,21 @@ def differences(
     return sorted(lines)
 
 
+def all_differences(
+    found: Mapping[str, Sequence[Mapping[str, object]]],
+    expected: Mapping[str, Sequence[Mapping[str, object]]],
+    ignored: Collection[str] = (),
+) -> list[str]:
+    """Every difference between two sets of marts, one line each; a mart not published is one line."""
+    lines = []
+    for name in KEYS:
+        if name in found:
+            lines += differences(name, found[name], expected[name], ignored)
+        else:
+            lines.append(f"{name}: not published, {len(expected[name])} rows expected")
+    return lines
+
+
 def _by_key(
     name: str, rows: Sequence[Mapping[str, object]]
 ) -> dict[tuple[object, ...], Mapping[str, object]]:

@@ -469,13 +469,18 @@ def read_coupon(record: Record) -> Coupon:
 def read_coupon_versions(records: Iterable[Record]) -> dict[str, list[Coupon]]:
     """Per coupon its delivered versions in the order of `updated_at` and arrival; the last is current.
 
+    An equal copy of a version is no version of its own, and moves the version to where it arrived.
+
     Args:
         records: The delivered versions of all coupons in the order of their arrival.
     """
     versions: dict[str, list[Coupon]] = defaultdict(list)
     for record in records:
         coupon = read_coupon(record)
-        versions[coupon.coupon_id].append(coupon)
+        of_coupon = versions[coupon.coupon_id]
+        if coupon in of_coupon:
+            of_coupon.remove(coupon)
+        of_coupon.append(coupon)
     for of_coupon in versions.values():
         of_coupon.sort(key=lambda coupon: coupon.updated_at or datetime.min)
     return versions

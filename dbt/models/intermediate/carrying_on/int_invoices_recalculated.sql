@@ -1,7 +1,9 @@
 {%- set changed = ref('int_workspaces_changed') -%}
 {%- set received_invoices = ref('int_invoices_received') -%}
 {%- set credited = ref('int_invoices_credited') -%}
-{%- set credited_before = ref('int_invoices_credited_before') %}
+{%- set credited_before = ref('int_invoices_credited_before') -%}
+{%- set expected = ref('int_bills_expected') -%}
+{%- set expected_before = ref('int_bills_expected_before') %}
 with
 
 {% if carries_on() -%}
@@ -43,6 +45,14 @@ final as (
     union
 
     select invoice_id from credited_otherwise
+
+    union
+
+    select invoice_id from {{ expected }}
+
+    union
+
+    select invoice_id from {{ expected_before }}
     {% else %}
     {{ no_rows({'invoice_id': dbt.type_string()}) }}
     {% endif %}

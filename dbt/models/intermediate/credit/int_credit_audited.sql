@@ -16,6 +16,8 @@ draws as (
 
     from {{ recalculated(ref('int_credit_draws')) }}
 
+    where not is_expected
+
     group by invoice_id
 
 ),

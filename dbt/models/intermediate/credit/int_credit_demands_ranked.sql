@@ -4,7 +4,7 @@ grants as (
 
     select * from {{ ref('int_credit_grants_scheduled') }}
 
-    where is_issued
+    where grant_started_at < {{ horizon() }}
 
 ),
 
@@ -39,6 +39,7 @@ grant_invoices as (
         grants.grant_started_at,
         covered.invoice_id,
         covered.issued_at,
+        covered.is_expected,
         covered.list_minor - coalesce(discounted.discount_minor, 0) as after_discounts_minor,
         covered.creditable_minor,
         covered.billed_credit_minor as billed_demand_minor,
@@ -92,7 +93,7 @@ ranked as (
 ),
 
 -- The same walk for what should have been drawn, which is at most what credit may pay of the invoice (R7),
--- and for what was billed, all of it (R9).
+-- and for what was billed, all of it (R9); nothing was billed yet on expected bills (R12).
 demanded as (
 
     select
@@ -103,6 +104,7 @@ demanded as (
         grant_rank,
         invoice_id,
         issued_at,
+        is_expected,
         least(after_discounts_minor, coalesce(creditable_minor, after_discounts_minor)) as left_minor
 
     from ranked
@@ -117,9 +119,12 @@ demanded as (
         grant_rank,
         invoice_id,
         issued_at,
+        is_expected,
         billed_demand_minor as left_minor
 
     from ranked
+
+    where not is_expected
 
 ),
 
@@ -133,6 +138,7 @@ final as (
         demanded.grant_rank,
         demanded.invoice_id,
         demanded.issued_at,
+        demanded.is_expected,
         demanded.left_minor
 
     from demanded

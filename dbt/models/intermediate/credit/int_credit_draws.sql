@@ -20,6 +20,7 @@ final as (
         workspace_id,
         invoice_id,
         issued_at,
+        is_expected,
         left_minor as demand_minor,
         balance_before_minor,
         least(left_minor, balance_before_minor) as draw_minor

@@ -14,6 +14,7 @@ draws as (
 
     where
         basis = 'expected'
+        and not is_expected
         and draw_minor > 0
 
 ),

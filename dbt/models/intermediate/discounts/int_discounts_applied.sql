@@ -24,6 +24,7 @@ ordered as (
         covered.discount_type,
         covered.currency,
         covered.minor_per_major,
+        covered.is_expected,
         covered.discountable_minor,
         redemptions.percent_off_e4,
         cast(redemptions.amount_off_minor as {{ wide_integer() }})
@@ -53,6 +54,7 @@ first_discounts as (
         discount_type,
         currency,
         minor_per_major,
+        is_expected,
         application_position,
         discountable_minor as base_minor,
         {{ discount_of('percent_off_e4', 'amount_off_minor', 'discountable_minor') }} as discount_minor
@@ -71,6 +73,7 @@ later_discounts as (
         discount_type,
         currency,
         minor_per_major,
+        is_expected,
         application_position,
         percent_off_e4,
         amount_off_minor
@@ -91,6 +94,7 @@ applied as (
         discount_type,
         currency,
         minor_per_major,
+        is_expected,
         application_position,
         base_minor,
         discount_minor
@@ -105,6 +109,7 @@ applied as (
         later_discounts.discount_type,
         later_discounts.currency,
         later_discounts.minor_per_major,
+        later_discounts.is_expected,
         later_discounts.application_position,
         applied.base_minor - applied.discount_minor as base_minor,
         {{ discount_of(
@@ -130,6 +135,7 @@ final as (
         discount_type,
         currency,
         minor_per_major,
+        is_expected,
         cast(
             row_number() over (
                 partition by invoice_id

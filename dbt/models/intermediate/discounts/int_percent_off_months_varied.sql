@@ -39,7 +39,9 @@ covered_invoices as (
 
     from {{ ref('int_redemption_invoices_covered') }}
 
-    where discount_type = 'percent_off'
+    where
+        discount_type = 'percent_off'
+        and not is_expected
 
 ),
 

@@ -30,6 +30,8 @@ covered as (
     inner join redemptions
         on covered_invoices.redemption_id = redemptions.redemption_id
 
+    where not covered_invoices.is_expected
+
 ),
 
 discounts as (
@@ -41,7 +43,9 @@ discounts as (
 
     from {{ ref('int_discounts_applied') }}
 
-    where discount_type = 'percent_off'
+    where
+        discount_type = 'percent_off'
+        and not is_expected
 
 ),
 

@@ -18,11 +18,43 @@ uses_before as (
 
 ),
 
+-- R12: expected bills, all of which come after the counted ones, are calculated with them.
 invoices as (
+    {%- set asked %}
+        invoice_id,
+        workspace_id,
+        subscription_id,
+        plan,
+        billing_interval,
+        interval_count,
+        currency,
+        minor_per_major,
+        period_start,
+        period_end,
+        issued_at,
+        billing_month,
+        list_minor,
+        discountable_minor,
+        creditable_minor
+    {%- endset %}
 
-    select * from {{ invoices_to_calculate() }}
+    select
+        {{- asked }},
+        billed_credit_minor,
+        false as is_expected
+
+    from {{ invoices_to_calculate() }}
 
     where list_minor >= 0
+
+    union all
+
+    select
+        {{- asked }},
+        cast(0 as bigint) as billed_credit_minor,
+        true as is_expected
+
+    from {{ ref('int_bills_expected') }}
 
 ),
 
@@ -37,6 +69,10 @@ eligible as (
         redemptions.discount_type,
         invoices.invoice_id,
         invoices.workspace_id,
+        invoices.subscription_id,
+        invoices.plan,
+        invoices.billing_interval,
+        invoices.interval_count,
         invoices.issued_at,
         invoices.billing_month,
         invoices.currency,
@@ -45,6 +81,7 @@ eligible as (
         invoices.discountable_minor,
         invoices.creditable_minor,
         invoices.billed_credit_minor,
+        invoices.is_expected,
         invoices.list_minor > 0
         and case
             when redemptions.discount_type = 'credit' then coalesce(invoices.creditable_minor, 1) > 0
@@ -95,6 +132,10 @@ uses_counted as (
         discount_type,
         invoice_id,
         workspace_id,
+        subscription_id,
+        plan,
+        billing_interval,
+        interval_count,
         issued_at,
         billing_month,
         currency,
@@ -103,6 +144,7 @@ uses_counted as (
         discountable_minor,
         creditable_minor,
         billed_credit_minor,
+        is_expected,
         is_use,
         period_months
 {%- endset %}

@@ -47,11 +47,16 @@ final as (
         covered.redemption_id,
         covered.invoice_id,
         covered.workspace_id,
+        covered.subscription_id,
+        covered.plan,
+        covered.billing_interval,
+        covered.interval_count,
         covered.issued_at,
         covered.billing_month,
         covered.currency,
         covered.minor_per_major,
         covered.list_minor,
+        covered.is_expected,
         coalesce(discounts.discount_minor, 0) as discount_minor,
         coalesce(draws.credit_minor, 0) as credit_minor
 

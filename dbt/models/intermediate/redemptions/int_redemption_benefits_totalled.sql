@@ -12,6 +12,8 @@ benefits as (
 
     select * from {{ ref('int_benefits_given') }}
 
+    where not is_expected
+
 ),
 
 benefit_totals as (
@@ -39,6 +41,8 @@ covered_totals as (
         sum(case when is_use then 1 else 0 end) as invoices_used
 
     from {{ ref('int_redemption_invoices_covered') }}
+
+    where not is_expected
 
     group by redemption_id
 

@@ -17,7 +17,8 @@ benefits as (
     from {{ ref('int_benefits_given') }}
 
     where
-        billing_month < {{ month_after_as_of_date() }}
+        not is_expected
+        and billing_month < {{ month_after_as_of_date() }}
         and billing_month >= {{ three_months_before_end() }}
 
     group by redemption_id

@@ -21,6 +21,8 @@ draws as (
 
     from {{ recalculated(ref('int_credit_draws')) }}
 
+    where not is_expected
+
     group by
         grant_id,
         invoice_id

@@ -4,6 +4,8 @@ applied as (
 
     select * from {{ recalculated(ref('int_discounts_applied')) }}
 
+    where not is_expected
+
 ),
 
 redemptions as (

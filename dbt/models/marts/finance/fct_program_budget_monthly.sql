@@ -19,7 +19,8 @@ given as (
         benefits.currency,
         benefits.billing_month as budget_month,
         max(benefits.minor_per_major) as minor_per_major,
-        {{ sum_minor('benefits.discount_minor + benefits.credit_minor') }} as given_minor
+        {{ sum_minor('case when benefits.is_expected then 0 else benefits.discount_minor + benefits.credit_minor end') }} as given_minor,
+        {{ sum_minor('case when benefits.is_expected then benefits.discount_minor + benefits.credit_minor else 0 end') }} as expected_minor
 
     from {{ ref('int_benefits_given') }} as benefits
 
@@ -33,7 +34,7 @@ given as (
 
 ),
 
--- A budget without gifts, and gifts without a budget, have a row too.
+-- A budget without gifts, and gifts without a budget, have a row too; R12: so have gifts to expect.
 joined as (
 
     select
@@ -43,7 +44,7 @@ joined as (
         coalesce(budgets.minor_per_major, given.minor_per_major) as minor_per_major,
         budgets.amount_minor as budget_minor,
         coalesce(given.given_minor, 0) as given_minor,
-        cast(0 as bigint) as expected_minor
+        coalesce(given.expected_minor, 0) as expected_minor
 
     from budgets
 

@@ -31,6 +31,8 @@ benefits as (
     inner join redemptions
         on benefits_given.redemption_id = redemptions.redemption_id
 
+    where not benefits_given.is_expected
+
 ),
 
 -- One row per program and invoice it touched, so that no invoice is counted twice in a program. What is

@@ -12,12 +12,6 @@ statuses as (
 
 ),
 
-totals as (
-
-    select * from {{ ref('int_redemption_benefits_totalled') }}
-
-),
-
 run_rates as (
 
     select * from {{ ref('int_redemption_run_rates') }}
@@ -30,20 +24,20 @@ follow_ups_taken as (
 
 ),
 
--- R12: in force at the end of the as-of date, ending within twelve months of it.
+rises as (
+
+    select * from {{ ref('int_redemption_rises_looked_ahead') }}
+
+),
+
+-- R12: active at the end of the as-of date, running out within twelve months of it.
 ending as (
 
-    select
-        redemptions.*,
-        statuses.status
+    select *
 
-    from redemptions
+    from {{ ref('int_redemption_ends_looked_ahead') }}
 
-    inner join statuses
-        on redemptions.redemption_id = statuses.redemption_id
-        and statuses.is_in_force
-
-    where redemptions.ended_at < {{ add_months(end_of_as_of_date(), '12') }}
+    where runs_out_at < {{ add_months(end_of_as_of_date(), '12') }}
 
 ),
 
@@ -58,32 +52,46 @@ followed_up as (
         on follow_ups_taken.redemption_id = redemptions.redemption_id
         and redemptions.is_honoured
 
+    where follow_ups_taken.due_at < {{ horizon() }}
+
 ),
 
 final as (
 
     select
-        ending.redemption_id,
-        ending.workspace_id,
-        ending.coupon_id,
-        ending.program,
-        ending.status,
-        totals.currency,
-        ending.ended_at as ends_at,
-        {{ month_of('ending.ended_at') }} as ends_month,
+        redemptions.redemption_id,
+        redemptions.workspace_id,
+        redemptions.coupon_id,
+        redemptions.program,
+        statuses.status,
+        rises.currency,
+        redemptions.ended_at as ends_at,
+        {{ month_of('ending.runs_out_at') }} as ends_month,
         case
-            when totals.is_one_currency then {{ published_amount('run_rates.run_rate_minor', 'totals.minor_per_major') }}
+            when rises.is_one_currency then {{ published_amount('run_rates.run_rate_minor', 'rises.minor_per_major') }}
         end as run_rate_amount,
-        ending.follow_up_coupon_id,
-        followed_up.redemption_id is not null as is_followed_up
+        redemptions.follow_up_coupon_id,
+        followed_up.redemption_id is not null as is_followed_up,
+        ending.runs_out_at,
+        ending.runs_out_by,
+        rises.last_benefit_invoice_id,
+        rises.last_benefit_at,
+        {{ published_amount('rises.rise_minor', 'rises.minor_per_major') }} as rise_amount,
+        {{ published_amount('rises.monthly_rise_minor', 'rises.minor_per_major') }} as monthly_rise_amount
 
     from ending
 
-    inner join totals
-        on ending.redemption_id = totals.redemption_id
+    inner join redemptions
+        on ending.redemption_id = redemptions.redemption_id
+
+    inner join statuses
+        on ending.redemption_id = statuses.redemption_id
 
     inner join run_rates
         on ending.redemption_id = run_rates.redemption_id
+
+    inner join rises
+        on ending.redemption_id = rises.redemption_id
 
     left join followed_up
         on ending.redemption_id = followed_up.redemption_id

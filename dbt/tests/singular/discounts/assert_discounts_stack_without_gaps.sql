@@ -1,5 +1,5 @@
 -- R6: the discounts of an invoice are ranked from 1, each starts from what the one before left, the
--- first from the list amount.
+-- first from what coupons may act on.
 with
 
 applications as (
@@ -28,6 +28,6 @@ left join {{ ref('fct_discounted_charges') }} as charges
 
 where
     applications.application_rank is distinct from applications.expected_rank
-    or applications.base_amount is distinct from coalesce(applications.left_before, charges.list_amount)
+    or applications.base_amount is distinct from coalesce(applications.left_before, charges.discountable_amount)
     or applications.remaining_amount is distinct from applications.base_amount - applications.discount_amount
     or coalesce(applications.discount_amount <= 0, true)

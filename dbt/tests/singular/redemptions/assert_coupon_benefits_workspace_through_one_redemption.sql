@@ -1,4 +1,5 @@
--- Invariant 1, seen from the money: whatever a coupon gave a workspace, it gave through one redemption.
+-- Invariant 1, seen from the money: whatever a coupon gave a workspace, it gave through one redemption, where
+-- its once_per allows no more.
 with
 
 benefits as (
@@ -25,14 +26,19 @@ benefits as (
 )
 
 select
-    workspace_id,
-    coupon_id,
+    benefits.workspace_id,
+    benefits.coupon_id,
     count(*) as redemptions
 
 from benefits
 
+inner join {{ ref('dim_coupons') }} as coupons
+    on benefits.coupon_id = coupons.coupon_id
+
+where coupons.once_per in ('user', 'workspace')
+
 group by
-    workspace_id,
-    coupon_id
+    benefits.workspace_id,
+    benefits.coupon_id
 
 having count(*) > 1
