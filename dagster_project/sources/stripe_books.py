@@ -33,7 +33,7 @@ create table if not exists delivered (
     primary key (feed, key)
 ) without rowid;
 create table if not exists discounts (
-    id text primary key, gone_by integer, place integer, was_hanging integer not null
+    id text primary key, gone_by integer, was_hanging integer not null
 ) without rowid;
 create table if not exists canonical (shared text primary key, id text not null) without rowid;
 create table if not exists facts (name text primary key, value text) without rowid;
@@ -236,13 +236,11 @@ class Books:
     def remembered(self) -> Remembered:
         """What earlier pulls saw of discounts."""
         found = Remembered()
-        for discount, gone_by, place, was_hanging in self._connection.execute(
-            "select id, gone_by, place, was_hanging from discounts"
+        for discount, gone_by, was_hanging in self._connection.execute(
+            "select id, gone_by, was_hanging from discounts"
         ):
             if gone_by is not None:
                 found.gone_by[discount] = gone_by
-            if place is not None:
-                found.order[discount] = place
             if was_hanging:
                 found.was_hanging.add(discount)
         for shared, discount in self._connection.execute("select shared, id from canonical"):
@@ -252,13 +250,10 @@ class Books:
     def remember(self, found: Remembered) -> None:
         """Keep what this pull saw of discounts."""
         self._connection.execute("delete from discounts")
-        ids = found.gone_by.keys() | found.order.keys() | found.was_hanging
+        ids = found.gone_by.keys() | found.was_hanging
         self._connection.executemany(
-            "insert into discounts values (?, ?, ?, ?)",
-            (
-                (one, found.gone_by.get(one), found.order.get(one), int(one in found.was_hanging))
-                for one in sorted(ids)
-            ),
+            "insert into discounts values (?, ?, ?)",
+            ((one, found.gone_by.get(one), int(one in found.was_hanging)) for one in sorted(ids)),
         )
         self._connection.executemany(
             "insert or replace into canonical values (?, ?)",

@@ -115,13 +115,11 @@ class Remembered:
     Attributes:
         canonical: By what a discount and its copies share, the id it was delivered under.
         gone_by: By discount, the instant of the first pull that no longer found it.
-        order: By discount, the place it was first seen at.
         was_hanging: Discounts that an earlier pull found hanging on something.
     """
 
     canonical: dict[tuple[str, ...], str] = field(default_factory=dict)
     gone_by: dict[str, int] = field(default_factory=dict)
-    order: dict[str, int] = field(default_factory=dict)
     was_hanging: set[str] = field(default_factory=set)
 
 
@@ -182,8 +180,8 @@ class AccountMapping:
 
         Args:
             objects: What the pull left.
-            remembered: What earlier pulls saw; `gone_by`, `canonical` and `order` are brought up
-                to date.
+            remembered: What earlier pulls saw; `gone_by` and `canonical` are brought up to
+                date.
             choices: The user's decisions.
             now: The instant of the pull, in seconds since 1970.
         """
@@ -201,8 +199,8 @@ class AccountMapping:
         self._subscriptions_of: dict[str, list[str]] = defaultdict(list)
         self._coupons: dict[str, Json] = {}
         self._discounts: dict[str, Discount] = {}
-        self._hanging: set[str] = set()
-        self._is_hanging: set[str] = set()
+        self._hanging: dict[str, int] = {}
+        self._orders_hanging: dict[str, int] = {}
         self._alias: dict[str, str] = {}
         self._removed_at: dict[str, int] = {}
         self._grants: dict[tuple[str, str], list[Json]] = defaultdict(list)
@@ -266,9 +264,8 @@ class AccountMapping:
                 continue
             if isinstance(found, Mapping):
                 self._take_discount(dict(found))
-            self._remembered.order.setdefault(discount_id, _order(place, is_of_item))
             if is_listed:
-                self._hanging.add(discount_id)
+                self._hanging.setdefault(discount_id, _order(place, is_of_item))
 
     def _take_event(self, event: Json) -> None:
         found = at(event, "data", "object")
@@ -299,11 +296,9 @@ class AccountMapping:
             self._remembered.canonical[key] = chosen
             for one in ids:
                 self._alias[one] = chosen
-        order = self._remembered.order
-        for one, chosen in self._alias.items():
-            if one in order:
-                order.setdefault(chosen, order[one])
-        self._is_hanging = {self._alias.get(one, one) for one in self._hanging}
+        self._orders_hanging = {
+            self._alias.get(one, one): order for one, order in self._hanging.items()
+        }
 
     # -- Rows ------------------------------------------------------------------------------------
 
@@ -826,7 +821,9 @@ class AccountMapping:
                     self._refuse("redemptions", grant["id"], str(error))
 
     def _redemption(self, discount: Discount, coupons: Mapping[str, Row]) -> Row | None:
-        bills = sorted(self._bills_carrying.get(discount.id, []), key=lambda bill: bill.at)
+        bills = sorted(
+            self._bills_carrying.get(discount.id, []), key=lambda bill: (bill.at, bill.id)
+        )
         subscription = discount.subscription or self._item_subscriptions.get(
             (discount.place_id or "") if discount.place == "subscription_item" else ""
         )
@@ -845,10 +842,7 @@ class AccountMapping:
             revoked = self._revoked_at(discount, subscription, bills)
         workspace = self._workspace_of(discount.customer, subscription, "a discount")
         self._seen(workspace, discount.customer, discount.start)
-        order = self._remembered.order.get(discount.id)
-        if order is None and bills:
-            order = bills[0].orders[discount.id]
-            self._remembered.order[discount.id] = order
+        order = bills[0].orders[discount.id] if bills else self._orders_hanging.get(discount.id)
         self.counts["redemptions"] += 1
         return {
             "redemption_id": discount.id,
@@ -898,7 +892,7 @@ class AccountMapping:
     ) -> int | None:
         """When a discount was taken off before its end: known, or the later bound of it."""
         remembered = self._remembered
-        if discount.id in self._is_hanging:
+        if discount.id in self._orders_hanging:
             remembered.gone_by.pop(discount.id, None)
             remembered.was_hanging.add(discount.id)
             ended = at(self._subscriptions.get(subscription or ""), "ended_at")
