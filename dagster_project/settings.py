@@ -81,6 +81,9 @@ class Settings(BaseSettings):
             named is not watched.
         disk_free_gb: Least free space of the data home's disk, in units of 10^9 bytes.
         disk_free_percent: Least free space of it in percent.
+        pull_from: The billing systems that Dagster pulls from, as a JSON list: `stripe`, `postgres`.
+        pull_cron: When it does, in the zone of the schedule.
+        pull_within_hours: After how many hours without a pull that worked one is late.
         postgres_sources: The file of SELECTs for a pull from Postgres, or the name of one that comes
             with the product; the connection is libpq's, from PGHOST and the like.
         stripe_workspace: What a pull from Stripe takes as a workspace: `customer`, or
@@ -138,6 +141,9 @@ class Settings(BaseSettings):
     spark_storage: str = ""
     spark_thrift: str = Field(default="", pattern=r"^([^:]+:[0-9]{1,5})?$")
     spark_user: str = "coupon-ledger"
+    pull_from: tuple[Literal["stripe", "postgres"], ...] = ()
+    pull_cron: str = "0 4 * * *"
+    pull_within_hours: float = Field(default=30, gt=0)
     postgres_sources: str = ""
     stripe_workspace: Literal["customer", "subscription"] = "customer"
     stripe_program_key: str = Field(default="program", min_length=1)
@@ -217,6 +223,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 "alert_smtp_host is set: alert_email_from and alert_email_to must be set too"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pulls_are_complete(self) -> Self:
+        if self.pull_from and self.uses_sample:
+            raise ValueError(
+                "pull_from is set: landing must be set too, to a folder that pulls may write into"
+            )
+        if "postgres" in self.pull_from and not self.postgres_sources:
+            raise ValueError("pull_from names postgres: postgres_sources must be set too")
         return self
 
     @model_validator(mode="after")

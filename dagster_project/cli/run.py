@@ -31,6 +31,7 @@ from dagster_project.releases.machine import (
     without_advice,
 )
 from dagster_project.settings import Settings
+from dagster_project.sources import deliveries as pulled
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -109,6 +110,7 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
         with one_writer(settings.home, command), progress.listening(terminal):
             terminal.started("prepare")
             before = _served(settings)
+            pulled.finish(settings.home)  # what a killed pull had ready comes whole
             if not always and unchanged.is_unchanged(settings, as_of):
                 terminal.finished("prepare", "nothing has changed, the release there is is served")
             else:

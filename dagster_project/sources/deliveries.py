@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +23,7 @@ from dagster_project.sources.errors import PullError
 PULLS = "pulls"
 """The folder of the data home in which pulls keep what they need."""
 PENDING = "pending.json"
+COMPLETED = "completed.txt"
 _QUOTED_SIGNS = frozenset(',"\r\n')
 
 
@@ -162,6 +164,33 @@ def deliver(home: Path, source: str, parts: Iterable[Part]) -> list[Part]:
     written.replace(listed)
     _sync(listed.parent)
     return _finish(listed)
+
+
+def note_completed(home: Path, source: str, when: datetime) -> None:
+    """Note that a pull from a source worked.
+
+    Args:
+        home: The data home.
+        source: The source.
+        when: When, in UTC.
+    """
+    place = folder_of(home, source) / COMPLETED
+    written = place.with_suffix(".tmp")
+    written.write_text(when.isoformat(timespec="seconds"), "utf-8")
+    written.replace(place)
+
+
+def last_pull(home: Path, source: str) -> datetime | None:
+    """When a pull from a source worked last, None for never.
+
+    Args:
+        home: The data home.
+        source: The source.
+    """
+    try:
+        return datetime.fromisoformat((home / PULLS / source / COMPLETED).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
 
 
 def is_unfinished(home: Path) -> bool:

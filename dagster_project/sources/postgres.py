@@ -266,6 +266,7 @@ def _pull(
         with exclusively():
             deliveries.deliver(settings.home, SOURCE, parts)
     _keep_state(place, {**state, **after})
+    deliveries.note_completed(settings.home, SOURCE, datetime.fromtimestamp(now, UTC))
     report.delivered = {part.feed: part.rows for part in parts}
     report.files = [str(part.final) for part in parts]
     return report

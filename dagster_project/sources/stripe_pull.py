@@ -195,6 +195,8 @@ class _Pull:
         report = self._deliver(name)
         (pages / "report.json").parent.mkdir(parents=True, exist_ok=True)
         (pages / "report.json").write_text(json.dumps(report.as_json(), indent=1), "utf-8")
+        done = datetime.fromtimestamp(self._now(), UTC)
+        deliveries.note_completed(self._settings.home, SOURCE, done)
         return report
 
     # -- Before --------------------------------------------------------------------------------------

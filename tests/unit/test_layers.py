@@ -27,7 +27,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "sources",
         ]
     ),
-    "alerts": frozenset(["answers", "arrival", "failures", "feeds", "releases", "settings"]),
+    "alerts": frozenset(
+        ["answers", "arrival", "failures", "feeds", "releases", "settings", "sources"]
+    ),
     "refresh": frozenset(["arrival", "feeds", "releases", "settings"]),
     "dashboard": frozenset(["answers", "releases", "settings", "summary"]),
     "as_data": frozenset(["answers", "releases", "summary"]),
