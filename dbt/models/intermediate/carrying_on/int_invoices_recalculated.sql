@@ -1,7 +1,5 @@
 {%- set changed = ref('int_workspaces_changed') -%}
 {%- set received_invoices = ref('int_invoices_received') -%}
-{%- set credited = ref('int_invoices_credited') -%}
-{%- set credited_before = ref('int_invoices_credited_before') -%}
 {%- set expected = ref('int_bills_expected') -%}
 {%- set expected_before = ref('int_bills_expected_before') %}
 with
@@ -20,19 +18,6 @@ from_the_first_change_on as (
 
 ),
 
-credited_otherwise as (
-
-    select coalesce(credited.invoice_id, credited_before.invoice_id) as invoice_id
-
-    from {{ credited }} as credited
-
-    full outer join {{ credited_before }} as credited_before
-        on credited.invoice_id = credited_before.invoice_id
-
-    where credited.credited_minor is distinct from credited_before.credited_minor
-
-),
-
 {% endif -%}
 final as (
     {% if carries_on() %}
@@ -41,10 +26,6 @@ final as (
     union
 
     select invoice_id from from_the_first_change_on
-
-    union
-
-    select invoice_id from credited_otherwise
 
     union
 
