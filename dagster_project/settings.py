@@ -117,6 +117,17 @@ class Settings(BaseSettings):
         disk_free_percent: Least free space of the data home's disk, in percent.
         web_addresses: Addresses under which Dagster's pages are opened besides those of this machine,
             such as a proxy's, as a JSON list: `["https://ledger.example.com"]`.
+        pull_from: The billing systems that Dagster pulls from, as a JSON list: `stripe`, `postgres`.
+        pull_cron: When Dagster pulls, in the zone of the schedule.
+        pull_within_hours: After how many hours without a successful pull the next one is late.
+        postgres_sources: The file of SELECTs for a pull from Postgres, or the name of one that comes
+            with the product; the connection is libpq's, from PGHOST and the like.
+        stripe_workspace: What a pull from Stripe takes as a workspace: `customer`, or
+            `subscription`.
+        stripe_program_key: The metadata key of Stripe's coupons and credit grants that names their
+            program.
+        stripe_names: Whether a pull from Stripe delivers the names of customers.
+        stripe_mtu_price: Id of the metered price whose quantity is the monthly tracked users.
     """
 
     model_config = SettingsConfigDict(
@@ -169,6 +180,14 @@ class Settings(BaseSettings):
     spark_storage: str = ""
     spark_thrift: str = Field(default="", pattern=r"^([^:]+:[0-9]{1,5})?$")
     spark_user: str = "coupon-ledger"
+    pull_from: tuple[Literal["stripe", "postgres"], ...] = ()
+    pull_cron: str = "0 4 * * *"
+    pull_within_hours: float = Field(default=30, gt=0)
+    postgres_sources: str = ""
+    stripe_workspace: Literal["customer", "subscription"] = "customer"
+    stripe_program_key: str = Field(default="program", min_length=1)
+    stripe_names: bool = True
+    stripe_mtu_price: str = ""
 
     @field_validator("home", "landing")
     @classmethod
@@ -249,6 +268,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 "alert_smtp_host is set: alert_email_from and alert_email_to must be set too"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pulls_are_complete(self) -> Self:
+        if self.pull_from and self.uses_sample:
+            raise ValueError(
+                "pull_from is set: landing must be set too, to a folder that pulls may write into"
+            )
+        if "postgres" in self.pull_from and not self.postgres_sources:
+            raise ValueError("pull_from names postgres: postgres_sources must be set too")
         return self
 
     @model_validator(mode="after")
