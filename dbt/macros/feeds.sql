@@ -103,9 +103,9 @@
     {%- set before = shifted_by_zone(local, zone, -26) -%}
     {%- set after = shifted_by_zone(local, zone, 26) -%}
     {{ return(
-        "case when " ~ local_time(before, zone) ~ " = " ~ local
-        ~ " and (" ~ local_time(after, zone) ~ " <> " ~ local ~ " or " ~ before ~ " <= " ~ after ~ ") then " ~ before
-        ~ " when " ~ local_time(after, zone) ~ " = " ~ local ~ " then " ~ after ~ " end"
+        "case when " ~ time_in_zone(before, zone) ~ " = " ~ local
+        ~ " and (" ~ time_in_zone(after, zone) ~ " <> " ~ local ~ " or " ~ before ~ " <= " ~ after ~ ") then " ~ before
+        ~ " when " ~ time_in_zone(after, zone) ~ " = " ~ local ~ " then " ~ after ~ " end"
     ) }}
 {%- endmacro %}
 
@@ -113,7 +113,7 @@
 {# A local time less the offset that the zone has some hours away. #}
 {% macro shifted_by_zone(local, zone, hours) -%}
     {%- set away = "(" ~ local ~ " + interval '" ~ hours ~ "' hour)" -%}
-    {{ return("(" ~ local ~ " - (" ~ local_time(away, zone) ~ " - " ~ away ~ "))") }}
+    {{ return("(" ~ local ~ " - (" ~ time_in_zone(away, zone) ~ " - " ~ away ~ "))") }}
 {%- endmacro %}
 
 
