@@ -1,4 +1,4 @@
-"""The four feeds as data, read from the dbt source file, which is the only place they stand.
+"""The feeds as data, read from the dbt source file, which is the only place they stand.
 
 What a column must look like belongs there; this module gives it types, nothing more.
 """
@@ -8,15 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
+
+from dagster_project.product import DBT_PROJECT
 
 ColumnType = Literal[
     "id", "text", "enum", "boolean", "instant", "date", "amount", "decimal", "whole", "currency"
 ]
 
-SOURCES_FILE = Path(__file__).resolve().parents[1] / "dbt/models/staging/_billing__sources.yml"
+SOURCES_FILE = DBT_PROJECT / "models/staging/_billing__sources.yml"
+TYPES_FILE = DBT_PROJECT / "dbt_project.yml"
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,14 @@ class Column:
         type: What its text must be; see the head of the source file.
         description: One sentence for people.
         required: Whether it may not be empty, and must be in the header.
-        key: Whether it identifies the record.
+        key: Whether it identifies the record, alone or with the other columns of the key.
         personal: Whether it is personal data, which never leaves the warehouse.
         values: The values an enum allows, else empty.
         signed: Whether a number may carry a minus sign.
         minimum: Least number allowed, if any.
         exclusive_minimum: Number that must be exceeded, if any.
         maximum: Greatest number allowed, if any.
+        digits: Digits an `amount` may have before the point.
         places: Decimal places of a `decimal`, else None.
         default: Text that an empty value stands for, if any.
     """
@@ -50,6 +54,7 @@ class Column:
     minimum: int | None = None
     exclusive_minimum: int | None = None
     maximum: int | None = None
+    digits: int = 13
     places: int | None = None
     default: str | None = None
 
@@ -64,8 +69,13 @@ class Feed:
 
     @property
     def key(self) -> Column:
-        """The column that identifies a record."""
+        """The column that identifies a record, or the first of those that do together."""
         return next(column for column in self.columns if column.key)
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """Names of the columns that together identify a record."""
+        return tuple(column.name for column in self.columns if column.key)
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -81,16 +91,45 @@ class Feed:
 def _column(entry: dict[str, object]) -> Column:
     meta = dict(entry["config"]["meta"])  # type: ignore[index]
     meta["values"] = tuple(meta.get("values", ()))
-    if isinstance(meta.get("default"), bool):
-        meta["default"] = str(meta["default"]).lower()
+    if "default" in meta:
+        default = meta["default"]
+        meta["default"] = str(default).lower() if isinstance(default, bool) else str(default)
     return Column(name=str(entry["name"]), description=str(entry["description"]), **meta)
 
 
 @cache
-def feeds() -> dict[str, Feed]:
-    """The feeds by name, in the order workspaces, coupons, redemptions, invoices."""
+def value_types() -> dict[str, Any]:
+    """What the text of each type of column must be: lists of words, and patterns by their names."""
+    types: dict[str, Any] = _yaml(TYPES_FILE)["vars"]["value_types"]
+    return types
+
+
+def amount_digits(column: Column) -> int:
+    """How many digits an amount may have before the point: one more where it is a sum of others."""
+    return 14 if column.signed else 13
+
+
+def type_pattern(column: Column, which: str = "pattern") -> str:
+    """What the text of a column's type must match, as the macro of this name has it.
+
+    Args:
+        column: The column.
+        which: Name of the pattern, where its type has several.
+    """
+    pattern = str(value_types()[column.type][which])
+    digits, places = amount_digits(column), column.places or 0
+    return pattern.replace("DIGITS", str(digits)).replace("PLACES", str(places))
+
+
+def _yaml(path: Path) -> Any:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    tables = yaml.load(SOURCES_FILE.read_text("utf-8"), loader)["sources"][0]["tables"]  # noqa: S506
+    return yaml.load(path.read_text("utf-8"), loader)  # noqa: S506
+
+
+@cache
+def feeds() -> dict[str, Feed]:
+    """Return the feeds by name, in the order of the contract."""
+    tables = _yaml(SOURCES_FILE)["sources"][0]["tables"]
     return {
         table["name"]: Feed(
             name=table["name"],

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def as_json(data: Mapping[str, Any]) -> str:
-    """The answer for machines: amounts as text with their places, instants ISO 8601 in UTC."""
+    """Return the answer for machines: amounts as text with their places, instants ISO 8601 in UTC."""
     return json.dumps(data, default=_plain, indent=2)
 
 

@@ -74,12 +74,12 @@ class NotThere(Exception):
     as_of_date: date | None = None
 
     def __str__(self) -> str:
-        """What is missing, without what comes near it."""
+        """Return what is missing, without what comes near it."""
         return f"There is no {self.kind} {self.wanted!r}"
 
 
 def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> list[Row]:
-    """The result of a select, each row by column name.
+    """Return the result of a select, each row by column name.
 
     Args:
         connection: The release.
@@ -108,20 +108,20 @@ def _literal(value: object) -> str:
 
 
 def facts(connection: Connection) -> Row:
-    """What the release is: `release_id` and `as_of_date`."""
+    """Return what the release is: `release_id` and `as_of_date`."""
     (found,) = rows(connection, "select release_id, as_of_date from release.release")
     return found
 
 
 def has_table(connection: Connection, table: str) -> bool:
-    """Whether a release has a table; one made by an earlier version may not."""
+    """Return whether a release has a table; one made by an earlier version may not."""
     return bool(
         rows(connection, "select 1 from release.tables where table_name = ? limit 1", [table])
     )
 
 
 def has_column(connection: Connection, table: str, column: str) -> bool:
-    """Whether a mart has a column; a release kept from an earlier version may not."""
+    """Return whether a mart has a column; a release kept from an earlier version may not."""
     return bool(
         rows(
             connection,
@@ -133,12 +133,12 @@ def has_column(connection: Connection, table: str, column: str) -> bool:
 
 
 def end_of(as_of_date: date) -> datetime:
-    """The instant at which a day ends (R0)."""
+    """Return the instant at which a day ends (R0)."""
     return datetime.combine(as_of_date + timedelta(days=1), datetime.min.time())
 
 
 def add_months(start: datetime, months: int) -> datetime:
-    """A later instant, clamped to the end of its month (R0)."""
+    """Return a later instant, clamped to the end of its month (R0)."""
     place = start.year * 12 + start.month - 1 + months
     year, month_number = divmod(place, 12)
     last = monthrange(year, month_number + 1)[1]
@@ -146,7 +146,7 @@ def add_months(start: datetime, months: int) -> datetime:
 
 
 def near(wanted: str, known: Iterable[str]) -> list[str]:
-    """What comes near a name, nearest first; what is equally near in the order given.
+    """Find what comes near a name, nearest first; equally near names stay in the order given.
 
     What begins with it comes first, and what differs by a slip; then what begins with the same word,
     as ids of one kind do.
@@ -165,7 +165,7 @@ def near(wanted: str, known: Iterable[str]) -> list[str]:
 
 
 def _is_beginning(text: str, name: str) -> bool:
-    """Whether a name goes on where a text ends, by more than the one character one may mistype."""
+    """Return whether a name goes on where a text ends, by more than the one character one may mistype."""
     longer = len(name) - len(text)
     return len(text) >= _LEAST_BEGINNING and longer > 1 and name.startswith(text)
 
@@ -175,7 +175,7 @@ def _first_word(name: str) -> str:
 
 
 def must_be(kind: str, wanted: str, known: Iterable[str]) -> str:
-    """The name if it is one of a small list.
+    """Return the name if it is one of a small list.
 
     Raises:
         NotThere: It is not.
@@ -187,12 +187,12 @@ def must_be(kind: str, wanted: str, known: Iterable[str]) -> str:
 
 
 def program(wanted: str) -> str:
-    """A program that exists."""
+    """Return a program that exists."""
     return must_be("program", wanted, PROGRAMS)
 
 
 def workspace(connection: Connection, wanted: str) -> str:
-    """A workspace that is on record, or at least has bills or redemptions.
+    """Return a workspace that is on record, or at least has bills or redemptions.
 
     Raises:
         NotThere: There is none of that id.
@@ -217,7 +217,7 @@ def workspace(connection: Connection, wanted: str) -> str:
 
 
 def invoice(connection: Connection, wanted: str) -> str:
-    """An invoice that counts.
+    """Return an invoice that counts.
 
     Raises:
         NotThere: None of that id counts.
@@ -246,7 +246,7 @@ def invoice(connection: Connection, wanted: str) -> str:
 def target(
     connection: Connection, wanted: str | None
 ) -> tuple[Literal["all", "program", "workspace"], str]:
-    """What a WS|PROGRAM argument means: everything, a program or a workspace.
+    """Return what a WS|PROGRAM argument means: everything, a program or a workspace.
 
     Raises:
         NotThere: It is neither.
@@ -265,7 +265,7 @@ def target(
 
 
 def month_in(wanted: str, first: date | None, last: date | None) -> date:
-    """A month given as 2024-02, within the months there are.
+    """Return a month given as 2024-02, within the months there are.
 
     Raises:
         NotThere: It cannot be read, or there is nothing so early or so late.
@@ -305,7 +305,7 @@ def _has(connection: Connection, tables: Sequence[str], column: str, wanted: str
 
 
 def _of_another_kind(connection: Connection, wanted: str, kinds: Sequence[str]) -> list[Other]:
-    """What an id is if it is one of another kind than was asked for, or what such ids begin with it.
+    """Return what an id is if it is one of another kind than was asked for, or what such ids begin with it.
 
     Args:
         connection: The release.
@@ -333,7 +333,7 @@ def _of_another_kind(connection: Connection, wanted: str, kinds: Sequence[str]) 
 
 
 def _near_ids(connection: Connection, tables: Sequence[str], column: str, wanted: str) -> list[str]:
-    """Near ids out of very many: the engine chooses a few, by how they begin and by likeness."""
+    """Return near ids out of very many: the engine chooses a few, by how they begin and by likeness."""
     union = " union ".join(f"select {column} as id from {table}" for table in tables)
     candidates = rows(
         connection,

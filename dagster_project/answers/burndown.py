@@ -25,7 +25,7 @@ _SCOPES = {
 
 
 def burndown(connection: Connection, scope: str, name: str, months: int) -> Row:
-    """Credit by currency and month, and each grant with something left.
+    """Return credit by currency and month, and each grant with something left.
 
     Args:
         connection: The release.
@@ -69,7 +69,7 @@ def burndown(connection: Connection, scope: str, name: str, months: int) -> Row:
 
 
 def grants_left(connection: Connection, condition: str, values: list[str]) -> list[Row]:
-    """The grants with something left, the largest first, and the day it will be gone.
+    """Return the grants with something left, the largest first, and the day it will be gone.
 
     Args:
         connection: The release; one of an earlier version does not say when a grant ends.
@@ -77,7 +77,7 @@ def grants_left(connection: Connection, condition: str, values: list[str]) -> li
         values: What it asks with.
 
     Returns:
-        `runs_out_on` is the day on which the grant is used up at its rate, or ends, whichever is
+        `runs_out_on` is the day on which the grant is used up (R12), or ends, whichever is
         first; None if neither is known.
     """
     found = rows(
@@ -113,7 +113,7 @@ def grants_left(connection: Connection, condition: str, values: list[str]) -> li
 
 
 def lapsing(grants: Iterable[Row], before: datetime | None = None) -> Decimal:
-    """What of grants of one currency will lapse unused: the one meaning of that word in every answer.
+    """Return what of grants of one currency will lapse unused: the one meaning of that word in every answer.
 
     Args:
         grants: As `grants_left` gives them.
@@ -131,7 +131,7 @@ def lapsing(grants: Iterable[Row], before: datetime | None = None) -> Decimal:
 
 
 def _filled(series: list[Row]) -> list[Row]:
-    """The months without gaps, up to the last in which something moved or was left."""
+    """Return the months without gaps, up to the last in which something moved or was left."""
     filled: list[Row] = []
     for row in series:
         while filled:

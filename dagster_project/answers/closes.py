@@ -9,7 +9,7 @@ from dagster_project.answers.asking import Connection, Row, has_table, rows
 
 
 def closes(home: Path) -> Row:
-    """What was closed and reopened, oldest first, and what has changed since.
+    """Return what was closed and reopened, oldest first, and what has changed since.
 
     Args:
         home: The data home.
@@ -41,7 +41,7 @@ def closes(home: Path) -> Row:
 
 
 def restatements(connection: Connection) -> list[Row]:
-    """What a release lists as changed in closed months, by month, currency and delivery.
+    """Return what a release lists as changed in closed months, by month, currency and delivery.
 
     A delivery has the amounts it is known to be behind; those that none is known for have no file name.
     """

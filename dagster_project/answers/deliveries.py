@@ -15,7 +15,7 @@ _BATCH = 10_000
 
 
 def deliveries(connection: Connection) -> Row:
-    """Every delivered file with its fate, in the order of arrival."""
+    """List every delivered file with its row counts, in the order of arrival."""
     found = rows(connection, "from release.deliveries order by arrived_at, feed, file_name")
     return {**facts(connection), "deliveries": found}
 
@@ -26,7 +26,7 @@ def rejected(
     delivery: str | None = None,
     limit: int | None = None,
 ) -> Row:
-    """The rejected rows, each with every reason and as it was delivered, and how many by reason.
+    """Return the rejected rows, each with every reason and as it was delivered, and how many by reason.
 
     Args:
         connection: The release.
@@ -66,7 +66,7 @@ def rejected(
 def rejected_rows(
     connection: Connection, feed: str | None = None, delivery: str | None = None
 ) -> Iterator[tuple[object, ...]]:
-    """All rejected rows one by one, in `REJECTED_COLUMNS`: there may be more than fit in memory.
+    """Return all rejected rows one by one, in `REJECTED_COLUMNS`: there may be more than fit in memory.
 
     Args:
         connection: The release.
@@ -87,7 +87,7 @@ def rejected_rows(
 
 
 def for_supplier(connection: Connection) -> Row:
-    """What whoever delivers the files should know: fates, refused files, reasons with examples, checks."""
+    """Collect what the supplier needs: row counts, refused files, reasons with examples, checks."""
     reasons = rows(
         connection,
         "select feed, reasons as text, count(*) as rows from release.rejected_rows"
@@ -126,7 +126,7 @@ def for_supplier(connection: Connection) -> Row:
 def _filter(
     connection: Connection, feed: str | None, delivery: str | None
 ) -> tuple[str, list[str]]:
-    """The condition in SQL that chooses rows by feed and delivery, and its values."""
+    """Return the condition in SQL that chooses rows by feed and delivery, and its values."""
     conditions, values = ["true"], []
     if feed is not None:
         conditions.append("feed = ?")

@@ -1,25 +1,30 @@
-"""`expiring`: promotions that end next and credit that runs out, and by how much the bills will rise."""
+"""`expiring`: promotions that run out next and credit that does, and by how much the bills will rise."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
-from dagster_project.answers.asking import Connection, Row, add_months, end_of, facts, rows
+from dagster_project.answers.asking import (
+    Connection,
+    Row,
+    add_months,
+    end_of,
+    facts,
+    has_column,
+    rows,
+)
 from dagster_project.answers.burndown import grants_left
 
 
 def expiring(connection: Connection, within_months: int, program: str | None) -> Row:
-    """The redemptions in force that end within so many months of the as-of date (R12), and credit.
-
-    The bill of a redemption that is used up already is at list: it counts in no rise.
-    """
+    """Return the redemptions in force that run out within so many months of the as-of date (R12), and credit."""
     of_release = facts(connection)
     until = add_months(end_of(of_release["as_of_date"]), within_months)
     found = rows(
         connection,
-        "select * from marts.fct_upcoming_expirations where ends_at < ?"
+        f"select * from {running_out(connection)} where runs_out_at < ?"
         + (" and program = ?" if program else "")
-        + " order by ends_at, redemption_id",
+        + " order by runs_out_at, redemption_id",
         [until, *([program] if program else [])],
     )
     more_granted = {
@@ -54,8 +59,21 @@ def expiring(connection: Connection, within_months: int, program: str | None) ->
     }
 
 
+def running_out(connection: Connection) -> str:
+    """Return the mart in SQL; in a release of an earlier version a redemption runs out only by its end.
+
+    Such a release has no outlook: its run rate is the rise it expected.
+    """
+    if has_column(connection, "fct_upcoming_expirations", "runs_out_at"):
+        return "marts.fct_upcoming_expirations"
+    return (
+        "(select *, ends_at as runs_out_at, 'end' as runs_out_by,"
+        " run_rate_amount as monthly_rise_amount from marts.fct_upcoming_expirations)"
+    )
+
+
 def is_used_up(row: Row) -> bool:
-    """Whether nothing is left of a redemption in force; a release of an earlier version does not say."""
+    """Return whether nothing is left of a redemption in force; a release of an earlier version does not say."""
     return row.get("status") == "exhausted"
 
 
@@ -70,10 +88,13 @@ def _totals(found: list[Row], *by: str) -> list[Row]:
             "workspaces": len({row["workspace_id"] for row in group}),
             "followed_up": sum(bool(row["is_followed_up"]) for row in group),
             "used_up": sum(map(is_used_up, group)),
-            "run_rate_amount": sum(
-                (row["run_rate_amount"] or Decimal(0) for row in group if not is_used_up(row)),
-                Decimal("0.00"),
-            ),
+            **{
+                name: sum(
+                    (row[name] or Decimal(0) for row in group if not is_used_up(row)),
+                    Decimal("0.00"),
+                )
+                for name in ("run_rate_amount", "monthly_rise_amount")
+            },
         }
         for key, group in groups.items()
     ]

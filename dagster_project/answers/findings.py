@@ -9,7 +9,7 @@ from dagster_project.answers.asking import Connection, Row, facts, has_column, r
 
 
 def findings(connection: Connection, wanted: Mapping[str, str | None], limit: int) -> Row:
-    """The findings that pass the filters, the largest amount at stake of each currency first.
+    """Return the findings that pass the filters, the largest amount at stake of each currency first.
 
     Args:
         connection: The release.
@@ -55,7 +55,7 @@ def findings(connection: Connection, wanted: Mapping[str, str | None], limit: in
 
 
 def totals_by_type(connection: Connection, filters: Mapping[str, str]) -> list[Row]:
-    """Number and amount at stake by type, severity, review and currency.
+    """Return number and amount at stake by type, severity, review and currency.
 
     Args:
         connection: The release.
@@ -76,7 +76,7 @@ def _where(filters: Mapping[str, str]) -> tuple[str, list[str]]:
 
 
 def _source(connection: Connection) -> str:
-    """The mart; one made before there was a review has nothing but open findings."""
+    """Return the mart; one made before there was a review has nothing but open findings."""
     if has_column(connection, "fct_audit_findings", "review_status"):
         return "marts.fct_audit_findings"
     return "(select *, 'open' as review_status from marts.fct_audit_findings)"

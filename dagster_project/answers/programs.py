@@ -11,7 +11,7 @@ AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "net_amount")
 
 
 def programs(connection: Connection, program: str | None, wanted: str | None) -> Row:
-    """Rows of `fct_program_performance_monthly`, or their sums by program where neither is given.
+    """Return rows of `fct_program_performance_monthly`, or their sums by program where neither is given.
 
     Raises:
         NotThere: There is no such month.
@@ -69,7 +69,7 @@ def _percent(row: Row) -> Decimal | None:
 
 
 def _totals(found: list[Row]) -> list[Row]:
-    """Discount and credit by currency; list and net are not added up, an invoice can be in two rows."""
+    """Return discount and credit by currency; list and net are not added up, an invoice can be in two rows."""
     return [
         {
             "currency": currency,

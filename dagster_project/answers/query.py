@@ -89,7 +89,7 @@ def configuration(limits: Limits) -> dict[str, Any]:
 
 
 def query(connection: Connection, sql: str, limits: Limits | None = None) -> Row:
-    """The answer to one question.
+    """Return the answer to one question.
 
     Args:
         connection: The release.
@@ -259,7 +259,7 @@ def _wrong(connection: Connection, error: duckdb.Error) -> WrongQuestion:
 
 
 def _plain(value: Any) -> Any:
-    """A value of any type of DuckDB as one that JSON has, or that is printed as amounts and days are."""
+    """Return a value of any type of DuckDB as one that JSON has, or that is printed as amounts and days are."""
     if value is None or isinstance(value, bool | int | str | Decimal | datetime | date):
         return value
     if isinstance(value, float):

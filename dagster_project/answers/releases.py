@@ -20,7 +20,7 @@ _ZERO = Decimal("0.00")
 
 
 def releases(home: Path) -> Row:
-    """The releases retained, newest first, and everything that became current or closed, oldest first.
+    """Return the releases retained, newest first, and everything that became current or closed, oldest first.
 
     Each has what changed in its rows and totals since the one before it that can be read; None where
     there is none.
@@ -59,7 +59,7 @@ def releases(home: Path) -> Row:
 
 
 def _changes(release: ReleaseSummary, before: ReleaseSummary) -> list[Row]:
-    """What changed in the totals of each currency that either of two releases has."""
+    """Return what changed in the totals of each currency that either of two releases has."""
     nothing = (_ZERO,) * len(TOTALS)
     return [
         {
@@ -79,7 +79,7 @@ def _changes(release: ReleaseSummary, before: ReleaseSummary) -> list[Row]:
 
 
 def verify(home: Path, release_id: str | None) -> Row:
-    """Whether a release holds what it says.
+    """Return whether a release holds what it says.
 
     Args:
         home: The data home.
@@ -99,7 +99,7 @@ def verify(home: Path, release_id: str | None) -> Row:
 
 
 def diff(home: Path, before: str, after: str, table: str | None, limit: int) -> Row:
-    """What differs between two releases, table by table.
+    """Return what differs between two releases, table by table.
 
     Args:
         home: The data home.

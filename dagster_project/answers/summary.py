@@ -1,4 +1,4 @@
-"""What a release says in short, at the end of a refresh: rows, gifts, credit, endings, errors, checks."""
+"""A release in short, for the end of a refresh: rows, discounts, credit, endings, billing errors, checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DAYS_AHEAD = 90
 
 
 def summary(connection: Connection) -> Row:
-    """What an analyst asks of a release first.
+    """Answer what an analyst asks of a release first.
 
     Amounts of different currencies are never added up.
     """
@@ -24,7 +24,7 @@ def summary(connection: Connection) -> Row:
         connection,
         "select count(*) as redemptions, count(distinct workspace_id) as workspaces,"
         " count(*) filter (where is_followed_up) as followed_up"
-        " from marts.fct_upcoming_expirations where ends_at < ?",
+        " from marts.fct_upcoming_expirations where runs_out_at < ?",
         [end_of(until)],
     )
     (checks,) = rows(connection, "select count(*) as checks from release.checks")
@@ -47,7 +47,7 @@ def summary(connection: Connection) -> Row:
 
 
 def rows_in(connection: Connection) -> Row:
-    """What became of the delivered rows by feed, and the files that were refused, newest first."""
+    """Return what became of the delivered rows by feed, and the files that were refused, newest first."""
     return {
         "rows_in": rows(
             connection,
@@ -66,7 +66,7 @@ def rows_in(connection: Connection) -> Row:
 
 
 def _given(connection: Connection) -> list[Row]:
-    """Discount and credit by program and currency."""
+    """Return discount and credit by program and currency."""
     return rows(
         connection,
         """
@@ -91,7 +91,7 @@ def _given(connection: Connection) -> list[Row]:
 
 
 def _credit_left(connection: Connection, before: datetime) -> list[Row]:
-    """The grants with something left by currency, and how much of it will lapse before an instant."""
+    """Return the grants with something left by currency, and how much of it will lapse before an instant."""
     grants = grants_left(connection, "true", [])
     return [
         {

@@ -17,7 +17,7 @@ FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def clean(value: object) -> str:
-    """Text in one line, with every character that is not printable escaped."""
+    """Return text in one line, with every character that is not printable escaped."""
     return "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
         for sign in str(value)
@@ -26,19 +26,19 @@ def clean(value: object) -> str:
 
 @cache
 def _places() -> dict[str, int]:
-    from dagster_project.settings import DBT_PROJECT
+    from dagster_project.product import DBT_PROJECT
 
     with (DBT_PROJECT / "seeds" / "iso_4217_currencies.csv").open(encoding="utf-8") as file:
         return {row[0]: int(row[1]) for row in csv.reader(file) if row[1].isdigit()}
 
 
 def places(currency: str | None) -> int:
-    """Decimal places of a currency; 2 where it has none of its own to say."""
+    """Return decimal places of a currency; 2 where it has none of its own to say."""
     return min(_places().get(currency or "", 2), 2)
 
 
 def amount(value: Decimal | None, currency: str | None = None) -> str:
-    """An amount with as many places as its currency has, and never fewer than it needs."""
+    """Return an amount with as many places as its currency has, and never fewer than it needs."""
     if value is None:
         return "–"
     if places(currency) == 0 and value == value.to_integral_value():
@@ -47,35 +47,35 @@ def amount(value: Decimal | None, currency: str | None = None) -> str:
 
 
 def money(value: Decimal | None, currency: str | None) -> str:
-    """An amount with its currency behind it."""
+    """Return an amount with its currency behind it."""
     return amount(value, currency) if currency is None else f"{amount(value, currency)} {currency}"
 
 
 def day(value: datetime | date | None) -> str:
-    """The day of an instant, UTC."""
+    """Return the day of an instant, UTC."""
     return "–" if value is None else value.isoformat()[:10]
 
 
 def moment(value: datetime | None) -> str:
-    """An instant to the minute, to the second where that is needed to tell it from the hour."""
+    """Return an instant to the minute, UTC."""
     return "–" if value is None else f"{value:%Y-%m-%d %H:%M} UTC"
 
 
 def month(value: date) -> str:
-    """A month as 2024-02."""
+    """Return a month as 2024-02."""
     return value.isoformat()[:7]
 
 
 def count(number: int, one: str, several: str | None = None) -> str:
-    """A number with its noun."""
+    """Return a number with its noun."""
     return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def signed(value: Decimal, currency: str | None = None) -> str:
-    """A difference: an amount with its sign, also where it is a rise."""
+    """Return a difference: an amount with its sign, also where it is a rise."""
     return ("+" if value > 0 else "") + amount(value, currency)
 
 
 def neutral(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
+    """Return text that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(FORMULA_SIGNS) else text

@@ -31,7 +31,7 @@ _SCOPES = {
 
 
 def variance(connection: Connection, scope: str, name: str, wanted: str | None) -> Row:
-    """The bridge of one month, or of the last twelve, by currency.
+    """Return the bridge of one month, or of the last twelve, by currency.
 
     Args:
         connection: The release.
@@ -102,12 +102,12 @@ def _month_before(of: date, months: int) -> date:
 
 
 def sums(found: list[Row]) -> Row:
-    """The amounts of some rows added up; they are of one currency."""
+    """Return the amounts of some rows added up; they are of one currency."""
     return {one: sum((row[one] for row in found), Decimal("0.00")) for one in _AMOUNTS}
 
 
 def _movers(found: list[Row], is_one_month: bool) -> list[Row]:
-    """The workspaces of one month, what moved most first."""
+    """Return the workspaces of one month, what moved most first."""
     if not is_one_month:
         return []
     names = ("workspace_id", *_AMOUNTS)

@@ -11,6 +11,7 @@ from decimal import Decimal
 from dagster_project.answers import words
 from dagster_project.answers.asking import Connection, Row, facts, rows
 from dagster_project.answers.burndown import grants_left
+from dagster_project.answers.expiring import running_out
 
 BILLS = 12
 
@@ -26,7 +27,7 @@ _STANDINGS = {
 
 
 def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
-    """Every redemption of a workspace in the order of redemption, with what its coupon says."""
+    """Return every redemption of a workspace in the order of redemption, with what its coupon says."""
     found = rows(
         connection,
         """
@@ -55,7 +56,7 @@ def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
 
 
 def workspace(connection: Connection, workspace_id: str) -> Row:
-    """The facts about a workspace that is known to exist."""
+    """Collect the facts about a workspace that is known to exist."""
     known = rows(
         connection, "select * from marts.dim_workspaces where workspace_id = ?", [workspace_id]
     )
@@ -64,8 +65,8 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
         row["redemption_id"]: row
         for row in rows(
             connection,
-            "select redemption_id, run_rate_amount, is_followed_up"
-            " from marts.fct_upcoming_expirations where workspace_id = ?",
+            "select redemption_id, monthly_rise_amount, is_followed_up, runs_out_at, runs_out_by"
+            f" from {running_out(connection)} where workspace_id = ?",
             [workspace_id],
         )
     }
@@ -96,7 +97,9 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
             {
                 "standing": _STANDINGS[found["status"]],
                 **{name: found[name] for name in _COUPON_COLUMNS},
-                "monthly_rise_to_expect": coming.get("run_rate_amount"),
+                "monthly_rise_to_expect": coming.get("monthly_rise_amount"),
+                "runs_out_at": coming.get("runs_out_at"),
+                "runs_out_by": coming.get("runs_out_by"),
                 "is_followed_up": coming.get("is_followed_up"),
                 **{name: ledgers.get(found["redemption_id"], {}).get(name) for name in _CREDIT},
                 "grants_left": [

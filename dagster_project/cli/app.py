@@ -10,19 +10,23 @@ import gc
 import os
 import sys
 from collections.abc import Callable
-from typing import Final, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
 import typer
+from typer.core import TyperGroup
 
 from dagster_project.cli.burndown import burndown
 from dagster_project.cli.close import close, closes, reopen
+from dagster_project.cli.config import config, program
 from dagster_project.cli.deliveries import deliveries, rejected
 from dagster_project.cli.expiring import expiring
 from dagster_project.cli.explain import explain
 from dagster_project.cli.export import export
 from dagster_project.cli.findings import findings
+from dagster_project.cli.health import health
 from dagster_project.cli.options import Output, OutputFailed
 from dagster_project.cli.programs import programs
+from dagster_project.cli.pull import pull
 from dagster_project.cli.query import query
 from dagster_project.cli.releases import diff, prune, releases, restore, verify
 from dagster_project.cli.run import rebuild, run
@@ -31,44 +35,74 @@ from dagster_project.cli.service import alerts, dev
 from dagster_project.cli.variance import variance
 from dagster_project.cli.workspace import workspace
 
-COMMANDS: Final[tuple[tuple[str, Callable[..., None]], ...]] = (
-    ("Refresh", run),
-    ("Refresh", rebuild),
-    ("Refresh", sample),
-    ("Questions", workspace),
-    ("Questions", explain),
-    ("Questions", burndown),
-    ("Questions", variance),
-    ("Questions", findings),
-    ("Questions", expiring),
-    ("Questions", programs),
-    ("Questions", query),
-    ("Questions", export),
-    ("Deliveries", deliveries),
-    ("Deliveries", rejected),
-    ("Releases", releases),
-    ("Releases", verify),
-    ("Releases", diff),
-    ("Releases", restore),
-    ("Releases", prune),
-    ("Month close", close),
-    ("Month close", reopen),
-    ("Month close", closes),
-    ("Service", dev),
-    ("Service", alerts),
+COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
+    ("Refresh", run, "run --landing deliveries --home ledger --as-of 2025-12-31"),
+    ("Refresh", rebuild, "rebuild"),
+    ("Refresh", sample, "sample --out invented --workspaces 20 --months 6"),
+    ("Questions", workspace, "workspace ws_00014"),
+    ("Questions", explain, "explain in_00014_022"),
+    ("Questions", burndown, "burndown startup --months 12"),
+    ("Questions", variance, "variance ws_00005 --month 2024-02"),
+    ("Questions", findings, "findings --severity error --limit 5"),
+    ("Questions", expiring, "expiring --within-months 3"),
+    ("Questions", programs, "programs --month 2024-02"),
+    ("Questions", query, 'query "select * from marts.dim_coupons"'),
+    ("Questions", export, "export --format csv --out exported"),
+    ("Deliveries", deliveries, "deliveries --page deliveries.html"),
+    ("Deliveries", rejected, "rejected --feed invoices"),
+    ("Releases", releases, "releases"),
+    ("Releases", verify, "verify"),
+    ("Releases", diff, "diff A B --table fct_discounted_charges"),
+    ("Releases", restore, "restore A"),
+    ("Releases", prune, "prune --keep 30"),
+    ("Month close", close, "close 2025-11 --by 'Ada Byron'"),
+    ("Month close", reopen, "reopen 2025-11 --by 'Ada Byron' --reason 'late invoice'"),
+    ("Month close", closes, "closes"),
+    ("Service", dev, "dev --port 3001"),
+    ("Service", alerts, "alerts --limit 5"),
+    ("Service", health, "health"),
+    ("Service", config, "config"),
 )
-"""Each command with its group in the help."""
+"""Each command with its group in the help and an example of it; `A` and `B` stand for ids of releases."""
+PULL_GROUP: Final = "Deliveries"
+"""The group of `pull`, which has commands of its own."""
+
+
+class Grouped(TyperGroup):
+    """The help with the commands in their groups, as plain text: it may go to a file."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write one section per group."""
+        named = {_name(command): group for group, command, _ in COMMANDS} | {"pull": PULL_GROUP}
+        room = formatter.width - 6 - max(map(len, named))
+        for group in dict.fromkeys(named.values()):
+            with formatter.section(group):
+                formatter.write_dl(
+                    [
+                        (name, command.get_short_help_str(room))
+                        for name, command in self.commands.items()
+                        if named.get(name) == group
+                    ]
+                )
+
+
+def _name(command: Callable[..., None]) -> str:
+    return command.__name__.replace("_", "-")
+
 
 app = typer.Typer(
+    cls=Grouped,
     help="What every workspace should have been charged, what is left of its credit, and what"
     " billing got wrong.",
+    epilog="Run a command with --help for its options and an example.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _group, _command in COMMANDS:
-    app.command(rich_help_panel=_group)(_command)
+app.callback()(program)
+for _group, _command, _example in COMMANDS:
+    app.command(rich_help_panel=_group, epilog=f"Example: coupon-ledger {_example}")(_command)
+app.add_typer(pull, name="pull", rich_help_panel=PULL_GROUP)
 
 
 def main() -> None:
@@ -77,6 +111,8 @@ def main() -> None:
         print("Standard output is closed; redirect it to a file or terminal.", file=sys.stderr)
         sys.exit(1)
     sys.stdout = cast("TextIO", Output(sys.stdout))
+    if sys.stderr is not None:
+        sys.stderr = cast("TextIO", Output(sys.stderr))
     try:
         try:
             app()

@@ -22,7 +22,7 @@ def burndown(
     target: TargetArgument = None,
     home: HomeOption = None,
     release: ReleaseOption = None,
-    months: Annotated[int, typer.Option(min=1, help="How many months to show.")] = 24,
+    months: Annotated[int, typer.Option(metavar="N", min=1, help="How many months to show.")] = 24,
     json: JsonOption = False,
 ) -> None:
     """Show how credit is used up, month by month."""
@@ -35,7 +35,7 @@ def burndown(
 
 
 def tell(data: Row) -> str:
-    """The burndown as text, with a bar for what is left at the end of each month."""
+    """Lay out the burndown as text, with a bar for what is left at the end of each month."""
     about = {"all": "all programs", "program": f"program {data['name']}"}
     subject = about.get(data["scope"], f"workspace {data['name']}")
     lines = layout.heading(f"Credit of {subject}", data)
@@ -92,7 +92,7 @@ def _grants(grants: list[Row], code: str) -> list[str]:
     if len(grants) > _MOST_GRANTS:
         title += f", the {_MOST_GRANTS} largest"
     return [
-        f"{title} (until: used up at its rate, or at its end)",
+        f"{title} (until: used up, or at its end)",
         *layout.table(
             ["grant", "workspace", "coupon", ">left", ">a month", "until", ">will lapse"],
             [

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _MOST_FILES = 3
 
 MonthArgument = Annotated[str, typer.Argument(metavar="MONTH", help="The month, as YYYY-MM.")]
-ByOption = Annotated[str, typer.Option("--by", metavar="NAME", help="Who does this.")]
+ByOption = Annotated[str, typer.Option("--by", metavar="NAME", help="Your name, for the record.")]
 
 
 def close(
@@ -32,11 +32,14 @@ def close(
     by: ByOption,
     release: Annotated[
         str | None,
-        typer.Option("--release", metavar="ID", help="The release. [default: the one served]"),
+        typer.Option("--release", metavar="ID", help="The release. [default: current]"),
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Certify a release for an accounting month; it is kept for ever."""
+    """Certify a release for an accounting month.
+
+    The release is retained for ever; what changes later is listed in marts.fct_restatements.
+    """
     from dagster_project import releases
     from dagster_project.releases.restatements import unlisted
 
@@ -46,12 +49,14 @@ def close(
         )
         served = releases.current_release(folder)
         differing = unlisted(folder, served).get(first_day, 0) if served else 0
-    print(f"{closing.month_name} is closed with release {closing.release_id}, by {closing.by}.")
+    print(
+        f"{closing.month_name} is closed with release {closing.release_id}, by {clean(closing.by)}."
+    )
     print("Later releases list in marts.fct_restatements what has changed since.")
     if differing:
         amounts = f"{differing:,} amounts" if differing > 1 else "1 amount"
         print(
-            f"In the release served, {served}, {amounts} of {closing.month_name}"
+            f"In the current release, {served}, {amounts} of {closing.month_name}"
             f" {'differ' if differing > 1 else 'differs'} from it: `coupon-ledger run` makes one"
             " that lists what has changed."
         )
@@ -60,16 +65,21 @@ def close(
 def reopen(
     month: MonthArgument,
     by: ByOption,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why.")],
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="The reason, for the record.")
+    ],
     home: HomeOption = None,
 ) -> None:
-    """Take back the close of a month; recorded, and its release is kept all the same."""
+    """Take back the close of a month; recorded.
+
+    The release of the close is retained all the same.
+    """
     from dagster_project import releases
 
     with _asked(home, month) as (folder, first_day):
         closing = releases.reopen(folder, first_day, by=by, now=datetime.now(UTC), reason=reason)
     print(
-        f"{closing.month_name} is open again, by {closing.by}; release {closing.release_id} is kept."
+        f"{closing.month_name} is open again, by {clean(closing.by)}; release {closing.release_id} is retained."
     )
 
 
@@ -83,7 +93,7 @@ def closes(home: HomeOption = None, json: JsonOption = False) -> None:
 
 
 def tell(data: Row) -> str:
-    """What was closed and reopened as text, oldest first, and what has changed in it since."""
+    """Lay out what was closed and reopened as text, oldest first, and what has changed in it since."""
     if not data["entries"]:
         return "No month has been closed: coupon-ledger close YYYY-MM --by NAME"
     lines = []
@@ -94,7 +104,7 @@ def tell(data: Row) -> str:
         lines.append(f"      release {entry['release_id']}")
         if entry["reason"]:
             lines += layout.wrap(f"reason: {entry['reason']}", "      ")
-    lines += ["", "* holds now" if data["closed_months"] else "No month is closed now."]
+    lines += ["", "* in force" if data["closed_months"] else "No month is closed now."]
     if data["closed_months"] and data["release_id"]:
         restated = tell_restated(data["restated"]) or layout.wrap(
             "No amount of the closed months has changed in the current release,"
@@ -105,7 +115,7 @@ def tell(data: Row) -> str:
 
 
 def tell_restated(restated: Sequence[Row]) -> list[str]:
-    """What has changed in closed months as text; nothing if nothing has.
+    """Lay out what has changed in closed months as text; nothing if nothing has.
 
     A delivery is named with how many of the amounts it is known to be behind.
 
@@ -136,7 +146,7 @@ def tell_restated(restated: Sequence[Row]) -> list[str]:
             body.append(["", "", f"{sum(row['amounts'] for row in more):,}", "", f"from {files}"])
     return [
         "Changed in closed months",
-        *layout.table(["month", "", ">amounts", ">net charges", ""], body),
+        *layout.table(["month", "", ">amounts", ">net charges", "~"], body),
         "  one by one in marts.fct_restatements",
     ]
 

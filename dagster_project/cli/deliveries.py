@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from dagster_project.answers.values import clean, count, day, neutral
 from dagster_project.cli import layout
-from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, wrong
+from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, complain, wrong
 from dagster_project.cli.reading import answer, opened
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def deliveries(
     release: ReleaseOption = None,
     page: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write an HTML page to send to the supplier instead."),
+        typer.Option(metavar="FILE", help="Write an HTML page to send to the supplier."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -55,14 +54,14 @@ def _write_page(connection: Connection, path: Path) -> None:
 def rejected(
     home: HomeOption = None,
     release: ReleaseOption = None,
-    feed: Annotated[str | None, typer.Option(help="Only rows of this feed.")] = None,
+    feed: Annotated[str | None, typer.Option(metavar="F", help="Only rows of this feed.")] = None,
     delivery: Annotated[
         str | None,
-        typer.Option(help="Only rows of this delivery: its id, or part of its name."),
+        typer.Option(metavar="D", help="Only rows of this delivery: its id, or part of its name."),
     ] = None,
     csv: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write all of them to a CSV file."),
+        typer.Option(metavar="FILE", help="Write every rejected row to a CSV file."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -97,21 +96,18 @@ def _write_csv(connection: Connection, path: Path, feed: str | None, delivery: s
                 writer.writerow(neutral(one) if isinstance(one, str) else one for one in row)
                 written += 1
     except OSError as error:
-        print(
-            f"{path} cannot be written: {error.strerror}; name another file with --csv.",
-            file=sys.stderr,
-        )
+        complain(f"{path} cannot be written: {error.strerror}; name another file with --csv.")
         raise typer.Exit(1) from None
     print(f"{written:,} rejected rows written to {path}")
 
 
 def tell(data: Row) -> str:
-    """The delivered files as text."""
+    """Lay out the delivered files as text."""
     found = data["deliveries"]
     lines = layout.heading(f"{count(len(found), 'delivery', 'deliveries')}", data)
     lines.append("")
     lines += layout.table(
-        ["arrived", "file", ">accepted", ">superseded", ">duplicate", ">rejected"],
+        ["arrived", "~file", ">accepted", ">superseded", ">duplicate", ">rejected"],
         [[day(row["arrived_at"]), row["file_name"], *_fate(row)] for row in found],
         indent="",
     )
@@ -124,7 +120,7 @@ def tell(data: Row) -> str:
 
 
 def _fate(row: Row) -> list[str]:
-    """What became of the rows of a file: accepted, superseded, duplicate and rejected."""
+    """Return what became of the rows of a file: accepted, superseded, duplicate and rejected."""
     if row["verdict"] == "refused":
         return ["refused", "", "", ""]
     names = ("accepted_rows", "superseded_rows", "duplicate_rows", "rejected_rows")
@@ -132,19 +128,19 @@ def _fate(row: Row) -> list[str]:
 
 
 def tell_rejected(data: Row) -> str:
-    """The rejected rows as text, after a count by reason."""
+    """Lay out the rejected rows as text, after a count by reason."""
     lines = layout.heading(f"{count(data['total'], 'rejected row')}", data)
     if not data["total"]:
         return "\n".join(lines)
     lines += ["", "By reason"]
     lines += layout.table(
-        [">rows", "feed", "reason"],
+        [">rows", "feed", "|reason"],
         [[f"{row['rows']:,}", row["feed"], row["reason"]] for row in data["rows_by_reason"]],
     )
     for row in data["rejected_rows"]:
         lines += ["", *layout.wrap(f"{row['file_name']}, row {row['row_number']:,}")]
         lines += layout.wrap("; ".join(row["reasons"]), "  ")
-        lines += layout.wrap(row["record"], "  ")
+        lines.append(f"  {clean(row['record'])}")  # in one line, to be copied whole
     more = data["total"] - len(data["rejected_rows"])
     if more:
         lines += ["", f"and {more:,} more: --csv FILE writes all of them"]
@@ -152,7 +148,7 @@ def tell_rejected(data: Row) -> str:
 
 
 def tell_rows_in(data: Row) -> list[str]:
-    """What became of the delivered rows by feed, and the first of the files that were refused."""
+    """Lay out what became of the delivered rows by feed, and the first of the files that were refused."""
     names = ("files", "physical_rows", "accepted_rows", "superseded_rows", "duplicate_rows")
     lines = ["Rows in"]
     lines += layout.table(
@@ -166,8 +162,7 @@ def tell_rows_in(data: Row) -> list[str]:
     if refused:
         lines.append(f"  {count(len(refused), 'file')} refused, see `coupon-ledger deliveries`:")
         for row in refused[:_MOST_FILES]:
-            told = clean(" ".join(f"{row['file_name']}: {row['refusal_reason']}".split()))
-            lines.append(f"    {layout.cut(told, layout.WIDTH - 4)}")
+            lines += layout.wrap(f"{row['file_name']}: {row['refusal_reason']}", "    ", "      ")
         if len(refused) > _MOST_FILES:
             lines.append(f"    and {len(refused) - _MOST_FILES:,} more")
     return lines

@@ -24,7 +24,7 @@ def expiring(
     release: ReleaseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List promotions that end next, and the rise to expect."""
+    """List promotions that run out next, with the expected increase."""
     from dagster_project.answers import asking
     from dagster_project.answers import expiring as outlook
 
@@ -35,7 +35,7 @@ def expiring(
 
 
 def tell(data: Row) -> str:
-    """What ends next as text."""
+    """Lay out what ends next as text."""
     of = f" of program {data['program']}" if data["program"] else ""
     months = count(data["within_months"], "month")
     lines = layout.heading(
@@ -53,16 +53,19 @@ def tell(data: Row) -> str:
 def _promotions(data: Row) -> list[str]:
     from dagster_project.answers.expiring import is_used_up
 
-    lines = ["", "Each, and what the bill is to rise by a month (–: not known yet)"]
+    lines = ["", "Promotions ending, with the expected monthly increase (–: no bill to compare)"]
     lines += layout.table(
-        ["ends", "workspace", "coupon", "redemption", ">rise", "", "follow-up"],
+        ["runs out", "by", "workspace", "coupon", "redemption", ">rise", "", "follow-up"],
         [
             [
-                day(row["ends_at"]),
+                day(row["runs_out_at"]),
+                row["runs_out_by"],
                 row["workspace_id"],
                 row["coupon_id"],
                 row["redemption_id"],
-                "used up" if is_used_up(row) else amount(row["run_rate_amount"], row["currency"]),
+                "used up"
+                if is_used_up(row)
+                else amount(row["monthly_rise_amount"], row["currency"]),
                 row["currency"] or "",
                 (row["follow_up_coupon_id"] or "yes") if row["is_followed_up"] else "none",
             ]
@@ -85,7 +88,7 @@ def _promotions(data: Row) -> list[str]:
 
 
 def _credit(grants: list[Row]) -> list[str]:
-    lines = ["", "Credit that runs out (until: used up at its rate, or at its end)"]
+    lines = ["", "Credit that runs out (until: used up, or at its end)"]
     lines += layout.table(
         ["until", "workspace", "grant", ">left", ">a month", ">will lapse", "", "then"],
         [
@@ -111,6 +114,6 @@ def _total(row: Row) -> list[str]:
         f"{row['redemptions']:,}",
         f"{row['workspaces']:,}",
         f"{row['followed_up']:,}",
-        amount(row["run_rate_amount"], row["currency"]),
+        amount(row["monthly_rise_amount"], row["currency"]),
         row["currency"] or "",
     ]

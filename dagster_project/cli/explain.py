@@ -22,7 +22,7 @@ def explain(
     release: ReleaseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Explain step by step why a charge is what it is."""
+    """Explain step by step how a charge came about."""
     from dagster_project.answers import asking
     from dagster_project.answers import explain as charge
 
@@ -32,7 +32,7 @@ def explain(
 
 
 def tell(data: Row) -> str:
-    """The explanation as text."""
+    """Lay out the explanation as text."""
     invoice = data["invoice"]
     code = invoice["currency"]
     name = data["workspace_name"]

@@ -82,11 +82,11 @@ def export(
 
 
 def tell(data: Row) -> str:
-    """What was written, as text."""
+    """Lay out what was written, as text."""
     lines = layout.heading(f"Exported to {data['folder']}", data)
     lines.append("")
     lines += layout.table(
-        ["file", ">tables", ">rows"],
+        ["~file", ">tables", ">rows"],
         [
             [Path(row["file"]).name, f"{len(row['tables']):,}", f"{row['rows']:,}"]
             for row in data["files"]

@@ -30,7 +30,9 @@ def findings(
     review: Annotated[
         str | None, typer.Option("--review", metavar="R", help="Only open, or only accepted.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many to list, largest first.")] = 20,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many to list, largest first.")
+    ] = 20,
     home: HomeOption = None,
     release: ReleaseOption = None,
     json: JsonOption = False,
@@ -58,7 +60,7 @@ def findings(
 
 
 def tell(data: Row) -> str:
-    """The findings as text."""
+    """Lay out the findings as text."""
     filtered = ", ".join(data["filters"].values())
     title = count(data["total"], "billing error")
     lines = layout.heading(title + (f" ({filtered})" if filtered else ""), data)
@@ -93,7 +95,7 @@ def tell(data: Row) -> str:
 
 
 def by_type(totals: Sequence[Row]) -> list[str]:
-    """A table of number and amount at stake by type and currency."""
+    """Return a table of number and amount at stake by type and currency."""
     is_reviewed, review = _reviewed(totals)
     return layout.table(
         ["type", "severity", *review, ">number", ">at stake", ""],
@@ -112,6 +114,6 @@ def by_type(totals: Sequence[Row]) -> list[str]:
 
 
 def _reviewed(totals: Sequence[Row]) -> tuple[bool, list[str]]:
-    """Whether any finding is accepted, and then the head of the column that says which."""
+    """Return whether any finding is accepted, and then the head of the column that says which."""
     is_reviewed = any(not words.is_open(row) for row in totals)
     return is_reviewed, ["review"] if is_reviewed else []

@@ -1,101 +1,126 @@
-"""How an answer is laid out: escaped, measured and cut for a terminal of 80 columns.
+"""How an answer is laid out for a terminal: through rich, within the width there is.
 
-Here belongs what knows characters and columns but not coupons. Names from the source are untrusted:
-what is not printable is shown escaped. Numbers are never cut: a table too wide for them is shown as
-blocks, one line a value.
+Here belongs what knows characters and columns but not coupons. Names from the source are untrusted: what
+is not printable is shown escaped, and no text is read as markup. Ids and numbers are never cut; names of
+files are, in the middle.
+
+Done by hand, since rich has nothing for it: `blocks`, for a table too wide for what may not be cut;
+`cut`, which leaves out the middle; `bridge`, whose bars float and are told apart without colours; `grid`,
+the answer to a question in SQL, which may have a million rows and takes rich 40 µs a cell; and plain signs
+for a terminal that has no others.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import os
+import shutil
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
 
 from dagster_project.answers.values import amount, clean, neutral, signed
 
+if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
+    from rich.measure import Measurement
+
 WIDTH = 80
-_LEAST_TEXT = 8
+"""Columns where nobody says how many there are: in a file or a pipe."""
+
+_KINDS = (">", "~", "|")
+_LEAST_WIDTH = 40
+_MOST_PROSE = 100
+_LEAST_NAME = 16
 _LEAST_BAR = 6
 _MOST_BAR = 30
-_EIGHTHS = " ▏▎▍▌▋▊▉"
+_MOST_BRIDGE = 40
 _PLAIN = str.maketrans(
-    {"█": "#", "▓": "+", "░": "-", "…": "~", "–": "-", "×": "x", **dict.fromkeys(_EIGHTHS[1:], "#")}
+    {"█": "#", "▓": "+", "░": "-", "…": "~", "–": "-", "×": "x", **dict.fromkeys("▏▎▍▌▋▊▉▐▕", "#")}
 )
 
 
+def columns() -> int:
+    """Return the columns there are: `COLUMNS` if it is set, else those of the terminal, else 80."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        found = int(given)
+    elif sys.stdout is not None and sys.stdout.isatty():
+        found = shutil.get_terminal_size((WIDTH, 0)).columns
+    else:
+        found = WIDTH
+    return max(found, _LEAST_WIDTH)
+
+
 def width(text: str) -> int:
-    """Columns a text takes on a terminal."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_columns, text))
+    """Count the columns a text takes on a terminal."""
+    return cell_len(text)
 
 
-def _columns(sign: str) -> int:
-    if unicodedata.combining(sign):
-        return 0
-    return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
-
-
-def cut(text: str, columns: int) -> str:
-    """A text of at most so many columns, its middle left out if it is longer."""
-    if width(text) <= columns:
+def cut(text: str, most: int) -> str:
+    """Return a text of at most so many columns, its middle left out if it is longer."""
+    if width(text) <= most:
         return text
-    tail_columns = (columns - 1) // 3
-    head, tail = "", ""
+    tail_columns = (most - 1) // 3
+    tail = ""
     for sign in reversed(text):
-        if width(tail) + _columns(sign) > tail_columns:
+        if width(sign + tail) > tail_columns:
             break
         tail = sign + tail
+    head = ""
     for sign in text:
-        if width(head) + _columns(sign) > columns - 1 - width(tail):
+        if width(head + sign) > most - 1 - width(tail):
             break
         head += sign
     return f"{head}…{tail}"
 
 
-def pad(text: str, columns: int, right: bool = False) -> str:
-    """A text filled up with spaces."""
-    spaces = " " * (columns - width(text))
-    return spaces + text if right else text + spaces
-
-
 def wrap(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
-    """A text broken into lines at spaces, and within words that are longer than a line."""
+    """Return a text broken into lines at spaces, and within words that are longer than a line.
+
+    Args:
+        text: The text; what is not printable is escaped.
+        indent: Put before the first line.
+        hanging: Put before the others.
+    """
     hanging = indent if hanging is None else hanging
-    lines: list[str] = []
-    line, is_fresh = indent, True
-    for word in clean(text).split(" "):
-        rest = word
-        while True:
-            lead = "" if is_fresh else " "
-            if width(line) + len(lead) + width(rest) <= WIDTH:
-                line, is_fresh = line + lead + rest, False
-                break
-            if not is_fresh:
-                lines.append(line)
-                line, is_fresh = hanging, True
-                continue
-            part = ""
-            for sign in rest:
-                if width(line) + width(part) + _columns(sign) > WIDTH:
-                    break
-                part += sign
-            lines.append(line + part)
-            line, rest = hanging, rest[len(part) :]
-    return [*lines, line.rstrip()] if line.strip() else lines
+    room = min(columns(), _MOST_PROSE) - max(width(indent), width(hanging))
+    lines = Text(clean(text)).wrap(_console(), max(room, _LEAST_NAME), overflow="fold")
+    found = [line.plain.rstrip() for line in lines]
+    return [
+        f"{hanging if place else indent}{line}" for place, line in enumerate(found) if line or place
+    ]
 
 
 def heading(title: str, facts: Mapping[str, Any]) -> list[str]:
-    """The first lines of every answer: what it is about, and what it rests on."""
+    """Return the first lines of every answer: what it is about, and what it rests on."""
     return [
         *wrap(title, hanging="  "),
         f"As of {facts['as_of_date']}, release {facts['release_id']}",
     ]
+
+
+class _Name:
+    """A cell whose middle is left out where its column is narrower."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+
+        most = width(self._text)
+        return Measurement(min(most, _LEAST_NAME), most)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(cut(self._text, options.max_width), no_wrap=True, end="")
 
 
 def table(
@@ -104,50 +129,73 @@ def table(
     indent: str = "  ",
     bars: Sequence[Decimal] | None = None,
 ) -> list[str]:
-    """A table in at most 80 columns.
+    """Return a table within the width there is.
 
     Args:
-        heads: Column titles; one that begins with `>` is for numbers: to the right and never cut.
+        heads: Column titles. One that begins with `>` is for numbers, to the right; one with `~` for
+            names, of which the middle may be left out; one with `|` for sentences, which go on in further
+            lines. Nothing else is ever cut or broken.
         rows: The cells as text.
         indent: Put before every line.
         bars: One value a row, drawn as a bar in the columns that are left, if enough are.
     """
-    numeric = [head.startswith(">") for head in heads]
-    titles = [clean(head.removeprefix(">")) for head in heads]
+    from rich.bar import Bar
+    from rich.table import Table
+
+    kinds = [head[:1] if head[:1] in _KINDS else "=" for head in heads]
+    titles = [clean(head.lstrip("".join(_KINDS))) for head in heads]
     body = [[clean(cell) for cell in row] for row in rows]
-    widths = [max(width(line[place]) for line in [titles, *body]) for place in range(len(titles))]
-    gap = 2
-    spare = WIDTH - len(indent) - gap * (len(titles) - 1) - sum(widths)
-    if spare < 0:
-        gap = 1
-        spare += len(titles) - 1
-    while spare < 0:
-        texts = [
-            place
-            for place in range(len(titles))
-            if not numeric[place] and widths[place] > _LEAST_TEXT
-        ]
-        if not texts:
-            return _blocks(titles, body, indent)
-        widths[max(texts, key=lambda place: widths[place])] -= 1
-        spare += 1
-    lines = [
-        indent
-        + (" " * gap).join(
-            pad(cut(cell, columns), columns, right)
-            for cell, columns, right in zip(line, widths, numeric, strict=True)
-        )
-        for line in [titles, *body]
+    most = [max(width(line[place]) for line in [titles, *body]) for place in range(len(titles))]
+    least = [
+        min(full, max(_LEAST_NAME, width(title))) if kind in "~|" else full
+        for full, kind, title in zip(most, kinds, titles, strict=True)
     ]
-    cells = min(spare - 2, _MOST_BAR)
-    if bars is not None and cells >= _LEAST_BAR:
-        top = max(map(abs, bars), default=Decimal(0))
-        drawn = ["", *(bar(value, top, cells) for value in bars)]
-        lines = [f"{line}  {ink}" for line, ink in zip(lines, drawn, strict=True)]
-    return [line.rstrip() for line in lines]
+    room, gaps = columns() - width(indent), len(titles) - 1
+    if sum(least) + gaps > room:
+        return blocks(titles, body, indent)
+    gap = 2 if sum(most) + 2 * gaps <= room else 1
+    cells = min(room - sum(most) - gap * gaps - 2, _MOST_BAR)
+    laid = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="")
+    for kind, title in zip(kinds, titles, strict=True):
+        laid.add_column(
+            Text(title),
+            justify="right" if kind == ">" else "left",
+            no_wrap=kind not in "~|",
+            overflow="fold",
+        )
+    is_drawn = bars is not None and cells >= _LEAST_BAR
+    if is_drawn:
+        laid.add_column(Text(""), width=cells)
+    top = max(map(abs, bars or ()), default=Decimal(0))
+    for place, line in enumerate(body):
+        drawn: list[RenderableType] = [
+            _Name(cell) if kind == "~" else Text(cell)
+            for cell, kind in zip(line, kinds, strict=True)
+        ]
+        if is_drawn and bars is not None:
+            share = float(abs(bars[place]) / top) if top else 0.0
+            least_share = 1 / (8 * cells) if bars[place] else 0.0  # what is not zero shows
+            drawn.append(Bar(1, 0, max(share, least_share), width=cells))
+        laid.add_row(*drawn)
+    return [f"{indent}{line}".rstrip() for line in _lines(laid, room)]
 
 
-def _blocks(titles: Sequence[str], body: Sequence[Sequence[str]], indent: str) -> list[str]:
+def _console(most: int | None = None) -> Console:
+    """Return rich as it lays out text alone: an answer has no colours, wherever it goes."""
+    return Console(
+        width=most or columns(), color_system=None, markup=False, highlight=False, emoji=False
+    )
+
+
+def _lines(content: RenderableType, most: int) -> list[str]:
+    console = _console(most)
+    with console.capture() as captured:
+        console.print(content)
+    return captured.get().splitlines()
+
+
+def blocks(titles: Sequence[str], body: Sequence[Sequence[str]], indent: str) -> list[str]:
+    """Return a table too wide for its columns: one value a line, a blank line between rows."""
     lines: list[str] = []
     for row in body:
         if lines:
@@ -158,17 +206,8 @@ def _blocks(titles: Sequence[str], body: Sequence[Sequence[str]], indent: str) -
     return lines
 
 
-def bar(value: Decimal, top: Decimal, cells: int) -> str:
-    """A bar of blocks, to an eighth of a cell; whatever is not zero shows."""
-    if not value or not top:
-        return ""
-    eighths = max(1, int(abs(value) * cells * 8 / top))
-    full, rest = divmod(eighths, 8)
-    return "█" * full + (_EIGHTHS[rest] if rest else "")
-
-
 def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None) -> list[str]:
-    """A bridge: the first step is a level, the others are changes, the last line is where they lead.
+    """Return a bridge: the first step is a level, the others are changes, the last line is where they lead.
 
     Args:
         steps: Labels and amounts.
@@ -178,15 +217,15 @@ def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None
     levels = [Decimal(0)]
     for _, change in steps:
         levels.append(levels[-1] + change)
-    lines = [(label, change) for label, change in steps] + [(last, levels[-1])]
+    lines = [(clean(label), change) for label, change in steps] + [(clean(last), levels[-1])]
     spans = [*pairwise(levels), (Decimal(0), levels[-1])]
     texts = [
         amount(change, currency) if place in (0, len(steps)) else signed(change, currency)
         for place, (_, change) in enumerate(lines)
     ]
-    labels = max(width(clean(label)) for label, _ in lines)
+    labels = max(width(label) for label, _ in lines)
     numbers = max(map(len, texts))
-    cells = min(WIDTH - 2 - labels - 2 - numbers - 2, 40)
+    cells = min(columns() - 2 - labels - 2 - numbers - 2, _MOST_BRIDGE)
     low, high = min(levels), max(levels)
     drawn = []
     for place, ((label, _), text, (start, end)) in enumerate(zip(lines, texts, spans, strict=True)):
@@ -198,22 +237,12 @@ def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None
             left = min(left, cells - 1)
             sign = "█" if place in (0, len(steps)) else "▓" if end > start else "░"
             ink = "  " + " " * left + sign * max(1, right - left)
-        drawn.append(f"  {pad(clean(label), labels)}  {pad(text, numbers, right=True)}{ink}")
+        drawn.append(f"  {set_cell_size(label, labels)}  {text.rjust(numbers)}{ink}")
     return drawn
 
 
-def show(text: str) -> None:
-    """Print, in plain signs where the terminal has no others."""
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
-    print(text)
-
-
 def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """The rows of a question in SQL, one line each: numbers to the right, nulls empty, nothing cut.
+    """Return the rows of a question in SQL, one line each: numbers to the right, nulls empty, nothing cut.
 
     Args:
         names: Column titles.
@@ -225,8 +254,8 @@ def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     widths = [max(width(line[place]) for line in texts) for place in range(len(names))]
     return "\n".join(
         "  ".join(
-            pad(text, columns, is_number)
-            for text, columns, is_number in zip(line, widths, numeric, strict=True)
+            " " * (most - width(text)) + text if is_number else text + " " * (most - width(text))
+            for text, most, is_number in zip(line, widths, numeric, strict=True)
         ).rstrip()
         for line in texts
     )
@@ -252,14 +281,14 @@ def grid_or_records(
         head = f"row {number:,} "
         lines.append(head + "-" * (min(columns, WIDTH) - len(head)))
         lines += [
-            f"{pad(title, broad)}  {_cell(value)[0]}".rstrip()
+            f"{set_cell_size(title, broad)}  {_cell(value)[0]}".rstrip()
             for title, value in zip(titles, row, strict=True)
         ]
     return "\n".join(lines)
 
 
 def _cell(value: object) -> tuple[str, bool]:
-    """A value as text, and whether it is a number or nothing."""
+    """Return a value as text, and whether it is a number or nothing."""
     if value is None:
         return "", True
     if isinstance(value, bool):
@@ -269,6 +298,16 @@ def _cell(value: object) -> tuple[str, bool]:
     if isinstance(value, Decimal):
         return f"{value:,}", True
     return clean(value), False
+
+
+def show(text: str) -> None:
+    """Print, in plain signs where the terminal has no others."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
+    print(text)
 
 
 def as_csv(

@@ -23,7 +23,7 @@ def programs(
     release: ReleaseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what each program gives."""
+    """Show what each program gave, by month."""
     from dagster_project.answers import asking
     from dagster_project.answers import programs as performance
 
@@ -34,7 +34,7 @@ def programs(
 
 
 def tell(data: Row) -> str:
-    """The programs as text."""
+    """Lay out the programs as text."""
     from dagster_project.answers.programs import AMOUNTS
 
     about = f"Program {data['program']}" if data["program"] else "All programs"

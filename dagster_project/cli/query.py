@@ -15,7 +15,14 @@ import typer
 from dagster_project.answers.values import clean, count
 from dagster_project.cli import layout
 from dagster_project.cli.export import RawOption, neutralised
-from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, settings_from, wrong
+from dagster_project.cli.options import (
+    HomeOption,
+    JsonOption,
+    ReleaseOption,
+    print_data,
+    settings_from,
+    wrong,
+)
 from dagster_project.cli.reading import answer, asked, opened
 
 if TYPE_CHECKING:
@@ -101,7 +108,7 @@ def query(
         answer(data, lambda _: "", True)
     elif csv:
         printed, cells = layout.as_csv(names, found, is_raw=raw)
-        print(printed, end="")
+        print_data(printed)
         if cells:
             print(neutralised(cells), file=sys.stderr)
     else:

@@ -167,9 +167,9 @@ def _of_invoice(missing: NotThere, name: str, hints: Sequence[str]) -> str:
 
 def _of_month(missing: NotThere, name: str) -> str:
     if not missing.known:
-        return f"There is no month {name} in this release: it has no month with such amounts."
+        return f"There is no month {name} in this release: it has no such amounts in any month."
     told = (
-        f"There is no month {name} here: give one as YYYY-MM, from {missing.known[0]} to"
+        f"There is no month {name} in this release; give one as YYYY-MM, from {missing.known[0]} to"
         f" {missing.known[-1]}."
     )
     return told + (f" Did you mean {_either(missing.near)}?" if missing.near else "")

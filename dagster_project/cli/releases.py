@@ -1,4 +1,4 @@
-"""`releases`, `verify`, `diff`, `restore` and `prune`: the releases retained, as text, and what serves them."""
+"""`releases`, `verify`, `diff`, `restore` and `prune`: the retained releases as text, and which is current."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ import typer
 
 from dagster_project.answers.values import amount, clean, count, signed
 from dagster_project.cli import layout
-from dagster_project.cli.options import HomeOption, JsonOption, explained, settings_of_home
+from dagster_project.cli.options import (
+    HomeOption,
+    JsonOption,
+    complain,
+    explained,
+    settings_of_home,
+)
 from dagster_project.cli.reading import answer
 
 if TYPE_CHECKING:
@@ -34,11 +40,14 @@ def releases(home: HomeOption = None, json: JsonOption = False) -> None:
 
 
 def restore(
-    release_id: Annotated[str, typer.Argument(metavar="ID", help="The release to serve.")],
+    release_id: Annotated[str, typer.Argument(metavar="ID", help="The release to make current.")],
     home: HomeOption = None,
     anyway: Annotated[
         bool,
-        typer.Option("--anyway", help="Even if closed months differ in it and it lists none."),
+        typer.Option(
+            "--anyway",
+            help="Even if closed months differ in it and it does not list the differences.",
+        ),
     ] = False,
 ) -> None:
     """Make an earlier release the current one again; recorded."""
@@ -68,7 +77,7 @@ def verify(
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check that a release holds what it says."""
+    """Check that a release is what was published."""
     from dagster_project.answers import releases as retained
 
     settings = settings_of_home(home)
@@ -77,19 +86,21 @@ def verify(
     if json or found["is_sound"]:
         answer(found, tell_sound, json)
     else:
-        print(f"Release {found['release_id']} is NOT sound:", file=sys.stderr)
+        complain(f"Release {found['release_id']} is NOT sound:")
         for problem in found["problems"]:
-            print(f"  {problem}", file=sys.stderr)
+            complain(f"  {problem}")
         print("Make another release current: coupon-ledger restore ID", file=sys.stderr)
     if not found["is_sound"]:
         raise typer.Exit(1)
 
 
 def prune(
-    keep: Annotated[int, typer.Option(min=1, help="How many of the newest to retain.")],
+    keep: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many of the newest to retain.")
+    ],
     home: HomeOption = None,
 ) -> None:
-    """Remove old releases; never the current one, nor one being read."""
+    """Remove old releases, never the current one or one in use."""
     from dagster_project.releases import prune as prune_releases
 
     settings = settings_of_home(home)
@@ -106,8 +117,10 @@ def prune(
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="The release to compare from.")],
     after: Annotated[str, typer.Argument(metavar="B", help="The release to compare with.")],
-    table: Annotated[str | None, typer.Option(help="Only this table, down to its cells.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many cells to list.")] = 50,
+    table: Annotated[
+        str | None, typer.Option(metavar="T", help="Only this table, down to its cells.")
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="How many cells to list.")] = 50,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -121,7 +134,7 @@ def diff(
 
 
 def tell(data: Row) -> str:
-    """The releases as text, newest first, with the last events."""
+    """Lay out the releases as text, newest first, with the last events."""
     lines: list[str] = []
     for release in data["releases"]:
         lines += [*_release(release), ""]
@@ -172,7 +185,7 @@ def _event(event: Mapping[str, Any]) -> str:
 
 
 def tell_sound(data: Row) -> str:
-    """A sound release in one sentence."""
+    """Lay out a sound release in one sentence."""
     return (
         f"Release {data['release_id']} is sound: {count(data['tables'], 'table')} as"
         f" fingerprinted, {count(data['checks'], 'check')} recorded."
@@ -180,7 +193,7 @@ def tell_sound(data: Row) -> str:
 
 
 def tell_differences(data: Row) -> str:
-    """What differs between two releases as text, table by table."""
+    """Lay out what differs between two releases as text, table by table."""
     both = (data["before"], data["after"])
     lines = [
         f"{name}  {one['release_id']}  as of {one['as_of_date']}"
@@ -233,7 +246,7 @@ def tell_differences(data: Row) -> str:
 
 
 def _cells(data: Row) -> list[str]:
-    """The differing cells, one a line."""
+    """Return the differing cells, one a line."""
     if not data.get("cells"):
         return []
     lines = ["", "Cells, A → B"]

@@ -39,7 +39,7 @@ def variance(
 
 
 def tell(data: Row) -> str:
-    """The bridge as text."""
+    """Lay out the bridge as text."""
     about = {
         "all": "all workspaces",
         "program": f"workspaces with a percent-off coupon of program {data['name']}",

@@ -15,11 +15,16 @@ from dagster_project.cli.reading import answer, opened
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Row
 
+_RUN_OUT = {
+    "end": "when it ends",
+    "uses": "after its last use",
+    "credit": "once its credit is used up",
+}
 _TITLES = {
     "now": "Coupons in force",
     "to come": "Coupons to come",
-    "past": "Coupons of the past",
-    "refused": "Coupons refused, they give nothing",
+    "past": "Past coupons",
+    "refused": "Refused coupons, which give nothing",
 }
 
 
@@ -29,7 +34,7 @@ def workspace(
     release: ReleaseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what is, was and will be on an account."""
+    """Show the coupons, credit, bills and findings of a workspace."""
     from dagster_project.answers import asking
     from dagster_project.answers import workspace as account
 
@@ -39,7 +44,7 @@ def workspace(
 
 
 def tell(data: Row) -> str:
-    """The account as text."""
+    """Lay out the account as text."""
     known = data["workspace"]
     name = known and known["workspace_name"]
     lines = layout.heading(
@@ -110,7 +115,7 @@ def _today(data: Row) -> list[str]:
 
 
 def _exhausted(coupon: Row) -> str:
-    """How a coupon in force came to have nothing left (R11)."""
+    """Return how a coupon in force came to have nothing left (R11)."""
     if coupon["expired_amount"]:
         rest = money(coupon["expired_amount"], coupon["currency"])
         return (
@@ -181,12 +186,9 @@ def _coupon(coupon: Row) -> list[str]:
             "    ",
         )
     if coupon["monthly_rise_to_expect"] and coupon["status"] != "exhausted":
-        when = "when it ends"
-        if coupon["grants_left"] and coupon["next_event"] != "grant":
-            is_used_up = all(map(_is_used_up_before_its_end, coupon["grants_left"]))
-            when = "once its credit is used up" if is_used_up else "once its credit has lapsed"
         lines += layout.wrap(
-            f"{when}, expect {money(coupon['monthly_rise_to_expect'], currency)} more a month",
+            f"{_RUN_OUT[coupon['runs_out_by']]} ({day(coupon['runs_out_at'])}), expect"
+            f" {money(coupon['monthly_rise_to_expect'], currency)} more a month",
             "    ",
         )
     if coupon["follow_up_coupon_id"] and coupon["standing"] in ("now", "to come"):
@@ -201,7 +203,7 @@ def _coupon(coupon: Row) -> list[str]:
 
 
 def _is_used_up_before_its_end(grant: Row) -> bool:
-    """Whether a grant is used up at its rate before what is left of it lapses."""
+    """Return whether a grant is used up at its rate before what is left of it lapses."""
     exhaustion, ends_at = grant["projected_exhaustion_date"], grant["grant_ends_at"]
     return exhaustion is not None and (ends_at is None or exhaustion < ends_at.date())
 
@@ -231,7 +233,7 @@ def _bills(data: Row) -> list[str]:
 
     bills = data["bills"]
     if not bills:
-        return ["No bill that counts yet."]
+        return ["No bill counts yet."]
     found = {row["invoice_id"] for row in data["findings"]}
     currencies = [row["currency"] for row in data["bill_totals"]]
     body = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dagster_project.answers import deliveries
+from dagster_project.answers.values import clean
 
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Connection
@@ -88,12 +89,19 @@ _TEMPLATE = """<!doctype html>
 
 
 def page(connection: Connection) -> str:
-    """The page of a release, as HTML.
+    """Return the page of a release, as HTML.
 
     Args:
         connection: The open release.
     """
     import jinja2
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, finalize=_shown
+    )
     return environment.from_string(_TEMPLATE).render(**deliveries.for_supplier(connection))
+
+
+def _shown(value: object) -> object:
+    """A text with what is not printable escaped, such as characters that turn text around."""
+    return clean(value) if type(value) is str else value  # what is marked as HTML is ours

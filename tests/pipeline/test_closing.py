@@ -369,10 +369,10 @@ class TestRestatements:
         with duckdb.connect(str(closed.home / "build" / "warehouse.duckdb")) as connection:
             for feed, sequence in {**sequences, "another": 9}.items():
                 connection.execute(
-                    "insert into intermediate.int_deliveries_counted by name select * replace"
+                    "insert into intermediate.int_deliveries_reconciled by name select * replace"
                     f" ({sequence} as delivery_sequence, '{feed}' as delivery_id,"
                     f" '{feed}/late.csv' as file_name, timestamp '2001-01-01' as arrived_at)"
-                    " from intermediate.int_deliveries_counted where delivery_id = 'd1'"
+                    " from intermediate.int_deliveries_reconciled where delivery_id = 'd1'"
                 )
             for feed, columns, values in (
                 ("workspaces", "workspace_id", "('ws_1'), ('ws_9')"),

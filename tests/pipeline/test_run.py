@@ -183,7 +183,7 @@ class TestNotes:
 
     def test_a_day_that_is_not_over(self) -> None:
         (note,) = run.notes(self.HOME, date(2026, 4, 2), self.BEFORE, date(2026, 4, 1))
-        assert "2026-04-02 is not over yet, today is 2026-04-01 (UTC)" in note
+        assert "2026-04-02 is not over yet; today is 2026-04-01 (UTC)" in note
 
     @pytest.mark.parametrize("before", [None, BEFORE])
     def test_any_other_day_is_as_it_should_be(self, before: tuple[str, date] | None) -> None:
@@ -421,7 +421,7 @@ class TestFailure:
         assert re.search(r"\d+ rows do not hold", said)
         assert "model int_errors_made: " in said and "Could not convert string" in said
         assert "models/intermediate/int_errors_made.sql" in said
-        assert f"the release of {LAST_DAY} ({before}) is still served" in said
+        assert f"the release of {LAST_DAY} ({before}) is still current" in said
         assert "What to do:" in said
         assert releases.current_release(served) == before
         assert releases.release_ids(served) == [before]
@@ -483,7 +483,7 @@ class TestFailure:
             second = coupon_ledger("run", "--home", served)
         assert second.returncode == 1
         assert f"process {holder.pid}" in second.stderr
-        assert "is still served" in " ".join(second.stderr.split())
+        assert "is still current" in " ".join(second.stderr.split())
 
     def test_a_release_step_without_a_build_of_its_own_run_refuses(self, served: Path) -> None:
         settings = Settings(home=served)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +26,6 @@ def test_cut_text_is_never_wider_than_asked_and_whole_if_it_fits(text: str, colu
 def test_wide_signs_count_twice_and_combining_ones_not_at_all() -> None:
     assert layout.width("日本") == 4
     assert layout.width("e\u0301") == 1
-    assert layout.pad("日本", 6) == "日本  "
 
 
 @given(any_text, st.integers(min_value=0, max_value=20))
@@ -69,11 +69,53 @@ def test_a_bridge_leads_to_the_sum_of_its_steps(first: Decimal, changes: list[De
     assert sum(shown[:-1]) == shown[-1] == first + sum(changes)
 
 
-@given(amounts, amounts, st.integers(min_value=6, max_value=40))
-def test_a_bar_shows_whatever_is_not_zero_and_stays_in_its_cells(
-    one: Decimal, other: Decimal, cells: int
+@given(amounts, amounts)
+def test_a_bar_shows_whatever_is_not_zero_and_stays_in_the_width(
+    one: Decimal, other: Decimal
 ) -> None:
-    top = max(abs(one), abs(other))
-    drawn = layout.bar(one, top, cells)
-    assert len(drawn) <= cells
-    assert bool(drawn) == bool(one)
+    lines = layout.table([">n"], [[amount(one)], [amount(other)]], bars=[one, other])
+    assert all(layout.width(line) <= layout.WIDTH for line in lines)
+    for line, value in zip(lines[1:], (one, other), strict=True):
+        assert bool(set(line) & set("█▏▎▍▌▋▊▉")) == bool(value)
+
+
+def test_the_middle_of_a_file_name_is_left_out_and_an_id_is_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name, identifier = f"invoices/{'long-' * 20}2026-04.csv", "ws_" + "0123456789" * 4
+    heads, row = ["workspace", "~file", ">rows"], [[identifier, name, "12"]]
+    _, line = layout.table(heads, row)
+    assert identifier in line and name not in line and layout.width(line) == layout.WIDTH
+    shown = line.split()[1]
+    assert shown.startswith("invoices/") and "…" in shown and shown.endswith(".csv")
+    monkeypatch.setenv("COLUMNS", "200")
+    _, line = layout.table(heads, row)
+    assert identifier in line and name in line
+
+
+def test_a_sentence_goes_on_in_further_lines_of_its_column() -> None:
+    words = " ".join(["word"] * 30)
+    lines = layout.table(["|reason", ">rows"], [[words, "7"]])
+    assert len(lines) == 4
+    assert " ".join(" ".join(lines[1:]).replace(" 7", "").split()) == words
+
+
+def test_an_id_wider_than_the_terminal_is_shown_whole_on_lines_of_its_own() -> None:
+    identifier = "0123456789" * 12
+    lines = layout.table(["workspace", ">rows"], [[identifier, "7"], ["ws_1", "8"]])
+    assert "".join("".join(lines).split()) == f"workspace:{identifier}rows:7workspace:ws_1rows:8"
+
+
+@pytest.mark.parametrize("kind", ["", "~", "|"])
+def test_no_text_is_read_as_markup(kind: str) -> None:
+    text = "[red]a[/red] :smile: [link=x]b"
+    assert layout.table([f"{kind}name"], [[text]]) == ["  name", f"  {text}"]
+    assert layout.wrap(text) == [text]
+
+
+@pytest.mark.parametrize(("given", "found"), [("140", 140), ("1", 40), ("", 80), ("wide", 80)])
+def test_the_width_is_80_columns_in_a_file_unless_it_is_set(
+    given: str, found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", given)
+    assert layout.columns() == found
