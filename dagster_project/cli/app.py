@@ -26,6 +26,7 @@ from dagster_project.cli.findings import findings
 from dagster_project.cli.health import health
 from dagster_project.cli.options import Output, OutputFailed
 from dagster_project.cli.programs import programs
+from dagster_project.cli.pull import pull
 from dagster_project.cli.query import query
 from dagster_project.cli.releases import diff, prune, releases, restore, verify
 from dagster_project.cli.run import rebuild, run
@@ -63,6 +64,8 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Service", alerts, "alerts --limit 5"),
 )
 """Each command with its group in the help and an example of it; `A` and `B` stand for ids of releases."""
+PULL_GROUP: Final = "Deliveries"
+"""The group of `pull`, which has commands of its own."""
 
 
 class Grouped(TyperGroup):
@@ -70,7 +73,7 @@ class Grouped(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write one section per group."""
-        named = {_name(command): group for group, command, _ in COMMANDS}
+        named = {_name(command): group for group, command, _ in COMMANDS} | {"pull": PULL_GROUP}
         room = formatter.width - 6 - max(map(len, named))
         for group in dict.fromkeys(named.values()):
             with formatter.section(group):
@@ -99,6 +102,7 @@ app = typer.Typer(
 app.callback()(program)
 for _group, _command, _example in COMMANDS:
     app.command(rich_help_panel=_group, epilog=f"Example: coupon-ledger {_example}")(_command)
+app.add_typer(pull, name="pull", rich_help_panel=PULL_GROUP)
 
 
 def main() -> None:

@@ -222,6 +222,7 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
     from dagster_project.refresh import progress, unchanged
     from dagster_project.releases import open_release
     from dagster_project.releases.lock import one_writer
+    from dagster_project.sources import deliveries as pulled
 
     run_id = str(uuid.uuid4())
     log = settings.logs / f"{run_id}.log"
@@ -241,6 +242,7 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
             log.parent.mkdir(exist_ok=True)
             terminal.started("prepare")
             before = _served(settings)
+            pulled.finish(settings.home)  # what a killed pull had ready comes whole
             if not always and unchanged.is_unchanged(settings, as_of):
                 terminal.finished(
                     "prepare", "nothing has changed; the current release stays in place"

@@ -20,7 +20,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from importlib.metadata import version
@@ -50,10 +50,12 @@ class Project:
     Attributes:
         folder: Where `manifest.json` and `manifest.msgpack` lie.
         fingerprint: Of every file of the project and the versions of dbt.
+        time_zones: Of feeds whose instants without an offset are not in UTC.
     """
 
     folder: Path
     fingerprint: str
+    time_zones: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -64,8 +66,9 @@ class Project:
 
     @property
     def code_version(self) -> str:
-        """What calculates the marts: the product's version and the models' fingerprint."""
-        return f"{product_version()}+{self.fingerprint[:12]}"
+        """What calculates the marts: product version, the models' fingerprint, time zones of feeds."""
+        zones = "".join(f", {feed} in {zone}" for feed, zone in self.time_zones.items())
+        return f"{product_version()}+{self.fingerprint[:12]}{zones}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def prepare(settings: Settings) -> Project:
     for cache in _caches(settings):
         folder = cache / fingerprint[:16]
         if (folder / "manifest.json").is_file() and (folder / "manifest.msgpack").is_file():
-            return Project(folder, fingerprint)
+            return Project(folder, fingerprint, settings.feed_time_zones)
     for cache in _caches(settings):
         try:
             cache.mkdir(parents=True, exist_ok=True)
@@ -152,7 +155,7 @@ def _parse_into(cache: Path, fingerprint: str, settings: Settings) -> Project:
             os.replace(ready, folder)
     for old in sorted(_folders(cache), key=_modified, reverse=True)[_KEPT_MANIFESTS:]:
         shutil.rmtree(old, ignore_errors=True)
-    return Project(folder, fingerprint)
+    return Project(folder, fingerprint, settings.feed_time_zones)
 
 
 class RunningBuild:
@@ -229,6 +232,7 @@ class RunningBuild:
         variables: dict[str, object] = {
             "as_of_date": self._as_of.isoformat(),
             "reporting_time_zone": self._settings.reporting_time_zone,
+            "feed_time_zones": dict(self._project.time_zones),
         }
         if self._kept is not None:
             variables["kept"] = self._kept.as_variable()

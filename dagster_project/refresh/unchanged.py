@@ -44,6 +44,7 @@ def inputs(settings: Settings, as_of: date) -> str:
         "engine": settings.engine,
         "strict": settings.strict,
         "reporting_time_zone": settings.reporting_time_zone,
+        "feed_time_zones": settings.feed_time_zones,
         "landing": [str(settings.landing), *_statuses(settings.landing)],
         "archive": sorted(path.name for path in _files(settings.archive)),
         "accepted": _content(settings.accepted_findings_file),

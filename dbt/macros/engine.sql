@@ -182,6 +182,34 @@
 {%- endmacro %}
 
 
+{# A time without an offset as a timestamp of its own clock, null where there is no such time. #}
+{% macro try_local_time(value) -%}
+    {{ return(adapter.dispatch('try_local_time')(value)) }}
+{%- endmacro %}
+
+{% macro default__try_local_time(value) -%}
+    try_cast({{ value }} as timestamp)
+{%- endmacro %}
+
+{% macro spark__try_local_time(value) -%}
+    try_cast({{ value }} as timestamp_ntz)
+{%- endmacro %}
+
+
+{# What the clocks of a time zone show at an instant, which is a UTC timestamp. #}
+{% macro local_time(instant, zone) -%}
+    {{ return(adapter.dispatch('local_time')(instant, zone)) }}
+{%- endmacro %}
+
+{% macro default__local_time(instant, zone) -%}
+    timezone('{{ zone }}', timezone('UTC', {{ instant }}))
+{%- endmacro %}
+
+{% macro spark__local_time(instant, zone) -%}
+    convert_timezone('UTC', '{{ zone }}', {{ instant }})
+{%- endmacro %}
+
+
 {# A JSON object as text, of values by their names. #}
 {% macro json_record(values) -%}
     {{ return(adapter.dispatch('json_record')(values)) }}

@@ -98,7 +98,7 @@ def altered(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
     release_id = places.current_release(desk.home)
     assert release_id is not None
     path = places.release_path(home, release_id)
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     shutil.copyfile(places.release_path(desk.home, release_id), path)
     path.chmod(stat.S_IRUSR | stat.S_IWUSR)
     with duckdb.connect(str(path)) as connection:
@@ -142,7 +142,7 @@ def altered(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
             connection.execute(
                 f"update marts.{table} set workspace_id = '{LONG}' where workspace_id = 'ws_00015'"
             )
-    places.current_link(home).symlink_to(Path("releases") / path.name)
+    places.flip(home, release_id)
     yield Desk(home)
 
 

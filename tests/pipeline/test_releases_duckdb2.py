@@ -29,14 +29,14 @@ from tests.pipeline.conftest import (
     coupon_ledger,
     needs,
     with_duckdb_2,
-    without_duckdb_2,
+    without_duckdb,
 )
 
 
 @pytest.fixture(scope="module")
 def next_line() -> dict[str, str]:
     """The environment in which Python finds DuckDB's next line."""
-    needs(without_duckdb_2())
+    needs(without_duckdb("2"))
     return with_duckdb_2()
 
 
