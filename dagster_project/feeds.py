@@ -1,4 +1,4 @@
-"""The four feeds as data, read from the dbt source file, which is the only place they stand.
+"""The feeds as data, read from the dbt source file, which is the only place they stand.
 
 What a column must look like belongs there; this module gives it types, nothing more.
 """
@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 import yaml
 
+from dagster_project.product import DBT_PROJECT
+
 ColumnType = Literal[
     "id", "text", "enum", "boolean", "instant", "date", "amount", "decimal", "whole", "currency"
 ]
 
-SOURCES_FILE = Path(__file__).resolve().parents[1] / "dbt/models/staging/_billing__sources.yml"
-TYPES_FILE = Path(__file__).resolve().parents[1] / "dbt/dbt_project.yml"
+SOURCES_FILE = DBT_PROJECT / "models/staging/_billing__sources.yml"
+TYPES_FILE = DBT_PROJECT / "dbt_project.yml"
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,14 @@ class Column:
         type: What its text must be; see the head of the source file.
         description: One sentence for people.
         required: Whether it may not be empty, and must be in the header.
-        key: Whether it identifies the record.
+        key: Whether it identifies the record, alone or with the other columns of the key.
         personal: Whether it is personal data, which never leaves the warehouse.
         values: The values an enum allows, else empty.
         signed: Whether a number may carry a minus sign.
         minimum: Least number allowed, if any.
         exclusive_minimum: Number that must be exceeded, if any.
         maximum: Greatest number allowed, if any.
+        digits: Digits an `amount` may have before the point.
         places: Decimal places of a `decimal`, else None.
         default: Text that an empty value stands for, if any.
     """
@@ -51,6 +54,7 @@ class Column:
     minimum: int | None = None
     exclusive_minimum: int | None = None
     maximum: int | None = None
+    digits: int = 13
     places: int | None = None
     default: str | None = None
 
@@ -65,8 +69,13 @@ class Feed:
 
     @property
     def key(self) -> Column:
-        """The column that identifies a record."""
+        """The column that identifies a record, or the first of those that do together."""
         return next(column for column in self.columns if column.key)
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """Names of the columns that together identify a record."""
+        return tuple(column.name for column in self.columns if column.key)
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -82,8 +91,9 @@ class Feed:
 def _column(entry: dict[str, object]) -> Column:
     meta = dict(entry["config"]["meta"])  # type: ignore[index]
     meta["values"] = tuple(meta.get("values", ()))
-    if isinstance(meta.get("default"), bool):
-        meta["default"] = str(meta["default"]).lower()
+    if "default" in meta:
+        default = meta["default"]
+        meta["default"] = str(default).lower() if isinstance(default, bool) else str(default)
     return Column(name=str(entry["name"]), description=str(entry["description"]), **meta)
 
 
@@ -118,7 +128,7 @@ def _yaml(path: Path) -> Any:
 
 @cache
 def feeds() -> dict[str, Feed]:
-    """The feeds by name, in the order workspaces, coupons, redemptions, invoices."""
+    """Return the feeds by name, in the order of the contract."""
     tables = _yaml(SOURCES_FILE)["sources"][0]["tables"]
     return {
         table["name"]: Feed(

@@ -19,14 +19,17 @@ with less_to_import():
     import great_expectations  # noqa: F401
 
 from expectations.asking import Finding, ask, ask_together
+from expectations.budgets import BUDGETS
 from expectations.building import Contract
 from expectations.coupons import COUPONS
+from expectations.credit_notes import CREDIT_NOTES
 from expectations.invoices import INVOICES
 from expectations.redemptions import REDEMPTIONS
 from expectations.workspaces import WORKSPACES
 
 CONTRACTS: dict[str, Contract] = {
-    contract.feed.name: contract for contract in (WORKSPACES, COUPONS, REDEMPTIONS, INVOICES)
+    contract.feed.name: contract
+    for contract in (WORKSPACES, COUPONS, REDEMPTIONS, INVOICES, CREDIT_NOTES, BUDGETS)
 }
 """The contract of each feed by its name."""
 

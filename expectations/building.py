@@ -69,7 +69,7 @@ class Contract:
         Args:
             facts: Facts that are known; what is about others is left out.
         """
-        key = self.feed.key.name
+        key = "_".join(self.feed.key_names)
         asked = [
             fact("malformed_percent", "records_have_all_fields", ERROR, 0, MOST_UNREADABLE_PERCENT),
             fact("malformed_rows", "no_record_is_malformed", WARN, 0, 0),

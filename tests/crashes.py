@@ -78,7 +78,7 @@ class FromRaw(HandMade):
                 " where coupon_id is not null"
             )
             connection.execute(
-                "create or replace table intermediate.int_deliveries_counted as"
+                "create or replace table intermediate.int_deliveries_reconciled as"
                 " select *, physical_rows as accepted_rows, 0::bigint as superseded_rows,"
                 " 0::bigint as duplicate_rows, 0::bigint as rejected_rows from raw.deliveries"
             )

@@ -14,9 +14,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dagster_project.answers import layout
-from dagster_project.answers.asking import Connection, NotThere, Row, facts, must_be, rows
-from dagster_project.answers.layout import clean, count
+from dagster_project.answers.asking import Connection, Row, facts, must_be, rows
+from dagster_project.answers.values import FORMULA_SIGNS, clean, neutral, places
 
 if TYPE_CHECKING:
     from openpyxl import Workbook
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 FORMATS: Final = ("xlsx", "csv", "parquet")
 DICTIONARY: Final = "data_dictionary"
 
-_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 _BATCH = 10_000
 _SHEET_ROWS = 1_048_576
 _SHEET_NAME = 31
@@ -47,7 +45,8 @@ def export(connection: Connection, kind: str, wanted: Sequence[str], out: Path) 
         out: The folder; made if it is not there. Files of the same name are replaced.
 
     Raises:
-        NotThere: There is no such table, or the folder cannot be written to.
+        NotThere: There is no such table.
+        OSError: The folder cannot be written to.
     """
     known = [
         row["table_name"]
@@ -59,49 +58,23 @@ def export(connection: Connection, kind: str, wanted: Sequence[str], out: Path) 
     tables = list(dict.fromkeys(must_be("table", name, known) for name in wanted)) or known
     folder = out.expanduser().absolute()
     of_release = facts(connection)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if kind == "xlsx":
-            written = [_workbook(connection, tables, folder, of_release)]
-        else:
-            write = _write_csv if kind == "csv" else _write_parquet
-            written = [
-                {
-                    "file": str(folder / f"{name}.{kind}"),
-                    "tables": [name],
-                    "rows": _whole(folder / f"{name}.{kind}", _writer(write, connection, select)),
-                }
-                for name, select in (
-                    *((name, f'select * from marts."{name}"') for name in tables),
-                    (DICTIONARY, _dictionary_select(tables)),
-                )
-            ]
-    except OSError as error:
-        raise NotThere(
-            f"{clean(folder)} cannot be written to ({error.strerror}): name another folder with --out."
-        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind == "xlsx":
+        written = [_workbook(connection, tables, folder, of_release)]
+    else:
+        write = _write_csv if kind == "csv" else _write_parquet
+        written = [
+            {
+                "file": str(folder / f"{name}.{kind}"),
+                "tables": [name],
+                "rows": _whole(folder / f"{name}.{kind}", _writer(write, connection, select)),
+            }
+            for name, select in (
+                *((name, f'select * from marts."{name}"') for name in tables),
+                (DICTIONARY, _dictionary_select(tables)),
+            )
+        ]
     return {**of_release, "format": kind, "folder": str(folder), "files": written}
-
-
-def tell(data: Row) -> str:
-    """What was written, as text."""
-    lines = layout.heading(f"Exported to {data['folder']}", data)
-    lines.append("")
-    lines += layout.table(
-        ["file", ">tables", ">rows"],
-        [
-            [Path(row["file"]).name, f"{len(row['tables']):,}", f"{row['rows']:,}"]
-            for row in data["files"]
-        ],
-    )
-    together = sum(row["rows"] for row in data["files"])
-    lines.append(f"{count(len(data['files']), 'file')}, {count(together, 'row')}")
-    return "\n".join(lines)
-
-
-def neutral(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA_SIGNS) else text
 
 
 def _dictionary_select(tables: Sequence[str]) -> str:
@@ -294,7 +267,7 @@ def as_cell(column: str, value: object, currency: Any) -> tuple[object, str]:
         kept = (value, _DAY)
     else:
         stored = _storable(str(value))
-        return stored, _QUOTED if stored.startswith(_FORMULA_SIGNS) else _TEXT
+        return stored, _QUOTED if stored.startswith(FORMULA_SIGNS) else _TEXT
     # A spreadsheet counts in binary and from 1900: what it would change is text.
     if isinstance(value, Decimal | int):
         text = f"{Decimal(value):f}"
@@ -308,7 +281,7 @@ def as_cell(column: str, value: object, currency: Any) -> tuple[object, str]:
 def _number_format(column: str, value: Decimal, currency: Any) -> str:
     if column.endswith(("_percent", "percent_off")):
         return "0.####"
-    whole = layout.places(currency) == 0 and value == value.to_integral_value()
+    whole = places(currency) == 0 and value == value.to_integral_value()
     number = "#,##0" if whole else "#,##0.00"
     code = str(currency or "")
     if len(code) == 3 and code.isascii() and code.isalpha():

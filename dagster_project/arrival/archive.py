@@ -232,7 +232,7 @@ class Archive:
         if path.exists() and path.stat().st_size == size:
             temporary.unlink()
         else:
-            temporary.chmod(0o440)
+            temporary.chmod(0o400)
             self._put(temporary, path)
         return sha256, size
 
@@ -292,6 +292,7 @@ def identity_of(sha256: str, given: tuple[tuple[str, str | None], ...]) -> str:
 
 
 def too_large(size: int) -> TransientRefusal:
+    """The refusal of a file of this size that cannot be copied; the same text for the same size."""
     return TransientRefusal(
         f"it has {size} bytes, more than can be copied to the disk of the data home",
         "free space there and run again",

@@ -20,8 +20,8 @@ from typing import Any
 from dagster_project.arrival.report import ArrivalError, Limits, Refusal
 from dagster_project.arrival.rows import NOTHING_GIVEN, Prepared, TextParquet
 from dagster_project.feeds import Feed
+from dagster_project.product import CODE
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 WORKER = (
     "import sys; sys.modules['numpy'] = None; "
     "from dagster_project.arrival.parquet_worker import main; main()"
@@ -114,7 +114,7 @@ def _work(files: Sequence[ParquetFile], feed: Feed, limits: Limits) -> Refusal |
     """Let a process read the files; why it stopped before the last, if it did."""
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(
-        part for part in (str(CHECKOUT), environment.get("PYTHONPATH")) if part
+        part for part in (str(CODE), environment.get("PYTHONPATH")) if part
     )
     order = {
         "feed": feed.name,

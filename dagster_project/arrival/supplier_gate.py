@@ -170,11 +170,12 @@ def _facts(
     from expectations.building import unknown_fact
 
     feed = contract.feed
-    key = identifier(feed.key.name)
+    key = f"({', '.join(map(identifier, feed.key_names))})"
+    is_given = " and ".join(f"{identifier(name)} is not null" for name in feed.key_names)
     repeated = _numbers(
         connection,
-        f"select delivery_sequence, count({key}) - count(distinct {key}) from {loaded} "
-        "group by delivery_sequence",
+        f"select delivery_sequence, count(*) - count(distinct {key}) from {loaded} "
+        f"where {is_given} group by delivery_sequence",
     )
     facts = {}
     for batch in batches:

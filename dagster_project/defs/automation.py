@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from dagster_project.run_launcher import PROCESS_GONE
-from dagster_project.settings import Settings, default_as_of
+from dagster_project.settings import Settings, default_as_of, reporting_day
 
 if TYPE_CHECKING:
     from dagster_project.alerts.occasions import Told
@@ -147,7 +147,7 @@ def _new_deliveries(settings: Settings) -> dg.SensorDefinition:
             names = ", ".join(found.waiting[:5])
             reason = f"{len(found.waiting)} of {len(found.new)} may still be written: {names}"
             return dg.SensorResult(skip_reason=reason, cursor=cursor)
-        day = default_as_of(settings, datetime.now(UTC).date())
+        day = default_as_of(settings, reporting_day(settings, datetime.now(UTC)))
         request = dg.RunRequest(run_key=found.state, run_config=run_config(settings, day))
         return dg.SensorResult(run_requests=[request], cursor=cursor)
 

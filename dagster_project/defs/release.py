@@ -9,9 +9,10 @@ from dagster_project.defs.steps import step
 from dagster_project.defs.tables import came_from, code, loaded_deliveries, schema
 from dagster_project.defs.transformation import Translator
 from dagster_project.feeds import feeds
+from dagster_project.product import CODE
 from dagster_project.refresh import dbt_build
 from dagster_project.releases.publishing import Publication, publish
-from dagster_project.settings import CHECKOUT, Settings
+from dagster_project.settings import Settings
 
 STEP = "release"
 _TABLES = [
@@ -20,7 +21,7 @@ _TABLES = [
     ("row_count", "bigint", "Its rows.", False),
     ("fingerprint", "varchar", "Of its content, whatever the order of its rows.", False),
 ]
-_PEDIGREE = {"int_deliveries_counted", "stg_billing__rejected_rows"}
+_PEDIGREE = {"int_deliveries_reconciled", "stg_billing__rejected_rows"}
 
 
 def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
@@ -44,7 +45,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=timedelta(hours=settings.fresh_within_hours)
         ),
-        metadata=code(CHECKOUT / "dagster_project" / "releases" / "publishing.py"),
+        metadata=code(CODE / "dagster_project" / "releases" / "publishing.py"),
     )
     def release(context: dg.AssetExecutionContext, refresh: Refresh) -> dg.MaterializeResult[None]:
         """Publish the build of this very run, or refuse."""
@@ -58,6 +59,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
                 now=refresh.started_at,
                 code_version=project.code_version,
                 engine=settings.engine,
+                reporting_time_zone=settings.reporting_time_zone,
                 built=settings.built,
                 threads=settings.threads,
                 memory_limit=settings.memory_limit,
@@ -87,5 +89,5 @@ def outcome(publication: Publication) -> str:
     """What a publication did, in a few words."""
     rows = sum(publication.rows.values())
     if not publication.is_new:
-        return "nothing has changed, the release there is is served"
+        return "nothing has changed; the current release stays in place"
     return f"{len(publication.rows)} marts, {rows:,} rows published"

@@ -1,6 +1,6 @@
 """What the build before left in the warehouse, so that the next may carry on from it.
 
-Here belongs whether dbt's models may calculate only what has changed (`macros/kept.sql`) or must start
+Here belongs whether dbt's models may calculate only what has changed (`macros/carrying_on.sql`) or must start
 from nothing. A note in the warehouse itself says what its models were calculated from. It is taken away
 before a build begins and written when all of it, every data test too, has passed: after a crash, a
 failure, other code, another DuckDB, a day before or deliveries that are gone, all is built anew, and

@@ -23,13 +23,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import carrying_on
 from dagster_project.releases.gate import Build
-from dagster_project.settings import CHECKOUT, DBT_PROJECT, Settings
+from dagster_project.settings import Settings
 
 EventMsg = Any  # dbt's EventMsg, whose generated class says nothing of its fields
 
@@ -85,17 +86,6 @@ class Outcome:
     message: str = ""
 
 
-def product_version() -> str:
-    """The installed version of the product, or that of the checkout."""
-    try:
-        return version("coupon-ledger")
-    except PackageNotFoundError:
-        import tomllib
-
-        project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
-        return str(project["version"])
-
-
 def project_fingerprint(project: Path, engine: str = "duckdb") -> str:
     """Fingerprint of everything the manifest depends on."""
     digest = hashlib.sha256()
@@ -135,12 +125,18 @@ def prepare(settings: Settings) -> Project:
                 return _parse_into(cache, fingerprint, settings)
         except OSError:  # no right to write, or a file system that is only read
             continue
-    raise DbtFailed(f"Neither {DBT_PROJECT} nor {settings.build} can be written.")
+    named = " and ".join(str(cache) for cache in _caches(settings))
+    raise DbtFailed(f"The parsed models cannot be stored: {named} cannot be written.")
 
 
-def _caches(settings: Settings) -> tuple[Path, Path]:
-    """Beside the project, shared by all data homes; in the data home if that cannot be written."""
-    return DBT_PROJECT / "target" / "prepared", settings.build / "prepared"
+def _caches(settings: Settings) -> tuple[Path, ...]:
+    """Return the folders for parsed projects, the first that can be written being the one to use.
+
+    In a checkout all data homes share one beside the project; nothing is written beside an installed
+    package.
+    """
+    own = settings.build / "prepared"
+    return (own,) if IS_INSTALLED else (DBT_PROJECT / "target" / "prepared", own)
 
 
 def _parse_into(cache: Path, fingerprint: str, settings: Settings) -> Project:
@@ -193,9 +189,7 @@ class RunningBuild:
         for old in sorted(_folders(self._target_path.parent), key=_modified)[:-_KEPT_BUILDS]:
             shutil.rmtree(old, ignore_errors=True)
         if self._settings.engine == "duckdb":
-            self._kept = carrying_on.take(
-                self._settings.warehouse, self._project.code_version, self._as_of
-            )
+            self._kept = carrying_on.take(self._settings.warehouse, self._made_by, self._as_of)
         thread = threading.Thread(target=self._work, name="dbt", daemon=True)
         thread.start()
         try:
@@ -221,9 +215,7 @@ class RunningBuild:
         )
         _write_receipt(outcome.build)
         if outcome.is_success and self._settings.engine == "duckdb":
-            carrying_on.leave(
-                self._settings.warehouse, self._project.code_version, self._as_of, self._kept
-            )
+            carrying_on.leave(self._settings.warehouse, self._made_by, self._as_of, self._kept)
         return outcome
 
     @property
@@ -231,10 +223,16 @@ class RunningBuild:
         """As-of date of the build before, if this one calculates only what has changed since."""
         return None if self._kept is None else self._kept.as_of_date
 
+    @property
+    def _made_by(self) -> str:
+        """What the models are calculated by: with another one a build starts from nothing."""
+        return f"{self._project.code_version}, {self._settings.reporting_time_zone}"
+
     def _work(self) -> None:
         variables: dict[str, object] = {
             "as_of_date": self._as_of.isoformat(),
             "feed_time_zones": dict(self._project.time_zones),
+            "reporting_time_zone": self._settings.reporting_time_zone,
         }
         if self._kept is not None:
             variables["kept"] = self._kept.as_variable()

@@ -180,7 +180,13 @@ def read_history(home: Path) -> list[dict[str, Any]]:
     return [event for event in events if "release_id" in event]
 
 
-def append_line(path: Path, line: Mapping[str, object], *, is_chained: bool = False) -> str:
+def append_line(
+    path: Path,
+    line: Mapping[str, object],
+    *,
+    is_chained: bool = False,
+    mode: int = _RECORD_MODE,
+) -> str:
     """Append one JSON object to a file of such lines, durably; only the holder of the lock may.
 
     A line that a crash cut, which therefore never held, goes first: whatever else cannot be read
@@ -190,13 +196,16 @@ def append_line(path: Path, line: Mapping[str, object], *, is_chained: bool = Fa
         path: The file, made where absent.
         line: The object.
         is_chained: Whether it gets the sha256 of the line before it as `previous`.
+        mode: Who may read and write a new file, whatever the umask.
 
     Returns:
         The sha256 of the new line.
     """
     is_new = not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _RECORD_MODE)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, mode)
     with os.fdopen(descriptor, "r+b") as file:
+        if is_new:
+            os.fchmod(descriptor, mode)
         *whole, _ = file.read().split(b"\n")
         file.truncate(sum(len(text) + 1 for text in whole))
         file.seek(0, os.SEEK_END)

@@ -237,6 +237,7 @@ def content_hash_of(
     code_version: str,
     engine: str,
     contents: Mapping[tuple[str, str], TableContent],
+    reporting_time_zone: str = "UTC",
 ) -> str:
     """Fingerprint of everything in a release apart from when it was made.
 
@@ -245,10 +246,14 @@ def content_hash_of(
         code_version: What calculated the marts.
         engine: Which engine did.
         contents: What its tables hold by schema and name, in the order they were written in.
+        reporting_time_zone: Where its days and months begin.
     """
     described = [
         [*name, found.rows, found.fingerprint, [[one.name, one.type] for one in found.columns]]
         for name, found in contents.items()
     ]
-    facts = json.dumps([as_of.isoformat(), code_version, engine, described])
+    made_by = [as_of.isoformat(), code_version, engine]
+    if reporting_time_zone != "UTC":  # releases of earlier versions know of no other
+        made_by.append(reporting_time_zone)
+    facts = json.dumps([*made_by, described])
     return hashlib.sha256(facts.encode()).hexdigest()

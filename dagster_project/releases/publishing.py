@@ -1,7 +1,7 @@
 """Publication: a checked build becomes a new file, is read back, and only then is served.
 
 The order matters and stands in `publish`: gate, copy aside, checkpoint, read back and compare, make
-durable, rename, flip. Killed at any point, the release served before is still served whole.
+durable, rename, flip. Killed at any point, the release served before is still current whole.
 
 Tables that are as in the release before are copied from it, already in order, and their Parquet files
 too; of the others only the rows that differ are fingerprinted (`reuse`).
@@ -54,6 +54,7 @@ _DELIVERIES = {
     "arrived_at": "When a run first saw it, in UTC.",
     "verdict": "Whether the file was loaded or refused.",
     "refusal_reason": "Why it was refused, if it was.",
+    "notes": "What it has that was taken and is worth a word, with counts by column.",
     "physical_rows": "Records in the file, counted independently.",
     "blank_rows": "Blank lines in the file, which are no records.",
     "accepted_rows": "Records that count.",
@@ -138,6 +139,7 @@ def publish(
     now: datetime,
     code_version: str,
     engine: str = "duckdb",
+    reporting_time_zone: str = "UTC",
     built: Path | None = None,
     threads: int = 2,
     memory_limit: str = "4GB",
@@ -154,13 +156,14 @@ def publish(
         now: When this happens, for the id and the record.
         code_version: What calculated the marts.
         engine: Which engine did.
+        reporting_time_zone: Where days and months began in it.
         built: The DuckDB file that has the marts; the warehouse unless given.
         threads: DuckDB's threads.
         memory_limit: DuckDB's memory limit.
 
     Raises:
         PublishRefused: The build did not pass its checks.
-        ReleaseError: Writing or reading back failed. What was served is still served.
+        ReleaseError: Writing or reading back failed. What was served is still current.
     """
     judgement = judge(build, manifest, as_of)
     if judgement.problems:
@@ -182,7 +185,9 @@ def publish(
             described = {
                 (table.schema, table.name): found.known.content for table, found in sources.items()
             }
-            content_hash = content_hash_of(as_of, code_version, engine, described)
+            content_hash = content_hash_of(
+                as_of, code_version, engine, described, reporting_time_zone
+            )
             rows = {
                 table.name: found.known.content.rows
                 for table, found in sources.items()
@@ -208,6 +213,7 @@ def publish(
                 "created_at": now.astimezone(UTC).replace(tzinfo=None),
                 "code_version": code_version,
                 "engine": engine,
+                "reporting_time_zone": reporting_time_zone,
                 "content_hash": content_hash,
                 "duckdb_version": duckdb.__version__,
                 "dbt_invocation_id": build.invocation_id,
@@ -286,7 +292,7 @@ def _pedigree_tables() -> list[Table]:
         Table(
             schema="release",
             name="deliveries",
-            source="build.intermediate.int_deliveries_counted",
+            source="build.intermediate.int_deliveries_reconciled",
             columns=_DELIVERIES,
             key=("arrived_at", "feed", "file_name", "delivery_id"),
             description="One row per delivered file: what became of it and of its rows.",
@@ -432,8 +438,8 @@ def _describe(
 def _write_facts(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, object]) -> None:
     connection.execute(
         "create table target.release.release (release_id varchar, as_of_date date,"
-        " created_at timestamp, code_version varchar, engine varchar, content_hash varchar,"
-        " duckdb_version varchar, dbt_invocation_id varchar)"
+        " created_at timestamp, code_version varchar, engine varchar, reporting_time_zone varchar,"
+        " content_hash varchar, duckdb_version varchar, dbt_invocation_id varchar)"
     )
     connection.execute(
         f"insert into target.release.release values ({', '.join('?' * len(facts))})",
@@ -449,6 +455,7 @@ def _write_facts(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, obje
             "created_at": "When it was published, in UTC.",
             "code_version": "What calculated the marts: product version and fingerprint of the models.",
             "engine": "Database engine that calculated the marts.",
+            "reporting_time_zone": "Where days and months begin in it, as an IANA name.",
             "content_hash": "Fingerprint of everything in it apart from when it was made.",
             "duckdb_version": "Version of DuckDB that wrote the file.",
             "dbt_invocation_id": "The dbt build whose results were checked.",
@@ -580,6 +587,7 @@ def _write_parquet(
     folder = files.parquet_dir(home, release_id)
     temporary = folder.with_name(folder.name + ".tmp")
     temporary.mkdir()
+    temporary.chmod(0o750)  # a group of readers, whatever the umask
     for table, source in sources.items():
         if table.schema != "marts":
             continue

@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 
 from dagster_project.releases import files
+from dagster_project.releases.data_home import check_layout
 from dagster_project.releases.errors import NoRelease, ReleaseError
 from dagster_project.releases.fingerprint import (
     TableContent,
@@ -87,8 +88,9 @@ def open_release(home: Path, release_id: str | None = None) -> duckdb.DuckDBPyCo
 
     Raises:
         NoRelease: There is no such release.
-        ReleaseError: The file cannot be opened.
+        ReleaseError: The file cannot be opened, or a newer version wrote the data home.
     """
+    check_layout(home)
     wanted = files.resolve(home, release_id)
     try:
         return _open_file(files.release_path(home, wanted))
@@ -272,6 +274,7 @@ def _pedigree_problems(
         str(pedigree["code_version"]),
         str(pedigree["engine"]),
         contents,
+        str(pedigree.get("reporting_time_zone", "UTC")),
     )
     if found != pedigree["content_hash"] or not release_id.endswith(f"-{found[:8]}"):
         return [

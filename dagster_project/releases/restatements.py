@@ -40,7 +40,7 @@ COLUMNS: Mapping[str, str] = {
     " (for totals of programs, on any) that bears on the month. Null where several did, or none.",
     "file_name": "The file of that delivery.",
 }
-_TYPES = (
+TYPES = (
     "closed_month date, table_name varchar, record_key varchar, column_name varchar,"
     " currency varchar, closed_amount decimal(18, 2), current_amount decimal(18, 2),"
     " delta_amount decimal(18, 2), closed_release_id varchar, delivery_id varchar,"
@@ -51,6 +51,10 @@ MONTHS: Mapping[str, str] = {
     "fct_discounted_charges": "billing_month",
     "fct_discount_applications": "invoice_month",
     "fct_credit_ledger": "cast(date_trunc('month', effective_at) as date)",
+    "fct_credit_draws": "invoice_month",
+    "fct_credit_notes": "note_month",
+    "fct_charge_bridge_monthly": "bridge_month",
+    "fct_program_budget_monthly": "budget_month",
     "fct_credit_burndown_monthly": "burn_month",
     "fct_percent_off_variance_monthly": "variance_month",
     "fct_program_performance_monthly": "performance_month",
@@ -67,7 +71,7 @@ STATES = {
 }
 """Marts that belong to no month, each with the reason."""
 
-OUTLOOK = {"run_rate_amount", "projected_breakage_amount"}
+OUTLOOK = {"run_rate_amount", "projected_breakage_amount", "expected_amount", "difference_amount"}
 """Columns of monthly marts that are an estimate as of a day and stand on the last row only."""
 
 
@@ -78,6 +82,8 @@ DELIVERED = {
     "billed_credit_amount",
     "billed_net_amount",
     "billed_total_amount",
+    "discountable_amount",
+    "creditable_amount",
 }
 """Columns of an invoice that come from its own delivery whatever else has changed."""
 
@@ -100,6 +106,11 @@ class _Side:
             and kind.startswith("DECIMAL")
             and name not in OUTLOOK
         ]
+
+    @property
+    def month(self) -> str:
+        """SQL: the month a row belongs to; a ledger of 0.4.0 or earlier has it only as an instant."""
+        return "effective_month" if "effective_month" in self.columns else MONTHS[self.table]
 
     def rows(self, key: tuple[str, ...], amounts: list[str], month: str) -> str:
         """SQL: one row per key of the month, with what the row is about and its amounts as a struct."""
@@ -126,7 +137,7 @@ class _Side:
             f"(select {joined} as record_key,"
             f" {'own.currency' if own_currency else 'invoice_currency'} as currency,"
             f" {invoice} as invoice_id, {workspace} as workspace_id, struct_pack({values}) as amounts"
-            f" from {source} where {MONTHS[self.table]} = date {literal(month)})"
+            f" from {source} where {self.month} = date {literal(month)})"
         )
 
 
@@ -156,7 +167,7 @@ def compute(
     Raises:
         ReleaseError: The register, or a release it names, is damaged or gone.
     """
-    connection.execute(f"create or replace table {SOURCE} ({_TYPES})")
+    connection.execute(f"create or replace table {SOURCE} ({TYPES})")
     closings = closed_months(home)
     for number, closing in enumerate(closings.values()):
         must_be_as_certified(home, closing)
@@ -278,7 +289,7 @@ def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: da
     connection.execute(
         f"""
         insert into memory.main.news select delivery_sequence, delivery_id, file_name
-        from build.intermediate.int_deliveries_counted
+        from build.intermediate.int_deliveries_reconciled
         where delivery_id not in (select delivery_id from {database}.release.deliveries);
 
         insert into memory.main.own_causes select invoice_id, delivery_sequence

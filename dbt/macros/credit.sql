@@ -11,11 +11,64 @@
 {% macro default__walk_credit(demands) -%}
 walk as (
 
-    {{ first_credit_step(demands) }}
+    -- What every grant would have before each of its invoices if it came first.
+    select
+        basis,
+        grant_id,
+        grant_minor,
+        grant_rank,
+        workspace_id,
+        invoice_id,
+        issued_at,
+        is_expected,
+        cast(1 as bigint) as step,
+        left_minor,
+        {{ balance_before() }} as balance_before_minor
+
+    from {{ demands }}
 
     union all
 
-    {{ next_credit_step('walk') }}
+    -- The demands of later ranks, once the rank of the step before has taken its part.
+    select
+        basis,
+        grant_id,
+        grant_minor,
+        grant_rank,
+        workspace_id,
+        invoice_id,
+        issued_at,
+        is_expected,
+        step,
+        left_minor,
+        {{ balance_before() }} as balance_before_minor
+
+    from (
+        select
+            basis,
+            grant_id,
+            grant_minor,
+            grant_rank,
+            workspace_id,
+            invoice_id,
+            issued_at,
+            is_expected,
+            step + 1 as step,
+            left_minor - taken_minor as left_minor
+
+        from (
+            select
+                *,
+                {{ sum_minor_over(
+                    'case when grant_rank = step then least(left_minor, balance_before_minor) else 0 end',
+                    'partition by basis, invoice_id'
+                ) }} as taken_minor
+
+            from walk
+        ) as taken
+
+        where grant_rank > step
+    ) as remaining
 
 )
 {%- endmacro %}
@@ -44,6 +97,7 @@ step_{{ step }} as (
         workspace_id,
         invoice_id,
         issued_at,
+        is_expected,
         left_minor,
         case
             when grant_rank >= {{ step }} then {{ balance_before(by_grant) }}
@@ -59,6 +113,7 @@ step_{{ step }} as (
             workspace_id,
             invoice_id,
             issued_at,
+            is_expected,
             balance_before_minor,
             left_minor - case when grant_rank >= {{ step }} then taken_minor else 0 end as left_minor
 
@@ -88,61 +143,16 @@ walk as (
 {%- endmacro %}
 
 
-{# What every grant would have before each of its invoices if it came first. #}
-{% macro first_credit_step(demands) -%}
-    select
-        basis,
-        grant_id,
-        grant_minor,
-        grant_rank,
-        workspace_id,
-        invoice_id,
-        issued_at,
-        cast(1 as bigint) as step,
-        left_minor,
-        {{ balance_before() }} as balance_before_minor
-
-    from {{ demands }}
-{%- endmacro %}
-
-
-{# The demands of later ranks, once the rank of the step before has taken its part. #}
-{% macro next_credit_step(previous) -%}
-    select
-        basis,
-        grant_id,
-        grant_minor,
-        grant_rank,
-        workspace_id,
-        invoice_id,
-        issued_at,
-        step,
-        left_minor,
-        {{ balance_before() }} as balance_before_minor
-
-    from (
-        select
-            basis,
-            grant_id,
-            grant_minor,
-            grant_rank,
-            workspace_id,
-            invoice_id,
-            issued_at,
-            step + 1 as step,
-            left_minor - taken_minor as left_minor
-
-        from (
-            select
-                *,
-                {{ sum_minor_over(
-                    'case when grant_rank = step then least(left_minor, balance_before_minor) else 0 end',
-                    'partition by basis, invoice_id'
-                ) }} as taken_minor
-
-            from {{ previous }}
-        ) as taken
-
-        where grant_rank > step
-    ) as remaining
+{# R7: a grant's balance before an invoice, from what is left of the invoices before it. #}
+{% macro balance_before(grant='basis, grant_id') -%}
+    greatest(
+        grant_minor - coalesce(
+            {{ sum_minor_over(
+                'left_minor',
+                'partition by ' ~ grant ~ ' order by issued_at, invoice_id rows between unbounded preceding and 1 preceding'
+            ) }},
+            0
+        ),
+        0
+    )
 {%- endmacro %}

@@ -13,6 +13,20 @@
 {%- endmacro %}
 
 
+{# A whole number as text, a comma between its thousands. #}
+{% macro with_thousands_separated(number) -%}
+    {{ return(adapter.dispatch('with_thousands_separated')(number)) }}
+{%- endmacro %}
+
+{% macro default__with_thousands_separated(number) -%}
+    format('{:,}', cast({{ number }} as bigint))
+{%- endmacro %}
+
+{% macro spark__with_thousands_separated(number) -%}
+    format_number(cast({{ number }} as bigint), 0)
+{%- endmacro %}
+
+
 {% macro wide_integer() -%}
     {{ return(adapter.dispatch('wide_integer')()) }}
 {%- endmacro %}
@@ -48,6 +62,20 @@
 {%- endmacro %}
 
 
+{# An instant some days after another. #}
+{% macro days_after(instant, days) -%}
+    {{ return(adapter.dispatch('days_after')(instant, days)) }}
+{%- endmacro %}
+
+{% macro default__days_after(instant, days) -%}
+    ({{ instant }} + to_days(cast({{ days }} as integer)))
+{%- endmacro %}
+
+{% macro spark__days_after(instant, days) -%}
+    ({{ instant }} + make_dt_interval(cast({{ days }} as int)))
+{%- endmacro %}
+
+
 {% macro days_between(first_day, last_day) -%}
     {{ return(adapter.dispatch('days_between')(first_day, last_day)) }}
 {%- endmacro %}
@@ -61,16 +89,31 @@
 {%- endmacro %}
 
 
-{% macro month_of(instant) -%}
-    {{ return(adapter.dispatch('month_of')(instant)) }}
+{# The first day of the month of a day, or of an instant on the UTC calendar. #}
+{% macro month_of_day(day) -%}
+    {{ return(adapter.dispatch('month_of_day')(day)) }}
 {%- endmacro %}
 
-{% macro default__month_of(instant) -%}
-    cast(date_trunc('month', {{ instant }}) as date)
+{% macro default__month_of_day(day) -%}
+    cast(date_trunc('month', {{ day }}) as date)
 {%- endmacro %}
 
-{% macro spark__month_of(instant) -%}
-    trunc({{ instant }}, 'MM')
+{% macro spark__month_of_day(day) -%}
+    trunc({{ day }}, 'MM')
+{%- endmacro %}
+
+
+{# A UTC timestamp as the clocks of a time zone show it. #}
+{% macro time_in_zone(instant, zone) -%}
+    {{ return(adapter.dispatch('time_in_zone')(instant, zone)) }}
+{%- endmacro %}
+
+{% macro default__time_in_zone(instant, zone) -%}
+    timezone('{{ zone }}', timezone('UTC', {{ instant }}))
+{%- endmacro %}
+
+{% macro spark__time_in_zone(instant, zone) -%}
+    convert_timezone('UTC', '{{ zone }}', {{ instant }})
 {%- endmacro %}
 
 
@@ -150,20 +193,6 @@
 
 {% macro spark__try_local_time(value) -%}
     try_cast({{ value }} as timestamp_ntz)
-{%- endmacro %}
-
-
-{# What the clocks of a time zone show at an instant, which is a UTC timestamp. #}
-{% macro local_time(instant, zone) -%}
-    {{ return(adapter.dispatch('local_time')(instant, zone)) }}
-{%- endmacro %}
-
-{% macro default__local_time(instant, zone) -%}
-    timezone('{{ zone }}', timezone('UTC', {{ instant }}))
-{%- endmacro %}
-
-{% macro spark__local_time(instant, zone) -%}
-    convert_timezone('UTC', '{{ zone }}', {{ instant }})
 {%- endmacro %}
 
 

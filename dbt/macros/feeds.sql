@@ -1,5 +1,11 @@
 {# From the columns a feed declares in the source file to typed rows with reasons for rejection. #}
 
+{# The feeds, in the order of the contract. #}
+{% macro feed_names() -%}
+    {{ return(['workspaces', 'coupons', 'redemptions', 'invoices', 'credit_notes', 'budgets']) }}
+{%- endmacro %}
+
+
 {# The declared columns of a feed, in order: name and meta. Empty while dbt is still parsing. #}
 {% macro feed_columns(feed) -%}
     {%- set columns = [] -%}
@@ -44,10 +50,10 @@
 {%- endmacro %}
 
 
-{# How many digits an amount may have before the point: one more where it is a sum of others. So no sum
-   or product of one row leaves its type. #}
+{# How many digits an amount may have before the point: one more where its column says so, since it is a
+   sum of others. So no sum or product of one row leaves its type. #}
 {% macro amount_digits(column) -%}
-    {{ return(14 if column.signed else 13) }}
+    {{ return(column.digits | default(13)) }}
 {%- endmacro %}
 
 
@@ -90,6 +96,19 @@
 {%- endmacro %}
 
 
+{# The time zone that instants without an offset are read in, by the name of a feed. #}
+{% macro time_zone_of_feed(feed) -%}
+    {%- set zones = var('feed_time_zones', {}) -%}
+    {%- if zones -%}
+        case {{ feed }}
+            {%- for name, zone in zones.items() %} when '{{ name }}' then '{{ zone }}'{% endfor %} else 'UTC'
+        end
+    {%- else -%}
+        'UTC'
+    {%- endif -%}
+{%- endmacro %}
+
+
 {# The instant at which the clocks of a zone show a local time, as a UTC timestamp: of a time that they
    show twice the first, null for one that they never show. The offsets a day and more before and after are
    tried: clocks are not changed twice within days. Neither engine's own rule is used, since they differ. #}
@@ -97,9 +116,9 @@
     {%- set before = shifted_by_zone(local, zone, -26) -%}
     {%- set after = shifted_by_zone(local, zone, 26) -%}
     {{ return(
-        "case when " ~ local_time(before, zone) ~ " = " ~ local
-        ~ " and (" ~ local_time(after, zone) ~ " <> " ~ local ~ " or " ~ before ~ " <= " ~ after ~ ") then " ~ before
-        ~ " when " ~ local_time(after, zone) ~ " = " ~ local ~ " then " ~ after ~ " end"
+        "case when " ~ time_in_zone(before, zone) ~ " = " ~ local
+        ~ " and (" ~ time_in_zone(after, zone) ~ " <> " ~ local ~ " or " ~ before ~ " <= " ~ after ~ ") then " ~ before
+        ~ " when " ~ time_in_zone(after, zone) ~ " = " ~ local ~ " then " ~ after ~ " end"
     ) }}
 {%- endmacro %}
 
@@ -107,7 +126,7 @@
 {# A local time less the offset that the zone has some hours away. #}
 {% macro shifted_by_zone(local, zone, hours) -%}
     {%- set away = "(" ~ local ~ " + interval '" ~ hours ~ "' hour)" -%}
-    {{ return("(" ~ local ~ " - (" ~ local_time(away, zone) ~ " - " ~ away ~ "))") }}
+    {{ return("(" ~ local ~ " - (" ~ time_in_zone(away, zone) ~ " - " ~ away ~ "))") }}
 {%- endmacro %}
 
 

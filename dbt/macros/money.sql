@@ -46,37 +46,27 @@
 {%- endmacro %}
 
 
-{# R6: what one percent-off or dollar-off takes from what is left. #}
-{% macro discount_of(percent_off_e4, amount_off_minor, base_minor) -%}
-    cast(
-        case
-            when {{ percent_off_e4 }} is not null
-                then {{ divide_rounded(
-                    'cast(' ~ base_minor ~ ' as ' ~ wide_integer() ~ ') * ' ~ percent_off_e4,
-                    '1000000'
-                ) }}
-            else least({{ amount_off_minor }}, {{ base_minor }})
-        end as bigint
-    )
-{%- endmacro %}
-
-
 {# A windowed sum of minor units as bigint. #}
 {% macro sum_minor_over(expression, window) -%}
     cast(sum({{ expression }}) over ({{ window }}) as bigint)
 {%- endmacro %}
 
 
-{# R7: a grant's balance before an invoice, from what is left of the invoices before it. #}
-{% macro balance_before(grant='basis, grant_id') -%}
-    greatest(
-        grant_minor - coalesce(
-            {{ sum_minor_over(
-                'left_minor',
-                'partition by ' ~ grant ~ ' order by issued_at, invoice_id rows between unbounded preceding and 1 preceding'
-            ) }},
-            0
-        ),
-        0
-    )
+{# Minor units as people read them: with the places of the currency, thousands separated. #}
+{% macro amount_in_words(minor, minor_per_major='minor_per_major') -%}
+    {%- set whole -%} {{ whole_quotient('abs(' ~ minor ~ ')', minor_per_major) }} {%- endset -%}
+    case
+        when {{ minor }} is not null
+            then concat(
+                case when {{ minor }} < 0 then '-' else '' end,
+                {{ with_thousands_separated(whole) }},
+                case
+                    when {{ minor_per_major }} = 1 then ''
+                    else concat(
+                        '.',
+                        lpad(cast(abs({{ minor }}) - {{ whole }} * {{ minor_per_major }} as {{ dbt.type_string() }}), 2, '0')
+                    )
+                end
+            )
+    end
 {%- endmacro %}

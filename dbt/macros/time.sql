@@ -1,14 +1,78 @@
 {# Time of the calculation (R0): the as-of date is an input, and an event counts if it happened before
-   the end of that day. #}
+   the end of that day. Days and months begin as the calendar of the reporting time zone says; windows, the
+   adding of months and the periods of bills stay on the UTC calendar. #}
 
 {% macro as_of_date() -%}
     cast('{{ var("as_of_date") }}' as date)
 {%- endmacro %}
 
 
+{# The first instant after a day, given as text, in the reporting time zone. There every offset since 1972
+   is a whole number of quarter hours; a day can begin late, or be left out altogether. #}
+{% macro first_instant_after(day) -%}
+    {%- set day = modules.datetime.date.fromisoformat(day) -%}
+    {%- set midnight = modules.datetime.datetime(day.year, day.month, day.day) + modules.datetime.timedelta(days=1) -%}
+    {%- set first = namespace(instant=midnight) -%}
+    {%- if has_reporting_time_zone() -%}
+        {%- set zone = modules.pytz.timezone(var('reporting_time_zone')) -%}
+        {%- set first.instant = none -%}
+        {%- for quarters in range(-60, 168) if first.instant is none -%}
+            {%- set instant = midnight + modules.datetime.timedelta(minutes=15 * quarters) -%}
+            {%- if first.instant is none and modules.pytz.utc.localize(instant).astimezone(zone).date() > day -%}
+                {%- set first.instant = instant -%}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+    cast('{{ first.instant.isoformat(' ') }}' as timestamp)
+{%- endmacro %}
+
+
 {# The first instant after the as-of date: an event counts if it is before it. #}
 {% macro end_of_as_of_date() -%}
-    cast('{{ (modules.datetime.date.fromisoformat(var("as_of_date")) + modules.datetime.timedelta(days=1)).isoformat() }} 00:00:00' as timestamp)
+    {{ first_instant_after(var('as_of_date')) }}
+{%- endmacro %}
+
+
+{# R12: up to where bills are looked ahead. #}
+{% macro horizon() -%}
+    {{ add_months(end_of_as_of_date(), '24') }}
+{%- endmacro %}
+
+
+{% macro has_reporting_time_zone() -%}
+    {{ return(var('reporting_time_zone') != 'UTC') }}
+{%- endmacro %}
+
+
+{# An instant as the clocks of the reporting time zone show it. #}
+{% macro local_time(instant) -%}
+    {%- if has_reporting_time_zone() -%}
+    {{ time_in_zone(instant, var('reporting_time_zone')) }}
+    {%- else -%}
+    {{ instant }}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# The day of an instant in the reporting time zone; no day is before the year 1. #}
+{% macro day_of(instant) -%}
+    {%- if has_reporting_time_zone() -%}
+    greatest(cast({{ local_time(instant) }} as date), cast('0001-01-01' as date))
+    {%- else -%}
+    cast({{ instant }} as date)
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# The first day of the month of an instant in the reporting time zone. #}
+{% macro month_of(instant) -%}
+    {{ month_of_day(day_of(instant) if has_reporting_time_zone() else instant) }}
+{%- endmacro %}
+
+
+{# The first day of the month of the day after the as-of date: months before it have ended. #}
+{% macro month_after_as_of_date() -%}
+    {{ month_of_day(add_days(as_of_date(), 1)) }}
 {%- endmacro %}
 
 
@@ -22,6 +86,12 @@
 {%- endmacro %}
 
 
+{# A first of a month, some months on. #}
+{% macro month_later(month, months) -%}
+    cast({{ add_months('cast(' ~ month ~ ' as timestamp)', months) }} as date)
+{%- endmacro %}
+
+
 {# Months after an instant; none where that is after the year 9999, which nobody lives to see and not every
    reader can hold. #}
 {% macro months_after(instant, months) -%}
@@ -30,23 +100,26 @@
 {%- endmacro %}
 
 
-{# R3: the end a redemption has by its own terms, before revocation and lost eligibility. #}
-{% macro natural_end(started_at, ends_at, coupons) -%}
-    coalesce(
-        {{ ends_at }},
-        {{ months_after(started_at, coupons ~ '.duration_months') }},
-        case
-            when {{ coupons }}.discount_type = 'credit'
-                then {{ months_after(
-                    started_at,
-                    coupons ~ '.credit_period_months * ' ~ coupons ~ '.credit_max_periods'
-                ) }}
-        end
-    )
+{# R12: an instant some billing intervals after another: of days, or of months, which are counted from there. #}
+{% macro intervals_after(instant, interval_days, interval_months, intervals) -%}
+    case
+        when {{ interval_days }} is not null
+            then {{ days_after(instant, '(' ~ intervals ~ ') * ' ~ interval_days) }}
+        else {{ months_after(instant, '(' ~ intervals ~ ') * ' ~ interval_months) }}
+    end
 {%- endmacro %}
 
 
-{# R12: the first of the last three calendar months that had ended by the end of the as-of date. #}
-{% macro three_months_before_end() -%}
-    cast({{ add_months('cast(' ~ month_of(end_of_as_of_date()) ~ ' as timestamp)', '-3') }} as date)
+{# R12: at least how many billing intervals fit between two instants. #}
+{% macro intervals_until(last_instant, first_instant, interval_days, interval_months) -%}
+    case
+        when {{ interval_days }} is not null
+            then {{ whole_quotient(days_between('cast(' ~ first_instant ~ ' as date)', 'cast(' ~ last_instant ~ ' as date)'), interval_days) }}
+        else {{ whole_quotient(calendar_months_between(first_instant, last_instant), interval_months) }}
+    end
+{%- endmacro %}
+
+
+{% macro days_before(instant, days) -%}
+    {{ days_after(instant, '-' ~ days) }}
 {%- endmacro %}

@@ -1,33 +1,38 @@
 {# Which of several versions of a record is current, and what became of the others. #}
 
-{# What identifies a record of each feed. #}
-{% macro record_keys() -%}
-    {{ return({
-        'workspaces': 'workspace_id',
-        'coupons': 'coupon_id',
-        'redemptions': 'redemption_id',
-        'invoices': 'invoice_id',
-    }) }}
+{# What identifies a record of a feed, over its typed rows: the key, or the columns of the key joined, which
+   are of kinds that hold no blank. #}
+{% macro record_id(feed, alias=none) -%}
+    {%- set prefix = alias ~ '.' if alias else '' -%}
+    {%- set parts = [] -%}
+    {%- for column in feed_columns(feed) if column.key -%}
+        {%- do parts.append(prefix ~ column.name) -%}
+    {%- endfor -%}
+    {%- if parts | length > 1 -%}
+        concat_ws(' ', {% for part in parts %}cast({{ part }} as {{ dbt.type_string() }}){{ ', ' if not loop.last }}{% endfor %})
+    {%- else -%}
+        {{ parts | join }}
+    {%- endif -%}
 {%- endmacro %}
 
 
 {# The fate of every acceptable row whose record was delivered more than once: the version with the
    greatest updated_at is current, the later delivery winning a tie, within a file the later row.
    An equal copy of a row that came before is a duplicate, whatever became of the first. #}
-{% macro repeated_rows(feed, key) -%}
+{% macro repeated_rows(feed) -%}
 repeated_{{ feed }}_keys as (
 
-    select {{ key }}
+    select {{ record_id(feed) }} as record_id
 
     from {{ ref('base_billing__' ~ feed) }}
 
     where
         rejection_reasons is null
         {% if carries_on() -%}
-        and {{ key }} in (select {{ key }} from {{ ref('base_billing__' ~ feed) }} where {{ came_since() }})
+        and {{ record_id(feed) }} in (select {{ record_id(feed) }} from {{ ref('base_billing__' ~ feed) }} where {{ came_since() }})
         {%- endif %}
 
-    group by {{ key }}
+    group by {{ record_id(feed) }}
 
     having count(*) > 1
 
@@ -42,14 +47,14 @@ repeated_{{ feed }} as (
     select
         rows_of_feed.delivery_sequence,
         rows_of_feed.row_number,
-        rows_of_feed.{{ key }},
+        repeated_{{ feed }}_keys.record_id,
         rows_of_feed.updated_at,
         {{ json_record(values) }} as content
 
     from {{ ref('base_billing__' ~ feed) }} as rows_of_feed
 
     inner join repeated_{{ feed }}_keys
-        on rows_of_feed.{{ key }} = repeated_{{ feed }}_keys.{{ key }}
+        on {{ record_id(feed, 'rows_of_feed') }} = repeated_{{ feed }}_keys.record_id
 
     where rows_of_feed.rejection_reasons is null
 
@@ -60,14 +65,14 @@ ranked_{{ feed }} as (
     select
         delivery_sequence,
         row_number,
-        {{ key }},
+        record_id,
         content,
         row_number() over (
-            partition by {{ key }}, content
+            partition by record_id, content
             order by delivery_sequence, row_number
         ) as copy_number,
         first_value(content) over (
-            partition by {{ key }}
+            partition by record_id
             order by updated_at desc, delivery_sequence desc, row_number desc
             rows between unbounded preceding and unbounded following
         ) as current_content
@@ -80,7 +85,7 @@ ranked_{{ feed }} as (
 
     select
         '{{ feed }}' as feed,
-        {{ key }} as record_id,
+        record_id,
         delivery_sequence,
         row_number,
         case
@@ -97,15 +102,7 @@ ranked_{{ feed }} as (
 
 {# The current version of every record of a feed. #}
 {% macro current_versions(feed) -%}
-    select
-        {%- for name in typed_names(feed) %}
-        rows_of_feed.{{ name }},
-        {%- endfor %}
-        {%- if feed_columns(feed) | selectattr('type', 'equalto', 'currency') | list %}
-        rows_of_feed.minor_per_major,
-        {%- endif %}
-        rows_of_feed.delivery_sequence,
-        rows_of_feed.row_number
+    select rows_of_feed.*
 
     from {{ ref('base_billing__' ~ feed) }} as rows_of_feed
 

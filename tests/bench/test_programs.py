@@ -17,13 +17,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 
 from dagster_project.feeds import feeds
+from dagster_project.product import DBT_PROJECT
 from dagster_project.refresh import spark
-from dagster_project.settings import DBT_PROJECT
 from tests.bench import compare, measure
 from tests.bench.programs import pandas_program, polars_program
 from tests.bench.programs.contract import INPUTS, RESULTS, Program, source, target
 from tests.pipeline.conftest import NOT_ON_SPARK, needs
-from tests.reference import histories, model
+from tests.reference import histories, model, rules
 from tests.reference.agreement import differences
 
 # Those that start fast enough to be tried on many histories; the others run as in the comparison.
@@ -49,7 +49,7 @@ def write_inputs(records: histories.Records, inputs: Path) -> None:
                 name, kind = name.replace("_amount", "") + "_minor", pa.int64()
                 currencies = [str(record["currency"]) for record in records[feed]]
                 values = [
-                    None if value is None else model.to_minor(value, currency)  # type: ignore[arg-type]
+                    None if value is None else rules.to_minor(value, currency)  # type: ignore[arg-type]
                     for value, currency in zip(values, currencies, strict=True)
                 ]
             elif name == "percent_off":
@@ -62,7 +62,7 @@ def write_inputs(records: histories.Records, inputs: Path) -> None:
             columns["minor_per_major"] = pa.array(
                 [
                     None if record.get("currency") is None
-                    else model.to_minor(Decimal(1), str(record["currency"]))
+                    else rules.to_minor(Decimal(1), str(record["currency"]))
                     for record in records[feed]
                 ],
                 pa.int64(),

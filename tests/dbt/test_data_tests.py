@@ -10,7 +10,7 @@ import pytest
 from tests.dbt import violations
 from tests.dbt.conftest import DBT_DIR, Built
 
-SINGULAR_TESTS = sorted(path.stem for path in (DBT_DIR / "tests" / "singular").glob("*.sql"))
+SINGULAR_TESTS = sorted(path.stem for path in (DBT_DIR / "tests" / "singular").rglob("*.sql"))
 
 
 def failures(connection: duckdb.DuckDBPyConnection, compiled: str) -> int:

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.dbt.compiled import CompiledModels
-from tests.dbt.test_properties import all_differences, slowly
+from tests.dbt.test_properties import slowly
 from tests.reference import histories
+from tests.reference.agreement import all_differences
 
 Days = list[tuple[date, dict[str, list[dict[str, str]]]]]
 

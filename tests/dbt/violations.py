@@ -15,16 +15,19 @@ A_DRAW = "(select min(entry_id) from marts.fct_credit_ledger where entry_type = 
 SINGULAR: dict[str, tuple[str, ...]] = {
     "assert_coupon_honoured_once_per_workspace": (
         "insert into marts.dim_coupon_redemptions by name select * replace ('copy' as redemption_id)"
-        " from marts.dim_coupon_redemptions where is_honoured limit 1",
+        " from marts.dim_coupon_redemptions where is_honoured and coupon_id in (select coupon_id from"
+        " marts.dim_coupons where once_per <> 'unlimited') limit 1",
     ),
     "assert_coupon_honoured_once_per_user": (
-        "insert into intermediate.int_redemptions_unified by name"
+        "insert into intermediate.int_redemptions_with_terms by name"
         " select * replace ('copy' as redemption_id, 'elsewhere' as workspace_id)"
-        " from intermediate.int_redemptions_unified where is_honoured and user_id is not null limit 1",
+        " from intermediate.int_redemptions_with_terms where is_honoured and user_id is not null"
+        " and once_per = 'user' limit 1",
     ),
     "assert_coupon_benefits_workspace_through_one_redemption": (
         "insert into marts.fct_discount_applications by name select * replace ('copy' as redemption_id)"
-        f" from marts.fct_discount_applications where invoice_id = {A_DISCOUNTED_INVOICE} limit 1",
+        " from marts.fct_discount_applications where coupon_id in (select coupon_id from marts.dim_coupons"
+        " where once_per in ('user', 'workspace')) limit 1",
     ),
     "assert_no_discount_outside_window": (
         "update marts.dim_coupon_redemptions set ends_at = (select issued_at from"
@@ -73,6 +76,40 @@ SINGULAR: dict[str, tuple[str, ...]] = {
         "delete from marts.fct_credit_burndown_monthly where grant_id = (select min(grant_id) from"
         " marts.fct_credit_burndown_monthly)",
     ),
+    "assert_draws_agree_with_ledger": (
+        "update marts.fct_credit_draws set draw_amount = draw_amount + 0.01, balance_before_amount ="
+        " balance_before_amount + 0.01 where rowid = 0",
+    ),
+    "assert_credit_notes_agree_with_charges": (
+        "delete from marts.fct_credit_notes where credit_note_id = (select min(credit_note_id) from"
+        " marts.fct_credit_notes where is_counted)",
+    ),
+    "assert_credit_notes_without_invoice_are_findings": (
+        "delete from marts.fct_audit_findings where finding_type = 'credit_note_without_invoice'",
+    ),
+    "assert_bridge_agrees_with_charges": (
+        "update marts.fct_charge_bridge_monthly set net_amount = net_amount + 0.01,"
+        " billing_error_amount = billing_error_amount - 0.01, percent_off_amount = percent_off_amount - 0.01"
+        " where rowid = 0",
+    ),
+    "assert_outlook_adds_up": (
+        "update marts.fct_bill_outlook_monthly set credit_amount = credit_amount + 0.01 where rowid = 0",
+    ),
+    "assert_outlook_gives_what_bills_allow": (
+        "update intermediate.int_bills_looked_ahead set discountable_minor = discount_minor - 1 where"
+        " invoice_id = (select min(invoice_id) from intermediate.int_bills_looked_ahead where discount_minor > 0)",
+    ),
+    "assert_outlook_gives_nothing_outside_window": (
+        "update intermediate.int_benefits_given set issued_at = timestamp '1999-01-01' where invoice_id ="
+        " (select min(invoice_id) from intermediate.int_benefits_given where is_expected)",
+    ),
+    "assert_outlook_overdraws_no_grant": (
+        "update intermediate.int_credit_grants_scheduled set grant_minor = 0 where grant_id = (select"
+        " min(grant_id) from intermediate.int_credit_draws where is_expected and draw_minor > 0)",
+    ),
+    "assert_budgets_agree_with_gifts": (
+        "update marts.fct_program_budget_monthly set expected_amount = expected_amount + 0.01 where rowid = 0",
+    ),
     "assert_variance_effects_sum_to_delta": (
         "update marts.fct_percent_off_variance_monthly set rate_effect_amount = rate_effect_amount + 0.01"
         " where rowid = 0",
@@ -81,7 +118,7 @@ SINGULAR: dict[str, tuple[str, ...]] = {
         "update marts.fct_percent_off_variance_monthly set delta_amount = delta_amount + 0.01 where rowid = 0",
     ),
     "assert_every_row_accounted_for": (
-        "update intermediate.int_deliveries_counted set physical_rows = physical_rows + 1 where rowid = 0",
+        "update intermediate.int_deliveries_reconciled set physical_rows = physical_rows + 1 where rowid = 0",
     ),
     "assert_accepted_rows_are_current_records": (
         "delete from staging.base_billing__invoices where (delivery_sequence, row_number) ="

@@ -36,7 +36,7 @@ def fill_raw_tables(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[
         "create table raw.deliveries (delivery_sequence bigint, delivery_id varchar, feed varchar,"
         " file_name varchar, sha256 varchar, size_bytes bigint, modified_at timestamp,"
         " arrived_at timestamp, run_id varchar, physical_rows bigint, blank_rows bigint,"
-        " unknown_columns varchar, verdict varchar, refusal_reason varchar)"
+        " unknown_columns varchar, verdict varchar, refusal_reason varchar, notes varchar)"
     )
     connection.execute(
         "create table raw.malformed_rows (delivery_sequence bigint, feed varchar,"
@@ -75,7 +75,7 @@ def load_deliveries(
             name = f"{feed.name}/{sequence}"
             connection.execute(
                 "insert into raw.deliveries values (?, ?, ?, ?, ?, 0, '2020-01-01', '2020-01-01',"
-                " 'test', ?, 0, '', 'loaded', null)",
+                " 'test', ?, 0, '', 'loaded', null, null)",
                 [sequence, f"d{sequence}", feed.name, name, f"d{sequence}", len(rows)],
             )
             if not rows:
@@ -100,6 +100,7 @@ def dbt(
     target: Path | None = None,
     kept: Mapping[str, object] | None = None,
     manifest: Any = None,
+    time_zone: str = "UTC",
     variables: Mapping[str, object] | None = None,
 ) -> Any:
     """Run dbt in process on the warehouse and return its result; the file is closed afterwards.
@@ -111,6 +112,7 @@ def dbt(
         target: Where dbt writes; beside the warehouse unless given.
         kept: What the build knew that this one carries on from; all is built anew without it.
         manifest: The project as `parse` gives it; parsed anew if none is given.
+        time_zone: The reporting time zone.
         variables: Further variables of dbt.
     """
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
@@ -118,6 +120,13 @@ def dbt(
 
     os.environ["COUPON_LEDGER_WAREHOUSE"] = str(path)
     os.environ["DO_NOT_TRACK"] = "1"
+    given: dict[str, object] = {
+        "as_of_date": as_of.isoformat(),
+        "reporting_time_zone": time_zone,
+    }
+    if kept:
+        given["kept"] = dict(kept)
+    given |= variables or {}
     result = dbtRunner(manifest=manifest).invoke(
         [
             *arguments,
@@ -125,7 +134,7 @@ def dbt(
             "--profiles-dir", str(DBT_DIR),
             "--target-path", str(target or path.parent / "target"),
             "--log-path", str(path.parent / "logs"),
-            "--vars", json.dumps({"as_of_date": as_of.isoformat(), **({"kept": dict(kept)} if kept else {}), **(variables or {})}),
+            "--vars", json.dumps(given),
             "--quiet",
         ]
     )  # fmt: skip

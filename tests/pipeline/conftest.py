@@ -110,10 +110,10 @@ class HandMade:
                 "create table marts.dim_coupons as select 'C1' as coupon_id, true as is_open"
             )
             connection.execute(
-                "create table intermediate.int_deliveries_counted as select 1::bigint as"
+                "create table intermediate.int_deliveries_reconciled as select 1::bigint as"
                 " delivery_sequence, 'd1' as delivery_id, 'invoices' as feed, 'invoices/a.csv' as"
                 " file_name, 'd1' as sha256, timestamp '2026-04-01' as arrived_at, 'loaded' as"
-                " verdict, null::varchar as refusal_reason, 3::bigint as physical_rows, 0::bigint"
+                " verdict, null::varchar as refusal_reason, null::varchar as notes, 3::bigint as physical_rows, 0::bigint"
                 " as blank_rows, 2::bigint as accepted_rows, 0::bigint as superseded_rows, 0::bigint"
                 " as duplicate_rows, 1::bigint as rejected_rows"
             )
@@ -222,7 +222,7 @@ def coupon_ledger(*arguments: str | Path, **environment: str) -> subprocess.Comp
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("COUPON_LEDGER_", "DAGSTER_"))
+        if not name.startswith(("COUPON_LEDGER_", "DAGSTER_")) and name != "COLUMNS"
     }
     return subprocess.run(
         [sys.executable, "-m", "dagster_project.cli", *map(str, arguments)],

@@ -20,21 +20,19 @@ import duckdb
 import openpyxl
 import pyarrow.parquet as pq
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from dagster_project.answers import explain as charge
-from dagster_project.answers import layout
-from dagster_project.cli.reading import register
+from dagster_project.answers.summary import summary
+from dagster_project.answers.values import amount
+from dagster_project.cli import app, layout
+from dagster_project.cli.explain import tell as tell_charge
 from dagster_project.releases import files as places
 from dagster_project.releases import open_release
 from tests.pipeline.conftest import SampleRun, coupon_ledger
 
 WORKSPACES = [f"ws_{number:05}" for number in (1, 2, 3, 5, 14, 15, 16, 31, 41, 67, 71, 85, 87, 95)]
 SECONDS = 3
-
-app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
-register(app)
 
 
 @dataclass(frozen=True)
@@ -133,6 +131,11 @@ def altered(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
                 "billed_credit_amount = 170, billed_net_amount = -50"
                 " where invoice_id = 'in_00031_001'",
             ),
+            (
+                "fct_credit_draws",
+                "billed_balance_before_amount = billed_balance_before_amount - 50"
+                " where invoice_id = 'in_00031_002'",
+            ),
         ):
             connection.execute(f"update marts.{table} set {change}")
         for table in ("dim_workspaces", "dim_coupon_redemptions", "fct_discounted_charges"):
@@ -149,7 +152,7 @@ HUGE = "9999999999999999.99"
 
 
 def text(value: Decimal, currency: str | None) -> str:
-    return layout.amount(value, currency)
+    return amount(value, currency)
 
 
 class TestWorkspace:
@@ -235,9 +238,9 @@ class TestExplain:
                 "select distinct invoice_id from marts.fct_audit_findings where invoice_id is not null"
             ).fetchall()
             for (invoice_id,) in invoices:
-                data = charge.charge(connection, invoice_id)
+                data = charge.explain(connection, invoice_id)
                 _agrees(connection, data)
-                lines = charge.tell(data).splitlines()
+                lines = tell_charge(data).splitlines()
                 assert [line for line in lines if layout.width(line) > layout.WIDTH] == []
 
     @pytest.mark.parametrize(
@@ -425,6 +428,16 @@ class TestLists:
             line = [currency or "none", f"{number:,}", text(stake, currency)]
             assert line in [one.split() for one in told.splitlines()]
 
+    def test_amounts_in_sentences_are_written_as_everywhere(self, desk: Desk) -> None:
+        found = desk.rows(
+            "select description, amount_at_stake, currency from marts.fct_audit_findings"
+            " where description similar to '.* too (much|little)\\.'"
+        )
+        assert {"JPY", "USD"} <= {currency for _, _, currency in found}
+        for description, stake, currency in found:
+            assert f": {text(stake, currency)} too" in description
+        assert any("," in text(stake, currency) for _, stake, currency in found)
+
     @pytest.mark.parametrize(
         ("column", "option", "value"),
         [
@@ -454,26 +467,38 @@ class TestLists:
         ("arguments", "where"),
         [
             ((), "true"),
-            (("--within-months", "2"), "ends_at < timestamp '2026-03-01'"),
-            (("--program", "startup"), "program = 'startup'"),
+            (("--within-months", "2"), "runs_out_at < timestamp '2026-03-01'"),
+            (("--program", "non_profit"), "program = 'non_profit'"),
         ],
     )
     def test_expiring_promotions(self, desk: Desk, arguments: tuple[str, ...], where: str) -> None:
         data = desk.json("expiring", *arguments)
         expected = desk.rows(
-            "select redemption_id, workspace_id, currency, run_rate_amount, status = 'exhausted'"
-            f" from marts.fct_upcoming_expirations where {where} order by ends_at, redemption_id"
+            "select redemption_id, workspace_id, currency, monthly_rise_amount"
+            f" from marts.fct_upcoming_expirations where {where}"
+            " order by runs_out_at, redemption_id"
         )
+        assert expected
         assert [row["redemption_id"] for row in data["expirations"]] == [one[0] for one in expected]
         told = desk.answer("expiring", *arguments)
-        for redemption_id, workspace_id, currency, rate, is_used_up in expected:
+        for redemption_id, workspace_id, currency, rise in expected:
             (line,) = (one for one in told.splitlines() if f" {redemption_id} " in one)
-            assert f" {workspace_id} " in line
-            assert ("used up" if is_used_up else text(rate, currency)) in line
-        assert any(one[4] for one in expected)
-        assert sum(Decimal(row["run_rate_amount"]) for row in data["totals_by_currency"]) == sum(
-            one[3] or 0 for one in expected if not one[4]
+            assert f" {workspace_id} " in line and text(rise, currency) in line
+        totals = data["totals_by_currency"]
+        assert sum(Decimal(row["monthly_rise_amount"]) for row in totals) == sum(
+            one[3] or 0 for one in expected
         )
+
+    def test_what_will_lapse_is_one_amount_in_every_answer(self, altered: Desk) -> None:
+        with open_release(altered.home) as connection:
+            (short,) = summary(connection)["credit_left"]
+        (currency,) = (
+            one for one in altered.json("burndown")["currencies"] if one["currency"] == "USD"
+        )
+        (running_out,) = altered.json("expiring", "--within-months", "3")["credit_running_out"]
+        assert str(short["projected_breakage_amount"]) == "653.00"
+        assert currency["projected_breakage_amount"] == "653.00"
+        assert running_out["projected_breakage_amount"] == "653.00"
 
     @pytest.mark.parametrize(
         ("arguments", "is_told"),
@@ -770,7 +795,7 @@ def test_an_answer_does_not_load_what_it_does_not_need(desk: Desk) -> None:
     script = (
         "import sys; from dagster_project.cli import app\n"
         f"app(['workspace', 'ws_00014', '--home', {str(desk.home)!r}], standalone_mode=False)\n"
-        "sys.exit(str(sorted({'pandas', 'dagster', 'dbt', 'openpyxl', 'rich'} & set(sys.modules))))"
+        "sys.exit(str(sorted({'pandas', 'dagster', 'dbt', 'openpyxl'} & set(sys.modules))))"
     )
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False

@@ -12,16 +12,6 @@ from hypothesis import strategies as st
 from dagster_project.answers import export
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@sum(a1)", "\t=1", "\r=1"])
-def test_text_like_a_formula_begins_with_an_apostrophe(text: str) -> None:
-    assert export.neutral(text) == f"'{text}"
-
-
-@pytest.mark.parametrize("text", ["", "a=1", "ws-1", "'=1", "1+1"])
-def test_other_text_is_untouched(text: str) -> None:
-    assert export.neutral(text) == text
-
-
 @pytest.mark.parametrize(
     ("column", "value", "currency", "kept", "number_format"),
     [

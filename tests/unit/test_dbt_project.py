@@ -58,7 +58,7 @@ def test_only_staging_reads_the_feeds() -> None:
     readers = {
         name for name, path in MODELS.items() if "source('billing'" in path.read_text("utf-8")
     }
-    assert {name for name in readers if layer(name) != "staging"} == {"int_deliveries_counted"}
+    assert {name for name in readers if layer(name) != "staging"} == {"int_deliveries_reconciled"}
 
 
 def test_models_are_named_for_their_layer() -> None:

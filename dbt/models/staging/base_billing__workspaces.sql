@@ -1,5 +1,3 @@
-{{ config(materialized='incremental') }}
-
 with
 
 {{ typed_rows('workspaces', []) }}

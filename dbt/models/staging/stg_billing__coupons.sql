@@ -1,8 +1,42 @@
 with
 
-final as (
+current_versions as (
 
     {{ current_versions('coupons') }}
+
+),
+
+final as (
+
+    select
+        coupon_id,
+        coupon_name,
+        program,
+        discount_type,
+        percent_off_e4,
+        amount_off_minor,
+        amount_off_per,
+        credit_minor,
+        credit_period_months,
+        credit_max_periods,
+        credit_priority,
+        currency,
+        applies_to_plan,
+        applies_to_interval,
+        duration,
+        duration_months,
+        duration_invoices,
+        redeem_by,
+        max_redemptions,
+        requires_no_prior_coupon,
+        once_per,
+        follow_up_coupon_id,
+        updated_at,
+        minor_per_major,
+        delivery_sequence,
+        row_number
+
+    from current_versions
 
 )
 

@@ -14,7 +14,7 @@ deliveries as (
 
 -- Rows a rule of their feed refuses.
 refused_rows as (
-    {% for feed in ['workspaces', 'coupons', 'redemptions', 'invoices'] %}
+    {% for feed in feed_names() %}
     select
         delivery_sequence,
         row_number,

@@ -1,13 +1,11 @@
-{{ config(materialized='incremental', pre_hook='{{ forget_fates(this) }}') }}
-
 with
 
-{% for feed, key in record_keys().items() %}
-{{ repeated_rows(feed, key) }},
+{% for feed in feed_names() %}
+{{ repeated_rows(feed) }},
 {% endfor %}
 
 final as (
-    {% for feed in record_keys() %}
+    {% for feed in feed_names() %}
     select * from {{ feed }}_fates
     {{ 'union all' if not loop.last }}
     {% endfor %}

@@ -3,9 +3,24 @@
 
 with
 
-final as (
+current_versions as (
 
     {{ current_versions('workspaces') }}
+
+),
+
+final as (
+
+    select
+        workspace_id,
+        workspace_name,
+        owner_user_id,
+        created_at,
+        updated_at,
+        delivery_sequence,
+        row_number
+
+    from current_versions
 
 )
 

@@ -2,7 +2,9 @@ with
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_unified') }}
+    select * from {{ ref('int_redemptions_with_terms') }}
+
+    where not is_to_come
 
 ),
 
@@ -12,13 +14,26 @@ totals as (
 
 ),
 
-tracked as (
+statuses as (
 
-    select * from {{ ref('int_redemptions_tracked') }}
+    select * from {{ ref('int_redemption_statuses') }}
 
 ),
 
--- The first counted invoice at or after the end of a redemption that got no discount and no credit.
+known as (
+
+    select * from {{ ref('int_redemptions_known') }}
+
+),
+
+deliveries as (
+
+    select * from {{ ref('stg_arrival__deliveries') }}
+
+),
+
+-- The first counted invoice with a price, at or after the end of a redemption, that got no discount and no
+-- credit.
 list_rate_invoices as (
 
     select
@@ -34,6 +49,7 @@ list_rate_invoices as (
     where
         redemptions.is_honoured
         and redemptions.has_ended
+        and charges.list_amount > 0
         and charges.discount_amount = 0
         and charges.credit_amount = 0
 
@@ -57,7 +73,7 @@ final as (
         redemptions.is_honoured,
         redemptions.refusal_reason,
         redemptions.is_derived,
-        tracked.status,
+        statuses.status,
         totals.invoices_discounted,
         totals.last_discounted_invoice_at,
         list_rate_invoices.first_list_rate_invoice_at,
@@ -68,18 +84,29 @@ final as (
             when totals.is_one_currency then {{ published_amount('totals.credit_minor', 'totals.minor_per_major') }}
         end as credit_to_date_amount,
         case
-            when totals.is_one_currency then {{ published_amount('tracked.balance_minor', 'totals.minor_per_major') }}
+            when totals.is_one_currency then {{ published_amount('statuses.balance_minor', 'totals.minor_per_major') }}
         end as credit_balance_amount,
-        tracked.next_event,
-        tracked.next_event_at
+        statuses.next_event,
+        statuses.next_event_at,
+        redemptions.subscription_id,
+        redemptions.promotion_id,
+        statuses.uses_left,
+        deliveries.delivery_id,
+        known.delivery_row
 
     from redemptions
 
     inner join totals
         on redemptions.redemption_id = totals.redemption_id
 
-    inner join tracked
-        on redemptions.redemption_id = tracked.redemption_id
+    inner join statuses
+        on redemptions.redemption_id = statuses.redemption_id
+
+    left join known
+        on redemptions.redemption_id = known.redemption_id
+
+    left join deliveries
+        on known.delivery_sequence = deliveries.delivery_sequence
 
     left join list_rate_invoices
         on redemptions.redemption_id = list_rate_invoices.redemption_id

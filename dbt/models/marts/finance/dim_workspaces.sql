@@ -23,11 +23,11 @@ discounted_workspaces as (
 
     select distinct redemptions.workspace_id
 
-    from {{ ref('int_redemptions_unified') }} as redemptions
+    from {{ ref('int_redemptions_with_terms') }} as redemptions
 
-    inner join {{ ref('int_redemptions_tracked') }} as tracked
-        on redemptions.redemption_id = tracked.redemption_id
-        and tracked.is_in_force
+    inner join {{ ref('int_redemption_statuses') }} as statuses
+        on redemptions.redemption_id = statuses.redemption_id
+        and statuses.is_in_force
 
 ),
 

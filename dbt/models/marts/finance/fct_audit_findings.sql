@@ -10,11 +10,35 @@ invoice_findings as (
 
     select
         *,
-        cast({{ published_amount('at_stake_minor') }} as {{ dbt.type_string() }}) as at_stake_text,
-        cast({{ published_amount('found_minor') }} as {{ dbt.type_string() }}) as found_text,
-        cast({{ published_amount('expected_minor') }} as {{ dbt.type_string() }}) as expected_text
+        {{ amount_in_words('at_stake_minor') }} as at_stake_text,
+        {{ amount_in_words('found_minor') }} as found_text,
+        {{ amount_in_words('expected_minor') }} as expected_text
 
     from {{ ref('int_invoice_findings_raised') }}
+
+),
+
+credit_note_findings as (
+
+    select
+        *,
+        {{ amount_in_words('at_stake_minor') }} as at_stake_text,
+        {{ amount_in_words('found_minor') }} as found_text,
+        {{ amount_in_words('expected_minor') }} as expected_text
+
+    from {{ ref('int_credit_note_findings_raised') }}
+
+),
+
+coupon_findings as (
+
+    select * from {{ ref('int_coupon_findings_raised') }}
+
+),
+
+deliveries as (
+
+    select * from {{ ref('stg_arrival__deliveries') }}
 
 ),
 
@@ -49,7 +73,8 @@ described_redemptions as (
                 when 'over_redeemed' then ' is refused: the coupon had been redeemed as often as it may be.'
                 when 'follow_up_not_immediate' then ' does not start the moment the coupon it follows expired.'
             end
-        ) as description
+        ) as description,
+        cast(null as {{ dbt.type_string() }}) as credit_note_id
 
     from redemption_findings
 
@@ -85,9 +110,64 @@ described_invoices as (
                 then concat('Invoice ', invoice_id, ' drew ', found_text, ' ', currency, ' of credit where ', expected_text, ' could be drawn: ', at_stake_text, ' too little.')
             when 'invoice_does_not_add_up'
                 then concat('Invoice ', invoice_id, ' charged ', found_text, ' ', currency, ' where its own lines come to ', expected_text, '.')
-        end as description
+        end as description,
+        cast(null as {{ dbt.type_string() }}) as credit_note_id
 
     from invoice_findings
+
+),
+
+described_credit_notes as (
+
+    select
+        concat(finding_type, ':', coalesce(credit_note_id, invoice_id)) as finding_id,
+        finding_type,
+        'error' as severity,
+        workspace_id,
+        cast(null as {{ dbt.type_string() }}) as redemption_id,
+        invoice_id,
+        cast(null as {{ dbt.type_string() }}) as coupon_id,
+        occurred_at,
+        currency,
+        {{ published_amount('at_stake_minor') }} as amount_at_stake,
+        case finding_type
+            when 'credited_beyond_bill'
+                then concat('Credit notes take ', found_text, ' ', currency, ' off invoice ', invoice_id, ', which billed ', expected_text, ': ', at_stake_text, ' too much.')
+            when 'credit_note_without_invoice'
+                then concat('Credit note ', credit_note_id, ' of ', found_text, ' ', currency, ' is for invoice ', invoice_id, ', which is unknown, does not count or is in another currency.')
+        end as description,
+        credit_note_id
+
+    from credit_note_findings
+
+),
+
+described_coupons as (
+
+    select
+        concat(
+            coupon_findings.finding_type, ':', coupon_findings.coupon_id, ':', cast(coupon_findings.occurred_at as {{ dbt.type_string() }}),
+            case when coupon_findings.change_number > 1 then concat('#', cast(coupon_findings.change_number as {{ dbt.type_string() }})) else '' end
+        ) as finding_id,
+        coupon_findings.finding_type,
+        'warn' as severity,
+        cast(null as {{ dbt.type_string() }}) as workspace_id,
+        cast(null as {{ dbt.type_string() }}) as redemption_id,
+        cast(null as {{ dbt.type_string() }}) as invoice_id,
+        coupon_findings.coupon_id,
+        coupon_findings.occurred_at,
+        coupon_findings.currency,
+        cast(null as decimal(18, 2)) as amount_at_stake,
+        concat(
+            'The terms of coupon ', coupon_findings.coupon_id, ' were changed by row ', cast(coupon_findings.delivery_row as {{ dbt.type_string() }}),
+            ' of ', deliveries.file_name, '; they hold for earlier bills too.'
+        ) as description,
+        cast(null as {{ dbt.type_string() }}) as credit_note_id
+
+    from coupon_findings
+
+    inner join deliveries
+        on coupon_findings.delivery_sequence = deliveries.delivery_sequence
 
 ),
 
@@ -99,17 +179,36 @@ findings as (
 
     select * from described_invoices
 
+    union all
+
+    select * from described_credit_notes
+
+    union all
+
+    select * from described_coupons
+
 ),
 
 -- An acceptance holds to the end of its last day. It moves a finding, it never hides it.
 reviewed as (
 
     select
-        findings.*,
+        findings.finding_id,
+        findings.finding_type,
+        findings.severity,
+        findings.workspace_id,
+        findings.redemption_id,
+        findings.invoice_id,
+        findings.coupon_id,
+        findings.occurred_at,
+        findings.currency,
+        findings.amount_at_stake,
+        findings.description,
         case when accepted_findings.accepted_until >= {{ as_of_date() }} then 'accepted' else 'open' end as review_status,
         accepted_findings.reason as accepted_reason,
         accepted_findings.approved_by as accepted_by,
-        accepted_findings.accepted_until
+        accepted_findings.accepted_until,
+        findings.credit_note_id
 
     from findings
 
@@ -128,6 +227,7 @@ stale_acceptances as (
         findings.redemption_id,
         findings.invoice_id,
         findings.coupon_id,
+        findings.credit_note_id,
         findings.currency,
         accepted_findings.reason,
         accepted_findings.approved_by,
@@ -169,7 +269,8 @@ final as (
         'open' as review_status,
         reason as accepted_reason,
         approved_by as accepted_by,
-        accepted_until
+        accepted_until,
+        credit_note_id
 
     from stale_acceptances
 

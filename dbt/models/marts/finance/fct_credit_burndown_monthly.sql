@@ -14,13 +14,19 @@ entries as (
 
 ),
 
+looked_ahead as (
+
+    select * from {{ ref('int_grants_looked_ahead') }}
+
+),
+
 -- From the first month of validity to the month the grant ended, or the month of the as-of date.
 spans as (
 
     select
         grant_id,
         {{ month_of('grant_started_at') }} as first_month,
-        {{ month_of('case when has_ended then grant_ended_at else cast(' ~ as_of_date() ~ ' as timestamp) end') }} as last_month
+        case when has_ended then {{ month_of('grant_ended_at') }} else {{ month_of_day(as_of_date()) }} end as last_month
 
     from grants
 
@@ -42,8 +48,8 @@ months as (
 
     select
         grant_id,
-        cast({{ add_months('cast(first_month as timestamp)', 'month_number') }} as date) as burn_month,
-        cast({{ add_months('cast(first_month as timestamp)', 'month_number') }} as date) = last_month as is_last_month
+        {{ month_later('first_month', 'month_number') }} as burn_month,
+        {{ month_later('first_month', 'month_number') }} = last_month as is_last_month
 
     from numbered_months
 
@@ -80,7 +86,7 @@ filled as (
         coalesce(entries_of_months.expired_minor, 0) as expired_minor,
         coalesce(entries_of_months.forfeited_minor, 0) as forfeited_minor,
         -- R12: the last three months that had ended by the end of the as-of date.
-        months.burn_month < {{ month_of(end_of_as_of_date()) }}
+        months.burn_month < {{ month_after_as_of_date() }}
         and months.burn_month >= {{ three_months_before_end() }} as is_in_run_rate
 
     from months
@@ -130,28 +136,22 @@ joined as (
 
 ),
 
--- R12: in days of a month of 365.25 / 12, that is 36525 / 1200, days.
+-- R12: the bill that uses up what a grant valid at the end of the as-of date has left, and what it leaves at
+-- its end.
 projected as (
 
     select
-        *,
+        joined.*,
         case
-            when run_rate_minor > 0
-                then {{ whole_quotient(
-                    'cast(closing_minor as ' ~ wide_integer() ~ ') * 36525',
-                    'cast(greatest(run_rate_minor, 1) as ' ~ wide_integer() ~ ') * 1200'
-                ) }}
-        end as exhaustion_days,
-        case
-            when is_projected
-                then closing_minor - {{ divide_rounded(
-                    'cast(run_rate_minor as ' ~ wide_integer() ~ ') * 1200 * '
-                    ~ days_between(as_of_date(), 'cast(grant_ended_at as date)'),
-                    '36525'
-                ) }}
-        end as breakage_minor
+            when joined.is_projected and joined.closing_minor > 0 and looked_ahead.is_used_up_in_outlook
+                then {{ day_of('looked_ahead.used_up_at') }}
+        end as exhaustion_date,
+        case when joined.is_projected then looked_ahead.breakage_minor end as breakage_minor
 
     from joined
+
+    inner join looked_ahead
+        on joined.grant_id = looked_ahead.grant_id
 
 ),
 
@@ -173,11 +173,8 @@ final as (
         {{ published_amount('forfeited_minor') }} as forfeited_amount,
         {{ published_amount('closing_minor') }} as closing_amount,
         {{ published_amount('run_rate_minor') }} as run_rate_amount,
-        case
-            when exhaustion_days <= {{ days_between(as_of_date(), "cast('9999-12-31' as date)") }}
-                then {{ add_days(as_of_date(), 'least(exhaustion_days, ' ~ days_between(as_of_date(), "cast('9999-12-31' as date)") ~ ')') }}
-        end as projected_exhaustion_date,
-        {{ published_amount('case when breakage_minor < 0 then 0 else breakage_minor end') }} as projected_breakage_amount
+        exhaustion_date as projected_exhaustion_date,
+        {{ published_amount('breakage_minor') }} as projected_breakage_amount
 
     from projected
 

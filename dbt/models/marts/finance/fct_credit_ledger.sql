@@ -19,7 +19,8 @@ final as (
         invoice_id,
         effective_at,
         {{ published_amount('signed_minor') }} as amount,
-        {{ published_amount('balance_minor') }} as balance_amount
+        {{ published_amount('balance_minor') }} as balance_amount,
+        {{ month_of('effective_at') }} as effective_month
 
     from entries
 

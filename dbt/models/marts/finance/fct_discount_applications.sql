@@ -1,17 +1,16 @@
-{{ config(materialized='incremental', pre_hook='{{ forget_recalculated(this) }}') }}
-
 with
 
 applied as (
 
-    select * from {{ ref('int_discounts_applied') }}
-    {{ only_recalculated('where') }}
+    select * from {{ recalculated(ref('int_discounts_applied')) }}
+
+    where not is_expected
 
 ),
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_unified') }}
+    select * from {{ ref('int_redemptions_with_terms') }}
 
 ),
 

@@ -1,11 +1,15 @@
 -- depends_on: {{ ref('int_invoices_recalculated') }}
-{{ config(materialized='incremental', pre_hook='{{ forget_recalculated(this) }}') }}
-
 with
 
 charged as (
 
     select * from {{ ref('int_invoices_charged') }}
+
+),
+
+deliveries as (
+
+    select * from {{ ref('stg_arrival__deliveries') }}
 
 ),
 
@@ -28,33 +32,44 @@ audited as (
 final as (
 
     select
-        invoice_id,
-        workspace_id,
-        plan,
-        billing_interval,
-        currency,
-        period_start,
-        period_end,
-        issued_at,
-        billing_month,
-        status,
-        mtus,
-        {{ published_amount('list_minor') }} as list_amount,
-        {{ published_amount('percent_off_minor') }} as percent_off_amount,
-        {{ published_amount('amount_off_minor') }} as amount_off_amount,
-        {{ published_amount('discount_minor') }} as discount_amount,
-        {{ published_amount('credit_minor') }} as credit_amount,
-        {{ published_amount('net_minor') }} as net_amount,
-        {{ published_amount('tax_minor') }} as tax_amount,
-        {{ published_amount('billed_discount_minor') }} as billed_discount_amount,
-        {{ published_amount('billed_credit_minor') }} as billed_credit_amount,
-        {{ published_amount('billed_net_minor') }} as billed_net_amount,
-        {{ published_amount('total_minor') }} as billed_total_amount,
-        {{ published_amount('discount_variance_minor') }} as discount_variance_amount,
-        {{ published_amount('credit_variance_minor') }} as credit_variance_amount,
-        audit_status
+        audited.invoice_id,
+        audited.workspace_id,
+        audited.plan,
+        audited.billing_interval,
+        audited.currency,
+        audited.period_start,
+        audited.period_end,
+        audited.issued_at,
+        audited.billing_month,
+        audited.status,
+        audited.mtus,
+        {{ published_amount('audited.list_minor', 'audited.minor_per_major') }} as list_amount,
+        {{ published_amount('audited.percent_off_minor', 'audited.minor_per_major') }} as percent_off_amount,
+        {{ published_amount('audited.amount_off_minor', 'audited.minor_per_major') }} as amount_off_amount,
+        {{ published_amount('audited.discount_minor', 'audited.minor_per_major') }} as discount_amount,
+        {{ published_amount('audited.credit_minor', 'audited.minor_per_major') }} as credit_amount,
+        {{ published_amount('audited.net_minor', 'audited.minor_per_major') }} as net_amount,
+        {{ published_amount('audited.tax_minor', 'audited.minor_per_major') }} as tax_amount,
+        {{ published_amount('audited.billed_discount_minor', 'audited.minor_per_major') }} as billed_discount_amount,
+        {{ published_amount('audited.billed_credit_minor', 'audited.minor_per_major') }} as billed_credit_amount,
+        {{ published_amount('audited.billed_net_minor', 'audited.minor_per_major') }} as billed_net_amount,
+        {{ published_amount('audited.total_minor', 'audited.minor_per_major') }} as billed_total_amount,
+        {{ published_amount('audited.discount_variance_minor', 'audited.minor_per_major') }} as discount_variance_amount,
+        {{ published_amount('audited.credit_variance_minor', 'audited.minor_per_major') }} as credit_variance_amount,
+        audited.audit_status,
+        audited.subscription_id,
+        audited.interval_count,
+        {{ published_amount('audited.discountable_minor', 'audited.minor_per_major') }} as discountable_amount,
+        {{ published_amount('audited.creditable_minor', 'audited.minor_per_major') }} as creditable_amount,
+        {{ published_amount('audited.credited_minor', 'audited.minor_per_major') }} as credited_amount,
+        {{ published_amount('audited.billed_net_after_notes_minor', 'audited.minor_per_major') }} as billed_net_after_notes_amount,
+        deliveries.delivery_id,
+        audited.delivery_row
 
     from audited
+
+    left join deliveries
+        on audited.delivery_sequence = deliveries.delivery_sequence
 
 )
 

@@ -2,9 +2,11 @@ with
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_unified') }}
+    select * from {{ ref('int_redemptions_with_terms') }}
 
-    where is_honoured
+    where
+        is_honoured
+        and not is_to_come
 
 ),
 
@@ -28,6 +30,8 @@ benefits as (
 
     inner join redemptions
         on benefits_given.redemption_id = redemptions.redemption_id
+
+    where not benefits_given.is_expected
 
 ),
 

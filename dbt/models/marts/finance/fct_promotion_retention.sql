@@ -21,12 +21,13 @@ ended as (
         program,
         ended_at
 
-    from {{ ref('int_redemptions_unified') }}
+    from {{ ref('int_redemptions_with_terms') }}
 
     where
         is_honoured
         and is_ever_in_force
         and has_ended
+        and not is_to_come
         and ended_by = 'expiry'
 
 ),

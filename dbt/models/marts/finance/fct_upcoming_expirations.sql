@@ -2,19 +2,13 @@ with
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_unified') }}
+    select * from {{ ref('int_redemptions_with_terms') }}
 
 ),
 
-tracked as (
+statuses as (
 
-    select * from {{ ref('int_redemptions_tracked') }}
-
-),
-
-totals as (
-
-    select * from {{ ref('int_redemption_benefits_totalled') }}
+    select * from {{ ref('int_redemption_statuses') }}
 
 ),
 
@@ -24,94 +18,80 @@ run_rates as (
 
 ),
 
-follow_ups_due as (
+follow_ups_taken as (
 
-    select * from {{ ref('int_follow_ups_due') }}
-
-    where not is_due
+    select * from {{ ref('int_follow_ups_taken') }}
 
 ),
 
-to_be_derived as (
+rises as (
 
-    select * from {{ ref('int_redemptions_derived') }}
-
-    where not is_due
+    select * from {{ ref('int_redemption_rises_looked_ahead') }}
 
 ),
 
--- R12: in force at the end of the as-of date, ending within twelve months of it.
+-- R12: active at the end of the as-of date, running out within twelve months of it.
 ending as (
 
-    select
-        redemptions.*,
-        tracked.status
+    select *
 
-    from redemptions
+    from {{ ref('int_redemption_ends_looked_ahead') }}
 
-    inner join tracked
-        on redemptions.redemption_id = tracked.redemption_id
-        and tracked.is_in_force
-
-    where redemptions.ended_at < {{ add_months(end_of_as_of_date(), '12') }}
+    where runs_out_at < {{ add_months(end_of_as_of_date(), '12') }}
 
 ),
 
--- R4, looking ahead: a follow-up on record that is honoured and not earlier, or one that will be derived
--- and honoured.
+-- R4, looking ahead: a follow-up on record, or one that will be derived, that is honoured.
 followed_up as (
 
-    select follow_ups_due.predecessor_redemption_id as redemption_id
+    select distinct follow_ups_taken.predecessor_redemption_id as redemption_id
 
-    from follow_ups_due
+    from follow_ups_taken
 
     inner join redemptions
-        on follow_ups_due.workspace_id = redemptions.workspace_id
-        and follow_ups_due.coupon_id = redemptions.coupon_id
+        on follow_ups_taken.redemption_id = redemptions.redemption_id
         and redemptions.is_honoured
-        and not redemptions.is_derived
-        and (
-            follow_ups_due.predecessor_redeemed_at < redemptions.redeemed_at
-            or (
-                follow_ups_due.predecessor_redeemed_at = redemptions.redeemed_at
-                and follow_ups_due.predecessor_redemption_id < redemptions.redemption_id
-            )
-        )
 
-    union
-
-    select predecessor_redemption_id as redemption_id
-
-    from to_be_derived
-
-    where refusal_reason is null
+    where follow_ups_taken.due_at < {{ horizon() }}
 
 ),
 
 final as (
 
     select
-        ending.redemption_id,
-        ending.workspace_id,
-        ending.coupon_id,
-        ending.program,
-        ending.status,
-        totals.currency,
-        ending.ended_at as ends_at,
-        {{ month_of('ending.ended_at') }} as ends_month,
+        redemptions.redemption_id,
+        redemptions.workspace_id,
+        redemptions.coupon_id,
+        redemptions.program,
+        statuses.status,
+        rises.currency,
+        redemptions.ended_at as ends_at,
+        {{ month_of('ending.runs_out_at') }} as ends_month,
         case
-            when totals.is_one_currency then {{ published_amount('run_rates.run_rate_minor', 'totals.minor_per_major') }}
+            when rises.is_one_currency then {{ published_amount('run_rates.run_rate_minor', 'rises.minor_per_major') }}
         end as run_rate_amount,
-        ending.follow_up_coupon_id,
-        followed_up.redemption_id is not null as is_followed_up
+        redemptions.follow_up_coupon_id,
+        followed_up.redemption_id is not null as is_followed_up,
+        ending.runs_out_at,
+        ending.runs_out_by,
+        rises.last_benefit_invoice_id,
+        rises.last_benefit_at,
+        {{ published_amount('rises.rise_minor', 'rises.minor_per_major') }} as rise_amount,
+        {{ published_amount('rises.monthly_rise_minor', 'rises.minor_per_major') }} as monthly_rise_amount
 
     from ending
 
-    inner join totals
-        on ending.redemption_id = totals.redemption_id
+    inner join redemptions
+        on ending.redemption_id = redemptions.redemption_id
+
+    inner join statuses
+        on ending.redemption_id = statuses.redemption_id
 
     inner join run_rates
         on ending.redemption_id = run_rates.redemption_id
+
+    inner join rises
+        on ending.redemption_id = rises.redemption_id
 
     left join followed_up
         on ending.redemption_id = followed_up.redemption_id

@@ -1,0 +1,229 @@
+{# When a redemption ends, what it may follow, and the months its run rate counts. #}
+
+{# R3: the end a redemption has by its own terms, before revocation and lost eligibility. #}
+{% macro natural_end(started_at, ends_at, coupons) -%}
+    case
+        when {{ ends_at }} is not null then {{ ends_at }}
+        when {{ coupons }}.duration_months is not null
+            then {{ months_after(started_at, coupons ~ '.duration_months') }}
+        when {{ coupons }}.discount_type = 'credit'
+            then {{ months_after(
+                started_at,
+                coupons ~ '.credit_period_months * ' ~ coupons ~ '.credit_max_periods'
+            ) }}
+    end
+{%- endmacro %}
+
+
+{# R2: the redemptions of a coupon that may not be repeated among each other in a workspace, as the coupon's
+   once_per says; a redemption that may be repeated is a group of its own. #}
+{% macro group_in_workspace(once_per, redemption_id, workspace_id, subscription_id) -%}
+    case {{ once_per }}
+        when 'unlimited' then concat('redemption', chr(31), {{ redemption_id }})
+        when 'subscription' then concat('subscription', chr(31), {{ workspace_id }}, chr(31), coalesce({{ subscription_id }}, ''))
+        else concat('workspace', chr(31), {{ workspace_id }})
+    end
+{%- endmacro %}
+
+
+{# R2: the redemptions of a coupon that may not be repeated among each other by a user. Those without a user
+   are no group; on Spark they would all come to one task. #}
+{% macro group_by_user(once_per, redemption_id, user_id) -%}
+    case
+        when coalesce({{ once_per }}, 'user') = 'user' and {{ user_id }} is not null
+            then concat('user', chr(31), {{ user_id }})
+        else concat('redemption', chr(31), {{ redemption_id }})
+    end
+{%- endmacro %}
+
+
+{# R12: the first of the last three calendar months that had ended by the end of the as-of date. #}
+{% macro three_months_before_end() -%}
+    {{ month_later(month_after_as_of_date(), '-3') }}
+{%- endmacro %}
+
+
+{# R4: which of the derived redemptions that exist if none of them is refused do exist: the CTEs `settling` and
+   `settled`, over the relation `contested`. A derived redemption is refused where another of its group comes
+   before it, and what follows a refused one is not derived. So a round takes from the chains what the round
+   before says is refused, and the rounds end when one changes nothing. DuckDB recurses; on Spark, which knows
+   no window over a recursive reference, the rounds are written out, as many as are needed. #}
+{% macro settle_derived() -%}
+    {{ return(adapter.dispatch('settle_derived')()) }}
+{%- endmacro %}
+
+
+{# One round, as a query over the round before. #}
+{% macro settling_round(before) -%}
+    select
+        redemption_id,
+        root_redemption_id,
+        chain_position,
+        coupon_id,
+        workspace_group,
+        user_group,
+        started_at,
+        is_refused_by_record,
+        exists_now as is_there,
+        round + 1 as round,
+        max(case when exists_now <> is_there then 1 else 0 end) over () as is_changing
+
+    from (
+        select
+            *,
+            coalesce(
+                max(is_refused_now) over (
+                    partition by root_redemption_id
+                    order by chain_position
+                    rows between unbounded preceding and 1 preceding
+                ),
+                0
+            ) = 0 as exists_now
+
+        from (
+            select
+                *,
+                case
+                    when is_refused_by_record then 1
+                    else greatest(
+                        coalesce(
+                            max(case when is_there then 1 else 0 end) over (
+                                partition by coupon_id, workspace_group
+                                order by started_at, redemption_id
+                                rows between unbounded preceding and 1 preceding
+                            ),
+                            0
+                        ),
+                        coalesce(
+                            max(case when is_there then 1 else 0 end) over (
+                                partition by coupon_id, user_group
+                                order by started_at, redemption_id
+                                rows between unbounded preceding and 1 preceding
+                            ),
+                            0
+                        )
+                    )
+                end as is_refused_now
+
+            from {{ before }}
+        ) as judged
+    ) as cut
+{%- endmacro %}
+
+
+{% macro default__settle_derived() -%}
+settling as (
+
+    select
+        *,
+        true as is_there,
+        cast(0 as bigint) as round,
+        1 as is_changing
+
+    from contested
+
+    union all
+
+    select * from (
+        {{ settling_round('settling') }}
+    ) as rounds
+
+    where is_changing = 1
+
+),
+
+settled as (
+
+    select
+        redemption_id,
+        is_there
+
+    from (
+        select
+            *,
+            max(round) over () as last_round
+
+        from settling
+    ) as all_rounds
+
+    where round = last_round
+
+)
+{%- endmacro %}
+
+
+{% macro spark__settle_derived() -%}
+    {%- set found = namespace(rounds=0, is_settled=not execute) -%}
+    {%- set start -%}
+        select *, true as is_there, cast(0 as bigint) as round, 1 as is_changing
+    {%- endset -%}
+    {%- for rounds in range(1, 1000) -%}
+        {%- if not found.is_settled -%}
+            {%- set query = namespace(sql='(' ~ start ~ ' from (' ~ contested_chains() ~ ') as contested)') -%}
+            {%- for number in range(rounds) -%}
+                {%- set query.sql = '(' ~ settling_round(query.sql ~ ' as round_before') ~ ')' -%}
+            {%- endfor -%}
+            {%- set changing = run_query('select coalesce(max(is_changing), 0) as is_changing from ' ~ query.sql ~ ' as last_round') -%}
+            {%- if changing.columns[0].values()[0] | int == 0 -%}
+                {%- set found.is_settled = true -%}
+                {%- set found.rounds = rounds - 1 -%}
+            {%- endif -%}
+        {%- endif -%}
+    {%- endfor -%}
+settling_0 as (
+
+    {{ start }}
+
+    from contested
+
+),
+{% for number in range(1, found.rounds + 1) %}
+settling_{{ number }} as (
+
+    {{ settling_round('settling_' ~ (number - 1)) }}
+
+),
+{% endfor %}
+settled as (
+
+    select
+        redemption_id,
+        is_there
+
+    from settling_{{ found.rounds }}
+
+)
+{%- endmacro %}
+
+
+{# Chains of possible derived redemptions in which one comes after another of its group. #}
+{% macro contested_chains() -%}
+    select
+        redemption_id,
+        root_redemption_id,
+        chain_position,
+        coupon_id,
+        workspace_group,
+        user_group,
+        started_at,
+        is_refused_by_record
+
+    from (
+        select
+            *,
+            max(case when group_size > 1 then 1 else 0 end) over (partition by root_redemption_id) as is_contested
+
+        from (
+            select
+                *,
+                greatest(
+                    count(*) over (partition by coupon_id, workspace_group),
+                    count(*) over (partition by coupon_id, user_group)
+                ) as group_size
+
+            from {{ ref('int_follow_ups_possible') }}
+        ) as sized
+    ) as marked
+
+    where is_contested = 1
+{%- endmacro %}

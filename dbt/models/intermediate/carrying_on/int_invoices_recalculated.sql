@@ -1,0 +1,42 @@
+{%- set changed = ref('int_workspaces_changed') -%}
+{%- set received_invoices = ref('int_invoices_received') -%}
+{%- set expected = ref('int_bills_expected') -%}
+{%- set expected_before = ref('int_bills_expected_before') %}
+with
+
+{% if carries_on() -%}
+-- What counts now and was not received counted before.
+from_the_first_change_on as (
+
+    select invoices.invoice_id
+
+    from {{ kept('fct_discounted_charges') }} as invoices
+
+    inner join {{ changed }} as changed
+        on invoices.workspace_id = changed.workspace_id
+        and invoices.issued_at >= changed.changed_from
+
+),
+
+{% endif -%}
+final as (
+    {% if carries_on() %}
+    select invoice_id from {{ received_invoices }}
+
+    union
+
+    select invoice_id from from_the_first_change_on
+
+    union
+
+    select invoice_id from {{ expected }}
+
+    union
+
+    select invoice_id from {{ expected_before }}
+    {% else %}
+    {{ no_rows({'invoice_id': dbt.type_string()}) }}
+    {% endif %}
+)
+
+select * from final

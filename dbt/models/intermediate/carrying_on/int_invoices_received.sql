@@ -1,0 +1,61 @@
+{%- set current_invoices = ref('stg_billing__invoices') -%}
+{%- set repeated_rows = ref('stg_billing__repeated_rows') -%}
+{%- set credited = ref('int_invoices_credited') -%}
+{%- set credited_before = ref('int_invoices_credited_before') %}
+with
+
+{% if carries_on() -%}
+credited_otherwise as (
+
+    select coalesce(credited.invoice_id, credited_before.invoice_id) as invoice_id
+
+    from {{ credited }} as credited
+
+    full outer join {{ credited_before }} as credited_before
+        on credited.invoice_id = credited_before.invoice_id
+
+    where credited.credited_minor is distinct from credited_before.credited_minor
+
+),
+
+-- A copy of a version that another had replaced, of the same updated_at, makes it current again.
+came_back as (
+
+    select record_id as invoice_id
+
+    from {{ repeated_rows }}
+
+    where feed = 'invoices'
+
+    group by record_id
+
+    having
+        max(case when fate = 'duplicate' and {{ came_since() }} then 1 else 0 end) = 1
+        and max(case when fate = 'superseded' then 1 else 0 end) = 1
+
+),
+
+{% endif -%}
+final as (
+    {% if carries_on() %}
+    select
+        invoice_id,
+        workspace_id,
+        issued_at
+
+    from {{ current_invoices }}
+
+    where
+        {{ came_since() }}
+        or (
+            issued_at >= least({{ kept_end_of_as_of_date() }}, {{ end_of_as_of_date() }})
+            and issued_at < greatest({{ kept_end_of_as_of_date() }}, {{ end_of_as_of_date() }})
+        )
+        or invoice_id in (select invoice_id from came_back)
+        or invoice_id in (select invoice_id from credited_otherwise)
+    {% else %}
+    {{ no_rows({'invoice_id': dbt.type_string(), 'workspace_id': dbt.type_string(), 'issued_at': 'timestamp'}) }}
+    {% endif %}
+)
+
+select * from final

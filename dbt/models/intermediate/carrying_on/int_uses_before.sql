@@ -1,0 +1,23 @@
+{# Read before int_redemption_invoices_covered forgets. #}
+-- depends_on: {{ ref('int_invoices_recalculated') }}
+with
+
+final as (
+    {% if carries_on() %}
+    select
+        redemption_id,
+        cast(count(*) as bigint) as uses
+
+    from {{ kept('int_redemption_invoices_covered') }}
+
+    where
+        is_use
+        and invoice_id not in (select invoice_id from {{ ref('int_invoices_recalculated') }})
+
+    group by redemption_id
+    {% else %}
+    {{ no_rows({'redemption_id': dbt.type_string(), 'uses': 'bigint'}) }}
+    {% endif %}
+)
+
+select * from final

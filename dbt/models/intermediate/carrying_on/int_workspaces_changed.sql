@@ -1,0 +1,102 @@
+{%- set received_invoices = ref('int_invoices_received') -%}
+{%- set redemptions = ref('int_redemptions_with_terms') -%}
+{%- set redemptions_before = ref('int_redemptions_before') -%}
+{#- What a redemption is as of a day, and the promotion it belongs to, say nothing of any one invoice. -#}
+{%- set terms = all_columns_but(['has_started', 'has_ended', 'promotion_id']) %}
+with
+
+{% if carries_on() -%}
+-- Credit, and coupons for some invoices only, are used up in the order of invoices: one changes all after
+-- it. Other discounts concern one invoice each.
+workspaces_in_order as (
+
+    select workspace_id
+
+    from {{ redemptions }}
+
+    where
+        is_honoured
+        and not is_to_come
+        and (discount_type = 'credit' or invoice_limit is not null)
+
+),
+
+changed_redemptions as (
+
+    (
+        select {{ terms }} from {{ redemptions }}
+
+        where not is_to_come
+
+        except
+
+        select {{ terms }} from {{ redemptions_before }}
+
+        where not is_to_come
+    )
+
+    union all
+
+    (
+        select {{ terms }} from {{ redemptions_before }}
+
+        where not is_to_come
+
+        except
+
+        select {{ terms }} from {{ redemptions }}
+
+        where not is_to_come
+    )
+
+),
+
+-- Where an invoice was, and where it is now, whether or not it counts.
+changes as (
+
+    select
+        workspace_id,
+        issued_at as changed_from
+
+    from {{ kept('fct_discounted_charges') }}
+
+    where
+        invoice_id in (select invoice_id from {{ received_invoices }})
+        and workspace_id in (select workspace_id from workspaces_in_order)
+
+    union all
+
+    select
+        workspace_id,
+        issued_at as changed_from
+
+    from {{ received_invoices }}
+
+    where workspace_id in (select workspace_id from workspaces_in_order)
+
+    union all
+
+    select
+        workspace_id,
+        cast('0001-01-01' as timestamp) as changed_from
+
+    from changed_redemptions
+
+),
+
+{% endif -%}
+final as (
+    {% if carries_on() %}
+    select
+        workspace_id,
+        min(changed_from) as changed_from
+
+    from changes
+
+    group by workspace_id
+    {% else %}
+    {{ no_rows({'workspace_id': dbt.type_string(), 'changed_from': 'timestamp'}) }}
+    {% endif %}
+)
+
+select * from final

@@ -1,0 +1,71 @@
+with
+
+invoices as (
+
+    select * from {{ invoices_to_calculate() }}
+
+),
+
+draws as (
+
+    select
+        invoice_id,
+        {{ sum_minor("case when basis = 'expected' then draw_minor else 0 end") }} as expected_credit_minor,
+        {{ sum_minor("case when basis = 'billed' then draw_minor else 0 end") }} as served_credit_minor,
+        {{ sum_minor("case when basis = 'billed' then balance_before_minor else 0 end") }} as available_credit_minor
+
+    from {{ recalculated(ref('int_credit_draws')) }}
+
+    where not is_expected
+
+    group by invoice_id
+
+),
+
+joined as (
+
+    select
+        invoices.invoice_id,
+        invoices.list_minor,
+        invoices.creditable_minor,
+        invoices.billed_discount_minor,
+        invoices.billed_credit_minor,
+        coalesce(draws.expected_credit_minor, 0) as credit_minor,
+        coalesce(draws.served_credit_minor, 0) as served_credit_minor,
+        coalesce(draws.available_credit_minor, 0) as available_credit_minor
+
+    from invoices
+
+    left join draws
+        on invoices.invoice_id = draws.invoice_id
+
+    where
+        draws.invoice_id is not null
+        or invoices.billed_credit_minor > 0
+
+),
+
+-- R9: credit is judged against the balance as billed so far. Over-drawn is what no grant covers, and what
+-- they cover beyond what credit may pay; under-drawn is what the bill after billed discounts could have
+-- drawn, at most what credit may pay, beyond what it did.
+final as (
+
+    select
+        invoice_id,
+        credit_minor,
+        billed_credit_minor - served_credit_minor
+        + greatest(served_credit_minor - coalesce(creditable_minor, served_credit_minor), 0)
+        - greatest(
+            least(
+                list_minor - billed_discount_minor,
+                coalesce(creditable_minor, available_credit_minor),
+                available_credit_minor
+            ) - served_credit_minor,
+            0
+        ) as credit_variance_minor
+
+    from joined
+
+)
+
+select * from final

@@ -1,0 +1,171 @@
+-- depends_on: {{ ref('int_invoices_recalculated') }}
+with
+
+redemptions as (
+
+    select * from {{ ref('int_redemptions_with_terms') }}
+
+    where
+        is_honoured
+        and is_ever_in_force
+
+),
+
+-- Uses by invoices that stay as they are, which all come before those that do not.
+uses_before as (
+
+    select * from {{ ref('int_uses_before') }}
+
+),
+
+-- R12: expected bills, all of which come after the counted ones, are calculated with them.
+invoices as (
+    {%- set asked %}
+        invoice_id,
+        workspace_id,
+        subscription_id,
+        plan,
+        billing_interval,
+        interval_count,
+        currency,
+        minor_per_major,
+        period_start,
+        period_end,
+        issued_at,
+        billing_month,
+        list_minor,
+        discountable_minor,
+        creditable_minor
+    {%- endset %}
+
+    select
+        {{- asked }},
+        billed_credit_minor,
+        false as is_expected
+
+    from {{ invoices_to_calculate() }}
+
+    where list_minor >= 0
+
+    union all
+
+    select
+        {{- asked }},
+        cast(0 as bigint) as billed_credit_minor,
+        true as is_expected
+
+    from {{ ref('int_bills_expected') }}
+
+),
+
+-- R5: a redemption covers the counted invoices of its workspace issued from its start until, and not
+-- including, its end, of the plan and interval its coupon applies to; dollar-off and credit only in
+-- their own currency; where it is limited to a subscription, of that. A negative bill is covered by nothing.
+eligible as (
+
+    select
+        redemptions.redemption_id,
+        redemptions.invoice_limit - coalesce(uses_before.uses, 0) as invoice_limit,
+        redemptions.discount_type,
+        invoices.invoice_id,
+        invoices.workspace_id,
+        invoices.subscription_id,
+        invoices.plan,
+        invoices.billing_interval,
+        invoices.interval_count,
+        invoices.issued_at,
+        invoices.billing_month,
+        invoices.currency,
+        invoices.minor_per_major,
+        invoices.list_minor,
+        invoices.discountable_minor,
+        invoices.creditable_minor,
+        invoices.billed_credit_minor,
+        invoices.is_expected,
+        invoices.list_minor > 0
+        and case
+            when redemptions.discount_type = 'credit' then coalesce(invoices.creditable_minor, 1) > 0
+            else invoices.discountable_minor > 0
+        end as is_use,
+        {{ months_of_period('invoices.period_start', 'invoices.period_end') }} as period_months
+
+    from redemptions
+
+    inner join invoices
+        on redemptions.workspace_id = invoices.workspace_id
+        and redemptions.started_at <= invoices.issued_at
+        and (redemptions.ended_at is null or redemptions.ended_at > invoices.issued_at)
+        and (redemptions.subscription_id is null or redemptions.subscription_id = invoices.subscription_id)
+        and (redemptions.applies_to_plan is null or redemptions.applies_to_plan = invoices.plan)
+        and (redemptions.applies_to_interval is null or redemptions.applies_to_interval = invoices.billing_interval)
+        and (redemptions.discount_type = 'percent_off' or redemptions.coupon_currency = invoices.currency)
+
+    left join uses_before
+        on redemptions.redemption_id = uses_before.redemption_id
+
+),
+
+-- R3: once, or the first n invoices. An invoice on which the redemption may act on nothing is covered
+-- while a use remains and uses none up. Only redemptions with a limit are sorted.
+uses_counted as (
+
+    select
+        *,
+        coalesce(
+            sum(case when is_use then 1 else 0 end) over (
+                partition by redemption_id
+                order by issued_at, invoice_id
+                rows between unbounded preceding and 1 preceding
+            ),
+            0
+        ) as uses_before
+
+    from eligible
+
+    where invoice_limit is not null
+
+),
+
+-- What is asked of a covered invoice comes along, so that nobody needs all invoices again for these.
+{%- set columns %}
+        redemption_id,
+        discount_type,
+        invoice_id,
+        workspace_id,
+        subscription_id,
+        plan,
+        billing_interval,
+        interval_count,
+        issued_at,
+        billing_month,
+        currency,
+        minor_per_major,
+        list_minor,
+        discountable_minor,
+        creditable_minor,
+        billed_credit_minor,
+        is_expected,
+        is_use,
+        period_months
+{%- endset %}
+final as (
+
+    select
+        {{- columns }}
+
+    from eligible
+
+    where invoice_limit is null
+
+    union all
+
+    select
+        {{- columns }}
+
+    from uses_counted
+
+    where uses_before < invoice_limit
+
+)
+
+select * from final

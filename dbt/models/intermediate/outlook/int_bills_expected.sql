@@ -1,0 +1,166 @@
+-- depends_on: {{ ref('int_bills_expected_before') }}
+with
+
+-- R12: only where something is in force or to come can coupons and credit do something to a bill.
+workspaces as (
+
+    select distinct workspace_id
+
+    from {{ ref('int_redemptions_with_terms') }}
+
+    where
+        is_honoured
+        and not has_ended
+
+),
+
+-- R12: a line is the bills above zero of one workspace that share subscription, plan, interval and currency.
+numbered as (
+
+    select
+        invoices.invoice_id,
+        invoices.workspace_id,
+        invoices.subscription_id,
+        invoices.plan,
+        invoices.billing_interval,
+        invoices.interval_count,
+        invoices.currency,
+        invoices.minor_per_major,
+        invoices.issued_at,
+        invoices.list_minor,
+        invoices.discountable_minor,
+        coalesce(invoices.creditable_minor, invoices.list_minor) as creditable_minor,
+        row_number() over (
+            partition by
+                invoices.workspace_id,
+                invoices.subscription_id,
+                invoices.plan,
+                invoices.billing_interval,
+                invoices.interval_count,
+                invoices.currency
+            order by invoices.issued_at desc, invoices.invoice_id desc
+        ) as bills_back
+
+    from {{ ref('int_invoices_counted') }} as invoices
+
+    inner join workspaces
+        on invoices.workspace_id = workspaces.workspace_id
+
+    where
+        invoices.list_minor > 0
+        and invoices.billing_interval in ('day', 'week', 'month', 'year')
+
+),
+
+-- R12: amounts are the mean of the last three bills, of yearly ones the last.
+lines as (
+
+    select
+        workspace_id,
+        subscription_id,
+        plan,
+        billing_interval,
+        interval_count,
+        currency,
+        minor_per_major,
+        max(case when bills_back = 1 then invoice_id end) as last_invoice_id,
+        max(case when bills_back = 1 then issued_at end) as last_issued_at,
+        {{ divide_rounded(sum_minor('list_minor'), 'count(*)') }} as list_minor,
+        {{ divide_rounded(sum_minor('discountable_minor'), 'count(*)') }} as discountable_minor,
+        {{ divide_rounded(sum_minor('creditable_minor'), 'count(*)') }} as creditable_minor
+
+    from numbered
+
+    where bills_back <= case when billing_interval = 'year' then 1 else 3 end
+
+    group by
+        workspace_id,
+        subscription_id,
+        plan,
+        billing_interval,
+        interval_count,
+        currency,
+        minor_per_major
+
+),
+
+-- An interval in days or in months; beyond thirty years one is as long as another to the outlook.
+measured as (
+
+    select
+        *,
+        case billing_interval
+            when 'day' then least(interval_count, 12000)
+            when 'week' then 7 * least(interval_count, 2000)
+        end as interval_days,
+        case billing_interval
+            when 'month' then least(interval_count, 1200)
+            when 'year' then 12 * least(interval_count, 100)
+        end as interval_months
+
+    from lines
+
+),
+
+-- R12: a line is running if its next bill is at most fifteen days late.
+running as (
+
+    select *
+
+    from measured
+
+    where
+        {{ intervals_after('last_issued_at', 'interval_days', 'interval_months', '1') }}
+        >= {{ days_before(end_of_as_of_date(), '15') }}
+
+),
+
+numbered_bills as (
+
+    select
+        *,
+        {{ each_whole_number('1', intervals_until(horizon(), 'last_issued_at', 'interval_days', 'interval_months')) }} as bill_number
+
+    from running
+
+),
+
+dated as (
+
+    select
+        *,
+        {{ intervals_after('last_issued_at', 'interval_days', 'interval_months', 'bill_number') }} as issued_at
+
+    from numbered_bills
+
+),
+
+-- R12: bills from the end of the as-of date on and before the horizon; periods are on the UTC calendar.
+final as (
+
+    select
+        concat(last_invoice_id, '~expected-', lpad(cast(bill_number as {{ dbt.type_string() }}), 4, '0')) as invoice_id,
+        workspace_id,
+        subscription_id,
+        plan,
+        billing_interval,
+        interval_count,
+        currency,
+        minor_per_major,
+        cast(issued_at as date) as period_start,
+        cast({{ intervals_after('cast(cast(issued_at as date) as timestamp)', 'interval_days', 'interval_months', '1') }} as date) as period_end,
+        issued_at,
+        {{ month_of('issued_at') }} as billing_month,
+        list_minor,
+        discountable_minor,
+        creditable_minor
+
+    from dated
+
+    where
+        issued_at >= {{ end_of_as_of_date() }}
+        and issued_at < {{ horizon() }}
+
+)
+
+select * from final

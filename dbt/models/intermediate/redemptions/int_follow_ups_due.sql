@@ -1,0 +1,62 @@
+with
+
+redemptions as (
+
+    select * from {{ ref('int_redemptions_known') }}
+
+),
+
+judged as (
+
+    select * from {{ ref('int_redemptions_judged') }}
+
+),
+
+coupons as (
+
+    select * from {{ ref('stg_billing__coupons') }}
+
+),
+
+windows as (
+
+    select * from {{ ref('int_redemption_windows_recorded') }}
+
+),
+
+-- R4: what an honoured redemption that runs out by expiry hands over to its coupon's follow-up. Ends are
+-- known schedules: what is not due by the end of the as-of date will be.
+final as (
+
+    select
+        redemptions.redemption_id as predecessor_redemption_id,
+        redemptions.workspace_id,
+        redemptions.user_id,
+        redemptions.subscription_id,
+        redemptions.coupon_id as predecessor_coupon_id,
+        coupons.follow_up_coupon_id as coupon_id,
+        redemptions.redeemed_at as predecessor_redeemed_at,
+        windows.ended_at as due_at,
+        windows.ended_at < {{ end_of_as_of_date() }} as is_due
+
+    from redemptions
+
+    inner join judged
+        on redemptions.redemption_id = judged.redemption_id
+        and judged.refusal_reason is null
+
+    inner join windows
+        on redemptions.redemption_id = windows.redemption_id
+        and windows.ended_by = 'expiry'
+        and windows.ended_at > windows.started_at
+
+    inner join coupons
+        on redemptions.coupon_id = coupons.coupon_id
+        and coupons.follow_up_coupon_id <> coupons.coupon_id
+
+    inner join coupons as follow_up_coupons
+        on coupons.follow_up_coupon_id = follow_up_coupons.coupon_id
+
+)
+
+select * from final

@@ -1,0 +1,193 @@
+{# Those without a user are no group; on Spark they would all come to one task. #}
+{%- set if_no_user = 'case when user_id is null then redemption_id end' -%}
+
+with
+
+redemptions as (
+
+    select * from {{ ref('int_redemptions_known') }}
+
+),
+
+coupons as (
+
+    select * from {{ ref('stg_billing__coupons') }}
+
+),
+
+workspaces as (
+
+    select workspace_id from {{ ref('stg_billing__workspaces') }}
+
+),
+
+described as (
+
+    select
+        redemptions.redemption_id,
+        redemptions.coupon_id,
+        redemptions.workspace_id,
+        redemptions.user_id,
+        redemptions.redeemed_at,
+        coupons.coupon_id is null as is_unknown_coupon,
+        workspaces.workspace_id is null as is_unknown_workspace,
+        coupons.redeem_by,
+        coupons.requires_no_prior_coupon,
+        {{ group_in_workspace('coupons.once_per', 'redemptions.redemption_id', 'redemptions.workspace_id', 'redemptions.subscription_id') }} as workspace_group,
+        {{ group_by_user('coupons.once_per', 'redemptions.redemption_id', 'redemptions.user_id') }} as user_group,
+        coupons.max_redemptions,
+        coupons.follow_up_coupon_id
+
+    from redemptions
+
+    left join coupons
+        on redemptions.coupon_id = coupons.coupon_id
+
+    left join workspaces
+        on redemptions.workspace_id = workspaces.workspace_id
+
+),
+
+-- R2, reasons 4 to 6: "earlier" is before in the order (redeemed_at, redemption_id), honoured or not; the
+-- coupon's once_per says among which redemptions reasons 4 and 5 are asked.
+counted as (
+
+    select
+        *,
+        row_number() over (
+            partition by coupon_id, workspace_group
+            order by redeemed_at, redemption_id
+        ) as use_in_workspace,
+        row_number() over (
+            partition by coupon_id, user_group
+            order by redeemed_at, redemption_id
+        ) as use_by_user,
+        row_number() over (
+            partition by workspace_id
+            order by redeemed_at, redemption_id
+        ) - 1 as earlier_in_workspace,
+        case
+            when user_id is not null
+                then row_number() over (
+                    partition by user_id, {{ if_no_user }}
+                    order by redeemed_at, redemption_id
+                ) - 1
+        end as earlier_by_user
+
+    from described
+
+),
+
+-- Every redemption once for its own coupon and once for the coupon that follows it: the redemptions
+-- that a coupon wanting no prior one overlooks.
+overlooked as (
+
+    select
+        redemption_id,
+        workspace_id,
+        user_id,
+        redeemed_at,
+        coupon_id as for_coupon_id,
+        true as is_own
+
+    from described
+
+    union all
+
+    select
+        redemption_id,
+        workspace_id,
+        user_id,
+        redeemed_at,
+        follow_up_coupon_id as for_coupon_id,
+        false as is_own
+
+    from described
+
+    where follow_up_coupon_id <> coupon_id
+
+),
+
+overlooked_counted as (
+
+    select
+        redemption_id,
+        is_own,
+        row_number() over (
+            partition by for_coupon_id, workspace_id
+            order by redeemed_at, redemption_id
+        ) - 1 as overlooked_in_workspace,
+        row_number() over (
+            partition by for_coupon_id, user_id, {{ if_no_user }}
+            order by redeemed_at, redemption_id
+        ) - 1 as overlooked_by_user
+
+    from overlooked
+
+),
+
+judged_but_for_limit as (
+
+    select
+        counted.redemption_id,
+        counted.coupon_id,
+        counted.redeemed_at,
+        counted.max_redemptions,
+        case
+            when counted.is_unknown_coupon then 'unknown_coupon'
+            when counted.is_unknown_workspace then 'unknown_workspace'
+            when counted.redeemed_at > counted.redeem_by then 'redeemed_after_close'
+            when counted.use_in_workspace > 1 then 'duplicate_for_workspace'
+            when counted.use_by_user > 1 then 'duplicate_for_user'
+            when
+                counted.requires_no_prior_coupon
+                and (
+                    counted.earlier_in_workspace > overlooked_counted.overlooked_in_workspace
+                    or counted.earlier_by_user > overlooked_counted.overlooked_by_user
+                )
+                then 'prior_coupon'
+        end as refusal_reason
+
+    from counted
+
+    inner join overlooked_counted
+        on counted.redemption_id = overlooked_counted.redemption_id
+        and overlooked_counted.is_own
+
+),
+
+-- R2, reason 7: n earlier ones not refused for reasons 1 to 6 use a coupon up. Only coupons with a
+-- limit are sorted.
+limited as (
+
+    select
+        redemption_id,
+        sum(case when refusal_reason is null then 1 else 0 end) over (
+            partition by coupon_id
+            order by redeemed_at, redemption_id
+            rows between unbounded preceding and current row
+        ) > max_redemptions as is_over_redeemed
+
+    from judged_but_for_limit
+
+    where max_redemptions is not null
+
+),
+
+final as (
+
+    select
+        judged_but_for_limit.redemption_id,
+        case
+            when judged_but_for_limit.refusal_reason is not null then judged_but_for_limit.refusal_reason
+            when limited.is_over_redeemed then 'over_redeemed'
+        end as refusal_reason
+
+    from judged_but_for_limit
+
+    left join limited
+        on judged_but_for_limit.redemption_id = limited.redemption_id
+
+)
+
+select * from final

@@ -1,0 +1,65 @@
+with
+
+grants as (
+
+    select * from {{ ref('int_credit_grants_scheduled') }}
+
+    where is_issued
+
+),
+
+-- Both bases ask the same grants of the same invoices.
+draws as (
+
+    select
+        grant_id,
+        invoice_id,
+        max(case when basis = 'expected' then balance_before_minor end) as balance_before_minor,
+        max(case when basis = 'expected' then draw_minor end) as draw_minor,
+        max(case when basis = 'billed' then balance_before_minor end) as billed_balance_before_minor,
+        max(case when basis = 'billed' then draw_minor end) as billed_draw_minor
+
+    from {{ recalculated(ref('int_credit_draws')) }}
+
+    where not is_expected
+
+    group by
+        grant_id,
+        invoice_id
+
+),
+
+-- R7: the order in which an invoice draws on the grants that cover it.
+final as (
+
+    select
+        draws.grant_id,
+        grants.redemption_id,
+        grants.workspace_id,
+        draws.invoice_id,
+        grants.currency,
+        cast(
+            row_number() over (
+                partition by draws.invoice_id
+                order by
+                    case when grants.credit_priority is null then 1 else 0 end,
+                    grants.credit_priority,
+                    case when grants.scheduled_end_at is null then 1 else 0 end,
+                    grants.scheduled_end_at,
+                    grants.grant_started_at,
+                    draws.grant_id
+            ) as bigint
+        ) as draw_rank,
+        {{ published_amount('draws.balance_before_minor', 'grants.minor_per_major') }} as balance_before_amount,
+        {{ published_amount('draws.draw_minor', 'grants.minor_per_major') }} as draw_amount,
+        {{ published_amount('draws.billed_balance_before_minor', 'grants.minor_per_major') }} as billed_balance_before_amount,
+        {{ published_amount('draws.billed_draw_minor', 'grants.minor_per_major') }} as billed_draw_amount
+
+    from draws
+
+    inner join grants
+        on draws.grant_id = grants.grant_id
+
+)
+
+select * from final

@@ -1,0 +1,25 @@
+with
+
+current_versions as (
+
+    {{ current_versions('budgets') }}
+
+),
+
+final as (
+
+    select
+        program,
+        currency,
+        month,
+        amount_minor,
+        updated_at,
+        minor_per_major,
+        delivery_sequence,
+        row_number
+
+    from current_versions
+
+)
+
+select * from final

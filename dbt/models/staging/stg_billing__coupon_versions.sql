@@ -1,0 +1,42 @@
+with
+
+final as (
+
+    select
+        coupon_id,
+        coupon_name,
+        program,
+        discount_type,
+        percent_off_e4,
+        amount_off_minor,
+        amount_off_per,
+        credit_minor,
+        credit_period_months,
+        credit_max_periods,
+        credit_priority,
+        currency,
+        applies_to_plan,
+        applies_to_interval,
+        duration,
+        duration_months,
+        duration_invoices,
+        redeem_by,
+        max_redemptions,
+        requires_no_prior_coupon,
+        once_per,
+        follow_up_coupon_id,
+        updated_at,
+        delivery_sequence,
+        row_number,
+        row_number() over (
+            partition by coupon_id
+            order by updated_at, delivery_sequence, row_number
+        ) as version_number
+
+    from {{ ref('base_billing__coupons') }}
+
+    where rejection_reasons is null
+
+)
+
+select * from final

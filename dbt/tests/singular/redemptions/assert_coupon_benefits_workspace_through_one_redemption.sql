@@ -1,0 +1,44 @@
+-- Invariant 1, seen from the money: whatever a coupon gave a workspace, it gave through one redemption, where
+-- its once_per allows no more.
+with
+
+benefits as (
+
+    select
+        charges.workspace_id,
+        applications.coupon_id,
+        applications.redemption_id
+
+    from {{ ref('fct_discount_applications') }} as applications
+
+    inner join {{ ref('fct_discounted_charges') }} as charges
+        on applications.invoice_id = charges.invoice_id
+
+    union
+
+    select
+        workspace_id,
+        coupon_id,
+        redemption_id
+
+    from {{ ref('fct_credit_ledger') }}
+
+)
+
+select
+    benefits.workspace_id,
+    benefits.coupon_id,
+    count(*) as redemptions
+
+from benefits
+
+inner join {{ ref('dim_coupons') }} as coupons
+    on benefits.coupon_id = coupons.coupon_id
+
+where coupons.once_per in ('user', 'workspace')
+
+group by
+    benefits.workspace_id,
+    benefits.coupon_id
+
+having count(*) > 1
