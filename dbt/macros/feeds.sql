@@ -96,6 +96,19 @@
 {%- endmacro %}
 
 
+{# The time zone that instants without an offset are read in, by the name of a feed. #}
+{% macro time_zone_of_feed(feed) -%}
+    {%- set zones = var('feed_time_zones', {}) -%}
+    {%- if zones -%}
+        case {{ feed }}
+            {%- for name, zone in zones.items() %} when '{{ name }}' then '{{ zone }}'{% endfor %} else 'UTC'
+        end
+    {%- else -%}
+        'UTC'
+    {%- endif -%}
+{%- endmacro %}
+
+
 {# The instant at which the clocks of a zone show a local time, as a UTC timestamp: of a time that they
    show twice the first, null for one that they never show. The offsets a day and more before and after are
    tried: clocks are not changed twice within days. Neither engine's own rule is used, since they differ. #}

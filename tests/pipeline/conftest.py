@@ -114,7 +114,7 @@ class HandMade:
                 "create table intermediate.int_deliveries_reconciled as select 1::bigint as"
                 " delivery_sequence, 'd1' as delivery_id, 'invoices' as feed, 'invoices/a.csv' as"
                 " file_name, 'd1' as sha256, timestamp '2026-04-01' as arrived_at, 'loaded' as"
-                " verdict, null::varchar as refusal_reason, 3::bigint as physical_rows, 0::bigint"
+                " verdict, null::varchar as refusal_reason, null::varchar as notes, 3::bigint as physical_rows, 0::bigint"
                 " as blank_rows, 2::bigint as accepted_rows, 0::bigint as superseded_rows, 0::bigint"
                 " as duplicate_rows, 1::bigint as rejected_rows"
             )
