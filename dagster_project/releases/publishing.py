@@ -437,8 +437,8 @@ def _describe(
 def _write_facts(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, object]) -> None:
     connection.execute(
         "create table target.release.release (release_id varchar, as_of_date date,"
-        " created_at timestamp, code_version varchar, engine varchar, content_hash varchar,"
-        " duckdb_version varchar, dbt_invocation_id varchar)"
+        " created_at timestamp, code_version varchar, engine varchar, reporting_time_zone varchar,"
+        " content_hash varchar, duckdb_version varchar, dbt_invocation_id varchar)"
     )
     connection.execute(
         f"insert into target.release.release values ({', '.join('?' * len(facts))})",
