@@ -22,14 +22,10 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.text import Text
-
 from dagster_project.answers.values import amount, clean, neutral, signed
 
 if TYPE_CHECKING:
-    from rich.console import ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.measure import Measurement
 
 WIDTH = 80
@@ -61,6 +57,10 @@ def columns() -> int:
 
 def width(text: str) -> int:
     """Count the columns a text takes on a terminal."""
+    if text.isascii():
+        return len(text)  # as it mostly is, and then rich is not needed
+    from rich.cells import cell_len
+
     return cell_len(text)
 
 
@@ -90,6 +90,8 @@ def wrap(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
         indent: Put before the first line.
         hanging: Put before the others.
     """
+    from rich.text import Text
+
     hanging = indent if hanging is None else hanging
     room = min(columns(), _MOST_PROSE) - max(width(indent), width(hanging))
     lines = Text(clean(text)).wrap(_console(), max(room, _LEAST_NAME), overflow="fold")
@@ -120,6 +122,8 @@ class _Name:
         return Measurement(min(most, _LEAST_NAME), most)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
         yield Text(cut(self._text, options.max_width), no_wrap=True, end="")
 
 
@@ -141,6 +145,7 @@ def table(
     """
     from rich.bar import Bar
     from rich.table import Table
+    from rich.text import Text
 
     kinds = [head[:1] if head[:1] in _KINDS else "=" for head in heads]
     titles = [clean(head.lstrip("".join(_KINDS))) for head in heads]
@@ -182,6 +187,8 @@ def table(
 
 def _console(most: int | None = None) -> Console:
     """Return rich as it lays out text alone: an answer has no colours, wherever it goes."""
+    from rich.console import Console
+
     return Console(
         width=most or columns(), color_system=None, markup=False, highlight=False, emoji=False
     )
@@ -237,7 +244,7 @@ def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None
             left = min(left, cells - 1)
             sign = "█" if place in (0, len(steps)) else "▓" if end > start else "░"
             ink = "  " + " " * left + sign * max(1, right - left)
-        drawn.append(f"  {set_cell_size(label, labels)}  {text.rjust(numbers)}{ink}")
+        drawn.append(f"  {label}{' ' * (labels - width(label))}  {text.rjust(numbers)}{ink}")
     return drawn
 
 
