@@ -22,7 +22,9 @@ from dagster_project.alerts.alert import Alert, Kind
 from dagster_project.alerts.fold import Message, State
 from dagster_project.alerts.watch import Watched
 from dagster_project.failures import Failure, plain
-from dagster_project.releases import files
+from dagster_project.failures import told as discreetly
+from dagster_project.home import make_private, writing
+from dagster_project.releases import data_home, files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import Settings
 
@@ -66,11 +68,46 @@ def after_run(
         if run_id in state.runs:
             return
         state.runs.append(run_id)
+        _remember_run(settings, run_id, failure, as_of, now)
         yield lambda _: watch.run(failure, run_id, settings.home, now)
         yield lambda state: _files(state, settings, now)
         if failure is None:
             yield lambda state: _findings(state, settings, now)
             yield lambda state: _data(state, settings, now, as_of)
+        yield lambda state: _disk(state, settings, now)
+
+    return _occasion(settings, watchers, now)
+
+
+def _remember_run(
+    settings: Settings, run_id: str, failure: Failure | None, as_of: date, now: datetime
+) -> None:
+    told = None if failure is None else "; ".join(discreetly(failure))
+    try:
+        data_home.remember_run(settings.home, run_id, now, as_of, told)
+    except OSError as error:
+        _log.warning("%s: %s", data_home.last_run_path(settings.home), plain(str(error)))
+
+
+def after_pull(
+    settings: Settings, source: str, run_id: str, failure: Failure | None, now: datetime
+) -> list[Told]:
+    """Look at how a pull from a billing system ended; a run is looked at once.
+
+    Args:
+        settings: The data home, the channels and thresholds.
+        source: Where it was from.
+        run_id: The run.
+        failure: How it failed, None if it did not.
+        now: The current time in UTC.
+    """
+
+    def watchers(state: State) -> Iterator[Watcher]:
+        if run_id in state.runs:
+            return
+        state.runs.append(run_id)
+        yield lambda _: watch.pull(source, failure, run_id, settings.home, now)
+        yield lambda state: _pulls(state, settings, now)
         yield lambda state: _disk(state, settings, now)
 
     return _occasion(settings, watchers, now)
@@ -86,6 +123,7 @@ def look(settings: Settings, now: datetime) -> list[Told]:
 
     def watchers(state: State) -> Iterator[Watcher]:
         yield lambda state: _data(state, settings, now)
+        yield lambda state: _pulls(state, settings, now)
         yield lambda state: _disk(state, settings, now)
         if _is_held(state, "file_refused"):
             yield lambda state: _files(state, settings, now)
@@ -147,9 +185,10 @@ def _occasion(
     """Look, decide, remember, log, send; alone for this data home."""
     try:
         folder = settings.home / "alerts"
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock", timeout=WAIT_SECONDS):
-            return _alone(settings, folder / "state.json", watchers, now)
+        with writing(settings.home):
+            make_private(folder)
+            with FileLock(folder / "lock", timeout=WAIT_SECONDS):
+                return _alone(settings, folder / "state.json", watchers, now)
     except (OSError, Timeout) as error:
         _log.warning("Alerts of %s cannot be looked after: %s", settings.home, plain(str(error)))
         return []
@@ -334,6 +373,15 @@ def _data(
     with open_release(settings.home) as connection:
         late = freshness.late_feeds(connection, settings, today)
     yield watch.data_late(late, state.known("data_late") or (), settings.home, now)
+
+
+def _pulls(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
+    from dagster_project.sources.deliveries import last_pull
+
+    last = {str(source): last_pull(settings.home, source) for source in settings.pull_from}
+    within = timedelta(hours=settings.pull_within_hours)
+    known = state.known("pull_late") or ()
+    yield watch.pulls_late(last, within, known, settings.home, now)
 
 
 def _months(state: State, settings: Settings, now: datetime, today: date) -> Iterator[Watched]:

@@ -26,7 +26,7 @@ def clean(value: object) -> str:
 
 @cache
 def _places() -> dict[str, int]:
-    from dagster_project.settings import DBT_PROJECT
+    from dagster_project.product import DBT_PROJECT
 
     with (DBT_PROJECT / "seeds" / "iso_4217_currencies.csv").open(encoding="utf-8") as file:
         return {row[0]: int(row[1]) for row in csv.reader(file) if row[1].isdigit()}

@@ -17,13 +17,16 @@ from typer.core import TyperGroup
 
 from dagster_project.cli.burndown import burndown
 from dagster_project.cli.close import close, closes, reopen
+from dagster_project.cli.config import config, program
 from dagster_project.cli.deliveries import deliveries, rejected
 from dagster_project.cli.expiring import expiring
 from dagster_project.cli.explain import explain
 from dagster_project.cli.export import export
 from dagster_project.cli.findings import findings
+from dagster_project.cli.health import health
 from dagster_project.cli.options import Output, OutputFailed
 from dagster_project.cli.programs import programs
+from dagster_project.cli.pull import pull
 from dagster_project.cli.query import query
 from dagster_project.cli.releases import diff, prune, releases, restore, verify
 from dagster_project.cli.run import rebuild, run
@@ -55,10 +58,14 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Month close", close, "close 2025-11 --by 'Ada Byron'"),
     ("Month close", reopen, "reopen 2025-11 --by 'Ada Byron' --reason 'late invoice'"),
     ("Month close", closes, "closes"),
+    ("Service", health, "health --max-age-hours 30"),
+    ("Service", config, "config"),
     ("Service", dev, "dev --port 3001"),
     ("Service", alerts, "alerts --limit 5"),
 )
 """Each command with its group in the help and an example of it; `A` and `B` stand for ids of releases."""
+PULL_GROUP: Final = "Deliveries"
+"""The group of `pull`, which has commands of its own."""
 
 
 class Grouped(TyperGroup):
@@ -66,7 +73,7 @@ class Grouped(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write one section per group."""
-        named = {_name(command): group for group, command, _ in COMMANDS}
+        named = {_name(command): group for group, command, _ in COMMANDS} | {"pull": PULL_GROUP}
         room = formatter.width - 6 - max(map(len, named))
         for group in dict.fromkeys(named.values()):
             with formatter.section(group):
@@ -92,8 +99,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.callback()(program)
 for _group, _command, _example in COMMANDS:
     app.command(rich_help_panel=_group, epilog=f"Example: coupon-ledger {_example}")(_command)
+app.add_typer(pull, name="pull", rich_help_panel=PULL_GROUP)
 
 
 def main() -> None:
@@ -102,6 +111,8 @@ def main() -> None:
         print("Standard output is closed; redirect it to a file or terminal.", file=sys.stderr)
         sys.exit(1)
     sys.stdout = cast("TextIO", Output(sys.stdout))
+    if sys.stderr is not None:
+        sys.stderr = cast("TextIO", Output(sys.stderr))
     try:
         try:
             app()

@@ -49,7 +49,9 @@ def close(
         )
         served = releases.current_release(folder)
         differing = unlisted(folder, served).get(first_day, 0) if served else 0
-    print(f"{closing.month_name} is closed with release {closing.release_id}, by {closing.by}.")
+    print(
+        f"{closing.month_name} is closed with release {closing.release_id}, by {clean(closing.by)}."
+    )
     print("Later releases list in marts.fct_restatements what has changed since.")
     if differing:
         amounts = f"{differing:,} amounts" if differing > 1 else "1 amount"
@@ -77,7 +79,7 @@ def reopen(
     with _asked(home, month) as (folder, first_day):
         closing = releases.reopen(folder, first_day, by=by, now=datetime.now(UTC), reason=reason)
     print(
-        f"{closing.month_name} is open again, by {closing.by}; release {closing.release_id} is retained."
+        f"{closing.month_name} is open again, by {clean(closing.by)}; release {closing.release_id} is retained."
     )
 
 

@@ -268,6 +268,32 @@ def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     )
 
 
+def grid_or_records(
+    names: Sequence[str], rows: Sequence[Sequence[Any]], columns: int | None
+) -> str:
+    """The rows of a question in SQL: one line each, or a block each where a line does not fit.
+
+    Args:
+        names: Column titles.
+        rows: The values.
+        columns: Of the terminal; None where lines may have any length.
+    """
+    text = grid(names, rows)
+    if columns is None or not rows or max(map(width, text.splitlines())) <= columns:
+        return text
+    titles = [clean(name) for name in names]
+    broad = max(map(width, titles))
+    lines: list[str] = []
+    for number, row in enumerate(rows, 1):
+        head = f"row {number:,} "
+        lines.append(head + "-" * (min(columns, WIDTH) - len(head)))
+        lines += [
+            f"{set_cell_size(title, broad)}  {_cell(value)[0]}".rstrip()
+            for title, value in zip(titles, row, strict=True)
+        ]
+    return "\n".join(lines)
+
+
 def _cell(value: object) -> tuple[str, bool]:
     """Return a value as text, and whether it is a number or nothing."""
     if value is None:
@@ -281,17 +307,6 @@ def _cell(value: object) -> tuple[str, bool]:
     return clean(value), False
 
 
-def as_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return CSV with a header; numbers untouched, text that a spreadsheet takes for a formula quoted."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(
-        [neutral(value) if isinstance(value, str) else value for value in row] for row in rows
-    )
-    return text.getvalue()
-
-
 def show(text: str) -> None:
     """Print, in plain signs where the terminal has no others."""
     encoding = sys.stdout.encoding or "utf-8"
@@ -300,3 +315,30 @@ def show(text: str) -> None:
     except UnicodeEncodeError:
         text = text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
     print(text)
+
+
+def as_csv(
+    names: Sequence[str], rows: Iterable[Sequence[Any]], *, is_raw: bool = False
+) -> tuple[str, dict[str, int]]:
+    """CSV with a header; numbers untouched, text that a spreadsheet takes for a formula quoted.
+
+    Args:
+        names: Column titles.
+        rows: The values.
+        is_raw: Whether text is left as it is.
+
+    Returns:
+        The text, and by column how many texts were quoted.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    quoted: dict[str, int] = {}
+    for row in rows:
+        cells = [str(value).lower() if isinstance(value, bool) else value for value in row]
+        for place, value in enumerate(row):
+            if isinstance(value, str) and not is_raw and (safe := neutral(value)) != value:
+                cells[place] = safe
+                quoted[names[place]] = quoted.get(names[place], 0) + 1
+        writer.writerow(cells)
+    return text.getvalue(), quoted

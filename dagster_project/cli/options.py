@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
+from dagster_project.answers.values import clean
+
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
 
@@ -21,7 +23,7 @@ HomeOption = Annotated[
     typer.Option(
         "--home",
         metavar="DIR",
-        help="The data home. [default: $COUPON_LEDGER_HOME, or data/home]",
+        help="The data home. [default: $COUPON_LEDGER_HOME; `coupon-ledger config` shows it]",
     ),
 ]
 ReleaseOption = Annotated[
@@ -37,12 +39,13 @@ _OF_A_HOME = (
 """What tells a data home from any other folder."""
 
 
-def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
+def settings_from(home: Path | None, landing: Path | None = None, **others: object) -> Settings:
     """Return the settings, of which a command's options come first.
 
     Args:
         home: The data home, if it was given.
         landing: The landing folder, if it was given.
+        others: Further settings by name, if they were given.
 
     Raises:
         Exit: A setting makes no sense; each is named (2).
@@ -51,7 +54,7 @@ def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
 
     from dagster_project.settings import Settings
 
-    given: dict[str, Any] = {"home": home, "landing": landing}
+    given: dict[str, Any] = {"home": home, "landing": landing, **others}
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -60,7 +63,8 @@ def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
             if problem["loc"]:
                 name = str(problem["loc"][0])
                 option = given.get(name) is not None
-                told = f"{f'--{name}' if option else f'COUPON_LEDGER_{name.upper()}'}: {told}"
+                given_as = name.replace("query_", "max-")
+                told = f"{f'--{given_as}' if option else f'COUPON_LEDGER_{name.upper()}'}: {told}"
             complain(told)
         raise typer.Exit(2) from None
 
@@ -74,11 +78,15 @@ def settings_of_home(home: Path | None) -> Settings:
         home: The data home, if it was given.
 
     Raises:
-        Exit: A setting makes no sense or there is no data home there (2), or it cannot be read (1).
+        Exit: A setting makes no sense or there is no data home there (2), or it cannot be read or
+            was written by a newer version (1).
     """
     settings = settings_from(home)
     folder = settings.home
+    from dagster_project.releases.data_home import check_layout
+
     with explained():
+        check_layout(folder)
         is_there = folder.is_dir() and (
             any((folder / name).exists() for name in _OF_A_HOME) or not any(folder.iterdir())
         )
@@ -116,9 +124,12 @@ class OutputFailed(Exception):
 
 
 class Output:
-    """Standard output, of which an error cannot be taken for one of a file.
+    """Standard output or error, of which an error cannot be taken for one of a file.
 
     A stream that its reader has closed still raises BrokenPipeError.
+    A terminal obeys some characters and reorders text at others. Names from deliveries may hold such
+    characters, and so may a message of a library that quotes such a name. Each of the characters is
+    therefore written escaped, but for the end of a line.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -126,7 +137,15 @@ class Output:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text.
+        """Write a text, with every character that is not printable escaped.
+
+        Raises:
+            OutputFailed: The stream does not take it.
+        """
+        return self.write_exactly(text if is_harmless(text) else harmless(text))
+
+    def write_exactly(self, text: str) -> int:
+        """Write a text as it is.
 
         Raises:
             OutputFailed: The stream does not take it.
@@ -148,6 +167,24 @@ class Output:
         return getattr(self.stream, name)
 
 
+def is_harmless(text: str) -> bool:
+    """Whether a text has only printable characters and ends of lines."""
+    return text.isprintable() or text.replace("\n", "").isprintable()
+
+
+def harmless(text: str) -> str:
+    """A text with every character escaped that is neither printable nor the end of a line."""
+    return "\n".join(map(clean, text.split("\n")))
+
+
+def print_data(text: str) -> None:
+    """Print what a program reads, such as CSV, as it is; on a terminal like any other text."""
+    if isinstance(sys.stdout, Output) and not sys.stdout.isatty():
+        sys.stdout.write_exactly(text)
+    else:
+        sys.stdout.write(text)
+
+
 @contextmanager
 def _told_apart() -> Iterator[None]:
     try:
@@ -158,13 +195,17 @@ def _told_apart() -> Iterator[None]:
         raise OutputFailed(f"The output cannot be written: {error.strerror}.") from error
 
 
-def wrong(message: str) -> NoReturn:
+def wrong(message: str, *, is_one_line: bool = True) -> NoReturn:
     """End because what was asked for does not exist or make sense.
+
+    Args:
+        message: What is wrong, and what to do.
+        is_one_line: Whether an end of line in it can only come from what was given.
 
     Raises:
         Exit: Always (2).
     """
-    complain(message)
+    complain(clean(message) if is_one_line else message)
     raise typer.Exit(2)
 
 
@@ -180,12 +221,9 @@ def complain(message: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from dagster_project.answers.values import clean
-
     # No colours where `NO_COLOR` is set; the terminal breaks the lines, so that they are copied whole.
     console = Console(file=stream_of(sys.stderr), highlight=False)
-    told = "\n".join(map(clean, message.split("\n")))
-    console.print(Text(told, style="red"), soft_wrap=True)
+    console.print(Text(harmless(message), style="red"), soft_wrap=True)
 
 
 def stream_of(output: TextIO | Output) -> TextIO:

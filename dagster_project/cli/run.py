@@ -87,7 +87,7 @@ def run(
     ] = False,
 ) -> None:
     """Refresh: load deliveries, build and check the marts, publish."""
-    from dagster_project.settings import default_as_of
+    from dagster_project.settings import checked_as_of, default_as_of
 
     # What had arrived by then is stored in an existing data home.
     settings = settings_from(home, landing) if known_at is None else settings_of_home(home)
@@ -99,9 +99,9 @@ def run(
         wrong(f"There is no landing folder {settings.landing}; name one with --landing.")
     now = datetime.now(UTC)
     try:
-        day = date.fromisoformat(as_of) if as_of else default_as_of(settings, now.date())
+        day = checked_as_of(as_of) if as_of else default_as_of(settings, now.date())
     except ValueError as error:
-        wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD." if as_of else str(error))
+        wrong(f"--as-of {as_of}: {error}." if as_of else str(error))
     if strict:
         settings = settings.model_copy(update={"strict": True})
     raise typer.Exit(0 if refresh(settings, day, always=always) else 1)
@@ -109,11 +109,12 @@ def run(
 
 def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> bool:
     from dagster_project.releases.errors import NoRelease
+    from dagster_project.settings import checked_as_of
 
     try:
-        day = date.fromisoformat(as_of) if as_of else None
-    except ValueError:
-        wrong(f"--as-of {as_of}: give a day as YYYY-MM-DD.")
+        day = checked_as_of(as_of) if as_of else None
+    except ValueError as error:
+        wrong(f"--as-of {as_of}: {error}.")
     try:
         return refresh_known_at(settings, known_at, day)
     except (ValueError, NoRelease) as error:
@@ -217,9 +218,11 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
     Returns:
         Whether the current release is of this very state.
     """
+    from dagster_project.home import writing
     from dagster_project.refresh import progress, unchanged
     from dagster_project.releases import open_release
     from dagster_project.releases.lock import one_writer
+    from dagster_project.sources import deliveries as pulled
 
     run_id = str(uuid.uuid4())
     log = settings.logs / f"{run_id}.log"
@@ -228,11 +231,18 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
     print(line if len(line) <= _WIDTH else f"{title}\n  → {_short(settings.home)}")
     terminal = Terminal()
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
         command = f"coupon-ledger run --as-of {as_of}"
-        with one_writer(settings.home, command), progress.listening(terminal):
+        with (
+            writing(settings.home) as closed,
+            one_writer(settings.home, command),
+            progress.listening(terminal),
+        ):
+            if closed:
+                print(f"  Others could read {_listed(closed)} here; from now on only you can.")
+            log.parent.mkdir(exist_ok=True)
             terminal.started("prepare")
             before = _served(settings)
+            pulled.finish(settings.home)  # what a killed pull had ready comes whole
             if not always and unchanged.is_unchanged(settings, as_of):
                 terminal.finished(
                     "prepare", "nothing has changed; the current release stays in place"
@@ -410,8 +420,13 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
     from dagster_project.arrival.report import ArrivalError
     from dagster_project.refresh import known_at as hindsight
     from dagster_project.releases.errors import ReleaseError
+    from dagster_project.settings import checked_as_of
 
     instant = hindsight.resolve(settings.home, known_at)
+    try:
+        day = checked_as_of(as_of or instant.as_of or instant.at.date())
+    except ValueError as error:
+        raise ValueError(f"--known-at {known_at}: {error}") from None
     try:
         prepared = hindsight.prepare(settings, instant)
     except (ReleaseError, ArrivalError, OSError) as error:
@@ -421,7 +436,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
         f"As known at {instant.at:%Y-%m-%d %H:%M:%S} UTC: {prepared.known:,} of"
         f" {prepared.deliveries:,} deliveries; {_short(settings.current)} does not change."
     )
-    return refresh(prepared.settings, as_of or instant.as_of or instant.at.date())
+    return refresh(prepared.settings, day)
 
 
 def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -> None:
@@ -541,6 +556,11 @@ def _served(settings: Settings) -> tuple[str, date] | None:
         return release_id, read_pedigree(settings.home, release_id)["as_of_date"]
     except (ReleaseError, duckdb.Error):
         return None  # whatever it is, the refresh makes another one
+
+
+def _listed(folders: list[str]) -> str:
+    *others, last = [f"{name}/" for name in folders]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _short(path: Path) -> str:

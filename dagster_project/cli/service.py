@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dagster_project.cli.options import HomeOption, complain, settings_from, settings_of_home, wrong
+from dagster_project.cli.options import (
+    HomeOption,
+    complain,
+    explained,
+    settings_from,
+    settings_of_home,
+    wrong,
+)
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
-
-HOST = "127.0.0.1"
-"""Dagster's web server knows no log-in, so it is not offered to other machines."""
 
 
 def dev(
@@ -38,6 +42,9 @@ def dev(
 
     Dagster's storage is in the data home.
     """
+    from dagster_project.home import OWNER_MODE
+    from dagster_project.web.dagster_ui import HOST
+
     settings = settings_from(home, landing)
     if only != "daemon":
         _must_be_free(port)
@@ -46,28 +53,17 @@ def dev(
     if only != "daemon":
         print(f"Web server: http://{HOST}:{port}")
     sys.stdout.flush()
-    arguments = arguments_of(only, port)
+    os.umask(0o777 & ~OWNER_MODE)  # for Dagster's storage and the logs of its runs
+    # The process becomes the one that watches over both, so that a signal to it ends them.
+    names = only or "web,daemon"
+    arguments = [sys.executable, "-m", "dagster_project.cli.processes", names, str(port)]
     os.execve(arguments[0], arguments, environment)  # noqa: S606 (what we start is ourselves)
-
-
-def arguments_of(only: Literal["web", "daemon"] | None, port: int) -> list[str]:
-    """How web server and daemon are started, as program and arguments.
-
-    Args:
-        only: One of them, or both.
-        port: Of the web server.
-    """
-    listening = ["-h", HOST, "-p", str(port)]
-    started = {
-        None: ["dagster", "dev", *listening],
-        "web": ["dagster_webserver", *listening],
-        "daemon": ["dagster._daemon", "run"],
-    }[only]
-    return [sys.executable, "-m", *started, "-m", "dagster_project.definitions"]
 
 
 def _must_be_free(port: int) -> None:
     import socket
+
+    from dagster_project.web.dagster_ui import HOST
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -86,17 +82,29 @@ def _prepared(settings: Settings) -> dict[str, str]:
     Raises:
         Exit: The storage cannot be laid out, or the models cannot be parsed (1).
     """
+    import warnings
+
+    # What libraries say to their programmers says nothing to whoever starts a service.
+    warnings.simplefilter("ignore")
     from dagster_project.refresh import dbt_build
+    from dagster_project.releases.data_home import check_layout
     from dagster_project.releases.errors import ReleaseError
 
     if not settings.landing.is_dir():
         wrong(f"There is no landing folder {settings.landing}: name one with --landing.")
     storage = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home).absolute()
+    from dagster_project.home import make_private, writing
+
     try:
-        storage.mkdir(parents=True, exist_ok=True)
-        _lay_out(storage)
+        check_layout(settings.home)
+        with writing(settings.home):
+            make_private(storage)
+            _lay_out(storage)
     except OSError as error:
         complain(f"{error.filename}: {error.strerror}; name another --home.")
+        raise typer.Exit(1) from None
+    except ReleaseError as error:
+        print(error, file=sys.stderr)
         raise typer.Exit(1) from None
     try:
         dbt_build.prepare(settings)
@@ -104,6 +112,7 @@ def _prepared(settings: Settings) -> dict[str, str]:
         complain(str(error))
         raise typer.Exit(1) from None
     return {
+        "PYTHONWARNINGS": "ignore",
         **os.environ,
         "DAGSTER_HOME": str(storage),
         "DAGSTER_DISABLE_TELEMETRY": "1",
@@ -145,7 +154,8 @@ def alerts(
     settings = settings_of_home(home)
     if test:
         raise typer.Exit(0 if _test(settings) else 1)
-    found = overview.of(settings, limit)
+    with explained():
+        found = overview.of(settings, limit)
     print(overview.as_json(found) if json else overview.as_text(found))
 
 

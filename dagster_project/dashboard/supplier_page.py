@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dagster_project.answers import deliveries
+from dagster_project.answers.values import clean
 
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Connection
@@ -59,6 +60,15 @@ _TEMPLATE = """<!doctype html>
 </table>
 {% endfor %}
 
+{% if noted %}
+<h2>Taken, and worth a look</h2>
+{% for file in noted %}
+<p><span class="file">{{ file.file_name }}</span>: {{ file.notes }}</p>
+{% endfor %}
+<p>Deliver every instant with its offset, such as <code>2025-01-02T00:00:00Z</code>, and a missing value as an
+empty one.</p>
+{% endif %}
+
 <h2>What the files were asked on arrival</h2>
 <table>
   <tr><th>feed</th><th>expectation</th><th>severity</th><th class="number">files that break it</th></tr>
@@ -95,5 +105,12 @@ def page(connection: Connection) -> str:
     """
     import jinja2
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, finalize=_shown
+    )
     return environment.from_string(_TEMPLATE).render(**deliveries.for_supplier(connection))
+
+
+def _shown(value: object) -> object:
+    """A text with what is not printable escaped, such as characters that turn text around."""
+    return clean(value) if type(value) is str else value  # what is marked as HTML is ours

@@ -14,12 +14,13 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import Step, step
 from dagster_project.defs.tables import Tables, came_from, code, loaded_deliveries
-from dagster_project.failures import names, without_values
+from dagster_project.failures import names, plain, without_values
 from dagster_project.feeds import feeds
+from dagster_project.product import DBT_PROJECT
 from dagster_project.refresh import dbt_build, progress
 from dagster_project.releases.errors import PublishRefused
 from dagster_project.releases.gate import Problem, judge
-from dagster_project.settings import DBT_PROJECT, Settings
+from dagster_project.settings import Settings
 
 STEP = "dbt_build"
 MARTS = "marts"
@@ -248,7 +249,7 @@ def _log(context: dg.AssetExecutionContext, event: dbt_build.EventMsg) -> None:
     """What dbt says of each model and test, without values; the step's own line sums it up."""
     text = event.info.msg.strip()
     if text and event.info.level in ("info", "warn", "error"):
-        context.log.debug(without_values(text, names()))
+        context.log.debug(plain(without_values(text, names())))
 
 
 def _as_dict(event: dbt_build.EventMsg) -> dict[str, Any]:

@@ -182,6 +182,20 @@
 {%- endmacro %}
 
 
+{# A time without an offset as a timestamp of its own clock, null where there is no such time. #}
+{% macro try_local_time(value) -%}
+    {{ return(adapter.dispatch('try_local_time')(value)) }}
+{%- endmacro %}
+
+{% macro default__try_local_time(value) -%}
+    try_cast({{ value }} as timestamp)
+{%- endmacro %}
+
+{% macro spark__try_local_time(value) -%}
+    try_cast({{ value }} as timestamp_ntz)
+{%- endmacro %}
+
+
 {# A JSON object as text, of values by their names. #}
 {% macro json_record(values) -%}
     {{ return(adapter.dispatch('json_record')(values)) }}

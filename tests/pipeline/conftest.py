@@ -114,7 +114,7 @@ class HandMade:
                 "create table intermediate.int_deliveries_reconciled as select 1::bigint as"
                 " delivery_sequence, 'd1' as delivery_id, 'invoices' as feed, 'invoices/a.csv' as"
                 " file_name, 'd1' as sha256, timestamp '2026-04-01' as arrived_at, 'loaded' as"
-                " verdict, null::varchar as refusal_reason, 3::bigint as physical_rows, 0::bigint"
+                " verdict, null::varchar as refusal_reason, null::varchar as notes, 3::bigint as physical_rows, 0::bigint"
                 " as blank_rows, 2::bigint as accepted_rows, 0::bigint as superseded_rows, 0::bigint"
                 " as duplicate_rows, 1::bigint as rejected_rows"
             )
@@ -193,18 +193,21 @@ def hand_made(home: Path) -> HandMade:
     return HandMade(home).write()
 
 
-NEXT = Path(sys.prefix) / "duckdb-2"
+DUCKDB_LINES = {line: Path(sys.prefix) / f"duckdb-{line}" for line in ("1.4", "2")}
+"""Lines of DuckDB beside the one that is locked, each in a folder of its own."""
 
 
-def without_duckdb_2() -> str:
-    """Why DuckDB's next line cannot be used; empty where it can."""
-    return "" if (NEXT / "duckdb").is_dir() else f"DuckDB 2 is not in {NEXT}: make install-test"
+def without_duckdb(line: str) -> str:
+    """Why a line of DuckDB cannot be used; empty where it can, as the one that is locked always."""
+    folder = DUCKDB_LINES.get(line)
+    is_there = folder is None or (folder / "duckdb").is_dir()
+    return "" if is_there else f"DuckDB {line} is not in {folder}: make install-test"
 
 
 def with_duckdb_2() -> dict[str, str]:
     """The environment in which Python finds DuckDB's next line."""
     # PYTHONPATH comes before what is installed.
-    return {"PYTHONPATH": os.pathsep.join([str(NEXT), str(CHECKOUT)])}
+    return {"PYTHONPATH": os.pathsep.join([str(DUCKDB_LINES["2"]), str(CHECKOUT)])}
 
 
 def needs(missing: str) -> None:

@@ -30,14 +30,14 @@ from tests.pipeline.conftest import (
     needs,
     reading_commands,
     with_duckdb_2,
-    without_duckdb_2,
+    without_duckdb,
 )
 
 
 @pytest.fixture(scope="module")
 def next_line() -> dict[str, str]:
     """The environment in which Python finds DuckDB's next line."""
-    needs(without_duckdb_2())
+    needs(without_duckdb("2"))
     return with_duckdb_2()
 
 

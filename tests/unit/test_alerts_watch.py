@@ -12,6 +12,7 @@ import pytest
 
 from dagster_project import failures
 from dagster_project.alerts import watch
+from dagster_project.answers import health
 from dagster_project.answers.freshness import LateFeed
 from dagster_project.arrival.archive import SideRecord
 from dagster_project.releases.errors import Busy, PublishRefused
@@ -125,7 +126,7 @@ def test_a_disk_is_nearly_full_by_bytes_or_by_percent(
     home: Path, monkeypatch: pytest.MonkeyPatch, free_gb: int, total_gb: int, is_told: bool
 ) -> None:
     usage = Usage(total_gb * 10**9, 0, free_gb * 10**9)
-    monkeypatch.setattr(watch.shutil, "disk_usage", lambda _: usage)  # type: ignore[attr-defined]
+    monkeypatch.setattr(health.shutil, "disk_usage", lambda _: usage)  # type: ignore[attr-defined]
     found = watch.disk_nearly_full(Settings(home=home / "not" / "yet"), (), NOW)
     assert (found.alert is not None) == is_told
     if found.alert is not None:

@@ -12,7 +12,7 @@ import yaml
 from dagster_project.answers import asking, words
 from dagster_project.answers.explain import verdict
 from dagster_project.cli.reading import sentence
-from dagster_project.settings import DBT_PROJECT
+from dagster_project.product import DBT_PROJECT
 
 COUPON: dict[str, Any] = {
     "discount_type": "percent_off",
