@@ -64,6 +64,10 @@ def width(text: str) -> int:
     return cell_len(text)
 
 
+def _pad(text: str, columns: int) -> str:
+    return text + " " * (columns - width(text))
+
+
 def cut(text: str, most: int) -> str:
     """Return a text of at most so many columns, its middle left out if it is longer."""
     if width(text) <= most:
@@ -244,7 +248,7 @@ def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None
             left = min(left, cells - 1)
             sign = "█" if place in (0, len(steps)) else "▓" if end > start else "░"
             ink = "  " + " " * left + sign * max(1, right - left)
-        drawn.append(f"  {label}{' ' * (labels - width(label))}  {text.rjust(numbers)}{ink}")
+        drawn.append(f"  {_pad(label, labels)}  {text.rjust(numbers)}{ink}")
     return drawn
 
 
@@ -261,7 +265,7 @@ def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     widths = [max(width(line[place]) for line in texts) for place in range(len(names))]
     return "\n".join(
         "  ".join(
-            " " * (most - width(text)) + text if is_number else text + " " * (most - width(text))
+            " " * (most - width(text)) + text if is_number else _pad(text, most)
             for text, most, is_number in zip(line, widths, numeric, strict=True)
         ).rstrip()
         for line in texts
@@ -271,7 +275,7 @@ def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def grid_or_records(
     names: Sequence[str], rows: Sequence[Sequence[Any]], columns: int | None
 ) -> str:
-    """The rows of a question in SQL: one line each, or a block each where a line does not fit.
+    """Return the rows of a question in SQL: one line each, or a block each where a line does not fit.
 
     Args:
         names: Column titles.
@@ -288,7 +292,7 @@ def grid_or_records(
         head = f"row {number:,} "
         lines.append(head + "-" * (min(columns, WIDTH) - len(head)))
         lines += [
-            f"{set_cell_size(title, broad)}  {_cell(value)[0]}".rstrip()
+            f"{_pad(title, broad)}  {_cell(value)[0]}".rstrip()
             for title, value in zip(titles, row, strict=True)
         ]
     return "\n".join(lines)
@@ -320,7 +324,7 @@ def show(text: str) -> None:
 def as_csv(
     names: Sequence[str], rows: Iterable[Sequence[Any]], *, is_raw: bool = False
 ) -> tuple[str, dict[str, int]]:
-    """CSV with a header; numbers untouched, text that a spreadsheet takes for a formula quoted.
+    """Return CSV with a header; numbers untouched, text that a spreadsheet takes for a formula quoted.
 
     Args:
         names: Column titles.
