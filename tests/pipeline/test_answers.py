@@ -580,11 +580,11 @@ class TestExport:
         assert book.sheetnames[-1] == "data_dictionary"
         assert len(book.sheetnames) == len(tables) + 2
         for table in tables:
-            names, *found = book[table[:31]].iter_rows(values_only=True)
+            names, *written = book[table[:31]].iter_rows(values_only=True)
             own = [name for name in names if (table, name) not in NAMED]
             found = [
                 [cell for name, cell in zip(names, row, strict=True) if (table, name) not in NAMED]
-                for row in found
+                for row in written
             ]
             expected = desk.rows(f"select {', '.join(map(str, own))} from marts.{table}")
             assert len(found) == len(expected)
@@ -685,6 +685,7 @@ class TestExport:
         sheet = book["fct_discounted_charges"]
         head = {cell.value: cell for cell in sheet[1]}
         column = head["list_amount"].column
+        assert column is not None
         long = [row[column - 1] for row in sheet.iter_rows(min_row=2) if row[1].value == "ws_00005"]
         assert {(cell.value, cell.data_type) for cell in long} == {(HUGE, "s")}
         assert f"{len(long)} numbers of this column have more than 15 digits" in str(
