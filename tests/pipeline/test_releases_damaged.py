@@ -99,3 +99,5 @@ def test_the_list_says_which_is_damaged(home: Path) -> None:
     _no_database(files.release_path(home, release_id))
     told = CliRunner().invoke(app, ["releases", "--home", str(home)])
     assert f"* {release_id}  DAMAGED" in told.stdout
+    assert told.exit_code == 1
+    assert "coupon-ledger restore ID" in told.stderr
