@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+APT_POSTGRES := DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends postgresql
 APT_JAVA := DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends openjdk-17-jre-headless
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
@@ -36,11 +37,15 @@ $(VENV)/.installed: $(VENV)/bin/python requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	touch $@
 
+# The tests of pulls start Debian's Postgres themselves.
 # DuckDB's next line lies beside the one that is locked, for the tests that read and run on both. Spark
 # needs Java; without it the tests say what did not run, and in CI they fail.
 $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock requirements-duckdb-2.lock
 	if [ "$$(id -u)" = 0 ] && [ -z "$$JAVA_HOME" ] && ! command -v java >/dev/null; then \
 		$(APT_JAVA) || { apt-get update -qq && $(APT_JAVA); } || echo 'No Java: nothing is tested on Spark.' >&2; \
+	fi
+	if [ "$$(id -u)" = 0 ] && ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then \
+		$(APT_POSTGRES) || { apt-get update -qq && $(APT_POSTGRES); } || echo 'No Postgres: the tests of pulls from it will fail.' >&2; \
 	fi
 	$(PIP) -r requirements-test.lock
 	$(PIP) --target $(VENV)/duckdb-2 --upgrade -r requirements-duckdb-2.lock
