@@ -8,15 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
+
+from dagster_project.product import DBT_PROJECT
 
 ColumnType = Literal[
     "id", "text", "enum", "boolean", "instant", "date", "amount", "decimal", "whole", "currency"
 ]
 
-SOURCES_FILE = Path(__file__).resolve().parents[1] / "dbt/models/staging/_billing__sources.yml"
+SOURCES_FILE = DBT_PROJECT / "models/staging/_billing__sources.yml"
+TYPES_FILE = DBT_PROJECT / "dbt_project.yml"
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,38 @@ def _column(entry: dict[str, object]) -> Column:
 
 
 @cache
+def value_types() -> dict[str, Any]:
+    """What the text of each type of column must be: lists of words, and patterns by their names."""
+    types: dict[str, Any] = _yaml(TYPES_FILE)["vars"]["value_types"]
+    return types
+
+
+def amount_digits(column: Column) -> int:
+    """How many digits an amount may have before the point: one more where it is a sum of others."""
+    return 14 if column.signed else 13
+
+
+def type_pattern(column: Column, which: str = "pattern") -> str:
+    """What the text of a column's type must match, as the macro of this name has it.
+
+    Args:
+        column: The column.
+        which: Name of the pattern, where its type has several.
+    """
+    pattern = str(value_types()[column.type][which])
+    digits, places = amount_digits(column), column.places or 0
+    return pattern.replace("DIGITS", str(digits)).replace("PLACES", str(places))
+
+
+def _yaml(path: Path) -> Any:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text("utf-8"), loader)  # noqa: S506
+
+
+@cache
 def feeds() -> dict[str, Feed]:
     """Return the feeds by name, in the order of the contract."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    tables = yaml.load(SOURCES_FILE.read_text("utf-8"), loader)["sources"][0]["tables"]  # noqa: S506
+    tables = _yaml(SOURCES_FILE)["sources"][0]["tables"]
     return {
         table["name"]: Feed(
             name=table["name"],

@@ -16,6 +16,7 @@ from dagster import DagsterRun
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from filelock import FileLock, Timeout
 
+from dagster_project.home import writing
 from dagster_project.settings import Settings
 
 GRACE_SECONDS = 60
@@ -36,12 +37,13 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Whether the process of a run that counts as running is there."""
-        if is_alive(_home_of(run), run.run_id):
+        home = _home_of(run)
+        # Looked at first: a run that takes its lock while it is asked about is not dead.
+        has_begun = _lock_path(home, run.run_id).exists()
+        if is_alive(home, run.run_id):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         began = self._instance.get_run_stats(run.run_id).start_time
-        if not _lock_path(_home_of(run), run.run_id).exists() and (
-            began is None or time.time() - began < GRACE_SECONDS
-        ):
+        if not has_begun and (began is None or time.time() - began < GRACE_SECONDS):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, PROCESS_GONE)
 
@@ -60,13 +62,17 @@ def show_alive(home: Path, run_id: str) -> None:
         run_id: The run.
     """
     path = _lock_path(home, run_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(home):
+        path.parent.mkdir(parents=True, exist_ok=True)
     for other in path.parent.glob("*.lock"):
         is_old = time.time() - other.stat().st_mtime > _KEPT_SECONDS
         if is_old and not is_alive(home, other.stem):
             other.unlink(missing_ok=True)
-    lock = FileLock(path)
-    lock.acquire(timeout=10)  # somebody may just be asking whether it is held
+    # Held before it has its name: a lock that can be found and is not held is a dead run's.
+    unnamed = path.with_suffix(".new")
+    lock = FileLock(unnamed)
+    lock.acquire(timeout=0)
+    unnamed.replace(path)
     _held[path] = lock
 
 

@@ -6,21 +6,29 @@ reading deliveries do not.
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
+import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-SAMPLE = CHECKOUT / "data" / "sample"
+from dagster_project.product import CODE, IS_INSTALLED
+from dagster_project.product import DBT_PROJECT as DBT_PROJECT
+from dagster_project.product import SAMPLE as SAMPLE
+
+CHECKOUT = CODE
+"""The checkout, in which tests and benchmarks run."""
 SAMPLE_LANDING = SAMPLE / "landing"
-DBT_PROJECT = CHECKOUT / "dbt"
+_SIZE = r"^[0-9]+(\.[0-9]+)?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
 OWNERS = {
     "deliveries": "team:billing",
     "raw": "team:data",
@@ -30,6 +38,25 @@ OWNERS = {
     "release": "team:data",
 }
 """Who answers for the assets of a group unless a setting says otherwise."""
+FIRST_AS_OF, LAST_AS_OF = date(1970, 1, 1), date(9990, 12, 31)
+"""The as-of dates that can be calculated: 24 months are looked ahead, and dates end with 9999."""
+DEFAULT_PORTS = {"http": 80, "https": 443}
+"""The port of a web address that names none, by scheme."""
+
+
+def default_home() -> Path:
+    """Return the data home where no setting names one.
+
+    Returns:
+        `data/home` in a checkout; for an installed package `coupon-ledger` in the user's folder for
+        data, `$XDG_DATA_HOME` or else `~/.local/share`.
+    """
+    if not IS_INSTALLED:
+        return CODE / "data" / "home"
+    base = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if not base.is_absolute():  # which the XDG specification asks to ignore
+        base = Path("~/.local/share").expanduser()
+    return base / "coupon-ledger"
 
 
 class Settings(BaseSettings):
@@ -38,18 +65,19 @@ class Settings(BaseSettings):
     Attributes:
         home: The data home: archive, warehouse, releases, logs.
         landing: The folder the billing system drops its files in; only ever read.
-        as_of: Last day whose events count (R0); None leaves it to the caller.
+        as_of: Last day whose events count (R0); unless given, the sample's last day for the sample,
+            else today in UTC.
         reporting_time_zone: Where days and months begin in what is calculated (R0), as an IANA name.
         threads: Threads of DuckDB and dbt, and of Spark where it runs on this machine.
         memory_limit: DuckDB's memory limit, such as `4GB`; beyond it work spills to disk.
         schedule_cron: When the daily refresh ticks.
-        schedule_timezone: In which zone, as an IANA name.
+        schedule_timezone: The time zone of the schedules, as an IANA name such as Europe/Berlin.
         autostart: Whether Dagster's schedule and sensor of refreshes run without being turned on.
         sensor_seconds: How often Dagster's sensors look.
         fresh_within_hours: After how many hours without a new build a mart counts as stale.
-        close_working_day: On which working day of a month to be reminded of closing the one before;
+        close_working_day: The working day of a month from which the month-close reminder is sent;
             0 for never.
-        close_cron: When that is looked at, in the same zone.
+        close_cron: When the reminder looks for a month to close, in the time zone of the schedules.
         holidays: Days from Monday to Friday on which nobody works, as a JSON list.
         owners: Who answers for the assets of a group in Dagster, as `team:NAME` or an e-mail address,
             by group; what is not named keeps its default.
@@ -57,33 +85,41 @@ class Settings(BaseSettings):
         accepted_findings: The reviewed file of accepted findings; `accepted_findings.csv` in the
             data home unless given.
         strict: Whether open findings of severity error stop publication.
-        settle_seconds: How long a delivered file must have kept its size before a sensor takes it.
+        settle_seconds: How long a delivered file must have kept its size before the sensor takes it.
         engine: What runs the models: `duckdb`, or `spark`, which needs the extra of that name.
+        query_seconds: After how long `query` stops; 0 for never.
+        query_rows: After how many rows `query` stops; 0 for never.
+        query_memory: How much memory DuckDB may use for `query`; `memory_limit` unless given.
         spark_master: Spark's master, such as `spark://host:7077`; this machine unless given.
         spark_conf: Further configuration of Spark, as a JSON object of texts.
         spark_storage: Where Spark's tables lie: a folder that the driver and every executor reach
             under the same path, or the address of one in object storage; below the data home
             unless given.
         spark_thrift: `host:port` of a running Spark Thrift server to use instead of a session.
-        spark_user: The user to be there.
+        spark_user: The user of the Thrift server.
         alert_webhook_url: Where alerts are posted as Slack-compatible JSON; a secret.
         alert_smtp_host: The mail server alerts are sent through.
-        alert_smtp_port: Its port; 465 is encrypted from the start, others by STARTTLS where offered.
-        alert_smtp_user: Who logs in there; by default the sender.
-        alert_smtp_password: With which password; without one nobody logs in. A secret.
-        alert_email_from: The sender of alerts.
-        alert_email_to: Their recipients, separated by commas.
+        alert_smtp_port: The port of the mail server; 465 is encrypted from the start, others by
+            STARTTLS where it is offered.
+        alert_smtp_user: The user to log in to the mail server as; the sender unless given.
+        alert_smtp_password: The password of that user; without one there is no log-in. A secret.
+        alert_email_from: The address that alerts are sent from.
+        alert_email_to: The addresses that alerts are sent to, separated by commas.
         alert_timeout_seconds: How long a channel may take to answer.
-        alert_repeat_hours: After how long what goes on is told again.
-        alert_quiet_minutes: How long after a message further refused files or findings wait, to be
-            told together.
+        alert_repeat_hours: After how many hours an alert that goes on is sent again.
+        alert_quiet_minutes: How many minutes after an alert further refused files or findings wait,
+            to be reported together.
+        feed_time_zone: The time zone of instants that come without an offset, as an IANA name for all
+            feeds, or as a JSON object by feed; UTC where nothing is named.
         late_after_days: By feed, how many days old its newest record may be; a feed that is not
             named is not watched.
-        disk_free_gb: Least free space of the data home's disk, in units of 10^9 bytes.
-        disk_free_percent: Least free space of it in percent.
+        disk_free_gb: Least free space of the data home's disk, in gigabytes (10^9 bytes).
+        disk_free_percent: Least free space of the data home's disk, in percent.
+        web_addresses: Addresses under which Dagster's pages are opened besides those of this machine,
+            such as a proxy's, as a JSON list: `["https://ledger.example.com"]`.
         pull_from: The billing systems that Dagster pulls from, as a JSON list: `stripe`, `postgres`.
-        pull_cron: When it does, in the zone of the schedule.
-        pull_within_hours: After how many hours without a pull that worked one is late.
+        pull_cron: When Dagster pulls, in the zone of the schedule.
+        pull_within_hours: After how many hours without a successful pull the next one is late.
         postgres_sources: The file of SELECTs for a pull from Postgres, or the name of one that comes
             with the product; the connection is libpq's, from PGHOST and the like.
         stripe_workspace: What a pull from Stripe takes as a workspace: `customer`, or
@@ -101,14 +137,15 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,  # it may be a secret
     )
 
-    home: Path = CHECKOUT / "data" / "home"
+    home: Path = Field(default_factory=default_home)
     landing: Path = SAMPLE_LANDING
     as_of: date | None = None
     reporting_time_zone: str = "UTC"
     threads: int = Field(default=2, ge=1, le=256)
-    memory_limit: str = Field(
-        default="4GB", pattern=r"^[0-9]+(\.[0-9]+)?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
-    )
+    memory_limit: str = Field(default="4GB", pattern=_SIZE)
+    query_seconds: float = Field(default=300, ge=0)
+    query_rows: int = Field(default=100_000, ge=0)
+    query_memory: str | None = Field(default=None, pattern=_SIZE)
     schedule_cron: str = "0 5 * * *"
     schedule_timezone: str = "UTC"
     autostart: bool = False
@@ -118,7 +155,7 @@ class Settings(BaseSettings):
     close_working_day: int = Field(default=3, ge=0, le=15)
     close_cron: str = "0 8 * * *"
     holidays: tuple[date, ...] = ()
-    owners: Mapping[str, str] = Field(default={}, validate_default=True)
+    owners: Mapping[str, str] = Field(default=OWNERS)
     log_format: Literal["text", "json"] = "text"
     accepted_findings: Path | None = None
     strict: bool = False
@@ -132,9 +169,11 @@ class Settings(BaseSettings):
     alert_timeout_seconds: float = Field(default=10, gt=0, le=300)
     alert_repeat_hours: float = Field(default=24, ge=0)
     alert_quiet_minutes: float = Field(default=10, ge=0)
+    feed_time_zone: str | dict[str, str] = "UTC"
     late_after_days: Mapping[str, int] = Field(default={"invoices": 40, "redemptions": 120})
     disk_free_gb: float = Field(default=5, ge=0)
     disk_free_percent: float = Field(default=5, ge=0, le=100)
+    web_addresses: tuple[str, ...] = ()
     engine: Literal["duckdb", "spark"] = "duckdb"
     spark_master: str = ""
     spark_conf: dict[str, str] = Field(default_factory=dict)
@@ -166,6 +205,11 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @field_validator("as_of")
+    @classmethod
+    def _can_be_calculated(cls, value: date | None) -> date | None:
+        return None if value is None else checked_as_of(value)
+
     @field_validator("owners")
     @classmethod
     def _every_group(cls, value: Mapping[str, str]) -> Mapping[str, str]:
@@ -176,26 +220,22 @@ class Settings(BaseSettings):
                 raise ValueError(f"{group}: {owner!r} is neither team:NAME nor an e-mail address")
         return {**OWNERS, **value}
 
-    @field_validator("reporting_time_zone")
-    @classmethod
-    def _listed_zone(cls, value: str) -> str:
-        if value not in available_timezones():
-            near = get_close_matches(value, available_timezones(), n=3)
-            raise ValueError(
-                f"there is no time zone {value!r}: give an IANA name such as Europe/Berlin"
-                + (f"; {' or '.join(near)} comes near" if near else "")
-            )
-        return value
-
-    @field_validator("schedule_timezone")
+    @field_validator("reporting_time_zone", "schedule_timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ValueError, OSError, ZoneInfoNotFoundError) as error:
-            raise ValueError(
-                f"there is no time zone {value!r}: give an IANA name such as Europe/Berlin"
-            ) from error
+        return _known_zone(value)
+
+    @field_validator("feed_time_zone")
+    @classmethod
+    def _feeds_and_zones(cls, value: str | dict[str, str]) -> str | dict[str, str]:
+        from dagster_project.feeds import feeds
+
+        if isinstance(value, str):
+            return _known_zone(value)
+        for feed, zone in value.items():
+            if feed not in feeds():
+                raise ValueError(f"there is no feed {feed!r}; there is {', '.join(feeds())}")
+            _known_zone(zone)
         return value
 
     @field_validator("alert_webhook_url")
@@ -204,6 +244,11 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().startswith(("https://", "http://")):
             raise ValueError("it must begin with https:// or http://")
         return value
+
+    @field_validator("web_addresses")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(origin_of, value))
 
     @field_validator("late_after_days")
     @classmethod
@@ -244,6 +289,17 @@ class Settings(BaseSettings):
                 " only read: choose another home"
             )
         return self
+
+    @property
+    def feed_time_zones(self) -> dict[str, str]:
+        """The time zones of feeds whose instants without an offset are not in UTC."""
+        from dagster_project.feeds import feeds
+
+        named = self.feed_time_zone
+        if named == "UTC":
+            return {}
+        by_feed = dict.fromkeys(feeds(), named) if isinstance(named, str) else named
+        return {feed: zone for feed, zone in sorted(by_feed.items()) if zone != "UTC"}
 
     @property
     def archive(self) -> Path:
@@ -319,6 +375,57 @@ class Settings(BaseSettings):
         }
 
 
+def descriptions() -> dict[str, str]:
+    """Return the description of each setting by name, as the documentation of `Settings` has it."""
+    _, _, listed = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:\n")
+    described = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", listed, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in described}
+
+
+def origin_of(address: str) -> str:
+    """The origin of a web address as a browser writes it: lower case, without a default port.
+
+    Args:
+        address: `http://` or `https://`, a host, and a port where it is not the default one.
+
+    Raises:
+        ValueError: The address has another form, or a part that does not belong to an origin.
+    """
+    form = f"{address!r} is not of the form https://HOST or https://HOST:PORT"
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(form) from error
+    has_more = parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or has_more or "*" in parts.netloc:
+        raise ValueError(form)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    is_default = port in (None, DEFAULT_PORTS[parts.scheme])
+    return f"{parts.scheme}://{host}" + ("" if is_default else f":{port}")
+
+
+def checked_as_of(day: date | str) -> date:
+    """An as-of date that can be calculated.
+
+    Args:
+        day: The day, or what was given for it as YYYY-MM-DD.
+
+    Raises:
+        ValueError: The text is no day, or the day is too early or too late.
+    """
+    try:
+        found = date.fromisoformat(day) if isinstance(day, str) else day
+    except ValueError:
+        raise ValueError("give a day as YYYY-MM-DD") from None
+    if not FIRST_AS_OF <= found <= LAST_AS_OF:
+        raise ValueError(
+            f"give a day from {FIRST_AS_OF} to {LAST_AS_OF}; the bills of the 24 months after it are"
+            " calculated too"
+        )
+    return found
+
+
 def reporting_day(settings: Settings, instant: datetime) -> date:
     """Return the day of an instant in the reporting time zone.
 
@@ -327,6 +434,16 @@ def reporting_day(settings: Settings, instant: datetime) -> date:
         instant: An instant with its offset.
     """
     return instant.astimezone(ZoneInfo(settings.reporting_time_zone)).date()
+
+
+def _known_zone(name: str) -> str:
+    if name == "UTC" or name in available_timezones():
+        return name
+    near = get_close_matches(name, available_timezones(), n=3)
+    raise ValueError(
+        f"there is no time zone {name!r}: give an IANA name such as Europe/Berlin"
+        + (f"; {' or '.join(near)} comes near" if near else "")
+    )
 
 
 def default_as_of(settings: Settings, today: date) -> date:

@@ -18,7 +18,7 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"
 with less_to_import():
     import great_expectations  # noqa: F401
 
-from expectations.asking import Finding, ask
+from expectations.asking import Finding, ask, ask_together
 from expectations.budgets import BUDGETS
 from expectations.building import Contract
 from expectations.coupons import COUPONS
@@ -33,4 +33,4 @@ CONTRACTS: dict[str, Contract] = {
 }
 """The contract of each feed by its name."""
 
-__all__ = ["CONTRACTS", "Contract", "Finding", "ask"]
+__all__ = ["CONTRACTS", "Contract", "Finding", "ask", "ask_together"]

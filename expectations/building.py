@@ -15,7 +15,7 @@ import great_expectations as gx
 import pandas as pd
 from great_expectations.expectations.expectation import Expectation
 
-from dagster_project.feeds import Column, Feed, feeds
+from dagster_project.feeds import Column, Feed, feeds, type_pattern, value_types
 from expectations.kinds import (
     AllBetween,
     AllGiven,
@@ -31,11 +31,6 @@ AMOUNT_PLACES = 2
 MOST_UNREADABLE_PERCENT = 50
 MOST_UNKNOWN_PERCENT = 5
 USUAL_PERCENT = (50, 200)
-
-INSTANT = (
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.][0-9]{1,9})?)?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?"
-)
 
 
 @dataclass(frozen=True)
@@ -144,22 +139,23 @@ def places(column: Column) -> int | None:
 
 
 def pattern(column: Column) -> str | None:
-    """What the text of a column looks like; None where anything does."""
+    """What the text of a column looks like; None where anything does.
+
+    An amount is asked whatever its currency: whether it has places too many, the staging models tell.
+    """
+    types = value_types()
     match column.type:
         case "id":
-            return r"[^\x00-\x1f\x7f]{1,200}"
-        case "currency":
-            return "[A-Z]{3}"
+            words = "|".join(types["missing_words"])
+            number = types["id"]["through_a_float"]
+            return rf"(?!(?:{words}|{number})$)[^\x00-\x1f\x7f]{{1,200}}"
         case "boolean":
-            return "true|false"
-        case "date":
-            return "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+            return f"(?i:{'|'.join([*types['boolean']['true'], *types['boolean']['false']])})"
         case "instant":
-            return INSTANT
-        case "whole":
-            return "-?[0-9]{1,15}"
-        case "amount" | "decimal":
-            return f"-?[0-9]{{1,14}}(?:[.][0-9]{{1,{places(column)}}})?"
+            with_offset = type_pattern(column, "with_offset")
+            return f"{with_offset}|{type_pattern(column, 'without_offset')}"
+        case "currency" | "date" | "whole" | "amount" | "decimal":
+            return type_pattern(column)
         case "text" | "enum":
             return None
 

@@ -22,7 +22,9 @@ from dagster_project.alerts.alert import Alert, Kind
 from dagster_project.alerts.fold import Message, State
 from dagster_project.alerts.watch import Watched
 from dagster_project.failures import Failure, plain
-from dagster_project.releases import files
+from dagster_project.failures import told as discreetly
+from dagster_project.home import make_private, writing
+from dagster_project.releases import data_home, files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import Settings
 
@@ -66,6 +68,7 @@ def after_run(
         if run_id in state.runs:
             return
         state.runs.append(run_id)
+        _remember_run(settings, run_id, failure, as_of, now)
         yield lambda _: watch.run(failure, run_id, settings.home, now)
         yield lambda state: _files(state, settings, now)
         if failure is None:
@@ -74,6 +77,16 @@ def after_run(
         yield lambda state: _disk(state, settings, now)
 
     return _occasion(settings, watchers, now)
+
+
+def _remember_run(
+    settings: Settings, run_id: str, failure: Failure | None, as_of: date, now: datetime
+) -> None:
+    told = None if failure is None else "; ".join(discreetly(failure))
+    try:
+        data_home.remember_run(settings.home, run_id, now, as_of, told)
+    except OSError as error:
+        _log.warning("%s: %s", data_home.last_run_path(settings.home), plain(str(error)))
 
 
 def after_pull(
@@ -172,9 +185,10 @@ def _occasion(
     """Look, decide, remember, log, send; alone for this data home."""
     try:
         folder = settings.home / "alerts"
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock", timeout=WAIT_SECONDS):
-            return _alone(settings, folder / "state.json", watchers, now)
+        with writing(settings.home):
+            make_private(folder)
+            with FileLock(folder / "lock", timeout=WAIT_SECONDS):
+                return _alone(settings, folder / "state.json", watchers, now)
     except (OSError, Timeout) as error:
         _log.warning("Alerts of %s cannot be looked after: %s", settings.home, plain(str(error)))
         return []

@@ -26,6 +26,7 @@ from dagster_project.settings import Settings
 
 Sender = Callable[[Message], None]
 _TRY_LATER = (408, 429)
+_LOG_MODE = 0o600
 
 
 class NotTaken(Exception):
@@ -216,8 +217,10 @@ def log(settings: Settings, entry: Mapping[str, object], at: datetime) -> None:
     Raises:
         OSError: It cannot be written.
     """
+    from dagster_project.home import make_private, writing
     from dagster_project.releases.files import append_line
 
     path = log_path(settings.home)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    append_line(path, {"at": at.isoformat(timespec="seconds"), **entry})
+    with writing(settings.home):
+        make_private(path.parent)
+        append_line(path, {"at": at.isoformat(timespec="seconds"), **entry}, mode=_LOG_MODE)

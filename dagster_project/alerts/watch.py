@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-import shutil
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from dagster_project import failures
 from dagster_project.alerts.alert import Alert, Kind, listed
+from dagster_project.answers import health
 from dagster_project.failures import Failure, plain, without_values
 from dagster_project.releases import files
 from dagster_project.settings import Settings
@@ -68,11 +68,11 @@ def served(home: Path) -> str:
     try:
         release_id = files.current_release(home)
         if release_id is None:
-            return "no release is served yet"
+            return "there is no current release yet"
         day = read_pedigree(home, release_id)["as_of_date"]
     except Exception as error:  # noqa: BLE001 (the first failure is the one to tell)
         return f"the release served before cannot be read ({plain(str(error), 200)})"
-    return f"the release of {day_in_words(day)} ({release_id}) is still served"
+    return f"the release of {day_in_words(day)} ({release_id}) is still current"
 
 
 def _served_now(home: Path) -> str:
@@ -301,7 +301,7 @@ def _findings(told: list[Finding]) -> str:
 
 def _at_stake(told: Iterable[Finding], lead: str) -> str:
     """Amounts by currency, never added up across them."""
-    from dagster_project.answers.layout import money
+    from dagster_project.answers.values import money
 
     totals: dict[str | None, Decimal] = {}
     for _, _, currency, amount in told:
@@ -347,20 +347,15 @@ def disk_nearly_full(settings: Settings, known: Collection[str], now: datetime) 
         known: Whether readers know of it.
         now: When this is noticed.
     """
-    folder = settings.home
-    while not folder.exists():
-        folder = folder.parent
-    usage = shutil.disk_usage(folder)
-    percent = 100 * usage.free / usage.total
-    too_few = usage.free < settings.disk_free_gb * 10**9
-    members = frozenset({"disk"} if too_few or percent < settings.disk_free_percent else ())
+    found = health.disk(settings)
+    free = f"{found['free_bytes'] / 10**9:,.1f} GB"
+    members = frozenset({"disk"} if not found["is_ok"] else ())
     alert = None
     if members:
         alert = Alert(
             kind="disk_nearly_full",
             severity="error",
-            happened=f"The disk is nearly full: {usage.free / 10**9:,.1f} GB,"
-            f" {percent:.1f} percent, are free",
+            happened=f"The disk is nearly full: {free}, {found['free_percent']:.1f} percent, are free",
             meaning=f"When it is full, refreshing fails; {served(settings.home)}.",
             command=f"du -sh {shlex.quote(str(settings.home))}/*",
             at=now,
@@ -370,7 +365,7 @@ def disk_nearly_full(settings: Settings, known: Collection[str], now: datetime) 
                 f"`{_command('prune --keep 10', settings.home)}` removes old releases.",
             ),
         )
-    solved = f"The disk has space again: {usage.free / 10**9:,.1f} GB are free."
+    solved = f"The disk has space again: {free} are free."
     new = members - frozenset(known)
     return Watched("disk_nearly_full", members, new, alert, solved, is_repeated=True)
 

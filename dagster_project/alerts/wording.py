@@ -43,7 +43,7 @@ def line(message: Message, home: Path) -> str:
         home: The data home.
     """
     alert = message.alert
-    return f"{title(message)} | {alert.meaning} | {command(message, home)}"
+    return f"{title(message)} | {plain(alert.meaning)} | {command(message, home)}"
 
 
 def command(message: Message, home: Path) -> str:

@@ -1,7 +1,8 @@
 """Asking an open release: rows as dictionaries, and ids, months and tables that are known to exist.
 
-Here belongs what all answers need before they can answer. Amounts arrive as Decimal, by `fetchall`;
-what does not exist is said with what comes near.
+Here belongs what all answers need before they can answer. Amounts arrive as Decimal, by `fetchall`.
+What does not exist is raised as `NotThere`, which carries what comes near as data: a command line and a
+page suggest it each in its own way.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import difflib
 import re
 from calendar import monthrange
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 import duckdb
 
-from dagster_project.answers.layout import clean, month
+from dagster_project.answers.values import month
 from dagster_project.answers.words import PROGRAMS
 from dagster_project.releases.fingerprint import literal
 
@@ -30,12 +32,54 @@ _MOST_NEAR = 4
 _LEAST_BEGINNING = 3
 
 
+@dataclass(frozen=True)
+class Other:
+    """What an id is, or is the beginning of, where an id of another kind was asked for.
+
+    Attributes:
+        kind: `workspace`, `invoice` or `redemption`.
+        ids: The id itself, or those that begin with it.
+        workspace_id: The workspace of the first of them.
+        is_exact: Whether the id itself is one.
+    """
+
+    kind: str
+    ids: list[str]
+    workspace_id: str
+    is_exact: bool
+
+
+@dataclass(eq=False)  # an exception is itself, and can be hashed
 class NotThere(Exception):
-    """What was asked for does not exist or makes no sense; the message says what comes near."""
+    """What was asked for does not exist; what comes near is data.
+
+    Attributes:
+        kind: What was asked for: `workspace`, `invoice`, `month`, `table`, `target` …
+        wanted: What was given.
+        near: Names that come near it, nearest first.
+        known: All names there are, where they are few.
+        others: What it is of another kind.
+        named: The workspaces that have it as their name.
+        rejected: The rejected row that has it as its id: `file_name`, `row_number` and `reasons`.
+        as_of_date: The last day whose events count.
+    """
+
+    kind: str
+    wanted: str
+    near: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    others: list[Other] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)
+    rejected: Row | None = None
+    as_of_date: date | None = None
+
+    def __str__(self) -> str:
+        """Return what is missing, without what comes near it."""
+        return f"There is no {self.kind} {self.wanted!r}"
 
 
 def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> list[Row]:
-    """The result of a select, each row by column name.
+    """Return the result of a select, each row by column name.
 
     Args:
         connection: The release.
@@ -64,13 +108,20 @@ def _literal(value: object) -> str:
 
 
 def facts(connection: Connection) -> Row:
-    """What the release is: `release_id` and `as_of_date`."""
+    """Return what the release is: `release_id` and `as_of_date`."""
     (found,) = rows(connection, "select release_id, as_of_date from release.release")
     return found
 
 
+def has_table(connection: Connection, table: str) -> bool:
+    """Return whether a release has a table; one made by an earlier version may not."""
+    return bool(
+        rows(connection, "select 1 from release.tables where table_name = ? limit 1", [table])
+    )
+
+
 def has_column(connection: Connection, table: str, column: str) -> bool:
-    """Whether a mart has a column; a release kept from an earlier version may not."""
+    """Return whether a mart has a column; a release kept from an earlier version may not."""
     return bool(
         rows(
             connection,
@@ -82,12 +133,12 @@ def has_column(connection: Connection, table: str, column: str) -> bool:
 
 
 def end_of(as_of_date: date) -> datetime:
-    """The instant at which a day ends (R0)."""
+    """Return the instant at which a day ends (R0)."""
     return datetime.combine(as_of_date + timedelta(days=1), datetime.min.time())
 
 
 def add_months(start: datetime, months: int) -> datetime:
-    """A later instant, clamped to the end of its month (R0)."""
+    """Return a later instant, clamped to the end of its month (R0)."""
     place = start.year * 12 + start.month - 1 + months
     year, month_number = divmod(place, 12)
     last = monthrange(year, month_number + 1)[1]
@@ -95,7 +146,7 @@ def add_months(start: datetime, months: int) -> datetime:
 
 
 def near(wanted: str, known: Iterable[str]) -> list[str]:
-    """What comes near a name, nearest first; what is equally near in the order given.
+    """Find what comes near a name, nearest first; equally near names stay in the order given.
 
     What begins with it comes first, and what differs by a slip; then what begins with the same word,
     as ids of one kind do.
@@ -114,7 +165,7 @@ def near(wanted: str, known: Iterable[str]) -> list[str]:
 
 
 def _is_beginning(text: str, name: str) -> bool:
-    """Whether a name goes on where a text ends, by more than the one character one may mistype."""
+    """Return whether a name goes on where a text ends, by more than the one character one may mistype."""
     longer = len(name) - len(text)
     return len(text) >= _LEAST_BEGINNING and longer > 1 and name.startswith(text)
 
@@ -124,56 +175,52 @@ def _first_word(name: str) -> str:
 
 
 def must_be(kind: str, wanted: str, known: Iterable[str]) -> str:
-    """The name if it is one of a small list.
+    """Return the name if it is one of a small list.
 
     Raises:
-        NotThere: It is not; the message names near matches, else the list.
+        NotThere: It is not.
     """
     names = list(known)
     if wanted in names:
         return wanted
-    close = near(wanted, names)
-    if close:
-        raise NotThere(f"There is no {kind} {clean(wanted)!r}. Did you mean {_either(close)}?")
-    raise NotThere(f"There is no {kind} {clean(wanted)!r}; there is {', '.join(names) or 'none'}.")
+    raise NotThere(kind, wanted, near=near(wanted, names), known=names)
 
 
 def program(wanted: str) -> str:
-    """A program that exists."""
+    """Return a program that exists."""
     return must_be("program", wanted, PROGRAMS)
 
 
 def workspace(connection: Connection, wanted: str) -> str:
-    """A workspace that is on record, or at least has bills or redemptions.
+    """Return a workspace that is on record, or at least has bills or redemptions.
 
     Raises:
         NotThere: There is none of that id.
     """
     if _has(connection, _WORKSPACES, "workspace_id", wanted):
         return wanted
-    hints = _of_another_kind(connection, wanted, ("invoice", "redemption"))
+    others = _of_another_kind(connection, wanted, ("invoice", "redemption"))
     named = rows(
         connection,
         "select workspace_id from marts.dim_workspaces where lower(workspace_name) = lower(?)"
         " order by workspace_id limit 4",
         [wanted],
     )
-    if named:
-        hints.append(f"That is the name of {_either([row['workspace_id'] for row in named])}.")
-    close = [] if hints else _near_ids(connection, _WORKSPACES, "workspace_id", wanted)
-    if close:
-        hints.append(f"Did you mean {_either(close)}?")
+    is_known = bool(others or named)
     raise NotThere(
-        f"There is no workspace {clean(wanted)!r} in this release. "
-        + (" ".join(hints) or 'List them: coupon-ledger query "from marts.dim_workspaces"')
+        "workspace",
+        wanted,
+        near=[] if is_known else _near_ids(connection, _WORKSPACES, "workspace_id", wanted),
+        others=others,
+        named=[row["workspace_id"] for row in named],
     )
 
 
 def invoice(connection: Connection, wanted: str) -> str:
-    """An invoice that counts.
+    """Return an invoice that counts.
 
     Raises:
-        NotThere: None of that id counts; the message says what may be the cause.
+        NotThere: None of that id counts.
     """
     if _has(connection, _INVOICES, "invoice_id", wanted):
         return wanted
@@ -185,28 +232,21 @@ def invoice(connection: Connection, wanted: str) -> str:
         " order by file_name, row_number limit 1",
         [wanted],
     )
-    as_of_date = facts(connection)["as_of_date"]
-    message = (
-        f"Invoice {clean(wanted)!r} is not among the invoices that count as of {as_of_date}: a draft"
-        f" or void invoice, one issued after that day, and one never delivered are left out."
+    others = _of_another_kind(connection, wanted, ("workspace", "redemption"))
+    raise NotThere(
+        "invoice",
+        wanted,
+        near=[] if others else _near_ids(connection, _INVOICES, "invoice_id", wanted),
+        others=others,
+        rejected=rejected[0] if rejected else None,
+        as_of_date=facts(connection)["as_of_date"],
     )
-    for row in rejected:
-        message += (
-            f" A row of that id was rejected ({clean(row['file_name'])}, row {row['row_number']}):"
-            f" {clean(row['reasons'])}."
-        )
-    hints = _of_another_kind(connection, wanted, ("workspace", "redemption"))
-    close = [] if hints else _near_ids(connection, _INVOICES, "invoice_id", wanted)
-    if close:
-        hints.append(f"Near it are {', '.join(map(clean, close))}.")
-    message = " ".join([message, *hints])
-    raise NotThere(message)
 
 
 def target(
     connection: Connection, wanted: str | None
 ) -> tuple[Literal["all", "program", "workspace"], str]:
-    """What a WS|PROGRAM argument means: everything, a program or a workspace.
+    """Return what a WS|PROGRAM argument means: everything, a program or a workspace.
 
     Raises:
         NotThere: It is neither.
@@ -217,29 +257,22 @@ def target(
         return "program", wanted
     if _has(connection, _WORKSPACES, "workspace_id", wanted):
         return "workspace", wanted
-    hints = _of_another_kind(connection, wanted, ("invoice", "redemption"))
+    others = _of_another_kind(connection, wanted, ("invoice", "redemption"))
     close = near(wanted, PROGRAMS)
-    if not hints:
+    if not others:
         close += _near_ids(connection, _WORKSPACES, "workspace_id", wanted)
-    if close:
-        hints.append(f"Did you mean {_either(close)}?")
-    raise NotThere(
-        f"{clean(wanted)!r} is neither a workspace nor a program. "
-        + (" ".join(hints) or f"The programs are {', '.join(PROGRAMS)}.")
-    )
+    raise NotThere("target", wanted, near=close, known=list(PROGRAMS), others=others)
 
 
 def month_in(wanted: str, first: date | None, last: date | None) -> date:
-    """A month given as 2024-02, within the months there are.
+    """Return a month given as 2024-02, within the months there are.
 
     Raises:
         NotThere: It cannot be read, or there is nothing so early or so late.
     """
-    if first is None or last is None:
-        raise NotThere("The release has no such month: it has no month at all here.")
-    known = []
+    known: list[str] = []
     at = first
-    while at <= last:
+    while at is not None and last is not None and at <= last:
         known.append(month(at))
         at = (at + timedelta(days=31)).replace(day=1)
     plain = re.fullmatch(r"([0-9]{4}-[0-9]{2})(-[0-9]{2})?", wanted.strip())
@@ -248,10 +281,7 @@ def month_in(wanted: str, first: date | None, last: date | None) -> date:
     loose = re.fullmatch(r"([0-9]{4})[-/. ]?([0-9]{1,2})", wanted.strip())
     close = [f"{loose.group(1)}-{int(loose.group(2)):02}"] if loose else []
     close = [one for one in close if one in known] if loose else near(wanted, known)[:3]
-    raise NotThere(
-        f"There is no month {clean(wanted)!r} here: give one as YYYY-MM, from {known[0]} to"
-        f" {known[-1]}." + (f" Did you mean {_either(close)}?" if close else "")
-    )
+    raise NotThere("month", wanted, near=close, known=known)
 
 
 _WORKSPACES = (
@@ -274,15 +304,15 @@ def _has(connection: Connection, tables: Sequence[str], column: str, wanted: str
     )
 
 
-def _of_another_kind(connection: Connection, wanted: str, kinds: Sequence[str]) -> list[str]:
-    """What an id is if it is one of another kind than was asked for, or what such ids begin with it.
+def _of_another_kind(connection: Connection, wanted: str, kinds: Sequence[str]) -> list[Other]:
+    """Return what an id is if it is one of another kind than was asked for, or what such ids begin with it.
 
     Args:
         connection: The release.
         wanted: The id.
         kinds: `workspace`, `invoice` or `redemption`.
     """
-    hints = []
+    others = []
     for kind in kinds:
         union = " union ".join(
             f"select {kind}_id as id, workspace_id from {table}" for table in _TABLES[kind]
@@ -293,23 +323,17 @@ def _of_another_kind(connection: Connection, wanted: str, kinds: Sequence[str]) 
             " and starts_with(id, ?) order by id limit ?",
             [wanted, wanted, _LEAST_BEGINNING, wanted, _MOST_NEAR],
         )
-        if not found:
-            continue
-        first, owner = clean(found[0]["id"]), clean(found[0]["workspace_id"])
-        command = f"explain {first}" if kind == "invoice" else f"workspace {owner}"
-        if found[0]["id"] != wanted:
-            ids = ", ".join(clean(row["id"]) for row in found)
-            hints.append(f"{kind.capitalize()}s begin with it, {ids}: coupon-ledger {command}")
-        elif kind == "workspace":
-            hints.append(f"It is a workspace: coupon-ledger {command}")
-        else:
-            one = "an invoice" if kind == "invoice" else "a redemption"
-            hints.append(f"It is {one} of {owner}: coupon-ledger {command}")
-    return hints
+        if found:
+            is_exact = found[0]["id"] == wanted
+            ids = [row["id"] for row in found]
+            others.append(
+                Other(kind, ids[:1] if is_exact else ids, found[0]["workspace_id"], is_exact)
+            )
+    return others
 
 
 def _near_ids(connection: Connection, tables: Sequence[str], column: str, wanted: str) -> list[str]:
-    """Near ids out of very many: the engine chooses a few, by how they begin and by likeness."""
+    """Return near ids out of very many: the engine chooses a few, by how they begin and by likeness."""
     union = " union ".join(f"select {column} as id from {table}" for table in tables)
     candidates = rows(
         connection,
@@ -319,8 +343,3 @@ def _near_ids(connection: Connection, tables: Sequence[str], column: str, wanted
         [*[wanted[:_LONGEST_ID]] * 3, _CANDIDATES],
     )
     return near(wanted[:_LONGEST_ID], [row["id"] for row in candidates])
-
-
-def _either(names: Sequence[str]) -> str:
-    shown = [clean(name) for name in names]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"

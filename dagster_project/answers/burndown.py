@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from decimal import Decimal
 
-from dagster_project.answers import layout
 from dagster_project.answers.asking import Connection, Row, facts, rows
-from dagster_project.answers.layout import amount, clean, count, day, money, month
 
 _AMOUNTS = (
     "opening_amount",
@@ -18,7 +17,6 @@ _AMOUNTS = (
     "closing_amount",
 )
 _GRANT = ("grant_id", "redemption_id", "coupon_id", "workspace_id", "currency")
-_MOST_GRANTS = 20
 _SCOPES = {
     "all": "true",
     "workspace": "burndown.workspace_id = ?",
@@ -27,7 +25,7 @@ _SCOPES = {
 
 
 def burndown(connection: Connection, scope: str, name: str, months: int) -> Row:
-    """Credit by currency and month, and each grant with something left.
+    """Return credit by currency and month, and each grant with something left.
 
     Args:
         connection: The release.
@@ -54,22 +52,24 @@ def burndown(connection: Connection, scope: str, name: str, months: int) -> Row:
     for currency in dict.fromkeys(row["currency"] for row in of_months):
         series = _filled([row for row in of_months if row["currency"] == currency])
         shown = series[-months:]
+        left = [row for row in grants if row["currency"] == currency]
         currencies.append(
             {
                 "currency": currency,
                 "opening_amount": shown[0]["opening_amount"],
                 **{one: sum((row[one] for row in shown), Decimal(0)) for one in _AMOUNTS[1:-1]},
                 "closing_amount": shown[-1]["closing_amount"],
+                "projected_breakage_amount": lapsing(left),
                 "months_before": len(series) - len(shown),
                 "months": shown,
-                "grants_left": [row for row in grants if row["currency"] == currency],
+                "grants_left": left,
             }
         )
     return {**facts(connection), "scope": scope, "name": name or None, "currencies": currencies}
 
 
 def grants_left(connection: Connection, condition: str, values: list[str]) -> list[Row]:
-    """The grants with something left, the largest first, and the day it will be gone.
+    """Return the grants with something left, the largest first, and the day it will be gone.
 
     Args:
         connection: The release; one of an earlier version does not say when a grant ends.
@@ -77,7 +77,7 @@ def grants_left(connection: Connection, condition: str, values: list[str]) -> li
         values: What it asks with.
 
     Returns:
-        `runs_out_on` is the day on which the grant is used up at its rate, or ends, whichever is
+        `runs_out_on` is the day on which the grant is used up (R12), or ends, whichever is
         first; None if neither is known.
     """
     found = rows(
@@ -112,8 +112,26 @@ def grants_left(connection: Connection, condition: str, values: list[str]) -> li
     return left
 
 
+def lapsing(grants: Iterable[Row], before: datetime | None = None) -> Decimal:
+    """Return what of grants of one currency will lapse unused: the one meaning of that word in every answer.
+
+    Args:
+        grants: As `grants_left` gives them.
+        before: Only those that end before this instant.
+    """
+    return sum(
+        (
+            grant["projected_breakage_amount"] or Decimal(0)
+            for grant in grants
+            if before is None
+            or (grant["grant_ends_at"] is not None and grant["grant_ends_at"] < before)
+        ),
+        Decimal("0.00"),
+    )
+
+
 def _filled(series: list[Row]) -> list[Row]:
-    """The months without gaps, up to the last in which something moved or was left."""
+    """Return the months without gaps, up to the last in which something moved or was left."""
     filled: list[Row] = []
     for row in series:
         while filled:
@@ -126,80 +144,3 @@ def _filled(series: list[Row]) -> list[Row]:
     while len(filled) > 1 and not any(filled[-1][one] for one in _AMOUNTS):
         filled.pop()
     return filled
-
-
-def tell(data: Row) -> str:
-    """The burndown as text, with a bar for what is left at the end of each month."""
-    about = {"all": "all programs", "program": f"program {data['name']}"}
-    subject = about.get(data["scope"], f"workspace {data['name']}")
-    lines = layout.heading(f"Credit of {subject}", data)
-    if not data["currencies"]:
-        lines += ["", "No credit was ever granted here."]
-    for part in data["currencies"]:
-        lines += _of_currency(part)
-    return "\n".join(lines)
-
-
-def _of_currency(part: Row) -> list[str]:
-    code, series = part["currency"], part["months"]
-    first, last = month(series[0]["burn_month"]), month(series[-1]["burn_month"])
-    lines = ["", f"{clean(code)}, {first} to {last}"]
-    if part["months_before"]:
-        earlier = count(part["months_before"], "earlier month")
-        lines[-1] += f" ({earlier} left out: --months N shows more)"
-    labels = {
-        "granted_amount": "granted",
-        "drawn_amount": "drawn",
-        "expired_amount": "expired",
-        "forfeited_amount": "forfeited",
-    }
-    moved = [one for one in labels if any(row[one] for row in series)]
-    body = [["opening", *("" for _ in moved), amount(part["opening_amount"], code)]]
-    body += [
-        [
-            month(row["burn_month"]),
-            *(amount(row[one], code) if row[one] else "" for one in moved),
-            amount(row["closing_amount"], code),
-        ]
-        for row in series
-    ]
-    body.append(
-        [
-            "together",
-            *(amount(part[one], code) for one in moved),
-            amount(part["closing_amount"], code),
-        ]
-    )
-    levels = [part["opening_amount"], *(row["closing_amount"] for row in series), Decimal(0)]
-    lines += layout.table(
-        ["month", *(f">{labels[one]}" for one in moved), ">left"], body, bars=levels
-    )
-    lines += ["", *_grants(part["grants_left"], code)]
-    return lines
-
-
-def _grants(grants: list[Row], code: str) -> list[str]:
-    if not grants:
-        return [f"No credit is left in {clean(code)}."]
-    left = sum((row["balance_amount"] for row in grants), Decimal(0))
-    title = f"Left: {money(left, code)} in {count(len(grants), 'grant')}"
-    if len(grants) > _MOST_GRANTS:
-        title += f", the {_MOST_GRANTS} largest"
-    return [
-        f"{title} (until: used up at its rate, or at its end)",
-        *layout.table(
-            ["grant", "workspace", "coupon", ">left", ">a month", "until", ">will lapse"],
-            [
-                [
-                    row["grant_id"],
-                    row["workspace_id"],
-                    row["coupon_id"],
-                    amount(row["balance_amount"], code),
-                    amount(row["run_rate_amount"], code),
-                    day(row["runs_out_on"]),
-                    amount(row["projected_breakage_amount"], code),
-                ]
-                for row in grants[:_MOST_GRANTS]
-            ],
-        ),
-    ]

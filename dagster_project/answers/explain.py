@@ -1,27 +1,26 @@
 """`explain`: why the charge of one invoice is what it is, step by step, from the marts alone.
 
-Every redemption of the workspace is considered and either covers the invoice or does not, by a rule
-(R2, R3, R5); the discounts (R6) and draws (R7) are those of the marts, which calculated them.
+Discounts (R6), draws and balances (R7, R9) are those of the marts, which calculated them. Judged here is
+only why a redemption does *not* cover an invoice (R2, R3, R5), which no mart says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
-from dagster_project.answers import layout, words
-from dagster_project.answers.asking import Connection, Row, add_months, facts, rows
-from dagster_project.answers.layout import amount, clean, count, day, moment, money
+from dagster_project.answers import words
+from dagster_project.answers.asking import Connection, Row, add_months, facts, has_table, rows
+from dagster_project.answers.values import amount, count, day, moment, money
 from dagster_project.answers.workspace import redemptions_of
 
 ZERO = Decimal(0)
 _MOST_REASONS = 4
 
 
-def charge(connection: Connection, invoice_id: str) -> Row:
-    """The facts about an invoice that is known to count."""
+def explain(connection: Connection, invoice_id: str) -> Row:
+    """Collect the facts about an invoice that is known to count."""
     (invoice,) = rows(
         connection, "select * from marts.fct_discounted_charges where invoice_id = ?", [invoice_id]
     )
@@ -45,7 +44,7 @@ def charge(connection: Connection, invoice_id: str) -> Row:
     )
     redemptions = redemptions_of(connection, workspace_id)
     considered = [_considered(one, invoice, bills, applications) for one in redemptions]
-    grants = _grants(connection, invoice, bills, redemptions, considered)
+    grants = _grants(connection, invoice, redemptions)
     for redemption, row in zip(redemptions, considered, strict=True):
         if row["is_covered"] and row["discount_type"] == "credit":
             row["words"] += _credit_words(redemption, invoice, grants)
@@ -92,7 +91,7 @@ def _order(bill: Row) -> tuple[datetime, str]:
 
 
 def verdict(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, str, str] | None:
-    """Why a redemption does not cover an invoice: rule, code and words; None if it covers it.
+    """Return why a redemption does not cover an invoice: rule, code and words; None if it covers it.
 
     Args:
         redemption: As `redemptions_of` gives it.
@@ -105,7 +104,7 @@ def verdict(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, s
 
 
 def _outside(redemption: Row, invoice: Row) -> tuple[str, str, str] | None:
-    """R3 and R5 but for the number of uses."""
+    """Judge by R3 and R5, but for the number of uses."""
     starts, ends, issued = redemption["started_at"], redemption["ends_at"], invoice["issued_at"]
     if ends is not None and ends <= starts:
         return (
@@ -121,6 +120,13 @@ def _outside(redemption: Row, invoice: Row) -> tuple[str, str, str] | None:
             "ended",
             f"it ended {moment(ends)}, {words.ENDINGS[redemption['ended_by']]}",
         )
+    if invoice["list_amount"] < 0:
+        return "R5", "negative_bill", "a bill below zero is covered by no coupon"
+    subscription = redemption.get("subscription_id")
+    if subscription is not None and subscription != invoice.get("subscription_id"):
+        billed = invoice.get("subscription_id") or "none"
+        told = f"it is for subscription {subscription} only, and this bill is for {billed}"
+        return "R5", "subscription", told
     plan, interval = redemption["applies_to_plan"], redemption["applies_to_interval"]
     if plan is not None and plan != invoice["plan"]:
         return "R5", "plan", f"it is for plan {plan} only, and this bill is for {invoice['plan']}"
@@ -138,7 +144,7 @@ def _outside(redemption: Row, invoice: Row) -> tuple[str, str, str] | None:
 
 
 def _used_up(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, str, str] | None:
-    """R3: once, or the first n invoices; those with a list amount of zero use none up."""
+    """Judge by the uses of R3: once, or the first n; an invoice on which nothing can be taken off uses none up."""
     limit = 1 if redemption["duration"] == "once" else redemption["duration_invoices"]
     if limit is None:
         return None
@@ -146,7 +152,7 @@ def _used_up(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, 
         bill
         for bill in bills
         if _order(bill) < _order(invoice)
-        and bill["list_amount"] > 0
+        and _acts_on(redemption, bill) > 0
         and _outside(redemption, bill) is None
     ]
     if len(used) < limit:
@@ -156,6 +162,14 @@ def _used_up(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, 
     if limit <= 3:
         which = f"{'one bill' if limit == 1 else which.split(',')[0]}: {', '.join(ids)}"
     return "R3", "used_up", f"it is used up, on {which}"
+
+
+def _acts_on(redemption: Row, bill: Row) -> Decimal:
+    """Return how much of a bill a redemption may act on (R6, R7)."""
+    is_credit = redemption["discount_type"] == "credit"
+    given = bill.get("creditable_amount" if is_credit else "discountable_amount")
+    listed: Decimal = bill["list_amount"]
+    return listed if given is None else min(listed, given)
 
 
 def _considered(
@@ -172,7 +186,7 @@ def _considered(
     elif redemption["discount_type"] != "credit" and not applied:
         told += (
             ", which has nothing to take off"
-            if invoice["list_amount"] == 0
+            if _acts_on(redemption, invoice) <= 0
             else ", but there is nothing left to take off"
         )
     return {
@@ -194,122 +208,56 @@ def _considered(
     }
 
 
-def _grants(
-    connection: Connection,
-    invoice: Row,
-    bills: Sequence[Row],
-    redemptions: Sequence[Row],
-    considered: Sequence[Row],
-) -> list[Row]:
-    """Each grant valid for the invoice, in the order of draws, with its balance before and after."""
-    by_id = {row["redemption_id"]: row for row in redemptions}
-    entries = rows(
-        connection,
-        """
-        select grants.grant_id, grants.redemption_id, grants.coupon_id, grants.currency,
-            grants.effective_at as granted_at, grants.amount as granted_amount,
-            cast(coalesce(sum(-draws.amount)
-                filter (where (draws.effective_at, draws.invoice_id) < (?, ?)), 0)
-                as decimal(18, 2)) as drawn_before,
-            cast(coalesce(sum(-draws.amount) filter (where draws.invoice_id = ?), 0)
-                as decimal(18, 2)) as drawn_amount
-        from marts.fct_credit_ledger as grants
-        left join marts.fct_credit_ledger as draws
-            on grants.grant_id = draws.grant_id and draws.entry_type = 'draw'
-        where grants.entry_type = 'grant' and grants.workspace_id = ?
-        group by all
-        """,
-        [
-            invoice["issued_at"],
-            invoice["invoice_id"],
-            invoice["invoice_id"],
-            invoice["workspace_id"],
-        ],
-    )
-    covering = {row["redemption_id"] for row in considered if row["is_covered"]}
-    as_billed = _balances_as_billed(entries, invoice, bills, by_id)
-    valid = []
-    for entry, grant_end in _in_order(entries, invoice, by_id, covering):
-        before = entry["granted_amount"] - entry["drawn_before"]
-        valid.append(
-            {
-                "grant_id": entry["grant_id"],
-                "redemption_id": entry["redemption_id"],
-                "coupon_id": entry["coupon_id"],
-                "currency": entry["currency"],
-                "granted_at": entry["granted_at"],
-                "ends_at": grant_end,
-                "credit_priority": by_id[entry["redemption_id"]]["credit_priority"],
-                "balance_before_amount": before,
-                "drawn_amount": entry["drawn_amount"],
-                "balance_after_amount": before - entry["drawn_amount"],
-                "balance_as_billed_amount": as_billed[entry["grant_id"]],
-            }
-        )
+def _grants(connection: Connection, invoice: Row, redemptions: Sequence[Row]) -> list[Row]:
+    """Return each grant that covers the invoice, in the order of draws, with its balance before and after."""
+    if has_table(connection, "fct_credit_draws"):
+        grants = rows(connection, _DRAWS, [invoice["invoice_id"]])
+    else:
+        grants = rows(connection, _DRAWS_OF_THE_LEDGER, [invoice["invoice_id"]])
+    priorities = {row["redemption_id"]: row["credit_priority"] for row in redemptions}
     left = invoice["list_amount"] - invoice["discount_amount"]
-    for grant in valid:
+    for grant in grants:
         left -= grant["drawn_amount"]
+        grant["credit_priority"] = priorities[grant["redemption_id"]]
         grant["remaining_amount"] = left
-    return valid
+    return grants
 
 
-def _in_order(
-    entries: Sequence[Row], bill: Row, by_id: Mapping[str, Row], covering: Collection[str]
-) -> list[tuple[Row, datetime | None]]:
-    """The grants valid for a bill, each with its end, as they are drawn from.
+_DRAWS = """
+    with ends as (
+        select grant_id, max(grant_ends_at) as ends_at
+        from marts.fct_credit_burndown_monthly group by grant_id
+    )
+    select draws.grant_id, draws.redemption_id, grants.coupon_id, draws.currency,
+        grants.effective_at as granted_at, ends.ends_at, draws.balance_before_amount,
+        draws.draw_amount as drawn_amount,
+        draws.balance_before_amount - draws.draw_amount as balance_after_amount,
+        draws.billed_balance_before_amount as balance_as_billed_amount
+    from marts.fct_credit_draws as draws
+    inner join marts.fct_credit_ledger as grants
+        on draws.grant_id = grants.grant_id and grants.entry_type = 'grant'
+    left join ends on draws.grant_id = ends.grant_id
+    where draws.invoice_id = ?
+    order by draws.draw_rank
+"""
 
-    Args:
-        entries: The workspace's grants.
-        bill: A row of `fct_discounted_charges`.
-        by_id: The workspace's redemptions.
-        covering: Those that cover the bill.
-    """
-    valid = []
-    for entry in entries:
-        redemption = by_id[entry["redemption_id"]]
-        period_end = _period_end(redemption, entry["grant_id"])
-        ends = [end for end in (period_end, redemption["ends_at"]) if end is not None]
-        grant_end = min(ends, default=None)
-        if entry["redemption_id"] not in covering or bill["issued_at"] < entry["granted_at"]:
-            continue
-        if grant_end is None or bill["issued_at"] < grant_end:
-            valid.append((entry, grant_end))
-
-    def place(grant: tuple[Row, datetime | None]) -> tuple[object, ...]:
-        """R7: the least priority first, then what ends first; empty last."""
-        entry, end = grant
-        priority = by_id[entry["redemption_id"]]["credit_priority"]
-        return (
-            priority is None,
-            priority or 0,
-            end is None,
-            end or datetime.max,
-            entry["granted_at"],
-            entry["grant_id"],
-        )
-
-    return sorted(valid, key=place)
-
-
-def _balances_as_billed(
-    entries: Sequence[Row], invoice: Row, bills: Sequence[Row], by_id: Mapping[str, Row]
-) -> dict[str, Decimal]:
-    """What each grant had left before an invoice if the credit that was billed is drawn (R9)."""
-    balances: dict[str, Decimal] = {entry["grant_id"]: entry["granted_amount"] for entry in entries}
-    for bill in bills:
-        undrawn = bill["billed_credit_amount"]
-        if undrawn <= 0 or _order(bill) >= _order(invoice):
-            continue
-        covering = {one for one in by_id if verdict(by_id[one], bill, bills) is None}
-        for entry, _ in _in_order(entries, bill, by_id, covering):
-            drawn = min(balances[entry["grant_id"]], undrawn)
-            balances[entry["grant_id"]] -= drawn
-            undrawn -= drawn
-    return balances
+# A release of an earlier version says neither which other grants covered the bill nor what was left as billed.
+_DRAWS_OF_THE_LEDGER = """
+    select draws.grant_id, draws.redemption_id, draws.coupon_id, draws.currency,
+        grants.effective_at as granted_at, null::timestamp as ends_at,
+        draws.balance_amount - draws.amount as balance_before_amount,
+        -draws.amount as drawn_amount, draws.balance_amount as balance_after_amount,
+        null::decimal(18, 2) as balance_as_billed_amount
+    from marts.fct_credit_ledger as draws
+    inner join marts.fct_credit_ledger as grants
+        on draws.grant_id = grants.grant_id and grants.entry_type = 'grant'
+    where draws.entry_type = 'draw' and draws.invoice_id = ?
+    order by granted_at, draws.grant_id
+"""
 
 
 def _credit_words(redemption: Row, invoice: Row, grants: Sequence[Row]) -> str:
-    """What the grants of a redemption that covers an invoice have to give (R7)."""
+    """Return what the grants of a redemption that covers an invoice have to give (R7)."""
     own = [row for row in grants if row["redemption_id"] == redemption["redemption_id"]]
     if any(row["drawn_amount"] for row in own):
         return ""
@@ -330,15 +278,8 @@ def _credit_words(redemption: Row, invoice: Row, grants: Sequence[Row]) -> str:
     return ", but no credit of it is valid on that day"
 
 
-def _period_end(redemption: Row, grant_id: str) -> datetime | None:
-    months = redemption["credit_period_months"]
-    if months is None:
-        return None
-    return add_months(redemption["started_at"], int(grant_id.rpartition("#")[2]) * months)
-
-
 def conclusion(data: Row) -> list[str]:
-    """Why the charge is not what was told, in sentences."""
+    """Explain in sentences why the charge differs from what someone expected."""
     invoice = data["invoice"]
     code = invoice["currency"]
     net, billed = invoice["net_amount"], invoice["billed_net_amount"]
@@ -397,7 +338,8 @@ def _differs_without_finding(data: Row, code: str, net: Decimal, billed: Decimal
     left = invoice["list_amount"] - invoice["billed_discount_amount"]
     drawn = invoice["billed_credit_amount"]
     by_rule = sum((grant["balance_before_amount"] for grant in grants), ZERO)
-    as_billed = sum((grant["balance_as_billed_amount"] for grant in grants), ZERO)
+    as_billed = sum((grant["balance_as_billed_amount"] or ZERO for grant in grants), ZERO)
+    is_known = all(grant["balance_as_billed_amount"] is not None for grant in grants)
     reasons = []
     if drawn > left and drawn != invoice["credit_amount"]:
         reasons.append(
@@ -405,7 +347,8 @@ def _differs_without_finding(data: Row, code: str, net: Decimal, billed: Decimal
             f" {money(left, code)} left after the billed discount; what the grants had left"
             " covered it, so that the rules raise no finding for it (R9)"
         )
-    if drawn != invoice["credit_amount"] and min(left, by_rule) != min(left, as_billed):
+    is_other = is_known and min(left, by_rule) != min(left, as_billed)
+    if drawn != invoice["credit_amount"] and is_other:
         reasons.append(
             "earlier bills drew another amount of credit than they should have: before this one"
             f" {money(as_billed, code)} was left as billed, {money(by_rule, code)} by the rules"
@@ -421,7 +364,7 @@ def _differs_without_finding(data: Row, code: str, net: Decimal, billed: Decimal
 
 
 def _what_else(data: Row) -> list[str]:
-    """Coupons someone may have counted on that give nothing here, the latest first."""
+    """Return coupons someone may have counted on that give nothing here, the latest first."""
     drawn = {row["redemption_id"] for row in data["grants"] if row["drawn_amount"]}
     idle = [
         row
@@ -457,114 +400,3 @@ def _compared(before: Row, invoice: Row, code: str) -> str:
     if not changes:
         return f"It should be the same as {which}."
     return f"Against {which}: {', '.join(changes)}."
-
-
-def tell(data: Row) -> str:
-    """The explanation as text."""
-    invoice = data["invoice"]
-    code = invoice["currency"]
-    name = data["workspace_name"]
-    lines = layout.heading(f"Invoice {invoice['invoice_id']}", data)
-    lines += layout.wrap(
-        f"Workspace {invoice['workspace_id']}" + (f": {name}" if name else ""), hanging="  "
-    )
-    usage = "" if invoice["mtus"] is None else f", {invoice['mtus']:,} MTUs"
-    lines += layout.wrap(
-        f"Plan {invoice['plan']} by the {invoice['billing_interval']},"
-        f" {day(invoice['period_start'])} to {day(invoice['period_end'])}{usage}"
-    )
-    lines += layout.wrap(f"Issued {moment(invoice['issued_at'])}, {invoice['status']}")
-    lines += layout.wrap(f"List price {money(invoice['list_amount'], code)}")
-    lines += ["", "1. Which coupons cover it"]
-    for row in data["redemptions"]:
-        named = f" ({row['offer']})" if row["offer"] else ""
-        lines += layout.wrap(
-            f"{'yes' if row['is_covered'] else 'no '} {row['coupon_id']}{named},"
-            f" {row['redemption_id']}",
-            "  ",
-            "      ",
-        )
-        lines += layout.wrap(f"{row['words']} ({row['rule']})", "      ")
-    if not data["redemptions"]:
-        lines.append("  none was ever redeemed on this workspace")
-    lines += ["", "2. Discounts, each on what the ones before left (R6)"]
-    if data["discounts"]:
-        lines += layout.table(
-            ["", "coupon", "redemption", ">of", ">taken off", ">leaves"],
-            [
-                [
-                    str(row["application_rank"]),
-                    row["coupon_id"],
-                    row["redemption_id"],
-                    amount(row["base_amount"], code),
-                    amount(row["discount_amount"], code),
-                    amount(row["remaining_amount"], code),
-                ]
-                for row in data["discounts"]
-            ],
-        )
-    else:
-        lines.append("  none")
-    lines += ["", "3. Credit, on what the discounts left (R7)"]
-    if data["grants"]:
-        lines += layout.table(
-            ["grant", "coupon", "ends", ">before", ">drawn", ">after", ">leaves"],
-            [
-                [
-                    row["grant_id"],
-                    row["coupon_id"],
-                    day(row["ends_at"]),
-                    amount(row["balance_before_amount"], code),
-                    amount(row["drawn_amount"], code),
-                    amount(row["balance_after_amount"], code),
-                    amount(row["remaining_amount"], code),
-                ]
-                for row in data["grants"]
-            ],
-        )
-    else:
-        lines.append("  none")
-    lines += ["", "4. Expected against billed (R8, R9)", *_comparison(data)]
-    lines += ["", "Why is it not what I was told?"]
-    for sentence in data["answer"]:
-        lines += layout.wrap(sentence, "  ")
-    return "\n".join(lines)
-
-
-def _comparison(data: Row) -> list[str]:
-    invoice = data["invoice"]
-    code = invoice["currency"]
-    expected, billed = data["expected"], data["billed"]
-
-    def compared(label: str, right: Decimal, found: Decimal) -> list[str]:
-        difference = "" if found == right else _signed(found - right, code)
-        return [label, amount(right, code), amount(found, code), difference]
-
-    body = [
-        compared(label, expected[name], billed[name])
-        for name, label in (
-            ("list_amount", "list"),
-            ("discount_amount", "discount"),
-            ("credit_amount", "credit"),
-            ("net_amount", "net, before tax"),
-        )
-    ]
-    tax, total = invoice["tax_amount"], invoice.get("billed_total_amount")
-    body.append(["tax, as billed", "", amount(tax, code), ""])
-    if total is not None:  # a release of an earlier version does not say
-        body.append(compared("total, with that tax", expected["net_amount"] + tax, total))
-    lines = layout.table([f"in {clean(code)}", ">expected", ">billed", ">difference"], body)
-    variances = [
-        f"{_signed(invoice[name], code)} of {noun}"
-        for name, noun in (
-            ("discount_variance_amount", "discount"),
-            ("credit_variance_amount", "credit"),
-        )
-        if invoice[name]
-    ]
-    judged = ", ".join(variances) + "; " if variances else ""
-    return [*lines, *layout.wrap(f"audit: {judged}{invoice['audit_status']}", "  ")]
-
-
-def _signed(value: Decimal, currency: Any) -> str:
-    return ("+" if value > 0 else "") + amount(value, currency)

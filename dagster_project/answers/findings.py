@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-from dagster_project.answers import layout, words
 from dagster_project.answers.asking import Connection, Row, facts, has_column, rows
-from dagster_project.answers.layout import amount, count, day
 
 
 def findings(connection: Connection, wanted: Mapping[str, str | None], limit: int) -> Row:
-    """The findings that pass the filters, the largest amount at stake of each currency first.
+    """Return the findings that pass the filters, the largest amount at stake of each currency first.
 
     Args:
         connection: The release.
@@ -19,22 +17,12 @@ def findings(connection: Connection, wanted: Mapping[str, str | None], limit: in
         limit: How many to list; totals are of all.
     """
     filters = {name: value for name, value in wanted.items() if value is not None}
-    found = "marts.fct_audit_findings"
-    if not has_column(connection, "fct_audit_findings", "review_status"):
-        found = f"(select *, 'open' as review_status from {found})"
-    where = " and ".join(["true", *(f"{name} = ?" for name in filters)])
-    values = list(filters.values())
-    totals = rows(
-        connection,
-        "select finding_type, severity, review_status, currency, count(*) as findings,"
-        " cast(sum(amount_at_stake) as decimal(18, 2)) as amount_at_stake"
-        f" from {found} where {where} group by all order by all",
-        values,
-    )
+    totals = totals_by_type(connection, filters)
+    where, values = _where(filters)
     listed = rows(
         connection,
         f"""
-        select * from {found} where {where}
+        select * from {_source(connection)} where {where}
         order by currency nulls last, amount_at_stake desc nulls last, occurred_at desc, finding_id
         limit ?
         """,
@@ -66,51 +54,29 @@ def findings(connection: Connection, wanted: Mapping[str, str | None], limit: in
     }
 
 
-def tell(data: Row) -> str:
-    """The findings as text."""
-    filtered = ", ".join(data["filters"].values())
-    title = f"{count(data['total'], 'finding')} in what billing did"
-    lines = layout.heading(title + (f" ({filtered})" if filtered else ""), data)
-    if not data["total"]:
-        return "\n".join(lines)
-    is_reviewed = any(not words.is_open(row) for row in data["totals_by_type"])
-    review = ["review"] if is_reviewed else []
-    lines += ["", "By type"]
-    lines += layout.table(
-        ["type", "severity", *review, ">number", ">at stake", ""],
-        [
-            [
-                row["finding_type"],
-                row["severity"],
-                *([row["review_status"]] if is_reviewed else []),
-                f"{row['findings']:,}",
-                amount(row["amount_at_stake"], row["currency"]),
-                row["currency"] or "",
-            ]
-            for row in data["totals_by_type"]
-        ],
+def totals_by_type(connection: Connection, filters: Mapping[str, str]) -> list[Row]:
+    """Return number and amount at stake by type, severity, review and currency.
+
+    Args:
+        connection: The release.
+        filters: Values by column.
+    """
+    where, values = _where(filters)
+    return rows(
+        connection,
+        "select finding_type, severity, review_status, currency, count(*) as findings,"
+        " cast(sum(amount_at_stake) as decimal(18, 2)) as amount_at_stake"
+        f" from {_source(connection)} where {where} group by all order by all",
+        values,
     )
-    lines += ["", "By currency"]
-    lines += layout.table(
-        ["currency", *review, ">number", ">at stake"],
-        [
-            [
-                row["currency"] or "none",
-                *([row["review_status"]] if is_reviewed else []),
-                f"{row['findings']:,}",
-                amount(row["amount_at_stake"], row["currency"]),
-            ]
-            for row in data["totals_by_currency"]
-        ],
-    )
-    shown = len(data["findings"])
-    lines += ["", "Each, the most at stake first"]
-    for row in data["findings"]:
-        where = f"  {row['workspace_id']}" if row["workspace_id"] else ""
-        lines += layout.wrap(f"{day(row['occurred_at'])}{where}  {row['finding_type']}", "  ")
-        lines += layout.wrap(row["description"], "    ")
-        if not words.is_open(row):
-            lines += layout.wrap(words.accepted(row), "    ")
-    if shown < data["total"]:
-        lines += ["", f"and {data['total'] - shown:,} more: --limit N lists more of them"]
-    return "\n".join(lines)
+
+
+def _where(filters: Mapping[str, str]) -> tuple[str, list[str]]:
+    return " and ".join(["true", *(f"{name} = ?" for name in filters)]), list(filters.values())
+
+
+def _source(connection: Connection) -> str:
+    """Return the mart; one made before there was a review has nothing but open findings."""
+    if has_column(connection, "fct_audit_findings", "review_status"):
+        return "marts.fct_audit_findings"
+    return "(select *, 'open' as review_status from marts.fct_audit_findings)"

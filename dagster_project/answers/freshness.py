@@ -41,7 +41,7 @@ class LateFeed:
     days_allowed: int
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         if self.newest is None:
             return f"{self.feed}: there is no record at all"
         return (
@@ -51,7 +51,7 @@ class LateFeed:
 
 
 def reference_day(settings: Settings, today: date) -> date:
-    """The day the data is compared with: today, or the last day of the sample.
+    """Return the day the data is compared with: today, or the last day of the sample.
 
     Args:
         settings: Its `as_of` comes first.
@@ -61,12 +61,12 @@ def reference_day(settings: Settings, today: date) -> date:
 
 
 def mart_of(feed: str) -> str:
-    """The mart that shows the records of a feed."""
+    """Return the mart that shows the records of a feed."""
     return _NEWEST[feed][0]
 
 
 def newest_days(connection: duckdb.DuckDBPyConnection, until: date) -> dict[str, date | None]:
-    """The day of the newest record of each feed, None where there is no record.
+    """Return the day of the newest record of each feed, None where there is no record.
 
     Invoices are those that count, redemptions those that were delivered.
 
@@ -89,7 +89,7 @@ def newest_days(connection: duckdb.DuckDBPyConnection, until: date) -> dict[str,
 def late_feeds(
     connection: duckdb.DuckDBPyConnection, settings: Settings, today: date
 ) -> list[LateFeed]:
-    """The feeds whose newest record is older than the settings allow.
+    """Return the feeds whose newest record is older than the settings allow.
 
     Args:
         connection: A release, or the warehouse after its build.

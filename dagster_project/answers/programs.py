@@ -5,16 +5,13 @@ from __future__ import annotations
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 
-from dagster_project.answers import layout
 from dagster_project.answers.asking import Connection, Row, facts, month_in, rows
-from dagster_project.answers.layout import amount, month
 
-_AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "net_amount")
-_MONTHS = 12
+AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "net_amount")
 
 
 def programs(connection: Connection, program: str | None, wanted: str | None) -> Row:
-    """Rows of `fct_program_performance_monthly`, or their sums by program where neither is given.
+    """Return rows of `fct_program_performance_monthly`, or their sums by program where neither is given.
 
     Raises:
         NotThere: There is no such month.
@@ -44,7 +41,7 @@ def programs(connection: Connection, program: str | None, wanted: str | None) ->
             else "select program, currency, min(performance_month) as first_month,"
             " max(performance_month) as last_month,"
             " cast(sum(new_redemptions) as bigint) as new_redemptions, "
-            + ", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in _AMOUNTS)
+            + ", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in AMOUNTS)
             + " from marts.fct_program_performance_monthly"
         )
         + f" where {' and '.join(where)}"
@@ -72,7 +69,7 @@ def _percent(row: Row) -> Decimal | None:
 
 
 def _totals(found: list[Row]) -> list[Row]:
-    """Discount and credit by currency; list and net are not added up, an invoice can be in two rows."""
+    """Return discount and credit by currency; list and net are not added up, an invoice can be in two rows."""
     return [
         {
             "currency": currency,
@@ -85,71 +82,3 @@ def _totals(found: list[Row]) -> list[Row]:
         for currency in dict.fromkeys(row["currency"] for row in found)
         for of_currency in [[row for row in found if row["currency"] == currency]]
     ]
-
-
-def tell(data: Row) -> str:
-    """The programs as text."""
-    about = f"Program {data['program']}" if data["program"] else "All programs"
-    when = f"in {month(data['month'])}" if data["month"] else "since the first month"
-    lines = layout.heading(f"{about}, {when}", data)
-    found = data["programs"]
-    if not found:
-        return "\n".join([*lines, "", "Nothing was given or redeemed."])
-    by_month = data["program"] is not None or data["month"] is not None
-    is_series = by_month and data["month"] is None
-    shown = found
-    if is_series:
-        last = sorted({row["performance_month"] for row in found})[-_MONTHS:]
-        shown = [row for row in found if row["performance_month"] in last]
-    for currency in dict.fromkeys(row["currency"] for row in shown):
-        rows_shown = [row for row in shown if row["currency"] == currency]
-        lines += ["", _title(currency, is_series and len(shown) < len(found))]
-        lines += layout.table(
-            [
-                "month" if is_series else "program",
-                *([">active"] if by_month else []),
-                ">new",
-                *([">ended"] if by_month else []),
-                ">list",
-                ">discount",
-                ">credit",
-                ">net",
-                ">%",
-            ],
-            [
-                [
-                    month(row["performance_month"]) if is_series else row["program"],
-                    *([f"{row['active_workspaces']:,}"] if by_month else []),
-                    f"{row['new_redemptions']:,}",
-                    *([f"{row['ended_redemptions']:,}"] if by_month else []),
-                    *(amount(row[one], currency) for one in _AMOUNTS),
-                    "–"
-                    if row["effective_percent"] is None
-                    else f"{row['effective_percent'].quantize(Decimal('0.1'), ROUND_HALF_UP)}",
-                ]
-                for row in rows_shown
-            ],
-        )
-    lines += ["", "Given in all" + (f", by {data['program']}" if data["program"] else "")]
-    lines += layout.table(
-        ["currency", ">new", ">discount", ">credit"],
-        [
-            [
-                row["currency"] or "none",
-                f"{row['new_redemptions']:,}",
-                amount(row["discount_amount"], row["currency"]),
-                amount(row["credit_amount"], row["currency"]),
-            ]
-            for row in data["totals_by_currency"]
-        ],
-    )
-    lines += layout.wrap(
-        "List and net are of the bills a program touched; they are not added up over programs,"
-        " since a bill can have two. % is discount and credit of list.",
-    )
-    return "\n".join(lines)
-
-
-def _title(currency: str | None, is_cut: bool) -> str:
-    name = layout.clean(currency) if currency else "Redemptions without a currency yet"
-    return f"{name}, the last {_MONTHS} months" if is_cut else name

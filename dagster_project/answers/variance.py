@@ -5,9 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from decimal import Decimal
 
-from dagster_project.answers import layout
 from dagster_project.answers.asking import Connection, Row, facts, month_in, rows
-from dagster_project.answers.layout import amount, clean, count, month
 
 EFFECTS = (
     "bill_effect_amount",
@@ -22,14 +20,7 @@ _AMOUNTS = (
     "delta_amount",
     "percent_off_amount",
 )
-_LABELS = {
-    "bill_effect_amount": "larger or smaller bills",
-    "rate_effect_amount": "another percentage",
-    "start_effect_amount": "coupons that began",
-    "end_effect_amount": "coupons that ended",
-}
 _MONTHS = 12
-_MOST_WORKSPACES = 15
 _SCOPES = {
     "all": "true",
     "workspace": "workspace_id = ?",
@@ -40,7 +31,7 @@ _SCOPES = {
 
 
 def variance(connection: Connection, scope: str, name: str, wanted: str | None) -> Row:
-    """The bridge of one month, or of the last twelve, by currency.
+    """Return the bridge of one month, or of the last twelve, by currency.
 
     Args:
         connection: The release.
@@ -78,7 +69,7 @@ def variance(connection: Connection, scope: str, name: str, wanted: str | None) 
         at = first
         while at <= last:
             of_month = [row for row in of_currency if row["variance_month"] == at]
-            months.append({"month": at, "workspaces": len(of_month), **_sums(of_month)})
+            months.append({"month": at, "workspaces": len(of_month), **sums(of_month)})
             at = (at + timedelta(days=31)).replace(day=1)
         currencies.append(
             {
@@ -110,12 +101,13 @@ def _month_before(of: date, months: int) -> date:
     return date(place // 12, place % 12 + 1, 1)
 
 
-def _sums(found: list[Row]) -> Row:
+def sums(found: list[Row]) -> Row:
+    """Return the amounts of some rows added up; they are of one currency."""
     return {one: sum((row[one] for row in found), Decimal("0.00")) for one in _AMOUNTS}
 
 
 def _movers(found: list[Row], is_one_month: bool) -> list[Row]:
-    """The workspaces of one month, what moved most first."""
+    """Return the workspaces of one month, what moved most first."""
     if not is_one_month:
         return []
     names = ("workspace_id", *_AMOUNTS)
@@ -123,88 +115,3 @@ def _movers(found: list[Row], is_one_month: bool) -> list[Row]:
         ({one: row[one] for one in names} for row in found),
         key=lambda row: (-abs(row["delta_amount"]), row["workspace_id"]),
     )
-
-
-def tell(data: Row) -> str:
-    """The bridge as text."""
-    about = {
-        "all": "all workspaces",
-        "program": f"workspaces with a percent-off coupon of program {data['name']}",
-    }
-    subject = about.get(data["scope"], f"workspace {data['name']}")
-    lines = layout.heading(f"Percent-off discounts of {subject}, month to month", data)
-    if data["scope"] == "program":
-        lines.append("Percent-off of other programs on the same workspaces is counted with it.")
-    if not data["currencies"]:
-        lines += ["", "No percent-off discount moved here in that time."]
-    for part in data["currencies"]:
-        lines += ["", *_of_currency(part)]
-    return "\n".join(lines)
-
-
-def _of_currency(part: Row) -> list[str]:
-    code, span = part["currency"], part["bridge"]
-    before, after = month(span["from_month"]), month(span["to_month"])
-    lines = [f"{clean(code)}: from {before} to {after}"]
-    lines += layout.bridge(
-        [
-            (f"discount in {before}", span["previous_percent_off_amount"]),
-            *((_LABELS[one], span[one]) for one in EFFECTS),
-        ],
-        f"discount in {after}",
-        code,
-    )
-    if len(part["months"]) > 1:
-        lines += ["", *_series(part, code)]
-    if len(part["workspaces"]) > 1:
-        lines += ["", *_workspaces(part["workspaces"], code)]
-    return lines
-
-
-def _signed(value: Decimal, code: str) -> str:
-    return ("+" if value > 0 else "") + amount(value, code) if value else ""
-
-
-def _series(part: Row, code: str) -> list[str]:
-    return layout.table(
-        ["month", ">bills", ">percentage", ">began", ">ended", ">discount"],
-        [
-            [
-                month(row["month"]),
-                *(_signed(row[one], code) for one in EFFECTS),
-                amount(row["percent_off_amount"], code),
-            ]
-            for row in part["months"]
-        ],
-        bars=[row["percent_off_amount"] for row in part["months"]],
-    )
-
-
-def _workspaces(movers: list[Row], code: str) -> list[str]:
-    shown, rest = movers[:_MOST_WORKSPACES], movers[_MOST_WORKSPACES:]
-    body = [
-        [
-            row["workspace_id"],
-            amount(row["previous_percent_off_amount"], code),
-            *(_signed(row[one], code) for one in EFFECTS),
-            amount(row["percent_off_amount"], code),
-        ]
-        for row in shown
-    ]
-    for label, group in ((f"and {len(rest)} more", rest), ("together", movers)):
-        if group:
-            sums = _sums(group)
-            body.append(
-                [
-                    label,
-                    amount(sums["previous_percent_off_amount"], code),
-                    *(_signed(sums[one], code) for one in EFFECTS),
-                    amount(sums["percent_off_amount"], code),
-                ]
-            )
-    return [
-        f"By workspace, what moved most first: {count(len(movers), 'workspace')}",
-        *layout.table(
-            ["workspace", ">before", ">bills", ">percentage", ">began", ">ended", ">after"], body
-        ),
-    ]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from dagster_project.answers.layout import count, day, money
+from dagster_project.answers.values import count, day, money
 
 PROGRAMS: Final = ("accelerator", "non_profit", "special", "startup")
 
@@ -36,6 +36,9 @@ FINDING_TYPES: Final = (
     "credit_over_drawn",
     "credit_under_drawn",
     "invoice_does_not_add_up",
+    "coupon_terms_changed",
+    "credited_beyond_bill",
+    "credit_note_without_invoice",
     "acceptance_expired",
     "acceptance_unmatched",
 )
@@ -65,12 +68,12 @@ NEXT_EVENTS: Final = {
 
 
 def is_open(finding: Mapping[str, Any]) -> bool:
-    """Whether nobody has accepted a finding; a release made before there was a review has none."""
+    """Return whether nobody has accepted a finding; a release made before there was a review has none."""
     return bool(finding.get("review_status", "open") == "open")
 
 
 def accepted(finding: Mapping[str, Any]) -> str:
-    """Who accepted a finding, until when and why."""
+    """Return who accepted a finding, until when and why."""
     return (
         f"Accepted by {finding['accepted_by']} until {day(finding['accepted_until'])}:"
         f" {finding['accepted_reason']}"
@@ -78,13 +81,13 @@ def accepted(finding: Mapping[str, Any]) -> str:
 
 
 def percent(value: Decimal) -> str:
-    """A percentage without idle zeros."""
+    """Return a percentage without idle zeros."""
     text = f"{value:f}"
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
 
 
 def offer(coupon: Mapping[str, Any]) -> str:
-    """What a coupon gives, in one phrase.
+    """Return what a coupon gives, in one phrase.
 
     Args:
         coupon: A row of `dim_coupons`.
@@ -116,7 +119,7 @@ def offer(coupon: Mapping[str, Any]) -> str:
 
 
 def refusal(redemption: Mapping[str, Any], all_of_workspace: list[dict[str, Any]]) -> str:
-    """Why a redemption is refused, with what it met (R2).
+    """Return why a redemption is refused, with what it met (R2).
 
     Args:
         redemption: A row of `dim_coupon_redemptions` with `redeem_by` and `max_redemptions` of its coupon.

@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from dagster_project.answers import layout, words
+from dagster_project.answers import words
 from dagster_project.answers.asking import Connection, Row, facts, rows
 from dagster_project.answers.burndown import grants_left
-from dagster_project.answers.layout import amount, clean, count, day, money
+from dagster_project.answers.expiring import running_out
 
 BILLS = 12
 
@@ -24,16 +24,10 @@ _STANDINGS = {
     "ineligible": "past",
     "refused": "refused",
 }
-_TITLES = {
-    "now": "Coupons in force",
-    "to come": "Coupons to come",
-    "past": "Coupons of the past",
-    "refused": "Coupons refused, they give nothing",
-}
 
 
 def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
-    """Every redemption of a workspace in the order of redemption, with what its coupon says."""
+    """Return every redemption of a workspace in the order of redemption, with what its coupon says."""
     found = rows(
         connection,
         """
@@ -61,8 +55,8 @@ def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
     return found
 
 
-def account(connection: Connection, workspace_id: str) -> Row:
-    """The facts about a workspace that is known to exist."""
+def workspace(connection: Connection, workspace_id: str) -> Row:
+    """Collect the facts about a workspace that is known to exist."""
     known = rows(
         connection, "select * from marts.dim_workspaces where workspace_id = ?", [workspace_id]
     )
@@ -71,8 +65,8 @@ def account(connection: Connection, workspace_id: str) -> Row:
         row["redemption_id"]: row
         for row in rows(
             connection,
-            "select redemption_id, run_rate_amount, is_followed_up"
-            " from marts.fct_upcoming_expirations where workspace_id = ?",
+            "select redemption_id, monthly_rise_amount, is_followed_up, runs_out_at, runs_out_by"
+            f" from {running_out(connection)} where workspace_id = ?",
             [workspace_id],
         )
     }
@@ -103,7 +97,9 @@ def account(connection: Connection, workspace_id: str) -> Row:
             {
                 "standing": _STANDINGS[found["status"]],
                 **{name: found[name] for name in _COUPON_COLUMNS},
-                "monthly_rise_to_expect": coming.get("run_rate_amount"),
+                "monthly_rise_to_expect": coming.get("monthly_rise_amount"),
+                "runs_out_at": coming.get("runs_out_at"),
+                "runs_out_by": coming.get("runs_out_by"),
                 "is_followed_up": coming.get("is_followed_up"),
                 **{name: ledgers.get(found["redemption_id"], {}).get(name) for name in _CREDIT},
                 "grants_left": [
@@ -186,7 +182,7 @@ _COUPON_COLUMNS = (
     "follow_up_coupon_id",
 )
 _CREDIT = ("granted_amount", "drawn_amount", "expired_amount", "forfeited_amount", "lapsed_at")
-_AMOUNTS = (
+AMOUNTS = (
     "list_amount",
     "discount_amount",
     "credit_amount",
@@ -198,7 +194,7 @@ _BILL_COLUMNS = (
     "issued_at",
     "currency",
     "status",
-    *_AMOUNTS,
+    *AMOUNTS,
     "billed_discount_amount",
     "billed_credit_amount",
     "audit_status",
@@ -210,259 +206,8 @@ def _totals(bills: list[Row]) -> list[Row]:
         {
             "currency": currency,
             "bills": len(of_currency),
-            **{name: sum((bill[name] for bill in of_currency), Decimal(0)) for name in _AMOUNTS},
+            **{name: sum((bill[name] for bill in of_currency), Decimal(0)) for name in AMOUNTS},
         }
         for currency in dict.fromkeys(bill["currency"] for bill in bills)
         for of_currency in [[bill for bill in bills if bill["currency"] == currency]]
     ]
-
-
-def tell(data: Row) -> str:
-    """The account as text."""
-    known = data["workspace"]
-    name = known and known["workspace_name"]
-    lines = layout.heading(
-        f"Workspace {data['workspace_id']}" + (f": {name}" if name else ""), data
-    )
-    if known is None:
-        lines += layout.wrap(
-            "No record of this workspace was delivered; what follows comes from bills and"
-            " redemptions that name it."
-        )
-    else:
-        lines.append(
-            f"Created {day(known['created_at'])}, first bill {day(known['first_invoice_at'])},"
-            f" last bill {day(known['last_invoice_at'])}"
-        )
-    lines += ["", *_today(data)]
-    for standing, title in _TITLES.items():
-        coupons = [coupon for coupon in data["coupons"] if coupon["standing"] == standing]
-        if coupons:
-            lines += ["", title]
-            for coupon in reversed(coupons) if standing == "past" else coupons:
-                lines += _coupon(coupon)
-    lines += ["", *_bills(data)]
-    lines += ["", *_findings(data)]
-    return "\n".join(lines)
-
-
-def _today(data: Row) -> list[str]:
-    active = [coupon for coupon in data["coupons"] if coupon["status"] == "active"]
-    if active:
-        text = "Today: " + "; ".join(f"{one['coupon_id']}, {one['offer']}" for one in active) + "."
-    elif not data["coupons"]:
-        text = "Today: list price. No coupon has ever been redeemed on this account."
-    else:
-        text = "Today: list price, nothing is taken off."
-        over = [
-            coupon
-            for coupon in data["coupons"]
-            if coupon["standing"] == "past" or coupon["status"] == "exhausted"
-        ]
-        if over:
-            latest = max(
-                over, key=lambda one: one["last_discounted_invoice_at"] or one["started_at"]
-            )
-            if latest["status"] == "exhausted":
-                text += f" {latest['coupon_id']} {_exhausted(latest)}."
-            else:
-                text += (
-                    f" {latest['coupon_id']} ended on {day(latest['ends_at'])},"
-                    f" {words.ENDINGS[latest['ended_by']]}."
-                )
-    lines = layout.wrap(text, hanging="  ")
-    credit = data["credit_left"]
-    lines += layout.wrap(
-        "Credit left: "
-        + (", ".join(money(row["balance_amount"], row["currency"]) for row in credit) or "none")
-        + "."
-    )
-    event = data["next_event"]
-    lines += layout.wrap(
-        f"Next: {event['coupon_id']} {words.NEXT_EVENTS[event['next_event']]}"
-        f" on {day(event['next_event_at'])}."
-        if event
-        else "Next: nothing is scheduled.",
-        hanging="  ",
-    )
-    return lines
-
-
-def _exhausted(coupon: Row) -> str:
-    """How a coupon in force came to have nothing left (R11)."""
-    if coupon["expired_amount"]:
-        rest = money(coupon["expired_amount"], coupon["currency"])
-        return (
-            f"has no credit left: {rest} expired unused on {day(coupon['lapsed_at'])}, and no more"
-            " is granted"
-        )
-    return "is used up"
-
-
-def _coupon(coupon: Row) -> list[str]:
-    currency = coupon["currency"]
-    named = f": {coupon['coupon_name']}" if coupon["coupon_name"] else ""
-    lines = layout.wrap(f"{coupon['coupon_id']}{named} [{coupon['status']}]", "  ", "    ")
-    facts_told = [coupon["offer"]] if coupon["offer"] else []
-    if coupon["is_derived"]:
-        facts_told.append("follows an expired coupon, no redemption on record")
-    if facts_told:
-        lines += layout.wrap("; ".join(facts_told), "    ")
-    if not coupon["is_honoured"]:
-        return [
-            *lines,
-            *layout.wrap(
-                f"redeemed {day(coupon['redeemed_at'])} ({coupon['redemption_id']})", "    "
-            ),
-            *layout.wrap(f"refused: {coupon['refusal']}", "    ", "      "),
-        ]
-    span = f"from {day(coupon['started_at'])}"
-    if coupon["ends_at"] is None:
-        span += ", no end"
-    else:
-        ended = coupon["standing"] == "past"
-        why = (words.ENDINGS if ended else words.ENDINGS_TO_COME)[coupon["ended_by"]]
-        span += f" until {day(coupon['ends_at'])}, {'ended because' if ended else 'when'} {why}"
-    lines += layout.wrap(f"{span} ({coupon['redemption_id']})", "    ")
-    lines += layout.wrap(_given(coupon), "    ")
-    if coupon["granted_amount"] is not None:
-        lapsed = [
-            f"{noun} {money(coupon[name], currency)}"
-            for name, noun in (
-                ("drawn_amount", "drawn"),
-                ("expired_amount", "expired"),
-                ("forfeited_amount", "forfeited"),
-                ("credit_balance_amount", "left"),
-            )
-            if coupon[name]
-        ]
-        lines += layout.wrap(
-            f"credit granted {money(coupon['granted_amount'], currency)}: {', '.join(lapsed)}",
-            "    ",
-            "      ",
-        )
-    for grant in coupon["grants_left"]:
-        text = f"{grant['grant_id']}: {money(grant['balance_amount'], grant['currency'])} left"
-        if grant["run_rate_amount"] is not None:
-            text += f", drawn at {amount(grant['run_rate_amount'], currency)} a month"
-        ends_on = day(grant["grant_ends_at"])
-        if _is_used_up_before_its_end(grant):
-            text += f", used up about {day(grant['projected_exhaustion_date'])}"
-            text += f"; it ends on {ends_on}" if grant["grant_ends_at"] is not None else ""
-        elif grant["grant_ends_at"] is not None:
-            text += f", lapses on {ends_on}"
-            if grant["projected_breakage_amount"]:
-                text += f" with about {amount(grant['projected_breakage_amount'], currency)} left"
-        lines += layout.wrap(text, "    ", "      ")
-    if coupon["next_event"] is not None and coupon["next_event"] != coupon["ended_by"]:
-        lines += layout.wrap(
-            f"next: {words.NEXT_EVENTS[coupon['next_event']]} on {day(coupon['next_event_at'])}",
-            "    ",
-        )
-    if coupon["monthly_rise_to_expect"] and coupon["status"] != "exhausted":
-        when = "when it ends"
-        if coupon["grants_left"] and coupon["next_event"] != "grant":
-            is_used_up = all(map(_is_used_up_before_its_end, coupon["grants_left"]))
-            when = "once its credit is used up" if is_used_up else "once its credit has lapsed"
-        lines += layout.wrap(
-            f"{when}, expect {money(coupon['monthly_rise_to_expect'], currency)} more a month",
-            "    ",
-        )
-    if coupon["follow_up_coupon_id"] and coupon["standing"] in ("now", "to come"):
-        follows = coupon["ended_by"] == "expiry" and coupon["is_followed_up"] is not False
-        lines += layout.wrap(
-            f"then {coupon['follow_up_coupon_id']} follows"
-            if follows
-            else f"{coupon['follow_up_coupon_id']} would follow an expiry, but will not here",
-            "    ",
-        )
-    return lines
-
-
-def _is_used_up_before_its_end(grant: Row) -> bool:
-    """Whether a grant is used up at its rate before what is left of it lapses."""
-    exhaustion, ends_at = grant["projected_exhaustion_date"], grant["grant_ends_at"]
-    return exhaustion is not None and (ends_at is None or exhaustion < ends_at.date())
-
-
-def _given(coupon: Row) -> str:
-    if coupon["invoices_discounted"] == 0:
-        return "no bill discounted" + (" yet" if coupon["standing"] != "past" else "")
-    amounts = [
-        f"{money(coupon[name], coupon['currency'])} of {noun}"
-        for name, noun in (
-            ("discount_to_date_amount", "discount"),
-            ("credit_to_date_amount", "credit"),
-        )
-        if coupon[name]
-    ]
-    text = (
-        f"{' and '.join(amounts) or 'discount'} on {count(coupon['invoices_discounted'], 'bill')}"
-    )
-    text += f", last {day(coupon['last_discounted_invoice_at'])}"
-    if coupon["first_list_rate_invoice_at"] is not None:
-        text += f"; first bill at list {day(coupon['first_list_rate_invoice_at'])}"
-    return text
-
-
-def _bills(data: Row) -> list[str]:
-    bills = data["bills"]
-    if not bills:
-        return ["No bill that counts yet."]
-    found = {row["invoice_id"] for row in data["findings"]}
-    currencies = [row["currency"] for row in data["bill_totals"]]
-    body = []
-    for bill in bills:
-        code = bill["currency"]
-        body.append(
-            [
-                day(bill["issued_at"]),
-                bill["invoice_id"],
-                *([code] if len(currencies) > 1 else []),
-                *(amount(bill[name], code) for name in _AMOUNTS),
-                "!" if bill["invoice_id"] in found else "",
-            ]
-        )
-    for total in data["bill_totals"]:
-        code = total["currency"]
-        body.append(
-            [
-                "together",
-                count(total["bills"], "bill"),
-                *([code] if len(currencies) > 1 else []),
-                *(amount(total[name], code) for name in _AMOUNTS),
-                "",
-            ]
-        )
-    of = f" in {clean(currencies[0])}" if len(currencies) == 1 else ""
-    title = "The last bill" if len(bills) == 1 else f"The last {len(bills)} bills"
-    lines = [f"{title}{of}, before tax (net: as it should be; billed: as it was)"]
-    lines += layout.table(
-        [
-            "issued",
-            "invoice",
-            *([""] if len(currencies) > 1 else []),
-            ">list",
-            ">discounts",
-            ">credit",
-            ">net",
-            ">billed",
-            "",
-        ],
-        body,
-    )
-    if any(bill["invoice_id"] in found for bill in bills):
-        lines.append("  ! has an open finding; why: coupon-ledger explain INVOICE")
-    return lines
-
-
-def _findings(data: Row) -> list[str]:
-    lines = [f"Open findings: {len(data['findings']) or 'none'}"]
-    for row in data["findings"]:
-        lines += layout.wrap(f"{day(row['occurred_at'])}  {row['description']}", "  ", " " * 14)
-    if data["findings_accepted"]:
-        lines += ["", f"Findings accepted: {len(data['findings_accepted'])}"]
-    for row in data["findings_accepted"]:
-        lines += layout.wrap(f"{day(row['occurred_at'])}  {row['description']}", "  ", " " * 14)
-        lines += layout.wrap(words.accepted(row), " " * 14)
-    return lines

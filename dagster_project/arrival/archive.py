@@ -8,9 +8,11 @@ it was judged, the verdict.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -24,10 +26,14 @@ from dagster_project.arrival.report import (
     DeliveryReport,
     GateResult,
     Refusal,
+    TransientRefusal,
     Verdict,
 )
 
 BLOCK = MEBIBYTE
+RESERVE_BYTES = 16 * MEBIBYTE
+"""What a copy of a delivery leaves free on the disk of the data home."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class SideRecord:
         physical_rows: Records in the file, as far as they were counted.
         blank_rows: Blank lines.
         unknown_columns: Columns of the file that the feed does not have.
+        given: Columns that folders named `column=value` give it, sorted by name.
     """
 
     delivery_id: str
@@ -78,6 +85,12 @@ class SideRecord:
     physical_rows: int = 0
     blank_rows: int = 0
     unknown_columns: tuple[str, ...] = ()
+    given: tuple[tuple[str, str | None], ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """What tells its content from another's: its bytes with the columns its folder gives."""
+        return self.delivery_id.partition("-")[0]
 
     @property
     def modified_at(self) -> datetime:
@@ -159,6 +172,7 @@ class Archive:
             return SideRecord(
                 circumstances=tuple(content.pop("circumstances")),
                 unknown_columns=tuple(content.pop("unknown_columns")),
+                given=tuple((name, value) for name, value in content.pop("given", ())),
                 gate=None if gate is None else tuple(GateResult(**result) for result in gate),
                 **content,
             )
@@ -191,14 +205,23 @@ class Archive:
         """
         temporary = self.temporary / "incoming"
         digest = hashlib.sha256()
-        with _open_landed(landed) as source, temporary.open("wb") as target:
+        with _open_landed(landed) as source:
             before = os.fstat(source.fileno())
-            while block := _read(source):
-                digest.update(block)
-                target.write(block)
-            after = os.fstat(source.fileno())
-            _sync(target)
-            size = target.tell()
+            if before.st_size > shutil.disk_usage(self.temporary).free - RESERVE_BYTES:
+                raise too_large(before.st_size)
+            try:
+                with temporary.open("wb") as target:
+                    while block := _read(source):
+                        digest.update(block)
+                        target.write(block)
+                    after = os.fstat(source.fileno())
+                    _sync(target)
+                    size = target.tell()
+            except OSError as error:
+                temporary.unlink(missing_ok=True)
+                if error.errno in FULL:
+                    raise too_large(before.st_size) from error
+                raise
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise Refusal(
                 "it was still being written while it was read",
@@ -209,7 +232,7 @@ class Archive:
         if path.exists() and path.stat().st_size == size:
             temporary.unlink()
         else:
-            temporary.chmod(0o440)
+            temporary.chmod(0o400)
             self._put(temporary, path)
         return sha256, size
 
@@ -254,6 +277,30 @@ def sha256_of(landed: LandedFile) -> str:
         while block := _read(source):
             digest.update(block)
     return digest.hexdigest()
+
+
+def identity_of(sha256: str, given: tuple[tuple[str, str | None], ...]) -> str:
+    """What tells the content of a delivery from another's: the sha256, unless its folder gives columns.
+
+    Args:
+        sha256: Of its bytes.
+        given: The columns, sorted by name.
+    """
+    if not given:
+        return sha256
+    return hashlib.sha256(json.dumps([sha256, given]).encode()).hexdigest()
+
+
+def too_large(size: int) -> TransientRefusal:
+    """Return the refusal of a delivery that does not fit on the disk of the data home.
+
+    Args:
+        size: Its bytes.
+    """
+    return TransientRefusal(
+        f"it has {size} bytes, more than can be copied to the disk of the data home",
+        "free space there and run again",
+    )
 
 
 def pseudo_sha256(landed: LandedFile, refusal: Refusal) -> str:

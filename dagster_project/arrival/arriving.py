@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -29,6 +31,7 @@ from dagster_project.arrival import warehouse
 from dagster_project.arrival.archive import (
     Archive,
     SideRecord,
+    identity_of,
     pseudo_sha256,
     sha256_of,
 )
@@ -43,16 +46,21 @@ from dagster_project.arrival.report import (
     DeliveryReport,
     Limits,
     Refusal,
+    TransientRefusal,
 )
-from dagster_project.arrival.rows import Prepared
-from dagster_project.arrival.supplier_gate import GateRefusal, ask_gate
+from dagster_project.arrival.rows import PlainCsv, Prepared
+from dagster_project.arrival.supplier_gate import ask_gate, gate_refusal
 from dagster_project.feeds import Feed, feeds
 
-Reader = Callable[[Path, Feed, Limits, Path], Prepared]
+_log = logging.getLogger(__name__)
+Reader = Callable[[Path, Feed, Limits, Path, Mapping[str, str | None]], Prepared]
 
 READ_AHEAD = 2
-"""Deliveries that are read, each by a thread or a process of its own, while one is being loaded."""
-RULES_VERSION = 2
+"""Groups of deliveries that are read, each by a thread or a process of its own, while one is loaded."""
+SMALL_BYTES = 256 * 1024
+MOST_TOGETHER = 250
+"""How many deliveries of one feed that are not larger than that are read, judged and loaded together."""
+RULES_VERSION = 3
 """Raised when arrival accepts what it used to refuse, so that refused files are judged again."""
 
 
@@ -65,6 +73,7 @@ def arrive(
     limits: Limits = Limits(),  # noqa: B008 (immutable)
     *,
     with_gate: bool = True,
+    settle_seconds: int = 60,
 ) -> list[DeliveryReport]:
     """Load every new file of the landing folder into the raw tables of the warehouse.
 
@@ -77,6 +86,7 @@ def arrive(
             which are refused.
         limits: How far a file is trusted.
         with_gate: Whether the supplier's gate is asked; only tests and measurements do without.
+        settle_seconds: How long a folder of parts without `_SUCCESS` must have stayed as it is.
 
     Returns:
         One report per file, in the order in which they were taken; first those that an earlier run
@@ -93,7 +103,7 @@ def arrive(
         raise ArrivalError(f"no feed {unknown[0]!r}; the feeds are {', '.join(names)}")
     with _opened(home, limits, with_gate) as arrival:
         reports = arrival.catch_up(None if feed_names is None else set(feed_names))
-        waiting = find_landed(landing, names, feed_names)
+        waiting = find_landed(landing, names, feed_names, time.time() - settle_seconds)
         while waiting:
             told, waiting = arrival.take(waiting, run_id, _utc(now))
             reports += told
@@ -259,16 +269,18 @@ class _Arrival:
                 manifest = manifests.read_manifest(landed)
                 circumstances = self._circumstances(landed, manifest)
                 if self.known.may_have(landed.feed, size):
-                    known = self._settled(landed.feed, sha256_of(landed), circumstances)
+                    identity = identity_of(sha256_of(landed), landed.given)
+                    known = self._settled(landed.feed, identity, circumstances)
                     if known is not None:
                         return self._known_report(landed, known, started)
                 sha256, size = self.archive.store(landed)
-        except Refusal as problem:
-            refusal = problem
-        identity = sha256
-        if identity is None:
+        except Exception as problem:  # noqa: BLE001 (one file stops no other)
+            refusal = as_refusal(problem)
+        if sha256 is None:
             assert refusal is not None
             identity = pseudo_sha256(landed, refusal)
+        else:
+            identity = identity_of(sha256, landed.given)
         known = self._settled(landed.feed, identity, circumstances)
         if known is not None:
             return self._known_report(landed, known, started)
@@ -276,13 +288,14 @@ class _Arrival:
         try:
             form, is_packed = format_of(landed.file_name)
         except Refusal as problem:
-            refusal = refusal or problem
+            refusal = refusal or self._better_named(problem, sha256)
         earlier = self.known.with_bytes(landed.feed, identity)
-        judged_in = (
-            self.archive.read_record(earlier.delivery_id).circumstances
-            if earlier is not None
-            else ()
-        )
+        judged_in: tuple[str, ...] = (circumstances,)
+        if isinstance(refusal, TransientRefusal):
+            judged_in = ()
+        if earlier is not None:
+            before = self.archive.read_record(earlier.delivery_id).circumstances
+            judged_in = tuple(dict.fromkeys((*before, *judged_in)))
         record = SideRecord(
             delivery_id=self.known.free_id(landed.feed, identity, earlier),
             delivery_sequence=self.known.last_sequence + 1,
@@ -296,7 +309,8 @@ class _Arrival:
             format=form,
             is_packed=is_packed,
             manifest=manifest,
-            circumstances=tuple(dict.fromkeys((*judged_in, circumstances))),
+            circumstances=judged_in,
+            given=landed.given,
         )
         if refusal is not None:
             record = record.refused(refusal)
@@ -308,6 +322,15 @@ class _Arrival:
         self.unjudged.add(record.delivery_id)
         return record, time.perf_counter() - started
 
+    def _better_named(self, refusal: Refusal, sha256: str | None) -> Refusal:
+        """The refusal of a name, with what the bytes tell of the file."""
+        from dagster_project.arrival.unpacking import kind_of
+
+        kind = None if sha256 is None else kind_of(self.archive.bytes_path(sha256))
+        if kind is None:
+            return refusal
+        return Refusal(f"{refusal.reason}; by its content it is {kind.name}", kind.remedy)
+
     def judge_all(self, outcomes: Sequence[tuple[SideRecord, float]]) -> list[DeliveryReport]:
         """Judge archived deliveries in their order, while the ones that follow are read.
 
@@ -315,138 +338,272 @@ class _Arrival:
             outcomes: Their side records, and the seconds that each has taken so far.
         """
         reports = []
-        reading: deque[Future[Prepared]] = deque()
+        groups = _together(outcomes)
+        reading: deque[Future[list[Prepared | Refusal]]] = deque()
         with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="reading") as pool:
             try:
-                for place, (record, seconds) in enumerate(outcomes):
-                    for ahead, _ in outcomes[place + len(reading) : place + 1 + READ_AHEAD]:
-                        reading.append(pool.submit(self._read, ahead))
-                    reports.append(self.judge(record, seconds, reading.popleft()))
+                for place, group in enumerate(groups):
+                    for ahead in groups[place + len(reading) : place + 1 + READ_AHEAD]:
+                        records = [record for record, _ in ahead]
+                        reading.append(pool.submit(self._read_all, records))
+                    reports += self.judge(group, reading.popleft())
             finally:
                 pool.shutdown(cancel_futures=True)
         return reports
 
-    def _read(self, record: SideRecord) -> Prepared:
-        """Make the rows of a delivery ready, in a folder of its own.
+    def _read_all(self, records: Sequence[SideRecord]) -> list[Prepared | Refusal]:
+        """Make the rows of some deliveries of one feed ready, each in a folder of its own.
+
+        Returns:
+            Of each its rows, or why it is refused.
+        """
+        found: dict[str, Prepared | Refusal] = {}
+        parquet: list[SideRecord] = []
+        for record in records:
+            try:
+                feed = self._expected(record)
+                self._work(record).mkdir()
+                if record.format == "parquet" and len(records) > 1:
+                    parquet.append(record)
+                else:
+                    found[record.delivery_id] = self._prepare(record, feed)
+            except Exception as error:  # noqa: BLE001 (one file stops no other)
+                found[record.delivery_id] = as_refusal(error)
+        if parquet:
+            found |= self._read_parquet(parquet)
+        return [found[record.delivery_id] for record in records]
+
+    def _read_parquet(self, records: Sequence[SideRecord]) -> dict[str, Prepared | Refusal]:
+        """Read some Parquet files in one process."""
+        from dagster_project.arrival.parquet_files import ParquetFile, prepare_parquets
+
+        feed = feeds()[records[0].feed]
+        files = [
+            ParquetFile(
+                self.archive.bytes_path(str(record.sha256)),
+                self._work(record) / "rows",
+                dict(record.given),
+            )
+            for record in records
+        ]
+        found: dict[str, Prepared | Refusal] = {}
+        for record, outcome in zip(
+            records, prepare_parquets(files, feed, self.limits), strict=True
+        ):
+            try:
+                if isinstance(outcome, Prepared):
+                    manifests.check_rows(_manifest(record, feed), outcome.physical_rows)
+                found[record.delivery_id] = outcome
+            except Refusal as refusal:
+                found[record.delivery_id] = refusal
+        return found
+
+    def _expected(self, record: SideRecord) -> Feed:
+        """The feed of a delivery that may be read.
 
         Raises:
-            Refusal: It was refused before, or cannot be read.
+            Refusal: It was refused before, is empty, or is not what its manifest says.
         """
         if record.refusal is not None:
             raise record.refusal
         feed = feeds().get(record.feed)
         if feed is None:
             raise Refusal(f"there is no feed {record.feed}", "move it to a feed's folder")
-        work = self._work(record)
-        work.mkdir()
-        return self._prepare(record, feed, work)
+        if record.size_bytes == 0:
+            header = " and with its header" if record.format == "csv" else ""
+            raise Refusal("the file is empty", f"deliver it again, complete{header}")
+        manifests.check_sha256(_manifest(record, feed), str(record.sha256))
+        return feed
 
     def _work(self, record: SideRecord) -> Path:
         return self.temporary / f"work-{record.delivery_sequence}"
 
     def judge(
-        self, record: SideRecord, seconds: float, reading: Future[Prepared]
-    ) -> DeliveryReport:
-        """Load an archived delivery, or refuse it; either way the warehouse knows it afterwards.
+        self,
+        group: Sequence[tuple[SideRecord, float]],
+        reading: Future[list[Prepared | Refusal]],
+    ) -> list[DeliveryReport]:
+        """Load archived deliveries of one feed, or refuse them; the warehouse knows all afterwards.
 
         Args:
-            record: Its side record.
-            seconds: What it has taken so far.
-            reading: Its rows, or why it is refused.
+            group: Their side records, and what each has taken so far.
+            reading: The rows of each, or why it is refused.
         """
-        started = time.perf_counter() - seconds
-        prepared: Prepared | None = None
-        refusal: Refusal | None = None
-        work = self._work(record)
+        started = time.perf_counter()
+        outcomes = reading.result()
+        records = [record for record, _ in group]
+        readable = [
+            (record, outcome)
+            for record, outcome in zip(records, outcomes, strict=True)
+            if isinstance(outcome, Prepared)
+        ]
+        judged = {
+            record.delivery_id: _refused(record, outcome)
+            for record, outcome in zip(records, outcomes, strict=True)
+            if isinstance(outcome, Refusal)
+        }
         try:
-            prepared = reading.result()
-            feed = feeds()[record.feed]
-            try:
-                record = self._load(record, feed, prepared)
-            except warehouse.LoadMismatch:
-                prepared = self._prepare(record, feed, work, is_plain_trusted=False)
-                record = self._load(record, feed, prepared)
-        except warehouse.LoadMismatch as mismatch:
-            refusal = Refusal(f"two readers read it differently ({mismatch})", "report this file")
-        except Refusal as problem:
-            refusal = problem
-            if isinstance(problem, GateRefusal):
-                record = replace(record, gate=problem.results)
+            self._refuse(list(judged.values()))
+            judged |= self._load_all(readable)
         finally:
-            shutil.rmtree(work, ignore_errors=True)
-        if refusal is not None:
-            if prepared is not None:
-                record = _counted(record, prepared)
-            record = record.refused(refusal)
+            for record in records:
+                shutil.rmtree(self._work(record), ignore_errors=True)
+        spent = (time.perf_counter() - started) / len(group)
+        reports = []
+        for (record, seconds), outcome in zip(group, outcomes, strict=True):
+            done = judged[record.delivery_id]
+            self.known.add(_known(done))
+            self.unjudged.discard(record.delivery_id)
+            report = done.report(seconds + spent)
+            if done.verdict == "loaded" and isinstance(outcome, Prepared):
+                report = replace(
+                    report,
+                    loaded_rows=outcome.good_rows,
+                    malformed_rows=outcome.malformed_rows,
+                )
+            reports.append(report)
+        return reports
+
+    def _load_all(self, readable: Sequence[tuple[SideRecord, Prepared]]) -> dict[str, SideRecord]:
+        """Load deliveries of one feed together; where that fails, each on its own."""
+        if len(readable) > 1:
+            try:
+                return self._load(readable)
+            except ArrivalError:
+                raise
+            except Exception:  # noqa: BLE001 (which file it is, is found by loading one by one)
+                _log.debug("small files could not be loaded together", exc_info=True)
+        judged: dict[str, SideRecord] = {}
+        for record, prepared in readable:
+            try:
+                judged |= self._load_one(record, prepared)
+            except Exception as error:  # noqa: BLE001 (one file stops no other)
+                refused = _refused(_counted(record, prepared), as_refusal(error))
+                self._refuse([refused])
+                judged[record.delivery_id] = refused
+        return judged
+
+    def _load_one(self, record: SideRecord, prepared: Prepared) -> dict[str, SideRecord]:
+        """Load a delivery; where DuckDB reads it otherwise, as the csv module reads it."""
+        try:
+            return self._load([(record, prepared)])
+        except warehouse.LoadMismatch as mismatch:
+            if not isinstance(prepared.source, PlainCsv):
+                raise _read_differently(mismatch) from mismatch
+        again = self._prepare(record, feeds()[record.feed], is_plain_trusted=False)
+        try:
+            return self._load([(record, again)])
+        except warehouse.LoadMismatch as mismatch:
+            raise _read_differently(mismatch) from mismatch
+
+    def _refuse(self, records: Sequence[SideRecord]) -> None:
+        """Write that deliveries are refused."""
+        if not records:
+            return
+        for record in records:
             self.rows.path(record.feed, record.delivery_sequence).unlink(missing_ok=True)
-            with warehouse.transaction(self.connection):
+        with warehouse.transaction(self.connection):
+            for record in records:
                 self.archive.write_record(record)
-                warehouse.write_gate_results(self.connection, record)
-                warehouse.write_delivery(self.connection, record)
-        self.known.add(_known(record))
-        self.unjudged.discard(record.delivery_id)
-        report = record.report(time.perf_counter() - started)
-        if record.verdict == "loaded" and prepared is not None:
-            report = replace(
-                report,
-                loaded_rows=prepared.good_rows,
-                malformed_rows=prepared.malformed_rows,
-            )
-        return report
+            warehouse.write_gate_results(self.connection, records)
+            warehouse.write_deliveries(self.connection, records, {})
 
     def _prepare(
-        self, record: SideRecord, feed: Feed, work: Path, *, is_plain_trusted: bool = True
+        self, record: SideRecord, feed: Feed, *, is_plain_trusted: bool = True
     ) -> Prepared:
         """Check the bytes of a delivery and make its rows ready to be loaded."""
-        assert record.sha256 is not None
-        if record.size_bytes == 0:
-            header = " and with its header" if record.format == "csv" else ""
-            raise Refusal("the file is empty", f"deliver it again, complete{header}")
-        manifest = _manifest(record, feed)
-        manifests.check_sha256(manifest, record.sha256)
         try:
-            prepared = self._read_rows(record, record.sha256, feed, work, is_plain_trusted)
+            prepared = self._read_rows(record, str(record.sha256), feed, is_plain_trusted)
         except Refusal as refusal:
             from dagster_project.arrival.unpacking import misnamed
 
-            path = self.archive.bytes_path(record.sha256)
-            other = misnamed(path, record.format, record.is_packed)
+            path = self.archive.bytes_path(str(record.sha256))
+            other = misnamed(path, record.file_name, record.format, record.is_packed)
             if other is None:
                 raise
             raise other from refusal
-        manifests.check_rows(manifest, prepared.physical_rows)
+        manifests.check_rows(_manifest(record, feed), prepared.physical_rows)
         return prepared
 
     def _read_rows(
-        self, record: SideRecord, sha256: str, feed: Feed, work: Path, is_plain_trusted: bool
+        self, record: SideRecord, sha256: str, feed: Feed, is_plain_trusted: bool
     ) -> Prepared:
-        path = self.archive.bytes_path(sha256)
+        path, work = self.archive.bytes_path(sha256), self._work(record)
         if record.is_packed:
             from dagster_project.arrival.unpacking import unpack
 
             path = unpack(path, work / sha256, self.limits)
-        return _reader(record, is_plain_trusted)(path, feed, self.limits, work / "rows")
+        read = _reader(record, is_plain_trusted)
+        return read(path, feed, self.limits, work / "rows", dict(record.given))
 
-    def _load(self, record: SideRecord, feed: Feed, prepared: Prepared) -> SideRecord:
-        """Write the rows, what the gate says of them, and the delivery: all of it or nothing."""
-        sequence = record.delivery_sequence
+    def _load(self, members: Sequence[tuple[SideRecord, Prepared]]) -> dict[str, SideRecord]:
+        """Write the rows, what the gate says of them, and the deliveries: all of it or nothing.
+
+        Returns:
+            Their side records, loaded or refused, by delivery id.
+        """
+        feed = feeds()[members[0][0].feed]
+        batches = {
+            record.delivery_sequence: warehouse.Batch(record.delivery_sequence, prepared)
+            for record, prepared in members
+        }
         with warehouse.transaction(self.connection):
-            loaded = warehouse.load_rows(self.connection, feed, sequence, prepared, self.rows)
-            warehouse.load_malformed(self.connection, feed.name, sequence, prepared)
+            loaded = warehouse.load_rows(self.connection, feed, list(batches.values()), self.rows)
+            refusals = self._broken_promises(feed, members)
+            asked = [
+                batches[record.delivery_sequence]
+                for record, _ in members
+                if record.verdict is None and record.delivery_sequence not in refusals
+            ]
+            answers = {}
+            if self.with_gate and asked:
+                answers = ask_gate(self.connection, feed, asked, self.rows)
+            notes = warehouse.notes_of(self.connection, feed, loaded)
+            judged: list[SideRecord] = []
+            for record, prepared in members:
+                done = replace(
+                    _counted(record, prepared),
+                    gate=answers.get(record.delivery_sequence, record.gate),
+                )
+                refusal = refusals.get(record.delivery_sequence) or gate_refusal(
+                    answers.get(record.delivery_sequence, ())
+                )
+                judged.append(
+                    replace(done, verdict="loaded") if refusal is None else done.refused(refusal)
+                )
+            kept = [
+                batches[record.delivery_sequence] for record in judged if record.verdict == "loaded"
+            ]
+            warehouse.load_malformed(self.connection, feed.name, kept)
+            for record in judged:
+                self.archive.write_record(record)
+            warehouse.write_gate_results(self.connection, judged)
+            warehouse.write_deliveries(self.connection, judged, notes)
+            warehouse.create_view(self.connection, feed, self.rows)
+        for record in judged:
+            if record.verdict != "loaded":
+                self.rows.path(feed.name, record.delivery_sequence).unlink(missing_ok=True)
+        return {record.delivery_id: record for record in judged}
+
+    def _broken_promises(
+        self, feed: Feed, members: Sequence[tuple[SideRecord, Prepared]]
+    ) -> dict[int, Refusal]:
+        """The deliveries whose control total is not what their manifest says."""
+        refusals = {}
+        for record, _ in members:
             manifest = _manifest(record, feed)
             if manifest.control_total is not None:
-                column = manifest.control_total.column
-                total = warehouse.sum_of_amounts(self.connection, loaded, column)
-                manifests.check_total(manifest, total)
-            gate = record.gate
-            if record.verdict is None and self.with_gate:
-                gate = ask_gate(self.connection, feed, sequence, prepared, loaded)
-            record = replace(_counted(record, prepared), verdict="loaded", gate=gate)
-            self.archive.write_record(record)
-            warehouse.write_gate_results(self.connection, record)
-            warehouse.write_delivery(self.connection, record)
-            warehouse.create_view(self.connection, feed, self.rows)
-        return record
+                path = self.rows.path(feed.name, record.delivery_sequence)
+                total = warehouse.sum_of_amounts(
+                    self.connection,
+                    warehouse.relation(feed, [path]),
+                    manifest.control_total.column,
+                )
+                try:
+                    manifests.check_total(manifest, total)
+                except Refusal as refusal:
+                    refusals[record.delivery_sequence] = refusal
+        return refusals
 
     def _settled(self, feed: str, identity: str, circumstances: str) -> SideRecord | None:
         """The delivery that brought these bytes to the feed before, if its verdict stands.
@@ -493,12 +650,74 @@ class _Arrival:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _together(
+    outcomes: Sequence[tuple[SideRecord, float]],
+) -> list[list[tuple[SideRecord, float]]]:
+    """Groups of deliveries, in their order: small ones of a feed that follow each other, or one."""
+    groups: list[list[tuple[SideRecord, float]]] = []
+    for outcome in outcomes:
+        record = outcome[0]
+        before = groups[-1] if groups else []
+        if (
+            before
+            and len(before) < MOST_TOGETHER
+            and before[0][0].feed == record.feed
+            and max(before[0][0].size_bytes, record.size_bytes) <= SMALL_BYTES
+            and not record.is_packed | before[0][0].is_packed
+        ):
+            before.append(outcome)
+        else:
+            groups.append([outcome])
+    return groups
+
+
+def _refused(record: SideRecord, refusal: Refusal) -> SideRecord:
+    """A side record with a refusal; with one that is not the file's own fault it is judged again."""
+    if isinstance(refusal, TransientRefusal):
+        record = replace(record, circumstances=())
+    return record.refused(refusal)
+
+
+def _read_differently(mismatch: warehouse.LoadMismatch) -> Refusal:
+    return Refusal(f"two readers read it differently ({mismatch})", "report this file")
+
+
+def as_refusal(error: Exception) -> Refusal:
+    """What went wrong with one file as its refusal, without values, which may be personal.
+
+    Raises:
+        ArrivalError: If it is arrival itself that cannot go on.
+    """
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, ArrivalError):
+        raise error
+    if isinstance(error, MemoryError | duckdb.OutOfMemoryException):
+        return TransientRefusal(
+            "reading it takes more memory than there is",
+            "give the product more memory, or deliver it in parts",
+        )
+    if isinstance(error, OSError | duckdb.IOException):
+        why = getattr(error, "strerror", None) or type(error).__name__
+        return TransientRefusal(
+            f"it cannot be taken ({why})",
+            "check free space and permissions of the data home, then run again",
+        )
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    _log.debug("an unexpected error", exc_info=error)
+    return Refusal(
+        f"an unexpected error: {type(error).__name__}{place}",
+        "report this; the file is kept in the archive, and the others go on",
+    )
+
+
 def _known(record: SideRecord) -> warehouse.KnownDelivery:
     return warehouse.KnownDelivery(
         record.delivery_id,
         record.feed,
-        record.sha256 or record.delivery_id,
-        record.size_bytes,
+        record.identity,
+        -1 if record.sha256 is None else record.size_bytes,
         record.verdict or "pending",
         record.delivery_sequence,
     )
@@ -527,9 +746,9 @@ def _reader(record: SideRecord, is_plain_trusted: bool) -> Reader:
 
             return prepare_csv if is_plain_trusted else rewrite_csv
         case "jsonl":
-            from dagster_project.arrival.json_lines import prepare_jsonl
+            from dagster_project.arrival.json_lines import prepare_json
 
-            return prepare_jsonl
+            return prepare_json
         case "parquet":
             from dagster_project.arrival.parquet_files import prepare_parquet
 

@@ -9,42 +9,66 @@ from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from dagster_project.arrival.quotes import (
+    QUOTE_REMEDY,
+    Doubt,
+    doubtful_lines,
+    is_well_formed,
+    not_closed,
+    quoted_fields,
+)
 from dagster_project.arrival.report import MEBIBYTE, Limits, Refusal
 from dagster_project.arrival.rows import (
     BATCH_BYTES,
     BATCH_ROWS,
+    NOTHING_GIVEN,
     MalformedWriter,
     PlainCsv,
     Prepared,
     RowWriter,
     TextParquet,
     check_names,
+    columns_of,
     shown_fields,
 )
 from dagster_project.feeds import Feed
 
 CHUNK = 4 * MEBIBYTE
-SEPARATORS = {";": "semicolons", "\t": "tabs"}
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "pipes", "\x01": "control characters 0x01"}
 """What files are separated by that should be separated by commas."""
+NULL_MARK = "\\N"
+"""What databases write for null, where it stands without quotes."""
+_VALUE = re.compile(r"[+-]?[0-9][0-9.,:TZ+ -]*|true|false|\\N|", re.IGNORECASE)
+"""What a name of a column never looks like, and a value often does."""
 PLAIN_LINE_BYTES = MEBIBYTE
+SMALL_BYTES = 64 * 1024
+"""Below this size a file is read by the csv module, which costs less than to start DuckDB's reader."""
 PLAIN_COLUMNS = 500
 DELIMITERS = b",\n"
 NOT_DELIMITERS = bytes(byte for byte in range(256) if byte not in DELIMITERS)
 
 
-def prepare_csv(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> Prepared:
+def prepare_csv(
+    path: Path,
+    feed: Feed,
+    limits: Limits,
+    rows_path: Path,
+    given: Mapping[str, str | None] = NOTHING_GIVEN,
+) -> Prepared:
     """Check a CSV file and make it ready to be loaded.
 
     Args:
         path: The file, unpacked.
         feed: The feed it is delivered for.
-        limits: How long a line may be and how many columns there may be.
+        limits: How long a record may be and how many columns there may be.
         rows_path: Where rows may be written; a second file is written beside it.
+        given: Columns that the folder of the file gives, with the value of all its rows.
 
     Returns:
         The file itself if it is plain, else its rows as Parquet.
@@ -55,21 +79,26 @@ def prepare_csv(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> Prep
     check_text(path, limits)
     header = _read_header(path, limits)
     _check_separator(header)
-    check_names(feed, header, limits, has_header=True)
-    plain = _scan_plain(path, header)
+    _check_is_header(header, feed)
+    check_names(feed, header, limits, has_header=True, given=given)
+    plain = _scan_plain(path, header) if path.stat().st_size >= SMALL_BYTES else None
     if plain is None:
-        return rewrite_csv(path, feed, limits, rows_path)
+        return rewrite_csv(path, feed, limits, rows_path, given)
     rows, source = plain
     return Prepared(
-        source=source,
+        source=replace(source, given=given),
         physical_rows=rows,
-        absent_columns=tuple(name for name in feed.column_names if name not in header),
-        unknown_columns=tuple(name for name in header if name not in feed.column_names),
+        **columns_of(feed, header, given),
     )
 
 
-def check_text(path: Path, limits: Limits) -> None:
+def check_text(path: Path, limits: Limits, *, has_lines: bool = True) -> None:
     """Refuse a text file that is not UTF-8 or has an endless line.
+
+    Args:
+        path: The file, unpacked.
+        limits: How long a line may be.
+        has_lines: Whether a record is a line, so that a line may not be longer than a record.
 
     Raises:
         Refusal: With the place of the first bad byte.
@@ -85,12 +114,12 @@ def check_text(path: Path, limits: Limits) -> None:
                     decoder.decode(block)
                 except UnicodeDecodeError as error:
                     raise _not_utf8(error, block, offset, lines) from error
-            last = block.rfind(b"\n")
+            last = block.rfind(b"\n") if has_lines else len(block) - 1
             if last < 0:
                 line_bytes += len(block)
             else:
                 first = block.find(b"\n")
-                if line_bytes + first > limits.line_bytes:
+                if has_lines and line_bytes + first > limits.line_bytes:
                     raise _endless(lines, limits)
                 lines += block.count(b"\n")
                 line_bytes = len(block) - last - 1
@@ -131,6 +160,11 @@ def _read_header(path: Path, limits: Limits) -> tuple[str, ...]:
                     f"the header cannot be read ({record.problem})",
                     "deliver a header of column names delimited by commas",
                 )
+            if not is_well_formed(record.text):
+                raise Refusal(
+                    "the header has a quote inside a name that does not begin with one",
+                    QUOTE_REMEDY,
+                )
             return tuple(record.fields)
     is_empty = path.stat().st_size == 0
     raise Refusal(
@@ -157,6 +191,24 @@ def _check_separator(header: tuple[str, ...]) -> None:
             )
 
 
+def _check_is_header(header: tuple[str, ...], feed: Feed) -> None:
+    """Refuse a file whose first row has values where the names of columns should be.
+
+    Raises:
+        Refusal: If none of its fields is a name of the feed, and one looks like a value.
+    """
+    names = {name.lower() for name in feed.column_names}
+    if any(field.strip().lower() in names for field in header):
+        return
+    if any(_VALUE.fullmatch(field.strip()) for field in header):
+        raise Refusal(
+            f"missing required column {', '.join(feed.required_names)}: the file has no header, its"
+            " first row looks like data",
+            "deliver it with a header of column names (Postgres: copy … with (format csv, header);"
+            " pandas: header=True; Spark: option('header', True))",
+        )
+
+
 def _open_text(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", newline="")
 
@@ -173,6 +225,7 @@ def _scan_plain(path: Path, header: tuple[str, ...]) -> tuple[int, PlainCsv] | N
     pattern = b"," * (len(header) - 1) + b"\n"
     lines = 0
     has_carriage_returns: bool | None = None
+    has_null_marks = False
     samples: dict[int, tuple[str, ...]] = {}
     with path.open("rb") as file:
         while block := file.read(CHUNK):
@@ -184,6 +237,7 @@ def _scan_plain(path: Path, header: tuple[str, ...]) -> tuple[int, PlainCsv] | N
                 block += b"\r\n" if has_carriage_returns or b"\r\n" in block else b"\n"
             if b'"' in block or b"\0" in block:
                 return None
+            has_null_marks = has_null_marks or NULL_MARK.encode() in block
             count = block.count(b"\n")
             returns = block.count(b"\r")
             if has_carriage_returns is None:
@@ -204,7 +258,7 @@ def _scan_plain(path: Path, header: tuple[str, ...]) -> tuple[int, PlainCsv] | N
                 samples[number] = tuple(line.decode().removesuffix("\r").split(","))
             lines += count
     samples.pop(0, None)
-    return lines - 1, PlainCsv(path, header, samples)
+    return lines - 1, PlainCsv(path, header, samples, has_null_marks)
 
 
 def _has_long_line(block: bytes) -> bool:
@@ -215,35 +269,71 @@ def _has_long_line(block: bytes) -> bool:
     )
 
 
-def rewrite_csv(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> Prepared:
+def rewrite_csv(
+    path: Path,
+    feed: Feed,
+    limits: Limits,
+    rows_path: Path,
+    given: Mapping[str, str | None] = NOTHING_GIVEN,
+) -> Prepared:
     """Read a CSV file with the standard csv module and write its rows to Parquet.
 
-    Blank lines are counted and not numbered. A record with the wrong number of fields, or with text
-    after a closing quote, is set apart; the others go on.
+    Blank lines are counted and not numbered. A record with the wrong number of fields is set apart,
+    and so is every line whose quotes leave in doubt where its record begins or ends; the others go on.
 
     Raises:
-        Refusal: If a quote is not closed, so that nobody can tell where its record ends.
+        Refusal: If nobody can tell from some line on where a record ends.
     """
+    try:
+        return _rewrite(path, feed, limits, rows_path, given, ())
+    except _InDoubt:
+        with _open_text(path) as file:
+            doubts = doubtful_lines(file)
+        return _rewrite(path, feed, limits, rows_path, given, doubts)
+
+
+class _InDoubt(Exception):
+    """The quotes of a record are not as they should be; its lines have not been judged."""
+
+
+def _rewrite(
+    path: Path,
+    feed: Feed,
+    limits: Limits,
+    rows_path: Path,
+    given: Mapping[str, str | None],
+    doubts: Sequence[Doubt],
+) -> Prepared:
     malformed = MalformedWriter(rows_path.with_suffix(".malformed"))
-    with _open_text(path) as file, RowWriter(rows_path, feed) as writer:
-        records = _Records(file, limits)
+    with _open_text(path) as file, RowWriter(rows_path, feed, given) as writer:
+        records = _Records(file, limits, doubts)
         iterator = iter(records)
         header = next(iterator).fields
         width = len(header)
         places = {name: header.index(name) for name in feed.column_names if name in header}
+        texts = _breakable(feed, header)
+        held = 0  # fields of a record that a line break may have split, so far
         numbers: list[int] = []
-        batch: list[list[str]] = []
+        batch: list[list[str | None]] = []
         size = 0
         for record in iterator:
             problem = record.problem
-            if problem is None and len(record.fields) != width:
-                problem = f"{len(record.fields)} fields where the header has {width}"
+            found = len(record.fields)
+            if problem is None and found != width:
+                problem = f"{found} fields where the header has {width}"
+                held = _held(held, found, width, texts)
+            elif held:
+                problem = problem or (
+                    f"the row before it ends in {texts[held - 1]}, which may hold a line break, so"
+                    " that nobody can tell whether this is a row of its own"
+                )
+                held = 0
             if problem is not None:
                 malformed.add(record.number, problem, shown_fields(feed, record.fields))
                 continue
             numbers.append(record.number)
-            batch.append(record.fields)
-            size += record.characters
+            batch.append(_with_nulls(record))
+            size += len(record.text)
             if len(batch) >= BATCH_ROWS or size > BATCH_BYTES:
                 _write_batch(writer, numbers, batch, places)
                 size = 0
@@ -254,13 +344,49 @@ def rewrite_csv(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> Prep
         blank_rows=records.blank,
         malformed_rows=malformed.rows,
         malformed=malformed.close(),
-        absent_columns=tuple(name for name in feed.column_names if name not in header),
-        unknown_columns=tuple(name for name in header if name not in feed.column_names),
+        **columns_of(feed, header, given),
     )
 
 
+def _held(held: int, found: int, width: int, texts: Sequence[str]) -> int:
+    """How many fields a record has so far that a line break may have split.
+
+    Args:
+        held: How many it had before this line, 0 if none may be split.
+        found: How many this line has; not as many as the header.
+        width: How many the header has.
+        texts: By place, the name of a column whose value may hold a line break.
+    """
+    together = held + found - 1 if held else found
+    if held and together == width:
+        return 0  # the line completes the record
+    so_far = together if together < width else found
+    return so_far if so_far < width and texts[so_far - 1] else 0
+
+
+def _breakable(feed: Feed, header: Sequence[str]) -> list[str]:
+    """By place, the name of a column whose value may hold a line break; empty for any other."""
+    never = {column.name for column in feed.columns if column.type != "text"}
+    return ["" if name in never else name for name in header]
+
+
+def _with_nulls(record: _Record) -> list[str | None]:
+    """The fields of a record, with null for every null mark that stands without quotes."""
+    if NULL_MARK not in record.text:
+        return record.fields  # type: ignore[return-value]
+    if f'"{NULL_MARK}"' not in record.text:
+        return [None if value == NULL_MARK else value for value in record.fields]
+    return [
+        None if value == NULL_MARK and not is_quoted else value
+        for value, is_quoted in zip(record.fields, quoted_fields(record.text), strict=True)
+    ]
+
+
 def _write_batch(
-    writer: RowWriter, numbers: list[int], batch: list[list[str]], places: dict[str, int]
+    writer: RowWriter,
+    numbers: list[int],
+    batch: list[list[str | None]],
+    places: dict[str, int],
 ) -> None:
     if batch:
         columns = list(zip(*batch, strict=True))
@@ -270,12 +396,12 @@ def _write_batch(
 
 
 class _Record(NamedTuple):
-    """One record: its number (the header is 0), its fields, what is wrong with it, its length."""
+    """One record: its number (the header is 0), its fields, what is wrong with it, its text."""
 
     number: int
     fields: list[str]
     problem: str | None
-    characters: int
+    text: str
 
 
 @dataclass
@@ -284,61 +410,104 @@ class _Records:
 
     Attributes:
         file: The text, line ends untranslated.
-        limits: How long a field may be.
+        limits: How long a record may be.
+        doubts: Lines that are set apart, by their numbers; none before they have been judged.
         count: Records so far, broken ones included, blank lines not.
         blank: Blank lines so far.
     """
 
     file: TextIO
     limits: Limits
+    doubts: Sequence[Doubt] = ()
     count: int = 0
     blank: int = 0
     _lines: list[str] = field(default_factory=list)
+    _size: int = 0
     _line_number: int = 0
+    _apart: tuple[str, str] | None = None
 
     def _physical_lines(self) -> Iterator[str]:
+        """Lines up to the end, or up to one that is set apart."""
         for line in self.file:
-            self._lines.append(line)
             self._line_number += 1
+            if self.doubts and (problem := self._problem()):
+                self._apart = (line, problem)
+                return
+            self._lines.append(line)
+            self._size += len(line)
+            if self._size > self.limits.line_bytes:
+                started = self._line_number - len(self._lines) + 1
+                raise Refusal(
+                    f"the record that begins in line {started} (row {self.count}) is longer than"
+                    f" {self.limits.line_bytes} bytes",
+                    "check the quotes of the file: one that is opened there may never be closed",
+                )
             yield line
+
+    def _problem(self) -> str:
+        while self.doubts and self.doubts[0].last_line < self._line_number:
+            self.doubts = self.doubts[1:]
+        if self.doubts and self.doubts[0].first_line <= self._line_number:
+            return self.doubts[0].problem
+        return ""
+
+    def _take(self) -> str:
+        lines = self._lines
+        text = lines[0] if len(lines) == 1 else "".join(lines)
+        lines.clear()
+        self._size = 0
+        return text
 
     def __iter__(self) -> Iterator[_Record]:
         csv.field_size_limit(self.limits.line_bytes)
-        rows = csv.reader(self._physical_lines(), strict=True)
-        lines = self._lines
         while True:
+            self._apart = None
+            rows = csv.reader(self._physical_lines(), strict=True)
             try:
                 for fields in rows:
-                    if fields:
-                        self.count += 1
-                        size = len(lines[0]) if len(lines) == 1 else sum(map(len, lines))
-                        lines.clear()
-                        yield _Record(self.count - 1, fields, None, size)
-                    else:
+                    text = self._take()
+                    if not fields:
                         self.blank += 1
-                        lines.clear()
-                return
+                        continue
+                    self.count += 1
+                    if '"' in text and not is_well_formed(text):
+                        if self.count == 1:
+                            yield _Record(0, fields, None, text)
+                            continue
+                        raise _InDoubt
+                    yield _Record(self.count - 1, fields, None, text)
             except csv.Error as error:
                 yield self._broken(error)
+                continue
+            if self._apart is None:
+                return
+            line, problem = self._apart
+            self.count += 1
+            yield _Record(self.count - 1, _fields(line), problem, line)
 
     def _broken(self, error: csv.Error) -> _Record:
-        """A record that is not CSV; the reader goes on with the next line.
+        """A record that is not CSV for another reason than its quotes.
 
         Raises:
-            Refusal: If it runs over several lines, since then no later record can be trusted.
+            Refusal: If it is the header, or nobody can tell where it ends.
+            _InDoubt: If its quotes leave in doubt where it ends.
         """
         self.count += 1
         lines = len(self._lines)
         started = self._line_number - lines + 1
+        text = self._take()
+        if self.count == 1 and lines == 1 and "unexpected end of data" not in str(error):
+            return _Record(0, [], "text after a closing quote", text)
         if lines != 1 or "unexpected end of data" in str(error):
-            raise Refusal(
-                f"a quote opened in line {started} (row {self.count - 1}) is not closed properly",
-                'close every quote; write a quote inside a quoted value as ""',
-            ) from error
-        text = self._lines.pop()
-        problem = "text after a closing quote" if "expected after" in str(error) else str(error)
-        try:
-            fields = next(csv.reader([text], strict=False), [])
-        except csv.Error:
-            fields = []
-        return _Record(self.count - 1, fields, problem, len(text))
+            raise not_closed(text, started, self.count - 1) from error
+        if "expected after" in str(error):
+            raise _InDoubt from error
+        return _Record(self.count - 1, _fields(text), str(error), text)
+
+
+def _fields(line: str) -> list[str]:
+    """The fields of a line that is to be shown, however they can be told apart."""
+    try:
+        return next(csv.reader([line], strict=False), [])
+    except csv.Error:
+        return []

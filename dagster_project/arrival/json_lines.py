@@ -1,25 +1,32 @@
-"""Reads JSON Lines: one object per line, every value a text, a number, true, false or null.
+"""Reads JSON: an object per line or one array of objects, every value a text, a number, true, false or null.
 
-Here belongs what is particular to JSON Lines. Numbers keep the digits they were written with; they
+Here belongs what is particular to JSON. An array is read as a stream. Numbers keep the digits they were written with; they
 never become floats. A column that the feed does not have may hold anything.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
+from typing import TextIO
 
 from dagster_project.arrival.delimited import check_text
-from dagster_project.arrival.report import Limits, Refusal
+from dagster_project.arrival.report import MEBIBYTE, Limits, Refusal
 from dagster_project.arrival.rows import (
     BATCH_BYTES,
     BATCH_ROWS,
+    NOTHING_GIVEN,
     MalformedWriter,
     Prepared,
     RowWriter,
     TextParquet,
     check_names,
+    columns_of,
     shown_object,
     shown_text,
 )
@@ -27,10 +34,24 @@ from dagster_project.feeds import Feed
 
 UNKNOWN_COLUMNS_KEPT = 1_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BLANKS = b" \t\r\n"
+HEAD_BYTES = 4096
+ARRAY_BLOCK = MEBIBYTE
+LONG_CHARACTERS = MEBIBYTE
+MOST_VALUES = 200_000
+"""In a long record; more would take many times its size in memory."""
+MOST_FLOAT_CHARACTERS = 60
+MOST_EXPONENT = 60
+MOST_WHOLE_DOUBLE = 2**53
+_BLANK = re.compile(r"[ \t\r\n]*")
 
 
 class _Number(str):
     """A number by its digits, so that it is told from a text where that matters."""
+
+
+class _Float(_Number):
+    """A number with a point or an exponent."""
 
 
 class _Malformed(Exception):
@@ -42,37 +63,53 @@ class _Malformed(Exception):
         self.shown = shown
 
 
-def prepare_jsonl(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> Prepared:
-    """Check a JSON Lines file and write its rows to Parquet.
+def prepare_json(
+    path: Path,
+    feed: Feed,
+    limits: Limits,
+    rows_path: Path,
+    given: Mapping[str, str | None] = NOTHING_GIVEN,
+) -> Prepared:
+    """Check a file of JSON, lines or one array, and write its rows to Parquet.
 
     Args:
         path: The file, unpacked.
         feed: The feed it is delivered for.
-        limits: How long a line may be.
+        limits: How long a record may be.
         rows_path: Where rows are written; a second file is written beside it.
+        given: Columns that the folder of the file gives, with the value of all its rows.
 
     Returns:
         Its rows as Parquet, with counts.
 
     Raises:
-        Refusal: If the file as a whole cannot be loaded; a required name that stands in no line at
+        Refusal: If the file as a whole cannot be loaded; a required name that stands in no record at
             all is a missing column.
     """
-    check_text(path, limits)
+    is_array = _is_array(path)
+    check_text(path, limits, has_lines=not is_array)
     malformed = MalformedWriter(rows_path.with_suffix(".malformed"))
     seen: dict[str, None] = {}
     count = blank = size = 0
     numbers: list[int] = []
     batch: list[dict[str, str | None]] = []
-    with RowWriter(rows_path, feed) as writer:
-        for line in _lines(path):
-            if not line.strip():
+    with RowWriter(rows_path, feed, given) as writer:
+        for text in _elements(path, limits) if is_array else _lines(path):
+            if not text or text.isspace():
                 blank += 1
                 continue
             count += 1
             try:
-                record = _record(line, feed)
+                record = _record(text, feed)
             except _Malformed as problem:
+                if not is_array and _has_doubled_backslashes(text):
+                    raise Refusal(
+                        f"row {count} is not JSON: its backslashes are doubled, and so are those in"
+                        " other rows",
+                        "export JSON without escaping it again (Postgres: psql -At -c, or copy … with"
+                        " (format csv, quote e'\\x01', delimiter e'\\x02'), in place of copy's text"
+                        " format)",
+                    ) from problem
                 malformed.add(count, problem.reason, problem.shown)
                 continue
             if len(seen) < UNKNOWN_COLUMNS_KEPT:
@@ -81,42 +118,168 @@ def prepare_jsonl(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> Pr
                 seen.update((name, None) for name in record if name in feed.column_names)
             numbers.append(count)
             batch.append(record)
-            size += len(line)
+            size += len(text)
             if len(batch) >= BATCH_ROWS or size > BATCH_BYTES:
-                _write_batch(writer, feed, numbers, batch)
+                _write_batch(writer, feed, seen, numbers, batch)
                 size = 0
-        _write_batch(writer, feed, numbers, batch)
-    if count == 0:
+        _write_batch(writer, feed, seen, numbers, batch)
+    if count == 0 and not is_array:
         has = "is empty" if path.stat().st_size == 0 else "has only blank lines"
         raise Refusal(f"the file {has}", "deliver at least one record")
     if writer.rows:
-        check_names(feed, list(seen), limits)
+        check_names(feed, list(seen), limits, given=given)
+    columns = columns_of(feed, seen, given)
+    if not writer.rows:
+        columns["absent_columns"] = ()
     return Prepared(
         source=TextParquet(rows_path),
         physical_rows=count,
         blank_rows=blank,
         malformed_rows=malformed.rows,
         malformed=malformed.close(),
-        absent_columns=tuple(
-            name for name in feed.column_names if writer.rows and name not in seen
-        ),
-        unknown_columns=tuple(name for name in seen if name not in feed.column_names),
+        **columns,
     )
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _is_array(path: Path) -> bool:
+    """Whether the first byte that is no blank opens an array, after a byte-order mark."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES).removeprefix(BYTE_ORDER_MARK)
+        while head and not head.strip(BLANKS):
+            head = file.read(HEAD_BYTES)
+        return head.strip(BLANKS).startswith(b"[")
+
+
+def _lines(path: Path) -> Iterator[str]:
     with path.open("rb") as file:
         if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
             file.seek(0)
-        yield from file
+        for line in file:
+            yield line.decode().strip(" \t\r\n")
+
+
+def _elements(path: Path, limits: Limits) -> Iterator[str]:
+    """The elements of an array, each as its text, read as a stream.
+
+    Raises:
+        Refusal: If the file is not one array of JSON: from there on nobody can tell what is a record.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        stream = _Stream(file, limits.line_bytes)
+        stream.take()  # the bracket
+        number = 1
+        while stream.next_character(number) != "]":
+            if number > 1:
+                if stream.take() != ",":
+                    raise _not_json(number, "a comma or the end of the array is expected")
+                stream.next_character(number)
+            yield stream.value(number)
+            number += 1
+        stream.take()
+        if not stream.is_at_end():
+            raise _not_json(number, "something follows the end of the array")
+
+
+@dataclass
+class _Stream:
+    """The text of a file, of which no more than a record is held."""
+
+    file: TextIO
+    most_characters: int
+    _text: str = ""
+    _place: int = 0
+
+    def take(self) -> str:
+        """The next character that is no blank; there must be one."""
+        self._skip_blanks()
+        self._place += 1
+        return self._text[self._place - 1]
+
+    def is_at_end(self) -> bool:
+        """Whether only blanks follow."""
+        self._skip_blanks()
+        return self._place >= len(self._text)
+
+    def next_character(self, number: int) -> str:
+        """The next character that is no blank, which is not taken."""
+        if self.is_at_end():
+            raise Refusal(
+                f"the array is not closed: the file ends before row {number} does",
+                "deliver it again, complete",
+            )
+        return self._text[self._place]
+
+    def value(self, number: int) -> str:
+        """The text of the next value.
+
+        Raises:
+            Refusal: If it is not JSON, not closed, or too long.
+        """
+        while True:
+            try:
+                _, end = _SKIPPER.raw_decode(self._text, self._place)
+            except RecursionError as error:
+                raise _not_json(number, "nested too deeply to be read") from error
+            except ValueError as error:
+                held = len(self._text) - self._place
+                if held > LONG_CHARACTERS and self._text.count(",", self._place) > MOST_VALUES:
+                    raise Refusal(
+                        f"row {number} has more than {MOST_VALUES:,} values, or is not JSON",
+                        "deliver the columns of the feed only, and check the quotes of the file",
+                    ) from error
+                is_too_long = held > self.most_characters
+                if not is_too_long and self._more():
+                    continue
+                if is_too_long:
+                    raise Refusal(
+                        f"row {number} is longer than {self.most_characters} characters, or not JSON",
+                        "deliver the columns of the feed only, and check the quotes of the file",
+                    ) from error
+                why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                raise _not_json(number, why) from error
+            if end >= len(self._text) and self._more():
+                continue  # a number may go on
+            text = self._text[self._place : end]
+            self._place = end
+            return text
+
+    def _skip_blanks(self) -> None:
+        while True:
+            match = _BLANK.match(self._text, self._place)
+            assert match is not None, "it matches nothing, too"
+            self._place = match.end()
+            if self._place < len(self._text) or not self._more():
+                return
+
+    def _more(self) -> bool:
+        """Read a further block; whether there was one."""
+        block = self.file.read(ARRAY_BLOCK)
+        self._text = self._text[self._place :] + block
+        self._place = 0
+        return bool(block)
+
+
+def _not_json(number: int, why: str) -> Refusal:
+    return Refusal(
+        f"the array is not JSON in row {number} ({why}), so that no record after it can be told",
+        "deliver it again as one JSON array, or one record a line as .jsonl",
+    )
 
 
 def _write_batch(
-    writer: RowWriter, feed: Feed, numbers: list[int], batch: list[dict[str, str | None]]
+    writer: RowWriter,
+    feed: Feed,
+    seen: Container[str],
+    numbers: list[int],
+    batch: list[dict[str, str | None]],
 ) -> None:
     writer.write(
         numbers,
-        {name: [record.get(name) for record in batch] for name in feed.column_names},
+        {
+            name: [record.get(name) for record in batch]
+            for name in feed.column_names
+            if name in seen
+        },
     )
     numbers.clear()
     batch.clear()
@@ -130,29 +293,33 @@ class _Pairs(list[tuple[str, object]]):
     """The entries of an object, in order, twice the same name included."""
 
 
+_SKIPPER = json.JSONDecoder(parse_int=len, parse_float=len)
+"""Finds where a value ends; what it is does not matter."""
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_Pairs,
-    parse_float=_Number,
+    parse_float=_Float,
     parse_int=_Number,
     parse_constant=_refuse_constant,
 )
 
 
-def _record(line: bytes, feed: Feed) -> dict[str, str | None]:
-    text = line.decode()
+def _record(text: str, feed: Feed) -> dict[str, str | None]:
+    if len(text) > LONG_CHARACTERS and text.count(",") > MOST_VALUES:
+        raise _Malformed(f"more than {MOST_VALUES:,} values in one record", shown_text(feed, text))
     try:
-        entries = _DECODER.decode(text.strip(" \t\r\n"))
+        entries = _DECODER.decode(text)
     except RecursionError as error:
-        shown = shown_text(feed, text.rstrip("\r\n"))
-        raise _Malformed("nested too deeply to be read", shown) from error
+        raise _Malformed("nested too deeply to be read", shown_text(feed, text)) from error
     except ValueError as error:
         why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise _Malformed(f"not JSON ({why})", shown_text(feed, text.rstrip("\r\n"))) from error
+        raise _Malformed(f"not JSON ({why})", shown_text(feed, text)) from error
     if not isinstance(entries, _Pairs):
-        raise _Malformed("not a JSON object", shown_text(feed, text.rstrip("\r\n")))
+        raise _Malformed("not a JSON object", shown_text(feed, text))
     record: dict[str, str | None] = {}
     for name, value in entries:
-        if isinstance(value, str):
+        if isinstance(value, _Float):
+            record[name] = _float_text(value, feed, name)
+        elif isinstance(value, str):
             record[name] = value
         elif value is None:
             record[name] = None
@@ -163,12 +330,42 @@ def _record(line: bytes, feed: Feed) -> dict[str, str | None]:
         else:
             raise _Malformed(f"{name[:60]!r} holds a nested value", _shown(feed, entries))
     if len(record) != len(entries):
-        names = [name for name, _ in entries]
-        twice = next(name for name in names if names.count(name) > 1)
+        times = Counter(name for name, _ in entries)
+        twice = next(name for name, count in times.items() if count > 1)
         raise _Malformed(f"{twice[:60]!r} stands there twice", _shown(feed, entries))
-    if b"\\u" in line and not _is_unicode(record):
+    if "\\u" in text and not _is_unicode(record):
         raise _Malformed("half of a surrogate pair: not valid Unicode", _shown(feed, entries))
     return record
+
+
+def _float_text(number: str, feed: Feed, name: str) -> str:
+    """A number with a point or an exponent by its digits, without the exponent where that is small.
+
+    Java writes a double of ten million as 1.0E7. An id that is one ends in .0 then, which tells that it
+    went through a float.
+    """
+    if "e" not in number and "E" not in number:
+        return number
+    if name not in feed.column_names or len(number) > MOST_FLOAT_CHARACTERS:
+        return number
+    value = Decimal(number)
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or abs(exponent) > MOST_EXPONENT:
+        return number
+    if value == value.to_integral_value() and abs(value) >= MOST_WHOLE_DOUBLE:
+        return number  # a double does not hold such a number to the last digit
+    digits = f"{value:f}"
+    return digits if "." in digits else f"{digits}.0"
+
+
+def _has_doubled_backslashes(text: str) -> bool:
+    """Whether a line that is not JSON becomes an object once its backslashes are halved."""
+    if '\\\\"' not in text:
+        return False
+    try:
+        return isinstance(_DECODER.decode(text.replace("\\\\", "\\")), _Pairs)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _shown(feed: Feed, entries: _Pairs) -> str:

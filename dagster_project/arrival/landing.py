@@ -1,6 +1,10 @@
 """Looks into the landing folder: which files are deliveries, of which feed, in which order.
 
-Here belongs what can be told from names and `lstat` alone. Nothing here opens a file.
+Here belongs what can be told from names and status alone. Nothing here opens a file.
+
+A folder directly in a feed's folder is what a distributed engine writes: its files are parts, each a
+delivery of its own, that are taken together once the folder is whole. A folder named `column=value` gives
+its parts that column.
 """
 
 from __future__ import annotations
@@ -8,16 +12,55 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote
 
 from dagster_project.arrival.report import ArrivalError, Refusal
 
 Format = Literal["csv", "jsonl", "parquet"]
 
 MANIFEST_SUFFIX = ".manifest.json"
-EXTENSIONS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+EXTENSIONS = (
+    *(".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson", ".ndjson.gz"),
+    ".parquet",
+)
+_JSON = (".jsonl", ".json", ".ndjson")
+SPREADSHEET = ("a spreadsheet", "save its sheet as CSV in UTF-8, with commas, and deliver that")
+OTHER_KINDS = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), SPREADSHEET),
+    **dict.fromkeys(
+        (".tsv", ".tab", ".psv", ".ssv"),
+        ("text with another separator than the comma", "export it with commas, as .csv"),
+    ),
+    ".txt": ("text of a kind that its name does not tell", "rename it to .csv, .jsonl or .json"),
+    ".zip": ("a ZIP archive", "unpack it and deliver each file, as it is or packed with gzip"),
+    ".tar": ("an archive", "unpack it and deliver each file, as it is or packed with gzip"),
+    ".tgz": ("an archive", "unpack it and deliver each file, as it is or packed with gzip"),
+    **{
+        suffix: (f"compressed with {name}", "deliver it unpacked, or packed with gzip as .csv.gz")
+        for suffix, name in {
+            ".zst": "Zstandard", ".zstd": "Zstandard", ".bz2": "bzip2", ".xz": "xz", ".lz4": "LZ4",
+            ".snappy": "Snappy", ".br": "Brotli", ".7z": "7-Zip", ".z": "compress", ".lzo": "LZO",
+            ".deflate": "deflate",
+        }.items()
+    },
+    **{
+        suffix: (f"an {name} file", "export it as Parquet, CSV or JSON Lines")
+        for suffix, name in {
+            ".avro": "Avro", ".orc": "ORC", ".arrow": "Arrow", ".feather": "Arrow", ".xml": "XML",
+        }.items()
+    },
+    ".gz": ("a gzip file of a kind that its name does not tell", "name it .csv.gz or .jsonl.gz"),
+}  # fmt: skip
+"""Of extensions that are not read: what such a file is, and what to do."""
+DEEPEST = 8
+"""Folders below a feed's folder that are looked into; what is deeper is refused with its folder."""
+WHOLE_MARK = "_SUCCESS"
+UNFINISHED_MARK = "_temporary"
+BESIDE_PARTS = ("_SUCCESS", "_committed_", "_started_", "_metadata", "_common_metadata")
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -32,6 +75,7 @@ class LandedFile:
         size_bytes: Size when it was found.
         refusal: Why it is refused by its place or kind alone, if so.
         is_readable: Whether its bytes may be read, and so kept in the archive.
+        given: Columns that folders named `column=value` give it, sorted by name.
     """
 
     path: Path
@@ -41,6 +85,7 @@ class LandedFile:
     size_bytes: int
     refusal: Refusal | None = None
     is_readable: bool = True
+    given: tuple[tuple[str, str | None], ...] = ()
 
 
 def printable(name: str) -> str:
@@ -49,75 +94,85 @@ def printable(name: str) -> str:
 
 
 def is_delivery_name(name: str) -> bool:
-    """Whether a file of this name is meant as a delivery: no `.part`, dotfile or manifest."""
+    """Whether a file of this name is meant as a delivery: no `.part`, dotfile, manifest or mark."""
     lowered = name.lower()
-    return not (name.startswith(".") or lowered.endswith((".part", MANIFEST_SUFFIX)))
+    return not (
+        name.startswith(".")
+        or lowered.endswith((".part", ".crc", MANIFEST_SUFFIX))
+        or name.startswith(BESIDE_PARTS)
+    )
 
 
 def format_of(file_name: str) -> tuple[Format, bool]:
     """The format of a file by its name, and whether it is gzipped.
 
     Raises:
-        Refusal: If the extension is none of the five that are understood.
+        Refusal: If the extension is none of those that are understood.
     """
     lowered = file_name.lower()
     packed = lowered.endswith(".gz")
     stem = lowered.removesuffix(".gz")
     if stem.endswith(".csv"):
         return "csv", packed
-    if stem.endswith(".jsonl"):
+    if stem.endswith(_JSON):
         return "jsonl", packed
-    if stem.endswith(".parquet") and not packed:
-        return "parquet", False
+    if stem.endswith(".parquet"):
+        if not packed:
+            return "parquet", False
+        raise Refusal(
+            "unknown extension .parquet.gz: Parquet is compressed inside, not around",
+            "deliver it unpacked, with the extension .parquet",
+        )
+    suffix = Path(lowered).suffix
+    if suffix in OTHER_KINDS:
+        kind, remedy = OTHER_KINDS[suffix]
+        raise Refusal(f"unknown extension {suffix}: {kind}", remedy)
     raise Refusal(
-        f"{file_name}: unknown extension",
+        f"unknown extension {suffix}" if suffix else "unknown extension: its name has none",
         f"deliver it as one of {', '.join(EXTENSIONS)}",
     )
 
 
 def find_landed(
-    landing: Path, known_feeds: Sequence[str], feed_names: Sequence[str] | None
+    landing: Path,
+    known_feeds: Sequence[str],
+    feed_names: Sequence[str] | None,
+    settled_before: float = float("inf"),
 ) -> list[LandedFile]:
-    """The deliveries that lie in the landing folder, in the order in which they count.
+    """The deliveries in the landing folder, in the order in which they count.
 
     Args:
         landing: The landing folder; it is only read.
         known_feeds: Names of all feeds, in the order in which they are to be loaded.
         feed_names: Feeds asked for, or None for all, which includes files that are in no feed's
             folder (they are refused, so that nothing is lost unseen).
+        settled_before: A folder of parts without `_SUCCESS` waits if anything in it changed after
+            this, in seconds since 1970.
 
     Returns:
         The files feed by feed, within a feed by modification time, then by name.
     """
-    if feed_names is None:
-        others = sorted(
-            entry.name
-            for entry in _entries(landing)
-            if entry.name not in known_feeds and _is_folder(entry) and entry.name[:1] != "."
-        )
-        folders = [*known_feeds, *others]
-    else:
-        folders = [name for name in known_feeds if name in feed_names]
-        others = []
+    top = _entries(landing)
+    folders = [name for name in known_feeds if feed_names is None or name in feed_names]
     found: list[LandedFile] = []
-    for folder in folders:
-        refusal = None
-        if folder in others:
+    for feed in folders:
+        found += _in_order(_in_feed(landing, feed, settled_before))
+    if feed_names is not None:
+        return found
+    where = f"one of {', '.join(f'{name}/' for name in known_feeds)}"
+    for entry in sorted(top, key=lambda entry: entry.name):
+        if entry.name not in known_feeds and _is_folder(entry) and entry.name[:1] != ".":
             refusal = Refusal(
-                f"folder {printable(folder)!r} is none of the feeds",
-                f"move the file to one of {', '.join(f'{name}/' for name in known_feeds)}",
+                f"folder {printable(entry.name)!r} is none of the feeds",
+                f"move the file to {where}",
             )
-        found += _in_order(_landed_below(landing, landing / folder, folder, refusal))
-    if feed_names is None:
-        refusal = Refusal(
-            "it lies in no feed's folder",
-            f"move it to one of {', '.join(f'{name}/' for name in known_feeds)}",
-        )
-        found += _in_order(
-            _landed(landing, entry, "", refusal)
-            for entry in _entries(landing)
-            if not _is_folder(entry) and is_delivery_name(entry.name)
-        )
+            found += _in_order(_below(landing, Path(entry.path), entry.name, refusal))
+    refusal = Refusal("it is in no feed's folder", f"move it to {where}")
+    found += _in_order(
+        _landed(landing, entry, "", refusal)
+        for entry in top
+        if not _is_folder(entry) and is_delivery_name(entry.name)
+    )
     return found
 
 
@@ -126,6 +181,11 @@ def _in_order(files: Iterator[LandedFile]) -> list[LandedFile]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in the landing folder.
+
+    Raises:
+        ArrivalError: If it cannot be listed: then there is nothing to do.
+    """
     try:
         with os.scandir(folder) as entries:
             return list(entries)
@@ -138,26 +198,112 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False)
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
 
 
-def _landed_below(
-    landing: Path, folder: Path, feed: str, refusal: Refusal | None
-) -> Iterator[LandedFile]:
+def _in_feed(landing: Path, feed: str, settled_before: float) -> Iterator[LandedFile]:
+    """The files and the folders of parts in a feed's folder."""
+    folder = landing / feed
     if folder.is_symlink() and not _stays_inside(folder, landing):
-        yield LandedFile(folder, feed, printable(feed), 0, 0, _leaves(folder), False)
+        yield _refused_folder(landing, folder, feed, _leaves(folder))
         return
-    for entry in _entries(folder):
-        if entry.name.startswith("."):
-            continue
+    try:
+        with os.scandir(folder) as opened:
+            entries = list(opened)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        yield _refused_folder(landing, folder, feed, unreadable(error))
+        return
+    for entry in entries:
         if _is_folder(entry):
-            below = refusal or Refusal(
-                f"it lies in a folder inside {printable(feed)}/",
-                f"move it to {printable(feed)}/ itself",
-            )
-            yield from _landed_below(landing, Path(entry.path), feed, below)
+            if not entry.name.startswith((".", "_")):
+                yield from _parts(landing, Path(entry.path), feed, settled_before)
         elif is_delivery_name(entry.name):
-            yield _landed(landing, entry, feed, refusal)
+            yield _landed(landing, entry, feed, None)
+
+
+def _parts(landing: Path, folder: Path, feed: str, settled_before: float) -> Iterator[LandedFile]:
+    """The parts in a folder, none before it is whole."""
+    found = list(_below(landing, folder, feed, None, _given(folder.name)))
+    try:
+        names = {path.name for path in folder.iterdir()}
+        changed = max([os.lstat(folder).st_mtime, *(file.modified_ns / 1e9 for file in found)])
+    except OSError:
+        names, changed = set(), 0.0
+    if UNFINISHED_MARK in names or (WHOLE_MARK not in names and changed > settled_before):
+        found = [file for file in found if file.refusal is not None]
+    yield from found
+
+
+def _given(name: str) -> tuple[tuple[str, str | None], ...]:
+    """The column that a folder of this name gives its parts."""
+    column, sign, value = printable(name).partition("=")
+    if not (sign and column):
+        return ()
+    return ((unquote(column), None if value in ("", NO_VALUE) else unquote(value)),)
+
+
+def _below(
+    landing: Path,
+    folder: Path,
+    feed: str,
+    refusal: Refusal | None,
+    given: tuple[tuple[str, str | None], ...] = (),
+) -> Iterator[LandedFile]:
+    """The files in a folder and in the folders in it.
+
+    Args:
+        landing: The landing folder.
+        folder: The folder.
+        feed: Its feed.
+        refusal: Why all of it is refused, if so.
+        given: Columns that its name gives.
+    """
+    waiting = [(folder, refusal, given, 1)]
+    while waiting:
+        here, why, columns, depth = waiting.pop()
+        if depth > DEEPEST:
+            why = Refusal(f"more than {DEEPEST} folders lie in each other", _deep_remedy(feed))
+            yield _refused_folder(landing, here, feed, why)
+            continue
+        try:
+            with os.scandir(here) as opened:
+                entries = list(opened)
+        except OSError as error:
+            yield _refused_folder(landing, here, feed, unreadable(error))
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not _is_folder(entry):
+                if is_delivery_name(entry.name):
+                    yield replace(_landed(landing, entry, feed, why), given=columns)
+                continue
+            if entry.name.startswith("_"):
+                continue
+            more = _given(entry.name)
+            deeper = why
+            if not more and deeper is None:
+                deeper = Refusal(
+                    f"it is in a folder inside {printable(here.name)}/, which is itself a folder of"
+                    f" {printable(feed)}/",
+                    _deep_remedy(feed),
+                )
+            given_below = tuple(sorted(dict((*columns, *more)).items()))
+            waiting.append((Path(entry.path), deeper, given_below, depth + 1))
+
+
+def _deep_remedy(feed: str) -> str:
+    return f"move it to {printable(feed)}/ itself, or to one folder in it"
+
+
+def _refused_folder(landing: Path, folder: Path, feed: str, refusal: Refusal) -> LandedFile:
+    file_name = printable(os.path.relpath(folder, landing))
+    return LandedFile(folder, feed, file_name, 0, 0, refusal, is_readable=False)
 
 
 def _landed(
@@ -198,7 +344,10 @@ def _stays_inside(path: Path, landing: Path) -> bool:
 
 
 def _leaves(path: Path) -> Refusal:
-    target = printable(os.readlink(path))
+    try:
+        target = printable(os.readlink(path))
+    except OSError as error:
+        return unreadable(error)
     return Refusal(
         f"it is a symlink that leaves the landing folder or leads nowhere ({target})",
         "deliver the file itself",

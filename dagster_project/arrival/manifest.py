@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import re
+import stat
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -51,6 +52,9 @@ def read_manifest(landed: LandedFile) -> str | None:
     except OSError as error:
         is_absent = error.errno in (errno.ENOENT, errno.ENAMETOOLONG)
         return None if is_absent else UNREADABLE
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return UNREADABLE
     with os.fdopen(descriptor, "rb") as file:
         try:
             return file.read(MEBIBYTE).decode("utf-8-sig")
@@ -71,11 +75,14 @@ def parse_manifest(text: str, feed: Feed) -> Manifest:
         Refusal: If it is not a manifest.
     """
     if text == UNREADABLE:
-        raise Refusal("its manifest cannot be read", f"check its permissions, or {REMEDY}")
+        raise Refusal(
+            "its manifest cannot be read, or is no regular file",
+            f"check it and its permissions, or {REMEDY}",
+        )
     if text == NOT_UTF8:
         raise Refusal("its manifest is not UTF-8", REMEDY)
     try:
-        content = json.loads(text, parse_float=Decimal)
+        content = json.loads(text, parse_float=_Number)
     except (ValueError, RecursionError) as error:
         raise Refusal(f"its manifest is not JSON ({error})", REMEDY) from error
     if not isinstance(content, dict) or not content.keys() <= {"sha256", "rows", "control_total"}:
@@ -94,6 +101,10 @@ def parse_manifest(text: str, feed: Feed) -> Manifest:
         rows,
         _control_total(content.get("control_total"), feed),
     )
+
+
+class _Number(str):
+    """A number with a point or an exponent, by its digits: its exponent may be beyond any arithmetic."""
 
 
 def _control_total(content: object, feed: Feed) -> ControlTotal | None:

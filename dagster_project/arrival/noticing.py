@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dagster_project.arrival.archive import Archive, SideRecord, pseudo_sha256, sha256_of
+from dagster_project.arrival.archive import (
+    Archive,
+    SideRecord,
+    identity_of,
+    pseudo_sha256,
+    sha256_of,
+    too_large,
+)
 from dagster_project.arrival.landing import MANIFEST_SUFFIX, LandedFile, find_landed
 from dagster_project.arrival.manifest import read_manifest
 from dagster_project.arrival.report import Refusal
@@ -85,7 +93,7 @@ def notice(landing: Path, home: Path, settle_seconds: int, now: float, memory: M
     Raises:
         ArrivalError: The landing folder cannot be listed, or the archive is damaged.
     """
-    landed = find_landed(landing, list(feeds()), None)
+    landed = find_landed(landing, list(feeds()), None, time.time() - settle_seconds)
     marks = {file.file_name: _mark(file) for file in landed}
     state = _digest(marks)
     if state == memory.settled:
@@ -118,8 +126,8 @@ class _Known:
             for one in records
             if one.sha256 is not None
         }
-        self._by_bytes = {(one.feed, one.sha256): one for one in records if one.sha256 is not None}
-        self._sizes = {(one.feed, one.size_bytes) for one in records}
+        self._by_bytes = {(one.feed, one.identity): one for one in records}
+        self._sizes = {(one.feed, one.size_bytes) for one in records if one.sha256 is not None}
         self._ids = {one.delivery_id for one in records}
 
     def has_seen(self, file: LandedFile) -> bool:
@@ -131,11 +139,12 @@ class _Known:
         record = self._by_place.get(place)
         if record is None and (file.feed, file.size_bytes) in self._sizes:
             try:
-                record = self._by_bytes.get((file.feed, sha256_of(file)))
+                identity = identity_of(sha256_of(file), file.given)
+                record = self._by_bytes.get((file.feed, identity))
             except Refusal as refusal:
                 return pseudo_sha256(file, refusal) in self._ids
         if record is None:
-            return False
+            return pseudo_sha256(file, too_large(file.size_bytes)) in self._ids
         if record.verdict != "refused":
             return True
         # Under another name or beside another manifest arrival may judge it otherwise.

@@ -12,23 +12,51 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dagster_project.arrival.report import ArrivalError, Limits, Refusal
-from dagster_project.arrival.rows import Prepared, TextParquet
+from dagster_project.arrival.rows import NOTHING_GIVEN, Prepared, TextParquet
 from dagster_project.feeds import Feed
+from dagster_project.product import CODE
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 WORKER = (
     "import sys; sys.modules['numpy'] = None; "
-    "from dagster_project.arrival.parquet_worker import main; main(sys.argv[1:])"
+    "from dagster_project.arrival.parquet_worker import main; main()"
 )
 """pyarrow does without numpy, which takes longer to import than many a file to read."""
 REMEDY = "write and deliver the file again"
 
 
-def prepare_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> Prepared:
+@dataclass(frozen=True)
+class ParquetFile:
+    """One file to be read.
+
+    Attributes:
+        path: The file.
+        rows_path: Where its rows are written; the worker's answer is written beside it.
+        given: Columns that the folder of the file gives, with the value of all its rows.
+    """
+
+    path: Path
+    rows_path: Path
+    given: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def answer_path(self) -> Path:
+        """Where the worker's answer is written."""
+        return self.rows_path.with_suffix(".answer")
+
+
+def prepare_parquet(
+    path: Path,
+    feed: Feed,
+    limits: Limits,
+    rows_path: Path,
+    given: Mapping[str, str | None] = NOTHING_GIVEN,
+) -> Prepared:
     """Check a Parquet file and write its rows as text to a Parquet file of our own.
 
     Args:
@@ -36,6 +64,7 @@ def prepare_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> 
         feed: The feed it is delivered for.
         limits: How long reading may take, how much memory it may use, how much may be unpacked.
         rows_path: Where rows are written; the worker's answer is written beside it.
+        given: Columns that the folder of the file gives, with the value of all its rows.
 
     Returns:
         Its rows, with counts.
@@ -44,42 +73,94 @@ def prepare_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> 
         Refusal: If the file is unreadable or a column has a type that is not exact text.
         ArrivalError: If the worker cannot be started.
     """
-    answer_path = rows_path.with_suffix(".answer")
-    errors_path = rows_path.with_suffix(".errors")
-    files = [str(path), str(rows_path), str(answer_path)]
-    command = [sys.executable, "-c", WORKER, feed.name, *files]
+    [outcome] = prepare_parquets([ParquetFile(path, rows_path, given)], feed, limits)
+    if isinstance(outcome, Refusal):
+        raise outcome
+    return outcome
+
+
+def prepare_parquets(
+    files: Sequence[ParquetFile], feed: Feed, limits: Limits
+) -> list[Prepared | Refusal]:
+    """Check some Parquet files in one process, each on its own.
+
+    Args:
+        files: The files.
+        feed: The feed they are delivered for.
+        limits: How long reading one may take, how much memory it may use, how much may be unpacked.
+
+    Returns:
+        Of each its rows, or why it is refused.
+
+    Raises:
+        ArrivalError: If the worker cannot be started.
+    """
+    outcomes: list[Prepared | Refusal] = []
+    while len(outcomes) < len(files):
+        waiting = files[len(outcomes) :]
+        how = _work(waiting, feed, limits)
+        for file in waiting:
+            if not file.answer_path.exists():
+                break
+            answer = json.loads(file.answer_path.read_text("utf-8"))
+            if not answer:
+                outcomes.append(how or Refusal("unreadable Parquet: its reader stopped", REMEDY))
+                break
+            outcomes.append(_outcome(answer, file))
+    return outcomes
+
+
+def _work(files: Sequence[ParquetFile], feed: Feed, limits: Limits) -> Refusal | None:
+    """Let a process read the files; why it stopped before the last, if it did."""
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(
-        part for part in (str(CHECKOUT), environment.get("PYTHONPATH")) if part
+        part for part in (str(CODE), environment.get("PYTHONPATH")) if part
     )
+    order = {
+        "feed": feed.name,
+        "limits": asdict(limits),
+        "files": [
+            {
+                "path": str(file.path),
+                "rows": str(file.rows_path),
+                "answer": str(file.answer_path),
+                "given": dict(file.given),
+            }
+            for file in files
+        ],
+    }
+    errors_path = files[0].rows_path.with_suffix(".errors")
     try:
         with errors_path.open("wb") as errors:
             ended = subprocess.run(
-                command,
-                input=json.dumps(asdict(limits)).encode(),
+                [sys.executable, "-c", WORKER],
+                input=json.dumps(order).encode(),
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 env=environment,
                 timeout=limits.parquet_seconds,
                 check=False,
             )
-    except subprocess.TimeoutExpired as error:
-        raise Refusal(
+    except subprocess.TimeoutExpired:
+        return Refusal(
             f"reading it took more than {limits.parquet_seconds} seconds",
             "deliver it in parts, or raise the limit if the file is right",
-        ) from error
-    if not answer_path.exists():
+        )
+    if not files[0].answer_path.exists():
         last = errors_path.read_text("utf-8", "replace").strip().splitlines()[-1:]
         raise ArrivalError(f"the Parquet reader could not start ({' '.join(last)}); install again")
-    if ended.returncode != 0:
-        code = ended.returncode
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
-        raise Refusal(f"unreadable Parquet: its reader ended {how}", REMEDY)
-    answer = json.loads(answer_path.read_text("utf-8"))
+    if ended.returncode == 0:
+        return None
+    code = ended.returncode
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+    return Refusal(f"unreadable Parquet: its reader ended {how}", REMEDY)
+
+
+def _outcome(answer: dict[str, Any], file: ParquetFile) -> Prepared | Refusal:
     if "refusal" in answer:
-        raise Refusal(*answer["refusal"])
+        return Refusal(*answer["refusal"])
     return Prepared(
-        source=TextParquet(rows_path),
+        source=TextParquet(file.rows_path),
         physical_rows=answer["rows"],
         absent_columns=tuple(answer["absent_columns"]),
         unknown_columns=tuple(answer["unknown_columns"]),

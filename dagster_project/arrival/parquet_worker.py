@@ -1,7 +1,8 @@
-"""The process that parses a delivered Parquet file; its arguments are FEED FILE ROWS ANSWER.
+"""The process that parses delivered Parquet files; its order comes as JSON on standard input.
 
-Here belongs the exact conversion of Parquet's types to the text a CSV delivery would have. Limits come
-as JSON on standard input. It leaves an empty answer once it has started, so that a file that ends it is
+Here belongs the exact conversion of Parquet's types to the text a CSV delivery would have. The order has
+the feed, the limits, and of each file where it is, where its rows and the answer go, and which columns
+its folder gives. An empty answer is left when a file is begun, so that a file that ends the process is
 told from a process that never ran.
 """
 
@@ -10,20 +11,33 @@ from __future__ import annotations
 import json
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dagster_project.arrival.report import Limits, Refusal
-from dagster_project.arrival.rows import BATCH_BYTES, RowWriter, check_names, few_values
+from dagster_project.arrival.rows import (
+    BATCH_BYTES,
+    NOTHING_GIVEN,
+    RowWriter,
+    check_names,
+    columns_of,
+    few_values,
+)
 from dagster_project.feeds import Column, Feed, feeds
 
 GROUP_ROWS = 122_880
 """Rows of a batch and of a row group: what DuckDB gives to one thread."""
 DAY_LETTERS = len("2026-01-31")
+MOST_WHOLE_FLOAT, MOST_WHOLE_DOUBLE = 2**24, 2**53
+"""From here on a float does not hold every whole number."""
+MOST_CENTS_DOUBLE = 2**46
+"""From here on a double does not tell one hundredth from the next."""
 PLAIN_DECIMAL_SCALE = 6
 """Up to this scale Arrow writes decimals without an exponent."""
 
@@ -32,19 +46,28 @@ REMEDY = "write and deliver the file again"
 ToText = Callable[[pa.Array], pa.Array]
 
 
-def main(arguments: list[str]) -> None:
-    """Read one file and write its rows and the answer."""
-    feed_name, path, rows_path, answer_path = arguments
-    limits = Limits(**json.loads(sys.stdin.read()))
-    feed = feeds()[feed_name]
-    Path(answer_path).write_text("{}", "utf-8")
+def main() -> None:
+    """Read some files and write the rows of each and an answer."""
+    order = json.loads(sys.stdin.read())
+    limits = Limits(**order["limits"])
     bound_resources(limits)
+    for asked in order["files"]:
+        answer_path = Path(asked["answer"])
+        answer_path.write_text("{}", "utf-8")
+        answer = _answer(asked, feeds()[order["feed"]], limits)
+        answer_path.write_text(json.dumps(answer), "utf-8")
+
+
+def _answer(asked: dict[str, Any], feed: Feed, limits: Limits) -> dict[str, object]:
+    """Read one file; what is wrong with it is an answer, too."""
     try:
-        answer: dict[str, object] = read_parquet(Path(path), feed, limits, Path(rows_path))
+        return read_parquet(
+            Path(asked["path"]), feed, limits, Path(asked["rows"]), given=asked["given"]
+        )
     except Refusal as refusal:
-        answer = {"refusal": [refusal.reason, refusal.remedy]}
+        return {"refusal": [refusal.reason, refusal.remedy]}
     except MemoryError:
-        answer = {
+        return {
             "refusal": [
                 f"reading it takes more than {limits.parquet_memory_bytes} bytes of memory",
                 "deliver it in smaller row groups or in parts",
@@ -52,8 +75,7 @@ def main(arguments: list[str]) -> None:
         }
     except Exception as error:  # noqa: BLE001 (whatever a damaged file makes the library raise)
         text = " ".join(str(error).split())[:300]
-        answer = {"refusal": [f"unreadable Parquet ({type(error).__name__}: {text})", REMEDY]}
-    Path(answer_path).write_text(json.dumps(answer), "utf-8")
+        return {"refusal": [f"unreadable Parquet ({type(error).__name__}: {text})", REMEDY]}
 
 
 def bound_resources(limits: Limits) -> None:
@@ -63,7 +85,13 @@ def bound_resources(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def read_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> dict[str, object]:
+def read_parquet(
+    path: Path,
+    feed: Feed,
+    limits: Limits,
+    rows_path: Path,
+    given: Mapping[str, str | None] = NOTHING_GIVEN,
+) -> dict[str, object]:
     """Convert a Parquet file to rows of text.
 
     Returns:
@@ -76,15 +104,8 @@ def read_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> dic
     with pq.ParquetFile(path, buffer_size=1024 * 1024) as file:
         schema, metadata = file.schema_arrow, file.metadata
         names = schema.names
-        check_names(feed, names, limits)
-        few = few_values(feed)
-        converters = {
-            column.name: text_converter(
-                column, schema.field(column.name).type, by_value=column.name in few
-            )
-            for column in feed.columns
-            if column.name in names
-        }
+        check_names(feed, names, limits, given=given)
+        converters = _converters(feed, schema)
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
         unpacked = sum(group.total_byte_size for group in groups)
         most = min(
@@ -97,7 +118,7 @@ def read_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> dic
         )
         batch_rows = max(1, min(GROUP_ROWS, BATCH_BYTES // max(row_bytes, 1)))
         count = written = 0
-        with RowWriter(rows_path, feed) as writer:
+        with RowWriter(rows_path, feed, given) as writer:
             for batch in file.iter_batches(batch_rows, columns=list(converters), use_threads=False):
                 columns: dict[str, pa.Array] = {}
                 for name, convert in converters.items():
@@ -110,9 +131,37 @@ def read_parquet(path: Path, feed: Feed, limits: Limits, rows_path: Path) -> dic
         raise Refusal(f"it has {count} rows where its footer says {metadata.num_rows}", REMEDY)
     return {
         "rows": count,
-        "absent_columns": [name for name in feed.column_names if name not in names],
-        "unknown_columns": [name for name in names if name not in feed.column_names],
+        **columns_of(feed, names, given),
     }
+
+
+def _converters(feed: Feed, schema: pa.Schema) -> dict[str, ToText]:
+    """How each column of a file becomes text.
+
+    Raises:
+        Refusal: If one has a type that does not say exactly what the text would be; names all.
+    """
+    few = few_values(feed)
+    converters: dict[str, ToText] = {}
+    refusals: list[Refusal] = []
+    for column in feed.columns:
+        if column.name in schema.names:
+            kind = schema.field(column.name).type
+            try:
+                converters[column.name] = text_converter(column, kind, by_value=column.name in few)
+            except Refusal as refusal:
+                refusals.append(refusal)
+    if len(refusals) == 1:
+        raise refusals[0]
+    if refusals:
+        raise Refusal(
+            "; ".join(refusal.reason for refusal in refusals),
+            "; ".join(
+                refusal.remedy.replace("write it", f"write {refusal.reason.split()[1]}", 1)
+                for refusal in refusals
+            ),
+        )
+    return converters
 
 
 def _check_unpacked(unpacked: int, most: int) -> None:
@@ -145,7 +194,7 @@ def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False)
     if pa.types.is_dictionary(kind):
         inner = text_converter(column, kind.value_type, by_value=by_value)
         return lambda values: inner(values.dictionary_decode())
-    if _is_short_decimal(kind) and column.type in ("amount", "decimal"):
+    if _is_short_decimal(kind) and column.type in ("amount", "decimal", "whole", "id"):
         wide = pa.decimal128(kind.precision, kind.scale)
         widened = text_converter(column, wide, by_value=by_value)
         return lambda values: widened(values.cast(wide))
@@ -154,35 +203,47 @@ def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False)
         return lambda values: _by_value(values.dictionary_encode(), convert)
     if pa.types.is_null(kind) or _is_text(kind):
         return _checked_text
-    accepted: dict[str, tuple[Callable[[pa.DataType], bool], ToText]] = {
-        "id": (pa.types.is_integer, _cast_text),
-        "whole": (pa.types.is_integer, _cast_text),
-        "boolean": (pa.types.is_boolean, _cast_text),
-        "date": (pa.types.is_date, _date_text),
-        "instant": (pa.types.is_timestamp, _instant_text),
-        "amount": (pa.types.is_decimal, _decimal_text),
-        "decimal": (
-            lambda type_: pa.types.is_decimal(type_) or pa.types.is_integer(type_),
-            _decimal_text,
-        ),
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return _checked_text  # Hive and Impala write text so; what is not UTF-8 is noticed
+    accepted: dict[str, Sequence[tuple[Callable[[pa.DataType], bool], ToText]]] = {
+        "id": [(pa.types.is_integer, _cast_text), (_is_whole_decimal, _decimal_text)],
+        "whole": [
+            (pa.types.is_integer, _cast_text),
+            (pa.types.is_decimal, _decimal_text),
+            (_is_float, _whole_float_text),
+        ],
+        "boolean": [(pa.types.is_boolean, _cast_text), (pa.types.is_integer, _cast_text)],
+        "date": [(pa.types.is_date, _date_text), (_is_local_timestamp, _instant_text)],
+        "instant": [(pa.types.is_timestamp, _instant_text), (pa.types.is_date, _date_text)],
+        "amount": [
+            (pa.types.is_decimal, _decimal_text),
+            (pa.types.is_float64, _decimal_float_text),
+        ],
+        "decimal": [
+            (pa.types.is_decimal, _decimal_text),
+            (pa.types.is_integer, _cast_text),
+            (pa.types.is_float64, _decimal_float_text),
+        ],
     }
-    fits, convert = accepted.get(column.type, (_is_text, _checked_text))
-    if fits(kind):
-        return convert
+    for fits, convert in accepted.get(column.type, ()):
+        if fits(kind):
+            return convert
     hints = {
-        "amount": "a decimal such as decimal(18, 2), or text; floats are not exact, and the scale "
-        "of an integer is not guessed",
-        "decimal": "a decimal, or text; floats are not exact",
+        "amount": "a decimal such as decimal(18, 2), a double, or text; the scale of an integer is"
+        " not guessed",
+        "decimal": "a decimal, a double, or text",
         "whole": "an integer, or text",
         "boolean": "a boolean, or text",
-        "date": "a date, or text YYYY-MM-DD",
+        "date": "a date, a timestamp without time zone, or text YYYY-MM-DD",
         "instant": "a timestamp, or ISO 8601 text",
         "id": "text, or an integer",
     }
-    raise Refusal(
-        f"column {column.name} has the Parquet type {kind}",
-        f"write it as {hints.get(column.type, 'text')}",
-    )
+    remedy = f"write it as {hints.get(column.type, 'text')}"
+    if column.type == "id" and _is_float(kind):
+        remedy += " (whole numbers went through a float on their way; pandas: astype('Int64'))"
+    if column.type == "instant" and pa.types.is_integer(kind):
+        remedy += " (numbers since an epoch are not guessed; pandas: pd.to_datetime(…, unit=…))"
+    raise Refusal(f"column {column.name} has the Parquet type {kind}", remedy)
 
 
 def _by_value(values: pa.DictionaryArray, convert: ToText) -> pa.DictionaryArray:
@@ -224,6 +285,50 @@ def _instant_text(values: pa.Array) -> pa.Array:
     if plain.type.unit != "s":
         text = _without_idle_zeros(text)
     return pc.binary_join_element_wise(text, "Z", "") if is_utc else text
+
+
+def _is_float(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_float32(kind) or pa.types.is_float64(kind))
+
+
+def _is_whole_decimal(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_decimal(kind) and kind.scale == 0)
+
+
+def _is_local_timestamp(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) and kind.tz is None)
+
+
+def _whole_float_text(values: pa.Array) -> pa.Array:
+    """Whole numbers as digits; one that its float may not hold exactly with an exponent.
+
+    A number with an exponent is rejected with its row, and so is one that is not whole.
+    """
+    most = MOST_WHOLE_FLOAT if pa.types.is_float32(values.type) else MOST_WHOLE_DOUBLE
+
+    def text(value: float) -> str:
+        if not value.is_integer():
+            return repr(value)
+        return str(int(value)) if abs(value) < most else f"{value:e}"
+
+    return pa.array(
+        [None if value is None else text(value) for value in values.to_pylist()], pa.string()
+    )
+
+
+def _decimal_float_text(values: pa.Array) -> pa.Array:
+    """The shortest decimal that is the double; with an exponent where doubles lie too far apart.
+
+    From 2^46 on the next double is more than a hundredth away, so that the shortest decimal may not be
+    the amount that was meant: such a number is rejected with its row.
+    """
+
+    def text(value: float) -> str:
+        return format(Decimal(repr(value)), "f") if abs(value) < MOST_CENTS_DOUBLE else f"{value:e}"
+
+    return pa.array(
+        [None if value is None else text(value) for value in values.to_pylist()], pa.string()
+    )
 
 
 def _decimal_text(values: pa.Array) -> pa.Array:

@@ -24,7 +24,8 @@ class Limits:
         unpacked_ratio: Most times its size that such a file may unpack to.
         ratio_free_bytes: Bytes up to which the ratio is not asked, since small files of few values
             pack very well.
-        line_bytes: Longest line of a text file.
+        line_bytes: Longest line or record of a text file. Reading one takes several times its size: as
+            Python's text, as fields, as a batch.
         columns: Most columns of a file.
         parquet_seconds: Longest time that reading one Parquet file may take.
         parquet_memory_bytes: Most memory, as address space, that reading one Parquet file may take.
@@ -34,7 +35,7 @@ class Limits:
     unpacked_bytes: int = 64 * 1024 * MEBIBYTE
     unpacked_ratio: int = 200
     ratio_free_bytes: int = 64 * MEBIBYTE
-    line_bytes: int = 64 * MEBIBYTE
+    line_bytes: int = 16 * MEBIBYTE
     columns: int = 20_000
     parquet_seconds: int = 3_600
     parquet_memory_bytes: int = 8 * 1024 * MEBIBYTE
@@ -104,6 +105,10 @@ class Refusal(Exception):
         super().__init__(f"{reason}; {remedy}")
         self.reason = reason
         self.remedy = remedy
+
+
+class TransientRefusal(Refusal):
+    """A file is refused for what is none of its own faults: it is judged again by the next run."""
 
 
 class ArrivalError(Exception):

@@ -10,11 +10,11 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Self, TypedDict
 
 from dagster_project.arrival.report import Limits, Refusal
 from dagster_project.feeds import Feed
@@ -29,6 +29,7 @@ SHOWN_CHARACTERS = 20_000
 SHOWN_FIELDS = 200
 REMOVED = "[removed]"
 SWALLOWED = "(not shown: it has control characters)"
+NOTHING_GIVEN: Mapping[str, str | None] = MappingProxyType({})
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DAY_OR_INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -48,11 +49,15 @@ class PlainCsv:
         header: The names in its header, in order.
         samples: Some rows by their number, with their fields as the file has them, to verify that
             what was loaded is in order.
+        has_null_marks: Whether the file has the mark of databases for null anywhere.
+        given: Columns that the folder of the file gives, with the value of all its rows.
     """
 
     path: Path
     header: tuple[str, ...]
     samples: Mapping[int, tuple[str, ...]]
+    has_null_marks: bool = False
+    given: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,35 @@ class Prepared:
         return self.physical_rows - self.malformed_rows
 
 
+class Columns(TypedDict):
+    """Which columns a file has and lacks, for `Prepared`."""
+
+    absent_columns: tuple[str, ...]
+    unknown_columns: tuple[str, ...]
+
+
+def columns_of(feed: Feed, names: Iterable[str], given: Mapping[str, str | None]) -> Columns:
+    """Which columns of a feed a file does not have, and which the feed does not have.
+
+    Args:
+        feed: The feed.
+        names: The names of the file's columns, in order.
+        given: Columns that its folder gives.
+    """
+    found = dict.fromkeys((*names, *given))
+    return Columns(
+        absent_columns=tuple(name for name in feed.column_names if name not in found),
+        unknown_columns=tuple(name for name in found if name not in feed.column_names),
+    )
+
+
 def check_names(
-    feed: Feed, names: Sequence[str], limits: Limits, *, has_header: bool = False
+    feed: Feed,
+    names: Sequence[str],
+    limits: Limits,
+    *,
+    has_header: bool = False,
+    given: Mapping[str, str | None] = NOTHING_GIVEN,
 ) -> None:
     """Refuse a file by the names of its columns.
 
@@ -100,6 +132,7 @@ def check_names(
         names: The names, in order.
         limits: How many columns there may be.
         has_header: Whether the names stand in a header, with commas between them.
+        given: Columns that the folder of the file gives.
 
     Raises:
         Refusal: If there are too many, one occurs twice, or a required one is missing.
@@ -112,7 +145,13 @@ def check_names(
             else "deliver the columns of the feed only",
         )
     seen = set(names)
-    missing = [name for name in feed.required_names if name not in seen]
+    both = [name for name in given if name in seen]
+    if both:
+        raise Refusal(
+            f"its folder and the file itself give {quoted(both)}",
+            "deliver the column once: leave it out of the file, or rename the folder",
+        )
+    missing = [name for name in feed.required_names if name not in seen and name not in given]
     if missing:
         hints = [
             f"{near[0]!r} looks like {name}"
@@ -219,17 +258,21 @@ def _shortened_value(value: object, most: int) -> object:
 class RowWriter:
     """Writes the good rows of one delivery to a Parquet file of text."""
 
-    def __init__(self, path: Path, feed: Feed) -> None:
+    def __init__(
+        self, path: Path, feed: Feed, given: Mapping[str, str | None] = NOTHING_GIVEN
+    ) -> None:
         """Open the file.
 
         Args:
             path: File to write.
             feed: Its columns are the columns of the file, after row_number.
+            given: Columns with one value for all rows.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self._names = feed.column_names
+        self._given = {name: value for name, value in given.items() if value}
         few = few_values(feed)
         by_value = pa.dictionary(pa.int32(), pa.string())
         self._schema = pa.schema(
@@ -262,6 +305,9 @@ class RowWriter:
         for name, kind in zip(self._names, self._schema.types[1:], strict=True):
             if name in columns:
                 texts = _none_empty(_array(columns[name], pa.string()))
+                arrays.append(texts.cast(kind))
+            elif name in self._given:
+                texts = pa.repeat(pa.scalar(self._given[name], pa.string()), len(row_numbers))
                 arrays.append(texts.cast(kind))
             else:
                 arrays.append(pa.nulls(len(row_numbers), kind))

@@ -1,4 +1,4 @@
-"""The supplier's gate: takes a loaded but not yet committed batch and asks it what its contract says.
+"""The supplier's gate: takes loaded but not yet committed batches and asks what their contract says.
 
 Here belongs how frames and facts come from the raw tables. What is asked stands in `expectations/`;
 nothing of Great Expectations or pandas is imported before a batch is asked.
@@ -10,14 +10,13 @@ counts) are aggregates over the whole file by DuckDB. So a million rows take abo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from dagster_project.arrival.report import GateResult, Refusal
-from dagster_project.arrival.rows import Prepared
-from dagster_project.arrival.warehouse import identifier
+from dagster_project.arrival.warehouse import Batch, RawRows, identifier, relation
 from dagster_project.feeds import Feed, feeds
 
 if TYPE_CHECKING:
@@ -38,74 +37,83 @@ REMEDY = (
 )
 
 
-class GateRefusal(Refusal):
-    """The gate refuses a file; carries what it found.
-
-    Attributes:
-        results: All its answers.
-    """
-
-    def __init__(self, results: tuple[GateResult, ...]) -> None:
-        """Make the reason from the checks of severity error that do not hold."""
-        failed = [result for result in results if result.severity == "error" and not result.passed]
-        reason = "; ".join(f"{result.check_name}: {result.observed}" for result in failed)
-        super().__init__(f"the supplier's gate stops it ({reason})", REMEDY)
-        self.results = results
+def gate_refusal(results: Sequence[GateResult]) -> Refusal | None:
+    """The refusal of a file by what the gate found; None if no check of severity error fails."""
+    failed = [result for result in results if result.severity == "error" and not result.passed]
+    if not failed:
+        return None
+    reason = "; ".join(f"{result.check_name}: {result.observed}" for result in failed)
+    return Refusal(f"the supplier's gate stops it ({reason})", REMEDY)
 
 
 def ask_gate(
     connection: duckdb.DuckDBPyConnection,
     feed: Feed,
-    sequence: int,
-    prepared: Prepared,
-    loaded: str,
-) -> tuple[GateResult, ...]:
-    """Ask a batch everything its contract says.
+    batches: Sequence[Batch],
+    rows: RawRows,
+) -> dict[int, tuple[GateResult, ...]]:
+    """Ask batches everything the contract of their feed says: together, each with its own answers.
 
     Args:
-        connection: The warehouse, within the transaction that loaded the batch.
-        feed: Its feed.
-        sequence: Its delivery_sequence.
-        prepared: Its counts, and which columns it lacks.
-        loaded: SQL for its rows.
+        connection: The warehouse, within the transaction that loaded the batches.
+        feed: Their feed.
+        batches: The batches, in the order of their delivery_sequence.
+        rows: Where their rows are.
 
     Returns:
-        One result per check.
-
-    Raises:
-        GateRefusal: If a check of severity error does not hold.
+        One result per check, by delivery_sequence.
     """
-    from expectations import CONTRACTS, ask
+    from expectations import CONTRACTS, ask_together
 
     contract = CONTRACTS[feed.name]
-    rows = prepared.good_rows
-    step = 1 if rows <= WHOLE_ROWS else -(-rows // SAMPLE_ROWS)
-    frames = _frames(connection, feed, prepared, loaded, step)
-    facts = _facts(connection, contract, sequence, prepared, loaded)
-    results = tuple(
-        GateResult(finding.check_name, finding.severity, finding.passed, finding.observed)
-        for finding in ask(contract, frames, facts, is_sample=step > 1)
-    )
-    if any(result.severity == "error" and not result.passed for result in results):
-        raise GateRefusal(results)
-    return results
+    paths = [rows.path(feed.name, batch.sequence) for batch in batches]
+    loaded = relation(feed, paths)
+    most = max(batch.prepared.good_rows for batch in batches)
+    step = 1 if most <= WHOLE_ROWS else -(-most // SAMPLE_ROWS)
+    facts = _facts(connection, contract, batches, loaded)
+
+    def usual(refused: Collection[int]) -> dict[int, dict[str, int]]:
+        return _usual(connection, contract, batches, refused, rows)
+
+    answers: dict[int, tuple[GateResult, ...]] = {}
+    for absent, alike in _by_absent_columns(batches).items():
+        paths = [rows.path(feed.name, batch.sequence) for batch in alike]
+        frames = _frames(connection, feed, absent, relation(feed, paths), step)
+        some = {batch.sequence: facts[batch.sequence] for batch in alike}
+        found = ask_together(contract, frames, some, usual, is_sample=step > 1)
+        for sequence, findings in found.items():
+            answers[sequence] = tuple(
+                GateResult(one.check_name, one.severity, one.passed, one.observed)
+                for one in findings
+            )
+    return answers
+
+
+def _by_absent_columns(batches: Sequence[Batch]) -> dict[frozenset[str], list[Batch]]:
+    alike: dict[frozenset[str], list[Batch]] = {}
+    for batch in batches:
+        alike.setdefault(frozenset(batch.prepared.absent_columns), []).append(batch)
+    return alike
 
 
 def _frames(
     connection: duckdb.DuckDBPyConnection,
     feed: Feed,
-    prepared: Prepared,
+    absent: Collection[str],
     loaded: str,
     step: int,
 ) -> Iterator[pd.DataFrame]:
-    """Frames of the delivered text, and of every number as an integer; at least one, maybe empty."""
+    """Frames of the delivered text, and of every number as an integer; at least one, maybe empty.
+
+    Each row has its delivery_sequence and its row_number, too.
+    """
     import pyarrow as pa
 
     from expectations.building import number_name, places
 
-    selected = []
+    selected = ["delivery_sequence", "row_number"]
     for column in feed.columns:
-        if column.name in prepared.absent_columns:
+        if column.name in absent:
             continue
         name = identifier(column.name)
         selected.append(name)
@@ -145,7 +153,7 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 
 def _scaled(name: str, scale: int) -> str:
     """SQL for a number as an integer of this many places; null where the text is no such number."""
-    fraction = f"([.][0-9]{{1,{scale}}})?" if scale else ""
+    fraction = f"([.][0-9]{{1,{scale}}}0*)?" if scale else "([.]0*)?"
     return (
         f"case when regexp_full_match({name}, '-?[0-9]{{1,14}}{fraction}') "
         f"then cast(cast({name} as decimal(18, {scale})) * {10**scale} as bigint) end"
@@ -155,49 +163,86 @@ def _scaled(name: str, scale: int) -> str:
 def _facts(
     connection: duckdb.DuckDBPyConnection,
     contract: Contract,
-    sequence: int,
-    prepared: Prepared,
+    batches: Sequence[Batch],
     loaded: str,
-) -> dict[str, int]:
-    from expectations.building import unknown_fact, usual_fact
+) -> dict[int, dict[str, int]]:
+    """What each file as a whole is, apart from how it compares with those before it."""
+    from expectations.building import unknown_fact
 
     feed = contract.feed
     key = f"({', '.join(map(identifier, feed.key_names))})"
     is_given = " and ".join(f"{identifier(name)} is not null" for name in feed.key_names)
-    records, malformed = prepared.physical_rows, prepared.malformed_rows
-    facts = {
-        "malformed_rows": malformed,
-        "malformed_percent": -(-malformed * 100 // records) if records >= FEW_ROWS else 0,
-        "repeated_keys": _number(
-            connection,
-            f"select count(*) - count(distinct {key}) from {loaded} where {is_given}",
-        ),
+    repeated = _numbers(
+        connection,
+        f"select delivery_sequence, count(*) - count(distinct {key}) from {loaded}"
+        f" where {is_given} group by delivery_sequence",
+    )
+    facts = {}
+    for batch in batches:
+        records, malformed = batch.prepared.physical_rows, batch.prepared.malformed_rows
+        facts[batch.sequence] = {
+            "malformed_rows": malformed,
+            "malformed_percent": -(-malformed * 100 // records) if records >= FEW_ROWS else 0,
+            "repeated_keys": repeated.get(batch.sequence, 0),
+        }
+    many = {
+        batch.sequence: batch.prepared.good_rows
+        for batch in batches
+        if batch.prepared.good_rows >= FEW_ROWS
     }
-    recent = connection.execute(
+    for name, referred in contract.refers_to.items() if many else ():
+        other = identifier(feeds()[referred].key.name)
+        unknown = _numbers(
+            connection,
+            f"select delivery_sequence, count(*) from {loaded} where {identifier(name)} "
+            f"not in (select {other} from raw.{identifier(referred)} where {other} is not null) "
+            "group by delivery_sequence",
+        )
+        for sequence, rows in many.items():
+            facts[sequence][unknown_fact(name)] = -(-unknown.get(sequence, 0) * 100 // rows)
+    return facts
+
+
+def _usual(
+    connection: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    batches: Sequence[Batch],
+    refused: Collection[int],
+    rows: RawRows,
+) -> dict[int, dict[str, int]]:
+    """How each file compares with the deliveries of its feed before it.
+
+    Args:
+        connection: The warehouse.
+        contract: The contract of the feed.
+        batches: The files, in their order.
+        refused: Those of them that are refused, which later ones are not compared with.
+        rows: Where their rows are.
+    """
+    from expectations.building import usual_fact
+
+    feed = contract.feed
+    before = connection.execute(
         "select delivery_sequence, physical_rows from raw.deliveries where feed = ? "
         "and verdict = 'loaded' and delivery_sequence < ? and physical_rows > 0 "
         "order by delivery_sequence desc limit ?",
-        [feed.name, sequence, RECENT_DELIVERIES],
+        [feed.name, batches[0].sequence, RECENT_DELIVERIES],
     ).fetchall()
-    if len(recent) >= FEW_DELIVERIES:
-        usual = sorted(rows for _, rows in recent)[len(recent) // 2]
-        facts["rows_percent_of_usual"] = records * 100 // usual
-    rows = prepared.good_rows
-    for name, referred in contract.refers_to.items():
-        if rows < FEW_ROWS:
-            continue
-        other = identifier(feeds()[referred].key.name)
-        unknown = _number(
-            connection,
-            f"select count(*) from {loaded} where {identifier(name)} "
-            f"not in (select {other} from raw.{identifier(referred)} where {other} is not null)",
-        )
-        facts[unknown_fact(name)] = -(-unknown * 100 // rows)
-    for name in contract.totals:
-        if rows >= FEW_ROWS and len(recent) >= FEW_DELIVERIES:
-            percent = _percent_of_usual(connection, feed, name, loaded, rows, recent)
-            if percent is not None:
-                facts[usual_fact(name)] = percent
+    recent = [(int(sequence), int(records)) for sequence, records in before]
+    facts: dict[int, dict[str, int]] = {}
+    for batch in batches:
+        facts[batch.sequence] = found = {}
+        records = batch.prepared.physical_rows
+        if len(recent) >= FEW_DELIVERIES:
+            found["rows_percent_of_usual"] = (
+                records * 100 // sorted(size for _, size in recent)[len(recent) // 2]
+            )
+            for name in contract.totals if batch.prepared.good_rows >= FEW_ROWS else ():
+                percent = _percent_of_usual(connection, feed, name, batch, recent, rows)
+                if percent is not None:
+                    found[usual_fact(name)] = percent
+        if batch.sequence not in refused and records:
+            recent = [(batch.sequence, records), *recent][:RECENT_DELIVERIES]
     return facts
 
 
@@ -205,31 +250,38 @@ def _percent_of_usual(
     connection: duckdb.DuckDBPyConnection,
     feed: Feed,
     column: str,
-    loaded: str,
-    rows: int,
+    batch: Batch,
     recent: list[tuple[int, int]],
+    rows: RawRows,
 ) -> int | None:
     """The average of an amount in the batch's commonest currency, in percent of recent deliveries'."""
-    currency = connection.execute(f"select mode(currency) from {loaded}").fetchall()[0][0]
     value = _scaled(identifier(column), 2)
 
-    def totals(source: str, size: int) -> tuple[int, int]:
+    def source(sequence: int) -> str:
+        return relation(feed, [rows.path(feed.name, sequence)])
+
+    currency = connection.execute(
+        f"select mode(currency) from {source(batch.sequence)}"
+    ).fetchall()[0][0]
+
+    def totals(sequence: int, size: int) -> tuple[int, int]:
         step = max(1, size // DRIFT_SAMPLE_ROWS)
         total, count = connection.execute(
             f"select sum(value), count(value) from (select {value} as value "
-            f"from {source} where currency = ? and row_number % ? = 0)",
+            f"from {source(sequence)} where currency = ? and row_number % ? = 0)",
             [currency, step],
         ).fetchall()[0]
         return int(total or 0), int(count)
 
-    earlier = f"(from raw.{identifier(feed.name)} where delivery_sequence = {{}})"
-    total, count = totals(loaded, rows)
-    before = [totals(earlier.format(int(of)), size) for of, size in recent]
+    total, count = totals(batch.sequence, batch.prepared.good_rows)
+    before = [totals(of, size) for of, size in recent]
     usual, usual_count = sum(one for one, _ in before), sum(one for _, one in before)
     if count == 0 or usual <= 0:
         return None
     return total * usual_count * 100 // (count * usual)
 
 
-def _number(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
-    return int(connection.execute(statement).fetchall()[0][0])
+def _numbers(connection: duckdb.DuckDBPyConnection, statement: str) -> dict[int, int]:
+    return {
+        int(sequence): int(number) for sequence, number in connection.execute(statement).fetchall()
+    }

@@ -10,14 +10,18 @@ from __future__ import annotations
 import codecs
 import gzip
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
-from dagster_project.arrival.landing import Format
+from dagster_project.arrival.landing import EXTENSIONS, SPREADSHEET, Format
 from dagster_project.arrival.report import MEBIBYTE, Limits, Refusal
 
 GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
 HEAD_BYTES = 4096
+EXTENSIONS_BY_LENGTH = sorted(EXTENSIONS, key=len)
+GZIP_REMEDY = "deliver it unpacked, or packed with gzip as .csv.gz"
+EXPORT_REMEDY = "export it as CSV, JSON Lines or Parquet"
 
 
 def unpack(packed: Path, target: Path, limits: Limits) -> Path:
@@ -62,38 +66,105 @@ def unpack(packed: Path, target: Path, limits: Limits) -> Path:
     return target
 
 
-def misnamed(path: Path, form: Format | None, is_packed: bool) -> Refusal | None:
+@dataclass(frozen=True)
+class Kind:
+    """What the first bytes of a file tell of it.
+
+    Attributes:
+        name: What it is, in words.
+        remedy: How to deliver it.
+    """
+
+    name: str
+    remedy: str
+
+
+MAGIC = {
+    PARQUET_MAGIC: Kind("a Parquet file", "deliver it with the extension .parquet"),
+    b"\xd0\xcf\x11\xe0": Kind("a spreadsheet (Excel 97)", SPREADSHEET[1]),
+    b"PK\x03\x04": Kind("a spreadsheet or another ZIP archive", SPREADSHEET[1]),
+    b"\x28\xb5\x2f\xfd": Kind("compressed with Zstandard", GZIP_REMEDY),
+    b"BZh": Kind("compressed with bzip2", GZIP_REMEDY),
+    b"\xfd7zXZ": Kind("compressed with xz", GZIP_REMEDY),
+    b"\x04\x22\x4d\x18": Kind("compressed with LZ4", GZIP_REMEDY),
+    b"ORC": Kind("an ORC file", EXPORT_REMEDY),
+    b"Obj\x01": Kind("an Avro file", EXPORT_REMEDY),
+    b"ARROW1": Kind("an Arrow file", EXPORT_REMEDY),
+    b"SQLite format 3": Kind("a SQLite database", EXPORT_REMEDY),
+    b"%PDF": Kind("a PDF file", EXPORT_REMEDY),
+}
+"""Of files that are no text: what they are, by how they begin."""
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What a file is by its first bytes, however it is named; None if they do not tell."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    for magic, kind in MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    if head.startswith(GZIP_MAGIC):
+        return Kind(
+            "a gzip file", "deliver it with the extension .csv.gz or .jsonl.gz, or unpacked"
+        )
+    if not _is_text(head):
+        return None
+    text = head.decode("utf-8-sig", "ignore").lstrip()
+    if text.startswith("{"):
+        return Kind("JSON", "deliver it with the extension .jsonl or .json")
+    if text.startswith("["):
+        return Kind("an array of JSON", "deliver it with the extension .json")
+    if text.lower().startswith(("<html", "<!doctype", "<?xml")):
+        return Kind("a web page or XML", EXPORT_REMEDY)
+    line = text.partition("\n")[0]
+    if line.count(",") > max(line.count("\t"), line.count(";"), line.count("|")):
+        return Kind("text with commas", "deliver it with the extension .csv, if it has a header")
+    return None
+
+
+def misnamed(path: Path, file_name: str, form: Format | None, is_packed: bool) -> Refusal | None:
     """Whether a file that cannot be read is of another format than its extension says.
 
     Args:
         path: The file as delivered.
+        file_name: How it is named.
         form: Its format by its extension.
         is_packed: Whether it is gzipped by its extension.
 
     Returns:
         What it is and which extension it needs, by its first bytes; None if they do not tell.
     """
-    if form not in ("csv", "jsonl"):
-        return None
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    named = f".{form}.gz" if is_packed else f".{form}"
-    if head.startswith(PARQUET_MAGIC):
-        return Refusal(
-            f"it is named {named} and is a Parquet file",
-            "deliver it with the extension .parquet",
-        )
-    if not is_packed and head.startswith(GZIP_MAGIC):
+    lowered = file_name.lower()
+    named = next(name for name in reversed(EXTENSIONS_BY_LENGTH) if lowered.endswith(name))
+    plain = named.removesuffix(".gz")
+    if form == "parquet":
+        kind = None if head.startswith(PARQUET_MAGIC) else kind_of(path)
+        return Refusal(f"it is named {named} and is {kind.name}", kind.remedy) if kind else None
+    if head.startswith(GZIP_MAGIC):
+        if is_packed:
+            return None
         return Refusal(
             f"it is named {named} and is a gzip file",
-            f"deliver it with the extension .{form}.gz, or unpacked",
+            f"deliver it with the extension {plain}.gz, or unpacked",
         )
-    if is_packed and not head.startswith(GZIP_MAGIC) and _is_text(head):
+    if is_packed and _is_text(head):
         return Refusal(
             f"it is named {named} and is plain text, no gzip file",
-            f"deliver it with the extension .{form}, or pack it with gzip",
+            f"deliver it with the extension {plain}, or pack it with gzip",
         )
-    return None
+    found = kind_of(path)
+    if found is None or (_is_text(head) and not _is_other_text(form, found)):
+        return None
+    return Refusal(f"it is named {named} and is {found.name}", found.remedy)
+
+
+def _is_other_text(form: Format | None, kind: Kind) -> bool:
+    """Whether text that cannot be read as its extension says is of another kind."""
+    if form == "csv":
+        return "JSON" in kind.name or "web page" in kind.name
+    return "commas" in kind.name or "web page" in kind.name
 
 
 def _is_text(head: bytes) -> bool:

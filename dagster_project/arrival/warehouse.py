@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -24,11 +24,12 @@ import duckdb
 from dagster_project.arrival.archive import SideRecord
 from dagster_project.arrival.report import ArrivalError, Limits
 from dagster_project.arrival.rows import ROW_NUMBER, PlainCsv, Prepared
-from dagster_project.feeds import Feed, feeds
+from dagster_project.feeds import Feed, feeds, type_pattern, value_types
 
 MOST_LINE_BYTES = 4 * 1024 * 1024
 STORAGE = "v1.5.0"
 """Of a new warehouse: text is written with a third less work than for older readers."""
+INSERTED_TOGETHER = 500
 RAW_TABLES = {
     "malformed_rows": (
         "delivery_sequence bigint, feed varchar, row_number bigint, reason varchar, record varchar"
@@ -37,7 +38,7 @@ RAW_TABLES = {
         "delivery_sequence bigint, delivery_id varchar, feed varchar, file_name varchar, "
         "sha256 varchar, size_bytes bigint, modified_at timestamp, arrived_at timestamp, "
         "run_id varchar, physical_rows bigint, blank_rows bigint, unknown_columns varchar, "
-        "verdict varchar, refusal_reason varchar"
+        "verdict varchar, refusal_reason varchar, notes varchar"
     ),
     "gate_results": (
         "delivery_sequence bigint, delivery_id varchar, feed varchar, check_name varchar, "
@@ -270,7 +271,10 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class KnownDelivery:
-    """A delivery as the warehouse knows it; `identity` is the sha256, or the id if it has none."""
+    """A delivery as the warehouse knows it; `identity` is that of its side record.
+
+    The size is -1 where its bytes could not be kept: they are never compared with.
+    """
 
     delivery_id: str
     feed: str
@@ -283,20 +287,33 @@ class KnownDelivery:
 def known_deliveries(connection: duckdb.DuckDBPyConnection) -> list[KnownDelivery]:
     """All deliveries that the warehouse knows, loaded or refused."""
     rows = connection.execute(
-        "select delivery_id, feed, coalesce(sha256, delivery_id), size_bytes, verdict, "
+        "select delivery_id, feed, split_part(delivery_id, '-', 1), "
+        "case when sha256 is null then -1 else size_bytes end, verdict, "
         "delivery_sequence from raw.deliveries"
     ).fetchall()
     return [KnownDelivery(*row) for row in rows]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """One delivery that is being loaded.
+
+    Attributes:
+        sequence: Its delivery_sequence.
+        prepared: Its rows and counts.
+    """
+
+    sequence: int
+    prepared: Prepared
+
+
 def load_rows(
     connection: duckdb.DuckDBPyConnection,
     feed: Feed,
-    sequence: int,
-    prepared: Prepared,
+    batches: Sequence[Batch],
     rows: RawRows,
 ) -> str:
-    """Keep the rows of one delivery as a file and verify that they all came, in order.
+    """Keep the rows of some deliveries, each as a file, and verify that they all came, in order.
 
     Returns:
         SQL for the rows.
@@ -304,31 +321,83 @@ def load_rows(
     Raises:
         LoadMismatch: If DuckDB read other rows than the independent parser.
     """
-    path = rows.path(feed.name, sequence)
+    paths = [_keep_rows(connection, feed, batch, rows) for batch in batches]
+    loaded = relation(feed, paths)
+    counted = connection.execute(
+        f"select delivery_sequence, count(*), min({ROW_NUMBER}), max({ROW_NUMBER}) "
+        f"from {loaded} group by delivery_sequence"
+    ).fetchall()
+    found = {int(sequence): facts for sequence, *facts in counted}
+    for batch in batches:
+        prepared = batch.prepared
+        count, first, last = found.get(batch.sequence, (0, 1, 0))
+        if count != prepared.good_rows or first < 1 or last > prepared.physical_rows:
+            raise LoadMismatch(
+                f"DuckDB read {count} rows (last row number {last}), "
+                f"the file has {prepared.good_rows} of {prepared.physical_rows}"
+            )
+        if isinstance(prepared.source, PlainCsv):
+            of_batch = relation(feed, [rows.path(feed.name, batch.sequence)])
+            _verify_samples(connection, of_batch, feed, prepared.source)
+    return loaded
+
+
+def _keep_rows(
+    connection: duckdb.DuckDBPyConnection, feed: Feed, batch: Batch, rows: RawRows
+) -> Path:
+    path = rows.path(feed.name, batch.sequence)
     path.parent.mkdir(parents=True, exist_ok=True)
-    source = prepared.source
+    source = batch.prepared.source
     if isinstance(source, PlainCsv):
         try:
             _copy_plain_csv(connection, feed, source, path)
         except duckdb.InvalidInputException as error:
             raise LoadMismatch(str(error)) from error
-    else:
+    elif source.path.exists():  # else an attempt before, together with others, has moved it
         os.replace(source.path, path)
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    loaded = relation(feed, [path])
+    return path
+
+
+def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> dict[int, str]:
+    """What a delivery's rows have that is taken and worth a word, by delivery_sequence.
+
+    Args:
+        connection: The warehouse.
+        feed: The feed.
+        loaded: SQL for the rows of some deliveries.
+
+    Returns:
+        Counts by column, in words: of instants without an offset, and of words for a missing value
+        that are kept as text. A delivery without any is absent.
+    """
+    words = ", ".join(map(literal, value_types()["missing_words"]))
+    counts, phrases = [], []
+    for column in feed.columns:
+        name = identifier(column.name)
+        if column.type == "instant":
+            pattern = literal(type_pattern(column, "without_offset"))
+            counts.append(
+                f"count(*) filter (where not suffix({name}, 'Z') and regexp_full_match({name}, {pattern}))"
+            )
+            phrases.append((column.name, "instant", "without an offset"))
+        elif column.type == "text":
+            counts.append(f"count(*) filter (where {name} in ({words}))")
+            phrases.append((column.name, "value", "that may stand for a missing one"))
     found = connection.execute(
-        f"select count(*), coalesce(min({ROW_NUMBER}), 1), coalesce(max({ROW_NUMBER}), 0) "
-        f"from {loaded}"
-    ).fetchall()[0]
-    if found[0] != prepared.good_rows or found[1] < 1 or found[2] > prepared.physical_rows:
-        raise LoadMismatch(
-            f"DuckDB read {found[0]} rows (last row number {found[2]}), "
-            f"the file has {prepared.good_rows} of {prepared.physical_rows}"
-        )
-    if isinstance(source, PlainCsv):
-        _verify_samples(connection, loaded, feed, source)
-    return loaded
+        f"select delivery_sequence, {', '.join(counts)} from {loaded} group by delivery_sequence"
+    ).fetchall()
+    notes = {}
+    for sequence, *numbers in found:
+        parts = [
+            f"{name}: {number:,} {what}{'s' if number != 1 else ''} {which}"
+            for number, (name, what, which) in zip(numbers, phrases, strict=True)
+            if number
+        ]
+        if parts:
+            notes[int(sequence)] = "; ".join(parts)
+    return notes
 
 
 # No new_line: told that it is CR LF, in strict mode and with a header to skip, DuckDB 1.5 reads no row
@@ -337,11 +406,15 @@ def _copy_plain_csv(
     connection: duckdb.DuckDBPyConnection, feed: Feed, source: PlainCsv, path: Path
 ) -> None:
     places = {name: place for place, name in enumerate(source.header)}
-    values = ", ".join(
-        (f"c{places[name]}" if name in places else "cast(null as varchar)")
-        + f" as {identifier(name)}"
-        for name in feed.column_names
-    )
+
+    def value(name: str) -> str:
+        if name in places:
+            column = f"c{places[name]}"
+            return f"nullif({column}, '\\N')" if source.has_null_marks else column
+        given = source.given.get(name)
+        return literal(given) if given else "cast(null as varchar)"
+
+    values = ", ".join(f"{value(name)} as {identifier(name)}" for name in feed.column_names)
     types = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(len(source.header)))
     connection.execute(
         f"copy (select row_number() over () as {ROW_NUMBER}, {values} from "
@@ -365,68 +438,96 @@ def _verify_samples(
     ).fetchall()
     found = {row[0]: row[1:] for row in sampled}
     for number, fields in source.samples.items():
-        if found.get(number) != tuple(fields[place] for place in places):
+        expected = ["" if fields[place] == "\\N" else fields[place] for place in places]
+        if found.get(number) != tuple(expected):
             raise LoadMismatch(f"row {number} was not loaded as it stands in the file")
 
 
 def load_malformed(
-    connection: duckdb.DuckDBPyConnection, feed_name: str, sequence: int, prepared: Prepared
+    connection: duckdb.DuckDBPyConnection, feed_name: str, batches: Sequence[Batch]
 ) -> None:
-    """Write the malformed rows of one delivery to `raw.malformed_rows`."""
-    if prepared.malformed is None:
-        return
-    connection.execute(
-        "insert into raw.malformed_rows select cast(? as bigint), cast(? as varchar), "
-        "row_number, reason, record from read_parquet(?)",
-        [sequence, feed_name, without_pattern(prepared.malformed)],
-    )
+    """Write the malformed rows of some deliveries to `raw.malformed_rows`."""
+    for batch in batches:
+        if batch.prepared.malformed is not None:
+            connection.execute(
+                "insert into raw.malformed_rows select cast(? as bigint), cast(? as varchar), "
+                "row_number, reason, record from read_parquet(?)",
+                [batch.sequence, feed_name, without_pattern(batch.prepared.malformed)],
+            )
 
 
-def write_gate_results(connection: duckdb.DuckDBPyConnection, record: SideRecord) -> None:
+def write_gate_results(
+    connection: duckdb.DuckDBPyConnection, records: Sequence[SideRecord]
+) -> None:
     """Write what the gate found to `raw.gate_results`."""
-    rows = [
-        (
-            record.delivery_sequence,
-            record.delivery_id,
-            record.feed,
-            result.check_name,
-            result.severity,
-            result.passed,
-            result.observed,
-        )
-        for result in record.gate or ()
-    ]
-    if rows:
-        one = f"({', '.join('?' * len(rows[0]))})"
-        connection.execute(
-            f"insert into raw.gate_results values {', '.join([one] * len(rows))}",
-            [value for row in rows for value in row],
-        )
-
-
-def write_delivery(connection: duckdb.DuckDBPyConnection, record: SideRecord) -> None:
-    """Write one delivery, judged, to `raw.deliveries`."""
-    refusal = record.refusal
-    arrived_at = datetime.fromisoformat(record.arrived_at).replace(tzinfo=None)
-    connection.execute(
-        "insert into raw.deliveries values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    _insert(
+        connection,
+        "gate_results",
         [
-            record.delivery_sequence,
-            record.delivery_id,
-            record.feed,
-            record.file_name,
-            record.sha256,
-            record.size_bytes,
-            record.modified_at,
-            arrived_at,
-            record.run_id,
-            record.physical_rows,
-            record.blank_rows,
-            ",".join(record.unknown_columns),
-            record.verdict,
-            str(refusal) if refusal else None,
+            (
+                record.delivery_sequence,
+                record.delivery_id,
+                record.feed,
+                result.check_name,
+                result.severity,
+                result.passed,
+                result.observed,
+            )
+            for record in records
+            for result in record.gate or ()
         ],
     )
+
+
+def write_deliveries(
+    connection: duckdb.DuckDBPyConnection,
+    records: Sequence[SideRecord],
+    notes: Mapping[int, str],
+) -> None:
+    """Write some deliveries, judged, to `raw.deliveries`.
+
+    Args:
+        connection: The warehouse.
+        records: Their side records.
+        notes: What is worth a word, by delivery_sequence.
+    """
+    _insert(
+        connection,
+        "deliveries",
+        [
+            (
+                record.delivery_sequence,
+                record.delivery_id,
+                record.feed,
+                record.file_name,
+                record.sha256,
+                record.size_bytes,
+                record.modified_at,
+                datetime.fromisoformat(record.arrived_at).replace(tzinfo=None),
+                record.run_id,
+                record.physical_rows,
+                record.blank_rows,
+                ",".join(record.unknown_columns),
+                record.verdict,
+                str(record.refusal) if record.refusal else None,
+                notes.get(record.delivery_sequence),
+            )
+            for record in records
+        ],
+    )
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[object, ...]]
+) -> None:
+    """Insert rows with one statement for some hundreds of them: a statement each costs more."""
+    for start in range(0, len(rows), INSERTED_TOGETHER):
+        some = rows[start : start + INSERTED_TOGETHER]
+        one = f"({', '.join('?' * len(some[0]))})"
+        connection.execute(
+            f"insert into raw.{table} values {', '.join([one] * len(some))}",
+            [value for row in some for value in row],
+        )
 
 
 def forget_delivery(connection: duckdb.DuckDBPyConnection, delivery_id: str) -> None:
@@ -439,6 +540,6 @@ def sum_of_amounts(connection: duckdb.DuckDBPyConnection, loaded: str, column: s
     """Exact sum of an amount column over the rows of one delivery where it is an amount."""
     total = connection.execute(
         f"select coalesce(sum(cast({identifier(column)} as decimal(38, 8))), 0) from {loaded} "
-        f"where regexp_full_match({identifier(column)}, '-?[0-9]{{1,18}}([.][0-9]{{1,8}})?')"
+        f"where regexp_full_match({identifier(column)}, '-?[0-9]{{1,18}}([.][0-9]{{1,8}}0*)?')"
     ).fetchall()[0][0]
     return Decimal(total)

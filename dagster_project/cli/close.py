@@ -1,31 +1,30 @@
-"""The commands of month close: their options, and nothing else that costs time before it is needed.
-
-Exit codes: 0 done, 1 it cannot be done, 2 what was asked for does not exist or make sense.
-"""
+"""`close`, `reopen` and `closes`: certify a month, take that back, list both as text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dagster_project.answers.values import clean, count, moment, signed
+from dagster_project.cli import layout
 from dagster_project.cli.options import HomeOption, JsonOption, explained, settings_of_home, wrong
+from dagster_project.cli.reading import answer
 
 if TYPE_CHECKING:
     from datetime import date
 
+    from dagster_project.answers.asking import Row
+
+_MOST_FILES = 3
+
 MonthArgument = Annotated[str, typer.Argument(metavar="MONTH", help="The month, as YYYY-MM.")]
-ByOption = Annotated[str, typer.Option("--by", metavar="NAME", help="Who does this.")]
-
-
-def register_closing(app: typer.Typer) -> None:
-    """Add `close`, `reopen` and `closes` to the command line."""
-    for command in (close, reopen, closes):
-        app.command()(command)
+ByOption = Annotated[str, typer.Option("--by", metavar="NAME", help="Your name, for the record.")]
 
 
 def close(
@@ -33,11 +32,14 @@ def close(
     by: ByOption,
     release: Annotated[
         str | None,
-        typer.Option("--release", metavar="ID", help="The release. [default: the one served]"),
+        typer.Option("--release", metavar="ID", help="The release. [default: current]"),
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Certify a release for an accounting month; it is kept for ever."""
+    """Certify a release for an accounting month.
+
+    The release is retained for ever; what changes later is listed in marts.fct_restatements.
+    """
     from dagster_project import releases
     from dagster_project.releases.restatements import unlisted
 
@@ -47,12 +49,14 @@ def close(
         )
         served = releases.current_release(folder)
         differing = unlisted(folder, served).get(first_day, 0) if served else 0
-    print(f"{closing.month_name} is closed with release {closing.release_id}, by {closing.by}.")
+    print(
+        f"{closing.month_name} is closed with release {closing.release_id}, by {clean(closing.by)}."
+    )
     print("Later releases list in marts.fct_restatements what has changed since.")
     if differing:
         amounts = f"{differing:,} amounts" if differing > 1 else "1 amount"
         print(
-            f"In the release served, {served}, {amounts} of {closing.month_name}"
+            f"In the current release, {served}, {amounts} of {closing.month_name}"
             f" {'differ' if differing > 1 else 'differs'} from it: `coupon-ledger run` makes one"
             " that lists what has changed."
         )
@@ -61,50 +65,90 @@ def close(
 def reopen(
     month: MonthArgument,
     by: ByOption,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why.")],
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="The reason, for the record.")
+    ],
     home: HomeOption = None,
 ) -> None:
-    """Take back the close of a month; recorded, and its release is kept all the same."""
+    """Take back the close of a month; recorded.
+
+    The release of the close is retained all the same.
+    """
     from dagster_project import releases
 
     with _asked(home, month) as (folder, first_day):
         closing = releases.reopen(folder, first_day, by=by, now=datetime.now(UTC), reason=reason)
     print(
-        f"{closing.month_name} is open again, by {closing.by}; release {closing.release_id} is kept."
+        f"{closing.month_name} is open again, by {clean(closing.by)}; release {closing.release_id} is retained."
     )
 
 
 def closes(home: HomeOption = None, json: JsonOption = False) -> None:
     """List what was closed and reopened, by whom and when."""
-    from dagster_project import as_data, releases, summary
-    from dagster_project.answers import layout
+    from dagster_project.answers import closes as closed
 
     with _asked(home) as (folder, _):
-        entries = releases.register(folder)
-        closed = releases.closed_months(folder)
-        restated, listed = "", []
-        served = releases.current_release(folder)
-        if closed and served:
-            with releases.open_release(folder, served) as connection:
-                restated = summary.restated(connection)
-                listed = as_data.restatements(connection) if json else []
-            restated = restated or f"No amount of them has changed in the release served, {served}."
-    if json:
-        layout.show_json(as_data.closes(entries, closed, served, listed))
-        return
-    if not entries:
-        print("No month has been closed: coupon-ledger close YYYY-MM --by NAME")
-        return
-    for entry in entries:
-        mark = "*" if closed.get(entry.month) == entry else " "
-        at = f"{entry.at:%Y-%m-%d %H:%M} UTC"
-        print(f"{mark} {entry.month_name}  {entry.event:<8}  {at}  {entry.by}")
-        print(f"      release {entry.release_id}")
-        if entry.reason:
-            print(f"      reason: {entry.reason}")
-    print("\n* holds now" if closed else "\nNo month is closed now.")
-    if restated:
-        print(f"\n{restated}")
+        data = closed.closes(folder)
+    answer(data, tell, json)
+
+
+def tell(data: Row) -> str:
+    """Lay out what was closed and reopened as text, oldest first, and what has changed in it since."""
+    if not data["entries"]:
+        return "No month has been closed: coupon-ledger close YYYY-MM --by NAME"
+    lines = []
+    for entry in data["entries"]:
+        mark = "*" if entry["holds_now"] else " "
+        at = moment(entry["at"])
+        lines.append(f"{mark} {entry['month']}  {entry['event']:<8}  {at}  {clean(entry['by'])}")
+        lines.append(f"      release {entry['release_id']}")
+        if entry["reason"]:
+            lines += layout.wrap(f"reason: {entry['reason']}", "      ")
+    lines += ["", "* in force" if data["closed_months"] else "No month is closed now."]
+    if data["closed_months"] and data["release_id"]:
+        restated = tell_restated(data["restated"]) or layout.wrap(
+            "No amount of the closed months has changed in the current release,"
+            f" {data['release_id']}."
+        )
+        lines += ["", *restated]
+    return "\n".join(lines)
+
+
+def tell_restated(restated: Sequence[Row]) -> list[str]:
+    """Lay out what has changed in closed months as text; nothing if nothing has.
+
+    A delivery is named with how many of the amounts it is known to be behind.
+
+    Args:
+        restated: As `answers.closes.restatements` gives it.
+    """
+    if not restated:
+        return []
+    months: dict[tuple[str, str], list[Row]] = {}
+    for row in restated:
+        months.setdefault((row["closed_month"], row["currency"]), []).append(row)
+    body = []
+    for (month, currency), rows in months.items():
+        amounts = sum(row["amounts"] for row in rows)
+        net = sum((row["net_delta_amount"] for row in rows), Decimal(0))
+        body.append([month, currency, f"{amounts:,}", signed(net, currency), ""])
+        known = sorted(
+            (row for row in rows if row["file_name"] is not None),
+            key=lambda row: (-row["amounts"], row["file_name"]),
+        )
+        body += [
+            ["", "", f"{row['amounts']:,}", "", f"from {row['file_name']}"]
+            for row in known[:_MOST_FILES]
+        ]
+        if len(known) > _MOST_FILES:
+            more = known[_MOST_FILES:]
+            files = count(len(more), "other file")
+            body.append(["", "", f"{sum(row['amounts'] for row in more):,}", "", f"from {files}"])
+    return [
+        "Changed in closed months",
+        *layout.table(["month", "", ">amounts", ">net charges", "~"], body),
+        "  one by one in marts.fct_restatements",
+    ]
 
 
 @contextmanager

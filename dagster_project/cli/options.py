@@ -1,6 +1,6 @@
-"""What the commands share: options, and how what is wrong becomes a message and an exit code.
+"""What the commands share: options, and how an error becomes a message and an exit code.
 
-What only one command takes stands with it. Nothing here costs time before it is needed.
+An option of a single command is defined with the command. Nothing here costs time before it is needed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
+from dagster_project.answers.values import clean
+
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
 
@@ -21,14 +23,14 @@ HomeOption = Annotated[
     typer.Option(
         "--home",
         metavar="DIR",
-        help="The data home. [default: $COUPON_LEDGER_HOME, or data/home]",
+        help="The data home. [default: $COUPON_LEDGER_HOME; `coupon-ledger config` shows it]",
     ),
 ]
 ReleaseOption = Annotated[
     str | None,
-    typer.Option("--release", metavar="ID", help="A kept release instead of current."),
+    typer.Option("--release", metavar="ID", help="A retained release instead of the current one."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 _OF_A_HOME = (
     *("releases", "archive", "build", "logs", "alerts", "dagster"),
@@ -37,21 +39,22 @@ _OF_A_HOME = (
 """What tells a data home from any other folder."""
 
 
-def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
-    """The settings, of which a command's options come first.
+def settings_from(home: Path | None, landing: Path | None = None, **others: object) -> Settings:
+    """Return the settings, of which a command's options come first.
 
     Args:
         home: The data home, if it was given.
         landing: The landing folder, if it was given.
+        others: Further settings by name, if they were given.
 
     Raises:
-        Exit: A setting makes no sense; each is told by its name (2).
+        Exit: A setting makes no sense; each is named (2).
     """
     from pydantic import ValidationError
 
     from dagster_project.settings import Settings
 
-    given: dict[str, Any] = {"home": home, "landing": landing}
+    given: dict[str, Any] = {"home": home, "landing": landing, **others}
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -60,13 +63,14 @@ def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
             if problem["loc"]:
                 name = str(problem["loc"][0])
                 option = given.get(name) is not None
-                told = f"{f'--{name}' if option else f'COUPON_LEDGER_{name.upper()}'}: {told}"
-            print(told, file=sys.stderr)
+                given_as = name.replace("query_", "max-")
+                told = f"{f'--{given_as}' if option else f'COUPON_LEDGER_{name.upper()}'}: {told}"
+            complain(told)
         raise typer.Exit(2) from None
 
 
 def settings_of_home(home: Path | None) -> Settings:
-    """The settings for a command that needs a data home to be there, and makes none.
+    """Return the settings for a command that needs a data home to be there, and makes none.
 
     An empty folder counts as one: it may have been made for the first run.
 
@@ -74,17 +78,21 @@ def settings_of_home(home: Path | None) -> Settings:
         home: The data home, if it was given.
 
     Raises:
-        Exit: A setting makes no sense or there is no data home there (2), or it cannot be read (1).
+        Exit: A setting makes no sense or there is no data home there (2), or it cannot be read or
+            was written by a newer version (1).
     """
     settings = settings_from(home)
     folder = settings.home
+    from dagster_project.releases.data_home import check_layout
+
     with explained():
+        check_layout(folder)
         is_there = folder.is_dir() and (
             any((folder / name).exists() for name in _OF_A_HOME) or not any(folder.iterdir())
         )
     if not is_there:
         wrong(
-            f"There is no data home {folder}: name another one with --home, or make it with"
+            f"There is no data home {folder}. Name another one with --home, or make it with"
             f" `coupon-ledger run --home {folder} --landing DIR`."
         )
     return settings
@@ -102,12 +110,12 @@ def explained() -> Iterator[None]:
     try:
         yield
     except ReleaseError as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise  # a reader that closes is no error
-        print(f"{error.filename or 'The data home'}: {error.strerror}.", file=sys.stderr)
+        complain(f"{error.filename or 'The data home'}: {error.strerror}.")
         raise typer.Exit(1) from None
 
 
@@ -116,23 +124,34 @@ class OutputFailed(Exception):
 
 
 class Output:
-    """Standard output, of which an error cannot be taken for one of a file.
+    """Standard output or error, of which an error cannot be taken for one of a file.
 
-    That a reader has closed it is told as before, by BrokenPipeError.
+    A stream that its reader has closed still raises BrokenPipeError.
+    A terminal obeys some characters and reorders text at others. Names from deliveries may hold such
+    characters, and so may a message of a library that quotes such a name. Each of the characters is
+    therefore written escaped, but for the end of a line.
     """
 
     def __init__(self, stream: TextIO) -> None:
         """Write to a stream."""
-        self._stream = stream
+        self.stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text.
+        """Write a text, with every character that is not printable escaped.
+
+        Raises:
+            OutputFailed: The stream does not take it.
+        """
+        return self.write_exactly(text if is_harmless(text) else harmless(text))
+
+    def write_exactly(self, text: str) -> int:
+        """Write a text as it is.
 
         Raises:
             OutputFailed: The stream does not take it.
         """
         with _told_apart():
-            return self._stream.write(text)
+            return self.stream.write(text)
 
     def flush(self) -> None:
         """Write what waits.
@@ -141,11 +160,29 @@ class Output:
             OutputFailed: The stream does not take it.
         """
         with _told_apart():
-            self._stream.flush()
+            self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the stream's."""
-        return getattr(self._stream, name)
+        """Hand on everything else to the stream."""
+        return getattr(self.stream, name)
+
+
+def is_harmless(text: str) -> bool:
+    """Whether a text has only printable characters and ends of lines."""
+    return text.isprintable() or text.replace("\n", "").isprintable()
+
+
+def harmless(text: str) -> str:
+    """A text with every character escaped that is neither printable nor the end of a line."""
+    return "\n".join(map(clean, text.split("\n")))
+
+
+def print_data(text: str) -> None:
+    """Print what a program reads, such as CSV, as it is; on a terminal like any other text."""
+    if isinstance(sys.stdout, Output) and not sys.stdout.isatty():
+        sys.stdout.write_exactly(text)
+    else:
+        sys.stdout.write(text)
 
 
 @contextmanager
@@ -158,11 +195,37 @@ def _told_apart() -> Iterator[None]:
         raise OutputFailed(f"The output cannot be written: {error.strerror}.") from error
 
 
-def wrong(message: str) -> NoReturn:
+def wrong(message: str, *, is_one_line: bool = True) -> NoReturn:
     """End because what was asked for does not exist or make sense.
+
+    Args:
+        message: What is wrong, and what to do.
+        is_one_line: Whether an end of line in it can only come from what was given.
 
     Raises:
         Exit: Always (2).
     """
-    print(message, file=sys.stderr)
+    complain(clean(message) if is_one_line else message)
     raise typer.Exit(2)
+
+
+def complain(message: str) -> None:
+    """Print what went wrong on standard error: in red on a terminal, as plain lines elsewhere.
+
+    Args:
+        message: One line or several; no text in it is read as markup.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        print(message, file=sys.stderr)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    # No colours where `NO_COLOR` is set; the terminal breaks the lines, so that they are copied whole.
+    console = Console(file=stream_of(sys.stderr), highlight=False)
+    console.print(Text(harmless(message), style="red"), soft_wrap=True)
+
+
+def stream_of(output: TextIO | Output) -> TextIO:
+    """Return the stream itself, for what rich writes: it sends a terminal more than text."""
+    return output.stream if isinstance(output, Output) else output

@@ -58,11 +58,6 @@ pull = typer.Typer(
 )
 
 
-def register_pull(app: typer.Typer) -> None:
-    """Add `pull` to the command line."""
-    app.add_typer(pull, name="pull")
-
-
 @pull.command()
 def stripe(
     landing: LandingOption = None,

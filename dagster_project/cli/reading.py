@@ -1,28 +1,45 @@
-"""The reading commands: their options, and nothing else that costs time before it is needed.
+"""What the reading commands share: the open release, the answer as text or JSON, what does not exist.
 
-Exit codes: 0 answered, 1 the release cannot be read, 2 what was asked for does not exist.
+Here belongs everything between an answer (`answers/`) and standard output that all of them need. What a
+single command says is in the module of its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from dagster_project.cli.options import (
-    HomeOption,
-    JsonOption,
-    ReleaseOption,
-    explained,
-    settings_of_home,
-    wrong,
-)
+from dagster_project.answers.values import clean
+from dagster_project.cli import layout
+from dagster_project.cli.options import explained, settings_of_home, wrong
 
 if TYPE_CHECKING:
-    from dagster_project.answers.asking import Connection
+    from dagster_project.answers.asking import Connection, NotThere, Other
+    from dagster_project.answers.query import LimitReached
+
+READING: Final = (
+    "workspace",
+    "explain",
+    "burndown",
+    "variance",
+    "findings",
+    "expiring",
+    "programs",
+    "export",
+    "query",
+    "deliveries",
+    "rejected",
+    "releases",
+    "verify",
+    "diff",
+    "closes",
+)
+"""The commands that answer from what is published, and change nothing; each takes `--json`."""
 
 TargetArgument = Annotated[
     str | None,
@@ -34,199 +51,142 @@ ProgramOption = Annotated[
 MonthOption = Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="This month.")]
 
 
-def workspace(
-    workspace_id: Annotated[str, typer.Argument(metavar="WS", help="The workspace.")],
-    home: HomeOption = None,
-    release: ReleaseOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Tell what is, was and will be on an account."""
-    from dagster_project.answers import asking
-    from dagster_project.answers import workspace as account
-
-    with _opened(home, release) as connection:
-        found = asking.workspace(connection, workspace_id)
-        _answer(account.account(connection, found), account.tell, json)
-
-
-def explain(
-    invoice_id: Annotated[str, typer.Argument(metavar="INVOICE", help="The invoice.")],
-    home: HomeOption = None,
-    release: ReleaseOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Explain step by step why a charge is what it is."""
-    from dagster_project.answers import asking
-    from dagster_project.answers import explain as charge
-
-    with _opened(home, release) as connection:
-        found = asking.invoice(connection, invoice_id)
-        _answer(charge.charge(connection, found), charge.tell, json)
-
-
-def burndown(
-    target: TargetArgument = None,
-    home: HomeOption = None,
-    release: ReleaseOption = None,
-    months: Annotated[int, typer.Option(min=1, help="How many months to show.")] = 24,
-    json: JsonOption = False,
-) -> None:
-    """Show how credit is used up, month by month."""
-    from dagster_project.answers import asking
-    from dagster_project.answers import burndown as credit
-
-    with _opened(home, release) as connection:
-        about = asking.target(connection, target)
-        _answer(credit.burndown(connection, *about, months), credit.tell, json)
-
-
-def variance(
-    target: TargetArgument = None,
-    month: MonthOption = None,
-    home: HomeOption = None,
-    release: ReleaseOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Show why the value of percent-off coupons moved."""
-    from dagster_project.answers import asking
-    from dagster_project.answers import variance as percent_off
-
-    with _opened(home, release) as connection:
-        about = asking.target(connection, target)
-        _answer(percent_off.variance(connection, *about, month), percent_off.tell, json)
-
-
-def findings(
-    type: Annotated[  # noqa: A002 (it names the option)
-        str | None, typer.Option("--type", metavar="T", help="Only findings of this type.")
-    ] = None,
-    severity: Annotated[
-        str | None, typer.Option("--severity", metavar="S", help="Only error, or only warn.")
-    ] = None,
-    workspace: Annotated[
-        str | None, typer.Option("--workspace", metavar="WS", help="Only this workspace.")
-    ] = None,
-    review: Annotated[
-        str | None, typer.Option("--review", metavar="R", help="Only open, or only accepted.")
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many to list, largest first.")] = 20,
-    home: HomeOption = None,
-    release: ReleaseOption = None,
-    json: JsonOption = False,
-) -> None:
-    """List what billing got wrong, with totals."""
-    from dagster_project.answers import asking, words
-    from dagster_project.answers import findings as audit
-
-    with _opened(home, release) as connection:
-        if type is not None:
-            asking.must_be("type of finding", type, words.FINDING_TYPES)
-        if severity is not None:
-            asking.must_be("severity", severity, words.SEVERITIES)
-        if review is not None:
-            asking.must_be("review", review, words.REVIEWS)
-        if workspace is not None:
-            asking.workspace(connection, workspace)
-        wanted = {
-            "finding_type": type,
-            "severity": severity,
-            "workspace_id": workspace,
-            "review_status": review,
-        }
-        _answer(audit.findings(connection, wanted, limit), audit.tell, json)
-
-
-def expiring(
-    within_months: Annotated[
-        int, typer.Option("--within-months", metavar="N", min=1, max=12, help="1 to 12.")
-    ] = 12,
-    program: ProgramOption = None,
-    home: HomeOption = None,
-    release: ReleaseOption = None,
-    json: JsonOption = False,
-) -> None:
-    """List promotions that end next, and the rise to expect."""
-    from dagster_project.answers import asking
-    from dagster_project.answers import expiring as outlook
-
-    with _opened(home, release) as connection:
-        if program is not None:
-            asking.program(program)
-        _answer(outlook.expiring(connection, within_months, program), outlook.tell, json)
-
-
-def programs(
-    program: ProgramOption = None,
-    month: MonthOption = None,
-    home: HomeOption = None,
-    release: ReleaseOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Show what each program gives."""
-    from dagster_project.answers import asking
-    from dagster_project.answers import programs as performance
-
-    with _opened(home, release) as connection:
-        if program is not None:
-            asking.program(program)
-        _answer(performance.programs(connection, program, month), performance.tell, json)
-
-
-def export(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write to.")],
-    format: Annotated[  # noqa: A002 (it names the option)
-        str, typer.Option("--format", metavar="F", help="xlsx, csv or parquet.")
-    ] = "xlsx",
-    table: Annotated[
-        list[str] | None,
-        typer.Option("--table", metavar="T", help="Only this table; may be repeated."),
-    ] = None,
-    home: HomeOption = None,
-    release: ReleaseOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Write the marts to files, with a data dictionary."""
-    from dagster_project.answers import asking
-    from dagster_project.answers import export as files
-
-    with _opened(home, release) as connection:
-        asking.must_be("format", format, files.FORMATS)
-        _answer(files.export(connection, format, table or [], out), files.tell, json)
-
-
-COMMANDS: tuple[Callable[..., None], ...] = (
-    workspace,
-    explain,
-    burndown,
-    variance,
-    findings,
-    expiring,
-    programs,
-    export,
-)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the reading commands to the command line; loads nothing but their signatures."""
-    for command in COMMANDS:
-        app.command()(command)
-
-
 @contextmanager
-def _opened(home: Path | None, release: str | None) -> Iterator[Connection]:
-    """The release to read; what cannot be answered becomes its message and an exit code."""
+def opened(
+    home: Path | None, release: str | None, configuration: Mapping[str, Any] | None = None
+) -> Iterator[Connection]:
+    """Open the release to read; what cannot be answered becomes its message and an exit code.
+
+    Args:
+        home: The data home.
+        release: The release; the current one by default.
+        configuration: DuckDB's, besides what locks it down.
+
+    Raises:
+        Exit: The release cannot be read (1), or what was asked for does not exist (2).
+    """
     from dagster_project.answers.asking import NotThere
     from dagster_project.releases.read import reading
 
     settings = settings_of_home(home)
     try:
-        with explained(), reading(settings.home, release) as connection:
+        with explained(), reading(settings.home, release, configuration) as connection:
             yield connection
     except NotThere as error:
-        wrong(str(error))
+        wrong(sentence(error))
 
 
-def _answer(data: dict[str, Any], tell: Callable[[dict[str, Any]], str], json: bool) -> None:
-    from dagster_project.answers import layout
+@contextmanager
+def asked() -> Iterator[None]:
+    """Turn what is wrong with a question in SQL into its message and an exit code.
 
-    layout.show(layout.as_json(data) if json else tell(data))
+    Raises:
+        Exit: It was stopped by a limit (1), or cannot be run (2).
+    """
+    from dagster_project.answers.query import LimitReached, WrongQuestion
+
+    try:
+        yield
+    except LimitReached as error:
+        print(_limit(error), file=sys.stderr)
+        raise typer.Exit(1) from None
+    except WrongQuestion as error:
+        told = [error.message]
+        if error.near:
+            told.append(f"Did you mean {_either(error.near)}?")
+        elif error.known:
+            told.append(f"There is {', '.join(error.known)}.")
+        wrong("\n".join(told))
+
+
+def _limit(error: LimitReached) -> str:
+    limits = error.limits
+    if error.kind == "time":
+        return (
+            f"The question was stopped after {limits.seconds:g} seconds. Ask for less, or allow more"
+            " with --max-seconds N (COUPON_LEDGER_QUERY_SECONDS; 0: no limit)."
+        )
+    allowed = limits.memory or "what DuckDB may use"
+    return (
+        f"The question was stopped: it needs more memory than {allowed}. Ask for less, or allow more"
+        " with --max-memory SIZE (COUPON_LEDGER_QUERY_MEMORY)."
+    )
+
+
+def answer(data: Mapping[str, Any], tell: Callable[[dict[str, Any]], str], json: bool) -> None:
+    """Print an answer as JSON, or as the text that `tell` makes of it."""
+    if json:
+        from dagster_project.answers.as_json import as_json
+
+        layout.show(as_json(data))
+    else:
+        layout.show(tell(dict(data)))
+
+
+def sentence(missing: NotThere) -> str:
+    """Say what does not exist, and what to ask for instead."""
+    name = repr(clean(missing.wanted))
+    hints = [_as_other(other) for other in missing.others]
+    if missing.named:
+        hints.append(f"That is the name of {_either(missing.named)}.")
+    if missing.kind == "invoice":
+        return _of_invoice(missing, name, hints)
+    if missing.kind == "month":
+        return _of_month(missing, name)
+    if missing.near:
+        hints.append(f"Did you mean {_either(missing.near)}?")
+    known = ", ".join(map(clean, missing.known))
+    if missing.kind == "workspace":
+        list_them = 'List them: coupon-ledger query "from marts.dim_workspaces"'
+        return f"There is no workspace {name} in this release. {' '.join(hints) or list_them}"
+    if missing.kind == "target":
+        hint = " ".join(hints) or f"The programs are {known}."
+        return f"{name} is neither a workspace nor a program. {hint}"
+    if missing.kind == "delivery":
+        hint = " ".join(hints) or "List them: coupon-ledger deliveries"
+        return f"There is no delivery {name} in this release. {hint}"
+    if hints:
+        return f"There is no {missing.kind} {name}. {' '.join(hints)}"
+    return f"There is no {missing.kind} {name}; there is {known or 'none'}."
+
+
+def _of_invoice(missing: NotThere, name: str, hints: Sequence[str]) -> str:
+    told = (
+        f"Invoice {name} is not among the invoices that count as of {missing.as_of_date}: a draft"
+        " or void invoice, one issued after that day, and one never delivered are left out."
+    )
+    row = missing.rejected
+    if row is not None:
+        told += (
+            f" A row of that id was rejected ({clean(row['file_name'])}, row {row['row_number']}):"
+            f" {clean(row['reasons'])}."
+        )
+    near = f"Near it are {', '.join(map(clean, missing.near))}." if missing.near else ""
+    return " ".join(filter(None, [told, *hints, near]))
+
+
+def _of_month(missing: NotThere, name: str) -> str:
+    if not missing.known:
+        return f"There is no month {name} in this release: it has no such amounts in any month."
+    told = (
+        f"There is no month {name} in this release; give one as YYYY-MM, from {missing.known[0]} to"
+        f" {missing.known[-1]}."
+    )
+    return told + (f" Did you mean {_either(missing.near)}?" if missing.near else "")
+
+
+def _as_other(other: Other) -> str:
+    first, owner = clean(other.ids[0]), clean(other.workspace_id)
+    command = f"explain {first}" if other.kind == "invoice" else f"workspace {owner}"
+    if not other.is_exact:
+        ids = ", ".join(map(clean, other.ids))
+        return f"{other.kind.capitalize()}s begin with it, {ids}: coupon-ledger {command}"
+    if other.kind == "workspace":
+        return f"It is a workspace: coupon-ledger {command}"
+    one = "an invoice" if other.kind == "invoice" else "a redemption"
+    return f"It is {one} of {owner}: coupon-ledger {command}"
+
+
+def _either(names: Sequence[str]) -> str:
+    shown = [clean(name) for name in names]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"

@@ -1,4 +1,4 @@
-"""A refresh from the command line: the Dagster job in this process, watched, summed up, explained.
+"""`run` and `rebuild`: the refresh in this process, watched, summed up, and explained where it fails.
 
 Here belongs what a person at a terminal sees of a run. The steps themselves are Dagster's (`defs/`).
 """
@@ -14,34 +14,134 @@ import time
 import traceback
 import uuid
 import warnings
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
-from dagster_project.refresh import progress, unchanged
-from dagster_project.releases.errors import Busy, PublishRefused, ReleaseError
-from dagster_project.releases.gate import in_words
-from dagster_project.releases.lock import one_writer
-from dagster_project.releases.machine import (
-    FREE_SPACE,
-    MORE_MEMORY,
-    explanation,
-    is_full,
-    is_out_of_memory,
-    without_advice,
+import typer
+
+from dagster_project.answers.values import amount, clean, count, moment
+from dagster_project.cli import layout
+from dagster_project.cli.close import tell_restated
+from dagster_project.cli.deliveries import tell_rows_in
+from dagster_project.cli.findings import by_type
+from dagster_project.cli.options import (
+    HomeOption,
+    complain,
+    explained,
+    settings_from,
+    settings_of_home,
+    stream_of,
+    wrong,
 )
-from dagster_project.settings import Settings
-from dagster_project.sources import deliveries as pulled
 
 if TYPE_CHECKING:
     import dagster as dg
+    from rich.progress import Progress
 
+    from dagster_project.answers.asking import Row
+    from dagster_project.settings import Settings
+
+_MOST_CHECKS = 10
 _WIDTH = 80
 _WRAPPED: Any = {
     "subsequent_indent": "    ",
     "break_long_words": False,
     "break_on_hyphens": False,
 }
+
+
+def run(
+    landing: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder with the deliveries. [default: the sample]"),
+    ] = None,
+    home: HomeOption = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM-DD",
+            help="Last day whose events count. [default: the sample's last day, else today in UTC]",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Publish nothing while a finding of severity error is open."),
+    ] = False,
+    known_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INSTANT",
+            help="Only what had arrived by then (ISO 8601, or the id of a release); goes to"
+            " HOME/known-at/; the current release does not change.",
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["duckdb", "spark"] | None,
+        typer.Option(help="What runs the models. [default: duckdb]"),
+    ] = None,
+    always: Annotated[
+        bool,
+        typer.Option("--always", help="Refresh even if nothing has changed since the last time."),
+    ] = False,
+) -> None:
+    """Refresh: load deliveries, build and check the marts, publish."""
+    from dagster_project.settings import checked_as_of, default_as_of
+
+    # What had arrived by then is stored in an existing data home.
+    settings = settings_from(home, landing) if known_at is None else settings_of_home(home)
+    if engine is not None:
+        settings = settings.model_copy(update={"engine": engine})
+    if known_at is not None:
+        raise typer.Exit(0 if _refresh_known_at(settings, known_at, as_of) else 1)
+    if not settings.landing.is_dir():
+        wrong(f"There is no landing folder {settings.landing}; name one with --landing.")
+    now = datetime.now(UTC)
+    try:
+        day = checked_as_of(as_of) if as_of else default_as_of(settings, now.date())
+    except ValueError as error:
+        wrong(f"--as-of {as_of}: {error}." if as_of else str(error))
+    if strict:
+        settings = settings.model_copy(update={"strict": True})
+    raise typer.Exit(0 if refresh(settings, day, always=always) else 1)
+
+
+def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> bool:
+    from dagster_project.releases.errors import NoRelease
+    from dagster_project.settings import checked_as_of
+
+    try:
+        day = checked_as_of(as_of) if as_of else None
+    except ValueError as error:
+        wrong(f"--as-of {as_of}: {error}.")
+    try:
+        return refresh_known_at(settings, known_at, day)
+    except (ValueError, NoRelease) as error:
+        wrong(str(error))
+
+
+def rebuild(home: HomeOption = None) -> None:
+    """Rebuild the warehouse from the archive alone.
+
+    The next run goes on from there.
+    """
+    from dagster_project.arrival import ArrivalError
+    from dagster_project.arrival import rebuild as rebuild_raw
+    from dagster_project.releases.lock import one_writer
+
+    settings = settings_from(home)
+    if not settings.archive.is_dir():
+        wrong(f"There is no archive in {settings.home}; name another data home with --home.")
+    with explained(), one_writer(settings.home, "coupon-ledger rebuild"):
+        try:
+            reports = rebuild_raw(settings.home)
+        except ArrivalError as error:
+            complain(str(error))
+            raise typer.Exit(1) from None
+    rows = sum(report.loaded_rows for report in reports)
+    print(f"{len(reports):,} deliveries with {rows:,} rows loaded again from the archive.")
+    print(f"To publish from them: coupon-ledger run --home {settings.home} --landing DIR")
 
 
 class Terminal:
@@ -52,39 +152,59 @@ class Terminal:
         self.seconds: dict[str, float] = {}
         self.step = ""
         self._began = time.monotonic()
-        self._is_terminal = sys.stdout.isatty()
+        self._moving: Progress | None = None
 
     def started(self, step: str) -> None:
         """Show that a step is running."""
         self.step, self._began = step, time.monotonic()
-        self._show("…")
+        self._stop()
+        if sys.stdout.isatty():
+            self._moving = _moving(stream_of(sys.stdout), step)
+            self._moving.start()
 
     def advanced(self, step: str, done: int, total: int, what: str) -> None:
         """Show how far it is."""
-        self._show(f"{done}/{total} {what}" if total else what)
+        if self._moving is not None:
+            task = self._moving.task_ids[0]
+            self._moving.update(task, completed=done, total=total or None, description=clean(what))
 
     def finished(self, step: str, outcome: str) -> None:
         """Leave one line with its time and outcome."""
         self.seconds[step] = time.monotonic() - self._began
-        self._clear()
+        self._stop()
         print(f"  {step:<10} {self.seconds[step]:6.1f} s  {outcome}", flush=True)
 
     def failed(self) -> None:
         """Leave one line with the time of the step that did not end well."""
-        self._clear()
+        self._stop()
         print(
             f"  {self.step:<10} {time.monotonic() - self._began:6.1f} s  FAILED",
             flush=True,
         )
 
-    def _show(self, text: str) -> None:
-        if self._is_terminal:
-            line = f"  {self.step:<10} {time.monotonic() - self._began:6.1f} s  {text}"
-            print("\r\x1b[K" + line[: _WIDTH - 1], end="", flush=True)
+    def _stop(self) -> None:
+        """Take the moving line away."""
+        if self._moving is not None:
+            self._moving.stop()
+            self._moving = None
 
-    def _clear(self) -> None:
-        if self._is_terminal:
-            print("\r\x1b[K", end="")
+
+def _moving(stream: TextIO, step: str) -> Progress:
+    """Return the line that moves while a step runs: its name, seconds, a bar, and what it is at."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    progress = Progress(
+        TextColumn(f"  {step:<10}", markup=False),
+        TimeElapsedColumn(),
+        BarColumn(bar_width=12, complete_style="cyan", finished_style="cyan", pulse_style="cyan"),
+        TextColumn("{task.description}", markup=False),
+        console=Console(file=stream, highlight=False),
+        transient=True,
+        refresh_per_second=4,
+    )
+    progress.add_task("", total=None)
+    return progress
 
 
 def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
@@ -96,8 +216,14 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
         always: Whether to run also where all is as the last refresh left it.
 
     Returns:
-        Whether a release of this very state is served now.
+        Whether the current release is of this very state.
     """
+    from dagster_project.home import writing
+    from dagster_project.refresh import progress, unchanged
+    from dagster_project.releases import open_release
+    from dagster_project.releases.lock import one_writer
+    from dagster_project.sources import deliveries as pulled
+
     run_id = str(uuid.uuid4())
     log = settings.logs / f"{run_id}.log"
     title = f"Coupon Ledger, as of {as_of}: {_short(settings.landing)}"
@@ -105,14 +231,22 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
     print(line if len(line) <= _WIDTH else f"{title}\n  → {_short(settings.home)}")
     terminal = Terminal()
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
         command = f"coupon-ledger run --as-of {as_of}"
-        with one_writer(settings.home, command), progress.listening(terminal):
+        with (
+            writing(settings.home) as closed,
+            one_writer(settings.home, command),
+            progress.listening(terminal),
+        ):
+            if closed:
+                print(f"  Others could read {_listed(closed)} here; from now on only you can.")
+            log.parent.mkdir(exist_ok=True)
             terminal.started("prepare")
             before = _served(settings)
             pulled.finish(settings.home)  # what a killed pull had ready comes whole
             if not always and unchanged.is_unchanged(settings, as_of):
-                terminal.finished("prepare", "nothing has changed, the release there is is served")
+                terminal.finished(
+                    "prepare", "nothing has changed; the current release stays in place"
+                )
             else:
                 landing = unchanged.landing_state(settings)
                 _run_job(settings, as_of, run_id, terminal)
@@ -124,36 +258,142 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
         _alert(settings, run_id, as_of, error)
         return False
     _alert(settings, run_id, as_of, None)
-    from dagster_project import summary
-    from dagster_project.releases import open_release
+    from dagster_project.answers.summary import summary
 
     with open_release(settings.home) as connection:
-        print()
-        print(summary.refresh(connection, settings.home, terminal.seconds))
+        data = summary(connection)
+    print()
+    layout.show(tell(data, settings.home, terminal.seconds))
     for note in notes(settings.home, as_of, before, datetime.now(UTC).date()):
         print("\n" + textwrap.fill(f"Note: {note}", _WIDTH, **_WRAPPED))
     return True
 
 
+def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
+    """Lay out the summary at the end of a refresh as text.
+
+    Args:
+        data: As `answers.summary` gives it.
+        home: The data home.
+        seconds: Time by step.
+    """
+    release_id = data["release_id"]
+    lines = [
+        f"Release {release_id}, as of {data['as_of_date']}, is current:",
+        f"  {home / 'current'}",
+        f"  published {moment(data['created_at'])}; open it read-only in DuckDB 1.5 or later",
+        f"  {home / 'releases' / str(release_id)}/*.parquet",
+        "  the same marts, one file per table",
+    ]
+    parts = [
+        tell_rows_in(data),
+        _given(data),
+        _credit_left(data),
+        _ending(data),
+        _findings(data),
+        tell_restated(data["restated"]),
+        _checks(data),
+        _times(seconds),
+    ]
+    for part in parts:
+        if part:
+            lines += ["", *part]
+    return "\n".join(lines)
+
+
+def _given(data: Row) -> list[str]:
+    return [
+        "Given so far",
+        *layout.table(
+            ["program", "currency", ">redemptions", ">discount", ">credit"],
+            [
+                [
+                    row["program"],
+                    row["currency"],
+                    f"{row['redemptions']:,}",
+                    amount(row["discount_amount"], row["currency"]),
+                    amount(row["credit_amount"], row["currency"]),
+                ]
+                for row in data["given"]
+            ],
+        ),
+    ]
+
+
+def _credit_left(data: Row) -> list[str]:
+    if not data["credit_left"]:
+        return []
+    return [
+        "Credit left",
+        *layout.table(
+            ["currency", ">grants", ">left", f">will lapse by {data['until']}"],
+            [
+                [
+                    row["currency"],
+                    f"{row['grants']:,}",
+                    amount(row["balance_amount"], row["currency"]),
+                    amount(row["projected_breakage_amount"], row["currency"]),
+                ]
+                for row in data["credit_left"]
+            ],
+        ),
+    ]
+
+
+def _ending(data: Row) -> list[str]:
+    ending = data["ending"]
+    return layout.wrap(
+        f"Ending by {data['until']}: {count(ending['redemptions'], 'redemption')} on"
+        f" {count(ending['workspaces'], 'workspace')}, {ending['followed_up']:,} with a follow-up",
+        hanging="  ",
+    )
+
+
+def _findings(data: Row) -> list[str]:
+    if not data["findings_by_type"]:
+        return ["Billing errors: none"]
+    return ["Billing errors", *by_type(data["findings_by_type"])]
+
+
+def _checks(data: Row) -> list[str]:
+    failed = data["checks_not_passed"]
+    text = f"Checks: {data['checks'] - len(failed):,} of {data['checks']:,} passed"
+    if not failed:
+        return [text]
+    lines = [f"{text}; the others warn, and do not block:"]
+    lines += layout.table(
+        ["check", ">found"],
+        [[row["name"], count(row["failures"], row["unit"])] for row in failed[:_MOST_CHECKS]],
+    )
+    if len(failed) > _MOST_CHECKS:
+        lines.append(f"  and {len(failed) - _MOST_CHECKS:,} more, in release.checks")
+    return lines
+
+
+def _times(seconds: Mapping[str, float]) -> list[str]:
+    steps = ", ".join(f"{step} {taken:.1f}" for step, taken in seconds.items())
+    return [f"Seconds: {steps}; together {sum(seconds.values()):.1f}"]
+
+
 def notes(home: Path, as_of: date, before: tuple[str, date] | None, today: date) -> list[str]:
-    """What a person should know of the day a release was made for, in sentences.
+    """Return what a person should know of the as-of date of a release, in sentences.
 
     Args:
         home: The data home.
-        as_of: Last day whose events count in the release served now.
-        before: Id and as-of date of the release that was served before, if one was.
+        as_of: Last day whose events count in the current release.
+        before: Id and as-of date of the previous current release, if there was one.
         today: The current day in UTC.
     """
     told = []
     if before is not None and as_of < before[1]:
         told.append(
-            f"this release is as of {as_of}, the one that was served before as of {before[1]}."
-            f" `coupon-ledger restore {before[0]} --home {_short(home)}` serves that one again."
+            f"this release is as of {as_of}, the previous one as of {before[1]}. To make the"
+            f" previous one current again: `coupon-ledger restore {before[0]} --home {_short(home)}`."
         )
     if as_of > today:
         told.append(
-            f"{as_of} is not over yet, today is {today} (UTC). What is delivered until then will"
-            " change what this release says."
+            f"{as_of} is not over yet; today is {today} (UTC). Deliveries that arrive until then"
+            " will change these amounts."
         )
     return told
 
@@ -162,7 +402,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
     """Run the refresh with only the deliveries that had arrived by an instant.
 
     The release goes to a data home of its own, `HOME/known-at/<instant>`, which every command reads
-    with `--home`; what `HOME/current` serves does not change.
+    with `--home`; `HOME/current` does not change.
 
     Args:
         settings: Of the data home that has the archive; its landing folder is not looked at.
@@ -171,7 +411,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
             else the day of the instant.
 
     Returns:
-        Whether a release of what was known is served there now.
+        Whether a release of what was known is current there.
 
     Raises:
         ValueError: It is no instant, or nothing had arrived by then.
@@ -179,18 +419,24 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
     """
     from dagster_project.arrival.report import ArrivalError
     from dagster_project.refresh import known_at as hindsight
+    from dagster_project.releases.errors import ReleaseError
+    from dagster_project.settings import checked_as_of
 
     instant = hindsight.resolve(settings.home, known_at)
     try:
+        day = checked_as_of(as_of or instant.as_of or instant.at.date())
+    except ValueError as error:
+        raise ValueError(f"--known-at {known_at}: {error}") from None
+    try:
         prepared = hindsight.prepare(settings, instant)
     except (ReleaseError, ArrivalError, OSError) as error:
-        print(f"What was known then cannot be laid out: {error}", file=sys.stderr)
+        complain(f"What was known then cannot be laid out: {error}")
         return False
     print(
         f"As known at {instant.at:%Y-%m-%d %H:%M:%S} UTC: {prepared.known:,} of"
-        f" {prepared.deliveries:,} deliveries; what {_short(settings.current)} serves stays."
+        f" {prepared.deliveries:,} deliveries; {_short(settings.current)} does not change."
     )
-    return refresh(prepared.settings, as_of or instant.as_of or instant.at.date())
+    return refresh(prepared.settings, day)
 
 
 def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -> None:
@@ -212,7 +458,9 @@ def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -
 
 
 def _alert(settings: Settings, run_id: str, as_of: date, error: BaseException | None) -> None:
-    """Tell those who are not at this terminal; whoever is there stopped it, or found it locked."""
+    """Alert those who are not at this terminal; the user at it stopped the run, or found it locked."""
+    from dagster_project.releases.errors import Busy
+
     if isinstance(error, Busy) or _is_interrupt(error):
         return
     from dagster_project.alerts import occasions
@@ -227,46 +475,49 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 
 def _instance() -> dg.DagsterInstance:
-    """Dagster's own storage if there is one, so that the run shows there; else none."""
+    """Return Dagster's own storage if there is one, so that the run shows there; else none."""
     import dagster as dg
 
     if os.environ.get("DAGSTER_HOME"):
         return dg.DagsterInstance.get()
-    # It is gone with this process: to keep more than the log of the run shows is for nobody.
+    # This storage ends with the process, so nobody could read more than the log of the run shows.
     settings = {"telemetry": {"enabled": False}, "python_logs": {"python_log_level": "INFO"}}
     return dg.DagsterInstance.ephemeral(settings=settings)
 
 
 def _explain(settings: Settings, error: BaseException, log: Path) -> None:
     """Say what failed, what it means for readers, and what to do."""
+    from dagster_project.failures import failure_of
+    from dagster_project.failures import told as discreetly
+    from dagster_project.releases import machine
+    from dagster_project.releases.errors import Busy, PublishRefused, ReleaseError
+    from dagster_project.releases.gate import in_words
+
     remedy = ""
     if not isinstance(error, ReleaseError):
-        error = explanation(settings.home, error.__cause__ or error) or error
+        error = machine.explanation(settings.home, error.__cause__ or error) or error
     if isinstance(error, PublishRefused):
         told, remedy = in_words(error.problems), error.remedy
     elif isinstance(error, ReleaseError):
         told, remedy = [error.message], error.remedy
     elif _is_interrupt(error):
-        told, remedy = ["It was interrupted."], "Run again; it starts over."
+        told, remedy = ["The run was interrupted."], "Run again; the refresh starts over."
     else:
         known = type(error).__module__.startswith("dagster_project.")
         told = [str(error) if known else f"{type(error).__name__}: {error}"]
-        from dagster_project.failures import failure_of
-        from dagster_project.failures import told as discreetly
-
         try:
             with log.open("a", encoding="utf-8") as file:
                 file.write("".join(traceback.format_tb(error.__traceback__)))
                 file.write("; ".join(discreetly(failure_of(error))) + "\n")
         except OSError:
             logging.getLogger(__name__).debug("the log cannot be written either")
-    if any(map(is_full, told)):
-        remedy = FREE_SPACE
-    elif any(map(is_out_of_memory, told)):
-        told, remedy = [without_advice(line) for line in told], MORE_MEMORY
-    print("\nThe refresh failed:", file=sys.stderr)
+    if any(map(machine.is_full, told)):
+        remedy = machine.FREE_SPACE
+    elif any(map(machine.is_out_of_memory, told)):
+        told, remedy = [machine.without_advice(line) for line in told], machine.MORE_MEMORY
+    complain("\nThe refresh failed:")
     for line in told:
-        print(textwrap.fill(line, _WIDTH, initial_indent="  ", **_WRAPPED), file=sys.stderr)
+        complain(textwrap.fill(line, _WIDTH, initial_indent="  ", **_WRAPPED))
     labelled = [("What it means: ", _still_served(settings)), ("What to do:    ", remedy)]
     if not isinstance(error, Busy) and log.is_file():
         labelled.append(("More in:       ", _short(log)))
@@ -283,17 +534,18 @@ def _still_served(settings: Settings) -> str:
     try:
         release_id = current_release(settings.home)
         if release_id is None:
-            return "nothing was published, and no release is served yet."
+            return "nothing was published, and there is no current release yet."
         as_of = read_pedigree(settings.home, release_id)["as_of_date"]
-        return f"nothing was published; the release of {as_of} ({release_id}) is still served."
+        return f"nothing was published; the release of {as_of} ({release_id}) is still current."
     except Exception as error:  # noqa: BLE001 (the first failure is the one to tell)
-        return f"nothing was published; the release served before cannot be read ({error})."
+        return f"nothing was published; the current release cannot be read ({error})."
 
 
 def _served(settings: Settings) -> tuple[str, date] | None:
-    """Id and as-of date of the release that is served, if one is and can be read."""
+    """Return id and as-of date of the current release, if there is one and it can be read."""
     import duckdb
 
+    from dagster_project.releases.errors import ReleaseError
     from dagster_project.releases.files import current_release
     from dagster_project.releases.read import read_pedigree
 
@@ -306,7 +558,12 @@ def _served(settings: Settings) -> tuple[str, date] | None:
         return None  # whatever it is, the refresh makes another one
 
 
+def _listed(folders: list[str]) -> str:
+    *others, last = [f"{name}/" for name in folders]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def _short(path: Path) -> str:
-    """A path relative to the current folder where that is shorter."""
+    """Return a path relative to the current folder where that is shorter."""
     relative = os.path.relpath(path)
     return relative if len(relative) < len(str(path)) else str(path)

@@ -1,4 +1,4 @@
-"""The commands that keep the product running: Dagster started, and what its alerts say.
+"""`dev` and `alerts`: Dagster started, and what needs a person.
 
 Exit codes: 0 it worked, 1 it failed, 2 what was asked for does not exist or make sense.
 """
@@ -13,34 +13,38 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dagster_project.cli.options import HomeOption, settings_from, settings_of_home, wrong
+from dagster_project.cli.options import (
+    HomeOption,
+    complain,
+    explained,
+    settings_from,
+    settings_of_home,
+    wrong,
+)
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
-
-HOST = "127.0.0.1"
-"""Dagster's web server knows no log-in, so it is not offered to other machines."""
-
-
-def register_service(app: typer.Typer) -> None:
-    """Add `dev` and `alerts` to the command line."""
-    for command in (dev, alerts):
-        app.command()(command)
 
 
 def dev(
     landing: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where deliveries lie. [default: the sample]"),
+        typer.Option(metavar="DIR", help="The folder with the deliveries. [default: the sample]"),
     ] = None,
     home: HomeOption = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the web server.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port of the web server.")] = 3000,
     only: Annotated[
         Literal["web", "daemon"] | None,
         typer.Option(help="Start one of the two, as a service of its own. [default: both]"),
     ] = None,
 ) -> None:
-    """Start Dagster, web server and daemon, on 127.0.0.1; its storage is in the data home."""
+    """Start Dagster's web server and daemon on 127.0.0.1.
+
+    Dagster's storage is in the data home.
+    """
+    from dagster_project.home import OWNER_MODE
+    from dagster_project.web.dagster_ui import HOST
+
     settings = settings_from(home, landing)
     if only != "daemon":
         _must_be_free(port)
@@ -49,28 +53,17 @@ def dev(
     if only != "daemon":
         print(f"Web server: http://{HOST}:{port}")
     sys.stdout.flush()
-    arguments = arguments_of(only, port)
+    os.umask(0o777 & ~OWNER_MODE)  # for Dagster's storage and the logs of its runs
+    # The process becomes the one that watches over both, so that a signal to it ends them.
+    names = only or "web,daemon"
+    arguments = [sys.executable, "-m", "dagster_project.cli.processes", names, str(port)]
     os.execve(arguments[0], arguments, environment)  # noqa: S606 (what we start is ourselves)
-
-
-def arguments_of(only: Literal["web", "daemon"] | None, port: int) -> list[str]:
-    """How web server and daemon are started, as program and arguments.
-
-    Args:
-        only: One of them, or both.
-        port: Of the web server.
-    """
-    listening = ["-h", HOST, "-p", str(port)]
-    started = {
-        None: ["dagster", "dev", *listening],
-        "web": ["dagster_webserver", *listening],
-        "daemon": ["dagster._daemon", "run"],
-    }[only]
-    return [sys.executable, "-m", *started, "-m", "dagster_project.definitions"]
 
 
 def _must_be_free(port: int) -> None:
     import socket
+
+    from dagster_project.web.dagster_ui import HOST
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -89,24 +82,37 @@ def _prepared(settings: Settings) -> dict[str, str]:
     Raises:
         Exit: The storage cannot be laid out, or the models cannot be parsed (1).
     """
+    import warnings
+
+    # What libraries say to their programmers says nothing to whoever starts a service.
+    warnings.simplefilter("ignore")
     from dagster_project.refresh import dbt_build
+    from dagster_project.releases.data_home import check_layout
     from dagster_project.releases.errors import ReleaseError
 
     if not settings.landing.is_dir():
         wrong(f"There is no landing folder {settings.landing}: name one with --landing.")
     storage = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home).absolute()
+    from dagster_project.home import make_private, writing
+
     try:
-        storage.mkdir(parents=True, exist_ok=True)
-        _lay_out(storage)
+        check_layout(settings.home)
+        with writing(settings.home):
+            make_private(storage)
+            _lay_out(storage)
     except OSError as error:
-        print(f"{error.filename}: {error.strerror}; name another --home.", file=sys.stderr)
+        complain(f"{error.filename}: {error.strerror}; name another --home.")
+        raise typer.Exit(1) from None
+    except ReleaseError as error:
+        print(error, file=sys.stderr)
         raise typer.Exit(1) from None
     try:
         dbt_build.prepare(settings)
     except (dbt_build.DbtFailed, ReleaseError) as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         raise typer.Exit(1) from None
     return {
+        "PYTHONWARNINGS": "ignore",
         **os.environ,
         "DAGSTER_HOME": str(storage),
         "DAGSTER_DISABLE_TELEMETRY": "1",
@@ -142,13 +148,14 @@ def alerts(
     limit: Annotated[int, typer.Option(min=1, help="How many of the last ones to list.")] = 20,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """What is going on that needs a person, and what was told last."""
+    """Show what needs a person now, and the last alerts sent."""
     from dagster_project.alerts import overview
 
     settings = settings_of_home(home)
     if test:
         raise typer.Exit(0 if _test(settings) else 1)
-    found = overview.of(settings, limit)
+    with explained():
+        found = overview.of(settings, limit)
     print(overview.as_json(found) if json else overview.as_text(found))
 
 
@@ -160,13 +167,13 @@ def _test(settings: Settings) -> bool:
     try:
         told = occasions.test(settings, datetime.now(UTC))
     except OSError as error:
-        print(f"{log_path(settings.home)} cannot be written: {error.strerror}", file=sys.stderr)
+        complain(f"{log_path(settings.home)} cannot be written: {error.strerror}")
         return False
     print(f"log      ok       {log_path(settings.home)}")
     for channel, outcome in told.outcome.items():
         print(f"{channel:<8} {'ok' if outcome == 'ok' else 'FAILED'}")
         if outcome != "ok":
-            print(f"  {outcome}", file=sys.stderr)
+            complain(f"  {outcome}")
     if not told.outcome:
         print("No other channel is set: COUPON_LEDGER_ALERT_WEBHOOK_URL, or")
         print("COUPON_LEDGER_ALERT_SMTP_HOST with COUPON_LEDGER_ALERT_EMAIL_FROM and …_EMAIL_TO")

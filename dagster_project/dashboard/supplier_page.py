@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import duckdb
+from dagster_project.answers import deliveries
+from dagster_project.answers.values import clean
 
-EXAMPLES = 3
-"""Rows shown per reason."""
+if TYPE_CHECKING:
+    from dagster_project.answers.asking import Connection
 
 _TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Deliveries as of {{ as_of }}</title>
+<title>Deliveries as of {{ as_of_date }}</title>
 <style>
   body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
   h1 { font-size: 1.5rem; margin-bottom: 0; }
@@ -38,11 +38,11 @@ _TEMPLATE = """<!doctype html>
 </style>
 </head>
 <body>
-<h1>Deliveries as of {{ as_of }}</h1>
+<h1>Deliveries as of {{ as_of_date }}</h1>
 <p class="lead">Release {{ release_id }}. {{ totals.files }} files with {{ "{:,}".format(totals.rows) }} rows:
-{{ "{:,}".format(totals.accepted) }} are current records, {{ "{:,}".format(totals.older) }} were older versions,
-{{ "{:,}".format(totals.repeated) }} were delivered before,
-<span class="{{ 'bad' if totals.rejected else '' }}">{{ "{:,}".format(totals.rejected) }} were rejected</span>.</p>
+{{ "{:,}".format(totals.accepted) }} accepted, {{ "{:,}".format(totals.superseded) }} superseded by a later version,
+{{ "{:,}".format(totals.duplicate) }} duplicate,
+<span class="{{ 'bad' if totals.rejected else '' }}">{{ "{:,}".format(totals.rejected) }} rejected</span>.</p>
 
 <h2>Please correct</h2>
 {% if not refused and not reasons %}<p>Nothing: every file was read and every row accepted.</p>{% endif %}
@@ -60,6 +60,15 @@ _TEMPLATE = """<!doctype html>
 </table>
 {% endfor %}
 
+{% if noted %}
+<h2>Taken, and worth a look</h2>
+{% for file in noted %}
+<p><span class="file">{{ file.file_name }}</span>: {{ file.notes }}</p>
+{% endfor %}
+<p>Deliver every instant with its offset, such as <code>2025-01-02T00:00:00Z</code>, and a missing value as an
+empty one.</p>
+{% endif %}
+
 <h2>What the files were asked on arrival</h2>
 <table>
   <tr><th>feed</th><th>expectation</th><th>severity</th><th class="number">files that break it</th></tr>
@@ -72,10 +81,10 @@ _TEMPLATE = """<!doctype html>
 <h2>Every file</h2>
 <table>
   <tr><th>arrived (UTC)</th><th>file</th><th>verdict</th><th class="number">rows</th>
-      <th class="number">current</th><th class="number">older</th><th class="number">repeated</th>
+      <th class="number">accepted</th><th class="number">superseded</th><th class="number">duplicate</th>
       <th class="number">rejected</th></tr>
   {% for file in files %}
-  <tr><td>{{ file.arrived_at }}</td><td class="file">{{ file.file_name }}</td><td>{{ file.verdict }}</td>
+  <tr><td>{{ file.arrived_at.strftime("%Y-%m-%d %H:%M") }}</td><td class="file">{{ file.file_name }}</td><td>{{ file.verdict }}</td>
       <td class="number">{{ "{:,}".format(file.physical_rows or 0) }}</td>
       <td class="number">{{ "{:,}".format(file.accepted_rows) }}</td>
       <td class="number">{{ "{:,}".format(file.superseded_rows) }}</td>
@@ -88,53 +97,20 @@ _TEMPLATE = """<!doctype html>
 """
 
 
-def page(connection: duckdb.DuckDBPyConnection) -> str:
-    """The page of a release, as HTML.
+def page(connection: Connection) -> str:
+    """Return the page of a release, as HTML.
 
     Args:
         connection: The open release.
     """
     import jinja2
 
-    def rows(sql: str) -> list[dict[str, object]]:
-        cursor = connection.execute(sql)
-        names = [column[0] for column in cursor.description or []]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, finalize=_shown
+    )
+    return environment.from_string(_TEMPLATE).render(**deliveries.for_supplier(connection))
 
-    reasons = rows(
-        "select feed, reasons as text, count(*) as rows from release.rejected_rows"
-        " group by all order by rows desc, feed, text"
-    )
-    for reason in reasons:
-        cursor = connection.execute(
-            "select file_name, row_number, record from release.rejected_rows"
-            " where feed = ? and reasons = ? order by file_name, row_number limit ?",
-            [reason["feed"], reason["text"], EXAMPLES],
-        )
-        reason["examples"] = [
-            dict(zip(("file_name", "row_number", "record"), row, strict=True))
-            for row in cursor.fetchall()
-        ]
-    files = rows(
-        "select strftime(arrived_at, '%Y-%m-%d %H:%M') as arrived_at, file_name, verdict,"
-        " refusal_reason, physical_rows, accepted_rows, superseded_rows, duplicate_rows,"
-        " rejected_rows from release.deliveries order by feed, arrived_at, file_name"
-    )
-    totals = rows(
-        "select count(*) as files, coalesce(sum(physical_rows), 0) as rows,"
-        " coalesce(sum(accepted_rows), 0) as accepted, coalesce(sum(superseded_rows), 0) as older,"
-        " coalesce(sum(duplicate_rows), 0) as repeated, coalesce(sum(rejected_rows), 0) as rejected"
-        " from release.deliveries"
-    )
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(_TEMPLATE).render(
-        **rows("select release_id, as_of_date as as_of from release.release")[0],
-        totals=totals[0],
-        refused=[file for file in files if file["verdict"] != "loaded"],
-        reasons=reasons,
-        checks=rows(
-            "select table_name as feed, name, severity, failures from release.checks"
-            " where checked_by = 'supplier gate' order by failures > 0 desc, feed, name"
-        ),
-        files=files,
-    )
+
+def _shown(value: object) -> object:
+    """A text with what is not printable escaped, such as characters that turn text around."""
+    return clean(value) if type(value) is str else value  # what is marked as HTML is ours

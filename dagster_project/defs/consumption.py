@@ -7,8 +7,8 @@ import dagster as dg
 
 from dagster_project.defs import release
 from dagster_project.defs.tables import code
+from dagster_project.product import DBT_PROJECT
 from dagster_project.refresh.dbt_build import Project
-from dagster_project.settings import DBT_PROJECT
 
 GROUP = "consumers"
 

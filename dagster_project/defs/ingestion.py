@@ -22,12 +22,13 @@ from dagster_project.defs.tables import (
     loaded_deliveries,
 )
 from dagster_project.defs.transformation import Translator
-from dagster_project.failures import names, without_values
+from dagster_project.failures import names, plain, without_values
 from dagster_project.feeds import SOURCES_FILE, feeds
+from dagster_project.product import CODE, DBT_PROJECT
 from dagster_project.refresh import acceptances
 from dagster_project.refresh.dbt_build import Project
 from dagster_project.releases.errors import ReleaseError
-from dagster_project.settings import CHECKOUT, DBT_PROJECT, Settings
+from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
     from dagster_project.arrival import DeliveryReport
@@ -147,9 +148,9 @@ def _raw_table(source: Mapping[str, Any], key: dg.AssetKey, settings: Settings) 
     """A raw table; what arrival records of the files is made of all feeds."""
     name = source["name"]
     is_feed = name in feeds()
-    paths = [CHECKOUT / "dagster_project" / "arrival" / "arriving.py"]
+    paths = [CODE / "dagster_project" / "arrival" / "arriving.py"]
     if is_feed:
-        paths.append(CHECKOUT / "expectations" / f"{name}.py")
+        paths.append(CODE / "expectations" / f"{name}.py")
     return dg.AssetSpec(
         key,
         deps=[delivery_key(feed) for feed in _feeds_behind(name)],
@@ -175,7 +176,7 @@ def _gate(feed: str, key: dg.AssetKey) -> dg.AssetCheckSpec:
         asset=key,
         description="The Great Expectations suite of the feed, asked of every new file; a file"
         " that breaks an expectation of severity error is not loaded.",
-        metadata=code(CHECKOUT / "expectations" / f"{feed}.py"),
+        metadata=code(CODE / "expectations" / f"{feed}.py"),
     )
 
 
@@ -265,4 +266,4 @@ def _arrived(reports: "Sequence[DeliveryReport]") -> Metadata:
 
 def _discreetly(report: "DeliveryReport") -> str:
     """The line of a report for where it is kept and shown: without values, which may be personal."""
-    return without_values(_line(report), names())
+    return plain(without_values(_line(report), names()))

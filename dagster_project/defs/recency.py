@@ -13,8 +13,9 @@ from dagster_project.answers import freshness
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.tables import code
 from dagster_project.defs.transformation import mart_keys
+from dagster_project.product import CODE
 from dagster_project.refresh.dbt_build import Project
-from dagster_project.settings import CHECKOUT, Settings
+from dagster_project.settings import Settings
 
 STEP = "data_age"
 
@@ -36,7 +37,7 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
             asset=key,
             description=f"The newest record of {feed} is at most"
             f" {settings.late_after_days[feed]} days old: the time of the data, not of the run.",
-            metadata=code(CHECKOUT / "dagster_project" / "answers" / "freshness.py"),
+            metadata=code(CODE / "dagster_project" / "answers" / "freshness.py"),
         )
         for feed, key in watched.items()
     ]

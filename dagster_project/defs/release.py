@@ -9,9 +9,10 @@ from dagster_project.defs.steps import step
 from dagster_project.defs.tables import came_from, code, loaded_deliveries, schema
 from dagster_project.defs.transformation import Translator
 from dagster_project.feeds import feeds
+from dagster_project.product import CODE
 from dagster_project.refresh import dbt_build
 from dagster_project.releases.publishing import Publication, publish
-from dagster_project.settings import CHECKOUT, Settings
+from dagster_project.settings import Settings
 
 STEP = "release"
 _TABLES = [
@@ -44,7 +45,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=timedelta(hours=settings.fresh_within_hours)
         ),
-        metadata=code(CHECKOUT / "dagster_project" / "releases" / "publishing.py"),
+        metadata=code(CODE / "dagster_project" / "releases" / "publishing.py"),
     )
     def release(context: dg.AssetExecutionContext, refresh: Refresh) -> dg.MaterializeResult[None]:
         """Publish the build of this very run, or refuse."""
@@ -88,5 +89,5 @@ def outcome(publication: Publication) -> str:
     """What a publication did, in a few words."""
     rows = sum(publication.rows.values())
     if not publication.is_new:
-        return "nothing has changed, the release there is is served"
+        return "nothing has changed; the current release stays in place"
     return f"{len(publication.rows)} marts, {rows:,} rows published"

@@ -10,13 +10,16 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import dagster as dg
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, field_validator
 
+from dagster_project.failures import plain
+from dagster_project.home import make_private, writing
 from dagster_project.releases.errors import Busy
 from dagster_project.releases.lock import one_writer
 from dagster_project.run_launcher import show_alive
-from dagster_project.settings import Settings, default_as_of, reporting_day
+from dagster_project.settings import Settings, checked_as_of, default_as_of, reporting_day
 
+_MOST = 10_000  # characters of a line
 _LINE = "%(asctime)s %(levelname)-7s %(message)s"
 
 
@@ -41,6 +44,11 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     _started_at: datetime | None = PrivateAttr(default=None)
 
+    @field_validator("as_of")
+    @classmethod
+    def _can_be_calculated(cls, value: str) -> str:
+        return checked_as_of(value).isoformat() if value else ""
+
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Refresh"]:
         """Take the lock for as long as the run lasts; say who holds it meanwhile.
@@ -52,6 +60,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
         home, command = self.settings.home, _in_words(context)
         show_alive(home, run_id)
         with contextlib.ExitStack() as held:
+            held.enter_context(writing(home))
             try:
                 held.enter_context(one_writer(home, command))
             except Busy as busy:
@@ -68,7 +77,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
         settings = Settings(home=Path(self.home), landing=Path(self.landing), strict=self.strict)
         changes: dict[str, object] = {"engine": self.engine}
         if self.as_of:
-            changes["as_of"] = date.fromisoformat(self.as_of)
+            changes["as_of"] = checked_as_of(self.as_of)
         return settings.model_copy(update=changes)
 
     @property
@@ -102,7 +111,7 @@ def run_log(context: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.getLogger(f"coupon_ledger.{context.run_id}")
     # Dagster asks for it once for the run and once for its steps.
     if not any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         handler = _Log(folder / f"{context.run_id}.log", encoding="utf-8")
         as_json = context.logger_config["format"] == "json"
         handler.setFormatter(_Json() if as_json else _OneLine(_LINE))
@@ -151,8 +160,7 @@ class _Json(logging.Formatter):
                 "run_id": run_id,
                 "step": step,
                 "message": text,
-            },
-            ensure_ascii=False,
+            }
         )
 
 
@@ -160,7 +168,7 @@ def _said(record: logging.LogRecord) -> tuple[str, str, str]:
     """The step, what it said on one line, and the run."""
     meta = getattr(record, "dagster_meta", {}) or {}
     text = str(meta.get("orig_message") or record.getMessage())
-    return str(meta.get("step_key") or "-"), " ".join(text.split()), str(meta.get("run_id") or "-")
+    return str(meta.get("step_key") or "-"), plain(text, _MOST), str(meta.get("run_id") or "-")
 
 
 def defs(settings: Settings) -> dg.Definitions:

@@ -14,12 +14,13 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import Step, step
 from dagster_project.defs.tables import Tables, came_from, code, loaded_deliveries
-from dagster_project.failures import names, without_values
+from dagster_project.failures import names, plain, without_values
 from dagster_project.feeds import feeds
+from dagster_project.product import DBT_PROJECT
 from dagster_project.refresh import dbt_build, progress
 from dagster_project.releases.errors import PublishRefused
 from dagster_project.releases.gate import Problem, judge
-from dagster_project.settings import DBT_PROJECT, Settings
+from dagster_project.settings import Settings
 
 STEP = "dbt_build"
 MARTS = "marts"
@@ -174,6 +175,7 @@ def _build(
     build = dbt_build.RunningBuild(refresh.settings, project, refresh.as_of_date, context.run_id)
     outputs: list[dg.Output[None]] = []
     statuses: list[tuple[str, str]] = []
+    models = sum(node["resource_type"] == "model" for node in manifest["nodes"].values())
     with (
         _engine(refresh, project),
         contextlib.closing(build.events()) as events,
@@ -186,7 +188,9 @@ def _build(
             data = raw["data"]
             statuses.append((data["node_info"]["resource_type"], data["status"].lower()))
             total = int(data.get("total") or data.get("num_models") or 0)
-            progress.listener().advanced(STEP, len(statuses), total, data["node_info"]["node_name"])
+            done = sum(kind == "model" for kind, _ in statuses)
+            what = f"model {done} of {models}: {data['node_info']['node_name']}"
+            progress.listener().advanced(STEP, len(statuses), total, what)
             message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
             for dagster_event in message.to_default_asset_events(
                 manifest=manifest, dagster_dbt_translator=translator, context=context
@@ -245,7 +249,7 @@ def _log(context: dg.AssetExecutionContext, event: dbt_build.EventMsg) -> None:
     """What dbt says of each model and test, without values; the step's own line sums it up."""
     text = event.info.msg.strip()
     if text and event.info.level in ("info", "warn", "error"):
-        context.log.debug(without_values(text, names()))
+        context.log.debug(plain(without_values(text, names())))
 
 
 def _as_dict(event: dbt_build.EventMsg) -> dict[str, Any]:

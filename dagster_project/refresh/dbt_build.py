@@ -20,16 +20,17 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import carrying_on
 from dagster_project.releases.gate import Build
-from dagster_project.settings import CHECKOUT, DBT_PROJECT, Settings
+from dagster_project.settings import Settings
 
 EventMsg = Any  # dbt's EventMsg, whose generated class says nothing of its fields
 
@@ -49,10 +50,12 @@ class Project:
     Attributes:
         folder: Where `manifest.json` and `manifest.msgpack` lie.
         fingerprint: Of every file of the project and the versions of dbt.
+        time_zones: Of feeds whose instants without an offset are not in UTC.
     """
 
     folder: Path
     fingerprint: str
+    time_zones: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -63,8 +66,9 @@ class Project:
 
     @property
     def code_version(self) -> str:
-        """What calculates the marts: the product's version and the models' fingerprint."""
-        return f"{product_version()}+{self.fingerprint[:12]}"
+        """What calculates the marts: product version, the models' fingerprint, time zones of feeds."""
+        zones = "".join(f", {feed} in {zone}" for feed, zone in self.time_zones.items())
+        return f"{product_version()}+{self.fingerprint[:12]}{zones}"
 
 
 @dataclass(frozen=True)
@@ -80,17 +84,6 @@ class Outcome:
     is_success: bool
     build: Build
     message: str = ""
-
-
-def product_version() -> str:
-    """The installed version of the product, or that of the checkout."""
-    try:
-        return version("coupon-ledger")
-    except PackageNotFoundError:
-        import tomllib
-
-        project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
-        return str(project["version"])
 
 
 def project_fingerprint(project: Path, engine: str = "duckdb") -> str:
@@ -124,7 +117,7 @@ def prepare(settings: Settings) -> Project:
     for cache in _caches(settings):
         folder = cache / fingerprint[:16]
         if (folder / "manifest.json").is_file() and (folder / "manifest.msgpack").is_file():
-            return Project(folder, fingerprint)
+            return Project(folder, fingerprint, settings.feed_time_zones)
     for cache in _caches(settings):
         try:
             cache.mkdir(parents=True, exist_ok=True)
@@ -132,12 +125,18 @@ def prepare(settings: Settings) -> Project:
                 return _parse_into(cache, fingerprint, settings)
         except OSError:  # no right to write, or a file system that is only read
             continue
-    raise DbtFailed(f"Neither {DBT_PROJECT} nor {settings.build} can be written.")
+    named = " and ".join(str(cache) for cache in _caches(settings))
+    raise DbtFailed(f"The parsed models cannot be stored: {named} cannot be written.")
 
 
-def _caches(settings: Settings) -> tuple[Path, Path]:
-    """Beside the project, shared by all data homes; in the data home if that cannot be written."""
-    return DBT_PROJECT / "target" / "prepared", settings.build / "prepared"
+def _caches(settings: Settings) -> tuple[Path, ...]:
+    """Return the folders for parsed projects, the first that can be written being the one to use.
+
+    In a checkout all data homes share one beside the project; nothing is written beside an installed
+    package.
+    """
+    own = settings.build / "prepared"
+    return (own,) if IS_INSTALLED else (DBT_PROJECT / "target" / "prepared", own)
 
 
 def _parse_into(cache: Path, fingerprint: str, settings: Settings) -> Project:
@@ -156,7 +155,7 @@ def _parse_into(cache: Path, fingerprint: str, settings: Settings) -> Project:
             os.replace(ready, folder)
     for old in sorted(_folders(cache), key=_modified, reverse=True)[_KEPT_MANIFESTS:]:
         shutil.rmtree(old, ignore_errors=True)
-    return Project(folder, fingerprint)
+    return Project(folder, fingerprint, settings.feed_time_zones)
 
 
 class RunningBuild:
@@ -233,6 +232,7 @@ class RunningBuild:
         variables: dict[str, object] = {
             "as_of_date": self._as_of.isoformat(),
             "reporting_time_zone": self._settings.reporting_time_zone,
+            "feed_time_zones": dict(self._project.time_zones),
         }
         if self._kept is not None:
             variables["kept"] = self._kept.as_variable()

@@ -19,10 +19,11 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+from dagster_project.product import CODE, DBT_PROJECT
 from dagster_project.refresh.dbt_build import project_fingerprint
 from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
-from dagster_project.settings import CHECKOUT, DBT_PROJECT, Settings
+from dagster_project.settings import Settings
 
 _PACKAGES = ("duckdb", "great-expectations", "pandas", "pyarrow")  # beside dbt's
 _TICK_SECONDS = 2.0
@@ -43,6 +44,7 @@ def inputs(settings: Settings, as_of: date) -> str:
         "engine": settings.engine,
         "strict": settings.strict,
         "reporting_time_zone": settings.reporting_time_zone,
+        "feed_time_zones": settings.feed_time_zones,
         "landing": [str(settings.landing), *_statuses(settings.landing)],
         "archive": sorted(path.name for path in _files(settings.archive)),
         "accepted": _content(settings.accepted_findings_file),
@@ -127,12 +129,12 @@ def _code(engine: str) -> str:
     digest = hashlib.sha256()
     digest.update(project_fingerprint(DBT_PROJECT, engine).encode())
     digest.update(" ".join(f"{name} {version(name)}" for name in _PACKAGES).encode())
-    for folder in (CHECKOUT / "dagster_project", CHECKOUT / "expectations"):
+    for folder in (CODE / "dagster_project", CODE / "expectations"):
         for below, folders, names in os.walk(folder):
             folders[:] = sorted(name for name in folders if name != "__pycache__")
             for name in sorted(names):
                 path = Path(below) / name
-                digest.update(f"{path.relative_to(CHECKOUT)}\0".encode())
+                digest.update(f"{path.relative_to(CODE)}\0".encode())
                 digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -21,7 +21,7 @@ from typing import Any
 from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.lock import one_writer
-from dagster_project.releases.read import open_release, read_pedigree, reading, verify
+from dagster_project.releases.read import read_pedigree, reading, verify
 
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _UNREADABLE = "Restore the register from a backup; nothing is published against a damaged one."
@@ -247,7 +247,7 @@ def _must_be_named(by: str) -> None:
 
 
 def _fingerprints(home: Path, release_id: str) -> dict[str, list[object]]:
-    with open_release(home, release_id) as connection:
+    with reading(home, release_id) as connection:
         rows = connection.execute(
             "select table_schema || '.' || table_name, row_count, fingerprint from release.tables"
             " order by all"

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dagster_project.home import writing
+from dagster_project.releases.data_home import check_layout, stamp_layout
 from dagster_project.releases.errors import Busy
 from dagster_project.releases.machine import explained
 
@@ -39,11 +41,11 @@ def one_writer(home: Path, command: str, wait_seconds: float = 0) -> Iterator[No
 
     Raises:
         Busy: Another process holds it; names that process.
-        ReleaseError: The disk does not take what is written, by whoever holds it.
+        ReleaseError: The disk does not take what is written, by whoever holds it, or a newer version
+            of the product wrote the data home.
     """
-    with explained(home):
+    with explained(home), writing(home):
         path = lock_path(home)
-        path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, thread_local=False, is_singleton=True)
         try:
             lock.acquire(timeout=wait_seconds)
@@ -54,6 +56,8 @@ def one_writer(home: Path, command: str, wait_seconds: float = 0) -> Iterator[No
             ) from None
         try:
             if lock.lock_counter == 1:
+                check_layout(home)
+                stamp_layout(home)
                 _name_holder(home, command)
             yield
         finally:

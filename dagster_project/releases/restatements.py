@@ -40,7 +40,7 @@ COLUMNS: Mapping[str, str] = {
     " (for totals of programs, on any) that bears on the month. Null where several did, or none.",
     "file_name": "The file of that delivery.",
 }
-_TYPES = (
+TYPES = (
     "closed_month date, table_name varchar, record_key varchar, column_name varchar,"
     " currency varchar, closed_amount decimal(18, 2), current_amount decimal(18, 2),"
     " delta_amount decimal(18, 2), closed_release_id varchar, delivery_id varchar,"
@@ -65,6 +65,7 @@ STATES = {
     "dim_coupon_redemptions": "the state as of a day; it moves with every day",
     "dim_coupons": "terms, not amounts of a month",
     "dim_workspaces": "no amounts",
+    "fct_bill_outlook_monthly": "an outlook",
     "fct_audit_findings": "a list of work; what is charged stands in the charges",
     "fct_promotion_retention": "the state as of a day; it moves with every day",
     "fct_upcoming_expirations": "an outlook",
@@ -167,7 +168,7 @@ def compute(
     Raises:
         ReleaseError: The register, or a release it names, is damaged or gone.
     """
-    connection.execute(f"create or replace table {SOURCE} ({_TYPES})")
+    connection.execute(f"create or replace table {SOURCE} ({TYPES})")
     closings = closed_months(home)
     for number, closing in enumerate(closings.values()):
         must_be_as_certified(home, closing)

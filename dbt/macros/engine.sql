@@ -13,6 +13,20 @@
 {%- endmacro %}
 
 
+{# A whole number as text, a comma between its thousands. #}
+{% macro with_thousands_separated(number) -%}
+    {{ return(adapter.dispatch('with_thousands_separated')(number)) }}
+{%- endmacro %}
+
+{% macro default__with_thousands_separated(number) -%}
+    format('{:,}', cast({{ number }} as bigint))
+{%- endmacro %}
+
+{% macro spark__with_thousands_separated(number) -%}
+    format_number(cast({{ number }} as bigint), 0)
+{%- endmacro %}
+
+
 {% macro wide_integer() -%}
     {{ return(adapter.dispatch('wide_integer')()) }}
 {%- endmacro %}
@@ -165,6 +179,20 @@
 
 {% macro spark__try_instant(value) -%}
     cast(try_cast({{ value }} as timestamp_ltz) as timestamp_ntz)
+{%- endmacro %}
+
+
+{# A time without an offset as a timestamp of its own clock, null where there is no such time. #}
+{% macro try_local_time(value) -%}
+    {{ return(adapter.dispatch('try_local_time')(value)) }}
+{%- endmacro %}
+
+{% macro default__try_local_time(value) -%}
+    try_cast({{ value }} as timestamp)
+{%- endmacro %}
+
+{% macro spark__try_local_time(value) -%}
+    try_cast({{ value }} as timestamp_ntz)
 {%- endmacro %}
 
 

@@ -46,7 +46,7 @@
 {# Where a row being typed has a column's text as delivered: beside what it is typed to, where that can
    lose it. #}
 {% macro delivered_text(column) -%}
-    {{ return(column.name if column.type in ('id', 'text', 'enum', 'currency') else column.name ~ '_text') }}
+    {{ return(column.name if column.type in ('id', 'text', 'enum') else column.name ~ '_text') }}
 {%- endmacro %}
 
 
@@ -57,42 +57,119 @@
 {%- endmacro %}
 
 
-{# What a column's text must look like, and what it then is. #}
-{% macro typed_value(column) -%}
+{# What the text of a column's type must match, or in words what it must be; the definition is in
+   dbt_project.yml. #}
+{% macro type_pattern(column, which='pattern') -%}
+    {{ return(
+        var('value_types')[column.type][which]
+        | replace('DIGITS', amount_digits(column) | string)
+        | replace('PLACES', column.places | default(0) | string)
+    ) }}
+{%- endmacro %}
+
+
+{# A list of words as SQL. #}
+{% macro words(texts) -%}
+    {{ return("'" ~ texts | join("', '") ~ "'") }}
+{%- endmacro %}
+
+
+{# An instant with `Z` for ` UTC`, two digits of hours, seconds, and no blank before its offset: what both
+   engines cast alike. The text must match one of the patterns. #}
+{% macro plain_instant(value) -%}
+    {%- set hour = "case when substring(" ~ value ~ ", 13, 1) = ':' then concat(substring(" ~ value
+        ~ ", 1, 11), '0', substring(" ~ value ~ ", 12)) else " ~ value ~ " end" -%}
+    {%- set offset = "replace(replace(replace(replace(replace(" ~ hour
+        ~ ", 'UTC', 'Z'), ' Z', 'Z'), ' +', '+'), ' -', '-'), ' ', 'T')" -%}
+    {{ return(
+        "case when length(" ~ value ~ ") > 10 and substring(" ~ offset ~ ", 17, 1) <> ':'"
+        ~ " then concat(substring(" ~ offset ~ ", 1, 16), ':00', substring(" ~ offset ~ ", 17))"
+        ~ " else " ~ offset ~ " end"
+    ) }}
+{%- endmacro %}
+
+
+{# The time zone that instants of a feed are in where they have no offset; none where it is UTC. #}
+{% macro feed_time_zone(feed) -%}
+    {%- set zone = var('feed_time_zones', {}).get(feed, 'UTC') -%}
+    {{ return(none if zone == 'UTC' else zone) }}
+{%- endmacro %}
+
+
+{# The time zone that instants without an offset are read in, by the name of a feed. #}
+{% macro time_zone_of_feed(feed) -%}
+    {%- set zones = var('feed_time_zones', {}) -%}
+    {%- if zones -%}
+        case {{ feed }}
+            {%- for name, zone in zones.items() %} when '{{ name }}' then '{{ zone }}'{% endfor %} else 'UTC'
+        end
+    {%- else -%}
+        'UTC'
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# The instant at which the clocks of a zone show a local time, as a UTC timestamp: of a time that they
+   show twice the first, null for one that they never show. The offsets a day and more before and after are
+   tried: clocks are not changed twice within days. Neither engine's own rule is used, since they differ. #}
+{% macro instant_in_zone(local, zone) -%}
+    {%- set before = shifted_by_zone(local, zone, -26) -%}
+    {%- set after = shifted_by_zone(local, zone, 26) -%}
+    {{ return(
+        "case when " ~ time_in_zone(before, zone) ~ " = " ~ local
+        ~ " and (" ~ time_in_zone(after, zone) ~ " <> " ~ local ~ " or " ~ before ~ " <= " ~ after ~ ") then " ~ before
+        ~ " when " ~ time_in_zone(after, zone) ~ " = " ~ local ~ " then " ~ after ~ " end"
+    ) }}
+{%- endmacro %}
+
+
+{# A local time less the offset that the zone has some hours away. #}
+{% macro shifted_by_zone(local, zone, hours) -%}
+    {%- set away = "(" ~ local ~ " + interval '" ~ hours ~ "' hour)" -%}
+    {{ return("(" ~ local ~ " - (" ~ time_in_zone(away, zone) ~ " - " ~ away ~ "))") }}
+{%- endmacro %}
+
+
+{# What the text of a column is once it is typed; null where it is not what its type must be.
+   zone is the time zone of instants without an offset, none for UTC. #}
+{% macro typed_value(column, zone=none) -%}
     {%- set value = 'delivered.' ~ column.name -%}
-    {%- if column.type in ('id', 'text', 'enum', 'currency') -%}
+    {%- if column.type in ('id', 'text', 'enum') -%}
         {{ value }}
+    {%- elif column.type == 'currency' -%}
+        upper({{ value }})
     {%- elif column.type == 'boolean' -%}
-        case {{ value }} when 'true' then true when 'false' then false end
+        {%- set booleans = var('value_types').boolean -%}
+        case
+            when lower({{ value }}) in ({{ words(booleans['true']) }}) then true
+            when lower({{ value }}) in ({{ words(booleans['false']) }}) then false
+        end
     {%- elif column.type == 'whole' -%}
-        case when {{ matches(value, '-?[0-9]{1,18}') }} then cast({{ value }} as bigint) end
+        case when {{ matches(value, type_pattern(column)) }} then cast(split_part({{ value }}, '.', 1) as bigint) end
     {%- elif column.type == 'decimal' -%}
         case
-            when {{ matches(value, '-?[0-9]{1,9}([.][0-9]{1,' ~ column.places ~ '})?') }}
+            when {{ matches(value, type_pattern(column)) }}
                 then cast(cast({{ value }} as decimal(18, {{ column.places }})) * {{ 10 ** column.places }} as bigint)
         end
     {%- elif column.type == 'amount' -%}
-        {%- set digits = amount_digits(column) -%}
         case
             when currencies.exponent = 0
-                then case when {{ matches(value, '-?[0-9]{1,' ~ digits ~ '}') }} then cast({{ value }} as bigint) end
-            when {{ matches(value, '-?[0-9]{1,' ~ digits ~ '}([.][0-9]{1,2})?') }}
+                then
+                    case
+                        when {{ matches(value, type_pattern(column, 'pattern_without_places')) }}
+                            then cast(split_part({{ value }}, '.', 1) as bigint)
+                    end
+            when {{ matches(value, type_pattern(column)) }}
                 then cast(cast({{ value }} as decimal(18, 2)) * 100 as bigint)
         end
     {%- elif column.type == 'date' -%}
-        case when {{ matches(value, '[0-9]{4}-[0-9]{2}-[0-9]{2}') }} then try_cast({{ value }} as date) end
+        case when {{ matches(value, type_pattern(column)) }} then try_cast(substring({{ value }}, 1, 10) as date) end
     {%- elif column.type == 'instant' -%}
-        {#- No clock is more than fourteen hours off; beyond, each engine draws a line of its own. -#}
         case
-            when {{ matches(
-                value,
-                '[0-9]{4}-[0-9]{2}-[0-9]{2}([T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)?)?'
-            ) }}
-                then {{ try_instant(
-                    "case when length(" ~ value ~ ") > 10 and substring(" ~ value ~ ", 17, 1) <> ':'"
-                    ~ " then concat(substring(" ~ value ~ ", 1, 16), ':00', substring(" ~ value ~ ", 17))"
-                    ~ " else " ~ value ~ " end"
-                ) }}
+            when {{ matches(value, type_pattern(column, 'canonical')) }} then {{ try_instant(value) }}
+            when {{ matches(value, type_pattern(column, 'with_offset')) }} then {{ try_instant(plain_instant(value)) }}
+            when {{ matches(value, type_pattern(column, 'without_offset')) }}
+                then {{ instant_in_zone(try_local_time(plain_instant(value)), zone) if zone else try_instant(plain_instant(value)) }}
         end
     {%- else -%}
         {{ exceptions.raise_compiler_error('Column type ' ~ column.type ~ ' of ' ~ column.name ~ ' is not known.') }}
@@ -110,30 +187,27 @@
 {%- endmacro %}
 
 
-{# What is said of a text that is not what its column must be. #}
-{% macro expectation_of(column) -%}
-    {%- set sentences = {
-        'boolean': 'true or false',
-        'whole': 'a whole number of at most 18 digits',
-        'decimal': 'a decimal with at most 9 digits before the point and ' ~ column.places ~ ' after it',
-        'date': 'a date YYYY-MM-DD',
-        'instant': 'an ISO 8601 instant',
-        'amount': 'an amount like 120.00 with at most ' ~ amount_digits(column) ~ ' digits before the point and no more places than its currency',
-    } -%}
-    {{ return(sentences[column.type]) }}
-{%- endmacro %}
-
-
 {# The reasons to reject a row for one column: pairs of condition and sentence, over typed
-   rows with the text as delivered. #}
-{% macro column_rejections(column) -%}
+   rows with the text as delivered. zone as in typed_value. #}
+{% macro column_rejections(column, zone=none) -%}
     {%- set typed = typed_name(column) -%}
     {%- set rejections = [] -%}
     {%- set text = delivered_text(column) -%}
-    {%- if text != typed -%}
+    {%- set missing_words = var('value_types').missing_words -%}
+    {%- if column.type != 'text' -%}
+        {%- do rejections.append((text ~ ' in (' ~ words(missing_words) ~ ')', 'is a word for a missing value (' ~ missing_words | join(', ') ~ '), which is delivered as an empty one')) -%}
+    {%- endif -%}
+    {%- if column.type in ('boolean', 'whole', 'decimal', 'amount', 'date', 'instant') -%}
         {#- Of an unsupported currency nobody here knows what its amounts look like. -#}
         {%- set judgeable = ' and coalesce(exponent, 2) in (0, 2)' if column.type == 'amount' else '' -%}
-        {%- do rejections.append((text ~ ' is not null and ' ~ typed ~ ' is null' ~ judgeable, 'is not ' ~ expectation_of(column))) -%}
+        {%- set unreadable = text ~ ' is not null and ' ~ typed ~ ' is null' ~ judgeable ~ ' and ' ~ text ~ ' not in (' ~ words(missing_words) ~ ')' -%}
+        {%- if column.type == 'instant' and zone -%}
+            {#- The clocks of the zone may skip a time, which is written as it should be. -#}
+            {%- set skipped = matches(text, type_pattern(column, 'without_offset')) ~ ' and ' ~ try_local_time(plain_instant(text)) ~ ' is not null' -%}
+            {%- do rejections.append((unreadable ~ ' and ' ~ skipped, 'is a time that the clocks of ' ~ zone ~ ' never showed: they were put forward over it')) -%}
+            {%- set unreadable = unreadable ~ ' and not (' ~ skipped ~ ')' -%}
+        {%- endif -%}
+        {%- do rejections.append((unreadable, 'is not ' ~ type_pattern(column, 'form'))) -%}
     {%- endif -%}
     {%- if column.required -%}
         {%- do rejections.append((text ~ ' is null', 'is missing')) -%}
@@ -147,10 +221,11 @@
     {%- elif column.type == 'id' -%}
         {%- do rejections.append(('length(' ~ text ~ ') > 200', 'is longer than 200 characters')) -%}
         {%- do rejections.append((has_control_characters(text), 'has control characters')) -%}
+        {%- do rejections.append((text ~ " like '%.%0' and " ~ matches(text, type_pattern(column, 'through_a_float')), 'is a number ending in .0: a whole number went through a float on its way, so export it as text or as an integer')) -%}
     {%- elif column.type == 'enum' -%}
-        {%- do rejections.append((text ~ " not in ('" ~ column['values'] | join("', '") ~ "')", 'is not one of ' ~ column['values'] | join(', '))) -%}
+        {%- do rejections.append((text ~ ' not in (' ~ words(column['values'] + missing_words) ~ ')', 'is not one of ' ~ column['values'] | join(', '))) -%}
     {%- elif column.type == 'currency' -%}
-        {%- do rejections.append((text ~ ' is not null and exponent is null', 'is not an ISO 4217 currency')) -%}
+        {%- do rejections.append((text ~ ' is not null and exponent is null and ' ~ text ~ ' not in (' ~ words(missing_words) ~ ')', 'is not ' ~ type_pattern(column, 'form'))) -%}
         {%- do rejections.append((text ~ ' is not null and exponent not in (0, 2)', 'is not supported: only currencies with 0 or 2 decimal places are')) -%}
     {%- endif -%}
     {%- if column.minimum is defined -%}
@@ -173,6 +248,7 @@
    currencies is the relation of ISO 4217 currencies, for a feed with amounts. #}
 {% macro typed_rows(feed, row_rejections, currencies=none) -%}
     {%- set columns = feed_columns(feed) -%}
+    {%- set zone = feed_time_zone(feed) -%}
 
 delivered as (
 
@@ -211,13 +287,13 @@ typed as (
         {%- if delivered_text(column) != typed_name(column) %},
         delivered.{{ column.name }} as {{ delivered_text(column) }}
         {%- endif %},
-        {{ typed_value(column) }} as {{ typed_name(column) }}
+        {{ typed_value(column, zone) }} as {{ typed_name(column) }}
         {%- endfor %}
 
     from delivered
     {% if currencies %}
     left join currencies
-        on delivered.currency = currencies.currency
+        on upper(delivered.currency) = currencies.currency
     {% endif %}
 ),
 
@@ -228,7 +304,7 @@ judged as (
 {#- Nearly every row is as it should be: the sentences are put together only where one is needed. #}
         {%- set rejections = [] %}
         {%- for column in columns %}
-        {%- for condition, sentence in column_rejections(column) %}
+        {%- for condition, sentence in column_rejections(column, zone) %}
         {%- do rejections.append((condition, column.name ~ ' ' ~ sentence)) %}
         {%- endfor %}
         {%- endfor %}

@@ -50,3 +50,23 @@
 {% macro sum_minor_over(expression, window) -%}
     cast(sum({{ expression }}) over ({{ window }}) as bigint)
 {%- endmacro %}
+
+
+{# Minor units as people read them: with the places of the currency, thousands separated. #}
+{% macro amount_in_words(minor, minor_per_major='minor_per_major') -%}
+    {%- set whole -%} {{ whole_quotient('abs(' ~ minor ~ ')', minor_per_major) }} {%- endset -%}
+    case
+        when {{ minor }} is not null
+            then concat(
+                case when {{ minor }} < 0 then '-' else '' end,
+                {{ with_thousands_separated(whole) }},
+                case
+                    when {{ minor_per_major }} = 1 then ''
+                    else concat(
+                        '.',
+                        lpad(cast(abs({{ minor }}) - {{ whole }} * {{ minor_per_major }} as {{ dbt.type_string() }}), 2, '0')
+                    )
+                end
+            )
+    end
+{%- endmacro %}

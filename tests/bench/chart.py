@@ -1,4 +1,4 @@
-"""The chart of the comparison in the README: bars in SVG, written by hand."""
+"""The chart of the comparison on the page on speed: bars in SVG, written by hand."""
 
 from __future__ import annotations
 

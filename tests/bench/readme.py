@@ -1,4 +1,4 @@
-"""The measured numbers in the README and on the page on Spark: in each a block between two markers.
+"""The measured numbers on the pages on speed and on Spark: in each a block between two markers.
 
 The chart lies beside this module.
 
@@ -15,8 +15,8 @@ from typing import Any
 from dagster_project.settings import CHECKOUT
 from tests.bench import chart, compare, machine, measure, refresh, shuffle, store
 
-README = CHECKOUT / "README.md"
-SPARK = CHECKOUT / "dbt" / "spark.md"
+SPEED = CHECKOUT / "docs" / "speed.md"
+SPARK = CHECKOUT / "docs" / "spark.md"
 CHART = Path(__file__).with_name("speed.svg")
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 
@@ -37,7 +37,7 @@ def main(options: argparse.Namespace) -> None:
     shuffled = store.kept("shuffle", options.results)
     if not compared and not refreshed and not shuffled:
         raise SystemExit(f"There are no results in {options.results}: run `make bench` first.")
-    pages = {README: block(compared, refreshed)} if compared or refreshed else {}
+    pages = {SPEED: block(compared, refreshed)} if compared or refreshed else {}
     pages |= {SPARK: shuffle.block(shuffled[-1])} if shuffled else {}
     for page, content in pages.items():
         page.write_text(with_block(page.read_text("utf-8"), content), "utf-8")
@@ -84,7 +84,7 @@ def block(compared: Results, refreshed: Results) -> str:
 
 
 def _compared(results: Results) -> Iterator[str]:
-    yield f"![Seconds and memory of each program]({CHART.relative_to(CHECKOUT).as_posix()})"
+    yield f"![Seconds and memory of each program](../{CHART.relative_to(CHECKOUT).as_posix()})"
     heads = "".join(
         f" {result['invoices']:,} invoices, seconds | times | peak memory |" for result in results
     )

@@ -1,4 +1,4 @@
-"""The comparison stops where results differ, and its numbers reach the README."""
+"""The comparison stops where results differ, and its numbers reach the page on speed."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 
 from dagster_project.feeds import feeds
+from dagster_project.product import DBT_PROJECT
 from dagster_project.refresh import spark
-from dagster_project.settings import DBT_PROJECT
 from tests.bench import compare, measure
 from tests.bench.programs import pandas_program, polars_program
 from tests.bench.programs.contract import INPUTS, RESULTS, Program, source, target

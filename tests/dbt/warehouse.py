@@ -101,6 +101,7 @@ def dbt(
     kept: Mapping[str, object] | None = None,
     manifest: Any = None,
     time_zone: str = "UTC",
+    variables: Mapping[str, object] | None = None,
 ) -> Any:
     """Run dbt in process on the warehouse and return its result; the file is closed afterwards.
 
@@ -112,18 +113,19 @@ def dbt(
         kept: What the build knew that this one carries on from; all is built anew without it.
         manifest: The project as `parse` gives it; parsed anew if none is given.
         time_zone: The reporting time zone.
+        variables: Further variables of dbt.
     """
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
     os.environ["COUPON_LEDGER_WAREHOUSE"] = str(path)
     os.environ["DO_NOT_TRACK"] = "1"
-    variables: dict[str, object] = {
+    given: dict[str, object] = {
         "as_of_date": as_of.isoformat(),
         "reporting_time_zone": time_zone,
     }
     if kept:
-        variables["kept"] = dict(kept)
+        given["kept"] = dict(kept)
     result = dbtRunner(manifest=manifest).invoke(
         [
             *arguments,
@@ -131,7 +133,7 @@ def dbt(
             "--profiles-dir", str(DBT_DIR),
             "--target-path", str(target or path.parent / "target"),
             "--log-path", str(path.parent / "logs"),
-            "--vars", json.dumps(variables),
+            "--vars", json.dumps({**given, **(variables or {})}),
             "--quiet",
         ]
     )  # fmt: skip

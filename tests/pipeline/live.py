@@ -90,6 +90,20 @@ def kill(process: int) -> None:
     os.kill(process, signal.SIGKILL)
 
 
+def descendants(process: int) -> list[int]:
+    """The processes that a process started, and those that they started; its own children first."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            state, parent = stat.read_text("utf-8").rpartition(")")[2].split()[:2]
+            if state != "Z":
+                children.setdefault(int(parent), []).append(int(stat.parent.name))
+    found = [*children.get(process, [])]
+    for pid in found:  # grows while it is gone through
+        found += children.get(pid, [])
+    return found
+
+
 @dataclass
 class Service:
     """Web server and daemon over a data home and a landing folder of their own.
@@ -156,16 +170,18 @@ class Service:
             )
 
     def kill(self, name: str, *, everything: bool = False) -> None:
-        """End a process at once, as the kernel would.
+        """End a process and the one that watches over it at once, as the kernel would.
 
         Args:
             name: `web` or `daemon`.
             everything: Whether its children, the code server and the runs, end with it.
         """
         process = self._processes.pop(name)
-        (os.killpg if everything else os.kill)(process.pid, signal.SIGKILL)
+        below = descendants(process.pid)
+        for pid in [process.pid, *(below if everything else below[:1])]:
+            kill(pid)
         process.wait()
-        self._left_behind.append(process.pid)
+        self._left_behind += below
 
     def __enter__(self) -> Self:
         self._left_behind: list[int] = []
@@ -174,13 +190,14 @@ class Service:
     def __exit__(self, *_: object) -> None:
         """Stop everything that was started, also what lost its parent."""
         for process in self._processes.values():
+            self._left_behind += descendants(process.pid)
             process.terminate()
         for process in self._processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=20)
-        for group in [*self._left_behind, *(one.pid for one in self._processes.values())]:
+        for pid in [*self._left_behind, *(one.pid for one in self._processes.values())]:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGKILL)
+                kill(pid)
         for process in self._processes.values():
             process.wait()
 

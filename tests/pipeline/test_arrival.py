@@ -7,14 +7,17 @@ is tested beside it in tests/unit.
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import hashlib
 import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -151,6 +154,7 @@ def test_a_csv_file_is_loaded_with_its_order_and_recorded(home: Home) -> None:
             3,
             0,
             "loaded",
+            None,
             None,
         )
     ]
@@ -306,7 +310,6 @@ POLLUTIONS = [
             "{{ config() }}",
             "NULL",
             "null",
-            "\\N",
             "# no comment",
             "te\tam",
             "te\x00am",
@@ -346,8 +349,33 @@ POLLUTIONS = [
         "CRLF in quotes", in_row(2, b"team", b'"te\r\nam"'), values=((2, "plan", "te\r\nam"),)
     ),
     Pollution("doubled quote", in_row(2, b"team", b'"te""am"'), values=((2, "plan", 'te"am'),)),
-    Pollution("bare quote", in_row(2, b"team", b'te"am'), values=((2, "plan", 'te"am'),)),
-    Pollution("space before quote", in_row(2, b"team", b' "t"'), values=((2, "plan", ' "t"'),)),
+    Pollution("null mark", in_row(2, b"team", b"\\N"), values=((2, "plan", None),)),
+    Pollution("quoted null mark", in_row(2, b"team", b'"\\N"'), values=((2, "plan", "\\N"),)),
+    Pollution(
+        "bare quote",
+        in_row(2, b"team", b'te"am'),
+        loaded=(1, 3),
+        malformed=((2, "a quote inside a value that does not begin with one"),),
+    ),
+    Pollution(
+        "space before quote",
+        in_row(2, b"team", b' "t"'),
+        loaded=(1, 3),
+        malformed=((2, "a quote inside a value that does not begin with one"),),
+    ),
+    Pollution(
+        "quote escaped by a backslash",
+        in_row(2, b"team", b'"te\\"am"'),
+        None,
+        refused="line 3: text after a closing quote, its quotes are escaped by backslashes",
+    ),
+    Pollution(
+        "a row broken in its plan",
+        in_row(2, b"team,", b"te\ncauses,and,more,"),
+        loaded=(1, 4),
+        malformed=((2, "4 fields where the header has 16"), (3, "15 fields")),
+    ),
+    Pollution("pipes", replaced(b",", b"|"), None, refused="has pipes and no comma"),
     Pollution("header in quotes", in_row(0, b"plan", b'"plan"')),
     Pollution(
         "one field too many",
@@ -420,7 +448,7 @@ POLLUTIONS = [
     Pollution("header in capitals", lambda c: c.upper(), None, refused="missing required column"),
     Pollution("semicolons", replaced(b",", b";"), None, refused="has semicolons and no comma"),
     Pollution("tabs", replaced(b",", b"\t"), None, refused="has tabs and no comma"),
-    Pollution("no header", lambda c: b"".join(lines(c)[1:]), None, refused="missing required"),
+    Pollution("no header", lambda c: b"".join(lines(c)[1:]), None, refused="has no header"),
     Pollution("empty", lambda _: b"", None, refused="empty"),
     Pollution("only a BOM", lambda _: b"\xef\xbb\xbf", None, refused="no header"),
     Pollution("only blank lines", lambda _: b"\n\r\n\n", None, refused="only blank lines"),
@@ -649,7 +677,11 @@ def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
 
 WHOLE_PARQUET = parquet_bytes(invoices_table())
 PARQUETS: list[tuple[str, bytes, str]] = [
-    ("float amount", parquet_bytes(invoices_table(list_amount=pa.array([1.5]))), "type double"),
+    (
+        "two wrong types",
+        parquet_bytes(invoices_table(list_amount=pa.array([150]), invoice_id=pa.array([7.0]))),
+        "column invoice_id has the Parquet type double; column list_amount has the Parquet type int64",
+    ),
     ("column missing", parquet_bytes(invoices_table(plan=None)), "missing required column plan"),
     ("cut short", WHOLE_PARQUET[:-10], "unreadable Parquet"),
     ("only its magic", b"PAR1PAR1", "unreadable Parquet"),
@@ -798,18 +830,18 @@ def test_what_is_not_a_delivery_is_left_alone(home: Home) -> None:
 
 def test_files_that_lie_in_no_feeds_folder_are_refused_and_kept(home: Home) -> None:
     content = csv_bytes([INVOICE])
-    home.land("invoices/2026/a.csv", content)
+    home.land("invoices/2026/01/a.csv", content)
     home.land("invoicez/a.csv", content)
     home.land("a.csv", content)
     home.land("invoices/a.txt", content)
     reports = {report.file_name: report for report in home.arrive()}
     assert {report.verdict for report in reports.values()} == {"refused"}
-    assert "folder inside" in str(reports["invoices/2026/a.csv"].reason)
+    assert "a folder inside 2026/" in str(reports["invoices/2026/01/a.csv"].reason)
     assert "none of the feeds" in str(reports["invoicez/a.csv"].reason)
     assert "no feed's folder" in str(reports["a.csv"].reason)
     ids = [row[0] for row in home.rows("select delivery_id from raw.deliveries")]
     assert len(ids) == len(set(ids)) == 3
-    assert reports["invoices/a.txt"].delivery_id == reports["invoices/2026/a.csv"].delivery_id
+    assert reports["invoices/a.txt"].delivery_id == reports["invoices/2026/01/a.csv"].delivery_id
 
 
 def test_the_same_bytes_moved_to_the_right_place_are_loaded(home: Home) -> None:
@@ -826,13 +858,13 @@ def test_the_same_bytes_moved_to_the_right_place_are_loaded(home: Home) -> None:
 
 
 def test_of_the_same_bytes_in_two_places_the_right_one_counts(home: Home) -> None:
-    home.land("invoices/2026/a.csv", csv_bytes([INVOICE]))
+    home.land("invoices/2026/01/a.csv", csv_bytes([INVOICE]))
     home.land("invoices/b.csv", csv_bytes([INVOICE]))
     home.land("invoices/c.csv", csv_bytes([INVOICE]))
     home.land("invoices/d.txt", csv_bytes([INVOICE]))
     verdicts = {report.file_name: report.verdict for report in home.arrive()}
     assert verdicts == {
-        "invoices/2026/a.csv": "refused",
+        "invoices/2026/01/a.csv": "refused",
         "invoices/b.csv": "loaded",
         "invoices/c.csv": "known",
         "invoices/d.txt": "known",
@@ -1053,7 +1085,7 @@ def _killed_at(home: Home, point: int, monkeypatch: pytest.MonkeyPatch) -> bool:
         return step
 
     with monkeypatch.context() as patched:
-        for name in ("load_rows", "write_delivery"):
+        for name in ("load_rows", "write_deliveries"):
             patched.setattr(warehouse, name, counting(getattr(warehouse, name)))
         for name in ("store", "write_record"):
             patched.setattr(Archive, name, counting(getattr(Archive, name)))
@@ -1297,3 +1329,341 @@ def test_tables_of_another_version_of_the_product_are_filled_again(home: Home) -
         connection.execute("alter table raw.deliveries drop column run_id")
     home.arrive("after an upgrade")
     assert home.everything() == before
+
+
+def settled(folder: Path, age: float = 3_600) -> None:
+    """Make everything in a folder, and the folder, as old as this."""
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (time.time() - age,) * 2)
+
+
+def test_a_folder_of_parts_is_taken_once_it_is_whole(home: Home) -> None:
+    folder = home.landing / "invoices/export"
+    for part in range(3):
+        home.land(f"invoices/export/part-{part}.csv", csv_bytes([invoice(part)]))
+    home.land("invoices/export/.part-0.csv.crc", b"crc")
+    home.land("invoices/export/part-0.crc", b"crc")
+    home.land("invoices/export/_committed_123", b"{}")
+    home.land("invoices/export/_logs/part-9.csv", b"rubbish")
+    assert home.arrive() == []
+    home.land("invoices/export/_SUCCESS", b"")
+    (folder / "_temporary").mkdir()
+    assert home.arrive() == []
+    (folder / "_temporary").rmdir()
+    reports = home.arrive()
+    assert [(report.file_name, report.verdict) for report in reports] == [
+        (f"invoices/export/part-{part}.csv", "loaded") for part in range(3)
+    ]
+    assert {report.verdict for report in home.arrive()} == {"known"}
+
+
+@pytest.mark.parametrize(("age", "taken"), [(59, False), (61, True)])
+def test_a_folder_without_a_mark_is_whole_once_it_has_settled(
+    home: Home, age: float, taken: bool
+) -> None:
+    home.land("invoices/export/part-0.csv", csv_bytes([INVOICE]))
+    settled(home.landing / "invoices/export", age)
+    assert bool(home.arrive()) == taken
+
+
+def test_a_folder_named_as_a_column_gives_its_parts_that_column(home: Home) -> None:
+    part = csv_bytes([{name: text for name, text in INVOICE.items() if name != "currency"}])
+    for value in ("USD", "EUR", "__HIVE_DEFAULT_PARTITION__", "J%50Y"):
+        home.land(f"invoices/export/currency={value}/part-0.csv", part)
+    table = invoices_table(currency=None)
+    home.land("invoices/export/currency=GBP/part-0.parquet", parquet_bytes(table))
+    lines = jsonl_bytes([{name: text for name, text in INVOICE.items() if name != "currency"}])
+    home.land("invoices/export/currency=CHF/year=2025/part-0.json", lines)
+    home.land("invoices/export/currency=NOK/part-1.csv", csv_bytes([INVOICE]))
+    home.land("invoices/export/_SUCCESS", b"")
+    reports = {report.file_name: report for report in home.arrive()}
+    refused = reports.pop("invoices/export/currency=NOK/part-1.csv")
+    assert "its folder and the file itself give 'currency'" in str(refused.reason)
+    assert {report.verdict for report in reports.values()} == {"loaded"}
+    found = home.rows("select currency from raw.invoices order by currency")
+    assert found == [("CHF",), ("EUR",), ("GBP",), ("JPY",), ("USD",), (None,)]
+    assert home.rows(
+        "select unknown_columns from raw.deliveries where file_name like '%.json'"
+    ) == [("year",)]
+    assert {report.verdict for report in home.arrive()} == {"known"}
+    before = home.everything()
+    rebuild(home.path)
+    assert home.everything() == before
+
+
+ARRAY = jsonl_bytes([invoice(1), invoice(2)]).decode().strip().replace("\n", ",\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rows"),
+    [
+        ("a.json", f"[{ARRAY}]", 2),
+        ("a.json", f"\ufeff \n[\n{ARRAY}\n]\n\n", 2),
+        ("a.ndjson", ARRAY.replace(",\n", "\n"), 2),
+        ("a.json", ARRAY.replace(",\n", "\n"), 2),
+        ("a.jsonl", f"[{ARRAY}]", 2),
+        ("a.json", "[]", 0),
+    ],
+)
+def test_json_is_lines_or_one_array_by_its_first_byte(
+    home: Home, name: str, text: str, rows: int
+) -> None:
+    home.land(f"invoices/{name}", text.encode())
+    home.land(f"invoices/{name}.gz", gzip.compress(text.encode() + b"\n"))
+    reports = home.arrive()
+    assert [(report.verdict, report.physical_rows) for report in reports] == [("loaded", rows)] * 2
+    assert home.rows("select count(*) from raw.invoices") == [(2 * rows,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"[{ARRAY}", "the array is not closed"),
+        (f"[{ARRAY},]", "not JSON in row 3"),
+        (f"[{ARRAY}] x", "something follows"),
+        (f"[{ARRAY} {ARRAY}]", "a comma or the end"),
+        (ARRAY.join("[]").replace('"team"', '"say "hi""', 1), "not JSON in row 1"),
+        (f"[{ARRAY}, " + "[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_broken_array_is_refused(home: Home, text: str, reason: str) -> None:
+    home.land("invoices/a.json", text.encode())
+    (report,) = home.arrive()
+    assert report.verdict == "refused"
+    assert reason in str(report.reason)
+
+
+def test_an_array_is_read_as_a_stream(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dagster_project.arrival.json_lines.ARRAY_BLOCK", 7)
+    rows = [{**invoice(number), "plan": 'é[]{},"\\' * number} for number in range(20)]
+    home.land("invoices/a.json", json.dumps([*rows, 7, None, [1], "x", {"a": {}}]).encode())
+    (report,) = home.arrive()
+    assert (report.verdict, report.loaded_rows, report.malformed_rows) == ("loaded", 21, 4)
+    found = home.rows("select invoice_id, plan from raw.invoices order by row_number limit 20")
+    assert found == [(row["invoice_id"], row["plan"] or None) for row in rows]
+
+
+def test_numbers_of_json_are_taken_by_their_digits(home: Home) -> None:
+    line = jsonl_bytes([INVOICE]).decode()
+    for old, new in (('"120.00"', "1.2E+2"), ('"10000"', "1.0E7")):
+        assert old in line
+        line = line.replace(old, new)
+    home.land("invoices/a.jsonl", line.encode())
+    home.land("workspaces/a.jsonl", jsonl_bytes([WORKSPACE]).replace(b'"ws_1"', b"7.0000001E7"))
+    assert {report.verdict for report in home.arrive()} == {"loaded"}
+    assert home.rows("select list_amount, mtus from raw.invoices") == [("120.0", "10000000.0")]
+    assert home.rows("select workspace_id from raw.workspaces") == [("70000001.0",)]
+
+
+def test_json_escaped_twice_is_refused(home: Home) -> None:
+    rows = [{**WORKSPACE, "workspace_name": name} for name in ("C:\\new", 'Say "Hi"')]
+    home.land("workspaces/a.jsonl", jsonl_bytes(rows).replace(b"\\", b"\\\\"))
+    home.land("workspaces/b.jsonl", jsonl_bytes(rows))
+    first, second = home.arrive()
+    assert "row 2 is not JSON: its backslashes are doubled" in str(first.reason)
+    assert second.verdict == "loaded"
+
+
+def test_what_is_taken_with_a_word_is_noted(home: Home) -> None:
+    instants = [INVOICE["issued_at"], "2025-01-01 00:00:00", "2025-01-01", "2025-01-01T00:00 +02"]
+    rows = [{**invoice(number), "issued_at": text} for number, text in enumerate(instants)]
+    home.land("invoices/a.csv", csv_bytes(rows))
+    home.land("invoices/b.csv", csv_bytes([invoice(9)]))
+    home.land("workspaces/a.csv", csv_bytes([{**WORKSPACE, "workspace_name": "NULL"}]))
+    home.arrive()
+    assert home.rows("select file_name, notes from raw.deliveries order by 1") == [
+        ("invoices/a.csv", "issued_at: 2 instants without an offset"),
+        ("invoices/b.csv", None),
+        ("workspaces/a.csv", "workspace_name: 1 value that may stand for a missing one"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b'{"rows": 1e9999999999999999999999}',
+        b'{"control_total": {"column": "list_amount", "total": 1E+999999999999999999999}}',
+        b'{"rows": ' + b"9" * 10_000 + b"}",
+        b'{"sha256": -1e-99999999999999999999}',
+        b"[" * 100_000,
+    ],
+    ids=lambda content: str(content)[:40],
+)
+def test_a_manifest_of_numbers_without_a_bound_refuses_its_file_alone(
+    home: Home, manifest: bytes
+) -> None:
+    home.land("invoices/a.csv", csv_bytes([invoice(1)]))
+    home.land("invoices/a.csv.manifest.json", manifest)
+    home.land("invoices/b.csv", csv_bytes([invoice(2)]))
+    assert [report.verdict for report in home.arrive()] == ["refused", "loaded"]
+    assert [report.verdict for report in home.arrive()] == ["known", "known"]
+
+
+def test_a_manifest_that_is_no_file_refuses_its_file_alone(home: Home) -> None:
+    home.land("invoices/a.csv", csv_bytes([invoice(1)]))
+    home.land("invoices/a.csv.manifest.json/keep", b"")
+    home.land("invoices/b.csv", csv_bytes([invoice(2)]))
+    os.mkfifo(home.landing / "invoices/b.csv.manifest.json")
+    home.land("invoices/c.csv", csv_bytes([invoice(3)]))
+    writer = os.open(home.landing / "invoices/b.csv.manifest.json", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        os.write(writer, b'{"rows": 1}')
+        verdicts = {report.file_name: report for report in home.arrive()}
+    finally:
+        os.close(writer)
+    assert "no regular file" in str(verdicts["invoices/a.csv"].reason)
+    assert "no regular file" in str(verdicts["invoices/b.csv"].reason)
+    assert verdicts["invoices/c.csv"].verdict == "loaded"
+
+
+def test_an_unexpected_error_refuses_its_file_alone(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dagster_project.arrival import arriving, delimited
+
+    def failing(path: Path, *arguments: Any) -> Any:
+        if b"in_2" in path.read_bytes():
+            raise ZeroDivisionError("SECRET")
+        return delimited.prepare_csv(path, *arguments)
+
+    monkeypatch.setattr(arriving, "_reader", lambda *_: failing)
+    for number in (1, 2, 3):
+        home.land(f"invoices/{number}.csv", csv_bytes([invoice(number)]))
+    reports = home.arrive()
+    assert [report.verdict for report in reports] == ["loaded", "refused", "loaded"]
+    assert "an unexpected error: ZeroDivisionError in test_arrival.py" in str(reports[1].reason)
+    assert "report this" in str(reports[1].remedy)
+    assert "SECRET" not in f"{reports[1].reason} {reports[1].remedy}"
+    assert [report.verdict for report in home.arrive()] == ["known"] * 3
+
+
+def test_an_error_while_small_files_are_loaded_together_refuses_one_alone(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes_of = warehouse.notes_of
+
+    def failing(connection: Any, feed: Any, loaded: str) -> Any:
+        if connection.execute(f"select 1 from {loaded} where invoice_id = 'in_2'").fetchall():
+            raise ZeroDivisionError
+        return notes_of(connection, feed, loaded)
+
+    monkeypatch.setattr(warehouse, "notes_of", failing)
+    for number in (1, 2, 3):
+        home.land(f"invoices/{number}.csv", csv_bytes([invoice(number)]))
+    assert [report.verdict for report in home.arrive()] == ["loaded", "refused", "loaded"]
+    assert home.rows("select invoice_id from raw.invoices order by 1") == [("in_1",), ("in_3",)]
+
+
+def test_a_delivery_larger_than_the_free_space_is_refused_before_it_is_copied(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.land("invoices/a.csv", csv_bytes([invoice(1)]))
+    large = home.landing / "invoices/b.csv"
+    with large.open("wb") as file:
+        file.truncate(2 * shutil.disk_usage(home.landing).free)
+    assert [report.verdict for report in home.arrive()] == ["loaded", "refused"]
+    (_, refused) = home.arrive()
+    assert "more than can be copied" in str(refused.reason)
+    large.write_bytes(csv_bytes([invoice(2)]))
+    assert [report.verdict for report in home.arrive()] == ["known", "loaded"]
+
+
+def test_what_was_refused_for_want_of_space_is_taken_once_there_is_some(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.land("invoices/a.csv.gz", gzip.compress(csv_bytes([invoice(1)])))
+    home.land("invoices/b.csv", csv_bytes([invoice(2)]))
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dagster_project.arrival.unpacking.unpack", full)
+        assert [report.verdict for report in home.arrive()] == ["refused", "loaded"]
+    assert [report.verdict for report in home.arrive()] == ["loaded", "known"]
+
+
+def test_deep_folders_and_long_names_are_refused_once(home: Home) -> None:
+    home.land("invoices/a.csv", csv_bytes([invoice(1)]))
+    descriptor = os.open(home.landing / "invoices", os.O_RDONLY)
+    for _ in range(1_500):
+        os.mkdir("d" * 10, dir_fd=descriptor)
+        below = os.open("d" * 10, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    os.close(descriptor)
+    try:
+        reports = home.arrive()
+    finally:  # pytest's own clean-up is recursive
+        subprocess.run(["rm", "-rf", home.landing / "invoices" / ("d" * 10)], check=True)
+    assert [report.verdict for report in reports if report.file_name == "invoices/a.csv"] == [
+        "loaded"
+    ]
+    deep = [report for report in reports if report.file_name != "invoices/a.csv"]
+    assert [report.verdict for report in deep] == ["refused"]
+    assert "folders lie in each other" in str(deep[0].reason)
+
+
+def test_a_line_of_very_many_keys_or_values_takes_no_time_and_little_memory(home: Home) -> None:
+    good = jsonl_bytes([invoice(1)])
+    keys = ", ".join(f'"k{number}": 1' for number in range(150_000))
+    home.land("invoices/keys.jsonl", good + f'{{{keys}, "k1": 2}}\n'.encode())
+    home.land("invoices/list.jsonl", good + b'{"x": [' + b"1," * 4_000_000 + b"1]}\n")
+    started = time.process_time()
+    reports = home.arrive()
+    assert time.process_time() - started < 30
+    assert [(report.loaded_rows, report.malformed_rows) for report in reports] == [(1, 1), (1, 1)]
+
+
+def test_many_small_files_each_keep_their_own_verdict(home: Home) -> None:
+    expected: dict[str, tuple[str, str | None]] = {}
+    for number in range(60):
+        rows = [invoice(100 * number + row) for row in range(25 if number % 7 == 0 else 1)]
+        if number % 14 == 0:
+            rows = [{**row, "issued_at": "yesterday"} for row in rows]
+        content = csv_bytes(rows)
+        if number % 10 == 3:
+            content = content.replace(b"invoice_id", b"id")
+        if number % 10 == 4:
+            content += b"torn,row\n"
+        name = f"invoices/{number:03d}.csv"
+        home.land(name, content)
+        if number % 14 == 0:
+            expected[name] = ("refused", "issued_at_is_mostly_readable")
+        elif number % 10 == 3:
+            expected[name] = ("refused", "missing required column invoice_id")
+        else:
+            expected[name] = ("loaded", None)
+    reports = home.arrive(with_gate=True)
+    assert len(reports) == len(expected)
+    for report in reports:
+        verdict, reason = expected[report.file_name]
+        assert report.verdict == verdict, report
+        assert (reason or "") in str(report.reason)
+    together = home.rows(
+        "select file_name, check_name, passed, observed from raw.gate_results"
+        " join raw.deliveries using (delivery_sequence) where check_name not like '%usual' order by all"
+    )
+    alone = Home(home.path.parent / "alone")
+    for number in range(60):
+        name = f"invoices/{number:03d}.csv"
+        alone.land(name, (home.landing / name).read_bytes())
+        alone.arrive(with_gate=True)
+    assert together == alone.rows(
+        "select file_name, check_name, passed, observed from raw.gate_results"
+        " join raw.deliveries using (delivery_sequence) where check_name not like '%usual' order by all"
+    )
+    (one,) = [report for report in reports if report.file_name == "invoices/000.csv"]
+    assert "row 1: 'yesterday': expected is an ISO 8601 instant" in str(one.reason)
+
+
+def test_many_parquet_files_are_read_in_one_process_and_one_that_ends_it_is_found(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        table = invoices_table(invoice_id=pa.array([f"in_{number}"]))
+        content = b"PAR1" + b"\xff" * 500 if number == 2 else parquet_bytes(table)
+        home.land(f"invoices/{number}.parquet", content)
+    assert [report.verdict for report in home.arrive()] == [
+        "loaded", "loaded", "refused", "loaded", "loaded",
+    ]  # fmt: skip

@@ -12,11 +12,12 @@ from typing import Any
 
 import duckdb
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from dagster_project import releases, summary
-from dagster_project.cli.close import register_closing
+from dagster_project import releases
+from dagster_project.answers.closes import restatements as listed
+from dagster_project.cli import app
+from dagster_project.cli.close import tell_restated
 from dagster_project.refresh import dbt_build
 from dagster_project.releases import files, restatements
 from dagster_project.settings import Settings
@@ -259,7 +260,8 @@ class TestRestatements:
                 "select row_count, primary_key from release.tables"
                 " where table_name = 'fct_restatements'"
             ).fetchall()
-        assert dict(columns) == dict(restatements.COLUMNS)
+        assert [name for name, _ in columns] == list(restatements.COLUMNS)
+        assert all(comment.startswith(restatements.COLUMNS[name]) for name, comment in columns)
         assert promised == [(0, ", ".join(restatements.KEY))]
 
     def test_closing_alone_changes_nothing(self, closed: HandMade) -> None:
@@ -520,8 +522,6 @@ class TestCommands:
     """The same from the command line."""
 
     def ask(self, *arguments: str) -> Any:
-        app = typer.Typer()
-        register_closing(app)
         return CliRunner().invoke(app, list(arguments))
 
     def test_what_changed_since_is_told(self, hand_made: HandMade) -> None:
@@ -530,8 +530,8 @@ class TestCommands:
         second = hand_made.write().publish().release_id
         home = ("--home", str(hand_made.home))
         shown = self.ask("close", "2026-03", "--by", "Ada", "--release", first, *home).stdout
-        assert f"In the release served, {second}, 2 amounts of 2026-03 differ" in shown
-        assert "No amount of them has changed" in self.ask("closes", *home).stdout
+        assert f"In the current release, {second}, 2 amounts of 2026-03 differ" in shown
+        assert "No amount of the closed months has changed" in self.ask("closes", *home).stdout
         hand_made.publish(LATER)
         data = json.loads(self.ask("closes", "--json", *home).stdout)
         assert data["closed_months"] == ["2026-03"]
@@ -548,9 +548,10 @@ class TestCommands:
             }
         ]
         shown = self.ask("closes", *home).stdout
-        assert shown.splitlines()[-3:] == [
-            "Changed in closed months       amounts  net charges",
-            "  2026-03                 USD        2       -20.00",
+        assert shown.splitlines()[-4:] == [
+            "Changed in closed months",
+            "  month         amounts  net charges",
+            "  2026-03  USD        2       -20.00",
             "  one by one in marts.fct_restatements",
         ]
 
@@ -571,14 +572,15 @@ class TestCommands:
                 "insert into marts.fct_restatements select closed_month, 'EUR', table_name,"
                 " column_name, delta_amount, null from marts.fct_restatements limit 2"
             )
-            assert summary.restated(connection).splitlines() == [
-                "Changed in closed months       amounts  net charges",
-                "  2026-03                 EUR        2        +0.02",
-                "  2026-03                 USD    1,544       +15.44",
-                "    18 of 1,544 in invoices/late.csv",
-                "    2 of 1,544 in coupons/10.csv",
-                "    2 of 1,544 in coupons/11.csv",
-                "    and more in 2 other files",
+            assert tell_restated(listed(connection)) == [
+                "Changed in closed months",
+                "  month         amounts  net charges",
+                "  2026-03  EUR        2        +0.02",
+                "  2026-03  USD    1,544       +15.44",
+                "                     18               from invoices/late.csv",
+                "                      2               from coupons/10.csv",
+                "                      2               from coupons/11.csv",
+                "                      4               from 2 other files",
                 "  one by one in marts.fct_restatements",
             ]
 

@@ -310,7 +310,7 @@ class TestDiskOfARun:
             said = " ".join(told.err.split())
             assert "No space left" in said or "is full" in said
             assert "What to do: Free space (`coupon-ledger prune" in said
-            assert "is still served" in said
+            assert "is still current" in said
             assert "Traceback" not in told.err and "Logging error" not in told.err
             assert len(told.err.splitlines()) < 40
             ballast.unlink()

@@ -6,12 +6,18 @@ is waited for has a generous deadline and no fixed pause.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
 import json
+import os
 import re
 import shutil
+import signal
+import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,6 +29,7 @@ import duckdb
 import pytest
 
 from dagster_project.sample import generate_sample
+from dagster_project.settings import CHECKOUT
 from tests.pipeline import live
 from tests.pipeline.conftest import coupon_ledger, view_models
 from tests.pipeline.live import Run, Service
@@ -214,7 +221,7 @@ class TestByItself:
         failed = checks["assert_every_row_accounted_for"]
         assert (failed.passed, failed.severity) == (False, "ERROR")
         told = story.alert("release_refused", lambda text: "assert_every_row" in text)
-        assert f"({before}) is still served" in told
+        assert f"({before}) is still current" in told
         # What is wrong would be wrong again: nothing is tried twice.
         assert run.tags.get("dagster/will_retry") == "false"
         rebuilt = coupon_ledger("rebuild", "--home", service.home)
@@ -259,7 +266,7 @@ class TestByItself:
         service.start("daemon")
 
         told = story.alert("run_failed", lambda text: KILLED in text and lost.run_id in text)
-        assert f"({served}) is still served" in told
+        assert f"({served}) is still current" in told
         assert "it is started again by itself" in told
         assert story.wait_for_run(6).tags["dagster/parent_run_id"] == lost.run_id
 
@@ -289,12 +296,67 @@ class TestByItself:
         assert lines[0]["message"].startswith(f"{whole + 1} files, {whole} new with ")
         assert all(line["message"].endswith(" s") for line in lines)
 
+    def test_what_the_service_wrote_is_open_to_its_owner_only(self, story: Story) -> None:
+        home = story.service.home
+        private = [home / name for name in ("archive", "build", "logs", "alerts", "dagster")]
+        written = [path for folder in private for path in (folder, *folder.rglob("*"))]
+        assert len(written) > 100
+        made_by_the_test = home / "dagster" / "dagster.yaml"
+        open_to_others = [
+            path
+            for path in written
+            if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o077
+        ]
+        assert [path for path in open_to_others if path != made_by_the_test] == []
+
     def test_no_secret_and_no_personal_data_is_kept_or_sent(self, story: Story) -> None:
         hidden = [SECRET.encode(), b"someone@example.com", *people(story.sample)]
         assert len(hidden) > 10
         for name, content in kept_and_sent(story):
             for value in hidden:
                 assert value not in content, f"{value!r} is in {name}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_web_server_daemon_and_code_servers_end_with_the_service(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Started as by `nohup` or a script, where SIGINT is ignored, the service ends on SIGTERM too."""
+    ignored = [signal.SIGHUP, signal.SIGINT] if number == signal.SIGTERM else []
+    with Service(tmp_path / "service") as service:
+        with (tmp_path / "service" / "dev.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dagster_project.cli", "dev", "--port", str(service.port)],
+                cwd=CHECKOUT,
+                env=service.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: [signal.signal(one, signal.SIG_IGN) for one in ignored],
+            )
+        try:
+            service.wait_until_ready()
+            below = live.descendants(process.pid)
+            programs = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in below]
+            for part in (b"dagster_ui", b"dagster._daemon", b"grpc"):
+                assert any(part in program for program in programs), programs
+            process.send_signal(number)
+            assert process.wait(20) == 0, service.last_words()
+            running = {int(path.name) for path in Path("/proc").glob("[0-9]*")}
+            assert not {pid for pid in running.intersection(below) if not is_zombie(pid)}
+        finally:
+            for pid in [process.pid, *live.descendants(process.pid)]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.wait()
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only waits to be asked for its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def people(sample: Path) -> set[bytes]:

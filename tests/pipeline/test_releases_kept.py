@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 
 from dagster_project import releases
 from dagster_project.cli import app
-from dagster_project.releases import files
+from dagster_project.releases import data_home, files
 from tests.fixtures.releases import keep
 from tests.pipeline.conftest import NOW, HandMade
 
@@ -205,6 +205,24 @@ class TestReleases:
             assert (closing.month_name, closing.by, closing.release_id) == ("2026-03", "Ada", first)
             assert "* 2026-03  closed" in shown
 
+    def test_the_layout_is_that_of_its_version(self, kept: Path) -> None:
+        version = tuple(map(int, kept.name.split("-")[0].split(".")))
+        expected = 1 if version < (0, 5) else data_home.LAYOUT
+        assert data_home.layout_of(kept) == expected
+        data_home.check_layout(kept)
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_whoever_writes_first_carries_it_over_and_every_release_stays(
+        self, version: str, tmp_path: Path
+    ) -> None:
+        home = keep.unpack(version, tmp_path / "home")
+        before = files.release_ids(home)
+        assert ask(home, "prune", "--keep", "9").exit_code == 0
+        assert data_home.layout_of(home) == data_home.LAYOUT
+        assert files.release_ids(home) == before
+        for release_id in before:
+            assert ask(home, "verify", release_id).exit_code == 0
+
     @pytest.mark.parametrize("version", VERSIONS)
     def test_it_is_restored_closes_a_month_and_is_published_over(
         self, version: str, tmp_path: Path
@@ -230,7 +248,11 @@ class TestReleases:
         ]
         answer = ask(home, "diff", second, published.release_id)
         assert answer.exit_code == 0, answer.output
-        assert releases.prune(home, 1, NOW).spared[first].startswith("it closed")
+        pruned = releases.prune(home, 1, NOW)
+        assert pruned.spared[first].startswith("it closed")
+        assert pruned.removed == (second,)
+        left = {path.name.split(".")[0] for path in files.releases_dir(home).iterdir()}
+        assert left == {first, published.release_id, "history"}
 
 
 LACKING = {

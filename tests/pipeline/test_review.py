@@ -29,7 +29,7 @@ def test_a_strict_run_publishes_nothing_while_billing_errors_are_open(own_home: 
     remedy = " ".join(result.stderr.partition("What to do:")[2].split())
     assert "`coupon-ledger findings --severity error --review open`" in remedy
     assert "accepted_findings.csv" in remedy
-    assert "is still served" in result.stderr
+    assert "is still current" in result.stderr
     assert served(own_home) == before
 
 

@@ -81,13 +81,15 @@ def all_differences(
     expected: Mapping[str, Sequence[Mapping[str, object]]],
     ignored: Collection[str] = (),
 ) -> list[str]:
-    """Every difference between two sets of marts, one line each; a mart not published is one line."""
+    """Every difference between two sets of marts, one line each; a mart that only one has is one line."""
     lines = []
     for name in KEYS:
-        if name in found:
+        if name in found and name in expected:
             lines += differences(name, found[name], expected[name], ignored)
-        else:
+        elif name in expected:
             lines.append(f"{name}: not published, {len(expected[name])} rows expected")
+        elif name in found:
+            lines.append(f"{name}: published, but not expected")
     return lines
 
 

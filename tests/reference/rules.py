@@ -818,15 +818,15 @@ def followed_first(redemption: Redemption) -> Redemption | None:
 def promotion_of(redemption: Redemption) -> str:
     """R4: the id of the redemption that the chain begins with.
 
-    Where redemptions that ended before they were redeemed follow each other in a circle, the circle
-    begins with the first of them in the order of R2.
+    Where redemptions dated back follow each other in a circle, the circle begins with the one that starts
+    first.
     """
     chain = [redemption]
     before = followed_first(redemption)
     while before is not None:
         if before in chain:
             circle = chain[chain.index(before) :]
-            return min(circle, key=lambda link: link.key).redemption_id
+            return min(circle, key=lambda link: (link.start, link.redemption_id)).redemption_id
         chain.append(before)
         before = followed_first(before)
     return chain[-1].redemption_id

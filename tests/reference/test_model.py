@@ -849,6 +849,28 @@ def test_a_follow_up_on_record_is_a_promotion_of_its_own_until_what_it_follows_h
     assert promotion(date(2025, 6, 10)) == "a"
 
 
+def test_a_circle_of_redemptions_dated_back_is_one_promotion_that_begins_with_the_first_start() -> (
+    None
+):
+    marts = marts_of(
+        [
+            coupon(name, duration="repeating", duration_months=1, follow_up_coupon_id=then)
+            for name, then in (("x", "y"), ("y", "z"), ("z", "x"))
+        ],
+        [
+            redemption(
+                *("a", "x"),
+                redeemed_at=datetime(2025, 6, 1),
+                starts_at=datetime(2025, 1, 1),
+                ends_at=datetime(2025, 2, 1),
+            ),
+            redemption("b", "z", redeemed_at=datetime(2025, 3, 1)),
+        ],
+    )
+    assert of_redemptions(marts, "promotion_id") == {"a": "a", "a~follow-up": "a", "b": "a"}
+    assert finding_ids(marts) == {"follow_up_not_immediate:a"}
+
+
 def test_refused_redemptions_are_promotions_of_their_own_unless_they_were_derived() -> None:
     elsewhere = redemption("b", workspace_id="v", user_id="u", redeemed_at=datetime(2025, 6, 1))
     again = redemption("c", "first", redeemed_at=START + MICROSECOND)
@@ -2153,6 +2175,29 @@ def test_an_expiring_promotion_is_shown_with_its_run_rate_and_its_follow_up() ->
     assert rows(redemption("b", workspace_id="v", user_id="u")) == [(Decimal("3.33"), False)]
     earlier = redemption("b", redeemed_at=START - timedelta(1), ends_at=START)
     assert rows(earlier) == [(Decimal("3.33"), False)]
+
+
+def test_a_follow_up_that_would_begin_after_the_horizon_follows_nothing_up_yet() -> None:
+    horizon = datetime(2027, 7, 1)
+
+    def is_followed_up(ends_at: datetime, *more: Record) -> object:
+        marts = marts_of(
+            [
+                coupon(
+                    "first", duration="repeating", duration_invoices=4, follow_up_coupon_id="ten"
+                ),
+                coupon(),
+            ],
+            [redemption("a", "first", ends_at=ends_at), *more],
+            monthly(),
+        )
+        return by_id(marts, "fct_upcoming_expirations", "redemption_id", "is_followed_up")["a"]
+
+    on_record = redemption("b", redeemed_at=datetime(2025, 6, 1))
+    assert is_followed_up(horizon - MICROSECOND) is True
+    assert is_followed_up(horizon) is False
+    assert is_followed_up(horizon - MICROSECOND, on_record) is True
+    assert is_followed_up(horizon, on_record) is False
 
 
 def test_what_is_given_and_expected_is_set_against_the_budget_of_its_month() -> None:

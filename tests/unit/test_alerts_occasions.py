@@ -82,7 +82,7 @@ def test_the_same_failure_is_folded_told_again_after_a_day_and_when_it_is_over(
     assert titles(both) == [
         "The refresh failed: the disk is broken",
         "The refresh failed: the disk is broken (25 times since 7 April 05:00 UTC)",
-        "Resolved: Refreshing works again: no release is served yet.",
+        "Resolved: Refreshing works again: there is no current release yet.",
     ]
     logged = [line for line in read_lines(send.log_path(settings.home)) if "kind" in line]
     assert [line["status"] for line in logged].count("folded") == 28

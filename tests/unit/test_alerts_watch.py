@@ -12,6 +12,7 @@ import pytest
 
 from dagster_project import failures
 from dagster_project.alerts import watch
+from dagster_project.answers import health
 from dagster_project.answers.freshness import LateFeed
 from dagster_project.arrival.archive import SideRecord
 from dagster_project.releases.errors import Busy, PublishRefused
@@ -56,7 +57,7 @@ def test_a_refused_file_is_told_with_why_and_what_to_do(home: Path) -> None:
     found = files(home, record("coupons/a.csv", "refused", 1, reason=reason, remedy="correct it"))
     assert found.alert is not None
     assert found.alert.happened == "The file coupons/a.csv was refused"
-    assert found.alert.meaning == "Its rows are in no release; no release is served yet."
+    assert found.alert.meaning == "Its rows are in no release; there is no current release yet."
     (detail,) = found.alert.details
     assert detail == "coupons/a.csv: row 3: '…' is no date; column 'coupon_id' is there; correct it"
 
@@ -125,7 +126,7 @@ def test_a_disk_is_nearly_full_by_bytes_or_by_percent(
     home: Path, monkeypatch: pytest.MonkeyPatch, free_gb: int, total_gb: int, is_told: bool
 ) -> None:
     usage = Usage(total_gb * 10**9, 0, free_gb * 10**9)
-    monkeypatch.setattr(watch.shutil, "disk_usage", lambda _: usage)  # type: ignore[attr-defined]
+    monkeypatch.setattr(health.shutil, "disk_usage", lambda _: usage)  # type: ignore[attr-defined]
     found = watch.disk_nearly_full(Settings(home=home / "not" / "yet"), (), NOW)
     assert (found.alert is not None) == is_told
     if found.alert is not None:
@@ -150,7 +151,7 @@ def test_a_refused_release_names_the_checks_and_what_readers_get(home: Path) -> 
     assert found.alert.happened == (
         "The release was refused: test assert_adds_up: 3 rows do not hold (tests/a.sql)"
     )
-    assert found.alert.meaning == "Nothing was published; no release is served yet."
+    assert found.alert.meaning == "Nothing was published; there is no current release yet."
     text = " ".join(found.alert.details)
     assert "fct_x" in text
     assert PERSON not in text

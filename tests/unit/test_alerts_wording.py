@@ -23,7 +23,7 @@ def message(happened: str = "It failed", status: Status = "new", **more: object)
         "run_failed",
         "error",
         happened,
-        "The release of 20 November is still served.",
+        "The release of 20 November is still current.",
         "coupon-ledger alerts",
         NOW,
         ("one", "two"),
@@ -35,7 +35,7 @@ def message(happened: str = "It failed", status: Status = "new", **more: object)
 def test_text_says_what_happened_what_it_means_and_what_to_enter() -> None:
     text = wording.text(message(run_id="r-1"), HOME)
     assert text.splitlines()[:3] == ["It failed", "- one", "- two"]
-    assert "What it means: The release of 20 November is still served." in text
+    assert "What it means: The release of 20 November is still current." in text
     assert f"Look further:  coupon-ledger alerts --home {shlex.quote(str(HOME))}" in text
     assert "run r-1, alert abc" in text
 

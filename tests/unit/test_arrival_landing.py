@@ -16,6 +16,11 @@ from dagster_project.arrival.report import Refusal
         ("A.JSONL", ("jsonl", False)),
         ("a.jsonl.GZ", ("jsonl", True)),
         ("a.b.parquet", ("parquet", False)),
+        ("a.json", ("jsonl", False)),
+        ("a.JSON.gz", ("jsonl", True)),
+        ("a.ndjson", ("jsonl", False)),
+        ("a.ndjson.gz", ("jsonl", True)),
+        ("part-0.gz.parquet", ("parquet", False)),
     ],
 )
 def test_the_extension_says_the_format(name: str, expected: tuple[str, bool]) -> None:
@@ -23,7 +28,8 @@ def test_the_extension_says_the_format(name: str, expected: tuple[str, bool]) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["a", "a.gz", "a.txt", "a.csv.zip", "a.parquet.gz", "csv", "a.csv ", "a.json"]
+    "name",
+    ["a", "a.gz", "a.txt", "a.csv.zip", "a.parquet.gz", "csv", "a.csv ", "a.json.zst", "a.xlsx"],
 )
 def test_any_other_extension_is_refused(name: str) -> None:
     with pytest.raises(Refusal, match="unknown extension"):

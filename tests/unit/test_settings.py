@@ -10,7 +10,13 @@ import pytest
 from pydantic import ValidationError
 
 from dagster_project import settings as module
-from dagster_project.settings import CHECKOUT, SAMPLE_LANDING, Settings, default_as_of
+from dagster_project.settings import (
+    CHECKOUT,
+    SAMPLE_LANDING,
+    Settings,
+    checked_as_of,
+    default_as_of,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +30,20 @@ def test_the_default_is_the_sample_and_a_home_in_the_checkout() -> None:
     assert settings.home == CHECKOUT / "data" / "home"
     assert settings.landing == SAMPLE_LANDING
     assert settings.uses_sample
+
+
+def test_an_installed_package_keeps_data_in_the_users_folder_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "IS_INSTALLED", True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert Settings().home == tmp_path / "data" / "coupon-ledger"
+    for ignored in ("relative/folder", ""):  # as the XDG specification has it
+        monkeypatch.setenv("XDG_DATA_HOME", ignored)
+        assert Settings().home == tmp_path / ".local" / "share" / "coupon-ledger"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert Settings().home == tmp_path / ".local" / "share" / "coupon-ledger"
 
 
 def test_the_environment_sets_what_no_argument_does(
@@ -108,3 +128,21 @@ def test_a_sample_without_a_last_day_says_what_to_do(
     monkeypatch.setattr(module, "SAMPLE", tmp_path)
     with pytest.raises(ValueError, match="give --as-of"):
         default_as_of(Settings(), date(2026, 11, 23))
+
+
+@pytest.mark.parametrize("day", ["1970-01-01", "2026-02-28", "9990-12-31"])
+def test_a_day_that_can_be_calculated_is_taken(day: str) -> None:
+    assert checked_as_of(day) == Settings(as_of=date.fromisoformat(day)).as_of
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "1969-12-31", "9991-01-01", "9999-12-31"])
+def test_a_day_without_a_future_or_long_before_any_bill_is_refused(day: str) -> None:
+    for asked in (checked_as_of, lambda day: Settings(as_of=date.fromisoformat(day))):
+        with pytest.raises(ValueError, match="give a day from 1970-01-01 to 9990-12-31; the bills"):
+            asked(day)
+
+
+@pytest.mark.parametrize("text", ["", "2026-02-29", "10000-01-01", "28.2.2026", "today"])
+def test_what_is_no_day_is_told_the_form(text: str) -> None:
+    with pytest.raises(ValueError, match="give a day as YYYY-MM-DD"):
+        checked_as_of(text)

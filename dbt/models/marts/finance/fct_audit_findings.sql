@@ -10,9 +10,9 @@ invoice_findings as (
 
     select
         *,
-        cast({{ published_amount('at_stake_minor') }} as {{ dbt.type_string() }}) as at_stake_text,
-        cast({{ published_amount('found_minor') }} as {{ dbt.type_string() }}) as found_text,
-        cast({{ published_amount('expected_minor') }} as {{ dbt.type_string() }}) as expected_text
+        {{ amount_in_words('at_stake_minor') }} as at_stake_text,
+        {{ amount_in_words('found_minor') }} as found_text,
+        {{ amount_in_words('expected_minor') }} as expected_text
 
     from {{ ref('int_invoice_findings_raised') }}
 
@@ -22,9 +22,9 @@ credit_note_findings as (
 
     select
         *,
-        cast({{ published_amount('at_stake_minor') }} as {{ dbt.type_string() }}) as at_stake_text,
-        cast({{ published_amount('found_minor') }} as {{ dbt.type_string() }}) as found_text,
-        cast({{ published_amount('expected_minor') }} as {{ dbt.type_string() }}) as expected_text
+        {{ amount_in_words('at_stake_minor') }} as at_stake_text,
+        {{ amount_in_words('found_minor') }} as found_text,
+        {{ amount_in_words('expected_minor') }} as expected_text
 
     from {{ ref('int_credit_note_findings_raised') }}
 

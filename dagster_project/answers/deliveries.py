@@ -1,0 +1,194 @@
+"""`deliveries` and `rejected`: what was delivered, what became of it, and what the supplier is to correct."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dagster_project.answers.asking import Connection, NotThere, Row, facts, near, rows
+
+EXAMPLES = 3
+"""Rows shown the supplier per reason."""
+
+REJECTED_COLUMNS = ("delivery_id", "feed", "file_name", "row_number", "reasons", "record")
+
+_BATCH = 10_000
+
+
+def deliveries(connection: Connection) -> Row:
+    """List every delivery with its row counts, in the order of arrival.
+
+    The parts of a folder that arrived together and met the same fate are one delivery, with a list of
+    its `parts`.
+    """
+    found = rows(connection, "from release.deliveries order by arrived_at, feed, file_name")
+    return {**facts(connection), "deliveries": _with_folders(found)}
+
+
+def _has_notes(connection: Connection) -> bool:
+    """Whether the release has notes on deliveries; one of an earlier version has none."""
+    cursor = connection.execute("select * from release.deliveries limit 0")
+    return any(column[0] == "notes" for column in cursor.description or [])
+
+
+def _with_folders(files: list[Row]) -> list[Row]:
+    """Put the parts of a folder together, in the place of the first."""
+    together: dict[tuple[object, ...], list[Row]] = {}
+    for number, file in enumerate(files):
+        _, _, inside = str(file["file_name"]).partition("/")
+        folder, is_part, _ = inside.partition("/")
+        key: tuple[object, ...] = (number,)
+        if is_part:
+            key = (
+                *(file["arrived_at"], file["feed"], folder),
+                *(file["verdict"], file["refusal_reason"]),
+            )
+        together.setdefault(key, []).append(file)
+    return [_folder(parts) if len(parts) > 1 else parts[0] for parts in together.values()]
+
+
+def _folder(parts: list[Row]) -> Row:
+    first = parts[0]
+    feed, folder, *_ = str(first["file_name"]).split("/")
+    notes = dict.fromkeys(part["notes"] for part in parts if part.get("notes"))
+    counted = {
+        name: sum(part[name] or 0 for part in parts) for name in first if name.endswith("_rows")
+    }
+    return {
+        **first,
+        "file_name": f"{feed}/{folder}/",
+        "delivery_id": None,
+        "sha256": None,
+        "notes": "; ".join(notes) or None,
+        **counted,
+        "parts": parts,
+    }
+
+
+def rejected(
+    connection: Connection,
+    feed: str | None = None,
+    delivery: str | None = None,
+    limit: int | None = None,
+) -> Row:
+    """Return the rejected rows, each with every reason and as it was delivered, and how many by reason.
+
+    Args:
+        connection: The release.
+        feed: Only rows of this feed.
+        delivery: Only rows of this delivery: its id, or part of its name.
+        limit: How many rows to list; all by default. Counts are of all.
+
+    Raises:
+        NotThere: There is no such delivery.
+    """
+    where, values = _filter(connection, feed, delivery)
+    reasons = rows(
+        connection,
+        "select feed, reason, count(*) as rows from (select feed,"
+        " unnest(string_split(reasons, '; ')) as reason from release.rejected_rows"
+        f" where {where}) group by all order by rows desc, feed, reason",
+        values,
+    )
+    (total,) = rows(
+        connection, f"select count(*) as rows from release.rejected_rows where {where}", values
+    )
+    listed = rows(
+        connection,
+        "select delivery_id, feed, file_name, row_number, string_split(reasons, '; ') as reasons,"
+        f" record from release.rejected_rows where {where} order by file_name, row_number"
+        + ("" if limit is None else f" limit {int(limit)}"),
+        values,
+    )
+    return {
+        **facts(connection),
+        "total": total["rows"],
+        "rows_by_reason": reasons,
+        "rejected_rows": listed,
+    }
+
+
+def rejected_rows(
+    connection: Connection, feed: str | None = None, delivery: str | None = None
+) -> Iterator[tuple[object, ...]]:
+    """Return all rejected rows one by one, in `REJECTED_COLUMNS`: there may be more than fit in memory.
+
+    Args:
+        connection: The release.
+        feed: Only rows of this feed.
+        delivery: Only rows of this delivery: its id, or part of its name.
+
+    Raises:
+        NotThere: There is no such delivery.
+    """
+    where, values = _filter(connection, feed, delivery)
+    cursor = connection.execute(
+        f"select {', '.join(REJECTED_COLUMNS)} from release.rejected_rows where {where}"
+        " order by file_name, row_number",
+        values,
+    )
+    while batch := cursor.fetchmany(_BATCH):
+        yield from batch
+
+
+def for_supplier(connection: Connection) -> Row:
+    """Collect what the supplier needs: row counts, refused files, reasons with examples, checks."""
+    reasons = rows(
+        connection,
+        "select feed, reasons as text, count(*) as rows from release.rejected_rows"
+        " group by all order by rows desc, feed, text",
+    )
+    for reason in reasons:
+        reason["examples"] = rows(
+            connection,
+            "select file_name, row_number, record from release.rejected_rows"
+            " where feed = ? and reasons = ? order by file_name, row_number limit ?",
+            [reason["feed"], reason["text"], EXAMPLES],
+        )
+    (totals,) = rows(
+        connection,
+        "select count(*) as files, coalesce(sum(physical_rows), 0) as rows,"
+        " coalesce(sum(accepted_rows), 0) as accepted,"
+        " coalesce(sum(superseded_rows), 0) as superseded,"
+        " coalesce(sum(duplicate_rows), 0) as duplicate,"
+        " coalesce(sum(rejected_rows), 0) as rejected from release.deliveries",
+    )
+    files = rows(connection, "from release.deliveries order by feed, arrived_at, file_name")
+    return {
+        "noted": rows(
+            connection,
+            "select file_name, notes from release.deliveries"
+            " where notes is not null order by feed, file_name",
+        )
+        if _has_notes(connection)
+        else [],
+        **facts(connection),
+        "totals": totals,
+        "files": files,
+        "refused": [file for file in files if file["verdict"] != "loaded"],
+        "reasons": reasons,
+        "checks": rows(
+            connection,
+            "select table_name as feed, name, severity, failures from release.checks"
+            " where checked_by = 'supplier gate' order by failures > 0 desc, feed, name",
+        ),
+    }
+
+
+def _filter(
+    connection: Connection, feed: str | None, delivery: str | None
+) -> tuple[str, list[str]]:
+    """Return the condition in SQL that chooses rows by feed and delivery, and its values."""
+    conditions, values = ["true"], []
+    if feed is not None:
+        conditions.append("feed = ?")
+        values.append(feed)
+    if delivery is not None:
+        names = rows(connection, "select delivery_id, file_name from release.deliveries")
+        if not any(
+            row["delivery_id"].startswith(delivery) or delivery in row["file_name"] for row in names
+        ):
+            close = near(delivery, dict.fromkeys(row["file_name"] for row in names))
+            raise NotThere("delivery", delivery, near=close)
+        conditions.append("(starts_with(delivery_id, ?) or contains(file_name, ?))")
+        values += [delivery, delivery]
+    return " and ".join(conditions), values

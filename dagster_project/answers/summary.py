@@ -1,0 +1,112 @@
+"""A release in short, for the end of a refresh: rows, discounts, credit, endings, billing errors, checks."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from dagster_project.answers.asking import Connection, Row, end_of, rows
+from dagster_project.answers.burndown import grants_left, lapsing
+from dagster_project.answers.closes import restatements
+from dagster_project.answers.findings import totals_by_type
+
+DAYS_AHEAD = 90
+
+
+def summary(connection: Connection) -> Row:
+    """Answer what an analyst asks of a release first.
+
+    Amounts of different currencies are never added up.
+    """
+    (release,) = rows(connection, "select release_id, as_of_date, created_at from release.release")
+    until = release["as_of_date"] + timedelta(days=DAYS_AHEAD)
+    (ending,) = rows(
+        connection,
+        "select count(*) as redemptions, count(distinct workspace_id) as workspaces,"
+        " count(*) filter (where is_followed_up) as followed_up"
+        " from marts.fct_upcoming_expirations where runs_out_at < ?",
+        [end_of(until)],
+    )
+    (checks,) = rows(connection, "select count(*) as checks from release.checks")
+    return {
+        **release,
+        **rows_in(connection),
+        "given": _given(connection),
+        "until": until,
+        "credit_left": _credit_left(connection, end_of(until)),
+        "ending": ending,
+        "findings_by_type": totals_by_type(connection, {}),
+        "restated": restatements(connection),
+        "checks": checks["checks"],
+        "checks_not_passed": rows(
+            connection,
+            "select name, failures, if(checked_by = 'dbt', 'row', 'file') as unit"
+            " from release.checks where status <> 'pass' order by checked_by, name",
+        ),
+    }
+
+
+def rows_in(connection: Connection) -> Row:
+    """Return what became of the delivered rows by feed, and the files that were refused, newest first."""
+    return {
+        "rows_in": rows(
+            connection,
+            "select feed, count(*) as files, sum(physical_rows) as physical_rows,"
+            " sum(accepted_rows) as accepted_rows, sum(superseded_rows) as superseded_rows,"
+            " sum(duplicate_rows) as duplicate_rows, sum(rejected_rows) as rejected_rows"
+            " from release.deliveries where verdict = 'loaded' group by feed"
+            " order by min(arrived_at), feed",
+        ),
+        "refused_files": rows(
+            connection,
+            "select file_name, refusal_reason from release.deliveries where verdict = 'refused'"
+            " order by arrived_at desc, file_name",
+        ),
+        "noted_files": rows(
+            connection,
+            "select file_name, notes from release.deliveries where notes is not null"
+            " and arrived_at = (select max(arrived_at) from release.deliveries) order by file_name",
+        ),
+    }
+
+
+def _given(connection: Connection) -> list[Row]:
+    """Return discount and credit by program and currency."""
+    return rows(
+        connection,
+        """
+        with given as (
+            select coupons.program, charges.currency, applications.redemption_id,
+                applications.discount_amount, 0 as credit_amount
+            from marts.fct_discount_applications as applications
+            inner join marts.fct_discounted_charges as charges using (invoice_id)
+            inner join marts.dim_coupons as coupons using (coupon_id)
+            union all
+            select coupons.program, ledger.currency, ledger.redemption_id, 0, -ledger.amount
+            from marts.fct_credit_ledger as ledger
+            inner join marts.dim_coupons as coupons using (coupon_id)
+            where ledger.entry_type = 'draw'
+        )
+        select program, currency, count(distinct redemption_id) as redemptions,
+            cast(sum(discount_amount) as decimal(18, 2)) as discount_amount,
+            cast(sum(credit_amount) as decimal(18, 2)) as credit_amount
+        from given group by program, currency order by program, currency
+        """,
+    )
+
+
+def _credit_left(connection: Connection, before: datetime) -> list[Row]:
+    """Return the grants with something left by currency, and how much of it will lapse before an instant."""
+    grants = grants_left(connection, "true", [])
+    return [
+        {
+            "currency": currency,
+            "grants": len(of_currency),
+            "balance_amount": sum(
+                (grant["balance_amount"] for grant in of_currency), Decimal("0.00")
+            ),
+            "projected_breakage_amount": lapsing(of_currency, before),
+        }
+        for currency in dict.fromkeys(grant["currency"] for grant in grants)
+        for of_currency in [[grant for grant in grants if grant["currency"] == currency]]
+    ]

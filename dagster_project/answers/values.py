@@ -1,0 +1,81 @@
+"""How one value is written for people: an amount, a day, a month, a count, a name from the source.
+
+Here belongs what knows the value but neither the terminal nor the page it is shown on. Names from the
+source are untrusted: `clean` escapes what is not printable.
+"""
+
+from __future__ import annotations
+
+import csv
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cache
+from typing import Final
+
+FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes a text for a formula by."""
+
+
+def clean(value: object) -> str:
+    """Return text in one line, with every character that is not printable escaped."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
+        for sign in str(value)
+    )
+
+
+@cache
+def _places() -> dict[str, int]:
+    from dagster_project.product import DBT_PROJECT
+
+    with (DBT_PROJECT / "seeds" / "iso_4217_currencies.csv").open(encoding="utf-8") as file:
+        return {row[0]: int(row[1]) for row in csv.reader(file) if row[1].isdigit()}
+
+
+def places(currency: str | None) -> int:
+    """Return decimal places of a currency; 2 where it has none of its own to say."""
+    return min(_places().get(currency or "", 2), 2)
+
+
+def amount(value: Decimal | None, currency: str | None = None) -> str:
+    """Return an amount with as many places as its currency has, and never fewer than it needs."""
+    if value is None:
+        return "–"
+    if places(currency) == 0 and value == value.to_integral_value():
+        return f"{value:,.0f}"
+    return f"{value:,.2f}"
+
+
+def money(value: Decimal | None, currency: str | None) -> str:
+    """Return an amount with its currency behind it."""
+    return amount(value, currency) if currency is None else f"{amount(value, currency)} {currency}"
+
+
+def day(value: datetime | date | None) -> str:
+    """Return the day of an instant, UTC."""
+    return "–" if value is None else value.isoformat()[:10]
+
+
+def moment(value: datetime | None) -> str:
+    """Return an instant to the minute, UTC."""
+    return "–" if value is None else f"{value:%Y-%m-%d %H:%M} UTC"
+
+
+def month(value: date) -> str:
+    """Return a month as 2024-02."""
+    return value.isoformat()[:7]
+
+
+def count(number: int, one: str, several: str | None = None) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def signed(value: Decimal, currency: str | None = None) -> str:
+    """Return a difference: an amount with its sign, also where it is a rise."""
+    return ("+" if value > 0 else "") + amount(value, currency)
+
+
+def neutral(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(FORMULA_SIGNS) else text

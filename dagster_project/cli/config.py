@@ -1,0 +1,86 @@
+"""`config` shows the settings in force; `--version` tells the version.
+
+Exit codes: 0 told, 2 a setting makes no sense.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from dagster_project.cli.options import HomeOption, JsonOption, settings_from
+
+
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        from dagster_project.product import product_version
+
+        print(f"coupon-ledger {product_version()}")
+        raise typer.Exit
+
+
+def program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options of the program itself, before any command."""
+
+
+def config(home: HomeOption = None, json: JsonOption = False) -> None:
+    """Show every setting in force and where it comes from.
+
+    Variables of the environment that begin like a setting and are none are named, with the settings
+    that are written alike.
+    """
+    from dagster_project.answers.config import config as in_force
+
+    settings = settings_from(home)
+    told = in_force(settings, os.environ, ["home"] if home is not None else [])
+    if json:
+        import json as library
+
+        print(library.dumps(told, indent=1, ensure_ascii=False))
+        return
+    _print(told)
+
+
+def _print(told: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)  # a line is a setting, also for `grep`
+    kind = "the package in" if told["is_installed"] else "the checkout"
+    console.print(Text(f"Coupon Ledger {told['version']}, {kind} {told['code']}\n"))
+    width = max(len(one["variable"]) for one in told["settings"])
+    for one in told["settings"]:
+        origin = f"({one['source']})"
+        if one["value"] != one["default"]:
+            origin = f"({one['source']}; default {_shown(one['default'])})"
+        is_default = one["source"] == "default"
+        line = f"{one['variable']:<{width}}  {_shown(one['value'])}  {origin}"
+        console.print(Text(line, style="" if is_default else "bold"))
+    for one in told["unknown"]:
+        near = " or ".join(one["near"])
+        remedy = f"did you mean {near}?" if near else "nothing reads it, remove it."
+        console.print(Text(f"\nUnknown setting {one['variable']}: {remedy}", style="red"))
+
+
+def _shown(value: object) -> str:
+    """Write a value on one line; what cannot be printed is escaped."""
+    import json as library
+
+    if value is None or value == "":
+        return "(none)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, str) and value.isprintable():
+        return value
+    return library.dumps(value, ensure_ascii=False)

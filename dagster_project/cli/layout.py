@@ -1,0 +1,337 @@
+"""How an answer is laid out for a terminal: through rich, within the width there is.
+
+Here belongs what knows characters and columns but not coupons. Names from the source are untrusted: what
+is not printable is shown escaped, and no text is read as markup. Ids and numbers are never cut; names of
+files are, in the middle.
+
+Done by hand, since rich has nothing for it: `blocks`, for a table too wide for what may not be cut;
+`cut`, which leaves out the middle; `bridge`, whose bars float and are told apart without colours; `grid`,
+the answer to a question in SQL, which may have a million rows and takes rich 40 µs a cell; and plain signs
+for a terminal that has no others.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from dagster_project.answers.values import amount, clean, neutral, signed
+
+if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
+    from rich.measure import Measurement
+
+WIDTH = 80
+"""Columns where nobody says how many there are: in a file or a pipe."""
+
+_KINDS = (">", "~", "|")
+_LEAST_WIDTH = 40
+_MOST_PROSE = 100
+_LEAST_NAME = 16
+_LEAST_BAR = 6
+_MOST_BAR = 30
+_MOST_BRIDGE = 40
+_PLAIN = str.maketrans(
+    {"█": "#", "▓": "+", "░": "-", "…": "~", "–": "-", "×": "x", **dict.fromkeys("▏▎▍▌▋▊▉▐▕", "#")}
+)
+
+
+def columns() -> int:
+    """Return the columns there are: `COLUMNS` if it is set, else those of the terminal, else 80."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        found = int(given)
+    elif sys.stdout is not None and sys.stdout.isatty():
+        found = shutil.get_terminal_size((WIDTH, 0)).columns
+    else:
+        found = WIDTH
+    return max(found, _LEAST_WIDTH)
+
+
+def width(text: str) -> int:
+    """Count the columns a text takes on a terminal."""
+    return cell_len(text)
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text of at most so many columns, its middle left out if it is longer."""
+    if width(text) <= most:
+        return text
+    tail_columns = (most - 1) // 3
+    tail = ""
+    for sign in reversed(text):
+        if width(sign + tail) > tail_columns:
+            break
+        tail = sign + tail
+    head = ""
+    for sign in text:
+        if width(head + sign) > most - 1 - width(tail):
+            break
+        head += sign
+    return f"{head}…{tail}"
+
+
+def wrap(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
+    """Return a text broken into lines at spaces, and within words that are longer than a line.
+
+    Args:
+        text: The text; what is not printable is escaped.
+        indent: Put before the first line.
+        hanging: Put before the others.
+    """
+    hanging = indent if hanging is None else hanging
+    room = min(columns(), _MOST_PROSE) - max(width(indent), width(hanging))
+    lines = Text(clean(text)).wrap(_console(), max(room, _LEAST_NAME), overflow="fold")
+    found = [line.plain.rstrip() for line in lines]
+    return [
+        f"{hanging if place else indent}{line}" for place, line in enumerate(found) if line or place
+    ]
+
+
+def heading(title: str, facts: Mapping[str, Any]) -> list[str]:
+    """Return the first lines of every answer: what it is about, and what it rests on."""
+    return [
+        *wrap(title, hanging="  "),
+        f"As of {facts['as_of_date']}, release {facts['release_id']}",
+    ]
+
+
+class _Name:
+    """A cell whose middle is left out where its column is narrower."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+
+        most = width(self._text)
+        return Measurement(min(most, _LEAST_NAME), most)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(cut(self._text, options.max_width), no_wrap=True, end="")
+
+
+def table(
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    indent: str = "  ",
+    bars: Sequence[Decimal] | None = None,
+) -> list[str]:
+    """Return a table within the width there is.
+
+    Args:
+        heads: Column titles. One that begins with `>` is for numbers, to the right; one with `~` for
+            names, of which the middle may be left out; one with `|` for sentences, which go on in further
+            lines. Nothing else is ever cut or broken.
+        rows: The cells as text.
+        indent: Put before every line.
+        bars: One value a row, drawn as a bar in the columns that are left, if enough are.
+    """
+    from rich.bar import Bar
+    from rich.table import Table
+
+    kinds = [head[:1] if head[:1] in _KINDS else "=" for head in heads]
+    titles = [clean(head.lstrip("".join(_KINDS))) for head in heads]
+    body = [[clean(cell) for cell in row] for row in rows]
+    most = [max(width(line[place]) for line in [titles, *body]) for place in range(len(titles))]
+    least = [
+        min(full, max(_LEAST_NAME, width(title))) if kind in "~|" else full
+        for full, kind, title in zip(most, kinds, titles, strict=True)
+    ]
+    room, gaps = columns() - width(indent), len(titles) - 1
+    if sum(least) + gaps > room:
+        return blocks(titles, body, indent)
+    gap = 2 if sum(most) + 2 * gaps <= room else 1
+    cells = min(room - sum(most) - gap * gaps - 2, _MOST_BAR)
+    laid = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="")
+    for kind, title in zip(kinds, titles, strict=True):
+        laid.add_column(
+            Text(title),
+            justify="right" if kind == ">" else "left",
+            no_wrap=kind not in "~|",
+            overflow="fold",
+        )
+    is_drawn = bars is not None and cells >= _LEAST_BAR
+    if is_drawn:
+        laid.add_column(Text(""), width=cells)
+    top = max(map(abs, bars or ()), default=Decimal(0))
+    for place, line in enumerate(body):
+        drawn: list[RenderableType] = [
+            _Name(cell) if kind == "~" else Text(cell)
+            for cell, kind in zip(line, kinds, strict=True)
+        ]
+        if is_drawn and bars is not None:
+            share = float(abs(bars[place]) / top) if top else 0.0
+            least_share = 1 / (8 * cells) if bars[place] else 0.0  # what is not zero shows
+            drawn.append(Bar(1, 0, max(share, least_share), width=cells))
+        laid.add_row(*drawn)
+    return [f"{indent}{line}".rstrip() for line in _lines(laid, room)]
+
+
+def _console(most: int | None = None) -> Console:
+    """Return rich as it lays out text alone: an answer has no colours, wherever it goes."""
+    return Console(
+        width=most or columns(), color_system=None, markup=False, highlight=False, emoji=False
+    )
+
+
+def _lines(content: RenderableType, most: int) -> list[str]:
+    console = _console(most)
+    with console.capture() as captured:
+        console.print(content)
+    return captured.get().splitlines()
+
+
+def blocks(titles: Sequence[str], body: Sequence[Sequence[str]], indent: str) -> list[str]:
+    """Return a table too wide for its columns: one value a line, a blank line between rows."""
+    lines: list[str] = []
+    for row in body:
+        if lines:
+            lines.append("")
+        for title, cell in zip(titles, row, strict=True):
+            if cell:
+                lines += wrap(f"{title}: {cell}".removeprefix(": "), indent, indent + "  ")
+    return lines
+
+
+def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None) -> list[str]:
+    """Return a bridge: the first step is a level, the others are changes, the last line is where they lead.
+
+    Args:
+        steps: Labels and amounts.
+        last: Label of the level reached.
+        currency: Of all amounts.
+    """
+    levels = [Decimal(0)]
+    for _, change in steps:
+        levels.append(levels[-1] + change)
+    lines = [(clean(label), change) for label, change in steps] + [(clean(last), levels[-1])]
+    spans = [*pairwise(levels), (Decimal(0), levels[-1])]
+    texts = [
+        amount(change, currency) if place in (0, len(steps)) else signed(change, currency)
+        for place, (_, change) in enumerate(lines)
+    ]
+    labels = max(width(label) for label, _ in lines)
+    numbers = max(map(len, texts))
+    cells = min(columns() - 2 - labels - 2 - numbers - 2, _MOST_BRIDGE)
+    low, high = min(levels), max(levels)
+    drawn = []
+    for place, ((label, _), text, (start, end)) in enumerate(zip(lines, texts, spans, strict=True)):
+        ink = ""
+        if high > low and cells >= _LEAST_BAR and start != end:
+            left, right = (
+                int((level - low) * cells / (high - low)) for level in sorted((start, end))
+            )
+            left = min(left, cells - 1)
+            sign = "█" if place in (0, len(steps)) else "▓" if end > start else "░"
+            ink = "  " + " " * left + sign * max(1, right - left)
+        drawn.append(f"  {set_cell_size(label, labels)}  {text.rjust(numbers)}{ink}")
+    return drawn
+
+
+def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return the rows of a question in SQL, one line each: numbers to the right, nulls empty, nothing cut.
+
+    Args:
+        names: Column titles.
+        rows: The values; whole numbers go without separators, they may be years or ids.
+    """
+    body = [[_cell(value) for value in row] for row in rows]
+    numeric = [all(row[place][1] for row in body) for place in range(len(names))]
+    texts = [[clean(name) for name in names], *[[text for text, _ in row] for row in body]]
+    widths = [max(width(line[place]) for line in texts) for place in range(len(names))]
+    return "\n".join(
+        "  ".join(
+            " " * (most - width(text)) + text if is_number else text + " " * (most - width(text))
+            for text, most, is_number in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in texts
+    )
+
+
+def grid_or_records(
+    names: Sequence[str], rows: Sequence[Sequence[Any]], columns: int | None
+) -> str:
+    """The rows of a question in SQL: one line each, or a block each where a line does not fit.
+
+    Args:
+        names: Column titles.
+        rows: The values.
+        columns: Of the terminal; None where lines may have any length.
+    """
+    text = grid(names, rows)
+    if columns is None or not rows or max(map(width, text.splitlines())) <= columns:
+        return text
+    titles = [clean(name) for name in names]
+    broad = max(map(width, titles))
+    lines: list[str] = []
+    for number, row in enumerate(rows, 1):
+        head = f"row {number:,} "
+        lines.append(head + "-" * (min(columns, WIDTH) - len(head)))
+        lines += [
+            f"{set_cell_size(title, broad)}  {_cell(value)[0]}".rstrip()
+            for title, value in zip(titles, row, strict=True)
+        ]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> tuple[str, bool]:
+    """Return a value as text, and whether it is a number or nothing."""
+    if value is None:
+        return "", True
+    if isinstance(value, bool):
+        return str(value).lower(), False
+    if isinstance(value, int):
+        return str(value), True
+    if isinstance(value, Decimal):
+        return f"{value:,}", True
+    return clean(value), False
+
+
+def show(text: str) -> None:
+    """Print, in plain signs where the terminal has no others."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
+    print(text)
+
+
+def as_csv(
+    names: Sequence[str], rows: Iterable[Sequence[Any]], *, is_raw: bool = False
+) -> tuple[str, dict[str, int]]:
+    """CSV with a header; numbers untouched, text that a spreadsheet takes for a formula quoted.
+
+    Args:
+        names: Column titles.
+        rows: The values.
+        is_raw: Whether text is left as it is.
+
+    Returns:
+        The text, and by column how many texts were quoted.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    quoted: dict[str, int] = {}
+    for row in rows:
+        cells = [str(value).lower() if isinstance(value, bool) else value for value in row]
+        for place, value in enumerate(row):
+            if isinstance(value, str) and not is_raw and (safe := neutral(value)) != value:
+                cells[place] = safe
+                quoted[names[place]] = quoted.get(names[place], 0) + 1
+        writer.writerow(cells)
+    return text.getvalue(), quoted

@@ -1,0 +1,130 @@
+"""What a data home says of itself: which version of its layout it has, and how the last run ended.
+
+Here belong the two small files in which it does, `home.json` and `last_run.json`. Older versions of the
+product wrote neither, and a data home without them is one of theirs.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from dagster_project.product import product_version
+from dagster_project.releases.errors import ReleaseError
+
+LAYOUT = 2
+"""The newest layout that this version knows, and the one it writes. Layout 1 is that of 0.1 to 0.4, whose
+releases are files in `releases/`; everything of it is read as it is."""
+
+_MODE = 0o640  # as of the releases themselves
+
+
+def layout_path(home: Path) -> Path:
+    """Return the file that tells the layout of a data home."""
+    return home / "home.json"
+
+
+def last_run_path(home: Path) -> Path:
+    """Return the file that tells how the last run ended."""
+    return home / "last_run.json"
+
+
+def layout_of(home: Path) -> int:
+    """Return the version of the layout of a data home; 1 where it does not say.
+
+    Raises:
+        ReleaseError: It says something that is no version.
+    """
+    return _read(home)[0]
+
+
+def check_layout(home: Path) -> None:
+    """Make sure that this version of the product knows the layout of a data home.
+
+    Raises:
+        ReleaseError: A newer version wrote it, or it cannot be told.
+    """
+    layout, written_by = _read(home)
+    if layout > LAYOUT:
+        raise ReleaseError(
+            f"The data home {home} has layout {layout}, written by Coupon Ledger {written_by};"
+            f" this is {product_version()}, which knows layouts up to {LAYOUT}.",
+            f"Install {written_by} or newer, or name another data home with --home.",
+        )
+
+
+def stamp_layout(home: Path) -> None:
+    """Note that a data home has the layout of this version; only the holder of the lock may.
+
+    What cannot be written is noted by the next holder: on a full disk `prune` must still run.
+    """
+    path = layout_path(home)
+    if path.exists() and layout_of(home) == LAYOUT:
+        return
+    with suppress(OSError):
+        _write(path, {"layout": LAYOUT, "written_by": product_version()})
+
+
+def remember_run(
+    home: Path, run_id: str, at: datetime, as_of: date, failure: str | None = None
+) -> None:
+    """Note how a run ended, in place of the one before.
+
+    Args:
+        home: The data home.
+        run_id: The run.
+        at: When its end was noticed, in UTC.
+        as_of: Last day whose events counted in it.
+        failure: What it failed of, in words without personal data; None if it did not fail.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    line = {
+        "run_id": run_id,
+        "at": at.astimezone(UTC).isoformat(timespec="seconds"),
+        "as_of_date": as_of.isoformat(),
+        "is_success": failure is None,
+        "failure": failure,
+    }
+    _write(last_run_path(home), line)
+
+
+def last_run(home: Path) -> dict[str, Any] | None:
+    """Return what `remember_run` noted last, `at` as an instant; None where there is nothing to read."""
+    try:
+        found = json.loads(last_run_path(home).read_text("utf-8"))
+        return {
+            **found,
+            "at": datetime.fromisoformat(found["at"]),
+            "is_success": found["is_success"],
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _read(home: Path) -> tuple[int, str]:
+    path = layout_path(home)
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        layout, written_by = content["layout"], content["written_by"]
+        if type(layout) is not int or layout < 1:
+            raise ValueError(f"layout is {layout!r}")
+    except FileNotFoundError:
+        return 1, "0.4.0 or older"
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReleaseError(
+            f"{path} does not say which layout the data home has ({error}).",
+            "Restore it from a backup, or remove it if only this version was ever used here.",
+        ) from error
+    return layout, str(written_by)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(content) + "\n", "utf-8")
+    temporary.chmod(_MODE)  # readers of releases, a group, look at it whatever the umask
+    temporary.replace(path)

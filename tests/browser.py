@@ -1,0 +1,69 @@
+"""A real browser for tests: Debian's Chromium, driven by Playwright, with a profile of its own.
+
+Here belongs the fixture `page` and what tests ask of a browser in general. Install Chromium with
+`apt-get install chromium`; where it is missing the tests say so, and in CI they fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+PROGRAM = "chromium"
+_ARGUMENTS = [
+    "--no-sandbox",  # tests may run as root in a container
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+def chromium() -> str:
+    """The path of Chromium; skips the test where there is none, and fails it in CI."""
+    path = shutil.which(PROGRAM)
+    if path is None:
+        told = "There is no Chromium: apt-get install chromium."
+        if os.environ.get("CI") == "true":
+            pytest.fail(told)
+        pytest.skip(told)
+    return path
+
+
+@contextlib.contextmanager
+def opened(profile: Path, *arguments: str, width: int = 1280, height: int = 800) -> Iterator[Page]:
+    """A page of a browser that nobody has used before.
+
+    Args:
+        profile: An empty folder for what the browser keeps.
+        arguments: Further arguments of Chromium.
+        width: Of the window, in pixels.
+        height: Of the window, in pixels.
+    """
+    program = chromium()
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            profile,
+            executable_path=program,
+            headless=True,
+            args=[*_ARGUMENTS, *arguments],
+            viewport={"width": width, "height": height},
+        )
+        try:
+            yield context.pages[0]
+        finally:
+            context.close()
+
+
+@pytest.fixture
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A page of a fresh Chromium, closed after the test."""
+    with opened(tmp_path_factory.mktemp("chromium")) as opened_page:
+        yield opened_page

@@ -1,0 +1,5 @@
+"""Fixtures for every folder of tests."""
+
+from tests.browser import page
+
+__all__ = ["page"]
