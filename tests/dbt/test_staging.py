@@ -65,7 +65,7 @@ CASES: Sequence[Case] = [
 ] + [
     ("invoices", {"list_amount": text}, None) for text in ("0", "-0.00", "7", "7.5", "007.50", "9999999999999.99", "7.5000", "7.000000000000000000000", "9999999999999.990")
 ] + [
-    ("invoices", {"list_amount": "-0.01"}, "list_amount is below 0"),
+    ("invoices", {"discount_amount": "-0.01"}, "discount_amount is below 0"),
     ("invoices", {"total_amount": "-0.01"}, None),
     ("invoices", {"currency": "JPY", "list_amount": "120"}, None),
     ("invoices", {"currency": "KWD", "list_amount": "120.000"}, "currency is not supported: only currencies with 0 or 2 decimal places are"),
@@ -182,7 +182,7 @@ def reasons(
             "select cast(substring(delivery_id, 2) as integer), reasons"
             " from staging.stg_billing__rejected_rows"
         ).fetchall()
-    rejected = {(sequence - 1) // len(VALID): text for sequence, text in rows}
+    rejected = {(sequence - 1) // len(feeds()): text for sequence, text in rows}
     return {number: rejected.get(number) for number in range(len(CASES))}
 
 
@@ -226,7 +226,7 @@ def test_every_spelling_of_a_value_is_the_same_value(
             found = connection.execute(
                 f"select {typed.get(column, column)}, rejection_reasons from"
                 f" staging.base_billing__{feed} join raw.deliveries using (delivery_sequence)"
-                f" where delivery_id = 'd{number * len(VALID) + feed_place(feed)}'"
+                f" where delivery_id = 'd{number * len(feeds()) + feed_place(feed)}'"
             ).fetchall()
             assert found == [(expected, None)], (column, text)
 
