@@ -19,9 +19,9 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from dagster_project.product import CODE, DBT_PROJECT
 from dagster_project.arrival.landing import find_landed
 from dagster_project.feeds import feeds
+from dagster_project.product import CODE, DBT_PROJECT
 from dagster_project.refresh.dbt_build import project_fingerprint
 from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
