@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "alerts": frozenset(
         ["answers", "arrival", "failures", "feeds", "home", "releases", "settings"]
     ),
-    "refresh": frozenset(["arrival", "feeds", "product", "releases", "settings"]),
+    "refresh": frozenset(["arrival", "expectations", "feeds", "product", "releases", "settings"]),
     "dashboard": frozenset({"answers", "releases", "settings", "web"}),
     "answers": frozenset({"product", "releases", "settings"}),
     "arrival": frozenset({"expectations", "feeds", "product"}),
