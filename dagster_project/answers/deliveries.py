@@ -15,9 +15,53 @@ _BATCH = 10_000
 
 
 def deliveries(connection: Connection) -> Row:
-    """List every delivered file with its row counts, in the order of arrival."""
+    """List every delivery with its row counts, in the order of arrival.
+
+    The parts of a folder that arrived together and met the same fate are one delivery, with a list of
+    its `parts`.
+    """
     found = rows(connection, "from release.deliveries order by arrived_at, feed, file_name")
-    return {**facts(connection), "deliveries": found}
+    return {**facts(connection), "deliveries": _with_folders(found)}
+
+
+def _has_notes(connection: Connection) -> bool:
+    """Whether the release has notes on deliveries; one of an earlier version has none."""
+    cursor = connection.execute("select * from release.deliveries limit 0")
+    return any(column[0] == "notes" for column in cursor.description or [])
+
+
+def _with_folders(files: list[Row]) -> list[Row]:
+    """Put the parts of a folder together, in the place of the first."""
+    together: dict[tuple[object, ...], list[Row]] = {}
+    for number, file in enumerate(files):
+        _, _, inside = str(file["file_name"]).partition("/")
+        folder, is_part, _ = inside.partition("/")
+        key: tuple[object, ...] = (number,)
+        if is_part:
+            key = (
+                *(file["arrived_at"], file["feed"], folder),
+                *(file["verdict"], file["refusal_reason"]),
+            )
+        together.setdefault(key, []).append(file)
+    return [_folder(parts) if len(parts) > 1 else parts[0] for parts in together.values()]
+
+
+def _folder(parts: list[Row]) -> Row:
+    first = parts[0]
+    feed, folder, *_ = str(first["file_name"]).split("/")
+    notes = dict.fromkeys(part["notes"] for part in parts if part.get("notes"))
+    counted = {
+        name: sum(part[name] or 0 for part in parts) for name in first if name.endswith("_rows")
+    }
+    return {
+        **first,
+        "file_name": f"{feed}/{folder}/",
+        "delivery_id": None,
+        "sha256": None,
+        "notes": "; ".join(notes) or None,
+        **counted,
+        "parts": parts,
+    }
 
 
 def rejected(
@@ -110,6 +154,13 @@ def for_supplier(connection: Connection) -> Row:
     )
     files = rows(connection, "from release.deliveries order by feed, arrived_at, file_name")
     return {
+        "noted": rows(
+            connection,
+            "select file_name, notes from release.deliveries"
+            " where notes is not null order by feed, file_name",
+        )
+        if _has_notes(connection)
+        else [],
         **facts(connection),
         "totals": totals,
         "files": files,

@@ -115,6 +115,12 @@ class Table:
         return f"(select mart.* from {whole} as mart where {self.condition})"
 
     @property
+    def _in_order(self) -> str:
+        """SQL: by the key, since a join leaves rows in any order."""
+        names = [f"mart.{quote(name)} nulls last" for name in self.key if name in self.columns]
+        return f" order by {', '.join(names)}" if names else ""
+
+    @property
     def has_name(self) -> bool:
         """Whether a workspace's name can be put beside its id."""
         has_owner = "workspace_id" in self.columns or "redemption_id" in self.columns
@@ -145,7 +151,7 @@ class Table:
         return (
             f"(select {selected} from marts.{quote(self.name)} as mart{joined}"
             f" left join marts.dim_workspaces as owners on owners.workspace_id = {owner}"
-            f" where {self.condition})"
+            f" where {self.condition}{self._in_order})"
         )
 
     @property

@@ -63,6 +63,11 @@ def rows_in(connection: Connection) -> Row:
             "select file_name, refusal_reason from release.deliveries where verdict = 'refused'"
             " order by arrived_at desc, file_name",
         ),
+        "noted_files": rows(
+            connection,
+            "select file_name, notes from release.deliveries where notes is not null"
+            " and arrived_at = (select max(arrived_at) from release.deliveries) order by file_name",
+        ),
     }
 
 

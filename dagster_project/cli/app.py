@@ -58,10 +58,10 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Month close", close, "close 2025-11 --by 'Ada Byron'"),
     ("Month close", reopen, "reopen 2025-11 --by 'Ada Byron' --reason 'late invoice'"),
     ("Month close", closes, "closes"),
+    ("Service", health, "health --max-age-hours 30"),
+    ("Service", config, "config"),
     ("Service", dev, "dev --port 3001"),
     ("Service", alerts, "alerts --limit 5"),
-    ("Service", health, "health"),
-    ("Service", config, "config"),
 )
 """Each command with its group in the help and an example of it; `A` and `B` stand for ids of releases."""
 PULL_GROUP: Final = "Deliveries"

@@ -108,15 +108,26 @@ def tell(data: Row) -> str:
     lines.append("")
     lines += layout.table(
         ["arrived", "~file", ">accepted", ">superseded", ">duplicate", ">rejected"],
-        [[day(row["arrived_at"]), row["file_name"], *_fate(row)] for row in found],
+        [[day(row["arrived_at"]), _name(row), *_fate(row)] for row in found],
         indent="",
     )
     refused = [row for row in found if row["verdict"] == "refused"]
     if refused:
         lines.append("")
     for row in refused:
-        lines += layout.wrap(f"Refused {row['file_name']}: {row['refusal_reason']}", hanging="  ")
+        lines += layout.wrap(f"Refused {_name(row)}: {row['refusal_reason']}", hanging="  ")
+    noted = [row for row in found if row.get("notes")]
+    if noted:
+        lines.append("")
+    for row in noted:
+        lines += layout.wrap(f"Note on {_name(row)}: {row['notes']}", hanging="  ")
     return "\n".join(lines)
+
+
+def _name(row: Row) -> str:
+    """Return the name of a file, or of a folder with how many parts it has."""
+    parts = row.get("parts")
+    return f"{row['file_name']} ({count(len(parts), 'part')})" if parts else str(row["file_name"])
 
 
 def _fate(row: Row) -> list[str]:
@@ -165,4 +176,11 @@ def tell_rows_in(data: Row) -> list[str]:
             lines += layout.wrap(f"{row['file_name']}: {row['refusal_reason']}", "    ", "      ")
         if len(refused) > _MOST_FILES:
             lines.append(f"    and {len(refused) - _MOST_FILES:,} more")
+    noted = data["noted_files"]
+    if noted:
+        lines.append(f"  Notes on what was taken from {count(len(noted), 'new file')}:")
+        for row in noted[:_MOST_FILES]:
+            lines += layout.wrap(f"{row['file_name']}: {row['notes']}", "    ", "      ")
+        if len(noted) > _MOST_FILES:
+            lines.append(f"    and {len(noted) - _MOST_FILES:,} more")
     return lines

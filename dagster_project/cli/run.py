@@ -197,7 +197,7 @@ def _moving(stream: TextIO, step: str) -> Progress:
     progress = Progress(
         TextColumn(f"  {step:<10}", markup=False),
         TimeElapsedColumn(),
-        BarColumn(bar_width=12),
+        BarColumn(bar_width=12, complete_style="cyan", finished_style="cyan", pulse_style="cyan"),
         TextColumn("{task.description}", markup=False),
         console=Console(file=stream, highlight=False),
         transient=True,

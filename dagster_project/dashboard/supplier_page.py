@@ -60,6 +60,15 @@ _TEMPLATE = """<!doctype html>
 </table>
 {% endfor %}
 
+{% if noted %}
+<h2>Taken, and worth a look</h2>
+{% for file in noted %}
+<p><span class="file">{{ file.file_name }}</span>: {{ file.notes }}</p>
+{% endfor %}
+<p>Deliver every instant with its offset, such as <code>2025-01-02T00:00:00Z</code>, and a missing value as an
+empty one.</p>
+{% endif %}
+
 <h2>What the files were asked on arrival</h2>
 <table>
   <tr><th>feed</th><th>expectation</th><th>severity</th><th class="number">files that break it</th></tr>

@@ -1,7 +1,7 @@
 """Publication: a checked build becomes a new file, is read back, and only then is served.
 
 The order matters and stands in `publish`: gate, copy aside, checkpoint, read back and compare, make
-durable, rename, flip. Killed at any point, the release served before is still current whole.
+durable, rename, flip. Killed at any point, the current release stays current, and whole.
 
 Tables that are as in the release before are copied from it, already in order; of the others only the
 rows that differ are fingerprinted (`reuse`).
@@ -55,6 +55,7 @@ _DELIVERIES = {
     "arrived_at": "When a run first saw it, in UTC.",
     "verdict": "Whether the file was loaded or refused.",
     "refusal_reason": "Why it was refused, if it was.",
+    "notes": "What it has that was taken and is worth a word, with counts by column.",
     "physical_rows": "Records in the file, counted independently.",
     "blank_rows": "Blank lines in the file, which are no records.",
     "accepted_rows": "Records that count.",
@@ -219,7 +220,7 @@ def publish(
 
     Raises:
         PublishRefused: The build did not pass its checks.
-        ReleaseError: Writing or reading back failed. What was served is still current.
+        ReleaseError: Writing or reading back failed. The current release stays current.
     """
     judgement = judge(build, manifest, as_of)
     if judgement.problems:

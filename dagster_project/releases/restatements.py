@@ -72,6 +72,7 @@ STATES = {
     "dim_coupon_redemptions": "the state as of a day; it moves with every day",
     "dim_coupons": "terms, not amounts of a month",
     "dim_workspaces": "no amounts",
+    "fct_bill_outlook_monthly": "an outlook",
     "fct_audit_findings": "a list of work; what is charged stands in the charges",
     "fct_promotion_retention": "the state as of a day; it moves with every day",
     "fct_upcoming_expirations": "an outlook",

@@ -196,20 +196,6 @@
 {%- endmacro %}
 
 
-{# What the clocks of a time zone show at an instant, which is a UTC timestamp. #}
-{% macro local_time(instant, zone) -%}
-    {{ return(adapter.dispatch('local_time')(instant, zone)) }}
-{%- endmacro %}
-
-{% macro default__local_time(instant, zone) -%}
-    timezone('{{ zone }}', timezone('UTC', {{ instant }}))
-{%- endmacro %}
-
-{% macro spark__local_time(instant, zone) -%}
-    convert_timezone('UTC', '{{ zone }}', {{ instant }})
-{%- endmacro %}
-
-
 {# A JSON object as text, of values by their names. #}
 {% macro json_record(values) -%}
     {{ return(adapter.dispatch('json_record')(values)) }}

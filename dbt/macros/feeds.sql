@@ -96,6 +96,19 @@
 {%- endmacro %}
 
 
+{# The time zone that instants without an offset are read in, by the name of a feed. #}
+{% macro time_zone_of_feed(feed) -%}
+    {%- set zones = var('feed_time_zones', {}) -%}
+    {%- if zones -%}
+        case {{ feed }}
+            {%- for name, zone in zones.items() %} when '{{ name }}' then '{{ zone }}'{% endfor %} else 'UTC'
+        end
+    {%- else -%}
+        'UTC'
+    {%- endif -%}
+{%- endmacro %}
+
+
 {# The instant at which the clocks of a zone show a local time, as a UTC timestamp: of a time that they
    show twice the first, null for one that they never show. The offsets a day and more before and after are
    tried: clocks are not changed twice within days. Neither engine's own rule is used, since they differ. #}
@@ -103,9 +116,9 @@
     {%- set before = shifted_by_zone(local, zone, -26) -%}
     {%- set after = shifted_by_zone(local, zone, 26) -%}
     {{ return(
-        "case when " ~ local_time(before, zone) ~ " = " ~ local
-        ~ " and (" ~ local_time(after, zone) ~ " <> " ~ local ~ " or " ~ before ~ " <= " ~ after ~ ") then " ~ before
-        ~ " when " ~ local_time(after, zone) ~ " = " ~ local ~ " then " ~ after ~ " end"
+        "case when " ~ time_in_zone(before, zone) ~ " = " ~ local
+        ~ " and (" ~ time_in_zone(after, zone) ~ " <> " ~ local ~ " or " ~ before ~ " <= " ~ after ~ ") then " ~ before
+        ~ " when " ~ time_in_zone(after, zone) ~ " = " ~ local ~ " then " ~ after ~ " end"
     ) }}
 {%- endmacro %}
 
@@ -113,7 +126,7 @@
 {# A local time less the offset that the zone has some hours away. #}
 {% macro shifted_by_zone(local, zone, hours) -%}
     {%- set away = "(" ~ local ~ " + interval '" ~ hours ~ "' hour)" -%}
-    {{ return("(" ~ local ~ " - (" ~ local_time(away, zone) ~ " - " ~ away ~ "))") }}
+    {{ return("(" ~ local ~ " - (" ~ time_in_zone(away, zone) ~ " - " ~ away ~ "))") }}
 {%- endmacro %}
 
 

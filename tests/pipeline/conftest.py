@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from dagster_project.cli.reading import READING
 from dagster_project.releases import Build, Publication, publish
 from dagster_project.settings import CHECKOUT, SAMPLE
 
@@ -113,7 +114,7 @@ class HandMade:
                 "create table intermediate.int_deliveries_reconciled as select 1::bigint as"
                 " delivery_sequence, 'd1' as delivery_id, 'invoices' as feed, 'invoices/a.csv' as"
                 " file_name, 'd1' as sha256, timestamp '2026-04-01' as arrived_at, 'loaded' as"
-                " verdict, null::varchar as refusal_reason, 3::bigint as physical_rows, 0::bigint"
+                " verdict, null::varchar as refusal_reason, null::varchar as notes, 3::bigint as physical_rows, 0::bigint"
                 " as blank_rows, 2::bigint as accepted_rows, 0::bigint as superseded_rows, 0::bigint"
                 " as duplicate_rows, 1::bigint as rejected_rows"
             )
@@ -237,6 +238,32 @@ def coupon_ledger(*arguments: str | Path, **environment: str) -> subprocess.Comp
         check=False,
         timeout=900,  # seconds: a build on Spark on a busy machine
     )
+
+
+ASKED: Mapping[str, tuple[str, ...]] = {
+    "workspace": ("ws_00014",),
+    "explain": ("in_00005_007",),
+    "burndown": (),
+    "variance": (),
+    "findings": (),
+    "expiring": (),
+    "programs": (),
+    "export": ("--out", "exported"),
+    "query": ("select * from marts.fct_discounted_charges order by all", "--csv"),
+    "deliveries": (),
+    "rejected": (),
+    "releases": (),
+    "verify": (),
+    "diff": ("A", "B"),
+    "closes": (),
+}
+"""What each reading command is asked of the sample; `A` and `B` stand for ids of releases."""
+
+
+def reading_commands(*without: str) -> list[tuple[str, ...]]:
+    """Every reading command with its arguments, but for some."""
+    assert set(ASKED) == set(READING), "say above what a new reading command is asked"
+    return [(name, *ASKED[name]) for name in READING if name not in without]
 
 
 @dataclass(frozen=True)

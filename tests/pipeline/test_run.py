@@ -178,7 +178,7 @@ class TestNotes:
 
     def test_an_earlier_day_than_that_of_the_release_before(self) -> None:
         (note,) = run.notes(self.HOME, date(2026, 3, 30), self.BEFORE, date(2026, 4, 1))
-        assert "as of 2026-03-30" in note and "before as of 2026-03-31" in note
+        assert "as of 2026-03-30, the previous one as of 2026-03-31" in note
         assert "`coupon-ledger restore 20260401T050000Z-0123abcd --home " in note
 
     def test_a_day_that_is_not_over(self) -> None:

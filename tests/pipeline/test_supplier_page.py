@@ -38,7 +38,7 @@ def test_what_was_delivered_is_escaped() -> None:
         connection.execute(
             "create table release.deliveries as select timestamp '2026-01-01' as arrived_at,"
             " '<b>.csv' as file_name, 'invoices' as feed, 'refused' as verdict,"
-            " '<script>alert(1)</script>' as refusal_reason, null::bigint as physical_rows,"
+            " '<script>alert(1)</script>' as refusal_reason, '<i>' as notes, null::bigint as physical_rows,"
             " 0 as accepted_rows, 0 as superseded_rows, 0 as duplicate_rows, 0 as rejected_rows"
         )
         connection.execute(

@@ -24,7 +24,7 @@ def test_of_refused_files_the_first_are_named_and_the_others_counted(
         connection.execute("create schema release")
         connection.execute(
             "create table release.deliveries as select 'invoices' as feed, 'refused' as verdict,"
-            " 'no header' as refusal_reason, timestamp '2026-01-01' as arrived_at,"
+            " 'no header' as refusal_reason, null::varchar as notes, timestamp '2026-01-01' as arrived_at,"
             " format('f{:03d}.csv', n) as file_name, 0 as physical_rows, 0 as accepted_rows,"
             " 0 as superseded_rows, 0 as duplicate_rows, 0 as rejected_rows"
             f" from range({number}) as numbers (n)"

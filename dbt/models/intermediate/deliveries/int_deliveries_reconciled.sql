@@ -11,6 +11,7 @@ deliveries as (
         arrived_at,
         verdict,
         refusal_reason,
+        notes,
         physical_rows,
         blank_rows
 
@@ -80,6 +81,11 @@ final as (
         deliveries.arrived_at,
         deliveries.verdict,
         deliveries.refusal_reason,
+        replace(
+            deliveries.notes,
+            'without an offset',
+            concat('without an offset, read as ', {{ time_zone_of_feed('deliveries.feed') }})
+        ) as notes,
         deliveries.physical_rows,
         deliveries.blank_rows,
         cast(
