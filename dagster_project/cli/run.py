@@ -281,7 +281,7 @@ def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
     lines = [
         f"Release {release_id}, as of {data['as_of_date']}, is current:",
         f"  {home / 'current'}",
-        f"  published {moment(data['created_at'])}; open it read-only in DuckDB 1.5 or later",
+        f"  published {moment(data['created_at'])}; open it read-only in DuckDB 1.4 or later",
         f"  {home / 'releases' / str(release_id)}/*.parquet",
         "  the same marts, one file per table",
     ]
@@ -291,7 +291,7 @@ def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
         _credit_left(data),
         _ending(data),
         _findings(data),
-        tell_restated(data["restated"]),
+        tell_restated(data["restated"], data["moved"]),
         _checks(data),
         _times(seconds),
     ]
