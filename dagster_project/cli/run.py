@@ -288,7 +288,7 @@ def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
     lines = [
         f"Release {release_id}, as of {data['as_of_date']}, is current:",
         f"  {home / 'current'}",
-        f"  published {moment(data['created_at'])}; open it read-only in DuckDB 1.5 or later",
+        f"  published {moment(data['created_at'])}; open it read-only in DuckDB 1.4 or later",
         f"  {home / 'releases' / str(release_id)}/*.parquet",
         "  the same marts, one file per table",
     ]
