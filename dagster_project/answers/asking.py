@@ -255,6 +255,11 @@ def invoice(connection: Connection, wanted: str) -> str:
     )
 
 
+def is_redemption(connection: Connection, wanted: str) -> bool:
+    """Return whether an id is that of a redemption."""
+    return _has(connection, _TABLES["redemption"], "redemption_id", wanted)
+
+
 def target(
     connection: Connection, wanted: str | None
 ) -> tuple[Literal["all", "program", "workspace"], str]:
