@@ -76,7 +76,8 @@ def moves(connection: Connection, limit: int = MOST_MOVES) -> Row:
     if not has_column(connection, "fct_restatements", "closed_value"):
         return {"total": 0, "listed": []}
     (counted,) = rows(
-        connection, "select count(*) as total from marts.fct_restatements where delta_amount is null"
+        connection,
+        "select count(*) as total from marts.fct_restatements where delta_amount is null",
     )
     listed = rows(
         connection,

@@ -98,7 +98,7 @@ def tell_month(data: Row) -> str:
         ("billing_error_amount", "billing errors", 0),
         ("billed_net_amount", "billed, before tax", 1),
     )
-    lines += _by_currency(data["charges"], "invoices", steps) or ["  no invoice counts in it"]
+    lines += ["", *(_by_currency(data["charges"], "invoices", steps) or ["  no invoice counts"])]
     roll_forward = (
         ("opening_amount", "credit at the start", 1),
         ("granted_amount", "granted", 0),
@@ -235,7 +235,11 @@ def _tell_moved(moved: Row) -> list[str]:
         of = f"bill {row['record_key']}"
         if row["table_name"] != "fct_discounted_charges":
             of = f"{row['table_name']} {row['record_key']}"
-        net = "" if row["net_amount"] is None else f", {money(row['net_amount'], row['currency'])} net"
+        net = (
+            ""
+            if row["net_amount"] is None
+            else f", {money(row['net_amount'], row['currency'])} net"
+        )
         file = f", from {row['file_name']}" if row["file_name"] else ""
         what = row["column_name"].removesuffix("_id")
         lines += layout.wrap(

@@ -183,7 +183,9 @@ def close(
         with reading(home, wanted) as connection:
             errors = open_errors(connection, month)
         if errors and not with_open_findings:
-            are = "finding of severity error is" if errors == 1 else "findings of severity error are"
+            are = (
+                "finding of severity error is" if errors == 1 else "findings of severity error are"
+            )
             raise ReleaseError(
                 f"{name_of(month)} is not closed: {errors:,} {are} open in it.",
                 "Have billing corrected, or accept each in accepted_findings.csv, and run again; or"

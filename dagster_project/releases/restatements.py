@@ -127,9 +127,7 @@ class _Side:
         """SQL: the month a row belongs to; a ledger of 0.4.0 or earlier has it only as an instant."""
         return "effective_month" if "effective_month" in self.columns else MONTHS[self.table]
 
-    def rows(
-        self, key: tuple[str, ...], amounts: list[str], places: list[str], month: str
-    ) -> str:
+    def rows(self, key: tuple[str, ...], amounts: list[str], places: list[str], month: str) -> str:
         """SQL: one row per key of the month: what it is about, its amounts as a struct, its places."""
         own_currency = "currency" in self.columns
         needs_invoice = not own_currency or MONTHS[self.table] == "invoice_month"
