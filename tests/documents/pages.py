@@ -85,7 +85,8 @@ def _ask(home: Path, refreshed: str, arguments: list[str]) -> str:
     environment: dict[str, str | None] = {
         name: None for name in os.environ if name.startswith(("COUPON_LEDGER_", "DAGSTER_"))
     }
-    environment |= {"COUPON_LEDGER_HOME": str(home), "COLUMNS": "80", "NO_COLOR": "1"}
+    columns = "200" if arguments[0] == "query" else "80"  # a row of an answer stays a line
+    environment |= {"COUPON_LEDGER_HOME": str(home), "COLUMNS": columns, "NO_COLOR": "1"}
     done = CliRunner().invoke(app, arguments, env=environment)
     assert done.exit_code == 0, f"{arguments}: {done.output}"
     return _as_shown(done.stdout, home)
