@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from dagster_project.cli.burndown import burndown
+from dagster_project.cli.check import check
 from dagster_project.cli.close import close, closes, reopen
 from dagster_project.cli.config import config, program
 from dagster_project.cli.deliveries import deliveries, rejected
@@ -48,6 +49,7 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Questions", programs, "programs --month 2024-02"),
     ("Questions", query, 'query "select * from marts.dim_coupons"'),
     ("Questions", export, "export --format csv --out exported"),
+    ("Deliveries", check, "check landing/invoices/2025-12.csv"),
     ("Deliveries", deliveries, "deliveries --page deliveries.html"),
     ("Deliveries", rejected, "rejected --feed invoices"),
     ("Releases", releases, "releases"),

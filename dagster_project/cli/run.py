@@ -291,7 +291,7 @@ def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
         _credit_left(data),
         _ending(data),
         _findings(data),
-        tell_restated(data["restated"]),
+        tell_restated(data["restated"], data["moved"]),
         _checks(data),
         _times(seconds),
     ]
