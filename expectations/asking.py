@@ -281,7 +281,10 @@ class _Batches:
         to be made and hashed again.
         """
         validator = Validator(self._definition, told, {"dataframe": frame})
-        return validator.validate_expectation_suite(suite).results
+        results: Sequence[ExpectationValidationResult] = validator.validate_expectation_suite(
+            suite
+        ).results
+        return results
 
 
 def _first(

@@ -30,7 +30,7 @@ def _with_folders(files: list[Row]) -> list[Row]:
     for number, file in enumerate(files):
         _, _, inside = str(file["file_name"]).partition("/")
         folder, is_part, _ = inside.partition("/")
-        key = (number,)
+        key: tuple[object, ...] = (number,)
         if is_part:
             key = (
                 *(file["arrived_at"], file["feed"], folder),
