@@ -52,12 +52,16 @@ $(VENV)/.installed: $(VENV)/bin/python requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
-# DuckDB's next line lies beside the one that is locked, for the tests that read and run on both.
-$(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock requirements-duckdb-2.lock
+# Two more lines of DuckDB are installed beside the one that is locked: 2 for the tests that read and run
+# on both, 1.4 for the tests that read.
+DUCKDB_LINES := 1.4 2
+$(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock $(DUCKDB_LINES:%=requirements-duckdb-%.lock)
 	@$(MAKE) --no-print-directory system-packages
 	@echo 'Installing what the tests need: one to three minutes.'
 	@$(PIP) -r requirements-test.lock
-	@$(PIP) --target $(VENV)/duckdb-2 --upgrade -r requirements-duckdb-2.lock
+	@for line in $(DUCKDB_LINES); do \
+		$(PIP) --no-deps --target $(VENV)/duckdb-$$line --upgrade -r requirements-duckdb-$$line.lock || exit 1; \
+	done
 	@touch $@
 
 # Spark needs Java, pages are looked at in Chromium, and pulls are tried on PostgreSQL. What is missing is
@@ -91,8 +95,11 @@ lock:
 	$(UV_COMPILE) pyproject.toml build/backend.in --extra test -c build/constraints.txt -o requirements-test.lock
 	sed -E 's/^([A-Za-z0-9._-]+)\[[^]]*\]/\1/' requirements-test.lock | grep -oE '^[A-Za-z0-9._-]+==[^\]*' > build/constraints.txt
 	$(UV_COMPILE) pyproject.toml build/backend.in -c build/constraints.txt -o requirements.lock
+	echo 'duckdb>=1.4.5,<1.5' > build/duckdb-1.4.in
 	echo 'duckdb>=2,<3' > build/duckdb-2.in
-	$(UV_COMPILE) build/duckdb-2.in -o requirements-duckdb-2.lock
+	for line in $(DUCKDB_LINES); do \
+		$(UV_COMPILE) build/duckdb-$$line.in -o requirements-duckdb-$$line.lock || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) build data/home dbt/target dbt/logs

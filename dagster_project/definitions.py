@@ -11,6 +11,7 @@ from dagster_project.defs import (
     automation,
     consumption,
     ingestion,
+    pulling,
     recency,
     release,
     resources,
@@ -24,6 +25,7 @@ def load(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
     """All definitions for one data home and one parsed dbt project."""
     return dg.Definitions.merge(
         resources.defs(settings),
+        pulling.defs(settings),
         ingestion.defs(settings, project),
         transformation.defs(settings, project),
         recency.defs(settings, project),

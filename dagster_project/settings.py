@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -28,6 +28,7 @@ from dagster_project.product import SAMPLE as SAMPLE
 CHECKOUT = CODE
 """The checkout, in which tests and benchmarks run."""
 SAMPLE_LANDING = SAMPLE / "landing"
+_SIZE = r"^[0-9]+(\.[0-9]+)?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
 OWNERS = {
     "deliveries": "team:billing",
     "raw": "team:data",
@@ -86,6 +87,9 @@ class Settings(BaseSettings):
         strict: Whether open findings of severity error stop publication.
         settle_seconds: How long a delivered file must have kept its size before the sensor takes it.
         engine: What runs the models: `duckdb`, or `spark`, which needs the extra of that name.
+        query_seconds: After how long `query` stops; 0 for never.
+        query_rows: After how many rows `query` stops; 0 for never.
+        query_memory: How much memory DuckDB may use for `query`; `memory_limit` unless given.
         spark_master: Spark's master, such as `spark://host:7077`; this machine unless given.
         spark_conf: Further configuration of Spark, as a JSON object of texts.
         spark_storage: Where Spark's tables lie: a folder that the driver and every executor reach
@@ -105,14 +109,25 @@ class Settings(BaseSettings):
         alert_repeat_hours: After how many hours an alert that goes on is sent again.
         alert_quiet_minutes: How many minutes after an alert further refused files or findings wait,
             to be reported together.
-        feed_time_zone: In which time zone instants are that come without an offset, as an IANA name
-            for all feeds, or as a JSON object by feed; UTC where nothing is named.
+        feed_time_zone: The time zone of instants that come without an offset, as an IANA name for all
+            feeds, or as a JSON object by feed; UTC where nothing is named.
         late_after_days: By feed, how many days old its newest record may be; a feed that is not
             named is not watched.
         disk_free_gb: Least free space of the data home's disk, in gigabytes (10^9 bytes).
         disk_free_percent: Least free space of the data home's disk, in percent.
         web_addresses: Addresses under which Dagster's pages are opened besides those of this machine,
             such as a proxy's, as a JSON list: `["https://ledger.example.com"]`.
+        pull_from: The billing systems that Dagster pulls from, as a JSON list: `stripe`, `postgres`.
+        pull_cron: When Dagster pulls, in the zone of the schedule.
+        pull_within_hours: After how many hours without a successful pull the next one is late.
+        postgres_sources: The file of SELECTs for a pull from Postgres, or the name of one that comes
+            with the product; the connection is libpq's, from PGHOST and the like.
+        stripe_workspace: What a pull from Stripe takes as a workspace: `customer`, or
+            `subscription`.
+        stripe_program_key: The metadata key of Stripe's coupons and credit grants that names their
+            program.
+        stripe_names: Whether a pull from Stripe delivers the names of customers.
+        stripe_mtu_price: Id of the metered price whose quantity is the monthly tracked users.
     """
 
     model_config = SettingsConfigDict(
@@ -127,9 +142,10 @@ class Settings(BaseSettings):
     as_of: date | None = None
     reporting_time_zone: str = "UTC"
     threads: int = Field(default=2, ge=1, le=256)
-    memory_limit: str = Field(
-        default="4GB", pattern=r"^[0-9]+(\.[0-9]+)?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
-    )
+    memory_limit: str = Field(default="4GB", pattern=_SIZE)
+    query_seconds: float = Field(default=300, ge=0)
+    query_rows: int = Field(default=100_000, ge=0)
+    query_memory: str | None = Field(default=None, pattern=_SIZE)
     schedule_cron: str = "0 5 * * *"
     schedule_timezone: str = "UTC"
     autostart: bool = False
@@ -164,6 +180,14 @@ class Settings(BaseSettings):
     spark_storage: str = ""
     spark_thrift: str = Field(default="", pattern=r"^([^:]+:[0-9]{1,5})?$")
     spark_user: str = "coupon-ledger"
+    pull_from: tuple[Literal["stripe", "postgres"], ...] = ()
+    pull_cron: str = "0 4 * * *"
+    pull_within_hours: float = Field(default=30, gt=0)
+    postgres_sources: str = ""
+    stripe_workspace: Literal["customer", "subscription"] = "customer"
+    stripe_program_key: str = Field(default="program", min_length=1)
+    stripe_names: bool = True
+    stripe_mtu_price: str = ""
 
     @field_validator("home", "landing")
     @classmethod
@@ -196,12 +220,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{group}: {owner!r} is neither team:NAME nor an e-mail address")
         return {**OWNERS, **value}
 
-    @field_validator("reporting_time_zone")
-    @classmethod
-    def _listed_zone(cls, value: str) -> str:
-        return _listed(value)
-
-    @field_validator("schedule_timezone")
+    @field_validator("reporting_time_zone", "schedule_timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
         return _known_zone(value)
@@ -212,11 +231,11 @@ class Settings(BaseSettings):
         from dagster_project.feeds import feeds
 
         if isinstance(value, str):
-            return _listed(value)
+            return _known_zone(value)
         for feed, zone in value.items():
             if feed not in feeds():
                 raise ValueError(f"there is no feed {feed!r}; there is {', '.join(feeds())}")
-            _listed(zone)
+            _known_zone(zone)
         return value
 
     @field_validator("alert_webhook_url")
@@ -249,6 +268,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 "alert_smtp_host is set: alert_email_from and alert_email_to must be set too"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pulls_are_complete(self) -> Self:
+        if self.pull_from and self.uses_sample:
+            raise ValueError(
+                "pull_from is set: landing must be set too, to a folder that pulls may write into"
+            )
+        if "postgres" in self.pull_from and not self.postgres_sources:
+            raise ValueError("pull_from names postgres: postgres_sources must be set too")
         return self
 
     @model_validator(mode="after")
@@ -346,27 +375,6 @@ class Settings(BaseSettings):
         }
 
 
-def _listed(zone: str) -> str:
-    """A time zone of the IANA list, of which both engines know every name."""
-    if zone not in available_timezones():
-        near = get_close_matches(zone, available_timezones(), n=3)
-        raise ValueError(
-            f"there is no time zone {zone!r}: give an IANA name such as Europe/Berlin"
-            + (f"; {' or '.join(near)} comes near" if near else "")
-        )
-    return zone
-
-
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
-        raise ValueError(
-            f"there is no time zone {name!r}: give an IANA name such as Europe/Berlin"
-        ) from error
-    return name
-
-
 def descriptions() -> dict[str, str]:
     """Return the description of each setting by name, as the documentation of `Settings` has it."""
     _, _, listed = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:\n")
@@ -426,6 +434,16 @@ def reporting_day(settings: Settings, instant: datetime) -> date:
         instant: An instant with its offset.
     """
     return instant.astimezone(ZoneInfo(settings.reporting_time_zone)).date()
+
+
+def _known_zone(name: str) -> str:
+    if name == "UTC" or name in available_timezones():
+        return name
+    near = get_close_matches(name, available_timezones(), n=3)
+    raise ValueError(
+        f"there is no time zone {name!r}: give an IANA name such as Europe/Berlin"
+        + (f"; {' or '.join(near)} comes near" if near else "")
+    )
 
 
 def default_as_of(settings: Settings, today: date) -> date:

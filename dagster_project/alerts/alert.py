@@ -13,6 +13,8 @@ from typing import Literal
 Kind = Literal[
     "run_failed",
     "release_refused",
+    "pull_failed",
+    "pull_late",
     "file_refused",
     "new_findings",
     "data_late",

@@ -89,6 +89,30 @@ def _remember_run(
         _log.warning("%s: %s", data_home.last_run_path(settings.home), plain(str(error)))
 
 
+def after_pull(
+    settings: Settings, source: str, run_id: str, failure: Failure | None, now: datetime
+) -> list[Told]:
+    """Look at how a pull from a billing system ended; a run is looked at once.
+
+    Args:
+        settings: The data home, the channels and thresholds.
+        source: Where it was from.
+        run_id: The run.
+        failure: How it failed, None if it did not.
+        now: The current time in UTC.
+    """
+
+    def watchers(state: State) -> Iterator[Watcher]:
+        if run_id in state.runs:
+            return
+        state.runs.append(run_id)
+        yield lambda _: watch.pull(source, failure, run_id, settings.home, now)
+        yield lambda state: _pulls(state, settings, now)
+        yield lambda state: _disk(state, settings, now)
+
+    return _occasion(settings, watchers, now)
+
+
 def look(settings: Settings, now: datetime) -> list[Told]:
     """Look at what changes without a run: data that grows old, a disk that fills, messages that wait.
 
@@ -99,6 +123,7 @@ def look(settings: Settings, now: datetime) -> list[Told]:
 
     def watchers(state: State) -> Iterator[Watcher]:
         yield lambda state: _data(state, settings, now)
+        yield lambda state: _pulls(state, settings, now)
         yield lambda state: _disk(state, settings, now)
         if _is_held(state, "file_refused"):
             yield lambda state: _files(state, settings, now)
@@ -348,6 +373,15 @@ def _data(
     with open_release(settings.home) as connection:
         late = freshness.late_feeds(connection, settings, today)
     yield watch.data_late(late, state.known("data_late") or (), settings.home, now)
+
+
+def _pulls(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
+    from dagster_project.sources.deliveries import last_pull
+
+    last = {str(source): last_pull(settings.home, source) for source in settings.pull_from}
+    within = timedelta(hours=settings.pull_within_hours)
+    known = state.known("pull_late") or ()
+    yield watch.pulls_late(last, within, known, settings.home, now)
 
 
 def _months(state: State, settings: Settings, now: datetime, today: date) -> Iterator[Watched]:

@@ -18,6 +18,8 @@ from dagster_project.settings import Settings
 _KINDS = {
     "run_failed": "the refresh fails",
     "release_refused": "the release is refused",
+    "pull_failed": "pulls fail",
+    "pull_late": "a pull is late",
     "file_refused": "files are refused",
     "new_findings": "findings of severity error are open",
     "data_late": "data is late",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -116,6 +116,86 @@ def run(failure: Failure | None, run_id: str, home: Path, now: datetime) -> list
         run_id=run_id,
     )
     return [_event(kind, alert, solved)]
+
+
+def pull(
+    source: str, failure: Failure | None, run_id: str, home: Path, now: datetime
+) -> list[Watched]:
+    """How a pull from a billing system ended.
+
+    Args:
+        source: Where it was from.
+        failure: What went wrong, None if nothing did.
+        run_id: The run.
+        home: The data home, for what is served and the run's log.
+        now: When this is noticed.
+    """
+    solved = f"Pulling from {source} works again."
+    if failure is None:
+        return [_event("pull_failed", None, solved)]
+    lines = failures.told(failure)
+    log = home / "logs" / f"{run_id}.log"
+    alert = Alert(
+        kind="pull_failed",
+        severity="error",
+        happened=f"The pull from {source} failed:"
+        f" {plain(lines[0] if lines else 'no reason was given', 300)}",
+        meaning=f"Nothing of it was delivered, the next pull goes on; {_served_now(home)}.",
+        command=f"less {shlex.quote(str(log))}"
+        if log.is_file()
+        else _command(f"pull {source}", home),
+        at=now,
+        details=listed(lines[1:])
+        + ((f"What to do: {plain(failure.remedy)}",) if failure.remedy else ()),
+        run_id=run_id,
+    )
+    return [_event("pull_failed", alert, solved)]
+
+
+def pulls_late(
+    last: Mapping[str, datetime | None],
+    within: timedelta,
+    known: Collection[str],
+    home: Path,
+    now: datetime,
+) -> Watched:
+    """Billing systems from which no pull has worked for too long.
+
+    Args:
+        last: By source that is to be pulled from, when a pull worked last; None for never.
+        within: How long ago that may be.
+        known: Sources that readers know of.
+        home: The data home.
+        now: When this is noticed.
+    """
+    late = {
+        source: worked
+        for source, worked in last.items()
+        if worked is not None and now - worked > within
+    }
+    alert = None
+    if late:
+        alert = Alert(
+            kind="pull_late",
+            severity="warn",
+            happened=f"No pull has worked for too long: {', '.join(sorted(late))}",
+            meaning=f"What happened since then is missing; {_served_now(home)}.",
+            command=_command(f"pull {min(late)}", home),
+            at=now,
+            details=listed(
+                [
+                    f"{source}: {worked:%Y-%m-%d %H:%M} UTC,"
+                    f" {(now - worked) / timedelta(hours=1):,.0f} hours ago;"
+                    f" {within / timedelta(hours=1):g} are allowed"
+                    for source, worked in sorted(late.items())
+                ]
+            ),
+        )
+    members = frozenset(late)
+    solved = "Pulls are up to date again."
+    return Watched(
+        "pull_late", members, members - frozenset(known), alert, solved, is_repeated=True
+    )
 
 
 def _event(kind: Kind, alert: Alert | None, solved: str) -> Watched:

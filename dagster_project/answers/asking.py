@@ -49,7 +49,7 @@ class Other:
     is_exact: bool
 
 
-@dataclass
+@dataclass(eq=False)  # an exception is itself, and can be hashed
 class NotThere(Exception):
     """What was asked for does not exist; what comes near is data.
 

@@ -2,40 +2,179 @@
 
 Numbers, days and instants stay what they are; text from the source stays text: what a spreadsheet
 would take for a formula is a string cell in a workbook and begins with an apostrophe in CSV.
+
+Here belongs what is exported: which tables, which of their rows, what the first sheet says. How a value
+becomes a cell is in `workbook`.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from datetime import date, datetime
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from dagster_project.answers.asking import Connection, Row, facts, must_be, rows
-from dagster_project.answers.values import FORMULA_SIGNS, clean, neutral, places
-
-if TYPE_CHECKING:
-    from openpyxl import Workbook
+from dagster_project.answers.asking import (
+    Connection,
+    NotThere,
+    Row,
+    facts,
+    month_in,
+    must_be,
+    rows,
+    workspace,
+)
+from dagster_project.answers.asking import program as known_program
+from dagster_project.answers.values import neutral
+from dagster_project.releases.fingerprint import literal, quote
 
 FORMATS: Final = ("xlsx", "csv", "parquet")
 DICTIONARY: Final = "data_dictionary"
+SUMMARY: Final = "summary"
+RESULT: Final = "query"
+"""What the answer to a question in SQL is called: its sheet, its file."""
 
+_ASKED = "temp.asked"
+_NAME = "Name of the workspace, from dim_workspaces; not in the mart itself."
 _BATCH = 10_000
-_SHEET_ROWS = 1_048_576
 _SHEET_NAME = 31
-_CELL_TEXT = 32_767
-_EXACT_DIGITS = 15
-_FIRST_YEAR = 1900
-_INSTANT = "yyyy-mm-dd hh:mm:ss"
-_DAY = "yyyy-mm-dd"
-_TEXT = "@"
-_QUOTED = "'@"  # text, and marked so that it stays text when someone edits the cell
+_EVENTS = ("occurred_at", "effective_at", "issued_at")
+"""Instants by which a row without a month belongs to one."""
+
+Told = Callable[[str, int], None]
 
 
-def export(connection: Connection, kind: str, wanted: Sequence[str], out: Path) -> Row:
+def _silent(name: str, rows: int) -> None:
+    """Nobody wants to know how far it is."""
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """Which rows are exported; all unless something is given.
+
+    Attributes:
+        month: Rows of this month; what has no month is exported whole.
+        workspace_id: Rows of this workspace; what belongs to none is left out.
+        program: Rows of this program; what belongs to none is left out.
+    """
+
+    month: date | None = None
+    workspace_id: str | None = None
+    program: str | None = None
+
+    def as_row(self) -> Row:
+        """The same as data."""
+        return {
+            "month": self.month,
+            "workspace_id": self.workspace_id,
+            "program": self.program,
+        }
+
+    @property
+    def suffix(self) -> str:
+        """What the name of a file says of it."""
+        given = [
+            "" if self.month is None else f"{self.month:%Y-%m}",
+            self.workspace_id or "",
+            self.program or "",
+        ]
+        plain = [re.sub(r"[^A-Za-z0-9._-]", "_", one)[:60] for one in given if one]
+        return "".join(f"-{one}" for one in plain)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to export.
+
+    Attributes:
+        name: Of the mart.
+        columns: Its columns.
+        condition: SQL: which of its rows, aliased `mart`.
+        has_month: Whether its rows were chosen by month, where a month was given.
+        key: Columns that identify a row.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    condition: str = "true"
+    has_month: bool = True
+    key: tuple[str, ...] = ()
+
+    @property
+    def relation(self) -> str:
+        """The rows with the mart's own columns, as SQL."""
+        whole = f"marts.{quote(self.name)}"
+        if self.condition == "true":
+            return whole
+        return f"(select mart.* from {whole} as mart where {self.condition})"
+
+    @property
+    def _in_order(self) -> str:
+        """SQL: by the key, since a join leaves rows in any order."""
+        names = [f"mart.{quote(name)} nulls last" for name in self.key if name in self.columns]
+        return f" order by {', '.join(names)}" if names else ""
+
+    @property
+    def has_name(self) -> bool:
+        """Whether a workspace's name can be put beside its id."""
+        has_owner = "workspace_id" in self.columns or "redemption_id" in self.columns
+        return has_owner and "workspace_name" not in self.columns
+
+    @property
+    def named_columns(self) -> tuple[str, ...]:
+        """The columns with the workspace's name among them: behind its id, or behind the keys."""
+        if not self.has_name:
+            return self.columns
+        after = "workspace_id" if "workspace_id" in self.columns else "redemption_id"
+        place = self.columns.index(after) + 1
+        return (*self.columns[:place], "workspace_name", *self.columns[place:])
+
+    @property
+    def named_relation(self) -> str:
+        """The rows with the workspace's name, as SQL."""
+        if not self.has_name:
+            return self.relation
+        selected = ", ".join(
+            f"owners.{quote(name)}" if name == "workspace_name" else f"mart.{quote(name)}"
+            for name in self.named_columns
+        )
+        owner, joined = "mart.workspace_id", ""
+        if "workspace_id" not in self.columns:
+            owner = "redemptions.workspace_id"
+            joined = " left join marts.dim_coupon_redemptions as redemptions using (redemption_id)"
+        return (
+            f"(select {selected} from marts.{quote(self.name)} as mart{joined}"
+            f" left join marts.dim_workspaces as owners on owners.workspace_id = {owner}"
+            f" where {self.condition}{self._in_order})"
+        )
+
+    @property
+    def frozen(self) -> int:
+        """How many of the first columns are the key, or the name behind it, and stay in view."""
+        frozen = 0
+        for name in self.named_columns[:4]:
+            if name not in (*self.key, "workspace_id", "workspace_name"):
+                break
+            frozen += 1
+        return frozen
+
+
+def export(
+    connection: Connection,
+    kind: str,
+    wanted: Sequence[str],
+    out: Path,
+    only: Narrowing | None = None,
+    *,
+    is_raw: bool = False,
+    told: Told = _silent,
+) -> Row:
     """Write tables of the schema `marts` to a folder.
 
     Args:
@@ -43,51 +182,315 @@ def export(connection: Connection, kind: str, wanted: Sequence[str], out: Path) 
         kind: One of `FORMATS`.
         wanted: Tables; none means all.
         out: The folder; made if it is not there. Files of the same name are replaced.
+        only: Which rows.
+        is_raw: Whether CSV has text as it is, formulas of a spreadsheet too.
+        told: Is called with the name and rows of each table once it is written.
 
     Raises:
-        NotThere: There is no such table.
+        NotThere: There is no such table, or none of its rows belong to what was asked for.
         OSError: The folder cannot be written to.
     """
-    known = [
-        row["table_name"]
-        for row in rows(
-            connection,
-            "select table_name from duckdb_tables() where schema_name = 'marts' order by table_name",
-        )
-    ]
-    tables = list(dict.fromkeys(must_be("table", name, known) for name in wanted)) or known
+    only = only or Narrowing()
+    tables, left_out = _tables(connection, wanted, only)
     folder = out.expanduser().absolute()
-    of_release = facts(connection)
+    about = {**facts(connection), **only.as_row()}
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "xlsx":
-        written = [_workbook(connection, tables, folder, of_release)]
+        path = folder / f"coupon-ledger-{about['release_id']}{only.suffix}.xlsx"
+        written = [_workbook(connection, tables, left_out, path, about, told)]
     else:
-        write = _write_csv if kind == "csv" else _write_parquet
+        relations = {table.name: table.relation for table in tables}
+        relations[DICTIONARY] = f"({_dictionary(tables, is_named=False)})"
         written = [
-            {
-                "file": str(folder / f"{name}.{kind}"),
-                "tables": [name],
-                "rows": _whole(folder / f"{name}.{kind}", _writer(write, connection, select)),
-            }
-            for name, select in (
-                *((name, f'select * from marts."{name}"') for name in tables),
-                (DICTIONARY, _dictionary_select(tables)),
-            )
+            _file(connection, kind, relation, folder / f"{name}.{kind}", name, about, is_raw, told)
+            for name, relation in relations.items()
         ]
-    return {**of_release, "format": kind, "folder": str(folder), "files": written}
+    return {
+        **about,
+        "format": kind,
+        "folder": str(folder),
+        "files": written,
+        "left_out": left_out,
+        "whole_tables": [table.name for table in tables if only.month and not table.has_month],
+    }
 
 
-def _dictionary_select(tables: Sequence[str]) -> str:
-    names = ", ".join(f"'{name}'" for name in tables)
-    return (
+def save(
+    connection: Connection,
+    sql: str,
+    path: Path,
+    kind: str,
+    *,
+    is_raw: bool = False,
+    most_rows: int = 0,
+) -> Row:
+    """Write the answer to one question in SQL to a file.
+
+    Args:
+        connection: The release.
+        sql: One statement that answers with rows.
+        path: The file; replaced if it is there.
+        kind: One of `FORMATS`.
+        is_raw: Whether CSV has text as it is, formulas of a spreadsheet too.
+        most_rows: The most rows it may have; 0 for as many as there are.
+
+    Raises:
+        TooManyRows: It has more; nothing is written.
+        OSError: The file cannot be written.
+        duckdb.Error: DuckDB cannot run it.
+    """
+    # Asked once: a sheet is looked at before it is written, and an answer may be another each time.
+    limit = f" limit {most_rows + 1}" if most_rows else ""
+    connection.execute(f"create or replace temp table asked as from (\n{sql}\n){limit}")
+    (found,) = rows(connection, f"select count(*) as rows from {_ASKED}")
+    if most_rows and found["rows"] > most_rows:
+        raise TooManyRows(most_rows)
+    about = facts(connection)
+    if kind == "xlsx":
+        written = _answer_book(connection, path, about, sql)
+    else:
+        written = _file(connection, kind, _ASKED, path, RESULT, about, is_raw, _silent)
+    return {**about, "format": kind, "files": [written]}
+
+
+def export_answer(
+    connection: Connection, sql: str, kind: str, out: Path, *, is_raw: bool = False
+) -> Row:
+    """Write the answer to one question in SQL to a folder, under a name of its own.
+
+    Args:
+        connection: The release.
+        sql: One statement that answers with rows.
+        kind: One of `FORMATS`.
+        out: The folder; made if it is not there.
+        is_raw: Whether CSV has text as it is, formulas of a spreadsheet too.
+
+    Raises:
+        OSError: The folder cannot be written to.
+        duckdb.Error: DuckDB cannot run it.
+    """
+    folder = out.expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    name = RESULT
+    if kind == "xlsx":
+        name = f"coupon-ledger-{facts(connection)['release_id']}-{RESULT}"
+    written = save(connection, sql, folder / f"{name}.{kind}", kind, is_raw=is_raw)
+    return {**written, "folder": str(folder)}
+
+
+class TooManyRows(Exception):
+    """An answer has more rows than it may have.
+
+    Attributes:
+        most: How many it may have.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"The answer has more than {most:,} rows")
+        self.most = most
+
+
+# Which tables, and which of their rows
+
+
+def narrowing(
+    connection: Connection, month: str | None, workspace_id: str | None, program: str | None
+) -> Narrowing:
+    """Which rows to export, from names that may not exist.
+
+    Raises:
+        NotThere: One of them does not.
+    """
+    at = None
+    if month is not None:
+        (span,) = rows(
+            connection,
+            "select min(billing_month) as first, max(billing_month) as last"
+            " from marts.fct_discounted_charges",
+        )
+        at = month_in(month, span["first"], span["last"])
+    if workspace_id is not None:
+        workspace(connection, workspace_id)
+    if program is not None:
+        program = known_program(program)
+    return Narrowing(at, workspace_id, program)
+
+
+def _tables(
+    connection: Connection, wanted: Sequence[str], only: Narrowing
+) -> tuple[list[Table], list[str]]:
+    """The tables to export, and the names of those left out because nothing in them says whose they are."""
+    columns: dict[str, list[str]] = {}
+    for row in rows(
+        connection,
+        "select table_name, column_name from duckdb_columns() where schema_name = 'marts'"
+        " order by table_name, column_index",
+    ):
+        columns.setdefault(row["table_name"], []).append(row["column_name"])
+    keys = {
+        row["table_name"]: tuple(str(row["primary_key"]).split(", "))
+        for row in rows(
+            connection,
+            "select table_name, primary_key from release.tables where table_schema = 'marts'",
+        )
+    }
+    chosen = list(dict.fromkeys(must_be("table", name, columns) for name in wanted)) or list(
+        columns
+    )
+    tables, left_out = [], []
+    for name in chosen:
+        table = _narrowed(name, tuple(columns[name]), keys.get(name, ()), only)
+        if table is None:
+            left_out.append(name)
+        else:
+            tables.append(table)
+    if not tables:
+        kind = "table with a workspace or program"
+        known = [
+            name for name in columns if _narrowed(name, tuple(columns[name]), (), only) is not None
+        ]
+        raise NotThere(kind, chosen[0], known=known)
+    return tables, left_out
+
+
+def _narrowed(
+    name: str, columns: tuple[str, ...], key: tuple[str, ...], only: Narrowing
+) -> Table | None:
+    """A table with the rows asked for; None where a row does not say whose it is."""
+    conditions = []
+    if only.workspace_id is not None:
+        of_workspace = _of_workspace(columns, literal(only.workspace_id))
+        if of_workspace is None:
+            return None
+        conditions.append(of_workspace)
+    if only.program is not None:
+        of_program = _of_program(columns, literal(only.program))
+        if of_program is None:
+            return None
+        conditions.append(of_program)
+    of_month = None if only.month is None else _of_month(columns, f"date '{only.month}'")
+    if of_month is not None:
+        conditions.append(of_month)
+    return Table(name, columns, " and ".join(conditions) or "true", of_month is not None, key)
+
+
+def _of_workspace(columns: Sequence[str], wanted: str) -> str | None:
+    if "workspace_id" in columns:
+        return f"mart.workspace_id = {wanted}"
+    if "redemption_id" in columns:
+        return (
+            "mart.redemption_id in (select redemption_id from marts.dim_coupon_redemptions"
+            f" where workspace_id = {wanted})"
+        )
+    if "invoice_id" in columns:
+        return (
+            "mart.invoice_id in (select invoice_id from marts.fct_discounted_charges"
+            f" where workspace_id = {wanted})"
+        )
+    return None
+
+
+def _of_program(columns: Sequence[str], wanted: str) -> str | None:
+    coupons = f"(select coupon_id from marts.dim_coupons where program = {wanted})"
+    if "program" in columns:
+        return f"mart.program = {wanted}"
+    if "coupon_id" in columns:
+        return f"mart.coupon_id in {coupons}"
+    if "redemption_id" in columns:
+        return (
+            "mart.redemption_id in (select redemption_id from marts.dim_coupon_redemptions"
+            f" where coupon_id in {coupons})"
+        )
+    if "invoice_id" in columns:  # a bill belongs to each program that gave something on it
+        return (
+            "mart.invoice_id in (select invoice_id from marts.fct_discount_applications"
+            f" where coupon_id in {coupons} union all select invoice_id from marts.fct_credit_ledger"
+            f" where invoice_id is not null and coupon_id in {coupons})"
+        )
+    return None
+
+
+def _of_month(columns: Sequence[str], month: str) -> str | None:
+    named = next((name for name in columns if name.endswith("_month")), None)
+    if named is not None:
+        return f"mart.{quote(named)} = {month}"
+    event = next((name for name in _EVENTS if name in columns), None)
+    if event is not None:
+        return f"mart.{event} >= {month} and mart.{event} < {month} + interval 1 month"
+    if "invoice_id" in columns:
+        return (
+            "mart.invoice_id in (select invoice_id from marts.fct_discounted_charges"
+            f" where billing_month = {month})"
+        )
+    return None
+
+
+def _dictionary(tables: Sequence[Table], *, is_named: bool) -> str:
+    """SQL: what every column exported means, in the order of the tables."""
+    names = ", ".join(literal(table.name) for table in tables)
+    described = (
         "select columns.table_name, tables.comment as table_description, columns.column_name,"
-        " lower(columns.data_type) as data_type, columns.comment as description"
+        " lower(columns.data_type) as data_type, columns.comment as description,"
+        " columns.column_index as place"
         " from duckdb_columns() as columns inner join duckdb_tables() as tables"
         " on columns.table_oid = tables.table_oid and columns.schema_oid = tables.schema_oid"
         " and columns.database_oid = tables.database_oid"
         f" where columns.schema_name = 'marts' and columns.table_name in ({names})"
-        " order by columns.table_name, columns.column_index"
     )
+    if not is_named:
+        return f"select * exclude (place) from ({described}) order by table_name, place"
+    added = "".join(
+        f" union all select {literal(table.name)}, (select comment from duckdb_tables()"
+        f" where schema_name = 'marts' and table_name = {literal(table.name)}), 'workspace_name',"
+        f" 'varchar', {literal(_NAME)},"
+        f" {table.named_columns.index('workspace_name')} + 0.5"
+        for table in tables
+        if table.has_name
+    )
+    sheets = " ".join(
+        f"when {literal(table.name)} then {literal(sheet_name(table.name))}" for table in tables
+    )
+    return (
+        f"select case table_name {sheets} end as sheet, * exclude (place)"
+        f" from ({described}{added}) order by table_name, place"
+    )
+
+
+def sheet_name(table: str) -> str:
+    """The sheet of a mart: its name, as far as a sheet's name may go."""
+    return table[:_SHEET_NAME]
+
+
+# CSV and Parquet
+
+
+def _file(
+    connection: Connection,
+    kind: str,
+    relation: str,
+    path: Path,
+    name: str,
+    about: Mapping[str, Any],
+    is_raw: bool,
+    told: Told,
+) -> Row:
+    neutralised: dict[str, int] = {}
+
+    def write(to: Path) -> int:
+        if kind == "csv":
+            return _write_csv(connection, relation, to, is_raw, neutralised)
+        return _write_parquet(connection, relation, to, name, about)
+
+    written = _whole(path, write)
+    told(name, written)
+    return {
+        "file": str(path),
+        "tables": [name],
+        "rows": written,
+        "neutralised": [
+            {"column": column, "cells": cells} for column, cells in neutralised.items()
+        ],
+    }
 
 
 def _whole(path: Path, write: Callable[[Path], int]) -> int:
@@ -101,37 +504,32 @@ def _whole(path: Path, write: Callable[[Path], int]) -> int:
     return written
 
 
-def _writer(
-    write: Callable[[Connection, str, Path], int], connection: Connection, select: str
-) -> Callable[[Path], int]:
-    return lambda path: write(connection, select, path)
-
-
-def _read(connection: Connection, select: str) -> tuple[list[str], Iterator[Sequence[Any]]]:
-    cursor = connection.execute(select)
-
-    def found() -> Iterator[Sequence[Any]]:
-        while batch := cursor.fetchmany(_BATCH):
-            yield from batch
-
-    return [str(column[0]) for column in cursor.description or []], found()
-
-
-def _write_csv(connection: Connection, select: str, path: Path) -> int:
-    names, found = _read(connection, select)
+def _write_csv(
+    connection: Connection, relation: str, path: Path, is_raw: bool, neutralised: dict[str, int]
+) -> int:
+    cursor = connection.execute(f"from {relation}")
+    names = [str(column[0]) for column in cursor.description or []]
     written = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
-        for row in found:
-            writer.writerow([_as_csv(value) for value in row])
-            written += 1
+        while batch := cursor.fetchmany(_BATCH):
+            for row in batch:
+                cells = [_as_csv(value) for value in row]
+                if not is_raw:
+                    for place, value in enumerate(cells):
+                        if isinstance(value, str) and isinstance(row[place], str):
+                            safe = neutral(value)
+                            if safe != value:
+                                cells[place] = safe
+                                name = names[place]
+                                neutralised[name] = neutralised.get(name, 0) + 1
+                writer.writerow(cells)
+            written += len(batch)
     return written
 
 
 def _as_csv(value: object) -> object:
-    if isinstance(value, str):
-        return neutral(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Decimal):
@@ -139,157 +537,186 @@ def _as_csv(value: object) -> object:
     return value
 
 
-def _write_parquet(connection: Connection, select: str, path: Path) -> int:
+def _write_parquet(
+    connection: Connection, relation: str, path: Path, name: str, about: Mapping[str, Any]
+) -> int:
     import pyarrow.parquet as pq
 
+    comments = {
+        row["column_name"]: row["comment"]
+        for row in rows(
+            connection,
+            "select column_name, comment from duckdb_columns() where schema_name = 'marts'"
+            " and table_name = ? and comment is not null",
+            [name],
+        )
+    }
+    table = rows(
+        connection,
+        "select comment from duckdb_tables() where schema_name = 'marts' and table_name = ?",
+        [name],
+    )
+    metadata = {
+        "release_id": str(about["release_id"]),
+        "as_of_date": str(about["as_of_date"]),
+        "table_comment": str((table[0]["comment"] if table else None) or ""),
+        "column_comments": json.dumps(comments, ensure_ascii=False),
+    }
     # The connection may not touch files, so that a query cannot either; Arrow writes for it.
-    reader = connection.execute(select).to_arrow_reader(_BATCH)
+    reader = connection.execute(f"from {relation}").to_arrow_reader(_BATCH)
+    schema = reader.schema.with_metadata(metadata)
     written = 0
-    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in reader:
-            writer.write_batch(batch)
+            writer.write_batch(batch.cast(schema))
             written += batch.num_rows
     return written
 
 
-def _workbook(
-    connection: Connection, tables: Sequence[str], folder: Path, of_release: Row
-) -> dict[str, Any]:
-    from openpyxl import Workbook
+# The workbook
 
-    path = folder / f"coupon-ledger-{of_release['release_id']}.xlsx"
-    sheets = {name: _sheet_name(name) for name in (*tables, DICTIONARY)}
+
+def _workbook(
+    connection: Connection,
+    tables: Sequence[Table],
+    left_out: Sequence[str],
+    path: Path,
+    about: Row,
+    told: Told,
+) -> Row:
+    from dagster_project.answers import workbook
+
+    facts_first = sorted(tables, key=lambda table: (not table.name.startswith("fct_"), table.name))
+    sheets = [
+        workbook.Sheet(sheet_name(table.name), table.named_relation, table.frozen)
+        for table in facts_first
+    ]
+    sheets.append(workbook.Sheet(DICTIONARY, f"({_dictionary(tables, is_named=True)})", 1))
+    blocks = summary(connection, tables)
 
     def write(to: Path) -> int:
-        book = Workbook(write_only=True)
-        names, found = _read(connection, _dictionary_select(tables))
-        written = _sheet(
-            book,
-            sheets[DICTIONARY],
-            ["sheet", *names],
-            ((sheets[row[0]], *row) for row in found),
-        )
-        for name in tables:
-            written += _sheet(
-                book, sheets[name], *_read(connection, f'select * from marts."{name}"')
+        def first(book: Any, sheets: Sequence[Any]) -> None:
+            _first_sheet(book, about, left_out, blocks, sheets, tables)
+
+        return sum(one.rows for one in workbook.write(to, connection, sheets, first, told))
+
+    return {
+        "file": str(path),
+        "tables": [table.name for table in tables],
+        "rows": _whole(path, write),
+    }
+
+
+def _answer_book(connection: Connection, path: Path, about: Row, sql: str) -> Row:
+    from dagster_project.answers import workbook
+
+    def write(to: Path) -> int:
+        def first(book: Any, sheets: Sequence[Any]) -> None:
+            _first_sheet(book, {**about, "sql": sql}, [], [], sheets, [])
+
+        (written,) = workbook.write(to, connection, [workbook.Sheet(RESULT, _ASKED)], first)
+        return written.rows
+
+    return {"file": str(path), "tables": [RESULT], "rows": _whole(path, write)}
+
+
+def summary(connection: Connection, tables: Sequence[Table]) -> list[Row]:
+    """What the tables exported come to, from the very rows that are exported; never across currencies.
+
+    Returns:
+        Blocks of `title`, `columns` and `rows`; in a row with a `currency` all amounts are of it.
+    """
+    by_name = {table.name: table for table in tables}
+    blocks = []
+    for title, needed, sql in (
+        (
+            "From list to net, all bills exported",
+            ("fct_discounted_charges",),
+            "select currency, count(*) as bills, sum(list_amount) as list_amount,"
+            " -sum(discount_amount) as discount_amount, -sum(credit_amount) as credit_amount,"
+            " sum(net_amount) as net_amount, sum(billed_net_amount) as billed_net_amount"
+            " from {fct_discounted_charges} group by currency order by currency",
+        ),
+        (
+            "Given by program",
+            ("fct_discount_applications", "fct_credit_ledger"),
+            "with given as (select given.coupon_id, charges.currency, given.redemption_id,"
+            " given.discount_amount, 0 as credit_amount from {fct_discount_applications} as given"
+            " inner join marts.fct_discounted_charges as charges using (invoice_id)"
+            " union all select coupon_id, currency, redemption_id, 0, -amount"
+            " from {fct_credit_ledger} where entry_type = 'draw')"
+            " select coupons.program, given.currency, count(distinct redemption_id) as redemptions,"
+            " cast(sum(discount_amount) as decimal(38, 2)) as discount_amount,"
+            " cast(sum(given.credit_amount) as decimal(38, 2)) as credit_amount from given"
+            " inner join marts.dim_coupons as coupons using (coupon_id)"
+            " group by all order by coupons.program, given.currency",
+        ),
+        (
+            "Credit",
+            ("fct_credit_ledger",),
+            "select currency, entry_type, count(*) as entries, sum(amount) as amount"
+            " from {fct_credit_ledger} group by all order by all",
+        ),
+        (
+            "Billing errors",
+            ("fct_audit_findings",),
+            "select finding_type, severity, currency, count(*) as findings,"
+            " sum(amount_at_stake) as amount_at_stake from {fct_audit_findings}"
+            " group by all order by all",
+        ),
+    ):
+        if all(name in by_name for name in needed):
+            found = rows(
+                connection, sql.format(**{name: by_name[name].relation for name in needed})
             )
-        book.save(to)
-        return written
-
-    return {"file": str(path), "tables": list(tables), "rows": _whole(path, write)}
-
-
-def _sheet_name(table: str) -> str:
-    """The table's name without its prefix: with it the longest would not fit."""
-    return table.removeprefix("fct_").removeprefix("dim_")[:_SHEET_NAME]
+            columns = list(found[0]) if found else []
+            blocks.append({"title": title, "columns": columns, "rows": found})
+    return blocks
 
 
-def _sheet(book: Workbook, name: str, names: Sequence[str], found: Iterator[Sequence[Any]]) -> int:
-    """One table on a sheet, on further ones where it has more rows than a sheet."""
-    from openpyxl.cell import WriteOnlyCell
-    from openpyxl.styles import Font
-    from openpyxl.utils import get_column_letter
+def _first_sheet(
+    book: Any,
+    about: Mapping[str, Any],
+    left_out: Sequence[str],
+    blocks: Sequence[Row],
+    sheets: Sequence[Any],
+    tables: Sequence[Table],
+) -> None:
+    """Write the sheet that says what the workbook is and what it comes to."""
+    from dagster_project.answers import workbook
 
-    places = {column: place for place, column in enumerate(names)}
-    written, on_sheet, number = 0, _SHEET_ROWS, 0
-    sheet: Any = None
-    cells: dict[str, Any] = {}
-    for row in _with_header(names, found):
-        if on_sheet == _SHEET_ROWS:
-            number += 1
-            sheet = book.create_sheet(
-                name if number == 1 else f"{name[: _SHEET_NAME - 4]} {number}"
+    page = workbook.Page(book, SUMMARY)
+    page.title("Coupon Ledger")
+    page.line("Release", about["release_id"])
+    page.line("As of", about["as_of_date"])
+    for name, label in (
+        ("month", "Only month"),
+        ("workspace_id", "Only workspace"),
+        ("program", "Only program"),
+        ("sql", "Asked"),
+    ):
+        if about.get(name) is not None:
+            given = about[name]
+            page.line(label, f"{given:%Y-%m}" if name == "month" else given)
+    if left_out:
+        page.line("Left out", f"{', '.join(left_out)}: nothing in a row says whose it is")
+    whole = [table.name for table in tables if about.get("month") and not table.has_month]
+    if whole:
+        page.line("Not by month", f"{', '.join(whole)}: as of the day above, whole")
+    for block in blocks:
+        page.block(block["title"], block["columns"], block["rows"])
+        if not block["rows"]:
+            page.note("none")
+    page.heading("Sheets")
+    for sheet in sheets:
+        page.link(sheet.name, sheet.rows)
+    for sheet in sheets:
+        for column, cells in sheet.as_text.items():
+            page.note(
+                f"{sheet.name}, {column}: {cells:,} numbers of more than {workbook.EXACT_DIGITS}"
+                " digits are text, since a spreadsheet would round them; sums leave them out."
             )
-            sheet.freeze_panes = "A2"
-            for place, column in enumerate(names, 1):
-                sheet.column_dimensions[get_column_letter(place)].width = _width(column)
-            cells = {}
-            head = []
-            for column in names:
-                cell = WriteOnlyCell(sheet, column)
-                cell.font = Font(bold=True)
-                head.append(cell)
-            sheet.append(head)
-            on_sheet = 1
-            if row is names:
-                continue
-        currency = row[places["currency"]] if "currency" in places else None
-        sheet.append(_cells(sheet, cells, names, row, currency))
-        on_sheet += 1
-        written += 1
-    return written
-
-
-def _with_header(names: Sequence[str], found: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
-    """The rows after their header, so that a table without rows has its sheet too."""
-    yield names
-    yield from found
-
-
-def _width(column: str) -> int:
-    if column in ("description", "table_description"):
-        return 80
-    return max(len(column) + 2, 20 if column.endswith(("_at", "_id", "_name")) else 12)
-
-
-def _cells(
-    sheet: Any, cells: dict[str, Any], names: Sequence[str], row: Sequence[Any], currency: Any
-) -> Iterator[Any]:
-    """The cells of a row; one object per format is used again and again, each is written at once."""
-    from openpyxl.cell import WriteOnlyCell
-
-    for column, value in zip(names, row, strict=True):
-        if value is None or isinstance(value, bool):
-            yield value
-            continue
-        kept, form = as_cell(column, value, currency)
-        cell = cells.get(form)
-        if cell is None:
-            cell = cells[form] = WriteOnlyCell(sheet, None)
-            # openpyxl forgets the type of a cell without any style when it meets it again.
-            cell.number_format = form.removeprefix("'")
-            cell.quotePrefix = form == _QUOTED
-        cell.value = kept
-        if isinstance(kept, str):
-            cell.data_type = "s"  # never a formula or an error, whatever it begins with
-        yield cell
-
-
-def as_cell(column: str, value: object, currency: Any) -> tuple[object, str]:
-    """The value of a cell and its number format."""
-    if isinstance(value, int):
-        kept: tuple[object, str] = (value, "#,##0")
-    elif isinstance(value, Decimal):
-        kept = (value, _number_format(column, value, currency))
-    elif isinstance(value, datetime):
-        kept = (value, _INSTANT)
-    elif isinstance(value, date):
-        kept = (value, _DAY)
-    else:
-        stored = _storable(str(value))
-        return stored, _QUOTED if stored.startswith(FORMULA_SIGNS) else _TEXT
-    # A spreadsheet counts in binary and from 1900: what it would change is text.
-    if isinstance(value, Decimal | int):
-        text = f"{Decimal(value):f}"
-        if len(text.strip("-0.").replace(".", "")) > _EXACT_DIGITS:
-            return text, _TEXT
-    if isinstance(value, date) and value.year < _FIRST_YEAR:
-        return value.isoformat(), _TEXT
-    return kept
-
-
-def _number_format(column: str, value: Decimal, currency: Any) -> str:
-    if column.endswith(("_percent", "percent_off")):
-        return "0.####"
-    whole = places(currency) == 0 and value == value.to_integral_value()
-    number = "#,##0" if whole else "#,##0.00"
-    code = str(currency or "")
-    if len(code) == 3 and code.isascii() and code.isalpha():
-        return f"[${code}] {number}"
-    return number
-
-
-def _storable(text: str) -> str:
-    """Text as a workbook can hold it: control characters escaped, and not longer than a cell."""
-    safe = "".join(sign if sign.isprintable() or sign in "\t\n" else clean(sign) for sign in text)
-    return safe if len(safe) <= _CELL_TEXT else safe[: _CELL_TEXT - 1] + "…"
+    page.note(
+        "Amounts are per currency: never add amounts of different currencies. Instants are UTC."
+    )
+    page.end()

@@ -292,7 +292,11 @@ def identity_of(sha256: str, given: tuple[tuple[str, str | None], ...]) -> str:
 
 
 def too_large(size: int) -> TransientRefusal:
-    """The refusal of a file of this size that cannot be copied; the same text for the same size."""
+    """Return the refusal of a delivery that does not fit on the disk of the data home.
+
+    Args:
+        size: Its bytes.
+    """
     return TransientRefusal(
         f"it has {size} bytes, more than can be copied to the disk of the data home",
         "free space there and run again",

@@ -174,8 +174,8 @@ def _facts(
     is_given = " and ".join(f"{identifier(name)} is not null" for name in feed.key_names)
     repeated = _numbers(
         connection,
-        f"select delivery_sequence, count(*) - count(distinct {key}) from {loaded} "
-        f"where {is_given} group by delivery_sequence",
+        f"select delivery_sequence, count(*) - count(distinct {key}) from {loaded}"
+        f" where {is_given} group by delivery_sequence",
     )
     facts = {}
     for batch in batches:

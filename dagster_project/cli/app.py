@@ -27,6 +27,7 @@ from dagster_project.cli.findings import findings
 from dagster_project.cli.health import health
 from dagster_project.cli.options import Output, OutputFailed
 from dagster_project.cli.programs import programs
+from dagster_project.cli.pull import pull
 from dagster_project.cli.query import query
 from dagster_project.cli.releases import diff, prune, releases, restore, verify
 from dagster_project.cli.run import rebuild, run
@@ -59,12 +60,14 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Month close", close, "close 2025-11 --by 'Ada Byron'"),
     ("Month close", reopen, "reopen 2025-11 --by 'Ada Byron' --reason 'late invoice'"),
     ("Month close", closes, "closes"),
+    ("Service", health, "health --max-age-hours 30"),
+    ("Service", config, "config"),
     ("Service", dev, "dev --port 3001"),
     ("Service", alerts, "alerts --limit 5"),
-    ("Service", health, "health"),
-    ("Service", config, "config"),
 )
 """Each command with its group in the help and an example of it; `A` and `B` stand for ids of releases."""
+PULL_GROUP: Final = "Deliveries"
+"""The group of `pull`, which has commands of its own."""
 
 
 class Grouped(TyperGroup):
@@ -72,7 +75,7 @@ class Grouped(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write one section per group."""
-        named = {_name(command): group for group, command, _ in COMMANDS}
+        named = {_name(command): group for group, command, _ in COMMANDS} | {"pull": PULL_GROUP}
         room = formatter.width - 6 - max(map(len, named))
         for group in dict.fromkeys(named.values()):
             with formatter.section(group):
@@ -101,6 +104,7 @@ app = typer.Typer(
 app.callback()(program)
 for _group, _command, _example in COMMANDS:
     app.command(rich_help_panel=_group, epilog=f"Example: coupon-ledger {_example}")(_command)
+app.add_typer(pull, name="pull", rich_help_panel=PULL_GROUP)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def program(
 
 
 def config(home: HomeOption = None, json: JsonOption = False) -> None:
-    """Show every setting in force, where it comes from, and its default.
+    """Show every setting in force and where it comes from.
 
     Variables of the environment that begin like a setting and are none are named, with the settings
     that are written alike.

@@ -1,8 +1,11 @@
-"""`export`: which files were written, as text."""
+"""`export`: the marts, or the answer to a question, as files; which were written, as text."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,10 +13,17 @@ import typer
 from dagster_project.answers.values import clean, count
 from dagster_project.cli import layout
 from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, wrong
-from dagster_project.cli.reading import answer, opened
+from dagster_project.cli.reading import MonthOption, ProgramOption, answer, asked, opened
 
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Row
+
+RawOption = Annotated[
+    bool,
+    typer.Option(
+        "--raw", help="CSV: leave text as it is, also what a spreadsheet would calculate."
+    ),
+]
 
 
 def export(
@@ -25,21 +35,48 @@ def export(
         list[str] | None,
         typer.Option("--table", metavar="T", help="Only this table; may be repeated."),
     ] = None,
+    month: MonthOption = None,
+    workspace: Annotated[
+        str | None, typer.Option("--workspace", metavar="WS", help="Only this workspace.")
+    ] = None,
+    program: ProgramOption = None,
+    sql: Annotated[
+        str | None,
+        typer.Option("--sql", metavar="SQL", help="The answer to this question instead of marts."),
+    ] = None,
+    raw: RawOption = False,
     home: HomeOption = None,
     release: ReleaseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write the marts to files, with a data dictionary."""
+    """Write the marts to files, with a summary and a dictionary."""
     from dagster_project.answers import asking
     from dagster_project.answers import export as files
+    from dagster_project.answers import query as question
 
+    if raw and format != "csv":
+        wrong("--raw goes with --format csv: in the other formats text is never calculated.")
+    if sql is not None and (table or month or workspace or program):
+        wrong(
+            "Give --sql, or --table, --month, --workspace and --program: a question chooses its"
+            " rows itself."
+        )
     with opened(home, release) as connection:
         asking.must_be("format", format, files.FORMATS)
         try:
-            written = files.export(connection, format, table or [], out)
+            if sql is None:
+                only = files.narrowing(connection, month, workspace, program)
+                written = files.export(
+                    connection, format, table or [], out, only, is_raw=raw, told=_progress()
+                )
+            else:
+                with asked(), question.asking(connection, question.Limits()):
+                    one = question.only_statement(connection, sql)
+                    written = files.export_answer(connection, one, format, out, is_raw=raw)
         except OSError as error:
             wrong(
-                f"{clean(out)} cannot be written to ({error.strerror}); name another folder with --out."
+                f"{clean(error.filename or out)} cannot be written ({error.strerror}): name another"
+                " folder with --out."
             )
         answer(written, tell, json)
 
@@ -57,4 +94,40 @@ def tell(data: Row) -> str:
     )
     together = sum(row["rows"] for row in data["files"])
     lines.append(f"{count(len(data['files']), 'file')}, {count(together, 'row')}")
+    for label, names in (
+        ("Left out, since no row says whose it is", data.get("left_out")),
+        (
+            "Whole, as of the day above, since no row says of which month it is",
+            data.get("whole_tables"),
+        ),
+    ):
+        if names:
+            lines += ["", *layout.wrap(f"{label}: {', '.join(names)}", hanging="  ")]
+    for row in data["files"]:
+        cells = {one["column"]: one["cells"] for one in row.get("neutralised", [])}
+        if cells:
+            lines += ["", *layout.wrap(f"{Path(row['file']).name}: {neutralised(cells)}", "", "  ")]
     return "\n".join(lines)
+
+
+def neutralised(cells: Mapping[str, int]) -> str:
+    """Say which texts of a CSV file got an apostrophe."""
+    columns = ", ".join(f"{clean(name)} ({number:,})" for name, number in cells.items())
+    together = sum(cells.values())
+    return (
+        f"{count(together, 'text')} that a spreadsheet would calculate"
+        f" {'begins' if together == 1 else 'begin'} with an apostrophe: {columns}. --raw leaves"
+        " them as they are."
+    )
+
+
+def _progress() -> Callable[[str, int], None]:
+    """Say at a terminal how far the export is; nothing anywhere else."""
+    if not sys.stderr.isatty():
+        return lambda name, rows: None
+    begun = monotonic()
+
+    def told(name: str, rows: int) -> None:
+        print(f"  {name:<32} {rows:>12,} rows {monotonic() - begun:>7.1f} s", file=sys.stderr)
+
+    return told

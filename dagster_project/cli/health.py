@@ -41,7 +41,10 @@ def health(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check release, last run, disk and daemon; exits with 1 if one needs a person."""
+    """Check release, last run, disk and daemon, for monitors.
+
+    Exits with 1 if one of them needs a person.
+    """
     from dagster_project.answers.health import health as look
 
     settings = settings_of_home(home)

@@ -39,12 +39,13 @@ _OF_A_HOME = (
 """What tells a data home from any other folder."""
 
 
-def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
+def settings_from(home: Path | None, landing: Path | None = None, **others: object) -> Settings:
     """Return the settings, of which a command's options come first.
 
     Args:
         home: The data home, if it was given.
         landing: The landing folder, if it was given.
+        others: Further settings by name, if they were given.
 
     Raises:
         Exit: A setting makes no sense; each is named (2).
@@ -53,7 +54,7 @@ def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
 
     from dagster_project.settings import Settings
 
-    given: dict[str, Any] = {"home": home, "landing": landing}
+    given: dict[str, Any] = {"home": home, "landing": landing, **others}
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -62,7 +63,8 @@ def settings_from(home: Path | None, landing: Path | None = None) -> Settings:
             if problem["loc"]:
                 name = str(problem["loc"][0])
                 option = given.get(name) is not None
-                told = f"{f'--{name}' if option else f'COUPON_LEDGER_{name.upper()}'}: {told}"
+                given_as = name.replace("query_", "max-")
+                told = f"{f'--{given_as}' if option else f'COUPON_LEDGER_{name.upper()}'}: {told}"
             complain(told)
         raise typer.Exit(2) from None
 

@@ -15,10 +15,11 @@ import typer
 
 from dagster_project.answers.values import clean
 from dagster_project.cli import layout
-from dagster_project.cli.options import explained, settings_of_home, wrong
+from dagster_project.cli.options import complain, explained, settings_of_home, wrong
 
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Connection, NotThere, Other
+    from dagster_project.answers.query import LimitReached
 
 READING: Final = (
     "workspace",
@@ -50,8 +51,15 @@ MonthOption = Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", h
 
 
 @contextmanager
-def opened(home: Path | None, release: str | None) -> Iterator[Connection]:
+def opened(
+    home: Path | None, release: str | None, configuration: Mapping[str, Any] | None = None
+) -> Iterator[Connection]:
     """Open the release to read; what cannot be answered becomes its message and an exit code.
+
+    Args:
+        home: The data home.
+        release: The release; the current one by default.
+        configuration: DuckDB's, besides what locks it down.
 
     Raises:
         Exit: The release cannot be read (1), or what was asked for does not exist (2).
@@ -61,10 +69,47 @@ def opened(home: Path | None, release: str | None) -> Iterator[Connection]:
 
     settings = settings_of_home(home)
     try:
-        with explained(), reading(settings.home, release) as connection:
+        with explained(), reading(settings.home, release, configuration) as connection:
             yield connection
     except NotThere as error:
         wrong(sentence(error))
+
+
+@contextmanager
+def asked() -> Iterator[None]:
+    """Turn what is wrong with a question in SQL into its message and an exit code.
+
+    Raises:
+        Exit: It was stopped by a limit (1), or cannot be run (2).
+    """
+    from dagster_project.answers.query import LimitReached, WrongQuestion
+
+    try:
+        yield
+    except LimitReached as error:
+        complain(_limit(error))
+        raise typer.Exit(1) from None
+    except WrongQuestion as error:
+        told = [error.message]
+        if error.near:
+            told.append(f"Did you mean {_either(error.near)}?")
+        elif error.known:
+            told.append(f"There is {', '.join(error.known)}.")
+        wrong("\n".join(told))
+
+
+def _limit(error: LimitReached) -> str:
+    limits = error.limits
+    if error.kind == "time":
+        return (
+            f"The question was stopped after {limits.seconds:g} seconds. Ask for less, or allow more"
+            " with --max-seconds N (COUPON_LEDGER_QUERY_SECONDS; 0: no limit)."
+        )
+    allowed = limits.memory or "what DuckDB may use"
+    return (
+        f"The question was stopped: it needs more memory than {allowed}. Ask for less, or allow more"
+        " with --max-memory SIZE (COUPON_LEDGER_QUERY_MEMORY)."
+    )
 
 
 def answer(data: Mapping[str, Any], tell: Callable[[dict[str, Any]], str], json: bool) -> None:

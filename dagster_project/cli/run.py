@@ -197,7 +197,7 @@ def _moving(stream: TextIO, step: str) -> Progress:
     progress = Progress(
         TextColumn(f"  {step:<10}", markup=False),
         TimeElapsedColumn(),
-        BarColumn(bar_width=12),
+        BarColumn(bar_width=12, complete_style="cyan", finished_style="cyan", pulse_style="cyan"),
         TextColumn("{task.description}", markup=False),
         console=Console(file=stream, highlight=False),
         transient=True,
@@ -222,6 +222,7 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
     from dagster_project.refresh import progress, unchanged
     from dagster_project.releases import open_release
     from dagster_project.releases.lock import one_writer
+    from dagster_project.sources import deliveries as pulled
 
     run_id = str(uuid.uuid4())
     log = settings.logs / f"{run_id}.log"
@@ -241,6 +242,7 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
             log.parent.mkdir(exist_ok=True)
             terminal.started("prepare")
             before = _served(settings)
+            pulled.finish(settings.home)  # what a killed pull had ready comes whole
             if not always and unchanged.is_unchanged(settings, as_of):
                 terminal.finished(
                     "prepare", "nothing has changed; the current release stays in place"
@@ -279,7 +281,7 @@ def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
     lines = [
         f"Release {release_id}, as of {data['as_of_date']}, is current:",
         f"  {home / 'current'}",
-        f"  published {moment(data['created_at'])}; open it read-only in DuckDB 1.5 or later",
+        f"  published {moment(data['created_at'])}; open it read-only in DuckDB 1.4 or later",
         f"  {home / 'releases' / str(release_id)}/*.parquet",
         "  the same marts, one file per table",
     ]
@@ -289,7 +291,7 @@ def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
         _credit_left(data),
         _ending(data),
         _findings(data),
-        tell_restated(data["restated"]),
+        tell_restated(data["restated"], data["moved"]),
         _checks(data),
         _times(seconds),
     ]

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from dagster_project.defs import pulling
 from dagster_project.run_launcher import PROCESS_GONE
 from dagster_project.settings import Settings, default_as_of, reporting_day
 
@@ -65,7 +66,9 @@ def defs(settings: Settings) -> dg.Definitions:
     """The job with what starts it, and what tells people of it."""
     job = dg.define_asset_job(
         JOB,
-        selection=dg.AssetSelection.all(),
+        selection=dg.AssetSelection.all() - dg.AssetSelection.groups(pulling.GROUP)
+        if settings.pull_from
+        else dg.AssetSelection.all(),
         executor_def=dg.in_process_executor,
         config=run_config(settings, settings.as_of),
         tags=_TAGS,
@@ -167,6 +170,8 @@ def _failed_runs(settings: Settings) -> dg.SensorDefinition:
         run = context.dagster_run
         failure = failure_of_run(_last_words(context), _is_made_again(context))
         now = datetime.now(UTC)
+        if source := pulling.source_of_job(run.job_name):
+            return _told(occasions.after_pull(settings, source, run.run_id, failure, now))
         return _told(
             occasions.after_run(settings, run.run_id, failure, _as_of(run.run_config, now), now)
         )

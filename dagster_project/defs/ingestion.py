@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import duckdb
 
+from dagster_project.defs.pulling import source_keys
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import step
 from dagster_project.defs.tables import (
@@ -65,8 +66,10 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
         """Archive, check and load every file of the landing folder that is new."""
         with step(context, refresh, STEP) as running:
             from dagster_project.arrival import arrive
+            from dagster_project.sources import deliveries as pulled
 
             settings = refresh.settings
+            pulled.finish(settings.home)  # what a killed pull had ready comes whole
             reports = arrive(
                 settings.landing,
                 settings.home,
@@ -133,6 +136,7 @@ def _delivery(feed: str, settings: Settings) -> dg.AssetSpec:
     """The files of a feed: they come from outside, and are only observed."""
     return dg.AssetSpec(
         delivery_key(feed),
+        deps=source_keys(settings),
         group_name=DELIVERIES,
         description=f"The files that the billing system drops in `{feed}/` of the landing folder:"
         " CSV, JSON Lines or Parquet, everything or only what is new. They are read, never changed.",

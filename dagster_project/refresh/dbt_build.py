@@ -231,8 +231,8 @@ class RunningBuild:
     def _work(self) -> None:
         variables: dict[str, object] = {
             "as_of_date": self._as_of.isoformat(),
-            "feed_time_zones": dict(self._project.time_zones),
             "reporting_time_zone": self._settings.reporting_time_zone,
+            "feed_time_zones": dict(self._project.time_zones),
         }
         if self._kept is not None:
             variables["kept"] = self._kept.as_variable()

@@ -182,7 +182,7 @@ def _copy_closes(home: Path, side: Path, at: datetime) -> None:
             continue
         files.append_line(path, line, is_chained=True)
         release_id = str(line["release_id"])
-        for place in (files.release_path, files.parquet_dir):
-            link = place(side, release_id)
+        for entry in files.entries(home, release_id):
+            link = files.releases_dir(side) / entry.name
             if not link.is_symlink():
-                link.symlink_to(os.path.realpath(place(home, release_id)))
+                link.symlink_to(os.path.realpath(entry))

@@ -1,6 +1,12 @@
-"""Where releases lie, how they are named, and the pointer to the one that is served.
+"""Where releases are stored, how they are named, and the pointer to the one that is served.
 
-Every change of a name goes through here, so that the order of rename and fsync stands in one place.
+A release is a folder `releases/<id>` with `coupon_ledger.duckdb` and a Parquet file per mart. DuckDB
+names the catalog after the file, so that the file's name is the same in every release: what a tool
+remembers of one (Superset stores `coupon_ledger.marts`) holds for the next. Releases of versions up to
+0.4 are a file `releases/<id>.duckdb` beside a folder of Parquet files; all that reads, compares,
+restores or removes releases knows both forms.
+
+Every change of a name goes through here, so that the order of rename and fsync is in one place.
 """
 
 from __future__ import annotations
@@ -23,7 +29,10 @@ _STAMP = "%Y%m%dT%H%M%SZ"
 _LEAST = 8  # characters that are enough of an id, if they fit one only
 SERVING = ("published", "served again", "found served", "restored")
 """Events of the history after which a release is served."""
-_RECORD_MODE = 0o640  # as of the releases themselves
+DATABASE_NAME = "coupon_ledger.duckdb"
+"""The DuckDB file of every release, in the release's folder."""
+_EARLIER_SUFFIX = ".duckdb"  # of the file that a release was, up to version 0.4
+_RECORD_MODE = 0o640  # the publisher appends, a group reads
 
 
 def releases_dir(home: Path) -> Path:
@@ -32,13 +41,30 @@ def releases_dir(home: Path) -> Path:
 
 
 def release_path(home: Path, release_id: str) -> Path:
-    """The DuckDB file of a release."""
-    return releases_dir(home) / f"{release_id}.duckdb"
+    """The DuckDB file of a release, whichever version wrote it; it need not exist."""
+    earlier = releases_dir(home) / f"{release_id}{_EARLIER_SUFFIX}"
+    return earlier if earlier.exists() else releases_dir(home) / release_id / DATABASE_NAME
+
+
+def release_of(path: Path) -> str:
+    """The id of the release whose DuckDB file this is, by its name alone."""
+    return path.parent.name if path.name == DATABASE_NAME else path.stem
 
 
 def parquet_dir(home: Path, release_id: str) -> Path:
-    """The same marts as Parquet, one file per table."""
+    """The folder with the same marts as Parquet, one file per table."""
     return releases_dir(home) / release_id
+
+
+def entries(home: Path, release_id: str) -> list[Path]:
+    """What a release is made of in the folder of releases: its folder, and in the earlier form a file."""
+    folder, database = parquet_dir(home, release_id), release_path(home, release_id)
+    return [folder] if database.parent == folder else [folder, database]
+
+
+def temporary_dir(home: Path, release_id: str) -> Path:
+    """The folder in which a release is written before it gets its name."""
+    return releases_dir(home) / f"{release_id}.tmp"
 
 
 def current_link(home: Path) -> Path:
@@ -66,11 +92,16 @@ def release_ids(home: Path) -> list[str]:
     folder = releases_dir(home)
     if not folder.is_dir():
         return []
-    return sorted(
-        path.stem
-        for path in folder.iterdir()
-        if path.suffix == ".duckdb" and is_release_id(path.stem)
-    )
+    return sorted({release_id for path in folder.iterdir() if (release_id := _release_in(path))})
+
+
+def _release_in(path: Path) -> str | None:
+    """The id of the release that an entry of the folder of releases is, None if it is no release."""
+    if path.suffix == _EARLIER_SUFFIX and is_release_id(path.stem):
+        return path.stem
+    if is_release_id(path.name) and (path / DATABASE_NAME).is_file():
+        return path.name
+    return None
 
 
 def current_release(home: Path) -> str | None:
@@ -89,7 +120,7 @@ def current_release(home: Path) -> str | None:
             f"{link} is not a symlink ({error.strerror}).",
             "Move it away; `coupon-ledger restore ID` points it to a release again.",
         ) from error
-    release_id = Path(target).stem
+    release_id = release_of(Path(target))
     if not is_release_id(release_id) or not (link.parent / target).is_file():
         raise ReleaseError(
             f"{link} points to {target}, which is not a release.",
@@ -158,7 +189,7 @@ def flip(home: Path, release_id: str) -> None:
     link.with_name("current.wal").unlink(missing_ok=True)  # a reader would replay it
     temporary = link.with_name(f".current.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(Path("releases") / f"{release_id}.duckdb")
+    temporary.symlink_to(release_path(home, release_id).relative_to(home))
     os.replace(temporary, link)
     fsync_folder(home)
 
@@ -267,10 +298,10 @@ def _sha256(text: bytes) -> str:
 
 
 def remove_leftovers(home: Path) -> list[str]:
-    """Remove what a killed publication left, and logs that lie beside what is never written.
+    """Remove what a killed publication or removal left, and logs beside files that are never written.
 
-    Such a log would be replayed into the release by whoever opens it. Only the holder of the lock
-    may ask for this.
+    DuckDB would replay such a log into the release when someone opens it. Only the holder of the lock
+    may call this.
     """
     removed: list[str] = []
     folder = releases_dir(home)
@@ -284,6 +315,7 @@ def remove_leftovers(home: Path) -> list[str]:
     for path in (
         *folder.glob("*.tmp"),
         *folder.glob("*.wal"),
+        *folder.glob(f"*/{DATABASE_NAME}.wal"),
         *home.glob("current.wal"),
         *home.glob(".current.*.tmp"),
         *unfinished,

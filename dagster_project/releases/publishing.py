@@ -1,16 +1,16 @@
 """Publication: a checked build becomes a new file, is read back, and only then is served.
 
 The order matters and stands in `publish`: gate, copy aside, checkpoint, read back and compare, make
-durable, rename, flip. Killed at any point, the release served before is still current whole.
+durable, rename, flip. Killed at any point, the current release stays current, and whole.
 
-Tables that are as in the release before are copied from it, already in order, and their Parquet files
-too; of the others only the rows that differ are fingerprinted (`reuse`).
+Tables that are as in the release before are copied from it, already in order; of the others only the
+rows that differ are fingerprinted (`reuse`).
 """
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ import duckdb
 from dagster_project.releases import files, restatements, reuse
 from dagster_project.releases.errors import PublishRefused, ReleaseError
 from dagster_project.releases.fingerprint import (
+    Column,
     Known,
     columns_of,
     content_hash_of,
     known_by_difference,
     known_of,
     literal,
-    parquet,
     quote,
     sum_of_hashes,
 )
@@ -37,13 +37,14 @@ from dagster_project.releases.gate import Build, Check, judge
 from dagster_project.releases.machine import explanation
 from dagster_project.releases.read import read_pedigree, verify
 
-STORAGE_VERSION = "v1.5.0"  # files that DuckDB 1.5 and later open; 2.0's own default is not
+STORAGE_VERSION = "v1.4.0"  # the oldest that ignores a log which is not the file's own
 PARQUET = (
     "format parquet, compression zstd, row_group_size 122880, parquet_version v1,"
     " dictionary_size_limit 1000"  # beyond, a dictionary costs more time and space than it saves
 )
 _MADE_BY = f"DuckDB {duckdb.__version__}, {STORAGE_VERSION}; {PARQUET}"
-FILE_MODE = 0o640  # of a release: its publisher and a group of readers, nobody else
+FILE_MODE = 0o440  # a tool that opens read-write by default is refused, its publisher's too
+FOLDER_MODE = 0o750  # of a release: its publisher and a group of readers, nobody else
 
 # The pedigree's tables that are copied from the build: name, where from, order, columns and meaning.
 _DELIVERIES = {
@@ -69,6 +70,62 @@ _REJECTED = {
     "row_number": "Row as in the file: 1 is the first record after the header.",
     "reasons": "Every reason why it was rejected.",
     "record": "The row as delivered, without personal data.",
+}
+_SUPERSEDED = {
+    "delivery_id": "Delivery the row came in.",
+    "feed": "Feed of the delivery.",
+    "file_name": "Path of the file in the landing folder.",
+    "row_number": "Row as in the file: 1 is the first record after the header.",
+    "record_id": "Id of the record the row is a version of.",
+    "updated_at": "When the source says the version was made, in UTC.",
+    "fate": "superseded: the record has a later version; duplicate: the row repeats another exactly.",
+}
+_NOT_COUNTED = {
+    "invoice_id": "Identifies the invoice.",
+    "workspace_id": "The workspace billed.",
+    "status": "Status of its current version.",
+    "reason": "draft or void; after_as_of_date: issued after the last day whose events count.",
+    "plan": "The plan billed.",
+    "billing_interval": "The unit in which the plan is billed.",
+    "currency": "Currency of its amounts.",
+    "period_start": "Start of the period billed.",
+    "period_end": "End of the period billed.",
+    "issued_at": "When it was or will be issued, in UTC.",
+    "list_amount": "Its list amount, before discounts and credit.",
+    "billed_discount_amount": "The discount it shows.",
+    "billed_credit_amount": "The credit it shows.",
+    "updated_at": "When the source says its current version was made, in UTC.",
+    "delivery_id": "Delivery its current version came in.",
+    "delivery_row": "Row of that file: 1 is the first record after the header.",
+}
+_COUPON_VERSIONS = {
+    "coupon_id": "Identifies the coupon.",
+    "version_number": "Place among the versions of the coupon, from 1 on.",
+    "updated_at": "When the source says the version was made, in UTC.",
+    "is_current": "Whether it is the version that holds, for the past too.",
+    "coupon_name": "Name for people.",
+    "program": "The program it belongs to.",
+    "discount_type": "percent_off, amount_off or credit.",
+    "percent_off": "Percentage taken off, 0 to 100.",
+    "amount_off": "Amount taken off, in major units.",
+    "amount_off_per": "Whether amount_off is per invoice or per month of its period.",
+    "credit_amount": "Credit granted per period, in major units.",
+    "credit_period_months": "Months a grant of credit is valid.",
+    "credit_max_periods": "How many grants there are at most.",
+    "credit_priority": "Order in which grants are drawn on, lowest first.",
+    "currency": "Currency of its amounts.",
+    "applies_to_plan": "The only plan it applies to, if any.",
+    "applies_to_interval": "The only billing interval it applies to, if any.",
+    "duration": "once, repeating or forever.",
+    "duration_months": "Months it lasts.",
+    "duration_invoices": "Invoices it lasts for.",
+    "redeem_by": "Last instant it may be redeemed, in UTC.",
+    "max_redemptions": "How often it may be redeemed.",
+    "requires_no_prior_coupon": "Whether it is only for those who had no other coupon.",
+    "once_per": "What may redeem it only once.",
+    "follow_up_coupon_id": "The coupon that starts the moment it expires.",
+    "delivery_id": "Delivery the version came in.",
+    "delivery_row": "Row of that file: 1 is the first record after the header.",
 }
 
 
@@ -163,7 +220,7 @@ def publish(
 
     Raises:
         PublishRefused: The build did not pass its checks.
-        ReleaseError: Writing or reading back failed. What was served is still current.
+        ReleaseError: Writing or reading back failed. The current release stays current.
     """
     judgement = judge(build, manifest, as_of)
     if judgement.problems:
@@ -218,16 +275,19 @@ def publish(
                 "duckdb_version": duckdb.__version__,
                 "dbt_invocation_id": build.invocation_id,
             }
-            temporary = files.releases_dir(home) / f"{release_id}.duckdb.tmp"
+            temporary = files.temporary_dir(home, release_id)
+            database = temporary / files.DATABASE_NAME
             try:
+                temporary.mkdir()
+                temporary.chmod(FOLDER_MODE)
                 with reuse.attached(connection, home, before):
-                    _write(connection, temporary, sources, facts, [*judgement.checks, *gates])
-                _read_back(connection, temporary, sources)
-                _write_parquet(connection, home, release_id, sources, before)
+                    _write(connection, database, sources, facts, [*judgement.checks, *gates])
+                _read_back(connection, database, sources)
+                _write_parquet(connection, temporary, sources, facts)
             except BaseException:
                 files.remove_leftovers(home)
                 raise
-        _serve(home, release_id, temporary)
+        _serve(home, release_id)
         files.remember(home, "published", release_id, now, content_hash=content_hash)
         reuse.remember(
             home,
@@ -304,6 +364,30 @@ def _pedigree_tables() -> list[Table]:
             columns=_REJECTED,
             key=("delivery_id", "feed", "row_number", "reasons", "record"),
             description="One row per delivered row that was rejected, as it came.",
+        ),
+        Table(
+            schema="release",
+            name="superseded_rows",
+            source="build.intermediate.int_rows_superseded",
+            columns=_SUPERSEDED,
+            key=("feed", "record_id", "updated_at", "delivery_id", "row_number"),
+            description="One row per accepted row that is not the current version of its record.",
+        ),
+        Table(
+            schema="release",
+            name="invoices_not_counted",
+            source="build.intermediate.int_invoices_not_counted",
+            columns=_NOT_COUNTED,
+            key=("invoice_id",),
+            description="One row per invoice on record that does not count, with the reason (R1).",
+        ),
+        Table(
+            schema="release",
+            name="coupon_versions",
+            source="build.intermediate.int_coupon_versions_delivered",
+            columns=_COUPON_VERSIONS,
+            key=("coupon_id", "version_number"),
+            description="One row per delivered version of a coupon, with its terms.",
         ),
     ]
 
@@ -410,7 +494,7 @@ def _write(
         if source.is_as_before:
             rows = reuse.relation(table.schema, table.name)  # they lie in order there
         connection.execute(f"create table target.{table.full_name} as select * from {rows}")
-        _describe(connection, table.full_name, table.description, table.columns)
+        _describe(connection, table.full_name, table.description, _comments(table, source))
     _write_facts(connection, facts)
     _write_contents(connection, sources)
     _write_checks(connection, checks)
@@ -419,6 +503,29 @@ def _write(
     log = path.with_name(path.name + ".wal")
     if log.exists():
         raise ReleaseError(f"DuckDB left a write-ahead log at {log}.", "Run the refresh again.")
+
+
+def is_amount(column: Column) -> bool:
+    """Whether a column holds amounts of money; percentages and quantities are no money."""
+    return column.type.startswith("DECIMAL") and "amount" in column.name.split("_")
+
+
+def _comments(table: Table, source: _Source) -> dict[str, str]:
+    """The comment of each column that has one; each amount and instant says what readers get wrong.
+
+    Whoever adds up a column sees its comment, not this project: currencies are never added, and an
+    instant has no zone of its own in the file.
+    """
+    comments = {}
+    for column in source.known.content.columns:
+        text = table.columns.get(column.name, "")
+        if is_amount(column) and "per currency" not in text.lower():
+            text = f"{text} Per currency: never add amounts of different currencies."
+        if column.type == "TIMESTAMP" and "UTC" not in text:
+            text = f"{text} In UTC."
+        if text:
+            comments[column.name] = text.strip()
+    return comments
 
 
 def _describe(
@@ -578,58 +685,46 @@ def _read_back(
 
 def _write_parquet(
     connection: duckdb.DuckDBPyConnection,
-    home: Path,
-    release_id: str,
+    folder: Path,
     sources: Mapping[Table, _Source],
-    before: reuse.Before | None,
+    facts: Mapping[str, object],
 ) -> None:
     """Write the marts as Parquet: same content, same bytes (rows as they lie, fixed options)."""
-    folder = files.parquet_dir(home, release_id)
-    temporary = folder.with_name(folder.name + ".tmp")
-    temporary.mkdir()
-    temporary.chmod(0o750)  # a group of readers, whatever the umask
     for table, source in sources.items():
         if table.schema != "marts":
             continue
-        file = temporary / f"{table.name}.parquet"
-        earlier = before and files.parquet_dir(home, before.release_id) / file.name
-        if not (earlier and source.is_as_before and _copied(connection, earlier, file, source)):
-            connection.execute(
-                f"copy (from written.{table.full_name}) to {literal(str(file))} ({PARQUET})"
-            )
+        file = folder / f"{table.name}.parquet"
+        about = {
+            "release_id": str(facts["release_id"]),
+            "as_of_date": str(facts["as_of_date"]),
+            "table_comment": table.description,
+            "column_comments": json.dumps(_comments(table, source), ensure_ascii=False),
+        }
+        metadata = ", ".join(f"{name}: {literal(text)}" for name, text in about.items())
+        connection.execute(
+            f"copy (from written.{table.full_name}) to {literal(str(file))}"
+            f" ({PARQUET}, kv_metadata {{{metadata}}})"
+        )
         file.chmod(FILE_MODE)
         files.fsync_file(file)
     connection.execute("detach written")
+
+
+def _serve(home: Path, release_id: str) -> None:
+    """Give the finished folder its name, durably, and flip `current`."""
+    temporary = files.temporary_dir(home, release_id)
+    database = temporary / files.DATABASE_NAME
+    database.chmod(FILE_MODE)
+    files.fsync_file(database)
+    log = database.with_name(database.name + ".wal")
+    if log.exists():
+        raise ReleaseError(
+            f"A write-ahead log lies beside the new release: {log}.",
+            "No reader may open a release read-write; remove it and run again.",
+        )
     files.fsync_folder(temporary)
-
-
-def _copied(
-    connection: duckdb.DuckDBPyConnection, earlier: Path, file: Path, source: _Source
-) -> bool:
-    """Copy the Parquet file of a table that is as before; whether the copy holds what it must."""
-    if not earlier.is_file():
-        return False
-    shutil.copyfile(earlier, file)
-    with suppress(duckdb.Error):  # it is damaged
-        return sum_of_hashes(connection, parquet(file)) == source.known.hashes
-    return False
-
-
-def _serve(home: Path, release_id: str, temporary: Path) -> None:
-    """Give the finished files their names, durably, and flip `current`."""
-    path = files.release_path(home, release_id)
-    folder = files.parquet_dir(home, release_id)
-    temporary.chmod(FILE_MODE)
-    files.fsync_file(temporary)
-    for log in (temporary, path):
-        if log.with_name(log.name + ".wal").exists():
-            raise ReleaseError(
-                f"A write-ahead log lies beside the new release: {log}.wal.",
-                "No reader may open a release read-write; remove it and run again.",
-            )
-    os.replace(folder.with_name(folder.name + ".tmp"), folder)
-    os.replace(temporary, path)
-    files.fsync_folder(path.parent)
+    os.replace(temporary, files.releases_dir(home) / release_id)
+    files.fsync_folder(files.releases_dir(home))
     files.flip(home, release_id)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -23,6 +23,7 @@ from dagster_project.releases.fingerprint import (
     parquet,
     quote,
 )
+from dagster_project.releases.machine import explanation
 
 # Decision 13. Every open of a file in one process must ask for the same.
 LOCKED_DOWN: Mapping[str, Any] = {
@@ -83,8 +84,15 @@ class Verification:
             )
 
 
-def open_release(home: Path, release_id: str | None = None) -> duckdb.DuckDBPyConnection:
+def open_release(
+    home: Path, release_id: str | None = None, configuration: Mapping[str, Any] | None = None
+) -> duckdb.DuckDBPyConnection:
     """Open a release, the current one by default, read-only and locked down.
+
+    Args:
+        home: The data home.
+        release_id: The release.
+        configuration: DuckDB's, besides what locks it down.
 
     Raises:
         NoRelease: There is no such release.
@@ -93,49 +101,83 @@ def open_release(home: Path, release_id: str | None = None) -> duckdb.DuckDBPyCo
     check_layout(home)
     wanted = files.resolve(home, release_id)
     try:
-        return _open_file(files.release_path(home, wanted))
+        return _open_file(files.release_path(home, wanted), configuration)
     except ReleaseError:
         # It may have been pruned between reading the link and opening the file.
         again = files.resolve(home, release_id)
         if again == wanted:
             raise
-        return _open_file(files.release_path(home, again))
+        return _open_file(files.release_path(home, again), configuration)
 
 
 @contextmanager
-def reading(home: Path, release_id: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a release for a command that asks for tables and columns which it may lack.
+def reading(
+    home: Path, release_id: str | None = None, configuration: Mapping[str, Any] | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a release for a caller that asks it, and turn what DuckDB raises into what to do.
+
+    Args:
+        home: The data home.
+        release_id: The release; the current one by default.
+        configuration: DuckDB's, besides what locks it down.
 
     Raises:
         NoRelease: There is no such release.
-        ReleaseError: It cannot be opened, or an earlier version made it without what is asked for.
+        ReleaseError: It is damaged or cannot be opened, an earlier version made it without what is
+            asked for, or the machine does not have the memory.
     """
-    with open_release(home, release_id) as connection:
+    with open_release(home, release_id, configuration) as connection:
         try:
             yield connection
-        except (duckdb.CatalogException, duckdb.BinderException) as error:
+        except duckdb.Error as error:
+            raise _unreadable(home, connection, release_id, error) from error
+
+
+def _unreadable(
+    home: Path,
+    connection: duckdb.DuckDBPyConnection,
+    release_id: str | None,
+    error: duckdb.Error,
+) -> ReleaseError:
+    """What it means that an open release does not answer."""
+    of_the_machine = explanation(home, error)
+    if of_the_machine:
+        return of_the_machine
+    if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
+        with suppress(duckdb.Error):  # a release without its pedigree is damaged
             found = connection.execute("select release_id, code_version from release.release")
             made = " made by version ".join(map(str, found.fetchone() or ()))
-            raise ReleaseError(
+            return ReleaseError(
                 f"Release {made} does not have what this needs: {str(error).splitlines()[0]}",
                 "Ask a newer one: `coupon-ledger releases` lists them, `coupon-ledger run` makes"
                 " one.",
-            ) from error
+            )
+    return damaged(files.resolve(home, release_id), error)
 
 
-def _open_file(path: Path) -> duckdb.DuckDBPyConnection:
+def damaged(release_id: str, error: duckdb.Error) -> ReleaseError:
+    """Say that a release is damaged, and what to do about it."""
+    return ReleaseError(
+        f"Release {release_id} cannot be read: {' '.join(str(error).split())}",
+        f"`coupon-ledger verify {release_id}` shows what is damaged; `coupon-ledger restore ID`"
+        " serves another release, `coupon-ledger run --always` makes a new one.",
+    )
+
+
+def _open_file(
+    path: Path, configuration: Mapping[str, Any] | None = None
+) -> duckdb.DuckDBPyConnection:
     if path.with_name(path.name + ".wal").exists():
         raise ReleaseError(
             f"A write-ahead log lies beside the release: {path}.wal.",
             "Releases are never written: remove that file; the next `coupon-ledger run` does.",
         )
     try:
-        return duckdb.connect(str(path), read_only=True, config=dict(LOCKED_DOWN))
+        return duckdb.connect(
+            str(path), read_only=True, config={**LOCKED_DOWN, **(configuration or {})}
+        )
     except duckdb.Error as error:
-        raise ReleaseError(
-            f"{path} cannot be opened: {' '.join(str(error).split())}",
-            "`coupon-ledger verify` tells more, `coupon-ledger restore ID` serves another release.",
-        ) from error
+        raise damaged(files.release_of(path), error) from error
 
 
 @contextmanager
@@ -149,10 +191,11 @@ def attached(home: Path, *release_ids: str) -> Iterator[duckdb.DuckDBPyConnectio
         for name, value in LOCKED_DOWN.items():
             connection.execute(f"set {name} = {str(value).lower()}")
         yield connection
-    except duckdb.IOException as error:
-        raise ReleaseError(
-            f"A release cannot be opened: {' '.join(str(error).split())}",
-            "`coupon-ledger verify ID` tells which.",
+    except duckdb.Error as error:
+        raise explanation(home, error) or ReleaseError(
+            f"Release {' or '.join(release_ids)} cannot be read: {' '.join(str(error).split())}",
+            "`coupon-ledger verify ID` shows whether one is damaged; `coupon-ledger restore ID`"
+            " serves another release.",
         ) from error
     finally:
         connection.close()
@@ -160,7 +203,7 @@ def attached(home: Path, *release_ids: str) -> Iterator[duckdb.DuckDBPyConnectio
 
 def read_pedigree(home: Path, release_id: str) -> dict[str, Any]:
     """The one row of a release's table `release.release`."""
-    with open_release(home, release_id) as connection:
+    with reading(home, release_id) as connection:
         cursor = connection.execute("select * from release.release")
         names = [column[0] for column in cursor.description or []]
         rows = cursor.fetchall()
@@ -185,7 +228,7 @@ def list_releases(home: Path) -> list[ReleaseSummary]:
 
 def _summary(home: Path, release_id: str, is_current: bool) -> ReleaseSummary:
     pedigree = read_pedigree(home, release_id)
-    with open_release(home, release_id) as connection:
+    with reading(home, release_id) as connection:
         counted = connection.execute(
             "select coalesce(sum(row_count), 0) from release.tables where table_schema = 'marts'"
         ).fetchone()

@@ -109,7 +109,7 @@ def _remove(home: Path, release_id: str, now: datetime) -> None:
         if not is_full(str(error)):
             raise
         has_room = False
-    files.release_path(home, release_id).unlink()
+    files.release_path(home, release_id).unlink()  # from here on it is no release any more
     shutil.rmtree(files.parquet_dir(home, release_id), ignore_errors=True)
     if not has_room:
         files.remember(home, "pruned", release_id, now)

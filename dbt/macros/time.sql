@@ -70,9 +70,10 @@
 {%- endmacro %}
 
 
-{# The first day of the month of the day after the as-of date: months before it have ended. #}
+{# The first day of the month of the first instant after the as-of date: months before it have ended, also where
+   the reporting time zone leaves out their last day. #}
 {% macro month_after_as_of_date() -%}
-    {{ month_of_day(add_days(as_of_date(), 1)) }}
+    {{ month_of(end_of_as_of_date()) }}
 {%- endmacro %}
 
 

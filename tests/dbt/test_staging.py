@@ -32,11 +32,21 @@ REDEMPTION = {
 WORKSPACE = {
     "workspace_id": "w", "created_at": "2025-01-01", "updated_at": "2025-01-01T00:00:00Z",
 }  # fmt: skip
+CREDIT_NOTE = {
+    "credit_note_id": "n", "invoice_id": "i", "status": "issued", "currency": "USD", "amount": "5.00",
+    "issued_at": "2025-01-01T00:00:00Z", "updated_at": "2025-01-01T00:00:00Z",
+}  # fmt: skip
+BUDGET = {
+    "program": "special", "currency": "USD", "month": "2025-01-01", "amount": "5000.00",
+    "updated_at": "2025-01-01T00:00:00Z",
+}  # fmt: skip
 VALID = {
     "invoices": INVOICE,
     "coupons": COUPON,
     "redemptions": REDEMPTION,
     "workspaces": WORKSPACE,
+    "credit_notes": CREDIT_NOTE,
+    "budgets": BUDGET,
 }
 
 AMOUNT = (
@@ -51,6 +61,7 @@ FLOAT = (
     "is a number ending in .0: a whole number went through a float on its way, so export it as text"
     " or as an integer"
 )
+ABOVE_LIST = "is above list_amount, or above 0 where list_amount is below 0"
 WHOLE = "is not a whole number of at most 18 digits"
 
 NOT_SHOWN = "(not shown: it has control characters)"
@@ -65,6 +76,33 @@ CASES: Sequence[Case] = [
 ] + [
     ("invoices", {"list_amount": text}, None) for text in ("0", "-0.00", "7", "7.5", "007.50", "9999999999999.99", "7.5000", "7.000000000000000000000", "9999999999999.990")
 ] + [
+    ("invoices", {"list_amount": "-0.01"}, None),
+    ("invoices", {"list_amount": "-120.00", "tax_amount": "-24.00"}, None),
+    ("invoices", {"list_amount": "0.00", "tax_amount": "-0.01"}, "tax_amount is below 0 where list_amount is not"),
+    ("invoices", {"discountable_amount": "120.00"}, None),
+    ("invoices", {"discountable_amount": "120.01"}, f"discountable_amount {ABOVE_LIST}"),
+    ("invoices", {"discountable_amount": "-0.01"}, "discountable_amount is below 0"),
+    ("invoices", {"list_amount": "-5.00", "discountable_amount": "0.00"}, None),
+    ("invoices", {"list_amount": "-5.00", "discountable_amount": "0.01"}, f"discountable_amount {ABOVE_LIST}"),
+    ("invoices", {"creditable_amount": "500.00"}, None),
+    ("invoices", {"creditable_amount": "-0.01"}, "creditable_amount is below 0"),
+    ("invoices", {"billing_interval": "once"}, None),
+    ("invoices", {"billing_interval": "quarter"}, "billing_interval is not one of month, year, day, week, once"),
+    ("invoices", {"interval_count": "3"}, None),
+    ("invoices", {"interval_count": "0"}, "interval_count is below 1"),
+    ("invoices", {"invoice_id": "i~expected-0001"}, "invoice_id contains ~expected-, which is kept for expected bills"),
+    ("invoices", {"invoice_id": "i~expected"}, None),
+    ("coupons", {"once_per": "subscription"}, None),
+    ("coupons", {"once_per": "invoice"}, "once_per is not one of user, workspace, subscription, unlimited"),
+    ("redemptions", {"subscription_id": "s" * 201}, "subscription_id is longer than 200 characters"),
+    ("credit_notes", {"amount": "0.00"}, "amount is not above 0"),
+    ("credit_notes", {"tax_amount": "-0.01"}, "tax_amount is below 0"),
+    ("credit_notes", {"status": "draft"}, "status is not one of issued, void"),
+    ("credit_notes", {"currency": "JPY", "amount": "5"}, None),
+    ("budgets", {"month": "2025-01-02"}, "month is not the first day of a month"),
+    ("budgets", {"program": "partner"}, "program is not one of startup, accelerator, non_profit, special"),
+    ("budgets", {"amount": "0"}, None),
+    ("budgets", {"amount": "-0.01"}, "amount is below 0"),
     ("invoices", {"discount_amount": "-0.01"}, "discount_amount is below 0"),
     ("invoices", {"total_amount": "-0.01"}, None),
     ("invoices", {"currency": "JPY", "list_amount": "120"}, None),

@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from dagster_project.cli.reading import READING
 from dagster_project.releases import Build, Publication, publish
 from dagster_project.settings import CHECKOUT, SAMPLE
 
@@ -192,18 +193,21 @@ def hand_made(home: Path) -> HandMade:
     return HandMade(home).write()
 
 
-NEXT = Path(sys.prefix) / "duckdb-2"
+DUCKDB_LINES = {line: Path(sys.prefix) / f"duckdb-{line}" for line in ("1.4", "2")}
+"""Lines of DuckDB beside the one that is locked, each in a folder of its own."""
 
 
-def without_duckdb_2() -> str:
-    """Why DuckDB's next line cannot be used; empty where it can."""
-    return "" if (NEXT / "duckdb").is_dir() else f"DuckDB 2 is not in {NEXT}: make install-test"
+def without_duckdb(line: str) -> str:
+    """Why a line of DuckDB cannot be used; empty where it can, as the one that is locked always."""
+    folder = DUCKDB_LINES.get(line)
+    is_there = folder is None or (folder / "duckdb").is_dir()
+    return "" if is_there else f"DuckDB {line} is not in {folder}: make install-test"
 
 
 def with_duckdb_2() -> dict[str, str]:
     """The environment in which Python finds DuckDB's next line."""
     # PYTHONPATH comes before what is installed.
-    return {"PYTHONPATH": os.pathsep.join([str(NEXT), str(CHECKOUT)])}
+    return {"PYTHONPATH": os.pathsep.join([str(DUCKDB_LINES["2"]), str(CHECKOUT)])}
 
 
 def needs(missing: str) -> None:
@@ -234,6 +238,32 @@ def coupon_ledger(*arguments: str | Path, **environment: str) -> subprocess.Comp
         check=False,
         timeout=900,  # seconds: a build on Spark on a busy machine
     )
+
+
+ASKED: Mapping[str, tuple[str, ...]] = {
+    "workspace": ("ws_00014",),
+    "explain": ("in_00005_007",),
+    "burndown": (),
+    "variance": (),
+    "findings": (),
+    "expiring": (),
+    "programs": (),
+    "export": ("--out", "exported"),
+    "query": ("select * from marts.fct_discounted_charges order by all", "--csv"),
+    "deliveries": (),
+    "rejected": (),
+    "releases": (),
+    "verify": (),
+    "diff": ("A", "B"),
+    "closes": (),
+}
+"""What each reading command is asked of the sample; `A` and `B` stand for ids of releases."""
+
+
+def reading_commands(*without: str) -> list[tuple[str, ...]]:
+    """Every reading command with its arguments, but for some."""
+    assert set(ASKED) == set(READING), "say above what a new reading command is asked"
+    return [(name, *ASKED[name]) for name in READING if name not in without]
 
 
 @dataclass(frozen=True)

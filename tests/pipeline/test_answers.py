@@ -98,7 +98,7 @@ def altered(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
     release_id = places.current_release(desk.home)
     assert release_id is not None
     path = places.release_path(home, release_id)
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     shutil.copyfile(places.release_path(desk.home, release_id), path)
     path.chmod(stat.S_IRUSR | stat.S_IWUSR)
     with duckdb.connect(str(path)) as connection:
@@ -142,7 +142,7 @@ def altered(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
             connection.execute(
                 f"update marts.{table} set workspace_id = '{LONG}' where workspace_id = 'ws_00015'"
             )
-    places.current_link(home).symlink_to(Path("releases") / path.name)
+    places.flip(home, release_id)
     yield Desk(home)
 
 
@@ -576,25 +576,33 @@ class TestExport:
                 "select table_name from release.tables where table_schema = 'marts'"
             )
         ]
-        assert len(book.sheetnames) == len(tables) + 1
+        assert book.sheetnames[0] == "summary"
+        assert book.sheetnames[-1] == "data_dictionary"
+        assert len(book.sheetnames) == len(tables) + 2
         for table in tables:
-            sheet = book[table.removeprefix("fct_").removeprefix("dim_")]
-            names, *found = sheet.iter_rows(values_only=True)
-            expected = desk.rows(f"select {', '.join(map(str, names))} from marts.{table}")
+            names, *written = book[table[:31]].iter_rows(values_only=True)
+            own = [name for name in names if (table, name) not in NAMED]
+            found = [
+                [cell for name, cell in zip(names, row, strict=True) if (table, name) not in NAMED]
+                for row in written
+            ]
+            expected = desk.rows(f"select {', '.join(map(str, own))} from marts.{table}")
             assert len(found) == len(expected)
             for kept, row in zip(found, expected, strict=True):
                 assert [_typed(one, like) for one, like in zip(kept, row, strict=True)] == list(row)
 
     def test_its_cells_are_typed_and_in_their_currency(self, desk: Desk, tmp_path: Path) -> None:
         path = desk.json("export", "--out", tmp_path, "--table", "fct_discounted_charges")
-        sheet = openpyxl.load_workbook(path["files"][0]["file"])["discounted_charges"]
+        sheet = openpyxl.load_workbook(path["files"][0]["file"])["fct_discounted_charges"]
         names = [cell.value for cell in sheet[1]]
+        names_of = dict(desk.rows("select workspace_id, workspace_name from marts.dim_workspaces"))
         formats = set()
         for row in sheet.iter_rows(min_row=2):
             cells = dict(zip(names, row, strict=True))
             assert cells["list_amount"].data_type == "n"
             assert cells["issued_at"].data_type == cells["billing_month"].data_type == "d"
             formats.add((cells["currency"].value, cells["net_amount"].number_format))
+            assert cells["workspace_name"].value == names_of[cells["workspace_id"].value]
         assert formats == {
             ("USD", "[$USD] #,##0.00"),
             ("EUR", "[$EUR] #,##0.00"),
@@ -616,7 +624,13 @@ class TestExport:
             "select table_name, column_name, comment from duckdb_columns()"
             " where schema_name = 'marts' order by table_name, column_index"
         )
-        assert [(row[1], row[3], row[5]) for row in found] == expected
+        described = [(row[1], row[3], row[5]) for row in found]
+        assert [one for one in described if one[:2] not in NAMED] == expected
+        added = [one for one in described if one[:2] in NAMED]
+        assert {one[:2] for one in added} == NAMED
+        assert {one[2] for one in added} == {
+            "Name of the workspace, from dim_workspaces; not in the mart itself."
+        }
         assert all(row[2] and row[5] for row in found)
 
     def test_csv_and_parquet_hold_what_the_marts_hold(self, desk: Desk, tmp_path: Path) -> None:
@@ -642,21 +656,125 @@ class TestExport:
 
     def test_text_like_a_formula_stays_text(self, altered: Desk, tmp_path: Path) -> None:
         path = altered.json("export", "--out", tmp_path, "--table", "dim_workspaces")
-        sheet = openpyxl.load_workbook(path["files"][0]["file"])["workspaces"]
+        sheet = openpyxl.load_workbook(path["files"][0]["file"])["dim_workspaces"]
         cells = {row[0].value: row[1] for row in sheet.iter_rows(min_row=2)}
         assert all(cell.data_type == "s" for cell in cells.values() if cell.value is not None)
         assert str(cells["ws_00005"].value).startswith("=[red]")
         assert cells["ws_00005"].quotePrefix and cells["ws_00001"].quotePrefix
-        altered.answer("export", "--format", "csv", "--out", tmp_path, "--table", "dim_workspaces")
+        as_csv = ("export", "--format", "csv", "--out", tmp_path, "--table", "dim_workspaces")
+        told = " ".join(altered.answer(*as_csv).split())
+        assert (
+            "2 texts that a spreadsheet would calculate begin with an apostrophe:"
+            " workspace_name (2). --raw leaves them as they are." in told
+        )
         with (tmp_path / "dim_workspaces.csv").open(encoding="utf-8", newline="") as file:
             names = {row["workspace_id"]: row["workspace_name"] for row in csv.DictReader(file)}
         assert names["ws_00005"].startswith("'=[red]")
         assert names["ws_00001"].startswith("'@")
         assert names["ws_00002"][0].isalnum()
+        assert "apostrophe" not in altered.answer(*as_csv, "--raw")
+        with (tmp_path / "dim_workspaces.csv").open(encoding="utf-8", newline="") as file:
+            names = {row["workspace_id"]: row["workspace_name"] for row in csv.DictReader(file)}
+        assert names["ws_00005"].startswith("=[red]")
+
+    def test_amounts_of_more_digits_than_a_spreadsheet_keeps_are_text_with_a_note(
+        self, altered: Desk, tmp_path: Path
+    ) -> None:
+        path = altered.json("export", "--out", tmp_path)["files"][0]["file"]
+        book = openpyxl.load_workbook(path)
+        sheet = book["fct_discounted_charges"]
+        head = {cell.value: cell for cell in sheet[1]}
+        column = head["list_amount"].column
+        assert column is not None
+        long = [row[column - 1] for row in sheet.iter_rows(min_row=2) if row[1].value == "ws_00005"]
+        assert {(cell.value, cell.data_type) for cell in long} == {(HUGE, "s")}
+        assert f"{len(long)} numbers of this column have more than 15 digits" in str(
+            head["list_amount"].comment
+        )
+        assert head["tax_amount"].comment is None
+        notes = [row[0] for row in book["summary"].iter_rows(values_only=True) if row[0]]
+        assert any("fct_discounted_charges, list_amount" in str(note) for note in notes)
+
+    @pytest.mark.parametrize(
+        ("option", "value", "condition"),
+        [
+            ("--month", "2025-06", "billing_month = date '2025-06-01'"),
+            ("--workspace", "ws_00014", "workspace_id = 'ws_00014'"),
+            (
+                "--program",
+                "startup",
+                "invoice_id in (select invoice_id from marts.fct_discount_applications inner join"
+                " marts.dim_coupons using (coupon_id) where program = 'startup' union select"
+                " invoice_id from marts.fct_credit_ledger inner join marts.dim_coupons using"
+                " (coupon_id) where program = 'startup')",
+            ),
+        ],
+    )
+    def test_a_part_holds_its_rows_and_a_summary_of_them(
+        self, desk: Desk, tmp_path: Path, option: str, value: str, condition: str
+    ) -> None:
+        data = desk.json("export", "--out", tmp_path, option, value)
+        book = openpyxl.load_workbook(data["files"][0]["file"])
+        expected = desk.rows(
+            "select invoice_id, currency, list_amount from marts.fct_discounted_charges"
+            f" where {condition}"
+        )
+        names, *found = book["fct_discounted_charges"].iter_rows(values_only=True)
+        invoices = [row[names.index("invoice_id")] for row in found]
+        assert sorted(map(str, invoices)) == sorted(row[0] for row in expected)
+        assert (
+            0 < len(expected) < desk.rows("select count(*) from marts.fct_discounted_charges")[0][0]
+        )
+        lines = list(book["summary"].iter_rows(values_only=True))
+        begin = [line[0] for line in lines].index("From list to net, all bills exported") + 2
+        for currency in sorted({row[1] for row in expected}):
+            line = lines[begin]
+            begin += 1
+            assert (line[0], Decimal(str(line[2])).quantize(Decimal("0.01"))) == (
+                currency,
+                sum(row[2] for row in expected if row[1] == currency),
+            )
+        for name in data["left_out"]:
+            assert name[:31] not in book.sheetnames
+
+    def test_a_part_of_one_workspace_has_nothing_of_another(
+        self, desk: Desk, tmp_path: Path
+    ) -> None:
+        data = desk.json("export", "--out", tmp_path, "--workspace", "ws_00014")
+        text = "".join(
+            str(row)
+            for sheet in openpyxl.load_workbook(data["files"][0]["file"])
+            for row in sheet.iter_rows(values_only=True)
+        )
+        ids = [row[0] for row in desk.rows("select workspace_id from marts.dim_workspaces")]
+        assert [one for one in ids if f"'{one}'" in text] == ["ws_00014"]
+        assert "dim_coupons" in data["left_out"]
+
+    def test_the_answer_to_a_question_is_a_sheet(self, desk: Desk, tmp_path: Path) -> None:
+        sql = "select currency, count(*) as bills from fct_discounted_charges group by all order by 1;"
+        data = desk.json("export", "--out", tmp_path, "--sql", sql)
+        book = openpyxl.load_workbook(data["files"][0]["file"])
+        assert book.sheetnames == ["summary", "query"]
+        _, *found = book["query"].iter_rows(values_only=True)
+        assert [tuple(row) for row in found] == desk.rows(
+            "select currency, count(*) from marts.fct_discounted_charges group by all order by 1"
+        )
 
     def test_numbers_are_untouched(self, desk: Desk, tmp_path: Path) -> None:
         desk.answer("export", "--format", "csv", "--out", tmp_path, "--table", "fct_credit_ledger")
         assert "'" not in (tmp_path / "fct_credit_ledger.csv").read_text("utf-8")
+
+
+NAMED = {
+    (table, "workspace_name")
+    for table in (
+        *("dim_coupon_redemptions", "fct_audit_findings", "fct_credit_burndown_monthly"),
+        *("fct_credit_ledger", "fct_discount_applications", "fct_discounted_charges"),
+        *("fct_percent_off_variance_monthly", "fct_promotion_retention"),
+        "fct_upcoming_expirations",
+    )
+}
+"""Columns that a workbook has beside those of the marts."""
 
 
 def _typed(value: object, like: object) -> object:

@@ -1622,7 +1622,7 @@ def test_a_line_of_very_many_keys_or_values_takes_no_time_and_little_memory(home
 
 
 def test_many_small_files_each_keep_their_own_verdict(home: Home) -> None:
-    expected = {}
+    expected: dict[str, tuple[str, str | None]] = {}
     for number in range(60):
         rows = [invoice(100 * number + row) for row in range(25 if number % 7 == 0 else 1)]
         if number % 14 == 0:

@@ -260,7 +260,8 @@ class TestRestatements:
                 "select row_count, primary_key from release.tables"
                 " where table_name = 'fct_restatements'"
             ).fetchall()
-        assert dict(columns) == dict(restatements.COLUMNS)
+        assert [name for name, _ in columns] == list(restatements.COLUMNS)
+        assert all(comment.startswith(restatements.COLUMNS[name]) for name, comment in columns)
         assert promised == [(0, ", ".join(restatements.KEY))]
 
     def test_closing_alone_changes_nothing(self, closed: HandMade) -> None:
@@ -529,7 +530,7 @@ class TestCommands:
         second = hand_made.write().publish().release_id
         home = ("--home", str(hand_made.home))
         shown = self.ask("close", "2026-03", "--by", "Ada", "--release", first, *home).stdout
-        assert f"In the release served, {second}, 2 amounts of 2026-03 differ" in shown
+        assert f"In the current release, {second}, 2 amounts of 2026-03 differ" in shown
         assert "No amount of the closed months has changed" in self.ask("closes", *home).stdout
         hand_made.publish(LATER)
         data = json.loads(self.ask("closes", "--json", *home).stdout)

@@ -28,15 +28,16 @@ from tests.pipeline.conftest import (
     SampleRun,
     coupon_ledger,
     needs,
+    reading_commands,
     with_duckdb_2,
-    without_duckdb_2,
+    without_duckdb,
 )
 
 
 @pytest.fixture(scope="module")
 def next_line() -> dict[str, str]:
     """The environment in which Python finds DuckDB's next line."""
-    needs(without_duckdb_2())
+    needs(without_duckdb("2"))
     return with_duckdb_2()
 
 
@@ -118,23 +119,7 @@ class TestReading:
         assert len([name for name in here if name.endswith(".parquet")]) >= 13
         assert there == here
 
-    @pytest.mark.parametrize(
-        "command",
-        [
-            ("workspace", "ws_00014"),
-            ("burndown",),
-            ("variance",),
-            ("findings",),
-            ("expiring",),
-            ("programs",),
-            ("releases",),
-            ("deliveries",),
-            ("rejected",),
-            ("closes",),
-            ("verify",),
-            ("query", "select * from marts.fct_discounted_charges order by all", "--csv"),
-        ],
-    )
+    @pytest.mark.parametrize("command", reading_commands("export", "diff"), ids=lambda one: one[0])
     def test_commands_answer_the_same_on_both(
         self, sample_run: SampleRun, next_line: dict[str, str], command: tuple[str, ...]
     ) -> None:

@@ -248,7 +248,11 @@ class TestReleases:
         ]
         answer = ask(home, "diff", second, published.release_id)
         assert answer.exit_code == 0, answer.output
-        assert releases.prune(home, 1, NOW).spared[first].startswith("it closed")
+        pruned = releases.prune(home, 1, NOW)
+        assert pruned.spared[first].startswith("it closed")
+        assert pruned.removed == (second,)
+        left = {path.name.split(".")[0] for path in files.releases_dir(home).iterdir()}
+        assert left == {first, published.release_id, "history"}
 
 
 LACKING = {

@@ -105,9 +105,9 @@ def test_no_mart_has_a_personal_column() -> None:
             assert not personal & {column["name"] for column in entry["columns"]}, name
 
 
-def test_dim_coupons_has_the_columns_of_the_feed() -> None:
+def test_dim_coupons_has_the_columns_of_the_feed_and_where_the_record_stands() -> None:
     columns = [column["name"] for column in documents("models")["dim_coupons"]["columns"]]
-    assert columns == list(feeds()["coupons"].column_names)
+    assert columns == [*feeds()["coupons"].column_names, "delivery_id", "delivery_row"]
 
 
 @pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: path.name)

@@ -26,15 +26,17 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "releases",
             "run_launcher",
             "settings",
+            "sources",
         ]
     ),
     "alerts": frozenset(
-        ["answers", "arrival", "failures", "feeds", "home", "releases", "settings"]
+        ["answers", "arrival", "failures", "feeds", "home", "releases", "settings", "sources"]
     ),
     "refresh": frozenset(["arrival", "expectations", "feeds", "product", "releases", "settings"]),
     "dashboard": frozenset({"answers", "releases", "settings", "web"}),
     "answers": frozenset({"product", "releases", "settings"}),
     "arrival": frozenset({"expectations", "feeds", "product"}),
+    "sources": frozenset({"feeds", "settings"}),
     "failures": frozenset({"feeds", "releases"}),
     "run_launcher": frozenset({"home", "settings"}),
     "web": frozenset({"settings"}),

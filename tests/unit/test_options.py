@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dagster_project.cli import app
+from dagster_project.cli.reading import READING
 
 COMMANDS = [
     ("deliveries",),
@@ -34,6 +35,10 @@ COMMANDS = [
     ("alerts", "--test"),
     ("run", "--known-at", "2026-01-01T00:00:00Z"),
 ]
+
+
+def test_no_reading_command_is_left_out() -> None:
+    assert set(READING) <= {command for command, *_ in COMMANDS}
 
 
 def of(arguments: tuple[str, ...]) -> str:

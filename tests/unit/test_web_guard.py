@@ -67,7 +67,7 @@ def said(port: int, first_line: str, *headers: str, body: str = "") -> str:
     request = "\r\n".join([*lines, "", body]).replace("PORT", str(port))
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(request.encode())
-        parts = []
+        parts: list[bytes] = []
         # The end of a WebSocket is asked for and waited for; what was to be seen was seen by then.
         while b"greeted" not in b"".join(parts) and (part := connection.recv(65536)):
             parts.append(part)

@@ -1,0 +1,583 @@
+"""Relations of a release as sheets of a workbook: types, formats, filters, widths, and nothing rounded.
+
+XlsxWriter writes the workbook with one sample row per sheet, which says how a cell of each kind looks;
+DuckDB writes the text of all rows, which are put in where the sample row was. A row is never a row of
+Python objects, so that a sheet of a million rows takes the memory of one of ten.
+
+Here belongs how a value becomes a cell. What is exported, and the text of the first sheet, does not.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+from zipfile import ZIP_DEFLATED, ZipFile
+
+import xlsxwriter
+from xlsxwriter.format import Format
+from xlsxwriter.utility import xl_col_to_name
+
+from dagster_project.answers.asking import Connection
+from dagster_project.answers.values import clean, places
+from dagster_project.releases.fingerprint import literal, quote
+
+SHEET_NAME: Final = 31
+"""Characters that the name of a sheet may have."""
+EXACT_DIGITS: Final = 15
+"""Digits that a spreadsheet keeps of a number."""
+
+_SHEET_ROWS = 1_048_576
+_CELL_TEXT = 32_767
+_BATCH = 2_000
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+_WIDEST, _NARROWEST = 60, 8
+_LARGE = 2_000_000_000  # bytes of a sheet's text from which the archive needs its larger form
+_COMPRESSION = 3  # beyond, a tenth of the size costs as much time as all the rest
+
+_INSTANT, _DAY, _TEXT = "yyyy-mm-dd hh:mm:ss", "yyyy-mm-dd", "@"
+_WHOLE, _PERCENT = "#,##0", "0.####"
+_QUOTED = "'@"  # text, and marked so that it stays text when someone edits the cell
+_PLAIN = ""
+_EPOCH = "date '1899-12-30'"
+_FIRST_DAY = "date '1900-03-01'"  # before, a spreadsheet counts a day that never was
+_LAST_DAY = "date '9999-12-31'"
+_ODD = r"[\p{C}\p{Zl}\p{Zp}\x{A0}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}\x{FFFE}\x{FFFF}]"
+_WIDE = r"[\x{1100}-\x{115F}\x{2E80}-\x{A4CF}\x{AC00}-\x{D7A3}\x{F900}-\x{FAFF}\x{FE30}-\x{FE4F}\x{FF00}-\x{FF60}\x{1F300}-\x{1FAFF}]"
+_ESCAPED_SIGN = re.compile(r"_x[0-9A-Fa-f]{4}_")  # how a workbook writes a sign it cannot hold
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A relation that becomes a sheet, or several where it has more rows than a sheet.
+
+    Attributes:
+        name: Of the sheet, at most `SHEET_NAME` characters.
+        relation: What it shows, as quoted SQL.
+        frozen: How many of the first columns stay in view.
+    """
+
+    name: str
+    relation: str
+    frozen: int = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a sheet got.
+
+    Attributes:
+        name: Of the sheet.
+        rows: Its rows, without the head.
+        as_text: By column, how many numbers are text because they have more digits than a spreadsheet
+            keeps.
+    """
+
+    name: str
+    rows: int
+    as_text: Mapping[str, int]
+
+
+@dataclass
+class _Column:
+    """A column, and what its cells need.
+
+    Attributes:
+        name: Of the column.
+        kind: `text`, `number`, `amount`, `boolean`, `day` or `instant`.
+        source: SQL of its value.
+        place: Letters of its column on the sheet.
+        scale: Decimal places of its type.
+        facts: What was counted about its values.
+        formats: By the key of a format, the number of its style in the workbook.
+    """
+
+    name: str
+    kind: str
+    source: str
+    place: str
+    scale: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
+
+
+def write(
+    path: Path,
+    connection: Connection,
+    sheets: Sequence[Sheet],
+    first: Callable[[xlsxwriter.Workbook, Sequence[Written]], None] | None = None,
+    told: Callable[[str, int], None] = lambda name, rows: None,
+) -> list[Written]:
+    """Write a workbook.
+
+    Args:
+        path: The file; replaced if it is there.
+        connection: Where the relations are.
+        sheets: Its sheets, in order.
+        first: Writes sheets that come before all others; is given what the others will hold.
+        told: Is called after each sheet with its name and rows.
+    """
+    found = [_Sheet(connection, sheet) for sheet in sheets]
+    written = [one.written for one in found]
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".workbook-") as folder:
+        frame = Path(folder, "frame.xlsx")
+        book = xlsxwriter.Workbook(str(frame), {"tmpdir": folder, "strings_to_formulas": False})
+        if first is not None:
+            first(book, written)
+        begun = len(book.worksheets())
+        styles: dict[str, Format] = {}
+        parts: list[tuple[_Sheet, int]] = []
+        for one in found:
+            for number in range(one.sheets):
+                one.begin(book, styles, number)
+                parts.append((one, number))
+        book.close()
+        with (
+            ZipFile(frame) as source,
+            ZipFile(path, "w", ZIP_DEFLATED, compresslevel=_COMPRESSION) as target,
+        ):
+            for name in source.namelist():
+                match = re.fullmatch(r"xl/worksheets/sheet([0-9]+)\.xml", name)
+                number = int(match.group(1)) - 1 - begun if match else -1
+                if number < 0:
+                    target.writestr(name, source.read(name))
+                    continue
+                one, part = parts[number]
+                text = source.read(name).decode("utf-8")
+                with target.open(name, "w", force_zip64=one.is_large) as file:
+                    for piece in one.texts(text, part):
+                        file.write(piece.encode("utf-8"))
+                if part == one.sheets - 1:
+                    told(one.sheet.name, one.written.rows)
+    return written
+
+
+class _Sheet:
+    """A relation on its way to a sheet."""
+
+    def __init__(self, connection: Connection, sheet: Sheet) -> None:
+        """Look at the relation's columns and count what their cells need."""
+        self.sheet = sheet
+        self._connection = connection
+        described = connection.execute(f"describe (from {sheet.relation})").fetchall()
+        self._columns = [
+            _column(str(row[0]), str(row[1]), place) for place, row in enumerate(described)
+        ]
+        self._currency = next((one for one in self._columns if one.name == "currency"), None)
+        rows = self._count()
+        self.written = Written(
+            sheet.name,
+            rows,
+            {one.name: one.facts["long"] for one in self._columns if one.facts.get("long")},
+        )
+        self.sheets = max(1, -(-rows // (_SHEET_ROWS - 1)))
+        self.is_large = rows * len(self._columns) * 100 > _LARGE
+
+    def _count(self) -> int:
+        facts: list[tuple[_Column, str, str]] = [
+            (column, name, sql)
+            for column in self._columns
+            for name, sql in _facts(column, self._currency).items()
+        ]
+        selected = ", ".join(["count(*)", *(sql for _, _, sql in facts)])
+        row = self._connection.execute(f"select {selected} from {self.sheet.relation}").fetchone()
+        assert row is not None
+        for (column, name, _), value in zip(facts, row[1:], strict=True):
+            column.facts[name] = value
+        return int(row[0])
+
+    def begin(self, book: xlsxwriter.Workbook, styles: dict[str, Format], number: int) -> None:
+        """Add the sheet with its head, and a row with a cell of every style it uses."""
+        name = self.sheet.name
+        sheet: Any = book.add_worksheet(
+            name if not number else f"{name[: SHEET_NAME - 4]} {number + 1}"
+        )
+        head = styles.setdefault(
+            "head", book.add_format({"bold": True, "bottom": 1, "valign": "top"})
+        )
+        for place, column in enumerate(self._columns):
+            sheet.write_string(0, place, column.name, head)
+            sheet.set_column(place, place, _width(column))
+            if column.facts.get("long"):
+                sheet.write_comment(
+                    0,
+                    place,
+                    f"{column.facts['long']:,} numbers of this column have more than {EXACT_DIGITS}"
+                    " digits. A spreadsheet would round them, so that they are text here: exact,"
+                    " but left out of sums.",
+                )
+        self._kinds = [(column, key) for column in self._columns for key in _formats(column)]
+        for place, (_, key) in enumerate(self._kinds):
+            style = styles.get(key) or styles.setdefault(key, book.add_format(_properties(key)))
+            sheet.write_blank(1, place, None, style)
+        sheet.freeze_panes(1, self.sheet.frozen)
+        sheet.set_landscape()
+        sheet.fit_to_pages(1, 0)
+        sheet.repeat_rows(0)
+        if self._columns:
+            sheet.autofilter(0, 0, self._rows_on(number), len(self._columns) - 1)
+
+    def _rows_on(self, number: int) -> int:
+        return min(self.written.rows - number * (_SHEET_ROWS - 1), _SHEET_ROWS - 1)
+
+    def texts(self, frame: str, number: int) -> Iterator[str]:
+        """The text of the sheet: that of the frame, the rows in place of the sample row."""
+        sample = re.search(r'<row r="2".*?</row>', frame, re.DOTALL)
+        assert sample is not None
+        used = re.findall(r'<c r="[A-Z]+2"(?: s="([0-9]+)")?', sample.group())
+        for (column, key), style in zip(self._kinds, used, strict=True):
+            column.formats[key] = style or "0"
+        last = f"{self._columns[-1].place}{self._rows_on(number) + 1}"
+        before = re.sub(
+            r'<dimension ref="[^"]*"/>', f'<dimension ref="A1:{last}"/>', frame[: sample.start()]
+        )
+        yield before
+        yield from self._rows(number)
+        yield frame[sample.end() :]
+
+    def _rows(self, number: int) -> Iterator[str]:
+        cells = ", ".join(cell(column, self._currency) for column in self._columns)
+        names = ", ".join(f"{column.source} as {quote(_alias(column))}" for column in self._columns)
+        first = number * (_SHEET_ROWS - 1)
+        cursor = self._connection.execute(
+            f"""select concat('<row r="', n, '">', {cells}, '</row>') from (
+                select {names}, row_number() over () + {1 - first} as n
+                from {self.sheet.relation}
+            ) where n between 2 and {_SHEET_ROWS}"""
+        )
+        while batch := cursor.fetchmany(_BATCH):
+            yield "".join(row[0] for row in batch)
+
+
+def _alias(column: _Column) -> str:
+    return f"{column.place}_"
+
+
+def _column(name: str, kind: str, place: int) -> _Column:
+    letters = xl_col_to_name(place)
+    value = quote(name)
+    if kind == "BOOLEAN":
+        return _Column(name, "boolean", value, letters)
+    if kind == "DATE":
+        return _Column(name, "day", value, letters)
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return _Column(name, "instant", f"timezone('UTC', {value})", letters)
+    if kind.startswith("TIMESTAMP"):
+        return _Column(name, "instant", f"cast({value} as timestamp)", letters)
+    if kind.startswith("DECIMAL"):
+        scale = int(kind[:-1].split(",")[1])
+        if scale == 2:
+            return _Column(name, "amount", value, letters, scale)
+        return _Column(name, "number", value, letters, scale)
+    if kind in ("DOUBLE", "FLOAT"):
+        return _Column(name, "double", value, letters)
+    if "INT" in kind and kind.isalpha():
+        return _Column(name, "number", value, letters)
+    return _Column(name, "text", f"cast({value} as varchar)", letters)
+
+
+def _facts(column: _Column, currency: _Column | None) -> dict[str, str]:
+    """SQL of what must be known of a column before its cells can be written."""
+    value = column.source
+    if column.kind == "text":
+        return {
+            "length": f"max(case when strlen({value}) = length({value}) then length({value})"
+            f" else length(regexp_replace({value}, '{_WIDE}', 'xx', 'g')) end)",
+            "is_marked": f"bool_or(regexp_matches({value}, '[&<>]'))",
+            "is_formula": f"bool_or({_begins_like_a_formula(value)})",
+            "is_spaced": f"bool_or({_needs_its_space(value)})",
+            "is_escaped": f"bool_or(contains({value}, '_x'))",
+            "is_long": f"bool_or(length({value}) > {_CELL_TEXT})",
+            "odd": f"list(distinct regexp_extract_all({value}, '{_ODD}'))"
+            f" filter (where regexp_matches({value}, '{_ODD}'))",
+        }
+    if column.kind in ("number", "amount"):
+        facts = {
+            "least": f"min({value})",
+            "most": f"max({value})",
+            "long": f"count(*) filter (where {_is_long(column, value)})",
+        }
+        if column.kind == "amount" and currency is not None:
+            facts["currencies"] = f"list(distinct {currency.source})"
+        return facts
+    return {}
+
+
+def _formats(column: _Column) -> list[str]:
+    """Keys of the formats a column's cells may have: `kind` or `kind|number format`."""
+    if column.kind == "text":
+        return [_TEXT, _QUOTED]
+    if column.kind == "boolean":
+        return ["boolean"]
+    if column.kind == "day":
+        return [_DAY, _TEXT]
+    if column.kind == "instant":
+        return [_INSTANT, _TEXT]
+    if column.kind == "double":
+        return ["General", _TEXT]
+    if column.kind == "number":
+        return [number_format(column.name, column.scale, None), _TEXT]
+    currencies = column.facts.get("currencies") or [None]
+    found = {number_format(column.name, column.scale, code) for code in [None, *currencies]}
+    found |= {number_format(column.name, column.scale, code, True) for code in currencies}
+    return [*sorted(found), _TEXT]
+
+
+def _properties(key: str) -> dict[str, Any]:
+    if key == _QUOTED:
+        return {"num_format": _TEXT, "quote_prefix": True}
+    if key == "boolean":
+        # LibreOffice shows a truth as a number, unless its format says otherwise; Excel needs none.
+        return {"align": "center", "num_format": '"TRUE";"TRUE";"FALSE"'}
+    return {"num_format": key}
+
+
+def number_format(column: str, scale: int, currency: str | None, is_whole: bool = False) -> str:
+    """The number format of a column's cells.
+
+    Args:
+        column: Its name.
+        scale: Its decimal places.
+        currency: The currency of the amount, if it has one.
+        is_whole: Whether the value has no decimal places, as those of a currency without any.
+    """
+    if column.endswith(("_percent", "percent_off")):
+        return _PERCENT
+    if not scale:
+        return _WHOLE
+    number = "#,##0" if is_whole and places(currency) == 0 else f"#,##0.{'0' * scale}"
+    code = currency or ""
+    if len(code) == 3 and code.isascii() and code.isalpha():
+        return f"[${code}] {number}"
+    return number
+
+
+def _width(column: _Column) -> float:
+    """Columns that the widest value needs, or its head with the button of the filter."""
+    needed = len(column.name) + 4
+    if column.kind == "text":
+        needed = max(needed, int(column.facts["length"] or 0) + 2)
+    elif column.kind in ("number", "amount"):
+        ends = [one for one in (column.facts["least"], column.facts["most"]) if one is not None]
+        code = 4 if column.facts.get("currencies") else 0
+        needed = max([needed, *(len(f"{Decimal(one):,}") + code + 2 for one in ends)])
+    elif column.kind in ("day", "instant"):
+        needed = max(needed, 12 if column.kind == "day" else 21)
+    return max(_NARROWEST, min(needed, _WIDEST))
+
+
+def cell(column: _Column, currency: _Column | None) -> str:
+    """SQL of the text of one cell; null where it is empty, which leaves it out."""
+    value = quote(_alias(column))
+    where = f"'<c r=\"{column.place}' || n || '\""
+    if column.kind == "boolean":
+        style = column.formats["boolean"]
+        return f"""{where} s="{style}" t="b"><v>' || cast({value} as tinyint) || '</v></c>'"""
+    if column.kind == "text":
+        return _text_cell(column, value, where)
+    as_text = _plain_text(column, where, f"cast({value} as varchar)")
+    if column.kind == "day":
+        number = f"date_diff('day', {_EPOCH}, {value})"
+        is_exact = f"{value} between {_FIRST_DAY} and {_LAST_DAY}"
+        shown = _number_cell(where, column.formats[_DAY], number)
+    elif column.kind == "instant":
+        number = f"(epoch_us({value}) / 86400000000 + 25569)"
+        is_exact = f"{value} >= {_FIRST_DAY} and {value} < {_LAST_DAY}"
+        as_text = _plain_text(column, where, f"replace(cast({value} as varchar), ' ', 'T')")
+        shown = _number_cell(where, column.formats[_INSTANT], number)
+    elif column.kind == "double":
+        is_exact = f"isfinite({value})"
+        shown = _number_cell(where, column.formats["General"], value)
+    else:
+        is_exact = f"not ({_is_long(column, value)})"
+        shown = f"{where} s=\"' || {_style(column, value, currency)} || '\"><v>' || {value} || '</v></c>'"
+        if not column.facts["long"]:
+            return shown
+    return f"case when {is_exact} then {shown} else {as_text} end"
+
+
+def _number_cell(where: str, style: str, number: str) -> str:
+    return f"""{where} s="{style}"><v>' || {number} || '</v></c>'"""
+
+
+def _plain_text(column: _Column, where: str, text: str) -> str:
+    """SQL of a cell whose text has no sign that needs care."""
+    style = column.formats[_TEXT]
+    return f"""{where} s="{style}" t="inlineStr"><is><t>' || {text} || '</t></is></c>'"""
+
+
+def _style(column: _Column, value: str, currency: _Column | None) -> str:
+    """SQL of the style of a number: that of its currency, where it has one."""
+    codes = column.facts.get("currencies") or []
+    if column.kind == "number" or currency is None:
+        return literal(column.formats[number_format(column.name, column.scale, None)])
+    cases = []
+    for code in codes:
+        of_code = f"{quote(_alias(currency))} is not distinct from {_literal(code)}"
+        usual = column.formats[number_format(column.name, column.scale, code)]
+        whole = column.formats[number_format(column.name, column.scale, code, True)]
+        if whole != usual:
+            cases.append(f"when {of_code} and {value} = trunc({value}) then '{whole}'")
+        cases.append(f"when {of_code} then '{usual}'")
+    rest = column.formats[number_format(column.name, column.scale, None)]
+    return f"case {' '.join(cases)} else '{rest}' end" if cases else literal(rest)
+
+
+def _literal(text: str | None) -> str:
+    return "null" if text is None else literal(text)
+
+
+def _is_long(column: _Column, value: str) -> str:
+    """SQL: whether a number has more digits than a spreadsheet keeps; zeros at its ends are none."""
+    digits = f"replace(trim(cast({value} as varchar), '-0.'), '.', '')"
+    return (
+        f"(abs({value}) >= 1e{EXACT_DIGITS - column.scale} and length({digits}) > {EXACT_DIGITS})"
+    )
+
+
+def _begins_like_a_formula(value: str) -> str:
+    return f"substr({value}, 1, 1) in ('=', '+', '-', '@', chr(9), chr(13))"
+
+
+def _needs_its_space(value: str) -> str:
+    return f"regexp_matches({value}, '^\\s|\\s$|[\\t\\n]|  ')"
+
+
+def _text_cell(column: _Column, value: str, where: str) -> str:
+    facts = column.facts
+    text, style = value, f"'{column.formats[_TEXT]}'"
+    if facts["is_formula"]:
+        style = (
+            f"case when {_begins_like_a_formula(value)} then '{column.formats[_QUOTED]}'"
+            f" else {style} end"
+        )
+    if facts["is_long"]:
+        text = (
+            f"case when length({text}) > {_CELL_TEXT}"
+            f" then left({text}, {_CELL_TEXT - 1}) || '…' else {text} end"
+        )
+    if facts["is_escaped"]:
+        text = rf"regexp_replace({text}, '_(x[0-9A-Fa-f]{{4}}_)', '_x005F_\1', 'g')"
+    for sign in sorted({sign for found in facts["odd"] or () for sign in found}):
+        if sign not in "\t\n":
+            shown = literal(clean(sign))
+            text = f"replace({text}, chr({ord(sign)}), {shown})"
+    if facts["is_marked"]:
+        for sign, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+            text = f"replace({text}, '{sign}', '{entity}')"
+    space = ""
+    if facts["is_spaced"]:
+        space = f"' || if({_needs_its_space(value)}, ' xml:space=\"preserve\"', '') || '"
+    return f"{where} s=\"' || {style} || '\" t=\"inlineStr\"><is><t{space}>' || {text} || '</t></is></c>'"
+
+
+class Page:
+    """A sheet of lines and small tables, written from the top down."""
+
+    def __init__(self, book: xlsxwriter.Workbook, name: str) -> None:
+        """Add the sheet to a workbook."""
+        self._book = book
+        self._sheet: Any = book.add_worksheet(name)
+        self._row = 0
+        self._widths: dict[int, int] = {}
+        self._formats: dict[str, Format] = {}
+
+    def title(self, text: str) -> None:
+        """Write the title of the page."""
+        self._put(0, text, {"bold": True, "font_size": 14})
+        self._row += 1
+
+    def heading(self, text: str) -> None:
+        """Write the title of what follows, behind an empty line."""
+        self._row += 1
+        self._put(0, text, {"bold": True, "bottom": 1})
+        self._row += 1
+
+    def line(self, label: str, value: object) -> None:
+        """Write a value behind its label."""
+        self._put(0, label, {})
+        broad = self._widths.get(1, 0)
+        self._cell(1, "", value, None)
+        self._widths[1] = broad  # nothing is behind it: it may be longer than its column
+        self._row += 1
+
+    def note(self, text: str) -> None:
+        """Write a sentence, across the columns."""
+        self._sheet.write_string(self._row, 0, _storable(text), self._format({"italic": True}))
+        self._row += 1
+
+    def link(self, sheet: str, rows: int) -> None:
+        """Write a line that leads to a sheet."""
+        where = f"internal:'{sheet}'!A1"
+        self._sheet.write_url(self._row, 0, where, string=sheet)
+        self._widths[0] = max(self._widths.get(0, 0), len(sheet))
+        self._cell(1, "rows", rows, None)
+        self._row += 1
+
+    def block(self, title: str, columns: Sequence[str], found: Iterable[Mapping[str, Any]]) -> None:
+        """Write a small table under its title; amounts are those of the row's currency."""
+        found = list(found)
+        self.heading(title)
+        for place, name in enumerate(columns):
+            is_number = any(isinstance(row[name], Decimal | int) for row in found)
+            shown = name.removesuffix("_amount").replace("_", " ")
+            self._put(place, shown, {"align": "right" if is_number else "left", "italic": True})
+        self._row += bool(columns)
+        for row in found:
+            for place, name in enumerate(columns):
+                self._cell(place, name, row[name], row.get("currency"))
+            self._row += 1
+
+    def end(self) -> None:
+        """Set the widths, and let the sheet be the one that opens."""
+        for place, width in self._widths.items():
+            self._sheet.set_column(place, place, max(_NARROWEST, min(width + 2, _WIDEST)))
+        self._sheet.hide_gridlines(2)
+        self._sheet.fit_to_pages(1, 0)
+        self._sheet.activate()
+
+    def _put(self, place: int, text: str, properties: Mapping[str, Any]) -> None:
+        stored = _storable(text)
+        self._sheet.write_string(self._row, place, stored, self._format(properties))
+        self._widths[place] = max(self._widths.get(place, 0), len(stored))
+
+    def _cell(self, place: int, name: str, value: object, currency: str | None) -> None:
+        if value is None:
+            return
+        if isinstance(value, Decimal | int) and not isinstance(value, bool):
+            text = f"{Decimal(value):f}"
+            if len(text.strip("-0.").replace(".", "")) <= EXACT_DIGITS:
+                scale = 2 if isinstance(value, Decimal) else 0
+                whole = value == int(value)
+                key = number_format(name, scale, currency, is_whole=whole)
+                self._sheet.write_number(self._row, place, value, self._format({"num_format": key}))
+                self._widths[place] = max(self._widths.get(place, 0), len(f"{value:,}") + 6)
+                return
+            self._put(place, text, {"num_format": _TEXT, "align": "right"})
+        elif isinstance(value, datetime):
+            self._sheet.write_datetime(
+                self._row, place, value, self._format({"num_format": _INSTANT, "align": "left"})
+            )
+        elif isinstance(value, date):
+            self._sheet.write_datetime(
+                self._row, place, value, self._format({"num_format": _DAY, "align": "left"})
+            )
+        else:
+            self._put(place, str(value), {"num_format": _TEXT})
+
+    def _format(self, properties: Mapping[str, Any]) -> Format:
+        key = repr(sorted(properties.items()))
+        if key not in self._formats:
+            self._formats[key] = self._book.add_format(dict(properties))
+        return self._formats[key]
+
+
+def _storable(text: str) -> str:
+    """Text as a workbook can hold it: control characters escaped, and not longer than a cell."""
+    safe = "".join(sign if sign.isprintable() or sign in "\t\n" else clean(sign) for sign in text)
+    return safe if len(safe) <= _CELL_TEXT else safe[: _CELL_TEXT - 1] + "…"

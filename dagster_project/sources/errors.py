@@ -1,0 +1,19 @@
+"""Why a pull stopped, in words a person can act on."""
+
+
+class PullError(Exception):
+    """A pull that cannot go on; nothing of it is delivered.
+
+    Attributes:
+        message: What is wrong.
+        remedy: What to do.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(f"{message} {remedy}".strip())
+
+
+class SetUpWrong(PullError):
+    """What was asked for makes no sense or is incomplete: a key, a file, a setting."""

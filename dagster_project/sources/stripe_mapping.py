@@ -1,0 +1,1169 @@
+"""The one mapping of Stripe's objects to the rows of the five feeds; `docs/stripe.md` has its table.
+
+Here belongs what a row says and why an object becomes none. Fetching objects, remembering them and
+writing files do not. Everything is a function of the objects and of what earlier pulls saw, so that
+the same account gives the same rows however it was read.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from dagster_project.sources.stripe_money import (
+    NotAnAmount,
+    amount_text,
+    currency_code,
+    percent_text,
+)
+from dagster_project.sources.stripe_shapes import (
+    Discount,
+    Json,
+    Line,
+    Recurrence,
+    amounts_by_discount,
+    at,
+    coupon_in,
+    credit_in,
+    data_of,
+    discount_of,
+    discounts_hanging_on,
+    discounts_on,
+    has_contents,
+    id_of,
+    issued_at,
+    line_of,
+    recurrence_of,
+    subscription_of,
+    taxes_of,
+    whole,
+)
+
+Row = dict[str, str | None]
+
+STATUSES = ("draft", "open", "paid", "void", "uncollectible")
+INTERVALS = ("day", "week", "month", "year")
+DEFAULT_PRIORITY = 50
+"""Stripe's, for credit grants that have none."""
+ONE_OFF = "one_off"
+"""The plan of bills without a recurring line."""
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "workspaces": ("workspace_id", "workspace_name", "created_at", "updated_at"),
+    "coupons": (
+        *("coupon_id", "coupon_name", "program", "discount_type", "percent_off", "amount_off"),
+        *("amount_off_per", "credit_amount", "credit_priority", "currency", "applies_to_plan"),
+        *("duration", "duration_months", "redeem_by", "max_redemptions", "once_per", "updated_at"),
+    ),
+    "redemptions": (
+        *("redemption_id", "coupon_id", "workspace_id", "subscription_id", "redeemed_at"),
+        *("starts_at", "ends_at", "revoked_at", "channel", "application_order", "updated_at"),
+    ),
+    "invoices": (
+        *("invoice_id", "workspace_id", "status", "plan", "billing_interval", "interval_count"),
+        *("subscription_id", "currency", "period_start", "period_end", "issued_at"),
+        *("list_amount", "discountable_amount", "creditable_amount", "discount_amount"),
+        *("credit_amount", "tax_amount", "total_amount", "mtus", "updated_at"),
+    ),
+    "credit_notes": (
+        *("credit_note_id", "invoice_id", "status", "issued_at", "currency", "amount"),
+        *("tax_amount", "reason", "updated_at"),
+    ),
+}
+"""What is delivered, by feed; each feed's first column is its key."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user decides about the mapping.
+
+    Attributes:
+        workspace: What a workspace is: a `customer` or a `subscription`.
+        program_key: The metadata key that names a coupon's program.
+        programs: The programs there are.
+        has_names: Whether names of customers are delivered.
+        mtu_price: The metered price whose quantity is the monthly tracked users, if any.
+    """
+
+    workspace: str = "customer"
+    program_key: str = "program"
+    programs: tuple[str, ...] = ("startup", "accelerator", "non_profit", "special")
+    has_names: bool = True
+    mtu_price: str = ""
+
+
+class Objects(Protocol):
+    """Stripe's objects as the last pull left them."""
+
+    def each(self, kind: str) -> Iterator[Json]:
+        """All objects of a kind, ordered by id."""
+
+    def of_customer(self, kind: str, customer: str) -> Iterator[Json]:
+        """Those of one customer, ordered by id."""
+
+    def is_listed(self, kind: str, object_id: str) -> bool:
+        """Whether the newest pull saw the object in Stripe."""
+
+
+@dataclass
+class Remembered:
+    """What earlier pulls saw of discounts, which Stripe neither lists nor keeps.
+
+    Attributes:
+        canonical: By what a discount and its copies share, the id it was delivered under.
+        gone_by: By discount, the instant of the first pull that no longer found it.
+        was_hanging: Discounts that an earlier pull found hanging on something.
+    """
+
+    canonical: dict[tuple[str, ...], str] = field(default_factory=dict)
+    gone_by: dict[str, int] = field(default_factory=dict)
+    was_hanging: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An object that becomes no row.
+
+    Attributes:
+        feed: The feed it would have been in.
+        id: Its id.
+        why: What is wrong, with the difference where amounts do not add up.
+    """
+
+    feed: str
+    id: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a row cannot say, or says only as a bound.
+
+    Attributes:
+        kind: Notes of one kind are shown together.
+        id: The object it is about.
+        text: What there is to know.
+    """
+
+    kind: str
+    id: str
+    text: str
+
+
+@dataclass
+class _Bill:
+    """What redemptions need to know of an invoice that counts or is void."""
+
+    id: str
+    at: int
+    is_counted: bool
+    subscription: str | None
+    currency: str
+    plan: str
+    orders: Mapping[str, int]
+
+
+class _Refusal(Exception):
+    """Why an object becomes no row."""
+
+
+class AccountMapping:
+    """One run of the mapping over all objects."""
+
+    def __init__(
+        self, objects: Objects, remembered: Remembered, choices: Choices, now: int
+    ) -> None:
+        """Take in what is small: coupons, prices, subscriptions, grants, discounts.
+
+        Args:
+            objects: What the pull left.
+            remembered: What earlier pulls saw; `gone_by` and `canonical` are brought up to
+                date.
+            choices: The user's decisions.
+            now: The instant of the pull, in seconds since 1970.
+        """
+        self.refused: list[Refused] = []
+        self.notes: list[Note] = []
+        self.counts: dict[str, int] = defaultdict(int)
+        self._objects = objects
+        self._remembered = remembered
+        self._choices = choices
+        self._now = now
+        self._prices: dict[str, Json] = {}
+        self._item_prices: dict[str, Json] = {}
+        self._item_subscriptions: dict[str, str] = {}
+        self._subscriptions: dict[str, Json] = {}
+        self._subscriptions_of: dict[str, list[str]] = defaultdict(list)
+        self._coupons: dict[str, Json] = {}
+        self._discounts: dict[str, Discount] = {}
+        self._hanging: dict[str, int] = {}
+        self._orders_hanging: dict[str, int] = {}
+        self._alias: dict[str, str] = {}
+        self._removed_at: dict[str, int] = {}
+        self._grants: dict[tuple[str, str], list[Json]] = defaultdict(list)
+        self._bills_carrying: dict[str, list[_Bill]] = defaultdict(list)
+        self._refused_invoices: dict[str, str] = {}
+        self._credit_billed: dict[str, int] = {}
+        self._plans_of_coupon: dict[str, set[str]] = defaultdict(set)
+        self._earliest: dict[str, int] = {}
+        self._customer_of_workspace: dict[str, str] = {}
+        self._customer_currency: dict[str, str] = {}
+        self._take_in()
+
+    # -- What is taken in before the rows --------------------------------------------------------
+
+    def _take_in(self) -> None:
+        for price in self._objects.each("prices"):
+            self._prices[price["id"]] = price
+        for subscription in self._objects.each("subscriptions"):
+            self._take_subscription(subscription)
+        for customer in self._objects.each("customers"):
+            if customer.get("currency"):
+                self._customer_currency[customer["id"]] = customer["currency"]
+            self._take_hanging(customer, self._objects.is_listed("customers", customer["id"]))
+        for event in self._objects.each("events"):
+            self._take_event(event)
+        for known in self._objects.each("discounts"):
+            self._take_discount(known)
+        for invoice in self._objects.each("invoices"):
+            for found in _discounts_in(invoice):
+                self._take_discount(found)
+        for coupon in self._objects.each("coupons"):
+            if has_contents(coupon):
+                self._coupons[coupon["id"]] = coupon
+        for grant in self._objects.each("credit_grants"):
+            code = str(at(grant, "amount", "monetary", "currency") or "").upper()
+            self._grants[(id_of(grant.get("customer")) or "", code)].append(grant)
+        self._settle_copies()
+
+    def _take_subscription(self, subscription: Json) -> None:
+        self._subscriptions[subscription["id"]] = {
+            "customer": id_of(subscription.get("customer")),
+            "currency": subscription.get("currency"),
+            "ended_at": subscription.get("ended_at"),
+            "created": subscription.get("created"),
+        }
+        if customer := id_of(subscription.get("customer")):
+            self._subscriptions_of[customer].append(subscription["id"])
+        for item in data_of(subscription.get("items")):
+            price = item.get("price") or item.get("plan")
+            self._item_subscriptions[item["id"]] = subscription["id"]
+            if isinstance(price, Mapping):
+                self._item_prices[item["id"]] = dict(price)
+                self._prices.setdefault(str(price["id"]), dict(price))
+        is_listed = self._objects.is_listed("subscriptions", subscription["id"])
+        self._take_hanging(subscription, is_listed)
+
+    def _take_hanging(self, holder: Json, is_listed: bool) -> None:
+        for found, place, is_of_item in discounts_hanging_on(holder):
+            discount_id = id_of(found)
+            if discount_id is None:
+                continue
+            if isinstance(found, Mapping):
+                self._take_discount(dict(found))
+            if is_listed:
+                self._hanging.setdefault(discount_id, _order(place, is_of_item))
+
+    def _take_event(self, event: Json) -> None:
+        found = at(event, "data", "object")
+        if not str(event.get("type", "")).startswith("customer.discount.") or not found:
+            return
+        self._take_discount(dict(found))
+        if event["type"] == "customer.discount.deleted" and found.get("id"):
+            self._removed_at[found["id"]] = int(event["created"])
+
+    def _take_discount(self, found: Json) -> None:
+        coupon_id, contents = coupon_in(found)
+        if coupon_id is not None and contents is not None:
+            self._coupons.setdefault(coupon_id, contents)
+        discount = discount_of(found)
+        if discount is not None:
+            self._discounts.setdefault(discount.id, discount)
+
+    def _settle_copies(self) -> None:
+        """Give a discount and its copies under other ids the id that was delivered first."""
+        by_key: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for discount in self._discounts.values():
+            by_key[discount.key].append(discount.id)
+        for key, ids in by_key.items():
+            hanging = sorted(one for one in ids if one in self._hanging)
+            chosen = self._remembered.canonical.get(key) or (hanging or sorted(ids))[0]
+            if chosen not in ids:
+                chosen = (hanging or sorted(ids))[0]
+            self._remembered.canonical[key] = chosen
+            for one in ids:
+                self._alias[one] = chosen
+        self._orders_hanging = {
+            self._alias.get(one, one): order for one, order in self._hanging.items()
+        }
+
+    # -- Rows ------------------------------------------------------------------------------------
+
+    def rows(self) -> Iterator[tuple[str, Row]]:
+        """All rows, feed by feed, without `updated_at`; notes and refusals are complete at the end."""
+        for invoice in self._objects.each("invoices"):
+            row = self._safely("invoices", invoice, self._invoice)
+            if row is not None:
+                yield "invoices", row
+        for note in self._objects.each("credit_notes"):
+            row = self._safely("credit_notes", note, self._credit_note)
+            if row is not None:
+                yield "credit_notes", row
+        self._compare_credit()
+        coupons = dict(self._coupon_rows())
+        for _, row in sorted(coupons.items()):
+            yield "coupons", row
+        for row in self._redemption_rows(coupons):
+            yield "redemptions", row
+        yield from (("workspaces", row) for row in self._workspace_rows())
+
+    def _safely(self, feed: str, found: Json, made: Callable[[Json], Row | None]) -> Row | None:
+        try:
+            return made(found)
+        except (_Refusal, NotAnAmount) as error:
+            why = str(error)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            why = f"it is not of a shape that is understood ({type(error).__name__}: {error})"
+        object_id = str(found.get("id"))
+        self._refuse(feed, object_id, why)
+        if feed == "invoices":
+            self._refused_invoices[object_id] = why
+        return None
+
+    def _refuse(self, feed: str, object_id: str, why: str) -> None:
+        self.refused.append(Refused(feed, object_id, why))
+
+    def _note(self, kind: str, object_id: str, text: str) -> None:
+        self.notes.append(Note(kind, object_id, text))
+
+    # -- Invoices --------------------------------------------------------------------------------
+
+    def _invoice(self, invoice: Json) -> Row | None:
+        invoice_id = invoice["id"]
+        if invoice.get("deleted") or invoice.get("status") == "draft":
+            self.counts["drafts"] += 1
+            self._refused_invoices[invoice_id] = "it is a draft"
+            return None
+        status = invoice.get("status")
+        if status not in STATUSES:
+            raise _Refusal(f"its status {status!r} is unknown")
+        customer = id_of(invoice.get("customer"))
+        if customer is None:
+            account = id_of(invoice.get("customer_account"))
+            named = f" (only the account {account})" if account else ""
+            raise _Refusal(f"it names no customer{named}, so it belongs to no workspace")
+        currency = currency_code(invoice.get("currency"))
+        if at(invoice, "lines", "has_more"):
+            raise _Refusal("its lines are incomplete; pull again")
+        lines = [line_of(line) for line in data_of(invoice.get("lines"))]
+        subscription = subscription_of(invoice)
+        amounts = BillAmounts.of(invoice, lines)
+        self._must_add_up(invoice, amounts, currency)
+        plan_line, group = self._plan_line(lines)
+        recurrence = self._recurrence(plan_line) if plan_line else None
+        if plan_line is not None and recurrence is not None:
+            plan = plan_line.product or plan_line.price_id or ONE_OFF
+        else:
+            plan = ONE_OFF
+        interval, count = (
+            ("once", 1)
+            if recurrence is None
+            else (
+                recurrence.interval,
+                recurrence.count,
+            )
+        )
+        if interval not in (*INTERVALS, "once"):
+            raise _Refusal(f"its price is billed every {interval!r}, which is unknown")
+        issued = issued_at(invoice)
+        start, end = _period(group or lines, issued)
+        carried = _carried(invoice, lines)
+        base = self._discountable(invoice, lines, amounts)
+        bill = _Bill(
+            id=invoice_id,
+            at=issued,
+            is_counted=status != "void",
+            subscription=subscription,
+            currency=currency,
+            plan=plan,
+            orders=self._orders(invoice, carried),
+        )
+        for discount in bill.orders:
+            self._bills_carrying[discount].append(bill)
+            if discount in self._discounts:
+                self._plans_of_coupon[self._discounts[discount].coupon_id].add(plan)
+        self._credit_billed[invoice_id] = amounts.credit
+        self._notes_of(invoice, amounts, currency)
+        workspace = self._workspace_of(customer, subscription)
+        self._seen(workspace, customer, int(invoice["created"]))
+        self.counts["invoices"] += 1
+        return {
+            "invoice_id": invoice_id,
+            "workspace_id": workspace,
+            "status": status,
+            "plan": plan,
+            "billing_interval": interval,
+            "interval_count": str(count),
+            "subscription_id": subscription,
+            "currency": currency,
+            "period_start": start,
+            "period_end": end,
+            "issued_at": instant(issued),
+            "list_amount": amount_text(amounts.list, currency),
+            "discountable_amount": None if base is None else amount_text(base, currency),
+            "creditable_amount": self._creditable(customer, currency, lines, amounts),
+            "discount_amount": amount_text(amounts.discount, currency),
+            "credit_amount": amount_text(amounts.credit, currency),
+            "tax_amount": amount_text(amounts.tax, currency),
+            "total_amount": amount_text(amounts.total, currency),
+            "mtus": self._mtus(invoice_id, lines),
+        }
+
+    def _orders(self, invoice: Json, carried: Iterable[str]) -> dict[str, int]:
+        """The place of each discount a bill carries: those of its lines come first."""
+        own = [id_of(one) for one in discounts_on(invoice)]
+        found: dict[str, int] = {}
+        of_lines = 0
+        for discount in carried:
+            if discount in own:
+                order = _order(own.index(discount), False)
+            else:
+                order, of_lines = _order(of_lines, True), of_lines + 1
+            found.setdefault(self._alias.get(discount, discount), order)
+        return found
+
+    def _must_add_up(self, invoice: Json, amounts: BillAmounts, currency: str) -> None:
+        """Refuse a bill whose parts do not give its total; shipping becomes part of the list."""
+        difference = amounts.total - amounts.sum
+        if not difference:
+            return
+        shipping = invoice.get("shipping_cost") or {}
+        if difference in (shipping.get("amount_subtotal"), shipping.get("amount_total")):
+            amounts.list += difference
+            self._note("shipping", invoice["id"], "shipping is part of the list amount")
+            return
+        hint = ""
+        if amounts.credit and difference == amounts.credit:
+            hint = "; the difference is the credit, so the total seems not to be less the credit"
+        raise _Refusal(
+            f"it does not add up: list {_shown(amounts.list, currency)}"
+            f" - discount {_shown(amounts.discount, currency)}"
+            f" - credit {_shown(amounts.credit, currency)}"
+            f" + exclusive tax {_shown(amounts.tax, currency)}"
+            f" is {_shown(amounts.sum, currency)}, the total is {_shown(amounts.total, currency)}:"
+            f" a difference of {_shown(difference, currency)}{hint}"
+        )
+
+    def _recurrence(self, line: Line) -> Recurrence | None:
+        for price in (
+            line.price,
+            self._prices.get(line.price_id or ""),
+            self._item_prices.get(line.subscription_item or ""),
+        ):
+            if price is not None and ("recurring" in price or price.get("interval")):
+                found = recurrence_of(price)
+                metered = line.price_id and self._prices.get(line.price_id)
+                if found is not None and metered and recurrence_of(metered):
+                    return recurrence_of(metered)
+                return found
+        if line.price_id is not None and (line.is_of_subscription or line.is_proration):
+            raise _Refusal(
+                f"the price {line.price_id} of its line {line.id} is unknown, and with it how often"
+                " it is billed"
+            )
+        return None
+
+    def _plan_line(self, lines: list[Line]) -> tuple[Line | None, list[Line]]:
+        """The line that says what is bought, and those that say for which period.
+
+        Metered lines look back and prorations correct, so they decide only where there is no other.
+        """
+        groups: dict[int, list[Line]] = defaultdict(list)
+        for line in lines:
+            recurrence = self._recurrence(line)
+            if recurrence is None:
+                continue
+            rank = 2 if line.is_proration else 1 if recurrence.is_metered else 0
+            groups[rank].append(line)
+        if not groups:
+            return None, []
+        group = groups[min(groups)]
+        return max(group, key=lambda line: (line.subtotal, line.id)), group
+
+    def _discountable(self, invoice: Json, lines: list[Line], amounts: BillAmounts) -> int | None:
+        """What the discounts of a bill act on; None where they act on different lines."""
+        if amounts.list <= 0:
+            return 0
+        bases = self._bases(invoice, lines, amounts)
+        if len(set(bases.values())) > 1:
+            told = "; ".join(
+                f"{discount} on {', '.join(sorted(base)) or 'no line that is known'}"
+                for discount, base in sorted(bases.items())
+            )
+            self._note(
+                "different_lines",
+                invoice["id"],
+                f"its discounts act on different lines ({told}), which one amount cannot say:"
+                " discountable_amount is left empty",
+            )
+            return None
+        acting = next(iter(bases.values()), None)
+        if acting is None:
+            acting = self._base_without_discount(invoice, lines)
+        base = sum(line.subtotal for line in lines if line.id in acting)
+        if base > amounts.list:
+            if amounts.discount:
+                self._note(
+                    "base_above_list",
+                    invoice["id"],
+                    f"its discounts act on {base} of the smallest unit, more than the"
+                    f" {amounts.list} of the list amount, since money back is on the bill too:"
+                    " the list amount is delivered",
+                )
+            base = amounts.list
+        return max(base, 0)
+
+    def _bases(
+        self, invoice: Json, lines: list[Line], amounts: BillAmounts
+    ) -> dict[str, frozenset[str]]:
+        """By discount that took money off, the lines it acts on."""
+        bases = {}
+        for discount, amount in amounts.by_discount.items():
+            if not amount:
+                continue
+            entered = [line for line in lines if discount in line.discounts]
+            base = frozenset(
+                line.id
+                for line in entered
+                if line.discounts[discount]
+                or line.subtotal == 0
+                or line.subtotal == sum(line.discounts.values())
+            )
+            bases[discount] = base if entered else self._could_act(discount, invoice, lines)
+        return bases
+
+    def _could_act(self, discount_id: str, invoice: Json, lines: list[Line]) -> frozenset[str]:
+        """The lines a discount may act on by its coupon and place."""
+        discount = self._discounts.get(discount_id)
+        coupon = self._coupons.get(discount.coupon_id) if discount else None
+        products = data_of(at(coupon, "applies_to", "products")) if coupon else []
+        is_of_line = any(discount_id in line.discount_ids for line in lines)
+        return frozenset(
+            line.id
+            for line in lines
+            if line.is_discountable
+            and (not products or line.product in products)
+            and (not is_of_line or discount_id in line.discount_ids)
+        )
+
+    def _base_without_discount(self, invoice: Json, lines: list[Line]) -> frozenset[str]:
+        carried = [one for one in _carried(invoice, lines) if one in self._discounts]
+        if not carried:
+            return frozenset(line.id for line in lines if line.is_discountable)
+        return frozenset().union(*(self._could_act(one, invoice, lines) for one in carried))
+
+    def _creditable(
+        self, customer: str, currency: str, lines: list[Line], amounts: BillAmounts
+    ) -> str | None:
+        """The most that credit may pay: what the customer's grants are limited to, after discounts."""
+        grants = self._grants.get((customer, currency), [])
+        if not grants and not amounts.credit:
+            return None
+        scopes = [at(grant, "applicability_config", "scope") or {} for grant in grants] or [{}]
+        total = 0
+        for line in lines:
+            if any(self._is_in_scope(line, scope) for scope in scopes):
+                total += line.net
+        return amount_text(max(total, 0), currency)
+
+    def _is_in_scope(self, line: Line, scope: Json) -> bool:
+        prices = [id_of(one) for one in data_of(scope.get("prices"))]
+        if prices:
+            return line.price_id in prices
+        recurrence = self._recurrence(line)
+        return recurrence is not None and recurrence.is_metered
+
+    def _mtus(self, invoice_id: str, lines: list[Line]) -> str | None:
+        quantities = [
+            line.quantity
+            for line in lines
+            if self._choices.mtu_price and line.price_id == self._choices.mtu_price
+        ]
+        if not quantities:
+            return None
+        try:
+            return str(sum(int(str(one)) for one in quantities))
+        except ValueError:
+            self._note("mtus", invoice_id, f"its quantity {quantities[0]} is no whole number")
+            return None
+
+    def _notes_of(self, invoice: Json, amounts: BillAmounts, currency: str) -> None:
+        if amounts.inclusive:
+            self._note(
+                "tax_in_the_price",
+                invoice["id"],
+                f"{_shown(amounts.inclusive, currency)} of tax is inside the prices: the list"
+                " amount holds it, tax_amount does not",
+            )
+        before, after = invoice.get("starting_balance"), invoice.get("ending_balance")
+        if isinstance(before, int) and isinstance(after, int) and before != after:
+            self._note(
+                "customer_balance",
+                invoice["id"],
+                f"the customer balance moved from {_shown(before, currency)} to"
+                f" {_shown(after, currency)}: that is payment, the total stays"
+                f" {_shown(amounts.total, currency)}",
+            )
+        if amounts.returned:
+            self._note(
+                "discount_given_back",
+                invoice["id"],
+                f"it gives money back with a discount of {_shown(amounts.returned, currency)} in it:"
+                " the list amount is given after that discount, and no discount",
+            )
+
+    def _compare_credit(self) -> None:
+        """Compare what bills say credit paid with what the grants' transactions say."""
+        applied: dict[str, int] = defaultdict(int)
+        for one in self._objects.each("credit_balance_transactions"):
+            debit = one.get("debit") or {}
+            if debit.get("type") == "credits_applied":
+                invoice = id_of(at(debit, "credits_applied", "invoice"))
+                applied[invoice or ""] += whole(at(debit, "amount", "monetary", "value"))
+        for invoice_id, amount in sorted(applied.items()):
+            billed = self._credit_billed.get(invoice_id)
+            if billed is not None and billed != amount:
+                self._note(
+                    "credit_differs",
+                    invoice_id,
+                    f"the bill says that credit paid {billed} of the smallest unit, the grants'"
+                    f" transactions say {amount}",
+                )
+
+    # -- Credit notes ----------------------------------------------------------------------------
+
+    def _credit_note(self, note: Json) -> Row | None:
+        invoice = id_of(note.get("invoice"))
+        if invoice is None:
+            raise _Refusal("it names no invoice")
+        if invoice in self._refused_invoices:
+            raise _Refusal(
+                f"its invoice {invoice} is not delivered: {self._refused_invoices[invoice]}"
+            )
+        status = note.get("status")
+        if status not in ("issued", "void"):
+            raise _Refusal(f"its status {status!r} is unknown")
+        currency = currency_code(note.get("currency"))
+        tax, _ = taxes_of(note)
+        total = note.get("total")
+        amount = whole(note.get("amount") if total is None else total) - tax
+        if amount <= 0:
+            raise _Refusal(f"it takes {_shown(amount, currency)} off, which is no amount above 0")
+        self.counts["credit_notes"] += 1
+        return {
+            "credit_note_id": note["id"],
+            "invoice_id": invoice,
+            "status": status,
+            "issued_at": instant(note["created"]),
+            "currency": currency,
+            "amount": amount_text(amount, currency),
+            "tax_amount": amount_text(tax, currency),
+            "reason": note.get("reason"),
+        }
+
+    # -- Coupons ---------------------------------------------------------------------------------
+
+    def _coupon_rows(self) -> Iterator[tuple[str, Row]]:
+        for coupon_id in sorted(self._coupons):
+            coupon = self._coupons[coupon_id]
+            try:
+                yield from self._rows_of_coupon(coupon)
+            except (_Refusal, NotAnAmount) as error:
+                self._refuse("coupons", coupon_id, str(error))
+        for grants in self._grants.values():
+            for grant in grants:
+                try:
+                    yield grant["id"], self._coupon_of_grant(grant)
+                except (_Refusal, NotAnAmount) as error:
+                    self._refuse("coupons", str(grant.get("id")), str(error))
+
+    def _rows_of_coupon(self, coupon: Json) -> Iterator[tuple[str, Row]]:
+        coupon_id = coupon["id"]
+        duration, months = coupon.get("duration"), coupon.get("duration_in_months")
+        if duration not in ("once", "repeating", "forever"):
+            raise _Refusal(f"its duration {duration!r} is unknown")
+        if duration == "repeating" and not months:
+            raise _Refusal("it is repeating, but does not say for how many months")
+        redeem_by, most = coupon.get("redeem_by"), coupon.get("max_redemptions")
+        row: Row = {
+            "coupon_id": coupon_id,
+            "coupon_name": coupon.get("name") or coupon_id,
+            "program": self._program(coupon, coupon_id),
+            "discount_type": "percent_off",
+            "percent_off": None,
+            "amount_off": None,
+            "amount_off_per": None,
+            "credit_amount": None,
+            "credit_priority": None,
+            "currency": None,
+            "applies_to_plan": self._only_plan(coupon),
+            "duration": duration,
+            "duration_months": str(months) if duration == "repeating" else None,
+            "redeem_by": instant(redeem_by) if redeem_by else None,
+            "max_redemptions": str(most) if most else None,
+            "once_per": "unlimited",
+        }
+        if coupon.get("percent_off") is not None:
+            yield coupon_id, {**row, "percent_off": percent_text(coupon["percent_off"])}
+            return
+        amounts = amounts_by_currency(coupon)
+        if not amounts:
+            raise _Refusal("it says neither a percentage nor an amount")
+        for currency, amount in sorted(amounts.items()):
+            one = coupon_id if len(amounts) == 1 else f"{coupon_id}~{currency}"
+            try:
+                yield (
+                    one,
+                    {
+                        **row,
+                        "coupon_id": one,
+                        "discount_type": "amount_off",
+                        "amount_off": amount_text(amount, currency),
+                        "amount_off_per": "invoice",
+                        "currency": currency,
+                    },
+                )
+            except NotAnAmount as error:
+                self._refuse("coupons", one, str(error))
+        if most and len(amounts) > 1:
+            self._note(
+                "limit_per_currency",
+                coupon_id,
+                f"at most {most} redemptions are counted for each currency, in Stripe for all",
+            )
+
+    def _coupon_of_grant(self, grant: Json) -> Row:
+        currency = currency_code(at(grant, "amount", "monetary", "currency"))
+        value = whole(at(grant, "amount", "monetary", "value"))
+        if value <= 0:
+            raise _Refusal(f"it grants {_shown(value, currency)}, which is no amount above 0")
+        priority = grant.get("priority")
+        return {
+            "coupon_id": grant["id"],
+            "coupon_name": grant.get("name") or grant["id"],
+            "program": self._program(grant, grant["id"]),
+            "discount_type": "credit",
+            "percent_off": None,
+            "amount_off": None,
+            "amount_off_per": None,
+            "credit_amount": amount_text(value, currency),
+            "credit_priority": str(DEFAULT_PRIORITY if priority is None else priority),
+            "currency": currency,
+            "applies_to_plan": None,
+            "duration": "forever",
+            "duration_months": None,
+            "redeem_by": None,
+            "max_redemptions": None,
+            "once_per": "unlimited",
+        }
+
+    def _program(self, found: Json, object_id: str) -> str:
+        named = at(found, "metadata", self._choices.program_key)
+        if named is None:
+            return "special"
+        if named in self._choices.programs:
+            return str(named)
+        self._note(
+            "unknown_program",
+            object_id,
+            f"its metadata {self._choices.program_key} is {named!r}, which is none of"
+            f" {', '.join(self._choices.programs)}: it counts as special",
+        )
+        return "special"
+
+    def _only_plan(self, coupon: Json) -> str | None:
+        """The plan a coupon is limited to, if every bill that carries it has that plan."""
+        products = data_of(at(coupon, "applies_to", "products"))
+        if len(products) != 1:
+            return None
+        product = id_of(products[0])
+        return product if self._plans_of_coupon[coupon["id"]] <= {product} else None
+
+    # -- Redemptions -----------------------------------------------------------------------------
+
+    def _redemption_rows(self, coupons: Mapping[str, Row]) -> Iterator[Row]:
+        for discount_id in sorted({*self._alias.values()}):
+            try:
+                row = self._redemption(self._discounts[discount_id], coupons)
+            except _Refusal as error:
+                self._refuse("redemptions", discount_id, str(error))
+                continue
+            if row is not None:
+                yield row
+        unknown = {one for one in self._bills_carrying if one not in self._discounts}
+        for discount_id in sorted(unknown):
+            bills = ", ".join(sorted(bill.id for bill in self._bills_carrying[discount_id])[:5])
+            self._refuse(
+                "redemptions",
+                discount_id,
+                f"only its id is known, from {bills}: which coupon it is cannot be found any more",
+            )
+        for (customer, _), grants in sorted(self._grants.items()):
+            for grant in grants:
+                if grant["id"] not in coupons:
+                    continue
+                try:
+                    yield self._redemption_of_grant(grant, customer)
+                except _Refusal as error:
+                    self._refuse("redemptions", grant["id"], str(error))
+
+    def _redemption(self, discount: Discount, coupons: Mapping[str, Row]) -> Row | None:
+        bills = sorted(
+            self._bills_carrying.get(discount.id, []), key=lambda bill: (bill.at, bill.id)
+        )
+        subscription = discount.subscription or self._item_subscriptions.get(
+            (discount.place_id or "") if discount.place == "subscription_item" else ""
+        )
+        starts = ends = revoked = None
+        if discount.place in ("invoice", "invoice_item"):
+            counted = [bill for bill in bills if bill.id == discount.place_id] or bills
+            if not counted:
+                return None  # the bill is a draft still, or is not delivered
+            starts, ends = counted[0].at, counted[0].at + 1
+            subscription = counted[0].subscription
+        if discount.customer is None:
+            raise _Refusal("it names no customer, so it belongs to no workspace")
+        coupon_id = self._coupon_of(discount, subscription, bills, coupons)
+        if starts is None:
+            ends = discount.end
+            revoked = self._revoked_at(discount, subscription, bills)
+        workspace = self._workspace_of(discount.customer, subscription, "a discount")
+        self._seen(workspace, discount.customer, discount.start)
+        order = bills[0].orders[discount.id] if bills else self._orders_hanging.get(discount.id)
+        self.counts["redemptions"] += 1
+        return {
+            "redemption_id": discount.id,
+            "coupon_id": coupon_id,
+            "workspace_id": workspace,
+            "subscription_id": subscription,
+            "redeemed_at": instant(discount.start),
+            "starts_at": instant(starts) if starts is not None else None,
+            "ends_at": instant(ends) if ends is not None else None,
+            "revoked_at": instant(revoked) if revoked is not None else None,
+            "channel": "self_serve" if discount.promotion_code else None,
+            "application_order": str(order) if order is not None else None,
+        }
+
+    def _coupon_of(
+        self,
+        discount: Discount,
+        subscription: str | None,
+        bills: list[_Bill],
+        coupons: Mapping[str, Row],
+    ) -> str:
+        coupon_id = discount.coupon_id
+        coupon = self._coupons.get(coupon_id)
+        if coupon is None:
+            raise _Refusal(
+                f"what its coupon {coupon_id} gives is not known, as when it was deleted before the"
+                " first pull: the redemption cannot be judged, and bills that carry it will show"
+                " a discount without a coupon"
+            )
+        amounts = amounts_by_currency(coupon)
+        if coupon.get("percent_off") is None and len(amounts) > 1:
+            currencies = [
+                at(self._subscriptions.get(subscription or ""), "currency"),
+                *(bill.currency for bill in bills),
+                self._customer_currency.get(discount.customer or ""),
+                coupon.get("currency"),
+            ]
+            codes = [str(one).upper() for one in currencies if one]
+            code = next((one for one in codes if one in amounts), sorted(amounts)[0])
+            coupon_id = f"{coupon_id}~{code}"
+        if coupon_id not in coupons:
+            raise _Refusal(f"its coupon {coupon_id} is not delivered")
+        return coupon_id
+
+    def _revoked_at(
+        self, discount: Discount, subscription: str | None, bills: list[_Bill]
+    ) -> int | None:
+        """When a discount was taken off before its end: known, or the later bound of it."""
+        remembered = self._remembered
+        if discount.id in self._orders_hanging:
+            remembered.gone_by.pop(discount.id, None)
+            remembered.was_hanging.add(discount.id)
+            ended = at(self._subscriptions.get(subscription or ""), "ended_at")
+            return self._not_before_bills(ended, discount, bills) if ended else None
+        coupon = self._coupons.get(discount.coupon_id) or {}
+        is_used = coupon.get("duration") == "once" and any(bill.is_counted for bill in bills)
+        if is_used:
+            return None  # a coupon that is used up leaves by itself
+        exact = self._removed_at.get(discount.id)
+        ended = at(self._subscriptions.get(subscription or ""), "ended_at")
+        known = [one for one in (exact, ended) if one]
+        if known:
+            return self._not_before_bills(min(known), discount, bills)
+        without = self._first_bill_without(discount, subscription, bills)
+        bounds = [one for one in (without, self._gone_by(discount, subscription)) if one]
+        if not bounds:
+            return None
+        bound = self._not_before_bills(min(bounds), discount, bills)
+        if bound is not None:
+            since = max([discount.start, *(bill.at for bill in bills)])
+            self._note(
+                "end_is_a_bound",
+                discount.id,
+                f"it was taken off between {instant(since)} and {instant(bound)}; revoked_at is"
+                " the later of the two",
+            )
+        return bound
+
+    def _not_before_bills(self, revoked: int, discount: Discount, bills: list[_Bill]) -> int | None:
+        """An end that leaves in force what bills show was in force; None from the natural end on."""
+        last = max((bill.at for bill in bills if bill.is_counted), default=None)
+        if last is not None and revoked <= last:
+            revoked = last + 1
+        return None if discount.end is not None and revoked >= discount.end else revoked
+
+    def _gone_by(self, discount: Discount, subscription: str | None) -> int | None:
+        """The first pull that no longer found a discount where it hung, this one included."""
+        known = self._remembered.gone_by.get(discount.id)
+        if known is not None:
+            return known
+        if discount.end is not None and discount.end <= self._now:
+            return None
+        place = (
+            ("subscriptions", subscription) if subscription else ("customers", discount.customer)
+        )
+        was_seen = discount.id in self._remembered.was_hanging
+        if not was_seen and not self._objects.is_listed(place[0], place[1] or ""):
+            return None  # nothing says that it is gone
+        self._remembered.gone_by[discount.id] = self._now
+        return self._now
+
+    def _first_bill_without(
+        self, discount: Discount, subscription: str | None, bills: list[_Bill]
+    ) -> int | None:
+        """The first bill after the last with a discount that could have carried it and did not."""
+        last = max((bill.at for bill in bills), default=discount.start)
+        products = {
+            id_of(one)
+            for one in data_of(at(self._coupons.get(discount.coupon_id), "applies_to", "products"))
+        }
+        if discount.place == "subscription_item":
+            return None  # which lines it could have acted on is not known for sure
+        found = None
+        for invoice in self._objects.of_customer("invoices", discount.customer or ""):
+            if invoice.get("status") not in ("open", "paid", "uncollectible"):
+                continue
+            when = issued_at(invoice)
+            if when <= last or (discount.end is not None and when >= discount.end):
+                continue
+            if subscription is not None and subscription_of(invoice) != subscription:
+                continue
+            lines = [line_of(line) for line in data_of(invoice.get("lines"))]
+            could = any(
+                line.is_discountable
+                and line.subtotal > 0
+                and (not products or line.product in products)
+                for line in lines
+            )
+            if could and (found is None or when < found):
+                found = when
+        return found
+
+    def _redemption_of_grant(self, grant: Json, customer: str) -> Row:
+        if not customer:
+            raise _Refusal("it names no customer, so it belongs to no workspace")
+        workspace = self._workspace_of(customer, None, "a credit grant")
+        created = int(grant["created"])
+        self._seen(workspace, customer, created)
+        self.counts["redemptions"] += 1
+        return {
+            "redemption_id": grant["id"],
+            "coupon_id": grant["id"],
+            "workspace_id": workspace,
+            "subscription_id": None,
+            "redeemed_at": instant(created),
+            "starts_at": instant(grant.get("effective_at") or created),
+            "ends_at": instant(grant["expires_at"]) if grant.get("expires_at") else None,
+            "revoked_at": instant(grant["voided_at"]) if grant.get("voided_at") else None,
+            "channel": None,
+            "application_order": None,
+        }
+
+    # -- Workspaces ------------------------------------------------------------------------------
+
+    def _workspace_of(self, customer: str, subscription: str | None, what: str = "") -> str:
+        """The workspace of something: the customer, or the subscription where that was chosen."""
+        if self._choices.workspace == "customer":
+            return customer
+        if subscription is not None:
+            return subscription
+        if not what:
+            return customer  # a bill without a subscription
+        of_customer = self._subscriptions_of.get(customer, [])
+        if len(of_customer) == 1:
+            return of_customer[0]
+        if not of_customer:
+            return customer
+        raise _Refusal(
+            f"{what} of the customer {customer} acts on {len(of_customer)} subscriptions, and a"
+            " workspace is one subscription: set COUPON_LEDGER_STRIPE_WORKSPACE=customer"
+        )
+
+    def _seen(self, workspace: str, customer: str, when: int) -> None:
+        self._earliest[workspace] = min(when, self._earliest.get(workspace, when))
+        self._customer_of_workspace.setdefault(workspace, customer)
+
+    def _workspace_rows(self) -> Iterator[Row]:
+        done: set[str] = set()
+        by_customer = self._choices.workspace == "customer"
+        names: dict[str, str | None] = {}
+        for customer in self._objects.each("customers"):
+            name = customer.get("name") or customer.get("business_name")
+            names[customer["id"]] = name if self._choices.has_names else None
+            if by_customer and isinstance(customer.get("created"), int):
+                done.add(customer["id"])
+                yield self._workspace(customer["id"], names[customer["id"]], customer["created"])
+        if not by_customer:
+            for subscription_id, one in sorted(self._subscriptions.items()):
+                done.add(subscription_id)
+                name = names.get(one["customer"] or "")
+                yield self._workspace(subscription_id, name, one["created"])
+        for workspace in sorted(self._earliest.keys() - done):
+            name = names.get(self._customer_of_workspace[workspace])
+            yield self._workspace(workspace, name, self._earliest[workspace])
+            self._note(
+                "workspace_from_bills",
+                workspace,
+                "Stripe no longer lists it, so created_at is that of its oldest bill or coupon",
+            )
+
+    def _workspace(self, workspace_id: str, name: str | None, created: int) -> Row:
+        self.counts["workspaces"] += 1
+        return {
+            "workspace_id": workspace_id,
+            "workspace_name": name,
+            "created_at": instant(created),
+        }
+
+
+@dataclass
+class BillAmounts:
+    """The amounts of a bill in the smallest unit: its list amount, what comes off it, its total."""
+
+    list: int
+    discount: int
+    credit: int
+    tax: int
+    inclusive: int
+    total: int
+    by_discount: dict[str, int]
+    returned: int = 0
+
+    @classmethod
+    def of(cls, invoice: Json, lines: Iterable[Line]) -> BillAmounts:
+        """Those of an invoice in any shape."""
+        lines = list(lines)
+        by_discount = amounts_by_discount(invoice.get("total_discount_amounts"))
+        if invoice.get("total_discount_amounts") is None:
+            for line in lines:
+                for discount, amount in line.discounts.items():
+                    by_discount[discount] = by_discount.get(discount, 0) + amount
+        credit = credit_in(invoice.get("total_pretax_credit_amounts"))
+        if invoice.get("total_pretax_credit_amounts") is None:
+            credit = sum(line.credit for line in lines)
+        exclusive, inclusive = taxes_of(invoice)
+        found = cls(
+            list=sum(line.subtotal for line in lines),
+            discount=sum(by_discount.values()),
+            credit=credit,
+            tax=exclusive,
+            inclusive=inclusive,
+            total=whole(invoice.get("total")),
+            by_discount=by_discount,
+        )
+        if found.discount < 0 or (found.discount and found.list < 0):
+            # A bill that gives money back takes no discount; its net is its list amount.
+            found.returned = found.discount
+            found.list, found.discount, found.by_discount = found.list - found.discount, 0, {}
+        return found
+
+    @property
+    def sum(self) -> int:
+        """What the parts give."""
+        return self.list - self.discount - self.credit + self.tax
+
+
+def invoice_amounts(invoice: Json) -> BillAmounts:
+    """The amounts of an invoice whose lines are all there.
+
+    Raises:
+        NotAnAmount: One of them is no whole number.
+    """
+    return BillAmounts.of(invoice, [line_of(line) for line in data_of(invoice.get("lines"))])
+
+
+def instant(seconds: int) -> str:
+    """An instant of Stripe, in seconds since 1970, as the feeds write it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def amounts_by_currency(coupon: Json) -> dict[str, int]:
+    """What a coupon takes off, by currency."""
+    found: dict[str, int] = {}
+    for currency, option in (coupon.get("currency_options") or {}).items():
+        if isinstance(at(option, "amount_off"), int):
+            found[str(currency).upper()] = option["amount_off"]
+    if isinstance(coupon.get("amount_off"), int):
+        found[str(coupon.get("currency") or "").upper()] = coupon["amount_off"]
+    return found
+
+
+def _shown(amount: int, currency: str) -> str:
+    try:
+        return f"{amount_text(amount, currency)} {currency}"
+    except NotAnAmount:
+        return f"{amount} of {currency}'s smallest unit"
+
+
+def _order(place: int, is_of_item: bool) -> int:
+    """Where a discount stands: those of items first, then in the order of their array."""
+    return place + 1 - (1000 if is_of_item else 0)
+
+
+def _discounts_in(invoice: Json) -> Iterator[Json]:
+    """The discount objects of an invoice and its lines."""
+    holders = [invoice, *(line for line in data_of(invoice.get("lines")))]
+    for holder in holders:
+        for found in discounts_on(holder):
+            if isinstance(found, Mapping):
+                yield dict(found)
+
+
+def _carried(invoice: Json, lines: Iterable[Line]) -> list[str]:
+    """The discounts a bill carries, whether they took money off or not: those of lines first."""
+    found: dict[str, None] = {}
+    for line in lines:
+        found.update(dict.fromkeys(line.discount_ids))
+    found.update(dict.fromkeys(filter(None, map(id_of, discounts_on(invoice)))))
+    found.update(dict.fromkeys(amounts_by_discount(invoice.get("total_discount_amounts"))))
+    for line in lines:
+        found.update(dict.fromkeys(line.discounts))
+    return list(found)
+
+
+def _period(lines: Iterable[Line], issued: int) -> tuple[str, str]:
+    """First day and first day after the lines' periods, on the UTC calendar."""
+    lines = [line for line in lines if line.start]
+    start = min((line.start for line in lines), default=issued)
+    end = max((line.end for line in lines), default=issued)
+    first = datetime.fromtimestamp(start, UTC).date()
+    after = datetime.fromtimestamp(end, UTC).date()
+    if after <= first:
+        after = datetime.fromtimestamp(start + 86_400, UTC).date()
+    return first.isoformat(), after.isoformat()

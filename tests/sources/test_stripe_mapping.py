@@ -1,0 +1,765 @@
+"""What each of Stripe's objects becomes in the feeds, and what becomes of none."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from dagster_project.feeds import feeds
+from dagster_project.sources.stripe_books import Books, parsed
+from dagster_project.sources.stripe_mapping import (
+    COLUMNS,
+    AccountMapping,
+    Choices,
+    Remembered,
+)
+from dagster_project.sources.stripe_money import NotAnAmount, amount_text, percent_text
+from tests.sources.stripe_objects import (
+    at,
+    coupon,
+    credit_note,
+    customer,
+    discount,
+    grant,
+    invoice,
+    line,
+    price,
+    removed,
+    subscription,
+)
+
+NOW = at("2025-06-01")
+Json = dict[str, Any]
+METERED = price("price_use", "prod_use", usage_type="metered")
+
+
+class Mapped:
+    """The rows that objects become, by feed and key, with refusals and notes by id."""
+
+    def __init__(
+        self,
+        choices: Choices | None = None,
+        remembered: Remembered | None = None,
+        now: int = NOW,
+        **objects: list[Json],
+    ) -> None:
+        books = Books(":memory:")
+        books.begin({})
+        given = {"prices": [price(), METERED], "customers": [customer()], **objects}
+        for kind, found in parsed(json.dumps(given)).items():
+            books.put(kind, found)
+        self.remembered = remembered or Remembered()
+        mapping = AccountMapping(books, self.remembered, choices or Choices(), now)
+        self.rows: dict[str, dict[str, Json]] = {feed: {} for feed in COLUMNS}
+        for feed, row in mapping.rows():
+            assert {*row, "updated_at"} == set(COLUMNS[feed])
+            self.rows[feed][row[COLUMNS[feed][0]] or ""] = row
+        self.refused = {one.id: one.why for one in mapping.refused}
+        self.notes = {(one.kind, one.id): one.text for one in mapping.notes}
+        books.close()
+
+    def invoice(self, invoice_id: str = "in_1") -> Json:
+        return self.rows["invoices"][invoice_id]
+
+    def redemption(self, redemption_id: str = "di_1") -> Json:
+        return self.rows["redemptions"][redemption_id]
+
+
+def test_every_delivered_column_is_one_of_the_contract() -> None:
+    for feed, columns in COLUMNS.items():
+        assert set(columns) <= set(feeds()[feed].column_names)
+        assert set(feeds()[feed].required_names) <= set(columns)
+
+
+# -- Money -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        (12_345, "usd", "123.45"),
+        (5, "eur", "0.05"),
+        (-5, "eur", "-0.05"),
+        (-12_345, "eur", "-123.45"),
+        (0, "huf", "0.00"),
+        (1_250, "jpy", "1250"),
+        (-7, "krw", "-7"),
+        (1_250, "mga", "1250"),
+        (1_200, "isk", "12"),
+        (-1_200, "ugx", "-12"),
+    ],
+)
+def test_amounts_are_divided_by_stripes_own_table(amount: int, currency: str, text: str) -> None:
+    assert amount_text(amount, currency) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency"), [(1_250, "isk"), (1, "ugx"), (1_000, "bhd"), (5, "x"), (5.0, "usd")]
+)
+def test_an_amount_that_cannot_be_is_refused(amount: Any, currency: str) -> None:
+    with pytest.raises(NotAnAmount):
+        amount_text(amount, currency)
+
+
+def test_a_percentage_keeps_its_digits() -> None:
+    assert percent_text(Decimal("33.33")) == "33.33"
+    assert percent_text(Decimal("20.0")) == "20"
+    assert percent_text(100) == "100"
+    for wrong in (Decimal("33.33333"), Decimal(0), Decimal("100.1")):
+        with pytest.raises(NotAnAmount):
+            percent_text(wrong)
+
+
+# -- Invoices --------------------------------------------------------------------------------------
+
+
+def test_the_list_amount_is_the_sum_of_the_lines_before_discounts() -> None:
+    lines = [line("il_1", 9_900, {"di_1": 990}), line("il_2", 2_050, {"di_1": 205})]
+    row = Mapped(
+        invoices=[invoice(lines=lines, tax=1_500, discounts=[discount()])],
+        coupons=[coupon(percent=10)],
+    ).invoice()
+    amounts = [row[f"{name}_amount"] for name in ("list", "discount", "credit", "tax", "total")]
+    assert amounts == ["119.50", "11.95", "0.00", "15.00", "122.55"]
+    assert row["discountable_amount"] == "119.50"
+
+
+def test_tax_inside_the_prices_stays_in_the_list_amount() -> None:
+    mapped = Mapped(invoices=[invoice(inclusive=1_916)])
+    assert mapped.invoice()["tax_amount"] == "0.00"
+    assert mapped.invoice()["total_amount"] == "120.00"
+    assert "19.16 USD" in mapped.notes["tax_in_the_price", "in_1"]
+
+
+def test_a_bill_that_does_not_add_up_is_refused_with_its_difference() -> None:
+    mapped = Mapped(invoices=[invoice(total=11_999), invoice("in_2")])
+    assert set(mapped.rows["invoices"]) == {"in_2"}
+    assert "a difference of -0.01 USD" in mapped.refused["in_1"]
+
+
+def test_shipping_is_part_of_the_list_amount() -> None:
+    shipping = {"amount_subtotal": 500, "amount_total": 500}
+    row = Mapped(invoices=[invoice(total=12_500, shipping_cost=shipping)]).invoice()
+    assert (row["list_amount"], row["discountable_amount"]) == ("125.00", "120.00")
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount", "why"),
+    [("kwd", 12_000, "three decimal places"), ("isk", 12_050, "no amount in ISK")],
+)
+def test_a_currency_that_cannot_be_refuses_the_bill(currency: str, amount: int, why: str) -> None:
+    mapped = Mapped(invoices=[invoice(lines=[line(amount=amount)], currency=currency)])
+    assert why in mapped.refused["in_1"]
+    assert mapped.rows["invoices"] == {}
+
+
+def test_a_bill_without_customer_is_refused() -> None:
+    mapped = Mapped(invoices=[invoice(customer=None, customer_account="acct_1")])
+    assert "no customer (only the account acct_1)" in mapped.refused["in_1"]
+
+
+def test_an_amount_that_is_no_whole_number_is_never_rounded() -> None:
+    mapped = Mapped(invoices=[invoice(lines=[line(amount=12_000, subtotal=12_000.4)])])
+    assert "12000.4" in mapped.refused["in_1"]
+
+
+def test_drafts_wait_and_every_other_status_is_delivered() -> None:
+    statuses = ("open", "paid", "void", "uncollectible")
+    mapped = Mapped(
+        invoices=[
+            invoice("in_draft", status="draft", finalized=None),
+            *(invoice(f"in_{status}", status=status) for status in statuses),
+        ]
+    )
+    assert {row["status"] for row in mapped.rows["invoices"].values()} == set(statuses)
+    assert mapped.refused == {}
+
+
+def test_a_bill_is_of_the_plan_of_its_largest_licensed_line() -> None:
+    lines = [
+        line("il_1", 2_000, price_id="price_seat", product="prod_seat"),
+        line("il_2", 5_000),
+        line("il_3", 90_000, price_id="price_use", product="prod_use", start="2025-01-01"),
+    ]
+    seat = price("price_seat", "prod_seat", interval="year", interval_count=2)
+    row = Mapped(invoices=[invoice(lines=lines)], prices=[price(), METERED, seat]).invoice()
+    assert (row["plan"], row["billing_interval"], row["interval_count"]) == (
+        "prod_team",
+        "month",
+        "1",
+    )
+    assert (row["period_start"], row["period_end"]) == ("2025-02-01", "2025-03-01")
+
+
+def test_a_bill_of_use_alone_looks_back() -> None:
+    lines = [line(price_id="price_use", product="prod_use", start="2025-01-01", end="2025-02-01")]
+    row = Mapped(invoices=[invoice(lines=lines)]).invoice()
+    assert (row["plan"], row["period_start"], row["period_end"]) == (
+        *("prod_use", "2025-01-01", "2025-02-01"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval", "count"), [("day", 1), ("week", 2), ("month", 3), ("month", 6), ("year", 1)]
+)
+def test_an_interval_is_delivered_with_its_count(interval: str, count: int) -> None:
+    row = Mapped(
+        invoices=[invoice()], prices=[price(interval=interval, interval_count=count)]
+    ).invoice()
+    assert (row["billing_interval"], row["interval_count"]) == (interval, str(count))
+
+
+def test_a_bill_that_does_not_recur_is_one_off() -> None:
+    once = price("price_once", "prod_setup", interval=None)
+    lines = [
+        line(
+            price_id="price_once",
+            product="prod_setup",
+            of_subscription=False,
+            subscription_id=None,
+            start="2025-02-01T10:00",
+            end="2025-02-01T10:00",
+        )
+    ]
+    row = Mapped(invoices=[invoice(lines=lines, subscription_id=None)], prices=[once]).invoice()
+    assert (row["plan"], row["billing_interval"], row["interval_count"]) == ("one_off", "once", "1")
+    assert (row["period_start"], row["period_end"]) == ("2025-02-01", "2025-02-02")
+    assert row["subscription_id"] is None
+
+
+def test_a_recurring_line_whose_price_is_unknown_refuses_the_bill() -> None:
+    mapped = Mapped(invoices=[invoice(lines=[line(price_id="price_gone")])], prices=[])
+    assert "price_gone" in mapped.refused["in_1"]
+
+
+def test_the_price_of_an_item_says_how_often_it_is_billed_where_no_list_does() -> None:
+    items = {"data": [{"id": "si_1", "price": price(interval="year")}], "has_more": False}
+    row = Mapped(
+        invoices=[invoice()], prices=[], subscriptions=[subscription(items=items)]
+    ).invoice()
+    assert row["billing_interval"] == "year"
+
+
+def test_money_back_is_a_negative_bill_that_nothing_acts_on() -> None:
+    lines = [line("il_1", -7_000, proration=True), line("il_2", 1_500, proration=True)]
+    mapped = Mapped(
+        invoices=[invoice(lines=lines, tax=-550, starting_balance=0, ending_balance=-6_050)]
+    )
+    row = mapped.invoice()
+    amounts = [
+        row[f"{name}_amount"] for name in ("list", "discountable", "discount", "tax", "total")
+    ]
+    assert amounts == ["-55.00", "0.00", "0.00", "-5.50", "-60.50"]
+    assert "from 0.00 USD to -60.50 USD" in mapped.notes["customer_balance", "in_1"]
+
+
+def test_a_discount_that_is_taken_back_comes_off_the_list_amount() -> None:
+    lines = [line(amount=-7_000, discounts={"di_1": -700}, proration=True)]
+    mapped = Mapped(invoices=[invoice(lines=lines)])
+    assert mapped.invoice()["list_amount"] == "-63.00"
+    assert mapped.invoice()["discount_amount"] == "0.00"
+    assert ("discount_given_back", "in_1") in mapped.notes
+
+
+def test_prorations_are_not_discountable() -> None:
+    lines = [line("il_1", 4_000, {"di_1": 400}), line("il_2", 2_500, proration=True)]
+    row = Mapped(
+        invoices=[invoice(lines=lines, discounts=[discount()])], coupons=[coupon(percent=10)]
+    ).invoice()
+    assert (row["list_amount"], row["discountable_amount"]) == ("65.00", "40.00")
+
+
+def test_discountable_is_what_the_discounts_of_a_bill_act_on() -> None:
+    lines = [line("il_1", 4_000, {"di_1": 400}), line("il_2", 2_500, product="prod_other")]
+    row = Mapped(
+        invoices=[invoice(lines=lines, discounts=[discount()])], coupons=[coupon(percent=10)]
+    ).invoice()
+    assert row["discountable_amount"] == "40.00"
+
+
+def test_a_coupon_of_a_product_that_is_not_on_the_bill_can_act_on_nothing() -> None:
+    limited = coupon(percent=10, applies_to={"products": ["prod_other"]})
+    row = Mapped(invoices=[invoice(discounts=[discount()])], coupons=[limited]).invoice()
+    assert row["discountable_amount"] == "0.00"
+
+
+def test_discounts_that_act_on_different_lines_are_named_and_their_base_left_open() -> None:
+    lines = [line("il_1", 4_000, {"di_1": 400}), line("il_2", 2_500, {"di_2": 500}, item="si_2")]
+    mapped = Mapped(
+        invoices=[invoice(lines=lines, discounts=[discount()])], coupons=[coupon(percent=10)]
+    )
+    assert mapped.invoice()["discount_amount"] == "9.00"
+    assert mapped.invoice()["discountable_amount"] is None
+    assert "di_1 on il_1; di_2 on il_2" in mapped.notes["different_lines", "in_1"]
+
+
+def test_two_discounts_that_act_on_the_same_lines_have_one_base() -> None:
+    lines = [
+        line("il_1", 4_000, {"di_1": 4_000, "di_2": 0}),
+        line("il_2", 1_000, {"di_1": 500, "di_2": 250}),
+    ]
+    mapped = Mapped(invoices=[invoice(lines=lines)])
+    assert mapped.invoice()["discountable_amount"] == "50.00"
+    assert not any(kind == "different_lines" for kind, _ in mapped.notes)
+
+
+def test_a_bill_is_discountable_for_its_list_amount_at_most() -> None:
+    lines = [line("il_1", 4_000, {"di_1": 400}), line("il_2", -1_500, proration=True)]
+    mapped = Mapped(
+        invoices=[invoice(lines=lines, discounts=[discount()])], coupons=[coupon(percent=10)]
+    )
+    assert mapped.invoice()["discountable_amount"] == "25.00"
+    assert ("base_above_list", "in_1") in mapped.notes
+
+
+def test_a_trial_is_a_bill_over_nothing() -> None:
+    row = Mapped(invoices=[invoice(lines=[line(amount=0)], discounts=[discount()])]).invoice()
+    amounts = [row[f"{name}_amount"] for name in ("list", "discountable", "discount", "total")]
+    assert amounts == ["0.00"] * 4
+    assert row["plan"] == "prod_team"
+
+
+def test_the_quantity_of_a_price_that_is_named_is_the_users_billed() -> None:
+    lines = [line("il_1"), line("il_2", 500, price_id="price_use", quantity=12_345)]
+    bills = [invoice(lines=lines)]
+    assert Mapped(invoices=bills).invoice()["mtus"] is None
+    assert Mapped(Choices(mtu_price="price_use"), invoices=bills).invoice()["mtus"] == "12345"
+
+
+# -- Credit ----------------------------------------------------------------------------------------
+
+
+def test_credit_is_not_counted_among_the_discounts() -> None:
+    lines = [
+        line("il_1", 12_000, {"di_1": 1_200}),
+        line("il_2", 10_000, {"di_1": 1_000}, price_id="price_use", credit=4_000),
+    ]
+    row = Mapped(
+        invoices=[invoice(lines=lines, discounts=[discount()])],
+        coupons=[coupon(percent=10)],
+        credit_grants=[grant()],
+    ).invoice()
+    assert (row["discount_amount"], row["credit_amount"]) == ("22.00", "40.00")
+    assert row["creditable_amount"] == "90.00", "the metered line after its discount"
+
+
+def test_what_credit_may_pay_is_said_only_where_there_is_credit() -> None:
+    assert Mapped(invoices=[invoice()]).invoice()["creditable_amount"] is None
+    mapped = Mapped(invoices=[invoice()], credit_grants=[grant()])
+    assert mapped.invoice()["creditable_amount"] == "0.00"
+
+
+def test_a_grant_for_some_prices_pays_their_lines() -> None:
+    scope = {"scope": {"prices": [{"id": "price_team"}]}}
+    lines = [line("il_1", 12_000), line("il_2", 700, price_id="price_use")]
+    row = Mapped(
+        invoices=[invoice(lines=lines)], credit_grants=[grant(applicability_config=scope)]
+    ).invoice()
+    assert row["creditable_amount"] == "120.00"
+
+
+def test_a_grant_is_a_coupon_and_its_redemption() -> None:
+    mapped = Mapped(
+        credit_grants=[
+            grant(
+                expires_at=at("2026-01-01"),
+                voided_at=at("2025-05-01"),
+                metadata={"program": "startup"},
+                priority=0,
+            )
+        ]
+    )
+    made, redeemed = mapped.rows["coupons"]["credgr_1"], mapped.redemption("credgr_1")
+    assert (made["discount_type"], made["credit_amount"], made["currency"]) == (
+        *("credit", "500.00", "USD"),
+    )
+    assert (made["program"], made["credit_priority"]) == ("startup", "0")
+    assert redeemed["starts_at"] == "2025-01-01T00:00:00Z"
+    assert redeemed["ends_at"] == "2026-01-01T00:00:00Z"
+    assert redeemed["revoked_at"] == "2025-05-01T00:00:00Z"
+
+
+def test_bills_and_transactions_that_differ_on_credit_are_named() -> None:
+    applied = {
+        "id": "cbtx_1",
+        "debit": {
+            "type": "credits_applied",
+            "amount": {"monetary": {"currency": "usd", "value": 300}},
+            "credits_applied": {"invoice": "in_1"},
+        },
+    }
+    mapped = Mapped(invoices=[invoice()], credit_balance_transactions=[applied])
+    assert ("credit_differs", "in_1") in mapped.notes
+
+
+# -- Credit notes ----------------------------------------------------------------------------------
+
+
+def test_a_credit_note_is_delivered_before_tax() -> None:
+    row = Mapped(invoices=[invoice()], credit_notes=[credit_note()]).rows["credit_notes"]["cn_1"]
+    assert (row["amount"], row["tax_amount"], row["status"]) == ("10.00", "1.90", "issued")
+    assert (row["invoice_id"], row["issued_at"]) == ("in_1", "2025-02-10T12:00:00Z")
+
+
+def test_a_credit_note_of_a_bill_that_is_refused_is_refused_with_it() -> None:
+    mapped = Mapped(invoices=[invoice(total=1)], credit_notes=[credit_note()])
+    assert mapped.rows["credit_notes"] == {}
+    assert "in_1 is not delivered" in mapped.refused["cn_1"]
+
+
+# -- Coupons ---------------------------------------------------------------------------------------
+
+
+def test_a_coupon_says_what_it_gives_and_for_how_long() -> None:
+    made = coupon(
+        "SPRING",
+        percent=12.5,
+        name="Spring",
+        duration="repeating",
+        duration_in_months=4,
+        max_redemptions=9,
+        redeem_by=at("2025-04-01"),
+        metadata={"program": "accelerator"},
+    )
+    row = Mapped(coupons=[made]).rows["coupons"]["SPRING"]
+    assert (row["percent_off"], row["duration_months"], row["max_redemptions"]) == (
+        "12.5",
+        "4",
+        "9",
+    )
+    assert (row["program"], row["redeem_by"]) == ("accelerator", "2025-04-01T00:00:00Z")
+    assert row["once_per"] == "unlimited", "Stripe gives a coupon to the same customer again"
+
+
+def test_the_program_is_read_from_the_metadata_the_user_names() -> None:
+    made = coupon(percent=5, metadata={"kind": "non_profit", "program": "startup"})
+    named = Mapped(Choices(program_key="kind"), coupons=[made])
+    assert named.rows["coupons"]["TEN"]["program"] == "non_profit"
+    unknown = Mapped(coupons=[coupon(percent=5, metadata={"program": "Alumni"})])
+    assert unknown.rows["coupons"]["TEN"]["program"] == "special"
+    assert "'Alumni'" in unknown.notes["unknown_program", "TEN"]
+
+
+def test_a_coupon_with_several_currencies_becomes_one_for_each() -> None:
+    several = coupon(
+        "EACH", amount_off=1_000, currency="usd", currency_options={"jpy": {"amount_off": 1_500}}
+    )
+    mapped = Mapped(
+        coupons=[several],
+        subscriptions=[subscription(currency="jpy", discounts=[discount(coupon_id="EACH")])],
+    )
+    coupons = mapped.rows["coupons"]
+    assert {one: row["amount_off"] for one, row in coupons.items()} == {
+        "EACH~JPY": "1500",
+        "EACH~USD": "10.00",
+    }
+    assert mapped.redemption()["coupon_id"] == "EACH~JPY"
+
+
+def test_a_coupon_with_its_own_currency_alone_keeps_its_id() -> None:
+    one = coupon(
+        "ONE", amount_off=1_000, currency="usd", currency_options={"usd": {"amount_off": 1_000}}
+    )
+    assert set(Mapped(coupons=[one]).rows["coupons"]) == {"ONE"}
+
+
+def test_a_coupon_in_a_currency_that_cannot_be_takes_its_redemptions_with_it() -> None:
+    mapped = Mapped(
+        coupons=[coupon("DINAR", amount_off=1_000, currency="jod")],
+        subscriptions=[subscription(discounts=[discount(coupon_id="DINAR")])],
+    )
+    assert "three decimal places" in mapped.refused["DINAR"]
+    assert "DINAR is not delivered" in mapped.refused["di_1"]
+
+
+def test_a_deleted_coupon_is_read_from_a_discount_that_holds_it() -> None:
+    gone = coupon("GONE", percent=40)
+    mapped = Mapped(subscriptions=[subscription(discounts=[discount(coupon_id=gone)])])
+    assert mapped.rows["coupons"]["GONE"]["percent_off"] == "40"
+    assert mapped.redemption()["coupon_id"] == "GONE"
+
+
+def test_a_deleted_coupon_known_by_id_alone_is_no_unknown_coupon() -> None:
+    mapped = Mapped(subscriptions=[subscription(discounts=[discount(coupon_id="GONE")])])
+    assert mapped.rows["redemptions"] == {}
+    assert "GONE gives is not known" in mapped.refused["di_1"]
+
+
+def test_a_coupon_is_limited_to_a_plan_where_every_bill_agrees() -> None:
+    limited = coupon(percent=10, applies_to={"products": ["prod_team"]})
+    on_plan = invoice(lines=[line(discounts={"di_1": 1_200})], discounts=[discount()])
+    larger = [line("il_1", 1_000, {"di_1": 100}), line("il_2", 9_000, product="prod_big")]
+    beside = invoice("in_2", lines=larger, discounts=[discount()])
+    agreed = Mapped(coupons=[limited], invoices=[on_plan])
+    assert agreed.rows["coupons"]["TEN"]["applies_to_plan"] == "prod_team"
+    mixed = Mapped(coupons=[limited], invoices=[on_plan, beside])
+    assert mixed.rows["coupons"]["TEN"]["applies_to_plan"] is None
+    assert mixed.invoice("in_2")["discountable_amount"] == "10.00"
+
+
+# -- Redemptions -----------------------------------------------------------------------------------
+
+
+def test_the_same_coupon_on_two_subscriptions_is_redeemed_twice() -> None:
+    subscriptions = [
+        subscription(f"sub_{one}", [discount(f"di_{one}", subscription=f"sub_{one}")])
+        for one in (1, 2)
+    ]
+    mapped = Mapped(coupons=[coupon(percent=10)], subscriptions=subscriptions)
+    assert mapped.redemption("di_1")["subscription_id"] == "sub_1"
+    assert mapped.redemption("di_2")["subscription_id"] == "sub_2"
+    assert {row["workspace_id"] for row in mapped.rows["redemptions"].values()} == {"cus_1"}
+
+
+def test_a_customers_discount_is_not_limited_to_a_subscription() -> None:
+    own = customer(discount=discount(subscription=None))
+    mapped = Mapped(coupons=[coupon(percent=10)], customers=[own])
+    assert mapped.redemption()["subscription_id"] is None
+
+
+def test_an_items_discount_is_limited_to_its_subscription_and_comes_first() -> None:
+    of_item = discount("di_2", subscription=None, subscription_item="si_1")
+    items = {"data": [{"id": "si_1", "price": price(), "discounts": [of_item]}], "has_more": False}
+    mapped = Mapped(
+        coupons=[coupon(percent=10)],
+        subscriptions=[subscription(discounts=[discount()], items=items)],
+    )
+    assert mapped.redemption("di_2")["subscription_id"] == "sub_1"
+    first, second = (int(mapped.redemption(one)["application_order"]) for one in ("di_2", "di_1"))
+    assert first < second
+
+
+def test_a_copy_of_a_discount_under_another_id_is_the_same_redemption() -> None:
+    copy = discount("di_copy")
+    bill = invoice(lines=[line(discounts={"di_copy": 1_200})], discounts=[copy])
+    mapped = Mapped(
+        coupons=[coupon(percent=10)],
+        subscriptions=[subscription(discounts=[discount()])],
+        invoices=[bill],
+    )
+    assert set(mapped.rows["redemptions"]) == {"di_1"}
+
+
+def test_a_code_that_was_typed_in_is_self_service() -> None:
+    given = [discount("di_1", promotion_code="promo_1"), discount("di_2", start="2025-01-02")]
+    mapped = Mapped(coupons=[coupon(percent=10)], subscriptions=[subscription(discounts=given)])
+    assert mapped.redemption("di_1")["channel"] == "self_serve"
+    assert mapped.redemption("di_2")["channel"] is None
+
+
+def test_a_discount_of_one_bill_is_in_force_for_that_bill_alone() -> None:
+    own = discount(subscription=None, invoice="in_1")
+    bills = [
+        invoice(lines=[line(discounts={"di_1": 1_200})], discounts=[own]),
+        invoice("in_2", finalized="2025-03-01T01:00"),
+    ]
+    row = Mapped(coupons=[coupon(percent=10)], invoices=bills).redemption()
+    assert row["starts_at"] == "2025-02-01T01:00:00Z"
+    assert row["ends_at"] == "2025-02-01T01:00:01Z"
+
+
+def with_bills(hanging: bool, *bills: Json, **more: Any) -> Mapped:
+    own = discount(**more.pop("discount", {}))
+    objects = {
+        "coupons": [coupon(percent=10, **more.pop("coupon", {}))],
+        "subscriptions": [
+            subscription(discounts=[own] if hanging else [], **more.pop("subscription", {}))
+        ],
+        "invoices": list(bills),
+    }
+    return Mapped(**{**objects, **more})
+
+
+def carrying(month: int, **more: Any) -> Json:
+    return invoice(
+        f"in_{month}",
+        lines=[line(discounts={"di_1": 1_200})],
+        discounts=[discount(**more)],
+        finalized=f"2025-{month:02}-01T01:00",
+    )
+
+
+def without(month: int) -> Json:
+    return invoice(f"in_{month}", finalized=f"2025-{month:02}-01T01:00")
+
+
+def test_a_discount_that_hangs_on_is_not_revoked() -> None:
+    assert with_bills(True, carrying(2)).redemption()["revoked_at"] is None
+
+
+def test_a_removal_seen_in_an_event_is_exact() -> None:
+    event = removed(discount(), at("2025-02-20T07:30"))
+    mapped = with_bills(False, carrying(2), without(3), events=[event])
+    assert mapped.redemption()["revoked_at"] == "2025-02-20T07:30:00Z"
+    assert mapped.notes == {}
+
+
+def test_a_removal_before_a_bill_that_still_carries_it_ends_after_that_bill() -> None:
+    event = removed(discount(), at("2025-02-01T00:30"))
+    mapped = with_bills(False, carrying(2), events=[event])
+    assert mapped.redemption()["revoked_at"] == "2025-02-01T01:00:01Z"
+
+
+def test_a_removal_seen_in_bills_alone_is_a_bound() -> None:
+    mapped = with_bills(False, carrying(2), without(3), without(4))
+    assert mapped.redemption()["revoked_at"] == "2025-03-01T01:00:00Z"
+    assert (
+        "between 2025-02-01T01:00:00Z and 2025-03-01T01:00:00Z"
+        in mapped.notes["end_is_a_bound", "di_1"]
+    )
+
+
+def test_a_removal_after_the_last_bill_is_bound_by_the_pull_that_missed_it_first() -> None:
+    remembered = Remembered()
+    first = with_bills(False, carrying(2), remembered=remembered)
+    assert first.redemption()["revoked_at"] == "2025-06-01T00:00:00Z"
+    later = with_bills(False, carrying(2), remembered=remembered, now=at("2025-07-01"))
+    assert later.redemption()["revoked_at"] == "2025-06-01T00:00:00Z"
+    back = with_bills(True, carrying(2), remembered=remembered, now=at("2025-07-02"))
+    assert back.redemption()["revoked_at"] is None
+
+
+def test_nothing_is_said_of_a_discount_whose_subscription_is_not_shown() -> None:
+    mapped = Mapped(coupons=[coupon(percent=10)], invoices=[carrying(2)])
+    assert mapped.redemption()["revoked_at"] is None
+
+
+def test_a_coupon_that_is_used_up_is_not_revoked() -> None:
+    mapped = with_bills(False, carrying(2), without(3), coupon={"duration": "once"})
+    assert mapped.redemption()["revoked_at"] is None
+
+
+def test_a_coupon_for_one_bill_that_was_void_may_be_taken_off() -> None:
+    void = {**carrying(2), "status": "void"}
+    mapped = with_bills(False, void, without(3), coupon={"duration": "once"})
+    assert mapped.redemption()["revoked_at"] == "2025-03-01T01:00:00Z"
+
+
+def test_a_repeating_coupon_that_ran_out_is_not_revoked() -> None:
+    more = {"end": "2025-03-01"}
+    mapped = with_bills(
+        False,
+        carrying(2, **more),
+        without(3),
+        discount=more,
+        coupon={"duration": "repeating", "duration_in_months": 2},
+    )
+    assert mapped.redemption()["ends_at"] == "2025-03-01T00:00:00Z"
+    assert mapped.redemption()["revoked_at"] is None
+
+
+def test_a_canceled_subscription_ends_its_discounts() -> None:
+    mapped = with_bills(
+        True, carrying(2), subscription={"status": "canceled", "ended_at": at("2025-02-15")}
+    )
+    assert mapped.redemption()["revoked_at"] == "2025-02-15T00:00:00Z"
+
+
+def test_a_bill_on_which_a_coupon_could_not_act_says_nothing_of_its_end() -> None:
+    proration = invoice(
+        "in_3",
+        lines=[line(amount=500, proration=True)],
+        finalized="2025-03-01T01:00",
+    )
+    mapped = with_bills(False, carrying(2), proration)
+    assert mapped.redemption()["revoked_at"] == "2025-06-01T00:00:00Z", "the pull's, not the bill's"
+
+
+# -- Workspaces ------------------------------------------------------------------------------------
+
+
+def test_names_can_be_left_out() -> None:
+    assert Mapped().rows["workspaces"]["cus_1"]["workspace_name"] == "Name of cus_1"
+    nameless = Mapped(Choices(has_names=False)).rows["workspaces"]["cus_1"]
+    assert nameless["workspace_name"] is None
+
+
+def test_a_customer_that_was_deleted_is_known_from_bills() -> None:
+    mapped = Mapped(customers=[], invoices=[invoice()])
+    assert mapped.rows["workspaces"]["cus_1"]["created_at"] == "2025-02-01T00:00:00Z"
+    assert ("workspace_from_bills", "cus_1") in mapped.notes
+
+
+def test_a_workspace_may_be_a_subscription() -> None:
+    mapped = Mapped(
+        Choices(workspace="subscription"),
+        coupons=[coupon(percent=10)],
+        subscriptions=[subscription(discounts=[discount()])],
+        invoices=[invoice()],
+    )
+    assert set(mapped.rows["workspaces"]) == {"sub_1"}
+    assert mapped.invoice()["workspace_id"] == "sub_1"
+    assert mapped.redemption()["workspace_id"] == "sub_1"
+
+
+def test_what_acts_on_several_subscriptions_is_refused_where_each_is_a_workspace() -> None:
+    mapped = Mapped(
+        Choices(workspace="subscription"),
+        credit_grants=[grant()],
+        subscriptions=[subscription("sub_1"), subscription("sub_2")],
+    )
+    assert "COUPON_LEDGER_STRIPE_WORKSPACE=customer" in mapped.refused["credgr_1"]
+
+
+# -- Older shapes ----------------------------------------------------------------------------------
+
+
+def test_the_shape_before_basil_gives_the_same_row() -> None:
+    own = coupon("OLD", amount_off=1_500, currency="usd", duration="once")
+    older = {
+        "id": "in_1",
+        "object": "invoice",
+        "created": at("2025-02-01"),
+        "currency": "usd",
+        "customer": "cus_1",
+        "discount": {
+            "id": "di_1",
+            "coupon": own,
+            "customer": "cus_1",
+            "end": None,
+            "promotion_code": None,
+            "start": at("2025-01-20"),
+            "subscription": "sub_1",
+        },
+        "discounts": ["di_1"],
+        "lines": {
+            "has_more": False,
+            "data": [
+                {
+                    "id": "il_1",
+                    "amount": 8_000,
+                    "discount_amounts": [{"amount": 1_500, "discount": "di_1"}],
+                    "discountable": True,
+                    "period": {"start": at("2025-02-01"), "end": at("2025-03-01")},
+                    "plan": {
+                        "id": "plan_1",
+                        "interval": "month",
+                        "interval_count": 3,
+                        "product": "prod_a",
+                    },
+                    "proration": False,
+                    "subscription": "sub_1",
+                    "subscription_item": "si_1",
+                    "type": "subscription",
+                }
+            ],
+        },
+        "status": "paid",
+        "status_transitions": {"finalized_at": at("2025-02-01T01:00")},
+        "subscription": "sub_1",
+        "tax": 650,
+        "total": 7_150,
+        "total_discount_amounts": [{"amount": 1_500, "discount": "di_1"}],
+        "total_tax_amounts": [{"amount": 650, "inclusive": False}],
+    }
+    mapped = Mapped(invoices=[older])
+    row = mapped.invoice()
+    amounts = [row[f"{name}_amount"] for name in ("list", "discount", "credit", "tax", "total")]
+    assert amounts == ["80.00", "15.00", "0.00", "6.50", "71.50"]
+    assert (row["plan"], row["billing_interval"], row["interval_count"]) == ("prod_a", "month", "3")
+    assert row["subscription_id"] == "sub_1"
+    assert mapped.redemption()["coupon_id"] == "OLD"
+    assert mapped.rows["coupons"]["OLD"]["amount_off"] == "15.00"

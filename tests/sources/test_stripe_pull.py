@@ -1,0 +1,643 @@
+"""A pull from a stand-in for Stripe with Stripe's own library: what it asks, keeps, delivers, survives."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagster_project.settings import Settings
+from dagster_project.sources import deliveries, stripe_probe, stripe_pull
+from dagster_project.sources.errors import PullError, SetUpWrong
+from dagster_project.sources.stripe_api import API_VERSION, MOST_TRIES
+from tests.sources.delivered import files, newest
+from tests.sources.stripe_objects import (
+    at,
+    coupon,
+    credit_note,
+    customer,
+    discount,
+    grant,
+    invoice,
+    line,
+    price,
+    removed,
+    subscription,
+)
+from tests.sources.stripe_server import KEY, Account, serving
+
+Json = dict[str, Any]
+NOW = at("2025-06-01")
+
+
+def an_account() -> Account:
+    own = discount(coupon_id=coupon(percent=10))
+    return Account(
+        {
+            "customers": [customer(), customer("cus_2")],
+            "coupons": [coupon(percent=10)],
+            "prices": [price()],
+            "subscriptions": [subscription(discounts=[own])],
+            "invoices": [
+                invoice(lines=[line(discounts={"di_1": 1_200})], discounts=[own], tax=100),
+                invoice("in_2", created="2025-03-01", status="open"),
+            ],
+            "credit_notes": [credit_note(total=119, tax=19)],
+            "credit_grants": [grant()],
+        }
+    )
+
+
+def newer() -> Json:
+    """A bill of the day before the pull: older ones are no longer in the list of new ones."""
+    return invoice("in_newer", created="2025-05-31", finalized="2025-05-31T01:00")
+
+
+class Puller:
+    """Pulls from an account, by a clock that a test sets."""
+
+    def __init__(self, account: Account, settings: Settings) -> None:
+        self.account = account
+        self.settings = settings
+        self.now = float(NOW)
+        self.waited: list[float] = []
+        self.told: list[tuple[str, int, bool]] = []
+
+    def __call__(self, **more: Any) -> stripe_pull.Report:
+        self.account.requests.clear()
+        return stripe_pull.pull(
+            self.settings,
+            now=lambda: self.now,
+            wait=self.waited.append,
+            told=lambda *told: self.told.append(told),
+            **more,
+        )
+
+    def asked(self, path: str) -> list[dict[str, str]]:
+        return [query for asked, query in self.account.requests if asked == path]
+
+
+@pytest.fixture
+def puller(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Puller]:
+    account = an_account()
+    with serving(account) as base:
+        monkeypatch.setenv("STRIPE_API_KEY", KEY)
+        monkeypatch.setenv("COUPON_LEDGER_STRIPE_API_BASE", base)
+        yield Puller(account, settings)
+
+
+def test_an_account_becomes_deliveries_of_all_five_feeds(puller: Puller) -> None:
+    report = puller()
+    assert report.delivered == {
+        "workspaces": 2,
+        "coupons": 2,
+        "redemptions": 2,
+        "invoices": 2,
+        "credit_notes": 1,
+    }
+    rows = newest(puller.settings.landing)
+    assert rows["invoices"]["in_1"]["discount_amount"] == "12.00"
+    assert rows["redemptions"]["di_1"]["coupon_id"] == "TEN"
+    assert rows["credit_notes"]["cn_1"]["amount"] == "1.00"
+    assert {row["updated_at"] for feed in rows.values() for row in feed.values()} == {
+        "2025-06-01T00:00:00Z"
+    }
+
+
+def test_one_version_of_the_api_is_asked_for(puller: Puller) -> None:
+    puller()
+    assert puller.account.versions == {API_VERSION}
+
+
+def test_the_same_state_pulled_again_delivers_nothing(puller: Puller) -> None:
+    puller()
+    puller.now += 3_600
+    assert puller().delivered == {}
+    assert len(files(puller.settings.landing)) == 5
+
+
+def test_only_what_changed_is_delivered_and_stamped_later(puller: Puller) -> None:
+    puller()
+    puller.account.objects["customers"][1]["name"] = "Renamed"
+    puller.now += 3_600
+    assert puller().delivered == {"workspaces": 1}
+    rows = newest(puller.settings.landing)["workspaces"]
+    assert rows["cus_2"]["workspace_name"] == "Renamed"
+    assert rows["cus_2"]["updated_at"] == "2025-06-01T01:00:00Z"
+
+
+def test_a_clock_that_goes_back_does_not_make_a_newer_version_older(puller: Puller) -> None:
+    puller()
+    puller.account.objects["customers"][1]["name"] = "Renamed"
+    puller.now -= 7_200
+    puller()
+    assert newest(puller.settings.landing)["workspaces"]["cus_2"]["workspace_name"] == "Renamed"
+
+
+def test_a_bill_that_is_newer_than_any_known_is_seen_by_whatever_clock(puller: Puller) -> None:
+    puller.now = float(at("2026-06-01"))
+    puller()
+    bill = invoice("in_3", created="2025-03-02", finalized="2025-03-02T01:00")
+    puller.account.objects["invoices"].append(bill)
+    puller.now += 3_600
+    assert puller().delivered == {"invoices": 1}
+
+
+def test_the_landing_folder_is_only_added_to(puller: Puller) -> None:
+    puller()
+    before = {path: path.read_bytes() for path in files(puller.settings.landing)}
+    puller.account.objects["customers"][1]["name"] = "Renamed"
+    puller.now += 3_600
+    puller()
+    after = {path: path.read_bytes() for path in files(puller.settings.landing)}
+    assert before.items() <= after.items()
+    assert len(after) == len(before) + 1
+
+
+def test_an_open_bill_is_asked_for_again_until_it_is_final(puller: Puller) -> None:
+    puller.account.objects["invoices"].append(newer())
+    puller()
+    puller.now += 10 * 86_400
+    puller.account.objects["invoices"][1]["status"] = "paid"
+    assert puller().delivered == {"invoices": 1}
+    assert "/v1/invoices/in_2" in [path for path, _ in puller.account.requests]
+    assert newest(puller.settings.landing)["invoices"]["in_2"]["status"] == "paid"
+    puller.now += 86_400
+    puller()
+    assert "/v1/invoices/in_2" not in [path for path, _ in puller.account.requests]
+
+
+def test_many_open_bills_are_listed_by_their_status(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stripe_pull, "FEW", 3)
+    bills = [invoice(f"in_{one:03}", status="open") for one in range(205)]
+    puller.account.objects["invoices"] = [*bills, newer()]
+    puller()
+    bills[7]["status"] = "paid"
+    puller.now += 10 * 86_400
+    assert puller().delivered == {"invoices": 1}
+    statuses = [query.get("status") for query in puller.asked("/v1/invoices")]
+    assert statuses == [None, "draft", "open", "open", "open", "uncollectible"]
+
+
+def test_a_bill_that_an_event_names_is_asked_for_again(puller: Puller) -> None:
+    puller()
+    paid = puller.account.objects["invoices"][0]
+    paid["status"] = "void"
+    puller.account.objects["events"] = [
+        {
+            "id": "evt_9",
+            "created": int(puller.now) + 60,
+            "type": "invoice.voided",
+            "data": {"object": {"id": "in_1"}},
+        }
+    ]
+    puller.now += 10 * 86_400
+    assert puller().delivered == {"invoices": 1}
+    assert newest(puller.settings.landing)["invoices"]["in_1"]["status"] == "void"
+
+
+def test_after_a_long_pause_every_bill_is_read_again(puller: Puller) -> None:
+    puller()
+    puller.account.objects["invoices"][0]["status"] = "void"
+    puller.now += 24 * 86_400
+    assert not puller().is_everything
+    assert newest(puller.settings.landing)["invoices"]["in_1"]["status"] == "paid"
+    puller.now += 26 * 86_400
+    assert puller().is_everything
+    assert newest(puller.settings.landing)["invoices"]["in_1"]["status"] == "void"
+
+
+def test_everything_is_read_when_asked_for(puller: Puller) -> None:
+    puller()
+    puller.account.objects["invoices"][0]["status"] = "void"
+    puller.now += 86_400
+    assert puller(everything=True).delivered == {"invoices": 1}
+
+
+def test_a_draft_is_delivered_once_it_is_finalized_and_forgotten_when_deleted(
+    puller: Puller,
+) -> None:
+    draft = invoice("in_3", created="2025-05-30", finalized=None, status="draft")
+    deleted = invoice("in_4", created="2025-05-30", finalized=None, status="draft")
+    puller.account.objects["invoices"] += [draft, deleted]
+    report = puller()
+    assert report.drafts == 2
+    assert "in_3" not in newest(puller.settings.landing)["invoices"]
+    draft.update(status="open", status_transitions={"finalized_at": at("2025-06-03")})
+    puller.account.objects["invoices"].remove(deleted)
+    puller.now += 5 * 86_400
+    report = puller()
+    assert report.drafts == 0
+    row = newest(puller.settings.landing)["invoices"]["in_3"]
+    assert row["issued_at"] == "2025-06-03T00:00:00Z"
+
+
+def test_lists_longer_than_a_page_are_read_to_their_end(puller: Puller) -> None:
+    puller.account.objects["customers"] = [customer(f"cus_{one}") for one in range(250)]
+    assert puller().delivered["workspaces"] == 250
+    assert len(puller.asked("/v1/customers")) == 3
+    assert ("customers", 250, True) in puller.told
+
+
+def test_lines_beyond_the_tenth_are_read(puller: Puller) -> None:
+    own = discount(coupon_id="TEN")
+    lines = [line(f"il_{one:03}", 1_001, {"di_1": 100}) for one in range(123)]
+    puller.account.objects["invoices"] = [invoice(lines=lines, discounts=[own])]
+    puller()
+    row = newest(puller.settings.landing)["invoices"]["in_1"]
+    assert (row["list_amount"], row["discount_amount"]) == ("1231.23", "123.00")
+    assert row["discountable_amount"] == "1231.23"
+
+
+def test_what_is_given_only_when_expanded_is_asked_for(puller: Puller) -> None:
+    puller.account.objects["coupons"] = [
+        coupon(
+            "TEN",
+            percent=10,
+            applies_to={"products": ["prod_team"]},
+        ),
+        coupon(
+            "EACH",
+            amount_off=100,
+            currency="usd",
+            currency_options={"eur": {"amount_off": 90}},
+        ),
+    ]
+    puller()
+    coupons = newest(puller.settings.landing)["coupons"]
+    assert coupons["TEN"]["applies_to_plan"] == "prod_team"
+    assert coupons["EACH~EUR"]["amount_off"] == "0.90"
+
+
+def test_a_deleted_coupon_is_read_from_the_discount_that_holds_it(puller: Puller) -> None:
+    puller.account.objects["coupons"] = []
+    puller()
+    assert newest(puller.settings.landing)["coupons"]["TEN"]["percent_off"] == "10"
+
+
+def test_a_coupon_that_was_deleted_between_pulls_is_known_from_before(puller: Puller) -> None:
+    puller()
+    holder = puller.account.objects["subscriptions"][0]["discounts"][0]
+    holder["source"]["coupon"] = "TEN"
+    puller.account.objects["coupons"] = []
+    puller.now += 3_600
+    report = puller()
+    assert (report.delivered, report.refused) == ({}, [])
+
+
+def test_a_removal_between_pulls_is_a_bound_that_stays(puller: Puller) -> None:
+    puller.account.objects["invoices"] = []
+    puller()
+    puller.account.objects["subscriptions"][0]["discounts"] = []
+    puller.now = float(at("2025-06-05"))
+    report = puller()
+    assert [note.id for note in report.notes if note.kind == "end_is_a_bound"] == ["di_1"]
+    assert newest(puller.settings.landing)["redemptions"]["di_1"]["revoked_at"] == (
+        "2025-06-05T00:00:00Z"
+    )
+    puller.now = float(at("2025-06-09"))
+    assert puller().delivered == {}
+
+
+def test_a_removal_that_an_event_tells_is_exact(puller: Puller) -> None:
+    puller()
+    gone = puller.account.objects["subscriptions"][0]["discounts"].pop()
+    puller.account.objects["events"] = [removed(gone, at("2025-06-03T11:00"))]
+    puller.now = float(at("2025-06-05"))
+    puller()
+    assert newest(puller.settings.landing)["redemptions"]["di_1"]["revoked_at"] == (
+        "2025-06-03T11:00:00Z"
+    )
+
+
+def test_pages_are_kept_as_they_came(puller: Puller) -> None:
+    report = puller()
+    folder = puller.settings.home / "pulls" / "stripe" / report.pull
+    with gzip.open(next(folder.glob("coupons/*.json.gz"))) as file:
+        kept = json.load(file)
+    assert kept["api_version"] == API_VERSION
+    assert json.loads(kept["body"])["data"][0]["id"] == "TEN"
+    assert (puller.settings.home / "pulls").stat().st_mode & 0o077 == 0
+    assert json.loads((folder / "report.json").read_text())["delivered"]["workspaces"] == 2
+
+
+def test_the_key_is_written_nowhere(puller: Puller, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        puller()
+    puller.account.forbidden = frozenset({"/v1/customers"})
+    with pytest.raises(PullError) as caught:
+        puller(everything=True)
+    assert KEY not in str(caught.value) + caplog.text
+    for path in puller.settings.home.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            content = gzip.decompress(content) if path.suffix == ".gz" else content
+            assert KEY.encode() not in content, path
+
+
+def test_an_object_that_is_refused_is_reported_and_the_others_are_delivered(
+    puller: Puller,
+) -> None:
+    puller.account.objects["invoices"][1]["total"] += 7
+    report = puller()
+    assert [(one.feed, one.id) for one in report.refused] == [("invoices", "in_2")]
+    assert "0.07 USD" in report.refused[0].why
+    assert report.delivered["invoices"] == 1
+
+
+# -- Trouble ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", [429, 500, 503, "cut"])
+def test_a_pull_goes_on_after_trouble(puller: Puller, trouble: int | str) -> None:
+    puller.account.trouble = lambda number, _: trouble if number % 2 else None
+    assert puller().delivered["invoices"] == 2
+    assert len(puller.waited) >= 9
+    assert 0 not in puller.waited or trouble != "cut", "without a word of Stripe's it waits longer"
+
+
+def test_trouble_without_end_is_said_and_nothing_is_delivered(puller: Puller) -> None:
+    puller.account.trouble = lambda _, path: 429 if path == "/v1/prices" else None
+    with pytest.raises(PullError, match=r"429.*/v1/prices.*goes on where it was"):
+        puller()
+    assert files(puller.settings.landing) == []
+    assert len(puller.asked("/v1/prices")) == MOST_TRIES
+    puller.account.trouble = lambda *_: None
+    puller()
+    assert puller.asked("/v1/customers") == [], "what was read is not read again"
+    assert len(files(puller.settings.landing)) == 5
+
+
+def test_a_key_that_is_not_accepted_is_said_at_once(puller: Puller) -> None:
+    puller.account.key = "rk_test_another"
+    with pytest.raises(PullError, match="does not accept the key"):
+        puller()
+    assert len(puller.account.requests) == 1
+    assert puller.waited == []
+
+
+def test_a_permission_that_is_missing_is_named(puller: Puller) -> None:
+    puller.account.forbidden = frozenset({"/v1/credit_notes"})
+    with pytest.raises(PullError, match=r"may not read /v1/credit_notes .*docs/stripe.md"):
+        puller()
+
+
+def test_an_account_without_billing_credits_is_pulled_all_the_same(puller: Puller) -> None:
+    puller.account.missing = frozenset({"/v1/billing/credit_grants"})
+    report = puller()
+    assert ("not_there", "credit_grants") in {(note.kind, note.id) for note in report.notes}
+    assert report.delivered["invoices"] == 2
+
+
+def test_a_test_account_and_a_live_one_are_not_mixed(puller: Puller) -> None:
+    puller()
+    for kind in ("customers", "subscriptions", "invoices"):
+        for one in puller.account.objects[kind]:
+            one["livemode"] = True
+    puller.now += 3_600
+    with pytest.raises(PullError, match=r"live mode.*test mode"):
+        puller()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("STRIPE_API_KEY", "", "STRIPE_API_KEY is not set"),
+        ("STRIPE_API_KEY", "pk_test_1", "publishable"),
+        ("COUPON_LEDGER_STRIPE_API_BASE", "http://example.org", "must begin with https://"),
+    ],
+)
+def test_what_is_set_wrong_is_said_before_anything_is_asked(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SetUpWrong) as caught:
+        puller()
+    assert told in str(caught.value)
+    assert puller.account.requests == []
+
+
+def test_two_pulls_at_once_are_refused(puller: Puller) -> None:
+    script = (
+        "import sys; from pathlib import Path; from dagster_project.sources import deliveries\n"
+        "with deliveries.one_pull(Path(sys.argv[1]), 'stripe'):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(puller.settings.home)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(PullError, match="Another pull"):
+            puller()
+        other.communicate("")
+    assert puller().delivered["workspaces"] == 2
+
+
+# -- Kills -----------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for a kill: nobody catches it."""
+
+
+def test_a_kill_before_everything_is_ready_delivers_nothing(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(deliveries, "deliver", killed)
+        puller()
+    assert files(puller.settings.landing) == []
+    puller.now += 60
+    assert puller().delivered == {}, "they were ready before"
+    assert len(files(puller.settings.landing)) == 5
+
+
+@pytest.mark.parametrize("renamed", [0, 1, 3])
+def test_a_kill_amid_the_renames_is_finished_before_a_refresh(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch, renamed: int
+) -> None:
+    done: list[Path] = []
+    rename = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if path.name.endswith(".csv.part"):
+            if len(done) == renamed:
+                raise Killed
+            done.append(path)
+        return rename(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Path, "replace", replace)
+        puller()
+    assert len(files(puller.settings.landing)) == renamed
+    assert deliveries.finish(puller.settings.home) == 5
+    assert len(files(puller.settings.landing)) == 5
+    puller.now += 60
+    assert puller().delivered == {}
+    assert len(files(puller.settings.landing)) == 5
+
+
+def test_a_file_that_was_removed_before_it_arrived_is_delivered_again(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(deliveries, "deliver", killed)
+        puller()
+    next(puller.settings.landing.glob("invoices/.*.part")).unlink()
+    puller.now += 60
+    assert puller().delivered == {"invoices": 2}
+
+
+def test_what_a_killed_pull_left_aside_is_removed(puller: Puller) -> None:
+    left = puller.settings.landing / "invoices" / ".stripe-20250101T000000Z.csv.part"
+    left.parent.mkdir(parents=True)
+    left.write_text("half a line")
+    puller()
+    assert not left.exists()
+
+
+def test_a_killed_pull_that_is_old_starts_again(puller: Puller) -> None:
+    puller.account.trouble = lambda _, path: 500 if path == "/v1/coupons" else None
+    with pytest.raises(PullError):
+        puller()
+    puller.account.trouble = lambda *_: None
+    puller.account.objects["customers"][0]["name"] = "Changed meanwhile"
+    puller.now += 2 * 86_400
+    puller()
+    assert puller.asked("/v1/customers") != []
+    assert newest(puller.settings.landing)["workspaces"]["cus_1"]["workspace_name"] == (
+        "Changed meanwhile"
+    )
+
+
+def run_in_a_process(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "dagster_project.cli", "pull", "stripe", *arguments),
+            *("--home", str(settings.home), "--landing", str(settings.landing)),
+        ],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+        check=False,
+    )
+
+
+def test_a_process_that_is_killed_amid_a_page_is_gone_on_with(puller: Puller) -> None:
+    puller.account.objects["customers"] = [customer(f"cus_{one}") for one in range(150)]
+    running: list[subprocess.Popen[bytes]] = []
+
+    def kill(_: int, path: str) -> None:
+        if path == "/v1/prices" and running:
+            running.pop().send_signal(signal.SIGKILL)
+
+    puller.account.trouble = kill
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "dagster_project.cli", "pull", "stripe"),
+            *("--home", str(puller.settings.home), "--landing", str(puller.settings.landing)),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    running.append(process)
+    assert process.wait() == -signal.SIGKILL
+    assert files(puller.settings.landing) == []
+    puller.account.requests.clear()
+    done = run_in_a_process(puller.settings)
+    assert done.returncode == 0, done.stderr
+    assert puller.asked("/v1/customers") == []
+    assert "workspaces 150" in done.stdout
+
+
+# -- The command -----------------------------------------------------------------------------------
+
+
+def test_the_command_says_what_it_did(puller: Puller) -> None:
+    puller.account.objects["invoices"][1]["total"] += 7
+    done = run_in_a_process(puller.settings)
+    assert done.returncode == 0, done.stderr
+    assert "Delivered: workspaces 2, coupons 2, redemptions 2, invoices 1" in done.stdout
+    assert "invoices in_2: it does not add up" in done.stdout
+    assert "credit notes" in done.stderr
+    assert KEY not in done.stdout + done.stderr
+    told = json.loads(run_in_a_process(puller.settings, "--json").stdout)
+    assert told["delivered"] == {}
+    assert told["refused"][0]["id"] == "in_2"
+
+
+def test_the_command_needs_a_key(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STRIPE_API_KEY")
+    done = run_in_a_process(puller.settings)
+    assert done.returncode == 2
+    assert "STRIPE_API_KEY" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_sample_is_never_written_into(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster_project.cli", "pull", "stripe", "--home", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--landing" in done.stderr
+
+
+# -- The checks of a first account -----------------------------------------------------------------
+
+
+def outcomes() -> dict[str, str]:
+    return {check.question: check.outcome for check in stripe_probe.probe()}
+
+
+def test_an_account_that_does_as_assumed_is_said_to(puller: Puller) -> None:
+    found = outcomes()
+    assert found["list - discount - credit + exclusive tax is the total"] == "as assumed"
+    assert found["a bill names a subscription's discount by the same id"] == "as assumed"
+    assert found["a voided bill gives a coupon for one bill back"] == "nothing to check"
+    assert not puller.settings.home.exists(), "it keeps nothing"
+
+
+def test_an_account_that_does_otherwise_is_said_to(puller: Puller) -> None:
+    lines = [line(price_id="price_team", credit=500, discounts={"di_1": 1_200})]
+    before_credit = invoice(lines=lines, discounts=[discount("di_copy")])
+    before_credit["total"] += 500
+    puller.account.objects["invoices"] = [before_credit]
+    puller.account.objects["coupons"] = []
+    puller.account.objects["subscriptions"][0]["discounts"][0]["source"]["coupon"] = "TEN"
+    found = outcomes()
+    assert found["the total of a bill is what is left after billing credits"] == "differs"
+    assert found["a bill names a subscription's discount by the same id"] == "differs"
+    assert found["a deleted coupon that somebody holds still says what it gives"] == "differs"
+    done = run_in_a_process(puller.settings, "--probe")
+    assert done.returncode == 1
+    assert "differs" in done.stdout
+
+
+def test_a_told_progress_is_by_kind(puller: Puller) -> None:
+    puller()
+    done = [kind for kind, _, is_done in puller.told if is_done]
+    assert done[:3] == ["subscriptions", "customers", "invoices"]
+    assert {"coupons", "prices", "credit_notes", "credit_grants", "events"} <= set(done)
