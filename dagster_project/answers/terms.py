@@ -90,7 +90,8 @@ def changed(home: Path, release_id: str) -> list[Row]:
         )
         differing[release] = _differing(home, release, release_id, names)
     for one in found:
-        one["release_before"] = release = before.get(one["delivery_id"])
+        release = before.get(one["delivery_id"])
+        one["release_before"] = release
         one["differing"] = [
             row for row in differing.get(release or "", []) if row["coupon_id"] == one["coupon_id"]
         ]
