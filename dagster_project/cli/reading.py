@@ -6,7 +6,6 @@ single command says is in the module of its name.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ import typer
 
 from dagster_project.answers.values import clean
 from dagster_project.cli import layout
-from dagster_project.cli.options import explained, settings_of_home, wrong
+from dagster_project.cli.options import complain, explained, settings_of_home, wrong
 
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Connection, NotThere, Other
@@ -43,7 +42,11 @@ READING: Final = (
 
 TargetArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[WS|PROGRAM]", help="A workspace or a program. [default: all]"),
+    typer.Argument(
+        metavar="[WS|PROGRAM]",
+        help="A workspace or a program; workspace:ID where an id is a program's name too."
+        " [default: all]",
+    ),
 ]
 ProgramOption = Annotated[
     str | None, typer.Option("--program", metavar="P", help="Only this program.")
@@ -88,7 +91,7 @@ def asked() -> Iterator[None]:
     try:
         yield
     except LimitReached as error:
-        print(_limit(error), file=sys.stderr)
+        complain(_limit(error))
         raise typer.Exit(1) from None
     except WrongQuestion as error:
         told = [error.message]
@@ -151,17 +154,17 @@ def sentence(missing: NotThere) -> str:
 
 
 def _of_invoice(missing: NotThere, name: str, hints: Sequence[str]) -> str:
-    told = (
-        f"Invoice {name} is not among the invoices that count as of {missing.as_of_date}: a draft"
-        " or void invoice, one issued after that day, and one never delivered are left out."
-    )
     row = missing.rejected
     if row is not None:
-        told += (
-            f" A row of that id was rejected ({clean(row['file_name'])}, row {row['row_number']}):"
-            f" {clean(row['reasons'])}."
+        return " ".join(
+            [
+                f"Invoice {name} was rejected, so it does not count: {clean(row['file_name'])}, row"
+                f" {row['row_number']}: {clean(row['reasons'])}.",
+                *hints,
+            ]
         )
     near = f"Near it are {', '.join(map(clean, missing.near))}." if missing.near else ""
+    told = f"Invoice {name} was never delivered: no row of a loaded file has that id."
     return " ".join(filter(None, [told, *hints, near]))
 
 
