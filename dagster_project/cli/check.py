@@ -26,7 +26,7 @@ def check(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Tell what a run would make of a file, without a data home; exit with 1 if it refuses anything."""
+    """Show what a run would make of a file, without a data home."""
     from dagster_project.arrival.report import ArrivalError
     from dagster_project.feeds import feeds
     from dagster_project.refresh import checking

@@ -101,9 +101,8 @@ def change(landing: Path, chance: random.Random) -> None:
             texts = [b'{"rows": 1}', b'{"rows": 1e99999999999999999999}', b"[" * 5000, b"", b"\xff"]
             beside.write_bytes(mutated(chance.choice(texts), chance))
         elif kind == 6:
-            chance.choice(
-                [beside.mkdir, path.mkdir, lambda: os.mkfifo(beside), lambda: os.mkfifo(path)]
-            )()
+            place = chance.choice([beside, path])
+            chance.choice([os.mkdir, os.mkfifo])(place)
         elif kind == 7:
             path.symlink_to(chance.choice(["/etc/hosts", "nothing", path.name, "a.csv"]))
         elif kind == 8:
