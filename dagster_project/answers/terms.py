@@ -90,9 +90,10 @@ def changed(home: Path, release_id: str) -> list[Row]:
         )
         differing[release] = _differing(home, release, release_id, names)
     for one in found:
-        one["release_before"] = before.get(one["delivery_id"])
+        earlier = before.get(one["delivery_id"])
+        one["release_before"] = earlier
         one["differing"] = [
-            row for row in differing.get(one["release_before"] or "", []) if row["coupon_id"] == one["coupon_id"]
+            row for row in differing.get(earlier or "", []) if row["coupon_id"] == one["coupon_id"]
         ]
     return sorted(found, key=lambda one: (one["updated_at"], one["coupon_id"]), reverse=True)
 
