@@ -98,6 +98,16 @@ def test_a_prorated_last_bill_is_told_as_proration() -> None:
     ]
 
 
+def test_days_explain_nothing_where_a_stub_was_billed_in_full() -> None:
+    stub, whole = (
+        bill("2025-05-28", "2025-06-01", "90.00"),
+        bill("2025-06-01", "2025-07-01", "94.00"),
+    )
+    assert [(one["kind"], one["amount"]) for one in bridge(stub, whole, [], [], [])] == [
+        ("price_or_usage", Decimal("4.00"))
+    ]
+
+
 def test_a_follow_up_is_another_percentage_and_not_an_end_and_a_beginning() -> None:
     steps = bridge(
         bill("2025-06-01", "2025-07-01", "200.00"),
