@@ -25,6 +25,7 @@ from dagster_project.cli.export import export
 from dagster_project.cli.findings import findings
 from dagster_project.cli.health import health
 from dagster_project.cli.options import Output, OutputFailed
+from dagster_project.cli.outlook import outlook
 from dagster_project.cli.programs import programs
 from dagster_project.cli.pull import pull
 from dagster_project.cli.query import query
@@ -45,6 +46,7 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Questions", variance, "variance ws_00005 --month 2024-02"),
     ("Questions", findings, "findings --severity error --limit 5"),
     ("Questions", expiring, "expiring --within-months 3"),
+    ("Questions", outlook, "outlook startup"),
     ("Questions", programs, "programs --month 2024-02"),
     ("Questions", query, 'query "select * from marts.dim_coupons"'),
     ("Questions", export, "export --format csv --out exported"),

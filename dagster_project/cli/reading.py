@@ -29,6 +29,7 @@ READING: Final = (
     "variance",
     "findings",
     "expiring",
+    "outlook",
     "programs",
     "export",
     "query",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from dagster_project.answers.values import amount, clean, count, moment
+from dagster_project.answers.values import amount, clean, count, moment, money
 from dagster_project.cli import layout
 from dagster_project.cli.close import tell_restated
 from dagster_project.cli.deliveries import tell_rows_in
@@ -342,9 +342,11 @@ def _credit_left(data: Row) -> list[str]:
 
 def _ending(data: Row) -> list[str]:
     ending = data["ending"]
+    rises = ", ".join(money(row["monthly_rise_amount"], row["currency"]) for row in ending["rises"])
     return layout.wrap(
-        f"Ending by {data['until']}: {count(ending['redemptions'], 'redemption')} on"
-        f" {count(ending['workspaces'], 'workspace')}, {ending['followed_up']:,} with a follow-up",
+        f"Running out by {data['until']}: {count(ending['redemptions'], 'promotion')} on"
+        f" {count(ending['workspaces'], 'workspace')}, {ending['followed_up']:,} with a follow-up;"
+        f" bills rise by {rises or 'nothing'}{' a month' if rises else ''} (coupon-ledger expiring)",
         hanging="  ",
     )
 
