@@ -15,8 +15,10 @@ from typing import Any, Final, TextIO, cast
 import typer
 from typer.core import TyperGroup
 
+from dagster_project.cli.bridge import bridge
 from dagster_project.cli.burndown import burndown
 from dagster_project.cli.close import close, closes, reopen
+from dagster_project.cli.cohorts import cohorts
 from dagster_project.cli.config import config, program
 from dagster_project.cli.deliveries import deliveries, rejected
 from dagster_project.cli.expiring import expiring
@@ -33,6 +35,7 @@ from dagster_project.cli.releases import diff, prune, releases, restore, verify
 from dagster_project.cli.run import rebuild, run
 from dagster_project.cli.sample import sample
 from dagster_project.cli.service import alerts, dev
+from dagster_project.cli.top import top
 from dagster_project.cli.variance import variance
 from dagster_project.cli.workspace import workspace
 
@@ -48,6 +51,9 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Questions", expiring, "expiring --within-months 3"),
     ("Questions", outlook, "outlook startup"),
     ("Questions", programs, "programs --month 2024-02"),
+    ("Questions", bridge, "bridge --month 2025-12 --by program"),
+    ("Questions", top, "top --top 3"),
+    ("Questions", cohorts, "cohorts --program startup --age 12"),
     ("Questions", query, 'query "select * from marts.dim_coupons"'),
     ("Questions", export, "export --format csv --out exported"),
     ("Deliveries", deliveries, "deliveries --page deliveries.html"),
