@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 from dagster_project import releases
-from dagster_project.answers.asking import Connection, Row, has_table, rows
+from dagster_project.answers.asking import Connection, Row, facts, has_column, has_table, rows
+from dagster_project.releases.closing import open_errors
+
+MOST_MOVES = 10
 
 
 def closes(home: Path) -> Row:
@@ -18,9 +22,11 @@ def closes(home: Path) -> Row:
     closed = releases.closed_months(home)
     current = releases.current_release(home)
     restated: list[Row] = []
+    moved: Row = {"total": 0, "listed": []}
     if closed and current:
         with releases.open_release(home, current) as connection:
             restated = restatements(connection)
+            moved = moves(connection)
     return {
         "release_id": current,
         "entries": [
@@ -31,26 +37,97 @@ def closes(home: Path) -> Row:
                 "by": entry.by,
                 "at": entry.at,
                 "reason": entry.reason or None,
+                "open_errors": entry.open_errors,
                 "holds_now": closed.get(entry.month) == entry,
             }
             for entry in entries
         ],
         "closed_months": [entry.month_name for entry in closed.values()],
         "restated": restated,
+        "moved": moved,
     }
 
 
 def restatements(connection: Connection) -> list[Row]:
     """Return what a release lists as changed in closed months, by month, currency and delivery.
 
-    A delivery has the amounts it is known to be behind; those that none is known for have no file name.
+    A delivery has the values it is known to be behind; those that none is known for have no file name.
+    `amounts` counts amounts that differ, `moved` what is counted under another workspace, plan or
+    subscription.
     """
     if not has_table(connection, "fct_restatements"):
         return []
     return rows(
         connection,
         "select strftime(closed_month, '%Y-%m') as closed_month, currency, file_name,"
-        " count(*) as amounts, coalesce(sum(delta_amount) filter (where table_name ="
+        " count(*) filter (where delta_amount <> 0) as amounts,"
+        " count(*) filter (where delta_amount is null) as moved,"
+        " coalesce(sum(delta_amount) filter (where table_name ="
         " 'fct_discounted_charges' and column_name = 'net_amount'), 0.00) as net_delta_amount"
         " from marts.fct_restatements group by all order by all",
     )
+
+
+def moves(connection: Connection, limit: int = MOST_MOVES) -> Row:
+    """Return the rows of closed months that are counted elsewhere now: how many, and the first of them.
+
+    A bill comes before what follows from it; each says from where to where it moved.
+    """
+    if not has_column(connection, "fct_restatements", "closed_value"):
+        return {"total": 0, "listed": []}
+    (counted,) = rows(
+        connection,
+        "select count(*) as total from marts.fct_restatements where delta_amount is null",
+    )
+    listed = rows(
+        connection,
+        "select strftime(moved.closed_month, '%Y-%m') as closed_month, moved.table_name,"
+        " moved.record_key, moved.column_name, moved.closed_value, moved.current_value,"
+        " moved.currency, charges.net_amount, moved.file_name"
+        " from marts.fct_restatements as moved"
+        " left join marts.fct_discounted_charges as charges"
+        " on moved.table_name = 'fct_discounted_charges' and moved.record_key = charges.invoice_id"
+        " where moved.delta_amount is null"
+        " order by moved.table_name <> 'fct_discounted_charges', moved.closed_month,"
+        " moved.table_name, moved.record_key, moved.column_name limit ?",
+        [limit],
+    )
+    return {**counted, "listed": listed}
+
+
+def month_to_close(connection: Connection, month: date) -> Row:
+    """Return what closing a month certifies: its charges and credit by currency, and its open errors.
+
+    Args:
+        connection: The release.
+        month: First day of the month.
+    """
+    charges = rows(
+        connection,
+        "select currency, count(*) as invoices, sum(list_amount) as list_amount,"
+        " sum(discount_amount) as discount_amount, sum(credit_amount) as credit_amount,"
+        " sum(net_amount) as net_amount, sum(billed_net_amount) - sum(net_amount)"
+        " as billing_error_amount, sum(billed_net_amount) as billed_net_amount"
+        " from marts.fct_discounted_charges where billing_month = ?"
+        " group by currency order by currency",
+        [month],
+    )
+    credit: list[Row] = []
+    if has_table(connection, "fct_credit_burndown_monthly"):
+        credit = rows(
+            connection,
+            "select currency, count(*) as grants, sum(opening_amount) as opening_amount,"
+            " sum(granted_amount) as granted_amount, sum(drawn_amount) as drawn_amount,"
+            " sum(expired_amount) as expired_amount, sum(forfeited_amount) as forfeited_amount,"
+            " sum(closing_amount) as closing_amount"
+            " from marts.fct_credit_burndown_monthly where burn_month = ?"
+            " group by currency order by currency",
+            [month],
+        )
+    return {
+        **facts(connection),
+        "month": month,
+        "charges": charges,
+        "credit": credit,
+        "open_errors": open_errors(connection, month),
+    }

@@ -24,12 +24,6 @@ def deliveries(connection: Connection) -> Row:
     return {**facts(connection), "deliveries": _with_folders(found)}
 
 
-def _has_notes(connection: Connection) -> bool:
-    """Whether the release has notes on deliveries; one of an earlier version has none."""
-    cursor = connection.execute("select * from release.deliveries limit 0")
-    return any(column[0] == "notes" for column in cursor.description or [])
-
-
 def _with_folders(files: list[Row]) -> list[Row]:
     """Put the parts of a folder together, in the place of the first."""
     together: dict[tuple[object, ...], list[Row]] = {}
@@ -154,13 +148,7 @@ def for_supplier(connection: Connection) -> Row:
     )
     files = rows(connection, "from release.deliveries order by feed, arrived_at, file_name")
     return {
-        "noted": rows(
-            connection,
-            "select file_name, notes from release.deliveries"
-            " where notes is not null order by feed, file_name",
-        )
-        if _has_notes(connection)
-        else [],
+        "noted": [file for file in files if file.get("notes")],
         **facts(connection),
         "totals": totals,
         "files": files,

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from dagster_project.answers.asking import Connection, Row, end_of, rows
 from dagster_project.answers.burndown import grants_left, lapsing
-from dagster_project.answers.closes import restatements
+from dagster_project.answers.closes import moves, restatements
 from dagster_project.answers.expiring import running_out
 from dagster_project.answers.findings import totals_by_type
 
@@ -45,6 +45,7 @@ def summary(connection: Connection) -> Row:
         "ending": ending,
         "findings_by_type": totals_by_type(connection, {}),
         "restated": restatements(connection),
+        "moved": moves(connection),
         "checks": checks["checks"],
         "checks_not_passed": rows(
             connection,

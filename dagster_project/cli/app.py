@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from dagster_project.cli.bridge import bridge
 from dagster_project.cli.burndown import burndown
+from dagster_project.cli.check import check
 from dagster_project.cli.close import close, closes, reopen
 from dagster_project.cli.cohorts import cohorts
 from dagster_project.cli.config import config, program
@@ -37,6 +38,7 @@ from dagster_project.cli.sample import sample
 from dagster_project.cli.service import alerts, dev
 from dagster_project.cli.top import top
 from dagster_project.cli.variance import variance
+from dagster_project.cli.what_if import what_if
 from dagster_project.cli.workspace import workspace
 
 COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
@@ -54,8 +56,10 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Questions", bridge, "bridge --month 2025-12 --by program"),
     ("Questions", top, "top --top 3"),
     ("Questions", cohorts, "cohorts --program startup --age 12"),
+    ("Questions", what_if, "what-if --name less --coupon SPRING-50 --set percent_off=40"),
     ("Questions", query, 'query "select * from marts.dim_coupons"'),
     ("Questions", export, "export --format csv --out exported"),
+    ("Deliveries", check, "check landing/invoices/2025-12.csv"),
     ("Deliveries", deliveries, "deliveries --page deliveries.html"),
     ("Deliveries", rejected, "rejected --feed invoices"),
     ("Releases", releases, "releases"),

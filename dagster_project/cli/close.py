@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.answers.values import clean, count, moment, signed
+from dagster_project.answers.values import amount, clean, count, moment, money, signed
+from dagster_project.answers.values import month as month_name
 from dagster_project.cli import layout
 from dagster_project.cli.options import HomeOption, JsonOption, explained, settings_of_home, wrong
 from dagster_project.cli.reading import answer
@@ -34,32 +35,103 @@ def close(
         str | None,
         typer.Option("--release", metavar="ID", help="The release. [default: current]"),
     ] = None,
+    with_open_findings: Annotated[
+        bool,
+        typer.Option(
+            "--with-open-findings", help="Close it although findings of severity error are open."
+        ),
+    ] = False,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why it is closed with these.")
+    ] = "",
     home: HomeOption = None,
 ) -> None:
-    """Certify a release for an accounting month.
+    """Show an accounting month and certify a release for it.
 
     The release is retained for ever; what changes later is listed in marts.fct_restatements.
     """
     from dagster_project import releases
+    from dagster_project.answers import closes as closed
     from dagster_project.releases.restatements import unlisted
 
+    if reason and not with_open_findings:
+        wrong("--reason is the reason to close with open findings: add --with-open-findings.")
     with _asked(home, month) as (folder, first_day):
+        wanted = releases.check_closable(folder, first_day, release)
+        with releases.open_release(folder, wanted) as connection:
+            layout.show(tell_month(closed.month_to_close(connection, first_day)))
         closing = releases.close(
-            folder, first_day, by=by, now=datetime.now(UTC), release_id=release
+            folder,
+            first_day,
+            by=by,
+            now=datetime.now(UTC),
+            release_id=wanted,
+            with_open_findings=with_open_findings,
+            reason=reason,
         )
         served = releases.current_release(folder)
         differing = unlisted(folder, served).get(first_day, 0) if served else 0
     print(
-        f"{closing.month_name} is closed with release {closing.release_id}, by {clean(closing.by)}."
+        f"\n{closing.month_name} is closed with release {closing.release_id}, by {clean(closing.by)}."
     )
+    if closing.open_errors:
+        print(
+            f"Recorded: {count(closing.open_errors, 'open finding')} of severity error, and the reason."
+        )
     print("Later releases list in marts.fct_restatements what has changed since.")
     if differing:
-        amounts = f"{differing:,} amounts" if differing > 1 else "1 amount"
         print(
-            f"In the current release, {served}, {amounts} of {closing.month_name}"
+            f"In the current release, {served}, {count(differing, 'value')} of {closing.month_name}"
             f" {'differ' if differing > 1 else 'differs'} from it: `coupon-ledger run` makes one"
             " that lists what has changed."
         )
+
+
+def tell_month(data: Row) -> str:
+    """Lay out as text what closing a month certifies: charges, credit, open errors."""
+    lines = layout.heading(f"Charges of {month_name(data['month'])}", data)
+    steps = (
+        ("list_amount", "list", 1),
+        ("discount_amount", "discounts", -1),
+        ("credit_amount", "credit", -1),
+        ("net_amount", "net, before tax", 1),
+        ("billing_error_amount", "billing errors", 0),
+        ("billed_net_amount", "billed, before tax", 1),
+    )
+    lines += _by_currency(data["charges"], "invoices", steps) or ["  no invoice counts in it"]
+    roll_forward = (
+        ("opening_amount", "credit at the start", 1),
+        ("granted_amount", "granted", 0),
+        ("drawn_amount", "drawn", -1),
+        ("expired_amount", "expired", -1),
+        ("forfeited_amount", "forfeited", -1),
+        ("closing_amount", "credit at the end", 1),
+    )
+    if data["credit"]:
+        lines += ["", "Credit", *_by_currency(data["credit"], "grants", roll_forward)]
+    lines += ["", f"Open findings of severity error in it: {data['open_errors'] or 'none'}"]
+    return "\n".join(lines)
+
+
+def _by_currency(
+    found: Sequence[Row], counted: str, steps: Sequence[tuple[str, str, int]]
+) -> list[str]:
+    """Return a table with a column for each currency; a step of sign 0 is a change, of -1 taken off."""
+    if not found:
+        return []
+
+    def cell(row: Row, name: str, sign: int) -> str:
+        if sign == 1 or not row[name]:
+            return amount(row[name], row["currency"])
+        return signed(-row[name] if sign < 0 else row[name], row["currency"])
+
+    return layout.table(
+        ["", *(f">{row['currency']}" for row in found)],
+        [
+            [counted, *(f"{row[counted]:,}" for row in found)],
+            *([label, *(cell(row, name, sign) for row in found)] for name, label, sign in steps),
+        ],
+    )
 
 
 def reopen(
@@ -102,11 +174,14 @@ def tell(data: Row) -> str:
         at = moment(entry["at"])
         lines.append(f"{mark} {entry['month']}  {entry['event']:<8}  {at}  {clean(entry['by'])}")
         lines.append(f"      release {entry['release_id']}")
+        if entry["open_errors"]:
+            told = count(entry["open_errors"], "finding")
+            lines.append(f"      with {told} of severity error open")
         if entry["reason"]:
             lines += layout.wrap(f"reason: {entry['reason']}", "      ")
     lines += ["", "* in force" if data["closed_months"] else "No month is closed now."]
     if data["closed_months"] and data["release_id"]:
-        restated = tell_restated(data["restated"]) or layout.wrap(
+        restated = tell_restated(data["restated"], data["moved"]) or layout.wrap(
             "No amount of the closed months has changed in the current release,"
             f" {data['release_id']}."
         )
@@ -114,19 +189,21 @@ def tell(data: Row) -> str:
     return "\n".join(lines)
 
 
-def tell_restated(restated: Sequence[Row]) -> list[str]:
+def tell_restated(restated: Sequence[Row], moved: Row) -> list[str]:
     """Lay out what has changed in closed months as text; nothing if nothing has.
 
     A delivery is named with how many of the amounts it is known to be behind.
 
     Args:
         restated: As `answers.closes.restatements` gives it.
+        moved: As `answers.closes.moves` gives it.
     """
     if not restated:
         return []
     months: dict[tuple[str, str], list[Row]] = {}
     for row in restated:
-        months.setdefault((row["closed_month"], row["currency"]), []).append(row)
+        if row["amounts"]:
+            months.setdefault((row["closed_month"], row["currency"]), []).append(row)
     body = []
     for (month, currency), rows in months.items():
         amounts = sum(row["amounts"] for row in rows)
@@ -144,11 +221,39 @@ def tell_restated(restated: Sequence[Row]) -> list[str]:
             more = known[_MOST_FILES:]
             files = count(len(more), "other file")
             body.append(["", "", f"{sum(row['amounts'] for row in more):,}", "", f"from {files}"])
-    return [
-        "Changed in closed months",
-        *layout.table(["month", "", ">amounts", ">net charges", "~"], body),
-        "  one by one in marts.fct_restatements",
-    ]
+    lines = ["Changed in closed months"]
+    if body:
+        lines += layout.table(["month", "", ">amounts", ">net charges", "~"], body)
+    lines += _tell_moved(moved)
+    return [*lines, "  one by one in marts.fct_restatements"]
+
+
+def _tell_moved(moved: Row) -> list[str]:
+    """Lay out what is counted elsewhere now; the total of its month has not changed for it."""
+    lines = []
+    for row in moved["listed"]:
+        of = f"bill {row['record_key']}"
+        if row["table_name"] != "fct_discounted_charges":
+            of = f"{row['table_name']} {row['record_key']}"
+        net = (
+            ""
+            if row["net_amount"] is None
+            else f", {money(row['net_amount'], row['currency'])} net"
+        )
+        file = f", from {row['file_name']}" if row["file_name"] else ""
+        what = row["column_name"].removesuffix("_id")
+        lines += layout.wrap(
+            f"{row['closed_month']}  {of}{net}: {what} {row['closed_value'] or 'none'} →"
+            f" {row['current_value'] or 'none'}{file}",
+            "  ",
+            "           ",
+        )
+    more = moved["total"] - len(moved["listed"])
+    if more:
+        lines.append(f"  and {more:,} more that moved")
+    if lines:
+        lines.insert(0, "  Moved to another workspace, plan or subscription, the total unchanged:")
+    return lines
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def export(
     release: ReleaseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write the marts to files, with a summary and a data dictionary."""
+    """Write the marts to files, with a summary and a dictionary."""
     from dagster_project.answers import asking
     from dagster_project.answers import export as files
     from dagster_project.answers import query as question

@@ -22,14 +22,10 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.text import Text
-
 from dagster_project.answers.values import amount, clean, neutral, signed
 
 if TYPE_CHECKING:
-    from rich.console import ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.measure import Measurement
 
 WIDTH = 80
@@ -61,7 +57,15 @@ def columns() -> int:
 
 def width(text: str) -> int:
     """Count the columns a text takes on a terminal."""
+    if text.isascii():
+        return len(text)  # as it mostly is, and then rich is not needed
+    from rich.cells import cell_len
+
     return cell_len(text)
+
+
+def _pad(text: str, columns: int) -> str:
+    return text + " " * (columns - width(text))
 
 
 def cut(text: str, most: int) -> str:
@@ -90,6 +94,8 @@ def wrap(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
         indent: Put before the first line.
         hanging: Put before the others.
     """
+    from rich.text import Text
+
     hanging = indent if hanging is None else hanging
     room = min(columns(), _MOST_PROSE) - max(width(indent), width(hanging))
     lines = Text(clean(text)).wrap(_console(), max(room, _LEAST_NAME), overflow="fold")
@@ -120,6 +126,8 @@ class _Name:
         return Measurement(min(most, _LEAST_NAME), most)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
         yield Text(cut(self._text, options.max_width), no_wrap=True, end="")
 
 
@@ -141,6 +149,7 @@ def table(
     """
     from rich.bar import Bar
     from rich.table import Table
+    from rich.text import Text
 
     kinds = [head[:1] if head[:1] in _KINDS else "=" for head in heads]
     titles = [clean(head.lstrip("".join(_KINDS))) for head in heads]
@@ -182,6 +191,8 @@ def table(
 
 def _console(most: int | None = None) -> Console:
     """Return rich as it lays out text alone: an answer has no colours, wherever it goes."""
+    from rich.console import Console
+
     return Console(
         width=most or columns(), color_system=None, markup=False, highlight=False, emoji=False
     )
@@ -237,7 +248,7 @@ def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None
             left = min(left, cells - 1)
             sign = "█" if place in (0, len(steps)) else "▓" if end > start else "░"
             ink = "  " + " " * left + sign * max(1, right - left)
-        drawn.append(f"  {set_cell_size(label, labels)}  {text.rjust(numbers)}{ink}")
+        drawn.append(f"  {_pad(label, labels)}  {text.rjust(numbers)}{ink}")
     return drawn
 
 
@@ -254,7 +265,7 @@ def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     widths = [max(width(line[place]) for line in texts) for place in range(len(names))]
     return "\n".join(
         "  ".join(
-            " " * (most - width(text)) + text if is_number else text + " " * (most - width(text))
+            " " * (most - width(text)) + text if is_number else _pad(text, most)
             for text, most, is_number in zip(line, widths, numeric, strict=True)
         ).rstrip()
         for line in texts
@@ -264,7 +275,7 @@ def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def grid_or_records(
     names: Sequence[str], rows: Sequence[Sequence[Any]], columns: int | None
 ) -> str:
-    """The rows of a question in SQL: one line each, or a block each where a line does not fit.
+    """Return the rows of a question in SQL: one line each, or a block each where a line does not fit.
 
     Args:
         names: Column titles.
@@ -281,7 +292,7 @@ def grid_or_records(
         head = f"row {number:,} "
         lines.append(head + "-" * (min(columns, WIDTH) - len(head)))
         lines += [
-            f"{set_cell_size(title, broad)}  {_cell(value)[0]}".rstrip()
+            f"{_pad(title, broad)}  {_cell(value)[0]}".rstrip()
             for title, value in zip(titles, row, strict=True)
         ]
     return "\n".join(lines)
@@ -313,7 +324,7 @@ def show(text: str) -> None:
 def as_csv(
     names: Sequence[str], rows: Iterable[Sequence[Any]], *, is_raw: bool = False
 ) -> tuple[str, dict[str, int]]:
-    """CSV with a header; numbers untouched, text that a spreadsheet takes for a formula quoted.
+    """Return CSV with a header; numbers untouched, text that a spreadsheet takes for a formula quoted.
 
     Args:
         names: Column titles.

@@ -58,7 +58,7 @@ pull = typer.Typer(
 )
 
 
-@pull.command()
+@pull.command(epilog="Example: coupon-ledger pull stripe --landing deliveries --probe")
 def stripe(
     landing: LandingOption = None,
     home: HomeOption = None,
@@ -72,7 +72,10 @@ def stripe(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Fetch from the Stripe account whose key is in STRIPE_API_KEY; read only."""
+    """Fetch from a Stripe account, read-only.
+
+    STRIPE_API_KEY holds its key.
+    """
     from dagster_project.sources import stripe_probe, stripe_pull
 
     settings = settings_from(home, landing)
@@ -98,7 +101,7 @@ def stripe(
         print(_as_text(report))
 
 
-@pull.command()
+@pull.command(epilog="Example: coupon-ledger pull postgres --sources lago --landing deliveries")
 def postgres(
     sources: Annotated[
         str | None,
@@ -116,7 +119,10 @@ def postgres(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Fetch from the Postgres database that PGHOST, PGDATABASE, PGUSER … name; read only."""
+    """Fetch from a Postgres database, read-only.
+
+    PGHOST, PGDATABASE, PGUSER … name it, as for any client of Postgres.
+    """
     from dagster_project.sources import postgres as source
 
     settings = settings_from(home, landing)

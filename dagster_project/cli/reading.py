@@ -6,7 +6,6 @@ single command says is in the module of its name.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ import typer
 
 from dagster_project.answers.values import clean
 from dagster_project.cli import layout
-from dagster_project.cli.options import explained, settings_of_home, wrong
+from dagster_project.cli.options import complain, explained, settings_of_home, wrong
 
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Connection, NotThere, Other
@@ -92,7 +91,7 @@ def asked() -> Iterator[None]:
     try:
         yield
     except LimitReached as error:
-        print(_limit(error), file=sys.stderr)
+        complain(_limit(error))
         raise typer.Exit(1) from None
     except WrongQuestion as error:
         told = [error.message]

@@ -37,6 +37,14 @@ def releases(home: HomeOption = None, json: JsonOption = False) -> None:
         print(f"No release in {settings.home} yet: `coupon-ledger run` makes one.")
         return
     answer(data, tell, json)
+    served = next((one for one in data["releases"] if one["is_current"]), None)
+    if served is not None and served["problem"]:
+        print(
+            f"The current release, {served['release_id']}, is damaged: `coupon-ledger verify` shows"
+            " how, `coupon-ledger restore ID` serves another one.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1)
 
 
 def restore(

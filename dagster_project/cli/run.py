@@ -269,6 +269,41 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
     return True
 
 
+def refresh_aside(settings: Settings, as_of: date, title: str) -> bool:
+    """Run the refresh of a data home that nobody is served from: no summary, and nobody is alerted.
+
+    Args:
+        settings: Of that data home.
+        as_of: Last day whose events count.
+        title: What is being done, for the message to others.
+
+    Returns:
+        Whether it was published there.
+    """
+    from dagster_project.home import writing
+    from dagster_project.refresh import progress
+    from dagster_project.releases.lock import one_writer
+
+    run_id = str(uuid.uuid4())
+    log = settings.logs / f"{run_id}.log"
+    terminal = Terminal()
+    try:
+        with (
+            writing(settings.home),
+            one_writer(settings.home, title),
+            progress.listening(terminal),
+        ):
+            log.parent.mkdir(exist_ok=True)
+            terminal.started("prepare")
+            _run_job(settings, as_of, run_id, terminal)
+    except BaseException as error:  # noqa: BLE001 (the person at the terminal gets every failure)
+        if terminal.step:
+            terminal.failed()
+        _explain(settings, error, log)
+        return False
+    return True
+
+
 def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
     """Lay out the summary at the end of a refresh as text.
 
@@ -281,7 +316,7 @@ def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
     lines = [
         f"Release {release_id}, as of {data['as_of_date']}, is current:",
         f"  {home / 'current'}",
-        f"  published {moment(data['created_at'])}; open it read-only in DuckDB 1.5 or later",
+        f"  published {moment(data['created_at'])}; open it read-only in DuckDB 1.4 or later",
         f"  {home / 'releases' / str(release_id)}/*.parquet",
         "  the same marts, one file per table",
     ]
@@ -291,7 +326,7 @@ def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
         _credit_left(data),
         _ending(data),
         _findings(data),
-        tell_restated(data["restated"]),
+        tell_restated(data["restated"], data["moved"]),
         _checks(data),
         _times(seconds),
     ]

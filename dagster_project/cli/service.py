@@ -104,7 +104,7 @@ def _prepared(settings: Settings) -> dict[str, str]:
         complain(f"{error.filename}: {error.strerror}; name another --home.")
         raise typer.Exit(1) from None
     except ReleaseError as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         raise typer.Exit(1) from None
     try:
         dbt_build.prepare(settings)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dagster_project.answers.asking import Row
 
 _LABELS = {
-    "bill_effect_amount": "larger or smaller bills",
+    "bill_effect_amount": "bills: larger, smaller, more or none",
     "rate_effect_amount": "another percentage",
     "start_effect_amount": "coupons that began",
     "end_effect_amount": "coupons that ended",

@@ -70,7 +70,13 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
 
             settings = refresh.settings
             pulled.finish(settings.home)  # what a killed pull had ready comes whole
-            reports = arrive(settings.landing, settings.home, context.run_id, refresh.started_at)
+            reports = arrive(
+                settings.landing,
+                settings.home,
+                context.run_id,
+                refresh.started_at,
+                settle_seconds=settings.settle_seconds,
+            )
             must_have_come(settings.landing, reports, loaded_deliveries(settings.warehouse))
             with duckdb.connect(str(settings.warehouse)) as connection:
                 acceptances.load(connection, settings.accepted_findings_file)

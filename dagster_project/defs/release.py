@@ -11,7 +11,7 @@ from dagster_project.defs.transformation import Translator
 from dagster_project.feeds import feeds
 from dagster_project.product import CODE
 from dagster_project.refresh import dbt_build
-from dagster_project.releases.publishing import Publication, publish
+from dagster_project.releases.publishing import Publication, pedigree_tables, publish
 from dagster_project.settings import Settings
 
 STEP = "release"
@@ -21,7 +21,7 @@ _TABLES = [
     ("row_count", "bigint", "Its rows.", False),
     ("fingerprint", "varchar", "Of its content, whatever the order of its rows.", False),
 ]
-_PEDIGREE = {"int_deliveries_reconciled", "stg_billing__rejected_rows"}
+_PEDIGREE = {name for _, name in pedigree_tables()}
 
 
 def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:

@@ -298,6 +298,33 @@ def run_operation(
         raise DbtFailed(f"dbt's operation {macro} failed: {said}")
 
 
+def build_models(settings: Settings, select: str) -> None:
+    """Build some models from nothing, outside of any run.
+
+    Args:
+        settings: Their warehouse is built in.
+        select: Which, as dbt selects them.
+
+    Raises:
+        DbtFailed: They cannot be built.
+    """
+    project = prepare(settings)
+    variables = {
+        "as_of_date": "9999-01-01",
+        "reporting_time_zone": settings.reporting_time_zone,
+        "feed_time_zones": dict(project.time_zones),
+    }
+    arguments = ["build", "--select", select, "--full-refresh", "--vars", json.dumps(variables)]
+    arguments += ["--exclude-resource-type", "unit_test", "--exclude-resource-type", "test"]
+    target = settings.build / "dbt"
+    target.mkdir(parents=True, exist_ok=True)
+    manifest = project.folder / "manifest.msgpack"
+    outcome = _invoke(arguments, settings, target, manifest, [])
+    _close_warehouse()
+    if not outcome.success:
+        raise DbtFailed(f"the rows cannot be judged: {outcome.exception or 'dbt failed'}")
+
+
 def results_folder(settings: Settings, run_id: str) -> Path:
     """Where dbt writes the results of a run."""
     return settings.build / "dbt" / run_id

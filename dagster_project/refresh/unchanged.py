@@ -19,6 +19,8 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+from dagster_project.arrival.landing import find_landed
+from dagster_project.feeds import feeds
 from dagster_project.product import CODE, DBT_PROJECT
 from dagster_project.refresh.dbt_build import project_fingerprint
 from dagster_project.releases import files
@@ -80,6 +82,8 @@ def remember(settings: Settings, as_of: date, landing_before: list[str]) -> None
     path.unlink(missing_ok=True)
     if landing_state(settings) != landing_before or _is_young(settings.landing):
         return
+    if _has_waiting(settings):
+        return
     state = inputs(settings, as_of)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(state, "utf-8")
@@ -91,23 +95,48 @@ def landing_state(settings: Settings) -> list[str]:
     return _statuses(settings.landing)
 
 
+def _has_waiting(settings: Settings) -> bool:
+    """Whether a folder of parts has not settled yet: that it has, no file will tell."""
+    names = list(feeds())
+    settled = find_landed(settings.landing, names, None, time.time() - settings.settle_seconds)
+    return len(settled) != len(find_landed(settings.landing, names, None))
+
+
 def _path(settings: Settings) -> Path:
     return settings.build / "unchanged"
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for below, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            yield Path(below) / name
+    """The files below a folder, sorted by folder; what cannot be listed has none.
+
+    Not by `os.walk`, which calls itself for every folder within a folder.
+    """
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as opened:
+                entries = sorted(opened, key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                yield Path(entry.path)
+        waiting += [
+            Path(entry.path) for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)
+        ]
 
 
 def _statuses(folder: Path) -> list[str]:
     found = []
     for path in _files(folder):
-        one = [path.lstat()]
-        if path.is_symlink() and path.exists():
-            one.append(path.stat())
+        try:
+            one = [path.lstat()]
+            if path.is_symlink() and path.exists():
+                one.append(path.stat())
+        except OSError as error:  # its name is too long, or it has just gone
+            found.append(f"{os.fsencode(path.relative_to(folder)).hex()} {error.errno}")
+            continue
         told = [[s.st_mode, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in one]
         found.append(f"{os.fsencode(path.relative_to(folder)).hex()} {told}")
     return found
@@ -115,7 +144,14 @@ def _statuses(folder: Path) -> list[str]:
 
 def _is_young(folder: Path) -> bool:
     limit = time.time() - _TICK_SECONDS
-    return any(path.lstat().st_ctime > limit for path in _files(folder))
+    return any(_changed(path) > limit for path in _files(folder))
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.lstat().st_ctime
+    except OSError:
+        return 0.0
 
 
 def _content(path: Path) -> str:

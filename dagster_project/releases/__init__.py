@@ -7,6 +7,7 @@ pruning, and closing months. Calculating marts does not (dbt), nor does deciding
 
 from dagster_project.releases.closing import (
     Closing,
+    check_closable,
     close,
     closed_months,
     parse_month,
@@ -48,6 +49,7 @@ __all__ = [
     "ReleaseSummary",
     "TableDifference",
     "Verification",
+    "check_closable",
     "close",
     "closed_months",
     "current_release",

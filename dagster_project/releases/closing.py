@@ -16,12 +16,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
+from dagster_project.releases.fingerprint import literal
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.read import read_pedigree, reading, verify
+
+if TYPE_CHECKING:
+    import duckdb
 
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _UNREADABLE = "Restore the register from a backup; nothing is published against a damaged one."
@@ -37,7 +41,8 @@ class Closing:
         release_id: The release that certifies it.
         by: Who did it.
         at: When, in UTC.
-        reason: Why it was reopened.
+        reason: Why it was reopened, or closed with open findings of severity error.
+        open_errors: How many of these findings were open in the month when it was closed.
         fingerprints: Rows and fingerprint by table, as `schema.table`, when it was closed.
     """
 
@@ -48,6 +53,7 @@ class Closing:
     at: datetime
     reason: str
     fingerprints: Mapping[str, tuple[int, str]]
+    open_errors: int = 0
 
     @property
     def month_name(self) -> str:
@@ -104,8 +110,47 @@ def certified_releases(home: Path) -> dict[str, list[str]]:
     return certified
 
 
+def check_closable(home: Path, month: date, release_id: str | None = None) -> str:
+    """Return the release that would certify a month, if it may.
+
+    Args:
+        home: The data home.
+        month: First day of the month.
+        release_id: The release, or enough of its id; the current one by default.
+
+    Raises:
+        NoRelease: There is no such release.
+        ReleaseError: It does not know the whole month, or the month is before all invoices or closed
+            already.
+    """
+    wanted = files.resolve(home, release_id, is_recorded=True)
+    earlier = closed_months(home).get(month)
+    if earlier is not None:
+        raise ReleaseError(
+            f"{name_of(month)} was closed with release {earlier.release_id} by {earlier.by}"
+            f" on {earlier.at:%Y-%m-%d}.",
+            f"`coupon-ledger reopen {name_of(month)} --by NAME --reason TEXT` comes first.",
+        )
+    last_day = month.replace(day=calendar.monthrange(month.year, month.month)[1])
+    as_of = read_pedigree(home, wanted)["as_of_date"]
+    if as_of < last_day:
+        raise ReleaseError(
+            f"Release {wanted} is as of {as_of}, before the end of {name_of(month)}.",
+            f"Close it with a release as of {last_day} or later.",
+        )
+    _must_not_be_before_all(home, wanted, month)
+    return wanted
+
+
 def close(
-    home: Path, month: date, *, by: str, now: datetime, release_id: str | None = None
+    home: Path,
+    month: date,
+    *,
+    by: str,
+    now: datetime,
+    release_id: str | None = None,
+    with_open_findings: bool = False,
+    reason: str = "",
 ) -> Closing:
     """Certify a release for an accounting month.
 
@@ -114,35 +159,40 @@ def close(
         month: First day of the month.
         by: Who certifies it.
         now: When this happens.
-        release_id: The release, or enough of its id; the one served by default.
+        release_id: The release, or enough of its id; the current one by default.
+        with_open_findings: Whether to close it although findings of severity error are open in it.
+        reason: Why it is closed with these; recorded.
 
     Raises:
         NoRelease: There is no such release.
-        ReleaseError: It is damaged, it does not know the whole month, the month is before all
-            invoices or closed already, or nobody is named.
+        ReleaseError: The release is damaged, does not know the whole month, or has open findings of
+            severity error in it; the month is before all invoices or closed already; or nobody, or
+            no reason where one is needed, is named.
         Busy: A refresh is running.
     """
     _must_be_named(by)
-    wanted = files.resolve(home, release_id)
+    if with_open_findings and not reason.strip():
+        raise ReleaseError(
+            "A close with open findings needs a reason.", "Name it with --reason TEXT."
+        )
+    wanted = files.resolve(home, release_id, is_recorded=True)
     with one_writer(home, f"coupon-ledger close {name_of(month)}"):
-        earlier = closed_months(home).get(month)
-        if earlier is not None:
-            raise ReleaseError(
-                f"{name_of(month)} was closed with release {earlier.release_id} by {earlier.by}"
-                f" on {earlier.at:%Y-%m-%d}.",
-                f"`coupon-ledger reopen {name_of(month)} --by NAME --reason TEXT` comes first.",
-            )
+        check_closable(home, month, wanted)
         files.remove_leftovers(home)
-        last_day = month.replace(day=calendar.monthrange(month.year, month.month)[1])
-        as_of = read_pedigree(home, wanted)["as_of_date"]
-        if as_of < last_day:
-            raise ReleaseError(
-                f"Release {wanted} is as of {as_of}, before the end of {name_of(month)}.",
-                f"Close it with a release as of {last_day} or later.",
-            )
         verify(home, wanted).raise_unless_sound()
-        _must_not_be_before_all(home, wanted, month)
-        line = {
+        with reading(home, wanted) as connection:
+            errors = open_errors(connection, month)
+        if errors and not with_open_findings:
+            are = (
+                "finding of severity error is" if errors == 1 else "findings of severity error are"
+            )
+            raise ReleaseError(
+                f"{name_of(month)} is not closed: {errors:,} {are} open in it.",
+                "Have billing corrected, or accept each in accepted_findings.csv, and run again; or"
+                " close it as it is with --with-open-findings --reason TEXT, which is recorded."
+                " `coupon-ledger findings --severity error --review open` lists them.",
+            )
+        line: dict[str, object] = {
             "event": "closed",
             "month": name_of(month),
             "release_id": wanted,
@@ -150,8 +200,46 @@ def close(
             "at": now.astimezone(UTC).isoformat(),
             "fingerprints": _fingerprints(home, wanted),
         }
+        if errors:
+            line |= {"open_errors": errors, "reason": reason.strip()}
         _record(home, line, now)
     return _closing(line, files.closes_path(home))
+
+
+def open_errors(connection: duckdb.DuckDBPyConnection, month: date) -> int:
+    """Count the findings of severity error that nobody has accepted, of one month.
+
+    A finding about a bill belongs to the month of the bill, any other to that of what it is about.
+
+    Args:
+        connection: The release.
+        month: First day of the month.
+    """
+    if not _columns(connection, "fct_audit_findings"):
+        return 0
+    is_open = "true"  # a release made before there was a review has nothing but open findings
+    if "review_status" in _columns(connection, "fct_audit_findings"):
+        is_open = "findings.review_status = 'open'"
+    row = connection.execute(
+        "select count(*) from marts.fct_audit_findings as findings"
+        " left join marts.fct_discounted_charges as charges"
+        " on findings.invoice_id = charges.invoice_id"
+        f" where findings.severity = 'error' and {is_open}"
+        " and coalesce(charges.billing_month, cast(date_trunc('month', findings.occurred_at) as date))"
+        f" = date {literal(month.isoformat())}"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> set[str]:
+    return {
+        str(name)
+        for (name,) in connection.execute(
+            "select column_name from duckdb_columns() where schema_name = 'marts'"
+            f" and table_name = {literal(table)}"
+        ).fetchall()
+    }
 
 
 def reopen(home: Path, month: date, *, by: str, now: datetime, reason: str) -> Closing:
@@ -266,6 +354,7 @@ def _closing(line: Mapping[str, Any], path: Path) -> Closing:
             by=str(line["by"]),
             at=datetime.fromisoformat(str(line["at"])),
             reason=str(line.get("reason", "")),
+            open_errors=int(line.get("open_errors", 0)),
             fingerprints={
                 str(name): (int(count), str(fingerprint))
                 for name, (count, fingerprint) in line.get("fingerprints", {}).items()

@@ -21,30 +21,37 @@ NAME = "fct_restatements"
 SOURCE = f"memory.main.{NAME}"
 KEY = ("closed_month", "table_name", "record_key", "column_name", "currency")
 DESCRIPTION = (
-    "One row per closed month, table, key and amount column whose value is another than when the"
-    " month was closed; empty while every closed month stands as it was certified."
+    "One row per closed month, table, key and column whose value is another than when the month was"
+    " closed: an amount, or the workspace, plan or subscription that it is counted under. Empty while"
+    " every closed month stands as it was certified."
 )
 COLUMNS: Mapping[str, str] = {
     "closed_month": "First day of the month that was closed.",
     "table_name": "The mart the value stands in.",
     "record_key": "The values of the mart's key columns, joined with a vertical bar.",
-    "column_name": "The amount column.",
+    "column_name": "The column: an amount, or workspace_id, plan or subscription_id of a row that is"
+    " counted elsewhere now.",
     "currency": "Currency of the amounts; a value whose currency changed has a row for each.",
-    "closed_amount": "The value when the month was closed; null if the row was not there.",
-    "current_amount": "The value in this release; null if the row is gone.",
-    "delta_amount": "Current minus closed value, nothing counting as zero.",
+    "closed_amount": "The amount when the month was closed; null if the row was not there, and where"
+    " the column is no amount.",
+    "current_amount": "The amount in this release; null if the row is gone, and where the column is"
+    " no amount.",
+    "delta_amount": "Current minus closed amount, nothing counting as zero; never zero, and null"
+    " where the column is no amount.",
     "closed_release_id": "The release that certifies the month.",
     "delivery_id": "The delivery behind it, where it can be told: that of the invoice's current"
     " version if the certified release did not know it, for discounts and credit only if redemptions"
     " and coupons are as they were; else the only one that since brought anything on the workspace"
     " (for totals of programs, on any) that bears on the month. Null where several did, or none.",
     "file_name": "The file of that delivery.",
+    "closed_value": "The value of the column when the month was closed, as text.",
+    "current_value": "The value of the column in this release, as text.",
 }
 TYPES = (
     "closed_month date, table_name varchar, record_key varchar, column_name varchar,"
     " currency varchar, closed_amount decimal(18, 2), current_amount decimal(18, 2),"
     " delta_amount decimal(18, 2), closed_release_id varchar, delivery_id varchar,"
-    " file_name varchar"
+    " file_name varchar, closed_value varchar, current_value varchar"
 )
 
 MONTHS: Mapping[str, str] = {
@@ -75,8 +82,11 @@ STATES = {
 OUTLOOK = {"run_rate_amount", "projected_breakage_amount", "expected_amount", "difference_amount"}
 """Columns of monthly marts that are an estimate as of a day and stand on the last row only."""
 
+PLACES = ("workspace_id", "plan", "subscription_id")
+"""Columns that say where an amount is counted: one that moves leaves the total of the month as it was."""
 
 DELIVERED = {
+    *PLACES,
     "list_amount",
     "tax_amount",
     "billed_discount_amount",
@@ -108,13 +118,17 @@ class _Side:
             and name not in OUTLOOK
         ]
 
+    def places(self, key: tuple[str, ...]) -> list[str]:
+        """Return the columns outside the key that say where the amounts of a row are counted."""
+        return [name for name in PLACES if name in self.columns and name not in key]
+
     @property
     def month(self) -> str:
         """SQL: the month a row belongs to; a ledger of 0.4.0 or earlier has it only as an instant."""
         return "effective_month" if "effective_month" in self.columns else MONTHS[self.table]
 
-    def rows(self, key: tuple[str, ...], amounts: list[str], month: str) -> str:
-        """SQL: one row per key of the month, with what the row is about and its amounts as a struct."""
+    def rows(self, key: tuple[str, ...], amounts: list[str], places: list[str], month: str) -> str:
+        """SQL: one row per key of the month: what it is about, its amounts as a struct, its places."""
         own_currency = "currency" in self.columns
         needs_invoice = not own_currency or MONTHS[self.table] == "invoice_month"
         source = f"{self.database}.marts.{quote(self.table)} as own"
@@ -134,12 +148,20 @@ class _Side:
         values = ", ".join(
             f"{quote(name)} := cast(own.{quote(name)} as decimal(18, 2))" for name in amounts
         )
+        where = ", ".join(
+            f"{{'name': {literal(name)}, 'value': cast(own.{quote(name)} as varchar)}}"
+            for name in places
+        )
         return (
             f"(select {joined} as record_key,"
             f" {'own.currency' if own_currency else 'invoice_currency'} as currency,"
-            f" {invoice} as invoice_id, {workspace} as workspace_id, struct_pack({values}) as amounts"
+            f" {invoice} as invoice_id, {workspace} as workspace_id, struct_pack({values}) as amounts,"
+            f" {f'[{where}]' if places else _NO_PLACES} as places"
             f" from {source} where {self.month} = date {literal(month)})"
         )
+
+
+_NO_PLACES = "cast([] as struct(name varchar, value varchar)[])"
 
 
 def _cells(rows: str, others: str, amounts: list[str]) -> str:
@@ -185,7 +207,7 @@ def compute(
 
 
 def unlisted(home: Path, release_id: str) -> dict[date, int]:
-    """How many amounts of closed months differ in a release that does not list them itself.
+    """How many values of closed months differ in a release that does not list them itself.
 
     A release lists what had changed in the months that were closed when it was made; of those closed
     later, or closed again with another release, it knows nothing.
@@ -204,9 +226,10 @@ def unlisted(home: Path, release_id: str) -> dict[date, int]:
         )
         compute(connection, home, {name: tuple(key.split(", ")) for name, key in keys.items()})
         listed = f"build.marts.{NAME}" if NAME in keys else f"(from {SOURCE} limit 0)"
+        told = {one.name for one in columns_of(connection, listed)} if NAME in keys else COLUMNS
+        compared = (*KEY, "closed_amount", "current_amount", "closed_value", "current_value")
         same = " and ".join(
-            f"found.{name} is not distinct from listed.{name}"
-            for name in (*KEY, "closed_amount", "current_amount")
+            f"found.{name} is not distinct from listed.{name}" for name in compared if name in told
         )
         rows = connection.execute(
             f"select closed_month, count(*) from {SOURCE} as found"
@@ -235,31 +258,50 @@ def _compare(
     amounts = [name for name in was.amounts if name in is_now.amounts]
     if not amounts or not set(key) <= was.columns.keys():
         return
+    places = [name for name in was.places(key) if name in is_now.places(key)]
     month = closing.month.isoformat()
     delivered = ", ".join(map(literal, sorted(DELIVERED)))
     is_of_all = not {"workspace_id", "invoice_id"} & is_now.columns.keys()
-    workspace = "coalesce(is_now.workspace_id, was.workspace_id)"
     connection.execute(
-        f"insert into {SOURCE} with rows_then as materialized {was.rows(key, amounts, month)},"
-        f" rows_now as materialized {is_now.rows(key, amounts, month)}"
-        f" select date {literal(month)}, {literal(table)},"
-        " coalesce(was.record_key, is_now.record_key) as record_key,"
+        f"insert into {SOURCE}"
+        f" with rows_then as materialized {was.rows(key, amounts, places, month)},"
+        f" rows_now as materialized {is_now.rows(key, amounts, places, month)},"
+        # An amount of zero that came or went with its row is no difference.
+        " amounts as (select coalesce(was.record_key, is_now.record_key) as record_key,"
         " coalesce(was.column_name, is_now.column_name) as column_name,"
-        " coalesce(was.currency, is_now.currency), was.amount, is_now.amount,"
-        " cast(coalesce(is_now.amount, 0) - coalesce(was.amount, 0) as decimal(18, 2)),"
-        f" {literal(closing.release_id)}, delivery_id, file_name"
+        " coalesce(was.currency, is_now.currency) as currency,"
+        " coalesce(is_now.invoice_id, was.invoice_id) as invoice_id,"
+        " coalesce(is_now.workspace_id, was.workspace_id) as workspace_id,"
+        " was.amount as closed_amount, is_now.amount as current_amount,"
+        " cast(coalesce(is_now.amount, 0) - coalesce(was.amount, 0) as decimal(18, 2)) as delta_amount,"
+        " cast(was.amount as varchar) as closed_value, cast(is_now.amount as varchar) as current_value"
         f" from {_cells('rows_then', 'rows_now', amounts)} as was"
         f" full join {_cells('rows_now', 'rows_then', amounts)} as is_now"
         " on was.record_key = is_now.record_key and was.column_name = is_now.column_name"
         " and was.currency is not distinct from is_now.currency"
-        " left join memory.main.own_causes as own"
-        " on own.invoice_id = coalesce(is_now.invoice_id, was.invoice_id)"
+        " where coalesce(was.amount, 0) <> coalesce(is_now.amount, 0)),"
+        " moved as (select record_key, place.name as column_name, currency, invoice_id, workspace_id,"
+        " cast(null as decimal(18, 2)) as closed_amount,"
+        " cast(null as decimal(18, 2)) as current_amount,"
+        " cast(null as decimal(18, 2)) as delta_amount,"
+        " place.was as closed_value, place.is_now as current_value"
+        " from (select is_now.* exclude (places), unnest(list_transform(is_now.places,"
+        " lambda place, i: {'name': place.name, 'was': was.places[i].value,"
+        " 'is_now': place.value})) as place"
+        " from rows_now as is_now inner join rows_then as was on was.record_key = is_now.record_key"
+        " where was.places <> is_now.places)"
+        " where place.was is distinct from place.is_now)"
+        f" select date {literal(month)}, {literal(table)}, found.record_key, found.column_name,"
+        " found.currency, found.closed_amount, found.current_amount, found.delta_amount,"
+        f" {literal(closing.release_id)}, news.delivery_id, news.file_name, found.closed_value,"
+        " found.current_value"
+        " from (select * from amounts union all select * from moved) as found"
+        " left join memory.main.own_causes as own on own.invoice_id = found.invoice_id"
         " left join memory.main.causes as around"
-        f" on {'around.is_of_all' if is_of_all else f'around.workspace_id = {workspace}'}"
+        f" on {'around.is_of_all' if is_of_all else 'around.workspace_id = found.workspace_id'}"
         " left join memory.main.news on news.delivery_sequence = if(own.delivery_sequence is not"
-        f" null and (coalesce(was.column_name, is_now.column_name) in ({delivered})"
+        f" null and (found.column_name in ({delivered})"
         " or not coalesce(around.has_terms, false)), own.delivery_sequence, around.sole)"
-        " where was.amount is distinct from is_now.amount"
     )
 
 

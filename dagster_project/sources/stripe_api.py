@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dagster_project.sources.deliveries import made_durable
 from dagster_project.sources.errors import PullError, SetUpWrong
 from dagster_project.sources.stripe_books import parsed
 from dagster_project.sources.stripe_shapes import Json
@@ -176,9 +175,7 @@ class Api:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             written = place.with_suffix(".part")
-            with written.open("wb") as file:
-                file.write(gzip.compress(json.dumps(content).encode(), 6))
-                made_durable(file)
+            written.write_bytes(gzip.compress(json.dumps(content).encode(), 6))
             written.replace(place)
         except OSError as error:
             raise PullError(

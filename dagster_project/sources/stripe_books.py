@@ -21,8 +21,8 @@ from dagster_project.sources.stripe_shapes import Json, id_of
 
 _LAYOUT = """
 create table if not exists objects (
-    kind text not null, id text not null, customer text, status text, content blob not null,
-    seen integer not null, primary key (kind, id)
+    kind text not null, id text not null, customer text, status text, created integer,
+    content blob not null, seen integer not null, primary key (kind, id)
 ) without rowid;
 create index if not exists objects_of_customer on objects (kind, customer);
 create table if not exists progress (
@@ -73,7 +73,7 @@ class Books:
         """Open the file, and lay it out if it is new."""
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.execute("pragma journal_mode = wal")
-        self._connection.execute("pragma synchronous = full")
+        self._connection.execute("pragma synchronous = normal")
         self._connection.executescript(_LAYOUT)
 
     def close(self) -> None:
@@ -102,14 +102,15 @@ class Books:
         """Keep objects as this pull saw them."""
         pull = self.pull
         self._connection.executemany(
-            "insert or replace into objects (kind, id, customer, status, content, seen)"
-            " values (?, ?, ?, ?, ?, ?)",
+            "insert or replace into objects (kind, id, customer, status, created, content, seen)"
+            " values (?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     kind,
                     one["id"],
                     id_of(one.get("customer")),
                     one.get("status") if isinstance(one.get("status"), str) else None,
+                    one.get("created"),
                     _packed(one),
                     pull,
                 )
@@ -162,6 +163,13 @@ class Books:
             f"select id from objects where {condition} order by id", values
         )
         return [row[0] for row in rows]
+
+    def newest(self, *kinds: str) -> int | None:
+        """When the newest object of some kinds was created, None where there is none."""
+        row = self._connection.execute(
+            f"select max(created) from objects where kind in ({', '.join('?' * len(kinds))})", kinds
+        ).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
 
     def count(self, kind: str) -> int:
         """How many objects of a kind there are."""

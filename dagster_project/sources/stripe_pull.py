@@ -235,20 +235,17 @@ class _Pull:
     def _read(self) -> None:
         books = self._books
         is_everything = books.fact("is_everything") == "yes"
-        started = int(books.fact("started") or 0)
-        completed = int(books.fact("completed") or 0)
         by_name = {kind.name: kind for kind in WHOLE}
         for name in ("subscriptions", "customers"):
             self._list(by_name[name])
-        new = () if is_everything else (("created[gte]", str(completed - OVERLAP_SECONDS)),)
-        self._list(INVOICES, new)
+        self._list(INVOICES, () if is_everything else self._since("invoices"))
         if not is_everything:
             self._ask_again()
-        since = max(completed - OVERLAP_SECONDS, started - 30 * DAY)
+        since = () if is_everything else self._since("events", "invoice_events")
         for group in ("customer.discount.*", "invoice.*"):
             if group == "invoice.*" and is_everything:
                 continue
-            self._list(EVENTS, (("type", group), ("created[gte]", str(since))))
+            self._list(EVENTS, (("type", group), *since))
         self._ask_for_named()
         for name in ("credit_notes", "prices", "promotion_codes", "coupons", "credit_grants"):
             self._list(by_name[name])
@@ -262,6 +259,23 @@ class _Pull:
                 )
                 self._list(of_customer, resource=f"credit_balance_transactions of {customer}")
         self._ask_for_missing()
+
+    def _since(self, *kinds: str) -> tuple[tuple[str, str], ...]:
+        """The query for objects that the last pull cannot have seen, with an overlap.
+
+        It is made once for each pull, so that one that is killed goes on with the same list. Where
+        the newest object that is known is older than the last pull, that one counts: the clock of
+        this machine need not be Stripe's.
+        """
+        name = f"since {kinds[0]}"
+        since = self._books.fact(name)
+        if since is None or not since.startswith(f"{self._books.pull}:"):
+            completed = int(self._books.fact("completed") or 0)
+            newest = self._books.newest(*kinds)
+            first = completed if newest is None else min(completed, newest)
+            since = f"{self._books.pull}:{first - OVERLAP_SECONDS}"
+            self._books.set_fact(name, since)
+        return (("created[gte]", since.partition(":")[2]),)
 
     def _list(self, kind: Kind, more: tuple[tuple[str, str], ...] = (), resource: str = "") -> None:
         """Read all pages of a kind that are not read yet."""
@@ -314,7 +328,7 @@ class _Pull:
             self._books.put(
                 "invoice_events",
                 (
-                    {"id": one["id"], "invoice": invoice}
+                    {"id": one["id"], "invoice": invoice, "created": one.get("created")}
                     for one in objects
                     if str(one.get("type")).startswith("invoice.")
                     and (invoice := id_of((one.get("data") or {}).get("object")))

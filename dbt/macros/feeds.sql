@@ -221,7 +221,7 @@
     {%- elif column.type == 'id' -%}
         {%- do rejections.append(('length(' ~ text ~ ') > 200', 'is longer than 200 characters')) -%}
         {%- do rejections.append((has_control_characters(text), 'has control characters')) -%}
-        {%- do rejections.append((text ~ " like '%.%0' and " ~ matches(text, type_pattern(column, 'through_a_float')), 'is a number ending in .0: a whole number went through a float on its way, so export it as text or as an integer')) -%}
+        {%- do rejections.append((text ~ " like '%.%0' and " ~ matches(text, type_pattern(column, 'through_a_float')), 'is ' ~ type_pattern(column, 'form_through_a_float'))) -%}
     {%- elif column.type == 'enum' -%}
         {%- do rejections.append((text ~ ' not in (' ~ words(column['values'] + missing_words) ~ ')', 'is not one of ' ~ column['values'] | join(', '))) -%}
     {%- elif column.type == 'currency' -%}

@@ -103,6 +103,7 @@ CASES: Sequence[Case] = [
     ("budgets", {"program": "partner"}, "program is not one of startup, accelerator, non_profit, special"),
     ("budgets", {"amount": "0"}, None),
     ("budgets", {"amount": "-0.01"}, "amount is below 0"),
+    ("invoices", {"discount_amount": "-0.01"}, "discount_amount is below 0"),
     ("invoices", {"total_amount": "-0.01"}, None),
     ("invoices", {"currency": "JPY", "list_amount": "120"}, None),
     ("invoices", {"currency": "KWD", "list_amount": "120.000"}, "currency is not supported: only currencies with 0 or 2 decimal places are"),
@@ -219,7 +220,7 @@ def reasons(
             "select cast(substring(delivery_id, 2) as integer), reasons"
             " from staging.stg_billing__rejected_rows"
         ).fetchall()
-    rejected = {(sequence - 1) // len(VALID): text for sequence, text in rows}
+    rejected = {(sequence - 1) // len(feeds()): text for sequence, text in rows}
     return {number: rejected.get(number) for number in range(len(CASES))}
 
 
@@ -263,7 +264,7 @@ def test_every_spelling_of_a_value_is_the_same_value(
             found = connection.execute(
                 f"select {typed.get(column, column)}, rejection_reasons from"
                 f" staging.base_billing__{feed} join raw.deliveries using (delivery_sequence)"
-                f" where delivery_id = 'd{number * len(VALID) + feed_place(feed)}'"
+                f" where delivery_id = 'd{number * len(feeds()) + feed_place(feed)}'"
             ).fetchall()
             assert found == [(expected, None)], (column, text)
 

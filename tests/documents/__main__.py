@@ -26,7 +26,7 @@ def main() -> None:
             cwd=CHECKOUT,
             env=clean,
             check=True,
-            capture_output=True,
+            stdout=subprocess.PIPE,
             encoding="utf-8",
         )
         for page in PAGES:

@@ -25,6 +25,7 @@ GUIDE = CHECKOUT / "docs" / "analyst-guide.md"
 PAGES = [README, CHECKOUT / "CHANGELOG.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 SHOWN_HOME = "data/home"
 ANSWER_LINES = 8
+WIDTH, ANSWER_WIDTH = 80, 140
 
 _GENERATED = re.compile(r"(<!-- generated: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _OUTPUT = re.compile(
@@ -32,7 +33,7 @@ _OUTPUT = re.compile(
 )
 _ANSWER = re.compile(r"(```sql\n((?:(?!```).)*)```\n\n<!-- answer -->\n```\n)(.*?)(```)", re.DOTALL)
 
-Ask = Callable[[list[str]], str]
+Ask = Callable[[list[str], int], str]
 
 
 def queries() -> list[str]:
@@ -50,15 +51,16 @@ def with_outputs(text: str, ask: Ask) -> str:
 
     Args:
         text: The page.
-        ask: Gives the output of a command on the sample.
+        ask: Gives the output of a command on the sample, in a terminal of so many columns.
     """
 
     def output(found: re.Match[str]) -> str:
-        told = ask(shlex.split(found[2]))
+        told = ask(shlex.split(found[2]), WIDTH)
         return f"{found[1]}{_head(told, int(found[3]) if found[3] else None)}{found[5]}"
 
     def answer(found: re.Match[str]) -> str:
-        return f"{found[1]}{_head(ask(['query', found[2]]), ANSWER_LINES)}{found[4]}"
+        told = ask(["query", found[2]], ANSWER_WIDTH)
+        return f"{found[1]}{_head(told, ANSWER_LINES)}{found[4]}"
 
     return _ANSWER.sub(answer, _OUTPUT.sub(output, text))
 
@@ -79,13 +81,13 @@ def asking(home: Path, refreshed: str) -> Ask:
     return partial(_ask, home, refreshed)
 
 
-def _ask(home: Path, refreshed: str, arguments: list[str]) -> str:
+def _ask(home: Path, refreshed: str, arguments: list[str], width: int) -> str:
     if arguments == ["run"]:
         return _as_shown(refreshed, home)
     environment: dict[str, str | None] = {
         name: None for name in os.environ if name.startswith(("COUPON_LEDGER_", "DAGSTER_"))
     }
-    environment |= {"COUPON_LEDGER_HOME": str(home), "COLUMNS": "80", "NO_COLOR": "1"}
+    environment |= {"COUPON_LEDGER_HOME": str(home), "COLUMNS": str(width), "NO_COLOR": "1"}
     done = CliRunner().invoke(app, arguments, env=environment)
     assert done.exit_code == 0, f"{arguments}: {done.output}"
     return _as_shown(done.stdout, home)

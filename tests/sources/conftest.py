@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dagster_project.settings import Settings
+from tests.pipeline.conftest import needs
 from tests.sources import postgres_server
 
 
@@ -20,6 +21,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[dict[str, str]]:
+    needs(postgres_server.missing())
     folder = Path(tempfile.mkdtemp(prefix="coupon-ledger-postgres-"))
     folder.chmod(0o755)
     try:

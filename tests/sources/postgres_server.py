@@ -29,6 +29,15 @@ def binaries() -> Path:
     return Path(on_path).parent
 
 
+def missing() -> str:
+    """What this machine lacks to run one; nothing if it is all there."""
+    try:
+        binaries()
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
 def _as_nobody(command: list[str], **more: object) -> subprocess.CompletedProcess[str]:
     """Run as a user without rights, where the tests run as root: Postgres refuses to be root."""
     extra: dict[str, object] = {}

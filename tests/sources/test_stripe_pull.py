@@ -57,6 +57,11 @@ def an_account() -> Account:
     )
 
 
+def newer() -> Json:
+    """A bill of the day before the pull: older ones are no longer in the list of new ones."""
+    return invoice("in_newer", created="2025-05-31", finalized="2025-05-31T01:00")
+
+
 class Puller:
     """Pulls from an account, by a clock that a test sets."""
 
@@ -138,7 +143,28 @@ def test_a_clock_that_goes_back_does_not_make_a_newer_version_older(puller: Pull
     assert newest(puller.settings.landing)["workspaces"]["cus_2"]["workspace_name"] == "Renamed"
 
 
+def test_a_bill_that_is_newer_than_any_known_is_seen_by_whatever_clock(puller: Puller) -> None:
+    puller.now = float(at("2026-06-01"))
+    puller()
+    bill = invoice("in_3", created="2025-03-02", finalized="2025-03-02T01:00")
+    puller.account.objects["invoices"].append(bill)
+    puller.now += 3_600
+    assert puller().delivered == {"invoices": 1}
+
+
+def test_the_landing_folder_is_only_added_to(puller: Puller) -> None:
+    puller()
+    before = {path: path.read_bytes() for path in files(puller.settings.landing)}
+    puller.account.objects["customers"][1]["name"] = "Renamed"
+    puller.now += 3_600
+    puller()
+    after = {path: path.read_bytes() for path in files(puller.settings.landing)}
+    assert before.items() <= after.items()
+    assert len(after) == len(before) + 1
+
+
 def test_an_open_bill_is_asked_for_again_until_it_is_final(puller: Puller) -> None:
+    puller.account.objects["invoices"].append(newer())
     puller()
     puller.now += 10 * 86_400
     puller.account.objects["invoices"][1]["status"] = "paid"
@@ -155,7 +181,7 @@ def test_many_open_bills_are_listed_by_their_status(
 ) -> None:
     monkeypatch.setattr(stripe_pull, "FEW", 3)
     bills = [invoice(f"in_{one:03}", status="open") for one in range(205)]
-    puller.account.objects["invoices"] = bills
+    puller.account.objects["invoices"] = [*bills, newer()]
     puller()
     bills[7]["status"] = "paid"
     puller.now += 10 * 86_400

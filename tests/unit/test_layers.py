@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "alerts": frozenset(
         ["answers", "arrival", "failures", "feeds", "home", "releases", "settings", "sources"]
     ),
-    "refresh": frozenset(["arrival", "feeds", "product", "releases", "settings"]),
+    "refresh": frozenset(["arrival", "expectations", "feeds", "product", "releases", "settings"]),
     "dashboard": frozenset({"answers", "releases", "settings", "web"}),
     "answers": frozenset({"product", "releases", "settings"}),
     "arrival": frozenset({"expectations", "feeds", "product"}),

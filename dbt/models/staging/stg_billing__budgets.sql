@@ -11,7 +11,7 @@ final as (
     select
         program,
         currency,
-        month,
+        month as budget_month,
         amount_minor,
         updated_at,
         minor_per_major,

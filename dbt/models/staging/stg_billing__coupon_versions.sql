@@ -26,6 +26,7 @@ final as (
         once_per,
         follow_up_coupon_id,
         updated_at,
+        minor_per_major,
         delivery_sequence,
         row_number,
         row_number() over (

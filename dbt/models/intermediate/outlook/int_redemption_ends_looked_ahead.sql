@@ -85,6 +85,16 @@ grant_ends as (
 
 ),
 
+limited as (
+
+    select redemption_id
+
+    from active
+
+    where uses_left is not null
+
+),
+
 uses as (
 
     select
@@ -100,7 +110,7 @@ uses as (
     where
         covered.is_expected
         and covered.is_use
-        and covered.redemption_id in (select redemption_id from active where uses_left is not null)
+        and covered.redemption_id in (select redemption_id from limited)
 
 ),
 

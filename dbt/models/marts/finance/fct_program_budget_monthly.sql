@@ -2,7 +2,14 @@ with
 
 budgets as (
 
-    select * from {{ ref('stg_billing__budgets') }}
+    select
+        program,
+        currency,
+        budget_month,
+        amount_minor,
+        minor_per_major
+
+    from {{ ref('stg_billing__budgets') }}
 
 ),
 
@@ -40,7 +47,7 @@ joined as (
     select
         coalesce(budgets.program, given.program) as program,
         coalesce(budgets.currency, given.currency) as currency,
-        coalesce(budgets.month, given.budget_month) as budget_month,
+        coalesce(budgets.budget_month, given.budget_month) as budget_month,
         coalesce(budgets.minor_per_major, given.minor_per_major) as minor_per_major,
         budgets.amount_minor as budget_minor,
         coalesce(given.given_minor, 0) as given_minor,
@@ -51,7 +58,7 @@ joined as (
     full outer join given
         on budgets.program = given.program
         and budgets.currency = given.currency
-        and budgets.month = given.budget_month
+        and budgets.budget_month = given.budget_month
 
 ),
 

@@ -40,13 +40,13 @@ select
 
 from drawn
 
-left join {{ ref('int_credit_grants_scheduled') }} as grants
-    on drawn.grant_id = grants.grant_id
+left join {{ ref('int_credit_grants_scheduled') }} as scheduled_grants
+    on drawn.grant_id = scheduled_grants.grant_id
 
 where
-    coalesce(drawn.drawn_minor > grants.grant_minor, true)
-    or drawn.first_drawn_at < grants.grant_started_at
-    or drawn.last_drawn_at >= grants.grant_ended_at
+    coalesce(drawn.drawn_minor > scheduled_grants.grant_minor, true)
+    or drawn.first_drawn_at < scheduled_grants.grant_started_at
+    or drawn.last_drawn_at >= scheduled_grants.grant_ended_at
 
 union all
 

@@ -1,0 +1,91 @@
+"""`check`: what a run would make of a file or folder, as text; the trial is `refresh.checking`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dagster_project.answers.values import clean, count
+from dagster_project.cli import layout
+from dagster_project.cli.options import JsonOption, complain, settings_from, wrong
+from dagster_project.cli.reading import answer
+
+if TYPE_CHECKING:
+    from dagster_project.answers.asking import Row
+
+
+def check(
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A file, a folder of parts, or a landing folder.")
+    ],
+    feed: Annotated[
+        str | None,
+        typer.Option(metavar="F", help="The feed. [default: what the folder or file is named]"),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what a run would make of a file, without a data home."""
+    from dagster_project.arrival.report import ArrivalError
+    from dagster_project.feeds import feeds
+    from dagster_project.refresh import checking
+
+    if feed is not None and feed not in feeds():
+        wrong(f"There is no feed {feed!r}; there is {', '.join(feeds())}.")
+    settings = settings_from(None)
+    try:
+        found = checking.check(path, feed, settings)
+    except checking.NotCheckable as error:
+        wrong(f"{str(error)[:1].upper()}{str(error)[1:]}.")
+    except (ArrivalError, OSError) as error:
+        complain(f"It cannot be checked: {error}")
+        raise typer.Exit(1) from None
+    answer(found, tell, json)
+    if not found["is_accepted"]:
+        raise typer.Exit(1)
+
+
+def tell(data: Row) -> str:
+    """Lay out what would become of each file as text."""
+    lines: list[str] = []
+    for file in data["files"]:
+        lines += [*layout.wrap(_verdict(file)), *_details(file), ""]
+    if not data["files"]:
+        lines += ["There is no file that a run would take.", ""]
+    lines.append(
+        "Everything would be accepted."
+        if data["is_accepted"]
+        else "Not everything would be accepted: correct what is named above and check again."
+    )
+    return "\n".join(lines)
+
+
+def _verdict(file: dict[str, Any]) -> str:
+    name = f"{clean(file['file_name'])} ({file['feed']})"
+    if file["verdict"] == "refused":
+        return f"{name}: REFUSED as a whole. {clean(str(file['reason']))}"
+    rejected = f", {file['rejected_rows']:,} REJECTED" if file["rejected_rows"] else ""
+    return f"{name}: {count(file['rows'], 'row')}, {file['accepted_rows']:,} accepted{rejected}"
+
+
+def _details(file: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    if file["verdict"] == "refused":
+        lines += layout.wrap(f"What to do: {clean(str(file['remedy']))}", "  ", "    ")
+    for one in file["rejections"]:
+        told = f"{one['reason']}: {count(one['rows'], 'row')}, first row {one['first_row']:,}"
+        if one["value"] is not None:
+            told += f", which has {one['value'][:60]!r}"
+        if one["expected"]:
+            told += f"; {one['expected']}"
+        lines += layout.wrap(clean(told), "  ", "    ")
+    for one in file["gate"]:
+        lines += layout.wrap(
+            clean(f"{one['severity']} {one['check'].replace('_', ' ')}: {one['observed']}"),
+            "  ",
+            "    ",
+        )
+    if file["notes"]:
+        lines += layout.wrap(f"Note: {clean(file['notes'])}", "  ", "    ")
+    return lines

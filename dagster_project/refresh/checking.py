@@ -1,0 +1,229 @@
+"""Tells what a run would make of a file or folder, in a data home that is thrown away.
+
+Here belongs the trial: arrival, the gate and the staging models, which judge every row, on a copy.
+Nothing is kept, and no data home is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from dagster_project.arrival.report import DeliveryReport
+from dagster_project.feeds import Feed, feeds
+from dagster_project.settings import Settings
+
+Row = dict[str, Any]
+
+_NEEDS_OTHERS = ("_is_mostly_known", "_is_as_usual")
+"""Ends of the names of checks that compare a file with what was delivered before it."""
+MODELS = "+stg_billing__rejected_rows"
+
+
+class NotCheckable(Exception):
+    """What was named cannot be checked; says why and what to name instead."""
+
+
+def check(path: Path, feed: str | None, settings: Settings) -> Row:
+    """Tell what a run would make of a file, a folder of parts, or a landing folder.
+
+    Args:
+        path: The file or folder; it is only read.
+        feed: Its feed; by default that whose name its folder, or the file, has.
+        settings: Time zones of feeds, threads and memory; their data home is not touched.
+
+    Returns:
+        `is_accepted`, and `files`: each with its verdict, the rows accepted and rejected, the reasons with
+        the first row and value of each, and what the gate found.
+
+    Raises:
+        NotCheckable: There is no such file, or its feed is not known.
+    """
+    if not path.exists():
+        raise NotCheckable(f"there is no {path}: name a file or a folder")
+    with tempfile.TemporaryDirectory(prefix="coupon-ledger-check-") as folder:
+        landing, home = Path(folder) / "landing", Path(folder) / "home"
+        landing.mkdir()
+        _lay_out(path, feed, landing)
+        trial = settings.model_copy(update={"home": home, "landing": landing, "engine": "duckdb"})
+        from dagster_project.arrival import arrive
+
+        reports = arrive(landing, home, "check", datetime.now(UTC), settle_seconds=0)
+        if any(report.loaded_rows for report in reports):
+            _judge_rows(trial)
+        with duckdb.connect(str(trial.warehouse), read_only=True) as connection:
+            files = [_file(connection, report, settings) for report in reports]
+    return {
+        "path": str(path),
+        "is_accepted": bool(files)
+        and all(file["verdict"] != "refused" and not file["rejected_rows"] for file in files),
+        "files": files,
+    }
+
+
+def _lay_out(path: Path, feed: str | None, landing: Path) -> None:
+    """Put the file or folder where a run would find it."""
+    if feed is None and path.is_dir() and any((path / name).is_dir() for name in feeds()):
+        for name in feeds():
+            if (path / name).is_dir():
+                _copy(path / name, landing / name)
+        return
+    name = feed or _feed_of(path)
+    (landing / name).mkdir()
+    _copy(path, landing / name / path.resolve().name)
+    for beside in [path.with_name(f"{path.name}.manifest.json")] if path.is_file() else []:
+        if beside.is_file():
+            _copy(beside, landing / name / beside.name)
+
+
+def _feed_of(path: Path) -> str:
+    """The feed that a path names: its folder, else the beginning of its name.
+
+    Raises:
+        NotCheckable: It names none.
+    """
+    for part in (path.resolve().parent.name, path.resolve().name):
+        for name in feeds():
+            if part == name or part.startswith((f"{name}.", f"{name}-", f"{name}_")):
+                return name
+    raise NotCheckable(
+        f"the name of {path} does not say of which feed it is: give --feed, one of {', '.join(feeds())}"
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or folder; a file of the same disk is linked, which costs nothing."""
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link_or_copy)
+    else:
+        _link_or_copy(str(source.resolve()), str(target))
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
+
+
+def _judge_rows(settings: Settings) -> None:
+    """Build the staging models, which type every row and say why they reject one."""
+    from dagster_project.refresh import acceptances, dbt_build
+
+    with duckdb.connect(str(settings.warehouse)) as connection:
+        acceptances.load(connection, settings.accepted_findings_file)
+    with _silence():
+        dbt_build.build_models(settings, MODELS)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Let libraries write nothing to standard output, which may be JSON."""
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nothing,
+        contextlib.redirect_stdout(nothing),
+    ):
+        yield
+
+
+def _file(connection: duckdb.DuckDBPyConnection, report: DeliveryReport, settings: Settings) -> Row:
+    """What becomes of one file."""
+    feed = feeds().get(report.feed)
+    rejections = _rejections(connection, report, feed) if report.verdict != "refused" else []
+    [(rejected,)] = (
+        connection.execute(
+            "select count(*) from staging.stg_billing__rejected_rows where delivery_id = ?",
+            [report.delivery_id],
+        ).fetchall()
+        if report.verdict != "refused" and _has_rejected(connection)
+        else [(report.malformed_rows,)]
+    )
+    notes = connection.execute(
+        "select notes from raw.deliveries where delivery_id = ?", [report.delivery_id]
+    ).fetchall()
+    is_refused = report.verdict == "refused"
+    zone = settings.feed_time_zones.get(report.feed, "UTC")
+    return {
+        "file_name": report.file_name,
+        "feed": report.feed,
+        "verdict": "refused" if is_refused else "loaded",
+        "reason": report.reason,
+        "remedy": report.remedy,
+        "rows": report.physical_rows,
+        "accepted_rows": 0 if is_refused else report.physical_rows - rejected,
+        "rejected_rows": 0 if is_refused else rejected,
+        "rejections": rejections,
+        "notes": notes[0][0].replace("without an offset", f"without an offset, read as {zone}")
+        if notes and notes[0][0]
+        else None,
+        "gate": [
+            {
+                "check": result.check_name,
+                "severity": result.severity,
+                "observed": result.observed,
+            }
+            for result in report.gate_failures
+            if not result.check_name.endswith(_NEEDS_OTHERS)
+        ],
+    }
+
+
+def _has_rejected(connection: duckdb.DuckDBPyConnection) -> bool:
+    return bool(
+        connection.execute(
+            "select 1 from information_schema.tables where table_schema = 'staging'"
+            " and table_name = 'stg_billing__rejected_rows'"
+        ).fetchall()
+    )
+
+
+def _rejections(
+    connection: duckdb.DuckDBPyConnection, report: DeliveryReport, feed: Feed | None
+) -> list[Row]:
+    """The reasons for rejection, the commonest first, each with its first row and value."""
+    relation = (
+        "staging.stg_billing__rejected_rows"
+        if _has_rejected(connection)
+        else "(select delivery_id, row_number, reason as reasons, record from raw.malformed_rows"
+        " join raw.deliveries using (delivery_sequence))"
+    )
+    found = connection.execute(
+        "select reason, count(*), min(row_number), arg_min(record, row_number) from (select"
+        f" unnest(string_split(reasons, '; ')) as reason, row_number, record from {relation}"
+        " where delivery_id = ?) group by reason order by 2 desc, 1",
+        [report.delivery_id],
+    ).fetchall()
+    return [
+        {
+            "reason": reason,
+            "rows": int(count),
+            "first_row": int(first),
+            **_seen(feed, str(reason), str(record)),
+        }
+        for reason, count, first, record in found
+    ]
+
+
+def _seen(feed: Feed | None, reason: str, record: str) -> Row:
+    """The column that a reason is about, the value seen and the form expected; never personal data."""
+    from expectations.hints import explanation_of
+
+    name = reason.partition(" ")[0]
+    for column in feed.columns if feed else ():
+        if column.name == name:
+            value = None
+            if not column.personal:
+                with contextlib.suppress(ValueError, AttributeError):
+                    value = json.loads(record).get(name)
+            return {"column": name, "value": value, "expected": explanation_of(column, value)}
+    return {"column": None, "value": None, "expected": None}

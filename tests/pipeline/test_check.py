@@ -1,0 +1,83 @@
+"""`check` tells, without a data home, what a run would make of a file, and says so by its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dagster_project.cli import app
+
+HEADER = "workspace_id,workspace_name,owner_user_id,created_at,updated_at"
+GOOD = "ws_1,Acme,u_1,2025-01-02T00:00:00Z,2025-01-02T00:00:00Z"
+
+
+def checked(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
+    """The exit code of `check --json`, and what it says."""
+    result = CliRunner().invoke(app, ["check", *map(str, arguments), "--json"])
+    return result.exit_code, json.loads(result.stdout)
+
+
+@pytest.fixture(autouse=True)
+def _no_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COUPON_LEDGER_HOME", str(tmp_path / "no" / "home"))
+
+
+def test_a_file_that_is_accepted_is_told_with_its_notes(tmp_path: Path) -> None:
+    path = tmp_path / "workspaces.csv"
+    path.write_text(f"{HEADER}\n{GOOD}\nws_2,NULL,,2025-01-02 00:00,{GOOD[-20:]}\n", "utf-8")
+    code, found = checked(path)
+    assert (code, found["is_accepted"]) == (0, True)
+    (file,) = found["files"]
+    assert (file["verdict"], file["rows"], file["accepted_rows"]) == ("loaded", 2, 2)
+    assert file["notes"] == (
+        "workspace_name: 1 value that may stand for a missing one;"
+        " created_at: 1 instant without an offset, read as UTC"
+    )
+    assert not (tmp_path / "no").exists()
+    assert path.read_text("utf-8").startswith(HEADER)
+
+
+def test_every_reason_is_told_with_row_column_value_and_form(tmp_path: Path) -> None:
+    path = tmp_path / "export.csv"
+    rows = [GOOD, "ws_2,B,7.0,1735689600000,2025-01-02T00:00:00Z", 'ws_3,a"b,u,,', "ws_4,C"]
+    path.write_text("\n".join([HEADER, *rows]), "utf-8")
+    code, found = checked(path, "--feed", "workspaces")
+    assert code == 1
+    (file,) = found["files"]
+    assert (file["rows"], file["accepted_rows"], file["rejected_rows"]) == (4, 1, 3)
+    told = {one["reason"].split(" ")[0]: one for one in file["rejections"]}
+    assert told["created_at"]["first_row"] == 2
+    assert told["created_at"]["value"] == "1735689600000"
+    assert "it looks like a number since an epoch" in told["created_at"]["expected"]
+    assert told["owner_user_id"]["value"] is None
+    assert "7.0" not in json.dumps(told["owner_user_id"])
+    assert any("a quote inside a value" in one["reason"] for one in file["rejections"])
+    assert {"workspace_id_is_readable"}.isdisjoint(one["check"] for one in file["gate"])
+    assert "created_at_is_readable" in {one["check"] for one in file["gate"]}
+
+
+def test_a_refused_file_and_one_of_no_known_feed_have_their_own_exit_codes(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a;b\n1;2\n", "utf-8")
+    code, found = checked(path, "--feed", "workspaces")
+    assert code == 1
+    assert "semicolons" in found["files"][0]["reason"]
+    result = CliRunner().invoke(app, ["check", str(path)])
+    assert result.exit_code == 2
+    assert "--feed" in result.output
+    assert CliRunner().invoke(app, ["check", str(tmp_path / "none")]).exit_code == 2
+
+
+def test_a_folder_of_parts_is_checked_as_one(tmp_path: Path) -> None:
+    folder = tmp_path / "workspaces"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"part-{number}.csv").write_text(f"{HEADER}\n{GOOD}\n", "utf-8")
+    (folder / "part-3.csv").write_text(f"{HEADER}\n{GOOD.replace('ws_1', 'ws_2')}\n", "utf-8")
+    code, found = checked(folder)
+    assert code == 0
+    assert sum(file["accepted_rows"] for file in found["files"]) >= 1

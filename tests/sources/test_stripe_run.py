@@ -1,0 +1,211 @@
+"""From a Stripe account to a release: what is billed as agreed raises no finding, what is not does."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import duckdb
+import pytest
+
+from dagster_project.cli.run import refresh
+from dagster_project.settings import Settings
+from dagster_project.sources import stripe_pull
+from tests.sources.stripe_objects import (
+    at,
+    coupon,
+    credit_note,
+    customer,
+    discount,
+    grant,
+    invoice,
+    line,
+    price,
+    removed,
+    subscription,
+)
+from tests.sources.stripe_server import KEY, Account, serving
+
+Json = dict[str, Any]
+METERED = price("price_use", "prod_use", usage_type="metered")
+
+
+def bill(number: int, lines: list[Json], month: int = 2, **more: Any) -> Json:
+    """A bill of a month, with the periods of its lines; metered lines look back."""
+    first, after = at(f"2025-{month:02}-01"), at(f"2025-{month + 1:02}-01")
+    before = at(f"2025-{month - 1:02}-01")
+    for one in lines:
+        is_metered = one["pricing"]["price_details"]["price"] == "price_use"
+        one["period"] = (
+            {"start": before, "end": first} if is_metered else {"start": first, "end": after}
+        )
+    made = {"created": f"2025-{month:02}-01", "finalized": f"2025-{month:02}-01T01:00"}
+    return invoice(f"in_{number}", lines, **{**made, **more})
+
+
+def of(number: int) -> Json:
+    """What the objects of a customer have in common."""
+    return {"customer": f"cus_{number}", "subscription_id": f"sub_{number}"}
+
+
+def an_account_billed_as_agreed() -> dict[str, list[Json]]:
+    percent = coupon("QUARTER", percent=25, duration="repeating", duration_in_months=2)
+    fixed = coupon("FIXED", amount_off=3_000, currency="usd")
+    each = coupon(
+        "EACH", amount_off=700, currency="usd", currency_options={"jpy": {"amount_off": 900}}
+    )
+    once = coupon("ONCE", percent=50, duration="once")
+    limited = coupon("LIMITED", percent=10, applies_to={"products": ["prod_team"]})
+
+    def given(number: int, what: Json, **more: Any) -> Json:
+        places = {"customer": f"cus_{number}", "subscription": f"sub_{number}"}
+        return discount(f"di_{number}", what, **{**places, **more})
+
+    quarter = given(1, percent, end="2025-03-01")
+    fixed_ = given(2, fixed)
+    yen = given(3, each)
+    half = given(4, once)
+    ten = given(5, limited)
+    again = [given(6, fixed), given(7, fixed, customer="cus_6")]
+    taken = given(8, fixed)
+    return {
+        "prices": [price(), METERED, price("price_big", "prod_big")],
+        "coupons": [percent, fixed, each, once, limited],
+        "customers": [customer(f"cus_{number}") for number in (1, 2, 3, 4, 5, 6, 8, 9)],
+        "subscriptions": [
+            subscription("sub_1", customer="cus_1"),
+            subscription("sub_2", [fixed_], customer="cus_2"),
+            subscription("sub_3", [yen], customer="cus_3", currency="jpy"),
+            subscription("sub_4", customer="cus_4"),
+            subscription("sub_5", [ten], customer="cus_5"),
+            subscription("sub_6", [again[0]], customer="cus_6"),
+            subscription("sub_7", [again[1]], customer="cus_6"),
+            subscription("sub_8", customer="cus_8"),
+            subscription("sub_9", customer="cus_9"),
+        ],
+        "events": [removed(taken, at("2025-02-20"))],
+        "credit_grants": [grant("credgr_9", 10_000, customer="cus_9", expires_at=at("2025-06-01"))],
+        "invoices": [
+            bill(1, [line(discounts={"di_1": 3_000})], discounts=[quarter], tax=810, **of(1)),
+            bill(2, [line()], month=3, **of(1)),
+            bill(
+                3,
+                [line(amount=5_000, discounts={"di_2": 3_000})],
+                discounts=[fixed_],
+                inclusive=320,
+                **of(2),
+            ),
+            bill(
+                4,
+                [line(amount=5_000, discounts={"di_3": 900})],
+                discounts=[yen],
+                currency="jpy",
+                **of(3),
+            ),
+            # A trial uses nothing up; the first bill above zero does.
+            bill(5, [line(amount=0)], discounts=[half], **of(4)),
+            bill(6, [line(discounts={"di_4": 6_000})], month=3, discounts=[half], **of(4)),
+            bill(7, [line()], month=4, **of(4)),
+            # A coupon for one product, beside another product and a proration.
+            bill(
+                8,
+                [
+                    line("il_1", discounts={"di_5": 1_200}),
+                    line("il_2", 4_000, price_id="price_use", product="prod_use"),
+                    line("il_3", 2_000, proration=True),
+                ],
+                discounts=[ten],
+                **of(5),
+            ),
+            # The same coupon on two subscriptions of one customer.
+            bill(9, [line(discounts={"di_6": 3_000})], discounts=[again[0]], **of(6)),
+            bill(
+                10,
+                [line(discounts={"di_7": 3_000})],
+                discounts=[again[1]],
+                customer="cus_6",
+                subscription_id="sub_7",
+            ),
+            bill(11, [line(discounts={"di_8": 3_000})], discounts=[taken], **of(8)),
+            bill(12, [line()], month=3, **of(8)),
+            # Credit pays metered lines; a voided bill gives it back; money comes back.
+            bill(13, [line(), line("il_2", 7_000, price_id="price_use", credit=7_000)], **of(9)),
+            bill(
+                14,
+                [line(), line("il_2", 2_000, price_id="price_use", credit=2_000)],
+                month=3,
+                status="void",
+                **of(9),
+            ),
+            bill(
+                15,
+                [line(), line("il_2", 5_000, price_id="price_use", credit=3_000)],
+                month=4,
+                **of(9),
+            ),
+            bill(
+                16,
+                [line(amount=-9_000, proration=True), line("il_2", 2_500, proration=True)],
+                month=4,
+                finalized="2025-04-16",
+                **of(9),
+            ),
+            bill(17, [line(f"il_{one}", 700) for one in range(13)], month=4, **of(1)),
+        ],
+        "credit_notes": [credit_note(invoice="in_2", customer="cus_1", total=1_190, tax=190)],
+    }
+
+
+def findings(settings: Settings) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(settings.current), read_only=True) as connection:
+        return connection.execute(
+            "select finding_type, invoice_id, redemption_id from marts.fct_audit_findings order by all"
+        ).fetchall()
+
+
+@pytest.fixture
+def pulled(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("STRIPE_API_KEY", KEY)
+
+    def pull(objects: dict[str, list[Json]], now: str) -> stripe_pull.Report:
+        with serving(Account(objects)) as base, monkeypatch.context() as patched:
+            patched.setenv("COUPON_LEDGER_STRIPE_API_BASE", base)
+            report = stripe_pull.pull(settings, now=lambda: float(at(now)))
+        assert refresh(settings, date(2025, 4, 30))
+        return report
+
+    return pull
+
+
+def test_an_account_billed_as_agreed_has_no_finding(settings: Settings, pulled: Any) -> None:
+    objects = an_account_billed_as_agreed()
+    report = pulled(objects, "2025-05-01")
+    assert report.refused == []
+    assert findings(settings) == []
+    with duckdb.connect(str(settings.current), read_only=True) as connection:
+        charges = dict(
+            connection.execute(
+                "select invoice_id, (discount_amount + credit_amount)::varchar"
+                " from marts.fct_discounted_charges where discount_amount + credit_amount <> 0"
+            ).fetchall()
+        )
+    assert charges == {
+        "in_1": "30.00",
+        "in_3": "30.00",
+        "in_4": "900.00",
+        "in_6": "60.00",
+        "in_8": "12.00",
+        "in_9": "30.00",
+        "in_10": "30.00",
+        "in_11": "30.00",
+        "in_13": "70.00",
+        "in_15": "30.00",
+    }
+
+
+def test_a_bill_that_forgot_a_discount_is_found(settings: Settings, pulled: Any) -> None:
+    objects = an_account_billed_as_agreed()
+    forgotten = bill(18, [line()], month=4, discounts=[], **of(2))
+    objects["invoices"].append(forgotten)
+    pulled(objects, "2025-05-01")
+    assert findings(settings) == [("under_discounted", "in_18", None)]
