@@ -86,6 +86,7 @@ def expiring(
         "sort": sort,
         "top": top,
         "used_up": used_up,
+        "counted_in_bills": _counted_in_bills(connection, program),
         "totals_by_month": _totals(found, "ends_month"),
         "totals_by_currency": _totals(found),
         "expirations": _chosen(found, "monthly_rise_amount", sort, top),
@@ -101,6 +102,21 @@ def expiring(
         ],
         "credit_running_out": _chosen(grants, "projected_breakage_amount", sort, top),
     }
+
+
+def _counted_in_bills(connection: Connection, program: str | None) -> int:
+    """Count the promotions of which uses are left and no expected bill is known to take the last."""
+    if not has_column(connection, "dim_coupon_redemptions", "uses_left"):
+        return 0
+    (found,) = rows(
+        connection,
+        "select count(*) as redemptions from marts.dim_coupon_redemptions where status = 'active'"
+        " and uses_left is not null and ends_at is null and redemption_id not in"
+        " (select redemption_id from marts.fct_upcoming_expirations)"
+        + (" and program = ?" if program else ""),
+        [program] if program else [],
+    )
+    return int(found["redemptions"])
 
 
 def _chosen(found: list[Row], by: str, sort: str, top: int | None) -> list[Row]:

@@ -56,6 +56,14 @@ def tell(data: Row) -> str:
         lines += _promotions(data, promotions)
     if data["credit_running_out"]:
         lines += _credit(data)
+    if data["counted_in_bills"]:
+        lines += [
+            "",
+            *layout.wrap(
+                f"{count(data['counted_in_bills'], 'more promotion')} counted in bills: no bill is"
+                " expected within the outlook that takes the last use, so no day is known."
+            ),
+        ]
     if data["used_up"]["redemptions"]:
         used_up = count(data["used_up"]["redemptions"], "promotion")
         where = count(data["used_up"]["workspaces"], "workspace")

@@ -381,7 +381,7 @@ def _ending(data: Row) -> list[str]:
     return layout.wrap(
         f"Running out by {data['until']}: {count(ending['redemptions'], 'promotion')} on"
         f" {count(ending['workspaces'], 'workspace')}, {ending['followed_up']:,} with a follow-up;"
-        f" bills rise by {rises or 'nothing'}{' a month' if rises else ''} (coupon-ledger expiring)",
+        f" {f'bills rise by {rises} a month' if rises else 'no bill rises'}",
         hanging="  ",
     )
 

@@ -104,10 +104,17 @@ def _today(data: Row) -> list[str]:
         + "."
     )
     event = data["next_event"]
+    uses = [
+        f"{one['coupon_id']} has {count(one['uses_left'], 'bill')} left"
+        for one in active
+        if one["uses_left"]
+    ]
     lines += layout.wrap(
         f"Next: {event['coupon_id']} {words.NEXT_EVENTS[event['next_event']]}"
         f" on {day(event['next_event_at'])}."
         if event
+        else f"Next: no day is known; {'; '.join(uses)}."
+        if uses
         else "Next: nothing is scheduled.",
         hanging="  ",
     )

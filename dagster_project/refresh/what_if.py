@@ -185,6 +185,9 @@ def prepare(settings: Settings, name: str, changes: Sequence[Change]) -> Prepare
             records = archive.records(archive.delivery_ids())
             copy_archive(archive, Archive(side / "archive", side / "build"), records)
             shutil.copyfile(settings.warehouse, side / "build" / settings.warehouse.name)
+            for path in sorted((settings.build / "raw").glob("*/*.parquet")):
+                (side / "build" / "raw" / path.parent.name).mkdir(parents=True, exist_ok=True)
+                _point_to(side / "build" / "raw" / path.parent.name / path.name, path)
             _point_to(side / _RECORDED, files.release_path(home, release_id))
             (side / "accepted_findings.csv").unlink(missing_ok=True)
             if settings.accepted_findings_file.is_file():
