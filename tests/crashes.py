@@ -36,7 +36,7 @@ from dagster_project.arrival import arrive
 from dagster_project.releases import files
 from dagster_project.sample import generate_sample
 from dagster_project.settings import CHECKOUT
-from tests.pipeline.conftest import AS_OF, NOW, HandMade
+from tests.pipeline.conftest import AS_OF, NOW, HandMade, write_lineage
 
 STEPS = ("arrival", "build", "publish", "prune")
 RUN_STEPS = ("arrival", "dbt_build", "release")
@@ -67,7 +67,8 @@ class FromRaw(HandMade):
                 " try_cast(list_amount as decimal(18, 2)) as list_amount,"
                 " cast(0 as decimal(18, 2)) as discount_amount,"
                 " cast(0 as decimal(18, 2)) as credit_amount,"
-                " try_cast(list_amount as decimal(18, 2)) as net_amount"
+                " try_cast(list_amount as decimal(18, 2)) as net_amount,"
+                " try_cast(list_amount as decimal(18, 2)) as billed_net_amount"
                 " from (select * from raw.invoices qualify row_number() over (partition by"
                 " invoice_id order by delivery_sequence desc, row_number desc) = 1)"
                 " cross join range(30) as copies (copy)"
@@ -87,6 +88,7 @@ class FromRaw(HandMade):
                 " select delivery_id, feed, file_name, 1::bigint as row_number, '' as reasons,"
                 " '{}' as record from raw.deliveries where false"
             )
+            write_lineage(connection)
 
 
 def refresh(

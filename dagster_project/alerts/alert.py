@@ -17,6 +17,7 @@ Kind = Literal[
     "pull_late",
     "file_refused",
     "new_findings",
+    "terms_changed",
     "data_late",
     "disk_nearly_full",
     "month_open",

@@ -73,6 +73,7 @@ def after_run(
         yield lambda state: _files(state, settings, now)
         if failure is None:
             yield lambda state: _findings(state, settings, now)
+            yield lambda state: _terms(state, settings, now)
             yield lambda state: _data(state, settings, now, as_of)
         yield lambda state: _disk(state, settings, now)
 
@@ -343,6 +344,17 @@ def _findings(state: State, settings: Settings, now: datetime) -> Iterator[Watch
     if known is None:
         known = frozenset(one[0] for one in _findings_before(settings.home, current))
     yield watch.new_findings(found, known, settings.home, now)
+
+
+def _terms(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
+    from dagster_project.answers import terms
+
+    current = files.current_release(settings.home)
+    if current is None:
+        return
+    changed = terms.open_changes(settings.home, current)
+    known = state.known("terms_changed") or ()
+    yield watch.terms_changed(changed, known, settings.home, now)
 
 
 def _findings_before(home: Path, current: str) -> list[Finding]:

@@ -295,6 +295,37 @@ def new_findings(
     return Watched("new_findings", frozenset(by_id), new, alert, solved)
 
 
+def terms_changed(
+    changed: Mapping[str, str], known: Collection[str], home: Path, now: datetime
+) -> Watched:
+    """Changes of a coupon's terms that nobody has accepted and readers do not know of.
+
+    Args:
+        changed: In words, by the id of their findings.
+        known: Ids of those that readers know of.
+        home: The data home.
+        now: When this is noticed.
+    """
+    new = frozenset(changed) - frozenset(known)
+    told = [changed[key] for key in changed if key in new] or list(changed.values())
+    alert = None
+    if told:
+        alert = Alert(
+            kind="terms_changed",
+            severity="warn",
+            happened="The terms of a coupon were changed"
+            if len(told) == 1
+            else f"The terms of coupons were changed {len(told):,} times",
+            meaning="They hold for earlier bills too, which may now differ from what was billed;"
+            f" {_served_now(home)}.",
+            command=_command("findings --type coupon_terms_changed", home),
+            at=now,
+            details=listed([plain(line, 400) for line in told]),
+        )
+    solved = "No change of terms is open any more."
+    return Watched("terms_changed", frozenset(changed), new, alert, solved)
+
+
 def _findings(told: list[Finding]) -> str:
     return f"{len(told):,}{_at_stake(told, ': ')}"
 

@@ -120,6 +120,17 @@ def has_table(connection: Connection, table: str) -> bool:
     )
 
 
+def has_release_table(connection: Connection, table: str) -> bool:
+    """Return whether a release has a table of its pedigree; one made by an earlier version may not."""
+    return bool(
+        rows(
+            connection,
+            "select 1 from release.tables where table_schema = 'release' and table_name = ?",
+            [table],
+        )
+    )
+
+
 def has_column(connection: Connection, table: str, column: str) -> bool:
     """Return whether a mart has a column; a release kept from an earlier version may not."""
     return bool(
@@ -233,14 +244,20 @@ def invoice(connection: Connection, wanted: str) -> str:
         [wanted],
     )
     others = _of_another_kind(connection, wanted, ("workspace", "redemption"))
+    is_found = bool(rejected or others)
     raise NotThere(
         "invoice",
         wanted,
-        near=[] if others else _near_ids(connection, _INVOICES, "invoice_id", wanted),
+        near=[] if is_found else _near_ids(connection, _INVOICES, "invoice_id", wanted),
         others=others,
         rejected=rejected[0] if rejected else None,
         as_of_date=facts(connection)["as_of_date"],
     )
+
+
+def is_redemption(connection: Connection, wanted: str) -> bool:
+    """Return whether an id is that of a redemption."""
+    return _has(connection, _TABLES["redemption"], "redemption_id", wanted)
 
 
 def target(
@@ -248,11 +265,21 @@ def target(
 ) -> tuple[Literal["all", "program", "workspace"], str]:
     """Return what a WS|PROGRAM argument means: everything, a program or a workspace.
 
+    Args:
+        connection: The release.
+        wanted: The argument; `workspace:ID` and `program:NAME` say which is meant where an id is the
+            name of a program too.
+
     Raises:
         NotThere: It is neither.
     """
     if wanted is None:
         return "all", ""
+    kind, _, name = wanted.partition(":")
+    if kind == "workspace" and not _has(connection, _WORKSPACES, "workspace_id", wanted):
+        return "workspace", workspace(connection, name)
+    if kind == "program" and not _has(connection, _WORKSPACES, "workspace_id", wanted):
+        return "program", program(name)
     if wanted in PROGRAMS:
         return "program", wanted
     if _has(connection, _WORKSPACES, "workspace_id", wanted):

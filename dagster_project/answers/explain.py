@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from dagster_project.answers import words
+from dagster_project.answers import bill_bridge, words
 from dagster_project.answers.asking import Connection, Row, add_months, facts, has_table, rows
+from dagster_project.answers.lineage import standing
+from dagster_project.answers.terms import versions_of
 from dagster_project.answers.values import amount, count, day, moment, money
 from dagster_project.answers.workspace import redemptions_of
 
@@ -30,7 +32,7 @@ def explain(connection: Connection, invoice_id: str) -> Row:
         "select workspace_name from marts.dim_workspaces where workspace_id = ?",
         [workspace_id],
     )
-    bills = rows(
+    all_bills = rows(
         connection,
         "select * from marts.fct_discounted_charges where workspace_id = ?"
         " order by issued_at, invoice_id",
@@ -43,7 +45,9 @@ def explain(connection: Connection, invoice_id: str) -> Row:
         [invoice_id],
     )
     redemptions = redemptions_of(connection, workspace_id)
-    considered = [_considered(one, invoice, bills, applications) for one in redemptions]
+    considered = [_considered(one, invoice, all_bills, applications) for one in redemptions]
+    for row in considered:
+        row["terms_changed"] = versions_of(connection, row["coupon_id"])
     grants = _grants(connection, invoice, redemptions)
     for redemption, row in zip(redemptions, considered, strict=True):
         if row["is_covered"] and row["discount_type"] == "credit":
@@ -54,13 +58,17 @@ def explain(connection: Connection, invoice_id: str) -> Row:
         " and not starts_with(finding_type, 'acceptance_') order by finding_id",
         [invoice_id],
     )
-    before = [
-        bill
-        for bill in bills
-        if bill["currency"] == invoice["currency"] and _order(bill) < _order(invoice)
-    ]
+    before = _bill_before(all_bills, invoice)
     data: Row = {
         **facts(connection),
+        "is_counted": True,
+        "standing": standing(
+            connection,
+            "invoices",
+            invoice_id,
+            invoice.get("delivery_id"),
+            invoice.get("delivery_row"),
+        ),
         "invoice": invoice,
         "workspace_name": named[0]["workspace_name"] if named else None,
         "redemptions": considered,
@@ -80,10 +88,46 @@ def explain(connection: Connection, invoice_id: str) -> Row:
             "total_amount": invoice.get("billed_total_amount"),
         },
         "findings": found,
-        "bill_before": before[-1] if before else None,
+        "bill_before": before,
+        "bridge": _bridge(connection, before, invoice, applications, redemptions, considered),
     }
     data["answer"] = conclusion(data)
     return data
+
+
+def _bill_before(all_bills: Sequence[Row], invoice: Row) -> Row | None:
+    """Return the bill before of the same subscription and currency; a bill below zero is none to compare."""
+    same = [
+        bill
+        for bill in all_bills
+        if bill["currency"] == invoice["currency"]
+        and bill.get("subscription_id") == invoice.get("subscription_id")
+        and bill["list_amount"] >= 0
+        and _order(bill) < _order(invoice)
+    ]
+    return same[-1] if same else None
+
+
+def _bridge(
+    connection: Connection,
+    before: Row | None,
+    invoice: Row,
+    applications: Sequence[Row],
+    redemptions: Sequence[Row],
+    considered: Sequence[Row],
+) -> list[Row]:
+    """Return what leads from the net charge of the bill before to that of this one, in amounts."""
+    if before is None:
+        return []
+    applied_before = rows(
+        connection,
+        "select * from marts.fct_discount_applications where invoice_id = ?"
+        " order by application_rank",
+        [before["invoice_id"]],
+    )
+    reasons = {row["redemption_id"]: row["reason"] for row in considered}
+    known = [{**row, "reason": reasons[row["redemption_id"]]} for row in redemptions]
+    return bill_bridge.bridge(before, invoice, applied_before, applications, known)
 
 
 def _order(bill: Row) -> tuple[datetime, str]:
@@ -189,9 +233,21 @@ def _considered(
             if _acts_on(redemption, invoice) <= 0
             else ", but there is nothing left to take off"
         )
+    months = None
+    if why_not is None and redemption["discount_type"] == "amount_off":
+        months = (
+            bill_bridge.months_counted(invoice) if redemption["amount_off_per"] == "month" else None
+        )
+        if months is not None:
+            off = money(redemption["amount_off"], invoice["currency"])
+            told += (
+                f"; {count(months, 'month')} counted from {day(invoice['period_start'])} to"
+                f" {day(invoice['period_end'])}, {off} each"
+            )
     return {
         "redemption_id": redemption["redemption_id"],
         "coupon_id": redemption["coupon_id"],
+        "months_counted": months,
         "coupon_name": redemption["coupon_name"],
         "discount_type": redemption["discount_type"],
         "offer": redemption["offer"],
@@ -287,7 +343,10 @@ def conclusion(data: Row) -> list[str]:
     told: list[str] = []
     right = "It is right" if billed == net else "By the rules"
     if found:
-        told += [f"Billing made a mistake. {row['description']}" for row in found[:1]]
+        changed = _changed_since(data)
+        lead = "By the terms that hold now: " if changed else "Billing made a mistake. "
+        told += [f"{lead}{row['description']}" for row in found[:1]]
+        told += changed
         told += [row["description"] for row in found[1:]]
         told += [f"{words.accepted(row)}." for row in found if not words.is_open(row)]
         if billed != net:
@@ -320,6 +379,24 @@ def conclusion(data: Row) -> list[str]:
     before = data["bill_before"]
     if before is not None:
         told.append(_compared(before, invoice, code))
+    return told
+
+
+def _changed_since(data: Row) -> list[str]:
+    """Return which coupons that cover the bill had other terms when it was issued, in sentences."""
+    issued = data["invoice"]["issued_at"]
+    told = []
+    for row in data["redemptions"]:
+        since = [one for one in row["terms_changed"] if one["updated_at"] > issued]
+        if row["is_covered"] and since:
+            first = since[0]
+            told.append(
+                f"The terms of {row['coupon_id']} were changed after this bill was issued:"
+                f" {words.changed_terms(first)} by the version of {day(first['updated_at'])}"
+                f" ({first['file_name']}, row {first['delivery_row']}). Terms hold for earlier bills"
+                " too, so this need not be an error of billing: ask for a coupon of its own for the"
+                " new terms, or accept the finding."
+            )
     return told
 
 
@@ -386,17 +463,11 @@ def _clause(row: Row) -> str:
 
 
 def _compared(before: Row, invoice: Row, code: str) -> str:
-    changes = [
-        f"{noun} {amount(before[name], code)} → {amount(invoice[name], code)}"
-        for name, noun in (
-            ("list_amount", "list"),
-            ("discount_amount", "discount"),
-            ("credit_amount", "credit"),
-            ("net_amount", "net"),
-        )
-        if before[name] != invoice[name]
-    ]
     which = f"the bill before, {before['invoice_id']} of {day(before['issued_at'])}"
-    if not changes:
-        return f"It should be the same as {which}."
-    return f"Against {which}: {', '.join(changes)}."
+    change = invoice["net_amount"] - before["net_amount"]
+    if not change:
+        return f"It comes to the same as {which}."
+    return (
+        f"Against {which}, it is {money(abs(change), code)} {'more' if change > 0 else 'less'};"
+        " the amounts above say why."
+    )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from dagster_project.answers.values import amount, count, day, money, month
+from dagster_project.answers.values import amount, count, day, moment, money, month
 
 PROGRAMS: Final = ("accelerator", "non_profit", "special", "startup")
 
@@ -80,6 +80,79 @@ def accepted(finding: Mapping[str, Any]) -> str:
         f"Accepted by {finding['accepted_by']} until {day(finding['accepted_until'])}:"
         f" {finding['accepted_reason']}"
     )
+
+
+TERMS: Final = {
+    "discount_type": "type",
+    "percent_off": "percentage",
+    "amount_off": "amount off",
+    "amount_off_per": "amount off per",
+    "credit_amount": "credit",
+    "credit_period_months": "months of a grant",
+    "credit_max_periods": "grants at most",
+    "credit_priority": "priority of its credit",
+    "currency": "currency",
+    "applies_to_plan": "plan",
+    "applies_to_interval": "billing interval",
+    "duration": "duration",
+    "duration_months": "months",
+    "duration_invoices": "bills",
+    "redeem_by": "redeem by",
+    "max_redemptions": "redemptions at most",
+    "requires_no_prior_coupon": "only without a coupon before",
+    "once_per": "once per",
+    "follow_up_coupon_id": "follow-up",
+}
+"""What a coupon gives, for how long, to what or to whom, by column; a change of any changes its terms."""
+
+
+def term(name: str, value: Any, currency: str | None) -> str:
+    """Return one term of a coupon as people write it."""
+    if value is None:
+        return "none"
+    if name == "percent_off":
+        return percent(value)
+    if name in ("amount_off", "credit_amount"):
+        return money(value, currency)
+    if name == "redeem_by":
+        return moment(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def changed_terms(change: Mapping[str, Any]) -> str:
+    """Return from what to what the terms of a coupon changed.
+
+    Args:
+        change: As `terms.versions_of` gives it.
+    """
+    return ", ".join(
+        f"{TERMS[one['name']]} {one['before']} → {one['after']}" for one in change["changes"]
+    )
+
+
+def change_of_terms(change: Mapping[str, Any]) -> str:
+    """Return a change of terms in a sentence: coupon, terms, version, and what differs for it.
+
+    Args:
+        change: As `terms.changed` gives it.
+    """
+    told = (
+        f"{change['coupon_id']}: {changed_terms(change)}, by the version of"
+        f" {day(change['updated_at'])} ({change['file_name']}, row {change['delivery_row']})"
+    )
+    if change["release_before"] is None:
+        return f"{told}."
+    since = f"since release {change['release_before']}"
+    if not change["differing"]:
+        return f"{told}; no bill differs for it {since}."
+    differing = " and ".join(
+        f"{money(abs(row['given_delta_amount']), row['currency'])}"
+        f" {'less' if row['given_delta_amount'] < 0 else 'more'} on {count(row['bills'], 'bill')}"
+        for row in change["differing"]
+    )
+    return f"{told}; {since} it gives {differing}."
 
 
 def percent(value: Decimal) -> str:

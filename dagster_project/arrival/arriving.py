@@ -533,7 +533,7 @@ class _Arrival:
             from dagster_project.arrival.unpacking import unpack
 
             path = unpack(path, work / sha256, self.limits)
-        read = _reader(record, is_plain_trusted)
+        read = reader_of(record, is_plain_trusted)
         return read(path, feed, self.limits, work / "rows", dict(record.given))
 
     def _load(self, members: Sequence[tuple[SideRecord, Prepared]]) -> dict[str, SideRecord]:
@@ -738,7 +738,7 @@ def _manifest(record: SideRecord, feed: Feed) -> manifests.Manifest:
     return manifests.parse_manifest(record.manifest, feed)
 
 
-def _reader(record: SideRecord, is_plain_trusted: bool) -> Reader:
+def reader_of(record: SideRecord, is_plain_trusted: bool) -> Reader:
     """The reader of the format of a delivery; only what is needed is imported."""
     match record.format:
         case "csv":

@@ -30,6 +30,7 @@ from dagster_project.cli.health import health
 from dagster_project.cli.options import Output, OutputFailed
 from dagster_project.cli.outlook import outlook
 from dagster_project.cli.programs import programs
+from dagster_project.cli.prove import prove
 from dagster_project.cli.pull import pull
 from dagster_project.cli.query import query
 from dagster_project.cli.releases import diff, prune, releases, restore, verify
@@ -47,6 +48,7 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Refresh", sample, "sample --out invented --workspaces 20 --months 6"),
     ("Questions", workspace, "workspace ws_00014"),
     ("Questions", explain, "explain in_00014_022"),
+    ("Questions", prove, "prove in_00014_022 --out proof"),
     ("Questions", burndown, "burndown startup --months 12"),
     ("Questions", variance, "variance ws_00005 --month 2024-02"),
     ("Questions", findings, "findings --severity error --limit 5"),

@@ -98,7 +98,7 @@ def tell_month(data: Row) -> str:
         ("billing_error_amount", "billing errors", 0),
         ("billed_net_amount", "billed, before tax", 1),
     )
-    lines += _by_currency(data["charges"], "invoices", steps) or ["  no invoice counts in it"]
+    lines += ["", *(_by_currency(data["charges"], "invoices", steps) or ["  no invoice counts"])]
     roll_forward = (
         ("opening_amount", "credit at the start", 1),
         ("granted_amount", "granted", 0),

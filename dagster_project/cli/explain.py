@@ -23,10 +23,14 @@ def explain(
     json: JsonOption = False,
 ) -> None:
     """Explain step by step how a charge came about."""
-    from dagster_project.answers import asking
+    from dagster_project.answers import asking, lineage
     from dagster_project.answers import explain as charge
 
     with opened(home, release) as connection:
+        apart = lineage.not_counted(connection, invoice_id)
+        if apart is not None:
+            answer(apart, tell_not_counted, json)
+            return
         found = asking.invoice(connection, invoice_id)
         answer(charge.explain(connection, found), tell, json)
 
@@ -37,6 +41,7 @@ def tell(data: Row) -> str:
     code = invoice["currency"]
     name = data["workspace_name"]
     lines = layout.heading(f"Invoice {invoice['invoice_id']}", data)
+    lines += tell_standing(data["standing"])
     lines += layout.wrap(
         f"Workspace {invoice['workspace_id']}" + (f": {name}" if name else ""), hanging="  "
     )
@@ -46,7 +51,7 @@ def tell(data: Row) -> str:
         f" {day(invoice['period_start'])} to {day(invoice['period_end'])}{usage}"
     )
     lines += layout.wrap(f"Issued {moment(invoice['issued_at'])}, {invoice['status']}")
-    lines += layout.wrap(f"List price {money(invoice['list_amount'], code)}")
+    lines += layout.wrap(f"List price {money(invoice['list_amount'], code)}{_acted_on(invoice)}")
     lines += ["", "1. Which coupons cover it"]
     for row in data["redemptions"]:
         named = f" ({row['offer']})" if row["offer"] else ""
@@ -97,9 +102,97 @@ def tell(data: Row) -> str:
     else:
         lines.append("  none")
     lines += ["", "4. Expected against billed (R8, R9)", *_comparison(data)]
+    if data["bridge"]:
+        before = data["bill_before"]
+        lines += ["", f"5. From the bill before, {clean(before['invoice_id'])}, to this one"]
+        lines += layout.bridge(
+            [
+                (f"net of {day(before['issued_at'])}", before["net_amount"]),
+                *((row["about"], row["amount"]) for row in data["bridge"]),
+            ],
+            f"net of {day(invoice['issued_at'])}",
+            code,
+        )
     lines += ["", "Why is it not what I was told?"]
     for sentence in data["answer"]:
         lines += layout.wrap(sentence, "  ")
+    return "\n".join(lines)
+
+
+def _acted_on(invoice: Row) -> str:
+    """Return what part of a bill coupons and credit may act on, where it is not all of it (R6, R7)."""
+    code, told = invoice["currency"], ""
+    if invoice["list_amount"] < 0:
+        return ": money back, on which coupons and credit may not act"
+    discountable, creditable = invoice.get("discountable_amount"), invoice.get("creditable_amount")
+    if discountable is not None and discountable != invoice["list_amount"]:
+        told += f", of which coupons may act on {money(discountable, code)}"
+    if creditable is not None:
+        told += (
+            f"{' and' if told else ', of which'} credit may pay at most {money(creditable, code)}"
+        )
+    return told
+
+
+def tell_standing(standing: Row) -> list[str]:
+    """Lay out where a record stands, with its earlier versions, as text."""
+    if standing["file_name"] is None:
+        return []  # a release of an earlier version does not say
+    lines = layout.wrap(
+        f"Delivered in {standing['file_name']}, row {standing['delivery_row']}, arrived"
+        f" {moment(standing['arrived_at'])}",
+        hanging="  ",
+    )
+    for row in standing["other_versions"]:
+        kind = "Repeated" if row["fate"] == "duplicate" else "Another version"
+        lines += layout.wrap(
+            f"{kind} in {row['file_name']}, row {row['row_number']}, arrived"
+            f" {moment(row['arrived_at'])}, of {moment(row['updated_at'])}",
+            "  ",
+            "    ",
+        )
+    for row in standing["rejected_versions"]:
+        lines += layout.wrap(
+            f"Rejected in {row['file_name']}, row {row['row_number']}: {row['reasons']}",
+            "  ",
+            "    ",
+        )
+    return lines
+
+
+def tell_not_counted(data: Row) -> str:
+    """Lay out why a bill on record does not count as text."""
+    invoice = data["invoice"]
+    code, as_of = invoice["currency"], data["as_of_date"]
+    name = data["workspace_name"]
+    lines = layout.heading(f"Invoice {invoice['invoice_id']} does not count", data)
+    lines += layout.wrap(
+        f"Workspace {invoice['workspace_id']}" + (f": {name}" if name else ""), hanging="  "
+    )
+    lines += layout.wrap(
+        f"Plan {invoice['plan']} by the {invoice['billing_interval']},"
+        f" {day(invoice['period_start'])} to {day(invoice['period_end'])}, list price"
+        f" {money(invoice['list_amount'], code)}"
+    )
+    lines += tell_standing(data["standing"])
+    told = {
+        "void": "It is void, so it takes no discount, draws no credit and uses up no coupon, as if it"
+        " had never been (R1).",
+        "draft": "It is a draft, so it takes no discount, draws no credit and uses up no coupon until it"
+        " is finalised (R1).",
+        "after_as_of_date": f"It was issued {moment(invoice['issued_at'])}, after the as-of date"
+        f" {as_of}, so it does not count yet (R1). A run as of a day from then on counts it.",
+    }[invoice["reason"]]
+    lines += ["", *layout.wrap(told)]
+    if invoice["billed_discount_amount"] or invoice["billed_credit_amount"]:
+        lines += layout.wrap(
+            f"It shows a discount of {money(invoice['billed_discount_amount'], code)} and credit of"
+            f" {money(invoice['billed_credit_amount'], code)}, which count for nothing either: credit"
+            " that it drew is there to be drawn again."
+            if invoice["reason"] == "void"
+            else f"It shows a discount of {money(invoice['billed_discount_amount'], code)} and credit"
+            f" of {money(invoice['billed_credit_amount'], code)}, which do not count yet."
+        )
     return "\n".join(lines)
 
 

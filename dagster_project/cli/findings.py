@@ -10,8 +10,15 @@ import typer
 from dagster_project.answers import words
 from dagster_project.answers.values import amount, count, day
 from dagster_project.cli import layout
-from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption
+from dagster_project.cli.options import (
+    HomeOption,
+    JsonOption,
+    ReleaseOption,
+    explained,
+    settings_of_home,
+)
 from dagster_project.cli.reading import answer, opened
+from dagster_project.cli.terms import tell_changed
 
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Row
@@ -38,7 +45,7 @@ def findings(
     json: JsonOption = False,
 ) -> None:
     """List what billing got wrong, with totals."""
-    from dagster_project.answers import asking
+    from dagster_project.answers import asking, terms
     from dagster_project.answers import findings as audit
 
     with opened(home, release) as connection:
@@ -56,7 +63,12 @@ def findings(
             "workspace_id": workspace,
             "review_status": review,
         }
-        answer(audit.findings(connection, wanted, limit), tell, json)
+        data = audit.findings(connection, wanted, limit)
+    data["terms_changed"] = []
+    if any(row["finding_type"] == "coupon_terms_changed" for row in data["findings"]):
+        with explained():
+            data["terms_changed"] = terms.changed(settings_of_home(home).home, data["release_id"])
+    answer(data, tell, json)
 
 
 def tell(data: Row) -> str:
@@ -81,6 +93,8 @@ def tell(data: Row) -> str:
             for row in data["totals_by_currency"]
         ],
     )
+    changed = tell_changed(data["terms_changed"])
+    lines += ["", *changed] if changed else []
     shown = len(data["findings"])
     lines += ["", "Each, the most at stake first"]
     for row in data["findings"]:

@@ -46,7 +46,11 @@ READING: Final = (
 
 TargetArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[WS|PROGRAM]", help="A workspace or a program. [default: all]"),
+    typer.Argument(
+        metavar="[WS|PROGRAM]",
+        help="A workspace or a program; workspace:ID where an id is a program's name too."
+        " [default: all]",
+    ),
 ]
 ProgramOption = Annotated[
     str | None, typer.Option("--program", metavar="P", help="Only this program.")
@@ -154,17 +158,17 @@ def sentence(missing: NotThere) -> str:
 
 
 def _of_invoice(missing: NotThere, name: str, hints: Sequence[str]) -> str:
-    told = (
-        f"Invoice {name} is not among the invoices that count as of {missing.as_of_date}: a draft"
-        " or void invoice, one issued after that day, and one never delivered are left out."
-    )
     row = missing.rejected
     if row is not None:
-        told += (
-            f" A row of that id was rejected ({clean(row['file_name'])}, row {row['row_number']}):"
-            f" {clean(row['reasons'])}."
+        return " ".join(
+            [
+                f"Invoice {name} was rejected ({clean(row['file_name'])}, row {row['row_number']}):"
+                f" {clean(row['reasons'])}.",
+                *hints,
+            ]
         )
     near = f"Near it are {', '.join(map(clean, missing.near))}." if missing.near else ""
+    told = f"Invoice {name} was never delivered: no row of a loaded file has that id."
     return " ".join(filter(None, [told, *hints, near]))
 
 

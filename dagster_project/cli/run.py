@@ -35,6 +35,7 @@ from dagster_project.cli.options import (
     stream_of,
     wrong,
 )
+from dagster_project.cli.terms import tell_changed
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -67,7 +68,11 @@ def run(
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Publish nothing while a finding of severity error is open."),
+        typer.Option(
+            "--strict",
+            help="Publish nothing while a finding of severity error, or a change of a coupon's"
+            " terms, is open.",
+        ),
     ] = False,
     known_at: Annotated[
         str | None,
@@ -258,10 +263,12 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
         _alert(settings, run_id, as_of, error)
         return False
     _alert(settings, run_id, as_of, None)
+    from dagster_project.answers import terms
     from dagster_project.answers.summary import summary
 
     with open_release(settings.home) as connection:
         data = summary(connection)
+    data["terms_changed"] = terms.changed(settings.home, data["release_id"])
     print()
     layout.show(tell(data, settings.home, terminal.seconds))
     for note in notes(settings.home, as_of, before, datetime.now(UTC).date()):
@@ -308,7 +315,7 @@ def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
     """Lay out the summary at the end of a refresh as text.
 
     Args:
-        data: As `answers.summary` gives it.
+        data: As `answers.summary` gives it, with `terms_changed` as `answers.terms` does.
         home: The data home.
         seconds: Time by step.
     """
@@ -326,6 +333,7 @@ def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
         _credit_left(data),
         _ending(data),
         _findings(data),
+        tell_changed(data["terms_changed"]),
         tell_restated(data["restated"], data["moved"]),
         _checks(data),
         _times(seconds),

@@ -262,15 +262,17 @@ def _as_dict(event: dbt_build.EventMsg) -> dict[str, Any]:
 
 
 def _refuse_open_findings(refresh: Refresh) -> None:
-    """Stop where billing got something wrong that nobody has accepted.
+    """Stop where billing got something wrong, or terms were changed, and nobody has accepted that.
 
     Raises:
-        PublishRefused: There are open findings of severity error; one problem per type.
+        PublishRefused: There are open findings of severity error, or changes of a coupon's terms; one
+            problem per type.
     """
     with duckdb.connect(str(refresh.settings.built), read_only=True) as connection:
         rows = connection.execute(
             "select finding_type, count(*), min(finding_id) from marts.fct_audit_findings"
-            " where severity = 'error' and review_status = 'open' group by all order by all"
+            " where (severity = 'error' or finding_type = 'coupon_terms_changed')"
+            " and review_status = 'open' group by all order by all"
         ).fetchall()
     if rows:
         raise PublishRefused(

@@ -392,10 +392,16 @@ def _pedigree_tables() -> list[Table]:
     ]
 
 
+def pedigree_sources() -> dict[str, Mapping[str, str]]:
+    """Return the models that a release copies besides the marts, each with the columns copied."""
+    return {table.source.removeprefix("build."): table.columns for table in _pedigree_tables()}
+
+
 def pedigree_tables() -> set[tuple[str, str]]:
     """Schema and name of the models that a release copies besides the marts."""
-    sources = [table.source.split(".") for table in _pedigree_tables()]
-    return {(schema, name) for _, schema, name in sources}
+    return {
+        (schema, name) for schema, _, name in (one.partition(".") for one in pedigree_sources())
+    }
 
 
 def _one_line(text: object) -> str:

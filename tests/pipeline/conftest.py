@@ -44,6 +44,8 @@ class HandMade:
             "test.p.assert_source_is_right": "pass",
         }
     )
+    marts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Further marts of the warehouse with their keys, which the manifest promises too."""
 
     @property
     def results_path(self) -> Path:
@@ -69,6 +71,7 @@ class HandMade:
                 "model.p.dim_coupons": _mart(
                     "dim_coupons", "One row per coupon.", {"coupon_id": "Its id."}, ["coupon_id"]
                 ),
+                **{f"model.p.{name}": _mart(name, "", {}, key) for name, key in self.marts.items()},
                 "test.p.assert_adds_up": _test("assert_adds_up", "error"),
                 "test.p.assert_source_is_right": _test("assert_source_is_right", "warn"),
             },
@@ -99,13 +102,13 @@ class HandMade:
                 "create table marts.fct_discounted_charges (invoice_id varchar, currency varchar,"
                 " issued_at timestamp, billing_month date, mtus bigint, list_amount decimal(18, 2),"
                 " discount_amount decimal(18, 2), credit_amount decimal(18, 2),"
-                " net_amount decimal(18, 2))"
+                " net_amount decimal(18, 2), billed_net_amount decimal(18, 2))"
             )
             for invoice_id, currency, amount in self.charges:
                 connection.execute(
                     "insert into marts.fct_discounted_charges values"
-                    " (?, ?, '2026-03-01 10:00:00.5', '2026-03-01', null, ?, 0, 0, ?)",
-                    [invoice_id, currency, amount, amount],
+                    " (?, ?, '2026-03-01 10:00:00.5', '2026-03-01', null, ?, 0, 0, ?, ?)",
+                    [invoice_id, currency, amount, amount, amount],
                 )
             connection.execute(
                 "create table marts.dim_coupons as select 'C1' as coupon_id, true as is_open"
@@ -124,6 +127,7 @@ class HandMade:
                 " file_name, 3::bigint as row_number, 'list_amount is missing' as reasons,"
                 ' \'{"invoice_id":"in_3"}\' as record'
             )
+            write_lineage(connection)
 
     def write_results(self, **changes: object) -> None:
         """Write dbt's results file, with top-level parts replaced on request."""
@@ -152,6 +156,16 @@ class HandMade:
             code_version=code_version,
             threads=threads,
         )
+
+
+def write_lineage(connection: duckdb.DuckDBPyConnection) -> None:
+    """Write what else the pedigree is copied from, with no rows: versions, and what does not count."""
+    from dagster_project.releases.publishing import pedigree_sources
+
+    for source, columns in pedigree_sources().items():
+        if source.startswith("intermediate.") and "reconciled" not in source:
+            listed = ", ".join(f"null::varchar as {name}" for name in columns)
+            connection.execute(f"create or replace table {source} as select {listed} where false")
 
 
 def _mart(

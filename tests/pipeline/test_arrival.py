@@ -555,7 +555,8 @@ def test_a_polluted_file_is_taken_exactly_or_refused_for_the_right_reason(
     ]
     changed = {(number, column) for number, column, _ in pollution.values}
     ids = [row["invoice_id"] for number, row in by_number.items() if number < 4]
-    if (4, "invoice_id") not in changed and "line of spaces" not in pollution.name:
+    is_shifted = pollution.name in ("line of spaces", "a row broken in its plan")
+    if (4, "invoice_id") not in changed and not is_shifted:
         assert ids == [f"in_{number}" for number in pollution.loaded]
 
 
@@ -1205,7 +1206,7 @@ def test_a_reader_that_disagrees_with_duckdb_is_asked_again(
 
 def test_the_gate_reports_bad_rows_and_lets_the_file_in(home: Home) -> None:
     rows = [invoice(number) for number in range(30)]
-    rows[3]["list_amount"] = "-1.00"
+    rows[3]["discount_amount"] = "-1.00"
     rows[4]["status"] = "payed"
     rows[5]["total_amount"] = "1.00"
     rows[6]["invoice_id"] = "in_7"
@@ -1215,7 +1216,7 @@ def test_the_gate_reports_bad_rows_and_lets_the_file_in(home: Home) -> None:
     assert report.verdict == "loaded"
     failures = {failure.check_name: failure for failure in report.gate_failures}
     assert failures.keys() == {
-        "list_amount_is_in_range",
+        "discount_amount_is_in_range",
         "status_is_readable",
         "invoice_adds_up",
         "invoice_id_is_unique_in_the_file",

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dagster_project import releases
+from dagster_project.answers.closes import moves
 from dagster_project.answers.closes import restatements as listed
 from dagster_project.cli import app
 from dagster_project.cli.close import tell_restated
@@ -43,6 +44,37 @@ def closed(hand_made: HandMade) -> HandMade:
     hand_made.publish()
     releases.close(hand_made.home, MARCH, by="Ada", now=NOW)
     return hand_made
+
+
+def place(
+    hand_made: HandMade, invoice_id: str, workspace: str, plan: str, subscription: str | None
+) -> None:
+    """Say in the build whom a charge is counted under."""
+    with duckdb.connect(str(hand_made.home / "build" / "warehouse.duckdb")) as connection:
+        for name in ("workspace_id", "plan", "subscription_id"):
+            connection.execute(
+                f"alter table marts.fct_discounted_charges add column if not exists {name} varchar"
+            )
+        connection.execute(
+            "update marts.fct_discounted_charges set workspace_id = ?, plan = ?,"
+            " subscription_id = ? where invoice_id = ?",
+            [workspace, plan, subscription, invoice_id],
+        )
+
+
+def with_findings(hand_made: HandMade, *findings: tuple[str, str, str, str | None, str]) -> None:
+    """Put findings into the build: id, severity, review status, invoice and day."""
+    hand_made.marts["fct_audit_findings"] = ("finding_id",)
+    hand_made.statuses["model.p.fct_audit_findings"] = "success"
+    hand_made.write_results()
+    with duckdb.connect(str(hand_made.home / "build" / "warehouse.duckdb")) as connection:
+        connection.execute(
+            "create or replace table marts.fct_audit_findings (finding_id varchar,"
+            " severity varchar, review_status varchar, invoice_id varchar, occurred_at timestamp)"
+        )
+        connection.executemany(
+            "insert into marts.fct_audit_findings values (?, ?, ?, ?, ?)", findings
+        )
 
 
 def _take_from_history(home: Path) -> None:
@@ -177,6 +209,78 @@ class TestRegister:
             releases.register(closed.home)
 
 
+class TestOpenErrors:
+    """A month is not certified over errors that nobody has looked at, unless somebody says why."""
+
+    def test_an_open_error_of_the_month_is_in_the_way_and_no_other_is(
+        self, hand_made: HandMade
+    ) -> None:
+        with_findings(
+            hand_made,
+            ("a", "error", "accepted", "in_1", "2026-03-01"),
+            ("b", "warn", "open", "in_1", "2026-03-01"),
+            ("c", "error", "open", None, "2026-02-28 23:59:59"),
+            ("d", "error", "open", None, "2026-04-01"),
+        )
+        hand_made.publish()
+        assert releases.close(hand_made.home, MARCH, by="Ada", now=NOW).open_errors == 0
+
+    @pytest.mark.parametrize(
+        ("invoice_id", "day"),
+        [("in_1", "2026-04-01"), (None, "2026-03-31 23:59:59"), (None, "2026-03-01")],
+        ids=["of a bill of the month", "on its last day", "on its first day"],
+    )
+    def test_it_is_closed_over_an_error_only_with_a_reason_which_is_recorded(
+        self, hand_made: HandMade, invoice_id: str | None, day: str
+    ) -> None:
+        with_findings(hand_made, ("e", "error", "open", invoice_id, day))
+        hand_made.publish()
+        home = hand_made.home
+        with pytest.raises(releases.ReleaseError, match=r"1 finding of severity error is open"):
+            releases.close(home, MARCH, by="Ada", now=NOW)
+        with pytest.raises(releases.ReleaseError, match="--reason"):
+            releases.close(home, MARCH, by="Ada", now=NOW, with_open_findings=True)
+        assert releases.register(home) == []
+        releases.close(
+            home, MARCH, by="Ada", now=NOW, with_open_findings=True, reason="credit note to come"
+        )
+        (entry,) = releases.register(home)
+        assert (entry.open_errors, entry.reason) == (1, "credit note to come")
+
+    def test_the_month_is_shown_before_it_is_refused(self, hand_made: HandMade) -> None:
+        with_findings(hand_made, ("e", "error", "open", "in_1", "2026-03-05"))
+        hand_made.publish()
+        home = ("--home", str(hand_made.home))
+        ask = CliRunner().invoke
+        shown = ask(app, ["close", "2026-03", "--by", "Ada", *home])
+        assert shown.exit_code == 1
+        assert [line.split() for line in shown.stdout.splitlines()[3:11]] == [
+            ["EUR", "USD"],
+            ["invoices", "1", "1"],
+            ["list", "80.50", "120.00"],
+            ["discounts", "0.00", "0.00"],
+            ["credit", "0.00", "0.00"],
+            ["net,", "before", "tax", "80.50", "120.00"],
+            ["billing", "errors", "0.00", "0.00"],
+            ["billed,", "before", "tax", "80.50", "120.00"],
+        ]
+        assert "Open findings of severity error in it: 1" in shown.stdout
+        assert "--with-open-findings --reason TEXT" in shown.stderr
+        reason = ("--with-open-findings", "--reason", "waiting for billing")
+        shown = ask(app, ["close", "2026-03", "--by", "Ada", *reason, *home])
+        assert shown.exit_code == 0
+        assert "2026-03 is closed" in shown.stdout
+        told = ask(app, ["closes", *home]).stdout
+        assert "with 1 finding of severity error open" in told
+        assert "reason: waiting for billing" in told
+
+    def test_a_reason_without_the_option_it_is_for_is_a_slip(self, hand_made: HandMade) -> None:
+        hand_made.publish()
+        arguments = ["close", "2026-03", "--by", "Ada", "--reason", "r"]
+        shown = CliRunner().invoke(app, [*arguments, "--home", str(hand_made.home)])
+        assert (shown.exit_code, releases.register(hand_made.home)) == (2, [])
+
+
 class TestKept:
     """A release that closed a month is never pruned."""
 
@@ -212,7 +316,7 @@ class TestNeverSilent:
         self, hand_made: HandMade, three: list[str]
     ) -> None:
         home = hand_made.home
-        with pytest.raises(releases.ReleaseError, match=r"closed since.*2026-03 \(2\).*--anyway"):
+        with pytest.raises(releases.ReleaseError, match=r"closed since.*2026-03 \(3\).*--anyway"):
             releases.restore(home, three[0], LATER)
         assert files.current_release(home) == three[2]
         releases.restore(home, three[0], LATER, is_forced=True)
@@ -285,6 +389,55 @@ class TestRestatements:
             :3
         ] == (MARCH, first, "fct_discounted_charges")
         assert releases.verify(closed.home).problems == ()
+
+    def test_what_is_counted_elsewhere_is_listed_though_the_total_is_the_same(
+        self, hand_made: HandMade
+    ) -> None:
+        hand_made.charges = [("in_1", "USD", "310.00"), ("in_2", "USD", "45.00")]
+        hand_made.write()
+        place(hand_made, "in_1", "ws_a", "team", None)
+        place(hand_made, "in_2", "ws_a", "team", "s-1")
+        hand_made.publish()
+        releases.close(hand_made.home, MARCH, by="Ada", now=NOW)
+        place(hand_made, "in_1", "ws_b", "team", "s-9")
+        hand_made.publish(LATER)
+        with releases.open_release(hand_made.home) as connection:
+            found = connection.execute(
+                "select record_key, column_name, currency, closed_value, current_value,"
+                " closed_amount, current_amount, delta_amount from marts.fct_restatements"
+                " order by all"
+            ).fetchall()
+            assert found == [
+                ("in_1", "subscription_id", "USD", None, "s-9", None, None, None),
+                ("in_1", "workspace_id", "USD", "ws_a", "ws_b", None, None, None),
+            ]
+            (counted,) = listed(connection)
+            told = tell_restated([counted], moves(connection))
+        assert (counted["amounts"], counted["moved"]) == (0, 2)
+        assert counted["net_delta_amount"] == 0
+        assert told == [
+            "Changed in closed months",
+            "  Moved to another workspace, plan or subscription, the total unchanged:",
+            "  2026-03  bill in_1, 310.00 USD net: subscription none → s-9",
+            "  2026-03  bill in_1, 310.00 USD net: workspace ws_a → ws_b",
+            "  one by one in marts.fct_restatements",
+        ]
+
+    def test_an_amount_of_zero_that_comes_or_goes_with_its_row_is_no_change(
+        self, closed: HandMade
+    ) -> None:
+        closed.charges = [CHARGES[0], ("in_3", "USD", "0.00"), ("in_4", "USD", "0.01")]
+        closed.write().publish(LATER)
+        with releases.open_release(closed.home) as connection:
+            found = connection.execute(
+                "select distinct record_key, column_name, delta_amount from marts.fct_restatements"
+                " order by all"
+            ).fetchall()
+        names = ("billed_net_amount", "list_amount", "net_amount")
+        assert found == [
+            *(("in_2", name, Decimal("-80.50")) for name in names),
+            *(("in_4", name, Decimal("0.01")) for name in names),
+        ]
 
     def test_another_month_is_not_restated(self, closed: HandMade) -> None:
         closed.charges = [*CHARGES, ("in_4", "USD", "9.00")]
@@ -469,7 +622,7 @@ class TestRestatements:
             if node["resource_type"] == "model" and node["schema"] == "marts"
         }
         assert set(marts) == set(restatements.MONTHS) | set(restatements.STATES)
-        assert set(marts["fct_credit_burndown_monthly"]) >= restatements.OUTLOOK
+        assert set().union(*(marts[name] for name in restatements.MONTHS)) >= restatements.OUTLOOK
 
     def test_all_marts_of_the_sample_are_compared(self, sample_run: Any, tmp_path: Path) -> None:
         home = tmp_path / "home"
@@ -530,7 +683,7 @@ class TestCommands:
         second = hand_made.write().publish().release_id
         home = ("--home", str(hand_made.home))
         shown = self.ask("close", "2026-03", "--by", "Ada", "--release", first, *home).stdout
-        assert f"In the current release, {second}, 2 amounts of 2026-03 differ" in shown
+        assert f"In the current release, {second}, 3 values of 2026-03 differ" in shown
         assert "No amount of the closed months has changed" in self.ask("closes", *home).stdout
         hand_made.publish(LATER)
         data = json.loads(self.ask("closes", "--json", *home).stdout)
@@ -543,7 +696,8 @@ class TestCommands:
                 "closed_month": "2026-03",
                 "currency": "USD",
                 "file_name": None,
-                "amounts": 2,
+                "amounts": 3,
+                "moved": 0,
                 "net_delta_amount": "-20.00",
             }
         ]
@@ -551,7 +705,7 @@ class TestCommands:
         assert shown.splitlines()[-4:] == [
             "Changed in closed months",
             "  month         amounts  net charges",
-            "  2026-03  USD        2       -20.00",
+            "  2026-03  USD        3       -20.00",
             "  one by one in marts.fct_restatements",
         ]
 
@@ -566,13 +720,13 @@ class TestCommands:
                 " 'USD' as currency, 'fct_discounted_charges' as table_name,"
                 " 'net_amount' as column_name, 0.01::decimal(18, 2) as delta_amount,"
                 " case when n < 18 then 'invoices/late.csv' when n < 26 then 'coupons/'"
-                " || (n // 2) || '.csv' end as file_name from range(1544) as numbers (n)"
+                " || (n // 2) || '.csv' end as file_name , null::varchar as closed_value, null::varchar as current_value from range(1544) as numbers (n)"
             )
             connection.execute(
                 "insert into marts.fct_restatements select closed_month, 'EUR', table_name,"
-                " column_name, delta_amount, null from marts.fct_restatements limit 2"
+                " column_name, delta_amount, null, null, null from marts.fct_restatements limit 2"
             )
-            assert tell_restated(listed(connection)) == [
+            assert tell_restated(listed(connection), {"total": 0, "listed": []}) == [
                 "Changed in closed months",
                 "  month         amounts  net charges",
                 "  2026-03  EUR        2        +0.02",

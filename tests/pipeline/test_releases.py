@@ -144,6 +144,9 @@ class TestPublication:
             ("marts", "fct_restatements", 0),
             ("release", "deliveries", 1),
             ("release", "rejected_rows", 1),
+            ("release", "superseded_rows", 0),
+            ("release", "invoices_not_counted", 0),
+            ("release", "coupon_versions", 0),
         ]
 
     def test_results_of_the_suppliers_gate_are_among_the_checks(self, hand_made: HandMade) -> None:

@@ -50,7 +50,7 @@ class TestNothingToRefreshFrom:
     def test_an_empty_folder_is_told_with_where_it_was_looked(self) -> None:
         with pytest.raises(ReleaseError) as caught:
             must_have_come(self.LANDING, [], {})
-        assert "workspaces/, coupons/, redemptions/ or invoices/ of /srv/drop" in str(caught.value)
+        assert "invoices/, credit_notes/ or budgets/ of /srv/drop" in str(caught.value)
         assert "--landing" in caught.value.remedy
 
     def test_files_that_lie_elsewhere_are_told(self) -> None:

@@ -47,6 +47,7 @@ def test_the_models_exist() -> None:
     told_elsewhere = {
         *("int_benefits_given", "int_redemption_benefits_totalled", "int_redemption_run_rates"),
         *("int_redemption_findings_raised", "int_coupon_findings_raised"),
+        *("int_rows_superseded", "int_invoices_not_counted", "int_coupon_versions_delivered"),
     }
     assert rules_of_models - named("models") == told_elsewhere
 

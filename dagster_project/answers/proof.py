@@ -1,0 +1,284 @@
+"""`prove`: what an auditor asks for about an invoice, a redemption or a total, from one release.
+
+Here belongs which rows a number rests on, and the total of a column. The rows as delivered are read from
+the archive by the command, since a release does not have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from decimal import Decimal
+
+from dagster_project.answers.asking import (
+    Connection,
+    NotThere,
+    Row,
+    facts,
+    has_column,
+    has_release_table,
+    month_in,
+    must_be,
+    near,
+    rows,
+)
+from dagster_project.answers.explain import explain
+from dagster_project.answers.lineage import not_counted, standing
+from dagster_project.releases.fingerprint import literal, quote
+from dagster_project.releases.restatements import MONTHS
+
+
+def release_facts(connection: Connection) -> Row:
+    """Return what the release is, and the fingerprint of each of its tables."""
+    (release,) = rows(
+        connection,
+        "select release_id, as_of_date, created_at, code_version, content_hash"
+        " from release.release",
+    )
+    tables = rows(
+        connection,
+        "select table_schema, table_name, row_count, fingerprint from release.tables"
+        " order by table_schema, table_name",
+    )
+    return {**release, "tables": tables}
+
+
+def of_invoice(connection: Connection, invoice_id: str) -> Row:
+    """Return the explanation of an invoice with every delivered row that it rests on.
+
+    Args:
+        connection: The release.
+        invoice_id: An invoice on record.
+    """
+    apart = not_counted(connection, invoice_id)
+    data = apart or explain(connection, invoice_id)
+    places = _places(data["standing"])
+    if apart is None:
+        covering = [row for row in data["redemptions"] if row["is_covered"]]
+        for row in covering:
+            places += _places(_of_redemption(connection, row["redemption_id"]))
+        places += _of_credit_notes(connection, invoice_id)
+        data["coupon_versions"] = _coupon_versions(
+            connection, {row["coupon_id"] for row in covering}
+        )
+        places += _of_versions(data["coupon_versions"])
+    else:
+        data["coupon_versions"] = []
+    return {**data, "kind": "invoice", "rows": _distinct(places)}
+
+
+def of_redemption(connection: Connection, redemption_id: str) -> Row:
+    """Return what a redemption gave, bill by bill, with every delivered row that it rests on.
+
+    Args:
+        connection: The release.
+        redemption_id: A redemption of `dim_coupon_redemptions`.
+    """
+    (redemption,) = rows(
+        connection,
+        "select * from marts.dim_coupon_redemptions where redemption_id = ?",
+        [redemption_id],
+    )
+    discounts = rows(
+        connection,
+        "select applications.*, charges.currency, charges.issued_at, charges.list_amount"
+        " from marts.fct_discount_applications as applications"
+        " inner join marts.fct_discounted_charges as charges using (invoice_id)"
+        " where applications.redemption_id = ? order by charges.issued_at, invoice_id",
+        [redemption_id],
+    )
+    entries = rows(
+        connection,
+        "select * from marts.fct_credit_ledger where redemption_id = ?"
+        " order by grant_id, effective_at, entry_id",
+        [redemption_id],
+    )
+    stands = _of_redemption(connection, redemption_id)
+    places = _places(stands)
+    versions = _coupon_versions(connection, {redemption["coupon_id"]})
+    places += _of_versions(versions)
+    invoices = dict.fromkeys(
+        row["invoice_id"] for row in (*discounts, *entries) if row["invoice_id"] is not None
+    )
+    if invoices and has_column(connection, "fct_discounted_charges", "delivery_id"):
+        listed = ", ".join(map(literal, invoices))
+        places += rows(
+            connection,
+            "select 'invoices' as feed, invoice_id as record_id, delivery_id,"
+            " delivery_row as row_number, 'current' as version from marts.fct_discounted_charges"
+            f" where invoice_id in ({listed}) order by issued_at, invoice_id",
+        )
+    return {
+        **facts(connection),
+        "kind": "redemption",
+        "redemption": redemption,
+        "standing": stands,
+        "discounts": discounts,
+        "credit_entries": entries,
+        "coupon_versions": versions,
+        "rows": _distinct(places),
+    }
+
+
+def of_total(connection: Connection, mart: str, wanted: str, column: str) -> Row:
+    """Return the rows of a mart and month, and the total of an amount of theirs by currency.
+
+    Args:
+        connection: The release.
+        mart: The mart.
+        wanted: The month, as YYYY-MM.
+        column: An amount column of the mart.
+
+    Raises:
+        NotThere: There is no such mart, month or column.
+    """
+    must_be("mart with months", mart, MONTHS)
+    types = {
+        row["column_name"]: row["data_type"]
+        for row in rows(
+            connection,
+            "select column_name, data_type from duckdb_columns()"
+            " where schema_name = 'marts' and table_name = ? order by column_index",
+            [mart],
+        )
+    }
+    amounts = [
+        name
+        for name, kind in types.items()
+        if kind.startswith("DECIMAL") and (name == "amount" or name.endswith("_amount"))
+    ]
+    if column not in amounts:
+        raise NotThere(f"amount of {mart}", column, near=near(column, amounts), known=amounts)
+    source = f"marts.{quote(mart)} as own"
+    month, currency = MONTHS[mart], "own.currency"
+    if mart == "fct_credit_ledger" and "effective_month" in types:
+        month = "effective_month"
+    if month == "invoice_month" or "currency" not in types:
+        source += (
+            " left join (select invoice_id as charged_id, currency as charged_currency,"
+            " billing_month as invoice_month from marts.fct_discounted_charges) as charged"
+            " on own.invoice_id = charged.charged_id"
+        )
+        currency = "own.currency" if "currency" in types else "charged.charged_currency"
+    (span,) = rows(connection, f"select min({month}) as first, max({month}) as last from {source}")
+    first_day: date = month_in(wanted, span["first"], span["last"])
+    (key,) = rows(connection, "select primary_key from release.tables where table_name = ?", [mart])
+    keys = [name for name in key["primary_key"].split(", ") if name != "currency"]
+    stand = ""
+    if "delivery_id" in types:
+        source += " left join release.deliveries as deliveries on own.delivery_id = deliveries.delivery_id"
+        stand = ", deliveries.file_name, deliveries.sha256, own.delivery_row"
+    listed = ", ".join(f"own.{quote(name)}" for name in keys)
+    found = rows(
+        connection,
+        f"select {listed}, {currency} as currency, own.{quote(column)}{stand} from {source}"
+        f" where {month} = ? order by currency, {listed}",
+        [first_day],
+    )
+    totals = rows(
+        connection,
+        f"select {currency} as currency, count(*) as rows, cast(sum(own.{quote(column)})"
+        f" as decimal(38, 2)) as total from {source} where {month} = ?"
+        " group by 1 order by 1",
+        [first_day],
+    )
+    return {
+        **facts(connection),
+        "kind": "total",
+        "mart": mart,
+        "month": first_day,
+        "column": column,
+        "totals": totals,
+        "listed_totals": _sums(found, column),
+        "listed": found,
+    }
+
+
+def _sums(found: Iterable[Row], column: str) -> dict[str, Decimal]:
+    """Return the listed amounts added up by currency, apart from what the engine adds up."""
+    sums: dict[str, Decimal] = {}
+    for row in found:
+        if row[column] is not None:
+            sums[row["currency"]] = sums.get(row["currency"], Decimal(0)) + row[column]
+    return sums
+
+
+def _of_redemption(connection: Connection, redemption_id: str) -> Row:
+    if not has_column(connection, "dim_coupon_redemptions", "delivery_id"):
+        return standing(connection, "redemptions", redemption_id, None, None)
+    (row,) = rows(
+        connection,
+        "select delivery_id, delivery_row from marts.dim_coupon_redemptions"
+        " where redemption_id = ?",
+        [redemption_id],
+    )
+    return standing(
+        connection, "redemptions", redemption_id, row["delivery_id"], row["delivery_row"]
+    )
+
+
+def _of_credit_notes(connection: Connection, invoice_id: str) -> list[Row]:
+    if not has_column(connection, "fct_credit_notes", "delivery_id"):
+        return []
+    return rows(
+        connection,
+        "select 'credit_notes' as feed, credit_note_id as record_id, delivery_id,"
+        " delivery_row as row_number, 'current' as version from marts.fct_credit_notes"
+        " where invoice_id = ? order by credit_note_id",
+        [invoice_id],
+    )
+
+
+def _coupon_versions(connection: Connection, coupons: Iterable[str]) -> list[Row]:
+    names = sorted(coupons)
+    if not names or not has_release_table(connection, "coupon_versions"):
+        return []
+    return rows(
+        connection,
+        "select versions.*, deliveries.file_name, deliveries.sha256"
+        " from release.coupon_versions as versions"
+        " left join release.deliveries as deliveries using (delivery_id)"
+        f" where versions.coupon_id in ({', '.join('?' * len(names))})"
+        " order by versions.coupon_id, versions.version_number",
+        names,
+    )
+
+
+def _of_versions(versions: Sequence[Row]) -> list[Row]:
+    return [
+        {
+            "feed": "coupons",
+            "record_id": row["coupon_id"],
+            "delivery_id": row["delivery_id"],
+            "row_number": row["delivery_row"],
+            "version": "current" if row["is_current"] else "earlier",
+        }
+        for row in versions
+    ]
+
+
+def _places(stands: Row) -> list[Row]:
+    """Return the rows of a record: the current one and every other that was accepted."""
+    record = {"feed": stands["feed"], "record_id": stands["record_id"]}
+    current = {
+        **record,
+        "delivery_id": stands["delivery_id"],
+        "row_number": stands["delivery_row"],
+        "version": "current",
+    }
+    return [current] * (stands["delivery_id"] is not None) + [
+        {
+            **record,
+            "delivery_id": row["delivery_id"],
+            "row_number": row["row_number"],
+            "version": row["fate"],
+        }
+        for row in stands["other_versions"]
+    ]
+
+
+def _distinct(places: Iterable[Row]) -> list[Row]:
+    found: dict[tuple[str, str, int], Row] = {}
+    for row in places:
+        found.setdefault((row["feed"], row["delivery_id"], row["row_number"]), row)
+    return list(found.values())

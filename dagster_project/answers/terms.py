@@ -1,0 +1,168 @@
+"""Changed terms of coupons: from what to what, in which delivery, and which bills differ for it.
+
+Terms hold for the past too, so a change of them moves bills that were issued long before. What differs is
+found by comparing a release with the one before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+import duckdb
+
+from dagster_project.answers import words
+from dagster_project.answers.asking import Connection, Row, has_release_table, rows
+from dagster_project.releases import files
+from dagster_project.releases.errors import ReleaseError
+from dagster_project.releases.read import attached, open_release
+
+_MOST_RELEASES = 60
+
+
+def versions_of(connection: Connection, coupon_id: str) -> list[Row]:
+    """Return each change of the terms of a coupon, the oldest first.
+
+    Returns:
+        `coupon_id`, `updated_at`, `file_name`, `delivery_id`, `delivery_row` and `changes`: name, value
+        before and value after of each term that differs.
+    """
+    if not has_release_table(connection, "coupon_versions"):
+        return []
+    versions = rows(
+        connection,
+        "select versions.*, deliveries.file_name from release.coupon_versions as versions"
+        " left join release.deliveries as deliveries using (delivery_id)"
+        " where versions.coupon_id = ? order by versions.version_number",
+        [coupon_id],
+    )
+    changed = []
+    for before, after in pairwise(versions):
+        differing = [name for name in words.TERMS if before[name] != after[name]]
+        if differing:
+            changed.append(
+                {
+                    "coupon_id": coupon_id,
+                    "updated_at": after["updated_at"],
+                    "file_name": after["file_name"],
+                    "delivery_id": after["delivery_id"],
+                    "delivery_row": after["delivery_row"],
+                    "changes": [
+                        {
+                            "name": name,
+                            "before": words.term(name, before[name], before["currency"]),
+                            "after": words.term(name, after[name], after["currency"]),
+                        }
+                        for name in differing
+                    ],
+                }
+            )
+    return changed
+
+
+def changed(home: Path, release_id: str) -> list[Row]:
+    """Return each change of terms that a release raises a finding for, the latest first.
+
+    Args:
+        home: The data home.
+        release_id: The release, its whole id.
+
+    Returns:
+        As `versions_of`, with `release_before`, the last release that did not know the version (None
+        where no retained one is without it), and `differing`: the bills that both releases count with
+        the same list amount and on which the coupon gives another amount, and what it gives more or
+        less, by currency.
+    """
+    with open_release(home, release_id) as connection:
+        coupons = rows(
+            connection,
+            "select distinct coupon_id from marts.fct_audit_findings"
+            " where finding_type = 'coupon_terms_changed' order by coupon_id",
+        )
+        found = [one for row in coupons for one in versions_of(connection, row["coupon_id"])]
+    before = _releases_before(home, release_id, {str(one["delivery_id"]) for one in found})
+    differing: dict[str, list[Row]] = {}
+    for release in sorted(set(before.values())):
+        names = sorted(
+            {str(one["coupon_id"]) for one in found if before.get(one["delivery_id"]) == release}
+        )
+        differing[release] = _differing(home, release, release_id, names)
+    for one in found:
+        earlier = before.get(one["delivery_id"])
+        one["release_before"] = earlier
+        one["differing"] = [
+            row for row in differing.get(earlier or "", []) if row["coupon_id"] == one["coupon_id"]
+        ]
+    return sorted(found, key=lambda one: (one["updated_at"], one["coupon_id"]), reverse=True)
+
+
+def open_changes(home: Path, release_id: str) -> dict[str, str]:
+    """Return the changes of terms that nobody has accepted, in words, by the id of their findings."""
+    with open_release(home, release_id) as connection:
+        found = rows(
+            connection,
+            "select finding_id, coupon_id, occurred_at from marts.fct_audit_findings"
+            " where finding_type = 'coupon_terms_changed' and review_status = 'open'"
+            " order by finding_id",
+        )
+    if not found:
+        return {}
+    told: dict[tuple[str, datetime], list[str]] = {}
+    for one in changed(home, release_id):
+        place = (one["coupon_id"], one["updated_at"])
+        told.setdefault(place, []).append(words.change_of_terms(one))
+    return {
+        row["finding_id"]: "; ".join(told.get((row["coupon_id"], row["occurred_at"]), []))
+        for row in found
+    }
+
+
+def _releases_before(home: Path, release_id: str, deliveries: set[str]) -> dict[str, str]:
+    """Return by delivery the newest release before another one that does not list the delivery."""
+    before: dict[str, str] = {}
+    earlier = [one for one in files.release_ids(home) if one < release_id]
+    for candidate in reversed(earlier[-_MOST_RELEASES:]):
+        if len(before) == len(deliveries):
+            break
+        try:
+            with open_release(home, candidate) as connection:
+                listed = rows(connection, "select delivery_id from release.deliveries")
+        except (ReleaseError, duckdb.Error):
+            continue  # what it said cannot be read any more
+        for unknown in deliveries - {str(row["delivery_id"]) for row in listed}:
+            before.setdefault(unknown, candidate)
+    return before
+
+
+def _differing(home: Path, before: str, after: str, coupons: Sequence[str]) -> list[Row]:
+    """Return bills and amounts by coupon and currency on which a coupon gives another amount than before."""
+    marks = ", ".join("?" * len(coupons))
+
+    def given(release: str) -> str:
+        return (
+            "(select coupon_id, invoice_id, sum(amount) as amount from ("
+            "select coupon_id, invoice_id, discount_amount as amount"
+            f" from {release}.marts.fct_discount_applications"
+            " union all select coupon_id, invoice_id, -amount"
+            f" from {release}.marts.fct_credit_ledger where entry_type = 'draw'"
+            f") where coupon_id in ({marks}) group by coupon_id, invoice_id)"
+        )
+
+    with attached(home, before, after) as connection:
+        return rows(
+            connection,
+            "select coupon_id, bills.currency, count(*) as bills,"
+            " cast(sum(coalesce(now.amount, 0) - coalesce(was.amount, 0)) as decimal(18, 2))"
+            " as given_delta_amount"
+            f" from {given('r0')} as was full join {given('r1')} as now using (coupon_id, invoice_id)"
+            " inner join r1.marts.fct_discounted_charges as bills using (invoice_id)"
+            " inner join r0.marts.fct_discounted_charges as bills_before"
+            " on bills.invoice_id = bills_before.invoice_id"
+            " and bills.currency = bills_before.currency"
+            " and bills.list_amount = bills_before.list_amount"
+            " where coalesce(now.amount, 0) <> coalesce(was.amount, 0)"
+            " group by coupon_id, bills.currency order by coupon_id, bills.currency",
+            [*coupons, *coupons],
+        )

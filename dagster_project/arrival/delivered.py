@@ -1,0 +1,87 @@
+"""Rows as they were delivered, read again from the archive by file and row.
+
+Here belongs reading single rows of archived bytes for a person to look at. Loading does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+
+import duckdb
+
+from dagster_project.arrival.archive import Archive
+from dagster_project.arrival.arriving import reader_of
+from dagster_project.arrival.report import ArrivalError, Limits, Refusal
+from dagster_project.arrival.rows import REMOVED, TextParquet
+from dagster_project.feeds import feeds
+
+BLOCK = 1024 * 1024
+
+
+def rows_delivered(
+    archive: Archive, delivery_id: str, row_numbers: Collection[int], work: Path
+) -> dict[int, dict[str, str | None]]:
+    """Return rows of one delivery as the archived file has them, without personal data.
+
+    Args:
+        archive: The archive.
+        delivery_id: The delivery.
+        row_numbers: Which rows; 1 is the first record after the header.
+        work: An empty folder to unpack the file in.
+
+    Returns:
+        By row number the text of each column of the feed that the file has a value for.
+
+    Raises:
+        ArrivalError: The archive does not have the bytes any more, or has others.
+    """
+    record = archive.read_record(delivery_id)
+    path = archive.bytes_path(str(record.sha256))
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise ArrivalError(
+            f"{path}: the bytes of {record.file_name} cannot be read ({error.strerror}); restore the"
+            " archive from a backup"
+        ) from error
+    if digest.hexdigest() != record.sha256:
+        raise ArrivalError(
+            f"{path}: the bytes of {record.file_name} are not those that were delivered; restore the"
+            " archive from a backup"
+        )
+    feed = feeds()[record.feed]
+    limits = Limits()
+    try:
+        if record.is_packed:
+            from dagster_project.arrival.unpacking import unpack
+
+            path = unpack(path, work / "unpacked", limits)
+        prepared = reader_of(record, is_plain_trusted=False)(
+            path, feed, limits, work / "rows", dict(record.given)
+        )
+    except Refusal as refusal:
+        raise ArrivalError(f"{record.file_name}: {refusal.reason}; {refusal.remedy}") from refusal
+    assert isinstance(prepared.source, TextParquet)
+    personal = {column.name for column in feed.columns if column.personal}
+    with duckdb.connect(":memory:") as connection:
+        numbers = ", ".join(str(int(number)) for number in sorted(row_numbers)) or "null"
+        cursor = connection.execute(
+            f"select * from read_parquet(?) where row_number in ({numbers}) order by row_number",
+            [str(prepared.source.path)],
+        )
+        names = [str(column[0]) for column in cursor.description or []]
+        found = {}
+        for row in cursor.fetchall():
+            values = dict(zip(names, row, strict=True))
+            number = int(values.pop("row_number"))
+            found[number] = {
+                name: REMOVED if name in personal else value
+                for name, value in values.items()
+                if value is not None
+            }
+    return found

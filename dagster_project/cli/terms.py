@@ -1,0 +1,31 @@
+"""Changed terms of coupons as text, for the commands that tell of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dagster_project.answers import words
+from dagster_project.cli import layout
+
+if TYPE_CHECKING:
+    from dagster_project.answers.asking import Row
+
+_MOST_CHANGES = 10
+
+
+def tell_changed(changed: Sequence[Row]) -> list[str]:
+    """Lay out changes of terms as text: of which coupon, from what to what, where, and what differs for it.
+
+    Args:
+        changed: As `answers.terms.changed` gives it.
+    """
+    if not changed:
+        return []
+    lines = ["Changed terms of coupons, which hold for earlier bills too"]
+    for row in changed[:_MOST_CHANGES]:
+        lines += layout.wrap(words.change_of_terms(row), "  ", "    ")
+    if len(changed) > _MOST_CHANGES:
+        more = len(changed) - _MOST_CHANGES
+        lines.append(f"  and {more:,} more: coupon-ledger findings --type coupon_terms_changed")
+    return lines
