@@ -9,13 +9,13 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from dagster_project.cli import app
 from dagster_project.cli.run import refresh
 from dagster_project.refresh import what_if
 from dagster_project.releases import files
+from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import Settings
 from tests import crashes
 from tests.pipeline import ahead
@@ -264,5 +264,5 @@ class TestWhatMakesNoSense:
         with duckdb.connect(str(home / "build" / "warehouse.duckdb")) as connection:
             connection.execute("delete from raw.deliveries where feed = 'budgets'")
         change = what_if.of_coupon("SIXTY", ["percent_off=5"])
-        with pytest.raises(files.ReleaseError, match="not of the same state"):
+        with pytest.raises(ReleaseError, match="not of the same state"):
             what_if.prepare(Settings(home=home), "late", change)
