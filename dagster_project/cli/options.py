@@ -28,7 +28,7 @@ HomeOption = Annotated[
 ]
 ReleaseOption = Annotated[
     str | None,
-    typer.Option("--release", metavar="ID", help="A retained release instead of the current one."),
+    typer.Option("--release", metavar="ID", help="A retained release, or what-if/NAME."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
