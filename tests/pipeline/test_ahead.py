@@ -38,9 +38,16 @@ def data(home: Path, *arguments: str) -> dict[str, Any]:
     """Return the JSON of an answer, amounts as Decimal."""
     shown = CliRunner().invoke(app, [*arguments, "--json", "--home", str(home)])
     assert (shown.exit_code, shown.stderr) == (0, ""), shown.output
-    found = json.loads(shown.stdout, parse_float=Decimal)
+    found = json.loads(shown.stdout, object_hook=_with_amounts)
     assert isinstance(found, dict)
     return found
+
+
+def _with_amounts(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: Decimal(value) if name.endswith("amount") and isinstance(value, str) else value
+        for name, value in found.items()
+    }
 
 
 class TestGrantsInAQueue:
