@@ -270,15 +270,16 @@ def _refuse_open_findings(refresh: Refresh) -> None:
     """
     with duckdb.connect(str(refresh.settings.built), read_only=True) as connection:
         rows = connection.execute(
-            "select finding_type, count(*), min(finding_id) from marts.fct_audit_findings"
+            "select finding_type, count(*), min(finding_id), arg_min(description, finding_id)"
+            " from marts.fct_audit_findings"
             " where (severity = 'error' or finding_type = 'coupon_terms_changed')"
-            " and review_status = 'open' group by all order by all"
+            " and review_status = 'open' group by finding_type order by finding_type"
         ).fetchall()
     if rows:
         raise PublishRefused(
             [
-                Problem("finding", name, "open", f"{count} open, such as {example}", "")
-                for name, count, example in rows
+                Problem("finding", name, "open", f"{count} open, such as {example}: {said}", "")
+                for name, count, example, said in rows
             ]
         )
 
