@@ -102,6 +102,7 @@ def grants_left(connection: Connection, condition: str, values: list[str]) -> li
             {
                 **{name: row[name] for name in _GRANT},
                 "balance_amount": row["closing_amount"],
+                "expected_use_amount": _expected_use(row),
                 "run_rate_amount": row["run_rate_amount"],
                 "grant_ends_at": ends_at,
                 "projected_exhaustion_date": row["projected_exhaustion_date"],
@@ -110,6 +111,57 @@ def grants_left(connection: Connection, condition: str, values: list[str]) -> li
             }
         )
     return left
+
+
+def _expected_use(row: Row) -> Decimal | None:
+    """Return what the bills to expect will take of a grant (R12); None where that is not known."""
+    balance, breakage = row["closing_amount"], row["projected_breakage_amount"]
+    assert isinstance(balance, Decimal)
+    if breakage is not None:
+        return Decimal(balance - breakage)
+    return balance if row["projected_exhaustion_date"] is not None else None
+
+
+def roll_forward(connection: Connection, scope: str, name: str, months: int) -> Row:
+    """Return credit by program, currency and month: opening + granted - drawn - lapsed = closing.
+
+    Args:
+        connection: The release.
+        scope: `all`, `program` or `workspace`.
+        name: Which program or workspace.
+        months: How many months, counted from the last with credit in the program.
+    """
+    found = rows(
+        connection,
+        f"""
+        select coupons.program, burndown.currency, burndown.burn_month, count(*) as grants,
+            {", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in _AMOUNTS)}
+        from marts.fct_credit_burndown_monthly as burndown
+        left join marts.dim_coupons as coupons using (coupon_id)
+        where {_SCOPES[scope]}
+        group by coupons.program, burndown.currency, burndown.burn_month
+        order by coupons.program, burndown.currency, burndown.burn_month
+        """,
+        [] if scope == "all" else [name],
+    )
+    programs = []
+    for program, currency in dict.fromkeys((row["program"], row["currency"]) for row in found):
+        series = _filled(
+            [row for row in found if (row["program"], row["currency"]) == (program, currency)]
+        )
+        shown = series[-months:]
+        programs.append(
+            {
+                "program": program,
+                "currency": currency,
+                "opening_amount": shown[0]["opening_amount"],
+                **{one: sum((row[one] for row in shown), Decimal(0)) for one in _AMOUNTS[1:-1]},
+                "closing_amount": shown[-1]["closing_amount"],
+                "months_before": len(series) - len(shown),
+                "months": shown,
+            }
+        )
+    return {**facts(connection), "scope": scope, "name": name or None, "programs": programs}
 
 
 def lapsing(grants: Iterable[Row], before: datetime | None = None) -> Decimal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Literal
 
 from dagster_project.answers.asking import (
     Connection,
@@ -13,18 +14,36 @@ from dagster_project.answers.asking import (
     has_column,
     rows,
 )
-from dagster_project.answers.burndown import grants_left
+from dagster_project.answers.burndown import grants_left, lapsing
 
 
-def expiring(connection: Connection, within_months: int, program: str | None) -> Row:
-    """Return the redemptions in force that run out within so many months of the as-of date (R12), and credit."""
+def expiring(
+    connection: Connection,
+    within_months: int,
+    program: str | None,
+    sort: Literal["amount", "date"] = "date",
+    top: int | None = None,
+) -> Row:
+    """Return the redemptions in force that run out within so many months of the as-of date (R12), and credit.
+
+    Args:
+        connection: The release.
+        within_months: 1 to 12.
+        program: Only this one.
+        sort: By the day they run out, or by currency and the rise of the bill, or what lapses, the largest first.
+        top: How many promotions and grants are in the lists, of each currency where they are sorted by
+            amount; the totals are of all.
+    """
     of_release = facts(connection)
     until = add_months(end_of(of_release["as_of_date"]), within_months)
     found = rows(
         connection,
-        f"select * from {running_out(connection)} where runs_out_at < ?"
-        + (" and program = ?" if program else "")
-        + " order by runs_out_at, redemption_id",
+        "select ending.*, workspaces.workspace_name"
+        f" from {running_out(connection)} as ending"
+        " left join marts.dim_workspaces as workspaces using (workspace_id)"
+        " where ending.runs_out_at < ?"
+        + (" and ending.program = ?" if program else "")
+        + " order by ending.runs_out_at, ending.redemption_id",
         [until, *([program] if program else [])],
     )
     more_granted = {
@@ -35,9 +54,21 @@ def expiring(connection: Connection, within_months: int, program: str | None) ->
             " where next_event = 'grant'",
         )
     }
+    rises = {row["redemption_id"]: row["monthly_rise_amount"] for row in found}
+    (used_up,) = rows(
+        connection,
+        "select count(*) as redemptions, count(distinct workspace_id) as workspaces"
+        " from marts.dim_coupon_redemptions where status = 'exhausted'"
+        + (" and program = ?" if program else ""),
+        [program] if program else [],
+    )
     grants = sorted(
         (
-            {**grant, "next_grant_at": more_granted.get(grant["redemption_id"])}
+            {
+                **grant,
+                "next_grant_at": more_granted.get(grant["redemption_id"]),
+                "monthly_rise_amount": rises.get(grant["redemption_id"]),
+            }
             for grant in grants_left(
                 connection,
                 "coupons.program = ?" if program else "true",
@@ -52,11 +83,54 @@ def expiring(connection: Connection, within_months: int, program: str | None) ->
         "within_months": within_months,
         "until": until,
         "program": program,
+        "sort": sort,
+        "top": top,
+        "used_up": used_up,
+        "counted_in_bills": _counted_in_bills(connection, program),
         "totals_by_month": _totals(found, "ends_month"),
         "totals_by_currency": _totals(found),
-        "expirations": found,
-        "credit_running_out": grants,
+        "expirations": _chosen(found, "monthly_rise_amount", sort, top),
+        "credit_totals_by_currency": [
+            {
+                "currency": currency,
+                "grants": len(of_currency),
+                "balance_amount": sum((one["balance_amount"] for one in of_currency), Decimal(0)),
+                "projected_breakage_amount": lapsing(of_currency),
+            }
+            for currency in sorted({grant["currency"] for grant in grants})
+            for of_currency in [[one for one in grants if one["currency"] == currency]]
+        ],
+        "credit_running_out": _chosen(grants, "projected_breakage_amount", sort, top),
     }
+
+
+def _counted_in_bills(connection: Connection, program: str | None) -> int:
+    """Count the promotions of which uses are left and no expected bill is known to take the last."""
+    if not has_column(connection, "dim_coupon_redemptions", "uses_left"):
+        return 0
+    (found,) = rows(
+        connection,
+        "select count(*) as redemptions from marts.dim_coupon_redemptions where status = 'active'"
+        " and uses_left is not null and ends_at is null and redemption_id not in"
+        " (select redemption_id from marts.fct_upcoming_expirations)"
+        + (" and program = ?" if program else ""),
+        [program] if program else [],
+    )
+    return int(found["redemptions"])
+
+
+def _chosen(found: list[Row], by: str, sort: str, top: int | None) -> list[Row]:
+    """Return what is listed, in the order asked for."""
+    if sort == "date":
+        return found[:top]
+    largest = sorted(
+        found, key=lambda row: (row["currency"] or "~", row[by] is None, -(row[by] or Decimal(0)))
+    )
+    return [
+        row
+        for currency in dict.fromkeys(row["currency"] for row in largest)
+        for row in [row for row in largest if row["currency"] == currency][:top]
+    ]
 
 
 def running_out(connection: Connection) -> str:
@@ -68,7 +142,7 @@ def running_out(connection: Connection) -> str:
         return "marts.fct_upcoming_expirations"
     return (
         "(select *, ends_at as runs_out_at, 'end' as runs_out_by,"
-        " run_rate_amount as monthly_rise_amount from marts.fct_upcoming_expirations)"
+        " run_rate_amount as monthly_rise_amount, cast(null as decimal(18, 2)) as rise_amount from marts.fct_upcoming_expirations)"
     )
 
 

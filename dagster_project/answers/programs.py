@@ -5,8 +5,17 @@ from __future__ import annotations
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 
-from dagster_project.answers.asking import Connection, Row, facts, month_in, rows
+from dagster_project.answers.asking import (
+    Connection,
+    Row,
+    add_months,
+    end_of,
+    facts,
+    month_in,
+    rows,
+)
 
+BUDGET_AMOUNTS = ("budget_amount", "given_amount", "expected_amount", "difference_amount")
 AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "net_amount")
 
 
@@ -58,6 +67,66 @@ def programs(connection: Connection, program: str | None, wanted: str | None) ->
         "month": at,
         "totals_by_currency": _totals(found),
         "programs": found,
+    }
+
+
+def budget(connection: Connection, program: str | None, wanted: str | None) -> Row:
+    """Return budget, gifts and gifts to expect by currency, month and program.
+
+    Args:
+        connection: The release.
+        program: Only this one.
+        wanted: Only this month, as 2024-02; else those from twelve months before the month of the as-of
+            date to twelve months after it.
+
+    Raises:
+        NotThere: There is no such month.
+    """
+    of_release = facts(connection)
+    (span,) = rows(
+        connection,
+        "select min(budget_month) as first, max(budget_month) as last"
+        " from marts.fct_program_budget_monthly",
+    )
+    at: date | None = None
+    if wanted is not None:
+        at = month_in(wanted, span["first"], span["last"])
+        months = [at, at]
+    else:
+        now = end_of(of_release["as_of_date"]).replace(day=1)
+        months = [add_months(now, -12).date(), add_months(now, 11).date()]
+    found = rows(
+        connection,
+        "select * from marts.fct_program_budget_monthly where budget_month between ? and ?"
+        + (" and program = ?" if program else "")
+        + " order by currency, program, budget_month",
+        [*months, *([program] if program else [])],
+    )
+    budgeted = [row for row in found if row["budget_amount"] is not None]
+    return {
+        **of_release,
+        "program": program,
+        "month": at,
+        "first_month": months[0],
+        "last_month": months[1],
+        "totals": [
+            {
+                "program": name,
+                "currency": currency,
+                "months": len(of_program),
+                **{
+                    one: sum((row[one] for row in of_program), Decimal("0.00"))
+                    for one in BUDGET_AMOUNTS
+                },
+            }
+            for name, currency in dict.fromkeys(
+                (row["program"], row["currency"]) for row in budgeted
+            )
+            for of_program in [
+                [row for row in budgeted if (row["program"], row["currency"]) == (name, currency)]
+            ]
+        ],
+        "budgets": found,
     }
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from dagster_project.answers.asking import Connection, Row, end_of, rows
 from dagster_project.answers.burndown import grants_left, lapsing
 from dagster_project.answers.closes import moves, restatements
+from dagster_project.answers.expiring import running_out
 from dagster_project.answers.findings import totals_by_type
 
 DAYS_AHEAD = 90
@@ -24,7 +25,14 @@ def summary(connection: Connection) -> Row:
         connection,
         "select count(*) as redemptions, count(distinct workspace_id) as workspaces,"
         " count(*) filter (where is_followed_up) as followed_up"
-        " from marts.fct_upcoming_expirations where runs_out_at < ?",
+        f" from {running_out(connection)} where runs_out_at < ?",
+        [end_of(until)],
+    )
+    ending["rises"] = rows(
+        connection,
+        "select currency, cast(sum(monthly_rise_amount) as decimal(18, 2)) as monthly_rise_amount"
+        f" from {running_out(connection)} where runs_out_at < ? and monthly_rise_amount is not null"
+        " group by currency having sum(monthly_rise_amount) <> 0 order by currency",
         [end_of(until)],
     )
     (checks,) = rows(connection, "select count(*) as checks from release.checks")

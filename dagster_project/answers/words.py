@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from dagster_project.answers.values import count, day, moment, money
+from dagster_project.answers.values import amount, count, day, moment, money, month
 
 PROGRAMS: Final = ("accelerator", "non_profit", "special", "startup")
 
@@ -64,6 +64,8 @@ NEXT_EVENTS: Final = {
     "expiry": "ends, its time runs out",
     "revocation": "ends, it is revoked",
     "eligibility": "ends, eligibility is lost",
+    "uses": "has its last use",
+    "credit": "is used up",
 }
 
 
@@ -225,3 +227,47 @@ def refusal(redemption: Mapping[str, Any], all_of_workspace: list[dict[str, Any]
     if reason == "over_redeemed" and redemption["max_redemptions"] is not None:
         return f"{text}, {count(redemption['max_redemptions'], 'time')}"
     return text
+
+
+RUNNING_OUT: Final = {
+    "end": "ends on",
+    "uses": "has its last use with the bill of",
+    "credit": "is used up by the bill of",
+    "start": "starts on",
+    "grant": "grants more credit on",
+}
+"""What happens to a redemption on a day to come, by `runs_out_by` or `next_event`."""
+
+
+def change(reason: Mapping[str, Any]) -> str:
+    """Return why bills change, such as `HALF ends on 2026-03-01, then REST-40 follows`.
+
+    Args:
+        reason: As `answers.outlook.bill_changes` gives it.
+    """
+    text = f"{reason['coupon_id']} {RUNNING_OUT[reason['event']]} {day(reason['at'])}"
+    follows = reason["follow_up_coupon_id"]
+    return f"{text}, then {follows} follows" if follows else text
+
+
+def bill_change(row: Mapping[str, Any], *, is_first: bool) -> str:
+    """Return what bills come to from a month on, and why.
+
+    Args:
+        row: As `answers.outlook.bill_changes` gives it.
+        is_first: Whether it is the first month with an expected bill.
+    """
+    currency, before = row["currency"], row["before_amount"]
+    when = "Next bill" if row["bills"] == 1 else f"Next {row['bills']} bills"
+    text = f"{when}, {month(row['month'])}: " if is_first else f"From {month(row['month'])}: "
+    text += f"{money(row['net_amount'], currency)} net"
+    given = [
+        f"{amount(row[name], currency)} {noun}"
+        for name, noun in (("discount_amount", "discount"), ("credit_amount", "credit"))
+        if row[name]
+    ]
+    text += f" (list {amount(row['list_amount'], currency)}"
+    text += "".join(f", less {one}" for one in given) + ")"
+    if before is not None and row["reasons"]:
+        text += f", {amount(before, currency)} before"
+    return text + (": " + "; ".join(map(change, row["reasons"])) if row["reasons"] else "") + "."

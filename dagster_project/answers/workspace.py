@@ -12,6 +12,7 @@ from dagster_project.answers import words
 from dagster_project.answers.asking import Connection, Row, facts, rows
 from dagster_project.answers.burndown import grants_left
 from dagster_project.answers.expiring import running_out
+from dagster_project.answers.outlook import bill_changes
 
 BILLS = 12
 
@@ -65,7 +66,8 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
         row["redemption_id"]: row
         for row in rows(
             connection,
-            "select redemption_id, monthly_rise_amount, is_followed_up, runs_out_at, runs_out_by"
+            "select redemption_id, monthly_rise_amount, is_followed_up, runs_out_at, runs_out_by,"
+            " rise_amount"
             f" from {running_out(connection)} where workspace_id = ?",
             [workspace_id],
         )
@@ -97,7 +99,9 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
             {
                 "standing": _STANDINGS[found["status"]],
                 **{name: found[name] for name in _COUPON_COLUMNS},
+                "uses_left": found.get("uses_left"),
                 "monthly_rise_to_expect": coming.get("monthly_rise_amount"),
+                "rise_to_expect": coming.get("rise_amount"),
                 "runs_out_at": coming.get("runs_out_at"),
                 "runs_out_by": coming.get("runs_out_by"),
                 "is_followed_up": coming.get("is_followed_up"),
@@ -126,15 +130,12 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
         if coupon["credit_balance_amount"]:
             code = str(coupon["currency"])
             left[code] = left.get(code, Decimal(0)) + coupon["credit_balance_amount"]
-    events = [
-        {name: coupon[name] for name in _EVENT}
-        for coupon in coupons
-        if coupon["next_event"] is not None
-    ] + [
+    events = [_next_event(coupon) for coupon in coupons if coupon["standing"] != "past"] + [
         {**grant, "next_event": "lapse", "next_event_at": grant["grant_ends_at"]}
         for grant in grants
-        if grant["grant_ends_at"] is not None
+        if grant["grant_ends_at"] is not None and grant["projected_breakage_amount"] != 0
     ]
+    events = [event for event in events if event["next_event"] is not None]
     upcoming = min(events, key=lambda event: event["next_event_at"] or datetime.max, default=None)
     return {
         **facts(connection),
@@ -145,11 +146,29 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
             {"currency": currency, "balance_amount": balance} for currency, balance in left.items()
         ],
         "next_event": upcoming and {name: upcoming[name] for name in _EVENT},
+        "bill_changes": bill_changes(connection, workspace_id),
         "bills": bills,
         "bill_totals": _totals(bills),
         "findings": [row for row in findings if words.is_open(row)],
         "findings_accepted": [row for row in findings if not words.is_open(row)],
     }
+
+
+def _next_event(coupon: Row) -> Row:
+    """Return what happens next to a redemption: it runs out (R12), or what is scheduled, whichever is first.
+
+    The end of one that is used up already changes nothing.
+    """
+    event = {name: coupon[name] for name in _EVENT}
+    is_end = event["next_event"] not in (None, "start", "grant")
+    if coupon["status"] == "exhausted" and is_end:
+        return {**event, "next_event": None, "next_event_at": None}
+    runs_out_at = coupon["runs_out_at"]
+    if coupon["runs_out_by"] in ("uses", "credit") and (
+        event["next_event_at"] is None or runs_out_at < event["next_event_at"]
+    ):
+        return {**event, "next_event": coupon["runs_out_by"], "next_event_at": runs_out_at}
+    return event
 
 
 _EVENT = ("redemption_id", "coupon_id", "next_event", "next_event_at")

@@ -15,9 +15,11 @@ from typing import Any, Final, TextIO, cast
 import typer
 from typer.core import TyperGroup
 
+from dagster_project.cli.bridge import bridge
 from dagster_project.cli.burndown import burndown
 from dagster_project.cli.check import check
 from dagster_project.cli.close import close, closes, reopen
+from dagster_project.cli.cohorts import cohorts
 from dagster_project.cli.config import config, program
 from dagster_project.cli.deliveries import deliveries, rejected
 from dagster_project.cli.expiring import expiring
@@ -26,6 +28,7 @@ from dagster_project.cli.export import export
 from dagster_project.cli.findings import findings
 from dagster_project.cli.health import health
 from dagster_project.cli.options import Output, OutputFailed
+from dagster_project.cli.outlook import outlook
 from dagster_project.cli.programs import programs
 from dagster_project.cli.prove import prove
 from dagster_project.cli.pull import pull
@@ -34,7 +37,9 @@ from dagster_project.cli.releases import diff, prune, releases, restore, verify
 from dagster_project.cli.run import rebuild, run
 from dagster_project.cli.sample import sample
 from dagster_project.cli.service import alerts, dev
+from dagster_project.cli.top import top
 from dagster_project.cli.variance import variance
+from dagster_project.cli.what_if import what_if
 from dagster_project.cli.workspace import workspace
 
 COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
@@ -48,7 +53,12 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Questions", variance, "variance ws_00005 --month 2024-02"),
     ("Questions", findings, "findings --severity error --limit 5"),
     ("Questions", expiring, "expiring --within-months 3"),
+    ("Questions", outlook, "outlook startup"),
     ("Questions", programs, "programs --month 2024-02"),
+    ("Questions", bridge, "bridge --month 2025-12 --by program"),
+    ("Questions", top, "top --top 3"),
+    ("Questions", cohorts, "cohorts --program startup --age 12"),
+    ("Questions", what_if, "what-if --name less --coupon SPRING-50 --set percent_off=40"),
     ("Questions", query, 'query "select * from marts.dim_coupons"'),
     ("Questions", export, "export --format csv --out exported"),
     ("Deliveries", check, "check landing/invoices/2025-12.csv"),

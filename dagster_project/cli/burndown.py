@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from dagster_project.answers.asking import Row
 
 _MOST_GRANTS = 20
+_ROLLED = {
+    "opening_amount": "opening",
+    "granted_amount": "granted",
+    "drawn_amount": "drawn",
+    "expired_amount": "expired",
+    "forfeited_amount": "forfeited",
+    "closing_amount": "closing",
+}
 
 
 def burndown(
@@ -23,6 +31,12 @@ def burndown(
     home: HomeOption = None,
     release: ReleaseOption = None,
     months: Annotated[int, typer.Option(metavar="N", min=1, help="How many months to show.")] = 24,
+    roll_forward: Annotated[
+        bool,
+        typer.Option(
+            "--roll-forward", help="By program: opening, granted, drawn, lapsed, closing."
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Show how credit is used up, month by month."""
@@ -31,18 +45,48 @@ def burndown(
 
     with opened(home, release) as connection:
         about = asking.target(connection, target)
-        answer(credit.burndown(connection, *about, months), tell, json)
+        if roll_forward:
+            answer(credit.roll_forward(connection, *about, months), tell_roll_forward, json)
+        else:
+            answer(credit.burndown(connection, *about, months), tell, json)
 
 
 def tell(data: Row) -> str:
     """Lay out the burndown as text, with a bar for what is left at the end of each month."""
-    about = {"all": "all programs", "program": f"program {data['name']}"}
-    subject = about.get(data["scope"], f"workspace {data['name']}")
-    lines = layout.heading(f"Credit of {subject}", data)
+    lines = layout.heading(f"Credit of {_subject(data)}", data)
     if not data["currencies"]:
         lines += ["", "No credit was ever granted here."]
     for part in data["currencies"]:
         lines += _of_currency(part)
+    return "\n".join(lines)
+
+
+def _subject(data: Row) -> str:
+    about = {"all": "all programs", "program": f"program {data['name']}"}
+    return about.get(data["scope"], f"workspace {data['name']}")
+
+
+def tell_roll_forward(data: Row) -> str:
+    """Lay out the roll-forward as text: what closes a month opens the next."""
+    lines = layout.heading(f"Credit rolled forward, {_subject(data)}", data)
+    if not data["programs"]:
+        lines += ["", "No credit was ever granted here."]
+    for part in data["programs"]:
+        code = part["currency"]
+        lines += ["", f"{clean(part['program'])}, {clean(code)}"]
+        if part["months_before"]:
+            earlier = count(part["months_before"], "earlier month")
+            lines[-1] += f" ({earlier} left out: --months N shows more)"
+        lines += layout.table(
+            ["month", *(f">{one}" for one in _ROLLED.values())],
+            [
+                [
+                    month(row["burn_month"]) if "burn_month" in row else "together",
+                    *(amount(row[one], code) for one in _ROLLED),
+                ]
+                for row in [*part["months"], part]
+            ],
+        )
     return "\n".join(lines)
 
 
@@ -94,14 +138,14 @@ def _grants(grants: list[Row], code: str) -> list[str]:
     return [
         f"{title} (until: used up, or at its end)",
         *layout.table(
-            ["grant", "workspace", "coupon", ">left", ">a month", "until", ">will lapse"],
+            ["grant", "workspace", "coupon", ">left", ">will be used", "until", ">will lapse"],
             [
                 [
                     row["grant_id"],
                     row["workspace_id"],
                     row["coupon_id"],
                     amount(row["balance_amount"], code),
-                    amount(row["run_rate_amount"], code),
+                    amount(row["expected_use_amount"], code),
                     day(row["runs_out_on"]),
                     amount(row["projected_breakage_amount"], code),
                 ]

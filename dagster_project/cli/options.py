@@ -28,12 +28,12 @@ HomeOption = Annotated[
 ]
 ReleaseOption = Annotated[
     str | None,
-    typer.Option("--release", metavar="ID", help="A retained release instead of the current one."),
+    typer.Option("--release", metavar="ID", help="A retained release, or what-if/NAME."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 _OF_A_HOME = (
-    *("releases", "archive", "build", "logs", "alerts", "dagster"),
+    *("releases", "archive", "build", "logs", "alerts", "dagster", "pulls"),
     *("closes.jsonl", "accepted_findings.csv"),
 )
 """What tells a data home from any other folder."""

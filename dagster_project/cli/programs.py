@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from dagster_project.answers.values import amount, clean, month
+import typer
+
+from dagster_project.answers.values import amount, clean, count, month
 from dagster_project.cli import layout
 from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption
 from dagster_project.cli.reading import MonthOption, ProgramOption, answer, opened
@@ -19,6 +21,9 @@ _MONTHS = 12
 def programs(
     program: ProgramOption = None,
     month: MonthOption = None,
+    budget: Annotated[
+        bool, typer.Option("--budget", help="Budget, given and expected, by month.")
+    ] = False,
     home: HomeOption = None,
     release: ReleaseOption = None,
     json: JsonOption = False,
@@ -30,7 +35,10 @@ def programs(
     with opened(home, release) as connection:
         if program is not None:
             asking.program(program)
-        answer(performance.programs(connection, program, month), tell, json)
+        if budget:
+            answer(performance.budget(connection, program, month), tell_budget, json)
+        else:
+            answer(performance.programs(connection, program, month), tell, json)
 
 
 def tell(data: Row) -> str:
@@ -94,6 +102,55 @@ def tell(data: Row) -> str:
     lines += layout.wrap(
         "List and net are of the bills a program touched; they are not added up over programs,"
         " since a bill can have two. % is discount and credit of list.",
+    )
+    return "\n".join(lines)
+
+
+def tell_budget(data: Row) -> str:
+    """Lay out budgets as text: what is left once what was given and what is expected are taken off."""
+    from dagster_project.answers.programs import BUDGET_AMOUNTS
+
+    about = f"program {data['program']}" if data["program"] else "all programs"
+    months = [month(data[name]) for name in ("first_month", "last_month")]
+    when = months[0] if data["month"] else f"{months[0]} to {months[1]}"
+    lines = layout.heading(f"Budget of {about}, {when}", data)
+    if not data["budgets"]:
+        return "\n".join([*lines, "", "Nothing was budgeted, given or expected."])
+    heads = [">budget", ">given", ">expected", ">left"]
+    for program, currency in dict.fromkeys(
+        (row["program"], row["currency"]) for row in data["budgets"]
+    ):
+        found = [
+            row
+            for row in data["budgets"]
+            if (row["program"], row["currency"]) == (program, currency)
+        ]
+        totals = [
+            row
+            for row in data["totals"]
+            if (row["program"], row["currency"]) == (program, currency)
+        ]
+        lines += ["", f"{program}, {clean(currency)}"]
+        lines += layout.table(
+            ["month", *heads],
+            [
+                [
+                    month(row["budget_month"]) if "budget_month" in row else "together",
+                    *(amount(row[one], currency) for one in BUDGET_AMOUNTS),
+                ]
+                for row in [*found, *totals]
+            ],
+        )
+        without = sum(row["budget_amount"] is None for row in found)
+        if totals and without:
+            lines += layout.wrap(
+                f"together: the {count(totals[0]['months'], 'month')} with a budget", "  "
+            )
+        elif not totals:
+            lines += layout.wrap("no budget was delivered for these months", "  ")
+    lines += layout.wrap(
+        "given: discounts and credit of the month's bills; expected: those of bills still to come;"
+        " left: budget less both, below zero where it does not suffice."
     )
     return "\n".join(lines)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from dagster_project.answers.values import amount, clean, count, moment
+from dagster_project.answers.values import amount, clean, count, moment, money
 from dagster_project.cli import layout
 from dagster_project.cli.close import tell_restated
 from dagster_project.cli.deliveries import tell_rows_in
@@ -276,6 +276,41 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
     return True
 
 
+def refresh_aside(settings: Settings, as_of: date, title: str) -> bool:
+    """Run the refresh of a data home that nobody is served from: no summary, and nobody is alerted.
+
+    Args:
+        settings: Of that data home.
+        as_of: Last day whose events count.
+        title: What is being done, for the message to others.
+
+    Returns:
+        Whether it was published there.
+    """
+    from dagster_project.home import writing
+    from dagster_project.refresh import progress
+    from dagster_project.releases.lock import one_writer
+
+    run_id = str(uuid.uuid4())
+    log = settings.logs / f"{run_id}.log"
+    terminal = Terminal()
+    try:
+        with (
+            writing(settings.home),
+            one_writer(settings.home, title),
+            progress.listening(terminal),
+        ):
+            log.parent.mkdir(exist_ok=True)
+            terminal.started("prepare")
+            _run_job(settings, as_of, run_id, terminal)
+    except BaseException as error:  # noqa: BLE001 (the person at the terminal gets every failure)
+        if terminal.step:
+            terminal.failed()
+        _explain(settings, error, log)
+        return False
+    return True
+
+
 def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
     """Lay out the summary at the end of a refresh as text.
 
@@ -350,9 +385,11 @@ def _credit_left(data: Row) -> list[str]:
 
 def _ending(data: Row) -> list[str]:
     ending = data["ending"]
+    rises = ", ".join(money(row["monthly_rise_amount"], row["currency"]) for row in ending["rises"])
     return layout.wrap(
-        f"Ending by {data['until']}: {count(ending['redemptions'], 'redemption')} on"
-        f" {count(ending['workspaces'], 'workspace')}, {ending['followed_up']:,} with a follow-up",
+        f"Running out by {data['until']}: {count(ending['redemptions'], 'promotion')} on"
+        f" {count(ending['workspaces'], 'workspace')}, {ending['followed_up']:,} with a follow-up;"
+        f" {f'bills rise by {rises} a month' if rises else 'no bill rises'}",
         hanging="  ",
     )
 

@@ -104,14 +104,23 @@ def _today(data: Row) -> list[str]:
         + "."
     )
     event = data["next_event"]
+    uses = [
+        f"{one['coupon_id']} has {count(one['uses_left'], 'bill')} left"
+        for one in active
+        if one["uses_left"]
+    ]
     lines += layout.wrap(
         f"Next: {event['coupon_id']} {words.NEXT_EVENTS[event['next_event']]}"
         f" on {day(event['next_event_at'])}."
         if event
+        else f"Next: no day is known; {'; '.join(uses)}."
+        if uses
         else "Next: nothing is scheduled.",
         hanging="  ",
     )
-    return lines
+    from dagster_project.cli.outlook import tell_changes
+
+    return lines + tell_changes(data["bill_changes"])
 
 
 def _exhausted(coupon: Row) -> str:
@@ -144,11 +153,13 @@ def _coupon(coupon: Row) -> list[str]:
         ]
     span = f"from {day(coupon['started_at'])}"
     if coupon["ends_at"] is None:
-        span += ", no end"
+        span += ", no end" if coupon["uses_left"] is None else ", no end date"
     else:
         ended = coupon["standing"] == "past"
         why = (words.ENDINGS if ended else words.ENDINGS_TO_COME)[coupon["ended_by"]]
         span += f" until {day(coupon['ends_at'])}, {'ended because' if ended else 'when'} {why}"
+    if coupon["uses_left"] is not None and coupon["standing"] != "past":
+        span += f", {count(coupon['uses_left'], 'bill')} left"
     lines += layout.wrap(f"{span} ({coupon['redemption_id']})", "    ")
     lines += layout.wrap(_given(coupon), "    ")
     if coupon["granted_amount"] is not None:
@@ -169,11 +180,9 @@ def _coupon(coupon: Row) -> list[str]:
         )
     for grant in coupon["grants_left"]:
         text = f"{grant['grant_id']}: {money(grant['balance_amount'], grant['currency'])} left"
-        if grant["run_rate_amount"] is not None:
-            text += f", drawn at {amount(grant['run_rate_amount'], currency)} a month"
         ends_on = day(grant["grant_ends_at"])
         if _is_used_up_before_its_end(grant):
-            text += f", used up about {day(grant['projected_exhaustion_date'])}"
+            text += f", used up by the bill of {day(grant['projected_exhaustion_date'])}"
             text += f"; it ends on {ends_on}" if grant["grant_ends_at"] is not None else ""
         elif grant["grant_ends_at"] is not None:
             text += f", lapses on {ends_on}"
@@ -185,10 +194,9 @@ def _coupon(coupon: Row) -> list[str]:
             f"next: {words.NEXT_EVENTS[coupon['next_event']]} on {day(coupon['next_event_at'])}",
             "    ",
         )
-    if coupon["monthly_rise_to_expect"] and coupon["status"] != "exhausted":
+    if coupon["monthly_rise_to_expect"] is not None and coupon["status"] != "exhausted":
         lines += layout.wrap(
-            f"{_RUN_OUT[coupon['runs_out_by']]} ({day(coupon['runs_out_at'])}), expect"
-            f" {money(coupon['monthly_rise_to_expect'], currency)} more a month",
+            f"{_RUN_OUT[coupon['runs_out_by']]} ({day(coupon['runs_out_at'])}), {_rise(coupon)}",
             "    ",
         )
     if coupon["follow_up_coupon_id"] and coupon["standing"] in ("now", "to come"):
@@ -200,6 +208,17 @@ def _coupon(coupon: Row) -> list[str]:
             "    ",
         )
     return lines
+
+
+def _rise(coupon: Row) -> str:
+    """Return what a bill rises by when a redemption has run out, and what that is a month."""
+    monthly, currency = coupon["monthly_rise_to_expect"], coupon["currency"]
+    if not monthly:
+        return "the bill does not rise"
+    rise = coupon["rise_to_expect"]
+    if rise is None or rise == monthly:
+        return f"expect {money(monthly, currency)} more a month"
+    return f"expect {money(rise, currency)} more a bill, {money(monthly, currency)} a month"
 
 
 def _is_used_up_before_its_end(grant: Row) -> bool:

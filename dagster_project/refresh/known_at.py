@@ -127,7 +127,7 @@ def prepare(settings: Settings, instant: Instant) -> Prepared:
         for name in ("archive", "build", "landing"):
             shutil.rmtree(side / name, ignore_errors=True)
             (side / name).mkdir(parents=True)
-        _copy_archive(archive, Archive(side / "archive", side / "build"), known)
+        copy_archive(archive, Archive(side / "archive", side / "build"), known)
         _copy_closes(home, side, instant.at)
         # Reviews of findings have no arrival: those of today hold.
         (side / "accepted_findings.csv").unlink(missing_ok=True)
@@ -160,7 +160,7 @@ def _arrived_at(record: SideRecord) -> datetime:
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def _copy_archive(source: Archive, target: Archive, records: list[SideRecord]) -> None:
+def copy_archive(source: Archive, target: Archive, records: list[SideRecord]) -> None:
     """Copy the side records, and point to the bytes, which never change."""
     for record in records:
         target.write_record(record)

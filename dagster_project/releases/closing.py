@@ -123,7 +123,7 @@ def check_closable(home: Path, month: date, release_id: str | None = None) -> st
         ReleaseError: It does not know the whole month, or the month is before all invoices or closed
             already.
     """
-    wanted = files.resolve(home, release_id)
+    wanted = files.resolve(home, release_id, is_recorded=True)
     earlier = closed_months(home).get(month)
     if earlier is not None:
         raise ReleaseError(
@@ -175,7 +175,7 @@ def close(
         raise ReleaseError(
             "A close with open findings needs a reason.", "Name it with --reason TEXT."
         )
-    wanted = files.resolve(home, release_id)
+    wanted = files.resolve(home, release_id, is_recorded=True)
     with one_writer(home, f"coupon-ledger close {name_of(month)}"):
         check_closable(home, month, wanted)
         files.remove_leftovers(home)

@@ -27,6 +27,10 @@ from dagster_project.releases.errors import NoRelease, ReleaseError
 _ID = re.compile(r"^(\d{8}T\d{6}Z)-([0-9a-f]{8})$")
 _STAMP = "%Y%m%dT%H%M%SZ"
 _LEAST = 8  # characters that are enough of an id, if they fit one only
+WHAT_IF = "what-if"
+"""The folder of questions in a data home: what would be under other terms."""
+WHAT_IF_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""What the name of a question must match."""
 SERVING = ("published", "served again", "found served", "restored")
 """Events of the history after which a release is served."""
 DATABASE_NAME = "coupon_ledger.duckdb"
@@ -42,8 +46,30 @@ def releases_dir(home: Path) -> Path:
 
 def release_path(home: Path, release_id: str) -> Path:
     """The DuckDB file of a release, whichever version wrote it; it need not exist."""
+    if is_what_if(release_id):
+        return what_if_link(home, release_id).resolve()
     earlier = releases_dir(home) / f"{release_id}{_EARLIER_SUFFIX}"
     return earlier if earlier.exists() else releases_dir(home) / release_id / DATABASE_NAME
+
+
+def what_if_link(home: Path, release_id: str) -> Path:
+    """The link to the release of a question, which has a data home of its own below this one."""
+    return current_link(home / release_id)
+
+
+def is_what_if(text: str) -> bool:
+    """Whether the text has the form of a release of a question, `what-if/NAME`."""
+    folder, _, name = text.partition("/")
+    return folder == WHAT_IF and re.fullmatch(WHAT_IF_NAME, name) is not None
+
+
+def what_ifs(home: Path) -> list[str]:
+    """The releases of questions there are, as `what-if/NAME`."""
+    folder = home / WHAT_IF
+    if not folder.is_dir():
+        return []
+    names = sorted(f"{WHAT_IF}/{path.name}" for path in folder.iterdir())
+    return [name for name in names if is_what_if(name) and what_if_link(home, name).is_file()]
 
 
 def release_of(path: Path) -> str:
@@ -53,6 +79,8 @@ def release_of(path: Path) -> str:
 
 def parquet_dir(home: Path, release_id: str) -> Path:
     """The folder with the same marts as Parquet, one file per table."""
+    if is_what_if(release_id):
+        return release_path(home, release_id).parent
     return releases_dir(home) / release_id
 
 
@@ -129,8 +157,13 @@ def current_release(home: Path) -> str | None:
     return release_id
 
 
-def resolve(home: Path, release_id: str | None) -> str:
+def resolve(home: Path, release_id: str | None, *, is_recorded: bool = False) -> str:
     """The id asked for, or the current one, known to be on disk.
+
+    Args:
+        home: The data home.
+        release_id: The release, enough of its id, or `what-if/NAME` for that of a question.
+        is_recorded: Whether it must be a release of what is recorded.
 
     Raises:
         NoRelease: There is none, or not that one; names near matches.
@@ -143,6 +176,8 @@ def resolve(home: Path, release_id: str | None) -> str:
                 "`coupon-ledger run` makes one.",
             )
         return current
+    if release_id.startswith(f"{WHAT_IF}/"):
+        return _resolve_what_if(home, release_id, is_recorded)
     if is_release_id(release_id) and release_path(home, release_id).is_file():
         return release_id
     known = release_ids(home)
@@ -164,6 +199,24 @@ def resolve(home: Path, release_id: str | None) -> str:
         near = difflib.get_close_matches(release_id, halves, n=3)
         matches = list(dict.fromkeys(halves[half] for half in near)) or known
     raise NoRelease(f"{told} {', '.join(matches[-3:])}.")
+
+
+def _resolve_what_if(home: Path, release_id: str, is_recorded: bool) -> str:
+    if is_recorded:
+        raise NoRelease(
+            f"{release_id} answers a question about other terms: it is never current, and closes no"
+            " month.",
+            "`coupon-ledger releases` lists the releases of what is recorded.",
+        )
+    known = what_ifs(home)
+    if release_id in known:
+        return release_id
+    near = difflib.get_close_matches(release_id, known, n=3) or known
+    raise NoRelease(
+        f"There is no release {release_id!r} in {home}"
+        + (f"; there is {', '.join(near)}." if near else "."),
+        "`coupon-ledger what-if` makes one.",
+    )
 
 
 def next_release_id(home: Path, now: datetime, content_hash: str) -> str:

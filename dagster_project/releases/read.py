@@ -291,7 +291,8 @@ def verify(home: Path, release_id: str | None = None) -> Verification:
                     )
         problems += _parquet_problems(home, wanted, promised)
         if not problems:
-            problems += _pedigree_problems(wanted, read_pedigree(home, wanted), contents)
+            named = files.release_of(files.release_path(home, wanted))
+            problems += _pedigree_problems(named, read_pedigree(home, wanted), contents)
     except (duckdb.Error, ReleaseError) as error:
         problems.append(" ".join(str(error).split()))
     if not promised and not problems:

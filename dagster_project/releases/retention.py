@@ -47,7 +47,7 @@ def restore(
         ReleaseError: It is damaged, or closed months differ in it and it does not list how.
         Busy: A refresh is running.
     """
-    wanted = files.resolve(home, release_id)
+    wanted = files.resolve(home, release_id, is_recorded=True)
     with one_writer(home, f"coupon-ledger restore {wanted}"):
         files.remove_leftovers(home)
         verify(home, wanted).raise_unless_sound()

@@ -1,0 +1,207 @@
+"""`what-if`: from what is recorded to what would be under other terms, for the past and twelve months ahead.
+
+Amounts of both releases are asked for by the same SQL and taken from each other here. List and net are by
+currency, for a bill can have coupons of two programs; what is given is by program too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from dagster_project.answers.asking import Connection, Row, add_months, end_of, facts, rows
+from dagster_project.answers.outlook import MONTHS
+
+AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "net_amount")
+_ZERO = Decimal("0.00")
+_SUMS = ", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in AMOUNTS)
+
+
+def what_if(
+    recorded: Connection, asked: Connection, name: str, told: list[str], most: int = 10
+) -> Row:
+    """Return the bridge from recorded to what would be.
+
+    Args:
+        recorded: The recorded release.
+        asked: The release of the question, of the same day.
+        name: Its name.
+        told: What is other than recorded, in words.
+        most: How many of the workspaces that move most, of each currency.
+    """
+    past = (_past(recorded), _past(asked))
+    ahead = _both_ahead(recorded, asked)
+    given = (_given(recorded), _given(asked))
+    lapses = (_lapsing(recorded), _lapsing(asked))
+    currencies = sorted(
+        {key[1] for part in (*past, *ahead) for key in part}
+        | {key for part in lapses for key in part}
+    )
+    return {
+        **facts(recorded),
+        "name": name,
+        "what_if_release_id": facts(asked)["release_id"],
+        "terms": told,
+        "currencies": [
+            {
+                "currency": currency,
+                "past": _bridge(*(_summed(part, currency) for part in past)),
+                "ahead": _bridge(*(_summed(part, currency) for part in ahead)),
+                "lapsing": _change(*(part.get(currency, _ZERO) for part in lapses)),
+            }
+            for currency in currencies
+        ],
+        "programs": [
+            {
+                "program": program,
+                "currency": currency,
+                **{
+                    one: _change(
+                        *(part.get((program, currency), {}).get(one, _ZERO) for part in given)
+                    )
+                    for one in _GIVEN
+                },
+            }
+            for program, currency in sorted({key for part in given for key in part})
+        ],
+        "workspaces": _moved(asked, past, ahead, most),
+    }
+
+
+_GIVEN = ("discount_amount", "credit_amount", "expected_amount")
+_Amounts = dict[tuple[str, str], Row]
+
+
+def _past(connection: Connection) -> _Amounts:
+    found = rows(
+        connection,
+        f"select workspace_id, currency, {_SUMS} from marts.fct_discounted_charges"
+        " group by workspace_id, currency",
+    )
+    return {(row["workspace_id"], row["currency"]): row for row in found}
+
+
+def _both_ahead(recorded: Connection, asked: Connection) -> tuple[_Amounts, _Amounts]:
+    """Return what the next twelve months bring; a workspace that one release expects nothing of pays list in it.
+
+    Which bills to expect does not depend on terms (R12), but the outlook leaves out the workspaces for
+    which nothing is in force or to come.
+    """
+    both = (_ahead(recorded), _ahead(asked))
+    totals: tuple[_Amounts, _Amounts] = ({}, {})
+    for key in both[0].keys() | both[1].keys():
+        for place in (0, 1):
+            row = both[place].get(key)
+            if row is None:
+                listed = both[1 - place][key]["list_amount"]
+                row = dict.fromkeys(AMOUNTS, _ZERO) | {"list_amount": listed, "net_amount": listed}
+            total = totals[place].setdefault(key[:2], dict.fromkeys(AMOUNTS, _ZERO))
+            for one in AMOUNTS:
+                total[one] += row[one]
+    return totals
+
+
+def _ahead(connection: Connection) -> dict[tuple[str, str, object], Row]:
+    found = rows(
+        connection,
+        "select * from marts.fct_bill_outlook_monthly where outlook_month < ?",
+        [_until(connection)],
+    )
+    return {(row["workspace_id"], row["currency"], row["outlook_month"]): row for row in found}
+
+
+def _until(connection: Connection) -> object:
+    end = end_of(facts(connection)["as_of_date"])
+    return add_months(end.replace(day=1), MONTHS).date()
+
+
+def _given(connection: Connection) -> _Amounts:
+    """Return discounts and credit given by program and currency, and what is expected within twelve months."""
+    found = rows(
+        connection,
+        """
+        with both_parts as (
+            select program, currency, discount_amount, credit_amount, 0 as expected_amount
+            from marts.fct_program_performance_monthly
+            union all by name
+            select program, currency, 0 as discount_amount, 0 as credit_amount, expected_amount
+            from marts.fct_program_budget_monthly where budget_month < ?
+        )
+        select program, currency,
+            cast(sum(discount_amount) as decimal(18, 2)) as discount_amount,
+            cast(sum(credit_amount) as decimal(18, 2)) as credit_amount,
+            cast(sum(expected_amount) as decimal(18, 2)) as expected_amount
+        from both_parts where currency is not null group by program, currency
+        """,
+        [_until(connection)],
+    )
+    return {(row["program"], row["currency"]): row for row in found}
+
+
+def _lapsing(connection: Connection) -> dict[str, Decimal]:
+    """Return credit that has lapsed or will, by currency: expired, forfeited, and projected breakage."""
+    found = rows(
+        connection,
+        "select currency, cast(sum(expired_amount + forfeited_amount"
+        " + coalesce(projected_breakage_amount, 0)) as decimal(18, 2)) as amount"
+        " from marts.fct_credit_burndown_monthly group by currency",
+    )
+    return {row["currency"]: row["amount"] for row in found}
+
+
+def _summed(part: _Amounts, currency: str) -> Row:
+    of_currency = [row for key, row in part.items() if key[1] == currency]
+    return {one: sum((row[one] for row in of_currency), _ZERO) for one in AMOUNTS}
+
+
+def _bridge(recorded: Row, asked: Row) -> Row:
+    return {one: _change(recorded[one], asked[one]) for one in AMOUNTS}
+
+
+def _change(recorded: Decimal, asked: Decimal) -> Row:
+    return {"recorded": recorded, "what_if": asked, "change": asked - recorded}
+
+
+def _moved(
+    asked: Connection,
+    past: tuple[_Amounts, _Amounts],
+    ahead: tuple[_Amounts, _Amounts],
+    most: int,
+) -> list[Row]:
+    """Return the workspaces whose net changes most, past and expected together, of each currency."""
+    moved: list[Row] = []
+    for workspace_id, currency in {key for part in (*past, *ahead) for key in part}:
+        changes = [
+            _net(after, workspace_id, currency) - _net(before, workspace_id, currency)
+            for before, after in (past, ahead)
+        ]
+        if any(changes):
+            moved.append(
+                {
+                    "workspace_id": workspace_id,
+                    "currency": currency,
+                    "past_net_change": changes[0],
+                    "expected_net_change": changes[1],
+                }
+            )
+    names: Mapping[str, str] = {
+        row["workspace_id"]: row["workspace_name"]
+        for row in rows(asked, "select workspace_id, workspace_name from marts.dim_workspaces")
+    }
+    moved.sort(
+        key=lambda row: (
+            row["currency"],
+            -abs(row["past_net_change"] + row["expected_net_change"]),
+            row["workspace_id"],
+        )
+    )
+    chosen: list[Row] = []
+    for row in moved:
+        if sum(one["currency"] == row["currency"] for one in chosen) < most:
+            chosen.append({**row, "workspace_name": names.get(row["workspace_id"])})
+    return chosen
+
+
+def _net(part: _Amounts, workspace_id: str, currency: str) -> Decimal:
+    found = part.get((workspace_id, currency))
+    return found["net_amount"] if found else _ZERO

@@ -1,0 +1,159 @@
+"""`what-if`: a question about other terms, asked and answered as text."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dagster_project.answers.values import amount, clean, signed
+from dagster_project.cli import layout
+from dagster_project.cli.options import (
+    HomeOption,
+    JsonOption,
+    explained,
+    settings_of_home,
+    wrong,
+)
+from dagster_project.cli.reading import answer
+
+if TYPE_CHECKING:
+    from dagster_project.answers.asking import Row
+
+_LABELS = {
+    "list_amount": "list",
+    "discount_amount": "discounts",
+    "credit_amount": "credit",
+    "net_amount": "net",
+}
+
+
+def what_if(
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the answer.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Changed rows: .csv, .yaml or .json."),
+    ] = None,
+    coupon: Annotated[
+        str | None, typer.Option(metavar="ID", help="One coupon to change instead of a file.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="COLUMN=VALUE", help="A column of it; may be repeated."),
+    ] = None,
+    top: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many workspaces of each currency.")
+    ] = 10,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Calculate history and outlook under other terms."""
+    from dagster_project.answers import what_if as question
+    from dagster_project.cli.run import refresh_aside
+    from dagster_project.refresh import what_if as asking
+    from dagster_project.releases.errors import NoRelease
+    from dagster_project.releases.read import reading
+
+    if (file is None) == (coupon is None) or bool(set_) != (coupon is not None):
+        wrong("Give a FILE of changed rows, or one coupon with --coupon ID --set COLUMN=VALUE.")
+    settings = settings_of_home(home)
+    try:
+        if coupon is not None:
+            changes = asking.of_coupon(coupon, set_ or [])
+        else:
+            assert file is not None
+            changes = asking.read(file)
+        with explained():
+            prepared = asking.prepare(settings, name, changes)
+    except (asking.WrongTerms, NoRelease) as error:
+        wrong(str(error))
+    # With --json standard output has the answer and nothing else.
+    with redirect_stdout(sys.stderr if json else sys.stdout):
+        for line in layout.wrap(f"What if: {'; '.join(prepared.told)}", "", "  "):
+            print(line)
+        if not refresh_aside(prepared.settings, prepared.as_of, f"coupon-ledger what-if {name}"):
+            raise typer.Exit(1)
+    with (
+        explained(),
+        reading(settings.home, prepared.release_id) as recorded,
+        reading(settings.home, f"what-if/{name}") as asked,
+    ):
+        answer(question.what_if(recorded, asked, name, list(prepared.told), top), tell, json)
+
+
+def tell(data: Row) -> str:
+    """Lay out the bridge from recorded to what would be as text."""
+    lines = layout.heading(f"What if: {data['name']}", data)
+    lines += layout.wrap(
+        f"Read it with --release what-if/{data['name']}. Findings are those of the recorded release:"
+        " bills are judged by the terms that are recorded.",
+    )
+    for part in data["currencies"]:
+        lines += ["", *_of_currency(part)]
+    programs = [row for row in data["programs"] if _is_moved(row)]
+    lines += ["", "Given by program, as recorded and what if (expected: in the next 12 months)"]
+    if programs:
+        lines += layout.table(
+            ["program", "", "", ">recorded", ">what if", ">change"],
+            [
+                [row["program"], row["currency"], label, *_change(row[one], row["currency"])]
+                for row in programs
+                for one, label in (
+                    ("discount_amount", "discounts"),
+                    ("credit_amount", "credit"),
+                    ("expected_amount", "expected"),
+                )
+                if row[one]["recorded"] or row[one]["what_if"]
+            ],
+        )
+    else:
+        lines += ["  no program gives more or less"]
+    lines += ["", "Workspaces whose net moves most (expected: in the next 12 months)"]
+    if data["workspaces"]:
+        lines += layout.table(
+            ["workspace", "~name", ">past", ">expected", ""],
+            [
+                [
+                    row["workspace_id"],
+                    row["workspace_name"] or "",
+                    signed(row["past_net_change"], row["currency"]),
+                    signed(row["expected_net_change"], row["currency"]),
+                    row["currency"],
+                ]
+                for row in data["workspaces"]
+            ],
+        )
+    else:
+        lines += ["  none: no bill would have been, or is expected to be, another"]
+    return "\n".join(lines)
+
+
+def _of_currency(part: Row) -> list[str]:
+    code = part["currency"]
+    body = [
+        [when, label, *_change(part[key][one], code)]
+        for key, when in (("past", "so far"), ("ahead", "next 12 months"))
+        for one, label in _LABELS.items()
+    ]
+    body.append(["credit lapsed or lapsing", "", *_change(part["lapsing"], code)])
+    return [
+        f"{clean(code)}, before tax",
+        *layout.table(["", "", ">recorded", ">what if", ">change"], body),
+    ]
+
+
+def _change(change: Row, code: str) -> list[str]:
+    return [
+        amount(change["recorded"], code),
+        amount(change["what_if"], code),
+        signed(change["change"], code),
+    ]
+
+
+def _is_moved(row: Row) -> bool:
+    return any(
+        row[one]["change"] for one in ("discount_amount", "credit_amount", "expected_amount")
+    )
