@@ -1635,7 +1635,7 @@ def test_an_unexpected_error_refuses_its_file_alone(
             raise ZeroDivisionError("SECRET")
         return delimited.prepare_csv(path, *arguments)
 
-    monkeypatch.setattr(arriving, "_reader", lambda *_: failing)
+    monkeypatch.setattr(arriving, "reader_of", lambda *_: failing)
     for number in (1, 2, 3):
         home.land(f"invoices/{number}.csv", csv_bytes([invoice(number)]))
     reports = home.arrive()
@@ -1671,10 +1671,13 @@ def test_a_delivery_larger_than_the_free_space_is_refused_before_it_is_copied(
     with large.open("wb") as file:
         file.truncate(2 * shutil.disk_usage(home.landing).free)
     assert [report.verdict for report in home.arrive()] == ["loaded", "refused"]
-    (_, refused) = home.arrive()
+    (refused,) = [report for report in home.arrive() if report.verdict == "refused"]
     assert "more than can be copied" in str(refused.reason)
     large.write_bytes(csv_bytes([invoice(2)]))
-    assert [report.verdict for report in home.arrive()] == ["known", "loaded"]
+    assert {report.file_name[-5:]: report.verdict for report in home.arrive()} == {
+        "a.csv": "known",
+        "b.csv": "loaded",
+    }
 
 
 def test_what_was_refused_for_want_of_space_is_taken_once_there_is_some(
