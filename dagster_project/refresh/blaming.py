@@ -13,7 +13,6 @@ from pathlib import Path
 
 import duckdb
 
-from dagster_project.answers.values import clean
 from dagster_project.releases.gate import Problem
 
 _RECONCILES = "assert_charges_reconcile_with_deliveries"
@@ -87,8 +86,13 @@ def _with_place(problem: Problem, warehouse: Path) -> str:
         return problem.message
     if found is None:
         return problem.message
-    workspace, month, delivery = (clean(value) for value in found)
+    workspace, month, delivery = (_printable(value) for value in found)
     return (
         f"{words} in workspace {workspace}, month {month}, delivery {delivery}: correct what is wrong"
         f" there and deliver it again ({problem.message})"
     )
+
+
+def _printable(value: object) -> str:
+    """A name from the source without signs that do not show."""
+    return "".join(sign if sign.isprintable() else "·" for sign in str(value))
