@@ -21,7 +21,7 @@ from dagster_project.cli.check import check
 from dagster_project.cli.close import close, closes, reopen
 from dagster_project.cli.cohorts import cohorts
 from dagster_project.cli.config import config, program
-from dagster_project.cli.dashboard import dashboard
+from dagster_project.cli.dashboard import dashboard, report
 from dagster_project.cli.deliveries import deliveries, rejected
 from dagster_project.cli.expiring import expiring
 from dagster_project.cli.explain import explain
@@ -62,6 +62,7 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Questions", what_if, "what-if --name less --coupon SPRING-50 --set percent_off=40"),
     ("Questions", query, 'query "select * from marts.dim_coupons"'),
     ("Questions", export, "export --format csv --out exported"),
+    ("Questions", report, "report --month 2025-11 --out november.html"),
     ("Deliveries", check, "check landing/invoices/2025-12.csv"),
     ("Deliveries", deliveries, "deliveries --page deliveries.html"),
     ("Deliveries", rejected, "rejected --feed invoices"),

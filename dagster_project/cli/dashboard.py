@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dagster_project.cli.options import HomeOption, complain, explained, settings_of_home
+from dagster_project.answers.values import clean
+from dagster_project.cli.options import (
+    HomeOption,
+    ReleaseOption,
+    complain,
+    explained,
+    settings_of_home,
+    wrong,
+)
+from dagster_project.cli.reading import MonthOption
 
 
 def dashboard(
@@ -40,3 +50,30 @@ def dashboard(
     }
     arguments = [sys.executable, "-m", "dagster_project.dashboard.serve", str(port)]
     os.execve(arguments[0], arguments, environment)  # noqa: S606 (what we start is ourselves)
+
+
+def report(
+    month: MonthOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The file to write. [default: report-RELEASE.html]"),
+    ] = None,
+    home: HomeOption = None,
+    release: ReleaseOption = None,
+) -> None:
+    """Write the release as one HTML file that can be read, sent and printed."""
+    from dagster_project.answers.asking import facts
+    from dagster_project.cli.reading import opened
+    from dagster_project.dashboard import report as of_release
+
+    with opened(home, release) as connection:
+        text = of_release.report(connection, month)
+        release_id = facts(connection)["release_id"]
+    target = out or Path(f"report-{release_id}.html")
+    temporary = target.with_name(f"{target.name}.tmp")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        wrong(f"{target} cannot be written: {error.strerror}; name another file with --out.")
+    print(f"{clean(target)}: release {release_id}, {len(text.encode()) / 1e6:,.1f} MB")

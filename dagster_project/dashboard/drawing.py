@@ -197,7 +197,7 @@ def _draw(block: Block, place: int, seen: Row) -> None:
     elif isinstance(block, Table):
         _table(block, place, seen)
     else:
-        st.altair_chart(chart(block), theme=None, width="stretch", alt=block.title)
+        st.altair_chart(chart(block), theme=None, width="stretch")
 
 
 def _table(table: Table, place: int, seen: Row) -> None:

@@ -37,6 +37,7 @@ _STEPS: Final = (
     ("billed_net_after_notes_amount", "Kept", 1),
 )
 _LEVELS = ("list_amount", "net_amount", "billed_net_after_notes_amount")
+_MOST_FINDINGS, _MOST_REJECTED = 500, 200
 _ACCOUNT = Column("workspace_id", "Workspace", "account")
 _NAME = Column("workspace_name", "Name")
 _BILL = Column("invoice_id", "Bill", "bill")
@@ -529,52 +530,29 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
     ]
 
 
-def _trust(connection: Connection, chosen: Chosen) -> list[Block]:
+def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
+    """Return what billing got wrong in one currency, and what has changed in closed months."""
     from dagster_project.answers.closes import restatements
-    from dagster_project.answers.deliveries import deliveries, rejected
     from dagster_project.answers.findings import findings
-    from dagster_project.answers.glance import checks
 
     code = chosen.currency
-    data = findings(connection, {}, 500)
+    data = findings(connection, {}, _MOST_FINDINGS)
     as_of = data["as_of_date"]
     kinds = [row for row in data["totals_by_type"] if row["currency"] in (code, None)]
     listed = [row for row in data["findings"] if row["currency"] in (code, None)]
-    refused = rejected(connection, limit=200)
-    arrived = deliveries(connection)["deliveries"]
-    checked = checks(connection)
-    failed = [row for row in checked if row["status"] != "pass"]
     restated = [row for row in restatements(connection) if row["currency"] in (code, None)]
+    still_open = [row for row in kinds if words.is_open(row)]
+    at_stake = sum((row["amount_at_stake"] or Decimal(0) for row in still_open), Decimal("0.00"))
+    number = sum(row["findings"] for row in kinds)
     return [
         Tiles(
             (
                 Tile(
                     "Open findings",
-                    f"{sum(row['findings'] for row in kinds if words.is_open(row)):,}",
+                    f"{sum(row['findings'] for row in still_open):,}",
                     f"in {code} or in none",
                 ),
-                Tile(
-                    "At stake",
-                    amount(
-                        sum(
-                            (
-                                row["amount_at_stake"] or Decimal(0)
-                                for row in kinds
-                                if words.is_open(row)
-                            ),
-                            Decimal("0.00"),
-                        ),
-                        code,
-                    )
-                    + f" {code}",
-                    "open findings",
-                ),
-                Tile("Rows rejected", f"{refused['total']:,}", "of all deliveries"),
-                Tile(
-                    "Checks",
-                    f"{len(checked) - len(failed):,} of {len(checked):,} passed",
-                    "of this release",
-                ),
+                Tile("At stake", f"{amount(at_stake, code)} {code}", "open findings"),
             )
         ),
         Heading("Findings by type"),
@@ -613,6 +591,53 @@ def _trust(connection: Connection, chosen: Chosen) -> list[Block]:
             code,
             "Nothing was found.",
             is_long=True,
+        ),
+        *(
+            [
+                Note(
+                    f"Listed are the {_MOST_FINDINGS:,} largest of all currencies; the totals are of all:"
+                    " coupon-ledger findings lists more."
+                )
+            ]
+            if number > len(listed)
+            else []
+        ),
+        Heading("Restated in closed months"),
+        Table(
+            "restatements",
+            (
+                Column("closed_month", "Month"),
+                Column("file_name", "Delivery"),
+                Column("amounts", "Amounts", "count"),
+                Column("moved", "Moved rows", "count"),
+                Column("net_delta_amount", "Net changed by", "signed"),
+            ),
+            restated,
+            code,
+            "Nothing has changed in a closed month.",
+        ),
+    ]
+
+
+def deliveries_of(connection: Connection) -> list[Block]:
+    """Return what was delivered, what became of its rows, and the checks of the release."""
+    from dagster_project.answers.deliveries import deliveries, rejected
+    from dagster_project.answers.glance import checks
+
+    refused = rejected(connection, limit=_MOST_REJECTED)
+    arrived = deliveries(connection)["deliveries"]
+    checked = checks(connection)
+    failed = [row for row in checked if row["status"] != "pass"]
+    return [
+        Tiles(
+            (
+                Tile("Rows rejected", f"{refused['total']:,}", "of all deliveries"),
+                Tile(
+                    "Checks",
+                    f"{len(checked) - len(failed):,} of {len(checked):,} passed",
+                    "of this release",
+                ),
+            )
         ),
         Heading("Deliveries, and what became of their rows"),
         Table(
@@ -667,21 +692,11 @@ def _trust(connection: Connection, chosen: Chosen) -> list[Block]:
             None,
             f"All {len(checked):,} checks passed.",
         ),
-        Heading("Restated in closed months"),
-        Table(
-            "restatements",
-            (
-                Column("closed_month", "Month"),
-                Column("file_name", "Delivery"),
-                Column("amounts", "Amounts", "count"),
-                Column("moved", "Moved rows", "count"),
-                Column("net_delta_amount", "Net changed by", "signed"),
-            ),
-            restated,
-            code,
-            "Nothing has changed in a closed month.",
-        ),
     ]
+
+
+def _trust(connection: Connection, chosen: Chosen) -> list[Block]:
+    return [*findings_of(connection, chosen), *deliveries_of(connection)]
 
 
 def _account(connection: Connection, chosen: Chosen) -> list[Block]:
