@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --require-hashes
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run dev dashboard test check lint install install-test install-dashboard system-packages documents bench lock clean
+.PHONY: run dev dashboard screenshots test check lint install install-test install-dashboard system-packages documents bench lock clean
 
 run: $(VENV)/.installed
 	@echo 'Refreshing from the committed sample: about 20 seconds on two cores.'
@@ -40,6 +40,10 @@ lint: $(VENV)/.installed-test
 # What of docs/ is generated: inputs.md, marts.md and the settings in operations.md.
 documents: $(VENV)/.installed-test
 	$(BIN)/python -m tests.documents
+
+# The pictures of docs/dashboard.md, from the release in data/home.
+screenshots: $(VENV)/.installed-test
+	$(BIN)/python -m tests.documents.dashboard
 
 install: $(VENV)/.installed
 

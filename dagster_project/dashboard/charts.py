@@ -142,9 +142,14 @@ def _waterfall(block: Waterfall) -> alt.LayerChart:
         )
     frame = _points(rows, "start", "end", "top")
     names = [row["step"] for row in rows]
-    x = alt.X(
-        "step:N", sort=names, title=None, axis=alt.Axis(labelAngle=0, grid=False, labelLimit=90)
+    labels = alt.Axis(
+        labelAngle=0,
+        grid=False,
+        labelFontSize=11,
+        labelOverlap=True,
+        labelExpr="split(datum.label, ' ')",
     )
+    x = alt.X("step:N", sort=names, title=None, axis=labels)
     base = alt.Chart(frame).encode(x=x)
     bars = base.mark_bar().encode(
         y=alt.Y("start:Q", title=block.unit, axis=alt.Axis(format=",.0f", tickCount=5)),
@@ -156,11 +161,11 @@ def _waterfall(block: Waterfall) -> alt.LayerChart:
         ),
         tooltip=[alt.Tooltip("step:N", title="step"), alt.Tooltip("told:N", title=block.unit)],
     )
-    told = base.mark_text(dy=-7, fontSize=11, color=INK).encode(y="top:Q", text="told:N")
+    told = base.mark_text(dy=-7, fontSize=10, color=INK).encode(y="top:Q", text="told:N")
     return alt.layer(bars, told)
 
 
-def svg(block: Bars | Waterfall, width: int = 640) -> str:
+def svg(block: Bars | Waterfall, width: int = 880) -> str:
     """Return the chart of a block as SVG.
 
     Args:

@@ -262,7 +262,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
             ),
             data["quarters"],
             code,
-            "Nothing is left.",
+            "Of nothing that is left is it known when it will be used or lapse.",
         ),
         Heading("Grants by days left"),
         Table(

@@ -34,7 +34,7 @@ svg {{ max-width: 100%; height: auto; }}
   table {{ font-size: 7pt; }}
   th, td {{ padding: 1.5pt 3pt; }}
   .table {{ overflow: visible; }}
-  .currency {{ break-before: page; }}
+  .currency + .currency {{ break-before: page; }}
   tr, .cl-tile {{ break-inside: avoid; }}
   thead {{ display: table-header-group; }}
   h2, h3 {{ break-after: avoid; }}
