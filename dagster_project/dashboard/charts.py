@@ -40,7 +40,7 @@ def chart(block: Bars | Waterfall) -> alt.Chart | alt.LayerChart:
         block: What to draw; its amounts are of one currency.
     """
     drawn = _bars(block) if isinstance(block, Bars) else _waterfall(block)
-    return (
+    styled: alt.Chart | alt.LayerChart = (
         drawn.properties(width="container", height=_HEIGHT, description=block.title)
         .configure(
             font=_FONT, background="#ffffff", padding={"left": 4, "right": 8, "top": 8, "bottom": 4}
@@ -67,6 +67,7 @@ def chart(block: Bars | Waterfall) -> alt.Chart | alt.LayerChart:
             offset=10,
         )
     )
+    return styled
 
 
 def _bars(block: Bars) -> alt.Chart:
@@ -116,7 +117,8 @@ def _bars(block: Bars) -> alt.Chart:
     if not block.is_stacked:
         encoded["xOffset"] = alt.XOffset("part:N", sort=list(block.parts))
         del encoded["order"]
-    return alt.Chart(frame).mark_bar(stroke="#ffffff", strokeWidth=0.5).encode(**encoded)
+    bars: alt.Chart = alt.Chart(frame).mark_bar(stroke="#ffffff", strokeWidth=0.5).encode(**encoded)
+    return bars
 
 
 def _is_large(block: Bars) -> bool:
@@ -141,7 +143,7 @@ def _waterfall(block: Waterfall) -> alt.LayerChart:
             }
         )
     frame = _points(rows, "start", "end", "top")
-    names = [row["step"] for row in rows]
+    names = [name for name, _, _ in block.steps]
     labels = alt.Axis(
         labelAngle=0,
         grid=False,
@@ -162,7 +164,7 @@ def _waterfall(block: Waterfall) -> alt.LayerChart:
         tooltip=[alt.Tooltip("step:N", title="step"), alt.Tooltip("told:N", title=block.unit)],
     )
     told = base.mark_text(dy=-7, fontSize=10, color=INK).encode(y="top:Q", text="told:N")
-    return alt.layer(bars, told)
+    return alt.LayerChart(layer=[bars, told])
 
 
 def svg(block: Bars | Waterfall, width: int = 880) -> str:

@@ -6,6 +6,7 @@ else, so that an address can be sent to a colleague; every link carries the rele
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -27,7 +28,7 @@ from dagster_project.dashboard.blocks import (
     Table,
     Tiles,
 )
-from dagster_project.dashboard.charts import chart
+from dagster_project.dashboard.charts import ACCENT, INK, chart
 from dagster_project.dashboard.pages import PAGES, heading_of
 from dagster_project.releases import current_release
 from dagster_project.releases.errors import ReleaseError
@@ -46,10 +47,10 @@ _ALL = "all"
 _ROWS_SHOWN = 12
 _STYLE = f"""<style>{look.STYLE}
 .block-container {{ padding-top: 2.6rem; padding-bottom: 3rem; max-width: 78rem; }}
-.cl-top {{ color: {look.INK}; font-size: .9rem; margin: 0; overflow-wrap: anywhere; }}
+.cl-top {{ color: {INK}; font-size: .9rem; margin: 0; overflow-wrap: anywhere; }}
 .cl-top b {{ font-size: 1.2rem; margin-right: .6rem; }}
 .cl-heading {{ padding: 0; }}
-a:focus-visible, button:focus-visible {{ outline: 3px solid {look.ACCENT}; outline-offset: 2px; }}
+a:focus-visible, button:focus-visible {{ outline: 3px solid {ACCENT}; outline-offset: 2px; }}
 @media (max-width: 640px) {{ .block-container {{ padding-left: .8rem; padding-right: .8rem; }} }}
 </style>"""
 
@@ -264,10 +265,15 @@ def _table(table: Table, place: int, seen: Row) -> None:
         )
 
 
+def _one_by_one(texts: list[str]) -> Callable[[object], str]:
+    """Return a format that gives the texts in their order, whatever the value is."""
+    waiting = iter(texts)
+    return lambda _: next(waiting)
+
+
 def _styled(frame: pd.DataFrame, shown: dict[str, list[str]]) -> Any:
     """Return a table whose numbers are shown as the texts given."""
     styler = frame.style
     for title, texts in shown.items():
-        waiting = iter(texts)
-        styler = styler.format(lambda _, waiting=waiting: next(waiting), subset=[title])
+        styler = styler.format(_one_by_one(texts), subset=[title])
     return styler

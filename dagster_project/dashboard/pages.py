@@ -423,6 +423,27 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
     calendar = [row for row in ending["totals_by_month"] if row["currency"] == code]
     rise = sum((row["monthly_rise_amount"] for row in calendar), Decimal(0))
     coming = [row for row in bills["months"] if row["is_expected"]] if bills else []
+    drawn: list[Block] = []
+    if bills:
+        drawn = [
+            Bars(
+                f"Net of bills that were and are expected, by month, {code}",
+                "month",
+                code,
+                tuple(
+                    (
+                        month(row["month"]),
+                        "expected" if row["is_expected"] else "was",
+                        row["net_amount"],
+                    )
+                    for row in bills["months"]
+                ),
+                ("was", "expected"),
+            ),
+            Note(
+                "Only workspaces with a coupon in force or to come; a month that is not over has both."
+            ),
+        ]
     return [
         Tiles(
             (
@@ -450,29 +471,7 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
             )
         ),
         Heading("Bills that were, and bills to expect"),
-        *(
-            [
-                Bars(
-                    f"Net of bills that were and are expected, by month, {code}",
-                    "month",
-                    code,
-                    tuple(
-                        (
-                            month(row["month"]),
-                            "expected" if row["is_expected"] else "was",
-                            row["net_amount"],
-                        )
-                        for row in bills["months"]
-                    ),
-                    ("was", "expected"),
-                ),
-                Note(
-                    "Only workspaces with a coupon in force or to come; a month that is not over has both."
-                ),
-            ]
-            if bills
-            else []
-        ),
+        *drawn,
         Table(
             "outlook",
             (

@@ -10,20 +10,20 @@ from dagster_project.answers.glance import glance
 from dagster_project.answers.values import count, month
 from dagster_project.dashboard import look
 from dagster_project.dashboard.blocks import NUMBERS, Block, Chosen, Heading, Note, Table, Tiles
-from dagster_project.dashboard.charts import svg
+from dagster_project.dashboard.charts import ACCENT, FAINT, INK, svg
 from dagster_project.dashboard.pages import PAGES, deliveries_of, findings_of, heading_of
 
 _MOST_ROWS = 25
 _STYLE = f"""{look.STYLE}
-body {{ font: 15px/1.45 "Source Sans 3", system-ui, sans-serif; color: {look.INK}; max-width: 62rem; margin: 1.5rem auto; padding: 0 1rem; }}
+body {{ font: 15px/1.45 "Source Sans 3", system-ui, sans-serif; color: {INK}; max-width: 62rem; margin: 1.5rem auto; padding: 0 1rem; }}
 h1 {{ font-size: 1.7rem; margin: 0; }}
-.lead {{ color: {look.FAINT}; margin: .2rem 0 1rem; }}
-nav a {{ color: {look.ACCENT}; margin-right: 1rem; }}
-.page-title {{ font-size: 1.3rem; border-bottom: 3px solid {look.ACCENT}; padding-bottom: .2rem; margin: 2.2rem 0 .8rem; }}
+.lead {{ color: {FAINT}; margin: .2rem 0 1rem; }}
+nav a {{ color: {ACCENT}; margin-right: 1rem; }}
+.page-title {{ font-size: 1.3rem; border-bottom: 3px solid {ACCENT}; padding-bottom: .2rem; margin: 2.2rem 0 .8rem; }}
 .table {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; width: 100%; margin: .5rem 0 .8rem; font-size: .82rem; }}
 th, td {{ text-align: left; padding: .25rem .5rem; border-bottom: 1px solid #dfe4ea; vertical-align: top; overflow-wrap: anywhere; }}
-th {{ color: {look.FAINT}; font-weight: 600; vertical-align: bottom; overflow-wrap: normal; }}
+th {{ color: {FAINT}; font-weight: 600; vertical-align: bottom; overflow-wrap: normal; }}
 .number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 figure {{ margin: .4rem 0; break-inside: avoid; }}
 svg {{ max-width: 100%; height: auto; }}

@@ -69,4 +69,4 @@ def test_every_example_runs_on_the_sample(
         shown = CliRunner().invoke(app, arguments)
         assert shown.exit_code == 0, f"{example}\n{shown.output}\n{shown.exception!r}"
         assert shown.stdout or command.__name__ == "dev"
-    assert len(started) == 1, "dev hands over to Dagster"
+    assert len(started) == 2, "dev hands over to Dagster, dashboard to Streamlit"
