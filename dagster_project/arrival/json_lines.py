@@ -1,12 +1,14 @@
 """Reads JSON: an object per line or one array of objects, every value a text, a number, true, false or null.
 
-Here belongs what is particular to JSON. An array is read as a stream. Numbers keep the digits they were written with; they
-never become floats. A column that the feed does not have may hold anything.
+Here belongs what is particular to JSON. An array is read as a stream. Numbers keep the digits they were
+written with, unless these only spell out the double that a tool had for an amount. A column that the
+feed does not have may hold anything.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
@@ -43,6 +45,12 @@ MOST_VALUES = 200_000
 MOST_FLOAT_CHARACTERS = 60
 MOST_EXPONENT = 60
 MOST_WHOLE_DOUBLE = 2**53
+MOST_CENTS_DOUBLE = 2**46
+"""From here on the next double is more than a hundredth away."""
+DOUBLE_DIGITS = 17
+"""As many tell every double from all others."""
+SLIP = 1_000
+"""The part of the distance between two doubles that SQLite is off by."""
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
@@ -345,7 +353,7 @@ def _float_text(number: str, feed: Feed, name: str) -> str:
     went through a float.
     """
     if "e" not in number and "E" not in number:
-        return number
+        return _shortest(number, feed, name) if len(number) > DOUBLE_DIGITS else number
     if name not in feed.column_names or len(number) > MOST_FLOAT_CHARACTERS:
         return number
     value = Decimal(number)
@@ -356,6 +364,31 @@ def _float_text(number: str, feed: Feed, name: str) -> str:
         return number  # a double does not hold such a number to the last digit
     digits = f"{value:f}"
     return digits if "." in digits else f"{digits}.0"
+
+
+def _shortest(number: str, feed: Feed, name: str) -> str:
+    """The shortest decimal of a double that was written with more digits than tell it from others.
+
+    SQLite writes 99.9 as 99.900000000000005687: the double, but for the last digit. What is further from
+    the double than such a slip stays as it is written.
+    """
+    if len(number) > MOST_FLOAT_CHARACTERS or not any(
+        column.name == name and column.type in ("amount", "decimal") for column in feed.columns
+    ):
+        return number
+    value, double = Decimal(number), float(number)
+    exact, places = Decimal(double), len(number.partition(".")[2])
+    if abs(double) >= MOST_CENTS_DOUBLE or _has_places(exact, places):
+        return number  # whoever spells out a double of so few digits writes all of them
+    if abs(exact - value) >= max(Decimal(1).scaleb(-places), Decimal(math.ulp(double)) / SLIP):
+        return number
+    return f"{Decimal(repr(double)):f}"
+
+
+def _has_places(value: Decimal, most: int) -> bool:
+    """Whether a number has no more places than that."""
+    exponent = value.as_tuple().exponent
+    return isinstance(exponent, int) and -exponent <= most
 
 
 def _has_doubled_backslashes(text: str) -> bool:

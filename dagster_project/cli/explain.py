@@ -143,10 +143,9 @@ def tell_standing(standing: Row) -> list[str]:
         f" {day(standing['arrived_at'])}",
         hanging="  ",
     )
-    for row in standing["other_versions"]:
-        kind = "Repeated" if row["fate"] == "duplicate" else "Another version"
+    for row in standing["earlier_versions"]:
         lines += layout.wrap(
-            f"{kind} in {row['file_name']}, row {row['row_number']}, arrived"
+            f"Earlier version in {row['file_name']}, row {row['row_number']}, arrived"
             f" {day(row['arrived_at'])}, of {moment(row['updated_at'])}",
             "  ",
             "    ",

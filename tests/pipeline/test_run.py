@@ -442,7 +442,10 @@ class TestFailure:
         result = coupon_ledger("run", "--home", home, "--landing", landing)
         assert result.returncode == 1
         told = " ".join(result.stderr.split())
-        assert f"redemptions/ or invoices/ of {landing}, and none was ever delivered" in told
+        assert (
+            f"invoices/, credit_notes/ or budgets/ of {landing}, and none was ever delivered"
+            in told
+        )
         assert "What to do: Name the folder that has them with --landing" in told
         assert releases.release_ids(home) == []
 
