@@ -61,7 +61,7 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Questions", what_if, "what-if --name less --coupon SPRING-50 --set percent_off=40"),
     ("Questions", query, 'query "select * from marts.dim_coupons"'),
     ("Questions", export, "export --format csv --out exported"),
-    ("Deliveries", check, "check deliveries/invoices/invoices-2023h2.csv"),
+    ("Deliveries", check, "check deliveries/credit_notes/credit-notes.csv"),
     ("Deliveries", deliveries, "deliveries --page deliveries.html"),
     ("Deliveries", rejected, "rejected --feed invoices"),
     ("Releases", releases, "releases"),
