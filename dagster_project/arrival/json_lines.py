@@ -118,6 +118,13 @@ def prepare_json(
                         " (format csv, quote e'\\x01', delimiter e'\\x02'), in place of copy's text"
                         " format)",
                     ) from problem
+                if not is_array and count == 1 and text.strip() == "{":
+                    raise Refusal(
+                        "its first line is only the beginning of an object: objects stand over several"
+                        " lines",
+                        "write each object in a line of its own (jq: -c; pandas: lines=True), or all in"
+                        " one array",
+                    ) from problem
                 malformed.add(count, problem.reason, problem.shown)
                 continue
             if len(seen) < UNKNOWN_COLUMNS_KEPT:
@@ -353,7 +360,7 @@ def _float_text(number: str, feed: Feed, name: str) -> str:
     went through a float.
     """
     if "e" not in number and "E" not in number:
-        return _shortest(number, feed, name) if len(number) > DOUBLE_DIGITS else number
+        return _spelt_out(number, feed, name) if len(number) > DOUBLE_DIGITS else number
     if name not in feed.column_names or len(number) > MOST_FLOAT_CHARACTERS:
         return number
     value = Decimal(number)
@@ -366,16 +373,26 @@ def _float_text(number: str, feed: Feed, name: str) -> str:
     return digits if "." in digits else f"{digits}.0"
 
 
-def _shortest(number: str, feed: Feed, name: str) -> str:
+def _spelt_out(number: str, feed: Feed, name: str) -> str:
+    """What a number of more digits than tell a double from others is for its column.
+
+    A whole number with a point that a double does not hold to the last digit has an exponent, by which
+    its row is rejected.
+    """
+    types = {column.type for column in feed.columns if column.name == name}
+    if len(number) > MOST_FLOAT_CHARACTERS:
+        return number
+    if "whole" in types:
+        return f"{Decimal(number):e}" if abs(Decimal(number)) >= MOST_WHOLE_DOUBLE else number
+    return _shortest(number) if types & {"amount", "decimal"} else number
+
+
+def _shortest(number: str) -> str:
     """The shortest decimal of a double that was written with more digits than tell it from others.
 
     SQLite writes 99.9 as 99.900000000000005687: the double, but for the last digit. What is further from
     the double than such a slip stays as it is written.
     """
-    if len(number) > MOST_FLOAT_CHARACTERS or not any(
-        column.name == name and column.type in ("amount", "decimal") for column in feed.columns
-    ):
-        return number
     value, double = Decimal(number), float(number)
     exact, places = Decimal(double), len(number.partition(".")[2])
     if abs(double) >= MOST_CENTS_DOUBLE or _has_places(exact, places):

@@ -1564,6 +1564,44 @@ def test_a_double_of_json_that_is_spelt_out_is_its_shortest_decimal(
     assert home.rows("select list_amount, plan from raw.invoices") == [(expected, written)]
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("9007199254740991.0", "9007199254740991.0"),
+        ("9007199254740992.0", "9.0071992547409920e+15"),
+        ("-9007199254740993.0", "-9.0071992547409930e+15"),
+        ("9007199254740993", "9007199254740993"),
+    ],
+)
+def test_a_whole_double_of_json_is_taken_as_far_as_doubles_hold_every_digit(
+    home: Home, written: str, expected: str
+) -> None:
+    line = jsonl_bytes([INVOICE]).decode()
+    home.land("invoices/a.jsonl", line.replace('"10000"', written).encode())
+    home.arrive()
+    assert home.rows("select mtus from raw.invoices") == [(expected,)]
+
+
+def test_objects_over_several_lines_are_refused_with_what_to_do(home: Home) -> None:
+    pretty = "\n".join(json.dumps(invoice(number), indent=2) for number in (1, 2))
+    home.land("invoices/a.json", pretty.encode())
+    home.land("invoices/b.json", json.dumps([invoice(1)], indent=2).encode())
+    home.land("invoices/c.json", jsonl_bytes([invoice(2)]) + b"{\n}\n")
+    reports = {report.file_name[-6:]: report for report in home.arrive()}
+    assert "objects stand over several lines" in str(reports["a.json"].reason)
+    assert "jq: -c" in str(reports["a.json"].remedy)
+    assert reports["b.json"].loaded_rows == 1
+    assert (reports["c.json"].loaded_rows, reports["c.json"].malformed_rows) == (1, 2)
+
+
+def test_names_in_another_case_are_told_by_what_they_look_like(home: Home) -> None:
+    header, rows = csv_bytes([WORKSPACE]).split(b"\n", 1)
+    home.land("workspaces/a.csv", header.upper() + b"\n" + rows)
+    (report,) = home.arrive()
+    for name in ("workspace_id", "created_at", "updated_at"):
+        assert f"'{name.upper()}' looks like {name}" in str(report.reason)
+
+
 def test_json_escaped_twice_is_refused(home: Home) -> None:
     rows = [{**WORKSPACE, "workspace_name": name} for name in ("C:\\new", 'Say "Hi"')]
     home.land("workspaces/a.jsonl", jsonl_bytes(rows).replace(b"\\", b"\\\\"))
