@@ -70,8 +70,7 @@ def tell(data: Row) -> str:
         lines += [
             "",
             *layout.wrap(
-                f"Used up already: {used_up} on {where}, in force but with nothing left to give;"
-                " their end changes no bill."
+                f"Used up already: {used_up} on {where}, in force but with nothing left to give."
             ),
         ]
     return "\n".join(lines)
@@ -114,7 +113,7 @@ def _promotions(data: Row, promotions: int) -> list[str]:
         ],
     )
     if any(map(is_used_up, shown)):
-        lines += layout.wrap("used up: nothing is left of it, its end changes no bill", "  ")
+        lines += layout.wrap("used up: nothing is left of it", "  ")
     return lines
 
 

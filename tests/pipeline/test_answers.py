@@ -519,10 +519,11 @@ class TestLists:
     ) -> None:
         data = altered.json("expiring", *arguments)["credit_running_out"]
         told = altered.answer("expiring", *arguments)
+        altered_grants = [one for one in data if one["grant_id"] == "rdm_000105#1"]
         if not is_told:
-            assert not data and "Credit that runs out" not in told
+            assert not altered_grants and "rdm_000105#1" not in told
             return
-        (grant,) = data
+        (grant,) = altered_grants
         assert (grant["grant_id"], grant["runs_out_on"]) == ("rdm_000105#1", "2026-03-15")
         (line,) = (one for one in told.splitlines() if "rdm_000105#1" in one)
         assert line.split() == [
