@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --require-hashes
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run dev test check lint install install-test system-packages documents bench lock clean
+.PHONY: run dev dashboard screenshots test check lint install install-test install-dashboard system-packages documents bench lock clean
 
 run: $(VENV)/.installed
 	@echo 'Refreshing from the committed sample: about 20 seconds on two cores.'
@@ -17,6 +17,10 @@ run: $(VENV)/.installed
 # Web server and daemon, until Ctrl-C; settings come from the environment.
 dev: $(VENV)/.installed
 	$(BIN)/coupon-ledger dev
+
+# The release as pages in a browser, until Ctrl-C: http://127.0.0.1:8501.
+dashboard: install-dashboard
+	@$(BIN)/coupon-ledger dashboard
 
 PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
@@ -37,9 +41,15 @@ lint: $(VENV)/.installed-test
 documents: $(VENV)/.installed-test
 	$(BIN)/python -m tests.documents
 
+# The pictures of docs/dashboard.md, from the release in data/home.
+screenshots: $(VENV)/.installed-test
+	$(BIN)/python -m tests.documents.dashboard
+
 install: $(VENV)/.installed
 
 install-test: $(VENV)/.installed-test
+
+install-dashboard: $(VENV)/.installed-dashboard
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Coupon Ledger needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.13 run")'
@@ -50,6 +60,13 @@ $(VENV)/.installed: $(VENV)/bin/python requirements.lock pyproject.toml
 	@echo 'Installing into $(VENV): one to three minutes, most of it downloading about 300 MB.'
 	@$(PIP) -r requirements.lock
 	@$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+# The locked versions of what the tests need include those of the dashboard.
+$(VENV)/.installed-dashboard: $(VENV)/.installed requirements-test.lock
+	@$(BIN)/python -c 'import streamlit' 2>/dev/null || { \
+		echo 'Installing Streamlit: under a minute.'; \
+		$(PIP) -r requirements-test.lock; }
 	@touch $@
 
 # Two more lines of DuckDB are installed beside the one that is locked: 2 for the tests that read and run

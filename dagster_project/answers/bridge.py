@@ -49,7 +49,7 @@ def bridge(connection: Connection, wanted: str | None, by: Literal["month", "pla
         f" from {_MART} where {where} group by currency, {part} order by currency, {part}",
         values,
     )
-    programs = _given_by_program(connection, at)
+    programs = given_by_program(connection, at)
     return {
         **facts(connection),
         "month": at,
@@ -68,7 +68,7 @@ def bridge(connection: Connection, wanted: str | None, by: Literal["month", "pla
     }
 
 
-def _given_by_program(connection: Connection, at: date | None) -> list[Row]:
+def given_by_program(connection: Connection, at: date | None) -> list[Row]:
     """Return percent-off, dollar-off and credit by program; they add up to those of the bridge."""
     where, values = ("charges.billing_month = ?", [at, at]) if at else ("true", [])
     return rows(

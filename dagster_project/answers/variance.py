@@ -20,7 +20,7 @@ _AMOUNTS = (
     "delta_amount",
     "percent_off_amount",
 )
-_MONTHS = 12
+MONTHS = 12
 _SCOPES = {
     "all": "true",
     "workspace": "workspace_id = ?",
@@ -30,14 +30,17 @@ _SCOPES = {
 }
 
 
-def variance(connection: Connection, scope: str, name: str, wanted: str | None) -> Row:
-    """Return the bridge of one month, or of the last twelve, by currency.
+def variance(
+    connection: Connection, scope: str, name: str, wanted: str | None, months: int = MONTHS
+) -> Row:
+    """Return the bridge of one month, or of the last ones, by currency.
 
     Args:
         connection: The release.
         scope: `all`, `program` or `workspace`.
         name: Which program or workspace.
-        wanted: A month as 2024-02; None for the last twelve there are.
+        wanted: A month as 2024-02; None for the last ones there are.
+        months: How many of the last ones.
 
     Raises:
         NotThere: There is no such month.
@@ -51,7 +54,7 @@ def variance(connection: Connection, scope: str, name: str, wanted: str | None) 
         first = last = month_in(wanted, span["first"], span["last"])
     elif span["last"] is not None:
         last = span["last"]
-        first = _month_before(last, _MONTHS - 1)
+        first = _month_before(last, months - 1)
     else:
         return {**facts(connection), "scope": scope, "name": name or None, "currencies": []}
     values = [] if scope == "all" else [name]
@@ -65,11 +68,11 @@ def variance(connection: Connection, scope: str, name: str, wanted: str | None) 
     currencies = []
     for currency in dict.fromkeys(row["currency"] for row in found):
         of_currency = [row for row in found if row["currency"] == currency]
-        months = []
+        of_months = []
         at = first
         while at <= last:
             of_month = [row for row in of_currency if row["variance_month"] == at]
-            months.append({"month": at, "workspaces": len(of_month), **sums(of_month)})
+            of_months.append({"month": at, "workspaces": len(of_month), **sums(of_month)})
             at = (at + timedelta(days=31)).replace(day=1)
         currencies.append(
             {
@@ -77,12 +80,12 @@ def variance(connection: Connection, scope: str, name: str, wanted: str | None) 
                 "bridge": {
                     "from_month": _month_before(first, 1),
                     "to_month": last,
-                    "previous_percent_off_amount": months[0]["previous_percent_off_amount"],
-                    **{one: sum((row[one] for row in months), Decimal(0)) for one in EFFECTS},
-                    "delta_amount": sum((row["delta_amount"] for row in months), Decimal(0)),
-                    "percent_off_amount": months[-1]["percent_off_amount"],
+                    "previous_percent_off_amount": of_months[0]["previous_percent_off_amount"],
+                    **{one: sum((row[one] for row in of_months), Decimal(0)) for one in EFFECTS},
+                    "delta_amount": sum((row["delta_amount"] for row in of_months), Decimal(0)),
+                    "percent_off_amount": of_months[-1]["percent_off_amount"],
                 },
-                "months": months,
+                "months": of_months,
                 "workspaces": _movers(of_currency, first == last),
             }
         )

@@ -21,6 +21,7 @@ from dagster_project.cli.check import check
 from dagster_project.cli.close import close, closes, reopen
 from dagster_project.cli.cohorts import cohorts
 from dagster_project.cli.config import config, program
+from dagster_project.cli.dashboard import dashboard, report
 from dagster_project.cli.deliveries import deliveries, rejected
 from dagster_project.cli.expiring import expiring
 from dagster_project.cli.explain import explain
@@ -61,6 +62,7 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Questions", what_if, "what-if --name less --coupon SPRING-50 --set percent_off=40"),
     ("Questions", query, 'query "select * from marts.dim_coupons"'),
     ("Questions", export, "export --format csv --out exported"),
+    ("Questions", report, "report --month 2025-11 --out november.html"),
     ("Deliveries", check, "check landing/invoices/2025-12.csv"),
     ("Deliveries", deliveries, "deliveries --page deliveries.html"),
     ("Deliveries", rejected, "rejected --feed invoices"),
@@ -75,6 +77,7 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Service", health, "health --max-age-hours 30"),
     ("Service", config, "config"),
     ("Service", dev, "dev --port 3001"),
+    ("Service", dashboard, "dashboard --port 8502"),
     ("Service", alerts, "alerts --limit 5"),
 )
 """Each command with its group in the help and an example of it; `A` and `B` stand for ids of releases."""

@@ -146,7 +146,7 @@ def _credit(data: Row) -> list[str]:
         _title("Grants", len(grants), there_are, data) + " (until: used up, or at its end)",
     ]
     lines += layout.table(
-        ["until", "workspace", "grant", ">left", ">will be used", ">will lapse", "", "then"],
+        ["until", "workspace", "grant", ">left", ">will lapse", "", "then"],
         [
             [
                 day(grant["runs_out_on"]),
@@ -156,7 +156,6 @@ def _credit(data: Row) -> list[str]:
                     amount(grant[name], grant["currency"])
                     for name in (
                         "balance_amount",
-                        "expected_use_amount",
                         "projected_breakage_amount",
                     )
                 ),
@@ -172,7 +171,7 @@ def _credit(data: Row) -> list[str]:
 def _then(grant: Row) -> str:
     """Return what comes after a grant: more credit, or what the bill rises by without its promotion."""
     if grant["next_grant_at"]:
-        return f"more on {day(grant['next_grant_at'])}"
+        return f"more {day(grant['next_grant_at'])}"
     rise = grant["monthly_rise_amount"]
     if rise is None:
         return "–"

@@ -47,7 +47,7 @@ def dev(
 
     settings = settings_from(home, landing)
     if only != "daemon":
-        _must_be_free(port)
+        must_be_free(port)
     environment = _prepared(settings)
     print(f"Dagster's storage: {environment['DAGSTER_HOME']}")
     if only != "daemon":
@@ -60,7 +60,15 @@ def dev(
     os.execve(arguments[0], arguments, environment)  # noqa: S606 (what we start is ourselves)
 
 
-def _must_be_free(port: int) -> None:
+def must_be_free(port: int) -> None:
+    """Make sure that a port of this machine can be listened on.
+
+    Args:
+        port: The port.
+
+    Raises:
+        Exit: It cannot be (2).
+    """
     import socket
 
     from dagster_project.web.dagster_ui import HOST

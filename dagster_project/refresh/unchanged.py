@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dagster_project.arrival.archive import Archive
-from dagster_project.arrival.landing import find_landed
+from dagster_project.arrival.landing import left_alone
 from dagster_project.feeds import feeds
 from dagster_project.product import CODE, DBT_PROJECT
 from dagster_project.refresh.dbt_build import project_fingerprint
@@ -101,10 +101,9 @@ def landing_state(settings: Settings) -> list[str]:
 
 
 def _has_waiting(settings: Settings) -> bool:
-    """Whether a folder of parts has not settled yet: that it has, no file will tell."""
-    names = list(feeds())
-    settled = find_landed(settings.landing, names, None, time.time() - settings.settle_seconds)
-    return len(settled) != len(find_landed(settings.landing, names, None))
+    """Whether a folder of parts waits: that it has settled, no file will tell."""
+    settled = time.time() - settings.settle_seconds
+    return bool(left_alone(settings.landing, list(feeds()), settled)["waiting"])
 
 
 def _is_to_be_tried_again(settings: Settings, run_id: str) -> bool:

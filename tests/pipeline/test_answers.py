@@ -475,19 +475,23 @@ class TestLists:
     def test_expiring_promotions(self, desk: Desk, arguments: tuple[str, ...], where: str) -> None:
         data = desk.json("expiring", *arguments)
         expected = desk.rows(
-            "select redemption_id, workspace_id, currency, monthly_rise_amount"
+            "select redemption_id, workspace_id, coupon_id, currency, monthly_rise_amount"
             f" from marts.fct_upcoming_expirations where {where}"
             " order by runs_out_at, redemption_id"
         )
         assert expected
         assert [row["redemption_id"] for row in data["expirations"]] == [one[0] for one in expected]
         told = desk.answer("expiring", *arguments)
-        for redemption_id, workspace_id, currency, rise in expected:
-            (line,) = (one for one in told.splitlines() if f" {redemption_id} " in one)
-            assert f" {workspace_id} " in line and text(rise, currency) in line
+        for _, workspace_id, coupon_id, currency, rise in expected:
+            (line,) = (
+                one
+                for one in told.splitlines()
+                if f" {workspace_id} " in one and f" {coupon_id} " in one
+            )
+            assert text(rise, currency) in line
         totals = data["totals_by_currency"]
         assert sum(Decimal(row["monthly_rise_amount"]) for row in totals) == sum(
-            one[3] or 0 for one in expected
+            one[4] or 0 for one in expected
         )
 
     def test_what_will_lapse_is_one_amount_in_every_answer(self, altered: Desk) -> None:
@@ -523,14 +527,14 @@ class TestLists:
         assert (grant["grant_id"], grant["runs_out_on"]) == ("rdm_000105#1", "2026-03-15")
         (line,) = (one for one in told.splitlines() if "rdm_000105#1" in one)
         assert line.split() == [
-            *("2026-03-15", "ws_00095", "rdm_000105#1", "900.00", "100.00", "653.00", "USD"),
-            "list",
+            *("2026-03-15", "ws_00095", "rdm_000105#1", "900.00", "653.00", "USD"),
+            "–",
         ]
 
     def test_a_grant_lapses_before_its_redemption_ends(self, altered: Desk) -> None:
         told = " ".join(altered.answer("workspace", "ws_00095").split())
         assert "Next: CREDIT-OPEN credit lapses on 2026-03-15." in told
-        assert "drawn at 100.00 a month, lapses on 2026-03-15 with about 653.00 left" in told
+        assert "900.00 USD left, lapses on 2026-03-15 with about 653.00 left" in told
         (line,) = (
             one
             for one in altered.answer("burndown", "ws_00095").splitlines()

@@ -264,5 +264,6 @@ class TestWhatMakesNoSense:
         with duckdb.connect(str(home / "build" / "warehouse.duckdb")) as connection:
             connection.execute("delete from raw.deliveries where feed = 'budgets'")
         change = what_if.of_coupon("SIXTY", ["percent_off=5"])
+        assert what_if.prepare(Settings(home=asked.home), "late", change).told
         with pytest.raises(ReleaseError, match="not of the same state"):
             what_if.prepare(Settings(home=home), "late", change)

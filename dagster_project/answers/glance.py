@@ -1,0 +1,71 @@
+"""What every page says of its release before anything else, and what one can choose on it.
+
+Here belong the facts of the release, its checks and open findings, and the currencies, months and plans
+of its bills. What a page is about is in an answer of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dagster_project.answers.asking import Connection, Row, facts, rows
+from dagster_project.answers.findings import totals_by_type
+from dagster_project.answers.words import PROGRAMS, is_open
+
+
+def glance(connection: Connection) -> Row:
+    """Return what a release is and holds.
+
+    Returns:
+        `release_id`, `as_of_date`, `checks`, `checks_not_passed`, `open_findings`; and what there is to
+        choose from: `currencies`, the one with most bills first, `months` (newest first), `plans` and
+        `programs`.
+    """
+    (checked,) = rows(
+        connection,
+        "select count(*) as checks, count(*) filter (where status <> 'pass') as checks_not_passed"
+        " from release.checks",
+    )
+    bills = rows(
+        connection,
+        "select currency, billing_month, plan, count(*) as bills"
+        " from marts.fct_discounted_charges group by all order by all",
+    )
+    counted: dict[str, int] = {}
+    for row in bills:
+        counted[row["currency"]] = counted.get(row["currency"], 0) + row["bills"]
+    return {
+        **facts(connection),
+        **checked,
+        "open_findings": sum(
+            row["findings"] for row in totals_by_type(connection, {}) if is_open(row)
+        ),
+        "currencies": sorted(counted, key=lambda currency: (-counted[currency], currency)),
+        "months": sorted({row["billing_month"] for row in bills}, reverse=True),
+        "plans": sorted({row["plan"] for row in bills if row["plan"] is not None}),
+        "programs": list(PROGRAMS),
+    }
+
+
+def names(connection: Connection, workspace_ids: Iterable[str]) -> dict[str, str]:
+    """Return the names of workspaces by id; one that is not on record is not in it."""
+    wanted = sorted(set(workspace_ids))
+    if not wanted:
+        return {}
+    marks = ", ".join("?" for _ in wanted)
+    found = rows(
+        connection,
+        "select workspace_id, workspace_name from marts.dim_workspaces"
+        f" where workspace_id in ({marks}) and workspace_name is not null",
+        wanted,
+    )
+    return {row["workspace_id"]: row["workspace_name"] for row in found}
+
+
+def checks(connection: Connection) -> list[Row]:
+    """Return every check of a release, those that did not pass first."""
+    return rows(
+        connection,
+        "select name, table_name, severity, status, failures, description, checked_by"
+        " from release.checks order by status = 'pass', checked_by, name",
+    )

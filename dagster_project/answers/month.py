@@ -1,0 +1,108 @@
+"""One month of one currency: from list to what was billed and kept, beside the month before and the last twelve."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+from dagster_project.answers.asking import Connection, Row, facts, month_in, rows
+from dagster_project.answers.bridge import AMOUNTS, given_by_program
+from dagster_project.answers.findings import findings
+from dagster_project.answers.programs import budget
+
+MONTHS = 12
+_MART = "marts.fct_charge_bridge_monthly"
+
+
+def month(
+    connection: Connection, currency: str, wanted: str | None = None, plan: str | None = None
+) -> Row:
+    """Return the bridge of a month, and what goes with it.
+
+    Args:
+        connection: The release.
+        currency: The only one; amounts of several are never added up.
+        wanted: The month as 2024-02; the last with bills unless given.
+        plan: Only bills of this plan. Credit left, findings and programs are of all plans.
+
+    Returns:
+        `month`; `this` and `before`, the bridges of the month and of the month before; `months`, up to
+        twelve ending with the month, oldest first; `programs`, what each gave, with its budget;
+        `credit_left_amount` at the end of the month; `at_stake_amount` and `open_findings` of all open
+        findings.
+
+    Raises:
+        NotThere: There is no such month.
+    """
+    (span,) = rows(
+        connection,
+        f"select min(bridge_month) as first, max(bridge_month) as last from {_MART}"
+        " where currency = ?",
+        [currency],
+    )
+    at = span["last"] if wanted is None else month_in(wanted, span["first"], span["last"])
+    if at is None:
+        return {**facts(connection), "currency": currency, "month": None, "months": []}
+    sums = ", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in AMOUNTS)
+    found = {
+        row["month"]: row
+        for row in rows(
+            connection,
+            f"select bridge_month as month, cast(sum(invoices) as bigint) as invoices, {sums}"
+            f" from {_MART} where currency = ? and bridge_month <= ?"
+            + (" and plan = ?" if plan else "")
+            + " group by bridge_month",
+            [currency, at, *([plan] if plan else [])],
+        )
+    }
+    series = [
+        found.get(one, {"month": one, "invoices": 0, **dict.fromkeys(AMOUNTS, Decimal("0.00"))})
+        for one in (_months_before(at, back) for back in range(MONTHS, -1, -1))
+        if one >= span["first"]
+    ]
+    (left,) = rows(
+        connection,
+        "select cast(coalesce(sum(closing_amount), 0) as decimal(18, 2)) as credit_left_amount"
+        " from marts.fct_credit_burndown_monthly where currency = ? and burn_month = ?",
+        [currency, at],
+    )
+    opened = findings(connection, {"review_status": "open"}, 0)
+    stake = [row for row in opened["totals_by_currency"] if row["currency"] == currency]
+    return {
+        **facts(connection),
+        "currency": currency,
+        "month": at,
+        "plan": plan,
+        "this": series[-1],
+        "before": series[-2] if len(series) > 1 else None,
+        "months": series[-MONTHS:],
+        "programs": _programs(connection, currency, at),
+        **left,
+        "at_stake_amount": sum((row["amount_at_stake"] for row in stake), Decimal("0.00")),
+        "open_findings": sum(row["findings"] for row in stake),
+    }
+
+
+def _programs(connection: Connection, currency: str, at: date) -> list[Row]:
+    """Return what each program gave in a month, with its budget where there is one."""
+    budgets = {
+        row["program"]: row["budget_amount"]
+        for row in budget(connection, None, None)["budgets"]
+        if row["currency"] == currency and row["budget_month"] == at
+    }
+    return [
+        {
+            **row,
+            "given_amount": row["percent_off_amount"]
+            + row["amount_off_amount"]
+            + row["credit_amount"],
+            "budget_amount": budgets.get(row["program"]),
+        }
+        for row in given_by_program(connection, at)
+        if row["currency"] == currency
+    ]
+
+
+def _months_before(of: date, months: int) -> date:
+    place = of.year * 12 + of.month - 1 - months
+    return date(place // 12, place % 12 + 1, 1)

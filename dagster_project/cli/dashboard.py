@@ -1,0 +1,79 @@
+"""`dashboard` and `report`: the release as pages in a browser, and as one file that stays with its month."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dagster_project.answers.values import clean
+from dagster_project.cli.options import (
+    HomeOption,
+    ReleaseOption,
+    complain,
+    explained,
+    settings_of_home,
+    wrong,
+)
+from dagster_project.cli.reading import MonthOption
+
+
+def dashboard(
+    home: HomeOption = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port of the web server.")] = 8501,
+) -> None:
+    """Serve the release as pages on 127.0.0.1."""
+    from importlib.util import find_spec
+
+    from dagster_project.cli.service import must_be_free
+    from dagster_project.releases.data_home import check_layout
+
+    settings = settings_of_home(home)
+    if find_spec("streamlit") is None:
+        complain(
+            "The dashboard needs Streamlit: `pip install 'coupon-ledger[dashboard]'`, or in a"
+            " checkout `make install-dashboard`."
+        )
+        raise typer.Exit(1)
+    with explained():
+        check_layout(settings.home)
+    must_be_free(port)
+    print(f"Dashboard: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    sys.stdout.flush()
+    environment = {
+        **os.environ,
+        "COUPON_LEDGER_HOME": str(settings.home),
+        "PYTHONWARNINGS": "ignore",
+    }
+    arguments = [sys.executable, "-m", "dagster_project.dashboard.serve", str(port)]
+    os.execve(arguments[0], arguments, environment)  # noqa: S606 (what we start is ourselves)
+
+
+def report(
+    month: MonthOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The file to write. [default: report-RELEASE.html]"),
+    ] = None,
+    home: HomeOption = None,
+    release: ReleaseOption = None,
+) -> None:
+    """Write the release as one HTML file that can be read, sent and printed."""
+    from dagster_project.answers.asking import facts
+    from dagster_project.cli.reading import opened
+    from dagster_project.dashboard import report as of_release
+
+    with opened(home, release) as connection:
+        text = of_release.report(connection, month)
+        release_id = facts(connection)["release_id"]
+    target = out or Path(f"report-{release_id}.html")
+    temporary = target.with_name(f"{target.name}.tmp")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        wrong(f"{target} cannot be written: {error.strerror}; name another file with --out.")
+    print(f"{clean(target)}: release {release_id}, {len(text.encode()) / 1e6:,.1f} MB")

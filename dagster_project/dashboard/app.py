@@ -1,0 +1,28 @@
+"""The script that Streamlit runs for every page: says which pages there are, and draws the one asked for."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+
+from dagster_project.dashboard.drawing import TITLE, draw
+from dagster_project.dashboard.pages import PAGES
+
+
+def main() -> None:
+    """Draw the page that the address names."""
+    st.set_page_config(page_title=TITLE, layout="wide", initial_sidebar_state="collapsed")
+    pages: dict[str, st.Page] = {}
+    for name, (page, _) in PAGES.items():
+        pages[name] = st.Page(
+            partial(draw, name, pages),
+            title=page.title,
+            url_path=name,
+            default=name == next(iter(PAGES)),
+        )
+    st.navigation(list(pages.values()), position="hidden").run()
+
+
+if __name__ == "__main__":
+    main()

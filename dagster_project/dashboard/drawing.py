@@ -1,0 +1,273 @@
+"""One run of a page in Streamlit: opens one release, asks it, and draws the blocks of the page.
+
+A page asks one open release by its id, so it never mixes two. What is chosen is in the address and nowhere
+else, so that an address can be sent to a colleague; every link carries the release it was made from.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from dagster_project.answers.asking import Connection, NotThere, Row
+from dagster_project.answers.glance import glance
+from dagster_project.answers.values import month
+from dagster_project.dashboard import look, saving
+from dagster_project.dashboard.blocks import (
+    LINKS,
+    NUMBERS,
+    Block,
+    Chosen,
+    Heading,
+    Note,
+    Page,
+    Table,
+    Tiles,
+)
+from dagster_project.dashboard.charts import chart
+from dagster_project.dashboard.pages import PAGES, heading_of
+from dagster_project.releases import current_release
+from dagster_project.releases.errors import ReleaseError
+from dagster_project.releases.files import is_what_if, release_ids, what_ifs
+from dagster_project.releases.read import reading
+from dagster_project.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from streamlit.navigation.page import StreamlitPage
+
+TITLE = "Coupon Ledger"
+KEPT = ("release", "currency", "month", "program", "plan")
+"""What links carry on from page to page."""
+_ALL = "all"
+_ROWS_SHOWN = 12
+_STYLE = f"""<style>{look.STYLE}
+.block-container {{ padding-top: 2.6rem; padding-bottom: 3rem; max-width: 78rem; }}
+.cl-top {{ color: {look.INK}; font-size: .9rem; margin: 0; overflow-wrap: anywhere; }}
+.cl-top b {{ font-size: 1.2rem; margin-right: .6rem; }}
+.cl-heading {{ padding: 0; }}
+a:focus-visible, button:focus-visible {{ outline: 3px solid {look.ACCENT}; outline-offset: 2px; }}
+@media (max-width: 640px) {{ .block-container {{ padding-left: .8rem; padding-right: .8rem; }} }}
+</style>"""
+
+
+def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
+    """Draw a page.
+
+    Args:
+        name: Of the page.
+        all_pages: Every page by its name, for the links between them.
+    """
+    page, make = PAGES[name]
+    st.html(_STYLE)
+    settings = Settings()
+    wanted = st.query_params.get("release")
+    try:
+        newest = current_release(settings.home)
+        with reading(settings.home, wanted or newest) as connection:
+            seen = glance(connection)
+            # A release of a question goes by the name of the question.
+            seen["shown"] = wanted if wanted and is_what_if(wanted) else seen["release_id"]
+            _top(page, seen, newest, all_pages)
+            ids = sorted({*release_ids(settings.home), seen["shown"]}, reverse=True)
+            ids += [one for one in what_ifs(settings.home) if one not in ids]
+            chosen = _choose(page, seen, ids)
+            for place, block in enumerate(_blocks(make, connection, chosen)):
+                _draw(block, place, seen)
+    except ReleaseError as error:
+        st.html(look.note(f"{error.message} {error.remedy}", is_warning=True))
+
+
+def _address(name: str) -> str:
+    """Return the address of a page on this server; the first page has none of its own."""
+    return "/" if name == next(iter(PAGES)) else f"/{name}"
+
+
+def _blocks(make: Any, connection: Connection, chosen: Chosen) -> list[Block]:
+    """Return the blocks of a page, or what is wrong with what was asked for."""
+    try:
+        found: list[Block] = make(connection, chosen)
+    except NotThere as error:
+        near = [*error.near, *error.named, *(one for other in error.others for one in other.ids)]
+        hint = f" Near it are {', '.join(near)}." if near else ""
+        return [Note(f"{error}.{hint}", is_warning=True)]
+    return found
+
+
+def _top(page: Page, seen: Row, newest: str | None, all_pages: dict[str, StreamlitPage]) -> None:
+    """Say which release it is, and lead to the other pages with what is chosen."""
+    st.html(f'<p class="cl-top"><b>{look.plain(TITLE)}</b>{look.plain(heading_of(seen))}</p>')
+    if newest is not None and newest != seen["shown"]:
+        told = "A newer release is served." if seen["shown"] < newest else "Another is served."
+        if is_what_if(seen["shown"]):
+            told = (
+                f"This is {seen['shown']}: what would be under other terms, not what is recorded."
+            )
+        address = urlencode({**_kept(seen), "release": newest})
+        st.html(
+            f'<p class="cl-note warning">{look.plain(told)} <a href="{_address(page.name)}?{look.plain(address)}"'
+            f' target="_self">Open {look.plain(newest)}</a></p>'
+        )
+    with st.container(horizontal=True, gap="small"):
+        for name, one in all_pages.items():
+            st.page_link(
+                one,
+                label=f"**{PAGES[name][0].title}**" if name == page.name else PAGES[name][0].title,
+                query_params=_kept(seen),
+            )
+
+
+def _kept(seen: Row) -> dict[str, str]:
+    """Return what a link carries: the release shown, and what is chosen."""
+    given = st.query_params.to_dict()
+    kept = {name: given[name] for name in KEPT if given.get(name)}
+    return {**kept, "release": seen["shown"]}
+
+
+def _choose(page: Page, seen: Row, ids: list[str]) -> Chosen:
+    """Let people choose, and return what is chosen; what this release does not have is said."""
+    options = {
+        "currency": seen["currencies"] or ["none"],
+        "month": [month(one) for one in seen["months"]],
+        "program": [_ALL, *seen["programs"]],
+        "plan": [_ALL, *seen["plans"]],
+    }
+    found: dict[str, str] = {}
+    with st.container(horizontal=True, gap="small"):
+        _select("release", ids, seen["shown"], 270)
+        for name in page.filters:
+            if name == "id":
+                found["id"] = _enter(page)
+            elif options[name]:
+                found[name] = _select(name, options[name], options[name][0], 140)
+    currency = found.get("currency", options["currency"][0])
+    return Chosen(
+        currency,
+        **{
+            name: value
+            for name, value in found.items()
+            if name != "currency" and value and value != _ALL
+        },
+    )
+
+
+def _select(name: str, options: list[str], default: str, width: int) -> str:
+    """Let people choose one of a few, which the address keeps."""
+    wanted = st.query_params.get(name, default)
+    if wanted not in options:
+        st.html(look.note(f"There is no {name} {wanted!r} in this release: {default} is shown."))
+        wanted = default
+    key = f"choice_{name}"
+    st.session_state[key] = wanted
+    st.selectbox(
+        name.capitalize(),
+        options,
+        key=key,
+        width=width,
+        on_change=_keep,
+        args=(name, key),
+        format_func=str,
+    )
+    return wanted
+
+
+def _enter(page: Page) -> str:
+    """Let people enter an id, which the address keeps."""
+    key = "choice_id"
+    st.session_state[key] = st.query_params.get("id", "")
+    label = "Id of a workspace" if page.name == "account" else "Id of a bill"
+    st.text_input(label, key=key, width=270, on_change=_keep, args=("id", key))
+    return st.query_params.get("id", "")
+
+
+def _keep(name: str, key: str) -> None:
+    st.query_params[name] = str(st.session_state[key]).strip()
+
+
+def _draw(block: Block, place: int, seen: Row) -> None:
+    if isinstance(block, Heading):
+        st.html(look.heading(block.text))
+    elif isinstance(block, Note):
+        st.html(look.note(block.text, block.is_warning))
+    elif isinstance(block, Tiles):
+        st.html(look.tiles(block))
+    elif isinstance(block, Table):
+        _table(block, place, seen)
+    else:
+        st.altair_chart(chart(block), theme=None, width="stretch")
+
+
+def _table(table: Table, place: int, seen: Row) -> None:
+    """Draw a table that can be sorted and searched, and two buttons to save it."""
+    if not table.rows:
+        st.html(look.note(table.empty))
+        return
+    import pandas as pd
+
+    config: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    shown: dict[str, list[str]] = {}
+    for column in table.columns:
+        title = column.title or " "
+        texts = [table.text(row, column) for row in table.rows]
+        if column.kind in LINKS:
+            base = urlencode(_kept(seen))
+            data[title] = [
+                f"{_address(column.kind)}?{base}&{urlencode({'id': row[column.name]})}"
+                if row.get(column.name)
+                else None
+                for row in table.rows
+            ]
+            config[title] = st.column_config.LinkColumn(title, display_text=r"[?&]id=(.*)$")
+        elif column.kind in NUMBERS:
+            # Sorted by the number; what is read is the text beside it.
+            data[title] = pd.Series([row.get(column.name) for row in table.rows], dtype="object")
+            shown[title] = texts
+            config[title] = st.column_config.Column(title, alignment="right")
+        else:
+            data[title] = texts
+    frame = pd.DataFrame(data)
+    st.dataframe(
+        _styled(frame, shown),
+        hide_index=True,
+        placeholder="–",
+        column_config=config,
+        height=min(len(frame), _ROWS_SHOWN) * 35 + 38,
+        alt=table.name.replace("_", " "),
+        key=f"table_{place}",
+    )
+    with st.container(horizontal=True, gap="small"):
+        name = f"{table.name}-{seen['release_id']}"
+        told = f"{TITLE}: release {seen['release_id']}, as of {seen['as_of_date']}"
+        st.download_button(
+            "CSV",
+            partial(saving.as_csv, table),
+            f"{name}.csv",
+            "text/csv",
+            key=f"csv_{place}",
+            on_click="ignore",
+            type="tertiary",
+            help=f"Save {table.name} as CSV",
+        )
+        st.download_button(
+            "xlsx",
+            partial(saving.as_xlsx, table, told),
+            f"{name}.xlsx",
+            "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+            key=f"xlsx_{place}",
+            on_click="ignore",
+            type="tertiary",
+            help=f"Save {table.name} as xlsx",
+        )
+
+
+def _styled(frame: pd.DataFrame, shown: dict[str, list[str]]) -> Any:
+    """Return a table whose numbers are shown as the texts given."""
+    styler = frame.style
+    for title, texts in shown.items():
+        waiting = iter(texts)
+        styler = styler.format(lambda _, waiting=waiting: next(waiting), subset=[title])
+    return styler

@@ -1,0 +1,963 @@
+"""The pages: which answers each asks a release, and which blocks it makes of them.
+
+Here belongs no calculation but comparing two amounts of one answer: what an amount is, `answers/` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Final
+
+from dagster_project.answers import words
+from dagster_project.answers.asking import Connection, Row, invoice, workspace
+from dagster_project.answers.values import amount, clean, count, day, moment, month, signed
+from dagster_project.dashboard.blocks import (
+    Bars,
+    Block,
+    Chosen,
+    Column,
+    Heading,
+    Note,
+    Page,
+    Table,
+    Tile,
+    Tiles,
+    Waterfall,
+)
+
+_STEPS: Final = (
+    ("list_amount", "List", 1),
+    ("percent_off_amount", "Percent-off", -1),
+    ("amount_off_amount", "Dollar-off", -1),
+    ("credit_amount", "Credit", -1),
+    ("net_amount", "Net", 1),
+    ("billing_error_amount", "Billing errors", 1),
+    ("credited_amount", "Credit notes", -1),
+    ("billed_net_after_notes_amount", "Kept", 1),
+)
+_LEVELS = ("list_amount", "net_amount", "billed_net_after_notes_amount")
+_MOST_FINDINGS, _MOST_REJECTED = 500, 200
+_ACCOUNT = Column("workspace_id", "Workspace", "account")
+_NAME = Column("workspace_name", "Name")
+_BILL = Column("invoice_id", "Bill", "bill")
+
+
+def _month(connection: Connection, chosen: Chosen) -> list[Block]:
+    from dagster_project.answers.month import month as month_of
+
+    data = month_of(connection, chosen.currency, chosen.month, chosen.plan)
+    if data["month"] is None:
+        return [Note(f"No bill in {chosen.currency} counts yet.")]
+    code, this, before = chosen.currency, data["this"], data["before"]
+    given = _given(this)
+    compared = f"{month(before['month'])}: " if before else ""
+    shown = [
+        (title, _turned(sign, this[name]), name in _LEVELS)
+        for name, title, sign in _STEPS
+        if name in _LEVELS or this[name]
+    ]
+    blocks: list[Block] = [
+        Tiles(
+            (
+                Tile(
+                    "Net",
+                    f"{amount(this['net_amount'], code)} {code}",
+                    compared + amount(before["net_amount"], code) if before else "",
+                ),
+                Tile(
+                    "Given",
+                    f"{amount(given, code)} {code}",
+                    compared + amount(_given(before), code) if before else "",
+                ),
+                Tile(
+                    "Credit left",
+                    f"{amount(data['credit_left_amount'], code)} {code}",
+                    f"at the end of {month(data['month'])}",
+                ),
+                Tile(
+                    "At stake",
+                    f"{amount(data['at_stake_amount'], code)} {code}",
+                    count(data["open_findings"], "open finding") + ", all months",
+                ),
+            )
+        ),
+        Heading(f"From list to what was kept, {month(data['month'])}"),
+        Waterfall(
+            f"From list to what was kept in {month(data['month'])}, {code}", code, tuple(shown)
+        ),
+        Table(
+            "bridge",
+            (
+                Column("step", "Step"),
+                Column("this", month(data["month"]), "amount"),
+                *(
+                    [
+                        Column("before", month(before["month"]), "amount"),
+                        Column("change", "Change", "signed"),
+                    ]
+                    if before
+                    else []
+                ),
+            ),
+            [
+                {
+                    "step": title,
+                    "this": _turned(sign, this[name]),
+                    **(
+                        {
+                            "before": _turned(sign, before[name]),
+                            "change": _turned(sign, this[name] - before[name]),
+                        }
+                        if before
+                        else {}
+                    ),
+                }
+                for name, title, sign in _STEPS
+            ],
+            code,
+        ),
+        Heading("The last twelve months"),
+        Bars(
+            f"Net and given by month, {code}",
+            "month",
+            code,
+            tuple(
+                point
+                for row in data["months"]
+                for point in (
+                    (month(row["month"]), "net", row["net_amount"]),
+                    (month(row["month"]), "given", _given(row)),
+                )
+            ),
+            ("net", "given"),
+        ),
+        Table(
+            "months",
+            (
+                Column("month", "Month", "month"),
+                Column("invoices", "Bills", "count"),
+                *(Column(name, title, "amount") for name, title, _ in _STEPS),
+            ),
+            list(reversed(data["months"])),
+            code,
+        ),
+        Heading("Given by program"),
+        Table(
+            "programs",
+            (
+                Column("program", "Program"),
+                Column("percent_off_amount", "Percent-off", "amount"),
+                Column("amount_off_amount", "Dollar-off", "amount"),
+                Column("credit_amount", "Credit", "amount"),
+                Column("given_amount", "Together", "amount"),
+                Column("budget_amount", "Budget", "amount"),
+            ),
+            data["programs"],
+            code,
+            "No program gave anything.",
+        ),
+    ]
+    if chosen.plan:
+        blocks.append(
+            Note("Credit left, what is at stake and what programs gave are of all plans.")
+        )
+    return blocks
+
+
+def _turned(sign: int, value: Decimal) -> Decimal:
+    """Return an amount as a step: what is taken off is below zero, and nothing is never minus nothing."""
+    return value if sign > 0 else Decimal(0) - value
+
+
+def _given(row: Row) -> Decimal:
+    from dagster_project.answers.bridge import GIVEN
+
+    return sum((row[one] for one in GIVEN), Decimal(0))
+
+
+def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
+    from dagster_project.answers.cohorts import cohorts
+    from dagster_project.answers.credit import credit
+    from dagster_project.answers.glance import names
+
+    code = chosen.currency
+    data = credit(connection, code, chosen.program)
+    if not data["months"]:
+        return [Note(f"No credit in {code} was granted.")]
+    named = names(connection, (grant["workspace_id"] for grant in data["grants"]))
+    grown = [
+        {**row, **part}
+        for row in cohorts(connection, chosen.program, None)["cohorts"]
+        for part in row["amounts"]
+        if part["currency"] == code and part["granted_amount"]
+    ]
+    return [
+        Tiles(
+            (
+                Tile(
+                    "Credit left",
+                    f"{amount(data['closing_amount'], code)} {code}",
+                    count(len(data["grants"]), "grant"),
+                ),
+                Tile(
+                    "Expected to lapse",
+                    f"{amount(data['projected_breakage_amount'], code)} {code}",
+                    "unused, at the run rate",
+                ),
+            )
+        ),
+        Heading("Credit left at the end of each month"),
+        Bars(
+            f"Credit left by month, {code}",
+            "month",
+            code,
+            tuple(
+                (month(row["burn_month"]), "left", row["closing_amount"]) for row in data["months"]
+            ),
+            ("left",),
+        ),
+        Table(
+            "roll_forward",
+            (
+                Column("burn_month", "Month", "month"),
+                Column("opening_amount", "Opening", "amount"),
+                Column("granted_amount", "Granted", "amount"),
+                Column("drawn_amount", "Used", "amount"),
+                Column("expired_amount", "Expired", "amount"),
+                Column("forfeited_amount", "Forfeited", "amount"),
+                Column("closing_amount", "Closing", "amount"),
+            ),
+            list(reversed(data["months"])),
+            code,
+            is_long=True,
+        ),
+        Heading("Expected to be used and to lapse, by quarter"),
+        *(
+            [
+                Bars(
+                    f"Credit expected to be used and to lapse by quarter, {code}",
+                    "quarter",
+                    code,
+                    tuple(
+                        point
+                        for row in data["quarters"]
+                        for point in (
+                            (row["quarter"] or "not known", "used", row["expected_use_amount"]),
+                            (row["quarter"] or "not known", "lapses", row["lapsing_amount"]),
+                        )
+                    ),
+                    ("used", "lapses"),
+                )
+            ]
+            if len(data["quarters"]) > 1
+            else []
+        ),
+        Table(
+            "credit_by_quarter",
+            (
+                Column("quarter", "Quarter"),
+                Column("expected_use_amount", "Expected use", "amount"),
+                Column("lapsing_amount", "Lapses", "amount"),
+            ),
+            data["quarters"],
+            code,
+            "Of nothing that is left is it known when it will be used or lapse.",
+        ),
+        Heading("Grants by days left"),
+        Table(
+            "grants",
+            (
+                _ACCOUNT,
+                _NAME,
+                Column("coupon_id", "Coupon"),
+                Column("days_left", "Days left", "count"),
+                Column("runs_out_on", "Runs out", "day"),
+                Column("balance_amount", "Left", "amount"),
+                Column("expected_use_amount", "Expected use", "amount"),
+                Column("projected_breakage_amount", "Lapses", "amount"),
+            ),
+            [{**one, "workspace_name": named.get(one["workspace_id"])} for one in data["grants"]],
+            code,
+            "Nothing is left.",
+            is_long=True,
+        ),
+        Heading("Cohorts with credit"),
+        Table(
+            "cohorts",
+            (
+                Column("program", "Program"),
+                Column("start_quarter", "Started from", "day"),
+                Column("age_months", "Age, months", "count"),
+                Column("workspaces", "Workspaces", "count"),
+                Column("paying", "Still paying", "count"),
+                Column("gone", "Gone", "count"),
+                Column("too_early", "Too early", "count"),
+                Column("granted_amount", "Granted", "amount"),
+                Column("used_amount", "Used", "amount"),
+                Column("lapsed_amount", "Lapsed", "amount"),
+                Column("net_amount", "Net of all bills", "amount"),
+            ),
+            grown,
+            code,
+            "No cohort has been granted credit.",
+            is_long=True,
+        ),
+    ]
+
+
+def _percent_off(connection: Connection, chosen: Chosen) -> list[Block]:
+    from dagster_project.answers.glance import names
+    from dagster_project.answers.variance import variance
+
+    code = chosen.currency
+    about = ("program", chosen.program) if chosen.program else ("all", "")
+    series = variance(connection, *about, None, 24)
+    of_currency = next((one for one in series["currencies"] if one["currency"] == code), None)
+    if of_currency is None:
+        return [Note(f"No bill in {code} was ever reduced by a percentage.")]
+    wanted = chosen.month or month(series["to_month"])
+    data = variance(connection, *about, wanted)
+    one = next((part for part in data["currencies"] if part["currency"] == code), None)
+    blocks: list[Block] = []
+    if one is None:
+        blocks.append(Note(f"Nothing in {code} was reduced by a percentage in {wanted} or before."))
+    else:
+        bridge = one["bridge"]
+        effects = (
+            ("Other bills", bridge["bill_effect_amount"]),
+            ("Other percentage", bridge["rate_effect_amount"]),
+            ("Began", bridge["start_effect_amount"]),
+            ("Ended", bridge["end_effect_amount"]),
+        )
+        first, last = month(bridge["from_month"]), month(bridge["to_month"])
+        moved = [row for row in one["workspaces"] if row["delta_amount"]]
+        named = names(connection, (row["workspace_id"] for row in moved))
+        blocks += [
+            Tiles(
+                (
+                    Tile(
+                        f"Percent-off, {last}",
+                        f"{amount(bridge['percent_off_amount'], code)} {code}",
+                        f"{first}: {amount(bridge['previous_percent_off_amount'], code)}",
+                    ),
+                    Tile(
+                        "Change",
+                        f"{signed(bridge['delta_amount'], code)} {code}",
+                        count(len(moved), "workspace"),
+                    ),
+                )
+            ),
+            Heading(f"What moved percent-off from {first} to {last}"),
+            Waterfall(
+                f"Percent-off from {first} to {last}, {code}",
+                code,
+                (
+                    (first, bridge["previous_percent_off_amount"], True),
+                    *((name, value, False) for name, value in effects),
+                    (last, bridge["percent_off_amount"], True),
+                ),
+            ),
+            Heading("Top movers"),
+            Table(
+                "movers",
+                (
+                    _ACCOUNT,
+                    _NAME,
+                    Column("previous_percent_off_amount", first, "amount"),
+                    Column("bill_effect_amount", "Other bills", "signed"),
+                    Column("rate_effect_amount", "Other percentage", "signed"),
+                    Column("start_effect_amount", "Began", "signed"),
+                    Column("end_effect_amount", "Ended", "signed"),
+                    Column("percent_off_amount", last, "amount"),
+                    Column("delta_amount", "Change", "signed"),
+                ),
+                [{**row, "workspace_name": named.get(row["workspace_id"])} for row in moved],
+                code,
+                "Nothing moved.",
+                is_long=True,
+            ),
+        ]
+    return [
+        *blocks,
+        Heading("The last 24 months"),
+        Bars(
+            f"Percent-off by month, {code}",
+            "month",
+            code,
+            tuple(
+                (month(row["month"]), "percent-off", row["percent_off_amount"])
+                for row in of_currency["months"]
+            ),
+            ("percent-off",),
+        ),
+        Table(
+            "percent_off_months",
+            (
+                Column("month", "Month", "month"),
+                Column("workspaces", "Workspaces", "count"),
+                Column("previous_percent_off_amount", "Before", "amount"),
+                Column("bill_effect_amount", "Other bills", "signed"),
+                Column("rate_effect_amount", "Other percentage", "signed"),
+                Column("start_effect_amount", "Began", "signed"),
+                Column("end_effect_amount", "Ended", "signed"),
+                Column("percent_off_amount", "After", "amount"),
+            ),
+            list(reversed(of_currency["months"])),
+            code,
+            is_long=True,
+        ),
+    ]
+
+
+def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
+    from dagster_project.answers.expiring import expiring
+    from dagster_project.answers.outlook import outlook
+
+    code = chosen.currency
+    about = ("program", chosen.program) if chosen.program else ("all", "")
+    expected = outlook(connection, *about)
+    bills = next((one for one in expected["currencies"] if one["currency"] == code), None)
+    ending = expiring(connection, 12, chosen.program, "amount")
+    runs_out = [row for row in ending["expirations"] if row["currency"] == code]
+    calendar = [row for row in ending["totals_by_month"] if row["currency"] == code]
+    rise = sum((row["monthly_rise_amount"] for row in calendar), Decimal(0))
+    coming = [row for row in bills["months"] if row["is_expected"]] if bills else []
+    return [
+        Tiles(
+            (
+                Tile(
+                    "Runs out within 12 months",
+                    count(len(runs_out), "promotion"),
+                    f"{sum(bool(row['is_followed_up']) for row in runs_out):,} followed up",
+                ),
+                Tile(
+                    "Bills rise by",
+                    f"{amount(rise, code)} {code}",
+                    "a month, once all have run out",
+                ),
+                *(
+                    [
+                        Tile(
+                            "Net to expect",
+                            f"{amount(bills['totals_expected']['net_amount'], code)} {code}",
+                            "bills of the next twelve months",
+                        )
+                    ]
+                    if bills
+                    else []
+                ),
+            )
+        ),
+        Heading("Bills that were, and bills to expect"),
+        *(
+            [
+                Bars(
+                    f"Net of bills that were and are expected, by month, {code}",
+                    "month",
+                    code,
+                    tuple(
+                        (
+                            month(row["month"]),
+                            "expected" if row["is_expected"] else "was",
+                            row["net_amount"],
+                        )
+                        for row in bills["months"]
+                    ),
+                    ("was", "expected"),
+                ),
+                Note(
+                    "Only workspaces with a coupon in force or to come; a month that is not over has both."
+                ),
+            ]
+            if bills
+            else []
+        ),
+        Table(
+            "outlook",
+            (
+                Column("month", "Month", "month"),
+                Column("bills", "Bills", "count"),
+                Column("list_amount", "List", "amount"),
+                Column("percent_off_amount", "Percent-off", "amount"),
+                Column("amount_off_amount", "Dollar-off", "amount"),
+                Column("credit_amount", "Credit", "amount"),
+                Column("net_amount", "Net", "amount"),
+            ),
+            coming,
+            code,
+            "No bill is expected that a coupon or credit could change.",
+        ),
+        Heading("What runs out, by month"),
+        Table(
+            "calendar",
+            (
+                Column("ends_month", "Month", "month"),
+                Column("redemptions", "Promotions", "count"),
+                Column("workspaces", "Workspaces", "count"),
+                Column("followed_up", "Followed up", "count"),
+                Column("monthly_rise_amount", "Bills rise by, a month", "amount"),
+            ),
+            calendar,
+            code,
+            "Nothing runs out within twelve months.",
+        ),
+        Heading("Top rises"),
+        Table(
+            "rises",
+            (
+                _ACCOUNT,
+                _NAME,
+                Column("program", "Program"),
+                Column("coupon_id", "Coupon"),
+                Column("runs_out_at", "Runs out", "day"),
+                Column("by", "By"),
+                Column("followed", "Followed up by"),
+                Column("monthly_rise_amount", "Rise, a month", "amount"),
+            ),
+            [
+                {
+                    **row,
+                    "by": row["runs_out_by"],
+                    "followed": row["follow_up_coupon_id"] if row["is_followed_up"] else "no",
+                }
+                for row in runs_out
+            ],
+            code,
+            "Nothing runs out within twelve months.",
+            is_long=True,
+        ),
+    ]
+
+
+def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
+    """Return what billing got wrong in one currency, and what has changed in closed months."""
+    from dagster_project.answers.closes import restatements
+    from dagster_project.answers.findings import findings
+
+    code = chosen.currency
+    data = findings(connection, {}, _MOST_FINDINGS)
+    as_of = data["as_of_date"]
+    kinds = [row for row in data["totals_by_type"] if row["currency"] in (code, None)]
+    listed = [row for row in data["findings"] if row["currency"] in (code, None)]
+    restated = [row for row in restatements(connection) if row["currency"] in (code, None)]
+    still_open = [row for row in kinds if words.is_open(row)]
+    at_stake = sum((row["amount_at_stake"] or Decimal(0) for row in still_open), Decimal("0.00"))
+    number = sum(row["findings"] for row in kinds)
+    return [
+        Tiles(
+            (
+                Tile(
+                    "Open findings",
+                    f"{sum(row['findings'] for row in still_open):,}",
+                    f"in {code} or in none",
+                ),
+                Tile("At stake", f"{amount(at_stake, code)} {code}", "open findings"),
+            )
+        ),
+        Heading("Findings by type"),
+        Table(
+            "findings_by_type",
+            (
+                Column("finding_type", "Type"),
+                Column("severity", "Severity"),
+                Column("review_status", "Review"),
+                Column("findings", "Findings", "count"),
+                Column("amount_at_stake", "At stake", "amount"),
+            ),
+            kinds,
+            code,
+            "Nothing was found.",
+        ),
+        Heading("Findings"),
+        Table(
+            "findings",
+            (
+                Column("finding_type", "Type"),
+                _ACCOUNT,
+                _BILL,
+                Column("review_status", "Review"),
+                Column("age", "Age, days", "count"),
+                Column("amount_at_stake", "At stake", "amount"),
+                Column("description", "What is wrong"),
+            ),
+            [
+                {
+                    **row,
+                    "age": (as_of - row["occurred_at"].date()).days if row["occurred_at"] else None,
+                }
+                for row in listed
+            ],
+            code,
+            "Nothing was found.",
+            is_long=True,
+        ),
+        *(
+            [
+                Note(
+                    f"Listed are the {_MOST_FINDINGS:,} largest of all currencies; the totals are of all:"
+                    " coupon-ledger findings lists more."
+                )
+            ]
+            if number > len(listed)
+            else []
+        ),
+        Heading("Restated in closed months"),
+        Table(
+            "restatements",
+            (
+                Column("closed_month", "Month"),
+                Column("file_name", "Delivery"),
+                Column("amounts", "Amounts", "count"),
+                Column("moved", "Moved rows", "count"),
+                Column("net_delta_amount", "Net changed by", "signed"),
+            ),
+            restated,
+            code,
+            "Nothing has changed in a closed month.",
+        ),
+    ]
+
+
+def deliveries_of(connection: Connection) -> list[Block]:
+    """Return what was delivered, what became of its rows, and the checks of the release."""
+    from dagster_project.answers.deliveries import deliveries, rejected
+    from dagster_project.answers.glance import checks
+
+    refused = rejected(connection, limit=_MOST_REJECTED)
+    arrived = deliveries(connection)["deliveries"]
+    checked = checks(connection)
+    failed = [row for row in checked if row["status"] != "pass"]
+    return [
+        Tiles(
+            (
+                Tile("Rows rejected", f"{refused['total']:,}", "of all deliveries"),
+                Tile(
+                    "Checks",
+                    f"{len(checked) - len(failed):,} of {len(checked):,} passed",
+                    "of this release",
+                ),
+            )
+        ),
+        Heading("Deliveries, and what became of their rows"),
+        Table(
+            "deliveries",
+            (
+                Column("arrived_at", "Arrived", "day"),
+                Column("feed", "Feed"),
+                Column("file_name", "File"),
+                Column("verdict", "Verdict"),
+                Column("physical_rows", "Rows", "count"),
+                Column("accepted_rows", "Accepted", "count"),
+                Column("superseded_rows", "Superseded", "count"),
+                Column("duplicate_rows", "Duplicate", "count"),
+                Column("rejected_rows", "Rejected", "count"),
+            ),
+            arrived,
+            None,
+            "Nothing was delivered.",
+            is_long=True,
+        ),
+        Heading("Rejected rows by reason"),
+        Table(
+            "rejected_by_reason",
+            (Column("feed", "Feed"), Column("reason", "Reason"), Column("rows", "Rows", "count")),
+            refused["rows_by_reason"],
+            None,
+            "No row was rejected.",
+        ),
+        Table(
+            "rejected_rows",
+            (
+                Column("file_name", "File"),
+                Column("row_number", "Row", "count"),
+                Column("told", "Reasons"),
+            ),
+            [{**row, "told": "; ".join(row["reasons"])} for row in refused["rejected_rows"]],
+            None,
+            "No row was rejected.",
+            is_long=True,
+        ),
+        Heading("Checks that did not pass"),
+        Table(
+            "checks",
+            (
+                Column("name", "Check"),
+                Column("table_name", "Table"),
+                Column("severity", "Severity"),
+                Column("failures", "Failures", "count"),
+                Column("description", "What it asks"),
+            ),
+            failed,
+            None,
+            f"All {len(checked):,} checks passed.",
+        ),
+    ]
+
+
+def _trust(connection: Connection, chosen: Chosen) -> list[Block]:
+    return [*findings_of(connection, chosen), *deliveries_of(connection)]
+
+
+def _account(connection: Connection, chosen: Chosen) -> list[Block]:
+    from dagster_project.answers.workspace import workspace as about_workspace
+
+    if not chosen.id:
+        return [Note("Enter the id of a workspace, or follow one from a table.")]
+    data = about_workspace(connection, workspace(connection, chosen.id))
+    known = data["workspace"] or {}
+    name = clean(known.get("workspace_name") or "")
+    blocks: list[Block] = [
+        Heading(f"{clean(data['workspace_id'])} {name}".strip()),
+        Tiles(
+            (
+                *(
+                    Tile(
+                        "Credit left",
+                        f"{amount(one['balance_amount'], one['currency'])} {one['currency']}",
+                    )
+                    for one in data["credit_left"]
+                ),
+                Tile(
+                    "Coupons now", f"{sum(one['standing'] == 'now' for one in data['coupons']):,}"
+                ),
+                Tile("Open findings", f"{len(data['findings']):,}"),
+            )
+        ),
+    ]
+    if data["next_event"]:
+        event = data["next_event"]
+        blocks.append(
+            Note(
+                f"Next: {clean(event['coupon_id'])}, {clean(event['next_event'])}, "
+                f"{moment(event['next_event_at'])}"
+            )
+        )
+    changes = data["bill_changes"]
+    for currency in dict.fromkeys(row["currency"] for row in changes):
+        of_currency = [row for row in changes if row["currency"] == currency]
+        blocks += [
+            Note(words.bill_change(row, is_first=row is of_currency[0])) for row in of_currency
+        ]
+    blocks += [
+        Heading("Coupons"),
+        Table(
+            "coupons",
+            (
+                Column("standing", "When"),
+                Column("coupon_id", "Coupon"),
+                Column("offer", "Gives"),
+                Column("status", "Status"),
+                Column("started_at", "Started", "day"),
+                Column("ends_at", "Ends", "day"),
+                Column("discount_to_date_amount", "Discount so far", "amount"),
+                Column("credit_to_date_amount", "Credit so far", "amount"),
+                Column("credit_balance_amount", "Credit left", "amount"),
+                Column("currency", "Currency"),
+                Column("refusal", "Why refused"),
+            ),
+            data["coupons"],
+            None,
+            "No coupon was ever redeemed.",
+        ),
+        Heading("The last bills"),
+        Table(
+            "bills",
+            (
+                _BILL,
+                Column("issued_at", "Issued", "day"),
+                Column("status", "Status"),
+                Column("currency", "Currency"),
+                Column("list_amount", "List", "amount"),
+                Column("discount_amount", "Discount", "amount"),
+                Column("credit_amount", "Credit", "amount"),
+                Column("net_amount", "Net", "amount"),
+                Column("billed_net_amount", "Billed", "amount"),
+                Column("audit_status", "Audit"),
+            ),
+            data["bills"],
+            None,
+            "No bill counts.",
+        ),
+        Heading("Findings"),
+        Table(
+            "account_findings",
+            (
+                Column("finding_type", "Type"),
+                _BILL,
+                Column("review_status", "Review"),
+                Column("amount_at_stake", "At stake", "amount"),
+                Column("currency", "Currency"),
+                Column("description", "What is wrong"),
+            ),
+            [*data["findings"], *data["findings_accepted"]],
+            None,
+            "Nothing was found.",
+        ),
+    ]
+    return blocks
+
+
+def _bill(connection: Connection, chosen: Chosen) -> list[Block]:
+    from dagster_project.answers.explain import explain
+    from dagster_project.answers.lineage import not_counted
+
+    if not chosen.id:
+        return [Note("Enter the id of a bill, or follow one from a table.")]
+    apart = not_counted(connection, chosen.id)
+    if apart is not None:
+        return [
+            Heading(f"Bill {clean(chosen.id)}"),
+            Note(
+                f"This bill does not count: {clean(apart['invoice']['reason'])}.", is_warning=True
+            ),
+            *_origin(apart["standing"]),
+        ]
+    data = explain(connection, invoice(connection, chosen.id))
+    bill, code = data["invoice"], data["invoice"]["currency"]
+    expected, billed = data["expected"], data["billed"]
+    return [
+        Heading(f"Bill {clean(bill['invoice_id'])}, {code}"),
+        *(Note(one) for one in data["answer"]),
+        Table(
+            "bill",
+            (
+                Column("what", ""),
+                Column("expected", "Should be", "amount"),
+                Column("billed", "Billed", "amount"),
+                Column("difference", "Billed more", "signed"),
+            ),
+            [
+                {
+                    "what": what,
+                    "expected": expected[name],
+                    "billed": billed[name],
+                    "difference": None if billed[name] is None else billed[name] - expected[name],
+                }
+                for what, name in (
+                    ("List", "list_amount"),
+                    ("Discount", "discount_amount"),
+                    ("Credit", "credit_amount"),
+                    ("Net", "net_amount"),
+                )
+            ],
+            code,
+        ),
+        Table(
+            "bill_facts",
+            (
+                _ACCOUNT,
+                _NAME,
+                Column("plan", "Plan"),
+                Column("issued_at", "Issued", "day"),
+                Column("period_start", "From", "day"),
+                Column("period_end", "To", "day"),
+                Column("status", "Status"),
+                Column("audit_status", "Audit"),
+            ),
+            [{**bill, "workspace_name": data["workspace_name"]}],
+            code,
+        ),
+        Heading("Every coupon of the workspace, and why it acts on this bill or not"),
+        Table(
+            "considered",
+            (
+                Column("coupon_id", "Coupon"),
+                Column("offer", "Gives"),
+                Column("rule", "Rule"),
+                Column("words", "Why"),
+                Column("base_amount", "Of", "amount"),
+                Column("discount_amount", "Discount", "amount"),
+            ),
+            data["redemptions"],
+            code,
+            "No coupon was ever redeemed.",
+        ),
+        Heading("Credit"),
+        Table(
+            "grants_of_bill",
+            (
+                Column("coupon_id", "Coupon"),
+                Column("granted_at", "Granted", "day"),
+                Column("ends_at", "Ends", "day"),
+                Column("balance_before_amount", "Before", "amount"),
+                Column("drawn_amount", "Used", "amount"),
+                Column("balance_after_amount", "After", "amount"),
+            ),
+            data["grants"],
+            code,
+            "No credit could be drawn.",
+        ),
+        Heading("From the bill before"),
+        Table(
+            "bill_bridge",
+            (Column("about", "Because of"), Column("amount", "Net changed by", "signed")),
+            data["bridge"],
+            code,
+            "There is no bill before, or nothing changed.",
+        ),
+        Heading("Findings"),
+        Table(
+            "bill_findings",
+            (
+                Column("finding_type", "Type"),
+                Column("review_status", "Review"),
+                Column("amount_at_stake", "At stake", "amount"),
+                Column("description", "What is wrong"),
+            ),
+            data["findings"],
+            code,
+            "Nothing was found.",
+        ),
+        *_origin(data["standing"]),
+    ]
+
+
+def _origin(standing: Row) -> list[Block]:
+    place = "This release does not say in which file it was delivered."
+    if standing["file_name"]:
+        place = (
+            f"Delivered in {clean(standing['file_name'])}, row {standing['delivery_row']}, which"
+            f" arrived {moment(standing['arrived_at'])}."
+        )
+    return [
+        Heading("Where it was delivered"),
+        Note(place),
+        Table(
+            "versions",
+            (
+                Column("fate", "Row"),
+                Column("file_name", "File"),
+                Column("row_number", "Row number", "count"),
+                Column("updated_at", "Updated", "day"),
+            ),
+            standing["other_versions"],
+            None,
+            "It has no other version.",
+        ),
+    ]
+
+
+PAGES: Final[dict[str, tuple[Page, Callable[[Connection, Chosen], list[Block]]]]] = {
+    page.name: (page, make)
+    for page, make in (
+        (Page("month", "Month", ("currency", "month", "plan")), _month),
+        (Page("credit", "Credit", ("currency", "program")), _credit),
+        (Page("percent-off", "Percent-off", ("currency", "month", "program")), _percent_off),
+        (Page("ahead", "Ahead", ("currency", "program")), _ahead),
+        (Page("trust", "Trust", ("currency",)), _trust),
+        (Page("account", "Account", ("id",), has_report=False), _account),
+        (Page("bill", "Bill", ("id",), has_report=False), _bill),
+    )
+}
+"""Every page by its name in an address, with what makes its blocks."""
+
+
+def heading_of(glance: Row) -> str:
+    """Say which release a page is of, and whether it can be relied on."""
+    passed = glance["checks"] - glance["checks_not_passed"]
+    return (
+        f"Release {clean(glance['release_id'])}, as of {day(glance['as_of_date'])}."
+        f" {passed:,} of {glance['checks']:,} checks passed,"
+        f" {count(glance['open_findings'], 'open finding')}."
+    )

@@ -1,0 +1,71 @@
+"""A table of a page as a file: CSV, and a workbook with one sheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from dagster_project.answers.values import clean, neutral
+from dagster_project.dashboard.blocks import Table
+
+
+def as_csv(table: Table) -> bytes:
+    """Return every row of a table as CSV; text that a spreadsheet takes for a formula has an apostrophe before it.
+
+    Args:
+        table: Its amounts are written with their places and without signs of thousands.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [column.name for column in table.columns]
+    has_currency = table.currency is not None and "currency" not in names
+    writer.writerow([*names, *(["currency"] if has_currency else [])])
+    for row in table.rows:
+        code = [row.get("currency") or table.currency] if has_currency else []
+        writer.writerow([*(_plain(row.get(name)) for name in names), *code])
+    return text.getvalue().encode("utf-8")
+
+
+def as_xlsx(table: Table, told: str) -> bytes:
+    """Return every row of a table as a workbook.
+
+    Args:
+        table: The table; its amounts are numbers with the places of their currency.
+        told: Which release it is of, for the first line.
+    """
+    import xlsxwriter
+
+    from dagster_project.answers.workbook import Page
+
+    file = io.BytesIO()
+    with xlsxwriter.Workbook(file, {"in_memory": True}) as book:
+        page = Page(book, table.name[:31])
+        page.title(told)
+        names = [column.name for column in table.columns]
+        if table.currency is not None and "currency" not in names:
+            names.append("currency")
+        rows = [{name: _cell(row, name, table) for name in names} for row in table.rows]
+        page.block(table.name.replace("_", " "), names, rows)
+        page.end()
+    return file.getvalue()
+
+
+def _cell(row: Mapping[str, Any], name: str, table: Table) -> object:
+    if name == "currency":
+        return row.get(name) or table.currency
+    value = row.get(name)
+    return clean(value) if isinstance(value, str) else value
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, datetime):
+        return value.isoformat() + "Z"
+    return neutral(value) if isinstance(value, str) else str(value)

@@ -1,0 +1,61 @@
+"""Blocks as charts, text and files: an amount is never another one, and text is never markup or a formula."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from dagster_project.dashboard import charts, look, saving
+from dagster_project.dashboard.blocks import Bars, Column, Table, Waterfall
+
+
+def drawn_rows(block: Bars | Waterfall) -> list[dict[str, Any]]:
+    (rows,) = charts.chart(block).to_dict()["datasets"].values()
+    return list(rows)
+
+
+@pytest.mark.parametrize("value", ["1803.85", "0.01", "-12.30", "123456789012.34", "0.00"])
+def test_a_bar_is_as_long_as_its_amount(value: str) -> None:
+    bars = Bars("title", "month", "USD", (("2025-01", "net", Decimal(value)),), ("net",))
+    (row,) = drawn_rows(bars)
+    assert row["amount"] == float(value)
+    assert row["told"] == f"{Decimal(value):,.2f} USD"
+
+
+def test_a_waterfall_goes_on_where_the_step_before_ended() -> None:
+    steps = (
+        ("List", Decimal("100.10"), True),
+        ("Off", Decimal("-30.05"), False),
+        ("Error", Decimal("2.00"), False),
+        ("Kept", Decimal("72.05"), True),
+    )
+    rows = drawn_rows(Waterfall("title", "EUR", steps))
+    assert [(row["start"], row["end"]) for row in rows] == [
+        (0, 100.1), (100.1, 70.05), (70.05, 72.05), (0, 72.05),
+    ]  # fmt: skip
+
+
+def test_amounts_have_the_places_of_their_currency() -> None:
+    table = Table("t", (Column("paid", "Paid", "amount"),), [{"paid": Decimal("1200.00")}], "JPY")
+    assert table.text(table.rows[0], table.columns[0]) == "1,200"
+
+
+def test_a_row_s_own_currency_counts_before_the_table_s() -> None:
+    row = {"paid": Decimal("1200.00"), "currency": "USD"}
+    table = Table("t", (Column("paid", "Paid", "amount"),), [row], "JPY")
+    assert table.text(row, table.columns[0]) == "1,200.00"
+
+
+def test_saved_text_is_no_formula_and_saved_amounts_are_exact() -> None:
+    columns = (Column("name", "Name"), Column("paid", "Paid", "amount"))
+    rows = [{"name": "=1+1", "paid": Decimal("-99999999999999.99")}]
+    assert saving.as_csv(Table("t", columns, rows, "USD")).decode() == (
+        "name,paid,currency\n'=1+1,-99999999999999.99,USD\n"
+    )
+
+
+def test_text_is_shown_as_it_is() -> None:
+    assert look.plain("<b>&\u202e") == "&lt;b&gt;&amp;\\u202e"
+    assert "<b>" not in look.heading("<b>") + look.note("<b>")
