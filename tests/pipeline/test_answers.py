@@ -235,7 +235,8 @@ class TestExplain:
                 " limit 250"
             ).fetchall()
             invoices += connection.execute(
-                "select distinct invoice_id from marts.fct_audit_findings where invoice_id is not null"
+                "select distinct invoice_id from marts.fct_audit_findings"
+                " where invoice_id in (select invoice_id from marts.fct_discounted_charges)"
             ).fetchall()
             for (invoice_id,) in invoices:
                 data = charge.explain(connection, invoice_id)
