@@ -85,7 +85,10 @@ def bridge(
     prorated = ZERO
     if is_prorated(before) != is_prorated(invoice) and _days(before) and own_before:
         whole = own_before * _days(invoice) / _days(before)
-        prorated = whole.quantize(_unit(invoice), ROUND_HALF_UP) - own_before
+        by_days = whole.quantize(_unit(invoice), ROUND_HALF_UP) - own_before
+        # A stub billed in full, or a change of plan, is not explained by its days.
+        if abs(own - own_before - by_days) < abs(own - own_before):
+            prorated = by_days
     step("price_or_usage", "price or usage", own - own_before - prorated)
     step("proration", f"proration, {_days(before)} → {_days(invoice)} days", prorated)
     rest = invoice["list_amount"] - own - (before["list_amount"] - own_before)

@@ -383,12 +383,12 @@ def conclusion(data: Row) -> list[str]:
 
 
 def _changed_since(data: Row) -> list[str]:
-    """Return which coupons that cover the bill had other terms when it was issued, in sentences."""
+    """Return which coupons in force by then had other terms when the bill was issued, in sentences."""
     issued = data["invoice"]["issued_at"]
     told = []
     for row in data["redemptions"]:
         since = [one for one in row["terms_changed"] if one["updated_at"] > issued]
-        if row["is_covered"] and since:
+        if since and row["started_at"] <= issued:
             first = since[0]
             told.append(
                 f"The terms of {row['coupon_id']} were changed after this bill was issued:"
@@ -467,7 +467,4 @@ def _compared(before: Row, invoice: Row, code: str) -> str:
     change = invoice["net_amount"] - before["net_amount"]
     if not change:
         return f"It comes to the same as {which}."
-    return (
-        f"Against {which}, it is {money(abs(change), code)} {'more' if change > 0 else 'less'};"
-        " the amounts above say why."
-    )
+    return f"It is {money(abs(change), code)} {'more' if change > 0 else 'less'} than {which}."

@@ -35,19 +35,19 @@ def standing(
         "delivery_id": delivery_id,
         "delivery_row": row,
         **place,
-        "other_versions": _other_versions(connection, feed, record_id),
+        "earlier_versions": _earlier_versions(connection, feed, record_id),
         "rejected_versions": rejected(connection, feed, record_id),
     }
 
 
-def _other_versions(connection: Connection, feed: str, record_id: str) -> list[Row]:
-    """Return the rows of a record that another version or an equal row stands for, the oldest first."""
+def _earlier_versions(connection: Connection, feed: str, record_id: str) -> list[Row]:
+    """Return the rows of a record that a later version replaced, the oldest first."""
     if not has_release_table(connection, "superseded_rows"):
         return []
     return rows(
         connection,
         "select versions.delivery_id, versions.file_name, versions.row_number,"
-        " versions.updated_at, versions.fate, deliveries.arrived_at, deliveries.sha256"
+        " versions.updated_at, deliveries.arrived_at, deliveries.sha256"
         " from release.superseded_rows as versions"
         " inner join release.deliveries as deliveries using (delivery_id)"
         " where versions.feed = ? and versions.record_id = ?"

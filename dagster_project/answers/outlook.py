@@ -197,7 +197,20 @@ def _reasons(connection: Connection, workspace_id: str) -> list[Row]:
         " and next_event in ('start', 'grant')",
         [workspace_id],
     )
-    return sorted([*running_out, *to_come], key=lambda one: (one["at"], one["redemption_id"]))
+    followed_up = rows(
+        connection,
+        "select redemptions.redemption_id, redemptions.coupon_id, 'follow_up' as event,"
+        " redemptions.ends_at as at, cast(null as timestamp) as last_benefit_at,"
+        " coupons.follow_up_coupon_id"
+        " from marts.dim_coupon_redemptions as redemptions"
+        " inner join marts.dim_coupons as coupons using (coupon_id)"
+        " where redemptions.workspace_id = ? and redemptions.status = 'exhausted'"
+        " and redemptions.ended_by = 'expiry' and coupons.follow_up_coupon_id is not null",
+        [workspace_id],
+    )
+    return sorted(
+        [*running_out, *to_come, *followed_up], key=lambda one: (one["at"], one["redemption_id"])
+    )
 
 
 def _is_between(reason: Row, earlier: date | None, month: date) -> bool:
@@ -207,7 +220,7 @@ def _is_between(reason: Row, earlier: date | None, month: date) -> bool:
     that bill, which is a change of its own. What starts may do so after the bill of its month.
     """
     after, at, last = earlier or date.min, _first_day(reason["at"]), reason["last_benefit_at"]
-    if reason["event"] in ("start", "grant"):
+    if reason["event"] in ("start", "grant", "follow_up"):
         return after <= at <= month
     if last is None:
         return False

@@ -271,9 +271,9 @@ def _places(stands: Row) -> list[Row]:
             **record,
             "delivery_id": row["delivery_id"],
             "row_number": row["row_number"],
-            "version": row["fate"],
+            "version": "superseded",
         }
-        for row in stands["other_versions"]
+        for row in stands["earlier_versions"]
     ]
 
 

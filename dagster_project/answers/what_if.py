@@ -169,7 +169,7 @@ def _moved(
     most: int,
 ) -> list[Row]:
     """Return the workspaces whose net changes most, past and expected together, of each currency."""
-    moved = []
+    moved: list[Row] = []
     for workspace_id, currency in {key for part in (*past, *ahead) for key in part}:
         changes = [
             _net(after, workspace_id, currency) - _net(before, workspace_id, currency)

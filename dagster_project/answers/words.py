@@ -235,6 +235,7 @@ RUNNING_OUT: Final = {
     "credit": "is used up by the bill of",
     "start": "starts on",
     "grant": "grants more credit on",
+    "follow_up": "ends on",
 }
 """What happens to a redemption on a day to come, by `runs_out_by` or `next_event`."""
 

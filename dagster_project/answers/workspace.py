@@ -157,11 +157,11 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
 def _next_event(coupon: Row) -> Row:
     """Return what happens next to a redemption: it runs out (R12), or what is scheduled, whichever is first.
 
-    The end of one that is used up already changes nothing.
+    The end of one that is used up already changes nothing, unless another one follows it.
     """
     event = {name: coupon[name] for name in _EVENT}
     is_end = event["next_event"] not in (None, "start", "grant")
-    if coupon["status"] == "exhausted" and is_end:
+    if coupon["status"] == "exhausted" and is_end and not coupon["follow_up_coupon_id"]:
         return {**event, "next_event": None, "next_event_at": None}
     runs_out_at = coupon["runs_out_at"]
     if coupon["runs_out_by"] in ("uses", "credit") and (

@@ -93,6 +93,11 @@ class SideRecord:
         return self.delivery_id.partition("-")[0]
 
     @property
+    def is_to_be_tried_again(self) -> bool:
+        """Whether it was refused for what is no fault of its own, such as a full disk."""
+        return self.verdict == "refused" and not self.circumstances
+
+    @property
     def modified_at(self) -> datetime:
         """Modification time as an instant without zone, UTC."""
         try:

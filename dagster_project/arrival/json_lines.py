@@ -1,12 +1,14 @@
 """Reads JSON: an object per line or one array of objects, every value a text, a number, true, false or null.
 
-Here belongs what is particular to JSON. An array is read as a stream. Numbers keep the digits they were written with; they
-never become floats. A column that the feed does not have may hold anything.
+Here belongs what is particular to JSON. An array is read as a stream. Numbers keep the digits they were
+written with, unless these only spell out the double that a tool had for an amount. A column that the
+feed does not have may hold anything.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
@@ -43,6 +45,12 @@ MOST_VALUES = 200_000
 MOST_FLOAT_CHARACTERS = 60
 MOST_EXPONENT = 60
 MOST_WHOLE_DOUBLE = 2**53
+MOST_CENTS_DOUBLE = 2**46
+"""From here on the next double is more than a hundredth away."""
+DOUBLE_DIGITS = 17
+"""As many tell every double from all others."""
+SLIP = 1_000
+"""The part of the distance between two doubles that SQLite is off by."""
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
@@ -109,6 +117,13 @@ def prepare_json(
                         "export JSON without escaping it again (Postgres: psql -At -c, or copy … with"
                         " (format csv, quote e'\\x01', delimiter e'\\x02'), in place of copy's text"
                         " format)",
+                    ) from problem
+                if not is_array and count == 1 and text.strip() == "{":
+                    raise Refusal(
+                        "its first line is only the beginning of an object: objects stand over several"
+                        " lines",
+                        "write each object in a line of its own (jq: -c; pandas: lines=True), or all in"
+                        " one array",
                     ) from problem
                 malformed.add(count, problem.reason, problem.shown)
                 continue
@@ -345,7 +360,7 @@ def _float_text(number: str, feed: Feed, name: str) -> str:
     went through a float.
     """
     if "e" not in number and "E" not in number:
-        return number
+        return _spelt_out(number, feed, name) if len(number) > DOUBLE_DIGITS else number
     if name not in feed.column_names or len(number) > MOST_FLOAT_CHARACTERS:
         return number
     value = Decimal(number)
@@ -356,6 +371,41 @@ def _float_text(number: str, feed: Feed, name: str) -> str:
         return number  # a double does not hold such a number to the last digit
     digits = f"{value:f}"
     return digits if "." in digits else f"{digits}.0"
+
+
+def _spelt_out(number: str, feed: Feed, name: str) -> str:
+    """What a number of more digits than tell a double from others is for its column.
+
+    A whole number with a point that a double does not hold to the last digit has an exponent, by which
+    its row is rejected.
+    """
+    types = {column.type for column in feed.columns if column.name == name}
+    if len(number) > MOST_FLOAT_CHARACTERS:
+        return number
+    if "whole" in types:
+        return f"{Decimal(number):e}" if abs(Decimal(number)) >= MOST_WHOLE_DOUBLE else number
+    return _shortest(number) if types & {"amount", "decimal"} else number
+
+
+def _shortest(number: str) -> str:
+    """The shortest decimal of a double that was written with more digits than tell it from others.
+
+    SQLite writes 99.9 as 99.900000000000005687: the double, but for the last digit. What is further from
+    the double than such a slip stays as it is written.
+    """
+    value, double = Decimal(number), float(number)
+    exact, places = Decimal(double), len(number.partition(".")[2])
+    if abs(double) >= MOST_CENTS_DOUBLE or _has_places(exact, places):
+        return number  # whoever spells out a double of so few digits writes all of them
+    if abs(exact - value) >= max(Decimal(1).scaleb(-places), Decimal(math.ulp(double)) / SLIP):
+        return number
+    return f"{Decimal(repr(double)):f}"
+
+
+def _has_places(value: Decimal, most: int) -> bool:
+    """Whether a number has no more places than that."""
+    exponent = value.as_tuple().exponent
+    return isinstance(exponent, int) and -exponent <= most
 
 
 def _has_doubled_backslashes(text: str) -> bool:

@@ -59,6 +59,7 @@ DEEPEST = 8
 """Folders below a feed's folder that are looked into; what is deeper is refused with its folder."""
 WHOLE_MARK = "_SUCCESS"
 UNFINISHED_MARK = "_temporary"
+UNFINISHED_SUFFIX = ".part"
 BESIDE_PARTS = ("_SUCCESS", "_committed_", "_started_", "_metadata", "_common_metadata")
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
@@ -98,7 +99,7 @@ def is_delivery_name(name: str) -> bool:
     lowered = name.lower()
     return not (
         name.startswith(".")
-        or lowered.endswith((".part", ".crc", MANIFEST_SUFFIX))
+        or lowered.endswith((UNFINISHED_SUFFIX, ".crc", MANIFEST_SUFFIX))
         or name.startswith(BESIDE_PARTS)
     )
 
@@ -227,16 +228,92 @@ def _in_feed(landing: Path, feed: str, settled_before: float) -> Iterator[Landed
 
 
 def _parts(landing: Path, folder: Path, feed: str, settled_before: float) -> Iterator[LandedFile]:
-    """The parts in a folder, none before it is whole."""
+    """The parts in a folder, none before it is whole; empty ones count only where all are empty."""
     found = list(_below(landing, folder, feed, None, _given(folder.name)))
-    try:
-        names = {path.name for path in folder.iterdir()}
-        changed = max([os.lstat(folder).st_mtime, *(file.modified_ns / 1e9 for file in found)])
-    except OSError:
-        names, changed = set(), 0.0
-    if UNFINISHED_MARK in names or (WHOLE_MARK not in names and changed > settled_before):
+    if _why_it_waits(folder, found, settled_before) is not None:
         found = [file for file in found if file.refusal is not None]
-    yield from found
+    empty = _empty_parts(found)
+    yield from (file for file in found if file not in empty)
+
+
+def _why_it_waits(folder: Path, found: Sequence[LandedFile], settled_before: float) -> str | None:
+    """Why a folder of parts is not taken yet, None if it is whole."""
+    changed = max((file.modified_ns / 1e9 for file in found), default=0.0)
+    is_marked = False
+    looked_into = [(folder, 1)]
+    while looked_into:
+        here, depth = looked_into.pop()
+        try:
+            changed = max(changed, os.lstat(here).st_mtime)
+            with os.scandir(here) as opened:
+                entries = list(opened)
+        except OSError:
+            continue  # it is refused, which is not put off
+        for entry in entries:
+            if entry.name == UNFINISHED_MARK:
+                return f"it is still being written: {UNFINISHED_MARK} is in it"
+            if entry.name.lower().endswith(UNFINISHED_SUFFIX) and entry.name[:1] != ".":
+                return f"it is still being written: {printable(entry.name)} is in it"
+            if _is_folder(entry):
+                if depth < DEEPEST and not entry.name.startswith((".", "_")):
+                    looked_into.append((Path(entry.path), depth + 1))
+            elif entry.name == WHOLE_MARK and depth == 1:
+                is_marked = True
+    if not is_marked and changed > settled_before:
+        return f"it has no {WHOLE_MARK} and has changed a moment ago"
+    return None
+
+
+def _empty_parts(found: Sequence[LandedFile]) -> list[LandedFile]:
+    """The parts without a byte, which engines write for partitions without a row.
+
+    Where there are no others, or a manifest says what should be in one, they are none of these.
+    """
+    if not any(file.size_bytes for file in found):
+        return []
+    return [
+        file
+        for file in found
+        if file.is_readable
+        and file.refusal is None
+        and not file.size_bytes
+        and not file.path.with_name(file.path.name + MANIFEST_SUFFIX).exists()
+    ]
+
+
+def left_alone(
+    landing: Path, known_feeds: Sequence[str], settled_before: float
+) -> dict[str, tuple[str, ...]]:
+    """What of the folders of parts is not taken, and why.
+
+    Args:
+        landing: The landing folder; it is only read.
+        known_feeds: Names of all feeds.
+        settled_before: As in `find_landed`.
+
+    Returns:
+        `waiting`: the folders that are not whole yet, each with the reason; `empty`: the names of the
+        empty parts that are passed over in the others.
+    """
+    waiting: list[str] = []
+    empty: list[str] = []
+    for feed in known_feeds:
+        try:
+            with os.scandir(landing / feed) as opened:
+                entries = sorted(opened, key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            if not _is_folder(entry) or entry.name.startswith((".", "_")):
+                continue
+            folder = Path(entry.path)
+            found = list(_below(landing, folder, feed, None))
+            why = _why_it_waits(folder, found, settled_before)
+            if why is None:
+                empty += [file.file_name for file in _empty_parts(found)]
+            else:
+                waiting.append(f"{printable(str(folder.relative_to(landing)))}/ ({why})")
+    return {"waiting": tuple(waiting), "empty": tuple(empty)}
 
 
 def _given(name: str) -> tuple[tuple[str, str | None], ...]:

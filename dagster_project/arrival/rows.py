@@ -153,10 +153,11 @@ def check_names(
         )
     missing = [name for name in feed.required_names if name not in seen and name not in given]
     if missing:
+        given_as = {found.strip().lower(): found for found in list(seen)[:500]}
         hints = [
-            f"{near[0]!r} looks like {name}"
+            f"{given_as[near[0]]!r} looks like {name}"
             for name in missing
-            if (near := difflib.get_close_matches(name, list(seen)[:500], 1, 0.75))
+            if (near := difflib.get_close_matches(name, list(given_as), 1, 0.75))
         ]
         hint = f" ({'; '.join(hints)})" if hints else ""
         raise Refusal(

@@ -63,7 +63,7 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Questions", query, 'query "select * from marts.dim_coupons"'),
     ("Questions", export, "export --format csv --out exported"),
     ("Questions", report, "report --month 2025-11 --out november.html"),
-    ("Deliveries", check, "check landing/invoices/2025-12.csv"),
+    ("Deliveries", check, "check deliveries/credit_notes/credit-notes.csv"),
     ("Deliveries", deliveries, "deliveries --page deliveries.html"),
     ("Deliveries", rejected, "rejected --feed invoices"),
     ("Releases", releases, "releases"),

@@ -61,7 +61,7 @@ def report(
     home: HomeOption = None,
     release: ReleaseOption = None,
 ) -> None:
-    """Write the release as one HTML file that can be read, sent and printed."""
+    """Write the release as one HTML file to read, send or print."""
     from dagster_project.answers.asking import facts
     from dagster_project.cli.reading import opened
     from dagster_project.dashboard import report as of_release

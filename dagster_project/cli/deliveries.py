@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 50
 _MOST_FILES = 5
+_MOST_SHOWN = 60
+"""Characters of a value that stand beside a reason."""
 
 
 def deliveries(
@@ -150,12 +153,26 @@ def tell_rejected(data: Row) -> str:
     )
     for row in data["rejected_rows"]:
         lines += ["", *layout.wrap(f"{row['file_name']}, row {row['row_number']:,}")]
-        lines += layout.wrap("; ".join(row["reasons"]), "  ")
+        told = [_with_value(reason, row["record"]) for reason in row["reasons"]]
+        lines += layout.wrap("; ".join(told), "  ")
         lines.append(f"  {clean(row['record'])}")  # in one line, to be copied whole
     more = data["total"] - len(data["rejected_rows"])
     if more:
         lines += ["", f"and {more:,} more: --csv FILE writes all of them"]
     return "\n".join(lines)
+
+
+def _with_value(reason: str, record: str) -> str:
+    """Return a reason with the value seen, where the row is shown with it: personal data never is."""
+    try:
+        values = loads(record)
+    except ValueError:
+        return reason
+    value = values.get(reason.partition(" ")[0]) if isinstance(values, dict) else None
+    if not isinstance(value, str):
+        return reason
+    shown = value if len(value) <= _MOST_SHOWN else f"{value[:_MOST_SHOWN]}…"
+    return f"{reason}: {shown!r}"
 
 
 def tell_rows_in(data: Row) -> list[str]:

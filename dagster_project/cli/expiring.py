@@ -70,8 +70,7 @@ def tell(data: Row) -> str:
         lines += [
             "",
             *layout.wrap(
-                f"Used up already: {used_up} on {where}, in force but with nothing left to give;"
-                " their end changes no bill."
+                f"Used up already: {used_up} on {where}, in force but with nothing left to give."
             ),
         ]
     return "\n".join(lines)
@@ -114,7 +113,7 @@ def _promotions(data: Row, promotions: int) -> list[str]:
         ],
     )
     if any(map(is_used_up, shown)):
-        lines += layout.wrap("used up: nothing is left of it, its end changes no bill", "  ")
+        lines += layout.wrap("used up: nothing is left of it", "  ")
     return lines
 
 
@@ -146,7 +145,7 @@ def _credit(data: Row) -> list[str]:
         _title("Grants", len(grants), there_are, data) + " (until: used up, or at its end)",
     ]
     lines += layout.table(
-        ["until", "workspace", "grant", ">left", ">will be used", ">will lapse", "", "then"],
+        ["until", "workspace", "grant", ">left", ">will lapse", "", "then"],
         [
             [
                 day(grant["runs_out_on"]),
@@ -156,7 +155,6 @@ def _credit(data: Row) -> list[str]:
                     amount(grant[name], grant["currency"])
                     for name in (
                         "balance_amount",
-                        "expected_use_amount",
                         "projected_breakage_amount",
                     )
                 ),
@@ -172,7 +170,7 @@ def _credit(data: Row) -> list[str]:
 def _then(grant: Row) -> str:
     """Return what comes after a grant: more credit, or what the bill rises by without its promotion."""
     if grant["next_grant_at"]:
-        return f"more on {day(grant['next_grant_at'])}"
+        return f"more {day(grant['next_grant_at'])}"
     rise = grant["monthly_rise_amount"]
     if rise is None:
         return "–"

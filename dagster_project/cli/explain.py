@@ -105,13 +105,13 @@ def tell(data: Row) -> str:
     if data["bridge"]:
         before = data["bill_before"]
         lines += ["", f"5. From the bill before, {clean(before['invoice_id'])}, to this one"]
-        lines += layout.bridge(
+        lines += layout.table(
+            [f"in {clean(code)}", ">"],
             [
-                (f"net of {day(before['issued_at'])}", before["net_amount"]),
-                *((row["about"], row["amount"]) for row in data["bridge"]),
+                [f"net of {day(before['issued_at'])}", amount(before["net_amount"], code)],
+                *([row["about"], signed(row["amount"], code)] for row in data["bridge"]),
+                [f"net of {day(invoice['issued_at'])}", amount(invoice["net_amount"], code)],
             ],
-            f"net of {day(invoice['issued_at'])}",
-            code,
         )
     lines += ["", "Why is it not what I was told?"]
     for sentence in data["answer"]:
@@ -140,14 +140,13 @@ def tell_standing(standing: Row) -> list[str]:
         return []  # a release of an earlier version does not say
     lines = layout.wrap(
         f"Delivered in {standing['file_name']}, row {standing['delivery_row']}, arrived"
-        f" {moment(standing['arrived_at'])}",
+        f" {day(standing['arrived_at'])}",
         hanging="  ",
     )
-    for row in standing["other_versions"]:
-        kind = "Repeated" if row["fate"] == "duplicate" else "Another version"
+    for row in standing["earlier_versions"]:
         lines += layout.wrap(
-            f"{kind} in {row['file_name']}, row {row['row_number']}, arrived"
-            f" {moment(row['arrived_at'])}, of {moment(row['updated_at'])}",
+            f"Earlier version in {row['file_name']}, row {row['row_number']}, arrived"
+            f" {day(row['arrived_at'])}, of {moment(row['updated_at'])}",
             "  ",
             "    ",
         )

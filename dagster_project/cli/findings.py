@@ -65,7 +65,7 @@ def findings(
         }
         data = audit.findings(connection, wanted, limit)
     data["terms_changed"] = []
-    if any(row["finding_type"] == "coupon_terms_changed" for row in data["findings"]):
+    if any(row["finding_type"] == "coupon_terms_changed" for row in data["totals_by_type"]):
         with explained():
             data["terms_changed"] = terms.changed(settings_of_home(home).home, data["release_id"])
     answer(data, tell, json)

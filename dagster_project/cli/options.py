@@ -33,7 +33,7 @@ ReleaseOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 _OF_A_HOME = (
-    *("releases", "archive", "build", "logs", "alerts", "dagster"),
+    *("releases", "archive", "build", "logs", "alerts", "dagster", "pulls"),
     *("closes.jsonl", "accepted_findings.csv"),
 )
 """What tells a data home from any other folder."""

@@ -45,7 +45,10 @@ def prove(
     release: ReleaseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write what a bill, a redemption or a total rests on: rows as delivered, steps, fingerprints."""
+    """Write what a bill, a redemption or a total rests on.
+
+    Rows as delivered, steps of the calculation, fingerprints.
+    """
     from dagster_project.answers import proof
     from dagster_project.answers import releases as verified
 

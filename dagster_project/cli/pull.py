@@ -162,11 +162,15 @@ def refreshes_kept_out(
 
 
 def _must_be_writable(settings: Settings) -> None:
+    from dagster_project.releases.data_home import check_layout
+
     if settings.uses_sample:
         wrong(
             "The landing folder is the sample's, which stays as it is: name another one with"
             " --landing (or COUPON_LEDGER_LANDING)."
         )
+    with _explained():
+        check_layout(settings.home)
     if settings.landing.exists() and not settings.landing.is_dir():
         wrong(f"{settings.landing} is no folder: name one with --landing.")
 
@@ -183,7 +187,7 @@ def _explained() -> Iterator[None]:
         print(error, file=sys.stderr)
         raise typer.Exit(2 if isinstance(error, SetUpWrong) else 1) from None
     except ReleaseError as error:
-        print(f"{error} What was fetched is kept, and the next pull delivers it.", file=sys.stderr)
+        print(error, file=sys.stderr)
         raise typer.Exit(1) from None
 
 

@@ -162,8 +162,8 @@ def _of_invoice(missing: NotThere, name: str, hints: Sequence[str]) -> str:
     if row is not None:
         return " ".join(
             [
-                f"Invoice {name} was rejected, so it does not count: {clean(row['file_name'])}, row"
-                f" {row['row_number']}: {clean(row['reasons'])}.",
+                f"Invoice {name} was rejected ({clean(row['file_name'])}, row {row['row_number']}):"
+                f" {clean(row['reasons'])}.",
                 *hints,
             ]
         )

@@ -255,7 +255,7 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
             else:
                 landing = unchanged.landing_state(settings)
                 _run_job(settings, as_of, run_id, terminal)
-                unchanged.remember(settings, as_of, landing)
+                unchanged.remember(settings, as_of, landing, run_id)
     except BaseException as error:  # noqa: BLE001 (the person at the terminal gets every failure)
         if terminal.step:
             terminal.failed()

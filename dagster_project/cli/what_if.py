@@ -14,6 +14,7 @@ from dagster_project.cli import layout
 from dagster_project.cli.options import (
     HomeOption,
     JsonOption,
+    complain,
     explained,
     settings_of_home,
     wrong,
@@ -52,6 +53,7 @@ def what_if(
 ) -> None:
     """Calculate history and outlook under other terms."""
     from dagster_project.answers import what_if as question
+    from dagster_project.arrival import ArrivalError
     from dagster_project.cli.run import refresh_aside
     from dagster_project.refresh import what_if as asking
     from dagster_project.releases.errors import NoRelease
@@ -70,6 +72,9 @@ def what_if(
             prepared = asking.prepare(settings, name, changes)
     except (asking.WrongTerms, NoRelease) as error:
         wrong(str(error))
+    except ArrivalError as error:  # the archive is damaged
+        complain(str(error))
+        raise typer.Exit(1) from None
     # With --json standard output has the answer and nothing else.
     with redirect_stdout(sys.stderr if json else sys.stdout):
         for line in layout.wrap(f"What if: {'; '.join(prepared.told)}", "", "  "):

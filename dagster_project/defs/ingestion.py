@@ -1,6 +1,7 @@
 """Deliveries to raw tables: one step for all feeds, so that a run sees one state of the landing folder."""
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import duckdb
 
+from dagster_project.answers.values import clean
 from dagster_project.defs.pulling import source_keys
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import step
@@ -66,10 +68,14 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
         """Archive, check and load every file of the landing folder that is new."""
         with step(context, refresh, STEP) as running:
             from dagster_project.arrival import arrive
+            from dagster_project.arrival.landing import left_alone
             from dagster_project.sources import deliveries as pulled
 
             settings = refresh.settings
             pulled.finish(settings.home)  # what a killed pull had ready comes whole
+            alone = left_alone(
+                settings.landing, list(feeds()), time.time() - settings.settle_seconds
+            )
             reports = arrive(
                 settings.landing,
                 settings.home,
@@ -77,13 +83,16 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
                 refresh.started_at,
                 settle_seconds=settings.settle_seconds,
             )
-            must_have_come(settings.landing, reports, loaded_deliveries(settings.warehouse))
+            must_have_come(
+                settings.landing, reports, loaded_deliveries(settings.warehouse), alone["waiting"]
+            )
             with duckdb.connect(str(settings.warehouse)) as connection:
                 acceptances.load(connection, settings.accepted_findings_file)
             for report in reports:
                 if report.verdict != "known":
                     context.log.debug(_discreetly(report))
             running.outcome = outcome(reports)
+            running.notes = notes(**alone)
         tables = Tables(settings.warehouse, ["raw"])
         deliveries = loaded_deliveries(settings.warehouse)
         for name in feeds():
@@ -105,7 +114,10 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
 
 
 def must_have_come(
-    landing: Path, reports: "Sequence[DeliveryReport]", loaded: Mapping[str, Deliveries]
+    landing: Path,
+    reports: "Sequence[DeliveryReport]",
+    loaded: Mapping[str, Deliveries],
+    waiting: Sequence[str] = (),
 ) -> None:
     """Make sure that there is something to refresh from: now, or from before.
 
@@ -113,6 +125,7 @@ def must_have_come(
         landing: The landing folder.
         reports: One per file of it.
         loaded: The files that were ever loaded, by feed.
+        waiting: Folders of parts that are not whole yet, each with the reason.
 
     Raises:
         ReleaseError: No file lies in any feed's folder, and none was ever loaded.
@@ -124,6 +137,7 @@ def must_have_come(
     if reports:
         number = "1 file lies" if len(reports) == 1 else f"{len(reports):,} files lie"
         elsewhere = f" {number} elsewhere in it, such as {reports[0].file_name}."
+    elsewhere += "".join(f" Waiting: {folder}." for folder in waiting)
     raise ReleaseError(
         f"No file lies in {', '.join(others)} or {last} of {landing}, and none was ever"
         f" delivered: the release would be empty.{elsewhere}",
@@ -242,6 +256,20 @@ def outcome(reports: "Sequence[DeliveryReport]") -> str:
     if refused:
         parts.append(f"{len(refused):,} REFUSED")
     return ", ".join(parts)
+
+
+def notes(waiting: Sequence[str], empty: Sequence[str]) -> list[str]:
+    """What of the landing folder was left alone, in a line each.
+
+    Args:
+        waiting: Folders of parts that are not whole yet, each with the reason.
+        empty: Empty parts that were passed over.
+    """
+    lines = [f"waiting: {clean(folder)}" for folder in waiting]
+    if empty:
+        others = f" and {len(empty) - 1:,} more" if len(empty) > 1 else ""
+        lines.append(f"passed over: {clean(empty[0])}{others}, empty beside other parts")
+    return lines
 
 
 def _line(report: "DeliveryReport") -> str:

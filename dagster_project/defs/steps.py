@@ -5,7 +5,7 @@ knows; whoever looks at a run from outside gets its text.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,14 +22,16 @@ class Step:
 
     Attributes:
         outcome: What it did, in a few words with counts; set before it ends.
+        notes: What else is to be known of it, in a line each.
     """
 
     outcome: str = ""
+    notes: Sequence[str] = ()
 
 
 @contextmanager
 def step(context: dg.AssetExecutionContext, refresh: Refresh, name: str) -> Iterator[Step]:
-    """Do the work of a step in this block; it leaves one line in the log of the run.
+    """Do the work of a step in this block; it leaves one line in the log of the run, and its notes.
 
     Args:
         context: Of the step.
@@ -55,4 +57,6 @@ def step(context: dg.AssetExecutionContext, refresh: Refresh, name: str) -> Iter
         raise
     seconds = time.monotonic() - began
     context.log.info(f"{running.outcome}, {seconds:.1f} s")
-    told.finished(name, running.outcome)
+    for note in running.notes:
+        context.log.info(note)
+    told.finished(name, "\n    ".join([running.outcome, *running.notes]))

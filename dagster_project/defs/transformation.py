@@ -17,7 +17,7 @@ from dagster_project.defs.tables import Tables, came_from, code, loaded_deliveri
 from dagster_project.failures import names, plain, without_values
 from dagster_project.feeds import feeds
 from dagster_project.product import DBT_PROJECT
-from dagster_project.refresh import dbt_build, progress, what_if
+from dagster_project.refresh import blaming, dbt_build, progress, what_if
 from dagster_project.releases.errors import PublishRefused
 from dagster_project.releases.gate import Problem, judge
 from dagster_project.settings import Settings
@@ -225,7 +225,8 @@ def _build(
         said = without_values(outcome.message, names())
         raise dbt_build.DbtFailed(f"dbt stopped: {said}")
     if not outcome.is_success:
-        raise PublishRefused(judge(outcome.build, project.manifest, refresh.as_of_date).problems)
+        problems = judge(outcome.build, project.manifest, refresh.as_of_date).problems
+        raise PublishRefused(blaming.with_places(problems, refresh.settings.warehouse))
     what_if.settle(refresh.settings)
     if refresh.settings.strict:
         _refuse_open_findings(refresh)
@@ -270,15 +271,16 @@ def _refuse_open_findings(refresh: Refresh) -> None:
     """
     with duckdb.connect(str(refresh.settings.built), read_only=True) as connection:
         rows = connection.execute(
-            "select finding_type, count(*), min(finding_id) from marts.fct_audit_findings"
+            "select finding_type, count(*), min(finding_id), arg_min(description, finding_id)"
+            " from marts.fct_audit_findings"
             " where (severity = 'error' or finding_type = 'coupon_terms_changed')"
-            " and review_status = 'open' group by all order by all"
+            " and review_status = 'open' group by finding_type order by finding_type"
         ).fetchall()
     if rows:
         raise PublishRefused(
             [
-                Problem("finding", name, "open", f"{count} open, such as {example}", "")
-                for name, count, example in rows
+                Problem("finding", name, "open", f"{count} open, such as {example}: {said}", "")
+                for name, count, example, said in rows
             ]
         )
 

@@ -19,7 +19,8 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from dagster_project.arrival.landing import find_landed
+from dagster_project.arrival.archive import Archive
+from dagster_project.arrival.landing import left_alone
 from dagster_project.feeds import feeds
 from dagster_project.product import CODE, DBT_PROJECT
 from dagster_project.refresh.dbt_build import project_fingerprint
@@ -70,19 +71,23 @@ def is_unchanged(settings: Settings, as_of: date) -> bool:
         return False  # whatever it is, the refresh tells it
 
 
-def remember(settings: Settings, as_of: date, landing_before: list[str]) -> None:
+def remember(settings: Settings, as_of: date, landing_before: list[str], run_id: str) -> None:
     """Remember what the refresh that has just been published rests on, if that is beyond doubt.
 
     Args:
         settings: Of the refresh.
         as_of: Last day whose events counted.
         landing_before: `landing_state` before it began.
+        run_id: The run.
+
+    Raises:
+        ArrivalError: The archive is damaged.
     """
     path = _path(settings)
     path.unlink(missing_ok=True)
     if landing_state(settings) != landing_before or _is_young(settings.landing):
         return
-    if _has_waiting(settings):
+    if _has_waiting(settings) or _is_to_be_tried_again(settings, run_id):
         return
     state = inputs(settings, as_of)
     temporary = path.with_suffix(".tmp")
@@ -96,10 +101,18 @@ def landing_state(settings: Settings) -> list[str]:
 
 
 def _has_waiting(settings: Settings) -> bool:
-    """Whether a folder of parts has not settled yet: that it has, no file will tell."""
-    names = list(feeds())
-    settled = find_landed(settings.landing, names, None, time.time() - settings.settle_seconds)
-    return len(settled) != len(find_landed(settings.landing, names, None))
+    """Whether a folder of parts waits: that it has settled, no file will tell."""
+    settled = time.time() - settings.settle_seconds
+    return bool(left_alone(settings.landing, list(feeds()), settled)["waiting"])
+
+
+def _is_to_be_tried_again(settings: Settings, run_id: str) -> bool:
+    """Whether a run refused a file for want of space or memory: that there is more, no file will tell."""
+    archive = Archive(settings.archive, settings.build / "tmp")
+    return any(
+        record.run_id == run_id and record.is_to_be_tried_again
+        for record in archive.records(archive.delivery_ids())
+    )
 
 
 def _path(settings: Settings) -> Path:

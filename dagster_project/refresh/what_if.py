@@ -29,6 +29,7 @@ import yaml
 
 from dagster_project.arrival.archive import Archive
 from dagster_project.feeds import Feed, feeds
+from dagster_project.refresh import dbt_build
 from dagster_project.refresh.known_at import copy_archive
 from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
@@ -173,7 +174,9 @@ def prepare(settings: Settings, name: str, changes: Sequence[Change]) -> Prepare
     side = home / "what-if" / checked_name(name)
     with one_writer(home, f"coupon-ledger what-if --name {name}"):
         release_id = files.resolve(home, None)
-        as_of = read_pedigree(home, release_id)["as_of_date"]
+        pedigree = read_pedigree(home, release_id)
+        as_of = pedigree["as_of_date"]
+        _must_be_of_this_code(settings, release_id, str(pedigree["code_version"]))
         _must_be_built(settings, release_id)
         with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
             rows, told = _rows(connection, changes, as_of)
@@ -195,9 +198,12 @@ def prepare(settings: Settings, name: str, changes: Sequence[Change]) -> Prepare
             for feed in FEEDS:
                 if rows[feed]:
                     _write(side / "landing" / feed / f"{name}.csv", feeds()[feed], rows[feed])
+    zone = {"reporting_time_zone": pedigree.get("reporting_time_zone", "UTC")}
     quiet = {"alert_webhook_url": None, "alert_smtp_host": None, "strict": False}
     aside = {"home": side, "landing": side / "landing", "accepted_findings": None, "pull_from": ()}
-    return Prepared(settings.model_copy(update={**quiet, **aside}), as_of, release_id, tuple(told))
+    return Prepared(
+        settings.model_copy(update={**zone, **quiet, **aside}), as_of, release_id, tuple(told)
+    )
 
 
 def settle(settings: Settings) -> None:
@@ -272,6 +278,19 @@ def _judge_by_record(connection: duckdb.DuckDBPyConnection) -> None:
         " = (recorded.currency, recorded.bridge_month, recorded.plan)"
         " and bridge.billing_error_amount <> recorded.billing_error_amount"
     )
+
+
+def _must_be_of_this_code(settings: Settings, release_id: str, code_version: str) -> None:
+    """Make sure that both releases are calculated alike, so that they differ by their terms only."""
+    try:
+        ours = dbt_build.prepare(settings).code_version
+    except dbt_build.DbtFailed as error:
+        raise ReleaseError(str(error)) from error
+    if ours != code_version:
+        raise ReleaseError(
+            f"Release {release_id} was calculated by {code_version}, and a what-if would be by {ours}.",
+            "`coupon-ledger run --always` calculates it again; then ask again.",
+        )
 
 
 def _must_be_built(settings: Settings, release_id: str) -> None:

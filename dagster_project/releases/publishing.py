@@ -78,7 +78,6 @@ _SUPERSEDED = {
     "row_number": "Row as in the file: 1 is the first record after the header.",
     "record_id": "Id of the record the row is a version of.",
     "updated_at": "When the source says the version was made, in UTC.",
-    "fate": "superseded: the record has a later version; duplicate: the row repeats another exactly.",
 }
 _NOT_COUNTED = {
     "invoice_id": "Identifies the invoice.",
@@ -371,7 +370,7 @@ def _pedigree_tables() -> list[Table]:
             source="build.intermediate.int_rows_superseded",
             columns=_SUPERSEDED,
             key=("feed", "record_id", "updated_at", "delivery_id", "row_number"),
-            description="One row per accepted row that is not the current version of its record.",
+            description="One row per delivered row of a record that has a later version.",
         ),
         Table(
             schema="release",

@@ -27,6 +27,8 @@ class Redemption:
         ended_by: `expiry`, `revocation`, `eligibility`, or None without an end.
         refusal: Reason of R2, or None when honoured.
         is_derived: Whether R4 derived it.
+        subscription_id: The subscription it is limited to, empty for none; only redemptions of the
+            showcase have one.
     """
 
     redemption_id: str
@@ -46,6 +48,7 @@ class Redemption:
     ended_by: str | None = None
     refusal: str | None = None
     is_derived: bool = False
+    subscription_id: str = ""
 
     def is_in_force(self, moment: int) -> bool:
         """Whether an instant lies in the window, start included, end excluded (R3)."""

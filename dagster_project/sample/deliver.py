@@ -18,7 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final, Literal
 
-# The columns of the four feeds in the order of the contract. They stand in the dbt source file; the
+# The columns of the feeds in the order of the contract. They stand in the dbt source file; the
 # generator may not read YAML, so they are repeated here and a test compares them.
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "workspaces": (
@@ -49,6 +49,7 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         "redeem_by",
         "max_redemptions",
         "requires_no_prior_coupon",
+        "once_per",
         "follow_up_coupon_id",
         "updated_at",
     ),
@@ -57,6 +58,7 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         "coupon_id",
         "workspace_id",
         "user_id",
+        "subscription_id",
         "redeemed_at",
         "starts_at",
         "ends_at",
@@ -72,11 +74,15 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         "status",
         "plan",
         "billing_interval",
+        "interval_count",
+        "subscription_id",
         "currency",
         "period_start",
         "period_end",
         "issued_at",
         "list_amount",
+        "discountable_amount",
+        "creditable_amount",
         "discount_amount",
         "credit_amount",
         "tax_amount",
@@ -84,6 +90,40 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         "mtus",
         "updated_at",
     ),
+    "credit_notes": (
+        "credit_note_id",
+        "invoice_id",
+        "status",
+        "issued_at",
+        "currency",
+        "amount",
+        "tax_amount",
+        "reason",
+        "updated_at",
+    ),
+    "budgets": (
+        "program",
+        "currency",
+        "month",
+        "amount",
+        "updated_at",
+    ),
+}
+
+# Optional columns that the invented supplier's own exports never had; only the showcase has them.
+_LATER: Final = {
+    "coupons": {"once_per"},
+    "redemptions": {"subscription_id"},
+    "invoices": {
+        "interval_count",
+        "subscription_id",
+        "discountable_amount",
+        "creditable_amount",
+    },
+}
+EXPORTED: Final[dict[str, tuple[str, ...]]] = {
+    feed: tuple(column for column in columns if column not in _LATER.get(feed, ()))
+    for feed, columns in COLUMNS.items()
 }
 
 Format = Literal["csv", "csv.gz", "jsonl", "jsonl.gz", "parquet"]
@@ -105,7 +145,8 @@ class Delivery:
         format: Its extension.
         modified_at: Its modification time, seconds since 1970.
         rows: Records as text, in the order of `columns`.
-        columns: Its header; the contract's order unless told otherwise.
+        columns: Its header; the columns the supplier exports, in the contract's order, unless told
+            otherwise.
         lines: Records as finished CSV lines instead of rows, for large files.
         bad_rows: Rows to be rejected, with why; they are spread over the file.
         has_byte_order_mark: Whether it opens with one.
@@ -205,7 +246,7 @@ def _spread_bad_rows(delivery: Delivery) -> list[RejectedRow]:
 
 
 def _content(delivery: Delivery) -> bytes:
-    columns = delivery.columns or COLUMNS[delivery.feed]
+    columns = delivery.columns or EXPORTED[delivery.feed]
     if delivery.format == "parquet":
         return _parquet(delivery.rows, columns)
     if delivery.format.startswith("jsonl"):

@@ -6,7 +6,7 @@ Here the other modules meet; the only public function is `generate_sample`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Final
 from dagster_project.sample.billing import Account, Bill, Judgement, Redemption, judge
 from dagster_project.sample.deliver import (
     COLUMNS,
+    EXPORTED,
     Delivery,
     Format,
     RejectedRow,
@@ -42,6 +43,8 @@ from dagster_project.sample.plans import workspaces as invent_workspaces
 from dagster_project.sample.prices import EXPONENTS, PRICES, money_text, rounded_share
 from dagster_project.sample.programs import Catalogue, Coupon, catalogue
 from dagster_project.sample.schedule import Workspace, bills
+from dagster_project.sample.showcase import MONTHS as SHOWCASE_MONTHS
+from dagster_project.sample.showcase import Showcase
 
 # Above this many workspace-months the files are few and large, and all of them CSV.
 _SMALL: Final = 20_000
@@ -61,6 +64,8 @@ class SampleSummary:
         coupons: Coupons in it.
         redemptions: Redemptions on record, refused ones too.
         invoices: Invoices, each counted once however often it was delivered.
+        credit_notes: Credit notes, void ones too.
+        budgets: Budgets of a program, currency and month.
         counted_invoices: Those neither draft nor void (R1).
         planted_errors: Invoices billed wrongly.
         refused_redemptions: Redemptions the rules refuse.
@@ -76,6 +81,8 @@ class SampleSummary:
     coupons: int
     redemptions: int
     invoices: int
+    credit_notes: int
+    budgets: int
     counted_invoices: int
     planted_errors: int
     refused_redemptions: int
@@ -114,12 +121,13 @@ def generate_sample(
     The same arguments give the same bytes and modification times.
 
     Args:
-        workspaces: How many workspaces, at least 1.
-        months: How many calendar months, at least 1.
+        workspaces: How many workspaces, at least 1; the workspaces of the showcase come on top.
+        months: How many calendar months, at least 1; from 18 on the sample has the showcase.
         seed: Any whole number; another seed gives another sample.
         out: Folder to write to.
         start: First day; the sample's months are counted from its month.
-        plain: Whether all files are CSV, few, and without a row that cannot be read.
+        plain: Whether all files are CSV, few, and without a row that cannot be read, and the
+            showcase is left out.
 
     Returns:
         What was written.
@@ -158,6 +166,10 @@ def generate_sample(
         *_redemption_deliveries(desk, begin, end, seed, is_small),
         *_invoice_deliveries(books, first_day, end_day, step, is_small),
     ]
+    shown = Showcase(end, len(people), len(desk.redemptions))
+    if is_small and months >= SHOWCASE_MONTHS:
+        shown.fill()
+        deliveries += _showcase_deliveries(shown)
     if plain:
         for delivery in deliveries:
             delivery.bad_rows = ()
@@ -165,19 +177,34 @@ def generate_sample(
     summary = SampleSummary(
         out=Path(out),
         last_day=day_date(end_day - 1),
-        workspaces=len(people),
-        coupons=len(coupons.final),
-        redemptions=len(desk.redemptions),
-        invoices=books.invoices,
-        counted_invoices=mischief.counted,
+        workspaces=len(people) + len(shown.workspaces),
+        coupons=len(coupons.final) + len(shown.coupons),
+        redemptions=len(desk.redemptions) + len(shown.redemptions),
+        invoices=books.invoices + len(shown.invoices),
+        credit_notes=len(shown.credit_notes),
+        budgets=len(shown.budgets),
+        counted_invoices=mischief.counted + shown.counted_invoices,
         planted_errors=len(mischief.planted),
-        refused_redemptions=sum(one.refusal is not None for one in desk.redemptions),
+        refused_redemptions=sum(one.refusal is not None for one in desk.redemptions)
+        + len(shown.refused),
         late_follow_ups=len(judgement.late_follow_ups),
         rejected_rows=len(rejected),
         files=len(deliveries),
         rows=sum(len(delivery.lines) or len(delivery.rows) for delivery in deliveries),
     )
-    truth = _truth(summary, seed, months, start, people, desk, judgement, mischief, rejected)
+    truth = _truth(
+        summary,
+        seed,
+        months,
+        start,
+        people,
+        desk,
+        coupons,
+        judgement,
+        mischief,
+        shown,
+        rejected,
+    )
     (Path(out) / "truth.json").write_text(truth, "utf-8")
     return summary
 
@@ -360,6 +387,11 @@ def _workspace_deliveries(
     return deliveries
 
 
+def _exported(feed: str, rows: Iterable[Row]) -> list[Row]:
+    """The rows with only the columns the supplier's exports have."""
+    return reordered(rows, COLUMNS[feed], EXPORTED[feed])
+
+
 def _coupon_row(coupon: Coupon) -> Row:
     exponent = EXPONENTS.get(coupon.currency or "USD", 2)
 
@@ -394,6 +426,7 @@ def _coupon_row(coupon: Coupon) -> Row:
         optional_instant_text(coupon.redeem_by),
         number(coupon.max_redemptions),
         "true" if coupon.requires_no_prior_coupon else "",
+        coupon.once_per or "",
         coupon.follow_up_coupon_id or "",
         instant_text(coupon.updated_at),
     )
@@ -401,16 +434,16 @@ def _coupon_row(coupon: Coupon) -> Row:
 
 def _coupon_deliveries(coupons: Catalogue, begin: int) -> list[Delivery]:
     """A full snapshot, then a changed one with its columns in another order."""
-    columns = COLUMNS["coupons"]
+    columns = EXPORTED["coupons"]
     other = (*columns[:2], columns[-1], *columns[2:-1])
-    changed = [_coupon_row(coupon) for coupon in coupons.final]
+    changed = _exported("coupons", map(_coupon_row, coupons.final))
     return [
         Delivery(
             "coupons",
             f"coupons-{day_text(begin // DAY)}",
             "csv",
             begin + DAY,
-            rows=[_coupon_row(coupon) for coupon in coupons.first],
+            rows=_exported("coupons", map(_coupon_row, coupons.first)),
         ),
         Delivery(
             "coupons",
@@ -430,6 +463,7 @@ def _redemption_row(redemption: Redemption, updated_at: int) -> Row:
         redemption.coupon_id,
         redemption.workspace_id,
         redemption.user_id,
+        redemption.subscription_id,
         instant_text(redemption.redeemed_at),
         optional_instant_text(redemption.starts_at),
         optional_instant_text(redemption.ends_at),
@@ -475,12 +509,18 @@ def _redemption_deliveries(
         closes = min(end, add_months(instant(date(int(year), 1, 1)), 12))
         kind: Format = "jsonl.gz" if is_small and position == 1 else "csv"
         deliveries.append(
-            Delivery("redemptions", f"redemptions-{year}", kind, closes + 3 * DAY, rows=rows)
+            Delivery(
+                "redemptions",
+                f"redemptions-{year}",
+                kind,
+                closes + 3 * DAY,
+                rows=_exported("redemptions", rows),
+            )
         )
     if deliveries:
         deliveries[0].bad_rows = bad
     if changes:
-        rows = [row for _, row in sorted(changes)]
+        rows = _exported("redemptions", (row for _, row in sorted(changes)))
         deliveries.append(
             Delivery("redemptions", "redemptions-ended", "csv", end + 4 * DAY, rows=rows)
         )
@@ -522,7 +562,7 @@ def _invoice_deliveries(
     books: _Books, first_day: int, end_day: int, step: int, is_small: bool
 ) -> list[Delivery]:
     """Extracts by half-year or year, one month delivered twice, and the restatements."""
-    columns = COLUMNS["invoices"]
+    columns = EXPORTED["invoices"]
     bad = _bad_invoices(instant_text(first_day * DAY))
     deliveries = []
     first_bucket = month_of(first_day) // step
@@ -589,6 +629,49 @@ def _invoice_deliveries(
     return deliveries
 
 
+def _showcase_deliveries(shown: Showcase) -> list[Delivery]:
+    """The showcase in files of its own, with every column of the contract."""
+
+    def delivery(
+        feed: str, name: str, kind: Format, modified_at: int, rows: Iterable[Row]
+    ) -> Delivery:
+        return Delivery(feed, name, kind, modified_at, rows=list(rows), columns=COLUMNS[feed])
+
+    def rows(feed: str, records: Iterable[dict[str, str]]) -> list[Row]:
+        return [tuple(record[column] for column in COLUMNS[feed]) for record in records]
+
+    after = shown.end + 3 * DAY
+    redemptions = (_redemption_row(one, one.redeemed_at + 60) for one in shown.redemptions)
+    return [
+        delivery(
+            "workspaces", "workspaces-showcase", "csv", after, rows("workspaces", shown.workspaces)
+        ),
+        delivery(
+            "coupons",
+            "coupons-showcase",
+            "csv",
+            shown.begin + DAY,
+            map(_coupon_row, shown.coupons),
+        ),
+        *(
+            delivery(
+                "coupons",
+                f"coupons-showcase-{day_text(one.updated_at // DAY)}",
+                "csv",
+                one.updated_at + DAY,
+                [_coupon_row(one)],
+            )
+            for one in shown.edited
+        ),
+        delivery("redemptions", "redemptions-showcase", "csv", after, redemptions),
+        delivery("invoices", "invoices-showcase", "csv", after, rows("invoices", shown.invoices)),
+        delivery(
+            "credit_notes", "credit-notes", "csv", after, rows("credit_notes", shown.credit_notes)
+        ),
+        delivery("budgets", "budgets", "csv", after, rows("budgets", shown.budgets)),
+    ]
+
+
 # --- Truth -------------------------------------------------------------------------------------
 
 
@@ -599,8 +682,10 @@ def _truth(
     start: date,
     people: list[Workspace],
     desk: Desk,
+    coupons: Catalogue,
     judgement: Judgement,
     mischief: Mischief,
+    shown: Showcase,
     rejected: list[RejectedRow],
 ) -> str:
     """`truth.json`: every finding and every rejected row an audit as of the last day must show.
@@ -626,6 +711,13 @@ def _truth(
         }
         for one in judgement.late_follow_ups
     ]
+    redeemed = {one.coupon_id for one in desk.redemptions}
+    errors += [
+        {"type": "coupon_terms_changed", "record_id": coupon_id}
+        for coupon_id in coupons.edited
+        if coupon_id in redeemed
+    ]
+    errors += shown.errors
     content: dict[str, Any] = {
         "seed": seed,
         "start": start.isoformat(),
@@ -636,6 +728,8 @@ def _truth(
             "coupons": summary.coupons,
             "redemptions": summary.redemptions,
             "invoices": summary.invoices,
+            "credit_notes": summary.credit_notes,
+            "budgets": summary.budgets,
             "counted_invoices": summary.counted_invoices,
             "files": summary.files,
             "rows": summary.rows,
@@ -647,7 +741,9 @@ def _truth(
                 "record_id": one.redemption_id,
                 "workspace_id": one.workspace_id,
             }
-            for one in sorted(desk.redemptions, key=lambda item: item.redemption_id)
+            for one in sorted(
+                [*desk.redemptions, *shown.redemptions], key=lambda item: item.redemption_id
+            )
             if one.refusal is not None
         ],
         "rejected_rows": [
@@ -659,7 +755,8 @@ def _truth(
             }
             for one in rejected
         ],
-        "scenarios": {person.scenario: person.workspace_id for person in people if person.is_shown},
+        "scenarios": {person.scenario: person.workspace_id for person in people if person.is_shown}
+        | shown.scenarios,
     }
     return _one_record_per_line(content)
 

@@ -44,6 +44,7 @@ class Coupon:
     redeem_by: int | None = None
     max_redemptions: int | None = None
     requires_no_prior_coupon: bool = False
+    once_per: str | None = None
     follow_up_coupon_id: str | None = None
     updated_at: int = 0
 
@@ -122,6 +123,21 @@ class Catalogue:
     first: tuple[Coupon, ...]
     final: tuple[Coupon, ...]
     changed_at: int
+
+    @property
+    def edited(self) -> list[str]:
+        """The coupons whose terms the change altered; a new name alone alters no terms."""
+        before = {coupon.coupon_id: _terms(coupon) for coupon in self.first}
+        return [
+            coupon.coupon_id
+            for coupon in self.final
+            if before.get(coupon.coupon_id, _terms(coupon)) != _terms(coupon)
+        ]
+
+
+def _terms(coupon: Coupon) -> Coupon:
+    """A coupon without what does not matter to a bill."""
+    return replace(coupon, coupon_name="", program="", updated_at=0)
 
 
 def catalogue(start: int, end: int, workspaces: int) -> Catalogue:

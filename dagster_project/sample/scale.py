@@ -21,7 +21,7 @@ from typing import Final, Literal
 
 import duckdb
 
-from dagster_project.sample.deliver import AMOUNTS, COLUMNS, WHOLE
+from dagster_project.sample.deliver import AMOUNTS, EXPORTED, WHOLE
 from dagster_project.sample.generate import generate_sample
 from dagster_project.sample.moments import DAY, day_number, instant_text, month_of, month_start
 
@@ -159,7 +159,7 @@ def generate_large_sample(
 
 def _load(connection: duckdb.DuckDBPyConnection, landing: Path, feed: str) -> None:
     """All records of a feed as text, in the order of their files, with the file's name."""
-    columns = [*COLUMNS[feed], *(("restatement_reason",) if feed == "invoices" else ())]
+    columns = [*EXPORTED[feed], *(("restatement_reason",) if feed == "invoices" else ())]
     connection.execute(f"create table {feed} (file varchar, {' varchar, '.join(columns)} varchar)")
     for path in sorted((landing / feed).iterdir()):
         connection.execute(
@@ -260,7 +260,7 @@ def _write(
     for suffix, currencies, places in kinds:
         columns = [
             _typed(column, places) if file_format == "parquet" else column
-            for column in COLUMNS[file.feed]
+            for column in EXPORTED[file.feed]
         ]
         if file.has_reasons:
             columns.append("restatement_reason")
@@ -303,7 +303,7 @@ def _typed(column: str, places: int) -> str:
 def _copy(table: str, feed: str, copy: int) -> str:
     """One copy: the number behind every id."""
     copied = [
-        f"{column} || '-{copy}' as {column}" for column in _COPIED_IDS if column in COLUMNS[feed]
+        f"{column} || '-{copy}' as {column}" for column in _COPIED_IDS if column in EXPORTED[feed]
     ]
     return f"select * replace ({', '.join(copied)}) from {table}"
 

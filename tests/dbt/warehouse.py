@@ -36,7 +36,7 @@ def fill_raw_tables(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[
         "create table raw.deliveries (delivery_sequence bigint, delivery_id varchar, feed varchar,"
         " file_name varchar, sha256 varchar, size_bytes bigint, modified_at timestamp,"
         " arrived_at timestamp, run_id varchar, physical_rows bigint, blank_rows bigint,"
-        " unknown_columns varchar, verdict varchar, refusal_reason varchar)"
+        " unknown_columns varchar, verdict varchar, refusal_reason varchar, notes varchar)"
     )
     connection.execute(
         "create table raw.malformed_rows (delivery_sequence bigint, feed varchar,"
@@ -75,7 +75,7 @@ def load_deliveries(
             name = f"{feed.name}/{sequence}"
             connection.execute(
                 "insert into raw.deliveries values (?, ?, ?, ?, ?, 0, '2020-01-01', '2020-01-01',"
-                " 'test', ?, 0, '', 'loaded', null)",
+                " 'test', ?, 0, '', 'loaded', null, null)",
                 [sequence, f"d{sequence}", feed.name, name, f"d{sequence}", len(rows)],
             )
             if not rows:

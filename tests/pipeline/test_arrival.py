@@ -39,6 +39,7 @@ from dagster_project.arrival import (
     warehouse,
 )
 from dagster_project.arrival.archive import Archive
+from dagster_project.arrival.landing import left_alone
 from dagster_project.feeds import feeds
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -1372,6 +1373,77 @@ def test_a_folder_without_a_mark_is_whole_once_it_has_settled(
     assert bool(home.arrive()) == taken
 
 
+def reasons_to_wait(home: Home, settle_seconds: int = 60) -> list[str]:
+    """What `run` says of the folders that are not whole."""
+    settled_before = time.time() - settle_seconds
+    return list(left_alone(home.landing, list(feeds()), settled_before)["waiting"])
+
+
+def test_a_folder_that_waits_is_told_with_what_it_waits_for(home: Home) -> None:
+    folder = home.landing / "invoices/export"
+    home.land("invoices/export/a.csv", csv_bytes([invoice(1)]))
+    (reason,) = reasons_to_wait(home)
+    assert reason == "invoices/export/ (it has no _SUCCESS and has changed a moment ago)"
+    settled(folder)
+    assert reasons_to_wait(home) == []
+    (folder / "currency=USD").mkdir()
+    settled(folder)
+    for inside in ("_temporary", "currency=USD/_temporary"):
+        (folder / inside).mkdir()
+        settled(folder)
+        (reason,) = reasons_to_wait(home)
+        assert reason == "invoices/export/ (it is still being written: _temporary is in it)"
+        assert home.arrive() == []
+        (folder / inside).rmdir()
+    (folder / "_SUCCESS").touch()
+    assert reasons_to_wait(home) == []
+    assert [report.verdict for report in home.arrive()] == ["loaded"]
+
+
+@pytest.mark.parametrize("inside", ["b.csv.part", "currency=USD/b.csv.PART"])
+def test_a_folder_with_an_unfinished_part_waits_even_if_it_is_marked_as_whole(
+    home: Home, inside: str
+) -> None:
+    folder = home.landing / "invoices/export"
+    home.land("invoices/export/a.csv", csv_bytes([invoice(1)]))
+    home.land(f"invoices/export/{inside}", b"invoice")
+    home.land("invoices/export/.c.csv.part", b"hidden")
+    (folder / "_SUCCESS").touch()
+    settled(folder)
+    assert home.arrive() == []
+    name = inside.rpartition("/")[2]
+    assert reasons_to_wait(home) == [
+        f"invoices/export/ (it is still being written: {name} is in it)"
+    ]
+    (folder / inside).unlink()
+    assert [report.verdict for report in home.arrive()] == ["loaded"]
+    assert reasons_to_wait(home) == []
+
+
+def test_an_empty_part_beside_others_is_passed_over_and_told(home: Home) -> None:
+    folder = home.landing / "invoices/export"
+    home.land("invoices/export/a.csv", csv_bytes([invoice(1)]))
+    home.land("invoices/export/b.csv", b"")
+    settled(folder)
+    assert [report.file_name for report in home.arrive()] == ["invoices/export/a.csv"]
+    alone = left_alone(home.landing, list(feeds()), time.time())
+    assert alone == {"waiting": (), "empty": ("invoices/export/b.csv",)}
+    home.land("invoices/export/b.csv.manifest.json", b'{"rows": 1}')
+    settled(folder)
+    (refused,) = [report for report in home.arrive() if report.verdict == "refused"]
+    assert (refused.file_name, refused.reason) == ("invoices/export/b.csv", "the file is empty")
+
+
+def test_a_folder_of_empty_parts_alone_is_refused_as_an_empty_file_is(home: Home) -> None:
+    home.land("invoices/export/a.csv", b"")
+    settled(home.landing / "invoices/export")
+    home.land("invoices/b.csv", b"")
+    assert [report.reason for report in home.arrive() if report.verdict == "refused"] == [
+        "the file is empty"
+    ]
+    assert left_alone(home.landing, list(feeds()), time.time())["empty"] == ()
+
+
 def test_a_folder_named_as_a_column_gives_its_parts_that_column(home: Home) -> None:
     part = csv_bytes([{name: text for name, text in INVOICE.items() if name != "currency"}])
     for value in ("USD", "EUR", "__HIVE_DEFAULT_PARTITION__", "J%50Y"):
@@ -1461,6 +1533,75 @@ def test_numbers_of_json_are_taken_by_their_digits(home: Home) -> None:
     assert home.rows("select workspace_id from raw.workspaces") == [("70000001.0",)]
 
 
+SPELT_OUT = [
+    ("99.900000000000005687", "99.9"),  # as SQLite writes them
+    ("0.10000000000000000555", "0.1"),
+    ("1234567.8000000000465", "1234567.8"),
+    ("-0.020000000000000000416", "-0.02"),
+    ("246913.55999999999766", "246913.56"),
+    ("33.33330000000000126", "33.3333"),
+    ("99.900000000000005688", "99.9"),
+    ("99.900000000000005800", "99.900000000000005800"),  # no double is this
+    ("0.10000000000000001555", "0.10000000000000001555"),
+    ("5.000000000000000000001", "5.000000000000000000001"),
+    ("0.250000000000000000001", "0.250000000000000000001"),
+    (
+        "70368744177664.0156250000000",
+        "70368744177664.0156250000000",
+    ),  # hundredths are not told apart
+    ("99.9000", "99.9000"),
+]
+
+
+@pytest.mark.parametrize(("written", "expected"), SPELT_OUT)
+def test_a_double_of_json_that_is_spelt_out_is_its_shortest_decimal(
+    home: Home, written: str, expected: str
+) -> None:
+    line = jsonl_bytes([{**INVOICE, "plan": "PLAN"}]).decode()
+    line = line.replace('"120.00"', written).replace('"PLAN"', written)
+    home.land("invoices/a.json", f"[{line}]".encode())
+    home.arrive()
+    assert home.rows("select list_amount, plan from raw.invoices") == [(expected, written)]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("9007199254740991.0", "9007199254740991.0"),
+        ("9007199254740992.0", "9.0071992547409920e+15"),
+        ("-9007199254740993.0", "-9.0071992547409930e+15"),
+        ("9007199254740993", "9007199254740993"),
+    ],
+)
+def test_a_whole_double_of_json_is_taken_as_far_as_doubles_hold_every_digit(
+    home: Home, written: str, expected: str
+) -> None:
+    line = jsonl_bytes([INVOICE]).decode()
+    home.land("invoices/a.jsonl", line.replace('"10000"', written).encode())
+    home.arrive()
+    assert home.rows("select mtus from raw.invoices") == [(expected,)]
+
+
+def test_objects_over_several_lines_are_refused_with_what_to_do(home: Home) -> None:
+    pretty = "\n".join(json.dumps(invoice(number), indent=2) for number in (1, 2))
+    home.land("invoices/a.json", pretty.encode())
+    home.land("invoices/b.json", json.dumps([invoice(1)], indent=2).encode())
+    home.land("invoices/c.json", jsonl_bytes([invoice(2)]) + b"{\n}\n")
+    reports = {report.file_name[-6:]: report for report in home.arrive()}
+    assert "objects stand over several lines" in str(reports["a.json"].reason)
+    assert "jq: -c" in str(reports["a.json"].remedy)
+    assert reports["b.json"].loaded_rows == 1
+    assert (reports["c.json"].loaded_rows, reports["c.json"].malformed_rows) == (1, 2)
+
+
+def test_names_in_another_case_are_told_by_what_they_look_like(home: Home) -> None:
+    header, rows = csv_bytes([WORKSPACE]).split(b"\n", 1)
+    home.land("workspaces/a.csv", header.upper() + b"\n" + rows)
+    (report,) = home.arrive()
+    for name in ("workspace_id", "created_at", "updated_at"):
+        assert f"'{name.upper()}' looks like {name}" in str(report.reason)
+
+
 def test_json_escaped_twice_is_refused(home: Home) -> None:
     rows = [{**WORKSPACE, "workspace_name": name} for name in ("C:\\new", 'Say "Hi"')]
     home.land("workspaces/a.jsonl", jsonl_bytes(rows).replace(b"\\", b"\\\\"))
@@ -1532,7 +1673,7 @@ def test_an_unexpected_error_refuses_its_file_alone(
             raise ZeroDivisionError("SECRET")
         return delimited.prepare_csv(path, *arguments)
 
-    monkeypatch.setattr(arriving, "_reader", lambda *_: failing)
+    monkeypatch.setattr(arriving, "reader_of", lambda *_: failing)
     for number in (1, 2, 3):
         home.land(f"invoices/{number}.csv", csv_bytes([invoice(number)]))
     reports = home.arrive()
@@ -1568,10 +1709,13 @@ def test_a_delivery_larger_than_the_free_space_is_refused_before_it_is_copied(
     with large.open("wb") as file:
         file.truncate(2 * shutil.disk_usage(home.landing).free)
     assert [report.verdict for report in home.arrive()] == ["loaded", "refused"]
-    (_, refused) = home.arrive()
+    (refused,) = [report for report in home.arrive() if report.verdict == "refused"]
     assert "more than can be copied" in str(refused.reason)
     large.write_bytes(csv_bytes([invoice(2)]))
-    assert [report.verdict for report in home.arrive()] == ["known", "loaded"]
+    assert {report.file_name[-5:]: report.verdict for report in home.arrive()} == {
+        "a.csv": "known",
+        "b.csv": "loaded",
+    }
 
 
 def test_what_was_refused_for_want_of_space_is_taken_once_there_is_some(

@@ -32,7 +32,7 @@ from dagster_project.product import DBT_PROJECT
 from dagster_project.refresh import spark
 from dagster_project.releases.fingerprint import columns_of, literal, quote
 from dagster_project.settings import SAMPLE_LANDING
-from tests.dbt.test_staging import CASES, VALID
+from tests.dbt.test_staging import CASES, LOCAL_TIMES, VALID, VALUES
 from tests.pipeline.conftest import (
     NOT_ON_SPARK,
     SampleRun,
@@ -89,7 +89,13 @@ MORE_CASES: Sequence[tuple[str, dict[str, str]]] = [
     ("coupons", {"percent_off": "0.00001"}),
     ("coupons", {"percent_off": "99.9999"}),
     ("redemptions", {"application_order": "-999999999999999"}),
+] + [
+    (feed, {column: text}) for feed, column, text, _ in VALUES
+] + [
+    ("redemptions", {"eligible_until": text}) for _, text, _ in LOCAL_TIMES
 ]  # fmt: skip
+# The feed of those times is read on a clock that is put forward and back.
+LOCAL_ZONE = {"COUPON_LEDGER_FEED_TIME_ZONE": json.dumps({"redemptions": "Europe/Berlin"})}
 
 # What suits tables of a few thousand rows: little is compiled, and by the quicker compiler.
 SMALL = {
@@ -203,7 +209,8 @@ def builds(
         given = ("--landing", landings[data], "--as-of", str(days[data]), "--home", home)
         events = root / data / f"{engine} events"
         events.mkdir(parents=True)
-        done = coupon_ledger("run", *given, *options, **environment(engine, events))
+        zone = LOCAL_ZONE if data == "histories" else {}
+        done = coupon_ledger("run", *given, *options, **environment(engine, events), **zone)
         return Build(home, done, events)
 
     with ThreadPoolExecutor(2) as pool:

@@ -18,7 +18,7 @@ from dagster_project.releases import files
 from dagster_project.settings import SAMPLE_LANDING
 from tests.pipeline.conftest import SampleRun
 
-NAMES = [command.__name__ for _, command, _ in COMMANDS]
+NAMES = [command.__name__.replace("_", "-") for _, command, _ in COMMANDS]
 
 
 def test_every_command_is_in_the_help_once_under_its_group_with_its_whole_sentence() -> None:
@@ -29,7 +29,7 @@ def test_every_command_is_in_the_help_once_under_its_group_with_its_whole_senten
         _, _, section = shown.partition(f"\n{group}:\n")
         lines = section.partition("\n\n")[0].splitlines()
         summary = str(command.__doc__).splitlines()[0]
-        (line,) = (one for one in lines if one.split()[0] == command.__name__)
+        (line,) = (one for one in lines if one.split()[0] == command.__name__.replace("_", "-"))
         assert line.split(maxsplit=1)[1] == summary
 
 
@@ -39,7 +39,9 @@ def test_completion_is_offered() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_help_of_a_command_ends_with_its_example(name: str) -> None:
-    (example,) = (example for _, command, example in COMMANDS if command.__name__ == name)
+    (example,) = (
+        example for _, command, example in COMMANDS if command.__name__.replace("_", "-") == name
+    )
     assert example.split()[0] == name
     shown = CliRunner().invoke(app, [name, "--help"]).stdout
     assert " ".join(shown.split()).endswith(f"Example: coupon-ledger {example}")

@@ -714,7 +714,7 @@ class TestReuse:
             (large.home / "current").resolve().unlink()
             (large.home / "current").unlink()
         published, read = self.publish_counting(large, monkeypatch, "2+code")
-        assert len(read) == 5
+        assert len(read) == 8
         self.same_as_anew(large, published)
 
     def test_a_release_that_closed_a_month_is_one_to_start_from_too(self, large: HandMade) -> None:
@@ -1024,6 +1024,7 @@ class TestDifference:
         assert [(cell.key, cell.column, cell.before, cell.after) for cell in cells] == [
             (("in_2",), "list_amount", "20.00", "25.00"),
             (("in_2",), "net_amount", "20.00", "25.00"),
+            (("in_2",), "billed_net_amount", "20.00", "25.00"),
             (("in_3",), "-row", None, None),
             (("in_4",), "+row", None, None),
         ]
@@ -1044,14 +1045,18 @@ class TestDifference:
             "  fct_discounted_charges",
             "    list_amount           EUR  30.00   0.00  -30.00",
             "    net_amount            EUR  30.00   0.00  -30.00",
+            "    billed_net_amount     EUR  30.00   0.00  -30.00",
             "    list_amount           GBP   0.00  40.00  +40.00",
             "    net_amount            GBP   0.00  40.00  +40.00",
+            "    billed_net_amount     GBP   0.00  40.00  +40.00",
             "    list_amount           USD  30.00  35.00   +5.00",
             "    net_amount            USD  30.00  35.00   +5.00",
+            "    billed_net_amount     USD  30.00  35.00   +5.00",
             "",
             "Cells, A → B",
             "in_2: list_amount 20.00 → 25.00",
             "in_2: net_amount 20.00 → 25.00",
+            "in_2: billed_net_amount 20.00 → 25.00",
             "in_3: only in A",
             "in_4: only in B",
         ]

@@ -35,7 +35,8 @@ def known(truth_file: Path) -> Findings:
 def found(connection: duckdb.DuckDBPyConnection) -> Findings:
     """Type and record of every finding."""
     rows = connection.execute(
-        "select finding_type, coalesce(invoice_id, redemption_id) from marts.fct_audit_findings"
+        "select finding_type, coalesce(credit_note_id, invoice_id, redemption_id,"
+        " coupon_id) from marts.fct_audit_findings"
     ).fetchall()
     assert len(set(rows)) == len(rows)
     return set(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dagster_project.arrival import arrive
 from dagster_project.refresh import unchanged
 from dagster_project.releases import files
 from dagster_project.settings import Settings
@@ -42,7 +44,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def after_a_refresh(settings: Settings) -> bool:
     """Remember the state as a refresh does, and ask at once."""
-    unchanged.remember(settings, AS_OF, unchanged.landing_state(settings))
+    unchanged.remember(settings, AS_OF, unchanged.landing_state(settings), "run")
     return unchanged.is_unchanged(settings, AS_OF)
 
 
@@ -118,8 +120,41 @@ class TestTheState:
     ) -> None:
         before = unchanged.landing_state(settings)
         (settings.landing / "invoices" / "c.csv").write_text("c")
-        unchanged.remember(settings, AS_OF, before)
+        unchanged.remember(settings, AS_OF, before, "run")
         assert not unchanged.is_unchanged(settings, AS_OF)
+
+
+@pytest.mark.usefixtures("later")
+class TestAFileRefusedForWantOfSpace:
+    """No file tells that there is space again: the next refresh tries."""
+
+    FREE = shutil.disk_usage("/tmp")
+
+    def arrived(
+        self, settings: Settings, run_id: str, monkeypatch: pytest.MonkeyPatch, *, is_full: bool
+    ) -> list[str]:
+        """Let the landing folder arrive on a disk that is full or is not."""
+        free = 1 if is_full else self.FREE.free
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: self.FREE._replace(free=free))
+        reports = arrive(settings.landing, settings.home, run_id, NOW, with_gate=False)
+        return [str(report.reason) for report in reports if report.verdict == "refused"]
+
+    def is_over_in_a_moment(self, settings: Settings, run_id: str) -> bool:
+        """Remember the run, and ask at once."""
+        unchanged.remember(settings, AS_OF, unchanged.landing_state(settings), run_id)
+        return unchanged.is_unchanged(settings, AS_OF)
+
+    def test_is_tried_by_every_run_until_it_is_taken(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for run_id in ("first", "second"):
+            refused = self.arrived(settings, run_id, monkeypatch, is_full=True)
+            assert len(refused) == 2
+            assert "more than can be copied to the disk of the data home" in refused[0]
+            assert not self.is_over_in_a_moment(settings, run_id)
+        (refusal, _) = self.arrived(settings, "third", monkeypatch, is_full=False)
+        assert "missing required column" in refusal
+        assert self.is_over_in_a_moment(settings, "third")
 
 
 def test_files_so_young_that_a_change_could_go_unseen_are_not_remembered(

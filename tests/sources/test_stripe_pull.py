@@ -400,6 +400,13 @@ def test_an_account_without_billing_credits_is_pulled_all_the_same(puller: Pulle
     assert report.delivered["invoices"] == 2
 
 
+def test_an_address_that_is_not_stripes_is_said(puller: Puller) -> None:
+    puller.account.missing = frozenset({"/v1/subscriptions", "/v1/customers"})
+    with pytest.raises(PullError, match="Check the address of the API"):
+        puller()
+    assert files(puller.settings.landing) == []
+
+
 def test_a_test_account_and_a_live_one_are_not_mixed(puller: Puller) -> None:
     puller()
     for kind in ("customers", "subscriptions", "invoices"):
@@ -641,3 +648,13 @@ def test_a_told_progress_is_by_kind(puller: Puller) -> None:
     done = [kind for kind, _, is_done in puller.told if is_done]
     assert done[:3] == ["subscriptions", "customers", "invoices"]
     assert {"coupons", "prices", "credit_notes", "credit_grants", "events"} <= set(done)
+
+
+def test_a_data_home_of_a_newer_version_is_left_alone(puller: Puller) -> None:
+    puller.settings.home.mkdir()
+    newer_layout = json.dumps({"layout": 99, "written_by": "9.0.0"})
+    (puller.settings.home / "home.json").write_text(newer_layout)
+    done = run_in_a_process(puller.settings)
+    assert done.returncode == 1
+    assert "layout 99" in done.stderr
+    assert puller.account.requests == []

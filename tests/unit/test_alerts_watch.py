@@ -264,3 +264,16 @@ def test_holidays_put_the_working_day_off() -> None:
     first = date(2026, 1, 1)
     assert watch.working_day(first, 1, ()) == date(2026, 1, 1)
     assert watch.working_day(first, 1, {first, date(2026, 1, 2)}) == date(2026, 1, 5)
+
+
+def test_a_change_of_terms_is_told_once_and_is_solved_when_none_is_open(home: Path) -> None:
+    changed = {"t:A": "A: percentage 5 % → 6 %.", "t:B": "B: amount off 7.00 USD → 8.00 USD."}
+    first = watch.terms_changed(changed, (), home, NOW)
+    assert first.alert is not None
+    assert first.alert.happened == "The terms of coupons were changed 2 times"
+    assert first.alert.details == tuple(changed.values())
+    second = watch.terms_changed(changed, {"t:A"}, home, NOW)
+    assert second.alert is not None
+    assert second.new == {"t:B"}
+    assert list(second.alert.details) == [changed["t:B"]]
+    assert watch.terms_changed({}, {"t:A"}, home, NOW).alert is None

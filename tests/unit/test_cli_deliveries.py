@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from dagster_project.answers.summary import rows_in
-from dagster_project.cli.deliveries import tell_rows_in
+from dagster_project.cli.deliveries import tell_rejected, tell_rows_in
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,34 @@ def test_of_refused_files_the_first_are_named_and_the_others_counted(
         )
         lines = tell_rows_in(rows_in(connection))
     assert (lines[2], lines[-1]) == (first, last)
+
+
+REASON = "mtus is not a whole number of at most 18 digits"
+
+
+@pytest.mark.parametrize(
+    ("reason", "record", "told"),
+    [
+        (REASON, '{"mtus":"1.5","plan":"team"}', f"{REASON}: '1.5'"),
+        (REASON, '{"mtus":"\\u202e1.5"}', f"{REASON}: '\\u202e1.5'"),
+        (REASON, f'{{"mtus":"{"9" * 61}"}}', f"{REASON}: '{'9' * 60}…'"),
+        ("mtus is missing", '{"mtus":null}', "mtus is missing"),
+        ("user_id has control characters", '{"channel":"fax"}', "user_id has control characters"),
+        ("2 fields where the header has 22", '["NP-50","x"]', "2 fields where the header has 22"),
+        (REASON, "not JSON", REASON),
+    ],
+)
+def test_a_rejected_row_is_told_with_the_value_seen_where_the_row_shows_it(
+    reason: str, record: str, told: str
+) -> None:
+    data = {
+        "release_id": "r1",
+        "as_of_date": "2026-01-01",
+        "total": 1,
+        "rows_by_reason": [{"rows": 1, "feed": "invoices", "reason": reason}],
+        "rejected_rows": [
+            {"file_name": "a.csv", "row_number": 7, "reasons": [reason, "x"], "record": record}
+        ],
+    }
+    text = " ".join(tell_rejected(data).split())
+    assert f"a.csv, row 7 {told}; x {' '.join(record.split())}" in text

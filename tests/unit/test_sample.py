@@ -24,20 +24,22 @@ from typing import Any
 
 import pytest
 
-from dagster_project.feeds import Column, feeds
-from dagster_project.sample import SampleSummary, generate_sample
+from dagster_project.feeds import Column, Feed, feeds
+from dagster_project.sample import SampleSummary, generate, generate_sample
 from dagster_project.sample.billing import Account, Bill, Redemption, set_window
-from dagster_project.sample.deliver import COLUMNS
+from dagster_project.sample.deliver import COLUMNS, EXPORTED
 from dagster_project.sample.mistakes import TYPES
 from dagster_project.sample.moments import add_months, day_number, day_text, instant, instant_text
 from dagster_project.sample.prices import PRICES, money_text, rounded_share
 from dagster_project.sample.programs import Coupon, catalogue
 from dagster_project.sample.schedule import Workspace, bills
+from dagster_project.sample.showcase import MONTHS as SHOWCASE_MONTHS
 from tests.reference.model import publish
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 COMMITTED = CHECKOUT / "data/sample"
 COUNTED = {"open", "paid", "uncollectible"}
+NEW_FEEDS = ("credit_notes", "budgets")
 
 Record = dict[str, Any]
 
@@ -83,6 +85,11 @@ def typed(column: Column, text: str | None) -> Any:
     return text
 
 
+def key_of(feed: Feed, record: Record) -> str:
+    """What identifies a record, in one word."""
+    return "|".join(str(record[name]) for name in feed.key_names)
+
+
 class Sample:
     """A sample on disk: its truth, and its records in their latest version."""
 
@@ -93,15 +100,16 @@ class Sample:
         self.versions: dict[str, list[Record]] = {name: [] for name in feeds()}
         self.latest: dict[str, dict[str, Record]] = {name: {} for name in feeds()}
         for name, feed in feeds().items():
-            for path in sorted((folder / "landing" / name).iterdir()):
+            for path in sorted((folder / "landing" / name).glob("*")):
                 for number, row in enumerate(read_file(path), start=1):
                     if (f"{name}/{path.name}", number) in self.rejected:
                         continue
                     record = {one.name: typed(one, row.get(one.name)) for one in feed.columns}
                     self.versions[name].append(record)
-                    known = self.latest[name].get(record[feed.key.name])
+                    key = key_of(feed, record)
+                    known = self.latest[name].get(key)
                     if known is None or record["updated_at"] > known["updated_at"]:
-                        self.latest[name][record[feed.key.name]] = record
+                        self.latest[name][key] = record
 
     @property
     def counted(self) -> dict[str, Record]:
@@ -221,6 +229,7 @@ def test_a_tiny_sample_works(tmp_path: Path, workspaces: int, months: int) -> No
     summary = generate_sample(workspaces, months, 1, tmp_path, date(2024, 2, 1))
     tiny = Sample(tmp_path)
     assert len(tiny.latest["workspaces"]) == summary.workspaces == workspaces
+    assert (summary.credit_notes, summary.budgets) == (0, 0)  # too few months for the showcase
     assert summary.last_day == (date(2024, 2, 1) + timedelta(days=31 * months)).replace(
         day=1
     ) - timedelta(days=1)
@@ -422,7 +431,11 @@ def test_every_kind_of_invoice_occurs(sample: Sample) -> None:
     invoices = sample.latest["invoices"].values()
     assert {one["status"] for one in invoices} == COUNTED | {"draft", "void"}
     assert {one["plan"] for one in invoices} == {"team", "business"}
-    assert {one["billing_interval"] for one in invoices} == {"month", "year"}
+    assert {one["billing_interval"] for one in invoices} == {"month", "year", "week", "once"}
+    assert {one["interval_count"] for one in invoices} == {None, 3}
+    assert any(one["list_amount"] < 0 for one in invoices)
+    assert any(one["discountable_amount"] == 0 < one["list_amount"] for one in invoices)
+    assert any(one["creditable_amount"] for one in invoices)
     assert {one["currency"] for one in invoices} == {"USD", "EUR", "GBP", "JPY"}
     assert any(one["tax_amount"] for one in invoices)
     assert any(not one["list_amount"] for one in invoices)
@@ -464,8 +477,9 @@ def test_files_differ_as_the_contract_allows(generated: tuple[SampleSummary, Pat
     headers = {
         path.relative_to(landing).as_posix(): tuple(read_file(path)[0])
         for path in landing.rglob("*.csv")
+        if "showcase" not in path.name
     }
-    orders = {name: COLUMNS[name.partition("/")[0]] for name in headers}
+    orders = {name: EXPORTED[name.partition("/")[0]] for name in headers}
     assert any(
         header != orders[name] and set(header) == set(orders[name])
         for name, header in headers.items()
@@ -492,13 +506,154 @@ def test_a_large_sample_comes_in_few_csv_files(tmp_path: Path) -> None:
     assert sum(len(read_file(path)) for path in files) == summary.rows
 
 
+# --- The showcase ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def marts(sample: Sample) -> dict[str, list[Record]]:
+    return marts_of(sample)
+
+
+def shown(sample: Sample, scenario: str) -> list[Record]:
+    """The invoices of the workspace that shows a scenario, in the order they were issued."""
+    workspace_id = sample.truth["scenarios"][scenario]
+    invoices = (
+        one for one in sample.latest["invoices"].values() if one["workspace_id"] == workspace_id
+    )
+    return sorted(invoices, key=lambda one: (one["issued_at"], one["invoice_id"]))
+
+
+def test_the_invented_workspaces_are_the_same_with_and_without_the_showcase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate_sample(20, 20, 3, tmp_path / "with")
+    monkeypatch.setattr(generate, "SHOWCASE_MONTHS", 21)
+    generate_sample(20, 20, 3, tmp_path / "without")
+    shows, does_not = files_of(tmp_path / "with"), files_of(tmp_path / "without")
+    added = {name for name in shows if name not in does_not}
+    assert {name.split("/")[1] for name in added} == set(feeds())
+    assert all("showcase" in name or name.split("/")[1] in NEW_FEEDS for name in added)
+    del does_not["truth.json"]
+    assert {name: shows[name] for name in does_not} == does_not
+
+
+def test_a_sample_one_month_too_short_for_the_showcase_has_none(tmp_path: Path) -> None:
+    generate_sample(5, SHOWCASE_MONTHS - 1, 3, tmp_path)
+    assert not any((tmp_path / "landing" / feed).exists() for feed in NEW_FEEDS)
+    assert not list(tmp_path.rglob("*showcase*"))
+
+
+def test_the_showcase_lies_within_the_shortest_sample_that_has_it(tmp_path: Path) -> None:
+    generate_sample(3, SHOWCASE_MONTHS, 3, tmp_path, date(2024, 2, 1))
+    short = Sample(tmp_path)
+    first = min(one["issued_at"] for one in short.latest["invoices"].values())
+    assert first >= datetime(2024, 2, 1)
+    assert Counter(findings_of(short)) == told_by(short)
+
+
+def test_only_the_showcase_has_the_optional_columns(generated: tuple[SampleSummary, Path]) -> None:
+    landing = generated[1] / "landing"
+    for feed in ("coupons", "redemptions", "invoices"):
+        later = set(COLUMNS[feed]) - set(EXPORTED[feed])
+        assert later
+        for path in (landing / feed).iterdir():
+            assert later & set(read_file(path)[0]) == (later if "showcase" in path.name else set())
+
+
+def test_two_subscriptions_of_a_workspace_have_the_same_coupon_and_the_third_pays_list(
+    sample: Sample,
+) -> None:
+    by_subscription: dict[str, set[Decimal]] = {}
+    for one in shown(sample, "several_subscriptions"):
+        by_subscription.setdefault(one["subscription_id"], set()).add(one["discount_amount"])
+    assert [sorted(each) for _, each in sorted(by_subscription.items())] == [
+        [Decimal(0), Decimal("60.00")],
+        [Decimal("120.00")],
+        [Decimal(0)],
+    ]
+
+
+def test_a_coupon_leaves_prorations_alone(sample: Sample) -> None:
+    [prorated, untouched] = [
+        one
+        for one in shown(sample, "part_discountable")
+        if one["discountable_amount"] not in (None, one["list_amount"])
+    ]
+    assert (prorated["list_amount"], prorated["discount_amount"]) == (250, 75)
+    assert (untouched["discountable_amount"], untouched["discount_amount"]) == (0, 0)
+
+
+def test_credit_pays_usage_only(sample: Sample) -> None:
+    billed = [
+        (one["creditable_amount"], one["credit_amount"])
+        for one in shown(sample, "usage_only_credit")
+        if one["credit_amount"] or not one["creditable_amount"]
+    ]
+    assert billed == [(200, 200), (200, 200), (0, 0), (170, 170), (200, 30)]
+
+
+def test_a_downgrade_gives_money_back_with_its_tax(sample: Sample) -> None:
+    [back] = [one for one in shown(sample, "money_back") if one["list_amount"] < 0]
+    assert (back["list_amount"], back["tax_amount"]) == (-210, Decimal("-16.80"))
+    assert back["total_amount"] == Decimal("-226.80")
+
+
+def test_credit_notes_stay_within_the_bill_but_one(
+    sample: Sample, marts: dict[str, list[Record]]
+) -> None:
+    workspace_id = sample.truth["scenarios"]["credit_notes"]
+    left = [
+        one["billed_net_after_notes_amount"]
+        for one in marts["fct_discounted_charges"]
+        if one["workspace_id"] == workspace_id and one["credited_amount"]
+    ]
+    assert left == [Decimal("190.00"), Decimal("0.00"), Decimal("-25.00")]
+
+
+def test_a_chain_has_three_links_of_one_promotion_on_record_or_not(
+    sample: Sample, marts: dict[str, list[Record]]
+) -> None:
+    for scenario, derived in (
+        ("chain_of_three", [False, True, True]),
+        ("chain_with_a_link_on_record", [False, False, True]),
+    ):
+        workspace_id = sample.truth["scenarios"][scenario]
+        links = sorted(
+            (one for one in marts["dim_coupon_redemptions"] if one["workspace_id"] == workspace_id),
+            key=lambda one: one["started_at"],
+        )
+        assert [one["coupon_id"] for one in links] == ["LADDER-60", "LADDER-40", "LADDER-20"]
+        assert [one["is_derived"] for one in links] == derived
+        assert {one["promotion_id"] for one in links} == {links[0]["redemption_id"]}
+
+
+def test_a_coupon_has_one_bill_left_and_credit_is_queued(
+    sample: Sample, marts: dict[str, list[Record]]
+) -> None:
+    of_workspace: dict[str, list[Record]] = {}
+    for one in marts["dim_coupon_redemptions"]:
+        of_workspace.setdefault(one["workspace_id"], []).append(one)
+    [limited] = of_workspace[sample.truth["scenarios"]["one_bill_left"]]
+    assert (limited["uses_left"], limited["status"]) == (1, "active")
+    queued = of_workspace[sample.truth["scenarios"]["queued_grants"]]
+    assert {one["coupon_id"]: one["credit_balance_amount"] for one in queued} == {
+        "QUEUE-400": 0,
+        "QUEUE-YEARLY": 800,
+    }
+
+
 # --- The truth ---------------------------------------------------------------------------------
 
 
 def test_ids_in_the_truth_are_in_the_files(sample: Sample) -> None:
     invoices, redemptions = sample.counted, sample.latest["redemptions"]
+    places = {
+        "follow_up_not_immediate": redemptions,
+        "coupon_terms_changed": sample.latest["coupons"],
+        "credit_note_without_invoice": sample.latest["credit_notes"],
+    }
     for error in sample.truth["errors"]:
-        assert error["record_id"] in (invoices if error["type"] in TYPES else redemptions)
+        assert error["record_id"] in places.get(error["type"], invoices)
     assert all(one["record_id"] in redemptions for one in sample.truth["refused_redemptions"])
     assert set(sample.truth["scenarios"].values()) <= set(sample.latest["workspaces"])
 
@@ -540,9 +695,9 @@ def test_totals_add_up_except_where_planted(sample: Sample) -> None:
     assert wrong == {one["record_id"] for one in planted}
 
 
-def test_no_bill_is_negative(sample: Sample) -> None:
+def test_nothing_is_taken_off_beyond_the_list_amount(sample: Sample) -> None:
     for one in sample.versions["invoices"]:
-        assert one["discount_amount"] + one["credit_amount"] <= one["list_amount"]
+        assert one["discount_amount"] + one["credit_amount"] <= max(one["list_amount"], 0)
 
 
 def test_bad_rows_are_where_the_truth_says_and_concern_nothing_else(sample: Sample) -> None:
@@ -558,13 +713,24 @@ def test_bad_rows_are_where_the_truth_says_and_concern_nothing_else(sample: Samp
     assert not any("_bad_" in key for records in sample.latest.values() for key in records)
 
 
-def findings_of(sample: Sample) -> Iterator[tuple[object, object]]:
-    marts = publish(
-        {name: list(records.values()) for name, records in sample.latest.items()},
+def marts_of(sample: Sample) -> dict[str, list[Record]]:
+    """The marts by the reference model, which is given every version of a coupon."""
+    records = {name: list(of_feed.values()) for name, of_feed in sample.latest.items()}
+    return publish(
+        records | {"coupons": sample.versions["coupons"]},
         date.fromisoformat(sample.truth["last_day"]),
     )
-    for row in marts["fct_audit_findings"]:
-        yield row["finding_type"], row["invoice_id"] or row["redemption_id"]
+
+
+def record_of(finding: Record) -> object:
+    """The record a finding is about."""
+    names = ("credit_note_id", "invoice_id", "redemption_id", "coupon_id")
+    return next(finding[name] for name in names if finding[name] is not None)
+
+
+def findings_of(sample: Sample) -> Iterator[tuple[object, object]]:
+    for row in marts_of(sample)["fct_audit_findings"]:
+        yield row["finding_type"], record_of(row)
 
 
 def told_by(sample: Sample) -> Counter[tuple[object, object]]:

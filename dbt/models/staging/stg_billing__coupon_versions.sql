@@ -29,10 +29,10 @@ final as (
         minor_per_major,
         delivery_sequence,
         row_number,
-        row_number() over (
+        cast(row_number() over (
             partition by coupon_id
             order by updated_at, delivery_sequence, row_number
-        ) as version_number
+        ) as bigint) as version_number
 
     from {{ ref('base_billing__coupons') }}
 

@@ -35,8 +35,7 @@ final as (
         deliveries.file_name,
         repeated_rows.row_number,
         repeated_rows.record_id,
-        typed_rows.updated_at,
-        repeated_rows.fate
+        typed_rows.updated_at
 
     from repeated_rows
 
@@ -48,7 +47,7 @@ final as (
         and repeated_rows.delivery_sequence = typed_rows.delivery_sequence
         and repeated_rows.row_number = typed_rows.row_number
 
-    where repeated_rows.fate <> 'accepted'
+    where repeated_rows.fate = 'superseded'
 
 )
 

@@ -1,0 +1,269 @@
+"""What would be under other terms is what a delivery of those terms would have given, and is never served."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pytest
+from typer.testing import CliRunner, Result
+
+from dagster_project.cli import app
+from dagster_project.cli.run import refresh
+from dagster_project.refresh import what_if
+from dagster_project.releases import files
+from dagster_project.releases.errors import ReleaseError
+from dagster_project.settings import Settings
+from tests import crashes
+from tests.pipeline import ahead
+
+# Where a record stands, and what bills are judged by.
+LEFT_OUT = {
+    "dim_coupons": ("updated_at", "delivery_id", "delivery_row"),
+    "dim_coupon_redemptions": ("delivery_id", "delivery_row"),
+    "fct_discounted_charges": (
+        "discount_variance_amount",
+        "credit_variance_amount",
+        "audit_status",
+    ),
+    "fct_charge_bridge_monthly": (
+        "billing_error_amount",
+        "billed_net_amount",
+        "billed_net_after_notes_amount",
+    ),
+}
+JUDGED = ("fct_audit_findings", "fct_restatements")
+ADDED = {
+    "redemption_id": "added-1",
+    "coupon_id": "HALF",
+    "workspace_id": "ws_bills",
+    "redeemed_at": "2026-06-01T00:00:00Z",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A data home, and the same history delivered with other terms to another one."""
+
+    home: Path
+    delivered: Path
+
+
+def ask(home: Path, *arguments: str | Path) -> Result:
+    """Run `what-if` in this process."""
+    return CliRunner().invoke(app, ["what-if", *map(str, arguments), "--home", str(home)])
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    """A release, a question about it, and a release of a delivery of what was asked."""
+    folder = tmp_path_factory.mktemp("what_if")
+    recorded = Settings(home=folder / "home", landing=ahead.write(folder / "landing"))
+    assert refresh(recorded, ahead.AS_OF)
+    coupons = [
+        {**row, "percent_off": "30"} if row["coupon_id"] == "SIXTY" else row
+        for row in ahead.coupons()
+    ]
+    redemptions = [row for row in ahead.redemptions() if row["redemption_id"] != "queue-2"]
+    redemptions.append({**ADDED, "updated_at": "2026-06-30T00:00:00Z"})
+    landing = ahead.write(folder / "other", coupons=coupons, redemptions=redemptions)
+    delivered = Settings(home=folder / "delivered", landing=landing)
+    assert refresh(delivered, ahead.AS_OF)
+    question = folder / "question.json"
+    rows = {
+        "coupons": [{"coupon_id": "SIXTY", "percent_off": 30}],
+        "redemptions": [{"redemption_id": "queue-2", "withdrawn": True}, ADDED],
+    }
+    question.write_text(json.dumps(rows), "utf-8")
+    before = crashes.contents(recorded.home)
+    shown = ask(recorded.home, question, "--name", "other")
+    assert shown.exit_code == 0, shown.output
+    assert "what changed since 2026-06-30" in shown.stdout, "it carries on from the build"
+    assert crashes.contents(recorded.home) == before
+    return Asked(recorded.home, delivered.home)
+
+
+def differences(before: Path, after: Path) -> dict[str, int]:
+    """Count the rows of each mart that only one of two releases has, judgements aside."""
+    found = {}
+    with duckdb.connect() as connection:
+        for name, path in (("a", before), ("b", after)):
+            connection.execute(f"attach '{path}' as {name} (read_only)")
+        marts = connection.execute(
+            "select table_name from duckdb_tables() where database_name = 'a'"
+            " and schema_name = 'marts'"
+        ).fetchall()
+        assert len(marts) > 15
+        for (mart,) in marts:
+            if mart in JUDGED:
+                continue
+            left_out = LEFT_OUT.get(mart)
+            columns = f"* exclude ({', '.join(left_out)})" if left_out else "*"
+            one, other = (f"select {columns} from {side}.marts.{mart}" for side in "ab")
+            (count,) = connection.execute(
+                f"select count(*) from (({one} except all {other}) union all"
+                f" ({other} except all {one}))"
+            ).fetchall()[0]
+            if count:
+                found[mart] = count
+    return found
+
+
+def release(home: Path, name: str | None = None) -> Path:
+    """Return the DuckDB file of the release served, or of a question."""
+    return files.release_path(home, files.resolve(home, name and f"what-if/{name}"))
+
+
+class TestTheAnswer:
+    """A question gives the release that a delivery of its terms would have given."""
+
+    def test_it_is_what_a_delivery_of_these_terms_gives(self, asked: Asked) -> None:
+        assert differences(release(asked.home), release(asked.delivered))
+        assert differences(release(asked.home, "other"), release(asked.delivered)) == {}
+
+    def test_bills_are_judged_by_the_recorded_terms(self, asked: Asked) -> None:
+        with duckdb.connect() as connection:
+            for name, path in (("a", release(asked.home)), ("b", release(asked.home, "other"))):
+                connection.execute(f"attach '{path}' as {name} (read_only)")
+            for question in (
+                "select * from {}.marts.fct_audit_findings order by all",
+                "select invoice_id, audit_status, discount_variance_amount, credit_variance_amount"
+                " from {}.marts.fct_discounted_charges order by all",
+                "select currency, bridge_month, plan, billing_error_amount"
+                " from {}.marts.fct_charge_bridge_monthly order by all",
+            ):
+                one, other = (connection.execute(question.format(side)).fetchall() for side in "ab")
+                assert one == other
+
+    def test_the_bridge_leads_from_recorded_to_what_if(self, asked: Asked) -> None:
+        shown = ask(asked.home, "--coupon", "SIXTY", "--set", "percent_off=50", "--name", "fifty")
+        assert shown.exit_code == 0, shown.output
+        told = " ".join(shown.stdout.split())
+        assert "SIXTY: percent_off 60 → 50" in told
+        # Five bills of 200.00 that were, one that comes before the follow-up.
+        assert "special USD discounts 1,200.00 1,100.00 -100.00" not in told
+        assert "ws_follow Follow +100.00 +20.00 USD" in told
+
+    def test_recorded_terms_give_the_recorded_release(self, asked: Asked, tmp_path: Path) -> None:
+        file = tmp_path / "name.csv"
+        file.write_text("coupon_id,coupon_name\nHALF,Another name\n", "utf-8")
+        shown = ask(asked.home, file, "--name", "name")
+        assert shown.exit_code == 0, shown.output
+        assert differences(release(asked.home), release(asked.home, "name")) == {"dim_coupons": 2}
+        assert "no bill would have been, or is expected to be, another" in " ".join(
+            shown.stdout.split()
+        )
+
+    def test_a_withdrawn_coupon_gives_nothing(self, asked: Asked, tmp_path: Path) -> None:
+        file = tmp_path / "without.yaml"
+        file.write_text("coupons:\n- coupon_id: THEN-45\n  withdrawn: true\n", "utf-8")
+        shown = ask(asked.home, file, "--name", "without", "--json")
+        assert shown.exit_code == 0, shown.output
+        (moved,) = json.loads(shown.stdout)["workspaces"]
+        # From August on, eleven of the next twelve bills of 200.00 are at list.
+        assert (moved["workspace_id"], moved["past_net_change"]) == ("ws_follow", "0.00")
+        assert moved["expected_net_change"] == "990.00"
+
+
+class TestReading:
+    """Every reading command reads it by its name; nothing serves it."""
+
+    def test_commands_read_it_beside_what_is_recorded(self, asked: Asked) -> None:
+        def run(*arguments: str) -> Result:
+            return CliRunner().invoke(app, [*arguments, "--home", str(asked.home)])
+
+        current = files.current_release(asked.home)
+        assert current is not None
+        shown = run("workspace", "ws_queue", "--release", "what-if/other")
+        assert "SECOND-800" not in shown.stdout and shown.exit_code == 0
+        assert "ws_queue" in run("outlook", "ws_queue", "--release", "what-if/other").stdout
+        assert run("diff", current, "what-if/other").exit_code == 0
+        assert run("verify", "what-if/other").exit_code == 0
+        assert "what-if/other" not in run("releases").stdout
+        assert files.current_release(asked.home) == current
+        for refused in (
+            ("restore", "what-if/other"),
+            ("close", "2026-05", "--by", "Ada", "--release", "what-if/other"),
+        ):
+            told = run(*refused)
+            assert told.exit_code != 0
+            assert "answers a question about other terms" in told.output
+        unknown = run("programs", "--release", "what-if/othre")
+        assert unknown.exit_code != 0 and "what-if/other" in unknown.stderr
+
+
+class TestWhatMakesNoSense:
+    """A question that cannot be asked says what is wrong, and changes nothing."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (("--coupon", "SIXTI", "--set", "percent_off=5"), "Did you mean SIXTY"),
+            (("--coupon", "SIXTY", "--set", "percent_of=5"), "Did you mean percent_off"),
+            (("--coupon", "SIXTY", "--set", "percent_off=60.00"), "nothing would change"),
+            (("--coupon", "SIXTY", "--set", "program=specail"), "Did you mean special"),
+            (("--coupon", "SIXTY", "--set", "follow_up_coupon_id=THEN-44"), "Did you mean THEN-45"),
+            (("--coupon", "SIXTY", "--set", "percent_off"), "give COLUMN=VALUE"),
+            (("--coupon", "SIXTY"), "Give a FILE"),
+            (("missing.csv",), "cannot be read"),
+        ],
+    )
+    def test_it_is_told(self, asked: Asked, arguments: tuple[str, ...], told: str) -> None:
+        shown = ask(asked.home, "--name", "wrong", *arguments)
+        assert (shown.exit_code, shown.stdout) == (2, "")
+        assert told in shown.stderr
+        assert not (asked.home / "what-if" / "wrong").exists()
+
+    @pytest.mark.parametrize(
+        ("name", "content", "told"),
+        [
+            ("a.csv", "coupon_id,percent_off\n", "has no rows"),
+            ("a.txt", "x", "neither .csv, .yaml nor .json"),
+            ("a.json", "{", "cannot be read as JSON"),
+            ("a.yaml", "invoices: []", "no list of rows 'invoices'"),
+            ("a.json", '[{"percent_off": 5}]', "no coupon_id or redemption_id"),
+            ("a.csv", "coupon_id,percent_off\nHALF,5\nHALF,6\n", "has two rows"),
+            (
+                "a.csv",
+                "redemption_id,coupon_id,workspace_id,redeemed_at\nr,HALF,ws_bils,2026-06-01\n",
+                "Did you mean ws_bills",
+            ),
+            (
+                "a.csv",
+                "redemption_id,workspace_id\nhalf-9,ws_bills\n",
+                "give coupon_id, redeemed_at",
+            ),
+        ],
+    )
+    def test_a_file_is_told_what_is_wrong_with_it(
+        self, asked: Asked, tmp_path: Path, name: str, content: str, told: str
+    ) -> None:
+        (tmp_path / name).write_text(content, "utf-8")
+        shown = ask(asked.home, tmp_path / name, "--name", "wrong")
+        assert shown.exit_code == 2
+        assert told in shown.stderr
+
+    @pytest.mark.parametrize("name", ["../up", "", "a/b", "-x", "x" * 65])
+    def test_a_name_is_one_of_a_folder(self, asked: Asked, name: str) -> None:
+        shown = ask(asked.home, "--coupon", "SIXTY", "--set", "percent_off=5", f"--name={name}")
+        assert shown.exit_code == 2
+        assert "--name" in shown.stderr
+
+    def test_terms_that_break_the_contract_publish_nothing(self, asked: Asked) -> None:
+        shown = ask(asked.home, "--coupon", "SIXTY", "--set", "percent_off=130", "--name", "much")
+        assert shown.exit_code == 1
+        assert "percent_off" in shown.stderr and "contract" in shown.stderr
+        assert files.what_ifs(asked.home).count("what-if/much") == 0
+
+    def test_a_build_that_is_not_the_release_is_told(self, asked: Asked, tmp_path: Path) -> None:
+        home = tmp_path / "home"
+        shutil.copytree(asked.home, home, symlinks=True)
+        with duckdb.connect(str(home / "build" / "warehouse.duckdb")) as connection:
+            connection.execute("delete from raw.deliveries where feed = 'budgets'")
+        change = what_if.of_coupon("SIXTY", ["percent_off=5"])
+        assert what_if.prepare(Settings(home=asked.home), "late", change).told
+        with pytest.raises(ReleaseError, match="not of the same state"):
+            what_if.prepare(Settings(home=home), "late", change)
