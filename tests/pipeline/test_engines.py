@@ -377,15 +377,19 @@ SPREAD = (
 # Tables that stay small however many invoices there are; Spark sends each to every executor.
 REFERENCE = (
     "deliveries",
+    "stg_arrival__deliveries",
     "iso_4217_currencies",
     "base_billing__coupons",
     "stg_billing__coupons",
+    "stg_billing__coupon_versions",
     "dim_coupons",
 )
 # Where rows come together by little, why that may be, and what bounds it.
 GATHERED: Mapping[tuple[str, str], str] = {
     ("intermediate.int_redemptions_judged", "rows by coupon_id"): "R2.7 counts the redemptions of a"
     " coupon with a limit in their order: three columns of one coupon's redemptions",
+    ("marts.fct_program_budget_monthly", "rows by program, currency, budget_month"): "budgets meet"
+    " what was given and what is expected: sums of a program, currency and month",
 }
 
 

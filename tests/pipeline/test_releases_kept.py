@@ -184,7 +184,7 @@ class TestReleases:
         answer = ask(kept, "query", sql, "--csv")
         if kept.name in WITHOUT_CLOSE:
             assert answer.exit_code == 2
-            assert "fct_restatements does not exist" in answer.stderr
+            assert "There is no table 'fct_restatements'" in answer.stderr
         else:
             (row,) = csv.DictReader(io.StringIO(answer.stdout))
             assert list(row.values()) == [
