@@ -925,14 +925,19 @@ def _origin(standing: Row) -> list[Block]:
         Table(
             "versions",
             (
-                Column("fate", "Row"),
-                Column("file_name", "File"),
+                Column("file_name", "Earlier version in file"),
                 Column("row_number", "Row number", "count"),
                 Column("updated_at", "Updated", "day"),
             ),
-            standing["other_versions"],
+            standing["earlier_versions"],
             None,
-            "It has no other version.",
+            "It has no earlier version.",
+        ),
+        *(
+            Note(
+                f"Rejected: {clean(row['file_name'])}, row {row['row_number']}: {clean(row['reasons'])}"
+            )
+            for row in standing["rejected_versions"]
         ),
     ]
 
