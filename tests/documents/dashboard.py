@@ -25,7 +25,7 @@ PICTURES = (
     ("narrow", "?month=2025-06", 400, 900),
 )
 """Name of the picture, address of the page, width and height in pixels."""
-_COLOURS = 48
+_COLOURS = 200
 _WAIT_SECONDS = 60
 
 
