@@ -191,11 +191,9 @@ def test_a_row_leads_to_its_workspace(served: Served, page: Page) -> None:
     served.open(page, "bill", release=served.first, id=BILL)
     facts = page.get_by_test_id("stDataFrame").nth(1)
     expect(facts.locator("td").first).to_be_attached(timeout=PATIENCE)
-    facts.scroll_into_view_if_needed()
-    box = facts.bounding_box()
-    assert box is not None
+    page.wait_for_load_state("networkidle")
     with page.expect_popup(timeout=PATIENCE) as popup:
-        page.mouse.click(box["x"] + 30, box["y"] + 53)
+        facts.click(position={"x": 30, "y": 53})  # once it stands still
     drawn(popup.value)
     address = urlsplit(popup.value.url)
     assert address.path == "/account"
