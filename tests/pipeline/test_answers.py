@@ -777,7 +777,8 @@ NAMED = {
         *("dim_coupon_redemptions", "fct_audit_findings", "fct_credit_burndown_monthly"),
         *("fct_credit_ledger", "fct_discount_applications", "fct_discounted_charges"),
         *("fct_percent_off_variance_monthly", "fct_promotion_retention"),
-        "fct_upcoming_expirations",
+        *("fct_upcoming_expirations", "fct_bill_outlook_monthly", "fct_credit_draws"),
+        "fct_credit_notes",
     )
 }
 """Columns that a workbook has beside those of the marts."""
