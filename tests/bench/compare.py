@@ -244,7 +244,9 @@ def _run(case: Case, name: str, given: Path, outputs: Path, as_of: str) -> measu
 
 def _relation(outputs: Path, mart: str) -> str:
     path = target(outputs, mart)
-    return f"read_parquet({literal(str(path / '*.parquet' if path.is_dir() else path))})"
+    columns = ", ".join(RESULTS[mart])
+    files = literal(str(path / "*.parquet" if path.is_dir() else path))
+    return f"(select {columns} from read_parquet({files}))"
 
 
 def _progress(text: str) -> None:
