@@ -843,8 +843,8 @@ def promotion_effects(
     pairs = pairs.assign(promotion=promotion[pairs["of"]], month=month)
     # B and D of each month, every invoice once.
     taken = pairs.merge(applications, on=["row", "of"])  # a left join would make floats of amounts
-    by_invoice = pd.concat([pairs.assign(discount=np.int64(0)), taken], ignore_index=True)
-    by_invoice = by_invoice.groupby([*keys, "month", "row"], as_index=False)["discount"].sum()
+    given_once = pd.concat([pairs.assign(discount=np.int64(0)), taken], ignore_index=True)
+    by_invoice = given_once.groupby([*keys, "month", "row"])["discount"].sum().reset_index()
     by_invoice["bill"] = invoices.list_minor[by_invoice["row"]]
     months = by_invoice.groupby([*keys, "month"], as_index=False)[["bill", "discount"]].sum()
 
@@ -886,7 +886,8 @@ def promotion_effects(
         start=0,
         end=np.where(is_only_away, 0, -given[goes]),
     )
-    return pd.concat([covered_months, months_after], ignore_index=True)
+    effects: pd.DataFrame = pd.concat([covered_months, months_after], ignore_index=True)
+    return effects
 
 
 def _in_force(
