@@ -2,7 +2,7 @@
 
 Here belongs running the programs of `programs/` beside each other. All start from the same Parquet
 files, the current records after arrival and staging, judge redemptions themselves (R2 to R4), and end
-with the same five marts as Parquet, every column of them; none checks the data. Each run is a process
+with the same five marts as Parquet, the columns of `RESULTS`; none checks the data. Each run is a process
 of its own, from its start to its end: Python, imports and dbt's start are in it.
 """
 
