@@ -2,7 +2,7 @@
 
 Here belongs running the programs of `programs/` beside each other. All start from the same Parquet
 files, the current records after arrival and staging, judge redemptions themselves (R2 to R4), and end
-with the same five marts as Parquet, every column of them; none checks the data. Each run is a process
+with the same five marts as Parquet, the columns of `RESULTS`; none checks the data. Each run is a process
 of its own, from its start to its end: Python, imports and dbt's start are in it.
 """
 
@@ -244,7 +244,9 @@ def _run(case: Case, name: str, given: Path, outputs: Path, as_of: str) -> measu
 
 def _relation(outputs: Path, mart: str) -> str:
     path = target(outputs, mart)
-    return f"read_parquet({literal(str(path / '*.parquet' if path.is_dir() else path))})"
+    columns = ", ".join(RESULTS[mart])
+    files = literal(str(path / "*.parquet" if path.is_dir() else path))
+    return f"(select {columns} from read_parquet({files}))"
 
 
 def _progress(text: str) -> None:

@@ -23,7 +23,7 @@ import duckdb
 from dagster_project.releases import open_release
 from dagster_project.releases.fingerprint import literal
 from dagster_project.releases.restatements import NAME as RESTATEMENTS
-from dagster_project.sample.deliver import COLUMNS
+from dagster_project.sample.deliver import EXPORTED
 from dagster_project.settings import Settings
 from tests.bench import machine, measure, store
 
@@ -242,7 +242,7 @@ def restate(landing: Path, percent: int, target: Path) -> int:
             later = f"strftime({now} + interval 1 second, '%Y-%m-%dT%H:%M:%SZ')"
             how = "format csv, header"
         connection.execute(
-            f"create table chosen as select {', '.join(COLUMNS['invoices'])} from {source} where hash(invoice_id) % 100 < {percent}"
+            f"create table chosen as select {', '.join(EXPORTED['invoices'])} from {source} where hash(invoice_id) % 100 < {percent}"
             " qualify row_number() over (partition by invoice_id order by updated_at desc) = 1"
         )
         connection.execute(f"update chosen set updated_at = (select {later} from {source})")

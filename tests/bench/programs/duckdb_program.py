@@ -19,7 +19,7 @@ from dagster_project.arrival.warehouse import STORAGE
 from dagster_project.refresh import dbt_build
 from dagster_project.releases.fingerprint import literal
 from dagster_project.settings import Settings
-from tests.bench.programs.contract import INPUTS, RESULTS, command, source, target
+from tests.bench.programs.contract import EMPTY, INPUTS, RESULTS, command, nothing, source, target
 
 
 def main(inputs: Path, outputs: Path, as_of: date) -> None:
@@ -30,8 +30,8 @@ def main(inputs: Path, outputs: Path, as_of: date) -> None:
         outputs: Folder that gets the Parquet files.
         as_of: Last day whose events count.
     """
-    with tempfile.TemporaryDirectory(dir=outputs, prefix=".duckdb-") as name:
-        settings = Settings(home=Path(name) / "home")
+    with tempfile.TemporaryDirectory(dir=outputs, prefix=".duckdb-") as folder:
+        settings = Settings(home=Path(folder) / "home")
         settings.build.mkdir(parents=True)
         with duckdb.connect(
             str(settings.warehouse), config={"storage_compatibility_version": STORAGE}
@@ -42,11 +42,14 @@ def main(inputs: Path, outputs: Path, as_of: date) -> None:
                     f"create view staging.stg_billing__{feed} as"
                     f" from read_parquet({literal(str(source(inputs, feed)))})"
                 )
+            for name in EMPTY:
+                connection.execute(f"create view staging.{name} as {nothing(name)}")
         run_models(settings, dbt_build.prepare(settings), as_of)
         with duckdb.connect(str(settings.warehouse), config=limits(settings)) as connection:
-            for mart in RESULTS:
+            for mart, columns in RESULTS.items():
                 connection.execute(
-                    f"copy marts.{mart} to {literal(str(target(outputs, mart)))} (format parquet)"
+                    f"copy (select {', '.join(columns)} from marts.{mart})"
+                    f" to {literal(str(target(outputs, mart)))} (format parquet)"
                 )
 
 

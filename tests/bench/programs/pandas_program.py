@@ -28,8 +28,8 @@ Instants = npt.NDArray[np.datetime64]
 Texts = Any  # an Arrow array of text
 
 _AMOUNT = pa.decimal128(18, 2)
-_LAST_DAY = date(9999, 12, 31)
 _ENTRY_TYPES = ("grant", "draw", "expire", "forfeit")
+_MONTHS = 2**18  # more than there are
 _SAFE = np.int64(2) ** 61  # products below it can be doubled in 64 bits
 
 
@@ -82,6 +82,7 @@ def main(inputs: Path, outputs: Path, as_of: date) -> None:
         )
     )
     write_applications(outputs, invoices, redemptions, applications)
+    by_percent = applications.loc[applications["is_percent"], ["row", "of", "discount"]]
     del applications
 
     grants = scheduled_grants(redemptions, end)
@@ -92,7 +93,8 @@ def main(inputs: Path, outputs: Path, as_of: date) -> None:
     write_burndown(outputs, grants, entries, as_of)
 
     is_percent = kinds == "percent_off"
-    write_variance(outputs, invoices, redemptions, np.unique(rows[is_percent]), percent_off, as_of)
+    rows, of = rows[is_percent], of[is_percent]
+    write_variance(outputs, invoices, redemptions, rows, of, percent_off, by_percent, as_of)
     write_charges(outputs, invoices, percent_off, amount_off, draws)
 
 
@@ -133,6 +135,7 @@ def redemptions_in_force(inputs: Path, end: np.datetime64) -> pd.DataFrame:
     joined["is_honoured"] = honoured(joined, coupons, workspaces)
     set_window(joined)
     derived = follow_ups(joined, coupons, end)
+    joined["promotion"] = promotions(joined, coupons, end)
     both = pd.concat([joined[joined["is_honoured"]], derived], ignore_index=True)
     never_ends, ends_later = both["ended_at"].isna(), both["ended_at"] > both["started_at"]
     return both[never_ends | ends_later].reset_index(drop=True)
@@ -191,10 +194,10 @@ def set_window(redemptions: pd.DataFrame) -> None:
     redemptions["is_by_expiry"] = ended_at == natural
 
 
-def follow_ups(joined: pd.DataFrame, coupons: pd.DataFrame, end: np.datetime64) -> pd.DataFrame:
-    """R4: the honoured ones of the redemptions derived from those that ran out."""
+def handed_over(joined: pd.DataFrame, coupons: pd.DataFrame, end: np.datetime64) -> pd.Series:
+    """R4: whether a redemption ran out and hands over to a follow-up."""
     follow_up = joined["follow_up_coupon_id"]
-    hands_over = (
+    hands_over: pd.Series = (
         joined["is_honoured"]
         & joined["is_by_expiry"]
         & (joined["ended_at"] > joined["started_at"])
@@ -202,10 +205,50 @@ def follow_ups(joined: pd.DataFrame, coupons: pd.DataFrame, end: np.datetime64) 
         & follow_up.isin(coupons["coupon_id"])
         & (follow_up != joined["coupon_id"]).fillna(False)
     )
+    return hands_over
+
+
+def promotions(joined: pd.DataFrame, coupons: pd.DataFrame, end: np.datetime64) -> pd.Series:
+    """R4: the redemption each follows, of several the first at whose end it starts, else the first.
+
+    One that follows none begins a promotion itself. Follow-ups have no follow-ups.
+    """
+    honoured_ones = joined[joined["is_honoured"]]
+    before = joined.loc[
+        handed_over(joined, coupons, end),
+        ["workspace_id", "follow_up_coupon_id", "redemption_id", "ended_at"],
+    ]
+    pairs = (
+        before.rename(columns={"follow_up_coupon_id": "coupon_id"})
+        .rename_axis("before")
+        .reset_index()
+        .merge(
+            honoured_ones[["workspace_id", "coupon_id", "started_at"]]
+            .rename_axis("place")
+            .reset_index(),
+            on=["workspace_id", "coupon_id"],
+        )
+    )
+    pairs = pairs[pairs["before"] < pairs["place"]]
+    is_late = (pairs["ended_at"] != pairs["started_at"]).fillna(True).astype(bool)
+    firsts = (
+        pairs.assign(is_late=is_late)
+        .sort_values(["place", "is_late", "before"])
+        .drop_duplicates("place")
+        .set_index("place")["redemption_id"]
+    )
+    return firsts.reindex(joined.index).fillna(joined["redemption_id"])
+
+
+def follow_ups(joined: pd.DataFrame, coupons: pd.DataFrame, end: np.datetime64) -> pd.DataFrame:
+    """R4: the honoured ones of the redemptions derived from those that ran out."""
+    follow_up = joined["follow_up_coupon_id"]
+    hands_over = handed_over(joined, coupons, end)
     due = joined.loc[hands_over, ["redemption_id", "workspace_id", "user_id"]].assign(
         coupon_id=follow_up[hands_over],
         started_at=joined["ended_at"][hands_over],
     )
+    due["promotion"] = due["redemption_id"]
     due["redemption_id"] += "~follow-up"
     due = due[~_is_among(due, joined, ["coupon_id", "workspace_id"])]
     due = due.sort_values(["started_at", "redemption_id"], ignore_index=True)
@@ -345,11 +388,13 @@ def applied(invoices: Invoices, redemptions: pd.DataFrame, rows: Whole, of: Whol
     percent = redemptions["percent_off_e4"].fillna(-1).to_numpy(np.int64)[of]
     amount = redemptions["amount_off_minor"].fillna(0).to_numpy(np.int64)[of]
     is_monthly = (redemptions["amount_off_per"] == "month").fillna(False).to_numpy(bool)[of]
-    period = [
-        invoices.table[name].take(pa.array(rows[is_monthly])).to_numpy().astype("M8[M]")
+    period_start, period_end = (
+        invoices.table[name].take(pa.array(rows[is_monthly])).to_numpy().astype("M8[us]")
         for name in ("period_start", "period_end")
-    ]
-    amount[is_monthly] *= np.maximum((period[1] - period[0]).astype(np.int64), 1)
+    )
+    months = period_end.astype("M8[M]") - period_start.astype("M8[M]")
+    is_beyond = add_months(period_start, months) > period_end
+    amount[is_monthly] *= np.maximum(months.astype(np.int64) - is_beyond, 1)
 
     starts = starts_of(rows)
     sizes = np.diff(np.append(starts, len(rows)))
@@ -610,6 +655,7 @@ def write_ledger(
             "entry_type": kind,
             "invoice_id": invoice_id,
             "effective_at": pa.array(effective_at),
+            "effective_month": first_days(effective_at.astype("M8[M]")),
             "amount": decimals(entries["signed"].to_numpy() * scale),
             "balance_amount": decimals(entries["balance"].to_numpy() * scale),
         },
@@ -642,18 +688,6 @@ def write_burndown(outputs: Path, grants: pd.DataFrame, entries: pd.DataFrame, a
     last_rows = np.append(starts[1:], len(months)) - 1
     open_ = np.flatnonzero(~has_ended & (counted > 0))
     rate = divided(recent[open_], np.ones_like(open_), counted[open_])
-    balance = closing[last_rows[open_]]
-    days_left = (_LAST_DAY - as_of).days
-    is_used = rate > 0
-    days = quotient(balance[is_used], 36_525, rate[is_used] * 1_200)
-    exhausted_on = np.full(len(months), "NaT", "M8[D]")
-    soon = days <= days_left
-    exhausted_on[last_rows[open_[is_used]][soon]] = np.datetime64(as_of, "D") + days[soon]
-    ends = grants["grant_ended_at"].to_numpy("M8[us]")[open_]
-    is_ending = ~np.isnat(ends)
-    remaining = (ends[is_ending].astype("M8[D]") - np.datetime64(as_of, "D")).astype(np.int64)
-    used = divided(rate[is_ending], 1_200 * remaining, np.full_like(remaining, 36_525))
-    breakage = np.maximum(balance[is_ending] - used, 0)
 
     scale = 100 // grants["minor_per_major"].to_numpy(np.int64)
 
@@ -689,8 +723,6 @@ def write_burndown(outputs: Path, grants: pd.DataFrame, entries: pd.DataFrame, a
             "forfeited_amount": amount(forfeited),
             "closing_amount": amount(closing),
             "run_rate_amount": on_last(open_, rate),
-            "projected_exhaustion_date": pa.array(exhausted_on),
-            "projected_breakage_amount": on_last(open_[is_ending], breakage),
         },
     )  # fmt: skip
 
@@ -699,12 +731,15 @@ def write_variance(
     outputs: Path,
     invoices: Invoices,
     redemptions: pd.DataFrame,
-    rows: Whole,
+    covered_rows: Whole,
+    covered_of: Whole,
     percent_off: Whole,
+    applications: pd.DataFrame,
     as_of: date,
 ) -> None:
     """R10: one row per workspace, currency and month, from the first covered one, without gaps."""
     now = np.datetime64(as_of, "M")
+    rows = np.unique(covered_rows)
     workspace_id, currency = (
         invoices.table[name].take(pa.array(rows)).combine_chunks()
         for name in ("workspace_id", "currency")
@@ -724,9 +759,15 @@ def write_variance(
     given = totals(len(months), place, percent_off[rows])
     is_covered = totals(len(months), place, np.ones(len(rows), np.int64)) > 0
 
-    was_in_force, is_in_force = _in_force(
-        redemptions, workspace_ids, (series // currencies)[line], months
+    pairs = pd.DataFrame(
+        {
+            "row": covered_rows,
+            "of": covered_of,
+            "series": of[np.searchsorted(rows, covered_rows)],
+        }
     )
+    effects = promotion_effects(invoices, redemptions, pairs, applications, now)
+    at = starts[effects["series"]] + effects["month"] - first.astype(np.int64)[effects["series"]]
     is_first = np.zeros(len(months), np.bool_)
     is_first[starts] = True
 
@@ -735,21 +776,9 @@ def write_variance(
         shifted[is_first] = 0
         return shifted
 
-    bill_before, given_before, was_covered = before(bill), before(given), before(is_covered)
-    delta = given - given_before
-    proportional = np.where(bill_before == 0, delta, 0)
-    has_bill = bill_before > 0
-    proportional[has_bill] = divided(
-        given_before[has_bill], (bill - bill_before)[has_bill], bill_before[has_bill]
-    )
-    goes_on = is_covered & was_covered
-    comes, goes = is_covered & ~was_covered, was_covered & ~is_covered
-    none = np.zeros_like(delta)
-    bill_effect = np.where(
-        goes_on, proportional, np.where((comes & was_in_force) | (goes & is_in_force), delta, none)
-    )
+    bill_before, given_before = before(bill), before(given)
     is_billed = bill > 0
-    percent = np.zeros_like(delta)
+    percent = np.zeros_like(bill)
     percent[is_billed] = divided(
         np.full(int(is_billed.sum()), 1_000_000), given[is_billed], bill[is_billed]
     )
@@ -777,50 +806,126 @@ def write_variance(
             "effective_percent": decimals(percent, is_billed, pa.decimal128(9, 4)),
             "previous_bill_amount": amount(bill_before),
             "previous_percent_off_amount": amount(given_before),
-            "delta_amount": amount(delta),
-            "bill_effect_amount": amount(bill_effect),
-            "rate_effect_amount": amount(np.where(goes_on, delta - proportional, none)),
-            "start_effect_amount": amount(np.where(comes & ~was_in_force, delta, none)),
-            "end_effect_amount": amount(np.where(goes & ~is_in_force, delta, none)),
+            "delta_amount": amount(given - given_before),
+            **{
+                f"{name}_effect_amount": amount(
+                    totals(len(months), at.to_numpy(), effects[name].to_numpy())
+                )
+                for name in ("bill", "rate", "start", "end")
+            },
         },
     )
 
 
-def _in_force(
-    redemptions: pd.DataFrame, workspace_ids: Texts, workspace: Whole, months: Instants
-) -> tuple[Truth, Truth]:
-    """R10: whether a percent-off redemption is in force as a month begins, and as it ends.
+def promotion_effects(
+    invoices: Invoices,
+    redemptions: pd.DataFrame,
+    pairs: pd.DataFrame,
+    applications: pd.DataFrame,
+    now: np.datetime64,
+) -> pd.DataFrame:
+    """R10: what the changes of each promotion are due to.
 
-    A redemption is in force at the turns of months after its start, up to its end: a stretch of them,
-    which is marked by its bounds on a line that has a place for every turn of every workspace.
+    Args:
+        invoices: The counted invoices.
+        redemptions: Those ever in force.
+        pairs: Each invoice (`row`) with each percent-off redemption (`of`) that covers it, and its `series`
+            of workspace and currency.
+        applications: Their discounts that take something, by `row` and `of`.
+        now: The month of the as-of date.
+
+    Returns:
+        The effects by `series` and `month`, of which several rows may be alike.
     """
-    number = months.astype(np.int64)
-    order = np.argsort(workspace, kind="stable")
-    starts = starts_of(workspace[order])
-    lowest = np.minimum.reduceat(number[order], starts) if len(number) else number
-    highest = np.maximum.reduceat(number[order], starts) if len(number) else number
-    sizes = (
-        highest - lowest + 3
-    )  # from the turn before the first month, and one to end stretches at
-    offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)[: len(sizes)]
-    percent = redemptions[redemptions["discount_type"] == "percent_off"]
-    code = pd.Index(workspace_ids.to_pylist()).get_indexer(percent["workspace_id"])
-    ends = percent["ended_at"].to_numpy("M8[us]")
-    first = percent["started_at"].to_numpy("M8[M]").astype(np.int64) + 1
-    last = np.where(
-        np.isnat(ends), np.iinfo(np.int64).max - 1, ends.astype("M8[M]").astype(np.int64)
+    promotion = pd.factorize(redemptions["promotion"])[0]
+    keys = ["promotion", "series"]
+    month = invoices.issued_at[pairs["row"]].astype("M8[M]").astype(np.int64)
+    pairs = pairs.assign(promotion=promotion[pairs["of"]], month=month)
+    # B and D of each month, every invoice once.
+    taken = pairs.merge(applications, on=["row", "of"])  # a left join would make floats of amounts
+    given_once = pd.concat([pairs.assign(discount=np.int64(0)), taken], ignore_index=True)
+    by_invoice = given_once.groupby([*keys, "month", "row"])["discount"].sum().reset_index()
+    by_invoice["bill"] = invoices.list_minor[by_invoice["row"]]
+    months = by_invoice.groupby([*keys, "month"], as_index=False)[["bill", "discount"]].sum()
+
+    number, bill, given = (months[name].to_numpy() for name in ("month", "bill", "discount"))
+    has_before = months.duplicated(keys).to_numpy()
+    bill_before, given_before = np.roll(bill, 1), np.roll(given, 1)
+    goes_on = has_before & (np.roll(number, 1) == number - 1)
+    comes_again = has_before & ~goes_on
+    goes = ~np.roll(goes_on, -1) & (number < now.astype(np.int64))
+    asked = pd.DataFrame(
+        {
+            "promotion": np.concatenate(
+                [months["promotion"][comes_again], months["promotion"][goes]]
+            ),
+            "month": np.concatenate([number[comes_again] - 1, number[goes] + 1]),
+        }
     )
-    is_known = code >= 0
-    code, first, last = code[is_known], first[is_known], last[is_known]
-    turns = sizes[code] - 1
-    opened = np.clip(first - lowest[code], 0, turns)
-    closed = np.clip(last - lowest[code] + 1, opened, turns)
-    marks = np.zeros(int(sizes.sum()), np.int64)
-    np.add.at(marks, offsets[code] + opened, 1)
-    np.add.at(marks, offsets[code] + closed, -1)
-    is_in_force = np.cumsum(marks) > 0
-    place = offsets[workspace] + number - lowest[workspace]
-    return is_in_force[place], is_in_force[place + 1]
+    in_force = _in_force(invoices, redemptions, promotion, pairs, asked)
+    no_bill_came = np.zeros(len(months), np.bool_)
+    no_bill_came[comes_again] = in_force[: comes_again.sum()]
+    is_only_away = in_force[comes_again.sum() :]
+
+    delta = np.where(goes_on, given - given_before, given)
+    proportional = delta.copy()
+    has_bill = goes_on & (bill_before > 0)
+    proportional[has_bill] = divided(
+        given_before[has_bill], (bill - bill_before)[has_bill], bill_before[has_bill]
+    )
+    covered_months = months[["series", "month"]].assign(
+        bill=np.where(goes_on, proportional, np.where(no_bill_came, delta, 0)),
+        rate=np.where(goes_on, delta - proportional, 0),
+        start=np.where(goes_on | no_bill_came, 0, delta),
+        end=0,
+    )
+    months_after = months.loc[goes, ["series"]].assign(
+        month=number[goes] + 1,
+        bill=np.where(is_only_away, -given[goes], 0),
+        rate=0,
+        start=0,
+        end=np.where(is_only_away, 0, -given[goes]),
+    )
+    effects: pd.DataFrame = pd.concat([covered_months, months_after], ignore_index=True)
+    return effects
+
+
+def _in_force(
+    invoices: Invoices,
+    redemptions: pd.DataFrame,
+    promotion: Whole,
+    pairs: pd.DataFrame,
+    asked: pd.DataFrame,
+) -> Truth:
+    """R10: whether a percent-off redemption of a promotion is in force at the end of a month.
+
+    It starts in that month or before, ends in a later one or never, and has uses left after the invoices
+    of that month and those before.
+    """
+    is_percent = (redemptions["discount_type"] == "percent_off").fillna(False).to_numpy(bool)
+    limits = redemptions["duration_invoices"].where(redemptions["duration"] != "once", 1)
+    ends = redemptions["ended_at"].to_numpy("M8[us]")
+    never = np.iinfo(np.int32).max
+    links = pd.DataFrame(
+        {
+            "promotion": promotion,
+            "of": np.arange(len(redemptions)),
+            "limit": limits.fillna(never).to_numpy(np.int64),
+            "first": redemptions["started_at"].to_numpy("M8[M]").astype(np.int64),
+            "last": np.where(np.isnat(ends), never, ends.astype("M8[M]").astype(np.int64)),
+        }
+    )[is_percent]
+    found = asked.assign(place=np.arange(len(asked))).merge(links, on="promotion")
+    found = found[(found["first"] <= found["month"]) & (found["last"] > found["month"])]
+    # A place for every month of every redemption: uses are counted between two of them.
+    used = pairs[invoices.list_minor[pairs["row"]] > 0]
+    places = np.sort(used["of"].to_numpy() * _MONTHS + used["month"].to_numpy() + _MONTHS // 2)
+    first = found["of"].to_numpy() * _MONTHS
+    last = first + found["month"].to_numpy() + _MONTHS // 2
+    uses = np.searchsorted(places, last, "right") - np.searchsorted(places, first, "left")
+    result = np.zeros(len(asked), np.bool_)
+    result[found["place"].to_numpy()[uses < found["limit"].to_numpy()]] = True
+    return result
 
 
 # ----------------------------------------------------------------------------- arithmetic on columns
@@ -857,17 +962,6 @@ def divided(factor: Whole, other: Whole, by: Whole) -> Whole:
         nearest = (2 * abs(exact) + divisor) // (2 * divisor)
         rounded[at] = nearest if exact >= 0 else -nearest
     return rounded
-
-
-def quotient(factor: Whole, other: int, by: Whole) -> Whole:
-    """Factor x other / by, rounded down; none is negative, and what is too large is the largest."""
-    return np.array(
-        [
-            min(value * other // divisor, np.iinfo(np.int64).max)
-            for value, divisor in zip(factor.tolist(), by.tolist(), strict=True)
-        ],
-        np.int64,
-    )
 
 
 def starts_of(key: Whole) -> Whole:

@@ -18,7 +18,6 @@ from polars import col
 
 from tests.bench.programs.contract import COUNTED_STATUSES, RESULTS, command, source, target
 
-_LAST_DAY = date(9999, 12, 31)
 _WIDE = pl.Int128
 
 
@@ -63,7 +62,9 @@ def main(inputs: Path, outputs: Path, as_of: date) -> None:
     entries = posted(grants, draws)
     write(
         entries.lazy().with_columns(
-            amount=published("signed"), balance_amount=published("balance")
+            effective_month=_month("effective_at"),
+            amount=published("signed"),
+            balance_amount=published("balance"),
         ),
         outputs,
         "fct_credit_ledger",
@@ -71,7 +72,9 @@ def main(inputs: Path, outputs: Path, as_of: date) -> None:
     write(burndown(grants, entries, day), outputs, "fct_credit_burndown_monthly")
     percent = pairs.filter(col("discount_type") == "percent_off")
     write(
-        variance(percent, discounts, redemptions, day), outputs, "fct_percent_off_variance_monthly"
+        variance(percent, applications, redemptions, day),
+        outputs,
+        "fct_percent_off_variance_monthly",
     )
     write(charges(counted, discounts, draws), outputs, "fct_discounted_charges")
 
@@ -117,7 +120,7 @@ def redemptions_in_force(inputs: Path, day: Day) -> pl.DataFrame:
     )
     judged = with_window(recorded.with_columns(is_honoured=honoured(recorded)))
     derived = follow_ups(judged, coupons, day)
-    both = pl.concat([judged.filter("is_honoured"), derived], how="diagonal")
+    both = pl.concat([with_promotion(judged, coupons, day), derived], how="diagonal")
     # R6: the order in which discounts apply is one order of redemptions.
     return (
         both.filter(col("ended_at").is_null() | (col("ended_at") > col("started_at")))
@@ -189,21 +192,58 @@ def is_by_expiry() -> pl.Expr:
     return (col("ended_at") == col("natural_end_at")).fill_null(False)
 
 
+def handing_over(judged: pl.DataFrame, day: Day) -> pl.DataFrame:
+    """R4: the honoured redemptions that ran out and have a follow-up, known or not."""
+    return judged.filter(
+        "is_honoured",
+        is_by_expiry(),
+        col("ended_at") > col("started_at"),
+        col("ended_at") < day.end,
+        col("follow_up_coupon_id") != col("coupon_id"),
+    )
+
+
+def with_promotion(judged: pl.DataFrame, coupons: pl.DataFrame, day: Day) -> pl.DataFrame:
+    """R4: the honoured redemptions on record, each with the redemption that its promotion begins with.
+
+    Of several that it follows, that is the first at whose end it starts, else the first; one that follows
+    none begins a promotion itself. Follow-ups have no follow-ups.
+    """
+    honoured_ones = judged.filter("is_honoured")
+    followed = (
+        handing_over(judged, day)
+        .select(
+            "workspace_id",
+            coupon_id="follow_up_coupon_id",
+            before="place",
+            promotion="redemption_id",
+            due_at="ended_at",
+        )
+        .join(coupons.select("coupon_id"), on="coupon_id")
+        .join(
+            honoured_ones.select("place", "workspace_id", "coupon_id", "started_at"),
+            on=["workspace_id", "coupon_id"],
+        )
+        .filter(col("before") < col("place"))
+        .sort(col("due_at") != col("started_at"), "before")
+        .unique("place", keep="first", maintain_order=True)
+        .select("place", "promotion")
+    )
+    return honoured_ones.join(followed, on="place", how="left").with_columns(
+        pl.coalesce("promotion", "redemption_id").alias("promotion")
+    )
+
+
 def follow_ups(judged: pl.DataFrame, coupons: pl.DataFrame, day: Day) -> pl.DataFrame:
     """R4: the honoured ones of the redemptions derived from those that ran out."""
     nth = pl.int_range(pl.len())
     on_record = judged.select("coupon_id", "workspace_id", "user_id")
     due = (
-        judged.filter(
-            "is_honoured",
-            is_by_expiry(),
-            col("ended_at") > col("started_at"),
-            col("ended_at") < day.end,
-            col("follow_up_coupon_id") != col("coupon_id"),
-        )
+        handing_over(judged, day)
         .select(
             "workspace_id",
             "user_id",
+            promotion="redemption_id",
             redemption_id=col("redemption_id") + "~follow-up",
             coupon_id="follow_up_coupon_id",
             started_at="ended_at",
@@ -258,7 +298,7 @@ def covered(counted: pl.LazyFrame, redemptions: pl.DataFrame) -> pl.DataFrame:
                 *("of", "redemption_id", "coupon_id", "workspace_id", "started_at", "ended_at"),
                 *("discount_type", "percent_off_e4", "amount_off_minor", "amount_off_per"),
                 *("coupon_currency", "applies_to_plan", "applies_to_interval"),
-                limit=pl.when(col("duration") == "once").then(1).otherwise("duration_invoices"),
+                limit=use_limit(),
             ),
             on="workspace_id",
         )
@@ -291,7 +331,9 @@ def covered(counted: pl.LazyFrame, redemptions: pl.DataFrame) -> pl.DataFrame:
 
 def applied(pairs: pl.DataFrame) -> pl.DataFrame:
     """R6: the discounts that take something, each from what those before it left."""
-    months = (_month_number("period_end") - _month_number("period_start")).clip(1)
+    between = _month_number("period_end") - _month_number("period_start")
+    is_beyond = months_on(col("period_start"), between) > col("period_end")
+    months = (between - is_beyond.cast(pl.Int64)).clip(1)
     times = pl.when(col("amount_off_per") == "month").then(months).otherwise(1)
     ordered = (
         pairs.sort("row", "of")
@@ -496,10 +538,6 @@ def burndown(grants: pl.DataFrame, entries: pl.DataFrame, day: Day) -> pl.LazyFr
     rate = pl.when(is_open & (counted > 0)).then(
         rounded(recent.then("drawn").sum().over("grant").cast(_WIDE), counted.clip(1))
     )
-    days = col("closing").cast(_WIDE) * 36_525 // (col("rate").cast(_WIDE).clip(1) * 1_200)
-    days_left = (_LAST_DAY - day.as_of).days
-    remaining = (col("grant_ended_at").dt.date() - day.as_of).dt.total_days()
-    unused = col("closing") - rounded(col("rate").cast(_WIDE) * 1_200 * remaining, pl.lit(36_525))
     return (
         grants.lazy()
         .with_columns(
@@ -519,10 +557,6 @@ def burndown(grants: pl.DataFrame, entries: pl.DataFrame, day: Day) -> pl.LazyFr
             forfeited_amount=published("forfeited"),
             closing_amount=published("closing"),
             run_rate_amount=published("rate"),
-            projected_exhaustion_date=pl.when((col("rate") > 0) & (days <= days_left)).then(
-                pl.lit(day.as_of) + pl.duration(days=days.clip(0, days_left).cast(pl.Int64))
-            ),
-            projected_breakage_amount=published(unused.clip(0)),
         )
     )
 
@@ -577,20 +611,28 @@ def charges(counted: pl.LazyFrame, discounts: pl.DataFrame, draws: pl.DataFrame)
 
 
 def variance(
-    pairs: pl.DataFrame, discounts: pl.DataFrame, redemptions: pl.DataFrame, day: Day
+    pairs: pl.DataFrame, applications: pl.DataFrame, redemptions: pl.DataFrame, day: Day
 ) -> pl.LazyFrame:
     """R10: one row per workspace, currency and month, from the first covered one, without gaps."""
     series = ["workspace_id", "currency"]
+    given = applications.filter(col("discount_type") == "percent_off").select(
+        "row", "of", "discount"
+    )
+    taken = pairs.join(given, on=["row", "of"], how="left").with_columns(
+        col("discount").fill_null(0), variance_month=_month("issued_at")
+    )
     months = (
-        pairs.lazy()
-        .unique("row")
-        .join(discounts.lazy(), on="row", how="left")
-        .group_by(*series, "scale", variance_month=_month("issued_at"))
-        .agg(bill=col("list_minor").sum(), given=col("percent_off").fill_null(0).sum())
+        taken.lazy()
+        .group_by(*series, "scale", "variance_month", "row")
+        .agg(col("list_minor").first(), col("discount").sum())
+        .group_by(*series, "scale", "variance_month")
+        .agg(bill=col("list_minor").sum(), given=col("discount").sum())
         .with_columns(is_covered=True)
     )
     last = pl.col("variance_month").max().dt.offset_by("1mo")
-    lines = (
+    effects = promotion_effects(taken, redemptions, day)
+    names = ["bill_effect", "rate_effect", "start_effect", "end_effect"]
+    return (
         months.group_by(*series, "scale")
         .agg(
             pl.date_ranges(
@@ -600,66 +642,21 @@ def variance(
             ).first()
         )
         .explode("variance_month")
-        .with_columns(next_month=col("variance_month").dt.offset_by("1mo"))
-    )
-    percent = redemptions.lazy().filter(col("discount_type") == "percent_off")
-    turns = (
-        pl.concat(
-            [
-                lines.select("workspace_id", turn="variance_month"),
-                lines.select("workspace_id", turn="next_month"),
-            ]
-        )
-        .unique()
-        .join(percent.select("workspace_id", "started_at", "ended_at"), on="workspace_id")
-        .filter(
-            col("turn").cast(pl.Datetime("us")) > col("started_at"),
-            col("ended_at").is_null() | (col("turn").cast(pl.Datetime("us")) <= col("ended_at")),
-        )
-        .select("workspace_id", "turn")
-        .unique()
-    )
-    bill_change = col("bill") - col("bill_before")
-    proportional = (
-        pl.when(col("bill_before") == 0)
-        .then("delta")
-        .otherwise(
-            rounded(col("given_before").cast(_WIDE) * bill_change, col("bill_before").clip(1))
-        )
-    )
-    goes_on = col("is_covered") & col("was_covered")
-    comes = col("is_covered") & ~col("was_covered")
-    goes = col("was_covered") & ~col("is_covered")
-
-    def where(condition: pl.Expr, then: pl.Expr) -> pl.Expr:
-        return pl.when(condition).then(then).otherwise(0)
-
-    return (
-        lines.join(months, on=[*series, "scale", "variance_month"], how="left")
+        .join(months, on=[*series, "scale", "variance_month"], how="left")
         .join(
-            turns.with_columns(was_in_force=True),
-            left_on=["workspace_id", "variance_month"],
-            right_on=["workspace_id", "turn"],
-            how="left",
-        )
-        .join(
-            turns.with_columns(is_in_force=True),
-            left_on=["workspace_id", "next_month"],
-            right_on=["workspace_id", "turn"],
+            effects.lazy().group_by(*series, "variance_month").agg(col(*names).sum()),
+            on=[*series, "variance_month"],
             how="left",
         )
         .with_columns(
-            col("bill", "given").fill_null(0),
-            col("is_covered", "was_in_force", "is_in_force").fill_null(False),
+            col("bill", "given", *names).fill_null(0),
+            col("is_covered").fill_null(False),
         )
         .sort(*series, "variance_month")
         .with_columns(
             bill_before=col("bill").shift(1, fill_value=0).over(series),
             given_before=col("given").shift(1, fill_value=0).over(series),
-            was_covered=col("is_covered").shift(1, fill_value=False).over(series),
         )
-        .with_columns(delta=col("given") - col("given_before"))
-        .with_columns(proportional=proportional)
         .with_columns(
             bill_amount=published("bill"),
             percent_off_amount=published("given"),
@@ -668,22 +665,152 @@ def variance(
             ),
             previous_bill_amount=published("bill_before"),
             previous_percent_off_amount=published("given_before"),
-            delta_amount=published("delta"),
-            bill_effect_amount=published(
-                pl.when(goes_on)
-                .then("proportional")
-                .when((comes & col("was_in_force")) | (goes & col("is_in_force")))
-                .then("delta")
-                .otherwise(0)
-            ),
-            rate_effect_amount=published(where(goes_on, col("delta") - col("proportional"))),
-            start_effect_amount=published(where(comes & ~col("was_in_force"), col("delta"))),
-            end_effect_amount=published(where(goes & ~col("is_in_force"), col("delta"))),
+            delta_amount=published(col("given") - col("given_before")),
+            **{f"{name}_amount": published(name) for name in names},
         )
     )
 
 
+def promotion_effects(taken: pl.DataFrame, redemptions: pl.DataFrame, day: Day) -> pl.DataFrame:
+    """R10: what the changes of each promotion are due to, by workspace, currency and month.
+
+    Args:
+        taken: Each invoice with each percent-off redemption that covers it, and what it takes.
+        redemptions: Those ever in force.
+        day: The as-of date.
+    """
+    series = ["promotion", "workspace_id", "currency"]
+    pairs = taken.join(redemptions.select("of", "promotion"), on="of")
+    this_month, before = col("variance_month"), col("month_before")
+    months = (
+        pairs.group_by(*series, "variance_month", "row")
+        .agg(col("list_minor").first(), col("discount").sum())
+        .group_by(*series, "variance_month")
+        .agg(bill=col("list_minor").sum(), given=col("discount").sum())
+        .sort(*series, "variance_month")
+        .with_columns(
+            month_before=this_month.dt.offset_by("-1mo"),
+            month_after=this_month.dt.offset_by("1mo"),
+            last_covered=this_month.shift(1).over(series),
+            next_covered=this_month.shift(-1).over(series),
+            bill_before=col("bill").shift(1, fill_value=0).over(series),
+            given_before=col("given").shift(1, fill_value=0).over(series),
+        )
+    )
+    ends = in_force(
+        pl.concat(
+            [
+                months.filter(col("last_covered") < before).select("promotion", month=before),
+                months.select("promotion", month="month_after"),
+            ]
+        ).unique(),
+        pairs,
+        redemptions,
+    )
+    goes_on = (col("last_covered") == before).fill_null(False)
+    comes_again = (col("last_covered") < before).fill_null(False)
+    proportional = (
+        pl.when(col("bill_before") == 0)
+        .then("delta")
+        .otherwise(
+            rounded(
+                col("given_before").cast(_WIDE) * (col("bill") - col("bill_before")),
+                col("bill_before").clip(1),
+            )
+        )
+    )
+    no_bill_came = comes_again & col("is_in_force")
+    nothing = pl.lit(0, pl.Int64)
+    covered_months = (
+        months.join(
+            ends,
+            left_on=["promotion", "month_before"],
+            right_on=["promotion", "month"],
+            how="left",
+        )
+        .with_columns(
+            col("is_in_force").fill_null(False),
+            delta=pl.when(goes_on).then(col("given") - col("given_before")).otherwise("given"),
+        )
+        .with_columns(proportional=proportional)
+        .select(
+            *("workspace_id", "currency", "variance_month"),
+            bill_effect=pl.when(goes_on)
+            .then("proportional")
+            .when(no_bill_came)
+            .then("delta")
+            .otherwise(nothing),
+            rate_effect=pl.when(goes_on)
+            .then(col("delta") - col("proportional"))
+            .otherwise(nothing),
+            start_effect=pl.when(goes_on | no_bill_came).then(nothing).otherwise("delta"),
+            end_effect=nothing,
+        )
+    )
+    months_after = (
+        months.filter(
+            col("next_covered").is_null() | (col("next_covered") > col("month_after")),
+            col("month_after") <= day.as_of.replace(day=1),
+        )
+        .join(
+            ends, left_on=["promotion", "month_after"], right_on=["promotion", "month"], how="left"
+        )
+        .select(
+            "workspace_id",
+            "currency",
+            variance_month="month_after",
+            bill_effect=pl.when("is_in_force").then(-col("given")).otherwise(nothing),
+            rate_effect=nothing,
+            start_effect=nothing,
+            end_effect=pl.when("is_in_force").then(nothing).otherwise(-col("given")),
+        )
+    )
+    return pl.concat([covered_months, months_after])
+
+
+def in_force(asked: pl.DataFrame, pairs: pl.DataFrame, redemptions: pl.DataFrame) -> pl.DataFrame:
+    """R10: those promotions and months at whose end a percent-off redemption is in force.
+
+    It starts in that month or before, ends in a later one or never, and has uses left after the invoices
+    of that month and those before.
+    """
+    links = redemptions.filter(col("discount_type") == "percent_off").select(
+        *("promotion", "of"),
+        limit=use_limit(),
+        first=_month("started_at"),
+        last=_month("ended_at"),
+    )
+    used = (
+        pairs.filter(col("list_minor") > 0)
+        .group_by("of", "variance_month")
+        .len("uses")
+        .with_columns(col("uses").cast(pl.Int64))
+    )
+    found = asked.join(links, on="promotion").filter(
+        col("first") <= col("month"), col("last").is_null() | (col("last") > col("month"))
+    )
+    uses = (
+        found.filter(col("limit").is_not_null())
+        .join(used, on="of")
+        .filter(col("variance_month") <= col("month"))
+        .group_by("of", "month")
+        .agg(col("uses").sum())
+    )
+    return (
+        found.join(uses, on=["of", "month"], how="left")
+        .filter(col("limit").is_null() | (col("uses").fill_null(0) < col("limit")))
+        .select("promotion", "month")
+        .unique()
+        .with_columns(is_in_force=True)
+    )
+
+
 # --------------------------------------------------------------------------------------- expressions
+
+
+def use_limit() -> pl.Expr:
+    """R3: on how many invoices a redemption may be used; none where that is not limited."""
+    return pl.when(col("duration") == "once").then(1).otherwise("duration_invoices")
 
 
 def months_on(instant: pl.Expr, months: pl.Expr) -> pl.Expr:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from dagster_project.refresh import dbt_build, spark
 from dagster_project.settings import Settings
-from tests.bench.programs.contract import INPUTS, RESULTS, command, source, target
+from tests.bench.programs.contract import EMPTY, INPUTS, RESULTS, command, nothing, source, target
 from tests.bench.programs.duckdb_program import run_models
 
 
@@ -27,8 +27,8 @@ def main(inputs: Path, outputs: Path, as_of: date) -> None:
         outputs: Folder that gets the folders of Parquet files.
         as_of: Last day whose events count.
     """
-    with tempfile.TemporaryDirectory(dir=outputs, prefix=".spark-") as name:
-        settings = Settings(home=Path(name) / "home", engine="spark")
+    with tempfile.TemporaryDirectory(dir=outputs, prefix=".spark-") as folder:
+        settings = Settings(home=Path(folder) / "home", engine="spark")
         # Rows that do not arrive are not counted: into as many parts as if they had.
         chosen = spark.sql_configuration(settings, _rows(inputs))
         settings = settings.model_copy(update={"spark_conf": chosen | settings.spark_conf})
@@ -48,6 +48,8 @@ def main(inputs: Path, outputs: Path, as_of: date) -> None:
                 session.sql(
                     f"create view staging.stg_billing__{feed} as select * from parquet.`{path}`"
                 )
+            for name in EMPTY:
+                session.sql(f"create view staging.{name} as {nothing(name)}")
             run_models(settings, project, as_of)
             for mart in RESULTS:
                 (tables / "marts" / mart).rename(target(outputs, mart))
