@@ -638,7 +638,9 @@ class TestRestatements:
         home = tmp_path / "home"
         shutil.copytree(sample_run.home, home, symlinks=True)
         month = date(2025, 6, 1)
-        closing = releases.close(home, month, by="Ada", now=NOW)
+        closing = releases.close(
+            home, month, by="Ada", now=NOW, with_open_findings=True, reason="a test of all marts"
+        )
         keys = _keys(home)
         with duckdb.connect() as connection:
             connection.execute(f"attach '{home / 'build' / 'warehouse.duckdb'}' as build")
