@@ -297,7 +297,7 @@ class TestDiskOfARun:
     @pytest.fixture
     def home(self, sample_run: SampleRun, tmp_path: Path) -> Iterator[Path]:
         """The sample's data home on a disk of its own, with room for another run."""
-        with _disk(tmp_path / "disk", 64) as folder:
+        with _disk(tmp_path / "disk", 96) as folder:
             if folder is None:
                 pytest.skip("no disk may be mounted here")
             shutil.copytree(sample_run.home, folder / "home", symlinks=True)
