@@ -168,7 +168,8 @@ def test_the_names_were_there_to_be_printed(command: Command) -> None:
 
 
 def test_who_closed_a_month_and_why_it_was_reopened_are_escaped(command: Command) -> None:
-    closed = command("close", "2023-09", "--by", HOSTILE)
+    why = ("--with-open-findings", "--reason", HOSTILE)
+    closed = command("close", "2023-09", "--by", HOSTILE, *why)
     assert closed.returncode == 0, closed.stderr
     reopened = command("reopen", "2023-09", "--by", HOSTILE, "--reason", HOSTILE)
     listed = command("closes")
