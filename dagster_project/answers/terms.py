@@ -20,6 +20,8 @@ from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.read import attached, open_release
 
 _MOST_RELEASES = 60
+_COMPARED = {"fct_credit_ledger", "fct_discount_applications", "fct_discounted_charges"}
+"""The marts in which two releases are compared; one without them is no release to compare with."""
 
 
 def versions_of(connection: Connection, coupon_id: str) -> list[Row]:
@@ -88,7 +90,10 @@ def changed(home: Path, release_id: str) -> list[Row]:
         names = sorted(
             {str(one["coupon_id"]) for one in found if before.get(one["delivery_id"]) == release}
         )
-        differing[release] = _differing(home, release, release_id, names)
+        try:
+            differing[release] = _differing(home, release, release_id, names)
+        except ReleaseError:  # damaged further in: what is asked about is the release after it
+            before = {known: one for known, one in before.items() if one != release}
     for one in found:
         earlier = before.get(one["delivery_id"])
         one["release_before"] = earlier
@@ -129,8 +134,14 @@ def _releases_before(home: Path, release_id: str, deliveries: set[str]) -> dict[
         try:
             with open_release(home, candidate) as connection:
                 listed = rows(connection, "select delivery_id from release.deliveries")
+                tables = rows(
+                    connection,
+                    "select table_name from duckdb_tables() where schema_name = 'marts'",
+                )
         except (ReleaseError, duckdb.Error):
             continue  # what it said cannot be read any more
+        if not {str(row["table_name"]) for row in tables} >= _COMPARED:
+            continue
         for unknown in deliveries - {str(row["delivery_id"]) for row in listed}:
             before.setdefault(unknown, candidate)
     return before
