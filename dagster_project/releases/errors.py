@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from dagster_project.releases.gate import Problem
 
 _LOOK_INTO_FINDINGS = (
-    "`coupon-ledger findings --review open` lists those of the release that is"
-    " served, with what is wrong. Have billing corrected, or accept a finding by a line in"
+    "`coupon-ledger findings --review open` lists those of the current"
+    " release, with what is wrong. Have billing corrected, or accept a finding by a line in"
     " accepted_findings.csv of the data home (finding_id,reason,approved_by,until), and run again;"
     " a run without --strict publishes all the same."
 )

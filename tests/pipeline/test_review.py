@@ -25,9 +25,10 @@ def test_a_strict_run_publishes_nothing_while_billing_errors_are_open(own_home: 
     before = served(own_home)
     result = coupon_ledger("run", "--home", own_home, "--strict")
     assert result.returncode == 1
-    assert "finding over_discounted: " in result.stderr
+    assert "finding discount_after_expiry: " in result.stderr
+    assert "finding coupon_terms_changed: " in result.stderr
     remedy = " ".join(result.stderr.partition("What to do:")[2].split())
-    assert "`coupon-ledger findings --severity error --review open`" in remedy
+    assert "`coupon-ledger findings --review open`" in remedy
     assert "accepted_findings.csv" in remedy
     assert "is still current" in result.stderr
     assert served(own_home) == before
@@ -37,7 +38,8 @@ def test_a_strict_run_publishes_once_every_error_is_accepted(own_home: Path) -> 
     before = served(own_home)
     with open_release(own_home) as connection:
         findings = connection.execute(
-            "select finding_id from marts.fct_audit_findings where severity = 'error'"
+            "select finding_id from marts.fct_audit_findings"
+            " where severity = 'error' or finding_type = 'coupon_terms_changed'"
         ).fetchall()
     lines = [f"{finding_id},agreed,R. Roe,2026-06-30" for (finding_id,) in findings]
     reviewed = "\n".join(["finding_id,reason,approved_by,until", *lines])
