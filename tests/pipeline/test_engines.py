@@ -436,9 +436,6 @@ class TestPlansForLargeTables:
             for execution in executed
             for line in gathered(execution.plan, SPREAD, REFERENCE)
         }
-        import pathlib
-
-        pathlib.Path("/tmp/gathered.txt").write_text("\n".join(map(str, sorted(found))))
         assert found == set(GATHERED)
 
     def test_both_executors_did_their_part(self, run: Build) -> None:
