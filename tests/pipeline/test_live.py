@@ -192,9 +192,10 @@ class TestByItself:
         for key, labels in built.items():
             wanted = {"dagster/column_schema", "deliveries", "delivery_files"}
             assert wanted <= labels, key
-        # A view that would have to be calculated is not counted.
+        # A view that would have to be calculated is not counted, nor what nobody delivered.
         uncounted = {key for key, labels in built.items() if "dagster/row_count" not in labels}
-        assert {key.split("/")[-1] for key in uncounted} == view_models()
+        names = {key.split("/")[-1] for key in uncounted}
+        assert names - {"credit_notes", "budgets"} == view_models()
 
     def test_nothing_new_starts_no_run(self, story: Story) -> None:
         landing = story.service.landing

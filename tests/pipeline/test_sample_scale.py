@@ -38,7 +38,22 @@ MULTIPLIED = {
         "net_amount",
     },
     "dim_coupons": {"max_redemptions"},
+    "fct_charge_bridge_monthly": {
+        "invoices",
+        "list_amount",
+        "percent_off_amount",
+        "amount_off_amount",
+        "credit_amount",
+        "net_amount",
+        "billing_error_amount",
+        "billed_net_amount",
+        "credited_amount",
+        "billed_net_after_notes_amount",
+    },
+    "fct_program_budget_monthly": {"given_amount", "expected_amount"},
 }
+EMPTY = ("fct_credit_notes",)
+"""What large samples have no records of."""
 
 Marts = dict[str, list[dict[str, Any]]]
 
@@ -94,18 +109,23 @@ def without_copy(value: Any) -> Any:
 
 
 def counted(rows: list[dict[str, Any]]) -> Counter[tuple[Any, ...]]:
-    """The rows with how often each comes; a finding's own id and sentence are left out."""
+    """The rows with how often each comes.
+
+    A finding's own id and sentence, and where a row was delivered, are left out; so are changes of the
+    terms of coupons, which are not copied.
+    """
     return Counter(
         tuple(
             without_copy(value)
             for name, value in row.items()
-            if name not in ("finding_id", "description")
+            if name not in ("finding_id", "description", "delivery_id", "delivery_row")
         )
         for row in rows
+        if row.get("finding_type") != "coupon_terms_changed"
     )
 
 
-@pytest.mark.parametrize("name", [name for name in KEYS if name not in MULTIPLIED])
+@pytest.mark.parametrize("name", [name for name in KEYS if name not in {*MULTIPLIED, *EMPTY}])
 def test_a_mart_of_copies_has_every_row_of_one_copy_as_often(
     large_marts: Marts, single_marts: Marts, name: str
 ) -> None:
@@ -135,11 +155,13 @@ def test_the_truth_of_one_copy_is_found_in_all(large: Path, large_marts: Marts) 
     expected = {
         (entry["type"], f"{entry['record_id']}-{copy}")
         for entry in [*truth["errors"], *truth["refused_redemptions"]]
+        if entry["type"] != "coupon_terms_changed"
         for copy in range(1, COPIES + 1)
     }
     found = [
         (row["finding_type"], row["invoice_id"] or row["redemption_id"])
         for row in large_marts["fct_audit_findings"]
+        if row["finding_type"] != "coupon_terms_changed"
     ]
     assert "over_redeemed" in {kind for kind, _ in found}
     assert len(found) == len(set(found))
