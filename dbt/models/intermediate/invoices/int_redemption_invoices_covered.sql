@@ -106,7 +106,7 @@ eligible as (
 
 ),
 
--- R3: once, or the first n invoices. An invoice of which the redemption may act on nothing is covered while
+-- R3: once, or the first n invoices. An invoice on which the redemption may act on nothing is covered while
 -- a use remains, and takes none. Only redemptions with a limit are sorted.
 uses_counted as (
 
