@@ -37,7 +37,7 @@ class Failure:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What an exception says, for an alert.
+    """Return what an exception says, for an alert.
 
     Args:
         error: What a run in this process ended with.
@@ -55,7 +55,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def failure_of_run(messages: Sequence[str], is_repeated: bool) -> Failure:
-    """What can be said of a run that ended without a word of its own.
+    """Return what can be said of a run that ended without an explanation of its own.
 
     Args:
         messages: What was noted about its end, the cause first.
@@ -66,7 +66,7 @@ def failure_of_run(messages: Sequence[str], is_repeated: bool) -> Failure:
 
 
 def told(failure: Failure) -> list[str]:
-    """What was wrong, one line each, without values that may be personal data.
+    """Return what was wrong, one line each, without values that may be personal data.
 
     Args:
         failure: How a run ended.
@@ -104,7 +104,7 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def without_values(text: str, names: Collection[str] = ()) -> str:
-    """A text of others without the values it quotes: they may be personal data.
+    """Remove quoted values, which may be personal data, from a text of another program.
 
     Quoted names that are known, such as columns, stay; e-mail addresses go wherever they are.
 
@@ -122,12 +122,12 @@ def without_values(text: str, names: Collection[str] = ()) -> str:
 
 
 def plain(text: str, most: int = _MOST_CHARACTERS) -> str:
-    """A text on one line, without signs that do not show, of a length that can be read."""
+    """Put a text on one line, without invisible characters and cut to a readable length."""
     line = " ".join(text.split())
     shown = "".join(sign if sign.isprintable() else "·" for sign in line)
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
 def names() -> set[str]:
-    """What a text may quote: names of feeds and of their columns."""
+    """Return what a text may quote: names of feeds and of their columns."""
     return {*feeds(), *(name for feed in feeds().values() for name in feed.column_names)}

@@ -99,18 +99,18 @@ def _column(entry: dict[str, object]) -> Column:
 
 @cache
 def value_types() -> dict[str, Any]:
-    """What the text of each type of column must be: lists of words, and patterns by their names."""
+    """Return what the text of each column type must be: lists of words, and named patterns."""
     types: dict[str, Any] = _yaml(TYPES_FILE)["vars"]["value_types"]
     return types
 
 
 def amount_digits(column: Column) -> int:
-    """How many digits an amount may have before the point: one more where it is a sum of others."""
+    """Return how many digits an amount may have before the point: one more for a sum of others."""
     return 14 if column.signed else 13
 
 
 def type_pattern(column: Column, which: str = "pattern") -> str:
-    """What the text of a column's type must match, as the macro of this name has it.
+    """Return the pattern that text of a column's type must match, from the macro of this name.
 
     Args:
         column: The column.

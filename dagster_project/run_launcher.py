@@ -36,7 +36,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Whether the process of a run that counts as running is there."""
+        """Check whether the process of a run that counts as running still exists."""
         home = _home_of(run)
         # Looked at first: a run that takes its lock while it is asked about is not dead.
         has_begun = _lock_path(home, run.run_id).exists()
@@ -77,7 +77,7 @@ def show_alive(home: Path, run_id: str) -> None:
 
 
 def is_alive(home: Path, run_id: str) -> bool:
-    """Whether the process of a run is there.
+    """Return whether the process of a run exists.
 
     Args:
         home: The data home.

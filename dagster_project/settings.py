@@ -357,7 +357,7 @@ class Settings(BaseSettings):
         return self.landing.resolve() == SAMPLE_LANDING.resolve()
 
     def dbt_environment(self) -> dict[str, str]:
-        """The variables dbt's profile reads."""
+        """Return the variables dbt's profile reads."""
         spark = {}
         if self.engine == "spark":
             host, _, port = self.spark_thrift.partition(":")
@@ -383,7 +383,7 @@ def descriptions() -> dict[str, str]:
 
 
 def origin_of(address: str) -> str:
-    """The origin of a web address as a browser writes it: lower case, without a default port.
+    """Return the origin of a web address as browsers write it: lower case, without a default port.
 
     Args:
         address: `http://` or `https://`, a host, and a port where it is not the default one.
@@ -406,7 +406,7 @@ def origin_of(address: str) -> str:
 
 
 def checked_as_of(day: date | str) -> date:
-    """An as-of date that can be calculated.
+    """Return an as-of date, checked to be one that can be calculated.
 
     Args:
         day: The day, or what was given for it as YYYY-MM-DD.
@@ -447,7 +447,7 @@ def _known_zone(name: str) -> str:
 
 
 def default_as_of(settings: Settings, today: date) -> date:
-    """The as-of date when nobody gives one: the sample's last day for the sample, else today.
+    """Return the as-of date when none is given: the sample's last day for the sample, else today.
 
     Args:
         settings: Its `as_of` comes first.

@@ -290,7 +290,7 @@ class _Batches:
 def _first(
     frame: pd.DataFrame, column: str, value: str, numbers: npt.NDArray[np.int64] | None
 ) -> int | None:
-    """The first row that has a value, by its number in the file."""
+    """Return the first row that has a value, by its number in the file."""
     if numbers is None:
         return None
     return int(numbers[(frame[column] == value).to_numpy(dtype=bool, na_value=False).argmax()])
@@ -305,7 +305,7 @@ def _problem(info: Mapping[str, Any]) -> str | None:
 
 
 def _unreadable_percents(feed: Feed, answers: Mapping[str, _Answer], rows: int) -> dict[str, int]:
-    """Percent of rows in which a required value is missing or unreadable, rounded up."""
+    """Return the percentage of rows whose required value is missing or unreadable, rounded up."""
     percents = {}
     for name in feed.required_names:
         checks = (answers.get(given_check(name)), answers.get(readable_check(name)))
@@ -346,7 +346,7 @@ def _facts_observed(
 
 
 def _what_is_unreadable(column: Column, answer: _Answer | None) -> str:
-    """The first value that is not readable, where it is, and what is expected."""
+    """Return the first unreadable value, its place, and what is expected."""
     if answer is None or not answer.values:
         return explanation_of(column, None)
     value, row = answer.values[0]

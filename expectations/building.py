@@ -52,7 +52,7 @@ class Contract:
     totals: Sequence[str] = ()
 
     def rows_suite(self, columns: Sequence[str]) -> gx.ExpectationSuite:
-        """What the rows are asked.
+        """Return the expectations about the rows.
 
         Args:
             columns: Columns of the frame; what is about others is left out.
@@ -64,7 +64,7 @@ class Contract:
         return _suite(f"{self.feed.name}.rows", asked, columns)
 
     def facts_suite(self, facts: Sequence[str]) -> gx.ExpectationSuite:
-        """What the whole file is asked.
+        """Return the expectations about the whole file.
 
         Args:
             facts: Facts that are known; what is about others is left out.
@@ -98,7 +98,7 @@ class Contract:
 
 
 def contract(name: str) -> Feed:
-    """The feed of this name, for the module of its contract."""
+    """Return the feed of this name, for the module of its contract."""
     return feeds()[name]
 
 
@@ -123,7 +123,7 @@ def number_name(column: Column) -> str:
 
 
 def places(column: Column) -> int | None:
-    """Decimal places by which a numeric column is scaled to an integer; None if not numeric.
+    """Return the decimal places by which a numeric column becomes an integer; None if not numeric.
 
     Amounts are in hundredths whatever their currency: only their relation to each other is asked.
     """
@@ -139,7 +139,7 @@ def places(column: Column) -> int | None:
 
 
 def pattern(column: Column) -> str | None:
-    """What the text of a column looks like; None where anything does.
+    """Return the pattern of a column's text; None where any text will do.
 
     An amount is asked whatever its currency: whether it has places too many, the staging models tell.
     """
@@ -161,7 +161,7 @@ def pattern(column: Column) -> str | None:
 
 
 def column_expectations(column: Column) -> list[Expectation]:
-    """What the rows are asked about one column, all of it as warnings."""
+    """Return what the rows are expected to say in one column, all of it as warnings."""
     asked: list[Expectation] = []
     if column.required:
         asked.append(
@@ -216,7 +216,7 @@ def _range(column: Column) -> list[Expectation]:
 
 
 def holds(column: str, name: str, about: Sequence[str]) -> Expectation:
-    """A statement about several columns, true in a row where a derived column is 1.
+    """Expect a statement about several columns, true in a row where a derived column is 1.
 
     Args:
         column: The derived column.
@@ -227,12 +227,12 @@ def holds(column: str, name: str, about: Sequence[str]) -> Expectation:
 
 
 def avoids(column: str, regex: str, name: str) -> Expectation:
-    """A text that a column never contains."""
+    """Expect a column never to contain a text."""
     return NoneMatch(column=column, regex=regex, **_about(name, WARN, column))
 
 
 def fact(column: str, name: str, severity: str, least: int, most: int) -> Expectation:
-    """A fact about the whole file that lies between two numbers."""
+    """Expect a fact about the whole file to be between two numbers."""
     return AllBetween(
         column=column, min_value=least, max_value=most, **_about(name, severity, column)
     )

@@ -61,7 +61,7 @@ _LOOKS_LIKE = [
 
 
 def form_of(column: Column) -> str:
-    """What a value of a column must be, in words."""
+    """Say in words what a value of a column must be."""
     if column.values:
         return f"one of {', '.join(column.values)}"
     if column.type == "id":
@@ -72,7 +72,7 @@ def form_of(column: Column) -> str:
 
 
 def explanation_of(column: Column, value: str | None) -> str:
-    """Which form is expected, and what a value looks like instead.
+    """Say which form is expected, and what a value looks like instead.
 
     Args:
         column: The column.

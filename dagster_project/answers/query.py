@@ -80,7 +80,7 @@ class LimitReached(Exception):
 
 
 def configuration(limits: Limits) -> dict[str, Any]:
-    """DuckDB's configuration under which a release is opened for a question.
+    """Return DuckDB's configuration under which a release is opened for a question.
 
     It writes nothing to a disk: what does not fit in its memory ends.
     """
@@ -166,7 +166,7 @@ def asking(connection: Connection, limits: Limits) -> Iterator[None]:
 
 
 def only_statement(connection: Connection, sql: str) -> str:
-    """The text of the one statement in a text, without what ends it.
+    """Return the one statement in a text, without what ends it.
 
     Raises:
         WrongQuestion: There is none, or there are more.
@@ -181,7 +181,7 @@ def only_statement(connection: Connection, sql: str) -> str:
 
 
 def tables(connection: Connection) -> Row:
-    """The tables of a release, with their rows and what a row of each is."""
+    """Return the tables of a release, with their row counts and what one row of each is."""
     return {
         **facts(connection),
         "tables": rows(
@@ -197,7 +197,7 @@ def tables(connection: Connection) -> Row:
 
 
 def describe(connection: Connection, wanted: str) -> Row:
-    """A table: what a row is, what identifies it, and what each column means.
+    """Describe a table: what a row is, what identifies it, and what each column means.
 
     Args:
         connection: The release.
@@ -232,7 +232,7 @@ def describe(connection: Connection, wanted: str) -> Row:
 
 
 def _wrong(connection: Connection, error: duckdb.Error) -> WrongQuestion:
-    """What is wrong with a question, with the tables or columns that come near."""
+    """Return what is wrong with a question, with the tables or columns that come near."""
     message = str(error).strip()
     if found := _NO_TABLE.search(message):
         names = {

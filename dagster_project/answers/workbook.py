@@ -226,7 +226,7 @@ class _Sheet:
         return min(self.written.rows - number * (_SHEET_ROWS - 1), _SHEET_ROWS - 1)
 
     def texts(self, frame: str, number: int) -> Iterator[str]:
-        """The text of the sheet: that of the frame, the rows in place of the sample row."""
+        """Yield the text of the sheet: the frame's, with the rows in place of the sample row."""
         sample = re.search(r'<row r="2".*?</row>', frame, re.DOTALL)
         assert sample is not None
         used = re.findall(r'<c r="[A-Z]+2"(?: s="([0-9]+)")?', sample.group())
@@ -282,7 +282,7 @@ def _column(name: str, kind: str, place: int) -> _Column:
 
 
 def _facts(column: _Column, currency: _Column | None) -> dict[str, str]:
-    """SQL of what must be known of a column before its cells can be written."""
+    """Return SQL for what must be known of a column before its cells can be written."""
     value = column.source
     if column.kind == "text":
         return {
@@ -309,7 +309,7 @@ def _facts(column: _Column, currency: _Column | None) -> dict[str, str]:
 
 
 def _formats(column: _Column) -> list[str]:
-    """Keys of the formats a column's cells may have: `kind` or `kind|number format`."""
+    """Return keys of the formats a column's cells may have: `kind` or `kind|number format`."""
     if column.kind == "text":
         return [_TEXT, _QUOTED]
     if column.kind == "boolean":
@@ -338,7 +338,7 @@ def _properties(key: str) -> dict[str, Any]:
 
 
 def number_format(column: str, scale: int, currency: str | None, is_whole: bool = False) -> str:
-    """The number format of a column's cells.
+    """Return the number format of a column's cells.
 
     Args:
         column: Its name.
@@ -358,7 +358,7 @@ def number_format(column: str, scale: int, currency: str | None, is_whole: bool 
 
 
 def _width(column: _Column) -> float:
-    """Columns that the widest value needs, or its head with the button of the filter."""
+    """Return the width of a column: its widest value, or its heading with the filter button."""
     needed = len(column.name) + 4
     if column.kind == "text":
         needed = max(needed, int(column.facts["length"] or 0) + 2)
@@ -372,7 +372,7 @@ def _width(column: _Column) -> float:
 
 
 def cell(column: _Column, currency: _Column | None) -> str:
-    """SQL of the text of one cell; null where it is empty, which leaves it out."""
+    """Return SQL for the text of one cell; null leaves the cell out."""
     value = quote(_alias(column))
     where = f"'<c r=\"{column.place}' || n || '\""
     if column.kind == "boolean":
@@ -406,13 +406,13 @@ def _number_cell(where: str, style: str, number: str) -> str:
 
 
 def _plain_text(column: _Column, where: str, text: str) -> str:
-    """SQL of a cell whose text has no sign that needs care."""
+    """Return SQL for a cell whose text needs no escaping."""
     style = column.formats[_TEXT]
     return f"""{where} s="{style}" t="inlineStr"><is><t>' || {text} || '</t></is></c>'"""
 
 
 def _style(column: _Column, value: str, currency: _Column | None) -> str:
-    """SQL of the style of a number: that of its currency, where it has one."""
+    """Return SQL for the style of a number: that of its currency, where it has one."""
     codes = column.facts.get("currencies") or []
     if column.kind == "number" or currency is None:
         return literal(column.formats[number_format(column.name, column.scale, None)])
@@ -433,7 +433,7 @@ def _literal(text: str | None) -> str:
 
 
 def _is_long(column: _Column, value: str) -> str:
-    """SQL: whether a number has more digits than a spreadsheet keeps; zeros at its ends are none."""
+    """Return SQL for whether a number has more digits than a spreadsheet keeps (outer zeros aside)."""
     digits = f"replace(trim(cast({value} as varchar), '-0.'), '.', '')"
     return (
         f"(abs({value}) >= 1e{EXACT_DIGITS - column.scale} and length({digits}) > {EXACT_DIGITS})"
@@ -578,6 +578,6 @@ class Page:
 
 
 def _storable(text: str) -> str:
-    """Text as a workbook can hold it: control characters escaped, and not longer than a cell."""
+    """Return text as a workbook can hold it: control characters escaped, cut to a cell's length."""
     safe = "".join(sign if sign.isprintable() or sign in "\t\n" else clean(sign) for sign in text)
     return safe if len(safe) <= _CELL_TEXT else safe[: _CELL_TEXT - 1] + "…"

@@ -168,12 +168,12 @@ class Output:
 
 
 def is_harmless(text: str) -> bool:
-    """Whether a text has only printable characters and ends of lines."""
+    """Return whether a text has only printable characters and line ends."""
     return text.isprintable() or text.replace("\n", "").isprintable()
 
 
 def harmless(text: str) -> str:
-    """A text with every character escaped that is neither printable nor the end of a line."""
+    """Escape every character of a text that is neither printable nor a line end."""
     return "\n".join(map(clean, text.split("\n")))
 
 

@@ -41,7 +41,7 @@ _OF_NO_CONCERN = re.compile(
 
 
 def command_of(name: str, port: int) -> list[str]:
-    """How a process of the service is started, as program and arguments.
+    """Return the command that starts a process of the service, as program and arguments.
 
     Args:
         name: `web` or `daemon`.
@@ -160,7 +160,7 @@ def _end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
 
 
 def _has_members(process: subprocess.Popen[bytes]) -> bool:
-    """Whether there is a process in the group that a process leads."""
+    """Return whether any process is in the group that a process leads."""
     try:
         os.killpg(process.pid, 0)
     except ProcessLookupError:
@@ -169,7 +169,7 @@ def _has_members(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _end_with_parent() -> Callable[[], Any] | None:
-    """What a child does before its program: ask Linux for SIGTERM if this process is killed."""
+    """Return what a child does first: ask Linux for SIGTERM if this process is killed."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

@@ -150,7 +150,7 @@ def postgres(
 def refreshes_kept_out(
     settings: Settings, command: str
 ) -> Callable[[], AbstractContextManager[None]]:
-    """What a pull holds while it delivers, so that no refresh sees a part of it.
+    """Return the lock a pull holds while it delivers, so that no refresh sees a part of it.
 
     Args:
         settings: The data home.
@@ -192,7 +192,7 @@ def _explained() -> Iterator[None]:
 
 
 def _told(kind: str, count: int, is_done: bool) -> None:
-    """One line for each kind of object, counted up where the output is a terminal."""
+    """Print one line for each kind of object, counted up where the output is a terminal."""
     line = f"{kind.replace('_', ' '):<28} {count:>10,}"
     if sys.stderr.isatty():
         print(f"\r{line}", end="\n" if is_done else "", file=sys.stderr, flush=True)

@@ -91,7 +91,7 @@ def run(
         typer.Option("--always", help="Refresh even if nothing has changed since the last time."),
     ] = False,
 ) -> None:
-    """Refresh: load deliveries, build and check the marts, publish."""
+    """Load deliveries, build and check the marts, and publish a release."""
     from dagster_project.settings import checked_as_of, default_as_of
 
     # What had arrived by then is stored in an existing data home.

@@ -36,7 +36,7 @@ _TAGS = {
 
 
 def run_config(settings: Settings, as_of: date | None, wait_seconds: int = 3600) -> dict[str, Any]:
-    """The run configuration of one refresh.
+    """Return the run configuration of one refresh.
 
     Args:
         settings: The data home, the landing folder, and how to run.
@@ -63,7 +63,7 @@ def run_config(settings: Settings, as_of: date | None, wait_seconds: int = 3600)
 
 
 def defs(settings: Settings) -> dg.Definitions:
-    """The job with what starts it, and what tells people of it."""
+    """Return the refresh job, what starts it, and what reports on it."""
     job = dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.all() - dg.AssetSelection.groups(pulling.GROUP)
@@ -225,7 +225,7 @@ def _told(told: "Sequence[Told]") -> dg.SkipReason:
 
 
 def _is_made_again(context: dg.RunFailureSensorContext) -> bool:
-    """Whether a run that failed is started again by itself, also before Dagster has noted so."""
+    """Return whether a failed run is retried automatically, even before Dagster has recorded so."""
     tags, instance = context.dagster_run.tags, context.instance
     if "dagster/will_retry" in tags:
         return tags["dagster/will_retry"] == "true"
@@ -234,7 +234,7 @@ def _is_made_again(context: dg.RunFailureSensorContext) -> bool:
 
 
 def _last_words(context: dg.RunFailureSensorContext) -> list[str]:
-    """What is known of the end of a run: what its steps said, or else of its process."""
+    """Return what is known of the end of a run: what its steps said, else what its process said."""
     errors = []
     for event in context.get_step_failure_events():
         error = event.step_failure_data.error

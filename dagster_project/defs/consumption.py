@@ -14,7 +14,7 @@ GROUP = "consumers"
 
 
 def defs(project: Project) -> dg.Definitions:
-    """The consumers; none of them is made here."""
+    """Return the consumers of the release; none of them is built here."""
     return dg.Definitions(
         assets=[
             dg.AssetSpec(

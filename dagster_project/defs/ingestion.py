@@ -42,12 +42,12 @@ GATE = "supplier_gate"
 
 
 def delivery_key(feed: str) -> dg.AssetKey:
-    """The files of a feed, as an asset."""
+    """Return the asset key of a feed's delivered files."""
     return dg.AssetKey([DELIVERIES, feed])
 
 
 def defs(settings: Settings, project: Project) -> dg.Definitions:
-    """The deliveries, which come from outside, and the raw tables, which are dbt's sources."""
+    """Return the deliveries, which come from outside, and the raw tables, dbt's sources."""
     sources = sorted(project.manifest["sources"].values(), key=lambda source: source["name"])
     translator = Translator(settings)
     keys = {source["name"]: translator.get_asset_key(source) for source in sources}
@@ -147,7 +147,7 @@ def must_have_come(
 
 
 def _delivery(feed: str, settings: Settings) -> dg.AssetSpec:
-    """The files of a feed: they come from outside, and are only observed."""
+    """Return the asset of a feed's files, which come from outside and are only observed."""
     return dg.AssetSpec(
         delivery_key(feed),
         deps=source_keys(settings),
@@ -165,7 +165,7 @@ def _delivery(feed: str, settings: Settings) -> dg.AssetSpec:
 
 
 def _raw_table(source: Mapping[str, Any], key: dg.AssetKey, settings: Settings) -> dg.AssetSpec:
-    """A raw table; what arrival records of the files is made of all feeds."""
+    """Return the asset of a raw table; tables about the files themselves depend on all feeds."""
     name = source["name"]
     is_feed = name in feeds()
     paths = [CODE / "dagster_project" / "arrival" / "arriving.py"]
@@ -183,14 +183,14 @@ def _raw_table(source: Mapping[str, Any], key: dg.AssetKey, settings: Settings) 
 
 
 def _feeds_behind(name: str) -> list[str]:
-    """The feeds whose deliveries a raw table is made of; what people review comes from none."""
+    """Return the feeds that a raw table is loaded from; reviewed files come from none."""
     if name == acceptances.TABLE:
         return []
     return [feed for feed in feeds() if feed == name or name not in feeds()]
 
 
 def _gate(feed: str, key: dg.AssetKey) -> dg.AssetCheckSpec:
-    """The supplier's gate; it does not block: a refused file stays out, the others go on."""
+    """Return the supplier gate's check; it blocks nothing: a refused file stays out, others go on."""
     return dg.AssetCheckSpec(
         GATE,
         asset=key,
@@ -201,7 +201,7 @@ def _gate(feed: str, key: dg.AssetKey) -> dg.AssetCheckSpec:
 
 
 def _observed(feed: str, reports: "Sequence[DeliveryReport]") -> dg.AssetObservation:
-    """What lies in the landing folder for a feed; its data version tells one content from another."""
+    """Return what is in the landing folder for a feed; its data version identifies the content."""
     of_feed = [report for report in reports if report.feed == feed]
     digest = hashlib.sha256(" ".join(sorted(one.delivery_id for one in of_feed)).encode())
     return dg.AssetObservation(
@@ -216,7 +216,7 @@ def _observed(feed: str, reports: "Sequence[DeliveryReport]") -> dg.AssetObserva
 
 
 def gate_result(key: dg.AssetKey, reports: "Sequence[DeliveryReport]") -> dg.AssetCheckResult:
-    """The check of a feed: failed by refused files as an error, by broken expectations as a warning.
+    """Return a feed's check: refused files are errors, broken expectations warnings.
 
     Args:
         key: The feed's raw table.
@@ -244,7 +244,7 @@ def gate_result(key: dg.AssetKey, reports: "Sequence[DeliveryReport]") -> dg.Ass
 
 
 def outcome(reports: "Sequence[DeliveryReport]") -> str:
-    """What arrived, in a few words.
+    """Say in a few words what arrived.
 
     Args:
         reports: One per file of the landing folder.
@@ -259,7 +259,7 @@ def outcome(reports: "Sequence[DeliveryReport]") -> str:
 
 
 def notes(waiting: Sequence[str], empty: Sequence[str]) -> list[str]:
-    """What of the landing folder was left alone, in a line each.
+    """Return what was left alone in the landing folder, one line each.
 
     Args:
         waiting: Folders of parts that are not whole yet, each with the reason.
@@ -299,5 +299,5 @@ def _arrived(reports: "Sequence[DeliveryReport]") -> Metadata:
 
 
 def _discreetly(report: "DeliveryReport") -> str:
-    """The line of a report for where it is kept and shown: without values, which may be personal."""
+    """Return a line of a report fit for logs: without values, which may be personal data."""
     return plain(without_values(_line(report), names()))

@@ -47,23 +47,23 @@ class Pull(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def source_key(source: str) -> dg.AssetKey:
-    """What was pulled from a billing system, as an asset."""
+    """Return the asset key of what is pulled from a billing system."""
     return dg.AssetKey([GROUP, source])
 
 
 def source_keys(settings: Settings) -> list[dg.AssetKey]:
-    """The sources that settings name."""
+    """Return the sources that settings name."""
     return [source_key(source) for source in settings.pull_from]
 
 
 def source_of_job(job_name: str) -> str | None:
-    """The source that a job pulls from, None for another job."""
+    """Return the source that a job pulls from, None for another job."""
     prefix = JOB_OF.format("")
     return job_name.removeprefix(prefix) if job_name.startswith(prefix) else None
 
 
 def defs(settings: Settings) -> dg.Definitions:
-    """One asset, job and schedule for each source that settings name."""
+    """Return one asset, job and schedule for each source that settings name."""
     if not settings.pull_from:
         return dg.Definitions()
     return dg.Definitions(

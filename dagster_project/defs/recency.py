@@ -26,7 +26,7 @@ def check_name(feed: str) -> str:
 
 
 def defs(settings: Settings, project: Project) -> dg.Definitions:
-    """One check per feed that is watched."""
+    """Return one check per feed that is watched."""
     keys = mart_keys(settings, project)
     watched = {feed: keys[freshness.mart_of(feed)] for feed in settings.late_after_days}
     if not watched:

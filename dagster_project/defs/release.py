@@ -25,7 +25,7 @@ _PEDIGREE = {name for _, name in pedigree_tables()}
 
 
 def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
-    """The release as an asset downstream of the marts."""
+    """Return the release as an asset downstream of the marts."""
     translator = Translator(settings)
     copied = [
         translator.get_asset_key(node)
@@ -86,7 +86,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
 
 
 def outcome(publication: Publication) -> str:
-    """What a publication did, in a few words."""
+    """Say in a few words what a publication did."""
     rows = sum(publication.rows.values())
     if not publication.is_new:
         return "nothing has changed; the current release stays in place"

@@ -93,7 +93,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def _in_words(context: dg.InitResourceContext) -> str:
-    """What is being done, for whoever finds the data home locked."""
+    """Say what is being done, for the message about a locked data home."""
     if context.run is None:
         return "Dagster"
     tags = context.run.tags
@@ -106,7 +106,7 @@ def _in_words(context: dg.InitResourceContext) -> str:
     description="One log file per run in the data home, instead of the terminal.",
 )
 def run_log(context: dg.InitLoggerContext) -> logging.Logger:
-    """A logger that writes `<folder>/<run id>.log`, as text or as one JSON object a line."""
+    """Return a logger that writes `<folder>/<run id>.log`, as text or as one JSON object a line."""
     folder = Path(context.logger_config["folder"])
     logger = logging.getLogger(f"coupon_ledger.{context.run_id}")
     # Dagster asks for it once for the run and once for its steps.
@@ -132,7 +132,7 @@ class _Log(logging.FileHandler):
 
 
 def _is_said(record: logging.LogRecord) -> bool:
-    """Whether a step said it, or it is why the run failed; Dagster's own notes are in its storage."""
+    """Return whether a step logged the record, or it is why the run failed; skip Dagster's own."""
     meta = getattr(record, "dagster_meta", {}) or {}
     event = meta.get("dagster_event")
     return event is None or event.event_type_value == "PIPELINE_FAILURE"
@@ -165,14 +165,14 @@ class _Json(logging.Formatter):
 
 
 def _said(record: logging.LogRecord) -> tuple[str, str, str]:
-    """The step, what it said on one line, and the run."""
+    """Return the step, what it said on one line, and the run."""
     meta = getattr(record, "dagster_meta", {}) or {}
     text = str(meta.get("orig_message") or record.getMessage())
     return str(meta.get("step_key") or "-"), plain(text, _MOST), str(meta.get("run_id") or "-")
 
 
 def defs(settings: Settings) -> dg.Definitions:
-    """The resource, set to the settings, and the loggers."""
+    """Return the resource, set from the settings, and the loggers."""
     return dg.Definitions(
         resources={
             "refresh": Refresh(

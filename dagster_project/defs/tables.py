@@ -73,7 +73,7 @@ class Tables:
                 self._columns.setdefault(name, []).append((column, data_type, is_nullable))
 
     def metadata(self, name: str, descriptions: Mapping[str, str]) -> Metadata:
-        """Rows and columns of a table or view.
+        """Return rows and columns of a table or view.
 
         Args:
             name: The table.
@@ -93,7 +93,7 @@ class Tables:
 
 
 def schema(columns: Sequence[tuple[str, str, str, bool]]) -> dg.TableSchema:
-    """Columns as Dagster shows them: name, type, description, and whether it may be null."""
+    """Return columns as Dagster shows them: name, type, description, and whether it may be null."""
     return dg.TableSchema(
         [
             dg.TableColumn(
@@ -108,7 +108,7 @@ def schema(columns: Sequence[tuple[str, str, str, bool]]) -> dg.TableSchema:
 
 
 def contract(feed: str) -> dg.TableSchema:
-    """The columns of a feed as its supplier must deliver them."""
+    """Return the columns of a feed as its supplier must deliver them."""
     return schema(
         [
             (column.name, column.type, column.description, not column.required)
@@ -118,7 +118,7 @@ def contract(feed: str) -> dg.TableSchema:
 
 
 def loaded_deliveries(warehouse: Path) -> dict[str, Deliveries]:
-    """The files that were loaded, by feed.
+    """Return the files that were loaded, by feed.
 
     Args:
         warehouse: The warehouse, after arrival.
@@ -135,7 +135,7 @@ def loaded_deliveries(warehouse: Path) -> dict[str, Deliveries]:
 
 
 def came_from(deliveries: Mapping[str, Deliveries], names: Sequence[str]) -> Metadata:
-    """The delivery files that a table came from.
+    """Return the delivery files that a table came from.
 
     Args:
         deliveries: The files that were loaded, by feed.
@@ -156,7 +156,7 @@ def came_from(deliveries: Mapping[str, Deliveries], names: Sequence[str]) -> Met
 
 
 def code(*paths: Path) -> Metadata:
-    """Links to the files that a table or check is made by.
+    """Return links to the files that define a table or check.
 
     Args:
         paths: The files.

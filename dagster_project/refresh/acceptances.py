@@ -41,7 +41,7 @@ class Acceptance:
 
 
 def read(path: Path) -> list[Acceptance]:
-    """The entries of a reviewed file; none where there is no file.
+    """Return the entries of a reviewed file; none where the file does not exist.
 
     Args:
         path: A CSV file with the columns finding_id, reason, approved_by, until (YYYY-MM-DD).

@@ -63,7 +63,7 @@ limit 1
 
 
 def with_places(problems: Sequence[Problem], warehouse: Path) -> list[Problem]:
-    """The problems, those about totals with where to look.
+    """Return the problems, adding to problems about totals where to look.
 
     Args:
         problems: Why a build is not published.
@@ -94,5 +94,5 @@ def _with_place(problem: Problem, warehouse: Path) -> str:
 
 
 def _printable(value: object) -> str:
-    """A name from the source without signs that do not show."""
+    """Return a name from the source without invisible characters."""
     return "".join(sign if sign.isprintable() else "·" for sign in str(value))

@@ -35,7 +35,7 @@ class Kept:
     times: int
 
     def as_variable(self) -> dict[str, object]:
-        """As dbt's variable `kept`."""
+        """Return the value of dbt's variable `kept`."""
         return {
             "delivery_sequence": self.delivery_sequence,
             "as_of_date": self.as_of_date.isoformat(),
@@ -95,7 +95,7 @@ def _is_there(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _loaded(connection: duckdb.DuckDBPyConnection, last: int | None = None) -> tuple[int, str]:
-    """The last delivery loaded, up to one, and what identifies all that are."""
+    """Return the last delivery loaded up to a given one, and an identifier of all loaded."""
     [row] = connection.execute(
         "select coalesce(max(delivery_sequence), 0), coalesce(sha256(string_agg("
         "concat_ws(' ', delivery_sequence, delivery_id), ',' order by delivery_sequence)), '')"

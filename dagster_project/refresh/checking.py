@@ -86,7 +86,7 @@ def _lay_out(path: Path, feed: str | None, landing: Path) -> None:
 
 
 def _feed_of(path: Path) -> str:
-    """The feed that a path names: its folder, else the beginning of its name.
+    """Return the feed that a path names: its folder, else the beginning of its name.
 
     Raises:
         NotCheckable: It names none.
@@ -137,7 +137,7 @@ def _silence() -> Iterator[None]:
 
 
 def _file(connection: duckdb.DuckDBPyConnection, report: DeliveryReport, settings: Settings) -> Row:
-    """What becomes of one file."""
+    """Return what becomes of one file."""
     feed = feeds().get(report.feed)
     rejections = _rejections(connection, report, feed) if report.verdict != "refused" else []
     [(rejected,)] = (
@@ -190,7 +190,7 @@ def _has_rejected(connection: duckdb.DuckDBPyConnection) -> bool:
 def _rejections(
     connection: duckdb.DuckDBPyConnection, report: DeliveryReport, feed: Feed | None
 ) -> list[Row]:
-    """The reasons for rejection, the commonest first, each with its first row and value."""
+    """Return the reasons for rejection, the commonest first, each with its first row and value."""
     relation = (
         "staging.stg_billing__rejected_rows"
         if _has_rejected(connection)
@@ -215,7 +215,7 @@ def _rejections(
 
 
 def _seen(feed: Feed | None, reason: str, record: str) -> Row:
-    """The column that a reason is about, the value seen and the form expected; never personal data."""
+    """Return the column of a reason, the value seen and the form expected; no personal data."""
     from expectations.hints import explanation_of
 
     name = reason.partition(" ")[0]

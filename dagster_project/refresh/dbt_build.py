@@ -103,7 +103,7 @@ def project_fingerprint(project: Path, engine: str = "duckdb") -> str:
 
 
 def prepare(settings: Settings) -> Project:
-    """The parsed project: from the folder of earlier ones if nothing changed, else parsed now.
+    """Return the parsed project: from the cache if nothing changed, else parsed now.
 
     Raises:
         DbtFailed: The project cannot be parsed.
@@ -201,7 +201,7 @@ class RunningBuild:
             thread.join()
 
     def outcome(self) -> Outcome:
-        """How it ended; also left beside dbt's results, as their second witness."""
+        """Return how the build ended; also leave it beside dbt's results, as their second witness."""
         results = getattr(self._ended.result, "results", None) or []
         exception = self._ended.exception
         outcome = Outcome(
@@ -326,12 +326,12 @@ def build_models(settings: Settings, select: str) -> None:
 
 
 def results_folder(settings: Settings, run_id: str) -> Path:
-    """Where dbt writes the results of a run."""
+    """Return where dbt writes the results of a run."""
     return settings.build / "dbt" / run_id
 
 
 def read_receipt(settings: Settings, run_id: str) -> Build:
-    """What the dbt step of a run said of itself; a build without an id if it said nothing."""
+    """Return what the dbt step of a run recorded; a build without an id if it recorded nothing."""
     folder = results_folder(settings, run_id)
     try:
         receipt = json.loads((folder / "receipt.json").read_text("utf-8"))

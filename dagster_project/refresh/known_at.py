@@ -59,7 +59,7 @@ class Prepared:
 
 
 def resolve(home: Path, text: str) -> Instant:
-    """The instant meant by a release id, or by an ISO 8601 date and time, UTC unless it says a zone.
+    """Return the instant of a release id or an ISO 8601 date and time, UTC unless it has a zone.
 
     An instant without fraction means the whole second: what arrived within it is known.
 
@@ -85,7 +85,7 @@ def resolve(home: Path, text: str) -> Instant:
 
 
 def _as_of_served(home: Path, at: datetime) -> date | None:
-    """The day of the newest release made by an instant."""
+    """Return the day of the newest release made by an instant."""
     for release_id in reversed(files.release_ids(home)):
         try:
             pedigree = read_pedigree(home, release_id)
@@ -141,7 +141,7 @@ def prepare(settings: Settings, instant: Instant) -> Prepared:
 
 
 def _listed(home: Path, release_id: str, records: list[SideRecord]) -> list[SideRecord]:
-    """The deliveries a release lists, whatever the clock said when they arrived."""
+    """Return the deliveries a release lists, whatever the clock said when they arrived."""
     with open_release(home, release_id) as connection:
         listed = connection.execute("select delivery_id, file_name from release.deliveries")
         names: dict[str, str] = dict(listed.fetchall())

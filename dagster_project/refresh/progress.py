@@ -15,13 +15,13 @@ class Listener(Protocol):
     """Someone who wants to know how far a refresh is."""
 
     def started(self, step: str) -> None:
-        """A step began."""
+        """Note that a step began."""
 
     def advanced(self, step: str, done: int, total: int, what: str) -> None:
-        """A step did `done` of `total` things, `what` last."""
+        """Note that a step did `done` of `total` things, `what` last."""
 
     def finished(self, step: str, outcome: str) -> None:
-        """A step ended well; `outcome` says in a few words what it did."""
+        """Note that a step ended well; `outcome` says in a few words what it did."""
 
 
 class _Nobody:
@@ -36,7 +36,7 @@ _listeners: list[Listener] = [_Nobody()]
 
 
 def listener() -> Listener:
-    """Whoever listens now."""
+    """Return the current listener."""
     return _listeners[-1]
 
 

@@ -80,7 +80,7 @@ def require(settings: Settings) -> None:
 
 
 def has_java() -> bool:
-    """Whether Spark would find a Java."""
+    """Return whether Spark would find a Java."""
     home = os.environ.get("JAVA_HOME")
     return bool(home and (Path(home) / "bin" / "java").exists()) or shutil.which("java") is not None
 
@@ -94,7 +94,7 @@ def _is_installed(name: str) -> bool:
 
 @contextlib.contextmanager
 def ready(settings: Settings) -> Iterator[None]:
-    """Everything a dbt build on Spark needs, for as long as it runs.
+    """Provide everything a dbt build on Spark needs, for as long as the build runs.
 
     Args:
         settings: Of a refresh on Spark whose raw tables have arrived in the warehouse.
@@ -147,7 +147,7 @@ def write_raw(settings: Settings) -> int:
 
 
 def start(settings: Settings, rows: int) -> SparkSession:
-    """The session that dbt then finds in this process.
+    """Start the session that dbt then finds in this process.
 
     Its catalog lives in memory: every build describes its tables anew.
 
@@ -193,12 +193,12 @@ def _errors_to(log: Path) -> Iterator[None]:
 
 
 def master(settings: Settings) -> str:
-    """Spark's master; this machine with as many threads as DuckDB would have unless one is set."""
+    """Return Spark's master; unless one is set, this machine with as many threads as DuckDB has."""
     return settings.spark_master or f"local[{settings.threads}]"
 
 
 def sql_configuration(settings: Settings, rows: int) -> dict[str, str]:
-    """What every session needs, wherever it runs.
+    """Return the configuration every session needs, wherever it runs.
 
     Rows that are moved are split into parts of a size to sort in memory, one per core at least; adaptive
     execution joins those that turn out small. The walks through discounts and credit are recursive and
@@ -217,7 +217,7 @@ def sql_configuration(settings: Settings, rows: int) -> dict[str, str]:
 
 
 def configuration(settings: Settings, logging: Path, rows: int) -> dict[str, str]:
-    """Configuration of the session: what is needed, what suits this machine, then what was set.
+    """Return the session's configuration: what is needed, suits this machine, and was set.
 
     Args:
         settings: Master, limits and further configuration.
@@ -246,7 +246,7 @@ def configuration(settings: Settings, logging: Path, rows: int) -> dict[str, str
 
 
 def _java_memory(limit: str) -> str:
-    """DuckDB's way to write an amount of memory in Java's, in whole mebibytes."""
+    """Convert an amount of memory as DuckDB writes it to Java's form, in whole mebibytes."""
     found = re.fullmatch(r"([0-9.]+)([KMGT])(i?)B", limit)
     assert found is not None, limit  # the settings have seen to it
     power = "KMGT".index(found[2]) + 1
@@ -255,7 +255,7 @@ def _java_memory(limit: str) -> str:
 
 
 def storage(settings: Settings) -> str:
-    """Where Spark's tables lie, as Spark names it: an absolute path, or an address."""
+    """Return where Spark's tables are stored, as Spark names it: an absolute path or an address."""
     given = settings.spark_storage.rstrip("/")
     if "://" in given:
         return given
@@ -263,7 +263,7 @@ def storage(settings: Settings) -> str:
 
 
 def local_dir(settings: Settings) -> Path:
-    """Where this process writes raw text and reads marts: the storage itself unless it is remote."""
+    """Return where this process writes raw text and reads marts: the storage, if it is local."""
     place = storage(settings)
     folder = settings.build / "spark" if "://" in place else Path(place)
     if re.search(r"[\[\]*?{}]", str(folder)):
@@ -304,7 +304,7 @@ def gather(settings: Settings, manifest: Mapping[str, Any]) -> None:
 
 
 def published(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Schema and name of every table of a build that publication reads."""
+    """Return schema and name of every table of a build that publication reads."""
     marts = {
         (str(node["schema"]), str(node["alias"]))
         for node in manifest["nodes"].values()
@@ -325,7 +325,7 @@ def cancel() -> None:
 
 
 def _located(place: str) -> tuple[Any, str]:
-    """The file system of a folder or address, and the path there."""
+    """Return the file system of a folder or address, and the path there."""
     from pyarrow import fs
 
     if "://" not in place:

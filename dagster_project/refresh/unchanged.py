@@ -33,7 +33,7 @@ _TICK_SECONDS = 2.0
 
 
 def inputs(settings: Settings, as_of: date) -> str:
-    """Identifies everything a refresh would rest on.
+    """Return an identifier of everything a refresh would rest on.
 
     Args:
         settings: Landing folder, data home, engine, strictness.
@@ -59,7 +59,7 @@ def inputs(settings: Settings, as_of: date) -> str:
 
 
 def is_unchanged(settings: Settings, as_of: date) -> bool:
-    """Whether the release served is known to be what a refresh would give.
+    """Return whether the current release is known to be what a refresh would give.
 
     Args:
         settings: Landing folder, data home, engine, strictness.
@@ -101,13 +101,13 @@ def landing_state(settings: Settings) -> list[str]:
 
 
 def _has_waiting(settings: Settings) -> bool:
-    """Whether a folder of parts waits: that it has settled, no file will tell."""
+    """Return whether a folder of parts waits: no file will show that it has settled."""
     settled = time.time() - settings.settle_seconds
     return bool(left_alone(settings.landing, list(feeds()), settled)["waiting"])
 
 
 def _is_to_be_tried_again(settings: Settings, run_id: str) -> bool:
-    """Whether a run refused a file for want of space or memory: that there is more, no file will tell."""
+    """Return whether a run refused a file for want of space or memory: no file shows there is more."""
     archive = Archive(settings.archive, settings.build / "tmp")
     return any(
         record.run_id == run_id and record.is_to_be_tried_again
@@ -120,7 +120,7 @@ def _path(settings: Settings) -> Path:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files below a folder, sorted by folder; what cannot be listed has none.
+    """Yield the files below a folder, sorted by folder; a folder that cannot be listed has none.
 
     Not by `os.walk`, which calls itself for every folder within a folder.
     """
@@ -189,7 +189,7 @@ def _code(engine: str) -> str:
 
 
 def _served(home: Path) -> list[str]:
-    """The release served, as its files lie there."""
+    """Return the state of the current release's files."""
     current = files.current_release(home)
     if current is None:
         return []

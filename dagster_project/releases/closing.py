@@ -62,7 +62,7 @@ class Closing:
 
 
 def parse_month(text: str) -> date:
-    """The first day of a month given as YYYY-MM.
+    """Return the first day of a month given as YYYY-MM.
 
     Raises:
         ValueError: It is none.
@@ -73,12 +73,12 @@ def parse_month(text: str) -> date:
 
 
 def name_of(month: date) -> str:
-    """A month as YYYY-MM."""
+    """Return a month as YYYY-MM."""
     return f"{month.year:04}-{month.month:02}"
 
 
 def register(home: Path) -> list[Closing]:
-    """Every close and reopening, oldest first.
+    """Return every close and reopening, oldest first.
 
     Raises:
         ReleaseError: A line cannot be understood, or lines were changed, removed or put in.
@@ -90,7 +90,7 @@ def register(home: Path) -> list[Closing]:
 
 
 def closed_months(home: Path) -> dict[date, Closing]:
-    """The months closed now, in order, each with the close that holds."""
+    """Return the months closed now, in order, each with the close that holds."""
     closed: dict[date, Closing] = {}
     for entry in register(home):
         if entry.event == "closed":
@@ -101,7 +101,7 @@ def closed_months(home: Path) -> dict[date, Closing]:
 
 
 def certified_releases(home: Path) -> dict[str, list[str]]:
-    """Releases that ever closed a month, each with its months; they are kept for ever."""
+    """Return the releases that ever closed a month, with their months; all are retained for ever."""
     certified: dict[str, list[str]] = {}
     for entry in register(home):
         months = certified.setdefault(entry.release_id, [])
@@ -316,7 +316,7 @@ def must_be_as_certified(home: Path, closing: Closing) -> None:
 
 
 def _must_not_be_before_all(home: Path, release_id: str, month: date) -> None:
-    """A month before the first invoice is a slip of the hand."""
+    """Refuse a month before the first invoice, which is a slip of the hand."""
     with reading(home, release_id) as connection:
         row = connection.execute(
             "select min(billing_month) from marts.fct_discounted_charges"

@@ -101,7 +101,7 @@ class _Pair:
         )
 
     def differs(self, column: str) -> str:
-        """SQL: whether a column differs, as text where its type changed."""
+        """Return SQL for whether a column differs, compared as text where its type changed."""
         types = {
             kind.type
             for kinds in (self.before, self.after)
@@ -134,7 +134,7 @@ def diff(home: Path, before: str, after: str, table: str | None = None) -> list[
 def diff_cells(
     home: Path, before: str, after: str, table: str, limit: int = 50
 ) -> list[CellDifference]:
-    """The cells of one table that differ, in key order, at most `limit` of them.
+    """Return the cells of one table that differ, in key order, at most `limit` of them.
 
     Raises:
         NoRelease: One of the releases, or the table, is not there.
@@ -172,7 +172,7 @@ def _table_names(connection: duckdb.DuckDBPyConnection, table: str | None) -> li
 
 
 def _pair(connection: duckdb.DuckDBPyConnection, name: str) -> _Pair | None:
-    """The table in both releases, None if one of them lacks it or has another key."""
+    """Return the table in both releases, None if one of them lacks it or has another key."""
     keys: Mapping[str, str] = dict(
         connection.execute(
             "select release, primary_key from (select 'r0' as release, * from r0.release.tables"
@@ -271,7 +271,7 @@ def _amounts(connection: duckdb.DuckDBPyConnection, pair: _Pair) -> Iterator[Amo
 
 
 def _with_currency(release: str, pair: _Pair) -> str | None:
-    """SQL: the table in one release, each row with the currency of its amounts; None if it has none."""
+    """Return SQL for the table in one release, rows with the currency of their amounts; else None."""
     shared = {column.name for column in pair.shared}
     table = f"{release}.marts.{quote(pair.name)}"
     if "currency" in shared:

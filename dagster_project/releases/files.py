@@ -40,12 +40,12 @@ _RECORD_MODE = 0o640  # the publisher appends, a group reads
 
 
 def releases_dir(home: Path) -> Path:
-    """The folder of the kept releases."""
+    """Return the folder of the retained releases."""
     return home / "releases"
 
 
 def release_path(home: Path, release_id: str) -> Path:
-    """The DuckDB file of a release, whichever version wrote it; it need not exist."""
+    """Return the DuckDB file of a release, whichever version wrote it; the file need not exist."""
     if is_what_if(release_id):
         return what_if_link(home, release_id).resolve()
     earlier = releases_dir(home) / f"{release_id}{_EARLIER_SUFFIX}"
@@ -53,18 +53,18 @@ def release_path(home: Path, release_id: str) -> Path:
 
 
 def what_if_link(home: Path, release_id: str) -> Path:
-    """The link to the release of a question, which has a data home of its own below this one."""
+    """Return the link to the release of a question, whose own data home is below this one."""
     return current_link(home / release_id)
 
 
 def is_what_if(text: str) -> bool:
-    """Whether the text has the form of a release of a question, `what-if/NAME`."""
+    """Return whether the text has the form of a release of a question, `what-if/NAME`."""
     folder, _, name = text.partition("/")
     return folder == WHAT_IF and re.fullmatch(WHAT_IF_NAME, name) is not None
 
 
 def what_ifs(home: Path) -> list[str]:
-    """The releases of questions there are, as `what-if/NAME`."""
+    """Return the releases of questions that exist, as `what-if/NAME`."""
     folder = home / WHAT_IF
     if not folder.is_dir():
         return []
@@ -73,50 +73,50 @@ def what_ifs(home: Path) -> list[str]:
 
 
 def release_of(path: Path) -> str:
-    """The id of the release whose DuckDB file this is, by its name alone."""
+    """Return the id of the release whose DuckDB file this is, by its name alone."""
     return path.parent.name if path.name == DATABASE_NAME else path.stem
 
 
 def parquet_dir(home: Path, release_id: str) -> Path:
-    """The folder with the same marts as Parquet, one file per table."""
+    """Return the folder with the same marts as Parquet, one file per table."""
     if is_what_if(release_id):
         return release_path(home, release_id).parent
     return releases_dir(home) / release_id
 
 
 def entries(home: Path, release_id: str) -> list[Path]:
-    """What a release is made of in the folder of releases: its folder, and in the earlier form a file."""
+    """Return what a release consists of in the folder of releases: a folder, or in the old form a file."""
     folder, database = parquet_dir(home, release_id), release_path(home, release_id)
     return [folder] if database.parent == folder else [folder, database]
 
 
 def temporary_dir(home: Path, release_id: str) -> Path:
-    """The folder in which a release is written before it gets its name."""
+    """Return the folder in which a release is written before it gets its name."""
     return releases_dir(home) / f"{release_id}.tmp"
 
 
 def current_link(home: Path) -> Path:
-    """The symlink readers open."""
+    """Return the symlink readers open."""
     return home / "current"
 
 
 def history_path(home: Path) -> Path:
-    """The append-only record of what was served when, and of closes."""
+    """Return the append-only record of which release was current when, and of closes."""
     return releases_dir(home) / "history.jsonl"
 
 
 def closes_path(home: Path) -> Path:
-    """The append-only register of months closed and reopened."""
+    """Return the append-only register of months closed and reopened."""
     return home / "closes.jsonl"
 
 
 def is_release_id(text: str) -> bool:
-    """Whether the text has the form of a release id."""
+    """Return whether the text has the form of a release id."""
     return _ID.match(text) is not None
 
 
 def release_ids(home: Path) -> list[str]:
-    """Ids of the releases on disk, oldest first."""
+    """Return the ids of the releases on disk, oldest first."""
     folder = releases_dir(home)
     if not folder.is_dir():
         return []
@@ -124,7 +124,7 @@ def release_ids(home: Path) -> list[str]:
 
 
 def _release_in(path: Path) -> str | None:
-    """The id of the release that an entry of the folder of releases is, None if it is no release."""
+    """Return the id of the release in an entry of the folder of releases, None if it is no release."""
     if path.suffix == _EARLIER_SUFFIX and is_release_id(path.stem):
         return path.stem
     if is_release_id(path.name) and (path / DATABASE_NAME).is_file():
@@ -133,7 +133,7 @@ def _release_in(path: Path) -> str | None:
 
 
 def current_release(home: Path) -> str | None:
-    """Id of the release that is served, None if there is none yet.
+    """Return the id of the current release, None if no release has been published yet.
 
     Raises:
         ReleaseError: `current` is there but does not point to a release.
@@ -158,7 +158,7 @@ def current_release(home: Path) -> str | None:
 
 
 def resolve(home: Path, release_id: str | None, *, is_recorded: bool = False) -> str:
-    """The id asked for, or the current one, known to be on disk.
+    """Return the full id of the release asked for, or of the current one; it is on disk.
 
     Args:
         home: The data home.
@@ -220,7 +220,7 @@ def _resolve_what_if(home: Path, release_id: str, is_recorded: bool) -> str:
 
 
 def next_release_id(home: Path, now: datetime, content_hash: str) -> str:
-    """An id after every id ever given here, even when the clock went back."""
+    """Return an id after every id ever given here, even when the clock went back."""
     given = [
         *release_ids(home),
         *(str(event["release_id"]) for event in read_history(home)),
@@ -259,7 +259,7 @@ def remember(home: Path, event: str, release_id: str, now: datetime, **details: 
 
 
 def read_history(home: Path) -> list[dict[str, Any]]:
-    """The history, oldest first; a line that is cut or damaged is left out."""
+    """Return the history, oldest first; a line that is cut or damaged is left out."""
     events = read_lines(history_path(home), passes_over_damage=True)
     return [event for event in events if "release_id" in event]
 
@@ -307,7 +307,7 @@ def append_line(
 def read_lines(
     path: Path, *, passes_over_damage: bool = False, ends_with: str | None = None
 ) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines, oldest first; a line that a crash cut is left out.
+    """Return the objects of a file of JSON lines, oldest first, without lines that a crash cut.
 
     Args:
         path: The file, which need not exist.

@@ -65,17 +65,17 @@ class Known:
 
 
 def quote(name: str) -> str:
-    """A SQL identifier."""
+    """Quote a name as a SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A SQL string."""
+    """Quote a text as a SQL string."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def parquet(file: Path) -> str:
-    """SQL for the rows of a Parquet file, whose name DuckDB would take for a pattern if it has brackets."""
+    """Return SQL for the rows of a Parquet file; to DuckDB, a name with brackets is a pattern."""
     return f"read_parquet({literal(glob.escape(str(file)))})"
 
 
@@ -94,7 +94,7 @@ def _as_text(column: Column) -> str:
 
 
 def row_text(columns: Sequence[Column]) -> str:
-    """SQL that gives one row's text: values, lengths of texts, texts."""
+    """Return SQL for one row's text: values, lengths of texts, texts."""
     texts = [quote(column.name) for column in columns if column.type == "VARCHAR"]
     values = [_as_text(column) for column in columns if column.type != "VARCHAR"]
     values += [f"cast(strlen({text}) as varchar)" for text in texts]
@@ -111,7 +111,7 @@ def _row_text_1(columns: Sequence[Column]) -> str:
 
 
 def columns_of(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple[Column, ...]:
-    """The columns of a relation, which is already quoted SQL."""
+    """Return the columns of a relation, which is already quoted SQL."""
     rows = connection.execute(f"describe (select * from {relation})").fetchall()
     return tuple(Column(str(row[0]), str(row[1])) for row in rows)
 
@@ -213,7 +213,7 @@ def sum_of_hashes(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple
 
 
 def _row_hash(columns: Sequence[Column]) -> str:
-    """SQL of 64 bits of a row; hashed twice, since values are combined by exclusive or, which sums show."""
+    """Return SQL for 64 bits of a row; hashed twice, since hash() combines values by exclusive or."""
     return f"hash(hash({', '.join(quote(column.name) for column in columns)}))"
 
 
@@ -226,7 +226,7 @@ def _sum_of_md5(text: str) -> str:
 
 
 def _numbers(connection: duckdb.DuckDBPyConnection, sql: str) -> list[int]:
-    """The whole numbers of the one row that a query gives."""
+    """Return the whole numbers of the one row that a query gives."""
     row = connection.execute(sql).fetchone()
     assert row is not None
     return [int(number) for number in row]

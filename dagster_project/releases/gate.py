@@ -75,7 +75,7 @@ class Problem:
     path: str
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return the problem as one line for people."""
         where = f" ({self.path})" if self.path else ""
         said = f": {self.message}" if self.message else ""
         return f"{self.kind} {self.name} {self.status}{where}{said}"
@@ -195,7 +195,7 @@ def _last_model(node: Mapping[str, Any]) -> str | None:
 
 
 def in_words(problems: Sequence[Problem], limit: int = 10) -> list[str]:
-    """Problems for people: causes first, what was only skipped because of them as a number."""
+    """Return problems for people: causes first, checks skipped because of them as a number."""
     causes = [problem for problem in problems if problem.status != "skipped"] or list(problems)
     told = [
         f"{one.kind} {one.name}: {one.message or one.status}"

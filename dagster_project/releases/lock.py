@@ -21,12 +21,12 @@ from dagster_project.releases.machine import explained
 
 
 def lock_path(home: Path) -> Path:
-    """The lock file of a data home."""
+    """Return the lock file of a data home."""
     return home / "refresh.lock"
 
 
 def holder_path(home: Path) -> Path:
-    """The side file that names who holds the lock."""
+    """Return the side file that names who holds the lock."""
     return home / "refresh.holder.json"
 
 

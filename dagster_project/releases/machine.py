@@ -27,22 +27,22 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def is_full(text: str) -> bool:
-    """Whether a message, of whichever program, speaks of a full disk."""
+    """Return whether a message, of whichever program, speaks of a full disk."""
     return "No space left" in text or "Disk quota exceeded" in text
 
 
 def is_out_of_memory(text: str) -> bool:
-    """Whether a message, of DuckDB or of whoever passes it on, speaks of its limit of memory."""
+    """Return whether a message, DuckDB's or one that quotes it, speaks of DuckDB's memory limit."""
     return "Out of Memory Error" in text
 
 
 def without_advice(text: str) -> str:
-    """A message without what DuckDB advises its programmers."""
+    """Remove from a message what DuckDB advises its programmers."""
     return re.sub(r"\s*Possible solutions:.*", "", text, flags=re.DOTALL)
 
 
 def explanation(home: Path, error: BaseException) -> ReleaseError | None:
-    """What an error says about the disk of a data home or about memory; None if about something else."""
+    """Explain an error about a data home's disk or about memory; None if about something else."""
     if not isinstance(error, OSError | duckdb.Error):
         return None
     text = " ".join(str(error).split())

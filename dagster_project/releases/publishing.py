@@ -300,7 +300,7 @@ def publish(
 
 
 def mart_tables(manifest: Mapping[str, Any]) -> list[Table]:
-    """The marts a manifest promises, by name.
+    """Return the marts a manifest promises, by name.
 
     Raises:
         ReleaseError: There is none, or one says no `config.meta.primary_key`.
@@ -397,7 +397,7 @@ def pedigree_sources() -> dict[str, Mapping[str, str]]:
 
 
 def pedigree_tables() -> set[tuple[str, str]]:
-    """Schema and name of the models that a release copies besides the marts."""
+    """Return schema and name of the models that a release copies besides the marts."""
     return {
         (schema, name) for schema, _, name in (one.partition(".") for one in pedigree_sources())
     }
@@ -416,7 +416,7 @@ def _selected(table: Table) -> str:
 def _examined(
     connection: duckdb.DuckDBPyConnection, table: Table, before: reuse.Before | None
 ) -> _Source:
-    """What a table of the build holds, told by the release before where that is nearly the same."""
+    """Return what a table of the build holds, from the release before where that is nearly the same."""
     relation, name = _selected(table), (table.schema, table.name)
     try:
         known = before.tables.get(name) if before else None
@@ -435,7 +435,7 @@ def _examined(
 
 
 def _already_there(home: Path, content_hash: str) -> str | None:
-    """The newest release, or the one served, if its content is this."""
+    """Return the newest or the current release, if its content equals the given one."""
     current = files.current_release(home)
     newest = files.release_ids(home)[-1:]
     for release_id in dict.fromkeys([*([current] if current else []), *newest]):
@@ -511,12 +511,12 @@ def _write(
 
 
 def is_amount(column: Column) -> bool:
-    """Whether a column holds amounts of money; percentages and quantities are no money."""
+    """Return whether a column holds amounts of money; percentages and quantities are no money."""
     return column.type.startswith("DECIMAL") and "amount" in column.name.split("_")
 
 
 def _comments(table: Table, source: _Source) -> dict[str, str]:
-    """The comment of each column that has one; each amount and instant says what readers get wrong.
+    """Return the columns' comments; those of amounts and instants say what readers get wrong.
 
     Whoever adds up a column sees its comment, not this project: currencies are never added, and an
     instant has no zone of its own in the file.
@@ -647,7 +647,7 @@ def _write_checks(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]
 
 
 def _gate_results(connection: duckdb.DuckDBPyConnection) -> list[Check]:
-    """The supplier gate's results, if this build has them: per feed and check, files that fail it."""
+    """Return the supplier gate's results, if this build has any: failed files by feed and check."""
     try:
         rows = connection.execute(
             "select feed, check_name, severity, count(*) filter (where not passed)"

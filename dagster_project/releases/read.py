@@ -139,7 +139,7 @@ def _unreadable(
     release_id: str | None,
     error: duckdb.Error,
 ) -> ReleaseError:
-    """What it means that an open release does not answer."""
+    """Return the error for an open release that does not answer."""
     of_the_machine = explanation(home, error)
     if of_the_machine:
         return of_the_machine
@@ -182,7 +182,7 @@ def _open_file(
 
 @contextmanager
 def attached(home: Path, *release_ids: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A locked-down connection with releases attached as r0, r1, … in the order given."""
+    """Open a locked-down connection with releases attached as r0, r1, … in the order given."""
     connection = duckdb.connect(":memory:")
     try:
         for number, release_id in enumerate(release_ids):
@@ -202,7 +202,7 @@ def attached(home: Path, *release_ids: str) -> Iterator[duckdb.DuckDBPyConnectio
 
 
 def read_pedigree(home: Path, release_id: str) -> dict[str, Any]:
-    """The one row of a release's table `release.release`."""
+    """Return the one row of a release's table `release.release`."""
     with reading(home, release_id) as connection:
         cursor = connection.execute("select * from release.release")
         names = [column[0] for column in cursor.description or []]
@@ -213,7 +213,7 @@ def read_pedigree(home: Path, release_id: str) -> dict[str, Any]:
 
 
 def list_releases(home: Path) -> list[ReleaseSummary]:
-    """All releases kept, newest first, each with its totals; a damaged one is listed as such."""
+    """Return all retained releases, newest first, with totals; a damaged one is marked as such."""
     current = files.current_release(home)
     summaries = []
     for release_id in reversed(files.release_ids(home)):
@@ -310,7 +310,7 @@ def _pedigree_problems(
     pedigree: Mapping[str, Any],
     contents: Mapping[tuple[str, str], TableContent],
 ) -> list[str]:
-    """Whether a release of intact tables is the one its name says, as of the day it says."""
+    """Check that a release of intact tables is the one its name says, as of the day it says."""
     if pedigree["release_id"] != release_id:
         return [f"it is release {pedigree['release_id']} under another name"]
     found = content_hash_of(

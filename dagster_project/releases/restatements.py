@@ -128,7 +128,7 @@ class _Side:
         return "effective_month" if "effective_month" in self.columns else MONTHS[self.table]
 
     def rows(self, key: tuple[str, ...], amounts: list[str], places: list[str], month: str) -> str:
-        """SQL: one row per key of the month: what it is about, its amounts as a struct, its places."""
+        """Return SQL for one row per key of the month: subject, amounts as a struct, places."""
         own_currency = "currency" in self.columns
         needs_invoice = not own_currency or MONTHS[self.table] == "invoice_month"
         source = f"{self.database}.marts.{quote(self.table)} as own"
@@ -165,7 +165,7 @@ _NO_PLACES = "cast([] as struct(name varchar, value varchar)[])"
 
 
 def _cells(rows: str, others: str, amounts: list[str]) -> str:
-    """SQL: one row per key and amount of those rows that the other side does not have just so."""
+    """Return SQL for one row per key and amount of the rows that differ from the other side."""
     cells = ", ".join(
         f"{{'name': {literal(name)}, 'amount': amounts.{quote(name)}}}" for name in amounts
     )
@@ -207,7 +207,7 @@ def compute(
 
 
 def unlisted(home: Path, release_id: str) -> dict[date, int]:
-    """How many values of closed months differ in a release that does not list them itself.
+    """Return how many values of closed months differ in a release that does not list them itself.
 
     A release lists what had changed in the months that were closed when it was made; of those closed
     later, or closed again with another release, it knows nothing.
@@ -306,7 +306,7 @@ def _compare(
 
 
 def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: date) -> None:
-    """What the certified release did not know, by the invoices and workspaces it bears on.
+    """Collect what the certified release did not know, by the invoices and workspaces it affects.
 
     Compared with the deliveries that the release lists, not by time: a clock may go back.
     """
@@ -373,7 +373,7 @@ def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: da
 
 
 def _current_versions(feed: str) -> str:
-    """SQL: a feed's records as staged, from tables alone: a view cannot be read in an attached file."""
+    """Return SQL for a feed's accepted records, from tables: views fail in an attached file."""
     return (
         f"(select * from build.staging.base_billing__{feed} anti join (from"
         f" build.staging.stg_billing__repeated_rows where feed = {literal(feed)} and fate <>"

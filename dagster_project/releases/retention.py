@@ -116,7 +116,7 @@ def _remove(home: Path, release_id: str, now: datetime) -> None:
 
 
 def _readers(home: Path, release_id: str) -> list[int]:
-    """Processes that have the file or its Parquet copy open, as far as this user can tell."""
+    """Return processes that have the file or its Parquet copy open, as far as this user can see."""
     file = os.path.realpath(files.release_path(home, release_id))
     copies = os.path.realpath(files.parquet_dir(home, release_id)) + os.sep
     readers = []

@@ -45,7 +45,7 @@ class Before:
 
 
 def record_path(home: Path) -> Path:
-    """Where it is recorded."""
+    """Return the file that records what the last release holds."""
     return home / "build" / "published.json"
 
 
@@ -83,7 +83,7 @@ def remember(
 
 
 def recall(home: Path, made_by: str) -> Before | None:
-    """The release published last, if it is still there and was written as a new one would be.
+    """Return the last published release, if it still exists and was written as a new one would be.
 
     Args:
         home: The data home.
@@ -128,5 +128,5 @@ def attached(
 
 
 def relation(schema: str, name: str) -> str:
-    """A table of the attached release, as quoted SQL."""
+    """Return a table of the attached release, as quoted SQL."""
     return f"{DATABASE}.{quote(schema)}.{quote(name)}"

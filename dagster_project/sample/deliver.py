@@ -179,13 +179,13 @@ class RejectedRow:
 
 
 def reordered(rows: Iterable[Row], old: Sequence[str], new: Sequence[str]) -> list[Row]:
-    """The rows with their columns in another order."""
+    """Return the rows with their columns in another order."""
     positions = [old.index(column) for column in new]
     return [tuple(row[position] for position in positions) for row in rows]
 
 
 def with_offset(row: Row, columns: Sequence[str], hours: int) -> Row:
-    """A row with its instants written in another time zone; the instants are the same."""
+    """Return a row with its instants written in another time zone; the instants stay the same."""
     return tuple(
         _shifted(value, hours) if column.endswith("_at") and value else value
         for column, value in zip(columns, row, strict=True)
@@ -275,7 +275,7 @@ def _csv_lines(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _json_line(row: Row, columns: Sequence[str]) -> str:
-    """One JSON record; amounts stay text, since a JSON number may be read as a float."""
+    """Return one JSON record; amounts stay text, since a JSON number may be read as a float."""
     record: dict[str, str | int | None] = {}
     for column, value in zip(columns, row, strict=True):
         if not value:
@@ -286,7 +286,7 @@ def _json_line(row: Row, columns: Sequence[str]) -> str:
 
 
 def _parquet(rows: Iterable[Row], columns: Sequence[str]) -> bytes:
-    """A Parquet file with dates, instants and decimals in types of their own."""
+    """Return a Parquet file with native types for dates, instants and decimals."""
     # Only this one file needs it, and it takes long to import; it has no type stubs.
     import pyarrow as pa
     from pyarrow import parquet

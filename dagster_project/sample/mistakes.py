@@ -110,7 +110,7 @@ class Mischief:
     def _possible(
         self, account: Account, bill: Bill, right: Charge, available: int
     ) -> dict[str, Callable[[], tuple[Charge, int]]]:
-        """The errors this invoice offers, each with how to make it."""
+        """Return the errors that can be made on this invoice, each with how to make it."""
         list_amount, state = bill.list_amount, account.discount_state(bill.issued_at)
         undiscounted = list_amount - right.discount
         unpaid = undiscounted - right.credit
@@ -158,5 +158,5 @@ class Mischief:
         return possible
 
     def _some(self, most: int, usual: int) -> int:
-        """An amount of at least two minor units, at most `most`, usually below `usual`."""
+        """Return an amount of at least two minor units, at most `most`, usually below `usual`."""
         return min(most, _LEAST + int(self.rng.random() * max(usual - _LEAST, 0)))

@@ -97,20 +97,20 @@ class Desk:
         return redemption
 
     def first_chance(self, workspace: Workspace) -> int:
-        """The first instant at which a workspace can redeem."""
+        """Return the first instant at which a workspace can redeem."""
         return max(self.start, workspace.created_at)
 
     def early(self, workspace: Workspace, rng: Random) -> int:
-        """An instant within a month of the first chance."""
+        """Return an instant within a month of the first chance."""
         return self.first_chance(workspace) + rng.randrange(3600, 28 * DAY)
 
     def sometime(self, workspace: Workspace, rng: Random, share: float = 0.6) -> int:
-        """An instant in the first part of the workspace's life."""
+        """Return an instant in the first part of the workspace's life."""
         first = self.first_chance(workspace)
         return first + rng.randrange(3600, max(7200, int((self.end - first) * share)))
 
     def expiry(self, redemption: Redemption) -> int:
-        """When a redemption of a coupon with a duration in months expires."""
+        """Return when a redemption of a coupon with a duration in months expires."""
         start = redemption.redeemed_at if redemption.starts_at is None else redemption.starts_at
         return add_months(start, self.coupons[redemption.coupon_id].duration_months or 0)
 
@@ -139,7 +139,7 @@ def _monthly(workspace: Workspace) -> None:
 
 
 def _list_price(desk: Desk, workspace: Workspace, rng: Random) -> None:
-    """No coupon at all."""
+    """Redeem no coupon."""
 
 
 def _startup(desk: Desk, workspace: Workspace, rng: Random) -> None:
@@ -288,7 +288,7 @@ def _follow_up_late(desk: Desk, workspace: Workspace, rng: Random) -> None:
 
 
 def _follow_up_refused(desk: Desk, workspace: Workspace, rng: Random) -> None:
-    """The same user has the follow-up coupon elsewhere, so none can be derived here."""
+    """Give the user the follow-up coupon elsewhere, so that none can be derived here."""
     desk.redeem(workspace, "SPRING-50", desk.sometime(workspace, rng, 0.4))
     elsewhere = workspace.number - (1 if workspace.number % 2 else 2)  # never one that is shown
     if elsewhere > 0:
@@ -560,7 +560,7 @@ _LIST_PRICE: Final = len(SCENARIOS) - 1
 
 
 def _chances(rng: Random, choices: tuple[tuple[float, int, int], ...]) -> int:
-    """A whole number from one of several ranges, (share, from, to)."""
+    """Draw a whole number from one of several ranges, (share, from, to)."""
     chance = rng.random()
     for share, low, high in choices:
         if chance < share:
@@ -570,7 +570,7 @@ def _chances(rng: Random, choices: tuple[tuple[float, int, int], ...]) -> int:
 
 
 def _stranger(number: int, desk: Desk, rng: Random) -> Workspace:
-    """A workspace before its story is known."""
+    """Return a workspace before its story is known."""
     span = desk.end - desk.start
     if rng.random() < 0.86:
         created_at = desk.start - rng.randrange(15 * DAY, 900 * DAY)

@@ -136,12 +136,12 @@ class Catalogue:
 
 
 def _terms(coupon: Coupon) -> Coupon:
-    """A coupon without what does not matter to a bill."""
+    """Return a coupon without what does not matter to a bill."""
     return replace(coupon, coupon_name="", program="", updated_at=0)
 
 
 def catalogue(start: int, end: int, workspaces: int) -> Catalogue:
-    """The coupons of a sample.
+    """Return the coupons of a sample.
 
     Args:
         start: First instant of the sample.

@@ -158,7 +158,7 @@ def generate_large_sample(
 
 
 def _load(connection: duckdb.DuckDBPyConnection, landing: Path, feed: str) -> None:
-    """All records of a feed as text, in the order of their files, with the file's name."""
+    """Load all records of a feed as text, in the order of their files, with the file's name."""
     columns = [*EXPORTED[feed], *(("restatement_reason",) if feed == "invoices" else ())]
     connection.execute(f"create table {feed} (file varchar, {' varchar, '.join(columns)} varchar)")
     for path in sorted((landing / feed).iterdir()):
@@ -170,7 +170,7 @@ def _load(connection: duckdb.DuckDBPyConnection, landing: Path, feed: str) -> No
 
 
 def _as_delivered(landing: Path, target: Path, feeds: tuple[str, ...]) -> Iterator[_File]:
-    """The same files again."""
+    """Yield the same files again."""
     for feed in feeds:
         for path in sorted((landing / feed).iterdir()):
             yield _File(
@@ -190,7 +190,7 @@ def _invoice_files(
     grouping: Grouping,
     cut: int | None,
 ) -> Iterator[_File]:
-    """The files of invoices: extracts, a repeated delivery, restatements; what is held back apart.
+    """Yield files of invoices: extracts, a repeated delivery, restatements; withheld ones apart.
 
     Args:
         connection: Where the smaller sample's rows are.
@@ -288,7 +288,7 @@ def _write(
 
 
 def _typed(column: str, places: int) -> str:
-    """A column of text as Parquet has it."""
+    """Return a column of text as Parquet has it."""
     if column in AMOUNTS:
         return f"cast({column} as decimal(18, {places})) as {column}"
     if column in WHOLE:
@@ -301,7 +301,7 @@ def _typed(column: str, places: int) -> str:
 
 
 def _copy(table: str, feed: str, copy: int) -> str:
-    """One copy: the number behind every id."""
+    """Return one copy: the number behind every id."""
     copied = [
         f"{column} || '-{copy}' as {column}" for column in _COPIED_IDS if column in EXPORTED[feed]
     ]
@@ -311,7 +311,7 @@ def _copy(table: str, feed: str, copy: int) -> str:
 def _write_coupons(
     connection: duckdb.DuckDBPyConnection, path: Path, landing: Path, copies: int
 ) -> tuple[Path, int]:
-    """A file of coupons, with limits for all copies."""
+    """Write a file of coupons, with limits for all copies."""
     target = landing / "coupons" / path.name
     target.parent.mkdir(parents=True, exist_ok=True)
     rows = connection.read_csv(str(path), all_varchar=True, header=True)

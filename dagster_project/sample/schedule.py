@@ -78,7 +78,7 @@ class Workspace:
 
 
 def bills(workspace: Workspace, first_day: int, last_day: int, rng: Random) -> Iterator[Bill]:
-    """The invoices of a workspace in the order they are issued, status still open.
+    """Yield the invoices of a workspace in the order they are issued, status still open.
 
     Args:
         workspace: The workspace.

@@ -23,7 +23,7 @@ _STATEMENT_MILLISECONDS, _POOL_RECYCLE_SECONDS, _POOL_OVERFLOW = 15_000, 3_600, 
 
 
 def guarded(app: ASGIApp, port: int, settings: Settings) -> Guard:
-    """Dagster's application as it is served: to its own pages only.
+    """Return Dagster's application, answering its own pages only.
 
     Args:
         app: The application of dagster-webserver.

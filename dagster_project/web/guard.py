@@ -26,7 +26,7 @@ _JSON = "application/json"
 
 
 def served_origins(port: int, addresses: Iterable[str] = ()) -> frozenset[str]:
-    """The origins of a server on this machine.
+    """Return the origins of a server on this machine.
 
     Args:
         port: The port the server listens on.
@@ -114,7 +114,7 @@ class Guard:
 
 
 def _hosts_of(origin: str) -> set[str]:
-    """How `Host` may name an origin: with its port, and without if it is the default one."""
+    """Return how `Host` may name an origin: with its port, or without if it is the default."""
     scheme, _, host = origin.partition("://")
     has_port = urlsplit(origin).port is not None
     return {host} if has_port else {host, f"{host}:{DEFAULT_PORTS[scheme]}"}
