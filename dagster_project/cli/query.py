@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dagster_project.answers.query import Limits
 
 _BY_NAME = {".csv": "csv", ".xlsx": "xlsx", ".parquet": "parquet"}
-_PATIENCE = 0.2  # seconds in which a pipe must say something, or there is no question in it
+_PATIENCE = 0.2  # seconds in which a pipe must send something, or it has no question
 
 
 def query(
@@ -150,9 +150,9 @@ def tell_table(data: Row) -> str:
 def tell_file(data: Row) -> str:
     """Say which file was written."""
     (one,) = data["files"]
-    told = f"{count(one['rows'], 'row')} to {clean(one['file'])}"
+    text = f"{count(one['rows'], 'row')} to {clean(one['file'])}"
     cells = {row["column"]: row["cells"] for row in one.get("neutralised", [])}
-    return "\n".join([told, *([neutralised(cells)] if cells else [])])
+    return "\n".join([text, *([neutralised(cells)] if cells else [])])
 
 
 def _save(connection: Connection, sql: str, out: Path, kind: str, raw: bool, limits: Limits) -> Row:
@@ -229,7 +229,7 @@ def _is_piped() -> bool:
         return False
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (OSError, ValueError):  # it is not the operating system's
+    except (OSError, ValueError):  # standard input is not a file of the operating system
         return True
     if stat.S_ISREG(mode):
         return True

@@ -1,7 +1,7 @@
-"""Tells whoever listens in this process how far a refresh is; by default nobody does.
+"""How far a refresh is, for a listener in this process; by default nobody listens.
 
-Here belongs the one hook between the steps and the command line. Log files and Dagster's own events
-do not.
+The one hook between the steps and the command line belongs here. Log files and Dagster's own events do
+not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Listener(Protocol):
-    """Someone who wants to know how far a refresh is."""
+    """A listener to the progress of a refresh."""
 
     def started(self, step: str) -> None:
         """Note that a step began."""

@@ -1,10 +1,10 @@
 """Spark as the engine of a build: raw text out of the warehouse, a session, marts back for publication.
 
-Here belongs what a build on Spark needs around dbt. The models are the same for every engine, and so
-are arrival and publication, which stay with DuckDB: text goes to Spark as Parquet, and of what Spark
-writes, DuckDB reads the tables that are published.
+What a build on Spark needs around dbt belongs here. The models are the same for every engine, and so
+are arrival and publication, which use DuckDB: text goes to Spark as Parquet, and DuckDB reads the
+published tables that Spark writes.
 
-Where one build's tables lie, below the storage (`COUPON_LEDGER_SPARK_STORAGE`, else `build/spark`):
+Where one build's tables are, below the storage (`COUPON_LEDGER_SPARK_STORAGE`, else `build/spark`):
 `raw/<table>/` what arrived, every column of a feed as text; `tables/<schema>/<model>/` what Spark made.
 """
 
@@ -47,11 +47,11 @@ appender.file.layout.pattern = %d %p %c: %m%n%ex
 
 
 class SparkUnavailable(Exception):
-    """Spark cannot be used here; says what is missing and how to get it."""
+    """Spark cannot be used here; the message says what is missing and how to get it."""
 
 
 def require(settings: Settings) -> None:
-    """See that what a build on Spark needs is installed.
+    """Make sure that what a build on Spark needs is installed.
 
     Raises:
         SparkUnavailable: A package or Java is missing.
@@ -74,7 +74,7 @@ def require(settings: Settings) -> None:
             )
     elif not has_java():
         raise SparkUnavailable(
-            "The engine spark needs Java 17 or later, and there is none in JAVA_HOME or on the PATH:"
+            "The engine spark needs Java 17 or later; JAVA_HOME and PATH have none. Install it:"
             " apt-get install openjdk-17-jre-headless"
         )
 
@@ -97,7 +97,7 @@ def ready(settings: Settings) -> Iterator[None]:
     """Provide everything a dbt build on Spark needs, for as long as the build runs.
 
     Args:
-        settings: Of a refresh on Spark whose raw tables have arrived in the warehouse.
+        settings: Those of a refresh on Spark whose raw tables have arrived in the warehouse.
 
     Raises:
         SparkUnavailable: Spark is not installed, or does not start.
@@ -116,14 +116,14 @@ def ready(settings: Settings) -> Iterator[None]:
 
 
 def write_raw(settings: Settings) -> int:
-    """Write the raw tables of the warehouse as Parquet, in place of those of the build before.
+    """Write the raw tables of the warehouse as Parquet, replacing those of the build before.
 
     Returns:
         The rows of all feeds together.
     """
     local = local_dir(settings)
     for layer in _LAYERS[1:]:
-        _remove(f"{storage(settings)}/tables/{layer}")  # where Spark finds files it makes no table
+        _remove(f"{storage(settings)}/tables/{layer}")  # Spark makes no table where files exist
     shutil.rmtree(local / "raw", ignore_errors=True)
     with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
         connection.execute(f"set memory_limit = {literal(settings.memory_limit)}")
@@ -149,11 +149,11 @@ def write_raw(settings: Settings) -> int:
 def start(settings: Settings, rows: int) -> SparkSession:
     """Start the session that dbt then finds in this process.
 
-    Its catalog lives in memory: every build describes its tables anew.
+    Its catalog is in memory: every build describes its tables again.
 
     Args:
         settings: Of the refresh.
-        rows: How many rows were delivered, from which follows into how many parts they are split.
+        rows: How many rows were delivered, which sets into how many parts they are split.
 
     Raises:
         SparkUnavailable: Spark does not start.
@@ -180,7 +180,7 @@ def start(settings: Settings, rows: int) -> SparkSession:
 
 @contextlib.contextmanager
 def _errors_to(log: Path) -> Iterator[None]:
-    """Let processes started now write their standard error to a file: Java's notes are for nobody."""
+    """Redirect standard error of processes started now to a file: nobody needs Java's notes."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with log.open("ab") as file:
@@ -200,9 +200,9 @@ def master(settings: Settings) -> str:
 def sql_configuration(settings: Settings, rows: int) -> dict[str, str]:
     """Return the configuration every session needs, wherever it runs.
 
-    Rows that are moved are split into parts of a size to sort in memory, one per core at least; adaptive
-    execution joins those that turn out small. The walks through discounts and credit are recursive and
-    end by themselves: Spark's own limits, a hundred steps and a million rows, are none here.
+    Rows that are moved are split into parts small enough to sort in memory, at least one per core;
+    adaptive execution merges parts that turn out small. The walks through discounts and credit are
+    recursive and end by themselves: Spark's own limits, a hundred steps and a million rows, are lifted.
 
     Args:
         settings: Of the refresh.
@@ -248,7 +248,7 @@ def configuration(settings: Settings, logging: Path, rows: int) -> dict[str, str
 def _java_memory(limit: str) -> str:
     """Convert an amount of memory as DuckDB writes it to Java's form, in whole mebibytes."""
     found = re.fullmatch(r"([0-9.]+)([KMGT])(i?)B", limit)
-    assert found is not None, limit  # the settings have seen to it
+    assert found is not None, limit  # the settings have checked it
     power = "KMGT".index(found[2]) + 1
     size = float(found[1]) * (1024 if found[3] else 1000) ** power
     return f"{max(int(size / 1024**2), 512)}m"
@@ -268,14 +268,14 @@ def local_dir(settings: Settings) -> Path:
     folder = settings.build / "spark" if "://" in place else Path(place)
     if re.search(r"[\[\]*?{}]", str(folder)):
         raise SparkUnavailable(
-            f"{folder} has one of the characters []*?{{}} in its path, which DuckDB and Spark take as"
+            f"{folder} has one of the characters []*?{{}} in its path, which DuckDB and Spark read as"
             " a pattern: set COUPON_LEDGER_SPARK_STORAGE to another folder."
         )
     return folder
 
 
 def gather(settings: Settings, manifest: Mapping[str, Any]) -> None:
-    """Leave what Spark built where publication looks: a DuckDB file of views on Spark's Parquet.
+    """Make what Spark built available to publication: a DuckDB file of views on Spark's Parquet.
 
     Args:
         settings: Of the refresh.
@@ -310,7 +310,7 @@ def published(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
         for node in manifest["nodes"].values()
         if node["resource_type"] == "model" and node["schema"] == "marts"
     }
-    # Which delivery changed a closed month is looked up in the rows as they came.
+    # The delivery that changed a closed month is looked up in the rows as delivered.
     rows = {("staging", f"base_billing__{feed}") for feed in feeds()}
     return sorted(marts | pedigree_tables() | rows | {("staging", "stg_billing__repeated_rows")})
 
@@ -335,14 +335,14 @@ def _located(place: str) -> tuple[Any, str]:
 
 
 def _remove(place: str) -> None:
-    """Remove a folder with what is in it, if it is there."""
+    """Remove a folder with its contents, if it exists."""
     system, path = _located(place)
     with contextlib.suppress(FileNotFoundError):
         system.delete_dir(path)
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy a folder of files to or from object storage, in place of what is there."""
+    """Copy a folder of files to or from object storage, replacing what is there."""
     from pyarrow import fs
 
     (reading, source_path), (writing, target_path) = _located(source), _located(target)
@@ -355,10 +355,10 @@ def _copy(source: str, target: str) -> None:
 
 @contextlib.contextmanager
 def _ansi_mode(conf: Mapping[str, str]) -> Iterator[None]:
-    """Keep Spark's ANSI mode on, which dbt-spark turns off: without it a sum too large wraps round.
+    """Keep Spark's ANSI mode on, which dbt-spark turns off: without it too large a sum wraps round.
 
     Args:
-        conf: Further configuration; what is about SQL reaches a Thrift server too.
+        conf: Further configuration; SQL settings reach a Thrift server too.
     """
     from dbt.adapters.spark.connections import SparkCredentials
 

@@ -1,11 +1,11 @@
-"""Whether a refresh would find everything as the last one left it, so that there is nothing to do.
+"""Whether a refresh would find everything as the last one left it and have nothing to do.
 
-Here belongs what a release rests on, told from names and file status alone, without reading a delivery:
+What a release rests on belongs here, found from names and file status alone, without reading a delivery:
 the landing folder, the archive, the code, the day, the settings that matter, the reviewed findings, the
-register of closes, and the release served itself. Nothing heavy is imported: the answer takes a moment.
+register of closes, and the current release itself. Nothing heavy is imported: the answer takes a moment.
 
-What is told apart by status (size, times, inode) could be fooled by a file that changes twice within one
-tick of the clock of its disk, so a state is remembered only if nothing in it is that young.
+A file that changes twice within one tick of its disk's clock keeps its status (size, times, inode), so
+a state is remembered only if nothing in it is that young.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ def is_unchanged(settings: Settings, as_of: date) -> bool:
     try:
         return inputs(settings, as_of) == _path(settings).read_text("utf-8")
     except (OSError, ReleaseError):
-        return False  # whatever it is, the refresh tells it
+        return False  # whatever it is, the refresh reports it
 
 
 def remember(settings: Settings, as_of: date, landing_before: list[str], run_id: str) -> None:
-    """Remember what the refresh that has just been published rests on, if that is beyond doubt.
+    """Remember what the release just published rests on, if that is beyond doubt.
 
     Args:
-        settings: Of the refresh.
+        settings: Those of the refresh.
         as_of: Last day whose events counted.
         landing_before: `landing_state` before it began.
         run_id: The run.
@@ -96,7 +96,7 @@ def remember(settings: Settings, as_of: date, landing_before: list[str], run_id:
 
 
 def landing_state(settings: Settings) -> list[str]:
-    """Name and status of everything in the landing folder."""
+    """List name and status of everything in the landing folder."""
     return _statuses(settings.landing)
 
 
@@ -122,7 +122,7 @@ def _path(settings: Settings) -> Path:
 def _files(folder: Path) -> Iterator[Path]:
     """Yield the files below a folder, sorted by folder; a folder that cannot be listed has none.
 
-    Not by `os.walk`, which calls itself for every folder within a folder.
+    `os.walk` would not do: it calls itself for every folder within a folder.
     """
     waiting = [folder]
     while waiting:
@@ -150,8 +150,8 @@ def _statuses(folder: Path) -> list[str]:
         except OSError as error:  # its name is too long, or it has just gone
             found.append(f"{os.fsencode(path.relative_to(folder)).hex()} {error.errno}")
             continue
-        told = [[s.st_mode, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in one]
-        found.append(f"{os.fsencode(path.relative_to(folder)).hex()} {told}")
+        state = [[s.st_mode, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in one]
+        found.append(f"{os.fsencode(path.relative_to(folder)).hex()} {state}")
     return found
 
 

@@ -1,12 +1,12 @@
-"""Where releases are stored, how they are named, and the pointer to the one that is served.
+"""Where releases are stored, how they are named, and the pointer to the current release.
 
 A release is a folder `releases/<id>` with `coupon_ledger.duckdb` and a Parquet file per mart. DuckDB
-names the catalog after the file, so that the file's name is the same in every release: what a tool
-remembers of one (Superset stores `coupon_ledger.marts`) holds for the next. Releases of versions up to
-0.4 are a file `releases/<id>.duckdb` beside a folder of Parquet files; all that reads, compares,
-restores or removes releases knows both forms.
+names the catalog after the file, so the file's name is the same in every release: what a tool stores
+about one release (Superset stores `coupon_ledger.marts`) holds for the next. A release of version 0.4
+or older is a file `releases/<id>.duckdb` beside a folder of Parquet files; everything that reads,
+compares, restores or removes releases knows both forms.
 
-Every change of a name goes through here, so that the order of rename and fsync is in one place.
+Every rename goes through this module, so that the order of rename and fsync is in one place.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from dagster_project.releases.errors import NoRelease, ReleaseError
 
 _ID = re.compile(r"^(\d{8}T\d{6}Z)-([0-9a-f]{8})$")
 _STAMP = "%Y%m%dT%H%M%SZ"
-_LEAST = 8  # characters that are enough of an id, if they fit one only
+_LEAST = 8  # this many characters of an id are enough, if they match only one
 WHAT_IF = "what-if"
-"""The folder of questions in a data home: what would be under other terms."""
+"""The folder of questions in a data home: bills recalculated under other terms."""
 WHAT_IF_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """What the name of a question must match."""
 SERVING = ("published", "served again", "found served", "restored")
-"""Events of the history after which a release is served."""
+"""Events of the history that make a release current."""
 DATABASE_NAME = "coupon_ledger.duckdb"
 """The DuckDB file of every release, in the release's folder."""
-_EARLIER_SUFFIX = ".duckdb"  # of the file that a release was, up to version 0.4
+_EARLIER_SUFFIX = ".duckdb"  # a release was a file with this suffix, up to version 0.4
 _RECORD_MODE = 0o640  # the publisher appends, a group reads
 
 
@@ -136,7 +136,7 @@ def current_release(home: Path) -> str | None:
     """Return the id of the current release, None if no release has been published yet.
 
     Raises:
-        ReleaseError: `current` is there but does not point to a release.
+        ReleaseError: `current` exists but does not point to a release.
     """
     link = current_link(home)
     try:
@@ -146,13 +146,14 @@ def current_release(home: Path) -> str | None:
     except OSError as error:
         raise ReleaseError(
             f"{link} is not a symlink ({error.strerror}).",
-            "Move it away; `coupon-ledger restore ID` points it to a release again.",
+            "Move it away; `coupon-ledger restore ID` makes a link to a release again.",
         ) from error
     release_id = release_of(Path(target))
     if not is_release_id(release_id) or not (link.parent / target).is_file():
         raise ReleaseError(
             f"{link} points to {target}, which is not a release.",
-            "`coupon-ledger releases` lists those kept, `coupon-ledger restore ID` serves one.",
+            "`coupon-ledger releases` lists the retained releases; `coupon-ledger restore ID` makes"
+            " one of them current.",
         )
     return release_id
 
@@ -163,10 +164,10 @@ def resolve(home: Path, release_id: str | None, *, is_recorded: bool = False) ->
     Args:
         home: The data home.
         release_id: The release, enough of its id, or `what-if/NAME` for that of a question.
-        is_recorded: Whether it must be a release of what is recorded.
+        is_recorded: Whether it must be a release of the recorded data, not of a question.
 
     Raises:
-        NoRelease: There is none, or not that one; names near matches.
+        NoRelease: No release exists, or not that one; names near matches.
     """
     if release_id is None:
         current = current_release(home)
@@ -183,30 +184,30 @@ def resolve(home: Path, release_id: str | None, *, is_recorded: bool = False) ->
     known = release_ids(home)
     if not known:
         raise NoRelease(
-            f"There is no release {release_id!r} in {home}: none is kept there.",
+            f"There is no release {release_id!r} in {home}: no release has been published there.",
             "`coupon-ledger run` makes one.",
         )
     matches = [known_id for known_id in known if release_id and release_id in known_id]
     if len(matches) == 1 and len(release_id) >= _LEAST:
         return matches[0]
     if len(matches) > 1:
-        told = f"{release_id!r} fits {len(matches)} releases in {home}, the newest"
+        problem = f"{release_id!r} matches {len(matches)} releases in {home}, the newest"
     elif matches:
-        told = f"{release_id!r} is less than {_LEAST} characters of a release in {home}:"
+        problem = f"{release_id!r} is less than {_LEAST} characters of a release id in {home}:"
     else:
-        told = f"There is no release {release_id!r} in {home}; there is"
+        problem = f"There is no release {release_id!r} in {home}; there is"
         halves = {half: one for one in known for half in (one, *one.split("-"))}
         near = difflib.get_close_matches(release_id, halves, n=3)
         matches = list(dict.fromkeys(halves[half] for half in near)) or known
-    raise NoRelease(f"{told} {', '.join(matches[-3:])}.")
+    raise NoRelease(f"{problem} {', '.join(matches[-3:])}.")
 
 
 def _resolve_what_if(home: Path, release_id: str, is_recorded: bool) -> str:
     if is_recorded:
         raise NoRelease(
-            f"{release_id} answers a question about other terms: it is never current, and closes no"
-            " month.",
-            "`coupon-ledger releases` lists the releases of what is recorded.",
+            f"{release_id} answers a question about other terms: it can neither become current nor"
+            " close a month.",
+            "`coupon-ledger releases` lists the releases of the recorded data.",
         )
     known = what_ifs(home)
     if release_id in known:
@@ -237,7 +238,7 @@ def next_release_id(home: Path, now: datetime, content_hash: str) -> str:
 
 
 def flip(home: Path, release_id: str) -> None:
-    """Serve a release: one rename, then durable."""
+    """Make a release current: one rename, then an fsync."""
     link = current_link(home)
     link.with_name("current.wal").unlink(missing_ok=True)  # a reader would replay it
     temporary = link.with_name(f".current.{os.getpid()}.tmp")
@@ -248,7 +249,7 @@ def flip(home: Path, release_id: str) -> None:
 
 
 def remember(home: Path, event: str, release_id: str, now: datetime, **details: object) -> None:
-    """Append one line to the history, durably; a line cut by a crash stays alone."""
+    """Append one line to the history, durably; a line cut by a crash stays a line of its own."""
     line = {
         "at": now.astimezone(UTC).isoformat(timespec="seconds"),
         "event": event,
@@ -273,13 +274,13 @@ def append_line(
 ) -> str:
     """Append one JSON object to a file of such lines, durably; only the holder of the lock may.
 
-    A line that a crash cut, which therefore never held, goes first: whatever else cannot be read
+    A line that a crash cut never took effect and is removed first: anything else that cannot be read
     in such a file is damage.
 
     Args:
-        path: The file, made where absent.
+        path: The file, created if absent.
         line: The object.
-        is_chained: Whether it gets the sha256 of the line before it as `previous`.
+        is_chained: Whether the line gets the sha256 of the line before it as `previous`.
         mode: Who may read and write a new file, whatever the umask.
 
     Returns:
@@ -315,7 +316,7 @@ def read_lines(
         ends_with: The sha256 of a line that was written; it must still be there.
 
     Raises:
-        ReleaseError: A line is damaged, does not follow the one it was written after, or is gone.
+        ReleaseError: A line is damaged, does not follow the line it was written after, or is gone.
     """
     *texts, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
     remedy = f"Restore {path.name} from a backup."
@@ -325,7 +326,7 @@ def read_lines(
         try:
             line = json.loads(text)
             if not isinstance(line, dict):
-                raise ValueError("it is no object")
+                raise ValueError("it is not an object")
         except ValueError as error:
             if passes_over_damage:
                 continue
@@ -334,15 +335,13 @@ def read_lines(
         if is_chained and line.get("previous") != before and not passes_over_damage:
             raise ReleaseError(
                 f"Line {number} of {path} does not follow the line it was written after: lines"
-                " were changed, removed or put in.",
+                " were changed, removed or inserted.",
                 remedy,
             )
         before = _sha256(text)
         lines.append(line)
     if ends_with is not None and ends_with not in map(_sha256, texts):
-        raise ReleaseError(
-            f"{path} has lost its end: the last entry made is not there any more.", remedy
-        )
+        raise ReleaseError(f"{path} has lost its end: the entry made last is missing.", remedy)
     return lines
 
 
@@ -351,7 +350,7 @@ def _sha256(text: bytes) -> str:
 
 
 def remove_leftovers(home: Path) -> list[str]:
-    """Remove what a killed publication or removal left, and logs beside files that are never written.
+    """Remove what a killed publication or removal left, and logs beside files that are read-only.
 
     DuckDB would replay such a log into the release when someone opens it. Only the holder of the lock
     may call this.

@@ -1,14 +1,14 @@
 """Order-free fingerprints of tables, the same on every engine and version.
 
-A row becomes one text, so that no two rows give the same: the values of all columns that are no text,
-separated by a sign that none of them has, then the length of each text in bytes, then the texts; a null
-is N. Its md5 is folded to 64 bits; the fingerprint is the sum over the rows modulo 2^64, behind the
-number of this method. Equal rows in any order, in any storage, on any engine with md5 give the same;
-DuckDB's own hash() promises that of one version of DuckDB only, and costs a tenth or less: it compares
-copies, and tells which rows of a table differ from those of one whose fingerprint is known.
+Each row becomes a text that no other row has: the values of all columns that are not text, separated
+by a character that none of them contains, then the length of each text in bytes, then the texts; a null
+is N. The md5 of that text is folded to 64 bits; the fingerprint is the number of this method, then the
+sum over the rows modulo 2^64. Equal rows in any order, in any storage, on any engine with md5 give the
+same fingerprint. DuckDB's own hash() is stable within one version of DuckDB only, and costs a tenth or
+less: it compares copies, and finds the rows that differ from a table whose fingerprint is known.
 
-Method 1, without its number before it, is that of releases up to version 0.1.0: every column's text
-behind its length. It is asked only of what carries such a fingerprint.
+Method 1, whose number is not written, is that of releases up to version 0.1.0: the text of every column
+after its length. It is used only to check tables that carry such a fingerprint.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import duckdb
 
 MODULUS = 1 << 64
 METHOD = "2-"
-"""What a fingerprint begins with; one of method 1 has nothing there."""
+"""What a fingerprint begins with; one of method 1 has no such beginning."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Known:
 
     Attributes:
         content: Its content.
-        hashes: Number of its rows and sum of their hashes, as of `sum_of_hashes`.
+        hashes: Number of its rows and sum of their hashes, as `sum_of_hashes` returns them.
     """
 
     content: TableContent
@@ -88,8 +88,8 @@ def _as_text(column: Column) -> str:
     if kind in ("DATE", "BOOLEAN") or "INT" in kind or kind.startswith("DECIMAL"):
         return f"cast({name} as varchar)"
     raise ValueError(
-        f"Column {column.name} has type {kind}, whose text differs between engines: publish a"
-        " decimal, whole number, date, timestamp, boolean or text."
+        f"Column {column.name} has type {kind}, whose text differs between engines: publish it"
+        " as a decimal, whole number, date, timestamp, boolean or text."
     )
 
 
@@ -150,9 +150,9 @@ def known_by_difference(
 ) -> Known | None:
     """Fingerprint a relation by only those rows in which it differs from an earlier one.
 
-    Both are scanned for DuckDB's hashes of their rows; rows with a hash that only one of them has are
-    added to the earlier fingerprint or taken from it. Counts and sums of hashes must add up too, so
-    that rows which occur twice, or an earlier relation that is not what it was, are noticed.
+    Both relations are scanned for DuckDB's hashes of their rows; a row whose hash only one of them has
+    is added to the earlier fingerprint or subtracted from it. Counts and sums of hashes must add up
+    too, so that repeated rows, or a change in the earlier relation, are noticed.
 
     Args:
         connection: Where both are; its temporary tables `now`, `then` and `differing` are replaced.
@@ -161,8 +161,8 @@ def known_by_difference(
         known: What the earlier relation held when it was fingerprinted, by this method.
 
     Returns:
-        What it holds, `known` itself if that is the same; None if it cannot be told so, or not for
-        less than by reading all rows.
+        What the relation holds, `known` itself if that is the same; None if this method cannot
+        find out, or not at less cost than by reading all rows.
     """
     row_hash = _row_hash(known.content.columns)
     found = []
@@ -201,7 +201,7 @@ def known_by_difference(
 
 
 def sum_of_hashes(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple[int, int]:
-    """Count of a relation's rows and sum of DuckDB's own hashes, to compare within one version of it.
+    """Count a relation's rows and add up DuckDB's own hashes, comparable within one DuckDB version.
 
     Args:
         connection: Where it is.
@@ -213,7 +213,7 @@ def sum_of_hashes(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple
 
 
 def _row_hash(columns: Sequence[Column]) -> str:
-    """Return SQL for 64 bits of a row; hashed twice, since hash() combines values by exclusive or."""
+    """Return SQL for 64 bits of a row; hashed twice, as hash() combines columns by exclusive or."""
     return f"hash(hash({', '.join(quote(column.name) for column in columns)}))"
 
 
@@ -239,13 +239,13 @@ def content_hash_of(
     contents: Mapping[tuple[str, str], TableContent],
     reporting_time_zone: str = "UTC",
 ) -> str:
-    """Fingerprint of everything in a release apart from when it was made.
+    """Fingerprint everything in a release apart from when it was made.
 
     Args:
         as_of: Last day whose events count.
         code_version: What calculated the marts.
         engine: Which engine did.
-        contents: What its tables hold by schema and name, in the order they were written in.
+        contents: What its tables hold by schema and name, in the order in which they were written.
         reporting_time_zone: Where its days and months begin.
     """
     described = [
@@ -253,7 +253,7 @@ def content_hash_of(
         for name, found in contents.items()
     ]
     made_by = [as_of.isoformat(), code_version, engine]
-    if reporting_time_zone != "UTC":  # releases of earlier versions know of no other
+    if reporting_time_zone != "UTC":  # releases of earlier versions have no other time zone
         made_by.append(reporting_time_zone)
     facts = json.dumps([*made_by, described])
     return hashlib.sha256(facts.encode()).hexdigest()

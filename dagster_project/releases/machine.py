@@ -1,7 +1,7 @@
-"""What it means that the machine does not give what is asked, disk or memory, and what to do about it.
+"""What it means that the machine lacks disk space or memory, and what to do about it.
 
-Here belongs turning errors of the operating system and of DuckDB into messages for people; what is
-written, and in which order, does not.
+Turning errors of the operating system and of DuckDB into messages for people belongs here; deciding
+what is written, and in which order, does not.
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ def explanation(home: Path, error: BaseException) -> ReleaseError | None:
         if named and not Path(str(named)).is_relative_to(home):
             return ReleaseError(
                 f"{named} cannot be read or written: {text}",
-                "Give this user the right to it and run again.",
+                "Give this user the right to read and write it, and run again.",
             )
         return ReleaseError(
             f"{home} cannot be written: {text}",
-            "Give this user the right to write there and run again.",
+            "Give this user the right to write there, and run again.",
         )
     return None
 
 
 @contextmanager
 def explained(home: Path) -> Iterator[None]:
-    """Turn what the machine says into what happened and what to do."""
+    """Turn an error of the machine into what happened and what to do."""
     try:
         yield
     except (OSError, duckdb.Error) as error:

@@ -414,7 +414,7 @@ class TestVariance:
 
     def test_a_month_in_which_nothing_moved_is_said_so(self, desk: Desk) -> None:
         told = desk.answer("variance", "ws_00001", "--month", "2024-02")
-        assert "No percent-off discount moved here" in told
+        assert "No percent-off discount changed here" in told
 
 
 class TestLists:

@@ -126,7 +126,7 @@ class TestRegister:
             (lambda: releases.close(home, date(2026, 2, 1), by=" ", now=NOW), "--by NAME"),
             (
                 lambda: releases.reopen(home, date(2026, 2, 1), by="A", now=NOW, reason="r"),
-                "2026-02 is not closed; the months that are: 2026-03",
+                "2026-02 is not closed; closed months: 2026-03",
             ),
             (lambda: releases.reopen(home, MARCH, by="A", now=NOW, reason=""), "--reason"),
             (
