@@ -1,6 +1,6 @@
 """What Dagster loads: the definitions in `defs/`, merged; nothing is defined here.
 
-`dagster dev -m dagster_project.definitions` serves them; the command line runs their job in process.
+`dagster dev -m dagster_project.definitions` loads them; the command line runs their job in process.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The feeds as data, read from the dbt source file, which is the only place they stand.
+"""The feeds as data, read from the dbt source file, the only place where they are defined.
 
-What a column must look like belongs there; this module gives it types, nothing more.
+The form of a column is defined there; this module only adds types.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Column:
 
     Attributes:
         name: Column name as in the header of a delivery.
-        type: What its text must be; see the head of the source file.
+        type: What its text must be; see the top of the source file.
         description: One sentence for people.
         required: Whether it may not be empty, and must be in the header.
         key: Whether it identifies the record, alone or with the other columns of the key.
@@ -69,7 +69,7 @@ class Feed:
 
     @property
     def key(self) -> Column:
-        """The column that identifies a record, or the first of those that do together."""
+        """The column that identifies a record, or the first of several that do so together."""
         return next(column for column in self.columns if column.key)
 
     @property

@@ -1,8 +1,8 @@
-"""Builds the suites of a feed from its columns.
+"""The suites of a feed, built from its columns.
 
-Here belongs what all four feeds have in common. A feed's own module adds what the columns alone do
-not say. Two frames are asked: *rows*, the delivered text of a batch with every number beside it as an
-integer; and *facts*, one row of integers about the whole file.
+What all feeds have in common belongs here. A feed's own module adds what the columns alone do not say.
+Two frames are checked: *rows*, the delivered text of a batch with every number beside it as an integer;
+and *facts*, one row of integers about the whole file.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ USUAL_PERCENT = (50, 200)
 
 @dataclass(frozen=True)
 class Contract:
-    """What a batch of one feed is asked.
+    """What is checked in a batch of one feed.
 
     Attributes:
         feed: The feed.
         more_rows: Expectations about rows that the columns alone do not say.
-        derive: Adds the integer columns that those need to a frame of rows.
+        derive: Adds the integer columns that `more_rows` needs to a frame of rows.
         refers_to: By column, the feed whose key it holds.
         totals: Amount columns whose average is compared with recent deliveries.
     """
@@ -55,7 +55,7 @@ class Contract:
         """Return the expectations about the rows.
 
         Args:
-            columns: Columns of the frame; what is about others is left out.
+            columns: Columns of the frame; expectations about others are left out.
         """
         asked: list[Expectation] = [_columns_present(self.feed)]
         for column in self.feed.columns:
@@ -67,7 +67,7 @@ class Contract:
         """Return the expectations about the whole file.
 
         Args:
-            facts: Facts that are known; what is about others is left out.
+            facts: Facts that are known; expectations about others are left out.
         """
         key = "_".join(self.feed.key_names)
         asked = [
@@ -103,29 +103,29 @@ def contract(name: str) -> Feed:
 
 
 def unreadable_fact(column: str) -> str:
-    """Name of the fact: percent of rows whose value is missing or unreadable."""
+    """Name the fact: percent of rows whose value is missing or unreadable."""
     return f"{column}_unreadable_percent"
 
 
 def unknown_fact(column: str) -> str:
-    """Name of the fact: percent of rows that refer to nothing that was delivered."""
+    """Name the fact: percent of rows that refer to something never delivered."""
     return f"{column}_unknown_percent"
 
 
 def usual_fact(column: str) -> str:
-    """Name of the fact: average of an amount, in percent of recent deliveries' average."""
+    """Name the fact: average of an amount, in percent of recent deliveries' average."""
     return f"{column}_percent_of_usual"
 
 
 def number_name(column: Column) -> str:
-    """Name of the integer beside a numeric column of the rows frame."""
+    """Name the integer beside a numeric column of the rows frame."""
     return f"{column.name}_number"
 
 
 def places(column: Column) -> int | None:
     """Return the decimal places by which a numeric column becomes an integer; None if not numeric.
 
-    Amounts are in hundredths whatever their currency: only their relation to each other is asked.
+    Amounts are in hundredths whatever their currency: only their relation to each other is checked.
     """
     match column.type:
         case "amount":
@@ -141,7 +141,7 @@ def places(column: Column) -> int | None:
 def pattern(column: Column) -> str | None:
     """Return the pattern of a column's text; None where any text will do.
 
-    An amount is asked whatever its currency: whether it has places too many, the staging models tell.
+    The currency of an amount does not matter: the staging models check for too many places.
     """
     types = value_types()
     match column.type:
@@ -189,12 +189,12 @@ def column_expectations(column: Column) -> list[Expectation]:
 
 
 def readable_check(column: str) -> str:
-    """Name of the check that a column's text is what it must be."""
+    """Name the check that a column's text is what it must be."""
     return f"{column}_is_readable"
 
 
 def given_check(column: str) -> str:
-    """Name of the check that a column is not empty."""
+    """Name the check that a column is not empty."""
     return f"{column}_is_given"
 
 
@@ -221,7 +221,7 @@ def holds(column: str, name: str, about: Sequence[str]) -> Expectation:
     Args:
         column: The derived column.
         name: Name of the check.
-        about: Delivered columns it rests on.
+        about: The delivered columns it rests on.
     """
     return AllInSet(column=column, value_set=[1], **_about(name, WARN, *about))
 

@@ -1,6 +1,7 @@
-"""Says of a value that cannot be read which form is expected, and what it looks like instead.
+"""Which form is expected of a value that cannot be read, and what it looks like instead.
 
-Here belongs the advice for whoever exports the files: the option of the tool, where the tool can be told.
+Advice for the person who exports the files belongs here: the option of the exporting tool, where the
+tool can be recognised.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _LOOKS_LIKE = [
     (
         re.compile(r"[0-9]{1,2}[/.][0-9]{1,2}[/.][0-9]{2,4}.*"),
         ("instant", "date"),
-        "day and month cannot be told apart: write the year first",
+        "day and month are ambiguous: write the year first",
     ),
     (
         re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].+"),

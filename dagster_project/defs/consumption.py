@@ -1,6 +1,6 @@
 """Who reads a release, as assets downstream of it: dbt's exposures.
 
-Here belongs how they are drawn. Who they are and what they read stands beside the marts, in dbt.
+How they are shown belongs here. Who they are and what they read is defined beside the marts, in dbt.
 """
 
 import dagster as dg

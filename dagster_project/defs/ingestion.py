@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 STEP = "arrival"
 DELIVERIES = "deliveries"
 GATE = "supplier_gate"
-"""The check of a feed's raw table: what its new files were asked on arrival, and whether any was refused."""
+"""The check of a feed's raw table: what was checked in new files on arrival, and whether any was refused."""
 
 
 def delivery_key(feed: str) -> dg.AssetKey:
@@ -72,7 +72,7 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
             from dagster_project.sources import deliveries as pulled
 
             settings = refresh.settings
-            pulled.finish(settings.home)  # what a killed pull had ready comes whole
+            pulled.finish(settings.home)  # what a killed pull had ready is delivered whole
             alone = left_alone(
                 settings.landing, list(feeds()), time.time() - settings.settle_seconds
             )
@@ -119,23 +119,23 @@ def must_have_come(
     loaded: Mapping[str, Deliveries],
     waiting: Sequence[str] = (),
 ) -> None:
-    """Make sure that there is something to refresh from: now, or from before.
+    """Make sure that there is something to refresh from, delivered now or earlier.
 
     Args:
         landing: The landing folder.
-        reports: One per file of it.
+        reports: One per file in it.
         loaded: The files that were ever loaded, by feed.
         waiting: Folders of parts that are not whole yet, each with the reason.
 
     Raises:
-        ReleaseError: No file lies in any feed's folder, and none was ever loaded.
+        ReleaseError: No feed's folder has a file, and no file was ever loaded.
     """
     if loaded or any(report.feed in feeds() for report in reports):
         return
     *others, last = (f"{feed}/" for feed in feeds())
     elsewhere = ""
     if reports:
-        number = "1 file lies" if len(reports) == 1 else f"{len(reports):,} files lie"
+        number = "1 file is" if len(reports) == 1 else f"{len(reports):,} files are"
         elsewhere = f" {number} elsewhere in it, such as {reports[0].file_name}."
     elsewhere += "".join(f" Waiting: {folder}." for folder in waiting)
     raise ReleaseError(
@@ -194,7 +194,7 @@ def _gate(feed: str, key: dg.AssetKey) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
         GATE,
         asset=key,
-        description="The Great Expectations suite of the feed, asked of every new file; a file"
+        description="The Great Expectations suite of the feed, checked on every new file; a file"
         " that breaks an expectation of severity error is not loaded.",
         metadata=code(CODE / "expectations" / f"{feed}.py"),
     )
@@ -229,16 +229,16 @@ def gate_result(key: dg.AssetKey, reports: "Sequence[DeliveryReport]") -> dg.Ass
         if report.verdict != "known"
         for result in report.gate_failures
     ]
-    told = [f"- {_discreetly(report)}" for report in refused] + broken
+    failures = [f"- {_discreetly(report)}" for report in refused] + broken
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=GATE,
-        passed=not told,
+        passed=not failures,
         severity=dg.AssetCheckSeverity.ERROR if refused else dg.AssetCheckSeverity.WARN,
         metadata={
             "refused_files": len(refused),
             "broken_expectations": len(broken),
-            "details": dg.MetadataValue.md("\n".join(told[:100]) or "nothing"),
+            "details": dg.MetadataValue.md("\n".join(failures[:100]) or "nothing"),
         },
     )
 
@@ -292,8 +292,8 @@ def _arrived(reports: "Sequence[DeliveryReport]") -> Metadata:
         "new_rows": sum(report.physical_rows for report in loaded),
         "refused_files": len(refused),
     }
-    if told := [*refused, *loaded]:
-        lines = [f"- {_discreetly(report)}" for report in told[:MOST_DELIVERIES]]
+    if shown := [*refused, *loaded]:
+        lines = [f"- {_discreetly(report)}" for report in shown[:MOST_DELIVERIES]]
         found["arrived_now"] = dg.MetadataValue.md("\n".join(lines))
     return found
 

@@ -1,7 +1,7 @@
 """Whether data is late: the age of each feed's newest record, as a check of the mart that shows it.
 
-Here belongs only the check. What late means stands in `freshness`, which alerts share. It warns: a
-supplier who is late is no reason to withhold what there is.
+Only the check belongs here. What late means is defined in `freshness`, which alerts share. The check
+warns: a late supplier is no reason to withhold the data that exists.
 """
 
 import time
@@ -21,7 +21,7 @@ STEP = "data_age"
 
 
 def check_name(feed: str) -> str:
-    """Name of the check of a feed."""
+    """Name the check of a feed."""
     return f"newest_{feed}_are_recent"
 
 

@@ -19,7 +19,7 @@ _TABLES = [
     ("table_schema", "varchar", "marts, or release for where they came from.", False),
     ("table_name", "varchar", "The table.", False),
     ("row_count", "bigint", "Its rows.", False),
-    ("fingerprint", "varchar", "Of its content, whatever the order of its rows.", False),
+    ("fingerprint", "varchar", "Fingerprint of its content, whatever the order of rows.", False),
 ]
 _PEDIGREE = {name for _, name in pedigree_tables()}
 
@@ -40,7 +40,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
         group_name=STEP,
         kinds={"python", "duckdb", "parquet"},
         pool="warehouse",
-        description="The release that is served: a read-only DuckDB file of the checked marts.",
+        description="The current release: a read-only DuckDB file of the checked marts.",
         owners=[settings.owners[STEP]],
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=timedelta(hours=settings.fresh_within_hours)

@@ -1,7 +1,7 @@
 """What is shown of a table beside its name: rows, columns, and the deliveries it came from.
 
-Here belongs reading that from DuckDB and laying it out as metadata. Nothing of what the rows hold
-is read: metadata is kept for long and seen by many.
+Reading that from DuckDB and laying it out as metadata belongs here. Values of rows are never read:
+metadata is stored for long and seen by many.
 """
 
 import warnings
@@ -33,13 +33,13 @@ class Deliveries:
 
 
 class Tables:
-    """The tables of one DuckDB file, looked at once.
+    """The tables of one DuckDB file, read once.
 
-    Of views those of files are counted, which know how many rows they have; another would be calculated.
+    Only views of files are counted, whose row counts are stored; other views would have to be calculated.
     """
 
     def __init__(self, path: Path, schemas: Sequence[str]) -> None:
-        """Look.
+        """Read the tables of a file.
 
         Args:
             path: The file.
@@ -77,7 +77,7 @@ class Tables:
 
         Args:
             name: The table.
-            descriptions: What is said of its columns.
+            descriptions: Descriptions of its columns.
         """
         found: Metadata = {}
         if name in self._rows:
@@ -162,7 +162,7 @@ def code(*paths: Path) -> Metadata:
         paths: The files.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # the lock keeps what is in beta as it is
+        warnings.simplefilter("ignore", dg.BetaWarning)  # the lock pins the beta version
         return _linked(paths)
 
 

@@ -28,7 +28,7 @@ _RESULTS = {"LogModelResult", "LogSeedResult", "LogSnapshotResult", "LogTestResu
 
 
 class Translator(DagsterDbtTranslator):
-    """How dbt's nodes look as assets."""
+    """How dbt's nodes appear as assets."""
 
     def __init__(self, settings: Settings) -> None:
         """Translate tests of sources into checks too."""
@@ -86,9 +86,9 @@ def statement_of(test: Mapping[str, Any]) -> str:
     if comment:
         return " ".join(comment)
     generic = test.get("test_metadata") or {"name": test["name"], "kwargs": {}}
-    told = generic["kwargs"]
-    columns = told.get("columns") or [told.get("column_name") or test.get("column_name") or ""]
-    values = f": {', '.join(told['values'])}" if "values" in told else ""
+    given = generic["kwargs"]
+    columns = given.get("columns") or [given.get("column_name") or test.get("column_name") or ""]
+    values = f": {', '.join(given['values'])}" if "values" in given else ""
     return f"{generic['name']} {', '.join(columns)}{values}"
 
 
@@ -218,7 +218,7 @@ def _build(
         }
         if output.output_name in context.op_execution_context.selected_output_names:
             yield output.with_metadata(metadata)
-        else:  # whoever asked for some of the tables gets all of them: they are built together
+        else:  # a request for some of the tables builds all of them: they are built together
             key = translator.get_asset_key(node)
             context.log_event(dg.AssetMaterialization(key, metadata=metadata))
     if outcome.message:
@@ -263,7 +263,7 @@ def _as_dict(event: dbt_build.EventMsg) -> dict[str, Any]:
 
 
 def _refuse_open_findings(refresh: Refresh) -> None:
-    """Stop where billing got something wrong, or terms were changed, and nobody has accepted that.
+    """Stop if billing got something wrong, or terms changed, and nobody has accepted it.
 
     Raises:
         PublishRefused: There are open findings of severity error, or changes of a coupon's terms; one

@@ -1,7 +1,7 @@
 """The invented billing system's own reading of the rules: one redemption, one invoice at a time.
 
-Here belong R2 (which redemptions are honoured), R3 (when they are in force), R4 (follow-ups) and a
-chronological application of R5 to R7 to one workspace. It is deliberately unlike the dbt models,
+R2 (which redemptions are honoured), R3 (when they are in force), R4 (follow-ups) and a chronological
+application of R5 to R7 to one workspace belong here. The code is deliberately unlike the dbt models,
 which compute the same from whole tables, so that each can show a mistake in the other.
 """
 
@@ -18,12 +18,12 @@ from dagster_project.sample.programs import Coupon
 
 @dataclass(slots=True)
 class Redemption:
-    """One redemption; the first fields as in the feed, the rest what the rules make of it.
+    """One redemption: first the fields of the feed, then what the rules derive from them.
 
     Attributes:
         start: First instant in force (R3).
         end: Instant it is no longer in force, `FOREVER` for none.
-        natural_end: The same, leaving revocation and lost eligibility aside.
+        natural_end: The same, ignoring revocation and lost eligibility.
         ended_by: `expiry`, `revocation`, `eligibility`, or None without an end.
         refusal: Reason of R2, or None when honoured.
         is_derived: Whether R4 derived it.
@@ -141,7 +141,7 @@ def judge(
 
     Args:
         redemptions: Every redemption on record; refusal and window are set on them.
-        coupons: The coupons as they stand now, by id.
+        coupons: The coupons as they are now, by id.
         workspace_ids: The workspaces that exist.
         end: First instant after the as-of date.
 
@@ -246,7 +246,7 @@ class Bill:
 
     @property
     def is_counted(self) -> bool:
-        """R1: whether it takes discounts and uses credit."""
+        """Whether the bill takes discounts and uses credit (R1)."""
         return self.status not in ("void", "draft")
 
 
@@ -400,10 +400,10 @@ class Account:
         """Return which kind of discount error is possible at an instant.
 
         Returns:
-            `in_force` when an honoured percent-off or dollar-off redemption is in force;
-            `ended` when one had ended and no refused one would be in force; `refused` when a
-            refused one would be in force and none had ended; `none` when there is neither;
-            `unclear` for everything that could be read in two ways.
+            `in_force` if an honoured percent-off or dollar-off redemption is in force; `ended` if one
+            had ended and no refused one would be in force; `refused` if a refused one would be in
+            force and none had ended; `none` if there is neither; `unclear` if the case can be read in
+            two ways.
         """
         if any(one.redemption.is_in_force(moment) for one in self._discounts):
             return "in_force"

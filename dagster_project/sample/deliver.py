@@ -1,7 +1,7 @@
-"""The files the invented billing system drops: formats, columns, order, and the odd bad row.
+"""The files the invented billing system drops: formats, columns, order, and an occasional bad row.
 
-Here belong the text of records and the bytes of files, equal for equal input and with fixed
-modification times. What the records say is decided elsewhere.
+The text of records and the bytes of files belong here, equal for equal input and with fixed
+modification times. The content of the records is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final, Literal
 
-# The columns of the feeds in the order of the contract. They stand in the dbt source file; the
-# generator may not read YAML, so they are repeated here and a test compares them.
+# The columns of the feeds in the order of the contract. They are defined in the dbt source file; the
+# generator may not read YAML, so they are repeated here, and a test compares them.
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "workspaces": (
         "workspace_id",
@@ -145,11 +145,10 @@ class Delivery:
         format: Its extension.
         modified_at: Its modification time, seconds since 1970.
         rows: Records as text, in the order of `columns`.
-        columns: Its header; the columns the supplier exports, in the contract's order, unless told
-            otherwise.
+        columns: Its header; by default the columns the supplier exports, in the contract's order.
         lines: Records as finished CSV lines instead of rows, for large files.
-        bad_rows: Rows to be rejected, with why; they are spread over the file.
-        has_byte_order_mark: Whether it opens with one.
+        bad_rows: Rows to be rejected, each with the reason; they are spread over the file.
+        has_byte_order_mark: Whether it begins with one.
     """
 
     feed: str
@@ -201,7 +200,7 @@ def write(landing: Path, deliveries: Sequence[Delivery]) -> list[RejectedRow]:
     """Write all files.
 
     Args:
-        landing: The landing folder; made if it is not there.
+        landing: The landing folder; created if absent.
         deliveries: What to write.
 
     Returns:
@@ -232,7 +231,7 @@ def write(landing: Path, deliveries: Sequence[Delivery]) -> list[RejectedRow]:
 
 
 def _spread_bad_rows(delivery: Delivery) -> list[RejectedRow]:
-    """Put the bad rows of a delivery at regular distances; returns where they are."""
+    """Insert the bad rows of a delivery at regular distances, and return where they are."""
     rejected = []
     good = len(delivery.lines) or len(delivery.rows)
     for count, (row, hint) in enumerate(delivery.bad_rows, start=1):

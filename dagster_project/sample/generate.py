@@ -1,4 +1,4 @@
-"""Makes a sample: invents, bills, plants errors, delivers, and writes down the truth.
+"""Make a sample: invent, bill, plant errors, deliver, and write down the truth.
 
 Here the other modules meet; the only public function is `generate_sample`.
 """
@@ -59,7 +59,7 @@ class SampleSummary:
 
     Attributes:
         out: Folder it was written to.
-        last_day: Its last day, the as-of date its truth is told for.
+        last_day: Its last day, the as-of date of its truth.
         workspaces: Workspaces in it.
         coupons: Coupons in it.
         redemptions: Redemptions on record, refused ones too.
@@ -68,7 +68,7 @@ class SampleSummary:
         budgets: Budgets of a program, currency and month.
         counted_invoices: Those neither draft nor void (R1).
         planted_errors: Invoices billed wrongly.
-        refused_redemptions: Redemptions the rules refuse.
+        refused_redemptions: Redemptions that the rules refuse.
         late_follow_ups: Follow-ups on record that do not start at once.
         rejected_rows: Delivered rows that cannot be read.
         files: Files in the landing folder.
@@ -121,13 +121,13 @@ def generate_sample(
     The same arguments give the same bytes and modification times.
 
     Args:
-        workspaces: How many workspaces, at least 1; the workspaces of the showcase come on top.
+        workspaces: How many workspaces, at least 1; the workspaces of the showcase are additional.
         months: How many calendar months, at least 1; from 18 on the sample has the showcase.
         seed: Any whole number; another seed gives another sample.
         out: Folder to write to.
         start: First day; the sample's months are counted from its month.
-        plain: Whether all files are CSV, few, and without a row that cannot be read, and the
-            showcase is left out.
+        plain: Whether all files are CSV, few, and without unreadable rows, and the showcase is left
+            out.
 
     Returns:
         What was written.
@@ -588,7 +588,7 @@ def _invoice_deliveries(
             delivery.rows = reordered(rows, columns, other)
             delivery.columns = other
         if delivery.format == "parquet":
-            # A Parquet column has one number of places, yen have none: they come by themselves.
+            # A Parquet column has one number of places and yen have none, so yen have files of their own.
             currency = columns.index("currency")
             yen = [row for row in delivery.rows if row[currency] == "JPY"]
             delivery.rows = [row for row in delivery.rows if row[currency] != "JPY"]

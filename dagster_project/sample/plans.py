@@ -1,8 +1,8 @@
-"""Who the invented workspaces are and which coupons they redeem.
+"""The invented workspaces and the coupons they redeem.
 
-Each scenario is one story: it may shape the workspace and it sends redemptions to the desk, refused
-ones too. Whether one is honoured is not decided here but in billing.py. A story comes with a weight;
-every other workspace of the first ones shows each story once, the rest are drawn by weight.
+Each scenario is one story: it may shape the workspace, and it sends redemptions to the desk, refused
+ones too. Whether a redemption is honoured is decided in billing.py, not here. Each story has a weight;
+every other one of the first workspaces shows each story once, the rest are drawn by weight.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LAST_WORDS: Final = (
     "Jobs", "Kitchens", "Learning", "Media", "Networks", "Optics", "Payments", "Rentals", "Studios",
     "Travel", "Works",
 )  # fmt: skip
-# Names that a careless reader of CSV files trips over.
+# Names on which a careless reader of CSV files fails.
 _AWKWARD_NAMES: Final = (
     "Bäckerei Sonne, Köln",
     'The "Good" Company',
@@ -40,12 +40,12 @@ _AWKWARD_NAMES: Final = (
 
 @dataclass(slots=True)
 class Desk:
-    """Where coupons are redeemed: keeps the record, numbers it, knows the sample's limits.
+    """Where coupons are redeemed: it records and numbers redemptions and knows the sample's limits.
 
     Attributes:
         start: First instant of the sample.
         end: First instant after it.
-        coupons: The coupons as they stand in the end, by id.
+        coupons: The coupons as they are at the end, by id.
         redemptions: Every redemption on record.
         users: By coupon, who redeemed it and when, in the order of the workspaces.
     """
@@ -71,7 +71,7 @@ class Desk:
         channel: str = "self_serve",
         order: int | None = None,
     ) -> Redemption | None:
-        """Record a redemption, unless it lies after the sample: that one is not known yet.
+        """Record a redemption, unless it is after the sample and so not known yet.
 
         Returns:
             The redemption, or None.
@@ -290,7 +290,9 @@ def _follow_up_late(desk: Desk, workspace: Workspace, rng: Random) -> None:
 def _follow_up_refused(desk: Desk, workspace: Workspace, rng: Random) -> None:
     """Give the user the follow-up coupon elsewhere, so that none can be derived here."""
     desk.redeem(workspace, "SPRING-50", desk.sometime(workspace, rng, 0.4))
-    elsewhere = workspace.number - (1 if workspace.number % 2 else 2)  # never one that is shown
+    elsewhere = workspace.number - (
+        1 if workspace.number % 2 else 2
+    )  # never a workspace that is shown
     if elsewhere > 0:
         at = desk.sometime(workspace, rng)
         desk.redeem(workspace, "SPRING-20", at, workspace_id=f"ws_{elsewhere:05d}")

@@ -1,7 +1,7 @@
 """Price lists, rounding and sales tax of the sample's billing system.
 
-What a period costs before any coupon. Amounts are whole minor units of the currency; prices per
-monthly tracked user (MTU) are thousandths of a minor unit, so that 0.012 dollars is 1,200.
+The cost of a period before any coupon belongs here. Amounts are whole minor units of the currency;
+prices per monthly tracked user (MTU) are thousandths of a minor unit, so 0.012 dollars is 1,200.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class PriceList:
 
     Attributes:
         base: Minor units for one month.
-        tiers: (MTUs from which the price holds, thousandths of a minor unit per MTU), ascending;
+        tiers: (MTUs from which the price applies, thousandths of a minor unit per MTU), ascending;
             below the first, MTUs are included.
     """
 

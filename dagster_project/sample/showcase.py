@@ -1,9 +1,9 @@
-"""Workspaces billed as grown-up billing systems bill: subscriptions, prorations, credit notes, quarters.
+"""Workspaces billed as mature billing systems bill: subscriptions, prorations, credit notes, quarters.
 
 Each workspace shows one thing, in the last eighteen months of a sample, with the same amounts in every
-sample. The amounts are written out beside the bills rather than worked out, so that nothing here reads
-the rules a third time. The workspaces, their coupons and their bills come after the invented ones and in
-files of their own; the invented ones are the same with and without them.
+sample. The amounts are written out beside the bills rather than calculated, so that nothing here
+implements the rules a third time. The workspaces, their coupons and their bills come after the invented
+ones and in files of their own; the invented ones are the same with and without them.
 """
 
 from __future__ import annotations
@@ -153,9 +153,9 @@ class Showcase:
         number: Number of its latest workspace.
         redeemed: Redemptions on record so far, those of the invented workspaces included.
         coupons: Its coupons as first delivered.
-        edited: Those whose terms were edited later, as they stand since.
-        errors: The planted errors, as they stand in the truth.
-        scenarios: What each workspace shows; the first workspace where several do.
+        edited: Coupons whose terms were edited later, as they are since.
+        errors: The planted errors, as listed in the truth.
+        scenarios: What each workspace shows; where several show the same, the first.
     """
 
     end: int
@@ -193,7 +193,7 @@ class Showcase:
         return day_in_month(month, day) * DAY + hour * _HOUR
 
     def fill(self) -> None:
-        """Let everything happen."""
+        """Add every scenario."""
         self.coupons = tuple(replace(one, updated_at=self.begin) for one in _coupons())
         for scenario in (
             _subscriptions,
@@ -214,7 +214,7 @@ class Showcase:
     # --- What happens ------------------------------------------------------------------------
 
     def open(self, scenario: str, name: str) -> str:
-        """Open an account for the next workspace; returns its id."""
+        """Open an account for the next workspace, and return its id."""
         self.number += 1
         self._sequence = 0
         workspace_id = f"ws_{self.number:05d}"
@@ -276,7 +276,7 @@ class Showcase:
         status: str = "paid",
         tax_rate: int = 0,
     ) -> str:
-        """Bill the latest workspace, amounts in minor units; returns the id of the bill."""
+        """Bill the latest workspace, amounts in minor units, and return the id of the bill."""
         self._sequence += 1
         invoice_id = f"in_{self.number:05d}_{self._sequence:03d}"
         day = issued_at // DAY
@@ -321,7 +321,7 @@ class Showcase:
     def bills(
         self, months_ago: Iterable[int], list_amount: int, discount: int = 0, **others: Any
     ) -> list[str]:
-        """Bill the latest workspace in several months, each time the same."""
+        """Bill the latest workspace the same in several months."""
         return [
             self.bill(self.at(ago, _BILLED_ON), list_amount, discount, **others)
             for ago in months_ago
@@ -330,7 +330,7 @@ class Showcase:
     def credit_back(
         self, invoice_id: str, amount: int, at: int, reason: str, status: str = "issued"
     ) -> str:
-        """Issue a credit note; returns its id."""
+        """Issue a credit note, and return its id."""
         note_id = f"cn_{len(self.credit_notes) + 1:04d}"
         self.credit_notes.append(
             {
@@ -348,7 +348,7 @@ class Showcase:
         return note_id
 
     def plant(self, kind: str, record_id: str, **others: str) -> None:
-        """Tell the truth about an error."""
+        """Record an error in the truth."""
         self.errors.append({"type": kind, "record_id": record_id, **others})
 
 
