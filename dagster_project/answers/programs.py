@@ -1,4 +1,4 @@
-"""`programs`: what each program gives, in one month, month by month, or in all."""
+"""`programs`: what each program gives, in one month, month by month, or in total."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def programs(connection: Connection, program: str | None, wanted: str | None) ->
 
 
 def budget(connection: Connection, program: str | None, wanted: str | None) -> Row:
-    """Return budget, gifts and gifts to expect by currency, month and program.
+    """Return budget, amounts given and amounts expected by currency, month and program.
 
     Args:
         connection: The release.
@@ -138,7 +138,7 @@ def _percent(row: Row) -> Decimal | None:
 
 
 def _totals(found: list[Row]) -> list[Row]:
-    """Return discount and credit by currency; list and net are not added up, an invoice can be in two rows."""
+    """Return discount and credit by currency; list and net are left out: a bill can be in two rows."""
     return [
         {
             "currency": currency,

@@ -278,7 +278,7 @@ class TestExplain:
         assert (
             "Billed was -50.00 USD: 50.00 USD less, because 170.00 USD of credit was drawn where"
             " the bill had 120.00 USD left after the billed discount; what the grants had left"
-            " covered it, so that the rules raise no finding for it (R9)."
+            " covered it, so the rules raise no finding for it (R9)."
         ) in told
         assert "earlier bills" not in told
 

@@ -108,7 +108,7 @@ def test_late_data_is_told_by_feed_with_its_age(home: Path) -> None:
     assert found.alert is not None
     assert found.alert.happened == "Data is late: invoices, coupons"
     assert found.alert.details[0].endswith("of 2026-10-01, 51 days ago; 40 are allowed")
-    assert found.alert.details[1] == "coupons: there is no record at all"
+    assert found.alert.details[1] == "coupons: no record exists"
     assert watch.data_late([], (), home, NOW).alert is None
 
 
