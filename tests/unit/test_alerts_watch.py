@@ -65,7 +65,7 @@ def test_a_refused_file_is_told_with_why_and_what_to_do(home: Path) -> None:
 def test_a_file_that_came_again_and_was_loaded_is_no_longer_refused(home: Path) -> None:
     found = files(home, record("coupons/a.csv", "refused", 1), record("coupons/a.csv", "loaded", 2))
     assert (found.members, found.alert) == (frozenset(), None)
-    assert "come again" in found.solved
+    assert "delivered again" in found.solved
 
 
 def test_only_files_nobody_knows_of_are_described(home: Path) -> None:
