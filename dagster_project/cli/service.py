@@ -61,13 +61,13 @@ def dev(
 
 
 def must_be_free(port: int) -> None:
-    """Make sure that this process can listen on a port of this machine.
+    """Make sure that a port of this machine can be listened on.
 
     Args:
         port: The port.
 
     Raises:
-        Exit: The port cannot be used (2).
+        Exit: It cannot be (2).
     """
     import socket
 

@@ -1,7 +1,7 @@
 """One run of a page in Streamlit: opens one release, asks it, and draws the blocks of the page.
 
-A page asks one open release by its id, so it never mixes two. What is chosen is in the address and nowhere
-else, so that an address can be sent to a colleague; every link carries the release it was made from.
+A page asks one open release by its id, so it never mixes two. Choices are stored in the address alone, so
+an address can be sent to a colleague; every link carries the release it was made from.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _address(name: str) -> str:
 
 
 def _blocks(make: Any, connection: Connection, chosen: Chosen) -> list[Block]:
-    """Return the blocks of a page, or what is wrong with what was asked for."""
+    """Return the blocks of a page, or what is wrong with the request."""
     try:
         found: list[Block] = make(connection, chosen)
     except NotThere as error:
@@ -99,17 +99,15 @@ def _blocks(make: Any, connection: Connection, chosen: Chosen) -> list[Block]:
 
 
 def _top(page: Page, seen: Row, newest: str | None, all_pages: dict[str, StreamlitPage]) -> None:
-    """Say which release it is, and lead to the other pages with what is chosen."""
+    """Show the release, and links to the other pages that carry the choices."""
     st.html(f'<p class="cl-top"><b>{look.plain(TITLE)}</b>{look.plain(heading_of(seen))}</p>')
     if newest is not None and newest != seen["shown"]:
-        told = "A newer release is served." if seen["shown"] < newest else "Another is served."
+        text = "A newer release is current." if seen["shown"] < newest else "Another is current."
         if is_what_if(seen["shown"]):
-            told = (
-                f"This is {seen['shown']}: what would be under other terms, not what is recorded."
-            )
+            text = f"This is {seen['shown']}: bills under other terms, not the recorded ones."
         address = urlencode({**_kept(seen), "release": newest})
         st.html(
-            f'<p class="cl-note warning">{look.plain(told)} <a href="{_address(page.name)}?{look.plain(address)}"'
+            f'<p class="cl-note warning">{look.plain(text)} <a href="{_address(page.name)}?{look.plain(address)}"'
             f' target="_self">Open {look.plain(newest)}</a></p>'
         )
     with st.container(horizontal=True, gap="small"):
@@ -122,14 +120,14 @@ def _top(page: Page, seen: Row, newest: str | None, all_pages: dict[str, Streaml
 
 
 def _kept(seen: Row) -> dict[str, str]:
-    """Return what a link carries: the release shown, and what is chosen."""
+    """Return what a link carries: the release shown, and the choices."""
     given = st.query_params.to_dict()
     kept = {name: given[name] for name in KEPT if given.get(name)}
     return {**kept, "release": seen["shown"]}
 
 
 def _choose(page: Page, seen: Row, ids: list[str]) -> Chosen:
-    """Let people choose, and return what is chosen; what this release does not have is said."""
+    """Let people choose, and return the choices; report a choice that this release does not have."""
     options = {
         "currency": seen["currencies"] or ["none"],
         "month": [month(one) for one in seen["months"]],
@@ -156,7 +154,7 @@ def _choose(page: Page, seen: Row, ids: list[str]) -> Chosen:
 
 
 def _select(name: str, options: list[str], default: str, width: int) -> str:
-    """Let people choose one of a few, which the address keeps."""
+    """Let people choose one of a few; the address stores the choice."""
     wanted = st.query_params.get(name, default)
     if wanted not in options:
         st.html(look.note(f"There is no {name} {wanted!r} in this release: {default} is shown."))
@@ -176,7 +174,7 @@ def _select(name: str, options: list[str], default: str, width: int) -> str:
 
 
 def _enter(page: Page) -> str:
-    """Let people enter an id, which the address keeps."""
+    """Let people enter an id, which the address stores."""
     key = "choice_id"
     st.session_state[key] = st.query_params.get("id", "")
     label = "Id of a workspace" if page.name == "account" else "Id of a bill"
@@ -266,7 +264,7 @@ def _table(table: Table, place: int, seen: Row) -> None:
 
 
 def _one_by_one(texts: list[str]) -> Callable[[object], str]:
-    """Return a format that gives the texts in their order, whatever the value is."""
+    """Return a format that shows the texts in their order, whatever the values are."""
     waiting = iter(texts)
     return lambda _: next(waiting)
 

@@ -43,7 +43,7 @@ class Kept:
 
 
 def take(warehouse: Path, made_by: str, as_of: date) -> Kept | None:
-    """Remove the note, and return what a build of this day may carry on from, if anything.
+    """Take the note away, and return what a build of this day may carry on from, if anything.
 
     Args:
         warehouse: The DuckDB file, created by arrival.
