@@ -81,7 +81,7 @@ def _bars(block: Bars) -> alt.Chart:
                 "part": part,
                 "order": block.parts.index(part),
                 "amount": value,
-                "label": f"{amount(value, block.unit)} {block.unit}",
+                "shown": f"{amount(value, block.unit)} {block.unit}",
             }
             for place, part, value in block.points
         ),
@@ -111,7 +111,7 @@ def _bars(block: Bars) -> alt.Chart:
         "tooltip": [
             alt.Tooltip("place:N", title=block.axis),
             alt.Tooltip("part:N", title="what"),
-            alt.Tooltip("label:N", title="amount"),
+            alt.Tooltip("shown:N", title="amount"),
         ],
     }
     if not block.is_stacked:
@@ -139,7 +139,7 @@ def _waterfall(block: Waterfall) -> alt.LayerChart:
                 "end": end,
                 "top": max(start, end),
                 "kind": "amount" if is_level else "step",
-                "label": amount(value, block.unit),
+                "shown": amount(value, block.unit),
             }
         )
     frame = _points(rows, "start", "end", "top")
@@ -161,10 +161,10 @@ def _waterfall(block: Waterfall) -> alt.LayerChart:
             scale=alt.Scale(domain=["amount", "step"], range=[ACCENT, "#8fb4c9"]),
             legend=None,
         ),
-        tooltip=[alt.Tooltip("step:N", title="step"), alt.Tooltip("label:N", title=block.unit)],
+        tooltip=[alt.Tooltip("step:N", title="step"), alt.Tooltip("shown:N", title=block.unit)],
     )
-    labels = base.mark_text(dy=-7, fontSize=10, color=INK).encode(y="top:Q", text="label:N")
-    return alt.LayerChart(layer=[bars, labels])
+    amounts = base.mark_text(dy=-7, fontSize=10, color=INK).encode(y="top:Q", text="shown:N")
+    return alt.LayerChart(layer=[bars, amounts])
 
 
 def svg(block: Bars | Waterfall, width: int = 880) -> str:
