@@ -202,7 +202,7 @@ def _used_up(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, 
     if len(used) < limit:
         return None
     ids = [bill["invoice_id"] for bill in used[:limit]]
-    which = f"the first {limit} bills, the last of which was {ids[-1]}"
+    which = f"the first {limit} bills, last on {ids[-1]}"
     if limit <= 3:
         which = f"{'one bill' if limit == 1 else which.split(',')[0]}: {', '.join(ids)}"
     return "R3", "used_up", f"it is used up, on {which}"

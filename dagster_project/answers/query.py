@@ -169,7 +169,7 @@ def only_statement(connection: Connection, sql: str) -> str:
     """Return the one statement in a text, without what ends it.
 
     Raises:
-        WrongQuestion: There is none, or there are more.
+        WrongQuestion: The text has no statement, or several.
         duckdb.Error: It is no SQL.
     """
     statements = connection.extract_statements(sql)

@@ -139,7 +139,7 @@ def must_have_come(
         elsewhere = f" {number} elsewhere in it, such as {reports[0].file_name}."
     elsewhere += "".join(f" Waiting: {folder}." for folder in waiting)
     raise ReleaseError(
-        f"No file lies in {', '.join(others)} or {last} of {landing}, and none was ever"
+        f"There is no file in {', '.join(others)} or {last} of {landing}, and none was ever"
         f" delivered: the release would be empty.{elsewhere}",
         "Name the folder that has them with --landing (or COUPON_LEDGER_LANDING), or put the files"
         " there, and run again.",

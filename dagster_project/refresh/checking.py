@@ -96,7 +96,7 @@ def _feed_of(path: Path) -> str:
             if part == name or part.startswith((f"{name}.", f"{name}-", f"{name}_")):
                 return name
     raise NotCheckable(
-        f"the name of {path} does not say of which feed it is: give --feed, one of {', '.join(feeds())}"
+        f"the name of {path} does not name its feed: give --feed, one of {', '.join(feeds())}"
     )
 
 
