@@ -294,7 +294,7 @@ def _keep_state(place: Path, state: Mapping[str, Mapping[str, str]]) -> None:
 
 
 def _since(state: Mapping[str, Mapping[str, str]], select: Select, database: str) -> str:
-    """Return since when rows are requested: since ever, if the SELECT or the database has changed."""
+    """Return since when rows are requested; since ever if the SELECT or database has changed."""
     known = state.get(select.feed.name, {})
     if known.get("select") != select.digest or known.get("database") != database:
         return "-infinity"

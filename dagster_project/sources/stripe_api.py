@@ -221,7 +221,7 @@ def _addresses() -> Any:
 
 
 def _seconds(error: Any, tried: int) -> float:
-    """Return how long to wait: as Stripe asks, else longer each time, with chance to spread requests."""
+    """Return how long to wait: as Stripe asks, else longer each time, at random to spread requests."""
     headers = getattr(error, "headers", None) or {}
     said = {str(name).lower(): value for name, value in headers.items()}.get("retry-after")
     try:
