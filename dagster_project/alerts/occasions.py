@@ -205,7 +205,7 @@ def _alone(
     ways = send.senders(settings)
     repeat_after = timedelta(hours=settings.alert_repeat_hours)
     quiet = timedelta(minutes=settings.alert_quiet_minutes)
-    told: list[Told] = []
+    issued: list[Told] = []
     for watcher in watchers(state):
         for watched in _safely(watcher, state):
             entry = state.entries.get(watched.kind)
@@ -223,7 +223,7 @@ def _alone(
                 continue
             message = replace(message, channels=tuple(ways))
             _write(settings, message)
-            told.append(Told(message))
+            issued.append(Told(message))
             state.waiting.append(message)
     try:
         fold.save(state, path)
@@ -232,12 +232,12 @@ def _alone(
         # again and again.
         _log.warning("%s cannot be written: %s", path, error)
         state.waiting = [one for one in state.waiting if one.alert.run_id is not None]
-        _deliver(settings, state, ways, told, now)
-        return told
+        _deliver(settings, state, ways, issued, now)
+        return issued
     if state.waiting:
-        _deliver(settings, state, ways, told, now)
+        _deliver(settings, state, ways, issued, now)
         fold.save(state, path)
-    return told
+    return issued
 
 
 def _safely(watcher: Watcher, state: State) -> list[Watched]:
@@ -253,11 +253,11 @@ def _deliver(
     settings: Settings,
     state: State,
     ways: dict[str, send.Sender],
-    told: list[Told],
+    issued: list[Told],
     now: datetime,
 ) -> None:
     """Send what waits, oldest first; a channel that is down is tried once."""
-    by_id = {one.message.id: one for one in told}
+    by_id = {one.message.id: one for one in issued}
     down: dict[str, str] = {}
     waiting = []
     for message in state.waiting:

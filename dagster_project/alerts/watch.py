@@ -225,11 +225,11 @@ def files_refused(
             last[record.file_name] = record
     refused = {one.delivery_id: one for one in last.values() if one.verdict == "refused"}
     new = frozenset(refused) - frozenset(known)
-    told = [refused[key] for key in refused if key in new] or list(refused.values())
+    shown = [refused[key] for key in refused if key in new] or list(refused.values())
     alert = None
-    if told:
-        count = len(told)
-        first = plain(told[0].file_name, 100)
+    if shown:
+        count = len(shown)
+        first = plain(shown[0].file_name, 100)
         alert = Alert(
             kind="file_refused",
             severity="error",
@@ -239,7 +239,7 @@ def files_refused(
             meaning=f"{'Its' if count == 1 else 'Their'} rows are in no release; {_served_now(home)}.",
             command=_command("deliveries", home),
             at=now,
-            details=listed([_refusal(record) for record in told]),
+            details=listed([_refusal(record) for record in shown]),
         )
     solved = "The files that were refused have been delivered again and loaded."
     return Watched("file_refused", frozenset(refused), new, alert, solved)
@@ -276,16 +276,16 @@ def new_findings(
     """
     by_id = {finding[0]: finding for finding in found}
     new = frozenset(by_id) - frozenset(known)
-    told = [by_id[key] for key in by_id if key in new] or list(by_id.values())
+    shown = [by_id[key] for key in by_id if key in new] or list(by_id.values())
     alert = None
-    if told:
-        types = sorted({finding[1] for finding in told})
-        by_type = [_findings([one for one in told if one[1] == name]) for name in types]
-        many = "finding" if len(told) == 1 else "findings"
+    if shown:
+        types = sorted({finding[1] for finding in shown})
+        by_type = [_findings([one for one in shown if one[1] == name]) for name in types]
+        many = "finding" if len(shown) == 1 else "findings"
         alert = Alert(
             kind="new_findings",
             severity="warn",
-            happened=f"{len(told):,} new {many} of severity error{_at_stake(told, ': ')}",
+            happened=f"{len(shown):,} new {many} of severity error{_at_stake(shown, ': ')}",
             meaning=f"Billing got something wrong, and nobody has accepted it; {_served_now(home)} and lists it.",
             command=_command("findings --severity error --review open", home),
             at=now,
@@ -307,35 +307,35 @@ def terms_changed(
         now: When this is noticed.
     """
     new = frozenset(changed) - frozenset(known)
-    told = [changed[key] for key in changed if key in new] or list(changed.values())
+    shown = [changed[key] for key in changed if key in new] or list(changed.values())
     alert = None
-    if told:
+    if shown:
         alert = Alert(
             kind="terms_changed",
             severity="warn",
             happened="The terms of a coupon were changed"
-            if len(told) == 1
-            else f"The terms of coupons were changed {len(told):,} times",
+            if len(shown) == 1
+            else f"The terms of coupons were changed {len(shown):,} times",
             meaning="They apply to earlier bills too, which may now differ from what was billed;"
             f" {_served_now(home)}.",
             command=_command("findings --type coupon_terms_changed", home),
             at=now,
-            details=listed([plain(line, 400) for line in told]),
+            details=listed([plain(line, 400) for line in shown]),
         )
     solved = "No change of terms is open any more."
     return Watched("terms_changed", frozenset(changed), new, alert, solved)
 
 
-def _findings(told: list[Finding]) -> str:
-    return f"{len(told):,}{_at_stake(told, ': ')}"
+def _findings(shown: list[Finding]) -> str:
+    return f"{len(shown):,}{_at_stake(shown, ': ')}"
 
 
-def _at_stake(told: Iterable[Finding], lead: str) -> str:
+def _at_stake(shown: Iterable[Finding], lead: str) -> str:
     """Return amounts by currency, never added up across currencies."""
     from dagster_project.answers.values import money
 
     totals: dict[str | None, Decimal] = {}
-    for _, _, currency, amount in told:
+    for _, _, currency, amount in shown:
         if amount is not None:
             totals[currency] = totals.get(currency, Decimal(0)) + amount
     amounts = [money(totals[key], key) for key in sorted(totals, key=lambda key: key or "")]

@@ -93,8 +93,8 @@ def of_redemption(connection: Connection, redemption_id: str) -> Row:
         " order by grant_id, effective_at, entry_id",
         [redemption_id],
     )
-    stands = _of_redemption(connection, redemption_id)
-    places = _places(stands)
+    standing = _of_redemption(connection, redemption_id)
+    places = _places(standing)
     versions = _coupon_versions(connection, {redemption["coupon_id"]})
     places += _of_versions(versions)
     invoices = dict.fromkeys(
@@ -112,7 +112,7 @@ def of_redemption(connection: Connection, redemption_id: str) -> Row:
         **facts(connection),
         "kind": "redemption",
         "redemption": redemption,
-        "standing": stands,
+        "standing": standing,
         "discounts": discounts,
         "credit_entries": entries,
         "coupon_versions": versions,
@@ -257,23 +257,23 @@ def _of_versions(versions: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _places(stands: Row) -> list[Row]:
+def _places(standing: Row) -> list[Row]:
     """Return the rows of a record: the current one and every other that was accepted."""
-    record = {"feed": stands["feed"], "record_id": stands["record_id"]}
+    record = {"feed": standing["feed"], "record_id": standing["record_id"]}
     current = {
         **record,
-        "delivery_id": stands["delivery_id"],
-        "row_number": stands["delivery_row"],
+        "delivery_id": standing["delivery_id"],
+        "row_number": standing["delivery_row"],
         "version": "current",
     }
-    return [current] * (stands["delivery_id"] is not None) + [
+    return [current] * (standing["delivery_id"] is not None) + [
         {
             **record,
             "delivery_id": row["delivery_id"],
             "row_number": row["row_number"],
             "version": "superseded",
         }
-        for row in stands["earlier_versions"]
+        for row in standing["earlier_versions"]
     ]
 
 

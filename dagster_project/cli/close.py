@@ -69,8 +69,8 @@ def close(
             with_open_findings=with_open_findings,
             reason=reason,
         )
-        served = releases.current_release(folder)
-        differing = unlisted(folder, served).get(first_day, 0) if served else 0
+        current = releases.current_release(folder)
+        differing = unlisted(folder, current).get(first_day, 0) if current else 0
     print(
         f"\n{closing.month_name} is closed with release {closing.release_id}, by {clean(closing.by)}."
     )
@@ -81,7 +81,7 @@ def close(
     print("Later releases list in marts.fct_restatements what has changed since.")
     if differing:
         print(
-            f"In the current release, {served}, {count(differing, 'value')} of {closing.month_name}"
+            f"In the current release, {current}, {count(differing, 'value')} of {closing.month_name}"
             f" {'differ' if differing > 1 else 'differs'} from it: `coupon-ledger run` makes a release"
             " that lists what has changed."
         )
@@ -175,8 +175,8 @@ def tell(data: Row) -> str:
         lines.append(f"{mark} {entry['month']}  {entry['event']:<8}  {at}  {clean(entry['by'])}")
         lines.append(f"      release {entry['release_id']}")
         if entry["open_errors"]:
-            told = count(entry["open_errors"], "finding")
-            lines.append(f"      with {told} of severity error open")
+            errors = count(entry["open_errors"], "finding")
+            lines.append(f"      with {errors} of severity error open")
         if entry["reason"]:
             lines += layout.wrap(f"reason: {entry['reason']}", "      ")
     lines += ["", "* in force" if data["closed_months"] else "No month is closed now."]

@@ -240,7 +240,7 @@ def _table(table: Table, place: int, seen: Row) -> None:
     )
     with st.container(horizontal=True, gap="small"):
         name = f"{table.name}-{seen['release_id']}"
-        told = f"{TITLE}: release {seen['release_id']}, as of {seen['as_of_date']}"
+        title = f"{TITLE}: release {seen['release_id']}, as of {seen['as_of_date']}"
         st.download_button(
             "CSV",
             partial(saving.as_csv, table),
@@ -253,7 +253,7 @@ def _table(table: Table, place: int, seen: Row) -> None:
         )
         st.download_button(
             "xlsx",
-            partial(saving.as_xlsx, table, told),
+            partial(saving.as_xlsx, table, title),
             f"{name}.xlsx",
             "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
             key=f"xlsx_{place}",

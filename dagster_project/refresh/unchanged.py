@@ -53,7 +53,7 @@ def inputs(settings: Settings, as_of: date) -> str:
         "accepted": _content(settings.accepted_findings_file),
         "closes": _content(files.closes_path(settings.home)),
         "code": _code(settings.engine),
-        "served": _served(settings.home),
+        "served": _current_state(settings.home),
     }
     return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
 
@@ -188,7 +188,7 @@ def _code(engine: str) -> str:
     return digest.hexdigest()
 
 
-def _served(home: Path) -> list[str]:
+def _current_state(home: Path) -> list[str]:
     """Return the state of the current release's files."""
     current = files.current_release(home)
     if current is None:

@@ -249,14 +249,14 @@ def publish(
                 for table, found in sources.items()
                 if table.schema == "marts"
             }
-            served = _already_there(home, content_hash)
-            if served is not None:
-                if served != files.current_release(home):
-                    files.flip(home, served)
-                    files.remember(home, "served again", served, now)
+            existing = _already_there(home, content_hash)
+            if existing is not None:
+                if existing != files.current_release(home):
+                    files.flip(home, existing)
+                    files.remember(home, "served again", existing, now)
                 return Publication(
-                    served,
-                    files.release_path(home, served),
+                    existing,
+                    files.release_path(home, existing),
                     False,
                     rows,
                     judgement.checks,

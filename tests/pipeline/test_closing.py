@@ -776,7 +776,7 @@ class TestCommands:
             (
                 ("reopen", "2026-03", "--by", "Ada", "--reason", "r"),
                 1,
-                "is not closed; no month is.",
+                "is not closed; no month is closed.",
             ),
         ],
     )
