@@ -106,7 +106,7 @@ class Settings(BaseSettings):
         alert_email_from: The address that alerts are sent from.
         alert_email_to: The addresses that alerts are sent to, separated by commas.
         alert_timeout_seconds: How long a channel may take to answer.
-        alert_repeat_hours: After how many hours an alert that persists is sent again.
+        alert_repeat_hours: After how many hours an alert that goes on is sent again.
         alert_quiet_minutes: How many minutes after an alert further refused files or findings wait,
             to be reported together.
         feed_time_zone: The time zone of instants that come without an offset, as an IANA name for all

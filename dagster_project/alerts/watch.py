@@ -326,16 +326,16 @@ def terms_changed(
     return Watched("terms_changed", frozenset(changed), new, alert, solved)
 
 
-def _findings(shown: list[Finding]) -> str:
-    return f"{len(shown):,}{_at_stake(shown, ': ')}"
+def _findings(told: list[Finding]) -> str:
+    return f"{len(told):,}{_at_stake(told, ': ')}"
 
 
-def _at_stake(shown: Iterable[Finding], lead: str) -> str:
+def _at_stake(told: Iterable[Finding], lead: str) -> str:
     """Return amounts by currency, never added up across currencies."""
     from dagster_project.answers.values import money
 
     totals: dict[str | None, Decimal] = {}
-    for _, _, currency, amount in shown:
+    for _, _, currency, amount in told:
         if amount is not None:
             totals[currency] = totals.get(currency, Decimal(0)) + amount
     amounts = [money(totals[key], key) for key in sorted(totals, key=lambda key: key or "")]

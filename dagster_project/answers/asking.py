@@ -40,7 +40,7 @@ class Other:
         kind: `workspace`, `invoice` or `redemption`.
         ids: The id itself, or those that begin with it.
         workspace_id: The workspace of the first of them.
-        is_exact: Whether the id itself exists.
+        is_exact: Whether the id itself is one.
     """
 
     kind: str
@@ -56,11 +56,11 @@ class NotThere(Exception):
     Attributes:
         kind: What was asked for: `workspace`, `invoice`, `month`, `table`, `target` …
         wanted: What was given.
-        near: Near matches, nearest first.
-        known: All names that exist, where they are few.
-        others: Things of another kind with that id.
-        named: The workspaces with that name.
-        rejected: The rejected row with that id: `file_name`, `row_number` and `reasons`.
+        near: Names that come near it, nearest first.
+        known: All names there are, where they are few.
+        others: What it is of another kind.
+        named: The workspaces that have it as their name.
+        rejected: The rejected row that has it as its id: `file_name`, `row_number` and `reasons`.
         as_of_date: The last day whose events count.
     """
 
@@ -86,7 +86,7 @@ def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> lis
         sql: The select; every `?` in it is replaced by a value.
         values: Text, whole numbers, days and instants.
     """
-    # A bound parameter would make DuckDB import pandas, which takes longer than the answer itself.
+    # A bound parameter would make DuckDB import pandas, which takes longer than the whole answer.
     parts = sql.split("?")
     literals = [*map(_literal, values), ""]
     cursor = connection.execute(

@@ -69,7 +69,7 @@ def bridge(connection: Connection, wanted: str | None, by: Literal["month", "pla
 
 
 def given_by_program(connection: Connection, at: date | None) -> list[Row]:
-    """Return percent-off, dollar-off and credit by program; they add up to the bridge's amounts."""
+    """Return percent-off, dollar-off and credit by program; they add up to those of the bridge."""
     where, values = ("charges.billing_month = ?", [at, at]) if at else ("true", [])
     return rows(
         connection,

@@ -96,7 +96,7 @@ def explain(connection: Connection, invoice_id: str) -> Row:
 
 
 def _bill_before(all_bills: Sequence[Row], invoice: Row) -> Row | None:
-    """Return the bill before of the same subscription and currency; bills below zero are not compared."""
+    """Return the bill before of the same subscription and currency; a bill below zero is none to compare."""
     same = [
         bill
         for bill in all_bills

@@ -17,8 +17,9 @@ def glance(connection: Connection) -> Row:
     """Return a release's identity and content in short.
 
     Returns:
-        `release_id`, `as_of_date`, `checks`, `checks_not_passed`, `open_findings`; and the choices:
-        `currencies`, the one with most bills first, `months` (newest first), `plans` and `programs`.
+        `release_id`, `as_of_date`, `checks`, `checks_not_passed`, `open_findings`; and what there is to
+        choose from: `currencies`, the one with most bills first, `months` (newest first), `plans` and
+        `programs`.
     """
     (checked,) = rows(
         connection,

@@ -84,7 +84,7 @@ def month(
 
 
 def _programs(connection: Connection, currency: str, at: date) -> list[Row]:
-    """Return what each program gave in a month, with its budget if it has one."""
+    """Return what each program gave in a month, with its budget where there is one."""
     budgets = {
         row["program"]: row["budget_amount"]
         for row in budget(connection, None, None)["budgets"]

@@ -234,5 +234,5 @@ def _first_day(at: datetime) -> date:
 
 
 def _month_of(end: datetime) -> datetime:
-    """Return the first instant of the month of the first future day."""
+    """Return the first instant of the month in which the first day to come lies."""
     return end.replace(day=1, hour=0, minute=0, second=0, microsecond=0)

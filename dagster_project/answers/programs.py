@@ -71,7 +71,7 @@ def programs(connection: Connection, program: str | None, wanted: str | None) ->
 
 
 def budget(connection: Connection, program: str | None, wanted: str | None) -> Row:
-    """Return budget, amounts given and amounts expected by currency, month and program.
+    """Return budget, gifts and gifts to expect by currency, month and program.
 
     Args:
         connection: The release.

@@ -93,8 +93,8 @@ def of_redemption(connection: Connection, redemption_id: str) -> Row:
         " order by grant_id, effective_at, entry_id",
         [redemption_id],
     )
-    standing = _of_redemption(connection, redemption_id)
-    places = _places(standing)
+    stands = _of_redemption(connection, redemption_id)
+    places = _places(stands)
     versions = _coupon_versions(connection, {redemption["coupon_id"]})
     places += _of_versions(versions)
     invoices = dict.fromkeys(
@@ -112,7 +112,7 @@ def of_redemption(connection: Connection, redemption_id: str) -> Row:
         **facts(connection),
         "kind": "redemption",
         "redemption": redemption,
-        "standing": standing,
+        "standing": stands,
         "discounts": discounts,
         "credit_entries": entries,
         "coupon_versions": versions,
@@ -195,7 +195,7 @@ def of_total(connection: Connection, mart: str, wanted: str, column: str) -> Row
 
 
 def _sums(found: Iterable[Row], column: str) -> dict[str, Decimal]:
-    """Add up the listed amounts by currency, independently of the engine's sum."""
+    """Return the listed amounts added up by currency, apart from what the engine adds up."""
     sums: dict[str, Decimal] = {}
     for row in found:
         if row[column] is not None:
@@ -257,23 +257,23 @@ def _of_versions(versions: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _places(standing: Row) -> list[Row]:
+def _places(stands: Row) -> list[Row]:
     """Return the rows of a record: the current one and every other that was accepted."""
-    record = {"feed": standing["feed"], "record_id": standing["record_id"]}
+    record = {"feed": stands["feed"], "record_id": stands["record_id"]}
     current = {
         **record,
-        "delivery_id": standing["delivery_id"],
-        "row_number": standing["delivery_row"],
+        "delivery_id": stands["delivery_id"],
+        "row_number": stands["delivery_row"],
         "version": "current",
     }
-    return [current] * (standing["delivery_id"] is not None) + [
+    return [current] * (stands["delivery_id"] is not None) + [
         {
             **record,
             "delivery_id": row["delivery_id"],
             "row_number": row["row_number"],
             "version": "superseded",
         }
-        for row in standing["earlier_versions"]
+        for row in stands["earlier_versions"]
     ]
 
 

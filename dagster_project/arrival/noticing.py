@@ -79,9 +79,9 @@ class Noticed:
 def notice(landing: Path, home: Path, settle_seconds: int, now: float, memory: Memory) -> Noticed:
     """Look for deliveries that no run has seen.
 
-    A file is new if its feed never had its bytes, or had them refused beside another manifest. It waits
-    until it has been seen unchanged for as long as it must settle, by this machine's clock alone: the
-    times of files are set by the programs that wrote them.
+    A file is new if its feed never had its bytes, or had them refused beside another manifest. It
+    waits until it has been seen unchanged for as long as it must settle, by this machine's clock
+    alone: the times of files are those of whoever wrote them.
 
     Args:
         landing: The landing folder.

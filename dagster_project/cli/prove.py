@@ -96,7 +96,7 @@ def _of(connection: Connection, wanted: str) -> Row:
     """Return the proof of an invoice or a redemption.
 
     Raises:
-        NotThere: The id is neither.
+        NotThere: It is neither.
     """
     from dagster_project.answers import asking, lineage, proof
 

@@ -147,7 +147,7 @@ class Waterfall:
     Attributes:
         title: What is drawn.
         unit: What the amounts are of: a currency.
-        steps: Name, amount, and whether the amount is a level rather than a change.
+        steps: Name, amount, and whether the amount is where one stands rather than a step.
     """
 
     title: str

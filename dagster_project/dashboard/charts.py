@@ -1,7 +1,7 @@
 """Charts of blocks, by Altair: drawn by the browser on a page, and as SVG in the report.
 
 Amounts become points of a chart in `_points`, and nowhere else: a chart of DECIMAL can be drawn a hundred
-times too large, so a point is a float, rounded to what can be seen. No number shown as text comes from here.
+times too large, so a point is a float, rounded to what one can see. No number that is read comes from here.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 ACCENT = "#17608a"
 SHADES = (ACCENT, "#8fb4c9", "#d3dde3", "#52616b")
-"""The colours of a bar's parts; each is lighter or darker than the others, in black and white too."""
+"""Of the parts of a bar; each is lighter or darker than the others, in black and white too."""
 INK, FAINT = "#1c2430", "#5b6672"
 _FONT = "Source Sans, Source Sans 3, DejaVu Sans, sans-serif"
 _HEIGHT = 260
 
 
 def _points(rows: Iterable[dict[str, Any]], *amounts: str) -> pd.DataFrame:
-    """Return the data of a chart from rows, with amounts as float64."""
+    """Return rows as what a chart is drawn from, its amounts as float64."""
     import pandas as pd
 
     frame = pd.DataFrame(list(rows))
@@ -34,7 +34,7 @@ def _points(rows: Iterable[dict[str, Any]], *amounts: str) -> pd.DataFrame:
 
 
 def chart(block: Bars | Waterfall) -> alt.Chart | alt.LayerChart:
-    """Return the chart of a block, as wide as its container.
+    """Return the chart of a block, as wide as where it stands.
 
     Args:
         block: What to draw; its amounts are of one currency.
@@ -81,7 +81,7 @@ def _bars(block: Bars) -> alt.Chart:
                 "part": part,
                 "order": block.parts.index(part),
                 "amount": value,
-                "shown": f"{amount(value, block.unit)} {block.unit}",
+                "told": f"{amount(value, block.unit)} {block.unit}",
             }
             for place, part, value in block.points
         ),
@@ -111,7 +111,7 @@ def _bars(block: Bars) -> alt.Chart:
         "tooltip": [
             alt.Tooltip("place:N", title=block.axis),
             alt.Tooltip("part:N", title="what"),
-            alt.Tooltip("shown:N", title="amount"),
+            alt.Tooltip("told:N", title="amount"),
         ],
     }
     if not block.is_stacked:
@@ -139,7 +139,7 @@ def _waterfall(block: Waterfall) -> alt.LayerChart:
                 "end": end,
                 "top": max(start, end),
                 "kind": "amount" if is_level else "step",
-                "shown": amount(value, block.unit),
+                "told": amount(value, block.unit),
             }
         )
     frame = _points(rows, "start", "end", "top")
@@ -161,10 +161,10 @@ def _waterfall(block: Waterfall) -> alt.LayerChart:
             scale=alt.Scale(domain=["amount", "step"], range=[ACCENT, "#8fb4c9"]),
             legend=None,
         ),
-        tooltip=[alt.Tooltip("step:N", title="step"), alt.Tooltip("shown:N", title=block.unit)],
+        tooltip=[alt.Tooltip("step:N", title="step"), alt.Tooltip("told:N", title=block.unit)],
     )
-    amounts = base.mark_text(dy=-7, fontSize=10, color=INK).encode(y="top:Q", text="shown:N")
-    return alt.LayerChart(layer=[bars, amounts])
+    told = base.mark_text(dy=-7, fontSize=10, color=INK).encode(y="top:Q", text="told:N")
+    return alt.LayerChart(layer=[bars, told])
 
 
 def svg(block: Bars | Waterfall, width: int = 880) -> str:

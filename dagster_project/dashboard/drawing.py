@@ -127,7 +127,7 @@ def _kept(seen: Row) -> dict[str, str]:
 
 
 def _choose(page: Page, seen: Row, ids: list[str]) -> Chosen:
-    """Let people choose, and return the choices; report a choice that this release does not have."""
+    """Let people choose, and return what is chosen; what this release does not have is said."""
     options = {
         "currency": seen["currencies"] or ["none"],
         "month": [month(one) for one in seen["months"]],
@@ -264,7 +264,7 @@ def _table(table: Table, place: int, seen: Row) -> None:
 
 
 def _one_by_one(texts: list[str]) -> Callable[[object], str]:
-    """Return a format that shows the texts in their order, whatever the values are."""
+    """Return a format that gives the texts in their order, whatever the value is."""
     waiting = iter(texts)
     return lambda _: next(waiting)
 

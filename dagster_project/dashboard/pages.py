@@ -160,7 +160,7 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
     ]
     if chosen.plan:
         blocks.append(
-            Note("Credit left, amounts at stake and amounts given by programs are of all plans.")
+            Note("Credit left, what is at stake and what programs gave are of all plans.")
         )
     return blocks
 

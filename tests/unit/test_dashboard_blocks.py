@@ -21,7 +21,7 @@ def test_a_bar_is_as_long_as_its_amount(value: str) -> None:
     bars = Bars("title", "month", "USD", (("2025-01", "net", Decimal(value)),), ("net",))
     (row,) = drawn_rows(bars)
     assert row["amount"] == float(value)
-    assert row["shown"] == f"{Decimal(value):,.2f} USD"
+    assert row["told"] == f"{Decimal(value):,.2f} USD"
 
 
 def test_a_waterfall_goes_on_where_the_step_before_ended() -> None:
