@@ -202,9 +202,7 @@ def _signs_of_life(storage: Path) -> dict[str, float | None]:
     import dagster as dg
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # Dagster's warnings for programmers mean nothing to a monitor
+        warnings.simplefilter("ignore")  # warnings for programmers mean nothing to a monitor
         with dg.DagsterInstance.from_config(str(storage)) as instance:
             seen = instance.get_daemon_heartbeats()
             return {

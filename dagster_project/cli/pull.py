@@ -68,7 +68,9 @@ def stripe(
     ] = False,
     probe: Annotated[
         bool,
-        typer.Option("--probe", help="Deliver nothing; check our assumptions on this account."),
+        typer.Option(
+            "--probe", help="Deliver nothing; check the mapping's assumptions about the account."
+        ),
     ] = False,
     json: JsonOption = False,
 ) -> None:

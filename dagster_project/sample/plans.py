@@ -290,9 +290,7 @@ def _follow_up_late(desk: Desk, workspace: Workspace, rng: Random) -> None:
 def _follow_up_refused(desk: Desk, workspace: Workspace, rng: Random) -> None:
     """Give the user the follow-up coupon elsewhere, so that none can be derived here."""
     desk.redeem(workspace, "SPRING-50", desk.sometime(workspace, rng, 0.4))
-    elsewhere = workspace.number - (
-        1 if workspace.number % 2 else 2
-    )  # never a workspace that is shown
+    elsewhere = workspace.number - (1 if workspace.number % 2 else 2)  # never one that is shown
     if elsewhere > 0:
         at = desk.sometime(workspace, rng)
         desk.redeem(workspace, "SPRING-20", at, workspace_id=f"ws_{elsewhere:05d}")
