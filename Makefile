@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --require-hashes
-# Silence pip's warnings about a root-owned environment and about its own newer versions.
+# That the environment belongs to root, and that pip has a newer version, is nobody's concern here.
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -37,7 +37,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The generated parts of docs/: inputs.md, marts.md and the settings in operations.md.
+# What of docs/ is generated: inputs.md, marts.md and the settings in operations.md.
 documents: $(VENV)/.installed-test
 	$(BIN)/python -m tests.documents
 
@@ -55,22 +55,22 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Coupon Ledger needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.13 run")'
 	$(PYTHON) -m venv $(VENV)
 
-# pip compiles what it installs to bytecode, which halves the import time.
+# pip compiles what it installs to bytecode, which halves the time of the imports.
 $(VENV)/.installed: $(VENV)/bin/python requirements.lock pyproject.toml
 	@echo 'Installing into $(VENV): one to three minutes, most of it downloading about 300 MB.'
 	@$(PIP) -r requirements.lock
 	@$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
-# The lock of the test requirements includes the dashboard's.
+# The locked versions of what the tests need include those of the dashboard.
 $(VENV)/.installed-dashboard: $(VENV)/.installed requirements-test.lock
 	@$(BIN)/python -c 'import streamlit' 2>/dev/null || { \
 		echo 'Installing Streamlit: under a minute.'; \
 		$(PIP) -r requirements-test.lock; }
 	@touch $@
 
-# Two more lines of DuckDB are installed beside the locked one: 2 for tests that read and run on both, 1.4
-# for tests that only read.
+# Two more lines of DuckDB are installed beside the one that is locked: 2 for the tests that read and run
+# on both, 1.4 for the tests that read.
 DUCKDB_LINES := 1.4 2
 $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock $(DUCKDB_LINES:%=requirements-duckdb-%.lock)
 	@$(MAKE) --no-print-directory system-packages
@@ -81,8 +81,8 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock $(DUCKDB_LINE
 	done
 	@touch $@
 
-# Spark needs Java, tests of pages need Chromium, and tests of pulls need PostgreSQL. As root on Debian, the
-# missing ones are installed; elsewhere the tests report what did not run, and in CI they fail.
+# Spark needs Java, pages are looked at in Chromium, and pulls are tried on PostgreSQL. What is missing is
+# installed where this runs as root on Debian; elsewhere the tests say what did not run, and in CI they fail.
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 MISSING = $$( \
 	{ [ -n "$$JAVA_HOME" ] || command -v java; } >/dev/null || echo openjdk-17-jre-headless; \
@@ -94,15 +94,15 @@ system-packages:
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { \
 			$(APT) install -qq --yes --no-install-recommends $$missing >/dev/null 2>&1 || { \
 				$(APT) update -qq && $(APT) install -qq --yes --no-install-recommends $$missing >/dev/null; }; }; \
-	} || echo "Not installed:" $$missing "(tests that need it do not run)." >&2
+	} || echo "Not installed: what needs" $$missing "is not tested." >&2
 
-# Needs 12 GB of disk and most of an hour on two cores, nearly all of it for 10 million invoices.
+# Needs 12 GB of disk and most of an hour on two cores, nearly all of it at 10 million invoices.
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench compare
 	$(BIN)/python -m tests.bench refresh
 
-# Needs uv and a package index; the locks hold only names, versions and hashes. DuckDB is locked to its 1.5
-# line, with 2 beside it for tests; the packages of a run are a subset of the tested ones.
+# Needs uv and a package index; the locks hold names, versions and hashes only. DuckDB is locked to its
+# 1.5 line, with 2 beside it for tests; what runs is a subset of what is tested.
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --no-strip-extras
 lock:

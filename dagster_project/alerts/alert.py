@@ -33,10 +33,10 @@ class Alert:
     """Something a person must know.
 
     Attributes:
-        kind: What kind of thing.
+        kind: The kind of alert.
         severity: `error` needs a person now, `warn` soon, `info` never.
         happened: What happened, in one sentence.
-        meaning: What that means for those who read releases, in one sentence.
+        meaning: What that means for readers of releases, in one sentence.
         command: The command that shows more.
         at: When it was noticed, in UTC.
         details: One line each; at most `MOST_DETAILS` are shown.

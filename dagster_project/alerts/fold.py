@@ -33,7 +33,7 @@ class Message:
     Attributes:
         id: Identifies it: two messages with the same id are the same message.
         status: Whether it is new, persists, is over or is a test.
-        alert: What it says.
+        alert: Its content.
         times: How often it was seen since it began.
         since: When it began.
         channels: The channels it must still go to.
@@ -98,7 +98,7 @@ def decide(
     """Decide whether to send what was noticed.
 
     Args:
-        entry: What is remembered of its kind.
+        entry: What is remembered of this kind of alert.
         watched: What was noticed.
         now: When.
         repeat_after: After how long an alert that persists is sent again.
@@ -168,7 +168,7 @@ def save(state: State, path: Path) -> None:
     """Remember, in one rename.
 
     Args:
-        state: What to remember; of its runs and messages the newest.
+        state: What to remember; only the newest runs and messages are stored.
         path: The state's file, in a folder that exists.
 
     Raises:

@@ -186,7 +186,7 @@ def log_message(settings: Settings, message: Message) -> None:
     """Write an alert to the log file.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The log cannot be written.
     """
     alert = message.alert
     entry = {
@@ -215,7 +215,7 @@ def log(settings: Settings, entry: Mapping[str, object], at: datetime) -> None:
         at: When, in UTC.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The log cannot be written.
     """
     from dagster_project.home import make_private, writing
     from dagster_project.releases.files import append_line

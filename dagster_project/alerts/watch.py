@@ -124,7 +124,7 @@ def pull(
     """Report how a pull from a billing system ended.
 
     Args:
-        source: Where it was from.
+        source: The billing system.
         failure: What went wrong, None if nothing did.
         run_id: The run.
         home: The data home, for what is served and the run's log.
@@ -461,7 +461,7 @@ def working_day(month: date, number: int, holidays: Collection[date]) -> date:
 
     Args:
         month: First day of the month.
-        number: Which one, from 1; where the month has fewer, days of the next one follow.
+        number: Its number, from 1; where the month has fewer, days of the next month follow.
         holidays: Days on which nobody works.
     """
     day = month - timedelta(days=1)

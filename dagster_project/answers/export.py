@@ -93,7 +93,7 @@ class Table:
     """A table to export.
 
     Attributes:
-        name: Of the mart.
+        name: The mart's name.
         columns: Its columns.
         condition: SQL: which of its rows, aliased `mart`.
         has_month: Whether its rows were chosen by month, where a month was given.
@@ -235,7 +235,7 @@ def save(
         most_rows: The most rows it may have; 0 for as many as there are.
 
     Raises:
-        TooManyRows: It has more; nothing is written.
+        TooManyRows: The answer has more rows; nothing is written.
         OSError: The file cannot be written.
         duckdb.Error: DuckDB cannot run it.
     """
@@ -299,7 +299,7 @@ def narrowing(
     """Which rows to export, from names that may not exist.
 
     Raises:
-        NotThere: One of them does not.
+        NotThere: One of the names does not exist.
     """
     at = None
     if month is not None:

@@ -56,7 +56,7 @@ class WrongQuestion(Exception):
     """DuckDB cannot run the question.
 
     Attributes:
-        message: What is wrong, as DuckDB says it.
+        message: What is wrong, in DuckDB's words.
         near: Tables, or columns with their tables, whose names are near the unknown one.
         known: The existing tables, where an unknown one was asked for.
     """
@@ -101,7 +101,7 @@ def query(connection: Connection, sql: str, limits: Limits | None = None) -> Row
         `is_whole` is false if the answer has more rows than the limit.
 
     Raises:
-        WrongQuestion: It is not exactly one statement, or DuckDB cannot run it.
+        WrongQuestion: The text is not exactly one statement, or DuckDB cannot run it.
         LimitReached: It took too long or too much memory.
     """
     limits = limits or Limits()
@@ -170,7 +170,7 @@ def only_statement(connection: Connection, sql: str) -> str:
 
     Raises:
         WrongQuestion: The text has no statement, or several.
-        duckdb.Error: It is no SQL.
+        duckdb.Error: The text is not valid SQL.
     """
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
@@ -201,7 +201,7 @@ def describe(connection: Connection, wanted: str) -> Row:
 
     Args:
         connection: The release.
-        wanted: Its name, with or without its schema.
+        wanted: The name of the table, with or without its schema.
 
     Raises:
         NotThere: There is no such table.

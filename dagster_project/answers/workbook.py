@@ -93,7 +93,7 @@ class _Column:
         source: SQL for its value.
         place: The letters of its column on the sheet.
         scale: Decimal places of its type.
-        facts: What was counted about its values.
+        facts: Counts about its values.
         formats: By the key of a format, the number of its style in the workbook.
     """
 
@@ -117,8 +117,8 @@ def write(
 
     Args:
         path: The file; replaced if it exists.
-        connection: Where the relations are.
-        sheets: Its sheets, in order.
+        connection: The connection that has the relations.
+        sheets: The workbook's sheets, in order.
         first: Writes sheets that come before all others; is given what the others will hold.
         told: Called after each sheet with its name and number of rows.
     """
@@ -341,8 +341,8 @@ def number_format(column: str, scale: int, currency: str | None, is_whole: bool 
     """Return the number format of a column's cells.
 
     Args:
-        column: Its name.
-        scale: Its decimal places.
+        column: The column's name.
+        scale: The column's decimal places.
         currency: The currency of the amount, if it has one.
         is_whole: Whether the value has no decimal places, as in a currency without any.
     """

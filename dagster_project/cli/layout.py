@@ -223,7 +223,7 @@ def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None
     Args:
         steps: Labels and amounts.
         last: Label of the level reached.
-        currency: Of all amounts.
+        currency: The currency of all amounts.
     """
     levels = [Decimal(0)]
     for _, change in steps:

@@ -66,8 +66,8 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: Of the value in the row.
-        title: What people read.
+        name: The name of the value in the row.
+        title: The heading that people read.
         kind: What it holds.
     """
 
@@ -81,10 +81,10 @@ class Table:
     """A table; one that lists nothing says so in words.
 
     Attributes:
-        name: Of the files it is saved in.
+        name: The name of the files it is saved in.
         columns: From left to right.
         rows: By column name.
-        currency: Of its amounts, unless each row has a `currency`.
+        currency: The currency of its amounts, unless each row has a `currency`.
         empty: What to say where there is no row.
         is_long: Whether the report leaves rows out after the first ones.
     """
@@ -183,7 +183,7 @@ class Page:
 
     Attributes:
         name: In its address.
-        title: What people read.
+        title: The title that people read.
         filters: What can be chosen on it, besides the release.
         has_report: Whether the report has it too.
     """

@@ -59,7 +59,7 @@ def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
     """Draw a page.
 
     Args:
-        name: Of the page.
+        name: The page's name.
         all_pages: Every page by its name, for the links between them.
     """
     page, make = PAGES[name]

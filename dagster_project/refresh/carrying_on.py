@@ -68,7 +68,7 @@ def leave(warehouse: Path, made_by: str, as_of: date, before: Kept | None = None
         warehouse: The DuckDB file.
         made_by: What calculated the models.
         as_of: Last day whose events count in them.
-        before: What they carried on from, if they did.
+        before: The build they carried on from, if any.
     """
     with duckdb.connect(str(warehouse)) as connection:
         last, deliveries = _loaded(connection)

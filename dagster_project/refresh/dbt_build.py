@@ -49,8 +49,8 @@ class Project:
 
     Attributes:
         folder: Where `manifest.json` and `manifest.msgpack` are stored.
-        fingerprint: Of every file of the project and the versions of dbt.
-        time_zones: Of feeds whose instants without an offset are not in UTC.
+        fingerprint: Fingerprint of every file of the project and the versions of dbt.
+        time_zones: Time zones of feeds whose instants without an offset are not in UTC.
     """
 
     folder: Path
@@ -306,10 +306,10 @@ def build_models(settings: Settings, select: str) -> None:
 
     Args:
         settings: Their warehouse is built in.
-        select: Which, as dbt selects them.
+        select: The models, in dbt's selection syntax.
 
     Raises:
-        DbtFailed: They cannot be built.
+        DbtFailed: The models cannot be built.
     """
     project = prepare(settings)
     variables = {

@@ -152,7 +152,7 @@ def start(settings: Settings, rows: int) -> SparkSession:
     Its catalog is in memory: every build describes its tables again.
 
     Args:
-        settings: Of the refresh.
+        settings: The settings of the refresh.
         rows: How many rows were delivered, which sets into how many parts they are split.
 
     Raises:
@@ -205,7 +205,7 @@ def sql_configuration(settings: Settings, rows: int) -> dict[str, str]:
     recursive and end by themselves: Spark's own limits, a hundred steps and a million rows, are lifted.
 
     Args:
-        settings: Of the refresh.
+        settings: The settings of the refresh.
         rows: How many rows were delivered.
     """
     parts = max(2 * settings.threads, -(-rows // _ROWS_OF_PART))
@@ -278,7 +278,7 @@ def gather(settings: Settings, manifest: Mapping[str, Any]) -> None:
     """Make what Spark built available to publication: a DuckDB file of views on Spark's Parquet.
 
     Args:
-        settings: Of the refresh.
+        settings: The settings of the refresh.
         manifest: dbt's manifest, which names the marts.
     """
     local = local_dir(settings)

@@ -122,7 +122,7 @@ def content_of(
     """Count and fingerprint a relation, which is already quoted SQL.
 
     Args:
-        connection: Where it is.
+        connection: The connection that has the relation.
         relation: The relation.
         like: A fingerprint to compare with, whose method is used.
     """
@@ -155,7 +155,7 @@ def known_by_difference(
     too, so that repeated rows, or a change in the earlier relation, are noticed.
 
     Args:
-        connection: Where both are; its temporary tables `now`, `then` and `differing` are replaced.
+        connection: The connection that has both; its temporary tables `now`, `then` and `differing` are replaced.
         relation: The relation, which is already quoted SQL.
         earlier: The earlier relation, as quoted SQL, with the same columns.
         known: What the earlier relation held when it was fingerprinted, by this method.
@@ -204,7 +204,7 @@ def sum_of_hashes(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple
     """Count a relation's rows and add up DuckDB's own hashes, comparable within one DuckDB version.
 
     Args:
-        connection: Where it is.
+        connection: The connection that has the relation.
         relation: The relation, which is already quoted SQL.
     """
     row_hash = _row_hash(columns_of(connection, relation))
@@ -244,7 +244,7 @@ def content_hash_of(
     Args:
         as_of: Last day whose events count.
         code_version: What calculated the marts.
-        engine: Which engine did.
+        engine: The engine that did.
         contents: What its tables hold by schema and name, in the order in which they were written.
         reporting_time_zone: Where its days and months begin.
     """

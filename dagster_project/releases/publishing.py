@@ -211,7 +211,7 @@ def publish(
         manifest: dbt's manifest: which marts there are, their keys and descriptions.
         now: When this happens, for the id and the record.
         code_version: What calculated the marts.
-        engine: Which engine did.
+        engine: The engine that did.
         reporting_time_zone: Where days and months began in it.
         built: The DuckDB file that has the marts; the warehouse unless given.
         threads: DuckDB's threads.

@@ -38,7 +38,7 @@ def serve(port: int, settings: Settings) -> None:
 
     Args:
         port: The port to listen on.
-        settings: They name further addresses under which the pages are opened.
+        settings: Their `web_addresses` are further addresses under which the pages are opened.
     """
     import uvicorn
     from dagster import DagsterInstance
