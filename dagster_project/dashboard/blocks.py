@@ -81,7 +81,7 @@ class Table:
     """A table; one that lists nothing says so in words.
 
     Attributes:
-        name: The name of the files it is saved in.
+        name: Of the files it is saved in.
         columns: From left to right.
         rows: By column name.
         currency: The currency of its amounts, unless each row has a `currency`.
