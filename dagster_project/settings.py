@@ -286,7 +286,7 @@ class Settings(BaseSettings):
         if home == landing or home.is_relative_to(landing):
             raise ValueError(
                 f"the data home {self.home} is inside the landing folder {self.landing}, which is"
-                " read-only: choose another home"
+                " only read: choose another home"
             )
         return self
 

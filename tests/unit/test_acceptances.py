@@ -42,7 +42,7 @@ def test_an_entry_is_read(tmp_path: Path) -> None:
         ),
         (
             HEADER + "f,r,a,2026-03-31\nf,r,a,2026-04-30\n",
-            "line 3: finding_id 'f' stands there twice",
+            "line 3: finding_id 'f' occurs twice",
         ),
     ],
 )
