@@ -1,6 +1,6 @@
-"""What is going on and what was told last, for a person who asks.
+"""Which alerts persist and which were sent last, for a person who asks.
 
-Here belongs reading what was remembered and logged. Looking anew does not (`watch`).
+Reading what was remembered and logged belongs here. Looking again does not (`watch`).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Overview:
-    """What a person who asks is told.
+    """The overview of alerts.
 
     Attributes:
         channels: Where alerts go, without secrets.
-        going_on: What holds now, by kind.
+        going_on: The alerts that persist, by kind.
         waiting: How many messages each channel has not taken yet.
-        last: The last alerts of the log, newest first, each with what became of it by channel.
+        last: The last alerts of the log, newest first, each with its outcome by channel.
     """
 
     channels: dict[str, str]
@@ -46,11 +46,11 @@ class Overview:
 
 
 def of(settings: Settings, limit: int) -> Overview:
-    """Read what there is in a data home.
+    """Read the overview of a data home.
 
     Args:
         settings: The data home and the channels.
-        limit: How many alerts, at most.
+        limit: How many alerts at most.
     """
     state = fold.load(settings.home / "alerts" / "state.json")
     going_on = [
@@ -93,7 +93,7 @@ def _last(settings: Settings, limit: int) -> list[dict[str, Any]]:
 
 
 def as_json(found: Overview) -> str:
-    """The overview for machines."""
+    """Return the overview for machines."""
     content = {
         "channels": found.channels,
         "going_on": found.going_on,
@@ -104,7 +104,7 @@ def as_json(found: Overview) -> str:
 
 
 def as_text(found: Overview) -> str:
-    """The overview for people."""
+    """Return the overview for people."""
     from datetime import datetime
 
     lines = ["Alerts go to"]

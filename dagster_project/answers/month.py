@@ -1,4 +1,4 @@
-"""One month of one currency: from list to what was billed and kept, beside the month before and the last twelve."""
+"""One month of one currency: from list price to amounts billed and kept, with the months before."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MART = "marts.fct_charge_bridge_monthly"
 def month(
     connection: Connection, currency: str, wanted: str | None = None, plan: str | None = None
 ) -> Row:
-    """Return the bridge of a month, and what goes with it.
+    """Return the bridge of a month, and the figures beside it.
 
     Args:
         connection: The release.
-        currency: The only one; amounts of several are never added up.
+        currency: The currency; amounts of several are never added up.
         wanted: The month as 2024-02; the last with bills unless given.
         plan: Only bills of this plan. Credit left, findings and programs are of all plans.
 

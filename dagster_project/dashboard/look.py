@@ -18,7 +18,7 @@ STYLE = f"""
 .cl-note {{ color: {FAINT}; font-size: .92rem; margin: .1rem 0; overflow-wrap: anywhere; }}
 .cl-note.warning {{ color: {INK}; font-weight: 600; border-left: 4px solid {INK}; padding-left: .6rem; }}
 """
-"""What both have in common; each has a little of its own beside it."""
+"""The style that both share; each adds a little of its own."""
 
 
 def plain(text: object) -> str:
@@ -27,7 +27,7 @@ def plain(text: object) -> str:
 
 
 def heading(text: str) -> str:
-    """Return the title of what follows as HTML."""
+    """Return a heading as HTML."""
     return f'<h2 class="cl-heading">{plain(text)}</h2>'
 
 

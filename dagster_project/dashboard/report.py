@@ -48,7 +48,7 @@ def report(connection: Connection, wanted: str | None = None) -> str:
 
     Args:
         connection: The open release.
-        wanted: The month of the pages that are of one month, as 2024-02; the last with bills unless given.
+        wanted: The month of the monthly pages, as 2024-02; the last with bills unless given.
 
     Raises:
         NotThere: No currency has bills of that month.
