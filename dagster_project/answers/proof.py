@@ -34,7 +34,6 @@ MONTH_OF: Mapping[str, str] = {
     **MONTHS,
     "fct_bill_outlook_monthly": "outlook_month",
     "fct_upcoming_expirations": "ends_month",
-    "fct_restatements": "closed_month",
 }
 """Which month a row belongs to, by mart that has totals by month."""
 

@@ -234,14 +234,14 @@ def _comparison(data: Row) -> list[str]:
             ("net_amount", "net, before tax"),
         )
     ]
-    if invoice.get("credited_amount"):
-        after = invoice["billed_net_after_notes_amount"]
-        body.append(["credit notes", "", signed(-invoice["credited_amount"], code), ""])
-        body.append(["net after credit notes", "", amount(after, code), ""])
     tax, total = invoice["tax_amount"], invoice.get("billed_total_amount")
     body.append(["tax, as billed", "", amount(tax, code), ""])
     if total is not None:  # a release of an earlier version does not say
         body.append(compared("total, with that tax", expected["net_amount"] + tax, total))
+    if invoice.get("credited_amount"):
+        after = invoice["billed_net_after_notes_amount"]
+        body.append(["credit notes", "", signed(-invoice["credited_amount"], code), ""])
+        body.append(["net after credit notes", "", amount(after, code), ""])
     lines = layout.table([f"in {clean(code)}", ">expected", ">billed", ">difference"], body)
     variances = [
         f"{signed(invoice[name], code)} of {noun}"
