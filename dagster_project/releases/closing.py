@@ -210,34 +210,43 @@ def close(
 def open_errors(connection: duckdb.DuckDBPyConnection, month: date) -> int:
     """Count the findings of severity error that nobody has accepted, of one month.
 
-    A finding about a bill belongs to the bill's month, any other finding to the month it occurred in.
+    A finding about a bill belongs to the month of the bill, any other finding to the month it occurred in,
+    in the reporting time zone of the release. A credit note without its invoice occurred when it was issued.
 
     Args:
         connection: The release.
         month: First day of the month.
     """
-    if not _columns(connection, "fct_audit_findings"):
+    known = _columns(connection, "marts", "fct_audit_findings")
+    if not known:
         return 0
     is_open = "true"  # a release made before reviews existed has only open findings
-    if "review_status" in _columns(connection, "fct_audit_findings"):
+    if "review_status" in known:
         is_open = "findings.review_status = 'open'"
+    bill_month = "charges.billing_month"
+    if "credit_note_id" in known:
+        bill_month = f"case when findings.credit_note_id is null then {bill_month} end"
+    happened = "findings.occurred_at"
+    if "reporting_time_zone" in _columns(connection, "release", "release"):
+        zone = "(select reporting_time_zone from release.release)"
+        happened = f"timezone({zone}, timezone('UTC', {happened}))"
     row = connection.execute(
         "select count(*) from marts.fct_audit_findings as findings"
         " left join marts.fct_discounted_charges as charges"
         " on findings.invoice_id = charges.invoice_id"
         f" where findings.severity = 'error' and {is_open}"
-        " and coalesce(charges.billing_month, cast(date_trunc('month', findings.occurred_at) as date))"
+        f" and coalesce({bill_month}, cast(date_trunc('month', {happened}) as date))"
         f" = date {literal(month.isoformat())}"
     ).fetchone()
     assert row is not None
     return int(row[0])
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> set[str]:
+def _columns(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> set[str]:
     return {
         str(name)
         for (name,) in connection.execute(
-            "select column_name from duckdb_columns() where schema_name = 'marts'"
+            f"select column_name from duckdb_columns() where schema_name = {literal(schema)}"
             f" and table_name = {literal(table)}"
         ).fetchall()
     }

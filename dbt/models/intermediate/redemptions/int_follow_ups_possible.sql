@@ -145,7 +145,7 @@ chained as (
 ),
 
 -- R4: only reasons 4 and 5 of R2 can refuse a derived redemption; here they are checked against those on record.
-final as (
+judged_by_record as (
 
     select
         chained.root_redemption_id,
@@ -162,9 +162,7 @@ final as (
         {{ group_in_workspace('coupons.once_per', 'chained.redemption_id', 'chained.workspace_id', 'chained.subscription_id') }} as workspace_group,
         {{ group_by_user('coupons.once_per', 'chained.redemption_id', 'chained.user_id') }} as user_group,
         coupons.once_per in ('user', 'workspace') and recorded_in_workspace.workspace_id is not null as is_recorded_in_workspace,
-        coupons.once_per = 'user' and recorded_by_user.user_id is not null as is_recorded_by_user,
-        (coupons.once_per in ('user', 'workspace') and recorded_in_workspace.workspace_id is not null)
-        or (coupons.once_per = 'user' and recorded_by_user.user_id is not null) as is_refused_by_record
+        coupons.once_per = 'user' and recorded_by_user.user_id is not null as is_recorded_by_user
 
     from chained
 
@@ -180,6 +178,16 @@ final as (
         and chained.user_id = recorded_by_user.user_id
 
     where not chained.is_on_record
+
+),
+
+final as (
+
+    select
+        *,
+        is_recorded_in_workspace or is_recorded_by_user as is_refused_by_record
+
+    from judged_by_record
 
 )
 

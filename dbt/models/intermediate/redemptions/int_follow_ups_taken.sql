@@ -122,6 +122,7 @@ final as (
         due_at,
         is_due,
         false as is_derived,
+        started_at,
         started_at = due_at as is_immediate
 
     from candidates
@@ -137,6 +138,7 @@ final as (
         derived.started_at as due_at,
         derived.is_due,
         true as is_derived,
+        derived.started_at,
         true as is_immediate
 
     from derived
