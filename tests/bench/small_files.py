@@ -159,4 +159,3 @@ def _commit(checkout: Path) -> str:
         check=False,
     )
     return found.stdout.strip()
-
