@@ -50,7 +50,7 @@ class Mapped:
         books.begin({})
         given = {"prices": [price(), METERED], "customers": [customer()], **objects}
         for kind, found in parsed(json.dumps(given)).items():
-            books.put(kind, found)
+            books.take(kind, found)
         self.remembered = remembered or Remembered()
         mapping = AccountMapping(books, self.remembered, choices or Choices(), now)
         self.rows: dict[str, dict[str, Json]] = {feed: {} for feed in COLUMNS}
