@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -663,7 +664,30 @@ class AccountMapping:
                     " the list amount is delivered",
                 )
             base = amounts.list
+        self._note_rounding(invoice, lines, amounts, base)
         return max(base, 0)
+
+    def _note_rounding(
+        self, invoice: Json, lines: list[Line], amounts: BillAmounts, base: int
+    ) -> None:
+        """Note a bill on which rounding line by line is not what rounding once gives (R6, R9)."""
+        left = base
+        for discount_id in _carried(invoice, lines):
+            discount = self._discounts.get(discount_id)
+            percent = at(self._coupons.get(discount.coupon_id), "percent_off") if discount else None
+            if percent is None:
+                left -= amounts.by_discount.get(discount_id, 0)
+            else:
+                left -= int((left * Decimal(percent) / 100).quantize(Decimal(1), ROUND_HALF_UP))
+        difference = amounts.discount - (base - left)
+        most = sum(map(len, (line.discounts for line in lines)))
+        if 1 < abs(difference) <= most:
+            self._bill_note(
+                "rounded_by_line",
+                invoice["id"],
+                f"its discounts are rounded on each line, {abs(difference)} of the smallest unit"
+                f" {'more' if difference > 0 else 'less'} than when rounded once",
+            )
 
     def _bases(
         self, invoice: Json, lines: list[Line], amounts: BillAmounts
