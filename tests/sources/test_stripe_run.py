@@ -282,7 +282,9 @@ def with_all_of(one: dict[str, list[Json]], other: dict[str, list[Json]]) -> dic
     }
 
 
-def test_accounts_billed_as_agreed_have_no_finding(settings: Settings, pulled: Any) -> None:
+def test_what_is_billed_as_agreed_raises_no_finding_and_what_is_forgotten_does(
+    settings: Settings, pulled: Any
+) -> None:
     objects = with_all_of(
         an_account_billed_as_agreed(), an_account_with_discounts_of_several_levels()
     )
@@ -309,11 +311,11 @@ def test_accounts_billed_as_agreed_have_no_finding(settings: Settings, pulled: A
         "in_13": "70.00",
         "in_15": "30.00",
     }
-
-
-def test_a_bill_that_forgot_a_discount_is_found(settings: Settings, pulled: Any) -> None:
-    objects = an_account_billed_as_agreed()
     forgotten = bill(18, [line()], month=4, discounts=[], **of(2))
-    objects["invoices"].append(forgotten)
-    pulled(objects, "2025-05-01")
-    assert findings(settings) == [("under_discounted", "in_18", None)]
+    instead = bill(19, [line()], month=4, finalized="2025-04-02", discounts=[], **of(26))
+    objects["invoices"] += [forgotten, instead]
+    pulled(objects, "2025-05-02")
+    assert findings(settings) == [
+        ("under_discounted", "in_18", None),
+        ("under_discounted", "in_19", None),
+    ]
