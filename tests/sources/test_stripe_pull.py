@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -337,9 +338,12 @@ def test_the_key_is_written_nowhere(puller: Puller, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.DEBUG):
         puller()
     puller.account.forbidden = frozenset({"/v1/customers"})
-    with pytest.raises(PullError) as caught:
+    with pytest.raises(PullError) as caught, caplog.at_level(logging.DEBUG):
         puller(everything=True)
-    assert KEY not in str(caught.value) + caplog.text
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "/v1/customers" in caplog.text
+    assert KEY not in str(caught.value) + shown + caplog.text
+    assert "Name of cus_1" not in caplog.text, "nor is personal data"
     for path in puller.settings.home.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
@@ -477,6 +481,17 @@ def test_what_was_mapped_and_not_delivered_is_mapped_again(
     assert mapped == ["in_1", "in_2"] * 2
 
 
+def test_a_key_of_any_form_is_left_out_of_messages(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    puller.account.key = "of-another-form"
+    monkeypatch.setenv("STRIPE_API_KEY", "of-another-form")
+    puller.account.forbidden = frozenset({"/v1/customers"})
+    with pytest.raises(PullError, match="may not read /v1/customers") as caught:
+        puller()
+    assert "of-another-form" not in str(caught.value)
+
+
 def test_an_object_that_is_refused_is_reported_and_the_others_are_delivered(
     puller: Puller,
 ) -> None:
@@ -496,6 +511,42 @@ def test_a_pull_goes_on_after_trouble(puller: Puller, trouble: int | str) -> Non
     assert puller().delivered["invoices"] == 2
     assert len(puller.waited) >= 9
     assert 0 not in puller.waited or trouble != "cut", "without a word of Stripe's it waits longer"
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "most"), [("7", 7, 7), ("3600", 32, 32), ("soon", 0.5, 1.0)]
+)
+def test_a_pull_waits_as_long_as_stripe_asks_and_no_longer_than_half_a_minute(
+    puller: Puller, asked: str, least: float, most: float
+) -> None:
+    puller.account.retry_after = asked
+    puller.account.trouble = lambda number, _: 429 if number == 1 else None
+    puller()
+    (waited,) = puller.waited
+    assert least <= waited <= most
+
+
+def test_a_connection_that_is_not_secure_is_said_at_once(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = os.environ["COUPON_LEDGER_STRIPE_API_BASE"]
+    monkeypatch.setenv("COUPON_LEDGER_STRIPE_API_BASE", base.replace("http:", "https:"))
+    with pytest.raises(PullError, match=r"not secure.*certificates") as caught:
+        puller()
+    assert puller.waited == []
+    assert KEY not in str(caught.value)
+
+
+def test_a_proxy_that_refuses_is_named_without_its_password(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COUPON_LEDGER_STRIPE_API_BASE", "https://stripe.invalid")
+    monkeypatch.setenv("HTTPS_PROXY", "http://somebody:proxy-password@127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(PullError, match="HTTPS_PROXY") as caught:
+        puller()
+    assert "proxy-password" not in str(caught.value)
+    assert len(puller.waited) == MOST_TRIES - 1
 
 
 def test_trouble_without_end_is_said_and_nothing_is_delivered(puller: Puller) -> None:
@@ -688,6 +739,9 @@ def test_a_process_that_is_killed_amid_a_page_is_gone_on_with(puller: Puller) ->
 
     def kill(_: int, path: str) -> None:
         if path == "/v1/prices" and running:
+            arguments = Path(f"/proc/{running[0].pid}/cmdline").read_bytes()
+            assert b"stripe" in arguments
+            assert KEY.encode() not in arguments
             running.pop().send_signal(signal.SIGKILL)
 
     puller.account.trouble = kill
