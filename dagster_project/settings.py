@@ -120,6 +120,8 @@ class Settings(BaseSettings):
         pull_from: The billing systems that Dagster pulls from, as a JSON list: `stripe`, `postgres`.
         pull_cron: When Dagster pulls, in the zone of the schedule.
         pull_within_hours: After how many hours without a successful pull the next one is late.
+        pull_keep_days: How many days the raw pages of a pull from Stripe are retained; a page that
+            is the last to show some object is retained for good.
         postgres_sources: The file of SELECTs for a pull from Postgres, or the name of one that comes
             with the product; the connection is libpq's, from PGHOST and the like.
         stripe_workspace: What a pull from Stripe takes as a workspace: `customer`, or
@@ -183,6 +185,7 @@ class Settings(BaseSettings):
     pull_from: tuple[Literal["stripe", "postgres"], ...] = ()
     pull_cron: str = "0 4 * * *"
     pull_within_hours: float = Field(default=30, gt=0)
+    pull_keep_days: int = Field(default=90, ge=0)
     postgres_sources: str = ""
     stripe_workspace: Literal["customer", "subscription"] = "customer"
     stripe_program_key: str = Field(default="program", min_length=1)

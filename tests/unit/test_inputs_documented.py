@@ -46,7 +46,9 @@ def test_every_spelling_listed_is_taken(kind: str) -> None:
 
 
 def test_every_spelling_said_to_be_refused_is() -> None:
-    rows = re.findall(r"^\| `([^`]+)` \| (\w+) \|", section("Never accepted as a value"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([^`]+)` \| (\w+) \|", section("Never accepted as a value"), re.MULTILINE
+    )
     assert {kind for _, kind in rows} >= {"id", "amount", "instant", "date", "boolean", "whole"}
     assert [(text, kind) for text, kind in rows if is_taken(kind, text)] == []
 
