@@ -81,7 +81,7 @@ class Table:
     """A table; one that lists nothing says so in words.
 
     Attributes:
-        name: Of the files it is saved in.
+        name: Of the files it is saved in; a page has no two of one name.
         columns: From left to right.
         rows: By column name.
         currency: Of its amounts, unless each row has a `currency`.

@@ -76,8 +76,8 @@ def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
             ids = sorted({*release_ids(settings.home), seen["shown"]}, reverse=True)
             ids += [one for one in what_ifs(settings.home) if one not in ids]
             chosen = _choose(page, seen, ids)
-            for place, block in enumerate(_blocks(make, connection, chosen)):
-                _draw(block, place, seen)
+            for block in _blocks(make, connection, chosen):
+                _draw(block, seen)
     except ReleaseError as error:
         st.html(look.note(f"{error.message} {error.remedy}", is_warning=True))
 
@@ -188,7 +188,7 @@ def _keep(name: str, key: str) -> None:
     st.query_params[name] = str(st.session_state[key]).strip()
 
 
-def _draw(block: Block, place: int, seen: Row) -> None:
+def _draw(block: Block, seen: Row) -> None:
     if isinstance(block, Heading):
         st.html(look.heading(block.text))
     elif isinstance(block, Note):
@@ -196,12 +196,12 @@ def _draw(block: Block, place: int, seen: Row) -> None:
     elif isinstance(block, Tiles):
         st.html(look.tiles(block))
     elif isinstance(block, Table):
-        _table(block, place, seen)
+        _table(block, seen)
     else:
         st.altair_chart(chart(block), theme=None, width="stretch")
 
 
-def _table(table: Table, place: int, seen: Row) -> None:
+def _table(table: Table, seen: Row) -> None:
     """Draw a table that can be sorted and searched, and two buttons to save it."""
     if not table.rows:
         st.html(look.note(table.empty))
@@ -238,7 +238,7 @@ def _table(table: Table, place: int, seen: Row) -> None:
         column_config=config,
         height=min(len(frame), _ROWS_SHOWN) * 35 + 38,
         alt=table.name.replace("_", " "),
-        key=f"table_{place}",
+        key=f"table_{table.name}",
     )
     with st.container(horizontal=True, gap="small"):
         name = f"{table.name}-{seen['release_id']}"
@@ -248,7 +248,7 @@ def _table(table: Table, place: int, seen: Row) -> None:
             partial(saving.as_csv, table),
             f"{name}.csv",
             "text/csv",
-            key=f"csv_{place}",
+            key=f"csv_{table.name}",
             on_click="ignore",
             type="tertiary",
             help=f"Save {table.name} as CSV",
@@ -258,7 +258,7 @@ def _table(table: Table, place: int, seen: Row) -> None:
             partial(saving.as_xlsx, table, told),
             f"{name}.xlsx",
             "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-            key=f"xlsx_{place}",
+            key=f"xlsx_{table.name}",
             on_click="ignore",
             type="tertiary",
             help=f"Save {table.name} as xlsx",
