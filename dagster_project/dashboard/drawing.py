@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from streamlit.navigation.page import StreamlitPage
 
+    from dagster_project.dashboard.login import Login
+
 TITLE = "Coupon Ledger"
 KEPT = ("release", "currency", "month", "program", "plan")
 """What links carry on from page to page."""
@@ -80,6 +82,33 @@ def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
                 _draw(block, seen)
     except ReleaseError as error:
         st.html(look.note(f"{error.message} {error.remedy}", is_warning=True))
+
+
+def draw_login(login: Login) -> bool:
+    """Draw who has logged in, or the way to.
+
+    Args:
+        login: How it is configured.
+
+    Returns:
+        Whether somebody has logged in who may look; nothing else may be drawn otherwise.
+    """
+    st.html(_STYLE)
+    user = st.user.to_dict()
+    if not user.get("is_logged_in"):
+        st.html(f'<p class="cl-top"><b>{look.plain(TITLE)}</b></p>')
+        st.html(look.note("Log in to see the ledger."))
+        st.button("Log in", type="primary", on_click=st.login)
+        return False
+    who = user.get("email") or user.get("name") or "somebody without a name"
+    is_allowed = login.allows(user)
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.html(look.note(f"Logged in as {who}."), width="content")
+        st.button("Log out", type="tertiary", on_click=st.logout)
+    if not is_allowed:
+        told = "You may not see the ledger. Ask whoever runs it to add your e-mail address."
+        st.html(look.note(told, is_warning=True))
+    return is_allowed
 
 
 def _address(name: str) -> str:

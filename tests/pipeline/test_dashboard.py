@@ -6,8 +6,10 @@ every test knows what differs between the two.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -33,6 +36,9 @@ from dagster_project.settings import CHECKOUT
 from tests import browser
 from tests.pipeline.conftest import SampleRun, coupon_ledger
 from tests.receivers import free_port
+
+with warnings.catch_warnings(record=True):  # authlib's for its programmers come whatever is ignored
+    from oidc_provider_mock import User, run_server_in_thread
 
 HOSTILE = "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>[a](javascript:b) **c** $d$"
 PATIENCE = 60_000
@@ -88,6 +94,36 @@ def saves(page: Page, table: str, kind: str) -> Locator:
     return page.locator(f".st-key-{kind}_{table}").get_by_role("button")
 
 
+@contextlib.contextmanager
+def serving(home: Path, folder: Path, port: int = 0, **environment: str) -> Iterator[int]:
+    """A dashboard of a data home, on a port of its own."""
+    port = port or free_port()
+    with (folder / "log").open("w+b") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "dagster_project.cli", "dashboard"),
+                *("--home", str(home), "--port", str(port)),
+            ],
+            cwd=CHECKOUT,
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            until = time.monotonic() + 60
+            while True:
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5)
+                    break
+                except OSError:
+                    is_running = process.poll() is None and time.monotonic() < until
+                    assert is_running, (folder / "log").read_text()
+            yield port
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
 @pytest.fixture(scope="module")
 def served(sample_run: SampleRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     assert sample_run.result.returncode == 0, sample_run.result.stderr
@@ -103,32 +139,8 @@ def served(sample_run: SampleRun, tmp_path_factory: pytest.TempPathFactory) -> I
         connection.execute("update release.release set release_id = ?", [second])
         connection.execute("update marts.dim_workspaces set workspace_name = ?", [HOSTILE])
     path.chmod(0o440)
-    port = free_port()
-    log = (home.parent / "log").open("w+b")
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "dagster_project.cli", "dashboard"),
-            *("--home", str(home), "--port", str(port)),
-        ],
-        cwd=CHECKOUT,
-        stdout=log,
-        stderr=log,
-    )
-    try:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5)
-                break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < until, (
-                    home.parent / "log"
-                ).read_text()
+    with serving(home, tmp_path_factory.mktemp("log")) as port:
         yield Served(home, port, first, second)
-    finally:
-        process.terminate()
-        process.wait(30)
-        log.close()
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -271,6 +283,56 @@ def test_a_table_is_saved_with_every_place_of_its_amounts(served: Served, page: 
     sheet = openpyxl.load_workbook(io.BytesIO(download.value.path().read_bytes())).active
     assert sheet is not None
     assert float(str(net)) in [cell.value for row in sheet.iter_rows() for cell in row]
+
+
+def test_only_who_has_logged_in_and_may_look_sees_the_page_asked_for(
+    sample_run: SampleRun, tmp_path: Path
+) -> None:
+    port = free_port()
+    emails = {"ada": "Ada@example.com", "bob": "bob@example.org"}
+    users = [User(sub=name, claims={"email": email}) for name, email in emails.items()]
+    with run_server_in_thread(user_claims=users) as provider:
+        file = tmp_path / "login.toml"
+        file.write_text(
+            f"""
+            [auth]
+            redirect_uri = "http://localhost:{port}/oauth2callback"
+            cookie_secret = "{"0123456789abcdef" * 2}"
+            client_id = "ledger"
+            client_secret = "known to both"
+            server_metadata_url = "http://localhost:{provider.server_port}/.well-known/openid-configuration"
+            [access]
+            emails = ["@example.com"]
+            """,
+            "utf-8",
+        )
+        with serving(sample_run.home, tmp_path, port, COUPON_LEDGER_LOGIN_FILE=str(file)):
+            for name, sees_it in (("bob", False), ("ada", True)):
+                with browser.opened(tmp_path / name) as page:
+                    page.goto(f"http://localhost:{port}/percent-off?currency=EUR&month=2025-03")
+                    page.get_by_role("button", name="Log in").click(timeout=PATIENCE)
+                    page.locator("input[name=sub]").fill(name, timeout=PATIENCE)
+                    assert page.locator(".cl-top").count() == 0
+                    page.get_by_role("button", name="Authorize").click()
+                    expect(page.get_by_text(f"Logged in as {emails[name]}")).to_be_visible(
+                        timeout=PATIENCE
+                    )
+                    if sees_it:
+                        drawn(page)
+                        asked = urlsplit(page.url)
+                        assert asked.path == "/percent-off"
+                        assert parse_qs(asked.query)["currency"] == ["EUR"]
+                        expect(page.locator(".cl-tile").first).to_be_visible(timeout=PATIENCE)
+                    else:
+                        expect(page.locator(".cl-note.warning")).to_contain_text("You may not see")
+                        assert page.locator(".cl-tile, .cl-top").count() == 0
+
+
+def test_without_a_log_in_other_machines_are_not_served(tmp_path: Path) -> None:
+    result = coupon_ledger("dashboard", "--home", tmp_path, "--host", "0.0.0.0")
+    assert result.returncode == 2
+    assert "The dashboard is not served on 0.0.0.0 without a log-in" in result.stderr
+    assert "COUPON_LEDGER_LOGIN_FILE" in result.stderr
 
 
 @pytest.mark.parametrize(
