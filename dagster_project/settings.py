@@ -86,6 +86,7 @@ class Settings(BaseSettings):
             data home unless given.
         strict: Whether open findings of severity error stop publication.
         settle_seconds: How long a delivered file must have kept its size before the sensor takes it.
+        reports: Whether each release gets its report, `report.html`, beside its Parquet files.
         engine: What runs the models: `duckdb`, or `spark`, which needs the extra of that name.
         query_seconds: After how long `query` stops; 0 for never.
         query_rows: After how many rows `query` stops; 0 for never.
@@ -177,6 +178,7 @@ class Settings(BaseSettings):
     disk_free_percent: float = Field(default=5, ge=0, le=100)
     web_addresses: tuple[str, ...] = ()
     login_file: Path | None = None
+    reports: bool = True
     engine: Literal["duckdb", "spark"] = "duckdb"
     spark_master: str = ""
     spark_conf: dict[str, str] = Field(default_factory=dict)

@@ -80,7 +80,7 @@ def report(
     from dagster_project.dashboard import report as of_release
 
     with opened(home, release) as connection:
-        text = of_release.report(connection, month)
+        text = of_release.report(connection, month, home=settings_of_home(home).home)
         release_id = facts(connection)["release_id"]
     target = out or Path(f"report-{release_id}.html")
     temporary = target.with_name(f"{target.name}.tmp")

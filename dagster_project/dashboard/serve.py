@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ def serve(port: int, settings: Settings, host: str = HOST) -> None:
     assert pages.PAGES  # imported here, so that the first page does not wait for it
     if login:
         with warnings.catch_warnings(record=True):  # of authlib, for its programmers
-            import authlib.integrations.starlette_client  # noqa: F401 (before the first log-in waits)
+            import_module("authlib.integrations.starlette_client")  # before the first log-in waits
     app = App(
         Path(__file__).with_name("app.py"), secrets={"auth": dict(login.auth)} if login else None
     )
