@@ -75,25 +75,27 @@ def dev(
     os.execve(arguments[0], arguments, environment)  # noqa: S606 (what we start is ourselves)
 
 
-def must_be_free(port: int) -> None:
+def must_be_free(port: int, host: str = "127.0.0.1") -> None:
     """Make sure that a port of this machine can be listened on.
 
     Args:
         port: The port.
+        host: The address of this machine.
 
     Raises:
         Exit: It cannot be (2).
     """
     import socket
 
-    from dagster_project.web.dagster_ui import HOST
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            wrong(f"Port {port} cannot be used ({error.strerror}): name another one with --port.")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        told = error.strerror or str(error)
+        at = "" if host == "127.0.0.1" else f" of {host}"
+        wrong(f"Port {port}{at} cannot be used ({told}): name another one with --port.")
 
 
 def _prepared(settings: Settings) -> dict[str, str]:
