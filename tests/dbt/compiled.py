@@ -111,7 +111,7 @@ class CompiledModels:
 
     def run(self, deliveries: Sequence[TextRows]) -> dict[str, list[dict[str, object]]]:
         """The marts that come of the deliveries, amounts as Decimal."""
-        with self._database() as connection:
+        with self.database() as connection:
             fill_raw_tables(connection, deliveries)
             self.build(connection)
             return _marts(connection)
@@ -124,7 +124,7 @@ class CompiledModels:
         Args:
             days: The as-of date of each day with what is delivered on it.
         """
-        with self._database() as connection:
+        with self.database() as connection:
             fill_raw_tables(connection, [])
             sequence, before = 0, None
             for as_of, delivery in days:
@@ -170,11 +170,12 @@ class CompiledModels:
         query = query.replace(f"{end} 00:00:00'", f"'{as_of + timedelta(days=1)} 00:00:00'")
         return query.replace(f"{day}'", f"'{as_of.isoformat()}'")
 
-    def _database(self) -> duckdb.DuckDBPyConnection:
+    def database(self) -> duckdb.DuckDBPyConnection:
+        """An empty database in memory, of the name the models know."""
         connection = duckdb.connect()
         connection.execute("attach ':memory:' as warehouse")
         connection.execute("use warehouse")
-        connection.execute("set threads = 2")
+        connection.execute("set threads = 2; set disabled_optimizers = 'in_clause'")  # as dbt does
         return connection
 
 
