@@ -34,7 +34,7 @@ delivered_in_order as (
 
 ),
 
--- A copy of the version before is no version.
+-- A copy of the previous version is not a version.
 final as (
 
     select
