@@ -74,7 +74,7 @@ chained as (
 
 ),
 
--- Redemptions dated back can follow each other in a circle, so that no beginning leads to them.
+-- Backdated redemptions can follow each other in a circle without a beginning.
 circling as (
 
     select
@@ -116,7 +116,7 @@ walked as (
 
 ),
 
--- Such a promotion begins with the one of the circle that starts first; what hangs on the circle belongs to it.
+-- Such a promotion begins with the redemption of the circle that starts first, and includes all its follow-ups.
 circles_reached as (
 
     select
