@@ -86,6 +86,7 @@ class Settings(BaseSettings):
             data home unless given.
         strict: Whether open findings of severity error stop publication.
         settle_seconds: How long a delivered file must have had the same size before the sensor takes it.
+        reports: Whether each release gets its report, `report.html`, beside its Parquet files.
         engine: What runs the models: `duckdb`, or `spark`, which needs the extra of that name.
         query_seconds: After how long `query` stops; 0 for never.
         query_rows: After how many rows `query` stops; 0 for never.
@@ -115,11 +116,15 @@ class Settings(BaseSettings):
             named is not watched.
         disk_free_gb: Least free space of the data home's disk, in gigabytes (10^9 bytes).
         disk_free_percent: Least free space of the data home's disk, in percent.
-        web_addresses: Addresses under which Dagster's pages are opened besides those of this machine,
-            such as a proxy's, as a JSON list: `["https://ledger.example.com"]`.
+        web_addresses: Addresses under which Dagster's pages and the dashboard are opened besides those of
+            this machine, such as a proxy's, as a JSON list: `["https://ledger.example.com"]`.
+        login_file: The TOML file that configures the dashboard's log-in by OpenID Connect; without one
+            there is no log-in, and the dashboard is for this machine only.
         pull_from: The billing systems that Dagster pulls from, as a JSON list: `stripe`, `postgres`.
         pull_cron: When Dagster pulls, in the zone of the schedule.
         pull_within_hours: After how many hours without a successful pull the next one is late.
+        pull_keep_days: How many days the raw pages of a pull from Stripe are retained; a page that
+            is the last to show some object is retained for good.
         postgres_sources: The file of SELECTs for a pull from Postgres, or the name of one that comes
             with the product; the connection is libpq's, from PGHOST and the like.
         stripe_workspace: What a pull from Stripe takes as a workspace: `customer`, or
@@ -174,6 +179,8 @@ class Settings(BaseSettings):
     disk_free_gb: float = Field(default=5, ge=0)
     disk_free_percent: float = Field(default=5, ge=0, le=100)
     web_addresses: tuple[str, ...] = ()
+    login_file: Path | None = None
+    reports: bool = True
     engine: Literal["duckdb", "spark"] = "duckdb"
     spark_master: str = ""
     spark_conf: dict[str, str] = Field(default_factory=dict)
@@ -183,6 +190,7 @@ class Settings(BaseSettings):
     pull_from: tuple[Literal["stripe", "postgres"], ...] = ()
     pull_cron: str = "0 4 * * *"
     pull_within_hours: float = Field(default=30, gt=0)
+    pull_keep_days: int = Field(default=90, ge=0)
     postgres_sources: str = ""
     stripe_workspace: Literal["customer", "subscription"] = "customer"
     stripe_program_key: str = Field(default="program", min_length=1)

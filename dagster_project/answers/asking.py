@@ -37,15 +37,15 @@ class Other:
     """What an id is, or begins, where an id of another kind was asked for.
 
     Attributes:
-        kind: `workspace`, `invoice` or `redemption`.
+        kind: `workspace`, `invoice`, `redemption` or `credit_note`.
         ids: The id itself, or those that begin with it.
-        workspace_id: The workspace of the first of them.
+        owner_id: The workspace of the first of them; the invoice of a credit note.
         is_exact: Whether the id itself is one.
     """
 
     kind: str
     ids: list[str]
-    workspace_id: str
+    owner_id: str
     is_exact: bool
 
 
@@ -60,7 +60,7 @@ class NotThere(Exception):
         known: All names there are, where they are few.
         others: What it is of another kind.
         named: The workspaces that have it as their name.
-        rejected: The rejected row that has it as its id: `file_name`, `row_number` and `reasons`.
+        rejected: The rejected row that has it as its id: `feed`, `file_name`, `row_number` and `reasons`.
         as_of_date: The last day whose events count.
     """
 
@@ -87,7 +87,7 @@ def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> lis
         values: Text, whole numbers, days and instants.
     """
     # A bound parameter would make DuckDB import pandas, which takes longer than the whole answer.
-    parts = sql.split("?")
+    parts = sql.split("?") if values else [sql]
     literals = [*map(_literal, values), ""]
     cursor = connection.execute(
         "".join(part + one for part, one in zip(parts, literals, strict=True))
@@ -210,7 +210,7 @@ def workspace(connection: Connection, wanted: str) -> str:
     """
     if _has(connection, _WORKSPACES, "workspace_id", wanted):
         return wanted
-    others = _of_another_kind(connection, wanted, ("invoice", "redemption"))
+    others = _of_another_kind(connection, wanted, ("invoice", "redemption", "credit_note"))
     named = rows(
         connection,
         "select workspace_id from marts.dim_workspaces where lower(workspace_name) = lower(?)"
@@ -235,15 +235,8 @@ def invoice(connection: Connection, wanted: str) -> str:
     """
     if _has(connection, _INVOICES, "invoice_id", wanted):
         return wanted
-    rejected = rows(
-        connection,
-        "select file_name, row_number, reasons from release.rejected_rows"
-        " where feed = 'invoices' and json_valid(record)"
-        " and json_extract_string(record, '$.invoice_id') = ?"
-        " order by file_name, row_number limit 1",
-        [wanted],
-    )
-    others = _of_another_kind(connection, wanted, ("workspace", "redemption"))
+    rejected = _rejected(connection, wanted, ("invoice",))
+    others = _of_another_kind(connection, wanted, ("workspace", "redemption", "credit_note"))
     is_found = bool(rejected or others)
     raise NotThere(
         "invoice",
@@ -255,9 +248,67 @@ def invoice(connection: Connection, wanted: str) -> str:
     )
 
 
-def is_redemption(connection: Connection, wanted: str) -> bool:
-    """Return whether an id is that of a redemption."""
-    return _has(connection, _TABLES["redemption"], "redemption_id", wanted)
+def record(
+    connection: Connection, wanted: str
+) -> list[tuple[Literal["invoice", "redemption"], str]]:
+    """Return what an INVOICE|REDEMPTION argument means: kind and id, two of them where it may be either.
+
+    Args:
+        connection: The release.
+        wanted: The argument; `invoice:ID` and `redemption:ID` say which is meant where one id is both.
+
+    Raises:
+        NotThere: It is neither.
+    """
+    found = _records(connection, wanted)
+    kind, _, name = wanted.partition(":")
+    if not found and kind in ("invoice", "redemption"):
+        found = [one for one in _records(connection, name) if one[0] == kind]
+        wanted = name
+    if found:
+        return found
+    kinds = ("invoice", "redemption")
+    rejected = _rejected(connection, wanted, kinds)
+    others = _of_another_kind(connection, wanted, ("workspace", *kinds, "credit_note"))
+    close: list[str] = []
+    if not rejected and not others:
+        for one in kinds:
+            close += _near_ids(connection, _TABLES[one], f"{one}_id", wanted)
+    raise NotThere(
+        "record",
+        wanted,
+        near=near(wanted, close),
+        others=others,
+        rejected=rejected[0] if rejected else None,
+        as_of_date=facts(connection)["as_of_date"],
+    )
+
+
+def _records(
+    connection: Connection, wanted: str
+) -> list[tuple[Literal["invoice", "redemption"], str]]:
+    found: list[tuple[Literal["invoice", "redemption"], str]] = []
+    is_invoice = _has(connection, _INVOICES, "invoice_id", wanted)
+    if not is_invoice and has_release_table(connection, "invoices_not_counted"):
+        is_invoice = _has(connection, ("release.invoices_not_counted",), "invoice_id", wanted)
+    if is_invoice:
+        found.append(("invoice", wanted))
+    if _has(connection, _TABLES["redemption"], "redemption_id", wanted):
+        found.append(("redemption", wanted))
+    return found
+
+
+def _rejected(connection: Connection, wanted: str, kinds: Sequence[str]) -> list[Row]:
+    """Return the first rejected row that has an id of some kinds."""
+    is_its = " or ".join(
+        f"feed = '{kind}s' and json_extract_string(record, '$.{kind}_id') = ?" for kind in kinds
+    )
+    return rows(
+        connection,
+        "select feed, file_name, row_number, reasons from release.rejected_rows"
+        f" where json_valid(record) and ({is_its}) order by feed, file_name, row_number limit 1",
+        [wanted] * len(kinds),
+    )
 
 
 def target(
@@ -284,7 +335,7 @@ def target(
         return "program", wanted
     if _has(connection, _WORKSPACES, "workspace_id", wanted):
         return "workspace", wanted
-    others = _of_another_kind(connection, wanted, ("invoice", "redemption"))
+    others = _of_another_kind(connection, wanted, ("invoice", "redemption", "credit_note"))
     close = near(wanted, PROGRAMS)
     if not others:
         close += _near_ids(connection, _WORKSPACES, "workspace_id", wanted)
@@ -321,6 +372,7 @@ _TABLES = {
     "workspace": _WORKSPACES,
     "invoice": _INVOICES,
     "redemption": ("marts.dim_coupon_redemptions",),
+    "credit_note": ("marts.fct_credit_notes",),
 }
 
 
@@ -337,25 +389,27 @@ def _of_another_kind(connection: Connection, wanted: str, kinds: Sequence[str]) 
     Args:
         connection: The release.
         wanted: The id.
-        kinds: `workspace`, `invoice` or `redemption`.
+        kinds: `workspace`, `invoice`, `redemption` or `credit_note`.
     """
     others = []
     for kind in kinds:
+        is_note = kind == "credit_note"
+        if is_note and not has_table(connection, "fct_credit_notes"):
+            continue
+        owner = "invoice_id" if is_note else "workspace_id"
         union = " union ".join(
-            f"select {kind}_id as id, workspace_id from {table}" for table in _TABLES[kind]
+            f"select {kind}_id as id, {owner} as owner_id from {table}" for table in _TABLES[kind]
         )
         found = rows(
             connection,
-            f"select id, workspace_id from ({union}) where id = ? or length(?) >= ?"
+            f"select id, owner_id from ({union}) where id = ? or length(?) >= ?"
             " and starts_with(id, ?) order by id limit ?",
             [wanted, wanted, _LEAST_BEGINNING, wanted, _MOST_NEAR],
         )
         if found:
             is_exact = found[0]["id"] == wanted
             ids = [row["id"] for row in found]
-            others.append(
-                Other(kind, ids[:1] if is_exact else ids, found[0]["workspace_id"], is_exact)
-            )
+            others.append(Other(kind, ids[:1] if is_exact else ids, found[0]["owner_id"], is_exact))
     return others
 
 

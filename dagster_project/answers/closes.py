@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dagster_project import releases
 from dagster_project.answers.asking import Connection, Row, facts, has_column, has_table, rows
-from dagster_project.releases.closing import open_errors
+from dagster_project.releases.closing import open_errors, pack_of
 
 MOST_MOVES = 10
 
@@ -18,7 +18,6 @@ def closes(home: Path) -> Row:
     Args:
         home: The data home.
     """
-    entries = releases.register(home)
     closed = releases.closed_months(home)
     current = releases.current_release(home)
     restated: list[Row] = []
@@ -29,23 +28,39 @@ def closes(home: Path) -> Row:
             moved = moves(connection)
     return {
         "release_id": current,
-        "entries": [
-            {
-                "event": entry.event,
-                "month": entry.month_name,
-                "release_id": entry.release_id,
-                "by": entry.by,
-                "at": entry.at,
-                "reason": entry.reason or None,
-                "open_errors": entry.open_errors,
-                "holds_now": closed.get(entry.month) == entry,
-            }
-            for entry in entries
-        ],
+        "entries": entries(home),
         "closed_months": [entry.month_name for entry in closed.values()],
         "restated": restated,
         "moved": moved,
     }
+
+
+def entries(home: Path) -> list[Row]:
+    """Return every close and reopening, oldest first; a close of which `holds_now` is true is in force.
+
+    `pack` is the folder that a close has kept beside its release.
+
+    Args:
+        home: The data home.
+
+    Raises:
+        ReleaseError: The register is damaged.
+    """
+    closed = releases.closed_months(home)
+    return [
+        {
+            "event": entry.event,
+            "month": entry.month_name,
+            "release_id": entry.release_id,
+            "by": entry.by,
+            "at": entry.at,
+            "reason": entry.reason or None,
+            "open_errors": entry.open_errors,
+            "holds_now": closed.get(entry.month) == entry,
+            "pack": str(pack) if (pack := pack_of(home, entry)) else None,
+        }
+        for entry in releases.register(home)
+    ]
 
 
 def restatements(connection: Connection) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Literal
 
@@ -102,6 +103,30 @@ def expiring(
         ],
         "credit_running_out": _chosen(grants, "projected_breakage_amount", sort, top),
     }
+
+
+def revenue_behind(
+    connection: Connection, workspace_ids: Iterable[str], currency: str
+) -> dict[str, Decimal]:
+    """Return what workspaces were charged in the last twelve months, by workspace.
+
+    Args:
+        connection: The release.
+        workspace_ids: The workspaces.
+        currency: Only bills in it.
+    """
+    wanted = sorted(set(workspace_ids))
+    if not wanted:
+        return {}
+    end = end_of(facts(connection)["as_of_date"])
+    found = rows(
+        connection,
+        "select workspace_id, cast(sum(net_amount) as decimal(18, 2)) as net_amount"
+        " from marts.fct_discounted_charges where currency = ? and issued_at >= ?"
+        f" and workspace_id in ({', '.join('?' for _ in wanted)}) group by workspace_id",
+        [currency, add_months(end, -12), *wanted],
+    )
+    return {row["workspace_id"]: row["net_amount"] for row in found}
 
 
 def _counted_in_bills(connection: Connection, program: str | None) -> int:

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from dagster_project.answers import bill_bridge, words
 from dagster_project.answers.asking import Connection, Row, add_months, facts, has_table, rows
-from dagster_project.answers.lineage import standing
+from dagster_project.answers.lineage import credit_notes, standing
 from dagster_project.answers.terms import versions_of
 from dagster_project.answers.values import amount, count, day, moment, money
 from dagster_project.answers.workspace import redemptions_of
@@ -87,6 +87,7 @@ def explain(connection: Connection, invoice_id: str) -> Row:
             "net_amount": invoice["billed_net_amount"],
             "total_amount": invoice.get("billed_total_amount"),
         },
+        "credit_notes": credit_notes(connection, invoice_id),
         "findings": found,
         "bill_before": before,
         "bridge": _bridge(connection, before, invoice, applications, redemptions, considered),
@@ -96,7 +97,12 @@ def explain(connection: Connection, invoice_id: str) -> Row:
 
 
 def _bill_before(all_bills: Sequence[Row], invoice: Row) -> Row | None:
-    """Return the bill before of the same subscription and currency; a bill below zero is none to compare."""
+    """Return the bill before of the same subscription and currency.
+
+    A bill below zero is none to compare, and there is none to compare it with.
+    """
+    if invoice["list_amount"] < 0:
+        return None
     same = [
         bill
         for bill in all_bills

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dagster_project.answers.asking import Connection, Row, facts, rows
+from dagster_project.answers.asking import Connection, Row, add_months, end_of, facts, rows
 from dagster_project.answers.findings import totals_by_type
+from dagster_project.answers.outlook import MONTHS
 from dagster_project.answers.words import PROGRAMS, is_open
 
 
@@ -18,8 +19,8 @@ def glance(connection: Connection) -> Row:
 
     Returns:
         `release_id`, `as_of_date`, `checks`, `checks_not_passed`, `open_findings`; and what there is to
-        choose from: `currencies`, the one with most bills first, `months` (newest first), `plans` and
-        `programs`.
+        choose from: `currencies`, the one with most bills first, `months` (newest first), `plans`,
+        `programs`, `months_to_come`, in which promotions can run out, and `finding_types`.
     """
     (checked,) = rows(
         connection,
@@ -34,12 +35,14 @@ def glance(connection: Connection) -> Row:
     counted: dict[str, int] = {}
     for row in bills:
         counted[row["currency"]] = counted.get(row["currency"], 0) + row["bills"]
+    of_release, kinds = facts(connection), totals_by_type(connection, {})
+    end = end_of(of_release["as_of_date"]).replace(day=1)
     return {
-        **facts(connection),
+        **of_release,
         **checked,
-        "open_findings": sum(
-            row["findings"] for row in totals_by_type(connection, {}) if is_open(row)
-        ),
+        "open_findings": sum(row["findings"] for row in kinds if is_open(row)),
+        "finding_types": sorted({row["finding_type"] for row in kinds}),
+        "months_to_come": [add_months(end, one).date() for one in range(MONTHS + 1)],
         "currencies": sorted(counted, key=lambda currency: (-counted[currency], currency)),
         "months": sorted({row["billing_month"] for row in bills}, reverse=True),
         "plans": sorted({row["plan"] for row in bills if row["plan"] is not None}),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dagster_project.answers.asking import Connection, Row, has_release_table, rows
+from dagster_project.answers.asking import Connection, Row, has_release_table, has_table, rows
 
 
 def standing(
@@ -69,6 +69,26 @@ def rejected(connection: Connection, feed: str, record_id: str) -> list[Row]:
     )
 
 
+def credit_notes(connection: Connection, invoice_id: str) -> list[Row]:
+    """Return the issued credit notes of an invoice in the order of issue, each with where it stands (R13)."""
+    if not has_table(connection, "fct_credit_notes"):
+        return []
+    found = rows(
+        connection,
+        "select * from marts.fct_credit_notes where invoice_id = ? order by issued_at, credit_note_id",
+        [invoice_id],
+    )
+    for note in found:
+        note["standing"] = standing(
+            connection,
+            "credit_notes",
+            note["credit_note_id"],
+            note.pop("delivery_id"),
+            note.pop("delivery_row"),
+        )
+    return found
+
+
 def not_counted(connection: Connection, invoice_id: str) -> Row | None:
     """Return an invoice on record that does not count, why, and where it was delivered; else None."""
     if not has_release_table(connection, "invoices_not_counted"):
@@ -93,5 +113,6 @@ def not_counted(connection: Connection, invoice_id: str) -> Row | None:
         "standing": standing(
             connection, "invoices", invoice_id, invoice["delivery_id"], invoice["delivery_row"]
         ),
+        "credit_notes": credit_notes(connection, invoice_id),
     }
     return data

@@ -73,9 +73,9 @@ def changed(home: Path, release_id: str) -> list[Row]:
 
     Returns:
         As `versions_of`, with `release_before`, the last release that did not know the version (None
-        where no retained one is without it), and `differing`: the bills that both releases count with
-        the same list amount and on which the coupon gives another amount, and what it gives more or
-        less, by currency.
+        where no retained one is without it), and `differing`: the bills on which the coupon gives another
+        amount although bill and redemption are the same in both releases, and what it gives more or less,
+        by currency.
     """
     with open_release(home, release_id) as connection:
         coupons = rows(
@@ -147,33 +147,77 @@ def _releases_before(home: Path, release_id: str, deliveries: set[str]) -> dict[
     return before
 
 
+_OF_A_BILL = (
+    *("workspace_id", "plan", "billing_interval", "interval_count", "subscription_id", "currency"),
+    *("period_start", "period_end", "issued_at"),
+    *("list_amount", "discountable_amount", "creditable_amount"),
+)
+_OF_A_REDEMPTION = ("coupon_id", "workspace_id", "subscription_id", "redeemed_at")
+_ENDED_BY_HAND = "case when {}.ended_by in ('revocation', 'eligibility') then {}.ends_at end"
+"""When a redemption was revoked or lost its eligibility; an expiry may come of the terms."""
+
+
 def _differing(home: Path, before: str, after: str, coupons: Sequence[str]) -> list[Row]:
-    """Return bills and amounts, by coupon and currency, where a coupon gives another amount than before."""
+    """Return bills and amounts by coupon and currency on which a coupon gives another amount than before.
+
+    A bill or redemption that was also corrected, or that only one of the releases contains, is left out:
+    its difference need not come from the terms.
+    """
     marks = ", ".join("?" * len(coupons))
 
     def given(release: str) -> str:
         return (
-            "(select coupon_id, invoice_id, sum(amount) as amount from ("
-            "select coupon_id, invoice_id, discount_amount as amount"
+            "(select redemption_id, invoice_id, sum(amount) as amount from ("
+            "select redemption_id, coupon_id, invoice_id, discount_amount as amount"
             f" from {release}.marts.fct_discount_applications"
-            " union all select coupon_id, invoice_id, -amount"
+            " union all select redemption_id, coupon_id, invoice_id, -amount"
             f" from {release}.marts.fct_credit_ledger where entry_type = 'draw'"
-            f") where coupon_id in ({marks}) group by coupon_id, invoice_id)"
+            f") where coupon_id in ({marks}) group by redemption_id, invoice_id)"
         )
 
     with attached(home, before, after) as connection:
+
+        def is_same(table: str, names: Sequence[str]) -> str:
+            known = rows(
+                connection,
+                "select column_name from duckdb_columns() where table_name = ?"
+                " and schema_name = 'marts' and database_name in ('r0', 'r1')"
+                " group by column_name having count(*) = 2",
+                [table],
+            )
+            return " and ".join(
+                f"was.{name} is not distinct from now.{name}"
+                for name in names
+                if name in {row["column_name"] for row in known}
+            )
+
+        def same(table: str, key: str, names: Sequence[str], besides: str = "") -> str:
+            return (
+                f"(select now.* from r0.marts.{table} as was"
+                f" inner join r1.marts.{table} as now on was.{key} = now.{key}"
+                f" and {is_same(table, names)}{besides})"
+            )
+
+        bills = same("fct_discounted_charges", "invoice_id", _OF_A_BILL)
+        redemptions = same(
+            "dim_coupon_redemptions",
+            "redemption_id",
+            _OF_A_REDEMPTION,
+            f" and {_ENDED_BY_HAND.format('was', 'was')} is not distinct from"
+            f" {_ENDED_BY_HAND.format('now', 'now')}",
+        )
         return rows(
             connection,
-            "select coupon_id, bills.currency, count(*) as bills,"
+            "select redemptions.coupon_id, bills.currency,"
+            " count(distinct bills.invoice_id) as bills,"
             " cast(sum(coalesce(now.amount, 0) - coalesce(was.amount, 0)) as decimal(18, 2))"
             " as given_delta_amount"
-            f" from {given('r0')} as was full join {given('r1')} as now using (coupon_id, invoice_id)"
-            " inner join r1.marts.fct_discounted_charges as bills using (invoice_id)"
-            " inner join r0.marts.fct_discounted_charges as bills_before"
-            " on bills.invoice_id = bills_before.invoice_id"
-            " and bills.currency = bills_before.currency"
-            " and bills.list_amount = bills_before.list_amount"
+            f" from {given('r0')} as was full join {given('r1')} as now"
+            " using (redemption_id, invoice_id)"
+            f" inner join {bills} as bills using (invoice_id)"
+            f" inner join {redemptions} as redemptions using (redemption_id)"
             " where coalesce(now.amount, 0) <> coalesce(was.amount, 0)"
-            " group by coupon_id, bills.currency order by coupon_id, bills.currency",
+            " group by redemptions.coupon_id, bills.currency"
+            " order by redemptions.coupon_id, bills.currency",
             [*coupons, *coupons],
         )

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import Path
 
 from dagster_project.answers.asking import Connection, Row, add_months, end_of, facts, rows
 from dagster_project.answers.outlook import MONTHS
+from dagster_project.releases.read import attached
 
 AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "net_amount")
 _ZERO = Decimal("0.00")
@@ -68,6 +70,54 @@ def what_if(
     }
 
 
+def outlook_beside(home: Path, recorded: str, asked: str, currency: str) -> list[Row]:
+    """Return the bills to expect month by month, as recorded and as they would be.
+
+    A workspace that one release expects nothing of pays list in it, as in `what_if`.
+
+    Args:
+        home: The data home.
+        recorded: The id of the recorded release.
+        asked: The release of the question, as `what-if/NAME`.
+        currency: The only one.
+
+    Returns:
+        By month: `month`, and each of `AMOUNTS` as `recorded_…`, `what_if_…` and `change_…`.
+    """
+    listed = "coalesce(recorded.list_amount, asked.list_amount)"
+    nothing = {"list_amount": listed, "net_amount": listed}
+    sums = ", ".join(
+        f"cast(sum(coalesce({side}.{one}, {nothing.get(one, '0')})) as decimal(18, 2))"
+        f" as {name}_{one}"
+        for one in AMOUNTS
+        for side, name in (("recorded", "recorded"), ("asked", "what_if"))
+    )
+    with attached(home, recorded, asked) as connection:
+        (known,) = rows(connection, "select as_of_date from r0.release.release")
+        until = add_months(end_of(known["as_of_date"]).replace(day=1), MONTHS).date()
+        found = rows(
+            connection,
+            f"""
+            select coalesce(recorded.outlook_month, asked.outlook_month) as month, {sums}
+            from (select * from r0.marts.{_OUTLOOK} where currency = ?) as recorded
+            full join (select * from r1.marts.{_OUTLOOK} where currency = ?) as asked
+                on recorded.workspace_id = asked.workspace_id
+                and recorded.outlook_month = asked.outlook_month
+            where coalesce(recorded.outlook_month, asked.outlook_month) < ?
+            group by all order by all
+            """,
+            [currency, currency, until],
+        )
+    return [
+        {
+            **row,
+            **{f"change_{one}": row[f"what_if_{one}"] - row[f"recorded_{one}"] for one in AMOUNTS},
+        }
+        for row in found
+    ]
+
+
+_OUTLOOK = "fct_bill_outlook_monthly"
 _GIVEN = ("discount_amount", "credit_amount", "expected_amount")
 _Amounts = dict[tuple[str, str], Row]
 

@@ -197,7 +197,8 @@ def refusal(redemption: Mapping[str, Any], all_of_workspace: list[dict[str, Any]
     """Return why a redemption is refused, with the facts (R2).
 
     Args:
-        redemption: A row of `dim_coupon_redemptions` with `redeem_by` and `max_redemptions` of its coupon.
+        redemption: A row of `dim_coupon_redemptions` with `redeem_by`, `max_redemptions` and `once_per` of
+            its coupon.
         all_of_workspace: All such rows of its workspace, in the order of redemption.
     """
     reason = redemption["refusal_reason"]
@@ -215,6 +216,12 @@ def refusal(redemption: Mapping[str, Any], all_of_workspace: list[dict[str, Any]
         )
     if reason == "duplicate_for_workspace":
         same = [other for other in earlier if other["coupon_id"] == redemption["coupon_id"]]
+        if redemption.get("once_per") == "subscription":
+            text = "the subscription had redeemed this coupon before"
+            of = redemption["subscription_id"]
+            same = [other for other in same if other["subscription_id"] == of]
+            if of is None:
+                text = "the workspace had redeemed this coupon before, for no subscription"
         if same:
             return f"{text}, on {day(same[0]['redeemed_at'])} ({same[0]['redemption_id']})"
     if reason == "prior_coupon":

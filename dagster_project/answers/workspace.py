@@ -9,10 +9,11 @@ from datetime import datetime
 from decimal import Decimal
 
 from dagster_project.answers import words
-from dagster_project.answers.asking import Connection, Row, facts, rows
+from dagster_project.answers.asking import Connection, Row, facts, has_column, rows
 from dagster_project.answers.burndown import grants_left
 from dagster_project.answers.expiring import running_out
 from dagster_project.answers.outlook import bill_changes
+from dagster_project.answers.terms import versions_of
 
 BILLS = 12
 
@@ -29,9 +30,12 @@ _STANDINGS = {
 
 def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
     """Return every redemption of a workspace in the order of redemption, with what its coupon says."""
+    once_per = "coupons.once_per"
+    if not has_column(connection, "dim_coupons", "once_per"):  # a release of an earlier version
+        once_per = "'user' as once_per"
     found = rows(
         connection,
-        """
+        f"""
         select redemptions.*, coupons.coupon_id is not null as is_known_coupon,
             coupons.coupon_name, coupons.percent_off, coupons.amount_off,
             coupons.amount_off_per, coupons.credit_amount, coupons.credit_period_months,
@@ -39,7 +43,7 @@ def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
             coupons.currency as coupon_currency, coupons.applies_to_plan,
             coupons.applies_to_interval, coupons.duration, coupons.duration_months,
             coupons.duration_invoices, coupons.redeem_by, coupons.max_redemptions,
-            coupons.follow_up_coupon_id
+            coupons.follow_up_coupon_id, {once_per}
         from marts.dim_coupon_redemptions as redemptions
         left join marts.dim_coupons as coupons using (coupon_id)
         where redemptions.workspace_id = ?
@@ -99,6 +103,7 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
             {
                 "standing": _STANDINGS[found["status"]],
                 **{name: found[name] for name in _COUPON_COLUMNS},
+                "terms_changed": versions_of(connection, found["coupon_id"]),
                 "uses_left": found.get("uses_left"),
                 "monthly_rise_to_expect": coming.get("monthly_rise_amount"),
                 "rise_to_expect": coming.get("rise_amount"),

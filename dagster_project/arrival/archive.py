@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from dagster_project.arrival.landing import Format, LandedFile
+from dagster_project.arrival.landing import Format, LandedFile, unreadable
 from dagster_project.arrival.report import (
     MEBIBYTE,
     ArrivalError,
@@ -320,7 +320,7 @@ def _open_landed(landed: LandedFile) -> BinaryIO:
         path = landed.path.resolve(strict=True) if landed.path.is_symlink() else landed.path
         descriptor = os.open(path, flags)
     except (OSError, RuntimeError) as error:
-        raise _cannot_read(error) from error
+        raise unreadable(error) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise Refusal("it is not a regular file", "deliver a regular file")
@@ -331,14 +331,7 @@ def _read(source: BinaryIO) -> bytes:
     try:
         return source.read(BLOCK)
     except OSError as error:
-        raise _cannot_read(error) from error
-
-
-def _cannot_read(error: OSError | RuntimeError) -> Refusal:
-    why = error.strerror if isinstance(error, OSError) else str(error)
-    return Refusal(
-        f"it cannot be read ({why})", "check the file and its permissions, then run again"
-    )
+        raise unreadable(error) from error
 
 
 def _sync(file: object) -> None:

@@ -42,6 +42,7 @@ from dagster_project.arrival.landing import (
     format_of,
 )
 from dagster_project.arrival.report import (
+    OWN_TROUBLE_REMEDY,
     ArrivalError,
     DeliveryReport,
     Limits,
@@ -327,9 +328,10 @@ class _Arrival:
         from dagster_project.arrival.unpacking import kind_of
 
         kind = None if sha256 is None else kind_of(self.archive.bytes_path(sha256))
-        if kind is None:
+        if kind is None or kind.name in refusal.reason:
             return refusal
-        return Refusal(f"{refusal.reason}; by its content it is {kind.name}", kind.remedy)
+        remedy = refusal.remedy if kind.is_container and ": " in refusal.reason else kind.remedy
+        return Refusal(f"{refusal.reason}; by its content it is {kind.name}", remedy)
 
     def judge_all(self, outcomes: Sequence[tuple[SideRecord, float]]) -> list[DeliveryReport]:
         """Judge archived deliveries in their order, while the ones that follow are read.
@@ -387,16 +389,35 @@ class _Arrival:
             for record in records
         ]
         found: dict[str, Prepared | Refusal] = {}
-        for record, outcome in zip(
-            records, prepare_parquets(files, feed, self.limits), strict=True
-        ):
+        try:
+            outcomes = prepare_parquets(files, feed, self.limits)
+        except Exception as error:  # noqa: BLE001 (the files of other formats go on)
+            return dict.fromkeys((one.delivery_id for one in records), as_refusal(error))
+        for record, outcome in zip(records, outcomes, strict=True):
             try:
-                if isinstance(outcome, Prepared):
-                    manifests.check_rows(_manifest(record, feed), outcome.physical_rows)
+                if isinstance(outcome, Refusal):
+                    raise self._better_told(record, outcome)
+                manifests.check_rows(_manifest(record, feed), outcome.physical_rows)
                 found[record.delivery_id] = outcome
             except Refusal as refusal:
                 found[record.delivery_id] = refusal
         return found
+
+    def _better_told(self, record: SideRecord, refusal: Refusal) -> Refusal:
+        """The refusal of bytes that cannot be read as the name says, with what they are instead."""
+        if isinstance(refusal, TransientRefusal):
+            return refusal
+        from dagster_project.arrival.unpacking import misnamed
+
+        sha256 = str(record.sha256)
+        unpacked = self._work(record) / sha256
+        other = misnamed(
+            self.archive.bytes_path(sha256),
+            record.file_name,
+            record.format,
+            unpacked if record.is_packed and unpacked.exists() else None,
+        )
+        return other or refusal
 
     def _expected(self, record: SideRecord) -> Feed:
         """The feed of a delivery that may be read.
@@ -515,13 +536,12 @@ class _Arrival:
         try:
             prepared = self._read_rows(record, str(record.sha256), feed, is_plain_trusted)
         except Refusal as refusal:
-            from dagster_project.arrival.unpacking import misnamed
-
-            path = self.archive.bytes_path(str(record.sha256))
-            other = misnamed(path, record.file_name, record.format, record.is_packed)
-            if other is None:
-                raise
-            raise other from refusal
+            raise self._better_told(record, refusal) from refusal
+        if prepared.malformed_rows and not prepared.good_rows:
+            none_read = Refusal("none of its rows can be read", "deliver it again")
+            told = self._better_told(record, none_read)
+            if told is not none_read:
+                raise told
         manifests.check_rows(_manifest(record, feed), prepared.physical_rows)
         return prepared
 
@@ -701,7 +721,7 @@ def as_refusal(error: Exception) -> Refusal:
         why = getattr(error, "strerror", None) or type(error).__name__
         return TransientRefusal(
             f"it cannot be taken ({why})",
-            "check free space and permissions of the data home, then run again",
+            OWN_TROUBLE_REMEDY,
         )
     frames = traceback.extract_tb(error.__traceback__)
     place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""

@@ -37,6 +37,10 @@ def rows_delivered(
     Raises:
         ArrivalError: The archive no longer has the bytes, or has other bytes.
     """
+    if not archive.record_path(delivery_id).exists():
+        raise ArrivalError(
+            f"{archive.record_path(delivery_id)} is missing; restore the archive from a backup"
+        )
     record = archive.read_record(delivery_id)
     path = archive.bytes_path(str(record.sha256))
     try:

@@ -37,6 +37,7 @@ from dagster_project.feeds import Feed
 UNKNOWN_COLUMNS_KEPT = 1_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BLANKS = b" \t\r\n"
+BLANK_CHARACTERS = BLANKS.decode()
 HEAD_BYTES = 4096
 ARRAY_BLOCK = MEBIBYTE
 LONG_CHARACTERS = MEBIBYTE
@@ -51,6 +52,10 @@ DOUBLE_DIGITS = 17
 """As many tell every double from all others."""
 SLIP = 1_000
 """The part of the distance between two doubles that SQLite is off by."""
+SHAPE_REMEDY = (
+    'write one object for each row (pandas: to_json(orient="records", lines=True); ClickHouse: format'
+    " JSONEachRow)"
+)
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
@@ -95,10 +100,11 @@ def prepare_json(
             all is a missing column.
     """
     is_array = _is_array(path)
-    check_text(path, limits, has_lines=not is_array)
+    check_text(path, limits, () if is_array else (b"\n",))
     malformed = MalformedWriter(rows_path.with_suffix(".malformed"))
     seen: dict[str, None] = {}
     count = blank = size = 0
+    other_shape: Refusal | None = None
     numbers: list[int] = []
     batch: list[dict[str, str | None]] = []
     with RowWriter(rows_path, feed, given) as writer:
@@ -107,6 +113,8 @@ def prepare_json(
                 blank += 1
                 continue
             count += 1
+            if count == 1:
+                other_shape = _other_shape(text, feed)
             try:
                 record = _record(text, feed)
             except _Malformed as problem:
@@ -141,6 +149,8 @@ def prepare_json(
     if count == 0 and not is_array:
         has = "is empty" if path.stat().st_size == 0 else "has only blank lines"
         raise Refusal(f"the file {has}", "deliver at least one record")
+    if other_shape is not None and (count == 1 or not writer.rows):
+        raise other_shape
     if writer.rows:
         check_names(feed, list(seen), limits, given=given)
     columns = columns_of(feed, seen, given)
@@ -170,7 +180,11 @@ def _lines(path: Path) -> Iterator[str]:
         if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
             file.seek(0)
         for line in file:
-            yield line.decode().strip(" \t\r\n")
+            text = line.decode().strip(BLANK_CHARACTERS)
+            if "\r" in text:  # which no value has but escaped
+                yield from (part.strip(BLANK_CHARACTERS) for part in text.split("\r"))
+            else:
+                yield text
 
 
 def _elements(path: Path, limits: Limits) -> Iterator[str]:
@@ -316,6 +330,32 @@ _DECODER = json.JSONDecoder(
     parse_int=_Number,
     parse_constant=_refuse_constant,
 )
+
+
+def _other_shape(text: str, feed: Feed) -> Refusal | None:
+    """The refusal of a file whose first value has the rows in another way than one object each."""
+    if len(text) > LONG_CHARACTERS and text.count(",") > MOST_VALUES:
+        return None
+    try:
+        first = _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(first, list):
+        return None
+    if not isinstance(first, _Pairs):
+        return Refusal("its rows are arrays, without the names of their columns", SHAPE_REMEDY)
+    known = [value for name, value in first if name in feed.column_names]
+    if known:
+        if all(isinstance(value, _Pairs) for value in known):
+            return Refusal("its first object has columns, not rows", SHAPE_REMEDY)
+        return None
+    below = next((name for name, value in first if isinstance(value, list) and value), None)
+    if below is None:
+        return None
+    return Refusal(
+        f"its first object is no row: the rows may be in its {below[:60]!r}",
+        f"deliver what is in it alone; or {SHAPE_REMEDY}",
+    )
 
 
 def _record(text: str, feed: Feed) -> dict[str, str | None]:

@@ -9,6 +9,7 @@ its parts that column.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
-from dagster_project.arrival.report import ArrivalError, Refusal
+from dagster_project.arrival.report import ArrivalError, Refusal, TransientRefusal
 
 Format = Literal["csv", "jsonl", "parquet"]
 
@@ -62,6 +63,13 @@ UNFINISHED_MARK = "_temporary"
 UNFINISHED_SUFFIX = ".part"
 BESIDE_PARTS = ("_SUCCESS", "_committed_", "_started_", "_metadata", "_common_metadata")
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+OF_THE_FILE = frozenset(
+    (
+        *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG),
+        *(errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EOVERFLOW, errno.EBADMSG),
+    )
+)
+"""Errors that come of the file and its rights; any other is of the disk, the network or this machine."""
 
 
 @dataclass(frozen=True)
@@ -405,12 +413,30 @@ def _landed(
     )
 
 
-def unreadable(error: OSError) -> Refusal:
-    """The refusal of a file that the operating system does not let us read."""
+def unreadable(error: OSError | RuntimeError) -> Refusal:
+    """The refusal of a file that the operating system does not let us read.
+
+    Args:
+        error: What it says; of links in a circle, Python's own error.
+
+    Returns:
+        The refusal, transient where the file is not to blame.
+    """
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    if is_own_trouble(error):
+        return TransientRefusal(
+            f"it cannot be read at the moment ({why})",
+            "nothing is wrong with the file: check the disk or the network share it lies on, and run"
+            " again",
+        )
     return Refusal(
-        f"it cannot be read ({error.strerror})",
-        "check the file and its permissions, then run again",
+        f"it cannot be read ({why})", "check the file and its permissions, then run again"
     )
+
+
+def is_own_trouble(error: Exception) -> bool:
+    """Whether an error is the operating system's and says nothing of the file itself."""
+    return isinstance(error, OSError) and error.errno is not None and error.errno not in OF_THE_FILE
 
 
 def _stays_inside(path: Path, landing: Path) -> bool:

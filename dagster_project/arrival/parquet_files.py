@@ -17,7 +17,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dagster_project.arrival.report import ArrivalError, Limits, Refusal
+from dagster_project.arrival.report import (
+    OWN_TROUBLE_REMEDY,
+    ArrivalError,
+    Limits,
+    Refusal,
+    TransientRefusal,
+)
 from dagster_project.arrival.rows import NOTHING_GIVEN, Prepared, TextParquet
 from dagster_project.feeds import Feed
 from dagster_project.product import CODE
@@ -152,6 +158,11 @@ def _work(files: Sequence[ParquetFile], feed: Feed, limits: Limits) -> Refusal |
     if ended.returncode == 0:
         return None
     code = ended.returncode
+    if code == -signal.SIGKILL:
+        return TransientRefusal(
+            "its Parquet reader was killed, as when memory runs out",
+            "give the product more memory, and run again",
+        )
     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
     return Refusal(f"unreadable Parquet: its reader ended {how}", REMEDY)
 
@@ -159,6 +170,8 @@ def _work(files: Sequence[ParquetFile], feed: Feed, limits: Limits) -> Refusal |
 def _outcome(answer: dict[str, Any], file: ParquetFile) -> Prepared | Refusal:
     if "refusal" in answer:
         return Refusal(*answer["refusal"])
+    if "trouble" in answer:
+        return TransientRefusal(f"it cannot be taken ({answer['trouble'][0]})", OWN_TROUBLE_REMEDY)
     return Prepared(
         source=TextParquet(file.rows_path),
         physical_rows=answer["rows"],

@@ -9,6 +9,7 @@ the process from a process that never ran.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dagster_project.arrival.landing import is_own_trouble
 from dagster_project.arrival.report import Limits, Refusal
 from dagster_project.arrival.rows import (
     BATCH_BYTES,
@@ -74,6 +76,8 @@ def _answer(asked: dict[str, Any], feed: Feed, limits: Limits) -> dict[str, obje
             ]
         }
     except Exception as error:  # noqa: BLE001 (whatever a damaged file makes the library raise)
+        if is_own_trouble(error):
+            return {"trouble": [os.strerror(error.errno)]}  # type: ignore[attr-defined]
         text = " ".join(str(error).split())[:300]
         return {"refusal": [f"unreadable Parquet ({type(error).__name__}: {text})", REMEDY]}
 
@@ -122,7 +126,10 @@ def read_parquet(
             for batch in file.iter_batches(batch_rows, columns=list(converters), use_threads=False):
                 columns: dict[str, pa.Array] = {}
                 for name, convert in converters.items():
-                    columns[name] = convert(batch.column(name))
+                    try:
+                        columns[name] = convert(batch.column(name))
+                    except pa.ArrowInvalid as error:
+                        raise _not_converted(name, count + 1, count + len(batch), error) from error
                     written += _text_bytes(columns[name])
                 _check_unpacked(written, max(most, limits.unpacked_bytes))
                 writer.write(pa.arange(count + 1, count + len(batch) + 1), columns)
@@ -133,6 +140,14 @@ def read_parquet(
         "rows": count,
         **columns_of(feed, names, given),
     }
+
+
+def _not_converted(name: str, first: int, last: int, error: pa.ArrowInvalid) -> Refusal:
+    """The refusal of a file in which a column has a value that is none of its type."""
+    return Refusal(
+        f"column {name} cannot be read in rows {first} to {last} ({error})",
+        "write it as text in UTF-8" if "UTF8" in str(error) else REMEDY,
+    )
 
 
 def _converters(feed: Feed, schema: pa.Schema) -> dict[str, ToText]:
@@ -206,7 +221,11 @@ def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return _checked_text  # Hive and Impala write text so; what is not UTF-8 is noticed
     accepted: dict[str, Sequence[tuple[Callable[[pa.DataType], bool], ToText]]] = {
-        "id": [(pa.types.is_integer, _cast_text), (_is_whole_decimal, _decimal_text)],
+        "id": [
+            (pa.types.is_integer, _cast_text),
+            (_is_whole_decimal, _decimal_text),
+            (_is_uuid, _uuid_text),
+        ],
         "whole": [
             (pa.types.is_integer, _cast_text),
             (pa.types.is_decimal, _decimal_text),
@@ -236,7 +255,7 @@ def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False)
         "boolean": "a boolean, or text",
         "date": "a date, a timestamp without time zone, or text YYYY-MM-DD",
         "instant": "a timestamp, or ISO 8601 text",
-        "id": "text, or an integer",
+        "id": "text, an integer, or a UUID",
     }
     remedy = f"write it as {hints.get(column.type, 'text')}"
     if column.type == "id" and _is_float(kind):
@@ -293,6 +312,15 @@ def _is_float(kind: pa.DataType) -> bool:
 
 def _is_whole_decimal(kind: pa.DataType) -> bool:
     return bool(pa.types.is_decimal(kind) and kind.scale == 0)
+
+
+def _is_uuid(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.UuidType)
+
+
+def _uuid_text(values: pa.Array) -> pa.Array:
+    """UUIDs in their usual form, which DuckDB and Spark write into CSV, too."""
+    return pa.array([None if one is None else str(one) for one in values.to_pylist()], pa.string())
 
 
 def _is_local_timestamp(kind: pa.DataType) -> bool:

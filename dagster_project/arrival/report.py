@@ -13,6 +13,7 @@ Verdict = Literal["loaded", "refused", "known"]
 Severity = Literal["error", "warn"]
 
 MEBIBYTE = 1024 * 1024
+OWN_TROUBLE_REMEDY = "check free space and permissions of the data home, then run again"
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,8 @@ def check_names(
             "deliver the column once: leave it out of the file, or rename the folder",
         )
     missing = [name for name in feed.required_names if name not in seen and name not in given]
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    reasons, remedies = [], []
     if missing:
         given_as = {found.strip().lower(): found for found in list(seen)[:500]}
         hints = [
@@ -160,17 +162,18 @@ def check_names(
             if (near := difflib.get_close_matches(name, list(given_as), 1, 0.75))
         ]
         hint = f" ({'; '.join(hints)})" if hints else ""
-        raise Refusal(
-            f"missing required column {', '.join(missing)}{hint}",
+        reasons.append(f"missing required column {', '.join(missing)}{hint}")
+        remedies.append(
             f"deliver all of {', '.join(feed.required_names)}, named exactly so"
-            + (" in the header" if has_header else ""),
+            + (" in the header" if has_header else "")
         )
-    twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise Refusal(
-            f"{'header has' if has_header else 'it has columns'} {quoted(twice)} more than once",
-            "deliver each column once, under its own name",
+        reasons.append(
+            f"{'header has' if has_header else 'it has columns'} {quoted(twice)} more than once"
         )
+        remedies.append("deliver each column once, under its own name")
+    if reasons:
+        raise Refusal("; ".join(reasons), "; ".join(remedies))
 
 
 def quoted(names: Sequence[str], most: int = 10) -> str:

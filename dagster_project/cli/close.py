@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,7 @@ from dagster_project.cli.reading import answer
 if TYPE_CHECKING:
     from datetime import date
 
-    from dagster_project.answers.asking import Row
+    from dagster_project.answers.asking import Connection, Row
 
 _MOST_FILES = 3
 
@@ -52,6 +53,7 @@ def close(
     """
     from dagster_project import releases
     from dagster_project.answers import closes as closed
+    from dagster_project.releases.closing import pack_of
     from dagster_project.releases.restatements import unlisted
 
     if reason and not with_open_findings:
@@ -68,7 +70,9 @@ def close(
             release_id=wanted,
             with_open_findings=with_open_findings,
             reason=reason,
+            pack=partial(_pack, folder, closed_month=month),
         )
+        kept = pack_of(folder, closing)
         current = releases.current_release(folder)
         differing = unlisted(folder, current).get(first_day, 0) if current else 0
     print(
@@ -78,6 +82,8 @@ def close(
         print(
             f"Recorded: {count(closing.open_errors, 'open finding')} of severity error, and the reason."
         )
+    if kept is not None:
+        print(f"Kept: {clean(kept)}")
     print("Later releases list in marts.fct_restatements what has changed since.")
     if differing:
         print(
@@ -85,6 +91,48 @@ def close(
             f" {'differ' if differing > 1 else 'differs'} from it: `coupon-ledger run` makes a release"
             " that lists what has changed."
         )
+
+
+def _pack(home: Path, connection: Connection, folder: Path, *, closed_month: str) -> dict[str, str]:
+    """Write the report and the workbook of a month into a folder.
+
+    Args:
+        home: The data home.
+        connection: The release that certifies it.
+        folder: Where to write.
+        closed_month: The month, as YYYY-MM; where it has no bills, what is written is of all months.
+
+    Returns:
+        What is left out, each with the reason: a release of an earlier version does not have all.
+    """
+    import duckdb
+
+    from dagster_project.answers.asking import NotThere
+    from dagster_project.answers.export import Narrowing, export, narrowing
+    from dagster_project.dashboard.report import report
+    from dagster_project.releases.files import REPORT_NAME
+
+    def write_report() -> None:
+        try:
+            text = report(connection, closed_month, home=home)
+        except NotThere:
+            text = report(connection, home=home)
+        (folder / REPORT_NAME).write_text(text, "utf-8")
+
+    def write_workbook() -> None:
+        try:
+            only = narrowing(connection, closed_month, None, None)
+        except NotThere:
+            only = Narrowing()
+        export(connection, "xlsx", [], folder, only)
+
+    left_out = {}
+    for name, write in (("report", write_report), ("workbook", write_workbook)):
+        try:
+            write()
+        except (duckdb.CatalogException, duckdb.BinderException) as error:
+            left_out[name] = str(error).splitlines()[0]
+    return left_out
 
 
 def tell_month(data: Row) -> str:
@@ -174,6 +222,8 @@ def tell(data: Row) -> str:
         at = moment(entry["at"])
         lines.append(f"{mark} {entry['month']}  {entry['event']:<8}  {at}  {clean(entry['by'])}")
         lines.append(f"      release {entry['release_id']}")
+        if entry["pack"]:
+            lines.append(f"      kept {clean(entry['pack'])}")
         if entry["open_errors"]:
             errors = count(entry["open_errors"], "finding")
             lines.append(f"      with {errors} of severity error open")

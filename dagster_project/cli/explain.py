@@ -102,6 +102,7 @@ def tell(data: Row) -> str:
     else:
         lines.append("  none")
     lines += ["", "4. Expected against billed (R8, R9)", *_comparison(data)]
+    lines += tell_credit_notes(data)
     if data["bridge"]:
         before = data["bill_before"]
         lines += ["", f"5. From the bill before, {clean(before['invoice_id'])}, to this one"]
@@ -190,7 +191,27 @@ def tell_not_counted(data: Row) -> str:
             else f"It shows a discount of {money(invoice['billed_discount_amount'], code)} and credit"
             f" of {money(invoice['billed_credit_amount'], code)}, which do not count yet."
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *tell_credit_notes(data)])
+
+
+def tell_credit_notes(data: Row) -> list[str]:
+    """Lay out the credit notes of a bill as text: amount, where each stands, and whether it counts (R13)."""
+    lines = []
+    for note in data["credit_notes"]:
+        told = (
+            f"Credit note {note['credit_note_id']} of {day(note['issued_at'])},"
+            f" {money(note['amount'], note['currency'])}"
+        )
+        if note["reason"]:
+            told += f", {note['reason']}"
+        if not note["is_counted"]:
+            is_other = note["currency"] != data["invoice"]["currency"]
+            why = "it is in another currency than the bill" if is_other else "the bill does not"
+            told += f": does not count, since {why}"
+        lines += layout.wrap(told, "  ", "    ")
+        for line in tell_standing(note["standing"]):
+            lines.append(f"    {line}")
+    return ["", "Credit notes (R13)", *lines] if lines else []
 
 
 def _comparison(data: Row) -> list[str]:
@@ -215,6 +236,10 @@ def _comparison(data: Row) -> list[str]:
     body.append(["tax, as billed", "", amount(tax, code), ""])
     if total is not None:  # a release of an earlier version does not have it
         body.append(compared("total, with that tax", expected["net_amount"] + tax, total))
+    if invoice.get("credited_amount"):
+        after = invoice["billed_net_after_notes_amount"]
+        body.append(["credit notes", "", signed(-invoice["credited_amount"], code), ""])
+        body.append(["net after credit notes", "", amount(after, code), ""])
     lines = layout.table([f"in {clean(code)}", ">expected", ">billed", ">difference"], body)
     variances = [
         f"{signed(invoice[name], code)} of {noun}"

@@ -34,6 +34,8 @@ MOST_SHOWN = 20
 NOTES = {
     "end_is_a_bound": "Discounts whose end is known only as a bound",
     "different_lines": "Bills whose discounts act on different lines",
+    "in_parts": "Discounts in several parts, since others took their place on bills",
+    "rounded_by_line": "Bills whose discounts are rounded on each line",
     "base_above_list": "Bills whose discounts act on more than the list amount",
     "discount_given_back": "Bills that give money back with a discount in it",
     "tax_in_the_price": "Bills with tax inside the prices",

@@ -6,6 +6,7 @@ text of a single command is in the module of its name.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 READING: Final = (
     "workspace",
     "explain",
+    "prove",
     "burndown",
     "variance",
     "findings",
@@ -138,6 +140,8 @@ def sentence(missing: NotThere) -> str:
         hints.append(f"That is the name of {_either(missing.named)}.")
     if missing.kind == "invoice":
         return _of_invoice(missing, name, hints)
+    if missing.kind == "record":
+        return _of_record(missing, name, hints)
     if missing.kind == "month":
         return _of_month(missing, name)
     if missing.near:
@@ -158,18 +162,30 @@ def sentence(missing: NotThere) -> str:
 
 
 def _of_invoice(missing: NotThere, name: str, hints: Sequence[str]) -> str:
-    row = missing.rejected
-    if row is not None:
-        return " ".join(
-            [
-                f"Invoice {name} was rejected ({clean(row['file_name'])}, row {row['row_number']}):"
-                f" {clean(row['reasons'])}.",
-                *hints,
-            ]
-        )
+    if missing.rejected is not None:
+        return " ".join([_as_rejected(missing.rejected, name), *hints])
     near = f"Near it are {', '.join(map(clean, missing.near))}." if missing.near else ""
     text = f"Invoice {name} was never delivered: no row of a loaded file has that id."
     return " ".join(filter(None, [text, *hints, near]))
+
+
+def _of_record(missing: NotThere, name: str, hints: Sequence[str]) -> str:
+    if missing.rejected is not None:
+        return " ".join([_as_rejected(missing.rejected, name), *hints])
+    told = (
+        f"{name} is neither an invoice on record nor a redemption made by {missing.as_of_date}, the"
+        " as-of date."
+    )
+    near = f"Near it are {', '.join(map(clean, missing.near))}." if missing.near else ""
+    return " ".join(filter(None, [told, *hints, near]))
+
+
+def _as_rejected(row: Mapping[str, Any], name: str) -> str:
+    kind = str(row["feed"]).removesuffix("s").capitalize()
+    return (
+        f"{kind} {name} was rejected ({clean(row['file_name'])}, row {row['row_number']}):"
+        f" {clean(row['reasons'])}."
+    )
 
 
 def _of_month(missing: NotThere, name: str) -> str:
@@ -183,15 +199,26 @@ def _of_month(missing: NotThere, name: str) -> str:
 
 
 def _as_other(other: Other) -> str:
-    first, owner = clean(other.ids[0]), clean(other.workspace_id)
-    command = f"explain {first}" if other.kind == "invoice" else f"workspace {owner}"
+    noun = other.kind.replace("_", " ")
+    if other.kind == "invoice":
+        command = f"explain {as_argument(other.ids[0])}"
+    elif other.kind == "credit_note":
+        command = f"explain {as_argument(other.owner_id)}"
+    else:
+        command = f"workspace {as_argument(other.owner_id)}"
     if not other.is_exact:
         ids = ", ".join(map(clean, other.ids))
-        return f"{other.kind.capitalize()}s begin with it, {ids}: coupon-ledger {command}"
+        return f"{noun.capitalize()}s begin with it, {ids}: coupon-ledger {command}"
     if other.kind == "workspace":
         return f"It is a workspace: coupon-ledger {command}"
-    one = "an invoice" if other.kind == "invoice" else "a redemption"
-    return f"It is {one} of {owner}: coupon-ledger {command}"
+    article = "an" if other.kind == "invoice" else "a"
+    return f"It is {article} {noun} of {clean(other.owner_id)}: coupon-ledger {command}"
+
+
+def as_argument(name: str) -> str:
+    """Return an id as one types it into a shell: quoted where needed, and apart from options."""
+    quoted = shlex.quote(clean(name))
+    return f"-- {quoted}" if name.startswith("-") else quoted
 
 
 def _either(names: Sequence[str]) -> str:

@@ -9,21 +9,36 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dagster_project.cli.options import (
     HomeOption,
+    JsonOption,
     complain,
     explained,
     settings_from,
     settings_of_home,
     wrong,
 )
+from dagster_project.cli.reading import answer
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
+
+_KINDS = {
+    "run_failed": "the refresh fails",
+    "release_refused": "the release is refused",
+    "pull_failed": "pulls fail",
+    "pull_late": "a pull is late",
+    "file_refused": "files are refused",
+    "new_findings": "findings of severity error are open",
+    "data_late": "data is late",
+    "disk_nearly_full": "the disk is nearly full",
+    "terms_changed": "terms of coupons have changed",
+    "month_open": "months are to be closed",
+}
 
 
 def dev(
@@ -60,25 +75,27 @@ def dev(
     os.execve(arguments[0], arguments, environment)  # noqa: S606 (what we start is ourselves)
 
 
-def must_be_free(port: int) -> None:
+def must_be_free(port: int, host: str = "127.0.0.1") -> None:
     """Make sure that a port of this machine can be listened on.
 
     Args:
         port: The port.
+        host: The address of this machine.
 
     Raises:
         Exit: It cannot be (2).
     """
     import socket
 
-    from dagster_project.web.dagster_ui import HOST
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            wrong(f"Port {port} cannot be used ({error.strerror}): name another one with --port.")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        told = error.strerror or str(error)
+        at = "" if host == "127.0.0.1" else f" of {host}"
+        wrong(f"Port {port}{at} cannot be used ({told}): name another one with --port.")
 
 
 def _prepared(settings: Settings) -> dict[str, str]:
@@ -154,17 +171,43 @@ def alerts(
         bool, typer.Option("--test", help="Send a test through every channel that is set.")
     ] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many of the last alerts to list.")] = 20,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Show what needs a person now, and the last alerts sent."""
-    from dagster_project.alerts import overview
+    from dagster_project.alerts.overview import overview
 
     settings = settings_of_home(home)
     if test:
         raise typer.Exit(0 if _test(settings) else 1)
     with explained():
-        found = overview.of(settings, limit)
-    print(overview.as_json(found) if json else overview.as_text(found))
+        data = overview(settings, limit)
+    answer(data, tell_alerts, json)
+
+
+def tell_alerts(data: dict[str, Any]) -> str:
+    """Lay out what is going on and the last alerts as text."""
+    from dagster_project.alerts.wording import moment
+    from dagster_project.failures import plain
+
+    lines = ["Alerts go to"]
+    lines += [f"  {channel:<8} {where}" for channel, where in data["channels"].items()]
+    lines += [f"  {number:,} wait for {channel}" for channel, number in data["waiting"].items()]
+    lines += ["", "Going on" if data["going_on"] else "Going on: nothing"]
+    for one in data["going_on"]:
+        since = moment(datetime.fromisoformat(one["since"]))
+        times = f", seen {one['times']:,} times" if one["times"] > 1 else ""
+        lines.append(f"  {_KINDS.get(one['kind'], one['kind'])}, since {since}{times}")
+    lines += ["", "Last ones" if data["last"] else "Last ones: none"]
+    for one in data["last"]:
+        at = moment(datetime.fromisoformat(one["at"]))
+        outcomes = ", ".join(f"{name} {status}" for name, status in one["outcomes"].items())
+        lines.append(f"  {at}  {one['status']:<8}  {plain(one['happened'])}")
+        lines += [f"      {plain(detail)}" for detail in one["details"]]
+        if one["status"] not in ("resolved", "test", "folded"):
+            lines += [f"      {plain(one['meaning'])}", f"      {one['command']}"]
+        if outcomes:
+            lines.append(f"      {outcomes}")
+    return "\n".join(lines)
 
 
 def _test(settings: Settings) -> bool:

@@ -151,6 +151,14 @@ def _coupon(coupon: Row) -> list[str]:
             ),
             *layout.wrap(f"refused: {coupon['refusal']}", "    ", "      "),
         ]
+    for changed in coupon["terms_changed"]:
+        lines += layout.wrap(
+            f"terms changed: {words.changed_terms(changed)} by the version of"
+            f" {day(changed['updated_at'])} ({changed['file_name']}, row {changed['delivery_row']});"
+            " they hold for earlier bills too",
+            "    ",
+            "      ",
+        )
     span = f"from {day(coupon['started_at'])}"
     if coupon["ends_at"] is None:
         span += ", no end" if coupon["uses_left"] is None else ", no end date"

@@ -1,9 +1,11 @@
 """Marts to a release: the gate, the copy, the flip; all of it in `releases`."""
 
 from datetime import timedelta
+from functools import partial
 
 import dagster as dg
 
+from dagster_project.dashboard.report import report
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import step
 from dagster_project.defs.tables import came_from, code, loaded_deliveries, schema
@@ -63,6 +65,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
                 built=settings.built,
                 threads=settings.threads,
                 memory_limit=settings.memory_limit,
+                report=partial(report, home=settings.home) if settings.reports else None,
             )
             running.outcome = outcome(publication)
         passed = sum(check.status == "pass" for check in publication.checks)
@@ -90,4 +93,7 @@ def outcome(publication: Publication) -> str:
     rows = sum(publication.rows.values())
     if not publication.is_new:
         return "nothing has changed; the current release stays in place"
-    return f"{len(publication.rows)} marts, {rows:,} rows published"
+    told = f"{len(publication.rows)} marts, {rows:,} rows published"
+    if publication.without_report:
+        told += f"; without its report, which cannot be made: {publication.without_report}"
+    return told

@@ -10,8 +10,11 @@ publication (`restatements`); `retention` sees to it that a closed release is re
 from __future__ import annotations
 
 import calendar
+import hashlib
+import json
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -27,6 +30,8 @@ from dagster_project.releases.read import read_pedigree, reading, verify
 if TYPE_CHECKING:
     import duckdb
 
+Pack = Callable[["duckdb.DuckDBPyConnection", Path], Mapping[str, str]]
+"""Writes the files of a close pack into a folder; returns why it left out what a release does not have."""
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _UNREADABLE = "Restore the register from a backup; nothing is published while it is damaged."
 
@@ -152,6 +157,7 @@ def close(
     release_id: str | None = None,
     with_open_findings: bool = False,
     reason: str = "",
+    pack: Pack | None = None,
 ) -> Closing:
     """Certify a release for an accounting month.
 
@@ -163,6 +169,7 @@ def close(
         release_id: The release, or enough of its id; the current one by default.
         with_open_findings: Whether to close the month although findings of severity error are open in it.
         reason: Why the month is closed with open findings; recorded.
+        pack: Makes the close pack, which is stored with the closing; without it none is made.
 
     Raises:
         NoRelease: There is no such release.
@@ -203,41 +210,95 @@ def close(
         }
         if errors:
             line |= {"open_errors": errors, "reason": reason.strip()}
+        made = _made_pack(home, wanted, month, now, pack) if pack else None
         _record(home, line, now)
+        if made is not None:
+            files.finish_pack(home, made)
     return _closing(line, files.closes_path(home))
+
+
+def pack_of(home: Path, closing: Closing) -> Path | None:
+    """What a close has kept beside its release, None for one of an earlier version.
+
+    Args:
+        home: The data home.
+        closing: The close.
+    """
+    folder = files.pack_dir(home, closing.release_id, closing.month_name, closing.at)
+    return folder if closing.event == "closed" and folder.is_dir() else None
+
+
+def _made_pack(home: Path, release_id: str, month: date, now: datetime, make: Pack) -> Path:
+    """Make a close pack in a temporary folder, which gets its name once the close is recorded."""
+    place = files.pack_dir(home, release_id, name_of(month), now)
+    temporary = place.with_name(f"{place.name}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        with reading(home, release_id) as connection:
+            left_out = make(connection, temporary)
+        pedigree = read_pedigree(home, release_id)
+        about = {
+            "month": name_of(month),
+            "release_id": release_id,
+            "as_of_date": str(pedigree["as_of_date"]),
+            "code_version": str(pedigree["code_version"]),
+            "content_hash": str(pedigree["content_hash"]),
+            "tables": _fingerprints(home, release_id),
+            "files": {
+                file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+                for file in sorted(temporary.iterdir())
+            },
+            "left_out": left_out,
+        }
+        text = json.dumps(about, indent=1, ensure_ascii=False)
+        (temporary / "fingerprints.json").write_text(text + "\n", "utf-8")
+        files.make_durable(temporary)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    return temporary
 
 
 def open_errors(connection: duckdb.DuckDBPyConnection, month: date) -> int:
     """Count the findings of severity error that nobody has accepted, of one month.
 
-    A finding about a bill belongs to the bill's month, any other finding to the month it occurred in.
+    A finding about a bill belongs to the month of the bill, any other finding to the month it occurred in,
+    in the reporting time zone of the release. A credit note without its invoice occurred when it was issued.
 
     Args:
         connection: The release.
         month: First day of the month.
     """
-    if not _columns(connection, "fct_audit_findings"):
+    known = _columns(connection, "marts", "fct_audit_findings")
+    if not known:
         return 0
     is_open = "true"  # a release made before reviews existed has only open findings
-    if "review_status" in _columns(connection, "fct_audit_findings"):
+    if "review_status" in known:
         is_open = "findings.review_status = 'open'"
+    bill_month = "charges.billing_month"
+    if "credit_note_id" in known:
+        bill_month = f"case when findings.credit_note_id is null then {bill_month} end"
+    happened = "findings.occurred_at"
+    if "reporting_time_zone" in _columns(connection, "release", "release"):
+        zone = "(select reporting_time_zone from release.release)"
+        happened = f"timezone({zone}, timezone('UTC', {happened}))"
     row = connection.execute(
         "select count(*) from marts.fct_audit_findings as findings"
         " left join marts.fct_discounted_charges as charges"
         " on findings.invoice_id = charges.invoice_id"
         f" where findings.severity = 'error' and {is_open}"
-        " and coalesce(charges.billing_month, cast(date_trunc('month', findings.occurred_at) as date))"
+        f" and coalesce({bill_month}, cast(date_trunc('month', {happened}) as date))"
         f" = date {literal(month.isoformat())}"
     ).fetchone()
     assert row is not None
     return int(row[0])
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> set[str]:
+def _columns(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> set[str]:
     return {
         str(name)
         for (name,) in connection.execute(
-            "select column_name from duckdb_columns() where schema_name = 'marts'"
+            f"select column_name from duckdb_columns() where schema_name = {literal(schema)}"
             f" and table_name = {literal(table)}"
         ).fetchall()
     }

@@ -11,6 +11,7 @@ Every rename goes through this module, so that the order of rename and fsync is 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -31,12 +32,20 @@ WHAT_IF = "what-if"
 """The folder of questions in a data home: bills recalculated under other terms."""
 WHAT_IF_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """What the name of a question must match."""
+WHAT_IF_RECORDED = "recorded.duckdb"
+"""The link in the data home of a question to the release that it was asked about."""
 SERVING = ("published", "served again", "found served", "restored")
 """Events of the history that make a release current."""
 DATABASE_NAME = "coupon_ledger.duckdb"
 """The DuckDB file of every release, in the release's folder."""
+REPORT_NAME = "report.html"
+"""The report of a release, in its folder; a release of an earlier version has none."""
+_PACK = re.compile(r"close-(\d{4}-\d{2})-(\d{8}T\d{6}Z)")
+_PACK_ENTRY = "register.json"
 _EARLIER_SUFFIX = ".duckdb"  # a release was a file with this suffix, up to version 0.4
 _RECORD_MODE = 0o640  # the publisher appends, a group reads
+FILE_MODE = 0o440  # a tool that opens read-write by default is refused, its publisher's too
+FOLDER_MODE = 0o750  # of a release: its publisher and a group of readers, nobody else
 
 
 def releases_dir(home: Path) -> Path:
@@ -61,6 +70,15 @@ def is_what_if(text: str) -> bool:
     """Return whether the text has the form of a release of a question, `what-if/NAME`."""
     folder, _, name = text.partition("/")
     return folder == WHAT_IF and re.fullmatch(WHAT_IF_NAME, name) is not None
+
+
+def what_if_recorded(home: Path, release_id: str) -> str | None:
+    """The recorded release that a question was asked about, None where that is not known any more."""
+    try:
+        recorded = release_of(Path(os.readlink(home / release_id / WHAT_IF_RECORDED)))
+    except OSError:
+        return None
+    return recorded if release_path(home, recorded).is_file() else None
 
 
 def what_ifs(home: Path) -> list[str]:
@@ -93,6 +111,12 @@ def entries(home: Path, release_id: str) -> list[Path]:
 def temporary_dir(home: Path, release_id: str) -> Path:
     """Return the folder in which a release is written before it gets its name."""
     return releases_dir(home) / f"{release_id}.tmp"
+
+
+def pack_dir(home: Path, release_id: str, month: str, at: datetime) -> Path:
+    """The folder of what a close keeps beside its release."""
+    stamp = at.astimezone(UTC).strftime(_STAMP)
+    return parquet_dir(home, release_id) / f"close-{month}-{stamp}"
 
 
 def current_link(home: Path) -> Path:
@@ -359,6 +383,7 @@ def remove_leftovers(home: Path) -> list[str]:
     folder = releases_dir(home)
     if not folder.is_dir():
         return removed
+    removed += [path.name for path in folder.glob("*/close-*.tmp") if not finish_pack(home, path)]
     unfinished = [
         path
         for path in folder.iterdir()
@@ -378,6 +403,48 @@ def remove_leftovers(home: Path) -> list[str]:
             path.unlink(missing_ok=True)
         removed.append(path.name)
     return removed
+
+
+def finish_pack(home: Path, temporary: Path) -> bool:
+    """Give a close pack its name if its close is in the register, or remove it.
+
+    Only the holder of the lock may call this: it carries on where a killed close has stopped.
+
+    Args:
+        home: The data home.
+        temporary: The pack as it was made, a folder beside its place.
+
+    Returns:
+        Whether the pack is there now.
+    """
+    named = _PACK.fullmatch(temporary.stem)
+    path = closes_path(home)
+    *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    for text in reversed(lines if named else []):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            line = json.loads(text)
+            found = pack_dir(
+                home, line["release_id"], line["month"], datetime.fromisoformat(line["at"])
+            )
+            if line["event"] == "closed" and found.name == temporary.stem:
+                entry = temporary / _PACK_ENTRY
+                entry.unlink(missing_ok=True)
+                entry.write_bytes(text + b"\n")
+                make_durable(temporary)
+                os.replace(temporary, temporary.with_name(temporary.stem))
+                fsync_folder(temporary.parent)
+                return True
+    shutil.rmtree(temporary)
+    return False
+
+
+def make_durable(folder: Path) -> None:
+    """Make the files of a folder that nobody writes any more durable, and readable by the group only."""
+    for file in folder.iterdir():
+        file.chmod(FILE_MODE)
+        fsync_file(file)
+    folder.chmod(FOLDER_MODE)
+    fsync_folder(folder)
 
 
 def fsync_file(path: Path) -> None:

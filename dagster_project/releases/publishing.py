@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -35,7 +35,7 @@ from dagster_project.releases.fingerprint import (
 )
 from dagster_project.releases.gate import Build, Check, judge
 from dagster_project.releases.machine import explanation
-from dagster_project.releases.read import read_pedigree, verify
+from dagster_project.releases.read import open_file, read_pedigree, verify
 
 STORAGE_VERSION = "v1.4.0"  # the oldest version that ignores the log of another file
 PARQUET = (
@@ -43,8 +43,6 @@ PARQUET = (
     " dictionary_size_limit 1000"  # beyond, a dictionary costs more time and space than it saves
 )
 _MADE_BY = f"DuckDB {duckdb.__version__}, {STORAGE_VERSION}; {PARQUET}"
-FILE_MODE = 0o440  # refuses any tool that opens read-write by default, the publisher's included
-FOLDER_MODE = 0o750  # of a release: for its publisher and a group of readers, nobody else
 
 # The pedigree's tables that are copied from the build: name, source, order, columns and meaning.
 _DELIVERIES = {
@@ -177,6 +175,7 @@ class Publication:
         is_new: False if the content was recognised as that of an existing release.
         rows: Rows by mart.
         checks: The data tests of the build.
+        without_report: Why it has no report although one was to be made; empty otherwise.
     """
 
     release_id: str
@@ -184,6 +183,7 @@ class Publication:
     is_new: bool
     rows: Mapping[str, int]
     checks: tuple[Check, ...]
+    without_report: str = ""
 
 
 def publish(
@@ -199,6 +199,7 @@ def publish(
     built: Path | None = None,
     threads: int = 2,
     memory_limit: str = "4GB",
+    report: Callable[[duckdb.DuckDBPyConnection], str] | None = None,
 ) -> Publication:
     """Publish the warehouse as a new release, or recognise that a release has its content already.
 
@@ -216,6 +217,7 @@ def publish(
         built: The DuckDB file that has the marts; the warehouse unless given.
         threads: DuckDB's threads.
         memory_limit: DuckDB's memory limit.
+        report: Makes the report that lies beside the Parquet files; without it there is none.
 
     Raises:
         PublishRefused: The build did not pass its checks.
@@ -278,11 +280,12 @@ def publish(
             database = temporary / files.DATABASE_NAME
             try:
                 temporary.mkdir()
-                temporary.chmod(FOLDER_MODE)
+                temporary.chmod(files.FOLDER_MODE)
                 with reuse.attached(connection, home, before):
                     _write(connection, database, sources, facts, [*judgement.checks, *gates])
                 _read_back(connection, database, sources)
                 _write_parquet(connection, temporary, sources, facts)
+                without_report = _write_report(temporary, report) if report else ""
             except BaseException:
                 files.remove_leftovers(home)
                 raise
@@ -295,7 +298,12 @@ def publish(
             {(one.schema, one.name): (found.known, one.key) for one, found in sources.items()},
         )
     return Publication(
-        release_id, files.release_path(home, release_id), True, rows, judgement.checks
+        release_id,
+        files.release_path(home, release_id),
+        True,
+        rows,
+        judgement.checks,
+        without_report,
     )
 
 
@@ -710,16 +718,36 @@ def _write_parquet(
             f"copy (from written.{table.full_name}) to {literal(str(file))}"
             f" ({PARQUET}, kv_metadata {{{metadata}}})"
         )
-        file.chmod(FILE_MODE)
+        file.chmod(files.FILE_MODE)
         files.fsync_file(file)
     connection.execute("detach written")
+
+
+def _write_report(folder: Path, make: Callable[[duckdb.DuckDBPyConnection], str]) -> str:
+    """Write the report of a release into its folder.
+
+    A report that cannot be made is no reason to keep checked numbers back.
+
+    Returns:
+        Why there is none; empty if there is.
+    """
+    try:
+        with open_file(folder / files.DATABASE_NAME) as connection:
+            text = make(connection)
+    except Exception as error:  # noqa: BLE001 (whatever goes wrong in drawing; the caller tells it)
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    file = folder / files.REPORT_NAME
+    file.write_text(text, "utf-8")
+    file.chmod(files.FILE_MODE)
+    files.fsync_file(file)
+    return ""
 
 
 def _serve(home: Path, release_id: str) -> None:
     """Give the finished folder its name, durably, and flip `current`."""
     temporary = files.temporary_dir(home, release_id)
     database = temporary / files.DATABASE_NAME
-    database.chmod(FILE_MODE)
+    database.chmod(files.FILE_MODE)
     files.fsync_file(database)
     log = database.with_name(database.name + ".wal")
     if log.exists():

@@ -102,13 +102,13 @@ def open_release(
     check_layout(home)
     wanted = files.resolve(home, release_id)
     try:
-        return _open_file(files.release_path(home, wanted), configuration)
+        return open_file(files.release_path(home, wanted), configuration)
     except ReleaseError:
         # The release may have been pruned between reading the link and opening the file.
         again = files.resolve(home, release_id)
         if again == wanted:
             raise
-        return _open_file(files.release_path(home, again), configuration)
+        return open_file(files.release_path(home, again), configuration)
 
 
 @contextmanager
@@ -165,9 +165,18 @@ def damaged(release_id: str, error: duckdb.Error) -> ReleaseError:
     )
 
 
-def _open_file(
+def open_file(
     path: Path, configuration: Mapping[str, Any] | None = None
 ) -> duckdb.DuckDBPyConnection:
+    """Open the DuckDB file of a release, which may be one that nobody serves yet.
+
+    Args:
+        path: The file.
+        configuration: DuckDB's, besides what locks it down.
+
+    Raises:
+        ReleaseError: It is damaged, or a log lies beside it.
+    """
     if path.with_name(path.name + ".wal").exists():
         raise ReleaseError(
             f"There is a write-ahead log beside the release: {path}.wal.",

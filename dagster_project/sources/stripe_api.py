@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import os
 import random
 import re
@@ -63,6 +64,8 @@ class Api:
                 "The library for Stripe is not installed.",
                 "Install the extra: pip install 'coupon-ledger[sources]'.",
             ) from error
+        # It writes whole answers, with personal data, where somebody collects debug messages.
+        logging.getLogger("stripe").setLevel(logging.CRITICAL)
         self._errors = stripe
         self._pages = pages
         self._wait = wait
@@ -153,6 +156,8 @@ class Api:
             said = f"Stripe allows no more requests for now (429), at {path}."
         elif status:
             said = f"Stripe answered {path} with an error ({status})."
+        elif type(error.__cause__).__name__ == "ProxyError":
+            said = f"Stripe cannot be reached, at {path}: the proxy that HTTPS_PROXY names refused."
         else:
             said = f"Stripe cannot be reached, at {path}: the connection broke or was refused."
         return PullError(
@@ -185,7 +190,9 @@ class Api:
 
 
 def without_key(text: str) -> str:
-    """Return a text on one line, without anything that looks like a key."""
+    """Return a text on one line, without the key and anything that looks like a key."""
+    if key := os.environ.get(KEY_VARIABLE, "").strip():
+        text = text.replace(key, "…")
     return _KEY.sub("…", " ".join(text.split()))
 
 

@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 from dagster_project import releases
 from dagster_project.cli import app
 from dagster_project.releases import files, fingerprint, publishing, reuse
+from dagster_project.releases.files import FILE_MODE
 from dagster_project.releases.fingerprint import MODULUS, content_hash_of, content_of
-from dagster_project.releases.publishing import FILE_MODE
 from dagster_project.settings import CHECKOUT
 from tests.pipeline.conftest import AS_OF, NOW, HandMade
 
