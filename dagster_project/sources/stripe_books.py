@@ -68,7 +68,7 @@ create table if not exists facts (name text primary key, value text) without row
 
 
 def parsed(text: str | bytes) -> Any:
-    """JSON in which a number with a point stays the decimal it is written as."""
+    """Parse JSON; a number with a point stays the decimal it is written as."""
     return json.loads(text, parse_float=Decimal)
 
 
@@ -188,7 +188,7 @@ class Books:
         )
 
     def missing(self, kind: str) -> list[str]:
-        """Ids of a kind that other objects name and that no pull has seen."""
+        """Return the ids of a kind that other objects name and that no pull has seen."""
         rows = self._connection.execute(
             "select id from named where kind = ? except select id from objects where kind = ?"
             " order by id",
@@ -233,11 +233,11 @@ class Books:
                 self._connection.execute("delete from bill_prices where bill = ?", (object_id,))
 
     def each(self, kind: str) -> Iterator[Json]:
-        """All objects of a kind, ordered by id."""
+        """Yield all objects of a kind, ordered by id."""
         yield from self._selected("kind = ?", kind)
 
     def of_customer(self, kind: str, customer: str) -> Iterator[Json]:
-        """Those of one customer, ordered by id."""
+        """Yield the objects of one customer, ordered by id."""
         yield from self._selected("kind = ? and customer = ?", kind, customer)
 
     def _selected(self, condition: str, *values: str) -> Iterator[Json]:
@@ -248,18 +248,18 @@ class Books:
             yield _unpacked(content)
 
     def get(self, kind: str, object_id: str) -> Json | None:
-        """One object, None where no pull has seen it."""
+        """Return one object, None where no pull has seen it."""
         return next(self._selected("kind = ? and id = ?", kind, object_id), None)
 
     def is_listed(self, kind: str, object_id: str) -> bool:
-        """Whether the newest pull saw the object in Stripe."""
+        """Return whether the newest pull saw the object in Stripe."""
         row = self._connection.execute(
             "select seen from objects where kind = ? and id = ?", (kind, object_id)
         ).fetchone()
         return row is not None and row[0] == self.pull
 
     def ids(self, kind: str, statuses: Iterable[str] = (), not_seen: bool = False) -> list[str]:
-        """Ids of a kind, those of some statuses, those this pull has not seen."""
+        """Return ids of a kind: those of some statuses, or those this pull has not seen."""
         wanted = list(statuses)
         condition = "kind = ?"
         values: list[Any] = [kind]
@@ -275,14 +275,14 @@ class Books:
         return [row[0] for row in rows]
 
     def newest(self, *kinds: str) -> int | None:
-        """When the newest object of some kinds was created, None where there is none."""
+        """Return when the newest object of some kinds was created, None where there is none."""
         row = self._connection.execute(
             f"select max(created) from objects where kind in ({', '.join('?' * len(kinds))})", kinds
         ).fetchone()
         return None if row is None or row[0] is None else int(row[0])
 
     def count(self, kind: str) -> int:
-        """How many objects of a kind there are."""
+        """Return how many objects of a kind there are."""
         found: int = self._connection.execute(
             "select count(*) from objects where kind = ?", (kind,)
         ).fetchone()[0]
@@ -318,7 +318,7 @@ class Books:
                 )
 
     def to_map(self) -> Iterator[Json]:
-        """The invoices that must be mapped, ordered by id."""
+        """Yield the invoices that must be mapped, ordered by id."""
         ids = [row[0] for row in self._connection.execute("select id from to_map order by id")]
         for one in ids:
             yield from self._selected("kind = 'invoices' and id = ?", one)
@@ -344,7 +344,7 @@ class Books:
         )
 
     def bills_of(self, customer: str) -> Iterator[str]:
-        """What bills of a customer were mapped to, as they were put, by the instant of their issue."""
+        """Yield what a customer's bills were mapped to, as stored, by the instant of issue."""
         rows = self._connection.execute(
             "select content from bills where customer = ? and refused is null order by issued, id",
             (customer,),
@@ -352,14 +352,14 @@ class Books:
         yield from (row[0] for row in rows)
 
     def bill(self, invoice_id: str) -> tuple[str | None, str] | None:
-        """Why an invoice is not delivered, and what it was mapped to; None if none was mapped."""
+        """Return why an invoice is not delivered, and what it was mapped to; None if unmapped."""
         found: tuple[str | None, str] | None = self._connection.execute(
             "select refused, content from bills where id = ?", (invoice_id,)
         ).fetchone()
         return found
 
     def bills_that_tell(self) -> Iterator[tuple[str, str | None, list[tuple[str, str, str]]]]:
-        """The invoices that are refused or have notes: id, why it is refused, notes."""
+        """Yield the invoices that are refused or have notes: id, why it is refused, notes."""
         rows = self._connection.execute(
             "select id, refused, told from bills where told is not null or refused is not null"
             " order by id"
@@ -368,7 +368,7 @@ class Books:
             yield invoice_id, refused, [tuple(one) for one in json.loads(told or "[]")]
 
     def workspaces_of_bills(self) -> Iterator[tuple[str, str, int]]:
-        """The workspaces that bills name: id, customer, when the oldest of its bills was created."""
+        """Yield the workspaces that bills name: id, customer, when the oldest bill was created."""
         yield from self._connection.execute(
             "select workspace, min(customer), min(created) from bills"
             " where workspace is not null and refused is null group by workspace order by workspace"
@@ -383,7 +383,7 @@ class Books:
         )
 
     def needed_pages(self) -> set[str]:
-        """The pages on which some object was seen last: they say where its rows came from."""
+        """Return the pages on which some object was last seen, the origin of its rows."""
         rows = self._connection.execute(
             "select page from objects where kind <> 'invoice_events'"
             " union select pages.name from pages inner join objects on objects.kind = pages.kind"
@@ -398,7 +398,7 @@ class Books:
     # -- Progress ----------------------------------------------------------------------------------
 
     def progress(self, resource: str) -> tuple[str | None, bool, int]:
-        """Where to read on, whether the end is reached, and how many objects were read."""
+        """Return where to read on, whether the end is reached, and how many objects were read."""
         row = self._connection.execute(
             "select cursor, is_done, objects from progress where resource = ?", (resource,)
         ).fetchone()
@@ -424,7 +424,7 @@ class Books:
                 self.set_fact(name, value)
 
     def fact(self, name: str) -> str | None:
-        """Something noted by name."""
+        """Return something recorded by name."""
         row = self._connection.execute("select value from facts where name = ?", (name,)).fetchone()
         return row[0] if row else None
 
@@ -435,7 +435,7 @@ class Books:
     # -- What was delivered -------------------------------------------------------------------------
 
     def delivered(self, feed: str, key: str) -> bytes | None:
-        """What a row said when it was delivered last, as its digest."""
+        """Return the digest of a row as last delivered."""
         row = self._connection.execute(
             "select content from delivered where feed = ? and key = ?", (feed, key)
         ).fetchone()
@@ -462,7 +462,7 @@ class Books:
     # -- What is remembered of discounts -----------------------------------------------------------
 
     def remembered(self) -> Remembered:
-        """What earlier pulls saw of discounts."""
+        """Return what earlier pulls saw of discounts."""
         found = Remembered()
         for discount, gone_by, was_hanging, parts in self._connection.execute(
             "select id, gone_by, was_hanging, parts from discounts"

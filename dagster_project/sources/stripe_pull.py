@@ -121,7 +121,7 @@ class Report:
     drafts: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """The report for machines."""
+        """Return the report for machines."""
         return asdict(self)
 
 
@@ -281,7 +281,7 @@ class _Pull:
         self._ask_for_missing()
 
     def _since(self, *kinds: str) -> tuple[tuple[str, str], ...]:
-        """The query for objects that the last pull cannot have seen, with an overlap.
+        """Return the query for objects that the last pull cannot have seen, with an overlap.
 
         It is made once for each pull, so that one that is killed goes on with the same list. Where
         the newest object that is known is older than the last pull, that one counts: the clock of
@@ -345,7 +345,7 @@ class _Pull:
         return page
 
     def _whole(self, kind: str, found: Json) -> Json:
-        """An object with all its lines or items: Stripe embeds ten of them at most."""
+        """Return an object with all its lines or items: Stripe embeds ten of them at most."""
         if kind == "invoices" and (found.get("lines") or {}).get("has_more"):
             path = f"/v1/invoices/{found['id']}/lines"
             lines = list(self._all(path, "lines", kind, found["id"]))
@@ -364,7 +364,7 @@ class _Pull:
         object_id: str,
         more: Mapping[str, str] | None = None,
     ) -> Iterator[Json]:
-        """All lines or items of an object."""
+        """Yield all lines or items of an object."""
         cursor, number = None, 0
         expand = ["data.discounts"]
         while True:
@@ -442,7 +442,7 @@ class _Pull:
             self._books.take("invoices", [whole], page)
 
     def _one(self, path: str, expand: list[str]) -> tuple[Json, str]:
-        """One object, and the page it came on."""
+        """Return one object, and the page it came on."""
         name = f"single/{_file_name(path)}"
         try:
             found = self._api.get(path, {"expand": expand} if expand else {}, name)
@@ -527,7 +527,7 @@ class _Pull:
             self._books.set_fact("to_deliver", None)
 
     def _stamp(self) -> str:
-        """The instant written as `updated_at`, later than that of every pull before."""
+        """Return the instant written as `updated_at`, later than that of every pull before."""
         stamp = instant(int(self._now()))
         last = self._books.fact("last_stamp")
         if last is not None and stamp <= last:
@@ -565,7 +565,7 @@ class _Writer:
         return file
 
     def finished(self) -> list[Part]:
-        """The files, whole and on the disk, what others refer to first."""
+        """Return the files, whole and on the disk, those that others refer to first."""
         for file in self._files.values():
             deliveries.made_durable(file)
             file.close()
@@ -582,7 +582,7 @@ class _Writer:
 
 
 def choices_of(settings: Settings) -> Choices:
-    """The user's decisions about the mapping."""
+    """Return the user's decisions about the mapping."""
     return Choices(
         workspace=settings.stripe_workspace,
         program_key=settings.stripe_program_key,
@@ -592,7 +592,7 @@ def choices_of(settings: Settings) -> Choices:
 
 
 def _made(pull_name: str) -> datetime:
-    """When a pull of a name began."""
+    """Return when a pull of a name began."""
     return datetime.strptime(pull_name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
@@ -602,7 +602,7 @@ def _digest(feed: str, row: Row) -> bytes:
 
 
 def _nested(params: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """A query in which `created[gte]` is an entry of `created`."""
+    """Return a query in which `created[gte]` is an entry of `created`."""
     found: dict[str, Any] = {}
     for name, value in params:
         if name.endswith("]"):

@@ -28,7 +28,7 @@ class Mark(Enum):
 def windows(
     start: int, end: int | None, marks: Sequence[tuple[int, Mark]], excluded: Sequence[Window] = ()
 ) -> list[Window]:
-    """The windows in which a discount is in force.
+    """Return the windows in which a discount is in force.
 
     Args:
         start: When it was given.
@@ -74,7 +74,7 @@ def _holds(window: Window, at: int) -> bool:
 
 
 def _without(window: Window, excluded: Sequence[Window]) -> list[Window]:
-    """What is left of a window, in order."""
+    """Return what is left of a window, in order."""
     left = [window]
     for first, after in excluded:
         if after is not None and after <= first:
