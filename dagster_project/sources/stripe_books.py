@@ -1,9 +1,9 @@
-"""What pulls of a Stripe account leave for the next: objects as they came, and what was delivered.
+"""What pulls of a Stripe account leave for the next pull: objects as received, and what was delivered.
 
-One SQLite file in the data home, `pulls/stripe/account.sqlite`. A page of objects and the place to
-read on from are written in one transaction, so that a pull that is killed goes on where it was; what
-is delivered and the files that say so likewise. What bills were mapped to is kept too, so that a pull
-maps only those whose content, or what stands around them, has changed.
+Everything is in one SQLite file in the data home, `pulls/stripe/account.sqlite`. A page of objects and
+the place to read on from are written in one transaction, so a killed pull continues where it was; so are
+what is delivered and the files that hold it. What bills were mapped to is stored too, so that a pull maps
+only bills whose content or surroundings have changed.
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ def _decimals(found: Json) -> Any:
 class Books:
     """The objects of one account and what was delivered of them.
 
-    It gives objects to the mapping as `stripe_mapping.Objects` asks for them.
+    It returns objects to the mapping as `stripe_mapping.Objects` defines.
     """
 
     def __init__(self, path: Path | str) -> None:
-        """Open the file, and lay it out if it is new."""
+        """Open the file, and create its tables if it is new."""
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.execute("pragma journal_mode = wal")
         self._connection.execute("pragma synchronous = normal")
@@ -109,7 +109,7 @@ class Books:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Write everything in this block, or nothing of it."""
+        """Write everything in this block, or nothing."""
         self._connection.execute("begin immediate")
         try:
             yield
@@ -126,15 +126,15 @@ class Books:
         return int(self.fact("pull") or 0)
 
     def take(self, kind: str, objects: Iterable[Json], page: str = "") -> None:
-        """Keep objects as they came, and apart from them what is looked for later.
+        """Store objects as received, and separately what is looked up later.
 
-        Of events only those matter that tell of discounts, and which invoices they name. Discounts
-        are kept on their own, since Stripe neither lists them nor gives them by id.
+        Of events only those about discounts matter, and the invoices that events name. Discounts are
+        stored separately, since Stripe neither lists them nor returns them by id.
 
         Args:
-            kind: What they are.
-            objects: They are whole: no line or item is missing.
-            page: The raw page they came on.
+            kind: Their kind.
+            objects: The objects, whole: no line or item is missing.
+            page: The raw page they came from.
         """
         objects = list(objects)
         if kind == "events":
@@ -291,10 +291,10 @@ class Books:
     # -- Bills and what they were mapped to --------------------------------------------------------
 
     def note_surroundings(self, digests: Mapping[str, bytes]) -> None:
-        """Have those bills mapped again around which something changed.
+        """Mark for mapping the bills whose surroundings have changed.
 
         Args:
-            digests: By `price <id>`, `customer <id>` or `mapping`, what bills take from it.
+            digests: By `price <id>`, `customer <id>` or `mapping`, what bills use of it.
         """
         known = dict(self._connection.execute("select name, digest from surroundings"))
         for name in digests.keys() | known.keys():
@@ -324,17 +324,17 @@ class Books:
             yield from self._selected("kind = 'invoices' and id = ?", one)
 
     def mapped(self) -> None:
-        """Note that every invoice is mapped."""
+        """Record that every invoice is mapped."""
         self._connection.execute("delete from to_map")
 
     def put_bill(self, bill: MappedBill) -> None:
-        """Keep what an invoice was mapped to."""
-        told = json.dumps(bill.notes) if bill.notes else None
+        """Store what an invoice was mapped to."""
+        notes = json.dumps(bill.notes) if bill.notes else None
         self._connection.execute(
             "insert or replace into bills values (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(bill.id, bill.customer, bill.workspace, bill.created, bill.issued),
-                *(bill.refused, told, bill.content),
+                *(bill.refused, notes, bill.content),
             ),
         )
         self._connection.execute("delete from bill_prices where bill = ?", (bill.id,))
@@ -364,8 +364,8 @@ class Books:
             "select id, refused, told from bills where told is not null or refused is not null"
             " order by id"
         )
-        for invoice_id, refused, told in rows:
-            yield invoice_id, refused, [tuple(one) for one in json.loads(told or "[]")]
+        for invoice_id, refused, notes in rows:
+            yield invoice_id, refused, [tuple(one) for one in json.loads(notes or "[]")]
 
     def workspaces_of_bills(self) -> Iterator[tuple[str, str, int]]:
         """Yield the workspaces that bills name: id, customer, when the oldest bill was created."""
@@ -377,7 +377,7 @@ class Books:
     # -- Raw pages ---------------------------------------------------------------------------------
 
     def put_page(self, name: str, kind: str | None, object_id: str | None) -> None:
-        """Note a raw page that was kept, and the object it is a part of, if it is."""
+        """Record a raw page that was stored, and the object it is a part of, if any."""
         self._connection.execute(
             "insert or replace into pages values (?, ?, ?, ?)", (name, self.pull, kind, object_id)
         )
@@ -392,7 +392,7 @@ class Books:
         return {row[0] for row in rows}
 
     def forget_pages(self, names: Iterable[str]) -> None:
-        """Note that pages are gone."""
+        """Record that pages are gone."""
         self._connection.executemany("delete from pages where name = ?", ((one,) for one in names))
 
     # -- Progress ----------------------------------------------------------------------------------
@@ -405,7 +405,7 @@ class Books:
         return (row[0], bool(row[1]), row[2]) if row else (None, False, 0)
 
     def advance(self, resource: str, cursor: str | None, is_done: bool, objects: int) -> None:
-        """Note how far a resource is read."""
+        """Record how far a resource is read."""
         self._connection.execute(
             "insert or replace into progress values (?, ?, ?, ?)",
             (resource, cursor, int(is_done), objects),
@@ -429,7 +429,7 @@ class Books:
         return row[0] if row else None
 
     def set_fact(self, name: str, value: str | None) -> None:
-        """Note something by name."""
+        """Record something by name."""
         self._connection.execute("insert or replace into facts values (?, ?)", (name, value))
 
     # -- What was delivered -------------------------------------------------------------------------
@@ -442,7 +442,7 @@ class Books:
         return row[0] if row else None
 
     def set_delivered(self, feed: str, key: str, content: bytes, updated_at: str) -> None:
-        """Note what a row says now."""
+        """Record the present content of a row."""
         self._connection.execute(
             "insert or replace into delivered values (?, ?, ?, ?)", (feed, key, content, updated_at)
         )
@@ -479,7 +479,7 @@ class Books:
         return found
 
     def remember(self, found: Remembered) -> None:
-        """Keep what this pull saw of discounts."""
+        """Store what this pull saw of discounts."""
         self._connection.execute("delete from discounts")
         ids = found.gone_by.keys() | found.was_hanging | found.parts.keys()
         self._connection.executemany(

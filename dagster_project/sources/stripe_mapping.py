@@ -1,9 +1,9 @@
 """The one mapping of Stripe's objects to the rows of the five feeds; `docs/stripe.md` has its table.
 
-Here belongs what a row says and why an object becomes none. Fetching objects, remembering them and
-writing files do not. Everything is a function of the objects and of what earlier pulls saw, so that
-the same account gives the same rows however it was read. An invoice is mapped again only when its
-content changed or what stands around it; the other objects are few and are mapped each time.
+The content of a row, and why an object becomes no row, belong here. Fetching objects, storing them and
+writing files do not. Everything is a function of the objects and of what earlier pulls saw, so the same
+account gives the same rows however it was read. An invoice is mapped again only when its content or its
+surroundings changed; the other objects are few and are mapped each time.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Choices:
     Attributes:
         workspace: What a workspace is: a `customer` or a `subscription`.
         program_key: The metadata key that names a coupon's program.
-        programs: The programs there are.
+        programs: The existing programs.
         has_names: Whether names of customers are delivered.
         mtu_price: The metered price whose quantity is the monthly tracked users, if any.
     """
@@ -145,16 +145,16 @@ class Objects(Protocol):
         """Return whether the newest pull saw the object in Stripe."""
 
     def note_surroundings(self, digests: Mapping[str, bytes]) -> None:
-        """Have those bills mapped again around which something changed."""
+        """Mark for mapping the bills whose surroundings have changed."""
 
     def to_map(self) -> Iterator[Json]:
         """Yield the invoices that must be mapped, ordered by id."""
 
     def put_bill(self, bill: MappedBill) -> None:
-        """Keep what an invoice was mapped to."""
+        """Store what an invoice was mapped to."""
 
     def mapped(self) -> None:
-        """Note that every invoice is mapped."""
+        """Record that every invoice is mapped."""
 
     def bills_of(self, customer: str) -> Iterator[str]:
         """Yield what a customer's bills were mapped to, as stored, by the instant of issue."""
@@ -171,7 +171,7 @@ class Objects(Protocol):
 
 @dataclass
 class Remembered:
-    """What earlier pulls saw of discounts, which Stripe neither lists nor keeps.
+    """What earlier pulls saw of discounts, which Stripe neither lists nor stores.
 
     Attributes:
         canonical: By what a discount and its copies share, the id it was delivered under.
@@ -205,12 +205,12 @@ class Refused:
 
 @dataclass(frozen=True)
 class Note:
-    """What a row cannot say, or says only as a bound.
+    """A fact that a row cannot hold, or holds only as a bound.
 
     Attributes:
         kind: Notes of one kind are shown together.
         id: The object it is about.
-        text: What there is to know.
+        text: The fact.
     """
 
     kind: str
@@ -254,7 +254,7 @@ class AccountMapping:
     def __init__(
         self, objects: Objects, remembered: Remembered, choices: Choices, now: int
     ) -> None:
-        """Take in what is small: coupons, prices, subscriptions, grants, discounts.
+        """Load what is small: coupons, prices, subscriptions, grants, discounts.
 
         Args:
             objects: What the pull left.
@@ -359,7 +359,7 @@ class AccountMapping:
             self._discounts.setdefault(discount.id, discount)
 
     def _settle_copies(self) -> None:
-        """Give a discount and its copies under other ids the id that was delivered first."""
+        """Give a discount and its copies under other ids the id that was first delivered."""
         by_key: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for discount in self._discounts.values():
             by_key[discount.key].append(discount.id)
@@ -377,21 +377,21 @@ class AccountMapping:
 
     def _surroundings(self) -> dict[str, bytes]:
         """Return digests of what the mapping of bills uses besides their own content."""
-        told: dict[str, list[Any]] = defaultdict(list)
+        around: dict[str, list[Any]] = defaultdict(list)
         for item, price in self._item_prices.items():
             customer = self._subscriptions[self._item_subscriptions[item]]["customer"]
-            told[f"customer {customer}"].append([item, repr(recurrence_of(price))])
+            around[f"customer {customer}"].append([item, repr(recurrence_of(price))])
         for one in self._discounts.values():
             products = at(self._coupons.get(one.coupon_id), "applies_to", "products")
             of_discount = [one.id, one.coupon_id, self._alias[one.id], products]
-            told[f"customer {one.customer}"].append(of_discount)
+            around[f"customer {one.customer}"].append(of_discount)
         for (customer, currency), grants in self._grants.items():
             scopes = [at(grant, "applicability_config", "scope") for grant in grants]
-            told[f"customer {customer}"].append([currency, scopes])
+            around[f"customer {customer}"].append([currency, scopes])
         for price_id, price in self._prices.items():
-            told[f"price {price_id}"].append(repr(recurrence_of(price)))
-        told["mapping"] = [_version(), repr(self._choices)]
-        return {name: _digest(sorted(map(_as_text, found))) for name, found in told.items()}
+            around[f"price {price_id}"].append(repr(recurrence_of(price)))
+        around["mapping"] = [_version(), repr(self._choices)]
+        return {name: _digest(sorted(map(_as_text, found))) for name, found in around.items()}
 
     # -- Rows ------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """Stripe's objects read the same way in every shape they have had since 2024.
 
 Stripe moves fields from version to version: the coupon of a discount, the taxes of an invoice, the
-price of a line. Here belongs where a fact stands; what becomes of the fact does not. The field names
-of the version before basil (2025-03-31) and of clover, dahlia and endive are all understood.
+price of a line. Where a fact is found belongs here; its use does not. The field names of the version
+before basil (2025-03-31) and of clover, dahlia and endive are all understood.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def whole(value: Any) -> int:
     """Return an amount as Stripe gives it; a missing one is zero.
 
     Raises:
-        NotAnAmount: It is no whole number, so that nothing is ever rounded.
+        NotAnAmount: The amount is not a whole number; nothing is ever rounded.
     """
     if value is None:
         return 0
@@ -61,8 +61,8 @@ class Discount:
     Attributes:
         id: Stripe's id, `di_…`.
         customer: Who has it.
-        place: What it hangs on.
-        place_id: The id of that.
+        place: The kind of object it is attached to.
+        place_id: The id of that object.
         subscription: The subscription it is limited to, if any.
         coupon_id: The coupon.
         promotion_code: The code that was typed in, if one was.
@@ -82,7 +82,7 @@ class Discount:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What a discount shares with a copy of it under another id."""
+        """The facts that a discount shares with a copy of it under another id."""
         return (
             self.customer or "",
             self.place,
@@ -170,7 +170,7 @@ class Line:
         is_proration: Whether it corrects a period that was billed before.
         is_of_subscription: Whether it comes from an item of a subscription.
         price_id: Its price, if it has one.
-        price: The price as it stands in the line, in shapes that have it there.
+        price: The price as given in the line, in shapes that have it there.
         product: Its product, if it has one.
         subscription: Its subscription, if any.
         subscription_item: Its item, if any.
@@ -178,7 +178,7 @@ class Line:
         end: First second after its period.
         quantity: Units, as Stripe says it.
         discounts: What was taken off, by discount.
-        discount_ids: The discounts that hang on this line alone.
+        discount_ids: The discounts that are attached to this line alone.
         credit: What credit paid of it.
     """
 
@@ -304,7 +304,7 @@ class Recurrence:
 
     Attributes:
         interval: `day`, `week`, `month` or `year`.
-        count: Of how many intervals.
+        count: The number of intervals.
         is_metered: Whether it is billed by use, after its period.
     """
 
@@ -317,7 +317,7 @@ def recurrence_of(price: Mapping[str, Any]) -> Recurrence | None:
     """Return how often a price or plan is billed, None for a price that is billed once."""
     recurring = price.get("recurring")
     if recurring is None and price.get("interval"):
-        recurring = price  # a plan says it of itself
+        recurring = price  # a plan has the fields itself
     if not isinstance(recurring, Mapping) or not recurring.get("interval"):
         return None
     return Recurrence(
