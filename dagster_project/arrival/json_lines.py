@@ -211,7 +211,7 @@ def _elements(path: Path, limits: Limits) -> Iterator[str]:
 
 @dataclass
 class _Stream:
-    """The text of a file, of which no more than a record is held."""
+    """The text of a file; at most one record is in memory."""
 
     file: TextIO
     most_characters: int

@@ -1,8 +1,7 @@
 """Unpacking a gzip file into plain bytes, within limits, checked by Python's own gzip.
 
-Here belongs what happens to bytes before they are text, and telling from them that a file is of another
-format than its extension says. DuckDB never unpacks a delivery: it accepts
-truncated files.
+What happens to bytes before they are text belongs here, and recognising from them that a file has another
+format than its extension says. DuckDB never unpacks a delivery: it accepts truncated files.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ class Kind:
     Attributes:
         name: What it is, in words.
         remedy: How to deliver it.
-        is_container: Whether files of many kinds begin so, of which a name may tell more.
+        is_container: Whether files of many kinds begin so, among which a name may decide.
     """
 
     name: str

@@ -62,7 +62,7 @@ class Login:
         """Return whether somebody who has logged in may look.
 
         Args:
-            user: The claims of the provider; an address that the provider calls unverified is none.
+            user: The claims of the provider; an address that it calls unverified does not count.
         """
         if not self.emails:
             return True
