@@ -218,7 +218,7 @@ def close(
 
 
 def pack_of(home: Path, closing: Closing) -> Path | None:
-    """What a close has kept beside its release, None for one of an earlier version.
+    """Return what a close stored beside its release, None for a close of an earlier version.
 
     Args:
         home: The data home.
