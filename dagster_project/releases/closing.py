@@ -200,7 +200,7 @@ def close(
             "at": now.astimezone(UTC).isoformat(),
             "fingerprints": _fingerprints(home, wanted),
         }
-        if errors:
+        if with_open_findings:
             line |= {"open_errors": errors, "reason": reason.strip()}
         _record(home, line, now)
     return _closing(line, files.closes_path(home))

@@ -606,6 +606,7 @@ class TestProved:
             (("fct_discounted_charges", "2025-02", "mtus"), "There is no amount of"),
             (("dim_coupons", "2025-02", "amount_off"), "There is no mart with months"),
             (("b-1", "2025-02"), "Give an invoice, a redemption, or a mart"),
+            (("b-2", "--release", "what-if/less"), "A what-if is an assumption and proves nothing"),
         ],
     )
     def test_what_cannot_be_proved_says_why_and_writes_nothing(
