@@ -374,6 +374,7 @@ class TestExplained:
     def test_a_refusal_names_the_redemption_of_the_same_subscription(self, data: Data) -> None:
         told = data.answer("workspace", "--", "-odd?")
         assert "the subscription had redeemed this coupon before, on 2025-01-02 (s-b)" in told
+        assert "s-c of coupon SUB on workspace -odd? is refused: the subscription had" in told
 
     def test_a_workspace_named_like_a_program_can_be_asked_for(self, data: Data) -> None:
         program = data.answer("burndown", "startup")
