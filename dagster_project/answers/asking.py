@@ -1,8 +1,8 @@
-"""Asking an open release: rows as dictionaries, and ids, months and tables that are known to exist.
+"""Queries on an open release: rows as dictionaries, and ids, months and tables that are known to exist.
 
-Here belongs what all answers need before they can answer. Amounts arrive as Decimal, by `fetchall`.
-What does not exist is raised as `NotThere`, which carries what comes near as data: a command line and a
-page suggest it each in its own way.
+What all answers need before they can answer belongs here. Amounts arrive as Decimal, by `fetchall`. A
+name that does not exist raises `NotThere`, which has near matches as data: the command line and the
+pages suggest them each in their own way.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LEAST_BEGINNING = 3
 
 @dataclass(frozen=True)
 class Other:
-    """What an id is, or is the beginning of, where an id of another kind was asked for.
+    """What an id is, or begins, where an id of another kind was asked for.
 
     Attributes:
         kind: `workspace`, `invoice`, `redemption` or `credit_note`.
@@ -51,7 +51,7 @@ class Other:
 
 @dataclass(eq=False)  # an exception is itself, and can be hashed
 class NotThere(Exception):
-    """What was asked for does not exist; what comes near is data.
+    """The thing asked for does not exist; near matches are data.
 
     Attributes:
         kind: What was asked for: `workspace`, `invoice`, `month`, `table`, `target` …
@@ -74,7 +74,7 @@ class NotThere(Exception):
     as_of_date: date | None = None
 
     def __str__(self) -> str:
-        """Return what is missing, without what comes near it."""
+        """Return what is missing, without near matches."""
         return f"There is no {self.kind} {self.wanted!r}"
 
 
@@ -83,7 +83,7 @@ def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> lis
 
     Args:
         connection: The release.
-        sql: The select; every `?` in it stands for a value.
+        sql: The select; every `?` in it is replaced by a value.
         values: Text, whole numbers, days and instants.
     """
     # A bound parameter would make DuckDB import pandas, which takes longer than the whole answer.
@@ -108,7 +108,7 @@ def _literal(value: object) -> str:
 
 
 def facts(connection: Connection) -> Row:
-    """Return what the release is: `release_id` and `as_of_date`."""
+    """Return the identity of the release: `release_id` and `as_of_date`."""
     (found,) = rows(connection, "select release_id, as_of_date from release.release")
     return found
 
@@ -132,7 +132,7 @@ def has_release_table(connection: Connection, table: str) -> bool:
 
 
 def has_column(connection: Connection, table: str, column: str) -> bool:
-    """Return whether a mart has a column; a release kept from an earlier version may not."""
+    """Return whether a mart has a column; a release of an earlier version may not."""
     return bool(
         rows(
             connection,
@@ -157,10 +157,10 @@ def add_months(start: datetime, months: int) -> datetime:
 
 
 def near(wanted: str, known: Iterable[str]) -> list[str]:
-    """Find what comes near a name, nearest first; equally near names stay in the order given.
+    """Find near matches of a name, nearest first; equally near names stay in the order given.
 
-    What begins with it comes first, and what differs by a slip; then what begins with the same word,
-    as ids of one kind do.
+    Names that begin with it or differ by a typing slip come first, then names that begin with the same
+    word, as ids of one kind do.
     """
     plain = wanted.casefold()
     matcher = difflib.SequenceMatcher(b=plain)
@@ -176,7 +176,7 @@ def near(wanted: str, known: Iterable[str]) -> list[str]:
 
 
 def _is_beginning(text: str, name: str) -> bool:
-    """Return whether a name goes on where a text ends, by more than the one character one may mistype."""
+    """Return whether a name continues a text by more than the one character that may be mistyped."""
     longer = len(name) - len(text)
     return len(text) >= _LEAST_BEGINNING and longer > 1 and name.startswith(text)
 
@@ -189,7 +189,7 @@ def must_be(kind: str, wanted: str, known: Iterable[str]) -> str:
     """Return the name if it is one of a small list.
 
     Raises:
-        NotThere: It is not.
+        NotThere: The name is not in the list.
     """
     names = list(known)
     if wanted in names:
@@ -206,7 +206,7 @@ def workspace(connection: Connection, wanted: str) -> str:
     """Return a workspace that is on record, or at least has bills or redemptions.
 
     Raises:
-        NotThere: There is none of that id.
+        NotThere: There is no workspace with that id.
     """
     if _has(connection, _WORKSPACES, "workspace_id", wanted):
         return wanted
@@ -231,7 +231,7 @@ def invoice(connection: Connection, wanted: str) -> str:
     """Return an invoice that counts.
 
     Raises:
-        NotThere: None of that id counts.
+        NotThere: No invoice with that id counts.
     """
     if _has(connection, _INVOICES, "invoice_id", wanted):
         return wanted
@@ -314,15 +314,15 @@ def _rejected(connection: Connection, wanted: str, kinds: Sequence[str]) -> list
 def target(
     connection: Connection, wanted: str | None
 ) -> tuple[Literal["all", "program", "workspace"], str]:
-    """Return what a WS|PROGRAM argument means: everything, a program or a workspace.
+    """Return the meaning of a WS|PROGRAM argument: everything, a program or a workspace.
 
     Args:
         connection: The release.
-        wanted: The argument; `workspace:ID` and `program:NAME` say which is meant where an id is the
-            name of a program too.
+        wanted: The argument; `workspace:ID` and `program:NAME` distinguish an id from the same name of
+            a program.
 
     Raises:
-        NotThere: It is neither.
+        NotThere: The argument is neither.
     """
     if wanted is None:
         return "all", ""
@@ -343,10 +343,10 @@ def target(
 
 
 def month_in(wanted: str, first: date | None, last: date | None) -> date:
-    """Return a month given as 2024-02, within the months there are.
+    """Return a month given as 2024-02, within the months that have data.
 
     Raises:
-        NotThere: It cannot be read, or there is nothing so early or so late.
+        NotThere: The text is not a month, or is too early or too late.
     """
     known: list[str] = []
     at = first
@@ -384,7 +384,7 @@ def _has(connection: Connection, tables: Sequence[str], column: str, wanted: str
 
 
 def _of_another_kind(connection: Connection, wanted: str, kinds: Sequence[str]) -> list[Other]:
-    """Return what an id is if it is one of another kind than was asked for, or what such ids begin with it.
+    """Return what an id is if it is of another kind than asked for, or the ids that begin with it.
 
     Args:
         connection: The release.
@@ -414,7 +414,7 @@ def _of_another_kind(connection: Connection, wanted: str, kinds: Sequence[str]) 
 
 
 def _near_ids(connection: Connection, tables: Sequence[str], column: str, wanted: str) -> list[str]:
-    """Return near ids out of very many: the engine chooses a few, by how they begin and by likeness."""
+    """Return near ids out of very many: the engine chooses a few by beginning and by likeness."""
     union = " union ".join(f"select {column} as id from {table}" for table in tables)
     candidates = rows(
         connection,

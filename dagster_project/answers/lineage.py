@@ -1,7 +1,7 @@
-"""Where a record stands: its file, row and arrival, its earlier versions, and why a bill does not count.
+"""Where a record was delivered: file, row and arrival, earlier versions, and why a bill does not count.
 
-Here belongs what leads from a published row back to what was delivered. The bytes themselves are read
-by `proof`.
+What leads from a published row back to its delivery belongs here. The bytes themselves are read by
+`proof`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dagster_project.answers.asking import Connection, Row, has_release_table, h
 def standing(
     connection: Connection, feed: str, record_id: str, delivery_id: str | None, row: int | None
 ) -> Row:
-    """Return where the current version of a record stands, and every other row of the record.
+    """Return where the current version of a record was delivered, and every other row of the record.
 
     Args:
         connection: The release.
         feed: The feed of the record.
         record_id: The id of the record.
-        delivery_id: The delivery of its current version; None in a release that does not say.
-        row: The row of that file.
+        delivery_id: The delivery of its current version; None in a release without that column.
+        row: The row in that file.
     """
     found = rows(
         connection,
@@ -90,7 +90,7 @@ def credit_notes(connection: Connection, invoice_id: str) -> list[Row]:
 
 
 def not_counted(connection: Connection, invoice_id: str) -> Row | None:
-    """Return an invoice on record that does not count, with why and where it stands; None if there is none."""
+    """Return an invoice on record that does not count, why, and where it was delivered; else None."""
     if not has_release_table(connection, "invoices_not_counted"):
         return None
     found = rows(

@@ -1,7 +1,7 @@
 """`prove`: what an auditor asks for about an invoice, a redemption or a total, from one release.
 
-Here belongs which rows a number rests on, and the total of a column. The rows as delivered are read from
-the archive by the command, since a release does not have them.
+The rows a number rests on, and the total of a column, belong here. The command reads the rows as
+delivered from the archive, since a release does not have them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MONTH_OF: Mapping[str, str] = {
 
 
 def release_facts(connection: Connection) -> Row:
-    """Return what the release is, and the fingerprint of each of its tables."""
+    """Return the release's identity, and the fingerprint of each of its tables."""
     (release,) = rows(
         connection,
         "select release_id, as_of_date, created_at, code_version, content_hash"
@@ -142,7 +142,7 @@ def of_redemption(connection: Connection, redemption_id: str) -> Row:
 
 
 def of_total(connection: Connection, mart: str, wanted: str, column: str) -> Row:
-    """Return the rows of a mart and month, and the total of an amount of theirs by currency.
+    """Return the rows of a mart and month, and the total of one of their amounts by currency.
 
     Args:
         connection: The release.

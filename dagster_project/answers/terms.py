@@ -1,6 +1,6 @@
-"""Changed terms of coupons: from what to what, in which delivery, and which bills differ for it.
+"""Changed terms of coupons: old and new terms, the delivery, and the bills that differ because of it.
 
-Terms hold for the past too, so a change of them moves bills that were issued long before. What differs is
+Terms apply to the past too, so a change of terms changes bills issued long before. The differences are
 found by comparing a release with the one before it.
 """
 
@@ -21,7 +21,7 @@ from dagster_project.releases.read import attached, open_release
 
 _MOST_RELEASES = 60
 _COMPARED = {"fct_credit_ledger", "fct_discount_applications", "fct_discounted_charges"}
-"""The marts in which two releases are compared; one without them is no release to compare with."""
+"""The marts in which two releases are compared; a release without them cannot be compared."""
 
 
 def versions_of(connection: Connection, coupon_id: str) -> list[Row]:
@@ -65,11 +65,11 @@ def versions_of(connection: Connection, coupon_id: str) -> list[Row]:
 
 
 def changed(home: Path, release_id: str) -> list[Row]:
-    """Return each change of terms that a release raises a finding for, the latest first.
+    """Return each change of terms for which a release raises a finding, the latest first.
 
     Args:
         home: The data home.
-        release_id: The release, its whole id.
+        release_id: The whole id of the release.
 
     Returns:
         As `versions_of`, with `release_before`, the last release that did not know the version (None
@@ -92,7 +92,7 @@ def changed(home: Path, release_id: str) -> list[Row]:
         )
         try:
             differing[release] = _differing(home, release, release_id, names)
-        except ReleaseError:  # damaged further in: what is asked about is the release after it
+        except ReleaseError:  # the earlier release is damaged; the question is about the later one
             before = {known: one for known, one in before.items() if one != release}
     for one in found:
         earlier = before.get(one["delivery_id"])
@@ -114,18 +114,18 @@ def open_changes(home: Path, release_id: str) -> dict[str, str]:
         )
     if not found:
         return {}
-    told: dict[tuple[str, datetime], list[str]] = {}
+    sentences: dict[tuple[str, datetime], list[str]] = {}
     for one in changed(home, release_id):
         place = (one["coupon_id"], one["updated_at"])
-        told.setdefault(place, []).append(words.change_of_terms(one))
+        sentences.setdefault(place, []).append(words.change_of_terms(one))
     return {
-        row["finding_id"]: "; ".join(told.get((row["coupon_id"], row["occurred_at"]), []))
+        row["finding_id"]: "; ".join(sentences.get((row["coupon_id"], row["occurred_at"]), []))
         for row in found
     }
 
 
 def _releases_before(home: Path, release_id: str, deliveries: set[str]) -> dict[str, str]:
-    """Return by delivery the newest release before another one that does not list the delivery."""
+    """Return, by delivery, the newest release before a given one that does not list the delivery."""
     before: dict[str, str] = {}
     earlier = [one for one in files.release_ids(home) if one < release_id]
     for candidate in reversed(earlier[-_MOST_RELEASES:]):
@@ -139,7 +139,7 @@ def _releases_before(home: Path, release_id: str, deliveries: set[str]) -> dict[
                     "select table_name from duckdb_tables() where schema_name = 'marts'",
                 )
         except (ReleaseError, duckdb.Error):
-            continue  # what it said cannot be read any more
+            continue  # its records cannot be read any more
         if not {str(row["table_name"]) for row in tables} >= _COMPARED:
             continue
         for unknown in deliveries - {str(row["delivery_id"]) for row in listed}:
@@ -160,8 +160,8 @@ _ENDED_BY_HAND = "case when {}.ended_by in ('revocation', 'eligibility') then {}
 def _differing(home: Path, before: str, after: str, coupons: Sequence[str]) -> list[Row]:
     """Return bills and amounts by coupon and currency on which a coupon gives another amount than before.
 
-    A bill or redemption that was corrected besides, or that only one of the releases knows, is left out:
-    what differs there need not come of the terms.
+    A bill or redemption that was also corrected, or that only one of the releases contains, is left out:
+    its difference need not come from the terms.
     """
     marks = ", ".join("?" * len(coupons))
 

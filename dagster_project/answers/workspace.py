@@ -1,6 +1,6 @@
-"""`workspace`: every coupon that is, was and will be on an account, its credit, bills and findings.
+"""`workspace`: every past, present and future coupon of an account, its credit, bills and findings.
 
-What a support agent reads to a customer.
+A support agent reads this to a customer.
 """
 
 from __future__ import annotations
@@ -160,9 +160,9 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
 
 
 def _next_event(coupon: Row) -> Row:
-    """Return what happens next to a redemption: it runs out (R12), or what is scheduled, whichever is first.
+    """Return the next event of a redemption: that it runs out (R12), or a scheduled event if earlier.
 
-    The end of one that is used up already changes nothing, unless another one follows it.
+    The end of a redemption that is already used up changes nothing, unless a follow-up begins then.
     """
     event = {name: coupon[name] for name in _EVENT}
     is_end = event["next_event"] not in (None, "start", "grant")

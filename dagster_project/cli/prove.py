@@ -1,4 +1,4 @@
-"""`prove`: a folder with all that an invoice, a redemption or a total rests on, for an auditor."""
+"""`prove`: a folder with everything that an invoice, a redemption or a total rests on, for an auditor."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _raw_rows(home: Path, places: Sequence[Row], names: Mapping[str, Row]) -> li
     """Return each row as delivered, read from the archived file, with the file and its sha256.
 
     Raises:
-        Exit: The archive has not what the release was made from (1).
+        Exit: The archive lacks what the release was made from (1).
     """
     from dagster_project.arrival.archive import Archive
     from dagster_project.arrival.delivered import rows_delivered

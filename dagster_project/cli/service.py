@@ -1,6 +1,6 @@
-"""`dev` and `alerts`: Dagster started, and what needs a person.
+"""`dev` and `alerts`: start Dagster; show what needs a person.
 
-Exit codes: 0 it worked, 1 it failed, 2 what was asked for does not exist or make sense.
+Exit codes: 0 success, 1 failure, 2 the request names something that does not exist or makes no sense.
 """
 
 from __future__ import annotations
@@ -69,45 +69,47 @@ def dev(
         print(f"Web server: http://{HOST}:{port}")
     sys.stdout.flush()
     os.umask(0o777 & ~OWNER_MODE)  # for Dagster's storage and the logs of its runs
-    # The process becomes the one that watches over both, so that a signal to it ends them.
+    # This process becomes the one that watches both, so that a signal to it ends them.
     names = only or "web,daemon"
     arguments = [sys.executable, "-m", "dagster_project.cli.processes", names, str(port)]
     os.execve(arguments[0], arguments, environment)  # noqa: S606 (what we start is ourselves)
 
 
-def must_be_free(port: int) -> None:
+def must_be_free(port: int, host: str = "127.0.0.1") -> None:
     """Make sure that a port of this machine can be listened on.
 
     Args:
         port: The port.
+        host: The address of this machine.
 
     Raises:
         Exit: It cannot be (2).
     """
     import socket
 
-    from dagster_project.web.dagster_ui import HOST
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            wrong(f"Port {port} cannot be used ({error.strerror}): name another one with --port.")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        told = error.strerror or str(error)
+        at = "" if host == "127.0.0.1" else f" of {host}"
+        wrong(f"Port {port}{at} cannot be used ({told}): name another one with --port.")
 
 
 def _prepared(settings: Settings) -> dict[str, str]:
-    """Lay out Dagster's storage and parse the models once for both processes.
+    """Set up Dagster's storage and parse the models once for both processes.
 
     Returns:
-        The environment for them.
+        The environment for both.
 
     Raises:
-        Exit: The storage cannot be laid out, or the models cannot be parsed (1).
+        Exit: The storage cannot be set up, or the models cannot be parsed (1).
     """
     import warnings
 
-    # What libraries say to their programmers says nothing to whoever starts a service.
+    # Warnings of libraries are for programmers, not for the user who starts a service.
     warnings.simplefilter("ignore")
     from dagster_project.refresh import dbt_build
     from dagster_project.releases.data_home import check_layout
@@ -146,9 +148,9 @@ def _prepared(settings: Settings) -> dict[str, str]:
 
 
 def _lay_out(storage: Path) -> None:
-    """Write the configuration of Dagster's storage if there is none, and make its databases.
+    """Write the configuration of Dagster's storage if it is missing, and make its databases.
 
-    Web server and daemon would both do so, and two at once spoil what they make.
+    Web server and daemon would both do so, and both at once would damage the databases.
     """
     import dagster as dg
     from filelock import FileLock
@@ -168,7 +170,7 @@ def alerts(
     test: Annotated[
         bool, typer.Option("--test", help="Send a test through every channel that is set.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many of the last ones to list.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="How many of the last alerts to list.")] = 20,
     json: JsonOption = False,
 ) -> None:
     """Show what needs a person now, and the last alerts sent."""
@@ -209,21 +211,21 @@ def tell_alerts(data: dict[str, Any]) -> str:
 
 
 def _test(settings: Settings) -> bool:
-    """Send a test alert and print what each channel made of it."""
+    """Send a test alert and print the outcome of each channel."""
     from dagster_project.alerts import occasions
     from dagster_project.alerts.send import log_path
 
     try:
-        told = occasions.test(settings, datetime.now(UTC))
+        sent = occasions.test(settings, datetime.now(UTC))
     except OSError as error:
         complain(f"{log_path(settings.home)} cannot be written: {error.strerror}")
         return False
     print(f"log      ok       {log_path(settings.home)}")
-    for channel, outcome in told.outcome.items():
+    for channel, outcome in sent.outcome.items():
         print(f"{channel:<8} {'ok' if outcome == 'ok' else 'FAILED'}")
         if outcome != "ok":
             complain(f"  {outcome}")
-    if not told.outcome:
+    if not sent.outcome:
         print("No other channel is set: COUPON_LEDGER_ALERT_WEBHOOK_URL, or")
         print("COUPON_LEDGER_ALERT_SMTP_HOST with COUPON_LEDGER_ALERT_EMAIL_FROM and …_EMAIL_TO")
-    return all(outcome == "ok" for outcome in told.outcome.values())
+    return all(outcome == "ok" for outcome in sent.outcome.values())

@@ -127,7 +127,7 @@ class TestRegister:
             (lambda: releases.close(home, date(2026, 2, 1), by=" ", now=NOW), "--by NAME"),
             (
                 lambda: releases.reopen(home, date(2026, 2, 1), by="A", now=NOW, reason="r"),
-                "2026-02 is not closed; the months that are: 2026-03",
+                "2026-02 is not closed; closed months: 2026-03",
             ),
             (lambda: releases.reopen(home, MARCH, by="A", now=NOW, reason=""), "--reason"),
             (
@@ -457,7 +457,7 @@ class TestRestatements:
         assert counted["net_delta_amount"] == 0
         assert told == [
             "Changed in closed months",
-            "  Moved to another workspace, plan or subscription, the total unchanged:",
+            "  Moved to another workspace, plan or subscription; the total is unchanged:",
             "  2026-03  bill in_1, 310.00 USD net: subscription none → s-9",
             "  2026-03  bill in_1, 310.00 USD net: workspace ws_a → ws_b",
             "  one by one in marts.fct_restatements",
@@ -806,7 +806,7 @@ class TestCommands:
             (
                 ("reopen", "2026-03", "--by", "Ada", "--reason", "r"),
                 1,
-                "is not closed; no month is.",
+                "is not closed; no month is closed.",
             ),
         ],
     )

@@ -32,7 +32,7 @@ changed as (
 
 ),
 
--- A version that differs from the one before in what it gives, for how long, to what or to whom.
+-- A version that differs from the previous one in what the coupon gives, for how long, for what or to whom.
 final as (
 
     select

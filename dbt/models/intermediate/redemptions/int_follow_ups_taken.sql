@@ -30,7 +30,7 @@ judged as (
 
 ),
 
--- R4: a derived redemption is followed up in its turn, by a coupon that its chain does not have yet.
+-- R4: a derived redemption is itself followed up, by a coupon that is not yet in its chain.
 due_after_derived as (
 
     select
@@ -76,8 +76,8 @@ handed_over as (
 
 ),
 
--- R4: the first honoured redemption on record of the follow-up that is not earlier than its predecessor; of
--- the same subscription, where both have one.
+-- R4: the first honoured redemption of the follow-up coupon on record that is not earlier than its predecessor,
+-- and is of the same subscription where both have one.
 candidates as (
 
     select

@@ -1,7 +1,7 @@
 with recursive
 
--- R4: what a redemption follows; of several the first at whose end it starts, else the first. A follow-up on
--- record belongs to nothing else as long as what it follows has not ended.
+-- R4: the redemption that another one follows; of several the first at whose end the follow-up starts, else the
+-- first. A follow-up on record belongs to no chain as long as the redemption before it has not ended.
 ranked as (
 
     select
@@ -52,7 +52,7 @@ beginnings as (
 
 ),
 
--- A promotion is a redemption that follows none, with all that follow it up.
+-- A promotion is a redemption that follows none, with all its follow-ups.
 chained as (
 
     select
