@@ -208,7 +208,7 @@ def close(
             "at": now.astimezone(UTC).isoformat(),
             "fingerprints": _fingerprints(home, wanted),
         }
-        if errors:
+        if with_open_findings:
             line |= {"open_errors": errors, "reason": reason.strip()}
         made = _made_pack(home, wanted, month, now, pack) if pack else None
         _record(home, line, now)
