@@ -1168,7 +1168,7 @@ class AccountMapping:
         if used is None:
             return found[-1], subscription
         window = next(one for one in found if one[1] is None or used.at < one[1])
-        if window[0] != discount.start:
+        if window[0] != discount.start or self._choices.workspace == "subscription":
             subscription = used.subscription or subscription
         return (window[0], end), subscription
 
