@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -23,6 +28,8 @@ from tests.sources.stripe_server import KEY, serving
 ACCOUNTS = int(os.environ.get("LIVING_ACCOUNTS", "4"))
 REFRESHED = int(os.environ.get("LIVING_ACCOUNTS_REFRESHED", "1"))
 """How many accounts are compared by rows, and how many by marts; more are tried by hand."""
+KILLS = int(os.environ.get("LIVING_KILLS", "3"))
+"""How often a process is killed."""
 CANNOT_BE_SAID = ("different_lines", "base_above_list", "rounded_by_line")
 """Notes about bills that the feeds cannot say, so that a finding may follow."""
 ARRIVAL = frozenset({"fct_delivery_rows", "fct_deliveries"})
@@ -168,6 +175,36 @@ def test_pulls_in_steps_with_kills_end_in_the_marts_of_one_pull(ways: Ways) -> N
             " from marts.fct_audit_findings"
         ).fetchall()
     assert [one for one in found if one[1] not in named] == []
+
+
+@pytest.mark.parametrize("ways", [200], indirect=True)
+def test_a_process_may_be_killed_at_any_moment(ways: Ways) -> None:
+    for _ in range(STEPS):
+        ways.living.step()
+    killed = ways.settings["kills"]
+    command = [
+        *(sys.executable, "-m", "dagster_project.cli", "pull", "stripe"),
+        *("--home", str(killed.home), "--landing", str(killed.landing)),
+    ]
+
+    def pull(seconds: float | None) -> int:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            try:
+                return process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return process.wait()
+
+    began = time.monotonic()
+    assert pull(None) == 0
+    lasted = time.monotonic() - began
+    for path in (killed.home, killed.landing):
+        shutil.rmtree(path)
+    found = [pull(lasted * ways.chaos.random.uniform(0.3, 1.1)) for _ in range(KILLS)]
+    assert set(found) <= {0, -signal.SIGKILL}
+    assert pull(None) == 0
+    ways.pull("once")
+    assert current(killed.landing) == current(ways.settings["once"].landing)
 
 
 def differences(one: Settings, other: Settings) -> dict[str, list[Any]]:
