@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache, cached_property
@@ -276,6 +276,9 @@ class AccountMapping:
         self._subscriptions: dict[str, Json] = {}
         self._subscriptions_of: dict[str, list[str]] = defaultdict(list)
         self._coupons: dict[str, Json] = {}
+        self._embedded: dict[tuple[str, Any], Json] = {}
+        self._generations: dict[str, list[Json]] = defaultdict(list)
+        self._made_again: set[str] = set()
         self._discounts: dict[str, Discount] = {}
         self._hanging: dict[str, int] = {}
         self._orders_hanging: dict[str, int] = {}
@@ -309,10 +312,36 @@ class AccountMapping:
         for coupon in self._objects.each("coupons"):
             if has_contents(coupon):
                 self._coupons[coupon["id"]] = coupon
+                self._generations[coupon.get("made_again") or coupon["id"]].append(coupon)
         for grant in self._objects.each("credit_grants"):
             code = str(at(grant, "amount", "monetary", "currency") or "").upper()
             self._grants[(id_of(grant.get("customer")) or "", code)].append(grant)
+        self._settle_coupons()
         self._settle_copies()
+
+    def _settle_coupons(self) -> None:
+        """Tell coupons apart that were made again under the id of a deleted one."""
+        for (coupon_id, created), contents in self._embedded.items():
+            known = self._generations[coupon_id]
+            if not known:
+                self._coupons[coupon_id] = contents
+                known.append(contents)
+            elif created is not None and all(one.get("created") != created for one in known):
+                apart = made_again(contents)
+                self._coupons[apart] = {**contents, "id": apart, "made_again": coupon_id}
+                known.append(self._coupons[apart])
+        for coupon_id, known in self._generations.items():
+            if len(known) > 1:
+                known.sort(key=lambda one: one.get("created") or 0)
+                self._made_again.add(coupon_id)
+
+    def _coupon_named(self, discount: Discount) -> str:
+        """The coupon of a discount; of several with one id the last that was made before it began."""
+        if discount.coupon_id not in self._made_again:
+            return discount.coupon_id
+        known = self._generations[discount.coupon_id]
+        before = [one for one in known if (one.get("created") or 0) <= discount.start]
+        return str((before or known[:1])[-1]["id"])
 
     def _take_subscription(self, subscription: Json) -> None:
         self._subscriptions[subscription["id"]] = {
@@ -353,7 +382,7 @@ class AccountMapping:
     def _take_discount(self, found: Json) -> None:
         coupon_id, contents = coupon_in(found)
         if coupon_id is not None and contents is not None:
-            self._coupons.setdefault(coupon_id, contents)
+            self._embedded[coupon_id, contents.get("created")] = contents
         discount = discount_of(found)
         if discount is not None:
             self._discounts.setdefault(discount.id, discount)
@@ -371,6 +400,10 @@ class AccountMapping:
             self._remembered.canonical[key] = chosen
             for one in ids:
                 self._alias[one] = chosen
+        for discount_id, discount in self._discounts.items():
+            named = self._coupon_named(discount)
+            if named != discount.coupon_id:
+                self._discounts[discount_id] = replace(discount, coupon_id=named)
         self._orders_hanging = {
             self._alias.get(one, one): order for one, order in self._hanging.items()
         }
@@ -863,7 +896,7 @@ class AccountMapping:
         redeem_by, most = coupon.get("redeem_by"), coupon.get("max_redemptions")
         row: Row = {
             "coupon_id": coupon_id,
-            "coupon_name": coupon.get("name") or coupon_id,
+            "coupon_name": coupon.get("name") or coupon.get("made_again") or coupon_id,
             "program": self._program(coupon, coupon_id),
             "discount_type": "percent_off",
             "percent_off": None,
@@ -1524,6 +1557,11 @@ def _could_act_on(coupon: Json | None, bill: _Bill) -> bool:
     """Whether a bill has a line on which a coupon may act."""
     wanted = {id_of(one) for one in data_of(at(coupon, "applies_to", "products"))}
     return any(not wanted or product in wanted for product in bill.products)
+
+
+def made_again(coupon: Json) -> str:
+    """The id of a coupon that was made under the id of another one, by the instant of its making."""
+    return f"{coupon['id']}~{coupon.get('created')}"
 
 
 def _not_understood(error: Exception) -> str:

@@ -298,6 +298,25 @@ def test_a_coupon_that_was_deleted_between_pulls_is_known_from_before(puller: Pu
     assert (report.delivered, report.refused) == ({}, [])
 
 
+def test_a_coupon_made_again_under_the_same_id_leaves_what_was_given_before(
+    puller: Puller,
+) -> None:
+    puller()
+    again = coupon(percent=40, created=at("2025-06-02"))
+    puller.account.objects["coupons"] = [again]
+    later = discount("di_2", again, "2025-06-02", subscription="sub_2")
+    puller.account.objects["subscriptions"].append(subscription("sub_2", [later]))
+    puller.now = float(at("2025-06-03"))
+    assert puller().delivered == {"coupons": 1, "redemptions": 1}
+    rows = newest(puller.settings.landing)
+    apart = rows["redemptions"]["di_2"]["coupon_id"]
+    assert rows["redemptions"]["di_1"]["coupon_id"] == "TEN"
+    assert rows["coupons"]["TEN"]["percent_off"] == "10"
+    assert rows["coupons"][apart]["percent_off"] == "40"
+    puller.now += 3_600
+    assert puller().delivered == {}
+
+
 def test_a_removal_between_pulls_is_a_bound_that_stays(puller: Puller) -> None:
     puller.account.objects["invoices"] = []
     puller()
