@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from typing import Any
 import duckdb
 import pytest
 
+from dagster_project.cli.pull import refreshes_kept_out
 from dagster_project.cli.run import refresh
+from dagster_project.releases.errors import Busy
+from dagster_project.releases.lock import one_writer
 from dagster_project.settings import Settings
 from dagster_project.sources import deliveries, stripe_pull
 from dagster_project.sources.errors import PullError
@@ -28,12 +32,13 @@ from tests.sources.stripe_server import KEY, serving
 ACCOUNTS = int(os.environ.get("LIVING_ACCOUNTS", "4"))
 REFRESHED = int(os.environ.get("LIVING_ACCOUNTS_REFRESHED", "1"))
 """How many accounts are compared by rows, and how many by marts; more are tried by hand."""
+UNTIL = date(2025, 4, 1)
 KILLS = int(os.environ.get("LIVING_KILLS", "3"))
 """How often a process is killed."""
 CANNOT_BE_SAID = ("different_lines", "base_above_list", "rounded_by_line")
 """Notes about bills that the feeds cannot say, so that a finding may follow."""
-ARRIVAL = frozenset({"fct_delivery_rows", "fct_deliveries"})
-PROVENANCE = frozenset({"delivery_id", "delivery_row"})
+WHEN_AND_WHERE = frozenset({"delivery_id", "delivery_row", "updated_at"})
+"""Columns that say which pull delivered a row."""
 
 
 class Killed(BaseException):
@@ -116,11 +121,15 @@ class Ways:
             for name in ("once", "steps", "kills")
         }
 
-    def pull(self, name: str) -> stripe_pull.Report:
+    def pull(
+        self, name: str, exclusively: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> stripe_pull.Report:
         # A pull takes a while: one that is made again after a kill does so later.
         self.living.now += 1
         at = float(self.living.now)
-        return stripe_pull.pull(self.settings[name], now=lambda: at, wait=lambda _: None)
+        return stripe_pull.pull(
+            self.settings[name], now=lambda: at, wait=lambda _: None, exclusively=exclusively
+        )
 
     def live(self) -> stripe_pull.Report:
         """Let the account live, pulled in each way; the report of the one pull at its end."""
@@ -160,14 +169,14 @@ def test_pulls_in_steps_with_kills_end_in_the_rows_of_one_pull(ways: Ways, tmp_p
 
 
 @pytest.mark.parametrize("ways", range(100, 100 + REFRESHED), indirect=True)
-def test_pulls_in_steps_with_kills_end_in_the_marts_of_one_pull(ways: Ways) -> None:
-    report = ways.live()
-    until = date(2025, 4, 1)
-    for settings in ways.settings.values():
-        assert refresh(settings, until)
-    once = ways.settings["once"]
-    for name in ("steps", "kills"):
-        assert differences(once, ways.settings[name]) == {}
+def test_pulls_with_kills_and_beside_a_refresh_end_in_the_marts_of_one_pull(ways: Ways) -> None:
+    ways.live()
+    refresh_beside_a_pull(ways)
+    report = ways.pull("once")
+    once, kills = ways.settings["once"], ways.settings["kills"]
+    for settings in (once, kills):
+        assert refresh(settings, UNTIL)
+    assert differences(once, kills) == {}
     named = {one.id for one in report.notes if one.kind in CANNOT_BE_SAID}
     with duckdb.connect(str(once.current), read_only=True) as connection:
         found = connection.execute(
@@ -175,6 +184,35 @@ def test_pulls_in_steps_with_kills_end_in_the_marts_of_one_pull(ways: Ways) -> N
             " from marts.fct_audit_findings"
         ).fetchall()
     assert [one for one in found if one[1] not in named] == []
+
+
+def refresh_beside_a_pull(ways: Ways) -> None:
+    """Pull while a refresh runs: what is pulled waits until the refresh has ended."""
+    settings = ways.settings["kills"]
+    ways.living.rename()
+    before = files(settings.landing)
+    command = [
+        *(sys.executable, "-m", "dagster_project.cli", "run", "--as-of", UNTIL.isoformat()),
+        *("--home", str(settings.home), "--landing", str(settings.landing)),
+    ]
+    held: list[bool] = []
+
+    @contextmanager
+    def exclusively() -> Iterator[None]:
+        with pytest.raises(Busy), one_writer(settings.home, "a test"):
+            held.append(True)
+        assert files(settings.landing) == before
+        with refreshes_kept_out(settings, "a pull")():
+            yield
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as beside:
+        assert beside.stdout is not None
+        next(line for line in beside.stdout if line.strip().startswith("prepare"))
+        ways.pull("kills", exclusively)
+        beside.stdout.read()
+        assert beside.wait() == 0
+    assert held == [], "the refresh was running"
+    assert len(files(settings.landing)) > len(before)
 
 
 @pytest.mark.parametrize("ways", [200], indirect=True)
@@ -208,7 +246,7 @@ def test_a_process_may_be_killed_at_any_moment(ways: Ways) -> None:
 
 
 def differences(one: Settings, other: Settings) -> dict[str, list[Any]]:
-    """Rows that only one of two releases has, by mart; where a row was delivered is left aside."""
+    """Rows that only one of two releases has, by mart; which pull delivered a row is left aside."""
     found = {}
     with duckdb.connect() as connection:
         for name, settings in (("one", one), ("other", other)):
@@ -219,9 +257,7 @@ def differences(one: Settings, other: Settings) -> dict[str, list[Any]]:
         ).fetchall()
         assert len(marts) > 15
         for mart, columns in marts:
-            if mart in ARRIVAL:
-                continue
-            compared = ", ".join(column for column in columns if column not in PROVENANCE)
+            compared = ", ".join(column for column in columns if column not in WHEN_AND_WHERE)
             left, right = (
                 f"select {compared} from {side}.marts.{mart}" for side in ("one", "other")
             )
