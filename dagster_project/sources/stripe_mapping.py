@@ -240,8 +240,9 @@ class _Bill:
 
     @classmethod
     def of(cls, text: str) -> _Bill:
-        *values, products = json.loads(text)
-        return cls(*values, tuple(products))
+        values = json.loads(text)
+        values[-1] = tuple(values[-1])
+        return cls(*values)
 
 
 class _Refusal(Exception):
