@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from dagster_project.cli.pull import refreshes_kept_out
 from dagster_project.cli.run import refresh
-from dagster_project.releases.errors import Busy
-from dagster_project.releases.lock import one_writer
 from dagster_project.settings import Settings
 from dagster_project.sources import deliveries, stripe_pull
 from dagster_project.sources.errors import PullError
@@ -29,7 +25,7 @@ from tests.sources.delivered import Rows, files, newest
 from tests.sources.random_accounts import STEPS, Living
 from tests.sources.stripe_server import KEY, serving
 
-ACCOUNTS = int(os.environ.get("LIVING_ACCOUNTS", "4"))
+ACCOUNTS = int(os.environ.get("LIVING_ACCOUNTS", "3"))
 REFRESHED = int(os.environ.get("LIVING_ACCOUNTS_REFRESHED", "1"))
 """How many accounts are compared by rows, and how many by marts; more are tried by hand."""
 UNTIL = date(2025, 4, 1)
@@ -121,15 +117,11 @@ class Ways:
             for name in ("once", "steps", "kills")
         }
 
-    def pull(
-        self, name: str, exclusively: Callable[[], AbstractContextManager[None]] = nullcontext
-    ) -> stripe_pull.Report:
+    def pull(self, name: str) -> stripe_pull.Report:
         # A pull takes a while: one that is made again after a kill does so later.
         self.living.now += 1
         at = float(self.living.now)
-        return stripe_pull.pull(
-            self.settings[name], now=lambda: at, wait=lambda _: None, exclusively=exclusively
-        )
+        return stripe_pull.pull(self.settings[name], now=lambda: at, wait=lambda _: None)
 
     def live(self) -> stripe_pull.Report:
         """Let the account live, pulled in each way; the report of the one pull at its end."""
@@ -169,10 +161,8 @@ def test_pulls_in_steps_with_kills_end_in_the_rows_of_one_pull(ways: Ways, tmp_p
 
 
 @pytest.mark.parametrize("ways", range(100, 100 + REFRESHED), indirect=True)
-def test_pulls_with_kills_and_beside_a_refresh_end_in_the_marts_of_one_pull(ways: Ways) -> None:
-    ways.live()
-    refresh_beside_a_pull(ways)
-    report = ways.pull("once")
+def test_pulls_in_steps_with_kills_end_in_the_marts_of_one_pull(ways: Ways) -> None:
+    report = ways.live()
     once, kills = ways.settings["once"], ways.settings["kills"]
     for settings in (once, kills):
         assert refresh(settings, UNTIL)
@@ -184,35 +174,6 @@ def test_pulls_with_kills_and_beside_a_refresh_end_in_the_marts_of_one_pull(ways
             " from marts.fct_audit_findings"
         ).fetchall()
     assert [one for one in found if one[1] not in named] == []
-
-
-def refresh_beside_a_pull(ways: Ways) -> None:
-    """Pull while a refresh runs: what is pulled waits until the refresh has ended."""
-    settings = ways.settings["kills"]
-    ways.living.rename()
-    before = files(settings.landing)
-    command = [
-        *(sys.executable, "-m", "dagster_project.cli", "run", "--as-of", UNTIL.isoformat()),
-        *("--home", str(settings.home), "--landing", str(settings.landing)),
-    ]
-    held: list[bool] = []
-
-    @contextmanager
-    def exclusively() -> Iterator[None]:
-        with pytest.raises(Busy), one_writer(settings.home, "a test"):
-            held.append(True)
-        assert files(settings.landing) == before
-        with refreshes_kept_out(settings, "a pull")():
-            yield
-
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as beside:
-        assert beside.stdout is not None
-        next(line for line in beside.stdout if line.strip().startswith("prepare"))
-        ways.pull("kills", exclusively)
-        beside.stdout.read()
-        assert beside.wait() == 0
-    assert held == [], "the refresh was running"
-    assert len(files(settings.landing)) > len(before)
 
 
 @pytest.mark.parametrize("ways", [200], indirect=True)

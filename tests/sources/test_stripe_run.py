@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
 import duckdb
 import pytest
 
+from dagster_project.cli.pull import refreshes_kept_out
 from dagster_project.cli.run import refresh
+from dagster_project.releases.errors import Busy
+from dagster_project.releases.lock import one_writer
 from dagster_project.settings import Settings
 from dagster_project.sources import stripe_pull
+from tests.sources.delivered import files
 from tests.sources.stripe_objects import (
     at,
     coupon,
@@ -27,6 +35,7 @@ from tests.sources.stripe_objects import (
 from tests.sources.stripe_server import KEY, Account, serving
 
 Json = dict[str, Any]
+UNTIL = date(2025, 4, 30)
 METERED = price("price_use", "prod_use", usage_type="metered")
 
 
@@ -258,18 +267,16 @@ def findings(settings: Settings) -> list[tuple[Any, ...]]:
         ).fetchall()
 
 
-@pytest.fixture
-def pulled(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("STRIPE_API_KEY", KEY)
-
-    def pull(objects: dict[str, list[Json]], now: str) -> stripe_pull.Report:
-        with serving(Account(objects)) as base, monkeypatch.context() as patched:
-            patched.setenv("COUPON_LEDGER_STRIPE_API_BASE", base)
-            report = stripe_pull.pull(settings, now=lambda: float(at(now)))
-        assert refresh(settings, date(2025, 4, 30))
-        return report
-
-    return pull
+def given(settings: Settings) -> dict[str, str]:
+    """What discounts and credit gave to the customers of the first account, by bill."""
+    with duckdb.connect(str(settings.current), read_only=True) as connection:
+        return dict(
+            connection.execute(
+                "select invoice_id, (discount_amount + credit_amount)::varchar"
+                " from marts.fct_discounted_charges where discount_amount + credit_amount <> 0"
+                " and length(workspace_id) = 5"
+            ).fetchall()
+        )
 
 
 def with_all_of(one: dict[str, list[Json]], other: dict[str, list[Json]]) -> dict[str, list[Json]]:
@@ -282,24 +289,53 @@ def with_all_of(one: dict[str, list[Json]], other: dict[str, list[Json]]) -> dic
     }
 
 
+@contextmanager
+def refreshing(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    """Run a refresh in a process of its own, from when it has the data home to itself."""
+    command = [
+        *(sys.executable, "-m", "dagster_project.cli", "run", "--as-of", UNTIL.isoformat()),
+        *("--home", str(settings.home), "--landing", str(settings.landing)),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.strip().startswith("prepare"))
+        yield process
+        process.stdout.read()
+        assert process.wait() == 0
+
+
 def test_what_is_billed_as_agreed_raises_no_finding_and_what_is_forgotten_does(
-    settings: Settings, pulled: Any
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objects = with_all_of(
         an_account_billed_as_agreed(), an_account_with_discounts_of_several_levels()
     )
-    report = pulled(objects, "2025-05-01")
-    assert report.refused == []
+    monkeypatch.setenv("STRIPE_API_KEY", KEY)
+    waited: list[bool] = []
+
+    @contextmanager
+    def exclusively() -> Iterator[None]:
+        """Be sure that the refresh runs, and wait for its end as the command does."""
+        with pytest.raises(Busy), one_writer(settings.home, "a test"):
+            pass
+        assert len(files(settings.landing)) == 5, "nothing is delivered while it runs"
+        with refreshes_kept_out(settings, "a pull")():
+            waited.append(True)
+            yield
+
+    with serving(Account(objects)) as base:
+        monkeypatch.setenv("COUPON_LEDGER_STRIPE_API_BASE", base)
+        report = stripe_pull.pull(settings, now=lambda: float(at("2025-05-01")))
+        assert report.refused == []
+        with refreshing(settings):
+            objects["invoices"] += [
+                bill(18, [line()], month=4, **of(2)),
+                bill(19, [line()], month=4, finalized="2025-04-02", **of(26)),
+            ]
+            stripe_pull.pull(settings, now=lambda: float(at("2025-05-02")), exclusively=exclusively)
+    assert waited
     assert findings(settings) == []
-    with duckdb.connect(str(settings.current), read_only=True) as connection:
-        charges = dict(
-            connection.execute(
-                "select invoice_id, (discount_amount + credit_amount)::varchar"
-                " from marts.fct_discounted_charges where discount_amount + credit_amount <> 0"
-                " and length(workspace_id) = 5"
-            ).fetchall()
-        )
-    assert charges == {
+    assert given(settings) == {
         "in_1": "30.00",
         "in_3": "30.00",
         "in_4": "900.00",
@@ -311,10 +347,7 @@ def test_what_is_billed_as_agreed_raises_no_finding_and_what_is_forgotten_does(
         "in_13": "70.00",
         "in_15": "30.00",
     }
-    forgotten = bill(18, [line()], month=4, discounts=[], **of(2))
-    instead = bill(19, [line()], month=4, finalized="2025-04-02", discounts=[], **of(26))
-    objects["invoices"] += [forgotten, instead]
-    pulled(objects, "2025-05-02")
+    assert refresh(settings, UNTIL)
     assert findings(settings) == [
         ("under_discounted", "in_18", None),
         ("under_discounted", "in_19", None),
