@@ -1110,8 +1110,8 @@ class AccountMapping:
             one = self._variant(coupon_id, coupons, carrying, number)
             never = (discount.start, discount.start)
             yield self._redemption(discount, one, parts[0][1], never, order, number)
-        self._remembered.parts[discount.id] = max(known, len(parts))
         if len(parts) > 1:
+            self._remembered.parts[discount.id] = max(known, len(parts))
             self._note(
                 "in_parts",
                 discount.id,
@@ -1201,7 +1201,7 @@ class AccountMapping:
         found = windows(discount.start, end, until)
         if used is None:
             return found[-1], subscription
-        window = next(one for one in found if one[1] is None or used.at < one[1])
+        window = next((one for one in found if one[1] is None or used.at < one[1]), found[-1])
         if window[0] != discount.start or self._choices.workspace == "subscription":
             subscription = used.subscription or subscription
         return (window[0], end), subscription
@@ -1223,7 +1223,9 @@ class AccountMapping:
     ) -> bool:
         """Whether a customer's discount must be said for each subscription on its own."""
         if self._choices.workspace == "subscription":
-            return len(self._subscriptions_of.get(discount.customer or "", ())) > 1
+            several = self._subscriptions_of.get(discount.customer or "", ())
+            if len(several) > 1:
+                return True
         is_replaced = any(
             (end is None or first < end) and (after is None or after > discount.start)
             for of_subscription in standing.values()

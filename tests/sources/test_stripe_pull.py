@@ -828,6 +828,13 @@ def test_an_account_that_does_as_assumed_is_said_to(puller: Puller) -> None:
     assert found["list - discount - credit + exclusive tax is the total"] == "as assumed"
     assert found["a bill names a subscription's discount by the same id"] == "as assumed"
     assert found["a voided bill gives a coupon for one bill back"] == "nothing to check"
+    replaced = "a subscription's discount takes the place of its customer's"
+    assert found[replaced] == "nothing to check"
+    own = discount("di_own", subscription=None)
+    puller.account.objects["customers"][0]["discount"] = own
+    assert outcomes()[replaced] == "as assumed"
+    puller.account.objects["invoices"][0]["discounts"].append(own)
+    assert outcomes()[replaced] == "differs"
     assert not puller.settings.home.exists(), "it keeps nothing"
 
 

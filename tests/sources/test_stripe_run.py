@@ -260,6 +260,83 @@ def an_account_with_discounts_of_several_levels() -> dict[str, list[Json]]:
     }
 
 
+def an_account_of_odd_money() -> dict[str, list[Json]]:
+    """Currencies with units of their own, credit that ends, and bills that nobody pays."""
+    krona = coupon("KRONA", amount_off=50_000, currency="isk")
+    half = coupon("HALF", percent=50, duration="once")
+    coupons = [krona, half]
+    customers: list[Json] = [customer(f"cus_{number}") for number in (41, 42, 43, 44)]
+    subscriptions: list[Json] = []
+    invoices: list[Json] = []
+
+    def take(number: int, what: Json, taken: int, amount: int, currency: str) -> None:
+        """Bill a customer of its own with a discount, twice."""
+        name, places = (
+            f"cus_{number}",
+            {"customer": f"cus_{number}", "subscription": f"sub_{number}"},
+        )
+        found = discount(f"di_{number}", what, **places)
+        customers.append(customer(name, currency=currency))
+        subscriptions.append(
+            subscription(f"sub_{number}", [found], customer=name, currency=currency)
+        )
+        for month in (2, 3):
+            lines = [line(amount=amount, discounts={f"di_{number}": taken})]
+            invoices.append(
+                bill(number * 10 + month, lines, month, discounts=[found], currency=currency)
+            )
+            invoices[-1].update(customer=name)
+            invoices[-1]["parent"]["subscription_details"]["subscription"] = f"sub_{number}"
+
+    take(31, krona, 50_000, 1_000_000, "isk")
+    for number, currency in ((32, "mga"), (33, "ugx"), (34, "huf"), (35, "twd"), (36, "krw")):
+        coupons.append(coupon(currency.upper(), percent=10))
+        take(number, coupons[-1], 100_000, 1_000_000, currency)
+    used = discount("di_44", half, customer="cus_44", subscription="sub_44")
+
+    def with_use(amount: int, credit: int = 0) -> list[Json]:
+        return [line(), line("il_2", amount, price_id="price_use", credit=credit)]
+
+    return {
+        "prices": [price(), METERED],
+        "coupons": coupons,
+        "customers": customers,
+        "subscriptions": [
+            *subscriptions,
+            *(subscription(f"sub_{one}", customer=f"cus_{one}") for one in (41, 42, 43)),
+            subscription("sub_44", customer="cus_44"),
+        ],
+        "credit_grants": [
+            grant("credgr_41", 10_000, customer="cus_41", voided_at=at("2025-03-15")),
+            grant("credgr_42", 10_000, customer="cus_42", expires_at=at("2025-03-01")),
+            grant("credgr_43", 10_000, customer="cus_43", priority=100),
+            grant("credgr_43b", 3_000, customer="cus_43", priority=0),
+        ],
+        "invoices": [
+            *invoices,
+            bill(411, with_use(4_000, 4_000), **of(41)),
+            bill(412, with_use(4_000), 4, **of(41)),
+            bill(421, with_use(4_000, 4_000), **of(42)),
+            bill(422, with_use(4_000), 3, status="uncollectible", **of(42)),
+            bill(431, with_use(4_000, 4_000), **of(43)),
+            bill(432, with_use(12_000, 9_000), 3, status="open", **of(43)),
+            # A void bill uses no coupon up: the next one takes it.
+            bill(
+                441, [line(discounts={"di_44": 6_000})], status="void", discounts=[used], **of(44)
+            ),
+            bill(442, [line(discounts={"di_44": 6_000})], 3, discounts=[used], **of(44)),
+            bill(443, [line()], 4, **of(44)),
+            bill(444, [line()], 4, status="draft", finalized=None, **of(44)),
+        ],
+        "credit_notes": [
+            credit_note(
+                "cn_44", 6_000, 0, invoice="in_442", customer="cus_44", pre_payment_amount=6_000
+            ),
+            credit_note("cn_44v", 6_000, 0, invoice="in_442", customer="cus_44", status="void"),
+        ],
+    }
+
+
 def findings(settings: Settings) -> list[tuple[Any, ...]]:
     with duckdb.connect(str(settings.current), read_only=True) as connection:
         return connection.execute(
@@ -308,7 +385,9 @@ def test_what_is_billed_as_agreed_raises_no_finding_and_what_is_forgotten_does(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objects = with_all_of(
-        an_account_billed_as_agreed(), an_account_with_discounts_of_several_levels()
+        an_account_billed_as_agreed(),
+        an_account_with_discounts_of_several_levels(),
+        an_account_of_odd_money(),
     )
     monkeypatch.setenv("STRIPE_API_KEY", KEY)
     waited: list[bool] = []
