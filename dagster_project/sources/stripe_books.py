@@ -17,7 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from dagster_project.sources.stripe_mapping import MappedBill, Remembered
+from dagster_project.sources.stripe_mapping import MappedBill, Remembered, made_again
 from dagster_project.sources.stripe_shapes import (
     Json,
     at,
@@ -137,6 +137,8 @@ class Books:
             page: The raw page they came from.
         """
         objects = list(objects)
+        if kind == "coupons":
+            objects = [self._told_apart(one) for one in objects]
         if kind == "events":
             self._take_events(objects, page)
             return
@@ -159,6 +161,13 @@ class Books:
             self._name("prices", (price for price, contents in prices if contents is None))
         if kind == "credit_notes":
             self._name("invoices", (id_of(one.get("invoice")) for one in objects))
+
+    def _told_apart(self, coupon: Json) -> Json:
+        """A coupon made again under the id of a deleted one: it must not change that one's terms."""
+        known = self.get("coupons", coupon["id"])
+        if known is None or known.get("created") in (None, coupon.get("created")):
+            return coupon
+        return {**coupon, "id": made_again(coupon), "made_again": coupon["id"]}
 
     def _take_events(self, events: list[Json], page: str) -> None:
         of_discounts = [

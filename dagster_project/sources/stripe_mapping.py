@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache, cached_property
@@ -240,8 +240,9 @@ class _Bill:
 
     @classmethod
     def of(cls, text: str) -> _Bill:
-        *values, products = json.loads(text)
-        return cls(*values, tuple(products))
+        values = json.loads(text)
+        values[-1] = tuple(values[-1])
+        return cls(*values)
 
 
 class _Refusal(Exception):
@@ -276,6 +277,9 @@ class AccountMapping:
         self._subscriptions: dict[str, Json] = {}
         self._subscriptions_of: dict[str, list[str]] = defaultdict(list)
         self._coupons: dict[str, Json] = {}
+        self._embedded: dict[tuple[str, Any], Json] = {}
+        self._generations: dict[str, list[Json]] = defaultdict(list)
+        self._made_again: set[str] = set()
         self._discounts: dict[str, Discount] = {}
         self._hanging: dict[str, int] = {}
         self._orders_hanging: dict[str, int] = {}
@@ -309,10 +313,36 @@ class AccountMapping:
         for coupon in self._objects.each("coupons"):
             if has_contents(coupon):
                 self._coupons[coupon["id"]] = coupon
+                self._generations[coupon.get("made_again") or coupon["id"]].append(coupon)
         for grant in self._objects.each("credit_grants"):
             code = str(at(grant, "amount", "monetary", "currency") or "").upper()
             self._grants[(id_of(grant.get("customer")) or "", code)].append(grant)
+        self._settle_coupons()
         self._settle_copies()
+
+    def _settle_coupons(self) -> None:
+        """Tell coupons apart that were made again under the id of a deleted one."""
+        for (coupon_id, created), contents in self._embedded.items():
+            known = self._generations[coupon_id]
+            if not known:
+                self._coupons[coupon_id] = contents
+                known.append(contents)
+            elif created is not None and all(one.get("created") != created for one in known):
+                apart = made_again(contents)
+                self._coupons[apart] = {**contents, "id": apart, "made_again": coupon_id}
+                known.append(self._coupons[apart])
+        for coupon_id, known in self._generations.items():
+            if len(known) > 1:
+                known.sort(key=lambda one: one.get("created") or 0)
+                self._made_again.add(coupon_id)
+
+    def _coupon_named(self, discount: Discount) -> str:
+        """The coupon of a discount; of several with one id the last that was made before it began."""
+        if discount.coupon_id not in self._made_again:
+            return discount.coupon_id
+        known = self._generations[discount.coupon_id]
+        before = [one for one in known if (one.get("created") or 0) <= discount.start]
+        return str((before or known[:1])[-1]["id"])
 
     def _take_subscription(self, subscription: Json) -> None:
         self._subscriptions[subscription["id"]] = {
@@ -353,7 +383,7 @@ class AccountMapping:
     def _take_discount(self, found: Json) -> None:
         coupon_id, contents = coupon_in(found)
         if coupon_id is not None and contents is not None:
-            self._coupons.setdefault(coupon_id, contents)
+            self._embedded[coupon_id, contents.get("created")] = contents
         discount = discount_of(found)
         if discount is not None:
             self._discounts.setdefault(discount.id, discount)
@@ -371,6 +401,10 @@ class AccountMapping:
             self._remembered.canonical[key] = chosen
             for one in ids:
                 self._alias[one] = chosen
+        for discount_id, discount in self._discounts.items():
+            named = self._coupon_named(discount)
+            if named != discount.coupon_id:
+                self._discounts[discount_id] = replace(discount, coupon_id=named)
         self._orders_hanging = {
             self._alias.get(one, one): order for one, order in self._hanging.items()
         }
@@ -863,7 +897,7 @@ class AccountMapping:
         redeem_by, most = coupon.get("redeem_by"), coupon.get("max_redemptions")
         row: Row = {
             "coupon_id": coupon_id,
-            "coupon_name": coupon.get("name") or coupon_id,
+            "coupon_name": coupon.get("name") or coupon.get("made_again") or coupon_id,
             "program": self._program(coupon, coupon_id),
             "discount_type": "percent_off",
             "percent_off": None,
@@ -1076,8 +1110,8 @@ class AccountMapping:
             one = self._variant(coupon_id, coupons, carrying, number)
             never = (discount.start, discount.start)
             yield self._redemption(discount, one, parts[0][1], never, order, number)
-        self._remembered.parts[discount.id] = max(known, len(parts))
         if len(parts) > 1:
+            self._remembered.parts[discount.id] = max(known, len(parts))
             self._note(
                 "in_parts",
                 discount.id,
@@ -1167,8 +1201,8 @@ class AccountMapping:
         found = windows(discount.start, end, until)
         if used is None:
             return found[-1], subscription
-        window = next(one for one in found if one[1] is None or used.at < one[1])
-        if window[0] != discount.start:
+        window = next((one for one in found if one[1] is None or used.at < one[1]), found[-1])
+        if window[0] != discount.start or self._choices.workspace == "subscription":
             subscription = used.subscription or subscription
         return (window[0], end), subscription
 
@@ -1189,7 +1223,9 @@ class AccountMapping:
     ) -> bool:
         """Return whether a customer's discount must be stated for each subscription separately."""
         if self._choices.workspace == "subscription":
-            return len(self._subscriptions_of.get(discount.customer or "", ())) > 1
+            several = self._subscriptions_of.get(discount.customer or "", ())
+            if len(several) > 1:
+                return True
         is_replaced = any(
             (end is None or first < end) and (after is None or after > discount.start)
             for of_subscription in standing.values()
@@ -1524,6 +1560,11 @@ def _could_act_on(coupon: Json | None, bill: _Bill) -> bool:
     """Return whether a bill has a line on which a coupon may act."""
     wanted = {id_of(one) for one in data_of(at(coupon, "applies_to", "products"))}
     return any(not wanted or product in wanted for product in bill.products)
+
+
+def made_again(coupon: Json) -> str:
+    """The id of a coupon that was made under the id of another one, by the instant of its making."""
+    return f"{coupon['id']}~{coupon.get('created')}"
 
 
 def _not_understood(error: Exception) -> str:

@@ -194,9 +194,9 @@ class _Pull:
         report = self._deliver(name)
         (pages / "report.json").parent.mkdir(parents=True, exist_ok=True)
         (pages / "report.json").write_text(json.dumps(report.as_json(), indent=1), "utf-8")
-        self._prune(name)
         done = datetime.fromtimestamp(self._now(), UTC)
         deliveries.note_completed(self._settings.home, SOURCE, done)
+        self._prune(name)
         return report
 
     def _prune(self, name: str) -> None:
@@ -265,20 +265,25 @@ class _Pull:
         for group in ("customer.discount.*", "invoice.*"):
             if group == "invoice.*" and is_everything:
                 continue
-            self._list(EVENTS, (("type", group), *since))
+            self._list(EVENTS, (("type", group), *since), told_as=f"events {group[:-2]}")
         self._ask_for_named()
         for name in ("credit_notes", "prices", "promotion_codes", "coupons", "credit_grants"):
             self._list(by_name[name])
-        for grant in list(books.each("credit_grants")):
-            if customer := id_of(grant.get("customer")):
-                of_customer = Kind(
-                    "credit_balance_transactions",
-                    "/v1/billing/credit_balance_transactions",
-                    (("customer", customer),),
-                    is_optional=True,
-                )
-                self._list(of_customer, resource=f"credit_balance_transactions of {customer}")
+        self._list_transactions()
         self._ask_for_missing()
+
+    def _list_transactions(self) -> None:
+        """Read the transactions of all credit grants, which are listed for one customer at a time."""
+        name = "credit_balance_transactions"
+        customers = {id_of(grant.get("customer")) for grant in self._books.each("credit_grants")}
+        count = 0
+        for customer in sorted(filter(None, customers)):
+            of_customer = Kind(name, f"/v1/billing/{name}", (("customer", customer),), (), True)
+            resource = f"{name} of {customer}"
+            self._list(of_customer, resource=resource, told_as="")
+            count += self._books.progress(resource)[2]
+            self._told(name, count, False)
+        self._told(name, count, True)
 
     def _since(self, *kinds: str) -> tuple[tuple[str, str], ...]:
         """Return the query for objects that the last pull cannot have seen, with an overlap.
@@ -297,7 +302,13 @@ class _Pull:
             self._books.set_fact(name, since)
         return (("created[gte]", since.partition(":")[2]),)
 
-    def _list(self, kind: Kind, more: tuple[tuple[str, str], ...] = (), resource: str = "") -> None:
+    def _list(
+        self,
+        kind: Kind,
+        more: tuple[tuple[str, str], ...] = (),
+        resource: str = "",
+        told_as: str | None = None,
+    ) -> None:
         """Read all pages of a kind that are not read yet."""
         books = self._books
         resource = resource or " ".join([kind.name, *(f"{name}={value}" for name, value in more)])
@@ -336,7 +347,8 @@ class _Pull:
             with books.together():
                 books.take(kind.name, kept, self._page(name))
                 books.advance(resource, cursor, is_done, count)
-            self._told(kind.name, count, is_done)
+            if told_as != "":
+                self._told(told_as or kind.name, count, is_done)
 
     def _page(self, name: str, kind: str | None = None, object_id: str | None = None) -> str:
         """Record a raw page that was stored, and return its name among those of all pulls."""
