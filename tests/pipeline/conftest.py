@@ -144,7 +144,11 @@ class HandMade:
         self.results_path.write_text(json.dumps(results), "utf-8")
 
     def publish(
-        self, now: datetime = NOW, code_version: str = "1+code", threads: int = 2
+        self,
+        now: datetime = NOW,
+        code_version: str = "1+code",
+        threads: int = 2,
+        report: Callable[[duckdb.DuckDBPyConnection], str] | None = None,
     ) -> Publication:
         """Publish it."""
         return publish(
@@ -155,6 +159,7 @@ class HandMade:
             now=now,
             code_version=code_version,
             threads=threads,
+            report=report,
         )
 
 
