@@ -32,7 +32,10 @@ nav a {{ color: {ACCENT}; margin-right: 1rem; }}
   .cl-table th, .cl-table td {{ padding: 1.5pt 3pt; }}
   .cl-table td.prose {{ min-width: 0; }}
   .cl-tiles {{ grid-template-columns: repeat(4, 1fr); }}
-  .cl-tile .value {{ font-size: 12pt; }}
+  .cl-tile {{ padding: 4pt 6pt; }}
+  .cl-tile .value {{ font-size: 10.5pt; }}
+  .cl-tile .label, .cl-tile .note {{ font-size: 8pt; }}
+  .cl-tiles {{ break-after: avoid; }}
   .cl-note {{ font-size: 8pt; }}
   .cl-table th {{ position: static; }}
   .cl-table {{ overflow: visible; }}
