@@ -1,4 +1,4 @@
-"""`bridge`: from the list price of bills to what was billed and kept, by month, plan or program."""
+"""`bridge`: from the list price of bills to the amounts billed and kept, by month, plan or program."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MART = "marts.fct_charge_bridge_monthly"
 
 
 def bridge(connection: Connection, wanted: str | None, by: Literal["month", "plan"]) -> Row:
-    """Return the bridge of each currency: together, its parts, and what each program gave.
+    """Return the bridge of each currency: its total, its parts, and what each program gave.
 
     Args:
         connection: The release.

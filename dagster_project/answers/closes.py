@@ -13,7 +13,7 @@ MOST_MOVES = 10
 
 
 def closes(home: Path) -> Row:
-    """Return what was closed and reopened, oldest first, and what has changed since.
+    """Return closes and reopenings, oldest first, and what has changed since.
 
     Args:
         home: The data home.
@@ -66,9 +66,9 @@ def entries(home: Path) -> list[Row]:
 def restatements(connection: Connection) -> list[Row]:
     """Return what a release lists as changed in closed months, by month, currency and delivery.
 
-    A delivery has the values it is known to be behind; those that none is known for have no file name.
-    `amounts` counts amounts that differ, `moved` what is counted under another workspace, plan or
-    subscription.
+    A delivery has the values that it is known to have changed; values without a known delivery have no
+    file name. `amounts` counts amounts that differ, `moved` rows that are counted under another
+    workspace, plan or subscription.
     """
     if not has_table(connection, "fct_restatements"):
         return []
@@ -84,9 +84,9 @@ def restatements(connection: Connection) -> list[Row]:
 
 
 def moves(connection: Connection, limit: int = MOST_MOVES) -> Row:
-    """Return the rows of closed months that are counted elsewhere now: how many, and the first of them.
+    """Return the rows of closed months that are counted elsewhere now: their number, and the first ones.
 
-    A bill comes before what follows from it; each says from where to where it moved.
+    A bill comes before the rows that follow from it; each row says from where to where it moved.
     """
     if not has_column(connection, "fct_restatements", "closed_value"):
         return {"total": 0, "listed": []}
@@ -111,7 +111,7 @@ def moves(connection: Connection, limit: int = MOST_MOVES) -> Row:
 
 
 def month_to_close(connection: Connection, month: date) -> Row:
-    """Return what closing a month certifies: its charges and credit by currency, and its open errors.
+    """Return what closing a month certifies: charges and credit by currency, and open errors.
 
     Args:
         connection: The release.

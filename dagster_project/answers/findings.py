@@ -156,7 +156,7 @@ def _where(filters: Mapping[str, str]) -> tuple[str, list[str]]:
 
 
 def _source(connection: Connection) -> str:
-    """Return the mart; one made before there was a review has nothing but open findings."""
+    """Return SQL for the mart; one made before reviews existed has only open findings."""
     if has_column(connection, "fct_audit_findings", "review_status"):
         return "marts.fct_audit_findings"
     return "(select *, 'open' as review_status from marts.fct_audit_findings)"

@@ -1,7 +1,7 @@
-"""What every page says of its release before anything else, and what one can choose on it.
+"""What every page first says about its release, and the choices a page offers.
 
-Here belong the facts of the release, its checks and open findings, and the currencies, months and plans
-of its bills. What a page is about is in an answer of its own.
+The facts of the release, its checks and open findings, and the currencies, months and plans of its bills
+belong here. The subject of a page is in an answer of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dagster_project.answers.words import PROGRAMS, is_open
 
 
 def glance(connection: Connection) -> Row:
-    """Return what a release is and holds.
+    """Return a release's identity and content in short.
 
     Returns:
         `release_id`, `as_of_date`, `checks`, `checks_not_passed`, `open_findings`; and what there is to
@@ -51,7 +51,7 @@ def glance(connection: Connection) -> Row:
 
 
 def names(connection: Connection, workspace_ids: Iterable[str]) -> dict[str, str]:
-    """Return the names of workspaces by id; one that is not on record is not in it."""
+    """Return the names of workspaces by id; a workspace that is not on record is left out."""
     wanted = sorted(set(workspace_ids))
     if not wanted:
         return {}
@@ -66,7 +66,7 @@ def names(connection: Connection, workspace_ids: Iterable[str]) -> dict[str, str
 
 
 def checks(connection: Connection) -> list[Row]:
-    """Return every check of a release, those that did not pass first."""
+    """Return every check of a release, failed checks first."""
     return rows(
         connection,
         "select name, table_name, severity, status, failures, description, checked_by"

@@ -1,4 +1,4 @@
-"""One month of one currency: from list to what was billed and kept, beside the month before and the last twelve."""
+"""One month of one currency: from list price to amounts billed and kept, with the months before."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def month(
     plan: str | None = None,
     program: str | None = None,
 ) -> Row:
-    """Return the bridge of a month, and what goes with it.
+    """Return the bridge of a month, and the figures beside it.
 
     Args:
         connection: The release.
-        currency: The only one; amounts of several are never added up.
+        currency: The currency; amounts of several are never added up.
         wanted: The month as 2024-02; the last with bills unless given.
         plan: Only bills of this plan. Credit left, findings and budgets are of all plans.
         program: The program whose gifts are listed bill by bill.

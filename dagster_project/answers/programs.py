@@ -1,4 +1,4 @@
-"""`programs`: what each program gives, in one month, month by month, or in all."""
+"""`programs`: what each program gives, in one month, month by month, or in total."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _percent(row: Row) -> Decimal | None:
 
 
 def _totals(found: list[Row]) -> list[Row]:
-    """Return discount and credit by currency; list and net are not added up, an invoice can be in two rows."""
+    """Return discount and credit by currency; list and net are left out: a bill can be in two rows."""
     return [
         {
             "currency": currency,

@@ -1,4 +1,4 @@
-"""`variance`: why the value of percent-off coupons moved, as a bridge whose effects add up (R10)."""
+"""`variance`: why the value of percent-off coupons changed, as a bridge whose effects add up (R10)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def variance(
         connection: The release.
         scope: `all`, `program` or `workspace`.
         name: Which program or workspace.
-        wanted: A month as 2024-02; None for the last ones there are.
+        wanted: A month as 2024-02; None for the last months.
         months: How many of the last ones.
 
     Raises:
@@ -121,5 +121,5 @@ def _month_before(of: date, months: int) -> date:
 
 
 def sums(found: list[Row]) -> Row:
-    """Return the amounts of some rows added up; they are of one currency."""
+    """Add up the amounts of some rows, which are of one currency."""
     return {one: sum((row[one] for row in found), Decimal("0.00")) for one in _AMOUNTS}

@@ -1,7 +1,7 @@
-"""`what-if`: from what is recorded to what would be under other terms, for the past and twelve months ahead.
+"""`what-if`: from the recorded bills to bills under other terms, for the past and twelve months ahead.
 
-Amounts of both releases are asked for by the same SQL and taken from each other here. List and net are by
-currency, for a bill can have coupons of two programs; what is given is by program too.
+The same SQL reads the amounts of both releases; they are subtracted here. List and net are by currency,
+for a bill can have coupons of two programs; amounts given are by program too.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _SUMS = ", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in AMOU
 def what_if(
     recorded: Connection, asked: Connection, name: str, told: list[str], most: int = 10
 ) -> Row:
-    """Return the bridge from recorded to what would be.
+    """Return the bridge from recorded amounts to those under other terms.
 
     Args:
         recorded: The recorded release.
         asked: The release of the question, of the same day.
         name: Its name.
-        told: What is other than recorded, in words.
-        most: How many of the workspaces that move most, of each currency.
+        told: What differs from the recorded terms, in words.
+        most: How many of the workspaces with the largest changes to list, of each currency.
     """
     past = (_past(recorded), _past(asked))
     ahead = _both_ahead(recorded, asked)
@@ -132,10 +132,10 @@ def _past(connection: Connection) -> _Amounts:
 
 
 def _both_ahead(recorded: Connection, asked: Connection) -> tuple[_Amounts, _Amounts]:
-    """Return what the next twelve months bring; a workspace that one release expects nothing of pays list in it.
+    """Return expected amounts of the next twelve months; a workspace left out of one release pays list.
 
-    Which bills to expect does not depend on terms (R12), but the outlook leaves out the workspaces for
-    which nothing is in force or to come.
+    The bills to expect do not depend on terms (R12), but the outlook leaves out workspaces for which
+    nothing is in force or to come.
     """
     both = (_ahead(recorded), _ahead(asked))
     totals: tuple[_Amounts, _Amounts] = ({}, {})
@@ -189,7 +189,7 @@ def _given(connection: Connection) -> _Amounts:
 
 
 def _lapsing(connection: Connection) -> dict[str, Decimal]:
-    """Return credit that has lapsed or will, by currency: expired, forfeited, and projected breakage."""
+    """Return credit that has lapsed or will lapse, by currency: expired, forfeited, projected breakage."""
     found = rows(
         connection,
         "select currency, cast(sum(expired_amount + forfeited_amount"

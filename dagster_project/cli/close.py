@@ -43,7 +43,7 @@ def close(
         ),
     ] = False,
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Why it is closed with these.")
+        str, typer.Option("--reason", metavar="TEXT", help="Why it is closed with open findings.")
     ] = "",
     home: HomeOption = None,
 ) -> None:
@@ -57,7 +57,7 @@ def close(
     from dagster_project.releases.restatements import unlisted
 
     if reason and not with_open_findings:
-        wrong("--reason is the reason to close with open findings: add --with-open-findings.")
+        wrong("--reason is for a close with open findings: add --with-open-findings.")
     with _asked(home, month) as (folder, first_day):
         wanted = releases.check_closable(folder, first_day, release)
         with releases.open_release(folder, wanted) as connection:
@@ -73,8 +73,8 @@ def close(
             pack=partial(_pack, folder, closed_month=month),
         )
         kept = pack_of(folder, closing)
-        served = releases.current_release(folder)
-        differing = unlisted(folder, served).get(first_day, 0) if served else 0
+        current = releases.current_release(folder)
+        differing = unlisted(folder, current).get(first_day, 0) if current else 0
     print(
         f"\n{closing.month_name} is closed with release {closing.release_id}, by {clean(closing.by)}."
     )
@@ -87,8 +87,8 @@ def close(
     print("Later releases list in marts.fct_restatements what has changed since.")
     if differing:
         print(
-            f"In the current release, {served}, {count(differing, 'value')} of {closing.month_name}"
-            f" {'differ' if differing > 1 else 'differs'} from it: `coupon-ledger run` makes one"
+            f"In the current release, {current}, {count(differing, 'value')} of {closing.month_name}"
+            f" {'differ' if differing > 1 else 'differs'} from it: `coupon-ledger run` makes a release"
             " that lists what has changed."
         )
 
@@ -164,7 +164,7 @@ def tell_month(data: Row) -> str:
 def _by_currency(
     found: Sequence[Row], counted: str, steps: Sequence[tuple[str, str, int]]
 ) -> list[str]:
-    """Return a table with a column for each currency; a step of sign 0 is a change, of -1 taken off."""
+    """Return a table with a column for each currency; a step of sign 0 is a change, -1 a deduction."""
     if not found:
         return []
 
@@ -213,7 +213,7 @@ def closes(home: HomeOption = None, json: JsonOption = False) -> None:
 
 
 def tell(data: Row) -> str:
-    """Lay out what was closed and reopened as text, oldest first, and what has changed in it since."""
+    """Lay out closes and reopenings as text, oldest first, and what has changed since."""
     if not data["entries"]:
         return "No month has been closed: coupon-ledger close YYYY-MM --by NAME"
     lines = []
@@ -225,8 +225,8 @@ def tell(data: Row) -> str:
         if entry["pack"]:
             lines.append(f"      kept {clean(entry['pack'])}")
         if entry["open_errors"]:
-            told = count(entry["open_errors"], "finding")
-            lines.append(f"      with {told} of severity error open")
+            errors = count(entry["open_errors"], "finding")
+            lines.append(f"      with {errors} of severity error open")
         if entry["reason"]:
             lines += layout.wrap(f"reason: {entry['reason']}", "      ")
     lines += ["", "* in force" if data["closed_months"] else "No month is closed now."]
@@ -279,7 +279,7 @@ def tell_restated(restated: Sequence[Row], moved: Row) -> list[str]:
 
 
 def _tell_moved(moved: Row) -> list[str]:
-    """Lay out what is counted elsewhere now; the total of its month has not changed for it."""
+    """Lay out rows that are counted elsewhere now, without a change of their month's total."""
     lines = []
     for row in moved["listed"]:
         of = f"bill {row['record_key']}"
@@ -302,7 +302,9 @@ def _tell_moved(moved: Row) -> list[str]:
     if more:
         lines.append(f"  and {more:,} more that moved")
     if lines:
-        lines.insert(0, "  Moved to another workspace, plan or subscription, the total unchanged:")
+        lines.insert(
+            0, "  Moved to another workspace, plan or subscription; the total is unchanged:"
+        )
     return lines
 
 

@@ -1,7 +1,7 @@
-"""What a page is made of: titles, tiles, notes, tables and charts, before anyone draws them.
+"""The parts of a page: titles, tiles, notes, tables and charts, before they are drawn.
 
-The dashboard and the report draw the same blocks, so that both say the same. Here belong the blocks and
-how one value of a table is written; colours and HTML do not.
+The dashboard and the report draw the same blocks, so that both say the same. The blocks and how one value
+of a table is written belong here; colours and HTML do not.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Note:
 
     Attributes:
         text: The sentence.
-        is_warning: Whether somebody has to do something.
+        is_warning: Whether a person must act.
     """
 
     text: str
@@ -82,8 +82,8 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: Of the value in the row.
-        title: What people read.
+        name: The name of the value in the row.
+        title: The heading that people read.
         kind: What it holds.
         to: The page that a value leads on to, where it is the choice of a filter there.
         choice: That filter.
@@ -104,7 +104,7 @@ class Table:
         name: Of the files it is saved in; a page has no two of one name.
         columns: From left to right.
         rows: By column name.
-        currency: Of its amounts, unless each row has a `currency`.
+        currency: The currency of its amounts, unless each row has a `currency`.
         empty: What to say where there is no row.
         is_long: Whether the report leaves rows out after the first ones.
     """
@@ -153,10 +153,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars side by side, one for each part of each place.
+    """Bars side by side, one for each part of each place on the axis.
 
     Attributes:
-        title: What is drawn, for those who cannot see it too.
+        title: What is drawn, also for readers who cannot see it.
         axis: What the places are.
         unit: What the amounts are of: a currency.
         points: `place`, `part` and `amount` of each bar; a place may have several parts.
@@ -196,7 +196,7 @@ Block = Heading | Note | Tiles | Table | Bars | Waterfall
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is chosen on a page.
+    """The choices on a page.
 
     Attributes:
         currency: Amounts of others are not shown beside it.
@@ -227,7 +227,7 @@ class Page:
 
     Attributes:
         name: In its address.
-        title: What people read.
+        title: The title that people read.
         filters: What can be chosen on it, besides the release.
         has_report: Whether the report has it too.
     """

@@ -1,7 +1,7 @@
 """One run of a page in Streamlit: opens one release, asks it, and draws the blocks of the page.
 
-A page asks one open release by its id, so it never mixes two. What is chosen is in the address and nowhere
-else, so that an address can be sent to a colleague; every link carries the release it was made from.
+A page asks one open release by its id, so it never mixes two. Choices are stored in the address alone, so
+an address can be sent to a colleague; every link carries the release it was made from.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
     """Draw a page.
 
     Args:
-        name: Of the page.
+        name: The page's name.
         all_pages: Every page by its name, for the links between them.
     """
     page, make = PAGES[name]
@@ -174,7 +174,7 @@ def _address(name: str) -> str:
 
 
 def _blocks(make: Any, connection: Connection, chosen: Chosen) -> list[Block]:
-    """Return the blocks of a page, or what is wrong with what was asked for."""
+    """Return the blocks of a page, or what is wrong with the request."""
     try:
         found: list[Block] = make(connection, chosen)
     except NotThere as error:
@@ -185,17 +185,15 @@ def _blocks(make: Any, connection: Connection, chosen: Chosen) -> list[Block]:
 
 
 def _top(page: Page, seen: Row, newest: str | None, all_pages: dict[str, StreamlitPage]) -> None:
-    """Say which release it is, and lead to the other pages with what is chosen."""
+    """Show the release, and links to the other pages that carry the choices."""
     st.html(f'<p class="cl-top"><b>{look.plain(TITLE)}</b>{look.plain(heading_of(seen))}</p>')
     if newest is not None and newest != seen["shown"]:
-        told = "A newer release is served." if seen["shown"] < newest else "Another is served."
+        text = "A newer release is current." if seen["shown"] < newest else "Another is current."
         if is_what_if(seen["shown"]):
-            told = (
-                f"This is {seen['shown']}: what would be under other terms, not what is recorded."
-            )
+            text = f"This is {seen['shown']}: bills under other terms, not the recorded ones."
         address = urlencode({**_kept(seen), "release": newest})
         st.html(
-            f'<p class="cl-note warning">{look.plain(told)} <a href="{_address(page.name)}?{look.plain(address)}"'
+            f'<p class="cl-note warning">{look.plain(text)} <a href="{_address(page.name)}?{look.plain(address)}"'
             f' target="_self">Open {look.plain(newest)}</a></p>'
         )
     with st.container(horizontal=True, gap="small"):
@@ -208,7 +206,7 @@ def _top(page: Page, seen: Row, newest: str | None, all_pages: dict[str, Streaml
 
 
 def _kept(seen: Row) -> dict[str, str]:
-    """Return what a link carries: the release shown, and what is chosen."""
+    """Return what a link carries: the release shown, and the choices."""
     given = st.query_params.to_dict()
     kept = {name: given[name] for name in KEPT if given.get(name)}
     return {**kept, "release": seen["shown"]}
@@ -239,7 +237,7 @@ def _choose(page: Page, seen: Row, ids: list[str], home: Path) -> Chosen:
 
 
 def _select(name: str, options: list[str], default: str, width: int) -> str:
-    """Let people choose one of a few, which the address keeps."""
+    """Let people choose one of a few; the address stores the choice."""
     wanted = st.query_params.get(name, default)
     if wanted not in options:
         st.html(look.note(f"There is no {name} {wanted!r} in this release: {default} is shown."))
@@ -259,7 +257,7 @@ def _select(name: str, options: list[str], default: str, width: int) -> str:
 
 
 def _enter(page: Page) -> str:
-    """Let people enter an id, which the address keeps."""
+    """Let people enter an id, which the address stores."""
     key = "choice_id"
     st.session_state[key] = st.query_params.get("id", "")
     label = "Id of a workspace" if page.name == "account" else "Id of a bill"
@@ -306,7 +304,7 @@ def _table(table: Table, seen: Row) -> None:
         return
     with st.container(horizontal=True, gap="small"):
         name = f"{table.name}-{seen['release_id']}"
-        told = f"{TITLE}: release {seen['release_id']}, as of {seen['as_of_date']}"
+        title = f"{TITLE}: release {seen['release_id']}, as of {seen['as_of_date']}"
         st.download_button(
             "CSV",
             partial(saving.as_csv, table),
@@ -319,7 +317,7 @@ def _table(table: Table, seen: Row) -> None:
         )
         st.download_button(
             "xlsx",
-            partial(saving.as_xlsx, table, told),
+            partial(saving.as_xlsx, table, title),
             f"{name}.xlsx",
             "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
             key=f"xlsx_{table.name}",

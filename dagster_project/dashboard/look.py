@@ -33,7 +33,7 @@ STYLE = f"""
 .cl-chart svg {{ max-width: 100%; height: auto; }}
 .cl-note.warning {{ color: {INK}; font-weight: 600; border-left: 4px solid {INK}; padding-left: .6rem; }}
 """
-"""What both have in common; each has a little of its own beside it."""
+"""The style that both share; each adds a little of its own."""
 
 
 def plain(text: object) -> str:
@@ -42,7 +42,7 @@ def plain(text: object) -> str:
 
 
 def heading(text: str) -> str:
-    """Return the title of what follows as HTML."""
+    """Return a heading as HTML."""
     return f'<h2 class="cl-heading">{plain(text)}</h2>'
 
 

@@ -1,6 +1,6 @@
-"""The pages: which answers each asks a release, and which blocks it makes of them.
+"""The pages: the answers each page gets from a release, and the blocks it makes of them.
 
-Here belongs no calculation but comparing two amounts of one answer: what an amount is, `answers/` says.
+The only calculation here is comparing two amounts of one answer: amounts come from `answers/`.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _gifts(found: Row, chosen: Chosen, of_month: str) -> list[Block]:
 
 
 def _turned(sign: int, value: Decimal) -> Decimal:
-    """Return an amount as a step: what is taken off is below zero, and nothing is never minus nothing."""
+    """Return an amount as a step: a deduction is below zero, and zero never has a minus sign."""
     return value if sign > 0 else Decimal(0) - value
 
 
@@ -319,7 +319,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
             ),
             data["quarters"],
             code,
-            "Of nothing that is left is it known when it will be used or lapse.",
+            "For no credit left is it known when it will be used or lapse.",
         ),
         Heading("Grants by days left"),
         Table(
@@ -908,7 +908,7 @@ def deliveries_of(connection: Connection) -> list[Block]:
                 Column("table_name", "Table"),
                 Column("severity", "Severity"),
                 Column("failures", "Failures", "count"),
-                Column("description", "What it asks", "prose"),
+                Column("description", "What it checks", "prose"),
             ),
             failed,
             None,
@@ -1136,7 +1136,7 @@ def _bill(connection: Connection, chosen: Chosen) -> list[Block]:
 
 
 def _origin(standing: Row) -> list[Block]:
-    place = "This release does not say in which file it was delivered."
+    place = "This release does not record the file in which it was delivered."
     if standing["file_name"]:
         place = (
             f"Delivered in {clean(standing['file_name'])}, row {standing['delivery_row']}, which"
@@ -1181,7 +1181,7 @@ PAGES: Final[dict[str, tuple[Page, Callable[[Connection, Chosen], list[Block]]]]
 
 
 def heading_of(glance: Row) -> str:
-    """Say which release a page is of, and whether it can be relied on."""
+    """Return the release of a page, and whether it can be relied on."""
     passed = glance["checks"] - glance["checks_not_passed"]
     return (
         f"Release {clean(glance['release_id'])}, as of {day(glance['as_of_date'])}."

@@ -53,8 +53,8 @@ def report(connection: Connection, wanted: str | None = None, *, home: Path | No
 
     Args:
         connection: The open release.
-        wanted: The month of the pages that are of one month, as 2024-02; the last with bills unless given.
-        home: The data home, where closed months and what-ifs are asked for; without it they are left out.
+        wanted: The month of the monthly pages, as 2024-02; the last with bills unless given.
+        home: The data home, from which closed months and what-ifs are read; without it they are left out.
 
     Raises:
         NotThere: No currency has bills of that month.

@@ -21,13 +21,13 @@ _TABLES = [
     ("table_schema", "varchar", "marts, or release for where they came from.", False),
     ("table_name", "varchar", "The table.", False),
     ("row_count", "bigint", "Its rows.", False),
-    ("fingerprint", "varchar", "Of its content, whatever the order of its rows.", False),
+    ("fingerprint", "varchar", "Fingerprint of its content, whatever the order of rows.", False),
 ]
 _PEDIGREE = {name for _, name in pedigree_tables()}
 
 
 def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
-    """The release as an asset downstream of the marts."""
+    """Return the release as an asset downstream of the marts."""
     translator = Translator(settings)
     copied = [
         translator.get_asset_key(node)
@@ -42,7 +42,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
         group_name=STEP,
         kinds={"python", "duckdb", "parquet"},
         pool="warehouse",
-        description="The release that is served: a read-only DuckDB file of the checked marts.",
+        description="The current release: a read-only DuckDB file of the checked marts.",
         owners=[settings.owners[STEP]],
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=timedelta(hours=settings.fresh_within_hours)
@@ -89,7 +89,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
 
 
 def outcome(publication: Publication) -> str:
-    """What a publication did, in a few words."""
+    """Say in a few words what a publication did."""
     rows = sum(publication.rows.values())
     if not publication.is_new:
         return "nothing has changed; the current release stays in place"

@@ -1,8 +1,8 @@
 """The recorded history and the outlook under other terms, in a data home of their own.
 
-Here belongs making `HOME/what-if/NAME`: what the last build left, and one more delivery with the changed
-coupons and redemptions. Refreshing it is the same job as ever, which carries on from that build, so that
-only what the change concerns is calculated; `HOME/current` is not touched.
+Making `HOME/what-if/NAME` belongs here: the result of the last build, and one more delivery with the
+changed coupons and redemptions. Refreshing it is the ordinary job, incremental from that build, so that
+only what the change affects is calculated; `HOME/current` is not touched.
 
 A row names its record and the columns that change; what it leaves out stays as recorded. A redemption is
 withdrawn by a version that is redeemed after the as-of date, which the rules do not know yet; a coupon by a

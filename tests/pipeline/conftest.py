@@ -149,6 +149,7 @@ class HandMade:
         code_version: str = "1+code",
         threads: int = 2,
         report: Callable[[duckdb.DuckDBPyConnection], str] | None = None,
+        reporting_time_zone: str = "UTC",
     ) -> Publication:
         """Publish it."""
         return publish(
@@ -160,6 +161,7 @@ class HandMade:
             code_version=code_version,
             threads=threads,
             report=report,
+            reporting_time_zone=reporting_time_zone,
         )
 
 
@@ -262,6 +264,7 @@ def coupon_ledger(*arguments: str | Path, **environment: str) -> subprocess.Comp
 ASKED: Mapping[str, tuple[str, ...]] = {
     "workspace": ("ws_00014",),
     "explain": ("in_00005_007",),
+    "prove": ("in_00005_007", "--out", "proof"),
     "burndown": (),
     "variance": (),
     "findings": (),

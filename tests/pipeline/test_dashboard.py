@@ -364,7 +364,7 @@ def test_a_release_published_meanwhile_is_shown_and_an_old_one_stays(
         assert served.second in page.locator(".cl-top").inner_text()
         served.open(page, "trust", release=served.first)
         assert served.first in page.locator(".cl-top").inner_text()
-        expect(page.locator(".cl-note.warning").first).to_contain_text("A newer release is served")
+        expect(page.locator(".cl-note.warning").first).to_contain_text("A newer release is current")
         page.locator(".cl-note.warning a").click()
         expect(page.locator(".cl-top")).to_contain_text(served.second, timeout=PATIENCE)
     finally:
