@@ -16,7 +16,7 @@ STYLE = f"""
 .cl-tile {{ border-top: 3px solid {ACCENT}; background: #f6f8fa; padding: .6rem .8rem .7rem; }}
 .cl-tile .label {{ color: {FAINT}; font-size: .85rem; }}
 .cl-tile .value {{ color: {INK}; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }}
-.cl-tile .note {{ color: {FAINT}; font-size: .8rem; min-height: 1.1em; font-variant-numeric: tabular-nums; }}
+.cl-tile .note {{ color: {FAINT}; font-size: .8rem; font-variant-numeric: tabular-nums; }}
 .cl-heading {{ color: {INK}; font-size: 1.1rem; font-weight: 600; margin: 1.1rem 0 .2rem; line-height: 1.35; }}
 .cl-note {{ color: {INK}; font-size: .92rem; margin: .1rem 0; overflow-wrap: anywhere; }}
 .cl-table {{ overflow: auto; max-height: 29rem; }}

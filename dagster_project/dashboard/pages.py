@@ -182,8 +182,8 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
             "No program gave anything.",
         ),
     ]
-    if data["gifts"] is not None:
-        blocks += _gifts(data["gifts"], chosen, month(data["month"]))
+    if data["gifts"] is not None:  # what was asked for comes first, below the tiles
+        blocks[1:1] = _gifts(data["gifts"], chosen, month(data["month"]))
     if chosen.plan:
         blocks.append(Note("Credit left, what is at stake and budgets are of all plans."))
     return blocks
