@@ -5,7 +5,7 @@ Here belongs which blocks are made of these two answers; sentences are those of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dagster_project.answers import words
 from dagster_project.answers.asking import Connection, Row, invoice, workspace
@@ -83,32 +83,7 @@ def account(connection: Connection, chosen: Chosen) -> list[Block]:
             "No coupon was ever redeemed.",
         ),
         *_changed_terms(coupons),
-        *(
-            [
-                Heading("What they gave"),
-                Table(
-                    "given",
-                    (
-                        Column("coupon_id", "Coupon"),
-                        Column("invoices_discounted", "Bills", "count"),
-                        Column("last_discounted_invoice_at", "Last", "day"),
-                        Column("discount_to_date_amount", "Discount so far", "amount"),
-                        Column("granted_amount", "Credit granted", "amount"),
-                        Column("drawn_amount", "used", "amount"),
-                        Column("expired_amount", "expired", "amount"),
-                        Column("forfeited_amount", "forfeited", "amount"),
-                        Column("credit_balance_amount", "left", "amount"),
-                        Column("monthly_rise_to_expect", "Bills rise by, a month", "amount"),
-                        Column("currency", "Currency"),
-                    ),
-                    [one for one in coupons if one["is_honoured"]],
-                    None,
-                    "No coupon is honoured.",
-                ),
-            ]
-            if coupons
-            else []
-        ),
+        *_given(coupons),
         *_grants_left(coupons),
         Heading("The last bills"),
         Table(
@@ -196,6 +171,34 @@ def _changed_terms(coupons: Iterable[Row]) -> list[Block]:
         )
         for one in coupons
         for changed in one["terms_changed"]
+    ]
+
+
+def _given(coupons: Sequence[Row]) -> list[Block]:
+    """Return what each coupon gave, and what is left of its credit."""
+    if not coupons:
+        return []
+    return [
+        Heading("What they gave"),
+        Table(
+            "given",
+            (
+                Column("coupon_id", "Coupon"),
+                Column("invoices_discounted", "Bills", "count"),
+                Column("last_discounted_invoice_at", "Last", "day"),
+                Column("discount_to_date_amount", "Discount so far", "amount"),
+                Column("granted_amount", "Credit granted", "amount"),
+                Column("drawn_amount", "used", "amount"),
+                Column("expired_amount", "expired", "amount"),
+                Column("forfeited_amount", "forfeited", "amount"),
+                Column("credit_balance_amount", "left", "amount"),
+                Column("monthly_rise_to_expect", "Bills rise by, a month", "amount"),
+                Column("currency", "Currency"),
+            ),
+            [one for one in coupons if one["is_honoured"]],
+            None,
+            "No coupon is honoured.",
+        ),
     ]
 
 
