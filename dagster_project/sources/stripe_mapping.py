@@ -1097,8 +1097,12 @@ class AccountMapping:
         else:
             found = windows(discount.start, end, [(bill.at, mark) for bill, mark in marks])
             parts = [(window, subscription) for window in found]
-            if is_of_customer and self._is_in_parts(discount, end, marks, found, standing):
-                parts = self._parts(discount, end, marks, standing)
+            takes_both = any(
+                self._comes_before(other, discount) for one in carrying for other in one.orders
+            )
+            replaced_by: Mapping[str, list[Window]] = {} if takes_both else standing
+            if is_of_customer and self._is_in_parts(discount, end, marks, found, replaced_by):
+                parts = self._parts(discount, end, marks, replaced_by)
         order = (
             carrying[0].orders[discount.id] if carrying else self._orders_hanging.get(discount.id)
         )
