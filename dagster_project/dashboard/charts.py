@@ -142,7 +142,7 @@ def _is_large(block: Bars) -> bool:
 
 
 def _told(place: str, part: str, value: Decimal, unit: str) -> str:
-    """Return what a mark says to whoever points at it or cannot see it."""
+    """Return the text of a mark for readers who point at it or cannot see it."""
     return f"{place}{', ' if part else ''}{part}: {amount(value, unit)} {unit}"
 
 

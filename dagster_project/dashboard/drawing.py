@@ -167,8 +167,8 @@ def draw_login(login: Login) -> bool:
         st.html(look.note(f"Logged in as {who}."), width="content")
         st.button("Log out", type="tertiary", on_click=st.logout)
     if not is_allowed:
-        told = "You may not see the ledger. Ask whoever runs it to add your e-mail address."
-        st.html(look.note(told, is_warning=True))
+        text = "You may not see the ledger. Ask its operator to add your e-mail address."
+        st.html(look.note(text, is_warning=True))
     return is_allowed
 
 

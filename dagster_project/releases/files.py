@@ -73,7 +73,7 @@ def is_what_if(text: str) -> bool:
 
 
 def what_if_recorded(home: Path, release_id: str) -> str | None:
-    """The recorded release that a question was asked about, None where that is not known any more."""
+    """Return the recorded release that a question was asked about, None where unknown."""
     try:
         recorded = release_of(Path(os.readlink(home / release_id / WHAT_IF_RECORDED)))
     except OSError:
@@ -114,7 +114,7 @@ def temporary_dir(home: Path, release_id: str) -> Path:
 
 
 def pack_dir(home: Path, release_id: str, month: str, at: datetime) -> Path:
-    """The folder of what a close keeps beside its release."""
+    """Return the folder of what a close stores beside its release."""
     stamp = at.astimezone(UTC).strftime(_STAMP)
     return parquet_dir(home, release_id) / f"close-{month}-{stamp}"
 

@@ -272,6 +272,13 @@ class TestOpenErrors:
         (entry,) = releases.register(home)
         assert (entry.open_errors, entry.reason) == (1, "credit note to come")
 
+    def test_a_reason_is_recorded_also_where_nothing_is_open(self, hand_made: HandMade) -> None:
+        hand_made.publish()
+        home = hand_made.home
+        releases.close(home, MARCH, by="Ada", now=NOW, with_open_findings=True, reason="looked at")
+        (entry,) = releases.register(home)
+        assert (entry.open_errors, entry.reason) == (0, "looked at")
+
     def test_the_month_is_shown_before_it_is_refused(self, hand_made: HandMade) -> None:
         with_findings(hand_made, ("e", "error", "open", "in_1", "2026-03-05"))
         hand_made.publish()
