@@ -134,7 +134,7 @@ def answer(data: Mapping[str, Any], tell: Callable[[dict[str, Any]], str], json:
 
 def sentence(missing: NotThere) -> str:
     """Return what does not exist, and what to ask for instead."""
-    name = repr(clean(missing.wanted))
+    name = repr(missing.wanted)  # escapes what is not printable
     hints = [_as_other(other) for other in missing.others]
     if missing.named:
         hints.append(f"That is the name of {_either(missing.named)}.")
