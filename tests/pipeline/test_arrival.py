@@ -1796,6 +1796,28 @@ def test_what_is_taken_with_a_word_is_noted(home: Home) -> None:
     ]
 
 
+def test_what_rejects_many_rows_alike_is_noted_once_for_the_delivery(home: Home) -> None:
+    rows = [
+        invoice(1, workspace_id="7.0", mtus="NA", discount_amount="NaN"),
+        invoice(2, workspace_id="8.00", mtus="NA", plan="N/A"),
+        invoice(3, workspace_id="null", mtus="1000.0"),
+        invoice(4, workspace_id="7.01", mtus=""),
+    ]
+    home.land("invoices/a.jsonl", jsonl_bytes(rows))
+    home.arrive()
+    assert home.rows("select string_split(notes, '; ') from raw.deliveries") == [
+        (
+            [
+                "workspace_id: 2 numbers that went through a float, rejected",
+                "workspace_id: 1 value that may stand for a missing one",
+                "plan: 1 value that may stand for a missing one",
+                "words for a missing value (NULL, NA, NaN, None, nan), rejected: 1 of"
+                " discount_amount, 2 of mtus",
+            ],
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     "manifest",
     [
