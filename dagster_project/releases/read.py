@@ -214,7 +214,7 @@ def read_pedigree(home: Path, release_id: str) -> dict[str, Any]:
 
 def list_releases(home: Path) -> list[ReleaseSummary]:
     """All releases kept, newest first, each with its totals; a damaged one is listed as such."""
-    current = files.current_release(home)
+    current = files.served_release(home)
     summaries = []
     for release_id in reversed(files.release_ids(home)):
         try:
