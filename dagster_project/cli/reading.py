@@ -103,7 +103,8 @@ def asked() -> Iterator[None]:
             told.append(f"Did you mean {_either(error.near)}?")
         elif error.known:
             told.append(f"There is {', '.join(error.known)}.")
-        wrong("\n".join(told))
+        lines = [clean(line) for part in told for line in part.splitlines() if line.strip()]
+        wrong("\n".join(lines), is_one_line=False)
 
 
 def _limit(error: LimitReached) -> str:
