@@ -1,11 +1,11 @@
-"""Brings deliveries from the landing folder into the raw tables, one file after another.
+"""From the landing folder into the raw tables, one delivery after another.
 
-Here belongs the order of the steps: archive, judge, load, and what is done again after a run that was
-killed. Each step itself is another module of this package.
+The order of the steps belongs here: archive, judge, load, and what is repeated after a killed run. Each
+step itself is another module of this package.
 
-The archive is the truth. A file is first kept there with its place in the order; whatever is in the
-archive and not in the warehouse is loaded, which is all there is to recovering from a killed run and
-to rebuilding the warehouse.
+The archive is the truth. A file is first stored there with its place in the order; whatever is in the
+archive and not in the warehouse is loaded. Recovering from a killed run and rebuilding the warehouse
+consist of nothing else.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ READ_AHEAD = 2
 """Groups of deliveries that are read, each by a thread or a process of its own, while one is loaded."""
 SMALL_BYTES = 256 * 1024
 MOST_TOGETHER = 250
-"""How many deliveries of one feed that are not larger than that are read, judged and loaded together."""
+"""How many deliveries of one feed up to that size are read, judged and loaded together."""
 RULES_VERSION = 3
 """Raised when arrival accepts what it used to refuse, so that refused files are judged again."""
 
@@ -83,11 +83,11 @@ def arrive(
         home: The data home; its archive and warehouse are made where absent.
         run_id: The run that sees the files.
         now: When that run started; without a zone it is UTC.
-        feed_names: Feeds to look at; None means all, and also files that lie in no feed's folder,
-            which are refused.
+        feed_names: Feeds to look at; None means all, and also files in no feed's folder, which are
+            refused.
         limits: How far a file is trusted.
-        with_gate: Whether the supplier's gate is asked; only tests and measurements do without.
-        settle_seconds: How long a folder of parts without `_SUCCESS` must have stayed as it is.
+        with_gate: Whether the supplier's gate checks files; only tests and measurements omit it.
+        settle_seconds: How long a folder of parts without `_SUCCESS` must have been unchanged.
 
     Returns:
         One report per file, in the order in which they were taken; first those that an earlier run
@@ -106,8 +106,8 @@ def arrive(
         reports = arrival.catch_up(None if feed_names is None else set(feed_names))
         waiting = find_landed(landing, names, feed_names, time.time() - settle_seconds)
         while waiting:
-            told, waiting = arrival.take(waiting, run_id, _utc(now))
-            reports += told
+            reported, waiting = arrival.take(waiting, run_id, _utc(now))
+            reports += reported
         return reports
 
 
@@ -196,7 +196,7 @@ class _Known:
         return (feed, size_bytes) in self._sizes
 
     def free_id(self, feed: str, identity: str, earlier: warehouse.KnownDelivery | None) -> str:
-        """The sha256, followed by a number where another feed had the same bytes before."""
+        """Return the sha256, followed by a number where another feed had the same bytes before."""
         if earlier is not None:
             return earlier.delivery_id
         delivery_id, number = identity, 1
@@ -324,7 +324,7 @@ class _Arrival:
         return record, time.perf_counter() - started
 
     def _better_named(self, refusal: Refusal, sha256: str | None) -> Refusal:
-        """The refusal of a name, with what the bytes tell of the file."""
+        """Return the refusal of a name, adding what the bytes reveal of the file."""
         from dagster_project.arrival.unpacking import kind_of
 
         kind = None if sha256 is None else kind_of(self.archive.bytes_path(sha256))
@@ -608,7 +608,7 @@ class _Arrival:
     def _broken_promises(
         self, feed: Feed, members: Sequence[tuple[SideRecord, Prepared]]
     ) -> dict[int, Refusal]:
-        """The deliveries whose control total is not what their manifest says."""
+        """Return the deliveries whose control total differs from their manifest's."""
         refusals = {}
         for record, _ in members:
             manifest = _manifest(record, feed)
@@ -626,7 +626,7 @@ class _Arrival:
         return refusals
 
     def _settled(self, feed: str, identity: str, circumstances: str) -> SideRecord | None:
-        """The delivery that brought these bytes to the feed before, if its verdict stands.
+        """Return the delivery that brought these bytes to the feed before, if its verdict stands.
 
         A refusal does not stand when what it rested on has changed: the place, the manifest, the
         format by the name, the limits, the feed's columns, or the rules of arrival.
@@ -673,7 +673,7 @@ class _Arrival:
 def _together(
     outcomes: Sequence[tuple[SideRecord, float]],
 ) -> list[list[tuple[SideRecord, float]]]:
-    """Groups of deliveries, in their order: small ones of a feed that follow each other, or one."""
+    """Return groups of deliveries, in order: consecutive small ones of a feed, or one."""
     groups: list[list[tuple[SideRecord, float]]] = []
     for outcome in outcomes:
         record = outcome[0]
@@ -692,7 +692,7 @@ def _together(
 
 
 def _refused(record: SideRecord, refusal: Refusal) -> SideRecord:
-    """A side record with a refusal; with one that is not the file's own fault it is judged again."""
+    """Return a side record with a refusal; one that is not the file's own fault is judged again."""
     if isinstance(refusal, TransientRefusal):
         record = replace(record, circumstances=())
     return record.refused(refusal)
@@ -703,7 +703,7 @@ def _read_differently(mismatch: warehouse.LoadMismatch) -> Refusal:
 
 
 def as_refusal(error: Exception) -> Refusal:
-    """What went wrong with one file as its refusal, without values, which may be personal.
+    """Return an error with one file as its refusal, without values, which may be personal data.
 
     Raises:
         ArrivalError: If it is arrival itself that cannot go on.
@@ -759,7 +759,7 @@ def _manifest(record: SideRecord, feed: Feed) -> manifests.Manifest:
 
 
 def reader_of(record: SideRecord, is_plain_trusted: bool) -> Reader:
-    """The reader of the format of a delivery; only what is needed is imported."""
+    """Return the reader of the format of a delivery; only what is needed is imported."""
     match record.format:
         case "csv":
             from dagster_project.arrival.delimited import prepare_csv, rewrite_csv

@@ -1,8 +1,8 @@
 """Reads CSV: checks the bytes, counts the records independently of DuckDB, sets malformed rows apart.
 
-Here belongs what is particular to CSV. A file with nothing in it that two parsers could read
-differently is passed on as it is (`PlainCsv`); any other is read by the standard csv module, whose
-rows are written to Parquet, so that DuckDB's CSV reader never sees it.
+What is particular to CSV belongs here. A file with nothing in it that two parsers could read differently
+is passed on as it is (`PlainCsv`); any other file is read by the standard csv module, whose rows are
+written to Parquet, so that DuckDB's CSV reader never sees it.
 """
 
 from __future__ import annotations
@@ -443,7 +443,7 @@ def _rewrite(
 
 
 def _held(held: int, found: int, width: int, texts: Sequence[str]) -> int:
-    """How many fields a record has so far that a line break may have split.
+    """Return how many fields a record has so far that a line break may have split.
 
     Args:
         held: How many it had before this line, 0 if none may be split.
@@ -459,13 +459,13 @@ def _held(held: int, found: int, width: int, texts: Sequence[str]) -> int:
 
 
 def _breakable(feed: Feed, header: Sequence[str]) -> list[str]:
-    """By place, the name of a column whose value may hold a line break; empty for any other."""
+    """Return, by place, the names of columns that may hold a line break, empty for others."""
     never = {column.name for column in feed.columns if column.type != "text"}
     return ["" if name in never else name for name in header]
 
 
 def _with_nulls(record: _Record) -> list[str | None]:
-    """The fields of a record, with null for every null mark that stands without quotes."""
+    """Return the fields of a record, with null for every null mark outside quotes."""
     if NULL_MARK not in record.text:
         return record.fields  # type: ignore[return-value]
     if f'"{NULL_MARK}"' not in record.text:
@@ -523,7 +523,7 @@ class _Records:
     _apart: tuple[str, str] | None = None
 
     def _physical_lines(self) -> Iterator[str]:
-        """Lines up to the end, or up to one that is set apart."""
+        """Yield lines up to the end, or up to a line that is set apart."""
         for line in self.file:
             self._line_number += 1
             if self.doubts and (problem := self._problem()):
@@ -597,7 +597,7 @@ class _Records:
             yield _Record(self.count - 1, _fields(line), problem, line)
 
     def _broken(self, error: csv.Error) -> _Record:
-        """A record that is not CSV for another reason than its quotes.
+        """Return a record that is not CSV for another reason than its quotes.
 
         Raises:
             Refusal: If it is the header, or nobody can tell where it ends.
@@ -617,7 +617,7 @@ class _Records:
 
 
 def _fields(line: str) -> list[str]:
-    """The fields of a line that is to be shown, however they can be told apart."""
+    """Return the fields of a line to be shown, as far as they can be separated."""
     try:
         return next(csv.reader([line], strict=False), [])
     except csv.Error:

@@ -1,7 +1,7 @@
-"""Reads JSON: an object per line or one array of objects, every value a text, a number, true, false or null.
+"""Reading JSON: an object per line or one array of objects; a value is text, a number, true, false or null.
 
-Here belongs what is particular to JSON. An array is read as a stream. Numbers keep the digits they were
-written with, unless these only spell out the double that a tool had for an amount. A column that the
+What is particular to JSON belongs here. An array is read as a stream. Numbers keep the digits they were
+written with, unless the digits only spell out the double that a tool had for an amount. A column that the
 feed does not have may hold anything.
 """
 
@@ -61,7 +61,7 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 
 
 class _Number(str):
-    """A number by its digits, so that it is told from a text where that matters."""
+    """A number by its digits, distinguished from a text where that matters."""
 
 
 class _Float(_Number):
@@ -69,7 +69,7 @@ class _Float(_Number):
 
 
 class _Malformed(Exception):
-    """A line is not a record; says why and how it may be shown."""
+    """A line is not a record; the error says why and how the line may be shown."""
 
     def __init__(self, reason: str, shown: str) -> None:
         super().__init__(reason)
@@ -170,7 +170,7 @@ def prepare_json(
 
 
 def _is_array(path: Path) -> bool:
-    """Whether the first byte that is no blank opens an array, after a byte-order mark."""
+    """Return whether the first byte that is not blank, after a byte-order mark, opens an array."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES).removeprefix(BYTE_ORDER_MARK)
         while head and not head.strip(BLANKS):
@@ -191,7 +191,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _elements(path: Path, limits: Limits) -> Iterator[str]:
-    """The elements of an array, each as its text, read as a stream.
+    """Yield the elements of an array, each as its text, read as a stream.
 
     Raises:
         Refusal: If the file is not one array of JSON: from there on nobody can tell what is a record.
@@ -222,18 +222,18 @@ class _Stream:
     _place: int = 0
 
     def take(self) -> str:
-        """The next character that is no blank; there must be one."""
+        """Take the next character that is not blank; there must be one."""
         self._skip_blanks()
         self._place += 1
         return self._text[self._place - 1]
 
     def is_at_end(self) -> bool:
-        """Whether only blanks follow."""
+        """Return whether only blanks follow."""
         self._skip_blanks()
         return self._place >= len(self._text)
 
     def next_character(self, number: int) -> str:
-        """The next character that is no blank, which is not taken."""
+        """Return the next character that is not blank, without taking it."""
         if self.is_at_end():
             raise Refusal(
                 f"the array is not closed: the file ends before row {number} does",
@@ -242,7 +242,7 @@ class _Stream:
         return self._text[self._place]
 
     def value(self, number: int) -> str:
-        """The text of the next value.
+        """Return the text of the next value.
 
         Raises:
             Refusal: If it is not JSON, not closed, or too long.
@@ -293,7 +293,7 @@ class _Stream:
 
 def _not_json(number: int, why: str) -> Refusal:
     return Refusal(
-        f"the array is not JSON in row {number} ({why}), so that no record after it can be told",
+        f"the array is not JSON in row {number} ({why}), so no record after it can be read",
         "deliver it again as one JSON array, or one record a line as .jsonl",
     )
 
@@ -397,7 +397,7 @@ def _record(text: str, feed: Feed) -> dict[str, str | None]:
 
 
 def _float_text(number: str, feed: Feed, name: str) -> str:
-    """A number with a point or an exponent by its digits, without the exponent where that is small.
+    """Return a number with a point or exponent by its digits, without a small exponent.
 
     Java writes a double of ten million as 1.0E7. An id that is one ends in .0 then, which tells that it
     went through a float.
@@ -417,7 +417,7 @@ def _float_text(number: str, feed: Feed, name: str) -> str:
 
 
 def _spelt_out(number: str, feed: Feed, name: str) -> str:
-    """What a number of more digits than tell a double from others is for its column.
+    """Return the text, for its column, of a number with more digits than distinguish doubles.
 
     A whole number with a point that a double does not hold to the last digit has an exponent, by which
     its row is rejected.
@@ -431,7 +431,7 @@ def _spelt_out(number: str, feed: Feed, name: str) -> str:
 
 
 def _shortest(number: str) -> str:
-    """The shortest decimal of a double that was written with more digits than tell it from others.
+    """Return the shortest decimal of a double written with more digits than distinguish doubles.
 
     SQLite writes 99.9 as 99.900000000000005687: the double, but for the last digit. What is further from
     the double than such a slip stays as it is written.
@@ -446,13 +446,13 @@ def _shortest(number: str) -> str:
 
 
 def _has_places(value: Decimal, most: int) -> bool:
-    """Whether a number has no more places than that."""
+    """Return whether a number has at most the given number of places."""
     exponent = value.as_tuple().exponent
     return isinstance(exponent, int) and -exponent <= most
 
 
 def _has_doubled_backslashes(text: str) -> bool:
-    """Whether a line that is not JSON becomes an object once its backslashes are halved."""
+    """Return whether a line that is not JSON becomes an object once its backslashes are halved."""
     if '\\\\"' not in text:
         return False
     try:

@@ -1,7 +1,7 @@
-"""The optional manifest beside a delivery: what its sender says it holds.
+"""The optional manifest beside a delivery: the sender's statement of its content.
 
-Here belongs reading and comparing `<file>.manifest.json`. It is the only way to notice a file that
-was cut exactly at the end of a line.
+Reading and comparing `<file>.manifest.json` belongs here. Only a manifest reveals a file that was cut
+exactly at the end of a line.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Manifest:
 
 
 def read_manifest(landed: LandedFile) -> str | None:
-    """The text of the manifest beside a landed file, None if there is none.
+    """Return the text of the manifest beside a landed file, None if there is no manifest.
 
     What cannot be read as text is returned as a text that is no manifest, so that it is refused
     where it is parsed, and refused again when the warehouse is rebuilt.

@@ -1,7 +1,7 @@
-"""Notices deliveries that no run has seen, by their content, once they have stopped growing.
+"""Noticing deliveries that no run has seen, by their content, once they have stopped growing.
 
-Here belongs what a sensor asks every minute or so: it reads names, sizes and the archive's records,
-and bytes only where the size alone does not tell. Nothing here writes.
+What a sensor asks every minute or so belongs here: it reads names, sizes and the archive's records, and
+bytes only where the size does not decide. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Memory:
     """What is remembered from one look to the next.
 
     Attributes:
-        settled: Tells the state of the landing folder in which every file had been seen by a run.
-        growing: By file that no run has seen, its size and times, and when it was first seen so.
+        settled: The digest of the landing folder's state in which a run had seen every file.
+        growing: By file that no run has seen, its size and times, and when they were first seen.
     """
 
     settled: str = ""
@@ -46,7 +46,7 @@ class Memory:
 
     @classmethod
     def parse(cls, text: str | None) -> Memory:
-        """What a look before left; nothing, if that cannot be understood."""
+        """Return what an earlier look left; nothing, if that cannot be parsed."""
         try:
             content = json.loads(text or "{}")
             growing = {
@@ -58,7 +58,7 @@ class Memory:
             return cls()
 
     def __str__(self) -> str:
-        """As text for the next look."""
+        """Return the memory as text for the next look."""
         return json.dumps({"settled": self.settled, "growing": self.growing or {}})
 
 
@@ -69,7 +69,7 @@ class Noticed:
     Attributes:
         new: Names of the files that no run has seen.
         waiting: Those of them that may not be whole yet.
-        state: Tells the new files of one look, as they are, from those of another one.
+        state: A digest of the new files, which differs if they are others or have changed.
         memory: For the next look.
     """
 
@@ -121,7 +121,7 @@ def notice(landing: Path, home: Path, settle_seconds: int, now: float, memory: M
 
 
 class _Known:
-    """What the archive knows, by what can be told of a file without reading it, and by its bytes."""
+    """What the archive knows, by what is visible of a file without reading it, and by its bytes."""
 
     def __init__(self, records: Sequence[SideRecord]) -> None:
         self._by_place = {

@@ -1,8 +1,8 @@
-"""Reads Parquet, in a process of its own.
+"""Reading Parquet, in a process of its own.
 
-Here belongs starting that process and understanding how it ended. Parquet is a binary format parsed
-by C++ code: a damaged or hostile file can end the process that reads it, or take all its memory, and
-that must not be the process that holds the warehouse.
+Starting that process and interpreting its end belong here. Parquet is a binary format parsed by C++ code:
+a damaged or hostile file can crash the process that reads it, or take all its memory, and that must not
+be the process that holds the warehouse.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WORKER = (
     "import sys; sys.modules['numpy'] = None; "
     "from dagster_project.arrival.parquet_worker import main; main()"
 )
-"""pyarrow does without numpy, which takes longer to import than many a file to read."""
+"""pyarrow does not need numpy, whose import takes longer than reading many a file."""
 REMEDY = "write and deliver the file again"
 
 
@@ -117,7 +117,7 @@ def prepare_parquets(
 
 
 def _work(files: Sequence[ParquetFile], feed: Feed, limits: Limits) -> Refusal | None:
-    """Let a process read the files; why it stopped before the last, if it did."""
+    """Let a process read the files, and return why it stopped before the last, if it did."""
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(
         part for part in (str(CODE), environment.get("PYTHONPATH")) if part

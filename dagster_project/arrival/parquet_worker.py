@@ -1,9 +1,9 @@
 """The process that parses delivered Parquet files; its order comes as JSON on standard input.
 
-Here belongs the exact conversion of Parquet's types to the text a CSV delivery would have. The order has
-the feed, the limits, and of each file where it is, where its rows and the answer go, and which columns
-its folder gives. An empty answer is left when a file is begun, so that a file that ends the process is
-told from a process that never ran.
+The exact conversion of Parquet's types to the text a CSV delivery would have belongs here. The order
+names the feed, the limits, and for each file its path, where its rows and the answer go, and the columns
+its folder gives. An empty answer is written when a file is begun, which distinguishes a file that ends
+the process from a process that never ran.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _answer(asked: dict[str, Any], feed: Feed, limits: Limits) -> dict[str, object]:
-    """Read one file; what is wrong with it is an answer, too."""
+    """Read one file; a problem with the file is an answer, too."""
     try:
         return read_parquet(
             Path(asked["path"]), feed, limits, Path(asked["rows"]), given=asked["given"]
@@ -83,7 +83,7 @@ def _answer(asked: dict[str, Any], feed: Feed, limits: Limits) -> dict[str, obje
 
 
 def bound_resources(limits: Limits) -> None:
-    """Let the operating system keep this process within its limits."""
+    """Have the operating system enforce this process's limits."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     most = limits.parquet_memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -151,7 +151,7 @@ def _not_converted(name: str, first: int, last: int, error: pa.ArrowInvalid) -> 
 
 
 def _converters(feed: Feed, schema: pa.Schema) -> dict[str, ToText]:
-    """How each column of a file becomes text.
+    """Return how each column of a file becomes text.
 
     Raises:
         Refusal: If one has a type that does not say exactly what the text would be; names all.
@@ -188,7 +188,7 @@ def _check_unpacked(unpacked: int, most: int) -> None:
 
 
 def _text_bytes(texts: pa.Array) -> int:
-    """What texts take when each stands for itself."""
+    """Return the size of texts when each is stored by itself."""
     if not pa.types.is_dictionary(texts.type):
         return int(texts.nbytes)
     lengths = pc.take(pc.binary_length(texts.dictionary), texts.indices)
@@ -196,7 +196,7 @@ def _text_bytes(texts: pa.Array) -> int:
 
 
 def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False) -> ToText:
-    """How a column of this physical type becomes text.
+    """Return how a column of this physical type becomes text.
 
     Args:
         column: The column.
@@ -275,7 +275,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _is_short_decimal(kind: pa.DataType) -> bool:
-    """Whether it is a decimal of 32 or 64 bits, for which Arrow lacks some of its functions."""
+    """Return whether it is a decimal of 32 or 64 bits, for which Arrow lacks some functions."""
     return bool(pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind))
 
 
@@ -328,7 +328,7 @@ def _is_local_timestamp(kind: pa.DataType) -> bool:
 
 
 def _whole_float_text(values: pa.Array) -> pa.Array:
-    """Whole numbers as digits; one that its float may not hold exactly with an exponent.
+    """Return whole numbers as digits; with an exponent if the float may not be exact.
 
     A number with an exponent is rejected with its row, and so is one that is not whole.
     """
@@ -345,7 +345,7 @@ def _whole_float_text(values: pa.Array) -> pa.Array:
 
 
 def _decimal_float_text(values: pa.Array) -> pa.Array:
-    """The shortest decimal that is the double; with an exponent where doubles lie too far apart.
+    """Return the shortest decimal of a double; with an exponent where doubles are too far apart.
 
     From 2^46 on the next double is more than a hundredth away, so that the shortest decimal may not be
     the amount that was meant: such a number is rejected with its row.
@@ -371,7 +371,7 @@ def _decimal_text(values: pa.Array) -> pa.Array:
 
 
 def _without_idle_zeros(texts: pa.Array) -> pa.Array:
-    """Zeros at the end of the places say nothing: a column has one scale for all its rows.
+    """Remove zeros after the last place, which only reflect the column's scale.
 
     Args:
         texts: Numbers or instants that all have a point.

@@ -1,4 +1,4 @@
-"""Turns a gzip file into plain bytes, within limits, checked by Python's own gzip.
+"""Unpacking a gzip file into plain bytes, within limits, checked by Python's own gzip.
 
 Here belongs what happens to bytes before they are text, and telling from them that a file is of another
 format than its extension says. DuckDB never unpacks a delivery: it accepts
@@ -117,7 +117,7 @@ MAGIC = {
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What a file is by its first bytes, however it is named; None if they do not tell."""
+    """Return what a file is by its first bytes, whatever its name; None if they do not tell."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     for magic, kind in MAGIC.items():
@@ -215,7 +215,7 @@ def _is_other_text(form: Format | None, kind: Kind) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether the first bytes of a file are UTF-8 without NUL; a character may be cut at their end."""
+    """Return whether a file's first bytes are UTF-8 without NUL; the last character may be cut."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:

@@ -1,8 +1,8 @@
 """The recorded history and the outlook under other terms, in a data home of their own.
 
-Here belongs making `HOME/what-if/NAME`: what the last build left, and one more delivery with the changed
-coupons and redemptions. Refreshing it is the same job as ever, which carries on from that build, so that
-only what the change concerns is calculated; `HOME/current` is not touched.
+Making `HOME/what-if/NAME` belongs here: the result of the last build, and one more delivery with the
+changed coupons and redemptions. Refreshing it is the ordinary job, incremental from that build, so that
+only what the change affects is calculated; `HOME/current` is not touched.
 
 A row names its record and the columns that change; what it leaves out stays as recorded. A redemption is
 withdrawn by a version that is redeemed after the as-of date, which the rules do not know yet; a coupon by a
@@ -42,7 +42,6 @@ FEEDS: Final = ("coupons", "redemptions")
 """The feeds whose rows are terms."""
 WITHDRAWN: Final = "withdrawn"
 """The column of a row that takes its record away."""
-_RECORDED: Final = "recorded.duckdb"
 _LONG_AGO: Final = "0001-01-02T00:00:00Z"
 _TRUE: Final = ("true", "t", "1", "yes")
 
@@ -191,7 +190,7 @@ def prepare(settings: Settings, name: str, changes: Sequence[Change]) -> Prepare
             for path in sorted((settings.build / "raw").glob("*/*.parquet")):
                 (side / "build" / "raw" / path.parent.name).mkdir(parents=True, exist_ok=True)
                 _point_to(side / "build" / "raw" / path.parent.name / path.name, path)
-            _point_to(side / _RECORDED, files.release_path(home, release_id))
+            _point_to(side / files.WHAT_IF_RECORDED, files.release_path(home, release_id))
             (side / "accepted_findings.csv").unlink(missing_ok=True)
             if settings.accepted_findings_file.is_file():
                 shutil.copyfile(settings.accepted_findings_file, side / "accepted_findings.csv")
@@ -217,7 +216,7 @@ def settle(settings: Settings) -> None:
     Raises:
         ReleaseError: A row breaks the supplier's contract, so that the question was not asked.
     """
-    recorded = settings.home / _RECORDED
+    recorded = settings.home / files.WHAT_IF_RECORDED
     if not recorded.is_symlink():
         return
     with duckdb.connect(str(settings.warehouse)) as connection:
