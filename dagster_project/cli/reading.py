@@ -105,7 +105,8 @@ def asked() -> Iterator[None]:
             lines.append(f"Did you mean {_either(error.near)}?")
         elif error.known:
             lines.append(f"There is {', '.join(error.known)}.")
-        wrong("\n".join(lines))
+        plain = [clean(line) for part in lines for line in part.splitlines() if line.strip()]
+        wrong("\n".join(plain), is_one_line=False)
 
 
 def _limit(error: LimitReached) -> str:
