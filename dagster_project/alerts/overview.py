@@ -22,6 +22,7 @@ _KINDS = {
     "pull_late": "a pull is late",
     "file_refused": "files are refused",
     "new_findings": "findings of severity error are open",
+    "running_out": "promotions run out",
     "data_late": "data is late",
     "disk_nearly_full": "the disk is nearly full",
     "month_open": "months are to be closed",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
+from dagster_project.answers import words
 from dagster_project.answers.asking import (
     Connection,
     Row,
@@ -15,6 +18,9 @@ from dagster_project.answers.asking import (
     rows,
 )
 from dagster_project.answers.burndown import grants_left, lapsing
+from dagster_project.answers.outlook import bill_changes
+
+_MOST = 10  # workspaces that are told of one by one
 
 
 def expiring(
@@ -35,7 +41,7 @@ def expiring(
             amount; the totals are of all.
     """
     of_release = facts(connection)
-    until = add_months(end_of(of_release["as_of_date"]), within_months)
+    until = add_months(end_of(connection, of_release["as_of_date"]), within_months)
     found = rows(
         connection,
         "select ending.*, workspaces.workspace_name"
@@ -102,6 +108,92 @@ def expiring(
         ],
         "credit_running_out": _chosen(grants, "projected_breakage_amount", sort, top),
     }
+
+
+def ending(
+    connection: Connection, before: datetime, redemption_ids: Collection[str] | None = None
+) -> Row:
+    """Return how many promotions run out before an instant, on how many workspaces, and what bills rise by.
+
+    Args:
+        connection: The release.
+        before: At most twelve months after the as-of date.
+        redemption_ids: Only these.
+
+    Returns:
+        `redemptions`, `workspaces`, `followed_up`, and `rises` by currency.
+    """
+    chosen = f"{running_out(connection)} where runs_out_at < ?"
+    values: list[object] = [before]
+    if redemption_ids is not None:
+        chosen += " and redemption_id in (select unnest(?::varchar[]))"
+        values.append(sorted(redemption_ids))
+    (found,) = rows(
+        connection,
+        "select count(*) as redemptions, count(distinct workspace_id) as workspaces,"
+        f" count(*) filter (where is_followed_up) as followed_up from {chosen}",
+        values,
+    )
+    found["rises"] = rows(
+        connection,
+        "select currency, cast(sum(monthly_rise_amount) as decimal(18, 2)) as monthly_rise_amount"
+        f" from {chosen} and monthly_rise_amount is not null"
+        " group by currency having sum(monthly_rise_amount) <> 0 order by currency",
+        values,
+    )
+    return found
+
+
+def ahead(connection: Connection, days: int, known: Collection[str]) -> Row:
+    """Return what runs out within so many days of the as-of date, and what it does to bills, in words.
+
+    Args:
+        connection: The release.
+        days: How many, at most 365.
+        known: Redemptions that need not be told of.
+
+    Returns:
+        As `ending`, of the redemptions that are new, or of all where none is; `until`, the last day;
+        `redemption_ids`, all of them; `new`; and `workspaces_ahead`, the largest rise first, each with
+        the sentences of `outlook` that name one of these redemptions.
+    """
+    until = facts(connection)["as_of_date"] + timedelta(days=days)
+    before = end_of(connection, until)
+    found = rows(
+        connection,
+        "select redemption_id, workspace_id, currency, monthly_rise_amount"
+        f" from {running_out(connection)} where runs_out_at < ? order by redemption_id",
+        [before],
+    )
+    new = [row["redemption_id"] for row in found if row["redemption_id"] not in known]
+    told = [row for row in found if row["redemption_id"] in new] or found
+    largest = sorted(
+        told, key=lambda row: (-(row["monthly_rise_amount"] or Decimal(0)), row["redemption_id"])
+    )
+    ids = {row["redemption_id"] for row in told}
+    return {
+        **ending(connection, before, ids),
+        "until": until,
+        "redemption_ids": [row["redemption_id"] for row in found],
+        "new": new,
+        "workspaces_ahead": [
+            {"workspace_id": workspace_id, "words": _sentences(connection, workspace_id, ids)}
+            for workspace_id in list(dict.fromkeys(row["workspace_id"] for row in largest))[:_MOST]
+        ],
+    }
+
+
+def _sentences(
+    connection: Connection, workspace_id: str, redemption_ids: Collection[str]
+) -> list[str]:
+    """Return how the bills of a workspace change by these redemptions, as `outlook` says it."""
+    changes = bill_changes(connection, workspace_id)
+    first = {row["currency"]: row for row in reversed(changes)}
+    return [
+        words.bill_change(row, is_first=row is first[row["currency"]])
+        for row in changes
+        if any(one["redemption_id"] in redemption_ids for one in row["reasons"])
+    ]
 
 
 def _counted_in_bills(connection: Connection, program: str | None) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-from dagster_project.answers.asking import Connection, Row, add_months, end_of, facts, rows
+from dagster_project.answers.asking import Connection, Row, add_months, facts, month_to_come, rows
 from dagster_project.answers.outlook import MONTHS
 
 AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "net_amount")
@@ -111,8 +111,7 @@ def _ahead(connection: Connection) -> dict[tuple[str, str, object], Row]:
 
 
 def _until(connection: Connection) -> object:
-    end = end_of(facts(connection)["as_of_date"])
-    return add_months(end.replace(day=1), MONTHS).date()
+    return add_months(month_to_come(facts(connection)["as_of_date"]), MONTHS).date()
 
 
 def _given(connection: Connection) -> _Amounts:
