@@ -68,7 +68,7 @@ def what_if(
     }
 
 
-_GIVEN = ("discount_amount", "credit_amount", "expected_amount")
+_GIVEN = (*AMOUNTS, "expected_amount")
 _Amounts = dict[tuple[str, str], Row]
 
 
@@ -115,21 +115,19 @@ def _until(connection: Connection) -> object:
 
 
 def _given(connection: Connection) -> _Amounts:
-    """Return discounts and credit given by program and currency, and what is expected within twelve months."""
+    """Return by program and currency the bills it gave something on, and what it will give within twelve months."""
+    sums = ", ".join(f"cast(coalesce(sum({one}), 0) as decimal(18, 2)) as {one}" for one in _GIVEN)
     found = rows(
         connection,
-        """
+        f"""
         with both_parts as (
-            select program, currency, discount_amount, credit_amount, 0 as expected_amount
+            select program, currency, list_amount, discount_amount, credit_amount, net_amount
             from marts.fct_program_performance_monthly
             union all by name
-            select program, currency, 0 as discount_amount, 0 as credit_amount, expected_amount
+            select program, currency, expected_amount
             from marts.fct_program_budget_monthly where budget_month < ?
         )
-        select program, currency,
-            cast(sum(discount_amount) as decimal(18, 2)) as discount_amount,
-            cast(sum(credit_amount) as decimal(18, 2)) as credit_amount,
-            cast(sum(expected_amount) as decimal(18, 2)) as expected_amount
+        select program, currency, {sums}
         from both_parts where currency is not null group by program, currency
         """,
         [_until(connection)],

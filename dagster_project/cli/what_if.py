@@ -139,18 +139,20 @@ def tell(data: Row) -> str:
     for part in data["currencies"]:
         lines += ["", *_of_currency(part)]
     programs = [row for row in data["programs"] if _is_moved(row)]
-    lines += ["", "Given by program, as recorded and what if (expected: in the next 12 months)"]
+    lines += [
+        "",
+        *layout.wrap(
+            "By program, as recorded and what if (list and net: of the bills it gives something on;"
+            " expected: what it gives in the next 12 months)"
+        ),
+    ]
     if programs:
         lines += layout.table(
             ["program", "", "", ">recorded", ">what if", ">change"],
             [
                 [row["program"], row["currency"], label, *_change(row[one], row["currency"])]
                 for row in programs
-                for one, label in (
-                    ("discount_amount", "discounts"),
-                    ("credit_amount", "credit"),
-                    ("expected_amount", "expected"),
-                )
+                for one, label in {**_LABELS, "expected_amount": "expected"}.items()
                 if row[one]["recorded"] or row[one]["what_if"]
             ],
         )
@@ -199,6 +201,4 @@ def _change(change: Row, code: str) -> list[str]:
 
 
 def _is_moved(row: Row) -> bool:
-    return any(
-        row[one]["change"] for one in ("discount_amount", "credit_amount", "expected_amount")
-    )
+    return any(row[one]["change"] for one in (*_LABELS, "expected_amount"))

@@ -172,3 +172,150 @@ def _given_before(marts: Marts, first: datetime) -> list[tuple[object, ...]]:
         for row in marts["fct_discounted_charges"]
         if row["issued_at"] < first  # type: ignore[operator]
     )
+
+
+def _example() -> dict[str, list[dict[str, str]]]:
+    """Bills of 100.00 from January on; 20 % off the first three, and credit of 250.00."""
+    long_ago = {"updated_at": "2024-01-01T00:00:00Z"}
+    coupon = {"program": "special", "duration": "repeating", **long_ago}
+    days = [f"2025-{number:02}-01" for number in range(1, 7)]
+    return {
+        "workspaces": [{"workspace_id": "w", "created_at": "2024-01-01", **long_ago}],
+        "coupons": [
+            {
+                **coupon,
+                "coupon_id": "TWENTY",
+                "discount_type": "percent_off",
+                "percent_off": "20",
+                "duration_invoices": "3",
+            },
+            {
+                **coupon,
+                "coupon_id": "CREDIT",
+                "discount_type": "credit",
+                "credit_amount": "250.00",
+                "currency": "USD",
+                "duration_months": "12",
+            },
+        ],
+        "redemptions": [
+            {
+                "redemption_id": coupon_id.lower(),
+                "coupon_id": coupon_id,
+                "workspace_id": "w",
+                "redeemed_at": "2025-01-01",
+                **long_ago,
+            }
+            for coupon_id in ("TWENTY", "CREDIT")
+        ],
+        "invoices": [
+            {
+                "invoice_id": day,
+                "workspace_id": "w",
+                "status": "paid",
+                "plan": "team",
+                "billing_interval": "month",
+                "currency": "USD",
+                "period_start": day,
+                "period_end": after,
+                "issued_at": day,
+                "list_amount": "100.00",
+                "discount_amount": "0",
+                "credit_amount": "0",
+                "tax_amount": "0",
+                "total_amount": "100.00",
+                **long_ago,
+            }
+            for day, after in zip(days, [*days[1:], "2025-07-01"], strict=True)
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("holds_from", "discounts", "credit"),
+    [
+        (None, (50, 50, 50, 0, 0, 0), (50, 50, 50, 100, 0, 0)),
+        (date(2025, 1, 1), (50, 50, 50, 0, 0, 0), (50, 50, 50, 100, 0, 0)),
+        (date(2025, 2, 1), (20, 50, 50, 0, 0, 0), (80, 50, 50, 70, 0, 0)),
+        (date(2025, 2, 2), (20, 20, 50, 0, 0, 0), (80, 80, 50, 40, 0, 0)),
+        (date(2025, 4, 1), (20, 20, 20, 0, 0, 0), (80, 80, 80, 10, 0, 0)),
+    ],
+)
+def test_later_bills_find_what_earlier_ones_left(
+    compiled: CompiledModels,
+    holds_from: date | None,
+    discounts: tuple[int, ...],
+    credit: tuple[int, ...],
+) -> None:
+    change = Change(
+        "coupons", {"coupon_id": "TWENTY", "percent_off": "50"}, is_withdrawn=False, place=""
+    )
+    found = compiled.run_question([_example()], [change], holds_from)
+    bills = sorted(found["fct_discounted_charges"], key=lambda row: str(row["invoice_id"]))
+    assert tuple(row["discount_amount"] for row in bills) == discounts
+    assert tuple(row["credit_amount"] for row in bills) == credit
+
+
+@pytest.mark.parametrize(
+    ("holds_from", "expected"),
+    [(date(2025, 7, 1), (30, 30, 30)), (date(2025, 8, 2), (20, 20, 30))],
+)
+def test_bills_to_come_before_that_day_stay_as_expected(
+    compiled: CompiledModels, holds_from: date, expected: tuple[int, ...]
+) -> None:
+    example = _example()
+    example["coupons"][0] |= {"duration": "forever", "duration_invoices": ""}
+    change = Change(
+        "coupons", {"coupon_id": "TWENTY", "percent_off": "30"}, is_withdrawn=False, place=""
+    )
+    found = compiled.run_question([example], [change], holds_from)
+    ahead = sorted(found["fct_bill_outlook_monthly"], key=lambda row: str(row["outlook_month"]))
+    assert tuple(row["discount_amount"] for row in ahead[:3]) == expected
+
+
+def test_what_is_withdrawn_from_a_day_on_is_revoked_on_it(compiled: CompiledModels) -> None:
+    change = Change("coupons", {"coupon_id": "CREDIT"}, is_withdrawn=True, place="")
+    found = compiled.run_question([_example()], [change], date(2025, 3, 1))
+    bills = sorted(found["fct_discounted_charges"], key=lambda row: str(row["invoice_id"]))
+    assert [row["credit_amount"] for row in bills] == [80, 80, 0, 0, 0, 0]
+    (credit,) = [row for row in found["dim_coupon_redemptions"] if row["redemption_id"] == "credit"]
+    assert (credit["status"], credit["ends_at"]) == ("revoked", datetime(2025, 3, 1))
+    lapsed = [row["amount"] for row in found["fct_credit_ledger"] if row["entry_type"] == "forfeit"]
+    assert lapsed == [Decimal("-90.00")]
+
+
+def test_grants_have_the_amount_of_the_day_they_start(compiled: CompiledModels) -> None:
+    example = _example()
+    example["coupons"][1] |= {
+        "duration": "forever",
+        "duration_months": "",
+        "credit_period_months": "2",
+        "credit_max_periods": "3",
+    }
+    change = Change(
+        "coupons", {"coupon_id": "CREDIT", "credit_amount": "60"}, is_withdrawn=False, place=""
+    )
+    found = compiled.run_question([example], [change], date(2025, 4, 1))
+    granted = {
+        row["grant_id"]: row["amount"]
+        for row in found["fct_credit_ledger"]
+        if row["entry_type"] == "grant"
+    }
+    assert granted == {"credit#1": 250, "credit#2": 250, "credit#3": 60}
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"coupon_id": "TWENTY", "duration_invoices": "5"}, "duration_invoices cannot change"),
+        ({"coupon_id": "TWENTY", "applies_to_plan": "team"}, "applies_to_plan cannot change"),
+        ({"coupon_id": "TWENTY", "once_per": "unlimited"}, "once_per cannot change with --from"),
+        ({"coupon_id": "TWENTY", "duration": "once"}, "where bills are counted"),
+    ],
+)
+def test_what_is_settled_before_a_bill_cannot_change_from_a_day_on(
+    compiled: CompiledModels, values: dict[str, str], told: str
+) -> None:
+    change = Change("coupons", values, is_withdrawn=False, place="coupon TWENTY")
+    with pytest.raises(WrongTerms, match=told):
+        compiled.run_question([_example()], [change], date(2025, 3, 1))
