@@ -19,6 +19,7 @@ recorded release before anything is published.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -44,6 +45,7 @@ from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.fingerprint import literal, quote
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.read import open_release, read_pedigree
+from dagster_project.releases.reuse import record_path
 from dagster_project.settings import Settings
 
 FEEDS: Final = ("coupons", "redemptions")
@@ -64,6 +66,7 @@ _REFERS: Final = {
 """The columns that name a record, and of which feed."""
 _RECORDED: Final = "recorded.duckdb"
 _TRUE: Final = ("true", "t", "1", "yes")
+_FALSE: Final = ("false", "f", "0", "no")
 
 Record = dict[str, str]
 
@@ -117,17 +120,16 @@ def read(path: Path) -> list[Change]:
     try:
         text = path.read_text("utf-8-sig")
         if path.suffix.lower() == ".csv":
-            lines = list(csv.DictReader(text.splitlines(), restval="", restkey="", strict=True))
-            content: Any = lines
+            content: Any = _table(text)
         elif path.suffix.lower() == ".json":
-            content = json.loads(text, parse_float=str, parse_int=str)
+            content = json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=_once)
         elif path.suffix.lower() in (".yaml", ".yml"):
-            content = yaml.load(text, yaml.BaseLoader)  # noqa: S506 (every scalar as its text)
+            content = yaml.load(text, _Texts)  # noqa: S506 (every scalar as its text)
         else:
             raise WrongTerms(f"{path} is neither .csv, .yaml nor .json; name it so.")
     except OSError as error:
         raise WrongTerms(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, csv.Error, yaml.YAMLError) as error:
+    except (ValueError, csv.Error, yaml.YAMLError, RecursionError) as error:
         told = " ".join(str(error).split())
         raise WrongTerms(f"{path} cannot be read as {path.suffix[1:].upper()}: {told}") from None
     by_feed = content if isinstance(content, dict) else {"": content}
@@ -144,6 +146,47 @@ def read(path: Path) -> list[Change]:
     if not changes:
         raise WrongTerms(f"{path} has no rows. Give rows of coupons or redemptions.")
     return changes
+
+
+def _table(text: str) -> list[Record]:
+    """Return the rows of a CSV file by the names of its columns.
+
+    Raises:
+        ValueError: A row has more or fewer values than there are columns, or two have one name.
+    """
+    lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+    if not lines:
+        return []
+    header, *body = lines
+    found = []
+    for number, values in enumerate(body, 1):
+        if len(values) != len(header):
+            raise ValueError(f"row {number} has {len(values)} values for {len(header)} columns")
+        found.append(_once(list(zip(header, values, strict=True))))
+    return found
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return what is named, each once.
+
+    Raises:
+        ValueError: A name comes twice.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} is given twice")
+        found[name] = value
+    return found
+
+
+class _Texts(yaml.BaseLoader):
+    """YAML of which every scalar is its text, and every name of a mapping comes once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(name, deep=True) for name, _ in node.value]
+        _once([(str(name), None) for name in names])
+        return dict(super().construct_mapping(node, deep=deep))
 
 
 def of_coupon(coupon_id: str, settings_of: Sequence[str]) -> list[Change]:
@@ -228,6 +271,7 @@ def prepare(
                 (side / "build" / "raw" / path.parent.name).mkdir(parents=True, exist_ok=True)
                 _point_to(side / "build" / "raw" / path.parent.name / path.name, path)
             _point_to(side / _RECORDED, files.release_path(home, release_id))
+            _publish_beside(home, side, release_id)
             (side / "accepted_findings.csv").unlink(missing_ok=True)
             if settings.accepted_findings_file.is_file():
                 shutil.copyfile(settings.accepted_findings_file, side / "accepted_findings.csv")
@@ -254,8 +298,17 @@ def prepare(
     )
 
 
+def _publish_beside(home: Path, side: Path, release_id: str) -> None:
+    """Let the answer take from the recorded release the tables that are the same in both."""
+    files.releases_dir(side).mkdir(exist_ok=True)
+    for entry in files.entries(home, release_id):
+        _point_to(files.releases_dir(side) / entry.name, entry)
+    if record_path(home).is_file():
+        shutil.copyfile(record_path(home), record_path(side))
+
+
 def forget_build(settings: Settings) -> None:
-    """Remove what a question was calculated in; its release stays.
+    """Remove what a question was calculated in, and earlier answers to it; its release stays.
 
     Args:
         settings: Of the data home of the question.
@@ -263,6 +316,15 @@ def forget_build(settings: Settings) -> None:
     for folder in ("archive", "landing", "build/raw", "build/tmp"):
         shutil.rmtree(settings.home / folder, ignore_errors=True)
     settings.warehouse.unlink(missing_ok=True)
+    answer = files.current_link(settings.home).resolve()
+    for release_id in files.release_ids(settings.home):
+        path = files.releases_dir(settings.home) / release_id
+        if path.resolve() in answer.parents:
+            continue
+        if path.is_symlink():
+            path.unlink()
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _of_bills(holds_from: date | None, as_of: date, zone: str) -> datetime | None:
@@ -778,7 +840,9 @@ def _change(feed_name: str, values: dict[str, str], place: str) -> Change:
         WrongTerms: They are not, or it does not say which record it is.
     """
     feed = feeds()[feed_name]
-    withdrawn = values.pop(WITHDRAWN, "")
+    withdrawn = values.pop(WITHDRAWN, "").casefold()
+    if withdrawn not in ("", *_TRUE, *_FALSE):
+        raise WrongTerms(f"{place}, {WITHDRAWN}: give true or false, not {withdrawn!r}.")
     for name, value in values.items():
         if name not in feed.column_names:
             known = [*feed.column_names, WITHDRAWN]
@@ -789,7 +853,7 @@ def _change(feed_name: str, values: dict[str, str], place: str) -> Change:
     values.pop("updated_at", None)
     if not values.get(feed.key.name):
         raise WrongTerms(f"{place}: it names no {feed.key.name}.")
-    return Change(feed_name, values, withdrawn.casefold() in _TRUE, place)
+    return Change(feed_name, values, withdrawn in _TRUE, place)
 
 
 def _feed_of(values: Mapping[str, str], place: str) -> str:

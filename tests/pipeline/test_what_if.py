@@ -324,6 +324,13 @@ class TestWhatMakesNoSense:
             ),
             ("a.csv", "coupon_id,once_per,duration\nHALF,,repeating\n", "nothing would change"),
             ("a.yaml", "coupons: {coupon_id: HALF}", "give rows as a list"),
+            ("a.yaml", "- {coupon_id: HALF, coupon_id: SIXTY}", "'coupon_id' is given twice"),
+            ("a.json", '[{"coupon_id": "HALF", "coupon_id": "SIXTY"}]', "is given twice"),
+            ("a.csv", "coupon_id,coupon_id\nHALF,SIXTY\n", "is given twice"),
+            ("a.csv", "coupon_id,percent_off\nHALF\n", "row 1 has 1 values for 2 columns"),
+            ("a.csv", "coupon_id;percent_off\nHALF;5\n", "no coupon_id or redemption_id"),
+            ("a.json", "[" * 100_000, "cannot be read as JSON"),
+            ("a.yaml", "- {coupon_id: HALF, withdrawn: flase}", "give true or false"),
             ("a.yaml", "- {coupon_id: HALF, percent_off: [5]}", "is not one value"),
             (
                 "a.csv",
