@@ -671,7 +671,7 @@ class Asking:
         found = self._connection.execute(
             "select redemption_id, is_derived, case when natural_end_at <= $first then natural_end_at"
             " else $first end as ends_at from intermediate.int_redemptions_with_terms"
-            " where coupon_id = $coupon_id and is_honoured and started_at < $first"
+            " where coupon_id = $coupon_id and started_at < $first"
             f" and coalesce(least(natural_end_at, {ends}) < $first, false)"
             f" and natural_end_at is distinct from {ends} order by redemption_id",
             {"first": self._first, "coupon_id": coupon_id},
