@@ -57,7 +57,7 @@ def asked(
         values = {
             name: to
             for name in columns
-            for to in _others(coupon, name, random)
+            for to in _others(coupon, name, random, sorted(map(str, coupons)))
             if to != coupon[name]
         }
         if not values or random.randrange(3) == 0:
@@ -70,7 +70,9 @@ def asked(
     return {**records, "coupons": list(coupons.values())}, changes
 
 
-def _others(coupon: Mapping[str, object], name: str, random: Random) -> list[object]:
+def _others(
+    coupon: Mapping[str, object], name: str, random: Random, others: list[str]
+) -> list[object]:
     """At most one other value of a column that a coupon of its kind may have."""
     kind, duration = coupon["discount_type"], coupon["duration"]
     if name == "percent_off" and kind == "percent_off":
@@ -90,9 +92,7 @@ def _others(coupon: Mapping[str, object], name: str, random: Random) -> list[obj
     if name == "duration_invoices" and coupon["duration_invoices"] is not None:
         return [random.choice((1, 2, 3))]
     if name == "follow_up_coupon_id":
-        return (
-            [random.choice((None, *histories.COUPON_IDS[:1]))] if random.randrange(4) == 0 else []
-        )
+        return [random.choice((None, *others))] if random.randrange(4) == 0 else []
     if name == "once_per":
         return [random.choice(("user", "workspace", "unlimited"))] if duration else []
     return []
