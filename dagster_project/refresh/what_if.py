@@ -269,8 +269,8 @@ def prepare(
             shutil.copyfile(settings.warehouse, side / "build" / settings.warehouse.name)
             for path in sorted((settings.build / "raw").glob("*/*.parquet")):
                 (side / "build" / "raw" / path.parent.name).mkdir(parents=True, exist_ok=True)
-                _point_to(side / "build" / "raw" / path.parent.name / path.name, path)
-            _point_to(side / _RECORDED, files.release_path(home, release_id))
+                _hold(side / "build" / "raw" / path.parent.name / path.name, path)
+            _hold(side / _RECORDED, files.release_path(home, release_id))
             _publish_beside(home, side, release_id)
             (side / "accepted_findings.csv").unlink(missing_ok=True)
             if settings.accepted_findings_file.is_file():
@@ -315,7 +315,8 @@ def forget_build(settings: Settings) -> None:
     """
     for folder in ("archive", "landing", "build/raw", "build/tmp"):
         shutil.rmtree(settings.home / folder, ignore_errors=True)
-    settings.warehouse.unlink(missing_ok=True)
+    for path in (settings.warehouse, settings.home / _RECORDED):
+        path.unlink(missing_ok=True)
     answer = files.current_link(settings.home).resolve()
     for release_id in files.release_ids(settings.home):
         path = files.releases_dir(settings.home) / release_id
@@ -359,7 +360,7 @@ def settle(settings: Settings) -> None:
         ReleaseError: A row breaks the supplier's contract, so that the question was not asked.
     """
     recorded, question = settings.home / _RECORDED, questions.asked_in(settings.home)
-    if question is None or not recorded.is_symlink():
+    if question is None or not recorded.is_file():
         return
     with duckdb.connect(str(settings.warehouse)) as connection:
         connection.execute(f"attach {literal(os.path.realpath(recorded))} as recorded (read_only)")
@@ -880,6 +881,15 @@ def _text(value: object, place: str) -> str:
 def _point_to(link: Path, target: Path) -> None:
     link.unlink(missing_ok=True)
     link.symlink_to(os.path.realpath(target))
+
+
+def _hold(link: Path, target: Path) -> None:
+    """Keep a file that is never written again, whatever a refresh or pruning does meanwhile."""
+    link.unlink(missing_ok=True)
+    try:
+        link.hardlink_to(os.path.realpath(target))
+    except OSError:  # another file system, or one without such links
+        _point_to(link, target)
 
 
 def _write(path: Path, feed: Feed, rows: Iterable[Record]) -> None:
