@@ -19,6 +19,7 @@ from dagster_project.answers.asking import (
 )
 from dagster_project.answers.burndown import grants_left, lapsing
 from dagster_project.answers.outlook import bill_changes
+from dagster_project.releases.fingerprint import literal
 
 _MOST = 10  # workspaces that are told of one by one
 
@@ -124,22 +125,20 @@ def ending(
         `redemptions`, `workspaces`, `followed_up`, and `rises` by currency.
     """
     chosen = f"{running_out(connection)} where runs_out_at < ?"
-    values: list[object] = [before]
     if redemption_ids is not None:
-        chosen += " and redemption_id in (select unnest(?::varchar[]))"
-        values.append(sorted(redemption_ids))
+        chosen += f" and list_contains([{', '.join(map(literal, redemption_ids))}], redemption_id)"
     (found,) = rows(
         connection,
         "select count(*) as redemptions, count(distinct workspace_id) as workspaces,"
         f" count(*) filter (where is_followed_up) as followed_up from {chosen}",
-        values,
+        [before],
     )
     found["rises"] = rows(
         connection,
         "select currency, cast(sum(monthly_rise_amount) as decimal(18, 2)) as monthly_rise_amount"
         f" from {chosen} and monthly_rise_amount is not null"
         " group by currency having sum(monthly_rise_amount) <> 0 order by currency",
-        values,
+        [before],
     )
     return found
 
