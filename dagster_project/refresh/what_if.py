@@ -542,6 +542,7 @@ class Asking:
         self._first = first
         self._found: dict[str, dict[str, Record]] = {feed: {} for feed in FEEDS}
         self._implied: dict[str, dict[str, Record]] = {feed: {} for feed in FEEDS}
+        self._seen: set[tuple[str, str]] = set()
         self._told: list[str] = []
         self._named: list[tuple[str, Record, str]] = []
 
@@ -553,9 +554,10 @@ class Asking:
         """
         for change in changes:
             key = change.values[feeds()[change.feed].key.name]
-            if key in self._found[change.feed]:
+            if (change.feed, key) in self._seen:
                 name = feeds()[change.feed].key.name
                 raise WrongTerms(f"{change.place}: {name} {key!r} has two rows; give one.")
+            self._seen.add((change.feed, key))
             self._add(change, feeds()[change.feed], key)
         if not self._told:
             raise WrongTerms("These terms are those that are recorded: nothing would change.")
@@ -720,10 +722,10 @@ class Asking:
         ).fetchall()
         for record in _records(self._connection, feed, [one for (one,) in leading]):
             self._implied["coupons"][record["coupon_id"]] = {**record, "follow_up_coupon_id": ""}
-        self._found["coupons"][key] = {**recorded, "follow_up_coupon_id": ""}
         if self._first is None:
             self.withdrawn_coupons.append(key)
-        self._told.append(f"{key}: withdrawn, with {len(own):,} redemptions")
+        noun = "redemption" if len(own) == 1 else "redemptions"
+        self._told.append(f"{key}: withdrawn, with {len(own):,} {noun}")
 
     def _withdrawn(self, recorded: Record) -> Record:
         """Return the version of a redemption that takes it away."""

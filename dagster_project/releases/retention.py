@@ -126,7 +126,8 @@ def remove_what_if(home: Path, name: str) -> str:
         )
     side = home / wanted
     with one_writer(side, f"coupon-ledger what-if --remove {name}"):
-        if readers := _readers(home, wanted):
+        readers = _readers(home, wanted) if wanted in files.what_ifs(home) else []
+        if readers:
             raise ReleaseError(
                 f"{wanted} stays: process {', '.join(map(str, readers))} reads it.",
                 "Remove it when that has ended.",
