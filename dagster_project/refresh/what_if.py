@@ -542,7 +542,7 @@ class Asking:
         self._first = first
         self._found: dict[str, dict[str, Record]] = {feed: {} for feed in FEEDS}
         self._implied: dict[str, dict[str, Record]] = {feed: {} for feed in FEEDS}
-        self._seen: set[tuple[str, str]] = set()
+        self._values: dict[tuple[str, str], Mapping[str, str]] = {}
         self._told: list[str] = []
         self._named: list[tuple[str, Record, str]] = []
 
@@ -554,10 +554,10 @@ class Asking:
         """
         for change in changes:
             key = change.values[feeds()[change.feed].key.name]
-            if (change.feed, key) in self._seen:
+            if (change.feed, key) in self._values:
                 name = feeds()[change.feed].key.name
                 raise WrongTerms(f"{change.place}: {name} {key!r} has two rows; give one.")
-            self._seen.add((change.feed, key))
+            self._values[change.feed, key] = change.values
             self._add(change, feeds()[change.feed], key)
         if not self._told:
             raise WrongTerms("These terms are those that are recorded: nothing would change.")
@@ -566,9 +566,14 @@ class Asking:
         told = self._told
         if self._first is not None:
             told = [f"{one}, on bills issued from {self._first.date()} on" for one in told]
-        return {
-            feed: list({**self._implied[feed], **self._found[feed]}.values()) for feed in FEEDS
-        }, told
+        return {feed: list(self._put_together(feed).values()) for feed in FEEDS}, told
+
+    def _put_together(self, feed: str) -> dict[str, Record]:
+        """Return the rows of a feed: what follows from other changes, and on it what is asked of the record."""
+        rows = {**self._found[feed], **self._implied[feed]}
+        for key in self._found[feed].keys() & self._implied[feed].keys():
+            rows[key] = {**self._implied[feed][key], **self._values[feed, key]}
+        return rows
 
     def _add(self, change: Change, feed: Feed, key: str) -> None:
         recorded = _recorded(self._connection, feed, key)
@@ -626,8 +631,9 @@ class Asking:
                     f"Redemption {row['redemption_id']}: its coupon {row['coupon_id']} is withdrawn;"
                     " leave out one of both."
                 )
-        for row in self._found["coupons"].values():
-            if row["follow_up_coupon_id"] in self.withdrawn_coupons:
+        for key, row in self._found["coupons"].items():
+            follow_up = self._values["coupons", key].get("follow_up_coupon_id")
+            if follow_up and follow_up in self.withdrawn_coupons:
                 raise WrongTerms(
                     f"Coupon {row['coupon_id']}: its follow-up {row['follow_up_coupon_id']} is"
                     " withdrawn; leave out one of both."
@@ -699,7 +705,8 @@ class Asking:
         """Take a record away, or end it with the day from which on terms change."""
         key = recorded[feed.key.name]
         if feed.name == "redemptions":
-            self._found["redemptions"][key] = self._withdrawn(recorded)
+            row = self._found["redemptions"][key] = self._withdrawn(recorded)
+            self._values["redemptions", key] = row
             self._told.append(f"{key}: withdrawn")
             return
         made = self._connection.execute(

@@ -161,7 +161,8 @@ class TestTheAnswer:
         self, asked: Asked, tmp_path: Path
     ) -> None:
         file = tmp_path / "without.yaml"
-        file.write_text("coupons:\n- coupon_id: THEN-45\n  withdrawn: true\n", "utf-8")
+        terms = "- {coupon_id: THEN-45, withdrawn: true}\n- {coupon_id: SIXTY, coupon_name: Six}\n"
+        file.write_text(f"coupons:\n{terms}", "utf-8")
         shown = ask(asked.home, file, "--name", "without", "--json")
         assert shown.exit_code == 0, shown.output
         (moved,) = json.loads(shown.stdout)["workspaces"]
