@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import cached_property
@@ -103,9 +104,7 @@ class CompiledModels:
 
     def run(self, deliveries: Sequence[TextRows]) -> dict[str, list[dict[str, object]]]:
         """The marts that come of the deliveries, amounts as Decimal."""
-        with self._database() as connection:
-            fill_raw_tables(connection, deliveries)
-            self.build(connection)
+        with self.built(deliveries) as connection:
             return _marts(connection)
 
     def run_day_by_day(
@@ -146,16 +145,22 @@ class CompiledModels:
             WrongTerms: The changes cannot be asked.
         """
         first = None if holds_from is None else datetime.combine(holds_from, time())
-        with self._database() as connection:
-            fill_raw_tables(connection, deliveries)
+        with self.built(deliveries) as connection:
             (last,) = connection.execute(
                 "select coalesce(max(delivery_sequence), 0) from raw.deliveries"
             ).fetchall()[0]
-            self.build(connection)
             rows, _ = Asking(connection, self.as_of, first).rows(changes)
             load_deliveries(connection, [rows], after=last)
             self._carry_on(connection, self.as_of, last, self.as_of, holds_from)
             return _marts(connection)
+
+    @contextmanager
+    def built(self, deliveries: Sequence[TextRows]) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A database of the deliveries with all models built."""
+        with self._database() as connection:
+            fill_raw_tables(connection, deliveries)
+            self.build(connection)
+            yield connection
 
     def build(self, connection: duckdb.DuckDBPyConnection, as_of: date | None = None) -> None:
         """Build the models in a database named `warehouse` that has the raw tables."""
