@@ -257,7 +257,7 @@ def prepare(
         _must_be_built(settings, release_id)
         zone = pedigree.get("reporting_time_zone", "UTC")
         with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
-            asking = Asking(connection, as_of, _of_bills(holds_from, as_of, zone))
+            asking = Asking(connection, as_of, first_of_bills(holds_from, as_of, zone))
             rows, told = asking.rows(changes)
         with one_writer(side, f"coupon-ledger what-if --name {name}"):
             for folder in ("archive", "build", "landing"):
@@ -328,7 +328,7 @@ def forget_build(settings: Settings) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _of_bills(holds_from: date | None, as_of: date, zone: str) -> datetime | None:
+def first_of_bills(holds_from: date | None, as_of: date, zone: str) -> datetime | None:
     """Return the first instant of a day in the reporting time zone.
 
     Raises:
@@ -380,7 +380,7 @@ def settle(settings: Settings) -> None:
             raise _broken(told)
         if question.holds_from is not None:
             zone = settings.reporting_time_zone
-            first = _of_bills(question.holds_from, date.fromisoformat(question.as_of_date), zone)
+            first = first_of_bills(question.holds_from, date.fromisoformat(question.as_of_date), zone)
             assert first is not None
             _must_leave_the_past(connection, question.holds_from, first)
         for coupon_id in question.withdrawn_coupons:

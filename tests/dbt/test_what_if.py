@@ -10,17 +10,20 @@ from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from random import Random
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from dagster_project.answers.asking import end_of
 from dagster_project.feeds import feeds
-from dagster_project.refresh.what_if import OF_A_BILL, Asking, Change, WrongTerms
+from dagster_project.refresh.what_if import OF_A_BILL, Asking, Change, WrongTerms, first_of_bills
 from tests.dbt.compiled import CompiledModels
 from tests.reference import histories, model
 from tests.reference.agreement import PROVENANCE, all_differences
+from tests.reference.rules import ReportingCalendar
 
 Marts = Mapping[str, list[dict[str, object]]]
 
@@ -333,3 +336,27 @@ def test_what_is_settled_before_a_bill_cannot_change_from_a_day_on(
     change = Change("coupons", values, is_withdrawn=False, place="coupon TWENTY")
     with pytest.raises(WrongTerms, match=told):
         Asking(example, date(2025, 6, 30), datetime(2025, 3, 1)).rows([change])
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        ("UTC", date(2025, 3, 1)),
+        ("Europe/Berlin", date(2025, 3, 30)),
+        ("Europe/Berlin", date(2025, 10, 27)),
+        ("America/St_Johns", date(2024, 2, 29)),
+        ("Australia/Eucla", date(2025, 1, 1)),
+        # The day begins at one o'clock, and 30 December 2011 was left out.
+        ("Africa/Cairo", date(2025, 4, 25)),
+        ("Pacific/Apia", date(2011, 12, 30)),
+    ],
+)
+def test_a_day_begins_where_the_reporting_time_zone_says(zone: str, day: date) -> None:
+    calendar = ReportingCalendar(ZoneInfo(zone))
+    assert first_of_bills(day, day, zone) == calendar.first_instant(day)
+    with duckdb.connect() as connection:
+        connection.execute("create schema release")
+        connection.execute(
+            f"create table release.release as select '{zone}' as reporting_time_zone"
+        )
+        assert end_of(connection, day) == calendar.end_of(day)
