@@ -260,6 +260,7 @@ def prepare(
             asking = Asking(connection, as_of, first_of_bills(holds_from, as_of, zone))
             rows, told = asking.rows(changes)
         with one_writer(side, f"coupon-ledger what-if --name {name}"):
+            files.current_link(side).unlink(missing_ok=True)  # it answers an earlier question
             for folder in ("archive", "build", "landing"):
                 shutil.rmtree(side / folder, ignore_errors=True)
                 (side / folder).mkdir(parents=True)
@@ -313,7 +314,9 @@ def forget_build(settings: Settings) -> None:
     Args:
         settings: Of the data home of the question.
     """
-    for folder in ("archive", "landing", "build/raw", "build/tmp"):
+    is_answered = files.current_link(settings.home).is_file()
+    # What a question that failed leaves of dbt's results says why.
+    for folder in ("archive", "landing", "build" if is_answered else "build/raw"):
         shutil.rmtree(settings.home / folder, ignore_errors=True)
     for path in (settings.warehouse, settings.home / _RECORDED):
         path.unlink(missing_ok=True)
