@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --require-hashes
-# That the environment belongs to root, and that pip has a newer version, is nobody's concern here.
+# Silence pip's remarks about running as root and about newer versions of itself.
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -37,7 +37,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What of docs/ is generated: inputs.md, marts.md and the settings in operations.md.
+# Write the generated parts of README.md and docs/: tables from YAML and settings, output of commands and queries.
 documents: $(VENV)/.installed-test
 	$(BIN)/python -m tests.documents
 
@@ -81,8 +81,8 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock $(DUCKDB_LINE
 	done
 	@touch $@
 
-# Spark needs Java, pages are looked at in Chromium, and pulls are tried on PostgreSQL. What is missing is
-# installed where this runs as root on Debian; elsewhere the tests say what did not run, and in CI they fail.
+# The tests need Java for Spark, Chromium for pages and PostgreSQL for pulls. As root on Debian, what is missing is
+# installed; elsewhere the tests say what did not run, and in CI they fail.
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 MISSING = $$( \
 	{ [ -n "$$JAVA_HOME" ] || command -v java; } >/dev/null || echo openjdk-17-jre-headless; \

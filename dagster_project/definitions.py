@@ -1,6 +1,6 @@
 """What Dagster loads: the definitions in `defs/`, merged; nothing is defined here.
 
-`dagster dev -m dagster_project.definitions` serves them; the command line runs their job in process.
+`dagster dev -m dagster_project.definitions` loads them; the command line runs their job in process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dagster_project.settings import Settings
 
 
 def load(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
-    """All definitions for one data home and one parsed dbt project."""
+    """Return all definitions for one data home and one parsed dbt project."""
     return dg.Definitions.merge(
         resources.defs(settings),
         pulling.defs(settings),
@@ -37,6 +37,6 @@ def load(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The definitions for the settings in the environment."""
+    """Return the definitions for the settings in the environment."""
     settings = Settings()
     return load(settings, dbt_build.prepare(settings))

@@ -1,7 +1,7 @@
 """What went wrong, in words that hold no personal data.
 
-Here belongs how an error of any kind is put into sentences for people and for records that are kept.
-Who is sent the sentences, and when, does not.
+Putting an error of any kind into sentences for people and for stored records belongs here. To whom and
+when the sentences are sent does not.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 
 @dataclass(frozen=True)
 class Failure:
-    """How a run ended that did not end well.
+    """How a failed run ended.
 
     Attributes:
         told: What was wrong, one sentence each, the cause first.
-        remedy: What to do, if that is known.
-        is_refusal: Whether the build was made and its checks refused it.
-        problems: What the gate named, if it did.
+        remedy: What to do, if known.
+        is_refusal: Whether the build was completed and its checks refused it.
+        problems: What the gate named, if anything.
     """
 
     told: tuple[str, ...]
@@ -37,36 +37,36 @@ class Failure:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What an exception says, for an alert.
+    """Return what an exception says, for an alert.
 
     Args:
-        error: What a run in this process ended with.
+        error: The error that ended a run in this process.
     """
     if isinstance(error, PublishRefused):
-        told = tuple(in_words(error.problems))
-        return Failure(told, error.remedy, True, error.problems)
+        lines = tuple(in_words(error.problems))
+        return Failure(lines, error.remedy, True, error.problems)
     if isinstance(error, ReleaseError):
         return Failure((error.message,), error.remedy)
     if _is_ours(error):
         return Failure((str(error),))
-    # What a library says further down may hold rows of the data.
+    # Later lines of a library's message may hold rows of the data.
     first = (str(error).strip().splitlines() or [""])[0]
     return Failure((f"{type(error).__name__}: {first}".removesuffix(": "),))
 
 
 def failure_of_run(messages: Sequence[str], is_repeated: bool) -> Failure:
-    """What can be said of a run that ended without a word of its own.
+    """Return what can be said of a run that ended without an explanation of its own.
 
     Args:
-        messages: What was noted about its end, the cause first.
-        is_repeated: Whether it is started again by itself.
+        messages: What was recorded about its end, the cause first.
+        is_repeated: Whether it is started again automatically.
     """
-    again = "Nothing: it is started again by itself." if is_repeated else ""
+    again = "Nothing: it is started again automatically." if is_repeated else ""
     return Failure(tuple(messages), again or "Run again; it starts over: coupon-ledger run.")
 
 
 def told(failure: Failure) -> list[str]:
-    """What was wrong, one line each, without values that may be personal data.
+    """Return what was wrong, one line each, without values that may be personal data.
 
     Args:
         failure: How a run ended.
@@ -75,12 +75,12 @@ def told(failure: Failure) -> list[str]:
 
 
 def make_discreet(error: BaseException) -> None:
-    """Take quoted values, which may be personal data, out of an error and of what caused it.
+    """Remove quoted values, which may be personal data, from an error and its causes.
 
-    Whoever keeps errors, as Dagster does with those of its steps, then keeps none.
+    Dagster stores the errors of its steps; none of them then holds personal data.
 
     Args:
-        error: What a step ended with; it is changed.
+        error: The error that ended a step; it is changed in place.
     """
     seen: set[int] = set()
     found: BaseException | None = error
@@ -104,13 +104,13 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def without_values(text: str, names: Collection[str] = ()) -> str:
-    """A text of others without the values it quotes: they may be personal data.
+    """Remove quoted values, which may be personal data, from a text of another program.
 
-    Quoted names that are known, such as columns, stay; e-mail addresses go wherever they are.
+    Known names in quotes, such as columns, stay; e-mail addresses are removed everywhere.
 
     Args:
-        text: For instance why a file was refused, or an error of a library.
-        names: What may be quoted.
+        text: For instance the reason why a file was refused, or an error of a library.
+        names: The names that may stay in quotes.
     """
 
     def hidden(match: re.Match[str]) -> str:
@@ -122,12 +122,12 @@ def without_values(text: str, names: Collection[str] = ()) -> str:
 
 
 def plain(text: str, most: int = _MOST_CHARACTERS) -> str:
-    """A text on one line, without signs that do not show, of a length that can be read."""
+    """Put a text on one line, without invisible characters and cut to a readable length."""
     line = " ".join(text.split())
     shown = "".join(sign if sign.isprintable() else "·" for sign in line)
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
 def names() -> set[str]:
-    """What a text may quote: names of feeds and of their columns."""
+    """Return what a text may quote: names of feeds and of their columns."""
     return {*feeds(), *(name for feed in feeds().values() for name in feed.column_names)}

@@ -1,6 +1,6 @@
-"""The feeds as data, read from the dbt source file, which is the only place they stand.
+"""The feeds as data, read from the dbt source file, the only place where they are defined.
 
-What a column must look like belongs there; this module gives it types, nothing more.
+The form of a column is defined there; this module only adds types.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Column:
 
     Attributes:
         name: Column name as in the header of a delivery.
-        type: What its text must be; see the head of the source file.
+        type: What its text must be; see the top of the source file.
         description: One sentence for people.
         required: Whether it may not be empty, and must be in the header.
         key: Whether it identifies the record, alone or with the other columns of the key.
@@ -69,7 +69,7 @@ class Feed:
 
     @property
     def key(self) -> Column:
-        """The column that identifies a record, or the first of those that do together."""
+        """The column that identifies a record, or the first of several that do so together."""
         return next(column for column in self.columns if column.key)
 
     @property
@@ -103,18 +103,18 @@ def _column(entry: dict[str, object]) -> Column:
 
 @cache
 def value_types() -> dict[str, Any]:
-    """What the text of each type of column must be: lists of words, and patterns by their names."""
+    """Return what the text of each column type must be: lists of words, and named patterns."""
     types: dict[str, Any] = _yaml(TYPES_FILE)["vars"]["value_types"]
     return types
 
 
 def amount_digits(column: Column) -> int:
-    """How many digits an amount may have before the point: one more where it is a sum of others."""
+    """Return how many digits an amount may have before the point: one more for a sum of others."""
     return 14 if column.signed else 13
 
 
 def type_pattern(column: Column, which: str = "pattern") -> str:
-    """What the text of a column's type must match, as the macro of this name has it.
+    """Return the pattern that text of a column's type must match, from the macro of this name.
 
     Args:
         column: The column.

@@ -1,8 +1,8 @@
-"""The folders of a data home and who may read them, whatever the umask: made in one place.
+"""The folders of a data home and who may read them, whatever the umask.
 
-Readers of releases, a group, come through the data home to `releases/` and `current`. What else is in
-the data home, raw deliveries and logs among it, is for its owner. A folder that a person made or opened
-to others by hand is never opened further, and private folders of earlier versions are closed.
+Readers of releases, a group, reach `releases/` and `current` through the data home. Everything else in
+the data home, such as raw deliveries and logs, is for its owner only. A folder that a person made or
+opened to others by hand is never opened further, and private folders of earlier versions are closed.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _NOT_THE_OWNERS = 0o077
 
 @contextmanager
 def writing(home: Path) -> Iterator[list[str]]:
-    """Prepare a data home, and write files that only their owner reads until the end.
+    """Prepare a data home; until the block ends, files are written for their owner only.
 
-    What readers of releases need is opened to their group by whoever makes it. The umask is the
-    whole process's: what its threads and what it starts write follows too.
+    The code that makes what readers of releases need opens it to their group. The umask is that of the
+    whole process: files of its threads and child processes follow it too.
 
     Args:
-        home: The data home; made where absent, with the folders above it.
+        home: The data home; created if absent, with the folders above it.
 
     Yields:
-        Names of private folders that others could read until now.
+        The names of private folders that others could read until now.
 
     Raises:
         OSError: The data home cannot be made.
@@ -45,7 +45,7 @@ def writing(home: Path) -> Iterator[list[str]]:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only its owner reads, with the folders above it; one that is there stays.
+    """Make a folder that only its owner reads, and the folders above it, unless it exists.
 
     Args:
         folder: The folder.
@@ -66,8 +66,8 @@ def _make(folder: Path, mode: int) -> None:
 
 
 def _is_closed_now(folder: Path) -> bool:
-    """Close a folder to all but its owner; whether it was open."""
-    with suppress(FileNotFoundError, PermissionError):  # another's folder stays as that one made it
+    """Close a folder to all but its owner, and return whether it was open."""
+    with suppress(FileNotFoundError, PermissionError):  # another user's folder stays as it is
         if folder.stat().st_mode & _NOT_THE_OWNERS:
             folder.chmod(OWNER_MODE)
             return True

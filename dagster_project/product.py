@@ -1,7 +1,7 @@
 """Where the parts of the product are stored, and which version of it this is.
 
-Here belong the folders of code, dbt project and sample, in a checkout and in an installed package alike.
-Where a user's data is stored does not: that is a setting.
+The folders of code, dbt project and sample belong here, in a checkout and in an installed package
+alike. Where a user's data is stored does not: that is a setting.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
-_INSTALLED = _PACKAGE / "_project"  # where the wheel puts what is no Python
+_INSTALLED = _PACKAGE / "_project"  # where the wheel puts everything but Python
 
 CODE = _PACKAGE.parent
 """The folder from which the packages are imported: the checkout, or `site-packages`."""

@@ -1,9 +1,9 @@
-"""Starts Dagster's runs, and tells which of them have died without a word.
+"""A launcher for Dagster's runs that also notices which of them have died silently.
 
 Dagster's own launcher leaves it to its code server to notice that a run's process is gone. After a
-power failure there is no such server: the run would count as running, and with one run at a time none
-would ever start again. So each run holds a lock of the operating system until its process ends, and
-Dagster's run monitoring asks here whether it still does.
+power failure there is no such server: the run would count as running, and with one run at a time no
+other run would ever start. So each run holds an operating-system lock until its process ends, and
+Dagster's run monitoring asks this launcher whether it still does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dagster_project.settings import Settings
 GRACE_SECONDS = 60
 """How long a run may take from its first event until it holds its lock."""
 PROCESS_GONE = "its process is gone"
-_KEPT_SECONDS = 24 * 3600  # a lock that was just made and is not held yet must not be removed
+_KEPT_SECONDS = 24 * 3600  # a lock just created and not held yet must not be removed
 
 _held: dict[Path, FileLock] = {}
 
@@ -32,13 +32,13 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Yes: that is what it is for."""
+        """Yes: checking workers is what this launcher is for."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Whether the process of a run that counts as running is there."""
+        """Check whether the process of a run that counts as running still exists."""
         home = _home_of(run)
-        # Looked at first: a run that takes its lock while it is asked about is not dead.
+        # Checked first: a run that takes its lock during this check is not dead.
         has_begun = _lock_path(home, run.run_id).exists()
         if is_alive(home, run.run_id):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
@@ -55,7 +55,7 @@ def _home_of(run: DagsterRun) -> Path:
 
 
 def show_alive(home: Path, run_id: str) -> None:
-    """Hold the lock of a run until this process ends; the locks of dead runs are removed.
+    """Hold the lock of a run until this process ends, and remove the locks of dead runs.
 
     Args:
         home: The data home.
@@ -68,7 +68,7 @@ def show_alive(home: Path, run_id: str) -> None:
         is_old = time.time() - other.stat().st_mtime > _KEPT_SECONDS
         if is_old and not is_alive(home, other.stem):
             other.unlink(missing_ok=True)
-    # Held before it has its name: a lock that can be found and is not held is a dead run's.
+    # Held before it gets its name: a lock that exists under its name and is not held is a dead run's.
     unnamed = path.with_suffix(".new")
     lock = FileLock(unnamed)
     lock.acquire(timeout=0)
@@ -77,7 +77,7 @@ def show_alive(home: Path, run_id: str) -> None:
 
 
 def is_alive(home: Path, run_id: str) -> bool:
-    """Whether the process of a run is there.
+    """Return whether the process of a run exists.
 
     Args:
         home: The data home.

@@ -1,6 +1,6 @@
-"""Every setting of the product, once: where things lie, which day, how much of the machine.
+"""Every setting of the product, once: where things are stored, which day, how much of the machine.
 
-Here belong settings and what follows from them: paths and the default day. Opening databases and
+Settings and what follows from them, paths and the default day, belong here. Opening databases and
 reading deliveries do not.
 """
 
@@ -37,15 +37,15 @@ OWNERS = {
     "marts": "team:finance",
     "release": "team:data",
 }
-"""Who answers for the assets of a group unless a setting says otherwise."""
+"""The owners of the assets of a group unless a setting names others."""
 FIRST_AS_OF, LAST_AS_OF = date(1970, 1, 1), date(9990, 12, 31)
-"""The as-of dates that can be calculated: 24 months are looked ahead, and dates end with 9999."""
+"""The as-of dates that can be calculated: the outlook is 24 months, and dates end with 9999."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 """The port of a web address that names none, by scheme."""
 
 
 def default_home() -> Path:
-    """Return the data home where no setting names one.
+    """Return the data home used where no setting names one.
 
     Returns:
         `data/home` in a checkout; for an installed package `coupon-ledger` in the user's folder for
@@ -54,7 +54,7 @@ def default_home() -> Path:
     if not IS_INSTALLED:
         return CODE / "data" / "home"
     base = Path(os.environ.get("XDG_DATA_HOME", ""))
-    if not base.is_absolute():  # which the XDG specification asks to ignore
+    if not base.is_absolute():  # the XDG specification says to ignore it
         base = Path("~/.local/share").expanduser()
     return base / "coupon-ledger"
 
@@ -64,7 +64,7 @@ class Settings(BaseSettings):
 
     Attributes:
         home: The data home: archive, warehouse, releases, logs.
-        landing: The folder the billing system drops its files in; only ever read.
+        landing: The folder the billing system drops its files in; it is only read.
         as_of: Last day whose events count (R0); unless given, the sample's last day for the sample,
             else today in UTC.
         reporting_time_zone: Where days and months begin in what is calculated (R0), as an IANA name.
@@ -73,28 +73,29 @@ class Settings(BaseSettings):
         schedule_cron: When the daily refresh ticks.
         schedule_timezone: The time zone of the schedules, as an IANA name such as Europe/Berlin.
         autostart: Whether Dagster's schedule and sensor of refreshes run without being turned on.
-        sensor_seconds: How often Dagster's sensors look.
+        sensor_seconds: How often Dagster's sensors look, in seconds.
         fresh_within_hours: After how many hours without a new build a mart counts as stale.
         close_working_day: The working day of a month from which the month-close reminder is sent;
             0 for never.
         close_cron: When the reminder looks for a month to close, in the time zone of the schedules.
         holidays: Days from Monday to Friday on which nobody works, as a JSON list.
-        owners: Who answers for the assets of a group in Dagster, as `team:NAME` or an e-mail address,
-            by group; what is not named keeps its default.
+        owners: The owners of the assets of a group in Dagster, as `team:NAME` or an e-mail address, by
+            group; a group that is not named has its default.
         log_format: How run logs are written: `text`, or `json` with one object a line.
         accepted_findings: The reviewed file of accepted findings; `accepted_findings.csv` in the
             data home unless given.
         strict: Whether open findings of severity error stop publication.
-        settle_seconds: How long a delivered file must have kept its size before the sensor takes it.
+        settle_seconds: How long a delivered file must have had the same size before the sensor takes it.
+        reports: Whether each release gets its report, `report.html`, beside its Parquet files.
         engine: What runs the models: `duckdb`, or `spark`, which needs the extra of that name.
         query_seconds: After how long `query` stops; 0 for never.
         query_rows: After how many rows `query` stops; 0 for never.
         query_memory: How much memory DuckDB may use for `query`; `memory_limit` unless given.
         spark_master: Spark's master, such as `spark://host:7077`; this machine unless given.
         spark_conf: Further configuration of Spark, as a JSON object of texts.
-        spark_storage: Where Spark's tables lie: a folder that the driver and every executor reach
-            under the same path, or the address of one in object storage; below the data home
-            unless given.
+        spark_storage: Where Spark's tables are stored: a folder that the driver and every executor reach
+            under the same path, or the address of one in object storage; below the data home unless
+            given.
         spark_thrift: `host:port` of a running Spark Thrift server to use instead of a session.
         spark_user: The user of the Thrift server.
         alert_webhook_url: Where alerts are posted as Slack-compatible JSON; a secret.
@@ -111,16 +112,20 @@ class Settings(BaseSettings):
         alert_quiet_minutes: How many minutes after an alert further refused files or findings wait,
             to be reported together.
         feed_time_zone: The time zone of instants that come without an offset, as an IANA name for all
-            feeds, or as a JSON object by feed; UTC where nothing is named.
+            feeds, or as a JSON object by feed; UTC where none is named.
         late_after_days: By feed, how many days old its newest record may be; a feed that is not
             named is not watched.
         disk_free_gb: Least free space of the data home's disk, in gigabytes (10^9 bytes).
         disk_free_percent: Least free space of the data home's disk, in percent.
-        web_addresses: Addresses under which Dagster's pages are opened besides those of this machine,
-            such as a proxy's, as a JSON list: `["https://ledger.example.com"]`.
+        web_addresses: Addresses under which Dagster's pages and the dashboard are opened besides those of
+            this machine, such as a proxy's, as a JSON list: `["https://ledger.example.com"]`.
+        login_file: The TOML file that configures the dashboard's log-in by OpenID Connect; without one
+            there is no log-in, and the dashboard is for this machine only.
         pull_from: The billing systems that Dagster pulls from, as a JSON list: `stripe`, `postgres`.
         pull_cron: When Dagster pulls, in the zone of the schedule.
         pull_within_hours: After how many hours without a successful pull the next one is late.
+        pull_keep_days: How many days the raw pages of a pull from Stripe are retained; a page that
+            is the last to show some object is retained for good.
         postgres_sources: The file of SELECTs for a pull from Postgres, or the name of one that comes
             with the product; the connection is libpq's, from PGHOST and the like.
         stripe_workspace: What a pull from Stripe takes as a workspace: `customer`, or
@@ -135,7 +140,7 @@ class Settings(BaseSettings):
         env_prefix="COUPON_LEDGER_",
         extra="ignore",
         frozen=True,
-        hide_input_in_errors=True,  # it may be a secret
+        hide_input_in_errors=True,  # the input may be a secret
     )
 
     home: Path = Field(default_factory=default_home)
@@ -176,6 +181,8 @@ class Settings(BaseSettings):
     disk_free_gb: float = Field(default=5, ge=0)
     disk_free_percent: float = Field(default=5, ge=0, le=100)
     web_addresses: tuple[str, ...] = ()
+    login_file: Path | None = None
+    reports: bool = True
     engine: Literal["duckdb", "spark"] = "duckdb"
     spark_master: str = ""
     spark_conf: dict[str, str] = Field(default_factory=dict)
@@ -185,6 +192,7 @@ class Settings(BaseSettings):
     pull_from: tuple[Literal["stripe", "postgres"], ...] = ()
     pull_cron: str = "0 4 * * *"
     pull_within_hours: float = Field(default=30, gt=0)
+    pull_keep_days: int = Field(default=90, ge=0)
     postgres_sources: str = ""
     stripe_workspace: Literal["customer", "subscription"] = "customer"
     stripe_program_key: str = Field(default="program", min_length=1)
@@ -202,8 +210,8 @@ class Settings(BaseSettings):
         for sign in "?#":
             if sign in str(value):
                 raise ValueError(
-                    f"{value} has a {sign}, where DuckDB or dbt take a file's name to end: choose"
-                    " another folder"
+                    f"{value} has a {sign}, at which DuckDB or dbt end a file's name: choose another"
+                    " folder"
                 )
         return value
 
@@ -219,7 +227,9 @@ class Settings(BaseSettings):
             if group not in OWNERS:
                 raise ValueError(f"there is no group {group!r}; there is {', '.join(OWNERS)}")
             if not owner.startswith("team:") and "@" not in owner:
-                raise ValueError(f"{group}: {owner!r} is neither team:NAME nor an e-mail address")
+                raise ValueError(
+                    f"{group}: {owner!r} is neither team:NAME nor an e-mail address; give one of them"
+                )
         return {**OWNERS, **value}
 
     @field_validator("reporting_time_zone", "schedule_timezone")
@@ -236,7 +246,7 @@ class Settings(BaseSettings):
             return _known_zone(value)
         for feed, zone in value.items():
             if feed not in feeds():
-                raise ValueError(f"there is no feed {feed!r}; there is {', '.join(feeds())}")
+                raise ValueError(f"there is no feed {feed!r}; name one of {', '.join(feeds())}")
             _known_zone(zone)
         return value
 
@@ -244,7 +254,7 @@ class Settings(BaseSettings):
     @classmethod
     def _web_address(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("https://", "http://")):
-            raise ValueError("it must begin with https:// or http://")
+            raise ValueError("the address must begin with https:// or http://")
         return value
 
     @field_validator("web_addresses")
@@ -259,27 +269,25 @@ class Settings(BaseSettings):
 
         for feed, days in value.items():
             if feed not in feeds():
-                raise ValueError(f"there is no feed {feed!r}; there is {', '.join(feeds())}")
+                raise ValueError(f"there is no feed {feed!r}; name one of {', '.join(feeds())}")
             if days < 0:
-                raise ValueError(f"{feed}: {days} days is less than none")
+                raise ValueError(f"{feed}: {days} days is negative; give 0 or more")
         return value
 
     @model_validator(mode="after")
     def _mail_is_complete(self) -> Self:
         if self.alert_smtp_host and not (self.alert_email_from and self.alert_email_to):
-            raise ValueError(
-                "alert_smtp_host is set: alert_email_from and alert_email_to must be set too"
-            )
+            raise ValueError("alert_smtp_host is set: set alert_email_from and alert_email_to too")
         return self
 
     @model_validator(mode="after")
     def _pulls_are_complete(self) -> Self:
         if self.pull_from and self.uses_sample:
             raise ValueError(
-                "pull_from is set: landing must be set too, to a folder that pulls may write into"
+                "pull_from is set: set landing too, to a folder that pulls may write into"
             )
         if "postgres" in self.pull_from and not self.postgres_sources:
-            raise ValueError("pull_from names postgres: postgres_sources must be set too")
+            raise ValueError("pull_from names postgres: set postgres_sources too")
         return self
 
     @model_validator(mode="after")
@@ -287,7 +295,7 @@ class Settings(BaseSettings):
         home, landing = self.home.resolve(), self.landing.resolve()
         if home == landing or home.is_relative_to(landing):
             raise ValueError(
-                f"the data home {self.home} lies in the landing folder {self.landing}, which is"
+                f"the data home {self.home} is inside the landing folder {self.landing}, which is"
                 " only read: choose another home"
             )
         return self
@@ -310,7 +318,7 @@ class Settings(BaseSettings):
 
     @property
     def build(self) -> Path:
-        """What the one writer works in; can be deleted, the next run makes it again."""
+        """The one writer's working folder; it can be deleted, and the next run makes it again."""
         return self.home / "build"
 
     @property
@@ -320,12 +328,12 @@ class Settings(BaseSettings):
 
     @property
     def built(self) -> Path:
-        """The DuckDB file in which a build leaves the marts: tables, or views of Spark's Parquet."""
+        """The DuckDB file into which a build writes the marts: tables, or views of Spark's Parquet."""
         return self.warehouse if self.engine == "duckdb" else self.build / "spark.duckdb"
 
     @property
     def scratch(self) -> Path:
-        """Where DuckDB spills."""
+        """Where DuckDB spills to disk."""
         return self.build / "tmp"
 
     @property
@@ -335,7 +343,7 @@ class Settings(BaseSettings):
 
     @property
     def releases_dir(self) -> Path:
-        """The kept releases."""
+        """The retained releases."""
         return self.home / "releases"
 
     @property
@@ -359,7 +367,7 @@ class Settings(BaseSettings):
         return self.landing.resolve() == SAMPLE_LANDING.resolve()
 
     def dbt_environment(self) -> dict[str, str]:
-        """The variables dbt's profile reads."""
+        """Return the variables dbt's profile reads."""
         spark = {}
         if self.engine == "spark":
             host, _, port = self.spark_thrift.partition(":")
@@ -378,14 +386,14 @@ class Settings(BaseSettings):
 
 
 def descriptions() -> dict[str, str]:
-    """Return the description of each setting by name, as the documentation of `Settings` has it."""
+    """Return the description of each setting by name, from the docstring of `Settings`."""
     _, _, listed = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:\n")
     described = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", listed, flags=re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in described}
 
 
 def origin_of(address: str) -> str:
-    """The origin of a web address as a browser writes it: lower case, without a default port.
+    """Return the origin of a web address as browsers write it: lower case, without a default port.
 
     Args:
         address: `http://` or `https://`, a host, and a port where it is not the default one.
@@ -408,13 +416,13 @@ def origin_of(address: str) -> str:
 
 
 def checked_as_of(day: date | str) -> date:
-    """An as-of date that can be calculated.
+    """Return an as-of date, checked to be one that can be calculated.
 
     Args:
-        day: The day, or what was given for it as YYYY-MM-DD.
+        day: The day, or its text as YYYY-MM-DD.
 
     Raises:
-        ValueError: The text is no day, or the day is too early or too late.
+        ValueError: The text is not a day, or the day is too early or too late.
     """
     try:
         found = date.fromisoformat(day) if isinstance(day, str) else day
@@ -432,7 +440,7 @@ def reporting_day(settings: Settings, instant: datetime) -> date:
     """Return the day of an instant in the reporting time zone.
 
     Args:
-        settings: Its `reporting_time_zone` says where days begin.
+        settings: Their `reporting_time_zone` says where days begin.
         instant: An instant with its offset.
     """
     return instant.astimezone(ZoneInfo(settings.reporting_time_zone)).date()
@@ -449,10 +457,10 @@ def _known_zone(name: str) -> str:
 
 
 def default_as_of(settings: Settings, today: date) -> date:
-    """The as-of date when nobody gives one: the sample's last day for the sample, else today.
+    """Return the as-of date when none is given: the sample's last day for the sample, else today.
 
     Args:
-        settings: Its `as_of` comes first.
+        settings: Their `as_of` takes precedence.
         today: The current day.
 
     Raises:

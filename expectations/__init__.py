@@ -1,9 +1,9 @@
 """The supplier's contract for a delivered batch: one Great Expectations suite per feed, as code.
 
-Here belongs what a batch is asked before it may be loaded, generated from the feed definitions
-wherever they say the same thing. How a frame comes from a file belongs to arrival; which row is
-rejected and why, to the staging models: a suite stops a file only where it is of another kind
-altogether, everything else it reports.
+What is checked in a batch before it may be loaded belongs here, generated from the feed definitions
+wherever they say the same thing. Making a frame from a file belongs to arrival; which row is rejected
+and why, to the staging models: a suite refuses a file only where it is of another kind altogether, and
+reports everything else.
 
 Importing this package imports Great Expectations, with its telemetry switched off; arrival does so
 only when something new has arrived.

@@ -1,7 +1,7 @@
-"""Asks a batch what its contract says, with Great Expectations, and adds up the answers.
+"""Check a batch against its contract, with Great Expectations, and add up the answers.
 
-Here belongs everything that handles the library: a context that lives in memory, no progress bars,
-frames in, counts out.
+Everything that handles the library belongs here: a context in memory, no progress bars, frames in,
+counts out.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from expectations.hints import explanation_of
 SHOWN_VALUES = 3
 SHOWN_CHARACTERS = 40
 SHOWN = {"result_format": "BASIC", "partial_unexpected_count": SHOWN_VALUES}
-"""What is told of the rows of one file: counts and some values."""
+"""What is reported of the rows of one file: counts and some values."""
 LOCATED = {
     "result_format": "COMPLETE",
     "partial_unexpected_count": SHOWN_VALUES,
     "return_unexpected_index_query": False,
 }
-"""What is told of the rows of several files: which they are, too."""
+"""What is reported of the rows of several files: also which rows they are."""
 DELIVERY, ROW = "delivery_sequence", "row_number"
-"""Columns of a frame that are asked nothing: whose row it is, and which."""
+"""Columns of a frame that are not checked: the delivery of the row, and its number."""
 FEW_ROWS = 20
-"""In fewer rows than these a share says nothing, so it refuses no file."""
+"""In fewer rows than these a share means nothing, so it refuses no file."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Finding:
 
     Attributes:
         check_name: Name of the check.
-        severity: `error` if the file must not be loaded, `warn` if it is only told.
+        severity: `error` if the file must not be loaded, `warn` if it is only reported.
         passed: Whether it holds.
         observed: Counts and some values, never of a personal column.
     """
@@ -74,8 +74,8 @@ class _Answer:
     failed: bool = False
     problem: str | None = None
     values: list[tuple[str, int | None]] = field(default_factory=list)
-    """Unexpected values as delivered, each with its row; none of a missing value, or of a number
-    derived from one."""
+    """Unexpected values as delivered, each with its row; missing values and numbers derived from them
+    are not among them."""
 
 
 Answers = dict[int, dict[str, _Answer]]
@@ -88,7 +88,7 @@ def ask(
     facts: Mapping[str, int],
     is_sample: bool,
 ) -> list[Finding]:
-    """Ask one batch everything its contract says.
+    """Check one batch against everything its contract says.
 
     Args:
         contract: The contract of its feed.
@@ -110,14 +110,14 @@ def ask_together(
     usual: Callable[[Collection[int]], Facts],
     is_sample: bool,
 ) -> dict[int, list[Finding]]:
-    """Ask batches of one feed, which lack the same columns, everything their contract says.
+    """Check batches of one feed that lack the same columns against everything their contract says.
 
     Args:
         contract: The contract of their feed.
-        frames: Their rows, in frames of text and integers, with whose row each is; columns that the
+        frames: Their rows, in frames of text and integers, each with its delivery; columns that the
             files lack are absent.
         facts: What is known of each file.
-        usual: What is known of each file once it is known which are refused.
+        usual: What is known of each file once the refused files are known.
         is_sample: Whether the frames are a sample of the rows.
 
     Returns:
@@ -144,17 +144,17 @@ def ask_together(
         )
         for delivery, of_file in facts.items()
     }
-    told = batches.ask_facts(contract, known)
+    by_delivery = batches.ask_facts(contract, known)
     refused = [
         delivery
-        for delivery, found in told.items()
+        for delivery, found in by_delivery.items()
         if any(answer.failed and answer.severity == "critical" for answer in found.values())
     ]
     compared = {delivery: of_file for delivery, of_file in usual(refused).items() if of_file}
     if compared:
         for delivery, more in batches.ask_facts(contract, compared).items():
-            if delivery in told:
-                told[delivery] |= more
+            if delivery in by_delivery:
+                by_delivery[delivery] |= more
                 known[delivery] |= compared[delivery]
     personal = {column.name for column in contract.feed.columns if column.personal}
     unit = "sampled rows" if is_sample else "rows"
@@ -168,13 +168,13 @@ def ask_together(
         ]
         findings[delivery] += [
             _finding(name, answer, _facts_observed(contract.feed, answer, known[delivery], of_rows))
-            for name, answer in told[delivery].items()
+            for name, answer in by_delivery[delivery].items()
         ]
     return findings
 
 
 class _Batches:
-    """Validates frames in a context that lives in memory and is forgotten with this object."""
+    """A validator of frames, in a context in memory that ends with this object."""
 
     def __init__(self) -> None:
         logging.getLogger("great_expectations").setLevel(logging.ERROR)
@@ -202,11 +202,11 @@ class _Batches:
         """Validate one frame and add the answers to those of the frames before.
 
         Args:
-            suite: What is asked.
+            suite: What is checked.
             frame: The rows.
-            answers: Of every delivery.
-            owners: Whose each row is.
-            numbers: Which row of its file each is, if that is known.
+            answers: Those of every delivery.
+            owners: The delivery of each row.
+            numbers: The number of each row in its file, if known.
         """
         frame = frame.reset_index(drop=True)
         deliveries = [int(delivery) for delivery in np.unique(owners)] or list(answers)
@@ -244,7 +244,7 @@ class _Batches:
                     answer.values.append((value, None if numbers is None else int(numbers[place])))
 
     def ask_facts(self, contract: Contract, facts: Facts) -> Answers:
-        """Ask what is known of whole files, a row for each; an unknown fact of a file is not asked."""
+        """Check what is known of whole files, a row for each; an unknown fact is not checked."""
         names = list(dict.fromkeys(name for of_file in facts.values() for name in of_file))
         frame = pd.DataFrame(
             {
@@ -256,8 +256,8 @@ class _Batches:
         frame = frame.astype(dict.fromkeys(whole, "int64"))
         deliveries = list(facts)
         answers: Answers = {delivery: {} for delivery in deliveries}
-        told = "BOOLEAN_ONLY" if len(deliveries) == 1 else LOCATED
-        for result in self._results(contract.facts_suite(names), frame, told):
+        result_format = "BOOLEAN_ONLY" if len(deliveries) == 1 else LOCATED
+        for result in self._results(contract.facts_suite(names), frame, result_format):
             config = result.expectation_config
             assert config is not None, "a result without the expectation it answers"
             places = set(result.result.get("unexpected_index_list") or ())
@@ -273,14 +273,14 @@ class _Batches:
         return answers
 
     def _results(
-        self, suite: gx.ExpectationSuite, frame: pd.DataFrame, told: str | dict[str, Any]
+        self, suite: gx.ExpectationSuite, frame: pd.DataFrame, result_format: str | dict[str, Any]
     ) -> Sequence[ExpectationValidationResult]:
         """Validate one frame.
 
-        Done as a batch validates itself, less the batch that is made, and the frame that is hashed,
-        to be made and hashed again.
+        This does what a batch's own validation does, without making the batch and hashing the frame
+        again each time.
         """
-        validator = Validator(self._definition, told, {"dataframe": frame})
+        validator = Validator(self._definition, result_format, {"dataframe": frame})
         results: Sequence[ExpectationValidationResult] = validator.validate_expectation_suite(
             suite
         ).results
@@ -290,7 +290,7 @@ class _Batches:
 def _first(
     frame: pd.DataFrame, column: str, value: str, numbers: npt.NDArray[np.int64] | None
 ) -> int | None:
-    """The first row that has a value, by its number in the file."""
+    """Return the first row that has a value, by its number in the file."""
     if numbers is None:
         return None
     return int(numbers[(frame[column] == value).to_numpy(dtype=bool, na_value=False).argmax()])
@@ -305,7 +305,7 @@ def _problem(info: Mapping[str, Any]) -> str | None:
 
 
 def _unreadable_percents(feed: Feed, answers: Mapping[str, _Answer], rows: int) -> dict[str, int]:
-    """Percent of rows in which a required value is missing or unreadable, rounded up."""
+    """Return the percentage of rows whose required value is missing or unreadable, rounded up."""
     percents = {}
     for name in feed.required_names:
         checks = (answers.get(given_check(name)), answers.get(readable_check(name)))
@@ -346,7 +346,7 @@ def _facts_observed(
 
 
 def _what_is_unreadable(column: Column, answer: _Answer | None) -> str:
-    """The first value that is not readable, where it is, and what is expected."""
+    """Return the first unreadable value, its place, and what is expected."""
     if answer is None or not answer.values:
         return explanation_of(column, None)
     value, row = answer.values[0]

@@ -1,8 +1,8 @@
-"""Builds the suites of a feed from its columns.
+"""The suites of a feed, built from its columns.
 
-Here belongs what all four feeds have in common. A feed's own module adds what the columns alone do
-not say. Two frames are asked: *rows*, the delivered text of a batch with every number beside it as an
-integer; and *facts*, one row of integers about the whole file.
+What all feeds have in common belongs here. A feed's own module adds what the columns alone do not say.
+Two frames are checked: *rows*, the delivered text of a batch with every number beside it as an integer;
+and *facts*, one row of integers about the whole file.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ USUAL_PERCENT = (50, 200)
 
 @dataclass(frozen=True)
 class Contract:
-    """What a batch of one feed is asked.
+    """What is checked in a batch of one feed.
 
     Attributes:
         feed: The feed.
         more_rows: Expectations about rows that the columns alone do not say.
-        derive: Adds the integer columns that those need to a frame of rows.
+        derive: Adds the integer columns that `more_rows` needs to a frame of rows.
         refers_to: By column, the feed whose key it holds.
         totals: Amount columns whose average is compared with recent deliveries.
     """
@@ -52,10 +52,10 @@ class Contract:
     totals: Sequence[str] = ()
 
     def rows_suite(self, columns: Sequence[str]) -> gx.ExpectationSuite:
-        """What the rows are asked.
+        """Return the expectations about the rows.
 
         Args:
-            columns: Columns of the frame; what is about others is left out.
+            columns: Columns of the frame; expectations about others are left out.
         """
         asked: list[Expectation] = [_columns_present(self.feed)]
         for column in self.feed.columns:
@@ -64,10 +64,10 @@ class Contract:
         return _suite(f"{self.feed.name}.rows", asked, columns)
 
     def facts_suite(self, facts: Sequence[str]) -> gx.ExpectationSuite:
-        """What the whole file is asked.
+        """Return the expectations about the whole file.
 
         Args:
-            facts: Facts that are known; what is about others is left out.
+            facts: Facts that are known; expectations about others are left out.
         """
         key = "_".join(self.feed.key_names)
         asked = [
@@ -98,34 +98,34 @@ class Contract:
 
 
 def contract(name: str) -> Feed:
-    """The feed of this name, for the module of its contract."""
+    """Return the feed of this name, for the module of its contract."""
     return feeds()[name]
 
 
 def unreadable_fact(column: str) -> str:
-    """Name of the fact: percent of rows whose value is missing or unreadable."""
+    """Name the fact: percent of rows whose value is missing or unreadable."""
     return f"{column}_unreadable_percent"
 
 
 def unknown_fact(column: str) -> str:
-    """Name of the fact: percent of rows that refer to nothing that was delivered."""
+    """Name the fact: percent of rows that refer to something never delivered."""
     return f"{column}_unknown_percent"
 
 
 def usual_fact(column: str) -> str:
-    """Name of the fact: average of an amount, in percent of recent deliveries' average."""
+    """Name the fact: average of an amount, in percent of recent deliveries' average."""
     return f"{column}_percent_of_usual"
 
 
 def number_name(column: Column) -> str:
-    """Name of the integer beside a numeric column of the rows frame."""
+    """Name the integer beside a numeric column of the rows frame."""
     return f"{column.name}_number"
 
 
 def places(column: Column) -> int | None:
-    """Decimal places by which a numeric column is scaled to an integer; None if not numeric.
+    """Return the decimal places by which a numeric column becomes an integer; None if not numeric.
 
-    Amounts are in hundredths whatever their currency: only their relation to each other is asked.
+    Amounts are in hundredths whatever their currency: only their relation to each other is checked.
     """
     match column.type:
         case "amount":
@@ -139,9 +139,9 @@ def places(column: Column) -> int | None:
 
 
 def pattern(column: Column) -> str | None:
-    """What the text of a column looks like; None where anything does.
+    """Return the pattern of a column's text; None where any text will do.
 
-    An amount is asked whatever its currency: whether it has places too many, the staging models tell.
+    The currency of an amount does not matter: the staging models check for too many places.
     """
     types = value_types()
     match column.type:
@@ -161,7 +161,7 @@ def pattern(column: Column) -> str | None:
 
 
 def column_expectations(column: Column) -> list[Expectation]:
-    """What the rows are asked about one column, all of it as warnings."""
+    """Return what the rows are expected to say in one column, all of it as warnings."""
     asked: list[Expectation] = []
     if column.required:
         asked.append(
@@ -189,12 +189,12 @@ def column_expectations(column: Column) -> list[Expectation]:
 
 
 def readable_check(column: str) -> str:
-    """Name of the check that a column's text is what it must be."""
+    """Name the check that a column's text is what it must be."""
     return f"{column}_is_readable"
 
 
 def given_check(column: str) -> str:
-    """Name of the check that a column is not empty."""
+    """Name the check that a column is not empty."""
     return f"{column}_is_given"
 
 
@@ -216,23 +216,23 @@ def _range(column: Column) -> list[Expectation]:
 
 
 def holds(column: str, name: str, about: Sequence[str]) -> Expectation:
-    """A statement about several columns, true in a row where a derived column is 1.
+    """Expect a statement about several columns, true in a row where a derived column is 1.
 
     Args:
         column: The derived column.
         name: Name of the check.
-        about: Delivered columns it rests on.
+        about: The delivered columns it rests on.
     """
     return AllInSet(column=column, value_set=[1], **_about(name, WARN, *about))
 
 
 def avoids(column: str, regex: str, name: str) -> Expectation:
-    """A text that a column never contains."""
+    """Expect a column never to contain a text."""
     return NoneMatch(column=column, regex=regex, **_about(name, WARN, column))
 
 
 def fact(column: str, name: str, severity: str, least: int, most: int) -> Expectation:
-    """A fact about the whole file that lies between two numbers."""
+    """Expect a fact about the whole file to be between two numbers."""
     return AllBetween(
         column=column, min_value=least, max_value=most, **_about(name, severity, column)
     )

@@ -1,4 +1,4 @@
-"""What a batch of coupons is asked beyond its columns: that the columns fit each other."""
+"""What is checked in a batch of coupons beyond its columns: that the columns fit each other."""
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ DURATIONS = ("duration_months", "duration_invoices")
 
 
 def derive(rows: pd.DataFrame) -> pd.DataFrame:
-    """Add three statements, 1 where they hold.
+    """Add three statements, 1 where they are true.
 
     `amount_fits`: exactly the amount of the discount type is given. `currency_fits`: a dollar-off or
     credit coupon has a currency. `duration_fits`: a repeating coupon has exactly one length, any

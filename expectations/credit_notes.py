@@ -1,4 +1,4 @@
-"""What a batch of credit notes is asked beyond its columns: that the invoices it names are known."""
+"""What is checked in a batch of credit notes beyond its columns: that its invoices are known."""
 
 from expectations.building import Contract, contract
 

@@ -1,6 +1,7 @@
-"""Says of a value that cannot be read which form is expected, and what it looks like instead.
+"""Which form is expected of a value that cannot be read, and what it looks like instead.
 
-Here belongs the advice for whoever exports the files: the option of the tool, where the tool can be told.
+Advice for the person who exports the files belongs here: the option of the exporting tool, where the
+tool can be recognised.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _LOOKS_LIKE = [
     (
         re.compile(r"[0-9]{1,2}[/.][0-9]{1,2}[/.][0-9]{2,4}.*"),
         ("instant", "date"),
-        "day and month cannot be told apart: write the year first",
+        "day and month are ambiguous: write the year first",
     ),
     (
         re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].+"),
@@ -61,7 +62,7 @@ _LOOKS_LIKE = [
 
 
 def form_of(column: Column) -> str:
-    """What a value of a column must be, in words."""
+    """Say in words what a value of a column must be."""
     if column.values:
         return f"one of {', '.join(column.values)}"
     if column.type == "id":
@@ -72,7 +73,7 @@ def form_of(column: Column) -> str:
 
 
 def explanation_of(column: Column, value: str | None) -> str:
-    """Which form is expected, and what a value looks like instead.
+    """Say which form is expected, and what a value looks like instead.
 
     Args:
         column: The column.

@@ -1,4 +1,4 @@
-"""What a batch of invoices is asked beyond its columns: that it adds up, and whom it bills."""
+"""What is checked in a batch of invoices beyond its columns: that it adds up, and whom it bills."""
 
 import pandas as pd
 
@@ -8,9 +8,9 @@ PARTS = ("list_amount", "discount_amount", "credit_amount", "tax_amount", "total
 
 
 def derive(rows: pd.DataFrame) -> pd.DataFrame:
-    """Add two statements: 1 where they hold, 0 where not, empty where a value is unreadable.
+    """Add two statements: 1 where true, 0 where false, empty where a value is unreadable.
 
-    `adds_up`: total = list - discount - credit + tax. `period_is_ordered`: it ends after it starts.
+    `adds_up`: total = list - discount - credit + tax. `period_is_ordered`: the period ends after it starts.
     """
     listed, discount, credit, tax, total = (rows[f"{name}_number"] for name in PARTS)
     ends_later = rows["period_end"].astype("string") > rows["period_start"].astype("string")

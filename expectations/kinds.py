@@ -1,8 +1,8 @@
-"""The kinds of expectations that the suites are made of, quick to ask.
+"""The kinds of expectations that the suites consist of, quick to check.
 
-The library asks an expectation for its configuration a hundred times while it validates it once, and
-puts it together each time: of a small file that is most of what its gate costs. Nothing changes an
-expectation while it is validated, so these keep theirs.
+The library asks an expectation for its configuration a hundred times during one validation, and builds
+it each time: for a small file that is most of the gate's cost. Nothing changes an expectation while it
+is validated, so these store theirs.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class _Kept(Expectation):
 
     @property
     def configuration(self) -> ExpectationConfiguration:
-        """What the library validates; put together once."""
+        """What the library validates; built once."""
         if self._configuration is None:
             self._configuration = super().configuration
         return self._configuration
 
 
 class AllBetween(_Kept, ExpectColumnValuesToBeBetween):
-    """Every value of a column lies between two numbers."""
+    """Every value of a column is between two numbers."""
 
 
 class AllInSet(_Kept, ExpectColumnValuesToBeInSet):
@@ -50,11 +50,11 @@ class AllInSet(_Kept, ExpectColumnValuesToBeInSet):
 
 
 class AllMatch(_Kept, ExpectColumnValuesToMatchRegex):
-    """Every text of a column looks like a pattern."""
+    """Every text of a column matches a pattern."""
 
 
 class NoneMatch(_Kept, ExpectColumnValuesToNotMatchRegex):
-    """No text of a column looks like a pattern."""
+    """No text of a column matches a pattern."""
 
 
 class AllGiven(_Kept, ExpectColumnValuesToNotBeNull):

@@ -1,6 +1,6 @@
-"""Imports Great Expectations without what it imports and no suite here needs.
+"""Import Great Expectations without the libraries that no suite here needs.
 
-Here belongs the import alone; what is done with the library is in `asking.py`.
+Only the import belongs here; the use of the library is in `asking.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import ModuleType
 
 @contextmanager
 def less_to_import() -> Iterator[None]:
-    """Let the imports in this block find neither Spark nor charts and statistics.
+    """Hide Spark, charts and statistics from the imports in this block.
 
     Spark, where it is installed, takes a process without a main module, such as a run of Dagster, for
     doctests of its own and ends it with exit code 0. Charts and statistics take a second to import; two
@@ -22,7 +22,7 @@ def less_to_import() -> Iterator[None]:
     statistics = ModuleType("scipy")
     statistics.stats = ModuleType("scipy.stats")  # type: ignore[attr-defined]
     instead: dict[str, ModuleType | None] = {
-        "pyspark": None,  # what an import takes for "not there"
+        "pyspark": None,  # an import reads this as "not installed"
         "altair": ModuleType("altair"),
         "scipy": statistics,
     }

@@ -1,4 +1,4 @@
-"""What a batch of redemptions is asked beyond its columns: ids that are ours, and what it refers to."""
+"""What is checked in a batch of redemptions beyond its columns: ids that are ours, and its references."""
 
 from expectations.building import Contract, avoids, contract
 

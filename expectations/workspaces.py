@@ -1,4 +1,4 @@
-"""What a batch of workspaces is asked beyond its columns: nothing so far."""
+"""What is checked in a batch of workspaces beyond its columns: nothing so far."""
 
 from expectations.building import Contract, contract
 

@@ -1,6 +1,6 @@
-"""What an alert is, and what must be taken out of its texts.
+"""What an alert is, and what must be removed from its texts.
 
-Here belong plain data types and pure functions on texts. Reading a data home or sending does not.
+Plain data types and pure functions on texts belong here. Reading a data home and sending do not.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ MOST_DETAILS = 10
 
 @dataclass(frozen=True)
 class Alert:
-    """Something a person must hear of.
+    """Something a person must know.
 
     Attributes:
-        kind: What kind of thing.
-        severity: `error` needs somebody now, `warn` soon, `info` not.
+        kind: The kind of alert.
+        severity: `error` needs a person now, `warn` soon, `info` never.
         happened: What happened, in one sentence.
-        meaning: What that means for those who read releases, in one sentence.
-        command: What to enter to look further.
+        meaning: What that means for readers of releases, in one sentence.
+        command: The command that shows more.
         at: When it was noticed, in UTC.
-        details: One line each, at most `MOST_DETAILS` are shown.
-        run_id: The run that it is about, if it is about one.
+        details: One line each; at most `MOST_DETAILS` are shown.
+        run_id: The run that it is about, if any.
     """
 
     kind: Kind
@@ -55,7 +55,7 @@ class Alert:
 
 
 def listed(lines: Collection[str], most: int = MOST_DETAILS) -> tuple[str, ...]:
-    """The first lines, and how many more there are."""
+    """Return the first lines, and how many more there are."""
     shown = tuple(lines)[:most]
     more = len(lines) - len(shown)
     return (*shown, f"and {more:,} more") if more else shown

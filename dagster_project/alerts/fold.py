@@ -1,7 +1,7 @@
-"""What is news: the same thing is told once, again after a while, and once more when it is over.
+"""What is news: the same thing is sent once, again after a while, and once more when it is over.
 
-Here belongs what is remembered between occasions, `HOME/alerts/state.json`, and the decision. The
-clock is an argument.
+What is remembered between occasions, `HOME/alerts/state.json`, and the decision belong here. The clock
+is an argument.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Message:
     """An alert on its way.
 
     Attributes:
-        id: Identifies it: what comes twice with the same id is the same message.
-        status: Whether it is new, goes on, is over or is a test.
-        alert: What it says.
+        id: Identifies it: two messages with the same id are the same message.
+        status: Whether it is new, persists, is over or is a test.
+        alert: Its content.
         times: How often it was seen since it began.
         since: When it began.
-        channels: Where it has still to go.
+        channels: The channels it must still go to.
         attempts: How often each of them was tried.
     """
 
@@ -51,14 +51,14 @@ class Message:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is remembered of a kind of alert that goes on.
+    """What is remembered of a kind of alert that persists.
 
     Attributes:
-        told: Which of its members readers know of.
+        told: The members that readers know of.
         since: When it began.
         times: How often it was seen since.
-        sent_at: When it was last told; None if all that holds was known before.
-        is_held: Whether something new waits for the quiet time to pass.
+        sent_at: When it was last sent; None if everything was known before.
+        is_held: Whether something new waits for the end of the quiet time.
     """
 
     told: frozenset[str]
@@ -73,8 +73,8 @@ class State:
     """What is remembered between occasions.
 
     Attributes:
-        entries: By kind, what goes on.
-        runs: The last runs that were looked at, so that none is told twice.
+        entries: By kind, what persists.
+        runs: The last runs that were looked at, so that none is reported twice.
         waiting: Messages that some channel has not taken yet, oldest first.
     """
 
@@ -83,7 +83,7 @@ class State:
     waiting: list[Message] = field(default_factory=list)
 
     def known(self, kind: Kind) -> frozenset[str] | None:
-        """Members of this kind that readers know of; None if nothing is remembered of it."""
+        """Return the members of this kind that readers know of; None if nothing is remembered."""
         entry = self.entries.get(kind)
         return None if entry is None else entry.told
 
@@ -95,14 +95,14 @@ def decide(
     repeat_after: timedelta,
     quiet: timedelta,
 ) -> tuple[Entry | None, Message | None]:
-    """Whether to tell what was noticed.
+    """Decide whether to send what was noticed.
 
     Args:
-        entry: What is remembered of its kind.
+        entry: What is remembered of this kind of alert.
         watched: What was noticed.
         now: When.
-        repeat_after: After how long what goes on is told again.
-        quiet: How long after a message further members wait, where they are not of one run.
+        repeat_after: After how long an alert that persists is sent again.
+        quiet: How long after a message further members wait, unless they are all of one run.
 
     Returns:
         What to remember, None for nothing, and the message; a folded one is for the log only.
@@ -114,7 +114,7 @@ def decide(
             watched.kind,
             "info",
             watched.solved,
-            "There is nothing to do.",
+            "Nothing needs to be done.",
             "coupon-ledger alerts",
             now,
         )
@@ -125,16 +125,16 @@ def decide(
     new = watched.new - entry.told
     still_known = entry.told if watched.is_event else entry.told & watched.members
     entry = replace(entry, told=still_known, times=entry.times + 1, is_held=False)
-    told = replace(entry, told=still_known | watched.members, sent_at=now)
+    sent = replace(entry, told=still_known | watched.members, sent_at=now)
     age = None if entry.sent_at is None else now - entry.sent_at
     if new and age is not None and age < quiet and not watched.is_repeated:
         return replace(entry, is_held=True), _message("folded", watched.alert, entry)
     if new:
-        return told, _message("new", watched.alert, told)
+        return sent, _message("new", watched.alert, sent)
     if not watched.is_repeated:
         return entry, None
     if age is None or age >= repeat_after:
-        return told, _message("again", watched.alert, told)
+        return sent, _message("again", watched.alert, sent)
     return entry, _message("folded", watched.alert, entry)
 
 
@@ -143,7 +143,7 @@ def _message(status: Status, alert: Alert, entry: Entry) -> Message:
 
 
 def load(path: Path) -> State:
-    """What is remembered; nothing, if the file is absent or damaged.
+    """Return what is remembered; nothing if the file is absent or damaged.
 
     Args:
         path: The state's file.
@@ -158,7 +158,9 @@ def load(path: Path) -> State:
     except FileNotFoundError:
         return State()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        logging.getLogger(__name__).warning("%s cannot be read (%s), it begins anew", path, error)
+        logging.getLogger(__name__).warning(
+            "%s cannot be read (%s); it is started again", path, error
+        )
         return State()
 
 
@@ -166,11 +168,11 @@ def save(state: State, path: Path) -> None:
     """Remember, in one rename.
 
     Args:
-        state: What to remember; of its runs and messages the newest.
+        state: What to remember; only the newest runs and messages are stored.
         path: The state's file, in a folder that exists.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     content = {
         "entries": {kind: asdict(entry) for kind, entry in state.entries.items()},
@@ -190,7 +192,7 @@ def _plain(value: object) -> object:
         return value.isoformat()
     if isinstance(value, frozenset):
         return sorted(value)
-    raise TypeError(f"{value!r} has no place in JSON")
+    raise TypeError(f"{value!r} cannot be written as JSON")
 
 
 def _entry(content: Mapping[str, Any]) -> Entry:

@@ -1,7 +1,7 @@
-"""When alerts are thought of: after a run, every few minutes, and when somebody tests the channels.
+"""When alerts are considered: after a run, every few minutes, and when a person tests the channels.
 
-Here the parts come together: look, decide, remember, log, send. Nothing here fails a run: whatever
-goes wrong is logged, and what was not sent waits for the next occasion.
+The parts come together here: look, decide, remember, log, send. Nothing here fails a run: any error is
+logged, and what was not sent waits for the next occasion.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Told:
-    """An alert that was given out on this occasion.
+    """An alert that was issued on this occasion.
 
     Attributes:
         message: The alert.
-        outcome: By channel, `ok` or why it did not take it.
+        outcome: By channel, `ok` or why the channel did not take it.
     """
 
     message: Message
@@ -54,7 +54,7 @@ class Told:
 def after_run(
     settings: Settings, run_id: str, failure: Failure | None, as_of: date, now: datetime
 ) -> list[Told]:
-    """Look at the data home after a run, whoever started it; a run is looked at once.
+    """Look at the data home after a run, however it was started; each run is looked at once.
 
     Args:
         settings: The data home, the channels and thresholds.
@@ -84,9 +84,9 @@ def after_run(
 def _remember_run(
     settings: Settings, run_id: str, failure: Failure | None, as_of: date, now: datetime
 ) -> None:
-    told = None if failure is None else "; ".join(discreetly(failure))
+    why = None if failure is None else "; ".join(discreetly(failure))
     try:
-        data_home.remember_run(settings.home, run_id, now, as_of, told)
+        data_home.remember_run(settings.home, run_id, now, as_of, why)
     except OSError as error:
         _log.warning("%s: %s", data_home.last_run_path(settings.home), plain(str(error)))
 
@@ -94,11 +94,11 @@ def _remember_run(
 def after_pull(
     settings: Settings, source: str, run_id: str, failure: Failure | None, now: datetime
 ) -> list[Told]:
-    """Look at how a pull from a billing system ended; a run is looked at once.
+    """Look at how a pull from a billing system ended; each run is looked at once.
 
     Args:
         settings: The data home, the channels and thresholds.
-        source: Where it was from.
+        source: The billing system.
         run_id: The run.
         failure: How it failed, None if it did not.
         now: The current time in UTC.
@@ -142,7 +142,7 @@ def close_reminder(settings: Settings, today: date, now: datetime) -> list[Told]
     """Look for a month that is to be closed.
 
     Args:
-        settings: The data home, the channels, and on which working day a month is closed.
+        settings: The data home, the channels, and the working day on which a month is closed.
         today: The day to look as of, in the zone of the schedule.
         now: The current time in UTC.
     """
@@ -161,7 +161,7 @@ def test(settings: Settings, now: datetime) -> Told:
         now: The current time in UTC.
 
     Raises:
-        OSError: Not even the log file can be written.
+        OSError: The log file cannot be written.
     """
     alert = Alert(
         "test",
@@ -184,7 +184,7 @@ def test(settings: Settings, now: datetime) -> Told:
 def _occasion(
     settings: Settings, watchers: Callable[[State], Iterator[Watcher]], now: datetime
 ) -> list[Told]:
-    """Look, decide, remember, log, send; alone for this data home."""
+    """Look, decide, remember, log and send, exclusively for this data home."""
     try:
         folder = settings.home / "alerts"
         with writing(settings.home):
@@ -192,7 +192,7 @@ def _occasion(
             with FileLock(folder / "lock", timeout=WAIT_SECONDS):
                 return _alone(settings, folder / "state.json", watchers, now)
     except (OSError, Timeout) as error:
-        _log.warning("Alerts of %s cannot be looked after: %s", settings.home, plain(str(error)))
+        _log.warning("Alerts of %s cannot be handled: %s", settings.home, plain(str(error)))
         return []
 
 
@@ -206,7 +206,7 @@ def _alone(
     ways = send.senders(settings)
     repeat_after = timedelta(hours=settings.alert_repeat_hours)
     quiet = timedelta(minutes=settings.alert_quiet_minutes)
-    told: list[Told] = []
+    issued: list[Told] = []
     for watcher in watchers(state):
         for watched in _safely(watcher, state):
             entry = state.entries.get(watched.kind)
@@ -218,35 +218,35 @@ def _alone(
             if message is None:
                 continue
             if message.status == "folded":
-                # What is looked at every few minutes would fill the log.
+                # What is checked every few minutes would fill the log.
                 if watched.is_event or not watched.is_repeated:
                     _write(settings, message)
                 continue
             message = replace(message, channels=tuple(ways))
             _write(settings, message)
-            told.append(Told(message))
+            issued.append(Told(message))
             state.waiting.append(message)
     try:
         fold.save(state, path)
     except OSError as error:
-        # A full disk, say. What is about a run is told once all the same; the rest would be told
+        # The disk may be full. Alerts about a run are sent once all the same; the others would be sent
         # again and again.
         _log.warning("%s cannot be written: %s", path, error)
         state.waiting = [one for one in state.waiting if one.alert.run_id is not None]
-        _deliver(settings, state, ways, told, now)
-        return told
+        _deliver(settings, state, ways, issued, now)
+        return issued
     if state.waiting:
-        _deliver(settings, state, ways, told, now)
+        _deliver(settings, state, ways, issued, now)
         fold.save(state, path)
-    return told
+    return issued
 
 
 def _safely(watcher: Watcher, state: State) -> list[Watched]:
-    """What a watcher sees; one that cannot look does not keep the others from it."""
+    """Return what a watcher sees; a watcher that fails does not stop the others."""
     try:
         return list(watcher(state))
     except Exception as error:  # noqa: BLE001 (alerts never fail a run)
-        _log.warning("an alert could not be looked for: %s: %s", type(error).__name__, error)
+        _log.warning("one kind of alert could not be checked: %s: %s", type(error).__name__, error)
         return []
 
 
@@ -254,11 +254,11 @@ def _deliver(
     settings: Settings,
     state: State,
     ways: dict[str, send.Sender],
-    told: list[Told],
+    issued: list[Told],
     now: datetime,
 ) -> None:
     """Send what waits, oldest first; a channel that is down is tried once."""
-    by_id = {one.message.id: one for one in told}
+    by_id = {one.message.id: one for one in issued}
     down: dict[str, str] = {}
     waiting = []
     for message in state.waiting:
@@ -289,7 +289,7 @@ def _deliver(
 
 
 def _try(way: send.Sender, message: Message) -> tuple[str, bool]:
-    """What came of one attempt, and whether the channel is down."""
+    """Try once; return the result, and whether the channel is down."""
     try:
         way(message)
     except send.NotTaken as problem:
@@ -372,7 +372,7 @@ def _running_out(state: State, settings: Settings, now: datetime) -> Iterator[Wa
 
 
 def _findings_before(home: Path, current: str) -> list[Finding]:
-    """The open findings of the release before the one served, none if there is none to read."""
+    """Return the open findings of the release before the current one, none if it cannot be read."""
     import duckdb
 
     from dagster_project.releases.read import open_release
@@ -395,7 +395,7 @@ def _data(
 
     today = freshness.reference_day(settings, now.date())
     if files.current_release(settings.home) is None or (as_of is not None and as_of < today):
-        return  # a release of an earlier day, asked for by hand, is not late
+        return  # a release as of an earlier day, made on request, is not late
     with open_release(settings.home) as connection:
         late = freshness.late_feeds(connection, settings, today)
     yield watch.data_late(late, state.known("data_late") or (), settings.home, now)
@@ -418,7 +418,7 @@ def _months(state: State, settings: Settings, now: datetime, today: date) -> Ite
     due = watch.month_due(settings, today)
     last = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
     if due != last and "month_open" not in state.entries:
-        return  # its day has not come, and nobody has been reminded of an earlier one
+        return  # its day has not come, and no reminder of an earlier month was sent
     closed = set(closed_months(settings.home))
     yield watch.months_open(due, closed, state.known("month_open") or (), settings.home, now)
 

@@ -1,8 +1,8 @@
-"""The ways out: a log file always, a web hook and a mail server where they are set.
+"""The channels: a log file always, a web hook and a mail server where they are set.
 
-Here belongs what opens a connection. A message that a channel did not take waits for the next
-occasion; sending it again is safe, since it carries an id. Neither the web hook's address nor a
-password is ever part of a text.
+Code that opens a connection belongs here. A message that a channel did not take waits for the next
+occasion; sending it again is safe, since it has an id. Neither the web hook's address nor a password is
+ever part of a text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class NotTaken(Exception):
     """A channel did not take a message.
 
     Attributes:
-        is_down: Whether it would not take another one now either.
+        is_down: Whether the channel would not take another message now either.
     """
 
     def __init__(self, reason: str, is_down: bool) -> None:
@@ -42,7 +42,7 @@ class NotTaken(Exception):
 
 
 def senders(settings: Settings) -> dict[str, Sender]:
-    """How to send through each channel that is set: `webhook`, `email`.
+    """Return how to send through each channel that is set: `webhook`, `email`.
 
     Args:
         settings: The channels; a sender raises NotTaken.
@@ -58,7 +58,7 @@ def senders(settings: Settings) -> dict[str, Sender]:
 def _checked(
     send: Callable[[Settings, Message], None], settings: Settings, message: Message
 ) -> None:
-    """Send, and take secrets out of whatever the channel says."""
+    """Send, and remove secrets from whatever the channel answers."""
     try:
         send(settings, message)
     except NotTaken as problem:
@@ -69,10 +69,10 @@ def _checked(
 
 
 def without_secrets(text: str, settings: Settings) -> str:
-    """A text on one line without the secrets of the settings.
+    """Return a text on one line without the secrets of the settings.
 
     Args:
-        text: For instance what a server answered.
+        text: For instance the answer of a server.
         settings: The secrets.
     """
     for secret in (settings.alert_webhook_url, settings.alert_smtp_password):
@@ -82,7 +82,7 @@ def without_secrets(text: str, settings: Settings) -> str:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A web hook that leads elsewhere has moved; an alert is not carried to an unknown place."""
+    """Refuse redirects: a web hook that redirects has moved, and the new place is unknown."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
@@ -134,7 +134,7 @@ def _mail(settings: Settings, message: Message) -> None:
         password = settings.alert_smtp_password
         if password is not None:
             if not is_encrypted and not _is_this_machine(host):
-                raise NotTaken("it offers no encryption, so the password is kept", is_down=True)
+                raise NotTaken("it offers no encryption, so the password is not sent", is_down=True)
             server.login(settings.alert_smtp_user or sender, password.get_secret_value())
         mail = wording.mail(message, settings.home, sender, recipients)
         try:
@@ -146,7 +146,7 @@ def _mail(settings: Settings, message: Message) -> None:
                 f"it answered {_answer(error.smtp_code, error.smtp_error)}", False
             ) from None
     if refused:
-        # The others have it: sending it again would give it to them twice.
+        # The other recipients have it: sending it again would reach them twice.
         _log_partly(settings, message, refused)
 
 
@@ -178,7 +178,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def log_path(home: Path) -> Path:
-    """The log of alerts, one JSON object a line."""
+    """Return the log of alerts, one JSON object a line."""
     return home / "logs" / "alerts.jsonl"
 
 
@@ -186,7 +186,7 @@ def log_message(settings: Settings, message: Message) -> None:
     """Write an alert to the log file.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The log cannot be written.
     """
     alert = message.alert
     entry = {
@@ -215,7 +215,7 @@ def log(settings: Settings, entry: Mapping[str, object], at: datetime) -> None:
         at: When, in UTC.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The log cannot be written.
     """
     from dagster_project.home import make_private, writing
     from dagster_project.releases.files import append_line

@@ -1,7 +1,7 @@
-"""What there is to notice in a data home: each kind of alert is one function that only looks.
+"""What can be noticed in a data home: each kind of alert is one function that only looks.
 
-Here belong the conditions and their sentences. Whether something is news is decided elsewhere
-(`fold`); every function is told what readers know already and describes only what is new.
+The conditions and their sentences belong here. Whether something is news is decided elsewhere (`fold`);
+every function gets what readers know already and describes only what is new.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _VARYING = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+", re.IGNOR
 
 @dataclass(frozen=True)
 class Watched:
-    """What one kind of alert has to say now.
+    """What one kind of alert reports now.
 
     Attributes:
         kind: The kind.
-        members: What holds now: findings, deliveries, feeds; or the cause, for a run that failed.
-        new: Which of them readers have not been told.
-        alert: Describes the new ones, or, where none is new, all; None where nothing holds.
-        solved: What to say when nothing holds any more.
-        is_event: Whether it is about one run, not about all that holds.
-        is_repeated: Whether it is told again while it goes on.
+        members: What is wrong now: findings, deliveries, feeds; or the cause, for a failed run.
+        new: The members that were not yet reported to readers.
+        alert: Describes the new members, or all if none is new; None if nothing is wrong.
+        solved: What to report when nothing is wrong any more.
+        is_event: Whether it is about one run, not about everything that is wrong.
+        is_repeated: Whether it is sent again while it persists.
     """
 
     kind: Kind
@@ -59,7 +59,7 @@ class Watched:
 
 
 def served(home: Path) -> str:
-    """Which release readers get, in words.
+    """Say in words which release is current.
 
     Args:
         home: The data home.
@@ -71,23 +71,23 @@ def served(home: Path) -> str:
         if release_id is None:
             return "there is no current release yet"
         day = read_pedigree(home, release_id)["as_of_date"]
-    except Exception as error:  # noqa: BLE001 (the first failure is the one to tell)
-        return f"the release served before cannot be read ({plain(str(error), 200)})"
+    except Exception as error:  # noqa: BLE001 (the first failure is the one to report)
+        return f"the current release cannot be read ({plain(str(error), 200)})"
     return f"the release of {day_in_words(day)} ({release_id}) is still current"
 
 
 def _served_now(home: Path) -> str:
-    """The same where nothing kept another one from being served."""
+    """Say in words which release is current, where no failure held back a newer one."""
     return served(home).replace(" still ", " ")
 
 
 def day_in_words(day: date) -> str:
-    """A day as people write it: 21 November 2026."""
+    """Return a day as people write it: 21 November 2026."""
     return f"{day.day} {day:%B %Y}"
 
 
 def run(failure: Failure | None, run_id: str, home: Path, now: datetime) -> list[Watched]:
-    """How a run ended: a failure is one kind of alert or the other, a success solves both.
+    """Report how a run ended: a failure is one kind of alert or the other, a success solves both.
 
     Args:
         failure: What went wrong, None if nothing did.
@@ -122,10 +122,10 @@ def run(failure: Failure | None, run_id: str, home: Path, now: datetime) -> list
 def pull(
     source: str, failure: Failure | None, run_id: str, home: Path, now: datetime
 ) -> list[Watched]:
-    """How a pull from a billing system ended.
+    """Report how a pull from a billing system ended.
 
     Args:
-        source: Where it was from.
+        source: The billing system.
         failure: What went wrong, None if nothing did.
         run_id: The run.
         home: The data home, for what is served and the run's log.
@@ -141,7 +141,7 @@ def pull(
         severity="error",
         happened=f"The pull from {source} failed:"
         f" {plain(lines[0] if lines else 'no reason was given', 300)}",
-        meaning=f"Nothing of it was delivered, the next pull goes on; {_served_now(home)}.",
+        meaning=f"Nothing of it was delivered; the next pull continues; {_served_now(home)}.",
         command=f"less {shlex.quote(str(log))}"
         if log.is_file()
         else _command(f"pull {source}", home),
@@ -160,10 +160,10 @@ def pulls_late(
     home: Path,
     now: datetime,
 ) -> Watched:
-    """Billing systems from which no pull has worked for too long.
+    """Report billing systems from which no pull has worked for too long.
 
     Args:
-        last: By source that is to be pulled from, when a pull worked last; None for never.
+        last: By source to pull from, when a pull last worked; None for never.
         within: How long ago that may be.
         known: Sources that readers know of.
         home: The data home.
@@ -205,14 +205,14 @@ def _event(kind: Kind, alert: Alert | None, solved: str) -> Watched:
 
 
 def _fingerprint(text: str) -> str:
-    """The same for texts that differ in numbers and ids only."""
+    """Return the same fingerprint for texts that differ only in numbers and ids."""
     return hashlib.sha256(_VARYING.sub("#", text).encode()).hexdigest()[:16]
 
 
 def files_refused(
     records: Iterable[SideRecord], known: Collection[str], home: Path, now: datetime
 ) -> Watched:
-    """Deliveries refused as a whole, unless a later one of the same name was loaded.
+    """Report deliveries refused as a whole, unless a later one of the same name was loaded.
 
     Args:
         records: The archive's records of all deliveries, in their order.
@@ -226,11 +226,11 @@ def files_refused(
             last[record.file_name] = record
     refused = {one.delivery_id: one for one in last.values() if one.verdict == "refused"}
     new = frozenset(refused) - frozenset(known)
-    told = [refused[key] for key in refused if key in new] or list(refused.values())
+    shown = [refused[key] for key in refused if key in new] or list(refused.values())
     alert = None
-    if told:
-        count = len(told)
-        first = plain(told[0].file_name, 100)
+    if shown:
+        count = len(shown)
+        first = plain(shown[0].file_name, 100)
         alert = Alert(
             kind="file_refused",
             severity="error",
@@ -240,9 +240,9 @@ def files_refused(
             meaning=f"{'Its' if count == 1 else 'Their'} rows are in no release; {_served_now(home)}.",
             command=_command("deliveries", home),
             at=now,
-            details=listed([_refusal(record) for record in told]),
+            details=listed([_refusal(record) for record in shown]),
         )
-    solved = "The files that were refused have come again and were loaded."
+    solved = "The files that were refused have been delivered again and loaded."
     return Watched("file_refused", frozenset(refused), new, alert, solved)
 
 
@@ -253,7 +253,7 @@ def _refusal(record: SideRecord) -> str:
 
 
 def open_findings(connection: duckdb.DuckDBPyConnection) -> list[Finding]:
-    """The open findings of severity error: id, type, currency and amount at stake.
+    """Return the open findings of severity error: id, type, currency and amount at stake.
 
     Args:
         connection: A release.
@@ -270,23 +270,23 @@ def new_findings(
     """Open findings of severity error that readers do not know of.
 
     Args:
-        found: The open findings of severity error in the release served.
+        found: The open findings of severity error in the current release.
         known: Ids of those that readers know of.
         home: The data home.
         now: When this is noticed.
     """
     by_id = {finding[0]: finding for finding in found}
     new = frozenset(by_id) - frozenset(known)
-    told = [by_id[key] for key in by_id if key in new] or list(by_id.values())
+    shown = [by_id[key] for key in by_id if key in new] or list(by_id.values())
     alert = None
-    if told:
-        types = sorted({finding[1] for finding in told})
-        by_type = [_findings([one for one in told if one[1] == name]) for name in types]
-        many = "finding" if len(told) == 1 else "findings"
+    if shown:
+        types = sorted({finding[1] for finding in shown})
+        by_type = [_findings([one for one in shown if one[1] == name]) for name in types]
+        many = "finding" if len(shown) == 1 else "findings"
         alert = Alert(
             kind="new_findings",
             severity="warn",
-            happened=f"{len(told):,} new {many} of severity error{_at_stake(told, ': ')}",
+            happened=f"{len(shown):,} new {many} of severity error{_at_stake(shown, ': ')}",
             meaning=f"Billing got something wrong, and nobody has accepted it; {_served_now(home)} and lists it.",
             command=_command("findings --severity error --review open", home),
             at=now,
@@ -299,7 +299,7 @@ def new_findings(
 def terms_changed(
     changed: Mapping[str, str], known: Collection[str], home: Path, now: datetime
 ) -> Watched:
-    """Changes of a coupon's terms that nobody has accepted and readers do not know of.
+    """Report changes of a coupon's terms that nobody has accepted and readers do not know of.
 
     Args:
         changed: In words, by the id of their findings.
@@ -308,20 +308,20 @@ def terms_changed(
         now: When this is noticed.
     """
     new = frozenset(changed) - frozenset(known)
-    told = [changed[key] for key in changed if key in new] or list(changed.values())
+    shown = [changed[key] for key in changed if key in new] or list(changed.values())
     alert = None
-    if told:
+    if shown:
         alert = Alert(
             kind="terms_changed",
             severity="warn",
             happened="The terms of a coupon were changed"
-            if len(told) == 1
-            else f"The terms of coupons were changed {len(told):,} times",
-            meaning="They hold for earlier bills too, which may now differ from what was billed;"
+            if len(shown) == 1
+            else f"The terms of coupons were changed {len(shown):,} times",
+            meaning="They apply to earlier bills too, which may now differ from what was billed;"
             f" {_served_now(home)}.",
             command=_command("findings --type coupon_terms_changed", home),
             at=now,
-            details=listed([plain(line, 400) for line in told]),
+            details=listed([plain(line, 400) for line in shown]),
         )
     solved = "No change of terms is open any more."
     return Watched("terms_changed", frozenset(changed), new, alert, solved)
@@ -364,7 +364,7 @@ def _findings(told: list[Finding]) -> str:
 
 
 def _at_stake(told: Iterable[Finding], lead: str) -> str:
-    """Amounts by currency, never added up across them."""
+    """Return amounts by currency, never added up across currencies."""
     from dagster_project.answers.values import money
 
     totals: dict[str | None, Decimal] = {}
@@ -378,7 +378,7 @@ def _at_stake(told: Iterable[Finding], lead: str) -> str:
 def data_late(
     late: Collection[LateFeed], known: Collection[str], home: Path, now: datetime
 ) -> Watched:
-    """Feeds whose newest record is too old.
+    """Report feeds whose newest record is too old.
 
     Args:
         late: The feeds.
@@ -404,7 +404,7 @@ def data_late(
 
 
 def disk_nearly_full(settings: Settings, known: Collection[str], now: datetime) -> Watched:
-    """Whether the disk of the data home has less space than the settings ask for.
+    """Report whether the disk of the data home has less space than the settings ask for.
 
     Args:
         settings: The data home and the least free space, in 10^9 bytes and in percent.
@@ -424,7 +424,7 @@ def disk_nearly_full(settings: Settings, known: Collection[str], now: datetime) 
             command=f"du -sh {shlex.quote(str(settings.home))}/*",
             at=now,
             details=(
-                f"The least wanted is {settings.disk_free_gb:g} GB and"
+                f"The least required is {settings.disk_free_gb:g} GB and"
                 f" {settings.disk_free_percent:g} percent.",
                 f"`{_command('prune --keep 10', settings.home)}` removes old releases.",
             ),
@@ -437,10 +437,10 @@ def disk_nearly_full(settings: Settings, known: Collection[str], now: datetime) 
 def months_open(
     due: date | None, closed: Collection[date], known: Collection[str], home: Path, now: datetime
 ) -> Watched:
-    """Months that should have been closed by now: those after the last one closed.
+    """Report months that should have been closed by now: those after the last one closed.
 
     Args:
-        due: The last month whose day to be closed has come; None if there is none.
+        due: The last month whose closing day has come; None if there is no such month.
         closed: The months that are closed.
         known: Names of the open months that readers know of.
         home: The data home.
@@ -459,7 +459,7 @@ def months_open(
             kind="month_open",
             severity="warn",
             happened=f"{', '.join(months)} {'is' if len(months) == 1 else 'are'} to be closed",
-            meaning="Until a month is closed, nobody is told what changes in it afterwards;"
+            meaning="Until a month is closed, later changes in it are not reported;"
             f" {_served_now(home)}.",
             command=_command(f"close {months[0]} --by NAME", home),
             at=now,
@@ -474,7 +474,7 @@ def _next_month(month: date) -> date:
 
 
 def month_due(settings: Settings, today: date) -> date | None:
-    """The last month whose day to be closed has come, None where no such day is set.
+    """Return the last month whose closing day has come, None where no such day is set.
 
     Args:
         settings: On which working day a month is closed, and which days are holidays.
@@ -490,11 +490,11 @@ def month_due(settings: Settings, today: date) -> date | None:
 
 
 def working_day(month: date, number: int, holidays: Collection[date]) -> date:
-    """The nth working day of a month: Monday to Friday, without the holidays.
+    """Return the nth working day of a month: Monday to Friday, without the holidays.
 
     Args:
         month: First day of the month.
-        number: Which one, from 1; where the month has fewer, days of the next one follow.
+        number: Its number, from 1; where the month has fewer, days of the next month follow.
         holidays: Days on which nobody works.
     """
     day = month - timedelta(days=1)

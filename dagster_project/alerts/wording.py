@@ -1,7 +1,7 @@
 """An alert as text: for a terminal and a log, for a web hook that takes Slack's JSON, and as a mail.
 
-Here belongs only how it looks. What is inserted comes from elsewhere, file names for instance, and is
-escaped where it could mean something.
+Only the layout belongs here. Inserted texts come from elsewhere, file names for instance, and are escaped
+where they could have a meaning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MARKS = {"error": "🔴", "warn": "🟠", "info": "🟢"}
 
 
 def title(message: Message) -> str:
-    """What happened, in one line, and how often since when."""
+    """Return what happened, in one line, and how often since when."""
     said = _LEAD.get(message.status, "") + message.alert.happened
     if message.status in ("again", "folded") and message.times > 1:
         said += f" ({message.times:,} times since {moment(message.since)})"
@@ -31,12 +31,12 @@ def title(message: Message) -> str:
 
 
 def moment(at: datetime) -> str:
-    """An instant as people write it: 21 November 05:00 UTC."""
+    """Return an instant as people write it: 21 November 05:00 UTC."""
     return f"{at.day} {at:%B %H:%M} UTC"
 
 
 def line(message: Message, home: Path) -> str:
-    """The alert on one line, for a log.
+    """Return the alert on one line, for a log.
 
     Args:
         message: The alert.
@@ -47,13 +47,13 @@ def line(message: Message, home: Path) -> str:
 
 
 def command(message: Message, home: Path) -> str:
-    """What to enter to look further."""
+    """Return the command that shows more."""
     said = message.alert.command
     return f"{said} --home {shlex.quote(str(home))}" if said == "coupon-ledger alerts" else said
 
 
 def text(message: Message, home: Path) -> str:
-    """The alert as plain text of several lines.
+    """Return the alert as plain text of several lines.
 
     Args:
         message: The alert.
@@ -73,7 +73,7 @@ def text(message: Message, home: Path) -> str:
 
 
 def slack(message: Message, home: Path) -> dict[str, Any]:
-    """The alert as Slack's incoming web hooks take it, and what is compatible with them.
+    """Return the alert in the format of Slack's incoming web hooks and compatible services.
 
     Args:
         message: The alert.
@@ -107,7 +107,7 @@ def slack(message: Message, home: Path) -> dict[str, Any]:
 
 
 def mail(message: Message, home: Path, sender: str, recipients: list[str]) -> EmailMessage:
-    """The alert as a mail of plain text.
+    """Return the alert as a plain-text mail.
 
     Args:
         message: The alert.
@@ -137,5 +137,5 @@ def _origin(message: Message, home: Path) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that Slack takes as text: no mention, no link."""
+    """Return text that Slack takes as text: no mention, no link."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

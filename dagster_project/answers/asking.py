@@ -1,8 +1,8 @@
-"""Asking an open release: rows as dictionaries, and ids, months and tables that are known to exist.
+"""Queries on an open release: rows as dictionaries, and ids, months and tables that are known to exist.
 
-Here belongs what all answers need before they can answer. Amounts arrive as Decimal, by `fetchall`.
-What does not exist is raised as `NotThere`, which carries what comes near as data: a command line and a
-page suggest it each in its own way.
+What all answers need before they can answer belongs here. Amounts arrive as Decimal, by `fetchall`. A
+name that does not exist raises `NotThere`, which has near matches as data: the command line and the
+pages suggest them each in their own way.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ _LEAST_BEGINNING = 3
 
 @dataclass(frozen=True)
 class Other:
-    """What an id is, or is the beginning of, where an id of another kind was asked for.
+    """What an id is, or begins, where an id of another kind was asked for.
 
     Attributes:
-        kind: `workspace`, `invoice` or `redemption`.
+        kind: `workspace`, `invoice`, `redemption` or `credit_note`.
         ids: The id itself, or those that begin with it.
-        workspace_id: The workspace of the first of them.
+        owner_id: The workspace of the first of them; the invoice of a credit note.
         is_exact: Whether the id itself is one.
     """
 
     kind: str
     ids: list[str]
-    workspace_id: str
+    owner_id: str
     is_exact: bool
 
 
 @dataclass(eq=False)  # an exception is itself, and can be hashed
 class NotThere(Exception):
-    """What was asked for does not exist; what comes near is data.
+    """The thing asked for does not exist; near matches are data.
 
     Attributes:
         kind: What was asked for: `workspace`, `invoice`, `month`, `table`, `target` …
@@ -61,7 +61,7 @@ class NotThere(Exception):
         known: All names there are, where they are few.
         others: What it is of another kind.
         named: The workspaces that have it as their name.
-        rejected: The rejected row that has it as its id: `file_name`, `row_number` and `reasons`.
+        rejected: The rejected row that has it as its id: `feed`, `file_name`, `row_number` and `reasons`.
         as_of_date: The last day whose events count.
     """
 
@@ -75,7 +75,7 @@ class NotThere(Exception):
     as_of_date: date | None = None
 
     def __str__(self) -> str:
-        """Return what is missing, without what comes near it."""
+        """Return what is missing, without near matches."""
         return f"There is no {self.kind} {self.wanted!r}"
 
 
@@ -84,11 +84,11 @@ def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> lis
 
     Args:
         connection: The release.
-        sql: The select; every `?` in it stands for a value.
+        sql: The select; every `?` in it is replaced by a value.
         values: Text, whole numbers, days and instants.
     """
     # A bound parameter would make DuckDB import pandas, which takes longer than the whole answer.
-    parts = sql.split("?")
+    parts = sql.split("?") if values else [sql]
     literals = [*map(_literal, values), ""]
     cursor = connection.execute(
         "".join(part + one for part, one in zip(parts, literals, strict=True))
@@ -109,7 +109,7 @@ def _literal(value: object) -> str:
 
 
 def facts(connection: Connection) -> Row:
-    """Return what the release is: `release_id` and `as_of_date`."""
+    """Return the identity of the release: `release_id` and `as_of_date`."""
     (found,) = rows(connection, "select release_id, as_of_date from release.release")
     return found
 
@@ -133,7 +133,7 @@ def has_release_table(connection: Connection, table: str) -> bool:
 
 
 def has_column(connection: Connection, table: str, column: str) -> bool:
-    """Return whether a mart has a column; a release kept from an earlier version may not."""
+    """Return whether a mart has a column; a release of an earlier version may not."""
     return bool(
         rows(
             connection,
@@ -179,10 +179,10 @@ def add_months(start: datetime, months: int) -> datetime:
 
 
 def near(wanted: str, known: Iterable[str]) -> list[str]:
-    """Find what comes near a name, nearest first; equally near names stay in the order given.
+    """Find near matches of a name, nearest first; equally near names stay in the order given.
 
-    What begins with it comes first, and what differs by a slip; then what begins with the same word,
-    as ids of one kind do.
+    Names that begin with it or differ by a typing slip come first, then names that begin with the same
+    word, as ids of one kind do.
     """
     plain = wanted.casefold()
     matcher = difflib.SequenceMatcher(b=plain)
@@ -198,7 +198,7 @@ def near(wanted: str, known: Iterable[str]) -> list[str]:
 
 
 def _is_beginning(text: str, name: str) -> bool:
-    """Return whether a name goes on where a text ends, by more than the one character one may mistype."""
+    """Return whether a name continues a text by more than the one character that may be mistyped."""
     longer = len(name) - len(text)
     return len(text) >= _LEAST_BEGINNING and longer > 1 and name.startswith(text)
 
@@ -211,7 +211,7 @@ def must_be(kind: str, wanted: str, known: Iterable[str]) -> str:
     """Return the name if it is one of a small list.
 
     Raises:
-        NotThere: It is not.
+        NotThere: The name is not in the list.
     """
     names = list(known)
     if wanted in names:
@@ -228,11 +228,11 @@ def workspace(connection: Connection, wanted: str) -> str:
     """Return a workspace that is on record, or at least has bills or redemptions.
 
     Raises:
-        NotThere: There is none of that id.
+        NotThere: There is no workspace with that id.
     """
     if _has(connection, _WORKSPACES, "workspace_id", wanted):
         return wanted
-    others = _of_another_kind(connection, wanted, ("invoice", "redemption"))
+    others = _of_another_kind(connection, wanted, ("invoice", "redemption", "credit_note"))
     named = rows(
         connection,
         "select workspace_id from marts.dim_workspaces where lower(workspace_name) = lower(?)"
@@ -253,19 +253,12 @@ def invoice(connection: Connection, wanted: str) -> str:
     """Return an invoice that counts.
 
     Raises:
-        NotThere: None of that id counts.
+        NotThere: No invoice with that id counts.
     """
     if _has(connection, _INVOICES, "invoice_id", wanted):
         return wanted
-    rejected = rows(
-        connection,
-        "select file_name, row_number, reasons from release.rejected_rows"
-        " where feed = 'invoices' and json_valid(record)"
-        " and json_extract_string(record, '$.invoice_id') = ?"
-        " order by file_name, row_number limit 1",
-        [wanted],
-    )
-    others = _of_another_kind(connection, wanted, ("workspace", "redemption"))
+    rejected = _rejected(connection, wanted, ("invoice",))
+    others = _of_another_kind(connection, wanted, ("workspace", "redemption", "credit_note"))
     is_found = bool(rejected or others)
     raise NotThere(
         "invoice",
@@ -277,23 +270,81 @@ def invoice(connection: Connection, wanted: str) -> str:
     )
 
 
-def is_redemption(connection: Connection, wanted: str) -> bool:
-    """Return whether an id is that of a redemption."""
-    return _has(connection, _TABLES["redemption"], "redemption_id", wanted)
+def record(
+    connection: Connection, wanted: str
+) -> list[tuple[Literal["invoice", "redemption"], str]]:
+    """Return what an INVOICE|REDEMPTION argument means: kind and id, two of them where it may be either.
+
+    Args:
+        connection: The release.
+        wanted: The argument; `invoice:ID` and `redemption:ID` say which is meant where one id is both.
+
+    Raises:
+        NotThere: It is neither.
+    """
+    found = _records(connection, wanted)
+    kind, _, name = wanted.partition(":")
+    if not found and kind in ("invoice", "redemption"):
+        found = [one for one in _records(connection, name) if one[0] == kind]
+        wanted = name
+    if found:
+        return found
+    kinds = ("invoice", "redemption")
+    rejected = _rejected(connection, wanted, kinds)
+    others = _of_another_kind(connection, wanted, ("workspace", *kinds, "credit_note"))
+    close: list[str] = []
+    if not rejected and not others:
+        for one in kinds:
+            close += _near_ids(connection, _TABLES[one], f"{one}_id", wanted)
+    raise NotThere(
+        "record",
+        wanted,
+        near=near(wanted, close),
+        others=others,
+        rejected=rejected[0] if rejected else None,
+        as_of_date=facts(connection)["as_of_date"],
+    )
+
+
+def _records(
+    connection: Connection, wanted: str
+) -> list[tuple[Literal["invoice", "redemption"], str]]:
+    found: list[tuple[Literal["invoice", "redemption"], str]] = []
+    is_invoice = _has(connection, _INVOICES, "invoice_id", wanted)
+    if not is_invoice and has_release_table(connection, "invoices_not_counted"):
+        is_invoice = _has(connection, ("release.invoices_not_counted",), "invoice_id", wanted)
+    if is_invoice:
+        found.append(("invoice", wanted))
+    if _has(connection, _TABLES["redemption"], "redemption_id", wanted):
+        found.append(("redemption", wanted))
+    return found
+
+
+def _rejected(connection: Connection, wanted: str, kinds: Sequence[str]) -> list[Row]:
+    """Return the first rejected row that has an id of some kinds."""
+    is_its = " or ".join(
+        f"feed = '{kind}s' and json_extract_string(record, '$.{kind}_id') = ?" for kind in kinds
+    )
+    return rows(
+        connection,
+        "select feed, file_name, row_number, reasons from release.rejected_rows"
+        f" where json_valid(record) and ({is_its}) order by feed, file_name, row_number limit 1",
+        [wanted] * len(kinds),
+    )
 
 
 def target(
     connection: Connection, wanted: str | None
 ) -> tuple[Literal["all", "program", "workspace"], str]:
-    """Return what a WS|PROGRAM argument means: everything, a program or a workspace.
+    """Return the meaning of a WS|PROGRAM argument: everything, a program or a workspace.
 
     Args:
         connection: The release.
-        wanted: The argument; `workspace:ID` and `program:NAME` say which is meant where an id is the
-            name of a program too.
+        wanted: The argument; `workspace:ID` and `program:NAME` distinguish an id from the same name of
+            a program.
 
     Raises:
-        NotThere: It is neither.
+        NotThere: The argument is neither.
     """
     if wanted is None:
         return "all", ""
@@ -306,7 +357,7 @@ def target(
         return "program", wanted
     if _has(connection, _WORKSPACES, "workspace_id", wanted):
         return "workspace", wanted
-    others = _of_another_kind(connection, wanted, ("invoice", "redemption"))
+    others = _of_another_kind(connection, wanted, ("invoice", "redemption", "credit_note"))
     close = near(wanted, PROGRAMS)
     if not others:
         close += _near_ids(connection, _WORKSPACES, "workspace_id", wanted)
@@ -314,10 +365,10 @@ def target(
 
 
 def month_in(wanted: str, first: date | None, last: date | None) -> date:
-    """Return a month given as 2024-02, within the months there are.
+    """Return a month given as 2024-02, within the months that have data.
 
     Raises:
-        NotThere: It cannot be read, or there is nothing so early or so late.
+        NotThere: The text is not a month, or is too early or too late.
     """
     known: list[str] = []
     at = first
@@ -343,6 +394,7 @@ _TABLES = {
     "workspace": _WORKSPACES,
     "invoice": _INVOICES,
     "redemption": ("marts.dim_coupon_redemptions",),
+    "credit_note": ("marts.fct_credit_notes",),
 }
 
 
@@ -354,35 +406,37 @@ def _has(connection: Connection, tables: Sequence[str], column: str, wanted: str
 
 
 def _of_another_kind(connection: Connection, wanted: str, kinds: Sequence[str]) -> list[Other]:
-    """Return what an id is if it is one of another kind than was asked for, or what such ids begin with it.
+    """Return what an id is if it is of another kind than asked for, or the ids that begin with it.
 
     Args:
         connection: The release.
         wanted: The id.
-        kinds: `workspace`, `invoice` or `redemption`.
+        kinds: `workspace`, `invoice`, `redemption` or `credit_note`.
     """
     others = []
     for kind in kinds:
+        is_note = kind == "credit_note"
+        if is_note and not has_table(connection, "fct_credit_notes"):
+            continue
+        owner = "invoice_id" if is_note else "workspace_id"
         union = " union ".join(
-            f"select {kind}_id as id, workspace_id from {table}" for table in _TABLES[kind]
+            f"select {kind}_id as id, {owner} as owner_id from {table}" for table in _TABLES[kind]
         )
         found = rows(
             connection,
-            f"select id, workspace_id from ({union}) where id = ? or length(?) >= ?"
+            f"select id, owner_id from ({union}) where id = ? or length(?) >= ?"
             " and starts_with(id, ?) order by id limit ?",
             [wanted, wanted, _LEAST_BEGINNING, wanted, _MOST_NEAR],
         )
         if found:
             is_exact = found[0]["id"] == wanted
             ids = [row["id"] for row in found]
-            others.append(
-                Other(kind, ids[:1] if is_exact else ids, found[0]["workspace_id"], is_exact)
-            )
+            others.append(Other(kind, ids[:1] if is_exact else ids, found[0]["owner_id"], is_exact))
     return others
 
 
 def _near_ids(connection: Connection, tables: Sequence[str], column: str, wanted: str) -> list[str]:
-    """Return near ids out of very many: the engine chooses a few, by how they begin and by likeness."""
+    """Return near ids out of very many: the engine chooses a few by beginning and by likeness."""
     union = " union ".join(f"select {column} as id from {table}" for table in tables)
     candidates = rows(
         connection,

@@ -1,6 +1,6 @@
 """Two bills side by side: the months of a period, prorations, and the bridge from one bill to the next.
 
-Everything here is calculated from rows of the marts; nothing is read.
+Everything here is calculated from given rows of the marts; nothing is read.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def bridge(
         invoice: The later one.
         applied_before: The coupons applied to the earlier bill, rows of `fct_discount_applications`.
         applied: Those applied to the later one.
-        redemptions: Of the workspace, each with `reason`: why it does not cover the later bill.
+        redemptions: Those of the workspace, each with `reason`: why it does not cover the later bill.
 
     Returns:
         `kind`, `about` and `amount` of each step that is not zero.
@@ -110,7 +110,7 @@ def _of_discounts(
     redemptions: Sequence[Row],
     unit: Decimal,
 ) -> list[Row]:
-    """Return what the discounts add to the charge, by promotion (R4)."""
+    """Return the discounts' effects on the charge, by promotion (R4)."""
     known = {row["redemption_id"]: row for row in redemptions}
 
     def promotion(row: Row) -> str:
@@ -150,7 +150,7 @@ def _followed(
     given: Decimal,
     unit: Decimal,
 ) -> list[tuple[str, str, Decimal]]:
-    """Return the effect of the bill and that of the percentage where a follow-up took over (R10)."""
+    """Return the effects of the bill and of the percentage where a follow-up took over (R10)."""
     base_before, base = was[0]["base_amount"], is_now[0]["base_amount"]
     of_bill = ZERO
     if base_before:
@@ -172,6 +172,6 @@ def _followed(
 
 
 def _ended(known: Mapping[str, Row], row: Row) -> str:
-    """Return how a coupon that was applied before is not applied now."""
+    """Return why a coupon that was applied before is not applied now."""
     reason = known.get(row["redemption_id"], {}).get("reason")
     return {"ended": "ended", "used_up": "used up"}.get(str(reason), "does not apply here")

@@ -1,4 +1,4 @@
-"""`bridge`: from the list price of bills to what was billed and kept, by month, plan or program."""
+"""`bridge`: from the list price of bills to the amounts billed and kept, by month, plan or program."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MART = "marts.fct_charge_bridge_monthly"
 
 
 def bridge(connection: Connection, wanted: str | None, by: Literal["month", "plan"]) -> Row:
-    """Return the bridge of each currency: together, its parts, and what each program gave.
+    """Return the bridge of each currency: its total, its parts, and what each program gave.
 
     Args:
         connection: The release.
@@ -68,35 +68,108 @@ def bridge(connection: Connection, wanted: str | None, by: Literal["month", "pla
     }
 
 
-def given_by_program(connection: Connection, at: date | None) -> list[Row]:
-    """Return percent-off, dollar-off and credit by program; they add up to those of the bridge."""
-    where, values = ("charges.billing_month = ?", [at, at]) if at else ("true", [])
+def given_by_program(
+    connection: Connection,
+    at: date | None,
+    currency: str | None = None,
+    plan: str | None = None,
+) -> list[Row]:
+    """Return percent-off, dollar-off and credit by program; they add up to those of the bridge.
+
+    Args:
+        connection: The release.
+        at: Only on bills of this month.
+        currency: Only of this currency.
+        plan: Only on bills of this plan.
+    """
+    given, values = _given({"billing_month": at, "currency": currency, "plan": plan})
     return rows(
         connection,
-        f"""
+        f"{given} select program, currency, {_BY_TYPE}"
+        " from given group by program, currency order by program, currency",
+        values,
+    )
+
+
+def gifts(
+    connection: Connection,
+    program: str,
+    at: date,
+    currency: str,
+    plan: str | None,
+    limit: int,
+) -> Row:
+    """Return the bills on which a program gave something, the largest gift first.
+
+    Args:
+        connection: The release.
+        program: The program.
+        at: Only bills of this month.
+        currency: Only of this currency.
+        plan: Only of this plan.
+        limit: How many bills to list.
+
+    Returns:
+        `total`, how many bills there are; `workspaces`, of how many workspaces; `gifts`, each a bill with
+        `workspace_id`, `workspace_name`, `plan`, the amounts by kind, `given_amount` and `net_amount`.
+    """
+    given, values = _given({"billing_month": at, "currency": currency, "plan": plan}, program)
+    (counted,) = rows(
+        connection,
+        f"{given} select count(distinct invoice_id) as total,"
+        " count(distinct workspace_id) as workspaces from given",
+        values,
+    )
+    found = rows(
+        connection,
+        f"""{given}, of_bills as (
+            select invoice_id, workspace_id, plan, net_amount, {_BY_TYPE},
+                cast(sum(amount) as decimal(18, 2)) as given_amount
+            from given group by invoice_id, workspace_id, plan, net_amount
+        )
+        select of_bills.*, workspaces.workspace_name from of_bills
+        left join marts.dim_workspaces as workspaces using (workspace_id)
+        order by given_amount desc, invoice_id limit ?
+        """,
+        [*values, limit],
+    )
+    return {**counted, "gifts": found}
+
+
+_BY_TYPE = ", ".join(
+    f"cast(coalesce(sum(amount) filter (where discount_type = '{kind}'), 0)"
+    f" as decimal(18, 2)) as {kind}_amount"
+    for kind in ("percent_off", "amount_off", "credit")
+)
+
+
+def _given(wanted: dict[str, object], program: str | None = None) -> tuple[str, list[object]]:
+    """Return every gift on a bill in SQL, and what it asks with.
+
+    Args:
+        wanted: Values that the bills must have, by column; None takes all.
+        program: Only gifts of this program.
+    """
+    filters = {f"charges.{name}": value for name, value in wanted.items() if value is not None} | (
+        {"coupons.program": program} if program else {}
+    )
+    where = " and ".join(["true", *(f"{name} = ?" for name in filters)])
+    columns = (
+        "coupons.program, charges.currency, charges.invoice_id, charges.workspace_id, charges.plan,"
+        " charges.net_amount"
+    )
+    given = f"""
         with given as (
-            select coupons.program, charges.currency, coupons.discount_type,
-                applications.discount_amount as amount
+            select {columns}, coupons.discount_type, applications.discount_amount as amount
             from marts.fct_discount_applications as applications
             inner join marts.fct_discounted_charges as charges using (invoice_id)
             inner join marts.dim_coupons as coupons using (coupon_id)
             where {where}
             union all
-            select coupons.program, charges.currency, 'credit', -ledger.amount
+            select {columns}, 'credit', -ledger.amount
             from marts.fct_credit_ledger as ledger
             inner join marts.fct_discounted_charges as charges using (invoice_id)
             inner join marts.dim_coupons as coupons using (coupon_id)
             where ledger.entry_type = 'draw' and {where}
-        )
-        select program, currency,
-            {
-            ", ".join(
-                f"cast(coalesce(sum(amount) filter (where discount_type = '{kind}'), 0)"
-                f" as decimal(18, 2)) as {kind}_amount"
-                for kind in ("percent_off", "amount_off", "credit")
-            )
-        }
-        from given group by program, currency order by program, currency
-        """,
-        values,
-    )
+        )"""
+    return given, [*filters.values(), *filters.values()]

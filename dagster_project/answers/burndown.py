@@ -31,7 +31,7 @@ def burndown(connection: Connection, scope: str, name: str, months: int) -> Row:
         connection: The release.
         scope: `all`, `program` or `workspace`.
         name: Which program or workspace.
-        months: How many months, counted from the last with credit in any.
+        months: How many months, counted back from the last with any credit.
     """
     values = [] if scope == "all" else [name]
     of_months = rows(
@@ -72,9 +72,9 @@ def grants_left(connection: Connection, condition: str, values: list[str]) -> li
     """Return the grants with something left, the largest first, and the day it will be gone.
 
     Args:
-        connection: The release; one of an earlier version does not say when a grant ends.
+        connection: The release; one of an earlier version does not have the end of a grant.
         condition: SQL on the marts `burndown` and `coupons`.
-        values: What it asks with.
+        values: The values of its placeholders.
 
     Returns:
         `runs_out_on` is the day on which the grant is used up (R12), or ends, whichever is
@@ -114,7 +114,7 @@ def grants_left(connection: Connection, condition: str, values: list[str]) -> li
 
 
 def _expected_use(row: Row) -> Decimal | None:
-    """Return what the bills to expect will take of a grant (R12); None where that is not known."""
+    """Return what expected bills will take of a grant (R12); None where that is unknown."""
     balance, breakage = row["closing_amount"], row["projected_breakage_amount"]
     assert isinstance(balance, Decimal)
     if breakage is not None:
@@ -165,11 +165,11 @@ def roll_forward(connection: Connection, scope: str, name: str, months: int) -> 
 
 
 def lapsing(grants: Iterable[Row], before: datetime | None = None) -> Decimal:
-    """Return what of grants of one currency will lapse unused: the one meaning of that word in every answer.
+    """Return how much of grants of one currency will lapse unused; every answer uses this definition.
 
     Args:
         grants: As `grants_left` gives them.
-        before: Only those that end before this instant.
+        before: Only grants that end before this instant.
     """
     return sum(
         (
@@ -183,7 +183,7 @@ def lapsing(grants: Iterable[Row], before: datetime | None = None) -> Decimal:
 
 
 def _filled(series: list[Row]) -> list[Row]:
-    """Return the months without gaps, up to the last in which something moved or was left."""
+    """Return the months without gaps, up to the last with a movement or something left."""
     filled: list[Row] = []
     for row in series:
         while filled:

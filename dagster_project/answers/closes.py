@@ -7,18 +7,17 @@ from pathlib import Path
 
 from dagster_project import releases
 from dagster_project.answers.asking import Connection, Row, facts, has_column, has_table, rows
-from dagster_project.releases.closing import open_errors
+from dagster_project.releases.closing import open_errors, pack_of
 
 MOST_MOVES = 10
 
 
 def closes(home: Path) -> Row:
-    """Return what was closed and reopened, oldest first, and what has changed since.
+    """Return closes and reopenings, oldest first, and what has changed since.
 
     Args:
         home: The data home.
     """
-    entries = releases.register(home)
     closed = releases.closed_months(home)
     current = releases.current_release(home)
     restated: list[Row] = []
@@ -29,31 +28,47 @@ def closes(home: Path) -> Row:
             moved = moves(connection)
     return {
         "release_id": current,
-        "entries": [
-            {
-                "event": entry.event,
-                "month": entry.month_name,
-                "release_id": entry.release_id,
-                "by": entry.by,
-                "at": entry.at,
-                "reason": entry.reason or None,
-                "open_errors": entry.open_errors,
-                "holds_now": closed.get(entry.month) == entry,
-            }
-            for entry in entries
-        ],
+        "entries": entries(home),
         "closed_months": [entry.month_name for entry in closed.values()],
         "restated": restated,
         "moved": moved,
     }
 
 
+def entries(home: Path) -> list[Row]:
+    """Return every close and reopening, oldest first; a close of which `holds_now` is true is in force.
+
+    `pack` is the folder that a close has kept beside its release.
+
+    Args:
+        home: The data home.
+
+    Raises:
+        ReleaseError: The register is damaged.
+    """
+    closed = releases.closed_months(home)
+    return [
+        {
+            "event": entry.event,
+            "month": entry.month_name,
+            "release_id": entry.release_id,
+            "by": entry.by,
+            "at": entry.at,
+            "reason": entry.reason or None,
+            "open_errors": entry.open_errors,
+            "holds_now": closed.get(entry.month) == entry,
+            "pack": str(pack) if (pack := pack_of(home, entry)) else None,
+        }
+        for entry in releases.register(home)
+    ]
+
+
 def restatements(connection: Connection) -> list[Row]:
     """Return what a release lists as changed in closed months, by month, currency and delivery.
 
-    A delivery has the values it is known to be behind; those that none is known for have no file name.
-    `amounts` counts amounts that differ, `moved` what is counted under another workspace, plan or
-    subscription.
+    A delivery has the values that it is known to have changed; values without a known delivery have no
+    file name. `amounts` counts amounts that differ, `moved` rows that are counted under another
+    workspace, plan or subscription.
     """
     if not has_table(connection, "fct_restatements"):
         return []
@@ -69,9 +84,9 @@ def restatements(connection: Connection) -> list[Row]:
 
 
 def moves(connection: Connection, limit: int = MOST_MOVES) -> Row:
-    """Return the rows of closed months that are counted elsewhere now: how many, and the first of them.
+    """Return the rows of closed months that are counted elsewhere now: their number, and the first ones.
 
-    A bill comes before what follows from it; each says from where to where it moved.
+    A bill comes before the rows that follow from it; each row says from where to where it moved.
     """
     if not has_column(connection, "fct_restatements", "closed_value"):
         return {"total": 0, "listed": []}
@@ -96,7 +111,7 @@ def moves(connection: Connection, limit: int = MOST_MOVES) -> Row:
 
 
 def month_to_close(connection: Connection, month: date) -> Row:
-    """Return what closing a month certifies: its charges and credit by currency, and its open errors.
+    """Return what closing a month certifies: charges and credit by currency, and open errors.
 
     Args:
         connection: The release.

@@ -1,7 +1,7 @@
-"""`cohorts`: by program and quarter of the start, what was granted, used and lapsed, and who pays, by age.
+"""`cohorts`: what was granted, used and lapsed, and who pays, by program, start quarter and age.
 
-A cohort is the workspaces whose first redemption of a program started in a quarter. It has the age of n
-months with a workspace as soon as n months have passed since that start; before, it is too early to say.
+A cohort consists of the workspaces whose first redemption of a program started in a quarter. A workspace
+has the age of n months once n months have passed since that start; before, it is too early to say.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def cohorts(connection: Connection, program: str | None, age: int | None) -> Row
 
     Returns:
         `cohorts`, each with `program`, `start_quarter`, `age_months` and counts: `paying` have a counted
-        invoice with net above zero at least that many months after the start, `gone` have not, and
-        `too_early` have neither and are not that old. `amounts` by currency are of the first months up
-        to that age: credit granted, used and lapsed, discounts, all of the program, and net of all bills.
+        invoice with net above zero at least that many months after the start, `gone` have none, and
+        `too_early` have none and are not that old. `amounts` by currency are of the months up to that
+        age: credit granted, used and lapsed and discounts of the program, and net of all bills.
     """
     of_release = facts(connection)
     end = end_of(connection, of_release["as_of_date"])
@@ -118,8 +118,8 @@ def cohorts(connection: Connection, program: str | None, age: int | None) -> Row
     key = ("program", "start_quarter", "age_months")
     of_cohort: dict[tuple[object, ...], list[Row]] = {}
     for row in amounts:
-        told = {name: value for name, value in row.items() if name not in key}
-        of_cohort.setdefault(tuple(row[name] for name in key), []).append(told)
+        amounts = {name: value for name, value in row.items() if name not in key}
+        of_cohort.setdefault(tuple(row[name] for name in key), []).append(amounts)
     return {
         **of_release,
         "program": program,

@@ -1,6 +1,6 @@
-"""Which settings are in force, where each comes from, and which variables no setting is named for.
+"""The settings in force, where each comes from, and variables that name no setting.
 
-Here belongs telling of settings. What they are is defined in `settings`.
+Showing settings belongs here. The settings themselves are defined in `settings`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dagster_project.product import CODE, IS_INSTALLED, product_version
 from dagster_project.settings import Settings, descriptions
 
 PREFIX = "COUPON_LEDGER_"
-SECRET = "(secret)"  # noqa: S105 (it stands for one)
+SECRET = "(secret)"  # noqa: S105 (a placeholder)
 _NAMES_A_SECRET = re.compile(r"secret|password|passwd|token|credential|key", re.IGNORECASE)
 _LOG_IN = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*@")
 _IN_YAML = re.compile(rf"\benv:\s*[\"']?({PREFIX}\w+)", re.IGNORECASE)
@@ -27,7 +27,7 @@ _IN_YAML = re.compile(rf"\benv:\s*[\"']?({PREFIX}\w+)", re.IGNORECASE)
 def config(
     settings: Settings, environment: Mapping[str, str], given: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Tell every setting in force, and the variables that look like settings and are none.
+    """Return every setting in force, and the variables that look like settings but are not.
 
     Args:
         settings: The settings in force.
@@ -38,17 +38,17 @@ def config(
         `version`, `code` (the folder it runs from), `is_installed`; `settings`, each with `name`,
         `variable`, `value`, `source` (`option`, `environment` or `default`), `default`,
         `is_secret`, `description`; `unknown`, each with `variable` and the variables `near` it.
-        Secrets are never told, only that there is one.
+        A secret is never shown, only that it is set.
     """
     variables = {name.upper() for name in environment}
     described = descriptions()
     storage = Path(environment.get("DAGSTER_HOME") or settings.dagster_home)
-    told = []
+    shown = []
     for name, field in Settings.model_fields.items():
         variable = PREFIX + name.upper()
         source = "environment" if variable in variables else "default"
         value = getattr(settings, name)
-        told.append(
+        shown.append(
             {
                 "name": name,
                 "variable": variable,
@@ -63,7 +63,7 @@ def config(
         "version": product_version(),
         "code": str(CODE),
         "is_installed": IS_INSTALLED,
-        "settings": told,
+        "settings": shown,
         "unknown": _unknown(variables, storage),
     }
 
@@ -83,7 +83,7 @@ def _unknown(variables: Collection[str], storage: Path) -> list[dict[str, Any]]:
 
 
 def _named_in(path: Path) -> set[str]:
-    """Return the variables that the configuration of Dagster's storage reads, if there is one."""
+    """Return the variables that the configuration of Dagster's storage reads, if it exists."""
     try:
         return {name.upper() for name in _IN_YAML.findall(path.read_text("utf-8"))}
     except (OSError, ValueError):

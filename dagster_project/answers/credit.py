@@ -1,4 +1,4 @@
-"""Credit of one currency: month by month, what is expected to be used and to lapse by quarter, and each grant left."""
+"""Credit of one currency: by month, expected use and lapse by quarter, and each grant with credit left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def credit(connection: Connection, currency: str, program: str | None = None) ->
     Returns:
         `months`, up to 24, oldest first; `quarters`, each with `expected_use_amount` by the quarter in
         which a grant runs out and `lapsing_amount` by the quarter in which it ends, None for grants
-        that say neither; `grants`, those with something left, each with `days_left`.
+        without either; `grants`, those with something left, each with `days_left`.
     """
     scope = "program" if program else "all"
     data = burndown(connection, scope, program or "", MONTHS)

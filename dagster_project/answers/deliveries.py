@@ -1,4 +1,4 @@
-"""`deliveries` and `rejected`: what was delivered, what became of it, and what the supplier is to correct."""
+"""`deliveries` and `rejected`: what was delivered, what became of it, what the supplier must correct."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dagster_project.answers.asking import Connection, NotThere, Row, facts, near, rows
 
 EXAMPLES = 3
-"""Rows shown the supplier per reason."""
+"""Rows shown to the supplier per reason."""
 
 REJECTED_COLUMNS = ("delivery_id", "feed", "file_name", "row_number", "reasons", "record")
 
@@ -17,15 +17,15 @@ _BATCH = 10_000
 def deliveries(connection: Connection) -> Row:
     """List every delivery with its row counts, in the order of arrival.
 
-    The parts of a folder that arrived together and met the same fate are one delivery, with a list of
-    its `parts`.
+    The parts of a folder that arrived together and have the same verdict are one delivery, with a list
+    of its `parts`.
     """
     found = rows(connection, "from release.deliveries order by arrived_at, feed, file_name")
     return {**facts(connection), "deliveries": _with_folders(found)}
 
 
 def _with_folders(files: list[Row]) -> list[Row]:
-    """Put the parts of a folder together, in the place of the first."""
+    """Combine the parts of a folder, in the place of the first."""
     together: dict[tuple[object, ...], list[Row]] = {}
     for number, file in enumerate(files):
         _, _, inside = str(file["file_name"]).partition("/")
@@ -64,7 +64,7 @@ def rejected(
     delivery: str | None = None,
     limit: int | None = None,
 ) -> Row:
-    """Return the rejected rows, each with every reason and as it was delivered, and how many by reason.
+    """Return the rejected rows as delivered, each with every reason, and their number by reason.
 
     Args:
         connection: The release.

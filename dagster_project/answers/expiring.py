@@ -1,8 +1,8 @@
-"""`expiring`: promotions that run out next and credit that does, and by how much the bills will rise."""
+"""`expiring`: promotions and credit that run out next, and by how much the bills will rise."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
@@ -31,15 +31,15 @@ def expiring(
     sort: Literal["amount", "date"] = "date",
     top: int | None = None,
 ) -> Row:
-    """Return the redemptions in force that run out within so many months of the as-of date (R12), and credit.
+    """Return the redemptions in force, and credit, that run out within some months of the as-of date (R12).
 
     Args:
         connection: The release.
         within_months: 1 to 12.
         program: Only this one.
-        sort: By the day they run out, or by currency and the rise of the bill, or what lapses, the largest first.
-        top: How many promotions and grants are in the lists, of each currency where they are sorted by
-            amount; the totals are of all.
+        sort: By the day they run out; or by currency and amount (rise of the bill, or lapse), largest first.
+        top: How many promotions and grants to list, of each currency where they are sorted by amount;
+            the totals are of all.
     """
     of_release = facts(connection)
     until = add_months(end_of(connection, of_release["as_of_date"]), within_months)
@@ -195,8 +195,32 @@ def _sentences(
     ]
 
 
+def revenue_behind(
+    connection: Connection, workspace_ids: Iterable[str], currency: str
+) -> dict[str, Decimal]:
+    """Return what workspaces were charged in the last twelve months, by workspace.
+
+    Args:
+        connection: The release.
+        workspace_ids: The workspaces.
+        currency: Only bills in it.
+    """
+    wanted = sorted(set(workspace_ids))
+    if not wanted:
+        return {}
+    end = end_of(connection, facts(connection)["as_of_date"])
+    found = rows(
+        connection,
+        "select workspace_id, cast(sum(net_amount) as decimal(18, 2)) as net_amount"
+        " from marts.fct_discounted_charges where currency = ? and issued_at >= ?"
+        f" and workspace_id in ({', '.join('?' for _ in wanted)}) group by workspace_id",
+        [currency, add_months(end, -12), *wanted],
+    )
+    return {row["workspace_id"]: row["net_amount"] for row in found}
+
+
 def _counted_in_bills(connection: Connection, program: str | None) -> int:
-    """Count the promotions of which uses are left and no expected bill is known to take the last."""
+    """Count the promotions that have uses left and whose last use no expected bill takes."""
     if not has_column(connection, "dim_coupon_redemptions", "uses_left"):
         return 0
     (found,) = rows(
@@ -211,7 +235,7 @@ def _counted_in_bills(connection: Connection, program: str | None) -> int:
 
 
 def _chosen(found: list[Row], by: str, sort: str, top: int | None) -> list[Row]:
-    """Return what is listed, in the order asked for."""
+    """Return the items of the list, in the order asked for."""
     if sort == "date":
         return found[:top]
     largest = sorted(
@@ -225,9 +249,9 @@ def _chosen(found: list[Row], by: str, sort: str, top: int | None) -> list[Row]:
 
 
 def running_out(connection: Connection) -> str:
-    """Return the mart in SQL; in a release of an earlier version a redemption runs out only by its end.
+    """Return SQL for the mart; in a release of an earlier version a redemption runs out only by its end.
 
-    Such a release has no outlook: its run rate is the rise it expected.
+    Such a release has no outlook: its run rate is the rise that it expected.
     """
     if has_column(connection, "fct_upcoming_expirations", "runs_out_at"):
         return "marts.fct_upcoming_expirations"
@@ -238,7 +262,7 @@ def running_out(connection: Connection) -> str:
 
 
 def is_used_up(row: Row) -> bool:
-    """Return whether nothing is left of a redemption in force; a release of an earlier version does not say."""
+    """Return whether a redemption in force is used up; a release of an earlier version does not say."""
     return row.get("status") == "exhausted"
 
 

@@ -1,7 +1,7 @@
 """`explain`: why the charge of one invoice is what it is, step by step, from the marts alone.
 
-Discounts (R6), draws and balances (R7, R9) are those of the marts, which calculated them. Judged here is
-only why a redemption does *not* cover an invoice (R2, R3, R5), which no mart says.
+Discounts (R6), draws and balances (R7, R9) are read from the marts, which calculate them. Only the reason
+why a redemption does *not* cover an invoice (R2, R3, R5) is judged here, since no mart has it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from dagster_project.answers import bill_bridge, words
 from dagster_project.answers.asking import Connection, Row, add_months, facts, has_table, rows
-from dagster_project.answers.lineage import standing
+from dagster_project.answers.lineage import credit_notes, standing
 from dagster_project.answers.terms import versions_of
 from dagster_project.answers.values import amount, count, day, moment, money
 from dagster_project.answers.workspace import redemptions_of
@@ -87,6 +87,7 @@ def explain(connection: Connection, invoice_id: str) -> Row:
             "net_amount": invoice["billed_net_amount"],
             "total_amount": invoice.get("billed_total_amount"),
         },
+        "credit_notes": credit_notes(connection, invoice_id),
         "findings": found,
         "bill_before": before,
         "bridge": _bridge(connection, before, invoice, applications, redemptions, considered),
@@ -96,7 +97,12 @@ def explain(connection: Connection, invoice_id: str) -> Row:
 
 
 def _bill_before(all_bills: Sequence[Row], invoice: Row) -> Row | None:
-    """Return the bill before of the same subscription and currency; a bill below zero is none to compare."""
+    """Return the bill before of the same subscription and currency.
+
+    A bill below zero is none to compare, and there is none to compare it with.
+    """
+    if invoice["list_amount"] < 0:
+        return None
     same = [
         bill
         for bill in all_bills
@@ -116,7 +122,7 @@ def _bridge(
     redemptions: Sequence[Row],
     considered: Sequence[Row],
 ) -> list[Row]:
-    """Return what leads from the net charge of the bill before to that of this one, in amounts."""
+    """Return the steps, in amounts, from the net charge of the bill before to that of this one."""
     if before is None:
         return []
     applied_before = rows(
@@ -138,9 +144,9 @@ def verdict(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, s
     """Return why a redemption does not cover an invoice: rule, code and words; None if it covers it.
 
     Args:
-        redemption: As `redemptions_of` gives it.
+        redemption: As `redemptions_of` returns it.
         invoice: A row of `fct_discounted_charges`, of the same workspace.
-        bills: All of that workspace, by (issued_at, invoice_id).
+        bills: All bills of that workspace, by (issued_at, invoice_id).
     """
     if not redemption["is_honoured"]:
         return "R2", redemption["refusal_reason"], f"it is refused: {redemption['refusal']}"
@@ -148,7 +154,7 @@ def verdict(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, s
 
 
 def _outside(redemption: Row, invoice: Row) -> tuple[str, str, str] | None:
-    """Judge by R3 and R5, but for the number of uses."""
+    """Judge by R3 and R5, except for the number of uses."""
     starts, ends, issued = redemption["started_at"], redemption["ends_at"], invoice["issued_at"]
     if ends is not None and ends <= starts:
         return (
@@ -169,26 +175,26 @@ def _outside(redemption: Row, invoice: Row) -> tuple[str, str, str] | None:
     subscription = redemption.get("subscription_id")
     if subscription is not None and subscription != invoice.get("subscription_id"):
         billed = invoice.get("subscription_id") or "none"
-        told = f"it is for subscription {subscription} only, and this bill is for {billed}"
-        return "R5", "subscription", told
+        text = f"it is for subscription {subscription} only, and this bill is for {billed}"
+        return "R5", "subscription", text
     plan, interval = redemption["applies_to_plan"], redemption["applies_to_interval"]
     if plan is not None and plan != invoice["plan"]:
         return "R5", "plan", f"it is for plan {plan} only, and this bill is for {invoice['plan']}"
     if interval is not None and interval != invoice["billing_interval"]:
-        told = f"it is for bills by the {interval} only, and this is by the"
-        return "R5", "billing_interval", f"{told} {invoice['billing_interval']}"
+        text = f"it is for bills by the {interval} only, and this bill is by the"
+        return "R5", "billing_interval", f"{text} {invoice['billing_interval']}"
     code = redemption["coupon_currency"]
     if redemption["discount_type"] != "percent_off" and code != invoice["currency"]:
         return (
             "R5",
             "currency",
-            f"it is for bills in {code} only, and this is in {invoice['currency']}",
+            f"it is for bills in {code} only, and this bill is in {invoice['currency']}",
         )
     return None
 
 
 def _used_up(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, str, str] | None:
-    """Judge by the uses of R3: once, or the first n; an invoice on which nothing can be taken off uses none up."""
+    """Judge by the uses of R3: once, or the first n; an invoice with nothing to take off uses none up."""
     limit = 1 if redemption["duration"] == "once" else redemption["duration_invoices"]
     if limit is None:
         return None
@@ -202,7 +208,7 @@ def _used_up(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, 
     if len(used) < limit:
         return None
     ids = [bill["invoice_id"] for bill in used[:limit]]
-    which = f"the first {limit} bills, the last of which was {ids[-1]}"
+    which = f"the first {limit} bills, last on {ids[-1]}"
     if limit <= 3:
         which = f"{'one bill' if limit == 1 else which.split(',')[0]}: {', '.join(ids)}"
     return "R3", "used_up", f"it is used up, on {which}"
@@ -221,14 +227,14 @@ def _considered(
 ) -> Row:
     why_not = verdict(redemption, invoice, bills)
     applied = [row for row in applications if row["redemption_id"] == redemption["redemption_id"]]
-    told = "covers this bill"
+    text = "covers this bill"
     if why_not is not None:
-        told = why_not[2]
+        text = why_not[2]
         would_cover = redemption["is_known_coupon"] and _outside(redemption, invoice) is None
         if why_not[0] == "R2" and would_cover:
-            told += "; by its own dates it would have covered this bill"
+            text += "; by its own dates it would have covered this bill"
     elif redemption["discount_type"] != "credit" and not applied:
-        told += (
+        text += (
             ", which has nothing to take off"
             if _acts_on(redemption, invoice) <= 0
             else ", but there is nothing left to take off"
@@ -240,7 +246,7 @@ def _considered(
         )
         if months is not None:
             off = money(redemption["amount_off"], invoice["currency"])
-            told += (
+            text += (
                 f"; {count(months, 'month')} counted from {day(invoice['period_start'])} to"
                 f" {day(invoice['period_end'])}, {off} each"
             )
@@ -257,7 +263,7 @@ def _considered(
         "is_covered": why_not is None,
         "rule": why_not[0] if why_not else "R5",
         "reason": why_not[1] if why_not else "covered",
-        "words": told,
+        "words": text,
         "base_amount": applied[0]["base_amount"] if applied else None,
         "discount_amount": applied[0]["discount_amount"] if applied else None,
         "remaining_amount": applied[0]["remaining_amount"] if applied else None,
@@ -265,7 +271,7 @@ def _considered(
 
 
 def _grants(connection: Connection, invoice: Row, redemptions: Sequence[Row]) -> list[Row]:
-    """Return each grant that covers the invoice, in the order of draws, with its balance before and after."""
+    """Return each grant that covers the invoice, in the order of draws, with balances before and after."""
     if has_table(connection, "fct_credit_draws"):
         grants = rows(connection, _DRAWS, [invoice["invoice_id"]])
     else:
@@ -297,7 +303,7 @@ _DRAWS = """
     order by draws.draw_rank
 """
 
-# A release of an earlier version says neither which other grants covered the bill nor what was left as billed.
+# A release of an earlier version has neither the other grants that covered the bill nor balances as billed.
 _DRAWS_OF_THE_LEDGER = """
     select draws.grant_id, draws.redemption_id, draws.coupon_id, draws.currency,
         grants.effective_at as granted_at, null::timestamp as ends_at,
@@ -313,7 +319,7 @@ _DRAWS_OF_THE_LEDGER = """
 
 
 def _credit_words(redemption: Row, invoice: Row, grants: Sequence[Row]) -> str:
-    """Return what the grants of a redemption that covers an invoice have to give (R7)."""
+    """Return what the grants of a redemption that covers an invoice can give (R7)."""
     own = [row for row in grants if row["redemption_id"] == redemption["redemption_id"]]
     if any(row["drawn_amount"] for row in own):
         return ""
@@ -340,25 +346,25 @@ def conclusion(data: Row) -> list[str]:
     code = invoice["currency"]
     net, billed = invoice["net_amount"], invoice["billed_net_amount"]
     found = data["findings"]
-    told: list[str] = []
+    sentences: list[str] = []
     right = "It is right" if billed == net else "By the rules"
     if found:
         changed = _changed_since(data)
         lead = "By the terms that hold now: " if changed else "Billing made a mistake. "
-        told += [f"{lead}{row['description']}" for row in found[:1]]
-        told += changed
-        told += [row["description"] for row in found[1:]]
-        told += [f"{words.accepted(row)}." for row in found if not words.is_open(row)]
+        sentences += [f"{lead}{row['description']}" for row in found[:1]]
+        sentences += changed
+        sentences += [row["description"] for row in found[1:]]
+        sentences += [f"{words.accepted(row)}." for row in found if not words.is_open(row)]
         if billed != net:
-            told.append(
+            sentences.append(
                 f"Before tax it should have come to {money(net, code)}; {money(billed, code)} was"
                 f" billed, {money(abs(billed - net), code)} too"
                 f" {'much' if billed > net else 'little'}."
             )
         else:
-            told.append(f"Before tax {money(net, code)} is what it should come to.")
+            sentences.append(f"Before tax it should come to {money(net, code)}.")
     elif invoice["discount_amount"] == 0 and invoice["credit_amount"] == 0:
-        told.append(
+        sentences.append(
             f"{right}: the bill is at list price, {money(net, code)} before tax, because"
             f" {_why_list(data)}."
         )
@@ -372,32 +378,32 @@ def conclusion(data: Row) -> list[str]:
                 dict.fromkeys(row["coupon_id"] for row in data["grants"] if row["drawn_amount"])
             )
             parts.append(f"less {amount(invoice['credit_amount'], code)} of credit ({of})")
-        told.append(f"{right}: {', '.join(parts)} is {money(net, code)} before tax.")
+        sentences.append(f"{right}: {', '.join(parts)} is {money(net, code)} before tax.")
     if not found and billed != net:
-        told.append(_differs_without_finding(data, code, net, billed))
-    told += _what_else(data)
+        sentences.append(_differs_without_finding(data, code, net, billed))
+    sentences += _what_else(data)
     before = data["bill_before"]
     if before is not None:
-        told.append(_compared(before, invoice, code))
-    return told
+        sentences.append(_compared(before, invoice, code))
+    return sentences
 
 
 def _changed_since(data: Row) -> list[str]:
-    """Return which coupons in force by then had other terms when the bill was issued, in sentences."""
+    """Return, in sentences, the coupons in force then that had other terms when the bill was issued."""
     issued = data["invoice"]["issued_at"]
-    told = []
+    sentences = []
     for row in data["redemptions"]:
         since = [one for one in row["terms_changed"] if one["updated_at"] > issued]
         if since and row["started_at"] <= issued:
             first = since[0]
-            told.append(
+            sentences.append(
                 f"The terms of {row['coupon_id']} were changed after this bill was issued:"
                 f" {words.changed_terms(first)} by the version of {day(first['updated_at'])}"
-                f" ({first['file_name']}, row {first['delivery_row']}). Terms hold for earlier bills"
-                " too, so this need not be an error of billing: ask for a coupon of its own for the"
+                f" ({first['file_name']}, row {first['delivery_row']}). Terms apply to earlier bills"
+                " too, so this need not be a billing error: ask for a separate coupon for the"
                 " new terms, or accept the finding."
             )
-    return told
+    return sentences
 
 
 def _why_list(data: Row) -> str:
@@ -422,7 +428,7 @@ def _differs_without_finding(data: Row, code: str, net: Decimal, billed: Decimal
         reasons.append(
             f"{money(drawn, code)} of credit was drawn where the bill had"
             f" {money(left, code)} left after the billed discount; what the grants had left"
-            " covered it, so that the rules raise no finding for it (R9)"
+            " covered it, so the rules raise no finding for it (R9)"
         )
     is_other = is_known and min(left, by_rule) != min(left, as_billed)
     if drawn != invoice["credit_amount"] and is_other:
@@ -441,7 +447,7 @@ def _differs_without_finding(data: Row, code: str, net: Decimal, billed: Decimal
 
 
 def _what_else(data: Row) -> list[str]:
-    """Return coupons someone may have counted on that give nothing here, the latest first."""
+    """Return coupons that someone may have expected but that give nothing here, the latest first."""
     drawn = {row["redemption_id"] for row in data["grants"] if row["drawn_amount"]}
     idle = [
         row
@@ -450,12 +456,14 @@ def _what_else(data: Row) -> list[str]:
     ]
     issued = data["invoice"]["issued_at"]
     idle.sort(key=lambda row: abs((row["ends_at"] or row["started_at"]) - issued))
-    told = [
+    sentences = [
         f"{row['coupon_id']} gives nothing here: {_clause(row)}." for row in idle[:_MOST_REASONS]
     ]
     if len(idle) > _MOST_REASONS:
-        told.append(f"{count(len(idle) - _MOST_REASONS, 'more coupon')} above give nothing either.")
-    return told
+        sentences.append(
+            f"{count(len(idle) - _MOST_REASONS, 'more coupon')} above give nothing either."
+        )
+    return sentences
 
 
 def _clause(row: Row) -> str:

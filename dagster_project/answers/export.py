@@ -1,10 +1,10 @@
 """`export`: the marts as files for a spreadsheet or another system, with a data dictionary.
 
-Numbers, days and instants stay what they are; text from the source stays text: what a spreadsheet
-would take for a formula is a string cell in a workbook and begins with an apostrophe in CSV.
+Numbers, days and instants keep their types, and text from the source stays text: text that a spreadsheet
+would read as a formula is a string cell in a workbook and begins with an apostrophe in CSV.
 
-Here belongs what is exported: which tables, which of their rows, what the first sheet says. How a value
-becomes a cell is in `workbook`.
+What is exported belongs here: the tables, their rows, the text of the first sheet. How a value becomes a
+cell is in `workbook`.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def _silent(name: str, rows: int) -> None:
 
 @dataclass(frozen=True)
 class Narrowing:
-    """Which rows are exported; all unless something is given.
+    """The rows to export; all unless something is given.
 
     Attributes:
-        month: Rows of this month; what has no month is exported whole.
-        workspace_id: Rows of this workspace; what belongs to none is left out.
-        program: Rows of this program; what belongs to none is left out.
+        month: Rows of this month; a table without months is exported whole.
+        workspace_id: Rows of this workspace; a table without workspaces is left out.
+        program: Rows of this program; a table without programs is left out.
     """
 
     month: date | None = None
@@ -93,7 +93,7 @@ class Table:
     """A table to export.
 
     Attributes:
-        name: Of the mart.
+        name: The mart's name.
         columns: Its columns.
         condition: SQL: which of its rows, aliased `mart`.
         has_month: Whether its rows were chosen by month, where a month was given.
@@ -181,10 +181,10 @@ def export(
         connection: The release.
         kind: One of `FORMATS`.
         wanted: Tables; none means all.
-        out: The folder; made if it is not there. Files of the same name are replaced.
+        out: The folder; created if absent. Files of the same name are replaced.
         only: Which rows.
         is_raw: Whether CSV has text as it is, formulas of a spreadsheet too.
-        told: Is called with the name and rows of each table once it is written.
+        told: Called with the name and number of rows of each table once it is written.
 
     Raises:
         NotThere: There is no such table, or none of its rows belong to what was asked for.
@@ -229,17 +229,17 @@ def save(
     Args:
         connection: The release.
         sql: One statement that answers with rows.
-        path: The file; replaced if it is there.
+        path: The file; replaced if it exists.
         kind: One of `FORMATS`.
         is_raw: Whether CSV has text as it is, formulas of a spreadsheet too.
         most_rows: The most rows it may have; 0 for as many as there are.
 
     Raises:
-        TooManyRows: It has more; nothing is written.
+        TooManyRows: The answer has more rows; nothing is written.
         OSError: The file cannot be written.
         duckdb.Error: DuckDB cannot run it.
     """
-    # Asked once: a sheet is looked at before it is written, and an answer may be another each time.
+    # Asked once: a sheet is examined before it is written, and each run may give another answer.
     limit = f" limit {most_rows + 1}" if most_rows else ""
     connection.execute(f"create or replace temp table asked as from (\n{sql}\n){limit}")
     (found,) = rows(connection, f"select count(*) as rows from {_ASKED}")
@@ -299,7 +299,7 @@ def narrowing(
     """Which rows to export, from names that may not exist.
 
     Raises:
-        NotThere: One of them does not.
+        NotThere: One of the names does not exist.
     """
     at = None
     if month is not None:
@@ -494,7 +494,7 @@ def _file(
 
 
 def _whole(path: Path, write: Callable[[Path], int]) -> int:
-    """Let a file appear whole or not at all."""
+    """Make a file appear whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         written = write(temporary)
@@ -562,7 +562,7 @@ def _write_parquet(
         "table_comment": str((table[0]["comment"] if table else None) or ""),
         "column_comments": json.dumps(comments, ensure_ascii=False),
     }
-    # The connection may not touch files, so that a query cannot either; Arrow writes for it.
+    # The connection may not touch files, so that no query can; Arrow writes instead.
     reader = connection.execute(f"from {relation}").to_arrow_reader(_BATCH)
     schema = reader.schema.with_metadata(metadata)
     written = 0
@@ -682,7 +682,7 @@ def _first_sheet(
     sheets: Sequence[Any],
     tables: Sequence[Table],
 ) -> None:
-    """Write the sheet that says what the workbook is and what it comes to."""
+    """Write the first sheet: what the workbook is, and its totals."""
     from dagster_project.answers import workbook
 
     page = workbook.Page(book, SUMMARY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
 
 from dagster_project.answers.asking import Connection, Row, facts, has_column, rows
@@ -71,12 +72,91 @@ def totals_by_type(connection: Connection, filters: Mapping[str, str]) -> list[R
     )
 
 
+def reviewed(
+    connection: Connection,
+    currency: str,
+    limit: int,
+    *,
+    month: date | None = None,
+    plan: str | None = None,
+    finding_type: str | None = None,
+) -> Row:
+    """Return the findings of one currency, and of none, with what they did to the bills.
+
+    Args:
+        connection: The release.
+        currency: The currency; findings about redemptions and coupons have none.
+        limit: How many to list, the largest amount at stake first.
+        month: Only those of this month: of its bills, else what happened in it.
+        plan: Only those about bills of this plan.
+        finding_type: Only those of this type.
+
+    Returns:
+        `totals`, by type, severity and review: `findings`, `amount_at_stake`, `effect_amount` (what was
+        billed too much above zero, too little below; None where no discount or credit of a bill is in
+        question) and `oldest_at`; `total`; and `findings`, each with its `effect_amount` too.
+    """
+    with_bills = f"""
+        select findings.*,
+            case
+                when findings.finding_type in ('credit_over_drawn', 'credit_under_drawn')
+                    then -charges.credit_variance_amount
+                when findings.finding_type in ({", ".join(f"'{one}'" for one in _OF_DISCOUNTS)})
+                    then -charges.discount_variance_amount
+            end as effect_amount
+        from {_source(connection)} as findings
+        left join marts.fct_discounted_charges as charges
+            on findings.invoice_id = charges.invoice_id
+        where (findings.currency = ? or findings.currency is null)
+    """
+    values: list[object] = [currency]
+    if month is not None:
+        with_bills += (
+            " and coalesce(charges.billing_month,"
+            " cast(date_trunc('month', findings.occurred_at) as date)) = ?"
+        )
+        values.append(month)
+    for column, value in (("charges.plan", plan), ("findings.finding_type", finding_type)):
+        if value is not None:
+            with_bills += f" and {column} = ?"
+            values.append(value)
+    totals = rows(
+        connection,
+        "select finding_type, severity, review_status, count(*) as findings,"
+        " cast(sum(amount_at_stake) as decimal(18, 2)) as amount_at_stake,"
+        " cast(sum(effect_amount) as decimal(18, 2)) as effect_amount,"
+        f" min(occurred_at) as oldest_at from ({with_bills}) group by all order by all",
+        values,
+    )
+    listed = rows(
+        connection,
+        f"select * from ({with_bills})"
+        " order by amount_at_stake desc nulls last, occurred_at desc, finding_id limit ?",
+        [*values, limit],
+    )
+    return {
+        **facts(connection),
+        "totals": totals,
+        "total": sum(row["findings"] for row in totals),
+        "findings": listed,
+    }
+
+
+_OF_DISCOUNTS = (
+    "over_discounted",
+    "under_discounted",
+    "discount_after_expiry",
+    "discount_on_refused_redemption",
+    "discount_without_coupon",
+)
+
+
 def _where(filters: Mapping[str, str]) -> tuple[str, list[str]]:
     return " and ".join(["true", *(f"{name} = ?" for name in filters)]), list(filters.values())
 
 
 def _source(connection: Connection) -> str:
-    """Return the mart; one made before there was a review has nothing but open findings."""
+    """Return SQL for the mart; one made before reviews existed has only open findings."""
     if has_column(connection, "fct_audit_findings", "review_status"):
         return "marts.fct_audit_findings"
     return "(select *, 'open' as review_status from marts.fct_audit_findings)"

@@ -1,7 +1,7 @@
-"""How old the newest record of a feed is: the time of the data, not of the run that brought it.
+"""The age of a feed's newest record: the time of the data, not of the run that loaded it.
 
-Here belongs the one definition that checks and alerts share. It reads the marts, of a release or of
-the warehouse they were just built in.
+The one definition that checks and alerts share belongs here. It reads the marts of a release, or of the
+warehouse in which they were just built.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _NEWEST = {
 
 @dataclass(frozen=True)
 class LateFeed:
-    """A feed whose newest record is older than it may be.
+    """A feed whose newest record is too old.
 
     Attributes:
         feed: The feed.
         newest: Day of its newest record, UTC; None if it has none.
         days: How many days ago that was; None if it has none.
-        days_allowed: How many it may be.
+        days_allowed: How many days are allowed.
     """
 
     feed: str
@@ -43,7 +43,7 @@ class LateFeed:
     def __str__(self) -> str:
         """Return one line for people."""
         if self.newest is None:
-            return f"{self.feed}: there is no record at all"
+            return f"{self.feed}: no record exists"
         return (
             f"{self.feed}: the newest record is of {self.newest}, {self.days:,} days ago;"
             f" {self.days_allowed:,} are allowed"
@@ -54,7 +54,7 @@ def reference_day(settings: Settings, today: date) -> date:
     """Return the day the data is compared with: today, or the last day of the sample.
 
     Args:
-        settings: Its `as_of` comes first.
+        settings: Their `as_of` takes precedence.
         today: The current day in UTC.
     """
     return default_as_of(settings, today)
@@ -68,7 +68,7 @@ def mart_of(feed: str) -> str:
 def newest_days(connection: duckdb.DuckDBPyConnection, until: date) -> dict[str, date | None]:
     """Return the day of the newest record of each feed, None where there is no record.
 
-    Invoices are those that count, redemptions those that were delivered.
+    Only invoices that count and redemptions that were delivered are looked at.
 
     Args:
         connection: A release, or the warehouse after its build.
@@ -93,11 +93,11 @@ def late_feeds(
 
     Args:
         connection: A release, or the warehouse after its build.
-        settings: Says how old a feed's newest record may be, in `late_after_days`.
+        settings: Their `late_after_days` limits the age of a feed's newest record.
         today: The day to compare with, see `reference_day`.
 
     Raises:
-        duckdb.Error: The marts are not there.
+        duckdb.Error: The marts do not exist.
     """
     newest = newest_days(connection, today)
     late = []

@@ -1,25 +1,26 @@
-"""What every page says of its release before anything else, and what one can choose on it.
+"""What every page first says about its release, and the choices a page offers.
 
-Here belong the facts of the release, its checks and open findings, and the currencies, months and plans
-of its bills. What a page is about is in an answer of its own.
+The facts of the release, its checks and open findings, and the currencies, months and plans of its bills
+belong here. The subject of a page is in an answer of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dagster_project.answers.asking import Connection, Row, facts, rows
+from dagster_project.answers.asking import Connection, Row, add_months, facts, month_to_come, rows
 from dagster_project.answers.findings import totals_by_type
+from dagster_project.answers.outlook import MONTHS
 from dagster_project.answers.words import PROGRAMS, is_open
 
 
 def glance(connection: Connection) -> Row:
-    """Return what a release is and holds.
+    """Return a release's identity and content in short.
 
     Returns:
         `release_id`, `as_of_date`, `checks`, `checks_not_passed`, `open_findings`; and what there is to
-        choose from: `currencies`, the one with most bills first, `months` (newest first), `plans` and
-        `programs`.
+        choose from: `currencies`, the one with most bills first, `months` (newest first), `plans`,
+        `programs`, `months_to_come`, in which promotions can run out, and `finding_types`.
     """
     (checked,) = rows(
         connection,
@@ -34,12 +35,14 @@ def glance(connection: Connection) -> Row:
     counted: dict[str, int] = {}
     for row in bills:
         counted[row["currency"]] = counted.get(row["currency"], 0) + row["bills"]
+    of_release, kinds = facts(connection), totals_by_type(connection, {})
+    end = month_to_come(of_release["as_of_date"])
     return {
-        **facts(connection),
+        **of_release,
         **checked,
-        "open_findings": sum(
-            row["findings"] for row in totals_by_type(connection, {}) if is_open(row)
-        ),
+        "open_findings": sum(row["findings"] for row in kinds if is_open(row)),
+        "finding_types": sorted({row["finding_type"] for row in kinds}),
+        "months_to_come": [add_months(end, one).date() for one in range(MONTHS + 1)],
         "currencies": sorted(counted, key=lambda currency: (-counted[currency], currency)),
         "months": sorted({row["billing_month"] for row in bills}, reverse=True),
         "plans": sorted({row["plan"] for row in bills if row["plan"] is not None}),
@@ -48,7 +51,7 @@ def glance(connection: Connection) -> Row:
 
 
 def names(connection: Connection, workspace_ids: Iterable[str]) -> dict[str, str]:
-    """Return the names of workspaces by id; one that is not on record is not in it."""
+    """Return the names of workspaces by id; a workspace that is not on record is left out."""
     wanted = sorted(set(workspace_ids))
     if not wanted:
         return {}
@@ -63,7 +66,7 @@ def names(connection: Connection, workspace_ids: Iterable[str]) -> dict[str, str
 
 
 def checks(connection: Connection) -> list[Row]:
-    """Return every check of a release, those that did not pass first."""
+    """Return every check of a release, failed checks first."""
     return rows(
         connection,
         "select name, table_name, severity, status, failures, description, checked_by"

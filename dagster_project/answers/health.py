@@ -1,7 +1,7 @@
 """Whether a data home is in good order, for monitors: its release, last run, disk and daemon.
 
-Here belongs looking and comparing with limits; what is looked at is only read. Alerts share the
-definition of a disk that is nearly full.
+Reading state and comparing it with limits belongs here; nothing is changed. Alerts share the definition
+of a disk that is nearly full.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import Settings
 
 DAEMON_SECONDS = 300
-"""How old the last sign of life of Dagster's daemon may be; it gives one every thirty seconds."""
+"""How old the last sign of life of Dagster's daemon may be; the daemon gives one every thirty seconds."""
 
 
 def health(
@@ -27,14 +27,14 @@ def health(
     max_age_hours: float | None = None,
     is_daemon_expected: bool | None = None,
 ) -> dict[str, Any]:
-    """Look at a data home and say what needs a person.
+    """Check a data home and report what needs a person.
 
     Args:
         settings: The data home and the limits of age and disk.
         now: The current time in UTC.
         max_age_hours: How long ago the newest good refresh may be; `fresh_within_hours` unless given.
-        is_daemon_expected: Whether Dagster's daemon must be alive; unless given, where the data home
-            has a storage of Dagster.
+        is_daemon_expected: Whether Dagster's daemon must be alive; unless given, it must where the
+            data home has Dagster's storage.
 
     Returns:
         `is_healthy`, `home`, `checked_at`; `release`, `last_run`, `disk` and `daemon`, each with what
@@ -63,7 +63,7 @@ def health(
 
 
 def _release(home: Path, run: dict[str, Any], now: datetime, limit: float) -> dict[str, Any]:
-    """Look at the current release: a good refresh made it, or found it to hold what it should."""
+    """Check the current release: the newest good refresh made it, or confirmed its content."""
     from dagster_project.releases.read import read_pedigree
 
     found: dict[str, Any] = {
@@ -96,7 +96,7 @@ def _release(home: Path, run: dict[str, Any], now: datetime, limit: float) -> di
     return {
         **found,
         "problem": f"The newest good refresh was {hours:,.1f} hours ago; {limit:g} are allowed.",
-        "remedy": "Find out why no refresh has ended well since (`coupon-ledger alerts`), or refresh"
+        "remedy": "Find out why no refresh has succeeded since (`coupon-ledger alerts`), or refresh"
         " now: `coupon-ledger run`.",
     }
 
@@ -126,7 +126,7 @@ def _last_run(home: Path, now: datetime) -> dict[str, Any]:
 
 
 def disk(settings: Settings) -> dict[str, Any]:
-    """Compare the free space of the data home's disk with the least that is wanted.
+    """Compare the free space of the data home's disk with the least required.
 
     Args:
         settings: The data home, which need not exist yet, and the limits.
@@ -153,14 +153,14 @@ def disk(settings: Settings) -> dict[str, Any]:
     return {
         **found,
         "problem": f"The disk is nearly full: {usage.free / 10**9:,.1f} GB, {percent:.1f} percent, are"
-        f" free; the least wanted is {settings.disk_free_gb:g} GB and"
+        f" free; the least required is {settings.disk_free_gb:g} GB and"
         f" {settings.disk_free_percent:g} percent.",
         "remedy": "`coupon-ledger prune --keep 10` removes old releases.",
     }
 
 
 def _daemon(settings: Settings, now: datetime, is_expected: bool | None) -> dict[str, Any]:
-    """Look for signs of life of Dagster's daemon in its storage."""
+    """Check for signs of life of Dagster's daemon in its storage."""
     storage = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home)
     is_set_up = (storage / "dagster.yaml").is_file()
     found: dict[str, Any] = {
@@ -179,7 +179,7 @@ def _daemon(settings: Settings, now: datetime, is_expected: bool | None) -> dict
         return {**found, "is_ok": False, "problem": problem, "remedy": remedy}
     try:
         seen = _signs_of_life(storage)
-    except Exception as error:  # noqa: BLE001 (whatever a database says, a monitor must be told)
+    except Exception as error:  # noqa: BLE001 (whatever a database raises must reach the monitor)
         problem = f"Dagster's storage {storage} cannot be read ({type(error).__name__})."
         remedy = f"Correct {storage / 'dagster.yaml'}, and set the variables that it names."
         return {**found, "is_ok": False, "problem": problem, "remedy": remedy}
@@ -196,13 +196,13 @@ def _daemon(settings: Settings, now: datetime, is_expected: bool | None) -> dict
 
 
 def _signs_of_life(storage: Path) -> dict[str, float | None]:
-    """Return by part of the daemon when it was last alive, None if it never was."""
+    """Return when each part of the daemon was last alive, None if it never was."""
     import warnings
 
     import dagster as dg
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Dagster says to programmers is nothing for a monitor
+        warnings.simplefilter("ignore")  # warnings for programmers mean nothing to a monitor
         with dg.DagsterInstance.from_config(str(storage)) as instance:
             seen = instance.get_daemon_heartbeats()
             return {

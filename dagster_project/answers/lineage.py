@@ -1,27 +1,27 @@
-"""Where a record stands: its file, row and arrival, its earlier versions, and why a bill does not count.
+"""Where a record was delivered: file, row and arrival, earlier versions, and why a bill does not count.
 
-Here belongs what leads from a published row back to what was delivered. The bytes themselves are read
-by `proof`.
+What leads from a published row back to its delivery belongs here. The bytes themselves are read by
+`proof`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from dagster_project.answers.asking import Connection, Row, has_release_table, rows
+from dagster_project.answers.asking import Connection, Row, has_release_table, has_table, rows
 
 
 def standing(
     connection: Connection, feed: str, record_id: str, delivery_id: str | None, row: int | None
 ) -> Row:
-    """Return where the current version of a record stands, and every other row of the record.
+    """Return where the current version of a record was delivered, and every other row of the record.
 
     Args:
         connection: The release.
         feed: The feed of the record.
         record_id: The id of the record.
-        delivery_id: The delivery of its current version; None in a release that does not say.
-        row: The row of that file.
+        delivery_id: The delivery of its current version; None in a release without that column.
+        row: The row in that file.
     """
     found = rows(
         connection,
@@ -69,8 +69,28 @@ def rejected(connection: Connection, feed: str, record_id: str) -> list[Row]:
     )
 
 
+def credit_notes(connection: Connection, invoice_id: str) -> list[Row]:
+    """Return the issued credit notes of an invoice in the order of issue, each with where it stands (R13)."""
+    if not has_table(connection, "fct_credit_notes"):
+        return []
+    found = rows(
+        connection,
+        "select * from marts.fct_credit_notes where invoice_id = ? order by issued_at, credit_note_id",
+        [invoice_id],
+    )
+    for note in found:
+        note["standing"] = standing(
+            connection,
+            "credit_notes",
+            note["credit_note_id"],
+            note.pop("delivery_id"),
+            note.pop("delivery_row"),
+        )
+    return found
+
+
 def not_counted(connection: Connection, invoice_id: str) -> Row | None:
-    """Return an invoice on record that does not count, with why and where it stands; None if there is none."""
+    """Return an invoice on record that does not count, why, and where it was delivered; else None."""
     if not has_release_table(connection, "invoices_not_counted"):
         return None
     found = rows(
@@ -93,5 +113,6 @@ def not_counted(connection: Connection, invoice_id: str) -> Row | None:
         "standing": standing(
             connection, "invoices", invoice_id, invoice["delivery_id"], invoice["delivery_row"]
         ),
+        "credit_notes": credit_notes(connection, invoice_id),
     }
     return data

@@ -1,4 +1,4 @@
-"""One month of one currency: from list to what was billed and kept, beside the month before and the last twelve."""
+"""One month of one currency: from list price to amounts billed and kept, with the months before."""
 
 from __future__ import annotations
 
@@ -6,28 +6,35 @@ from datetime import date
 from decimal import Decimal
 
 from dagster_project.answers.asking import Connection, Row, facts, month_in, rows
-from dagster_project.answers.bridge import AMOUNTS, given_by_program
+from dagster_project.answers.bridge import AMOUNTS, gifts, given_by_program
 from dagster_project.answers.findings import findings
 from dagster_project.answers.programs import budget
 
 MONTHS = 12
+_MOST_GIFTS = 500
 _MART = "marts.fct_charge_bridge_monthly"
 
 
 def month(
-    connection: Connection, currency: str, wanted: str | None = None, plan: str | None = None
+    connection: Connection,
+    currency: str,
+    wanted: str | None = None,
+    plan: str | None = None,
+    program: str | None = None,
 ) -> Row:
-    """Return the bridge of a month, and what goes with it.
+    """Return the bridge of a month, and the figures beside it.
 
     Args:
         connection: The release.
-        currency: The only one; amounts of several are never added up.
+        currency: The currency; amounts of several are never added up.
         wanted: The month as 2024-02; the last with bills unless given.
-        plan: Only bills of this plan. Credit left, findings and programs are of all plans.
+        plan: Only bills of this plan. Credit left, findings and budgets are of all plans.
+        program: The program whose gifts are listed bill by bill.
 
     Returns:
         `month`; `this` and `before`, the bridges of the month and of the month before; `months`, up to
-        twelve ending with the month, oldest first; `programs`, what each gave, with its budget;
+        twelve ending with the month, oldest first; `programs`, what each gave, with its share of all that was
+        given in percent and its budget; `gifts` of the program asked for, as `bridge.gifts` gives them;
         `credit_left_amount` at the end of the month; `at_stake_amount` and `open_findings` of all open
         findings.
 
@@ -76,21 +83,22 @@ def month(
         "this": series[-1],
         "before": series[-2] if len(series) > 1 else None,
         "months": series[-MONTHS:],
-        "programs": _programs(connection, currency, at),
+        "programs": _programs(connection, currency, at, plan),
+        "gifts": gifts(connection, program, at, currency, plan, _MOST_GIFTS) if program else None,
         **left,
         "at_stake_amount": sum((row["amount_at_stake"] for row in stake), Decimal("0.00")),
         "open_findings": sum(row["findings"] for row in stake),
     }
 
 
-def _programs(connection: Connection, currency: str, at: date) -> list[Row]:
-    """Return what each program gave in a month, with its budget where there is one."""
+def _programs(connection: Connection, currency: str, at: date, plan: str | None) -> list[Row]:
+    """Return what each program gave in a month, with its share and with its budget where there is one."""
     budgets = {
         row["program"]: row["budget_amount"]
-        for row in budget(connection, None, None)["budgets"]
-        if row["currency"] == currency and row["budget_month"] == at
+        for row in budget(connection, None, None, months=(at, at))["budgets"]
+        if row["currency"] == currency
     }
-    return [
+    found = [
         {
             **row,
             "given_amount": row["percent_off_amount"]
@@ -98,9 +106,12 @@ def _programs(connection: Connection, currency: str, at: date) -> list[Row]:
             + row["credit_amount"],
             "budget_amount": budgets.get(row["program"]),
         }
-        for row in given_by_program(connection, at)
-        if row["currency"] == currency
+        for row in given_by_program(connection, at, currency, plan)
     ]
+    total = sum((row["given_amount"] for row in found), Decimal(0))
+    for row in found:
+        row["share_percent"] = 100 * row["given_amount"] / total if total else None
+    return found
 
 
 def _months_before(of: date, months: int) -> date:

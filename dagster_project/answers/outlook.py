@@ -1,7 +1,7 @@
-"""`outlook`: the bills to expect month by month, beside those that were, and why they change (R12).
+"""`outlook`: expected bills month by month, beside past bills, and why they change (R12).
 
-Here belongs what every answer about the future shares: when a promotion runs out and by what, and from when
-a workspace's bills are what.
+What every answer about the future shares belongs here: when and by what a promotion runs out, and the
+amounts of a workspace's bills over time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _IN_FORCE = "('active', 'scheduled', 'exhausted')"
 
 
 def outlook(connection: Connection, scope: str, name: str) -> Row:
-    """Return what bills were and will be, month by month, of the workspaces that R12 looks ahead for.
+    """Return past and expected bills, month by month, of the workspaces that have an outlook (R12).
 
     Args:
         connection: The release.
@@ -41,8 +41,8 @@ def outlook(connection: Connection, scope: str, name: str) -> Row:
         name: Which program or workspace.
 
     Returns:
-        `currencies`, each with `months`: twelve that were and twelve that are expected, in one list. A month
-        that is not over is in it twice. `changes` only for a workspace.
+        `currencies`, each with `months`: twelve past and twelve expected ones, in one list. A month that
+        is not over is in it twice. `changes` only for a workspace.
     """
     of_release = facts(connection)
     to_come = month_to_come(of_release["as_of_date"])
@@ -126,7 +126,7 @@ def _workspaces(connection: Connection, scope: str, name: str) -> tuple[str, lis
 
 
 def bill_changes(connection: Connection, workspace_id: str) -> list[Row]:
-    """Return what a workspace's next bills come to, and every later month that brings a change, with its reasons.
+    """Return the amount of a workspace's next bills, and each later month with a change, with its reasons.
 
     Args:
         connection: The release; one of an earlier version has no outlook, and nothing is returned.
@@ -216,8 +216,8 @@ def _reasons(connection: Connection, workspace_id: str) -> list[Row]:
 def _is_between(reason: Row, earlier: date | None, month: date) -> bool:
     """Return whether something changes the bills of a month from those of the month before with bills.
 
-    What runs out does so after the last bill it gives something on. Credit may give less than usual on
-    that bill, which is a change of its own. What starts may do so after the bill of its month.
+    A promotion runs out after the last bill on which it gives something. Credit may give less than usual
+    on that bill, which is a change of its own. A promotion may start after the bill of its month.
     """
     after, at, last = earlier or date.min, _first_day(reason["at"]), reason["last_benefit_at"]
     if reason["event"] in ("start", "grant", "follow_up"):

@@ -1,4 +1,4 @@
-"""`programs`: what each program gives, in one month, month by month, or in all."""
+"""`programs`: what each program gives, in one month, month by month, or in total."""
 
 from __future__ import annotations
 
@@ -70,7 +70,12 @@ def programs(connection: Connection, program: str | None, wanted: str | None) ->
     }
 
 
-def budget(connection: Connection, program: str | None, wanted: str | None) -> Row:
+def budget(
+    connection: Connection,
+    program: str | None,
+    wanted: str | None,
+    months: tuple[date, date] | None = None,
+) -> Row:
     """Return budget, gifts and gifts to expect by currency, month and program.
 
     Args:
@@ -78,6 +83,7 @@ def budget(connection: Connection, program: str | None, wanted: str | None) -> R
         program: Only this one.
         wanted: Only this month, as 2024-02; else those from twelve months before the month of the as-of
             date to twelve months after it.
+        months: Only from the first to the last of these; there need not be a budget in them.
 
     Raises:
         NotThere: There is no such month.
@@ -91,10 +97,10 @@ def budget(connection: Connection, program: str | None, wanted: str | None) -> R
     at: date | None = None
     if wanted is not None:
         at = month_in(wanted, span["first"], span["last"])
-        months = [at, at]
-    else:
+        months = (at, at)
+    elif months is None:
         now = month_to_come(of_release["as_of_date"])
-        months = [add_months(now, -12).date(), add_months(now, 11).date()]
+        months = (add_months(now, -12).date(), add_months(now, 11).date())
     found = rows(
         connection,
         "select * from marts.fct_program_budget_monthly where budget_month between ? and ?"
@@ -138,7 +144,7 @@ def _percent(row: Row) -> Decimal | None:
 
 
 def _totals(found: list[Row]) -> list[Row]:
-    """Return discount and credit by currency; list and net are not added up, an invoice can be in two rows."""
+    """Return discount and credit by currency; list and net are left out: a bill can be in two rows."""
     return [
         {
             "currency": currency,

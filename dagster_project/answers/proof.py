@@ -1,12 +1,12 @@
 """`prove`: what an auditor asks for about an invoice, a redemption or a total, from one release.
 
-Here belongs which rows a number rests on, and the total of a column. The rows as delivered are read from
-the archive by the command, since a release does not have them.
+The rows a number rests on, and the total of a column, belong here. The command reads the rows as
+delivered from the archive, since a release does not have them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 
@@ -24,12 +24,22 @@ from dagster_project.answers.asking import (
 )
 from dagster_project.answers.explain import explain
 from dagster_project.answers.lineage import not_counted, standing
-from dagster_project.releases.fingerprint import literal, quote
+from dagster_project.answers.workspace import redemptions_of
+from dagster_project.releases.fingerprint import quote
 from dagster_project.releases.restatements import MONTHS
+
+FOLLOW_UP = "~follow-up"
+
+MONTH_OF: Mapping[str, str] = {
+    **MONTHS,
+    "fct_bill_outlook_monthly": "outlook_month",
+    "fct_upcoming_expirations": "ends_month",
+}
+"""Which month a row belongs to, by mart that has totals by month."""
 
 
 def release_facts(connection: Connection) -> Row:
-    """Return what the release is, and the fingerprint of each of its tables."""
+    """Return the release's identity, and the fingerprint of each of its tables."""
     (release,) = rows(
         connection,
         "select release_id, as_of_date, created_at, code_version, content_hash"
@@ -54,16 +64,17 @@ def of_invoice(connection: Connection, invoice_id: str) -> Row:
     data = apart or explain(connection, invoice_id)
     places = _places(data["standing"])
     if apart is None:
-        covering = [row for row in data["redemptions"] if row["is_covered"]]
-        for row in covering:
-            places += _places(_of_redemption(connection, row["redemption_id"]))
-        places += _of_credit_notes(connection, invoice_id)
-        data["coupon_versions"] = _coupon_versions(
-            connection, {row["coupon_id"] for row in covering}
+        chains = _chains(
+            connection, [row["redemption_id"] for row in data["redemptions"] if row["is_covered"]]
         )
+        for redemption_id in chains:
+            places += _places(_of_redemption(connection, redemption_id))
+        data["coupon_versions"] = _coupon_versions(connection, set(chains.values()))
         places += _of_versions(data["coupon_versions"])
     else:
         data["coupon_versions"] = []
+    for note in data["credit_notes"]:
+        places += _places(note["standing"])
     return {**data, "kind": "invoice", "rows": _distinct(places)}
 
 
@@ -74,10 +85,15 @@ def of_redemption(connection: Connection, redemption_id: str) -> Row:
         connection: The release.
         redemption_id: A redemption of `dim_coupon_redemptions`.
     """
-    (redemption,) = rows(
+    (found,) = rows(
         connection,
-        "select * from marts.dim_coupon_redemptions where redemption_id = ?",
+        "select workspace_id from marts.dim_coupon_redemptions where redemption_id = ?",
         [redemption_id],
+    )
+    (redemption,) = (
+        row
+        for row in redemptions_of(connection, found["workspace_id"])
+        if row["redemption_id"] == redemption_id
     )
     discounts = rows(
         connection,
@@ -95,23 +111,28 @@ def of_redemption(connection: Connection, redemption_id: str) -> Row:
     )
     stands = _of_redemption(connection, redemption_id)
     places = _places(stands)
-    versions = _coupon_versions(connection, {redemption["coupon_id"]})
+    chain = _chains(connection, [redemption_id])
+    for earlier in chain:
+        places += _places(_of_redemption(connection, earlier))
+    versions = _coupon_versions(connection, set(chain.values()))
     places += _of_versions(versions)
     invoices = dict.fromkeys(
         row["invoice_id"] for row in (*discounts, *entries) if row["invoice_id"] is not None
     )
     if invoices and has_column(connection, "fct_discounted_charges", "delivery_id"):
-        listed = ", ".join(map(literal, invoices))
         places += rows(
             connection,
             "select 'invoices' as feed, invoice_id as record_id, delivery_id,"
             " delivery_row as row_number, 'current' as version from marts.fct_discounted_charges"
-            f" where invoice_id in ({listed}) order by issued_at, invoice_id",
+            f" where invoice_id in ({', '.join('?' * len(invoices))})"
+            " order by issued_at, invoice_id",
+            list(invoices),
         )
     return {
         **facts(connection),
         "kind": "redemption",
         "redemption": redemption,
+        "derived_from": None if not redemption["is_derived"] else list(chain)[-2],
         "standing": stands,
         "discounts": discounts,
         "credit_entries": entries,
@@ -121,7 +142,7 @@ def of_redemption(connection: Connection, redemption_id: str) -> Row:
 
 
 def of_total(connection: Connection, mart: str, wanted: str, column: str) -> Row:
-    """Return the rows of a mart and month, and the total of an amount of theirs by currency.
+    """Return the rows of a mart and month, and the total of one of their amounts by currency.
 
     Args:
         connection: The release.
@@ -132,7 +153,7 @@ def of_total(connection: Connection, mart: str, wanted: str, column: str) -> Row
     Raises:
         NotThere: There is no such mart, month or column.
     """
-    must_be("mart with months", mart, MONTHS)
+    must_be("mart with months", mart, MONTH_OF)
     types = {
         row["column_name"]: row["data_type"]
         for row in rows(
@@ -150,7 +171,7 @@ def of_total(connection: Connection, mart: str, wanted: str, column: str) -> Row
     if column not in amounts:
         raise NotThere(f"amount of {mart}", column, near=near(column, amounts), known=amounts)
     source = f"marts.{quote(mart)} as own"
-    month, currency = MONTHS[mart], "own.currency"
+    month, currency = MONTH_OF[mart], "own.currency"
     if mart == "fct_credit_ledger" and "effective_month" in types:
         month = "effective_month"
     if month == "invoice_month" or "currency" not in types:
@@ -165,7 +186,7 @@ def of_total(connection: Connection, mart: str, wanted: str, column: str) -> Row
     (key,) = rows(connection, "select primary_key from release.tables where table_name = ?", [mart])
     keys = [name for name in key["primary_key"].split(", ") if name != "currency"]
     stand = ""
-    if "delivery_id" in types:
+    if "delivery_row" in types:
         source += " left join release.deliveries as deliveries on own.delivery_id = deliveries.delivery_id"
         stand = ", deliveries.file_name, deliveries.sha256, own.delivery_row"
     listed = ", ".join(f"own.{quote(name)}" for name in keys)
@@ -177,7 +198,8 @@ def of_total(connection: Connection, mart: str, wanted: str, column: str) -> Row
     )
     totals = rows(
         connection,
-        f"select {currency} as currency, count(*) as rows, cast(sum(own.{quote(column)})"
+        f"select {currency} as currency, count(*) as rows,"
+        f" count(own.{quote(column)}) as amounts, cast(sum(own.{quote(column)})"
         f" as decimal(38, 2)) as total from {source} where {month} = ?"
         " group by 1 order by 1",
         [first_day],
@@ -194,13 +216,41 @@ def of_total(connection: Connection, mart: str, wanted: str, column: str) -> Row
     }
 
 
-def _sums(found: Iterable[Row], column: str) -> dict[str, Decimal]:
-    """Return the listed amounts added up by currency, apart from what the engine adds up."""
-    sums: dict[str, Decimal] = {}
+def _sums(found: Iterable[Row], column: str) -> dict[str | None, Decimal | None]:
+    """Return the listed amounts added up by currency, apart from what the engine adds up.
+
+    Null counts as nothing; where all amounts of a currency are null, so is their sum.
+    """
+    sums: dict[str | None, Decimal | None] = {}
     for row in found:
+        so_far = sums.setdefault(row["currency"], None)
         if row[column] is not None:
-            sums[row["currency"]] = sums.get(row["currency"], Decimal(0)) + row[column]
+            sums[row["currency"]] = (so_far or Decimal(0)) + row[column]
     return sums
+
+
+def _chains(connection: Connection, redemptions: Sequence[str]) -> dict[str, str]:
+    """Return the coupon of each redemption and, for a derived one, of those that it was derived from.
+
+    A derived redemption has no row of its own: it rests on the redemption on record that its id begins
+    with, and on what each coupon of the chain names as its follow-up (R4).
+    """
+    ids: list[str] = []
+    for redemption_id in redemptions:
+        chain = [redemption_id]
+        while chain[0].endswith(FOLLOW_UP):
+            chain.insert(0, chain[0].removesuffix(FOLLOW_UP))
+        ids += chain
+    if not ids:
+        return {}
+    found = rows(
+        connection,
+        "select redemption_id, coupon_id from marts.dim_coupon_redemptions"
+        f" where redemption_id in ({', '.join('?' * len(ids))})",
+        ids,
+    )
+    coupons = {row["redemption_id"]: row["coupon_id"] for row in found}
+    return {one: coupons[one] for one in dict.fromkeys(ids)}
 
 
 def _of_redemption(connection: Connection, redemption_id: str) -> Row:
@@ -214,18 +264,6 @@ def _of_redemption(connection: Connection, redemption_id: str) -> Row:
     )
     return standing(
         connection, "redemptions", redemption_id, row["delivery_id"], row["delivery_row"]
-    )
-
-
-def _of_credit_notes(connection: Connection, invoice_id: str) -> list[Row]:
-    if not has_column(connection, "fct_credit_notes", "delivery_id"):
-        return []
-    return rows(
-        connection,
-        "select 'credit_notes' as feed, credit_note_id as record_id, delivery_id,"
-        " delivery_row as row_number, 'current' as version from marts.fct_credit_notes"
-        " where invoice_id = ? order by credit_note_id",
-        [invoice_id],
     )
 
 

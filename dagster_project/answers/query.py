@@ -1,7 +1,7 @@
-"""`query`: a question in SQL to a release, which can be read and nothing else; and what it can be asked.
+"""`query`: a question in SQL to a release, read-only; and what can be asked.
 
-A question ends at a limit of time, rows or memory, and the answer says at which. Tables need no schema:
-`marts` comes first, then `release`.
+A question stops at a limit of time, rows or memory, and the answer says at which. Tables need no schema:
+`marts` is searched first, then `release`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _DAMAGE = (
     duckdb.FatalException,
     duckdb.SerializationException,
 )
-"""What DuckDB raises where the file does not hold what it must, and not for what was asked."""
+"""What DuckDB raises for a damaged file, as opposed to a wrong question."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a question ends; 0 sets no limit.
+    """The limits of a question; 0 sets no limit.
 
     Attributes:
         seconds: How long DuckDB may work on it.
@@ -53,12 +53,12 @@ class Limits:
 
 
 class WrongQuestion(Exception):
-    """DuckDB cannot run what was asked.
+    """DuckDB cannot run the question.
 
     Attributes:
-        message: What is wrong, as DuckDB says it.
-        near: Tables, or columns with their tables, that come near what does not exist.
-        known: The tables there are, where one was asked for that is not.
+        message: What is wrong, in DuckDB's words.
+        near: Tables, or columns with their tables, whose names are near the unknown one.
+        known: The existing tables, where an unknown one was asked for.
     """
 
     def __init__(self, message: str, near: list[str], known: list[str]) -> None:
@@ -71,7 +71,7 @@ class LimitReached(Exception):
 
     Attributes:
         kind: `time`, `rows` or `memory`.
-        limits: The limits it was asked under.
+        limits: The limits in force.
     """
 
     def __init__(self, kind: str, limits: Limits) -> None:
@@ -80,9 +80,9 @@ class LimitReached(Exception):
 
 
 def configuration(limits: Limits) -> dict[str, Any]:
-    """DuckDB's configuration under which a release is opened for a question.
+    """Return DuckDB's configuration under which a release is opened for a question.
 
-    It writes nothing to a disk: what does not fit in its memory ends.
+    DuckDB then writes nothing to a disk: a question that does not fit in memory is stopped.
     """
     of_memory = {"memory_limit": limits.memory} if limits.memory else {}
     return {"temp_directory": "", **of_memory}
@@ -94,14 +94,14 @@ def query(connection: Connection, sql: str, limits: Limits | None = None) -> Row
     Args:
         connection: The release.
         sql: One statement that answers with rows.
-        limits: Where it ends.
+        limits: Where the question stops.
 
     Returns:
-        `columns` has the names as selected; in a row a name that was there before gets its place behind
-        it, as in `id:2`. `is_whole` is false if the answer has more rows than may be given.
+        `columns` has the names as selected; in a row, a repeated name gets its position, as in `id:2`.
+        `is_whole` is false if the answer has more rows than the limit.
 
     Raises:
-        WrongQuestion: It is not exactly one statement, or DuckDB cannot run it.
+        WrongQuestion: The text is not exactly one statement, or DuckDB cannot run it.
         LimitReached: It took too long or too much memory.
     """
     limits = limits or Limits()
@@ -166,11 +166,11 @@ def asking(connection: Connection, limits: Limits) -> Iterator[None]:
 
 
 def only_statement(connection: Connection, sql: str) -> str:
-    """The text of the one statement in a text, without what ends it.
+    """Return the one statement in a text, without what ends it.
 
     Raises:
-        WrongQuestion: There is none, or there are more.
-        duckdb.Error: It is no SQL.
+        WrongQuestion: The text has no statement, or several.
+        duckdb.Error: The text is not valid SQL.
     """
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
@@ -181,7 +181,7 @@ def only_statement(connection: Connection, sql: str) -> str:
 
 
 def tables(connection: Connection) -> Row:
-    """The tables of a release, with their rows and what a row of each is."""
+    """Return the tables of a release, with their row counts and descriptions."""
     return {
         **facts(connection),
         "tables": rows(
@@ -197,11 +197,11 @@ def tables(connection: Connection) -> Row:
 
 
 def describe(connection: Connection, wanted: str) -> Row:
-    """A table: what a row is, what identifies it, and what each column means.
+    """Describe a table: what a row is, what identifies it, and what each column means.
 
     Args:
         connection: The release.
-        wanted: Its name, with or without its schema.
+        wanted: The name of the table, with or without its schema.
 
     Raises:
         NotThere: There is no such table.
@@ -232,7 +232,7 @@ def describe(connection: Connection, wanted: str) -> Row:
 
 
 def _wrong(connection: Connection, error: duckdb.Error) -> WrongQuestion:
-    """What is wrong with a question, with the tables or columns that come near."""
+    """Return what is wrong with a question, with tables or columns of near names."""
     message = str(error).strip()
     if found := _NO_TABLE.search(message):
         names = {
@@ -259,7 +259,7 @@ def _wrong(connection: Connection, error: duckdb.Error) -> WrongQuestion:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of any type of DuckDB as one that JSON has, or that is printed as amounts and days are."""
+    """Return a value of any DuckDB type as one that JSON has, or that is printed like amounts and days."""
     if value is None or isinstance(value, bool | int | str | Decimal | datetime | date):
         return value
     if isinstance(value, float):

@@ -23,8 +23,8 @@ _ZERO = Decimal("0.00")
 def releases(home: Path) -> Row:
     """Return the releases retained, newest first, and everything that became current or closed, oldest first.
 
-    Each has what changed in its rows and totals since the one before it that can be read; None where
-    there is none.
+    Each has the changes of its rows and totals since the last readable release before it; None for the
+    first.
     """
     retained = store.list_releases(home)
     certified = certified_releases(home)
@@ -92,7 +92,7 @@ def _changes(release: ReleaseSummary, before: ReleaseSummary) -> list[Row]:
 
 
 def verify(home: Path, release_id: str | None) -> Row:
-    """Return whether a release holds what it says.
+    """Return whether a release holds what its own records say.
 
     Args:
         home: The data home.

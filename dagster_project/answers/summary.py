@@ -1,4 +1,4 @@
-"""A release in short, for the end of a refresh: rows, discounts, credit, endings, billing errors, checks."""
+"""A release in short, for the end of a refresh: rows, discounts, credit, endings, errors, checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DAYS_AHEAD = 90
 
 
 def summary(connection: Connection) -> Row:
-    """Answer what an analyst asks of a release first.
+    """Answer what an analyst first asks about a release.
 
     Amounts of different currencies are never added up.
     """
@@ -91,7 +91,7 @@ def _given(connection: Connection) -> list[Row]:
 
 
 def _credit_left(connection: Connection, before: datetime) -> list[Row]:
-    """Return the grants with something left by currency, and how much of it will lapse before an instant."""
+    """Return the grants with credit left by currency, and how much of it will lapse before an instant."""
     grants = grants_left(connection, "true", [])
     return [
         {

@@ -1,6 +1,6 @@
-"""Changed terms of coupons: from what to what, in which delivery, and which bills differ for it.
+"""Changed terms of coupons: old and new terms, the delivery, and the bills that differ because of it.
 
-Terms hold for the past too, so a change of them moves bills that were issued long before. What differs is
+Terms apply to the past too, so a change of terms changes bills issued long before. The differences are
 found by comparing a release with the one before it.
 """
 
@@ -21,7 +21,7 @@ from dagster_project.releases.read import attached, open_release
 
 _MOST_RELEASES = 60
 _COMPARED = {"fct_credit_ledger", "fct_discount_applications", "fct_discounted_charges"}
-"""The marts in which two releases are compared; one without them is no release to compare with."""
+"""The marts in which two releases are compared; a release without them cannot be compared."""
 
 
 def versions_of(connection: Connection, coupon_id: str) -> list[Row]:
@@ -65,17 +65,17 @@ def versions_of(connection: Connection, coupon_id: str) -> list[Row]:
 
 
 def changed(home: Path, release_id: str) -> list[Row]:
-    """Return each change of terms that a release raises a finding for, the latest first.
+    """Return each change of terms for which a release raises a finding, the latest first.
 
     Args:
         home: The data home.
-        release_id: The release, its whole id.
+        release_id: The whole id of the release.
 
     Returns:
         As `versions_of`, with `release_before`, the last release that did not know the version (None
-        where no retained one is without it), and `differing`: the bills that both releases count with
-        the same list amount and on which the coupon gives another amount, and what it gives more or
-        less, by currency.
+        where no retained one is without it), and `differing`: the bills on which the coupon gives another
+        amount although bill and redemption are the same in both releases, and what it gives more or less,
+        by currency.
     """
     with open_release(home, release_id) as connection:
         coupons = rows(
@@ -92,7 +92,7 @@ def changed(home: Path, release_id: str) -> list[Row]:
         )
         try:
             differing[release] = _differing(home, release, release_id, names)
-        except ReleaseError:  # damaged further in: what is asked about is the release after it
+        except ReleaseError:  # the earlier release is damaged; the question is about the later one
             before = {known: one for known, one in before.items() if one != release}
     for one in found:
         earlier = before.get(one["delivery_id"])
@@ -114,18 +114,18 @@ def open_changes(home: Path, release_id: str) -> dict[str, str]:
         )
     if not found:
         return {}
-    told: dict[tuple[str, datetime], list[str]] = {}
+    sentences: dict[tuple[str, datetime], list[str]] = {}
     for one in changed(home, release_id):
         place = (one["coupon_id"], one["updated_at"])
-        told.setdefault(place, []).append(words.change_of_terms(one))
+        sentences.setdefault(place, []).append(words.change_of_terms(one))
     return {
-        row["finding_id"]: "; ".join(told.get((row["coupon_id"], row["occurred_at"]), []))
+        row["finding_id"]: "; ".join(sentences.get((row["coupon_id"], row["occurred_at"]), []))
         for row in found
     }
 
 
 def _releases_before(home: Path, release_id: str, deliveries: set[str]) -> dict[str, str]:
-    """Return by delivery the newest release before another one that does not list the delivery."""
+    """Return, by delivery, the newest release before a given one that does not list the delivery."""
     before: dict[str, str] = {}
     earlier = [one for one in files.release_ids(home) if one < release_id]
     for candidate in reversed(earlier[-_MOST_RELEASES:]):
@@ -139,7 +139,7 @@ def _releases_before(home: Path, release_id: str, deliveries: set[str]) -> dict[
                     "select table_name from duckdb_tables() where schema_name = 'marts'",
                 )
         except (ReleaseError, duckdb.Error):
-            continue  # what it said cannot be read any more
+            continue  # its records cannot be read any more
         if not {str(row["table_name"]) for row in tables} >= _COMPARED:
             continue
         for unknown in deliveries - {str(row["delivery_id"]) for row in listed}:
@@ -147,33 +147,77 @@ def _releases_before(home: Path, release_id: str, deliveries: set[str]) -> dict[
     return before
 
 
+_OF_A_BILL = (
+    *("workspace_id", "plan", "billing_interval", "interval_count", "subscription_id", "currency"),
+    *("period_start", "period_end", "issued_at"),
+    *("list_amount", "discountable_amount", "creditable_amount"),
+)
+_OF_A_REDEMPTION = ("coupon_id", "workspace_id", "subscription_id", "redeemed_at")
+_ENDED_BY_HAND = "case when {}.ended_by in ('revocation', 'eligibility') then {}.ends_at end"
+"""When a redemption was revoked or lost its eligibility; an expiry may come of the terms."""
+
+
 def _differing(home: Path, before: str, after: str, coupons: Sequence[str]) -> list[Row]:
-    """Return bills and amounts by coupon and currency on which a coupon gives another amount than before."""
+    """Return bills and amounts by coupon and currency on which a coupon gives another amount than before.
+
+    A bill or redemption that was also corrected, or that only one of the releases contains, is left out:
+    its difference need not come from the terms.
+    """
     marks = ", ".join("?" * len(coupons))
 
     def given(release: str) -> str:
         return (
-            "(select coupon_id, invoice_id, sum(amount) as amount from ("
-            "select coupon_id, invoice_id, discount_amount as amount"
+            "(select redemption_id, invoice_id, sum(amount) as amount from ("
+            "select redemption_id, coupon_id, invoice_id, discount_amount as amount"
             f" from {release}.marts.fct_discount_applications"
-            " union all select coupon_id, invoice_id, -amount"
+            " union all select redemption_id, coupon_id, invoice_id, -amount"
             f" from {release}.marts.fct_credit_ledger where entry_type = 'draw'"
-            f") where coupon_id in ({marks}) group by coupon_id, invoice_id)"
+            f") where coupon_id in ({marks}) group by redemption_id, invoice_id)"
         )
 
     with attached(home, before, after) as connection:
+
+        def is_same(table: str, names: Sequence[str]) -> str:
+            known = rows(
+                connection,
+                "select column_name from duckdb_columns() where table_name = ?"
+                " and schema_name = 'marts' and database_name in ('r0', 'r1')"
+                " group by column_name having count(*) = 2",
+                [table],
+            )
+            return " and ".join(
+                f"was.{name} is not distinct from now.{name}"
+                for name in names
+                if name in {row["column_name"] for row in known}
+            )
+
+        def same(table: str, key: str, names: Sequence[str], besides: str = "") -> str:
+            return (
+                f"(select now.* from r0.marts.{table} as was"
+                f" inner join r1.marts.{table} as now on was.{key} = now.{key}"
+                f" and {is_same(table, names)}{besides})"
+            )
+
+        bills = same("fct_discounted_charges", "invoice_id", _OF_A_BILL)
+        redemptions = same(
+            "dim_coupon_redemptions",
+            "redemption_id",
+            _OF_A_REDEMPTION,
+            f" and {_ENDED_BY_HAND.format('was', 'was')} is not distinct from"
+            f" {_ENDED_BY_HAND.format('now', 'now')}",
+        )
         return rows(
             connection,
-            "select coupon_id, bills.currency, count(*) as bills,"
+            "select redemptions.coupon_id, bills.currency,"
+            " count(distinct bills.invoice_id) as bills,"
             " cast(sum(coalesce(now.amount, 0) - coalesce(was.amount, 0)) as decimal(18, 2))"
             " as given_delta_amount"
-            f" from {given('r0')} as was full join {given('r1')} as now using (coupon_id, invoice_id)"
-            " inner join r1.marts.fct_discounted_charges as bills using (invoice_id)"
-            " inner join r0.marts.fct_discounted_charges as bills_before"
-            " on bills.invoice_id = bills_before.invoice_id"
-            " and bills.currency = bills_before.currency"
-            " and bills.list_amount = bills_before.list_amount"
+            f" from {given('r0')} as was full join {given('r1')} as now"
+            " using (redemption_id, invoice_id)"
+            f" inner join {bills} as bills using (invoice_id)"
+            f" inner join {redemptions} as redemptions using (redemption_id)"
             " where coalesce(now.amount, 0) <> coalesce(was.amount, 0)"
-            " group by coupon_id, bills.currency order by coupon_id, bills.currency",
+            " group by redemptions.coupon_id, bills.currency"
+            " order by redemptions.coupon_id, bills.currency",
             [*coupons, *coupons],
         )

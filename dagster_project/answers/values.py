@@ -1,7 +1,7 @@
 """How one value is written for people: an amount, a day, a month, a count, a name from the source.
 
-Here belongs what knows the value but neither the terminal nor the page it is shown on. Names from the
-source are untrusted: `clean` escapes what is not printable.
+Code that knows the value but neither the terminal nor the page that shows it belongs here. Names from the
+source are untrusted: `clean` escapes unprintable characters.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from functools import cache
 from typing import Final
 
 FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes a text for a formula by."""
+"""The characters by which a spreadsheet takes a text for a formula."""
 
 
 def clean(value: object) -> str:
-    """Return text in one line, with every character that is not printable escaped."""
+    """Return text in one line, with every unprintable character escaped."""
     return "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
         for sign in str(value)
@@ -33,7 +33,7 @@ def _places() -> dict[str, int]:
 
 
 def places(currency: str | None) -> int:
-    """Return decimal places of a currency; 2 where it has none of its own to say."""
+    """Return decimal places of a currency; 2 unless it has a number of its own."""
     return min(_places().get(currency or "", 2), 2)
 
 
@@ -47,7 +47,7 @@ def amount(value: Decimal | None, currency: str | None = None) -> str:
 
 
 def money(value: Decimal | None, currency: str | None) -> str:
-    """Return an amount with its currency behind it."""
+    """Return an amount followed by its currency."""
     return amount(value, currency) if currency is None else f"{amount(value, currency)} {currency}"
 
 
@@ -72,7 +72,7 @@ def count(number: int, one: str, several: str | None = None) -> str:
 
 
 def signed(value: Decimal, currency: str | None = None) -> str:
-    """Return a difference: an amount with its sign, also where it is a rise."""
+    """Return a difference: an amount with its sign, plus included."""
     return ("+" if value > 0 else "") + amount(value, currency)
 
 

@@ -1,4 +1,4 @@
-"""`variance`: why the value of percent-off coupons moved, as a bridge whose effects add up (R10)."""
+"""`variance`: why the value of percent-off coupons changed, as a bridge whose effects add up (R10)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def variance(
         connection: The release.
         scope: `all`, `program` or `workspace`.
         name: Which program or workspace.
-        wanted: A month as 2024-02; None for the last ones there are.
+        wanted: A month as 2024-02; None for the last months.
         months: How many of the last ones.
 
     Raises:
@@ -58,21 +58,33 @@ def variance(
     else:
         return {**facts(connection), "scope": scope, "name": name or None, "currencies": []}
     values = [] if scope == "all" else [name]
+    of_marts = f"from marts.fct_percent_off_variance_monthly where {_SCOPES[scope]}"
+    added = ", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in _AMOUNTS)
     found = rows(
         connection,
-        "select * exclude (effective_percent) from marts.fct_percent_off_variance_monthly"
-        f" where variance_month between ? and ? and {_SCOPES[scope]}"
-        " order by currency, variance_month, workspace_id",
-        [first, last, *values],
+        f"select currency, variance_month as month, count(*) as workspaces, {added} {of_marts}"
+        " and variance_month between ? and ? group by currency, variance_month"
+        " order by currency, variance_month",
+        [*values, first, last],
+    )
+    movers = (
+        rows(
+            connection,
+            f"select currency, workspace_id, {', '.join(_AMOUNTS)} {of_marts}"
+            " and variance_month = ? order by abs(delta_amount) desc, workspace_id",
+            [*values, first],
+        )
+        if first == last
+        else []
     )
     currencies = []
     for currency in dict.fromkeys(row["currency"] for row in found):
-        of_currency = [row for row in found if row["currency"] == currency]
+        by_month = {row["month"]: row for row in found if row["currency"] == currency}
         of_months = []
         at = first
         while at <= last:
-            of_month = [row for row in of_currency if row["variance_month"] == at]
-            of_months.append({"month": at, "workspaces": len(of_month), **sums(of_month)})
+            row = by_month.get(at, {"workspaces": 0, **dict.fromkeys(_AMOUNTS, Decimal("0.00"))})
+            of_months.append({"month": at, **{one: row[one] for one in ("workspaces", *_AMOUNTS)}})
             at = (at + timedelta(days=31)).replace(day=1)
         currencies.append(
             {
@@ -86,7 +98,11 @@ def variance(
                     "percent_off_amount": of_months[-1]["percent_off_amount"],
                 },
                 "months": of_months,
-                "workspaces": _movers(of_currency, first == last),
+                "workspaces": [
+                    {name: value for name, value in row.items() if name != "currency"}
+                    for row in movers
+                    if row["currency"] == currency
+                ],
             }
         )
     return {
@@ -105,16 +121,5 @@ def _month_before(of: date, months: int) -> date:
 
 
 def sums(found: list[Row]) -> Row:
-    """Return the amounts of some rows added up; they are of one currency."""
+    """Add up the amounts of some rows, which are of one currency."""
     return {one: sum((row[one] for row in found), Decimal("0.00")) for one in _AMOUNTS}
-
-
-def _movers(found: list[Row], is_one_month: bool) -> list[Row]:
-    """Return the workspaces of one month, what moved most first."""
-    if not is_one_month:
-        return []
-    names = ("workspace_id", *_AMOUNTS)
-    return sorted(
-        ({one: row[one] for one in names} for row in found),
-        key=lambda row: (-abs(row["delta_amount"]), row["workspace_id"]),
-    )

@@ -1,16 +1,18 @@
-"""`what-if`: from what is recorded to what would be under other terms, for the past and twelve months ahead.
+"""`what-if`: from the recorded bills to bills under other terms, for the past and twelve months ahead.
 
-Amounts of both releases are asked for by the same SQL and taken from each other here. List and net are by
-currency, for a bill can have coupons of two programs; what is given is by program too.
+The same SQL reads the amounts of both releases; they are subtracted here. List and net are by currency,
+for a bill can have coupons of two programs; amounts given are by program too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import Path
 
 from dagster_project.answers.asking import Connection, Row, add_months, facts, month_to_come, rows
 from dagster_project.answers.outlook import MONTHS
+from dagster_project.releases.read import attached
 
 AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "net_amount")
 _ZERO = Decimal("0.00")
@@ -20,14 +22,14 @@ _SUMS = ", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in AMOU
 def what_if(
     recorded: Connection, asked: Connection, name: str, told: list[str], most: int = 10
 ) -> Row:
-    """Return the bridge from recorded to what would be.
+    """Return the bridge from recorded amounts to those under other terms.
 
     Args:
         recorded: The recorded release.
         asked: The release of the question, of the same day.
         name: Its name.
-        told: What is other than recorded, in words.
-        most: How many of the workspaces that move most, of each currency.
+        told: What differs from the recorded terms, in words.
+        most: How many of the workspaces with the largest changes to list, of each currency.
     """
     past = (_past(recorded), _past(asked))
     ahead = _both_ahead(recorded, asked)
@@ -68,6 +70,54 @@ def what_if(
     }
 
 
+def outlook_beside(home: Path, recorded: str, asked: str, currency: str) -> list[Row]:
+    """Return the bills to expect month by month, as recorded and as they would be.
+
+    A workspace that one release expects nothing of pays list in it, as in `what_if`.
+
+    Args:
+        home: The data home.
+        recorded: The id of the recorded release.
+        asked: The release of the question, as `what-if/NAME`.
+        currency: The only one.
+
+    Returns:
+        By month: `month`, and each of `AMOUNTS` as `recorded_…`, `what_if_…` and `change_…`.
+    """
+    listed = "coalesce(recorded.list_amount, asked.list_amount)"
+    nothing = {"list_amount": listed, "net_amount": listed}
+    sums = ", ".join(
+        f"cast(sum(coalesce({side}.{one}, {nothing.get(one, '0')})) as decimal(18, 2))"
+        f" as {name}_{one}"
+        for one in AMOUNTS
+        for side, name in (("recorded", "recorded"), ("asked", "what_if"))
+    )
+    with attached(home, recorded, asked) as connection:
+        (known,) = rows(connection, "select as_of_date from r0.release.release")
+        until = add_months(month_to_come(known["as_of_date"]), MONTHS).date()
+        found = rows(
+            connection,
+            f"""
+            select coalesce(recorded.outlook_month, asked.outlook_month) as month, {sums}
+            from (select * from r0.marts.{_OUTLOOK} where currency = ?) as recorded
+            full join (select * from r1.marts.{_OUTLOOK} where currency = ?) as asked
+                on recorded.workspace_id = asked.workspace_id
+                and recorded.outlook_month = asked.outlook_month
+            where coalesce(recorded.outlook_month, asked.outlook_month) < ?
+            group by all order by all
+            """,
+            [currency, currency, until],
+        )
+    return [
+        {
+            **row,
+            **{f"change_{one}": row[f"what_if_{one}"] - row[f"recorded_{one}"] for one in AMOUNTS},
+        }
+        for row in found
+    ]
+
+
+_OUTLOOK = "fct_bill_outlook_monthly"
 _GIVEN = (*AMOUNTS, "expected_amount")
 _Amounts = dict[tuple[str, str], Row]
 
@@ -82,10 +132,10 @@ def _past(connection: Connection) -> _Amounts:
 
 
 def _both_ahead(recorded: Connection, asked: Connection) -> tuple[_Amounts, _Amounts]:
-    """Return what the next twelve months bring; a workspace that one release expects nothing of pays list in it.
+    """Return expected amounts of the next twelve months; a workspace left out of one release pays list.
 
-    Which bills to expect does not depend on terms (R12), but the outlook leaves out the workspaces for
-    which nothing is in force or to come.
+    The bills to expect do not depend on terms (R12), but the outlook leaves out workspaces for which
+    nothing is in force or to come.
     """
     both = (_ahead(recorded), _ahead(asked))
     totals: tuple[_Amounts, _Amounts] = ({}, {})
@@ -136,7 +186,7 @@ def _given(connection: Connection) -> _Amounts:
 
 
 def _lapsing(connection: Connection) -> dict[str, Decimal]:
-    """Return credit that has lapsed or will, by currency: expired, forfeited, and projected breakage."""
+    """Return credit that has lapsed or will lapse, by currency: expired, forfeited, projected breakage."""
     found = rows(
         connection,
         "select currency, cast(sum(expired_amount + forfeited_amount"

@@ -1,6 +1,6 @@
-"""The words of the rules for people: what a coupon gives, why it is refused, what a finding is called.
+"""The rules in words: what a coupon gives, why it is refused, what a finding is called.
 
-Here belong phrases, one place for each; the conditions behind them do not.
+Phrases belong here, each in one place; the conditions behind them do not.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ NEXT_EVENTS: Final = {
 
 
 def is_open(finding: Mapping[str, Any]) -> bool:
-    """Return whether nobody has accepted a finding; a release made before there was a review has none."""
+    """Return whether nobody has accepted a finding; releases made before reviews existed have none."""
     return bool(finding.get("review_status", "open") == "open")
 
 
@@ -104,7 +104,7 @@ TERMS: Final = {
     "once_per": "once per",
     "follow_up_coupon_id": "follow-up",
 }
-"""What a coupon gives, for how long, to what or to whom, by column; a change of any changes its terms."""
+"""The columns of a coupon's terms: what it gives, for how long, to what and whom."""
 
 
 def term(name: str, value: Any, currency: str | None) -> str:
@@ -123,7 +123,7 @@ def term(name: str, value: Any, currency: str | None) -> str:
 
 
 def changed_terms(change: Mapping[str, Any]) -> str:
-    """Return from what to what the terms of a coupon changed.
+    """Return the old and new terms of a changed coupon.
 
     Args:
         change: As `terms.versions_of` gives it.
@@ -134,30 +134,30 @@ def changed_terms(change: Mapping[str, Any]) -> str:
 
 
 def change_of_terms(change: Mapping[str, Any]) -> str:
-    """Return a change of terms in a sentence: coupon, terms, version, and what differs for it.
+    """Return a change of terms in a sentence: coupon, terms, version, and its effect.
 
     Args:
         change: As `terms.changed` gives it.
     """
-    told = (
+    text = (
         f"{change['coupon_id']}: {changed_terms(change)}, by the version of"
         f" {day(change['updated_at'])} ({change['file_name']}, row {change['delivery_row']})"
     )
     if change["release_before"] is None:
-        return f"{told}."
+        return f"{text}."
     since = f"since release {change['release_before']}"
     if not change["differing"]:
-        return f"{told}; no bill differs for it {since}."
+        return f"{text}; it changes no bill {since}."
     differing = " and ".join(
         f"{money(abs(row['given_delta_amount']), row['currency'])}"
         f" {'less' if row['given_delta_amount'] < 0 else 'more'} on {count(row['bills'], 'bill')}"
         for row in change["differing"]
     )
-    return f"{told}; {since} it gives {differing}."
+    return f"{text}; {since} it gives {differing}."
 
 
 def percent(value: Decimal) -> str:
-    """Return a percentage without idle zeros."""
+    """Return a percentage without trailing zeros."""
     text = f"{value:f}"
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
 
@@ -195,10 +195,11 @@ def offer(coupon: Mapping[str, Any]) -> str:
 
 
 def refusal(redemption: Mapping[str, Any], all_of_workspace: list[dict[str, Any]]) -> str:
-    """Return why a redemption is refused, with what it met (R2).
+    """Return why a redemption is refused, with the facts (R2).
 
     Args:
-        redemption: A row of `dim_coupon_redemptions` with `redeem_by` and `max_redemptions` of its coupon.
+        redemption: A row of `dim_coupon_redemptions` with `redeem_by`, `max_redemptions` and `once_per` of
+            its coupon.
         all_of_workspace: All such rows of its workspace, in the order of redemption.
     """
     reason = redemption["refusal_reason"]
@@ -216,6 +217,12 @@ def refusal(redemption: Mapping[str, Any], all_of_workspace: list[dict[str, Any]
         )
     if reason == "duplicate_for_workspace":
         same = [other for other in earlier if other["coupon_id"] == redemption["coupon_id"]]
+        if redemption.get("once_per") == "subscription":
+            text = "the subscription had redeemed this coupon before"
+            of = redemption["subscription_id"]
+            same = [other for other in same if other["subscription_id"] == of]
+            if of is None:
+                text = "the workspace had redeemed this coupon before, for no subscription"
         if same:
             return f"{text}, on {day(same[0]['redeemed_at'])} ({same[0]['redemption_id']})"
     if reason == "prior_coupon":
@@ -238,7 +245,7 @@ RUNNING_OUT: Final = {
     "grant": "grants more credit on",
     "follow_up": "ends on",
 }
-"""What happens to a redemption on a day to come, by `runs_out_by` or `next_event`."""
+"""What happens to a redemption on a future day, by `runs_out_by` or `next_event`."""
 
 
 def change(reason: Mapping[str, Any]) -> str:
@@ -268,7 +275,7 @@ def running_out(row: Mapping[str, Any], until: date) -> str:
 
 
 def bill_change(row: Mapping[str, Any], *, is_first: bool) -> str:
-    """Return what bills come to from a month on, and why.
+    """Return the amount of bills from a month on, and why.
 
     Args:
         row: As `answers.outlook.bill_changes` gives it.

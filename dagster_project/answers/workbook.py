@@ -1,10 +1,10 @@
 """Relations of a release as sheets of a workbook: types, formats, filters, widths, and nothing rounded.
 
-XlsxWriter writes the workbook with one sample row per sheet, which says how a cell of each kind looks;
-DuckDB writes the text of all rows, which are put in where the sample row was. A row is never a row of
-Python objects, so that a sheet of a million rows takes the memory of one of ten.
+XlsxWriter writes the workbook with one sample row per sheet, which defines the look of each kind of
+cell; DuckDB writes the text of all rows, which replace the sample row. Rows never become Python objects,
+so a sheet of a million rows takes the memory of a sheet of ten.
 
-Here belongs how a value becomes a cell. What is exported, and the text of the first sheet, does not.
+Turning a value into a cell belongs here. What is exported, and the text of the first sheet, does not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dagster_project.releases.fingerprint import literal, quote
 SHEET_NAME: Final = 31
 """Characters that the name of a sheet may have."""
 EXACT_DIGITS: Final = 15
-"""Digits that a spreadsheet keeps of a number."""
+"""Digits of a number that a spreadsheet stores."""
 
 _SHEET_ROWS = 1_048_576
 _CELL_TEXT = 32_767
@@ -38,18 +38,18 @@ _BATCH = 2_000
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 _WIDEST, _NARROWEST = 60, 8
 _LARGE = 2_000_000_000  # bytes of a sheet's text from which the archive needs its larger form
-_COMPRESSION = 3  # beyond, a tenth of the size costs as much time as all the rest
+_COMPRESSION = 3  # a higher level saves a tenth of the size at twice the time
 
 _INSTANT, _DAY, _TEXT = "yyyy-mm-dd hh:mm:ss", "yyyy-mm-dd", "@"
 _WHOLE, _PERCENT = "#,##0", "0.####"
-_QUOTED = "'@"  # text, and marked so that it stays text when someone edits the cell
+_QUOTED = "'@"  # text, marked to stay text when someone edits the cell
 _PLAIN = ""
 _EPOCH = "date '1899-12-30'"
-_FIRST_DAY = "date '1900-03-01'"  # before, a spreadsheet counts a day that never was
+_FIRST_DAY = "date '1900-03-01'"  # before it, a spreadsheet counts a day that never existed
 _LAST_DAY = "date '9999-12-31'"
 _ODD = r"[\p{C}\p{Zl}\p{Zp}\x{A0}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}\x{FFFE}\x{FFFF}]"
 _WIDE = r"[\x{1100}-\x{115F}\x{2E80}-\x{A4CF}\x{AC00}-\x{D7A3}\x{F900}-\x{FAFF}\x{FE30}-\x{FE4F}\x{FF00}-\x{FF60}\x{1F300}-\x{1FAFF}]"
-_ESCAPED_SIGN = re.compile(r"_x[0-9A-Fa-f]{4}_")  # how a workbook writes a sign it cannot hold
+_ESCAPED_SIGN = re.compile(r"_x[0-9A-Fa-f]{4}_")  # how a workbook writes a character it cannot hold
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Sheet:
     """A relation that becomes a sheet, or several where it has more rows than a sheet.
 
     Attributes:
-        name: Of the sheet, at most `SHEET_NAME` characters.
-        relation: What it shows, as quoted SQL.
+        name: The sheet's name, at most `SHEET_NAME` characters.
+        relation: What the sheet shows, as quoted SQL.
         frozen: How many of the first columns stay in view.
     """
 
@@ -69,13 +69,13 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Written:
-    """What a sheet got.
+    """What was written to a sheet.
 
     Attributes:
-        name: Of the sheet.
-        rows: Its rows, without the head.
+        name: The sheet's name.
+        rows: Its number of rows, without the heading.
         as_text: By column, how many numbers are text because they have more digits than a spreadsheet
-            keeps.
+            stores.
     """
 
     name: str
@@ -85,15 +85,15 @@ class Written:
 
 @dataclass
 class _Column:
-    """A column, and what its cells need.
+    """A column and the needs of its cells.
 
     Attributes:
-        name: Of the column.
+        name: The column's name.
         kind: `text`, `number`, `amount`, `boolean`, `day` or `instant`.
-        source: SQL of its value.
-        place: Letters of its column on the sheet.
+        source: SQL for its value.
+        place: The letters of its column on the sheet.
         scale: Decimal places of its type.
-        facts: What was counted about its values.
+        facts: Counts about its values.
         formats: By the key of a format, the number of its style in the workbook.
     """
 
@@ -116,11 +116,11 @@ def write(
     """Write a workbook.
 
     Args:
-        path: The file; replaced if it is there.
-        connection: Where the relations are.
-        sheets: Its sheets, in order.
+        path: The file; replaced if it exists.
+        connection: The connection that has the relations.
+        sheets: The workbook's sheets, in order.
         first: Writes sheets that come before all others; is given what the others will hold.
-        told: Is called after each sheet with its name and rows.
+        told: Called after each sheet with its name and number of rows.
     """
     found = [_Sheet(connection, sheet) for sheet in sheets]
     written = [one.written for one in found]
@@ -192,7 +192,7 @@ class _Sheet:
         return int(row[0])
 
     def begin(self, book: xlsxwriter.Workbook, styles: dict[str, Format], number: int) -> None:
-        """Add the sheet with its head, and a row with a cell of every style it uses."""
+        """Add the sheet with its heading, and a row with a cell of every style it uses."""
         name = self.sheet.name
         sheet: Any = book.add_worksheet(
             name if not number else f"{name[: SHEET_NAME - 4]} {number + 1}"
@@ -208,7 +208,7 @@ class _Sheet:
                     0,
                     place,
                     f"{column.facts['long']:,} numbers of this column have more than {EXACT_DIGITS}"
-                    " digits. A spreadsheet would round them, so that they are text here: exact,"
+                    " digits. A spreadsheet would round them, so they are text here: exact,"
                     " but left out of sums.",
                 )
         self._kinds = [(column, key) for column in self._columns for key in _formats(column)]
@@ -226,7 +226,7 @@ class _Sheet:
         return min(self.written.rows - number * (_SHEET_ROWS - 1), _SHEET_ROWS - 1)
 
     def texts(self, frame: str, number: int) -> Iterator[str]:
-        """The text of the sheet: that of the frame, the rows in place of the sample row."""
+        """Yield the text of the sheet: the frame's, with the rows in place of the sample row."""
         sample = re.search(r'<row r="2".*?</row>', frame, re.DOTALL)
         assert sample is not None
         used = re.findall(r'<c r="[A-Z]+2"(?: s="([0-9]+)")?', sample.group())
@@ -282,7 +282,7 @@ def _column(name: str, kind: str, place: int) -> _Column:
 
 
 def _facts(column: _Column, currency: _Column | None) -> dict[str, str]:
-    """SQL of what must be known of a column before its cells can be written."""
+    """Return SQL for what must be known of a column before its cells can be written."""
     value = column.source
     if column.kind == "text":
         return {
@@ -309,7 +309,7 @@ def _facts(column: _Column, currency: _Column | None) -> dict[str, str]:
 
 
 def _formats(column: _Column) -> list[str]:
-    """Keys of the formats a column's cells may have: `kind` or `kind|number format`."""
+    """Return keys of the formats a column's cells may have: `kind` or `kind|number format`."""
     if column.kind == "text":
         return [_TEXT, _QUOTED]
     if column.kind == "boolean":
@@ -332,19 +332,19 @@ def _properties(key: str) -> dict[str, Any]:
     if key == _QUOTED:
         return {"num_format": _TEXT, "quote_prefix": True}
     if key == "boolean":
-        # LibreOffice shows a truth as a number, unless its format says otherwise; Excel needs none.
+        # LibreOffice shows a boolean as a number unless its format says otherwise; Excel needs no format.
         return {"align": "center", "num_format": '"TRUE";"TRUE";"FALSE"'}
     return {"num_format": key}
 
 
 def number_format(column: str, scale: int, currency: str | None, is_whole: bool = False) -> str:
-    """The number format of a column's cells.
+    """Return the number format of a column's cells.
 
     Args:
-        column: Its name.
-        scale: Its decimal places.
+        column: The column's name.
+        scale: The column's decimal places.
         currency: The currency of the amount, if it has one.
-        is_whole: Whether the value has no decimal places, as those of a currency without any.
+        is_whole: Whether the value has no decimal places, as in a currency without any.
     """
     if column.endswith(("_percent", "percent_off")):
         return _PERCENT
@@ -358,7 +358,7 @@ def number_format(column: str, scale: int, currency: str | None, is_whole: bool 
 
 
 def _width(column: _Column) -> float:
-    """Columns that the widest value needs, or its head with the button of the filter."""
+    """Return the width of a column: its widest value, or its heading with the filter button."""
     needed = len(column.name) + 4
     if column.kind == "text":
         needed = max(needed, int(column.facts["length"] or 0) + 2)
@@ -372,7 +372,7 @@ def _width(column: _Column) -> float:
 
 
 def cell(column: _Column, currency: _Column | None) -> str:
-    """SQL of the text of one cell; null where it is empty, which leaves it out."""
+    """Return SQL for the text of one cell; null leaves the cell out."""
     value = quote(_alias(column))
     where = f"'<c r=\"{column.place}' || n || '\""
     if column.kind == "boolean":
@@ -406,13 +406,13 @@ def _number_cell(where: str, style: str, number: str) -> str:
 
 
 def _plain_text(column: _Column, where: str, text: str) -> str:
-    """SQL of a cell whose text has no sign that needs care."""
+    """Return SQL for a cell whose text needs no escaping."""
     style = column.formats[_TEXT]
     return f"""{where} s="{style}" t="inlineStr"><is><t>' || {text} || '</t></is></c>'"""
 
 
 def _style(column: _Column, value: str, currency: _Column | None) -> str:
-    """SQL of the style of a number: that of its currency, where it has one."""
+    """Return SQL for the style of a number: that of its currency, where it has one."""
     codes = column.facts.get("currencies") or []
     if column.kind == "number" or currency is None:
         return literal(column.formats[number_format(column.name, column.scale, None)])
@@ -433,7 +433,7 @@ def _literal(text: str | None) -> str:
 
 
 def _is_long(column: _Column, value: str) -> str:
-    """SQL: whether a number has more digits than a spreadsheet keeps; zeros at its ends are none."""
+    """Return SQL for whether a number has more digits than a spreadsheet keeps (outer zeros aside)."""
     digits = f"replace(trim(cast({value} as varchar), '-0.'), '.', '')"
     return (
         f"(abs({value}) >= 1e{EXACT_DIGITS - column.scale} and length({digits}) > {EXACT_DIGITS})"
@@ -493,17 +493,17 @@ class Page:
         self._row += 1
 
     def heading(self, text: str) -> None:
-        """Write the title of what follows, behind an empty line."""
+        """Write the title of the next part, after an empty line."""
         self._row += 1
         self._put(0, text, {"bold": True, "bottom": 1})
         self._row += 1
 
     def line(self, label: str, value: object) -> None:
-        """Write a value behind its label."""
+        """Write a value after its label."""
         self._put(0, label, {})
         broad = self._widths.get(1, 0)
         self._cell(1, "", value, None)
-        self._widths[1] = broad  # nothing is behind it: it may be longer than its column
+        self._widths[1] = broad  # nothing follows it, so it may be longer than its column
         self._row += 1
 
     def note(self, text: str) -> None:
@@ -512,7 +512,7 @@ class Page:
         self._row += 1
 
     def link(self, sheet: str, rows: int) -> None:
-        """Write a line that leads to a sheet."""
+        """Write a line that links to a sheet."""
         where = f"internal:'{sheet}'!A1"
         self._sheet.write_url(self._row, 0, where, string=sheet)
         self._widths[0] = max(self._widths.get(0, 0), len(sheet))
@@ -534,7 +534,7 @@ class Page:
             self._row += 1
 
     def end(self) -> None:
-        """Set the widths, and let the sheet be the one that opens."""
+        """Set the widths, and make this the sheet that is shown first."""
         for place, width in self._widths.items():
             self._sheet.set_column(place, place, max(_NARROWEST, min(width + 2, _WIDEST)))
         self._sheet.hide_gridlines(2)
@@ -578,6 +578,6 @@ class Page:
 
 
 def _storable(text: str) -> str:
-    """Text as a workbook can hold it: control characters escaped, and not longer than a cell."""
+    """Return text as a workbook can hold it: control characters escaped, cut to a cell's length."""
     safe = "".join(sign if sign.isprintable() or sign in "\t\n" else clean(sign) for sign in text)
     return safe if len(safe) <= _CELL_TEXT else safe[: _CELL_TEXT - 1] + "…"

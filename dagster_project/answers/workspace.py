@@ -1,6 +1,6 @@
-"""`workspace`: every coupon that is, was and will be on an account, its credit, bills and findings.
+"""`workspace`: every past, present and future coupon of an account, its credit, bills and findings.
 
-What a support agent reads to a customer.
+A support agent reads this to a customer.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from datetime import datetime
 from decimal import Decimal
 
 from dagster_project.answers import words
-from dagster_project.answers.asking import Connection, Row, facts, rows
+from dagster_project.answers.asking import Connection, Row, facts, has_column, rows
 from dagster_project.answers.burndown import grants_left
 from dagster_project.answers.expiring import running_out
 from dagster_project.answers.outlook import bill_changes
+from dagster_project.answers.terms import versions_of
 
 BILLS = 12
 
@@ -29,9 +30,12 @@ _STANDINGS = {
 
 def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
     """Return every redemption of a workspace in the order of redemption, with what its coupon says."""
+    once_per = "coupons.once_per"
+    if not has_column(connection, "dim_coupons", "once_per"):  # a release of an earlier version
+        once_per = "'user' as once_per"
     found = rows(
         connection,
-        """
+        f"""
         select redemptions.*, coupons.coupon_id is not null as is_known_coupon,
             coupons.coupon_name, coupons.percent_off, coupons.amount_off,
             coupons.amount_off_per, coupons.credit_amount, coupons.credit_period_months,
@@ -39,7 +43,7 @@ def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
             coupons.currency as coupon_currency, coupons.applies_to_plan,
             coupons.applies_to_interval, coupons.duration, coupons.duration_months,
             coupons.duration_invoices, coupons.redeem_by, coupons.max_redemptions,
-            coupons.follow_up_coupon_id
+            coupons.follow_up_coupon_id, {once_per}
         from marts.dim_coupon_redemptions as redemptions
         left join marts.dim_coupons as coupons using (coupon_id)
         where redemptions.workspace_id = ?
@@ -99,6 +103,7 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
             {
                 "standing": _STANDINGS[found["status"]],
                 **{name: found[name] for name in _COUPON_COLUMNS},
+                "terms_changed": versions_of(connection, found["coupon_id"]),
                 "uses_left": found.get("uses_left"),
                 "monthly_rise_to_expect": coming.get("monthly_rise_amount"),
                 "rise_to_expect": coming.get("rise_amount"),
@@ -155,9 +160,9 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
 
 
 def _next_event(coupon: Row) -> Row:
-    """Return what happens next to a redemption: it runs out (R12), or what is scheduled, whichever is first.
+    """Return the next event of a redemption: that it runs out (R12), or a scheduled event if earlier.
 
-    The end of one that is used up already changes nothing, unless another one follows it.
+    The end of a redemption that is already used up changes nothing, unless a follow-up begins then.
     """
     event = {name: coupon[name] for name in _EVENT}
     is_end = event["next_event"] not in (None, "start", "grant")

@@ -1,9 +1,9 @@
 """Arrival: from files in the landing folder to rows of text in the raw tables, nothing lost.
 
-Here belongs all that touches a delivered file: finding it, archiving its bytes, checking them, and
-loading its rows as they stand. What a value means does not: that is the staging models' business.
+Everything that touches a delivered file belongs here: finding it, archiving its bytes, checking them, and
+loading its rows unchanged. The meaning of a value does not: the staging models define it.
 
-What arrives files is imported when it is asked for: the process that reads one Parquet file does without.
+Code that loads files is imported on demand: the process that reads one Parquet file does not need it.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,9 +1,9 @@
 """The archive: every delivered byte under its sha256, and beside it what is known of the delivery.
 
-Here belongs what writes to `archive/`. A file there is written aside, fsynced and renamed, so it is
-whole or absent; bytes are never changed afterwards. A side record holds enough to rebuild the
-warehouse without the landing folder: where the delivery came from, its place in the order, and, once
-it was judged, the verdict.
+Everything that writes to `archive/` belongs here. A file there is written aside, fsynced and renamed, so
+it is whole or absent; its bytes never change afterwards. A side record holds enough to rebuild the
+warehouse without the landing folder: where the delivery came from, its place in the order, and, once it
+has been judged, the verdict.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from dagster_project.arrival.landing import Format, LandedFile
+from dagster_project.arrival.landing import Format, LandedFile, unreadable
 from dagster_project.arrival.report import (
     MEBIBYTE,
     ArrivalError,
@@ -32,27 +32,27 @@ from dagster_project.arrival.report import (
 
 BLOCK = MEBIBYTE
 RESERVE_BYTES = 16 * MEBIBYTE
-"""What a copy of a delivery leaves free on the disk of the data home."""
+"""The space that a copy of a delivery leaves free on the disk of the data home."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
 class SideRecord:
-    """What the archive knows of one delivery; stands beside its bytes as `<delivery_id>.json`.
+    """What the archive knows of one delivery; stored beside its bytes as `<delivery_id>.json`.
 
     Attributes:
         delivery_id: The sha256 of the bytes; `<sha256>-2` … where another feed had them before.
         delivery_sequence: Place in the order of all deliveries.
         feed: Feed, or name of the folder.
         file_name: Path relative to the landing folder.
-        sha256: Of the bytes; None where they could not be read.
+        sha256: The sha256 of the bytes; None where they could not be read.
         size_bytes: Size of the bytes.
         modified_ns: Modification time in the landing folder, nanoseconds since 1970.
         arrived_at: When the run that first saw it started, ISO 8601, UTC.
         run_id: The run that first saw it.
         format: Format by its name, None if unknown.
         is_packed: Whether it is gzipped.
-        manifest: Content of its manifest, if one lay beside it.
+        manifest: Content of its manifest, if there was one beside it.
         circumstances: What else its verdicts rested on, one digest for each time it was judged; a
             refused file is judged again when it comes in circumstances that are none of these.
         verdict: None until judged.
@@ -113,11 +113,11 @@ class SideRecord:
         return Refusal(self.reason or "refused", self.remedy or "deliver it again")
 
     def refused(self, refusal: Refusal) -> SideRecord:
-        """The same record with a refusal."""
+        """Return the same record with a refusal."""
         return replace(self, verdict="refused", reason=refusal.reason, remedy=refusal.remedy)
 
     def report(self, seconds: float) -> DeliveryReport:
-        """A report of this delivery, without the rows that were loaded."""
+        """Return a report of this delivery, without the rows that were loaded."""
         return DeliveryReport(
             feed=self.feed,
             file_name=self.file_name,
@@ -146,26 +146,26 @@ class Archive:
         self.temporary = temporary
 
     def bytes_path(self, sha256: str) -> Path:
-        """Where the bytes of this sha256 lie."""
+        """Return where the bytes of this sha256 are stored."""
         return self.folder / sha256[:2] / sha256
 
     def record_path(self, delivery_id: str) -> Path:
-        """Where the side record of this delivery lies."""
+        """Return where the side record of this delivery is stored."""
         return self.folder / delivery_id[:2] / f"{delivery_id}.json"
 
     def delivery_ids(self) -> set[str]:
-        """Ids of all deliveries in the archive, by the names of their side records."""
+        """Return the ids of all deliveries in the archive, from the names of their side records."""
         return {
             path.name.removesuffix(".json") for path in self.folder.glob("[0-9a-f][0-9a-f]/*.json")
         }
 
     def records(self, delivery_ids: set[str]) -> list[SideRecord]:
-        """The side records of these deliveries, in the order of all deliveries."""
+        """Return the side records of these deliveries, in the order of all deliveries."""
         found = [self.read_record(delivery_id) for delivery_id in delivery_ids]
         return sorted(found, key=lambda record: record.delivery_sequence)
 
     def read_record(self, delivery_id: str) -> SideRecord:
-        """The side record of one delivery.
+        """Return the side record of one delivery.
 
         Raises:
             ArrivalError: If it cannot be read or is not one.
@@ -272,7 +272,7 @@ class Archive:
 
 
 def sha256_of(landed: LandedFile) -> str:
-    """The sha256 of a landed file, to see whether it is known; nothing else is done with the bytes.
+    """Return the sha256 of a landed file, only to find out whether the file is known.
 
     Raises:
         Refusal: If it cannot be read.
@@ -285,7 +285,7 @@ def sha256_of(landed: LandedFile) -> str:
 
 
 def identity_of(sha256: str, given: tuple[tuple[str, str | None], ...]) -> str:
-    """What tells the content of a delivery from another's: the sha256, unless its folder gives columns.
+    """Return the identity of a delivery's content: the sha256, unless its folder gives columns.
 
     Args:
         sha256: Of its bytes.
@@ -309,7 +309,7 @@ def too_large(size: int) -> TransientRefusal:
 
 
 def pseudo_sha256(landed: LandedFile, refusal: Refusal) -> str:
-    """An id for a delivery whose bytes may not or cannot be read: its place and the reason."""
+    """Return an id for a delivery whose bytes may not or cannot be read: place and reason."""
     text = json.dumps(["not read", landed.feed, landed.file_name, refusal.reason])
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -320,7 +320,7 @@ def _open_landed(landed: LandedFile) -> BinaryIO:
         path = landed.path.resolve(strict=True) if landed.path.is_symlink() else landed.path
         descriptor = os.open(path, flags)
     except (OSError, RuntimeError) as error:
-        raise _cannot_read(error) from error
+        raise unreadable(error) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise Refusal("it is not a regular file", "deliver a regular file")
@@ -331,14 +331,7 @@ def _read(source: BinaryIO) -> bytes:
     try:
         return source.read(BLOCK)
     except OSError as error:
-        raise _cannot_read(error) from error
-
-
-def _cannot_read(error: OSError | RuntimeError) -> Refusal:
-    why = error.strerror if isinstance(error, OSError) else str(error)
-    return Refusal(
-        f"it cannot be read ({why})", "check the file and its permissions, then run again"
-    )
+        raise unreadable(error) from error
 
 
 def _sync(file: object) -> None:

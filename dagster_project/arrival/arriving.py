@@ -1,11 +1,11 @@
-"""Brings deliveries from the landing folder into the raw tables, one file after another.
+"""From the landing folder into the raw tables, one delivery after another.
 
-Here belongs the order of the steps: archive, judge, load, and what is done again after a run that was
-killed. Each step itself is another module of this package.
+The order of the steps belongs here: archive, judge, load, and what is repeated after a killed run. Each
+step itself is another module of this package.
 
-The archive is the truth. A file is first kept there with its place in the order; whatever is in the
-archive and not in the warehouse is loaded, which is all there is to recovering from a killed run and
-to rebuilding the warehouse.
+The archive is the truth. A file is first stored there with its place in the order; whatever is in the
+archive and not in the warehouse is loaded. Recovering from a killed run and rebuilding the warehouse
+consist of nothing else.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from dagster_project.arrival.landing import (
     format_of,
 )
 from dagster_project.arrival.report import (
+    OWN_TROUBLE_REMEDY,
     ArrivalError,
     DeliveryReport,
     Limits,
@@ -59,7 +60,7 @@ READ_AHEAD = 2
 """Groups of deliveries that are read, each by a thread or a process of its own, while one is loaded."""
 SMALL_BYTES = 256 * 1024
 MOST_TOGETHER = 250
-"""How many deliveries of one feed that are not larger than that are read, judged and loaded together."""
+"""How many deliveries of one feed up to that size are read, judged and loaded together."""
 RULES_VERSION = 3
 """Raised when arrival accepts what it used to refuse, so that refused files are judged again."""
 
@@ -82,11 +83,11 @@ def arrive(
         home: The data home; its archive and warehouse are made where absent.
         run_id: The run that sees the files.
         now: When that run started; without a zone it is UTC.
-        feed_names: Feeds to look at; None means all, and also files that lie in no feed's folder,
-            which are refused.
+        feed_names: Feeds to look at; None means all, and also files in no feed's folder, which are
+            refused.
         limits: How far a file is trusted.
-        with_gate: Whether the supplier's gate is asked; only tests and measurements do without.
-        settle_seconds: How long a folder of parts without `_SUCCESS` must have stayed as it is.
+        with_gate: Whether the supplier's gate checks files; only tests and measurements omit it.
+        settle_seconds: How long a folder of parts without `_SUCCESS` must have been unchanged.
 
     Returns:
         One report per file, in the order in which they were taken; first those that an earlier run
@@ -105,8 +106,8 @@ def arrive(
         reports = arrival.catch_up(None if feed_names is None else set(feed_names))
         waiting = find_landed(landing, names, feed_names, time.time() - settle_seconds)
         while waiting:
-            told, waiting = arrival.take(waiting, run_id, _utc(now))
-            reports += told
+            reported, waiting = arrival.take(waiting, run_id, _utc(now))
+            reports += reported
         return reports
 
 
@@ -195,7 +196,7 @@ class _Known:
         return (feed, size_bytes) in self._sizes
 
     def free_id(self, feed: str, identity: str, earlier: warehouse.KnownDelivery | None) -> str:
-        """The sha256, followed by a number where another feed had the same bytes before."""
+        """Return the sha256, followed by a number where another feed had the same bytes before."""
         if earlier is not None:
             return earlier.delivery_id
         delivery_id, number = identity, 1
@@ -323,13 +324,14 @@ class _Arrival:
         return record, time.perf_counter() - started
 
     def _better_named(self, refusal: Refusal, sha256: str | None) -> Refusal:
-        """The refusal of a name, with what the bytes tell of the file."""
+        """Return the refusal of a name, adding what the bytes reveal of the file."""
         from dagster_project.arrival.unpacking import kind_of
 
         kind = None if sha256 is None else kind_of(self.archive.bytes_path(sha256))
-        if kind is None:
+        if kind is None or kind.name in refusal.reason:
             return refusal
-        return Refusal(f"{refusal.reason}; by its content it is {kind.name}", kind.remedy)
+        remedy = refusal.remedy if kind.is_container and ": " in refusal.reason else kind.remedy
+        return Refusal(f"{refusal.reason}; by its content it is {kind.name}", remedy)
 
     def judge_all(self, outcomes: Sequence[tuple[SideRecord, float]]) -> list[DeliveryReport]:
         """Judge archived deliveries in their order, while the ones that follow are read.
@@ -387,16 +389,35 @@ class _Arrival:
             for record in records
         ]
         found: dict[str, Prepared | Refusal] = {}
-        for record, outcome in zip(
-            records, prepare_parquets(files, feed, self.limits), strict=True
-        ):
+        try:
+            outcomes = prepare_parquets(files, feed, self.limits)
+        except Exception as error:  # noqa: BLE001 (the files of other formats go on)
+            return dict.fromkeys((one.delivery_id for one in records), as_refusal(error))
+        for record, outcome in zip(records, outcomes, strict=True):
             try:
-                if isinstance(outcome, Prepared):
-                    manifests.check_rows(_manifest(record, feed), outcome.physical_rows)
+                if isinstance(outcome, Refusal):
+                    raise self._better_told(record, outcome)
+                manifests.check_rows(_manifest(record, feed), outcome.physical_rows)
                 found[record.delivery_id] = outcome
             except Refusal as refusal:
                 found[record.delivery_id] = refusal
         return found
+
+    def _better_told(self, record: SideRecord, refusal: Refusal) -> Refusal:
+        """The refusal of bytes that cannot be read as the name says, with what they are instead."""
+        if isinstance(refusal, TransientRefusal):
+            return refusal
+        from dagster_project.arrival.unpacking import misnamed
+
+        sha256 = str(record.sha256)
+        unpacked = self._work(record) / sha256
+        other = misnamed(
+            self.archive.bytes_path(sha256),
+            record.file_name,
+            record.format,
+            unpacked if record.is_packed and unpacked.exists() else None,
+        )
+        return other or refusal
 
     def _expected(self, record: SideRecord) -> Feed:
         """The feed of a delivery that may be read.
@@ -515,13 +536,12 @@ class _Arrival:
         try:
             prepared = self._read_rows(record, str(record.sha256), feed, is_plain_trusted)
         except Refusal as refusal:
-            from dagster_project.arrival.unpacking import misnamed
-
-            path = self.archive.bytes_path(str(record.sha256))
-            other = misnamed(path, record.file_name, record.format, record.is_packed)
-            if other is None:
-                raise
-            raise other from refusal
+            raise self._better_told(record, refusal) from refusal
+        if prepared.malformed_rows and not prepared.good_rows:
+            none_read = Refusal("none of its rows can be read", "deliver it again")
+            told = self._better_told(record, none_read)
+            if told is not none_read:
+                raise told
         manifests.check_rows(_manifest(record, feed), prepared.physical_rows)
         return prepared
 
@@ -588,7 +608,7 @@ class _Arrival:
     def _broken_promises(
         self, feed: Feed, members: Sequence[tuple[SideRecord, Prepared]]
     ) -> dict[int, Refusal]:
-        """The deliveries whose control total is not what their manifest says."""
+        """Return the deliveries whose control total differs from their manifest's."""
         refusals = {}
         for record, _ in members:
             manifest = _manifest(record, feed)
@@ -606,7 +626,7 @@ class _Arrival:
         return refusals
 
     def _settled(self, feed: str, identity: str, circumstances: str) -> SideRecord | None:
-        """The delivery that brought these bytes to the feed before, if its verdict stands.
+        """Return the delivery that brought these bytes to the feed before, if its verdict stands.
 
         A refusal does not stand when what it rested on has changed: the place, the manifest, the
         format by the name, the limits, the feed's columns, or the rules of arrival.
@@ -653,7 +673,7 @@ class _Arrival:
 def _together(
     outcomes: Sequence[tuple[SideRecord, float]],
 ) -> list[list[tuple[SideRecord, float]]]:
-    """Groups of deliveries, in their order: small ones of a feed that follow each other, or one."""
+    """Return groups of deliveries, in order: consecutive small ones of a feed, or one."""
     groups: list[list[tuple[SideRecord, float]]] = []
     for outcome in outcomes:
         record = outcome[0]
@@ -672,7 +692,7 @@ def _together(
 
 
 def _refused(record: SideRecord, refusal: Refusal) -> SideRecord:
-    """A side record with a refusal; with one that is not the file's own fault it is judged again."""
+    """Return a side record with a refusal; one that is not the file's own fault is judged again."""
     if isinstance(refusal, TransientRefusal):
         record = replace(record, circumstances=())
     return record.refused(refusal)
@@ -683,7 +703,7 @@ def _read_differently(mismatch: warehouse.LoadMismatch) -> Refusal:
 
 
 def as_refusal(error: Exception) -> Refusal:
-    """What went wrong with one file as its refusal, without values, which may be personal.
+    """Return an error with one file as its refusal, without values, which may be personal data.
 
     Raises:
         ArrivalError: If it is arrival itself that cannot go on.
@@ -701,7 +721,7 @@ def as_refusal(error: Exception) -> Refusal:
         why = getattr(error, "strerror", None) or type(error).__name__
         return TransientRefusal(
             f"it cannot be taken ({why})",
-            "check free space and permissions of the data home, then run again",
+            OWN_TROUBLE_REMEDY,
         )
     frames = traceback.extract_tb(error.__traceback__)
     place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
@@ -739,7 +759,7 @@ def _manifest(record: SideRecord, feed: Feed) -> manifests.Manifest:
 
 
 def reader_of(record: SideRecord, is_plain_trusted: bool) -> Reader:
-    """The reader of the format of a delivery; only what is needed is imported."""
+    """Return the reader of the format of a delivery; only what is needed is imported."""
     match record.format:
         case "csv":
             from dagster_project.arrival.delimited import prepare_csv, rewrite_csv

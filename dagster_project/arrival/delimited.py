@@ -1,8 +1,8 @@
 """Reads CSV: checks the bytes, counts the records independently of DuckDB, sets malformed rows apart.
 
-Here belongs what is particular to CSV. A file with nothing in it that two parsers could read
-differently is passed on as it is (`PlainCsv`); any other is read by the standard csv module, whose
-rows are written to Parquet, so that DuckDB's CSV reader never sees it.
+What is particular to CSV belongs here. A file with nothing in it that two parsers could read differently
+is passed on as it is (`PlainCsv`); any other file is read by the standard csv module, whose rows are
+written to Parquet, so that DuckDB's CSV reader never sees it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from dagster_project.arrival.quotes import (
+    BACKSLASH_REMEDY,
     QUOTE_REMEDY,
     Doubt,
     doubtful_lines,
@@ -35,6 +36,7 @@ from dagster_project.arrival.rows import (
     TextParquet,
     check_names,
     columns_of,
+    shortened,
     shown_fields,
 )
 from dagster_project.feeds import Feed
@@ -44,6 +46,12 @@ SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "pipes", "\x01": "control ch
 """What files are separated by that should be separated by commas."""
 NULL_MARK = "\\N"
 """What databases write for null, where it stands without quotes."""
+ESCAPED_ALWAYS = (b"\\", b",", b"\n", b"\r")
+"""What has a backslash before it only where a tool escapes by backslashes."""
+ESCAPED_SOMETIMES = (b'"', b"'", *(bytes([byte]) for byte in b"0bfnrtvZ"))
+"""What follows a backslash there, too, and elsewhere in a path."""
+LINES_ABOVE_HEADER = 50
+LINE_BYTES_ABOVE_HEADER = 64 * 1024
 _VALUE = re.compile(r"[+-]?[0-9][0-9.,:TZ+ -]*|true|false|\\N|", re.IGNORECASE)
 """What a name of a column never looks like, and a value often does."""
 PLAIN_LINE_BYTES = MEBIBYTE
@@ -76,10 +84,12 @@ def prepare_csv(
     Raises:
         Refusal: If the file as a whole cannot be loaded.
     """
-    check_text(path, limits)
+    has_backslashes = check_text(path, limits)
     header = _read_header(path, limits)
-    _check_separator(header)
-    _check_is_header(header, feed)
+    _check_separator(header, feed)
+    _check_is_header(path, header, feed)
+    if has_backslashes:
+        _check_backslashes(path)
     check_names(feed, header, limits, has_header=True, given=given)
     plain = _scan_plain(path, header) if path.stat().st_size >= SMALL_BYTES else None
     if plain is None:
@@ -92,13 +102,17 @@ def prepare_csv(
     )
 
 
-def check_text(path: Path, limits: Limits, *, has_lines: bool = True) -> None:
+def check_text(path: Path, limits: Limits, line_ends: Sequence[bytes] = (b"\n", b"\r")) -> bool:
     """Refuse a text file that is not UTF-8 or has an endless line.
 
     Args:
         path: The file, unpacked.
         limits: How long a line may be.
-        has_lines: Whether a record is a line, so that a line may not be longer than a record.
+        line_ends: What ends a line, so that a line may not be longer than a record; nothing where a
+            record is no line.
+
+    Returns:
+        Whether it has a backslash.
 
     Raises:
         Refusal: With the place of the first bad byte.
@@ -107,6 +121,7 @@ def check_text(path: Path, limits: Limits, *, has_lines: bool = True) -> None:
     lines = 0
     line_bytes = 0
     offset = 0
+    has_backslashes = False
     with path.open("rb") as file:
         while block := file.read(CHUNK):
             if not (block.isascii() and decoder.getstate()[0] == b""):
@@ -114,12 +129,15 @@ def check_text(path: Path, limits: Limits, *, has_lines: bool = True) -> None:
                     decoder.decode(block)
                 except UnicodeDecodeError as error:
                     raise _not_utf8(error, block, offset, lines) from error
-            last = block.rfind(b"\n") if has_lines else len(block) - 1
+            has_backslashes = has_backslashes or b"\\" in block
+            last = max((block.rfind(end) for end in line_ends), default=len(block) - 1)
             if last < 0:
                 line_bytes += len(block)
             else:
-                first = block.find(b"\n")
-                if has_lines and line_bytes + first > limits.line_bytes:
+                first = min(
+                    (place for end in line_ends if (place := block.find(end)) >= 0), default=0
+                )
+                if line_ends and line_bytes + first > limits.line_bytes:
                     raise _endless(lines, limits)
                 lines += block.count(b"\n")
                 line_bytes = len(block) - last - 1
@@ -133,6 +151,7 @@ def check_text(path: Path, limits: Limits, *, has_lines: bool = True) -> None:
                 f"not UTF-8: it ends inside a character (line {lines + 1})",
                 "deliver it again, complete and in UTF-8",
             ) from error
+    return has_backslashes
 
 
 def _not_utf8(error: UnicodeDecodeError, block: bytes, offset: int, lines: int) -> Refusal:
@@ -175,37 +194,108 @@ def _read_header(path: Path, limits: Limits) -> tuple[str, ...]:
     )
 
 
-def _check_separator(header: tuple[str, ...]) -> None:
+def _check_separator(header: tuple[str, ...], feed: Feed) -> None:
     """Refuse a header that another separator than the comma keeps in one piece.
 
     Raises:
-        Refusal: If its only name has semicolons or tabs, as no column of a feed has.
+        Refusal: If its only name has two names of the feed, and something else between them; or if it
+            is the line in which Excel names a separator.
     """
+    if header[0].lower().startswith("sep=") and len(header) <= 2:
+        raise Refusal(
+            f"its first line is {shortened(','.join(header), 20)!r}, by which Excel is told the separator;"
+            " the header should stand there",
+            "leave that line out, and deliver the file with a comma as the separator",
+        )
     if len(header) != 1:
         return
-    for character, name in SEPARATORS.items():
-        if character in header[0]:
-            raise Refusal(
-                f"missing required columns: the header has {name} and no comma",
-                "deliver it with a comma as the separator, in the header and in every row",
-            )
+    names = "|".join(sorted(feed.column_names, key=len, reverse=True))
+    between = re.search(
+        rf"(?:{names})[\"']?([^\w\"']+|[^\x00-\x7f]+)[\"']?(?:{names})\b",
+        header[0],
+        re.IGNORECASE,
+    )
+    found = between[1] if between else next((one for one in SEPARATORS if one in header[0]), None)
+    if found == ",":
+        raise Refusal(
+            "missing required columns: the whole header stands in one pair of quotes",
+            "quote each value, or none, not each line",
+        )
+    if found is not None:
+        name = SEPARATORS.get(found, f"{shortened(found, 10)!r}")
+        raise Refusal(
+            f"missing required columns: the header has {name} and no comma",
+            "deliver it with a comma as the separator, in the header and in every row",
+        )
 
 
-def _check_is_header(header: tuple[str, ...], feed: Feed) -> None:
+def _check_is_header(path: Path, header: tuple[str, ...], feed: Feed) -> None:
     """Refuse a file whose first row has values where the names of columns should be.
 
     Raises:
-        Refusal: If none of its fields is a name of the feed, and one looks like a value.
+        Refusal: If none of its fields is a name of the feed, and one looks like a value, or the header
+            stands in a line below.
     """
     names = {name.lower() for name in feed.column_names}
     if any(field.strip().lower() in names for field in header):
         return
+    line = _line_of_header(path, feed)
+    if line:
+        raise Refusal(
+            f"missing required columns: the header stands in line {line}, below other text",
+            "deliver the file without the lines above its header",
+        )
     if any(_VALUE.fullmatch(field.strip()) for field in header):
         raise Refusal(
             f"missing required column {', '.join(feed.required_names)}: the file has no header, its"
             " first row looks like data",
             "deliver it with a header of column names (Postgres: copy … with (format csv, header);"
             " pandas: header=True; Spark: option('header', True))",
+        )
+
+
+def _line_of_header(path: Path, feed: Feed) -> int:
+    """The number of the first line that has all required names, 0 if none of the first lines has."""
+    required = set(feed.required_names)
+    with path.open("rb") as file:
+        for number in range(1, LINES_ABOVE_HEADER + 1):
+            line = file.readline(LINE_BYTES_ABOVE_HEADER).decode("utf-8", "replace")
+            if required <= set(_fields(line.strip("\ufeff\r\n"))):
+                return number
+    return 0
+
+
+def _check_backslashes(path: Path) -> None:
+    """Refuse a file whose values are escaped by backslashes, although no quote is.
+
+    MariaDB, MySQL and Postgres' text format have a mark for null, and write a backslash, a comma or
+    a line break within a value with a backslash before it. A file is theirs that has the null mark and such escapes,
+    and no backslash that would be none of them.
+
+    Raises:
+        Refusal: With the first line that has one, since no value with a backslash can be trusted.
+    """
+    first = number = 0
+    has_null_marks = False
+    with path.open("rb") as file:
+        while block := file.read(CHUNK):
+            block += file.readline(PLAIN_LINE_BYTES)
+            place = 0
+            while (place := block.find(b"\\", place)) >= 0:
+                after = block[place + 1 : place + 2]
+                if after == b"N":
+                    around = block[place - 1 : place] + block[place + 2 : place + 3]
+                    has_null_marks = has_null_marks or not around.strip(b",\r\n")
+                elif after in ESCAPED_ALWAYS:
+                    first = first or number + block.count(b"\n", 0, place) + 1
+                elif after not in ESCAPED_SOMETIMES:
+                    return
+                place += 2
+            number += block.count(b"\n")
+    if first and has_null_marks:
+        raise Refusal(
+            f"line {first}: its values are escaped by backslashes, and its nulls are written as \\N",
+            BACKSLASH_REMEDY,
         )
 
 
@@ -349,7 +439,7 @@ def _rewrite(
 
 
 def _held(held: int, found: int, width: int, texts: Sequence[str]) -> int:
-    """How many fields a record has so far that a line break may have split.
+    """Return how many fields a record has so far that a line break may have split.
 
     Args:
         held: How many it had before this line, 0 if none may be split.
@@ -365,13 +455,13 @@ def _held(held: int, found: int, width: int, texts: Sequence[str]) -> int:
 
 
 def _breakable(feed: Feed, header: Sequence[str]) -> list[str]:
-    """By place, the name of a column whose value may hold a line break; empty for any other."""
+    """Return, by place, the names of columns that may hold a line break, empty for others."""
     never = {column.name for column in feed.columns if column.type != "text"}
     return ["" if name in never else name for name in header]
 
 
 def _with_nulls(record: _Record) -> list[str | None]:
-    """The fields of a record, with null for every null mark that stands without quotes."""
+    """Return the fields of a record, with null for every null mark outside quotes."""
     if NULL_MARK not in record.text:
         return record.fields  # type: ignore[return-value]
     if f'"{NULL_MARK}"' not in record.text:
@@ -427,7 +517,7 @@ class _Records:
     _apart: tuple[str, str] | None = None
 
     def _physical_lines(self) -> Iterator[str]:
-        """Lines up to the end, or up to one that is set apart."""
+        """Yield lines up to the end, or up to a line that is set apart."""
         for line in self.file:
             self._line_number += 1
             if self.doubts and (problem := self._problem()):
@@ -486,7 +576,7 @@ class _Records:
             yield _Record(self.count - 1, _fields(line), problem, line)
 
     def _broken(self, error: csv.Error) -> _Record:
-        """A record that is not CSV for another reason than its quotes.
+        """Return a record that is not CSV for another reason than its quotes.
 
         Raises:
             Refusal: If it is the header, or nobody can tell where it ends.
@@ -506,7 +596,7 @@ class _Records:
 
 
 def _fields(line: str) -> list[str]:
-    """The fields of a line that is to be shown, however they can be told apart."""
+    """Return the fields of a line to be shown, as far as they can be separated."""
     try:
         return next(csv.reader([line], strict=False), [])
     except csv.Error:

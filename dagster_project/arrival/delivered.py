@@ -1,6 +1,6 @@
 """Rows as they were delivered, read again from the archive by file and row.
 
-Here belongs reading single rows of archived bytes for a person to look at. Loading does not.
+Reading single rows of archived bytes for a person to look at belongs here. Loading does not.
 """
 
 from __future__ import annotations
@@ -35,8 +35,12 @@ def rows_delivered(
         By row number the text of each column of the feed that the file has a value for.
 
     Raises:
-        ArrivalError: The archive does not have the bytes any more, or has others.
+        ArrivalError: The archive no longer has the bytes, or has other bytes.
     """
+    if not archive.record_path(delivery_id).exists():
+        raise ArrivalError(
+            f"{archive.record_path(delivery_id)} is missing; restore the archive from a backup"
+        )
     record = archive.read_record(delivery_id)
     path = archive.bytes_path(str(record.sha256))
     try:

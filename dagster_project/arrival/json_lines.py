@@ -1,7 +1,7 @@
-"""Reads JSON: an object per line or one array of objects, every value a text, a number, true, false or null.
+"""Reading JSON: an object per line or one array of objects; a value is text, a number, true, false or null.
 
-Here belongs what is particular to JSON. An array is read as a stream. Numbers keep the digits they were
-written with, unless these only spell out the double that a tool had for an amount. A column that the
+What is particular to JSON belongs here. An array is read as a stream. Numbers keep the digits they were
+written with, unless the digits only spell out the double that a tool had for an amount. A column that the
 feed does not have may hold anything.
 """
 
@@ -37,6 +37,7 @@ from dagster_project.feeds import Feed
 UNKNOWN_COLUMNS_KEPT = 1_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BLANKS = b" \t\r\n"
+BLANK_CHARACTERS = BLANKS.decode()
 HEAD_BYTES = 4096
 ARRAY_BLOCK = MEBIBYTE
 LONG_CHARACTERS = MEBIBYTE
@@ -51,11 +52,15 @@ DOUBLE_DIGITS = 17
 """As many tell every double from all others."""
 SLIP = 1_000
 """The part of the distance between two doubles that SQLite is off by."""
+SHAPE_REMEDY = (
+    'write one object for each row (pandas: to_json(orient="records", lines=True); ClickHouse: format'
+    " JSONEachRow)"
+)
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
 class _Number(str):
-    """A number by its digits, so that it is told from a text where that matters."""
+    """A number by its digits, distinguished from a text where that matters."""
 
 
 class _Float(_Number):
@@ -63,7 +68,7 @@ class _Float(_Number):
 
 
 class _Malformed(Exception):
-    """A line is not a record; says why and how it may be shown."""
+    """A line is not a record; the error says why and how the line may be shown."""
 
     def __init__(self, reason: str, shown: str) -> None:
         super().__init__(reason)
@@ -95,10 +100,11 @@ def prepare_json(
             all is a missing column.
     """
     is_array = _is_array(path)
-    check_text(path, limits, has_lines=not is_array)
+    check_text(path, limits, () if is_array else (b"\n",))
     malformed = MalformedWriter(rows_path.with_suffix(".malformed"))
     seen: dict[str, None] = {}
     count = blank = size = 0
+    other_shape: Refusal | None = None
     numbers: list[int] = []
     batch: list[dict[str, str | None]] = []
     with RowWriter(rows_path, feed, given) as writer:
@@ -107,6 +113,8 @@ def prepare_json(
                 blank += 1
                 continue
             count += 1
+            if count == 1:
+                other_shape = _other_shape(text, feed)
             try:
                 record = _record(text, feed)
             except _Malformed as problem:
@@ -141,6 +149,8 @@ def prepare_json(
     if count == 0 and not is_array:
         has = "is empty" if path.stat().st_size == 0 else "has only blank lines"
         raise Refusal(f"the file {has}", "deliver at least one record")
+    if other_shape is not None and (count == 1 or not writer.rows):
+        raise other_shape
     if writer.rows:
         check_names(feed, list(seen), limits, given=given)
     columns = columns_of(feed, seen, given)
@@ -157,7 +167,7 @@ def prepare_json(
 
 
 def _is_array(path: Path) -> bool:
-    """Whether the first byte that is no blank opens an array, after a byte-order mark."""
+    """Return whether the first byte that is not blank, after a byte-order mark, opens an array."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES).removeprefix(BYTE_ORDER_MARK)
         while head and not head.strip(BLANKS):
@@ -170,11 +180,15 @@ def _lines(path: Path) -> Iterator[str]:
         if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
             file.seek(0)
         for line in file:
-            yield line.decode().strip(" \t\r\n")
+            text = line.decode().strip(BLANK_CHARACTERS)
+            if "\r" in text:  # which no value has but escaped
+                yield from (part.strip(BLANK_CHARACTERS) for part in text.split("\r"))
+            else:
+                yield text
 
 
 def _elements(path: Path, limits: Limits) -> Iterator[str]:
-    """The elements of an array, each as its text, read as a stream.
+    """Yield the elements of an array, each as its text, read as a stream.
 
     Raises:
         Refusal: If the file is not one array of JSON: from there on nobody can tell what is a record.
@@ -205,18 +219,18 @@ class _Stream:
     _place: int = 0
 
     def take(self) -> str:
-        """The next character that is no blank; there must be one."""
+        """Take the next character that is not blank; there must be one."""
         self._skip_blanks()
         self._place += 1
         return self._text[self._place - 1]
 
     def is_at_end(self) -> bool:
-        """Whether only blanks follow."""
+        """Return whether only blanks follow."""
         self._skip_blanks()
         return self._place >= len(self._text)
 
     def next_character(self, number: int) -> str:
-        """The next character that is no blank, which is not taken."""
+        """Return the next character that is not blank, without taking it."""
         if self.is_at_end():
             raise Refusal(
                 f"the array is not closed: the file ends before row {number} does",
@@ -225,7 +239,7 @@ class _Stream:
         return self._text[self._place]
 
     def value(self, number: int) -> str:
-        """The text of the next value.
+        """Return the text of the next value.
 
         Raises:
             Refusal: If it is not JSON, not closed, or too long.
@@ -276,7 +290,7 @@ class _Stream:
 
 def _not_json(number: int, why: str) -> Refusal:
     return Refusal(
-        f"the array is not JSON in row {number} ({why}), so that no record after it can be told",
+        f"the array is not JSON in row {number} ({why}), so no record after it can be read",
         "deliver it again as one JSON array, or one record a line as .jsonl",
     )
 
@@ -318,6 +332,32 @@ _DECODER = json.JSONDecoder(
 )
 
 
+def _other_shape(text: str, feed: Feed) -> Refusal | None:
+    """The refusal of a file whose first value has the rows in another way than one object each."""
+    if len(text) > LONG_CHARACTERS and text.count(",") > MOST_VALUES:
+        return None
+    try:
+        first = _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(first, list):
+        return None
+    if not isinstance(first, _Pairs):
+        return Refusal("its rows are arrays, without the names of their columns", SHAPE_REMEDY)
+    known = [value for name, value in first if name in feed.column_names]
+    if known:
+        if all(isinstance(value, _Pairs) for value in known):
+            return Refusal("its first object has columns, not rows", SHAPE_REMEDY)
+        return None
+    below = next((name for name, value in first if isinstance(value, list) and value), None)
+    if below is None:
+        return None
+    return Refusal(
+        f"its first object is no row: the rows may be in its {below[:60]!r}",
+        f"deliver what is in it alone; or {SHAPE_REMEDY}",
+    )
+
+
 def _record(text: str, feed: Feed) -> dict[str, str | None]:
     if len(text) > LONG_CHARACTERS and text.count(",") > MOST_VALUES:
         raise _Malformed(f"more than {MOST_VALUES:,} values in one record", shown_text(feed, text))
@@ -354,7 +394,7 @@ def _record(text: str, feed: Feed) -> dict[str, str | None]:
 
 
 def _float_text(number: str, feed: Feed, name: str) -> str:
-    """A number with a point or an exponent by its digits, without the exponent where that is small.
+    """Return a number with a point or exponent by its digits, without a small exponent.
 
     Java writes a double of ten million as 1.0E7. An id that is one ends in .0 then, which tells that it
     went through a float.
@@ -374,7 +414,7 @@ def _float_text(number: str, feed: Feed, name: str) -> str:
 
 
 def _spelt_out(number: str, feed: Feed, name: str) -> str:
-    """What a number of more digits than tell a double from others is for its column.
+    """Return the text, for its column, of a number with more digits than distinguish doubles.
 
     A whole number with a point that a double does not hold to the last digit has an exponent, by which
     its row is rejected.
@@ -388,7 +428,7 @@ def _spelt_out(number: str, feed: Feed, name: str) -> str:
 
 
 def _shortest(number: str) -> str:
-    """The shortest decimal of a double that was written with more digits than tell it from others.
+    """Return the shortest decimal of a double written with more digits than distinguish doubles.
 
     SQLite writes 99.9 as 99.900000000000005687: the double, but for the last digit. What is further from
     the double than such a slip stays as it is written.
@@ -403,13 +443,13 @@ def _shortest(number: str) -> str:
 
 
 def _has_places(value: Decimal, most: int) -> bool:
-    """Whether a number has no more places than that."""
+    """Return whether a number has at most the given number of places."""
     exponent = value.as_tuple().exponent
     return isinstance(exponent, int) and -exponent <= most
 
 
 def _has_doubled_backslashes(text: str) -> bool:
-    """Whether a line that is not JSON becomes an object once its backslashes are halved."""
+    """Return whether a line that is not JSON becomes an object once its backslashes are halved."""
     if '\\\\"' not in text:
         return False
     try:

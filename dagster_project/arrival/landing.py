@@ -1,6 +1,6 @@
-"""Looks into the landing folder: which files are deliveries, of which feed, in which order.
+"""The landing folder: which files are deliveries, of which feed, in which order.
 
-Here belongs what can be told from names and status alone. Nothing here opens a file.
+What can be found from names and status alone belongs here. Nothing here opens a file.
 
 A folder directly in a feed's folder is what a distributed engine writes: its files are parts, each a
 delivery of its own, that are taken together once the folder is whole. A folder named `column=value` gives
@@ -9,6 +9,7 @@ its parts that column.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
-from dagster_project.arrival.report import ArrivalError, Refusal
+from dagster_project.arrival.report import ArrivalError, Refusal, TransientRefusal
 
 Format = Literal["csv", "jsonl", "parquet"]
 
@@ -62,20 +63,27 @@ UNFINISHED_MARK = "_temporary"
 UNFINISHED_SUFFIX = ".part"
 BESIDE_PARTS = ("_SUCCESS", "_committed_", "_started_", "_metadata", "_common_metadata")
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+OF_THE_FILE = frozenset(
+    (
+        *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG),
+        *(errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EOVERFLOW, errno.EBADMSG),
+    )
+)
+"""Errors that come of the file and its rights; any other is of the disk, the network or this machine."""
 
 
 @dataclass(frozen=True)
 class LandedFile:
-    """One file that lies in the landing folder and is meant as a delivery.
+    """One file in the landing folder that is meant as a delivery.
 
     Attributes:
-        path: Where it lies.
-        feed: Name of the folder it lies in, directly below the landing folder; empty if in none.
+        path: Its path.
+        feed: Name of its folder, directly below the landing folder; empty if it is in none.
         file_name: Path relative to the landing folder, as text that any database can hold.
         modified_ns: Modification time in nanoseconds since 1970, UTC.
         size_bytes: Size when it was found.
-        refusal: Why it is refused by its place or kind alone, if so.
-        is_readable: Whether its bytes may be read, and so kept in the archive.
+        refusal: Why it is refused by its place or kind alone, if it is.
+        is_readable: Whether its bytes may be read, and so stored in the archive.
         given: Columns that folders named `column=value` give it, sorted by name.
     """
 
@@ -90,12 +98,12 @@ class LandedFile:
 
 
 def printable(name: str) -> str:
-    """A file name as valid Unicode: a byte that is not UTF-8 becomes its code in hexadecimal."""
+    """Return a file name as valid Unicode: a byte that is not UTF-8 becomes hexadecimal."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def is_delivery_name(name: str) -> bool:
-    """Whether a file of this name is meant as a delivery: no `.part`, dotfile, manifest or mark."""
+    """Return whether a file of this name is a delivery: no `.part`, dotfile, manifest or mark."""
     lowered = name.lower()
     return not (
         name.startswith(".")
@@ -105,7 +113,7 @@ def is_delivery_name(name: str) -> bool:
 
 
 def format_of(file_name: str) -> tuple[Format, bool]:
-    """The format of a file by its name, and whether it is gzipped.
+    """Return the format of a file by its name, and whether it is gzipped.
 
     Raises:
         Refusal: If the extension is none of those that are understood.
@@ -140,7 +148,7 @@ def find_landed(
     feed_names: Sequence[str] | None,
     settled_before: float = float("inf"),
 ) -> list[LandedFile]:
-    """The deliveries in the landing folder, in the order in which they count.
+    """Return the deliveries in the landing folder, in the order in which they count.
 
     Args:
         landing: The landing folder; it is only read.
@@ -182,7 +190,7 @@ def _in_order(files: Iterator[LandedFile]) -> list[LandedFile]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in the landing folder.
+    """Return the entries of the landing folder.
 
     Raises:
         ArrivalError: If it cannot be listed: then there is nothing to do.
@@ -206,7 +214,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _in_feed(landing: Path, feed: str, settled_before: float) -> Iterator[LandedFile]:
-    """The files and the folders of parts in a feed's folder."""
+    """Yield the files and the folders of parts in a feed's folder."""
     folder = landing / feed
     if folder.is_symlink() and not _stays_inside(folder, landing):
         yield _refused_folder(landing, folder, feed, _leaves(folder))
@@ -228,7 +236,7 @@ def _in_feed(landing: Path, feed: str, settled_before: float) -> Iterator[Landed
 
 
 def _parts(landing: Path, folder: Path, feed: str, settled_before: float) -> Iterator[LandedFile]:
-    """The parts in a folder, none before it is whole; empty ones count only where all are empty."""
+    """Yield the parts in a folder once it is whole; empty parts count only where all are empty."""
     found = list(_below(landing, folder, feed, None, _given(folder.name)))
     if _why_it_waits(folder, found, settled_before) is not None:
         found = [file for file in found if file.refusal is not None]
@@ -237,7 +245,7 @@ def _parts(landing: Path, folder: Path, feed: str, settled_before: float) -> Ite
 
 
 def _why_it_waits(folder: Path, found: Sequence[LandedFile], settled_before: float) -> str | None:
-    """Why a folder of parts is not taken yet, None if it is whole."""
+    """Return why a folder of parts is not taken yet, None if it is whole."""
     changed = max((file.modified_ns / 1e9 for file in found), default=0.0)
     is_marked = False
     looked_into = [(folder, 1)]
@@ -265,7 +273,7 @@ def _why_it_waits(folder: Path, found: Sequence[LandedFile], settled_before: flo
 
 
 def _empty_parts(found: Sequence[LandedFile]) -> list[LandedFile]:
-    """The parts without a byte, which engines write for partitions without a row.
+    """Return the parts without a byte, which engines write for partitions without a row.
 
     Where there are no others, or a manifest says what should be in one, they are none of these.
     """
@@ -284,7 +292,7 @@ def _empty_parts(found: Sequence[LandedFile]) -> list[LandedFile]:
 def left_alone(
     landing: Path, known_feeds: Sequence[str], settled_before: float
 ) -> dict[str, tuple[str, ...]]:
-    """What of the folders of parts is not taken, and why.
+    """Return which folders and files of parts are not taken, and why.
 
     Args:
         landing: The landing folder; it is only read.
@@ -317,7 +325,7 @@ def left_alone(
 
 
 def _given(name: str) -> tuple[tuple[str, str | None], ...]:
-    """The column that a folder of this name gives its parts."""
+    """Return the column that a folder of this name gives its parts."""
     column, sign, value = printable(name).partition("=")
     if not (sign and column):
         return ()
@@ -331,7 +339,7 @@ def _below(
     refusal: Refusal | None,
     given: tuple[tuple[str, str | None], ...] = (),
 ) -> Iterator[LandedFile]:
-    """The files in a folder and in the folders in it.
+    """Yield the files in a folder and in its folders.
 
     Args:
         landing: The landing folder.
@@ -405,12 +413,30 @@ def _landed(
     )
 
 
-def unreadable(error: OSError) -> Refusal:
-    """The refusal of a file that the operating system does not let us read."""
+def unreadable(error: OSError | RuntimeError) -> Refusal:
+    """The refusal of a file that the operating system does not let us read.
+
+    Args:
+        error: What it says; of links in a circle, Python's own error.
+
+    Returns:
+        The refusal, transient where the file is not to blame.
+    """
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    if is_own_trouble(error):
+        return TransientRefusal(
+            f"it cannot be read at the moment ({why})",
+            "nothing is wrong with the file: check the disk or the network share it lies on, and run"
+            " again",
+        )
     return Refusal(
-        f"it cannot be read ({error.strerror})",
-        "check the file and its permissions, then run again",
+        f"it cannot be read ({why})", "check the file and its permissions, then run again"
     )
+
+
+def is_own_trouble(error: Exception) -> bool:
+    """Whether an error is the operating system's and says nothing of the file itself."""
+    return isinstance(error, OSError) and error.errno is not None and error.errno not in OF_THE_FILE
 
 
 def _stays_inside(path: Path, landing: Path) -> bool:

@@ -1,7 +1,7 @@
-"""The optional manifest beside a delivery: what its sender says it holds.
+"""The optional manifest beside a delivery: the sender's statement of its content.
 
-Here belongs reading and comparing `<file>.manifest.json`. It is the only way to notice a file that
-was cut exactly at the end of a line.
+Reading and comparing `<file>.manifest.json` belongs here. Only a manifest reveals a file that was cut
+exactly at the end of a line.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import stat
 from dataclasses import dataclass
 from decimal import Decimal
 
-from dagster_project.arrival.landing import MANIFEST_SUFFIX, LandedFile
-from dagster_project.arrival.report import MEBIBYTE, Refusal
+from dagster_project.arrival.landing import MANIFEST_SUFFIX, LandedFile, is_own_trouble
+from dagster_project.arrival.report import MEBIBYTE, Refusal, TransientRefusal
 from dagster_project.feeds import Feed
 
 UNREADABLE = "the manifest cannot be read"
@@ -41,27 +41,45 @@ class Manifest:
 
 
 def read_manifest(landed: LandedFile) -> str | None:
-    """The text of the manifest beside a landed file, None if there is none.
+    """Return the text of the manifest beside a landed file, None if there is no manifest.
 
     What cannot be read as text is returned as a text that is no manifest, so that it is refused
     where it is parsed, and refused again when the warehouse is rebuilt.
+
+    Raises:
+        TransientRefusal: If the disk, the network or this machine is to blame.
     """
     path = landed.path.with_name(landed.path.name + MANIFEST_SUFFIX)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        is_absent = error.errno in (errno.ENOENT, errno.ENAMETOOLONG)
-        return None if is_absent else UNREADABLE
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            return None
+        return _unreadable(error)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         return UNREADABLE
     with os.fdopen(descriptor, "rb") as file:
         try:
             return file.read(MEBIBYTE).decode("utf-8-sig")
-        except OSError:
-            return UNREADABLE
+        except OSError as error:
+            return _unreadable(error)
         except UnicodeDecodeError:
             return NOT_UTF8
+
+
+def _unreadable(error: OSError) -> str:
+    """The text that stands for a manifest that cannot be read.
+
+    Raises:
+        TransientRefusal: If the disk, the network or this machine is to blame.
+    """
+    if not is_own_trouble(error) or error.errno == errno.ENXIO:  # a socket
+        return UNREADABLE
+    raise TransientRefusal(
+        f"its manifest cannot be read at the moment ({error.strerror})",
+        "nothing is wrong with the file: check the disk or the network share it lies on, and run again",
+    ) from error
 
 
 def parse_manifest(text: str, feed: Feed) -> Manifest:

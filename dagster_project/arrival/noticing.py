@@ -1,7 +1,7 @@
-"""Notices deliveries that no run has seen, by their content, once they have stopped growing.
+"""Noticing deliveries that no run has seen, by their content, once they have stopped growing.
 
-Here belongs what a sensor asks every minute or so: it reads names, sizes and the archive's records,
-and bytes only where the size alone does not tell. Nothing here writes.
+What a sensor asks every minute or so belongs here: it reads names, sizes and the archive's records, and
+bytes only where the size does not decide. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from dagster_project.arrival.archive import (
@@ -19,7 +20,6 @@ from dagster_project.arrival.archive import (
     identity_of,
     pseudo_sha256,
     sha256_of,
-    too_large,
 )
 from dagster_project.arrival.landing import MANIFEST_SUFFIX, LandedFile, find_landed
 from dagster_project.arrival.manifest import read_manifest
@@ -28,14 +28,17 @@ from dagster_project.feeds import feeds
 
 Marks = dict[str, str]
 
+TRIED_AGAIN_SECONDS = 900
+"""After which a file is looked at again that was refused for want of space, memory or a working disk."""
+
 
 @dataclass(frozen=True)
 class Memory:
     """What is remembered from one look to the next.
 
     Attributes:
-        settled: Tells the state of the landing folder in which every file had been seen by a run.
-        growing: By file that no run has seen, its size and times, and when it was first seen so.
+        settled: The digest of the landing folder's state in which a run had seen every file.
+        growing: By file that no run has seen, its size and times, and when they were first seen.
     """
 
     settled: str = ""
@@ -43,7 +46,7 @@ class Memory:
 
     @classmethod
     def parse(cls, text: str | None) -> Memory:
-        """What a look before left; nothing, if that cannot be understood."""
+        """Return what an earlier look left; nothing, if that cannot be parsed."""
         try:
             content = json.loads(text or "{}")
             growing = {
@@ -55,7 +58,7 @@ class Memory:
             return cls()
 
     def __str__(self) -> str:
-        """As text for the next look."""
+        """Return the memory as text for the next look."""
         return json.dumps({"settled": self.settled, "growing": self.growing or {}})
 
 
@@ -66,7 +69,7 @@ class Noticed:
     Attributes:
         new: Names of the files that no run has seen.
         waiting: Those of them that may not be whole yet.
-        state: Tells the new files of one look, as they are, from those of another one.
+        state: A digest of the new files, which differs if they are others or have changed.
         memory: For the next look.
     """
 
@@ -81,7 +84,8 @@ def notice(landing: Path, home: Path, settle_seconds: int, now: float, memory: M
 
     A file is new if its feed never had its bytes, or had them refused beside another manifest. It
     waits until it has been seen unchanged for as long as it must settle, by this machine's clock
-    alone: the times of files are those of whoever wrote them.
+    alone: the times of files are those of whoever wrote them. One that was refused for what is no fault
+    of its own, such as a full disk, is new again after a while.
 
     Args:
         landing: The landing folder.
@@ -98,27 +102,26 @@ def notice(landing: Path, home: Path, settle_seconds: int, now: float, memory: M
     state = _digest(marks)
     if state == memory.settled:
         return Noticed((), (), state, memory)
-    new = _unseen(landed, home)
+    archive = Archive(home / "archive", home / "build" / "tmp")
+    known = _Known(archive.records(archive.delivery_ids()))
+    new = [file.file_name for file in landed if not known.has_seen(file, now)]
+    tried = {
+        file.file_name: record.arrived_at for file in landed if (record := known.to_be_tried(file))
+    }
     if not new:
-        return Noticed((), (), state, Memory(settled=state))
+        return Noticed((), (), state, Memory(settled="" if tried else state))
     before = memory.growing or {}
     growing = {
         name: before[name] if before.get(name, ("",))[0] == marks[name] else (marks[name], now)
         for name in new
     }
     waiting = tuple(name for name in new if now - growing[name][1] < settle_seconds)
-    state = _digest({name: marks[name] for name in new})
+    state = _digest({name: f"{marks[name]} {tried.get(name, '')}" for name in new})
     return Noticed(tuple(new), waiting, state, Memory(growing=growing))
 
 
-def _unseen(landed: Sequence[LandedFile], home: Path) -> list[str]:
-    archive = Archive(home / "archive", home / "build" / "tmp")
-    known = _Known(archive.records(archive.delivery_ids()))
-    return [file.file_name for file in landed if not known.has_seen(file)]
-
-
 class _Known:
-    """What the archive knows, by what can be told of a file without reading it, and by its bytes."""
+    """What the archive knows, by what is visible of a file without reading it, and by its bytes."""
 
     def __init__(self, records: Sequence[SideRecord]) -> None:
         self._by_place = {
@@ -129,26 +132,55 @@ class _Known:
         self._by_bytes = {(one.feed, one.identity): one for one in records}
         self._sizes = {(one.feed, one.size_bytes) for one in records if one.sha256 is not None}
         self._ids = {one.delivery_id for one in records}
+        self._last = {(one.feed, one.file_name): one for one in records}
 
-    def has_seen(self, file: LandedFile) -> bool:
-        """Whether a run has taken this file, or the same bytes for the same feed."""
+    def to_be_tried(self, file: LandedFile) -> SideRecord | None:
+        """The refusal of a file as it is now that was not its own fault, if that is the last one."""
+        last = self._last.get((file.feed, file.file_name))
+        if last is None or not last.is_to_be_tried_again:
+            return None
+        is_same = (last.size_bytes, last.modified_ns) == (file.size_bytes, file.modified_ns)
+        return last if is_same else None
+
+    def has_seen(self, file: LandedFile, now: float) -> bool:
+        """Whether a run has taken this file, or the same bytes for the same feed.
+
+        Args:
+            file: The file.
+            now: The current time in seconds since 1970.
+        """
+        tried = self.to_be_tried(file)
+        if tried is not None:
+            at = datetime.fromisoformat(tried.arrived_at).replace(tzinfo=UTC).timestamp()
+            return 0 <= now - at < TRIED_AGAIN_SECONDS
         if not file.is_readable:
             assert file.refusal is not None
             return pseudo_sha256(file, file.refusal) in self._ids
         place = (file.feed, file.file_name, file.size_bytes, file.modified_ns)
         record = self._by_place.get(place)
-        if record is None and (file.feed, file.size_bytes) in self._sizes:
+        if record is None:
+            last = self._last.get((file.feed, file.file_name))
+            was_unread = last is not None and last.sha256 is None
+            if not was_unread and (file.feed, file.size_bytes) not in self._sizes:
+                return False
             try:
                 identity = identity_of(sha256_of(file), file.given)
-                record = self._by_bytes.get((file.feed, identity))
             except Refusal as refusal:
                 return pseudo_sha256(file, refusal) in self._ids
+            record = self._by_bytes.get((file.feed, identity))
         if record is None:
-            return pseudo_sha256(file, too_large(file.size_bytes)) in self._ids
+            return False
         if record.verdict != "refused":
             return True
         # Under another name or beside another manifest arrival may judge it otherwise.
-        return record.file_name == file.file_name and record.manifest == read_manifest(file)
+        return record.file_name == file.file_name and record.manifest == _manifest(file)
+
+
+def _manifest(file: LandedFile) -> str | None:
+    try:
+        return read_manifest(file)
+    except Refusal as refusal:
+        return str(refusal)
 
 
 def _mark(file: LandedFile) -> str:
@@ -158,7 +190,11 @@ def _mark(file: LandedFile) -> str:
         beside = f"{status.st_size} {status.st_mtime_ns}"
     except OSError:
         beside = "-"
-    return f"{file.size_bytes} {file.modified_ns} {beside}"
+    try:
+        changed = file.path.lstat().st_ctime_ns  # by which rights are known to have changed
+    except OSError:
+        changed = 0
+    return f"{file.size_bytes} {file.modified_ns} {changed} {beside}"
 
 
 def _digest(marks: Marks) -> str:

@@ -1,8 +1,8 @@
-"""Reads Parquet, in a process of its own.
+"""Reading Parquet, in a process of its own.
 
-Here belongs starting that process and understanding how it ended. Parquet is a binary format parsed
-by C++ code: a damaged or hostile file can end the process that reads it, or take all its memory, and
-that must not be the process that holds the warehouse.
+Starting that process and interpreting its end belong here. Parquet is a binary format parsed by C++ code:
+a damaged or hostile file can crash the process that reads it, or take all its memory, and that must not
+be the process that holds the warehouse.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dagster_project.arrival.report import ArrivalError, Limits, Refusal
+from dagster_project.arrival.report import (
+    OWN_TROUBLE_REMEDY,
+    ArrivalError,
+    Limits,
+    Refusal,
+    TransientRefusal,
+)
 from dagster_project.arrival.rows import NOTHING_GIVEN, Prepared, TextParquet
 from dagster_project.feeds import Feed
 from dagster_project.product import CODE
@@ -26,7 +32,7 @@ WORKER = (
     "import sys; sys.modules['numpy'] = None; "
     "from dagster_project.arrival.parquet_worker import main; main()"
 )
-"""pyarrow does without numpy, which takes longer to import than many a file to read."""
+"""pyarrow does not need numpy, whose import takes longer than reading many a file."""
 REMEDY = "write and deliver the file again"
 
 
@@ -111,7 +117,7 @@ def prepare_parquets(
 
 
 def _work(files: Sequence[ParquetFile], feed: Feed, limits: Limits) -> Refusal | None:
-    """Let a process read the files; why it stopped before the last, if it did."""
+    """Let a process read the files, and return why it stopped before the last, if it did."""
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(
         part for part in (str(CODE), environment.get("PYTHONPATH")) if part
@@ -152,6 +158,11 @@ def _work(files: Sequence[ParquetFile], feed: Feed, limits: Limits) -> Refusal |
     if ended.returncode == 0:
         return None
     code = ended.returncode
+    if code == -signal.SIGKILL:
+        return TransientRefusal(
+            "its Parquet reader was killed, as when memory runs out",
+            "give the product more memory, and run again",
+        )
     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
     return Refusal(f"unreadable Parquet: its reader ended {how}", REMEDY)
 
@@ -159,6 +170,8 @@ def _work(files: Sequence[ParquetFile], feed: Feed, limits: Limits) -> Refusal |
 def _outcome(answer: dict[str, Any], file: ParquetFile) -> Prepared | Refusal:
     if "refusal" in answer:
         return Refusal(*answer["refusal"])
+    if "trouble" in answer:
+        return TransientRefusal(f"it cannot be taken ({answer['trouble'][0]})", OWN_TROUBLE_REMEDY)
     return Prepared(
         source=TextParquet(file.rows_path),
         physical_rows=answer["rows"],

@@ -1,14 +1,15 @@
 """The process that parses delivered Parquet files; its order comes as JSON on standard input.
 
-Here belongs the exact conversion of Parquet's types to the text a CSV delivery would have. The order has
-the feed, the limits, and of each file where it is, where its rows and the answer go, and which columns
-its folder gives. An empty answer is left when a file is begun, so that a file that ends the process is
-told from a process that never ran.
+The exact conversion of Parquet's types to the text a CSV delivery would have belongs here. The order
+names the feed, the limits, and for each file its path, where its rows and the answer go, and the columns
+its folder gives. An empty answer is written when a file is begun, which distinguishes a file that ends
+the process from a process that never ran.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dagster_project.arrival.landing import is_own_trouble
 from dagster_project.arrival.report import Limits, Refusal
 from dagster_project.arrival.rows import (
     BATCH_BYTES,
@@ -59,7 +61,7 @@ def main() -> None:
 
 
 def _answer(asked: dict[str, Any], feed: Feed, limits: Limits) -> dict[str, object]:
-    """Read one file; what is wrong with it is an answer, too."""
+    """Read one file; a problem with the file is an answer, too."""
     try:
         return read_parquet(
             Path(asked["path"]), feed, limits, Path(asked["rows"]), given=asked["given"]
@@ -74,12 +76,14 @@ def _answer(asked: dict[str, Any], feed: Feed, limits: Limits) -> dict[str, obje
             ]
         }
     except Exception as error:  # noqa: BLE001 (whatever a damaged file makes the library raise)
+        if is_own_trouble(error):
+            return {"trouble": [os.strerror(error.errno)]}  # type: ignore[attr-defined]
         text = " ".join(str(error).split())[:300]
         return {"refusal": [f"unreadable Parquet ({type(error).__name__}: {text})", REMEDY]}
 
 
 def bound_resources(limits: Limits) -> None:
-    """Let the operating system keep this process within its limits."""
+    """Have the operating system enforce this process's limits."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     most = limits.parquet_memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -122,7 +126,10 @@ def read_parquet(
             for batch in file.iter_batches(batch_rows, columns=list(converters), use_threads=False):
                 columns: dict[str, pa.Array] = {}
                 for name, convert in converters.items():
-                    columns[name] = convert(batch.column(name))
+                    try:
+                        columns[name] = convert(batch.column(name))
+                    except pa.ArrowInvalid as error:
+                        raise _not_converted(name, count + 1, count + len(batch), error) from error
                     written += _text_bytes(columns[name])
                 _check_unpacked(written, max(most, limits.unpacked_bytes))
                 writer.write(pa.arange(count + 1, count + len(batch) + 1), columns)
@@ -135,8 +142,16 @@ def read_parquet(
     }
 
 
+def _not_converted(name: str, first: int, last: int, error: pa.ArrowInvalid) -> Refusal:
+    """The refusal of a file in which a column has a value that is none of its type."""
+    return Refusal(
+        f"column {name} cannot be read in rows {first} to {last} ({error})",
+        "write it as text in UTF-8" if "UTF8" in str(error) else REMEDY,
+    )
+
+
 def _converters(feed: Feed, schema: pa.Schema) -> dict[str, ToText]:
-    """How each column of a file becomes text.
+    """Return how each column of a file becomes text.
 
     Raises:
         Refusal: If one has a type that does not say exactly what the text would be; names all.
@@ -173,7 +188,7 @@ def _check_unpacked(unpacked: int, most: int) -> None:
 
 
 def _text_bytes(texts: pa.Array) -> int:
-    """What texts take when each stands for itself."""
+    """Return the size of texts when each is stored by itself."""
     if not pa.types.is_dictionary(texts.type):
         return int(texts.nbytes)
     lengths = pc.take(pc.binary_length(texts.dictionary), texts.indices)
@@ -181,7 +196,7 @@ def _text_bytes(texts: pa.Array) -> int:
 
 
 def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False) -> ToText:
-    """How a column of this physical type becomes text.
+    """Return how a column of this physical type becomes text.
 
     Args:
         column: The column.
@@ -206,7 +221,11 @@ def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return _checked_text  # Hive and Impala write text so; what is not UTF-8 is noticed
     accepted: dict[str, Sequence[tuple[Callable[[pa.DataType], bool], ToText]]] = {
-        "id": [(pa.types.is_integer, _cast_text), (_is_whole_decimal, _decimal_text)],
+        "id": [
+            (pa.types.is_integer, _cast_text),
+            (_is_whole_decimal, _decimal_text),
+            (_is_uuid, _uuid_text),
+        ],
         "whole": [
             (pa.types.is_integer, _cast_text),
             (pa.types.is_decimal, _decimal_text),
@@ -236,7 +255,7 @@ def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False)
         "boolean": "a boolean, or text",
         "date": "a date, a timestamp without time zone, or text YYYY-MM-DD",
         "instant": "a timestamp, or ISO 8601 text",
-        "id": "text, or an integer",
+        "id": "text, an integer, or a UUID",
     }
     remedy = f"write it as {hints.get(column.type, 'text')}"
     if column.type == "id" and _is_float(kind):
@@ -256,7 +275,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _is_short_decimal(kind: pa.DataType) -> bool:
-    """Whether it is a decimal of 32 or 64 bits, for which Arrow lacks some of its functions."""
+    """Return whether it is a decimal of 32 or 64 bits, for which Arrow lacks some functions."""
     return bool(pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind))
 
 
@@ -295,12 +314,21 @@ def _is_whole_decimal(kind: pa.DataType) -> bool:
     return bool(pa.types.is_decimal(kind) and kind.scale == 0)
 
 
+def _is_uuid(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.UuidType)
+
+
+def _uuid_text(values: pa.Array) -> pa.Array:
+    """UUIDs in their usual form, which DuckDB and Spark write into CSV, too."""
+    return pa.array([None if one is None else str(one) for one in values.to_pylist()], pa.string())
+
+
 def _is_local_timestamp(kind: pa.DataType) -> bool:
     return bool(pa.types.is_timestamp(kind) and kind.tz is None)
 
 
 def _whole_float_text(values: pa.Array) -> pa.Array:
-    """Whole numbers as digits; one that its float may not hold exactly with an exponent.
+    """Return whole numbers as digits; with an exponent if the float may not be exact.
 
     A number with an exponent is rejected with its row, and so is one that is not whole.
     """
@@ -317,7 +345,7 @@ def _whole_float_text(values: pa.Array) -> pa.Array:
 
 
 def _decimal_float_text(values: pa.Array) -> pa.Array:
-    """The shortest decimal that is the double; with an exponent where doubles lie too far apart.
+    """Return the shortest decimal of a double; with an exponent where doubles are too far apart.
 
     From 2^46 on the next double is more than a hundredth away, so that the shortest decimal may not be
     the amount that was meant: such a number is rejected with its row.
@@ -343,7 +371,7 @@ def _decimal_text(values: pa.Array) -> pa.Array:
 
 
 def _without_idle_zeros(texts: pa.Array) -> pa.Array:
-    """Zeros at the end of the places say nothing: a column has one scale for all its rows.
+    """Remove zeros after the last place, which only reflect the column's scale.
 
     Args:
         texts: Numbers or instants that all have a point.

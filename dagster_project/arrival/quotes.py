@@ -1,12 +1,12 @@
-"""Judges the quotes of a CSV file: where a record begins and ends, and where nobody can tell.
+"""The quotes of a CSV file: where a record begins and ends, and where that is undecidable.
 
-Here belongs the grammar of one line, and what follows from a line that does not keep to it. A quote
-stands at the beginning and at the end of a value, and doubled within one; anything else was written by
-a tool with rules of its own, whose records may go on in the lines that follow.
+The grammar of one line, and the consequences of a line that breaks it, belong here. A quote is at the
+beginning and at the end of a value, and doubled within one; anything else was written by a tool with
+rules of its own, whose records may continue in the lines that follow.
 
-Where a line breaks the grammar, two readings of the next are followed: that a record begins with it, and
-that it goes on with a value in quotes. Lines are trusted again when the second reading breaks the grammar
-or would never end, so that the first alone is left; until then they are set apart.
+Where a line breaks the grammar, two readings of the next line are followed: that a record begins with it,
+and that it continues a value in quotes. Lines are trusted again once the second reading breaks the
+grammar or would never end, so that only the first is left; until then they are set apart.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class Doubt:
 
 
 def is_well_formed(text: str) -> bool:
-    """Whether a record, of one line or more, has its quotes where they should be."""
+    """Return whether the quotes of a record, of one line or more, are where they should be."""
     return _COMPLETE.fullmatch(text.rstrip("\r\n")) is not None
 
 
 def quoted_fields(text: str) -> list[bool]:
-    """Whether each field of a well-formed record stands in quotes."""
+    """Return whether each field of a well-formed record is in quotes."""
     text = text.rstrip("\r\n")
     found: list[bool] = []
     place = 0
@@ -72,7 +72,7 @@ def quoted_fields(text: str) -> list[bool]:
 
 
 def not_closed(text: str, line: int, row: int) -> Refusal:
-    """The refusal of a file in which a quote is opened and nobody can tell where it is closed.
+    """Return the refusal of a file in which a quote is opened and its end is unknown.
 
     Args:
         text: The record, as far as it was read.
@@ -86,7 +86,7 @@ def not_closed(text: str, line: int, row: int) -> Refusal:
 
 
 def has_escaped_quote(text: str) -> bool:
-    """Whether a backslash stands before a quote."""
+    """Return whether a backslash precedes a quote."""
     return '\\"' in text
 
 
@@ -110,7 +110,7 @@ def doubtful_lines(lines: Iterable[str]) -> list[Doubt]:
 
 
 def _step(state: str, line: str) -> str | None:
-    """The state after a line, None if the line breaks the grammar in this state."""
+    """Return the state after a line, None if the line breaks the grammar in this state."""
     if state == BETWEEN:
         if _COMPLETE.fullmatch(line):
             return BETWEEN
@@ -123,7 +123,7 @@ def _step(state: str, line: str) -> str | None:
 
 
 class _Judge:
-    """Follows the lines of a file in the readings that are left."""
+    """A reader that follows the lines of a file in the readings that are left."""
 
     def __init__(self) -> None:
         self._doubts: list[Doubt] = []
@@ -145,7 +145,7 @@ class _Judge:
             self._trust(raw, line)
 
     def end(self) -> list[Doubt]:
-        """What is to be set apart.
+        """Return what is to be set apart.
 
         Raises:
             Refusal: If a quote is never closed.
@@ -233,6 +233,6 @@ class _Judge:
 
 
 def _begins_quoted(line: str) -> bool:
-    """Whether what breaks the grammar of a line stands after a value in quotes."""
+    """Return whether the part that breaks a line's grammar follows a value in quotes."""
     match = re.match(rf"(?:{_FIELD},)*+", line)
     return match is not None and line[match.end() : match.end() + 1] == '"'

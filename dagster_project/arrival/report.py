@@ -1,7 +1,7 @@
-"""What arrival says about a delivery, the limits it keeps, and the two ways in which it can stop.
+"""What arrival reports about a delivery, its limits, and the two ways in which it can stop.
 
-Here belong the plain data types that the modules of this package hand to one another. Anything that
-reads a file or a database does not.
+The plain data types that the modules of this package pass to one another belong here. Code that reads a
+file or a database does not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ Verdict = Literal["loaded", "refused", "known"]
 Severity = Literal["error", "warn"]
 
 MEBIBYTE = 1024 * 1024
+OWN_TROUBLE_REMEDY = "check free space and permissions of the data home, then run again"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Limits:
     Attributes:
         unpacked_bytes: Most bytes that a gzip file or the pages of a Parquet file may unpack to.
         unpacked_ratio: Most times its size that such a file may unpack to.
-        ratio_free_bytes: Bytes up to which the ratio is not asked, since small files of few values
+        ratio_free_bytes: Bytes up to which the ratio is not checked, since small files of few values
             pack very well.
         line_bytes: Longest line or record of a text file. Reading one takes several times its size: as
             Python's text, as fields, as a batch.
@@ -47,9 +48,9 @@ class GateResult:
     """One check of the supplier's gate on one delivery.
 
     Attributes:
-        check_name: What was asked, as a name.
+        check_name: Name of the check.
         severity: `error` refuses the file, `warn` is reported.
-        passed: Whether it holds.
+        passed: Whether the delivery passes.
         observed: What was seen, in words and counts; never personal data.
     """
 
@@ -108,7 +109,7 @@ class Refusal(Exception):
 
 
 class TransientRefusal(Refusal):
-    """A file is refused for what is none of its own faults: it is judged again by the next run."""
+    """A file is refused for no fault of its own; the next run judges it again."""
 
 
 class ArrivalError(Exception):

@@ -1,7 +1,7 @@
-"""What a reader of one format hands on: a checked file of text, ready to be loaded, and its counts.
+"""What a reader of one format passes on: a checked file of text, ready to be loaded, and its counts.
 
-Here belong the shapes all readers share, the writers of text Parquet, and the removal of personal
-data from rows that are kept only to be shown. What is particular to a format does not.
+The shapes all readers share, the writers of text Parquet, and the removal of personal data from rows that
+are stored only to be shown belong here. What is particular to a format does not.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _DAY_OR_INSTANT = re.compile(
 
 @dataclass(frozen=True)
 class PlainCsv:
-    """A CSV file that DuckDB's reader cannot read otherwise than the standard csv module.
+    """A CSV file that DuckDB's reader cannot read differently from the standard csv module.
 
     It has no quote character, one kind of line end, no blank line, no NUL and the right number of
     fields in every line.
@@ -103,7 +103,7 @@ class Columns(TypedDict):
 
 
 def columns_of(feed: Feed, names: Iterable[str], given: Mapping[str, str | None]) -> Columns:
-    """Which columns of a feed a file does not have, and which the feed does not have.
+    """Return which columns of a feed a file lacks, and which the feed does not have.
 
     Args:
         feed: The feed.
@@ -152,6 +152,8 @@ def check_names(
             "deliver the column once: leave it out of the file, or rename the folder",
         )
     missing = [name for name in feed.required_names if name not in seen and name not in given]
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    reasons, remedies = [], []
     if missing:
         given_as = {found.strip().lower(): found for found in list(seen)[:500]}
         hints = [
@@ -160,27 +162,28 @@ def check_names(
             if (near := difflib.get_close_matches(name, list(given_as), 1, 0.75))
         ]
         hint = f" ({'; '.join(hints)})" if hints else ""
-        raise Refusal(
-            f"missing required column {', '.join(missing)}{hint}",
+        reasons.append(f"missing required column {', '.join(missing)}{hint}")
+        remedies.append(
             f"deliver all of {', '.join(feed.required_names)}, named exactly so"
-            + (" in the header" if has_header else ""),
+            + (" in the header" if has_header else "")
         )
-    twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise Refusal(
-            f"{'header has' if has_header else 'it has columns'} {quoted(twice)} more than once",
-            "deliver each column once, under its own name",
+        reasons.append(
+            f"{'header has' if has_header else 'it has columns'} {quoted(twice)} more than once"
         )
+        remedies.append("deliver each column once, under its own name")
+    if reasons:
+        raise Refusal("; ".join(reasons), "; ".join(remedies))
 
 
 def quoted(names: Sequence[str], most: int = 10) -> str:
-    """Names for a message: the first few, quoted."""
+    """Return names for a message: the first few, quoted."""
     shown = ", ".join(repr(name[:60]) for name in names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def shown_fields(feed: Feed, fields: Sequence[str]) -> str:
-    """A malformed row of a delimited file as a JSON array, personal data removed.
+    """Return a malformed row of a delimited file as a JSON array, personal data removed.
 
     Nobody can tell which field is which: fields may have been lost, added or run together. Where the
     feed has personal data, only what cannot be any is shown: what is empty, days and instants, and the
@@ -200,7 +203,7 @@ def shown_fields(feed: Feed, fields: Sequence[str]) -> str:
 
 
 def shown_object(feed: Feed, entries: Sequence[tuple[str, object]]) -> str:
-    """A malformed row of named values as a JSON object, personal data removed.
+    """Return a malformed row of named values as a JSON object, personal data removed.
 
     Where the feed has personal data, a column it does not have may hold some under another name, and
     a value with a line break or another control character may have swallowed some.
@@ -232,21 +235,21 @@ def _harmless_values(feed: Feed) -> frozenset[str]:
 
 
 def shown_text(feed: Feed, text: str) -> str:
-    """A line that cannot be taken apart as a JSON string, withheld where it may be personal."""
+    """Return, as a JSON string, a line that cannot be parsed, withheld where it may be personal."""
     if _has_personal(feed):
         return json.dumps("[not shown: it cannot be read and may hold personal data]")
     return json.dumps(shortened(text))
 
 
 def shortened(text: str, most: int = SHOWN_CHARACTERS) -> str:
-    """A text short enough to be shown; the archive has all of it."""
+    """Return a text short enough to be shown; the archive has all of it."""
     if len(text) <= most:
         return text
     return f"{text[:most]}… ({len(text)} characters)"
 
 
 def _most_characters(fields: int) -> int:
-    """How much of each of so many fields is shown, so that a row stays of a size to be read."""
+    """Return how much of each of so many fields is shown, so that a row stays readable."""
     return max(SHOWN_CHARACTERS // max(fields, 1), 200)
 
 
@@ -257,7 +260,7 @@ def _shortened_value(value: object, most: int) -> object:
 
 
 class RowWriter:
-    """Writes the good rows of one delivery to a Parquet file of text."""
+    """A writer of the good rows of one delivery to a Parquet file of text."""
 
     def __init__(
         self, path: Path, feed: Feed, given: Mapping[str, str | None] = NOTHING_GIVEN
@@ -288,7 +291,7 @@ class RowWriter:
             compression="lz4",
             use_dictionary=list(few),
             write_statistics=[ROW_NUMBER],
-            store_schema=False,  # all of them are text to whoever reads them
+            store_schema=False,  # all columns are text to any reader
         )
         self.rows = 0
 
@@ -330,7 +333,7 @@ class RowWriter:
 
 
 def few_values(feed: Feed) -> frozenset[str]:
-    """Columns with few values, written as a dictionary of them: what reads them looks at each once."""
+    """Return the columns with few values, which are dictionary-encoded so readers see each once."""
     return frozenset(
         column.name for column in feed.columns if column.type not in ("id", "instant", "text")
     )
@@ -343,7 +346,7 @@ def _array(values: Sequence[int] | Sequence[str | None] | pa.Array, kind: pa.Dat
 
 
 def _none_empty(values: pa.Array) -> pa.Array:
-    """The same texts with null for each that is empty; mostly none is."""
+    """Return the texts with null for each empty one; usually none is empty."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -358,7 +361,7 @@ def _none_empty(values: pa.Array) -> pa.Array:
 
 @dataclass
 class MalformedWriter:
-    """Collects malformed rows and writes them to a Parquet file, if there are any."""
+    """A collector of malformed rows that writes them to a Parquet file, if there are any."""
 
     path: Path
     rows: int = 0
@@ -381,7 +384,7 @@ class MalformedWriter:
             self._flush()
 
     def close(self) -> Path | None:
-        """Write what is left; the file, or None if there is no malformed row."""
+        """Write what is left, and return the file, or None if there is no malformed row."""
         self._flush()
         if self._writer is None:
             return None

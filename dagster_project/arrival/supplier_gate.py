@@ -1,10 +1,10 @@
-"""The supplier's gate: takes loaded but not yet committed batches and asks what their contract says.
+"""The supplier's gate: checks loaded but not yet committed batches against their contract.
 
-Here belongs how frames and facts come from the raw tables. What is asked stands in `expectations/`;
-nothing of Great Expectations or pandas is imported before a batch is asked.
+Making frames and facts from the raw tables belongs here. What is checked is defined in `expectations/`;
+nothing of Great Expectations or pandas is imported before a batch is checked.
 
-A file of up to 200,000 rows is asked row by row, in frames of 100,000. Of a larger one every n-th row
-is asked, some 50,000 evenly spread over the file; what needs all rows (repeated keys, references,
+A file of up to 200,000 rows is checked row by row, in frames of 100,000. Of a larger file every n-th row
+is checked, some 50,000 evenly spread over the file; checks that need all rows (repeated keys, references,
 counts) are aggregates over the whole file by DuckDB. So a million rows take about two seconds.
 """
 
@@ -38,7 +38,7 @@ REMEDY = (
 
 
 def gate_refusal(results: Sequence[GateResult]) -> Refusal | None:
-    """The refusal of a file by what the gate found; None if no check of severity error fails."""
+    """Return the refusal of a file by the gate; None if no check of severity error fails."""
     failed = [result for result in results if result.severity == "error" and not result.passed]
     if not failed:
         return None
@@ -52,7 +52,7 @@ def ask_gate(
     batches: Sequence[Batch],
     rows: RawRows,
 ) -> dict[int, tuple[GateResult, ...]]:
-    """Ask batches everything the contract of their feed says: together, each with its own answers.
+    """Check batches against the contract of their feed: together, each with its own answers.
 
     Args:
         connection: The warehouse, within the transaction that loaded the batches.
@@ -103,7 +103,7 @@ def _frames(
     loaded: str,
     step: int,
 ) -> Iterator[pd.DataFrame]:
-    """Frames of the delivered text, and of every number as an integer; at least one, maybe empty.
+    """Yield frames of delivered text with every number as an integer; at least one, maybe empty.
 
     Each row has its delivery_sequence and its row_number, too.
     """
@@ -138,7 +138,7 @@ def _frames(
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    """Text and integers; the integers are nullable, which is slower, where one is missing."""
+    """Return text and integers; integers are nullable (slower) only where one is missing."""
     import pandas as pd
     import pyarrow as pa
 
@@ -152,7 +152,7 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 
 
 def _scaled(name: str, scale: int) -> str:
-    """SQL for a number as an integer of this many places; null where the text is no such number."""
+    """Return SQL for a number as an integer of this many places; null if it is no such number."""
     fraction = f"([.][0-9]{{1,{scale}}}0*)?" if scale else "([.]0*)?"
     return (
         f"case when regexp_full_match({name}, '-?[0-9]{{1,14}}{fraction}') "
@@ -166,7 +166,7 @@ def _facts(
     batches: Sequence[Batch],
     loaded: str,
 ) -> dict[int, dict[str, int]]:
-    """What each file as a whole is, apart from how it compares with those before it."""
+    """Return facts about each whole file, apart from comparisons with earlier files."""
     from expectations.building import unknown_fact
 
     feed = contract.feed
@@ -210,13 +210,13 @@ def _usual(
     refused: Collection[int],
     rows: RawRows,
 ) -> dict[int, dict[str, int]]:
-    """How each file compares with the deliveries of its feed before it.
+    """Return how each file compares with earlier deliveries of its feed.
 
     Args:
         connection: The warehouse.
         contract: The contract of the feed.
         batches: The files, in their order.
-        refused: Those of them that are refused, which later ones are not compared with.
+        refused: The refused files among them, with which later ones are not compared.
         rows: Where their rows are.
     """
     from expectations.building import usual_fact
@@ -254,7 +254,7 @@ def _percent_of_usual(
     recent: list[tuple[int, int]],
     rows: RawRows,
 ) -> int | None:
-    """The average of an amount in the batch's commonest currency, in percent of recent deliveries'."""
+    """Return an amount's average in the commonest currency, in percent of recent deliveries'."""
     value = _scaled(identifier(column), 2)
 
     def source(sequence: int) -> str:

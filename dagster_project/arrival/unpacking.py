@@ -1,4 +1,4 @@
-"""Turns a gzip file into plain bytes, within limits, checked by Python's own gzip.
+"""Unpacking a gzip file into plain bytes, within limits, checked by Python's own gzip.
 
 Here belongs what happens to bytes before they are text, and telling from them that a file is of another
 format than its extension says. DuckDB never unpacks a delivery: it accepts
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from dagster_project.arrival.landing import EXTENSIONS, SPREADSHEET, Format
+from dagster_project.arrival.landing import EXTENSIONS, OTHER_KINDS, SPREADSHEET, Format
 from dagster_project.arrival.report import MEBIBYTE, Limits, Refusal
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -22,6 +23,18 @@ HEAD_BYTES = 4096
 EXTENSIONS_BY_LENGTH = sorted(EXTENSIONS, key=len)
 GZIP_REMEDY = "deliver it unpacked, or packed with gzip as .csv.gz"
 EXPORT_REMEDY = "export it as CSV, JSON Lines or Parquet"
+UTF_8_REMEDY = (
+    'save it in UTF-8 (Excel: "CSV UTF-8"; PowerShell: -Encoding utf8; SQL Server: code page 65001)'
+)
+ZIP_MAGIC = b"PK\x03\x04"
+OFFICE_NAMES = (b"[Content_Types]", b"_rels/", b"docProps/", b"xl/", b"mimetype", b"Index/")
+"""How the first entry of a ZIP archive is named that is a spreadsheet."""
+UTF_16_BYTES = 64
+"""As many tell text in UTF-16 by every second byte of them, which is NUL."""
+ZIP_REMEDY = OTHER_KINDS[".zip"][1]
+TAR_MAGIC_AT = 257
+ZIP_NAME_AT = 30
+"""Where the name of that entry stands."""
 
 
 def unpack(packed: Path, target: Path, limits: Limits) -> Path:
@@ -73,16 +86,17 @@ class Kind:
     Attributes:
         name: What it is, in words.
         remedy: How to deliver it.
+        is_container: Whether files of many kinds begin so, of which a name may tell more.
     """
 
     name: str
     remedy: str
+    is_container: bool = False
 
 
 MAGIC = {
     PARQUET_MAGIC: Kind("a Parquet file", "deliver it with the extension .parquet"),
     b"\xd0\xcf\x11\xe0": Kind("a spreadsheet (Excel 97)", SPREADSHEET[1]),
-    b"PK\x03\x04": Kind("a spreadsheet or another ZIP archive", SPREADSHEET[1]),
     b"\x28\xb5\x2f\xfd": Kind("compressed with Zstandard", GZIP_REMEDY),
     b"BZh": Kind("compressed with bzip2", GZIP_REMEDY),
     b"\xfd7zXZ": Kind("compressed with xz", GZIP_REMEDY),
@@ -92,29 +106,47 @@ MAGIC = {
     b"ARROW1": Kind("an Arrow file", EXPORT_REMEDY),
     b"SQLite format 3": Kind("a SQLite database", EXPORT_REMEDY),
     b"%PDF": Kind("a PDF file", EXPORT_REMEDY),
+    b"version https://git-lfs": Kind(
+        "a pointer of Git LFS, not the file itself",
+        "fetch the file (git lfs pull) and deliver that",
+    ),
+    codecs.BOM_UTF16_LE: Kind("text in UTF-16", UTF_8_REMEDY),
+    codecs.BOM_UTF16_BE: Kind("text in UTF-16", UTF_8_REMEDY),
 }
 """Of files that are no text: what they are, by how they begin."""
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What a file is by its first bytes, however it is named; None if they do not tell."""
+    """Return what a file is by its first bytes, whatever its name; None if they do not tell."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     for magic, kind in MAGIC.items():
         if head.startswith(magic):
             return kind
+    if head.startswith(ZIP_MAGIC):
+        if head[ZIP_NAME_AT:].startswith(OFFICE_NAMES):
+            return Kind("a spreadsheet", SPREADSHEET[1])
+        return Kind("a ZIP archive", ZIP_REMEDY, is_container=True)
     if head.startswith(GZIP_MAGIC):
         return Kind(
-            "a gzip file", "deliver it with the extension .csv.gz or .jsonl.gz, or unpacked"
+            "a gzip file",
+            "deliver it with the extension .csv.gz or .jsonl.gz, or unpacked",
+            is_container=True,
         )
+    if head[TAR_MAGIC_AT:].startswith(b"ustar"):
+        return Kind("a tar archive", ZIP_REMEDY)
+    if head and not head.strip(b"\0"):
+        return Kind("nothing but NUL bytes", "deliver it again: it was reserved and never written")
+    if b"\0" in head and not all(map(any, (head[1:UTF_16_BYTES:2], head[:UTF_16_BYTES:2]))):
+        return Kind("text in UTF-16", UTF_8_REMEDY)
     if not _is_text(head):
         return None
     text = head.decode("utf-8-sig", "ignore").lstrip()
     if text.startswith("{"):
         return Kind("JSON", "deliver it with the extension .jsonl or .json")
-    if text.startswith("["):
+    if re.match(r"\[\s*[^\sa-zA-Z.]", text):
         return Kind("an array of JSON", "deliver it with the extension .json")
-    if text.lower().startswith(("<html", "<!doctype", "<?xml")):
+    if text.startswith("<"):
         return Kind("a web page or XML", EXPORT_REMEDY)
     line = text.partition("\n")[0]
     if line.count(",") > max(line.count("\t"), line.count(";"), line.count("|")):
@@ -122,14 +154,16 @@ def kind_of(path: Path) -> Kind | None:
     return None
 
 
-def misnamed(path: Path, file_name: str, form: Format | None, is_packed: bool) -> Refusal | None:
+def misnamed(
+    path: Path, file_name: str, form: Format | None, unpacked: Path | None
+) -> Refusal | None:
     """Whether a file that cannot be read is of another format than its extension says.
 
     Args:
         path: The file as delivered.
         file_name: How it is named.
         form: Its format by its extension.
-        is_packed: Whether it is gzipped by its extension.
+        unpacked: What its gzip file holds, where it is one.
 
     Returns:
         What it is and which extension it needs, by its first bytes; None if they do not tell.
@@ -143,32 +177,45 @@ def misnamed(path: Path, file_name: str, form: Format | None, is_packed: bool) -
         kind = None if head.startswith(PARQUET_MAGIC) else kind_of(path)
         return Refusal(f"it is named {named} and is {kind.name}", kind.remedy) if kind else None
     if head.startswith(GZIP_MAGIC):
-        if is_packed:
+        if named == plain:
+            return Refusal(
+                f"it is named {named} and is a gzip file",
+                f"deliver it with the extension {plain}.gz, or unpacked",
+            )
+        found = None if unpacked is None else kind_of(unpacked)
+        if found is None or not _is_other(form, found, unpacked):
             return None
-        return Refusal(
-            f"it is named {named} and is a gzip file",
-            f"deliver it with the extension {plain}.gz, or unpacked",
-        )
-    if is_packed and _is_text(head):
+        twice = "pack it once" if found.name == "a gzip file" else found.remedy
+        return Refusal(f"the gzip file holds {found.name}", twice)
+    if named != plain and _is_text(head):
         return Refusal(
             f"it is named {named} and is plain text, no gzip file",
             f"deliver it with the extension {plain}, or pack it with gzip",
         )
     found = kind_of(path)
-    if found is None or (_is_text(head) and not _is_other_text(form, found)):
+    if found is None or not _is_other(form, found, path):
         return None
     return Refusal(f"it is named {named} and is {found.name}", found.remedy)
+
+
+def _is_other(form: Format | None, kind: Kind, path: Path | None) -> bool:
+    """Whether the kind of a file is not what its extension says; text may be of a kind alike."""
+    if path is None:
+        return False
+    with path.open("rb") as file:
+        is_text = _is_text(file.read(HEAD_BYTES))
+    return not is_text or _is_other_text(form, kind)
 
 
 def _is_other_text(form: Format | None, kind: Kind) -> bool:
     """Whether text that cannot be read as its extension says is of another kind."""
     if form == "csv":
-        return "JSON" in kind.name or "web page" in kind.name
-    return "commas" in kind.name or "web page" in kind.name
+        return "commas" not in kind.name
+    return "JSON" not in kind.name
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether the first bytes of a file are UTF-8 without NUL; a character may be cut at their end."""
+    """Return whether a file's first bytes are UTF-8 without NUL; the last character may be cut."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:

@@ -1,11 +1,11 @@
 """The raw schema of the warehouse: its tables, and the statements that fill them.
 
-Here belongs every SQL statement of arrival that writes. The rows of a delivery are a Parquet file of
-text, `raw/<feed>/<delivery_sequence>.parquet` beside the warehouse, and `raw.<feed>` is a view of the
-files that were loaded: text that DuckDB would have to pack into its own file, at several times the cost,
-is read as it was made. The view, malformed rows, gate results and the delivery itself are written in one
-transaction, so that what was loaded is known from the warehouse. Values reach SQL as parameters; names
-that come from a file never do: a file's columns are called c0, c1, … here.
+Every SQL statement of arrival that writes belongs here. The rows of a delivery are a Parquet file of text,
+`raw/<feed>/<delivery_sequence>.parquet` beside the warehouse, and `raw.<feed>` is a view of the files that
+were loaded: packing the text into DuckDB's own file would cost several times as much. The view, malformed
+rows, gate results and the delivery itself are written in one transaction, so that the warehouse knows
+what was loaded. Values reach SQL as parameters; names that come from a file never do: a file's columns are
+called c0, c1, … here.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ RAW_TABLES = {
 
 @dataclass(frozen=True)
 class RawRows:
-    """Where the rows of the deliveries lie.
+    """Where the rows of the deliveries are stored.
 
     Attributes:
         folder: With a folder per feed, beside the warehouse.
@@ -58,7 +58,7 @@ class RawRows:
     folder: Path
 
     def path(self, feed_name: str, sequence: int) -> Path:
-        """The file of one delivery."""
+        """Return the file of one delivery."""
         return self.folder / feed_name / f"{sequence:09d}.parquet"
 
 
@@ -67,12 +67,12 @@ class LoadMismatch(Exception):
 
 
 def identifier(name: str) -> str:
-    """A name as an SQL identifier."""
+    """Quote a name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A text as an SQL string."""
+    """Quote a text as an SQL string."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -81,8 +81,8 @@ def open_warehouse(
 ) -> tuple[duckdb.DuckDBPyConnection, list[KnownDelivery]]:
     """Open the warehouse, make its raw tables where absent, read what it knows.
 
-    A file that is no readable database any more is put aside as `<name>.damaged`: the warehouse is
-    a cache of the archive, and arrival fills it again from there.
+    A file that is no longer a readable database is renamed to `<name>.damaged`: the warehouse is a cache
+    of the archive, and arrival fills it again from there.
 
     Args:
         path: The warehouse.
@@ -128,7 +128,7 @@ def _connect(
 
 
 def raw_rows(warehouse: Path) -> RawRows:
-    """Where the rows of a warehouse's deliveries lie."""
+    """Return where the rows of a warehouse's deliveries are stored."""
     return RawRows(warehouse.parent / "raw")
 
 
@@ -153,8 +153,8 @@ def _is_damage(error: duckdb.Error) -> bool:
 def create_tables(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> None:
     """Make the schema raw, its tables where absent, and the views of the rows that were loaded.
 
-    Where a table or view has other columns than this version of the product gives it, or a file of
-    rows is gone, all are made anew, and arrival fills them from the archive.
+    Where a table or view has other columns than this version of the product defines, or a file of rows is
+    gone, all are made again, and arrival fills them from the archive.
     """
     connection.execute("create schema if not exists raw")
     expected = {
@@ -188,7 +188,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> None:
 
 
 def _kinds(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """Whether what is in the schema raw is a table or a view, by name."""
+    """Return, by name, whether an object in the schema raw is a table or a view."""
     return dict(
         connection.execute(
             "select table_name, 'table' from duckdb_tables() where schema_name = 'raw' "
@@ -204,7 +204,7 @@ def _all_there(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> bool:
 
 
 def _loaded(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) -> list[Path]:
-    """The files of the deliveries of a feed that were loaded, in their order."""
+    """Return the files of a feed's loaded deliveries, in their order."""
     sequences = connection.execute(
         "select delivery_sequence from raw.deliveries where verdict = 'loaded' "
         f"and feed = {literal(feed.name)} order by delivery_sequence"
@@ -221,7 +221,7 @@ def create_view(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows
 
 
 def relation(feed: Feed, files: Sequence[Path]) -> str:
-    """SQL for the rows in some files of a feed, with the delivery each came in.
+    """Return SQL for the rows in some files of a feed, with the delivery each came in.
 
     A condition on `delivery_sequence` leaves the other files unread.
     """
@@ -242,7 +242,7 @@ def relation(feed: Feed, files: Sequence[Path]) -> str:
 
 
 def without_pattern(path: Path) -> str:
-    """A path as DuckDB's readers may be given it, which take brackets, stars and marks as a pattern."""
+    """Return a path escaped for DuckDB's readers, to which brackets and stars are a pattern."""
     return glob.escape(str(path.resolve()))
 
 
@@ -254,12 +254,12 @@ def drop_tables(connection: duckdb.DuckDBPyConnection) -> None:
             connection.execute(f"drop {kinds[name]} raw.{identifier(name)}")
     connection.execute(
         "drop schema if exists kept cascade"
-    )  # no build carries on from what was there
+    )  # no build may be incremental from what was there
 
 
 @contextlib.contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """All of it or nothing."""
+    """Run a block in one transaction."""
     connection.execute("begin transaction")
     try:
         yield
@@ -273,7 +273,7 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 class KnownDelivery:
     """A delivery as the warehouse knows it; `identity` is that of its side record.
 
-    The size is -1 where its bytes could not be kept: they are never compared with.
+    The size is -1 where its bytes could not be stored: they are never compared.
     """
 
     delivery_id: str
@@ -285,7 +285,7 @@ class KnownDelivery:
 
 
 def known_deliveries(connection: duckdb.DuckDBPyConnection) -> list[KnownDelivery]:
-    """All deliveries that the warehouse knows, loaded or refused."""
+    """Return all deliveries that the warehouse knows, loaded or refused."""
     rows = connection.execute(
         "select delivery_id, feed, split_part(delivery_id, '-', 1), "
         "case when sha256 is null then -1 else size_bytes end, verdict, "
@@ -313,7 +313,7 @@ def load_rows(
     batches: Sequence[Batch],
     rows: RawRows,
 ) -> str:
-    """Keep the rows of some deliveries, each as a file, and verify that they all came, in order.
+    """Store the rows of some deliveries, each as a file, and verify that all are there, in order.
 
     Returns:
         SQL for the rows.
@@ -361,7 +361,7 @@ def _keep_rows(
 
 
 def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> dict[int, str]:
-    """What a delivery's rows have that is taken and worth a word, by delivery_sequence.
+    """Return, by delivery_sequence, features of a delivery's rows that are accepted but notable.
 
     Args:
         connection: The warehouse.
@@ -400,8 +400,8 @@ def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> 
     return notes
 
 
-# No new_line: told that it is CR LF, in strict mode and with a header to skip, DuckDB 1.5 reads no row
-# at all and says nothing.
+# No new_line: given CR LF, in strict mode and with a header to skip, DuckDB 1.5 silently reads no row at
+# all.
 def _copy_plain_csv(
     connection: duckdb.DuckDBPyConnection, feed: Feed, source: PlainCsv, path: Path
 ) -> None:
@@ -489,7 +489,7 @@ def write_deliveries(
     Args:
         connection: The warehouse.
         records: Their side records.
-        notes: What is worth a word, by delivery_sequence.
+        notes: What is notable, by delivery_sequence.
     """
     _insert(
         connection,
@@ -531,13 +531,13 @@ def _insert(
 
 
 def forget_delivery(connection: duckdb.DuckDBPyConnection, delivery_id: str) -> None:
-    """Remove a refused delivery that is to be judged again."""
+    """Remove a refused delivery that is judged again."""
     for table in ("deliveries", "gate_results"):
         connection.execute(f"delete from raw.{table} where delivery_id = ?", [delivery_id])
 
 
 def sum_of_amounts(connection: duckdb.DuckDBPyConnection, loaded: str, column: str) -> Decimal:
-    """Exact sum of an amount column over the rows of one delivery where it is an amount."""
+    """Return the exact sum of an amount column over one delivery's rows, where it is an amount."""
     total = connection.execute(
         f"select coalesce(sum(cast({identifier(column)} as decimal(38, 8))), 0) from {loaded} "
         f"where regexp_full_match({identifier(column)}, '-?[0-9]{{1,18}}([.][0-9]{{1,8}}0*)?')"

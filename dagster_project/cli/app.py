@@ -1,6 +1,6 @@
 """The command line, `coupon-ledger`: every command in one table, in the order and groups of the help.
 
-Exit codes: 0 it worked, 1 it failed, 2 what was asked for does not exist or makes no sense.
+Exit codes: 0 success, 1 failure, 2 the request names something that does not exist or makes no sense.
 A module of `cli/` imports what it needs inside its functions: `--help` must answer at once.
 """
 
@@ -80,13 +80,13 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., None], str], ...]] = (
     ("Service", dashboard, "dashboard --port 8502"),
     ("Service", alerts, "alerts --limit 5"),
 )
-"""Each command with its group in the help and an example of it; `A` and `B` stand for ids of releases."""
+"""Each command with its group in the help and an example; `A` and `B` stand for ids of releases."""
 PULL_GROUP: Final = "Deliveries"
 """The group of `pull`, which has commands of its own."""
 
 
 class Grouped(TyperGroup):
-    """The help with the commands in their groups, as plain text: it may go to a file."""
+    """The help with the commands in their groups, in plain text, since it may go to a file."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write one section per group."""
@@ -136,9 +136,9 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except (BrokenPipeError, OutputFailed) as error:
-        if isinstance(error, OutputFailed):  # what a reader closes (`| head`) is no error
+        if isinstance(error, OutputFailed):  # output closed by its reader (`| head`) is no error
             print(error, file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     finally:
-        gc.freeze()  # the process ends: to look for garbage among all it imported takes seconds
+        gc.freeze()  # the process ends: collecting garbage among all its imports takes seconds

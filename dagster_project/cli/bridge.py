@@ -1,4 +1,4 @@
-"""`bridge`: from list to what was billed and kept, as text."""
+"""`bridge`: from list price to the amounts billed and kept, as text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def bridge(
     release: ReleaseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Bridge list price to what was billed and kept."""
+    """Bridge list price to the amounts billed and kept."""
     from dagster_project.answers import bridge as charges
 
     with opened(home, release) as connection:
@@ -47,7 +47,7 @@ def bridge(
 
 
 def tell(data: Row) -> str:
-    """Lay out a bridge of each currency as text, and the table it was asked for."""
+    """Lay out a bridge of each currency as text, and the table asked for."""
     when = f"in {month(data['month'])}" if data["month"] else "since the first month"
     lines = layout.heading(f"From list to what was billed and kept, {when}", data)
     if not data["currencies"]:

@@ -22,7 +22,7 @@ def check(
     ],
     feed: Annotated[
         str | None,
-        typer.Option(metavar="F", help="The feed. [default: what the folder or file is named]"),
+        typer.Option(metavar="F", help="The feed. [default: from the folder's or file's name]"),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -39,7 +39,7 @@ def check(
     except checking.NotCheckable as error:
         wrong(f"{str(error)[:1].upper()}{str(error)[1:]}.")
     except (ArrivalError, OSError) as error:
-        complain(f"It cannot be checked: {error}")
+        complain(f"Nothing was checked: {error}")
         raise typer.Exit(1) from None
     answer(found, tell, json)
     if not found["is_accepted"]:
@@ -52,7 +52,7 @@ def tell(data: Row) -> str:
     for file in data["files"]:
         lines += [*layout.wrap(_verdict(file)), *_details(file), ""]
     if not data["files"]:
-        lines += ["There is no file that a run would take.", ""]
+        lines += ["A run would take none of these files.", ""]
     lines.append(
         "Everything would be accepted."
         if data["is_accepted"]
@@ -74,12 +74,12 @@ def _details(file: dict[str, Any]) -> list[str]:
     if file["verdict"] == "refused":
         lines += layout.wrap(f"What to do: {clean(str(file['remedy']))}", "  ", "    ")
     for one in file["rejections"]:
-        told = f"{one['reason']}: {count(one['rows'], 'row')}, first row {one['first_row']:,}"
+        line = f"{one['reason']}: {count(one['rows'], 'row')}, first row {one['first_row']:,}"
         if one["value"] is not None:
-            told += f", which has {one['value'][:60]!r}"
+            line += f", which has {one['value'][:60]!r}"
         if one["expected"]:
-            told += f"; {one['expected']}"
-        lines += layout.wrap(clean(told), "  ", "    ")
+            line += f"; {one['expected']}"
+        lines += layout.wrap(clean(line), "  ", "    ")
     for one in file["gate"]:
         lines += layout.wrap(
             clean(f"{one['severity']} {one['check'].replace('_', ' ')}: {one['observed']}"),

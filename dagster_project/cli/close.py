@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,7 @@ from dagster_project.cli.reading import answer
 if TYPE_CHECKING:
     from datetime import date
 
-    from dagster_project.answers.asking import Row
+    from dagster_project.answers.asking import Connection, Row
 
 _MOST_FILES = 3
 
@@ -42,7 +43,7 @@ def close(
         ),
     ] = False,
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Why it is closed with these.")
+        str, typer.Option("--reason", metavar="TEXT", help="Why it is closed with open findings.")
     ] = "",
     home: HomeOption = None,
 ) -> None:
@@ -52,10 +53,11 @@ def close(
     """
     from dagster_project import releases
     from dagster_project.answers import closes as closed
+    from dagster_project.releases.closing import pack_of
     from dagster_project.releases.restatements import unlisted
 
     if reason and not with_open_findings:
-        wrong("--reason is the reason to close with open findings: add --with-open-findings.")
+        wrong("--reason is for a close with open findings: add --with-open-findings.")
     with _asked(home, month) as (folder, first_day):
         wanted = releases.check_closable(folder, first_day, release)
         with releases.open_release(folder, wanted) as connection:
@@ -68,9 +70,11 @@ def close(
             release_id=wanted,
             with_open_findings=with_open_findings,
             reason=reason,
+            pack=partial(_pack, folder, closed_month=month),
         )
-        served = releases.current_release(folder)
-        differing = unlisted(folder, served).get(first_day, 0) if served else 0
+        kept = pack_of(folder, closing)
+        current = releases.current_release(folder)
+        differing = unlisted(folder, current).get(first_day, 0) if current else 0
     print(
         f"\n{closing.month_name} is closed with release {closing.release_id}, by {clean(closing.by)}."
     )
@@ -78,13 +82,57 @@ def close(
         print(
             f"Recorded: {count(closing.open_errors, 'open finding')} of severity error, and the reason."
         )
+    if kept is not None:
+        print(f"Kept: {clean(kept)}")
     print("Later releases list in marts.fct_restatements what has changed since.")
     if differing:
         print(
-            f"In the current release, {served}, {count(differing, 'value')} of {closing.month_name}"
-            f" {'differ' if differing > 1 else 'differs'} from it: `coupon-ledger run` makes one"
+            f"In the current release, {current}, {count(differing, 'value')} of {closing.month_name}"
+            f" {'differ' if differing > 1 else 'differs'} from it: `coupon-ledger run` makes a release"
             " that lists what has changed."
         )
+
+
+def _pack(home: Path, connection: Connection, folder: Path, *, closed_month: str) -> dict[str, str]:
+    """Write the report and the workbook of a month into a folder.
+
+    Args:
+        home: The data home.
+        connection: The release that certifies it.
+        folder: Where to write.
+        closed_month: The month, as YYYY-MM; where it has no bills, what is written is of all months.
+
+    Returns:
+        What is left out, each with the reason: a release of an earlier version does not have all.
+    """
+    import duckdb
+
+    from dagster_project.answers.asking import NotThere
+    from dagster_project.answers.export import Narrowing, export, narrowing
+    from dagster_project.dashboard.report import report
+    from dagster_project.releases.files import REPORT_NAME
+
+    def write_report() -> None:
+        try:
+            text = report(connection, closed_month, home=home)
+        except NotThere:
+            text = report(connection, home=home)
+        (folder / REPORT_NAME).write_text(text, "utf-8")
+
+    def write_workbook() -> None:
+        try:
+            only = narrowing(connection, closed_month, None, None)
+        except NotThere:
+            only = Narrowing()
+        export(connection, "xlsx", [], folder, only)
+
+    left_out = {}
+    for name, write in (("report", write_report), ("workbook", write_workbook)):
+        try:
+            write()
+        except (duckdb.CatalogException, duckdb.BinderException) as error:
+            left_out[name] = str(error).splitlines()[0]
+    return left_out
 
 
 def tell_month(data: Row) -> str:
@@ -116,7 +164,7 @@ def tell_month(data: Row) -> str:
 def _by_currency(
     found: Sequence[Row], counted: str, steps: Sequence[tuple[str, str, int]]
 ) -> list[str]:
-    """Return a table with a column for each currency; a step of sign 0 is a change, of -1 taken off."""
+    """Return a table with a column for each currency; a step of sign 0 is a change, -1 a deduction."""
     if not found:
         return []
 
@@ -165,7 +213,7 @@ def closes(home: HomeOption = None, json: JsonOption = False) -> None:
 
 
 def tell(data: Row) -> str:
-    """Lay out what was closed and reopened as text, oldest first, and what has changed in it since."""
+    """Lay out closes and reopenings as text, oldest first, and what has changed since."""
     if not data["entries"]:
         return "No month has been closed: coupon-ledger close YYYY-MM --by NAME"
     lines = []
@@ -174,9 +222,11 @@ def tell(data: Row) -> str:
         at = moment(entry["at"])
         lines.append(f"{mark} {entry['month']}  {entry['event']:<8}  {at}  {clean(entry['by'])}")
         lines.append(f"      release {entry['release_id']}")
+        if entry["pack"]:
+            lines.append(f"      kept {clean(entry['pack'])}")
         if entry["open_errors"]:
-            told = count(entry["open_errors"], "finding")
-            lines.append(f"      with {told} of severity error open")
+            errors = count(entry["open_errors"], "finding")
+            lines.append(f"      with {errors} of severity error open")
         if entry["reason"]:
             lines += layout.wrap(f"reason: {entry['reason']}", "      ")
     lines += ["", "* in force" if data["closed_months"] else "No month is closed now."]
@@ -229,7 +279,7 @@ def tell_restated(restated: Sequence[Row], moved: Row) -> list[str]:
 
 
 def _tell_moved(moved: Row) -> list[str]:
-    """Lay out what is counted elsewhere now; the total of its month has not changed for it."""
+    """Lay out rows that are counted elsewhere now, without a change of their month's total."""
     lines = []
     for row in moved["listed"]:
         of = f"bill {row['record_key']}"
@@ -252,7 +302,9 @@ def _tell_moved(moved: Row) -> list[str]:
     if more:
         lines.append(f"  and {more:,} more that moved")
     if lines:
-        lines.insert(0, "  Moved to another workspace, plan or subscription, the total unchanged:")
+        lines.insert(
+            0, "  Moved to another workspace, plan or subscription; the total is unchanged:"
+        )
     return lines
 
 

@@ -75,7 +75,7 @@ def tell(data: Row) -> str:
         )
     lines += layout.wrap(
         "Paying: a bill above zero at least that many months after the start. Too early: not that old"
-        " yet, and no such bill. Granted, used and lapsed are credit of the program, net is of all bills."
+        " yet, and no such bill. Granted, used and lapsed are the program's credit; net is of all bills."
     )
     return "\n".join(lines)
 

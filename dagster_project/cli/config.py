@@ -1,6 +1,6 @@
-"""`config` shows the settings in force; `--version` tells the version.
+"""`config` shows the settings in force; `--version` shows the version.
 
-Exit codes: 0 told, 2 a setting makes no sense.
+Exit codes: 0 shown, 2 a setting is invalid.
 """
 
 from __future__ import annotations
@@ -29,45 +29,45 @@ def program(
         ),
     ] = False,
 ) -> None:
-    """Take the options of the program itself, before any command."""
+    """Handle the options of the program itself, before any command."""
 
 
 def config(home: HomeOption = None, json: JsonOption = False) -> None:
     """Show every setting in force and where it comes from.
 
-    Variables of the environment that begin like a setting and are none are named, with the settings
-    that are written alike.
+    Environment variables that look like a setting but are unknown are named, with settings of similar
+    spelling.
     """
     from dagster_project.answers.config import config as in_force
 
     settings = settings_from(home)
-    told = in_force(settings, os.environ, ["home"] if home is not None else [])
+    found = in_force(settings, os.environ, ["home"] if home is not None else [])
     if json:
         import json as library
 
-        print(library.dumps(told, indent=1, ensure_ascii=False))
+        print(library.dumps(found, indent=1, ensure_ascii=False))
         return
-    _print(told)
+    _print(found)
 
 
-def _print(told: dict[str, Any]) -> None:
+def _print(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)  # a line is a setting, also for `grep`
-    kind = "the package in" if told["is_installed"] else "the checkout"
-    console.print(Text(f"Coupon Ledger {told['version']}, {kind} {told['code']}\n"))
-    width = max(len(one["variable"]) for one in told["settings"])
-    for one in told["settings"]:
+    kind = "the package in" if found["is_installed"] else "the checkout"
+    console.print(Text(f"Coupon Ledger {found['version']}, {kind} {found['code']}\n"))
+    width = max(len(one["variable"]) for one in found["settings"])
+    for one in found["settings"]:
         origin = f"({one['source']})"
         if one["value"] != one["default"]:
             origin = f"({one['source']}; default {_shown(one['default'])})"
         is_default = one["source"] == "default"
         line = f"{one['variable']:<{width}}  {_shown(one['value'])}  {origin}"
         console.print(Text(line, style="" if is_default else "bold"))
-    for one in told["unknown"]:
+    for one in found["unknown"]:
         near = " or ".join(one["near"])
-        remedy = f"did you mean {near}?" if near else "nothing reads it, remove it."
+        remedy = f"did you mean {near}?" if near else "nothing reads it; remove it."
         console.print(Text(f"\nUnknown setting {one['variable']}: {remedy}", style="red"))
 
 

@@ -24,11 +24,19 @@ from dagster_project.cli.reading import MonthOption
 def dashboard(
     home: HomeOption = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port of the web server.")] = 8501,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="The address to listen on; any but this machine's needs a log-in.",
+        ),
+    ] = "127.0.0.1",
 ) -> None:
     """Serve the release as pages on 127.0.0.1."""
     from importlib.util import find_spec
 
     from dagster_project.cli.service import must_be_free
+    from dagster_project.dashboard.login import WrongLogin, must_be_configured, read
     from dagster_project.releases.data_home import check_layout
 
     settings = settings_of_home(home)
@@ -38,17 +46,22 @@ def dashboard(
             " checkout `make install-dashboard`."
         )
         raise typer.Exit(1)
+    try:
+        login = read(settings.login_file) if settings.login_file else None
+        must_be_configured(host, login)
+    except WrongLogin as error:
+        wrong(str(error))
     with explained():
         check_layout(settings.home)
-    must_be_free(port)
-    print(f"Dashboard: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    must_be_free(port, host)
+    print(f"Dashboard: {login.origin if login else f'http://{host}:{port}'} (Ctrl-C ends it)")
     sys.stdout.flush()
     environment = {
         **os.environ,
         "COUPON_LEDGER_HOME": str(settings.home),
         "PYTHONWARNINGS": "ignore",
     }
-    arguments = [sys.executable, "-m", "dagster_project.dashboard.serve", str(port)]
+    arguments = [sys.executable, "-m", "dagster_project.dashboard.serve", str(port), host]
     os.execve(arguments[0], arguments, environment)  # noqa: S606 (what we start is ourselves)
 
 
@@ -67,7 +80,7 @@ def report(
     from dagster_project.dashboard import report as of_release
 
     with opened(home, release) as connection:
-        text = of_release.report(connection, month)
+        text = of_release.report(connection, month, home=settings_of_home(home).home)
         release_id = facts(connection)["release_id"]
     target = out or Path(f"report-{release_id}.html")
     temporary = target.with_name(f"{target.name}.tmp")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MOST_ROWS = 50
 _MOST_FILES = 5
 _MOST_SHOWN = 60
-"""Characters of a value that stand beside a reason."""
+"""Characters of a value shown beside a reason."""
 
 
 def deliveries(
@@ -153,8 +153,8 @@ def tell_rejected(data: Row) -> str:
     )
     for row in data["rejected_rows"]:
         lines += ["", *layout.wrap(f"{row['file_name']}, row {row['row_number']:,}")]
-        told = [_with_value(reason, row["record"]) for reason in row["reasons"]]
-        lines += layout.wrap("; ".join(told), "  ")
+        reasons = [_with_value(reason, row["record"]) for reason in row["reasons"]]
+        lines += layout.wrap("; ".join(reasons), "  ")
         lines.append(f"  {clean(row['record'])}")  # in one line, to be copied whole
     more = data["total"] - len(data["rejected_rows"])
     if more:

@@ -60,8 +60,8 @@ def tell(data: Row) -> str:
         lines += [
             "",
             *layout.wrap(
-                f"{count(data['counted_in_bills'], 'more promotion')} counted in bills: no bill is"
-                " expected within the outlook that takes the last use, so no day is known."
+                f"{count(data['counted_in_bills'], 'more promotion')} counted in bills: no bill expected"
+                " within the outlook takes the last use, so the day is not known."
             ),
         ]
     if data["used_up"]["redemptions"]:
@@ -118,7 +118,7 @@ def _promotions(data: Row, promotions: int) -> list[str]:
 
 
 def _title(what: str, shown: int, there_are: int, data: Row) -> str:
-    """Return the title of a list, of which some may be left out."""
+    """Return the title of a list that may be shown in part."""
     order = "the largest first" if data["sort"] == "amount" else "the next first"
     left_out = f", {shown:,} of {there_are:,} shown" if shown < there_are else ""
     return f"{what}, {order}{left_out}"
@@ -127,7 +127,7 @@ def _title(what: str, shown: int, there_are: int, data: Row) -> str:
 def _credit(data: Row) -> list[str]:
     grants = data["credit_running_out"]
     there_are = sum(row["grants"] for row in data["credit_totals_by_currency"])
-    lines = ["", "Credit that runs out"]
+    lines = ["", "Credit running out"]
     lines += layout.table(
         [">grants", ">left", ">will lapse", ""],
         [

@@ -102,6 +102,7 @@ def tell(data: Row) -> str:
     else:
         lines.append("  none")
     lines += ["", "4. Expected against billed (R8, R9)", *_comparison(data)]
+    lines += tell_credit_notes(data)
     if data["bridge"]:
         before = data["bill_before"]
         lines += ["", f"5. From the bill before, {clean(before['invoice_id'])}, to this one"]
@@ -121,23 +122,21 @@ def tell(data: Row) -> str:
 
 def _acted_on(invoice: Row) -> str:
     """Return what part of a bill coupons and credit may act on, where it is not all of it (R6, R7)."""
-    code, told = invoice["currency"], ""
+    code, text = invoice["currency"], ""
     if invoice["list_amount"] < 0:
-        return ": money back, on which coupons and credit may not act"
+        return ": money back; coupons and credit do not act on it"
     discountable, creditable = invoice.get("discountable_amount"), invoice.get("creditable_amount")
     if discountable is not None and discountable != invoice["list_amount"]:
-        told += f", of which coupons may act on {money(discountable, code)}"
+        text += f"; coupons may act on {money(discountable, code)}"
     if creditable is not None:
-        told += (
-            f"{' and' if told else ', of which'} credit may pay at most {money(creditable, code)}"
-        )
-    return told
+        text += f"{' and' if text else ';'} credit may pay at most {money(creditable, code)}"
+    return text
 
 
 def tell_standing(standing: Row) -> list[str]:
-    """Lay out where a record stands, with its earlier versions, as text."""
+    """Lay out where a record was delivered, with its earlier versions, as text."""
     if standing["file_name"] is None:
-        return []  # a release of an earlier version does not say
+        return []  # a release of an earlier version does not have it
     lines = layout.wrap(
         f"Delivered in {standing['file_name']}, row {standing['delivery_row']}, arrived"
         f" {day(standing['arrived_at'])}",
@@ -174,25 +173,45 @@ def tell_not_counted(data: Row) -> str:
         f" {money(invoice['list_amount'], code)}"
     )
     lines += tell_standing(data["standing"])
-    told = {
+    meaning = {
         "void": "It is void, so it takes no discount, draws no credit and uses up no coupon, as if it"
-        " had never been (R1).",
+        " had never existed (R1).",
         "draft": "It is a draft, so it takes no discount, draws no credit and uses up no coupon until it"
         " is finalised (R1).",
         "after_as_of_date": f"It was issued {moment(invoice['issued_at'])}, after the as-of date"
         f" {as_of}, so it does not count yet (R1). A run as of a day from then on counts it.",
     }[invoice["reason"]]
-    lines += ["", *layout.wrap(told)]
+    lines += ["", *layout.wrap(meaning)]
     if invoice["billed_discount_amount"] or invoice["billed_credit_amount"]:
         lines += layout.wrap(
             f"It shows a discount of {money(invoice['billed_discount_amount'], code)} and credit of"
-            f" {money(invoice['billed_credit_amount'], code)}, which count for nothing either: credit"
-            " that it drew is there to be drawn again."
+            f" {money(invoice['billed_credit_amount'], code)}, which do not count either: credit that"
+            " it drew can be drawn again."
             if invoice["reason"] == "void"
             else f"It shows a discount of {money(invoice['billed_discount_amount'], code)} and credit"
             f" of {money(invoice['billed_credit_amount'], code)}, which do not count yet."
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *tell_credit_notes(data)])
+
+
+def tell_credit_notes(data: Row) -> list[str]:
+    """Lay out the credit notes of a bill as text: amount, where each stands, and whether it counts (R13)."""
+    lines = []
+    for note in data["credit_notes"]:
+        told = (
+            f"Credit note {note['credit_note_id']} of {day(note['issued_at'])},"
+            f" {money(note['amount'], note['currency'])}"
+        )
+        if note["reason"]:
+            told += f", {note['reason']}"
+        if not note["is_counted"]:
+            is_other = note["currency"] != data["invoice"]["currency"]
+            why = "it is in another currency than the bill" if is_other else "the bill does not"
+            told += f": does not count, since {why}"
+        lines += layout.wrap(told, "  ", "    ")
+        for line in tell_standing(note["standing"]):
+            lines.append(f"    {line}")
+    return ["", "Credit notes (R13)", *lines] if lines else []
 
 
 def _comparison(data: Row) -> list[str]:
@@ -215,8 +234,12 @@ def _comparison(data: Row) -> list[str]:
     ]
     tax, total = invoice["tax_amount"], invoice.get("billed_total_amount")
     body.append(["tax, as billed", "", amount(tax, code), ""])
-    if total is not None:  # a release of an earlier version does not say
+    if total is not None:  # a release of an earlier version does not have it
         body.append(compared("total, with that tax", expected["net_amount"] + tax, total))
+    if invoice.get("credited_amount"):
+        after = invoice["billed_net_after_notes_amount"]
+        body.append(["credit notes", "", signed(-invoice["credited_amount"], code), ""])
+        body.append(["net after credit notes", "", amount(after, code), ""])
     lines = layout.table([f"in {clean(code)}", ">expected", ">billed", ">difference"], body)
     variances = [
         f"{signed(invoice[name], code)} of {noun}"

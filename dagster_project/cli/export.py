@@ -55,11 +55,11 @@ def export(
     from dagster_project.answers import query as question
 
     if raw and format != "csv":
-        wrong("--raw goes with --format csv: in the other formats text is never calculated.")
+        wrong("--raw needs --format csv: the other formats never calculate text.")
     if sql is not None and (table or month or workspace or program):
         wrong(
-            "Give --sql, or --table, --month, --workspace and --program: a question chooses its"
-            " rows itself."
+            "Give --sql, or --table, --month, --workspace and --program, not both: a question"
+            " chooses its own rows."
         )
     with opened(home, release) as connection:
         asking.must_be("format", format, files.FORMATS)
@@ -95,9 +95,9 @@ def tell(data: Row) -> str:
     together = sum(row["rows"] for row in data["files"])
     lines.append(f"{count(len(data['files']), 'file')}, {count(together, 'row')}")
     for label, names in (
-        ("Left out, since no row says whose it is", data.get("left_out")),
+        ("Left out, since no row names its workspace or program", data.get("left_out")),
         (
-            "Whole, as of the day above, since no row says of which month it is",
+            "Whole, as of the day above, since no row names its month",
             data.get("whole_tables"),
         ),
     ):

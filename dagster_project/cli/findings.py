@@ -96,7 +96,7 @@ def tell(data: Row) -> str:
     changed = tell_changed(data["terms_changed"])
     lines += ["", *changed] if changed else []
     shown = len(data["findings"])
-    lines += ["", "Each, the most at stake first"]
+    lines += ["", "Findings, the most at stake first"]
     for row in data["findings"]:
         where = f"  {row['workspace_id']}" if row["workspace_id"] else ""
         lines += layout.wrap(f"{day(row['occurred_at'])}{where}  {row['finding_type']}", "  ")
@@ -128,6 +128,6 @@ def by_type(totals: Sequence[Row]) -> list[str]:
 
 
 def _reviewed(totals: Sequence[Row]) -> tuple[bool, list[str]]:
-    """Return whether any finding is accepted, and then the head of the column that says which."""
+    """Return the heading of the column that says which findings are accepted, if any finding is."""
     is_reviewed = any(not words.is_open(row) for row in totals)
     return is_reviewed, ["review"] if is_reviewed else []

@@ -1,6 +1,6 @@
 """`health` says whether a data home is in good order, for people and for monitors.
 
-Exit codes: 0 it is, 1 something needs a person, 2 there is no data home.
+Exit codes: 0 in good order, 1 something needs a person, 2 there is no data home.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def health(
 ) -> None:
     """Check release, last run, disk and daemon, for monitors.
 
-    Exits with 1 if one of them needs a person.
+    The exit code is 1 if one of them needs a person.
     """
     from dagster_project.answers.health import health as look
 
@@ -93,7 +93,7 @@ def _release(found: dict[str, Any]) -> str:
 
 def _last_run(found: dict[str, Any]) -> str:
     if found["run_id"] is None:
-        return "none is recorded"
+        return "no run is recorded"
     return f"ended well {found['hours_ago']:,.1f} hours ago, as of {found['as_of_date']}"
 
 

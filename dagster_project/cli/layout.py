@@ -1,13 +1,13 @@
-"""How an answer is laid out for a terminal: through rich, within the width there is.
+"""How an answer is laid out for a terminal: through rich, within the available width.
 
-Here belongs what knows characters and columns but not coupons. Names from the source are untrusted: what
-is not printable is shown escaped, and no text is read as markup. Ids and numbers are never cut; names of
-files are, in the middle.
+Code that knows characters and columns but not coupons belongs here. Names from the source are untrusted:
+unprintable characters are shown escaped, and no text is read as markup. Ids and numbers are never cut;
+file names are, in the middle.
 
-Done by hand, since rich has nothing for it: `blocks`, for a table too wide for what may not be cut;
-`cut`, which leaves out the middle; `bridge`, whose bars float and are told apart without colours; `grid`,
-the answer to a question in SQL, which may have a million rows and takes rich 40 µs a cell; and plain signs
-for a terminal that has no others.
+Done by hand, since rich has nothing for it: `blocks`, for a table whose uncuttable values are too wide;
+`cut`, which leaves out the middle; `bridge`, whose bars float and differ without colours; `grid`, the
+answer to a question in SQL, which may have a million rows, where rich takes 40 µs a cell; and plain
+characters for a terminal that has no others.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.measure import Measurement
 
 WIDTH = 80
-"""Columns where nobody says how many there are: in a file or a pipe."""
+"""Columns where the width is unknown: in a file or a pipe."""
 
 _KINDS = (">", "~", "|")
 _LEAST_WIDTH = 40
@@ -44,7 +44,7 @@ _PLAIN = str.maketrans(
 
 
 def columns() -> int:
-    """Return the columns there are: `COLUMNS` if it is set, else those of the terminal, else 80."""
+    """Return the available columns: `COLUMNS` if it is set, else the terminal's, else 80."""
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given):
         found = int(given)
@@ -58,7 +58,7 @@ def columns() -> int:
 def width(text: str) -> int:
     """Count the columns a text takes on a terminal."""
     if text.isascii():
-        return len(text)  # as it mostly is, and then rich is not needed
+        return len(text)  # the usual case, which does not need rich
     from rich.cells import cell_len
 
     return cell_len(text)
@@ -69,7 +69,7 @@ def _pad(text: str, columns: int) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """Return a text of at most so many columns, its middle left out if it is longer."""
+    """Return a text of at most so many columns, leaving out its middle if it is longer."""
     if width(text) <= most:
         return text
     tail_columns = (most - 1) // 3
@@ -90,7 +90,7 @@ def wrap(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
     """Return a text broken into lines at spaces, and within words that are longer than a line.
 
     Args:
-        text: The text; what is not printable is escaped.
+        text: The text; unprintable characters are escaped.
         indent: Put before the first line.
         hanging: Put before the others.
     """
@@ -106,7 +106,7 @@ def wrap(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
 
 
 def heading(title: str, facts: Mapping[str, Any]) -> list[str]:
-    """Return the first lines of every answer: what it is about, and what it rests on."""
+    """Return the first lines of every answer: its subject, and what it rests on."""
     return [
         *wrap(title, hanging="  "),
         f"As of {facts['as_of_date']}, release {facts['release_id']}",
@@ -137,15 +137,15 @@ def table(
     indent: str = "  ",
     bars: Sequence[Decimal] | None = None,
 ) -> list[str]:
-    """Return a table within the width there is.
+    """Return a table within the available width.
 
     Args:
-        heads: Column titles. One that begins with `>` is for numbers, to the right; one with `~` for
-            names, of which the middle may be left out; one with `|` for sentences, which go on in further
+        heads: Column titles. One that begins with `>` is for numbers, aligned right; one with `~` for
+            names, whose middle may be left out; one with `|` for sentences, which continue on further
             lines. Nothing else is ever cut or broken.
         rows: The cells as text.
         indent: Put before every line.
-        bars: One value a row, drawn as a bar in the columns that are left, if enough are.
+        bars: One value a row, drawn as a bar in the columns that are left, if there are enough.
     """
     from rich.bar import Bar
     from rich.table import Table
@@ -183,14 +183,14 @@ def table(
         ]
         if is_drawn and bars is not None:
             share = float(abs(bars[place]) / top) if top else 0.0
-            least_share = 1 / (8 * cells) if bars[place] else 0.0  # what is not zero shows
+            least_share = 1 / (8 * cells) if bars[place] else 0.0  # any value but zero is visible
             drawn.append(Bar(1, 0, max(share, least_share), width=cells))
         laid.add_row(*drawn)
     return [f"{indent}{line}".rstrip() for line in _lines(laid, room)]
 
 
 def _console(most: int | None = None) -> Console:
-    """Return rich as it lays out text alone: an answer has no colours, wherever it goes."""
+    """Return a rich console for plain text: an answer has no colours, wherever it goes."""
     from rich.console import Console
 
     return Console(
@@ -223,7 +223,7 @@ def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None
     Args:
         steps: Labels and amounts.
         last: Label of the level reached.
-        currency: Of all amounts.
+        currency: The currency of all amounts.
     """
     levels = [Decimal(0)]
     for _, change in steps:
@@ -280,7 +280,7 @@ def grid_or_records(
     Args:
         names: Column titles.
         rows: The values.
-        columns: Of the terminal; None where lines may have any length.
+        columns: Those of the terminal; None where lines may have any length.
     """
     text = grid(names, rows)
     if columns is None or not rows or max(map(width, text.splitlines())) <= columns:
@@ -312,7 +312,7 @@ def _cell(value: object) -> tuple[str, bool]:
 
 
 def show(text: str) -> None:
-    """Print, in plain signs where the terminal has no others."""
+    """Print, in plain characters where the terminal has no others."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         text.encode(encoding)
@@ -324,7 +324,7 @@ def show(text: str) -> None:
 def as_csv(
     names: Sequence[str], rows: Iterable[Sequence[Any]], *, is_raw: bool = False
 ) -> tuple[str, dict[str, int]]:
-    """Return CSV with a header; numbers untouched, text that a spreadsheet takes for a formula quoted.
+    """Return CSV with a header; text that a spreadsheet would read as a formula gets an apostrophe.
 
     Args:
         names: Column titles.

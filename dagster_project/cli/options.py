@@ -36,11 +36,11 @@ _OF_A_HOME = (
     *("releases", "archive", "build", "logs", "alerts", "dagster", "pulls"),
     *("closes.jsonl", "accepted_findings.csv"),
 )
-"""What tells a data home from any other folder."""
+"""What distinguishes a data home from any other folder."""
 
 
 def settings_from(home: Path | None, landing: Path | None = None, **others: object) -> Settings:
-    """Return the settings, of which a command's options come first.
+    """Return the settings; a command's options take precedence.
 
     Args:
         home: The data home, if it was given.
@@ -48,7 +48,7 @@ def settings_from(home: Path | None, landing: Path | None = None, **others: obje
         others: Further settings by name, if they were given.
 
     Raises:
-        Exit: A setting makes no sense; each is named (2).
+        Exit: A setting is invalid; each is named (2).
     """
     from pydantic import ValidationError
 
@@ -59,18 +59,20 @@ def settings_from(home: Path | None, landing: Path | None = None, **others: obje
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         for problem in error.errors():
-            told = problem["msg"].removeprefix("Value error, ")
+            message = problem["msg"].removeprefix("Value error, ")
             if problem["loc"]:
                 name = str(problem["loc"][0])
                 option = given.get(name) is not None
                 given_as = name.replace("query_", "max-")
-                told = f"{f'--{given_as}' if option else f'COUPON_LEDGER_{name.upper()}'}: {told}"
-            complain(told)
+                message = (
+                    f"{f'--{given_as}' if option else f'COUPON_LEDGER_{name.upper()}'}: {message}"
+                )
+            complain(message)
         raise typer.Exit(2) from None
 
 
 def settings_of_home(home: Path | None) -> Settings:
-    """Return the settings for a command that needs a data home to be there, and makes none.
+    """Return the settings for a command that needs an existing data home and creates none.
 
     An empty folder counts as one: it may have been made for the first run.
 
@@ -78,7 +80,7 @@ def settings_of_home(home: Path | None) -> Settings:
         home: The data home, if it was given.
 
     Raises:
-        Exit: A setting makes no sense or there is no data home there (2), or it cannot be read or
+        Exit: A setting is invalid or there is no data home (2), or the data home cannot be read or
             was written by a newer version (1).
     """
     settings = settings_from(home)
@@ -103,7 +105,7 @@ def explained() -> Iterator[None]:
     """Turn an error about releases into its message and an exit code.
 
     Raises:
-        Exit: There is no such release (2), or it cannot be done (1).
+        Exit: There is no such release (2), or the operation failed (1).
     """
     from dagster_project.releases.errors import NoRelease, ReleaseError
 
@@ -114,22 +116,22 @@ def explained() -> Iterator[None]:
         raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None
     except OSError as error:
         if isinstance(error, BrokenPipeError):
-            raise  # a reader that closes is no error
+            raise  # output closed by its reader is no error
         complain(f"{error.filename or 'The data home'}: {error.strerror}.")
         raise typer.Exit(1) from None
 
 
 class OutputFailed(Exception):
-    """What was printed cannot be written; the message says why."""
+    """The output cannot be written; the message says why."""
 
 
 class Output:
-    """Standard output or error, of which an error cannot be taken for one of a file.
+    """Standard output or error; its errors cannot be mistaken for those of a file.
 
     A stream that its reader has closed still raises BrokenPipeError.
     A terminal obeys some characters and reorders text at others. Names from deliveries may hold such
-    characters, and so may a message of a library that quotes such a name. Each of the characters is
-    therefore written escaped, but for the end of a line.
+    characters, and so may a library's message that quotes such a name. Each such character is
+    therefore written escaped, except line ends.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -150,35 +152,35 @@ class Output:
         Raises:
             OutputFailed: The stream does not take it.
         """
-        with _told_apart():
+        with _as_output_failure():
             return self.stream.write(text)
 
     def flush(self) -> None:
-        """Write what waits.
+        """Write buffered text.
 
         Raises:
             OutputFailed: The stream does not take it.
         """
-        with _told_apart():
+        with _as_output_failure():
             self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:
-        """Hand on everything else to the stream."""
+        """Pass everything else to the stream."""
         return getattr(self.stream, name)
 
 
 def is_harmless(text: str) -> bool:
-    """Whether a text has only printable characters and ends of lines."""
+    """Return whether a text has only printable characters and line ends."""
     return text.isprintable() or text.replace("\n", "").isprintable()
 
 
 def harmless(text: str) -> str:
-    """A text with every character escaped that is neither printable nor the end of a line."""
+    """Escape every character of a text that is neither printable nor a line end."""
     return "\n".join(map(clean, text.split("\n")))
 
 
 def print_data(text: str) -> None:
-    """Print what a program reads, such as CSV, as it is; on a terminal like any other text."""
+    """Print text for a program, such as CSV, unchanged; on a terminal, like any other text."""
     if isinstance(sys.stdout, Output) and not sys.stdout.isatty():
         sys.stdout.write_exactly(text)
     else:
@@ -186,7 +188,7 @@ def print_data(text: str) -> None:
 
 
 @contextmanager
-def _told_apart() -> Iterator[None]:
+def _as_output_failure() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
@@ -196,11 +198,11 @@ def _told_apart() -> Iterator[None]:
 
 
 def wrong(message: str, *, is_one_line: bool = True) -> NoReturn:
-    """End because what was asked for does not exist or make sense.
+    """Exit because the request names something that does not exist or makes no sense.
 
     Args:
         message: What is wrong, and what to do.
-        is_one_line: Whether an end of line in it can only come from what was given.
+        is_one_line: Whether a line end in it can only come from the user's input.
 
     Raises:
         Exit: Always (2).
@@ -210,7 +212,7 @@ def wrong(message: str, *, is_one_line: bool = True) -> NoReturn:
 
 
 def complain(message: str) -> None:
-    """Print what went wrong on standard error: in red on a terminal, as plain lines elsewhere.
+    """Print what went wrong on standard error: in red on a terminal, in plain lines elsewhere.
 
     Args:
         message: One line or several; no text in it is read as markup.
@@ -221,7 +223,7 @@ def complain(message: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    # No colours where `NO_COLOR` is set; the terminal breaks the lines, so that they are copied whole.
+    # No colours where `NO_COLOR` is set; the terminal wraps the lines, so they are copied whole.
     console = Console(file=stream_of(sys.stderr), highlight=False)
     console.print(Text(harmless(message), style="red"), soft_wrap=True)
 

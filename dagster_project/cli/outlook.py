@@ -1,4 +1,4 @@
-"""`outlook`: expected bills as text, beside those that were."""
+"""`outlook`: expected bills as text, beside past bills."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def outlook(
     release: ReleaseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the bills to expect, beside those that were."""
+    """Show the bills to expect, beside past bills."""
     from dagster_project.answers import asking
     from dagster_project.answers import outlook as ahead
 
@@ -91,7 +91,7 @@ def _months(part: Row) -> list[str]:
 
 
 def tell_changes(changes: list[Row]) -> list[str]:
-    """Say what a workspace's next bills come to, from when they come to something else, and why."""
+    """Say what a workspace's next bills come to, when that changes, and why."""
     lines = []
     for currency in dict.fromkeys(row["currency"] for row in changes):
         of_currency = [row for row in changes if row["currency"] == currency]

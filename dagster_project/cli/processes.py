@@ -1,11 +1,11 @@
-"""The processes of `coupon-ledger dev`: started, watched and ended together, none left behind.
+"""The processes of `coupon-ledger dev`: started, watched and ended together; none is left behind.
 
-A process of its own, `python -m dagster_project.cli.processes NAMES PORT`, so that what only lays out
-Dagster's storage does not stay in memory for as long as the service runs.
+This is a process of its own, `python -m dagster_project.cli.processes NAMES PORT`, so that code that
+only sets up Dagster's storage does not stay in memory for as long as the service runs.
 
-Dagster's own `dagster dev` passes a wish to stop on as SIGINT, which a process started in the background
-or by nohup ignores. Here every child gets SIGTERM, in a session of its own, with no signal ignored but
-SIGHUP where it was.
+Dagster's own `dagster dev` passes a request to stop on as SIGINT, which a process started in the
+background or by nohup ignores. Here every child gets SIGTERM, in a session of its own; no signal is
+ignored but SIGHUP, where it was ignored before.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 DEFINITIONS = "dagster_project.definitions"
 PATIENCE_SECONDS = 12.0
-"""How long web server and daemon may take to end; what is left of them is then killed."""
+"""How long web server and daemon may take to end before they are killed."""
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOOK_SECONDS = 0.1
 _LAST_LINES_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 _OF_NO_CONCERN = re.compile(
-    # On its first start the daemon says that it has not looked at any run yet.
+    # On its first start the daemon warns that it has not looked at any run yet.
     rb"WARNING - No cursor for event type \S+, ignoring older events"
 )
 
 
 def command_of(name: str, port: int) -> list[str]:
-    """How a process of the service is started, as program and arguments.
+    """Return the command that starts a process of the service, as program and arguments.
 
     Args:
         name: `web` or `daemon`.
@@ -57,8 +57,8 @@ def command_of(name: str, port: int) -> list[str]:
 def keep_running(commands: Mapping[str, Sequence[str]]) -> int:
     """Start processes and wait until a signal, or the end of one of them, ends all.
 
-    SIGTERM, SIGINT and SIGHUP end them, but not those that were ignored when this process was started.
-    A run that is under way is killed with its process; Dagster starts it again with the next daemon.
+    SIGTERM, SIGINT and SIGHUP end them, unless the signal was ignored when this process was started. A
+    run that is under way is killed with its process; Dagster starts it again with the next daemon.
 
     Args:
         commands: Program and arguments of each process, by name.
@@ -71,7 +71,7 @@ def keep_running(commands: Mapping[str, Sequence[str]]) -> int:
         os.set_blocking(end, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     stopping = {number for number in _STOPPING if signal.getsignal(number) != signal.SIG_IGN}
-    # A signal with a handler is not ignored in what is started; SIGHUP stays ignored (nohup).
+    # A signal with a handler is not ignored in child processes; SIGHUP stays ignored (nohup).
     for number in {*stopping, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}:
         signal.signal(number, _noted)
     processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -86,7 +86,7 @@ def keep_running(commands: Mapping[str, Sequence[str]]) -> int:
                 start_new_session=True,
                 preexec_fn=_end_with_parent(),
             )
-        for process in processes.values():  # only now: what is forked must have no threads
+        for process in processes.values():  # only now: a process that forks must have no threads
             passing.append(_pass_on(process.stdout, sys.stdout))
             passing.append(_pass_on(process.stderr, sys.stderr))
         while True:
@@ -109,11 +109,11 @@ def keep_running(commands: Mapping[str, Sequence[str]]) -> int:
 
 
 def shown(line: bytes, *, is_coloured: bool) -> bytes:
-    """Return what is passed on of a line that web server or daemon wrote; nothing of one that says nothing.
+    """Return the part to show of a line that web server or daemon wrote; empty if it is of no use.
 
     Args:
         line: The line, with its end.
-        is_coloured: Whether colours are shown; in a file they would be signs in the text.
+        is_coloured: Whether colours are shown; in a file they would be characters in the text.
     """
     plain = _COLOUR.sub(b"", line)
     if _OF_NO_CONCERN.search(plain):
@@ -128,7 +128,7 @@ def _pass_on(source: IO[bytes] | None, target: Any) -> threading.Thread:
 
     def work() -> None:
         for line in source:
-            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            with contextlib.suppress(OSError, ValueError):  # nobody reads the output any more
                 target.buffer.write(shown(line, is_coloured=is_coloured))
                 target.buffer.flush()
 
@@ -138,11 +138,11 @@ def _pass_on(source: IO[bytes] | None, target: Any) -> threading.Thread:
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing: that the signal came is read from the pipe."""
+    """Do nothing: the arrival of the signal is read from the pipe."""
 
 
 def _end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """Ask each process to end, then kill what is left of it and of what it started."""
+    """Ask each process to end, then kill it and its children if any is left."""
     started = list(processes)
     for process in started:
         process.terminate()
@@ -160,7 +160,7 @@ def _end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
 
 
 def _has_members(process: subprocess.Popen[bytes]) -> bool:
-    """Whether there is a process in the group that a process leads."""
+    """Return whether any process is in the group that a process leads."""
     try:
         os.killpg(process.pid, 0)
     except ProcessLookupError:
@@ -169,7 +169,7 @@ def _has_members(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _end_with_parent() -> Callable[[], Any] | None:
-    """What a child does before its program: ask Linux for SIGTERM if this process is killed."""
+    """Return what a child does first: ask Linux for SIGTERM if this process is killed."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

@@ -107,7 +107,7 @@ def tell(data: Row) -> str:
 
 
 def tell_budget(data: Row) -> str:
-    """Lay out budgets as text: what is left once what was given and what is expected are taken off."""
+    """Lay out budgets as text: what is left after amounts given and expected."""
     from dagster_project.answers.programs import BUDGET_AMOUNTS
 
     about = f"program {data['program']}" if data["program"] else "all programs"

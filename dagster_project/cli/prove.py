@@ -1,4 +1,4 @@
-"""`prove`: a folder with all that an invoice, a redemption or a total rests on, for an auditor."""
+"""`prove`: a folder with everything that an invoice, a redemption or a total rests on, for an auditor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dagster_project.cli.options import (
     settings_of_home,
     wrong,
 )
-from dagster_project.cli.reading import opened
+from dagster_project.cli.reading import as_argument, opened
 from dagster_project.cli.releases import tell_sound
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def prove(
         list[str],
         typer.Argument(
             metavar="ID | MART MONTH COLUMN",
-            help="An invoice or a redemption; or a mart, a month as YYYY-MM and an amount column.",
+            help="An invoice or a redemption (invoice:ID or redemption:ID where one id is both); or a"
+            " mart, a month as YYYY-MM and an amount column.",
         ),
     ],
     out: Annotated[
@@ -97,14 +98,20 @@ def _of(connection: Connection, wanted: str) -> Row:
 
     Raises:
         NotThere: It is neither.
+        Exit: It may be either (2).
     """
-    from dagster_project.answers import asking, lineage, proof
+    from dagster_project.answers import asking, proof
 
-    if asking.is_redemption(connection, wanted):
-        return proof.of_redemption(connection, wanted)
-    if lineage.not_counted(connection, wanted) is None:
-        asking.invoice(connection, wanted)
-    return proof.of_invoice(connection, wanted)
+    found = asking.record(connection, wanted)
+    if len(found) > 1:
+        name = clean(wanted)
+        wrong(
+            f"{name!r} is an invoice and a redemption; ask for"
+            f" {as_argument(f'invoice:{wanted}')} or {as_argument(f'redemption:{wanted}')}."
+        )
+    ((kind, record_id),) = found
+    prove_it = proof.of_invoice if kind == "invoice" else proof.of_redemption
+    return prove_it(connection, record_id)
 
 
 def _files(connection: Connection) -> dict[str, Row]:
@@ -120,7 +127,7 @@ def _raw_rows(home: Path, places: Sequence[Row], names: Mapping[str, Row]) -> li
     """Return each row as delivered, read from the archived file, with the file and its sha256.
 
     Raises:
-        Exit: The archive has not what the release was made from (1).
+        Exit: The archive lacks what the release was made from (1).
     """
     from dagster_project.arrival.archive import Archive
     from dagster_project.arrival.delivered import rows_delivered
@@ -249,7 +256,7 @@ def _tell_total(data: Row) -> list[str]:
         ["currency", ">rows", ">total", ">sum of rows.csv"],
         [
             [
-                row["currency"],
+                row["currency"] or "none",
                 f"{row['rows']:,}",
                 amount(row["total"], row["currency"]),
                 amount(data["listed_totals"].get(row["currency"]), row["currency"]),
@@ -267,17 +274,19 @@ def _tell_redemption(data: Row) -> list[str]:
     lines += tell_standing(data["standing"])
     if redemption["is_derived"]:
         lines += layout.wrap(
-            "Derived: it follows a redemption that expired, and no row has it (R4)"
+            f"Derived: it follows {data['derived_from']}, which expired; no row has it (R4)"
         )
     lines += layout.wrap(
         f"Coupon {redemption['coupon_id']} on workspace {redemption['workspace_id']}, redeemed"
         f" {moment(redemption['redeemed_at'])}, {redemption['status']}"
     )
-    lines += layout.wrap(
-        f"In force from {moment(redemption['started_at'])} to {moment(redemption['ends_at'])}"
-    )
-    if not redemption["is_honoured"]:
-        lines += layout.wrap(f"Refused: {redemption['refusal_reason']} (R2)")
+    span = f"from {moment(redemption['started_at'])}"
+    span += f" to {moment(redemption['ends_at'])}" if redemption["ends_at"] else ", no end"
+    if redemption["is_honoured"]:
+        lines += layout.wrap(f"In force {span}")
+    else:
+        lines += layout.wrap(f"Refused: {redemption['refusal']} (R2)")
+        lines += layout.wrap(f"By its own dates it would be in force {span}")
     if data["discounts"]:
         lines += ["", "Discounts, bill by bill (R6)"]
         lines += layout.table(

@@ -1,6 +1,6 @@
-"""`pull`: fetches from a billing system into the landing folder, and says what it did.
+"""`pull`: fetch from a billing system into the landing folder, and report the result.
 
-Exit codes: 0 it worked, 1 it failed, 2 what was asked for does not exist or make sense.
+Exit codes: 0 success, 1 failure, 2 the request names something that does not exist or makes no sense.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ MOST_SHOWN = 20
 NOTES = {
     "end_is_a_bound": "Discounts whose end is known only as a bound",
     "different_lines": "Bills whose discounts act on different lines",
+    "in_parts": "Discounts in several parts, since others took their place on bills",
+    "rounded_by_line": "Bills whose discounts are rounded on each line",
     "base_above_list": "Bills whose discounts act on more than the list amount",
     "discount_given_back": "Bills that give money back with a discount in it",
     "tax_in_the_price": "Bills with tax inside the prices",
@@ -43,12 +45,12 @@ NOTES = {
     "limit_per_currency": "Coupons whose limit is counted for each currency",
     "unknown_program": "Coupons whose program is not known",
     "workspace_from_bills": "Workspaces that Stripe no longer lists",
-    "mtus": "Bills whose metered quantity is no whole number",
+    "mtus": "Bills whose metered quantity is not a whole number",
     "gone": "Objects that Stripe no longer has",
     "not_there": "Objects that this account does not have",
     "not_expanded": "Contents that Stripe does not show",
 }
-"""What the notes of each kind are about."""
+"""The title of each kind of notes."""
 
 pull = typer.Typer(
     help="Fetch from a billing system into the landing folder.",
@@ -68,7 +70,9 @@ def stripe(
     ] = False,
     probe: Annotated[
         bool,
-        typer.Option("--probe", help="Deliver nothing; check on this account what is assumed."),
+        typer.Option(
+            "--probe", help="Deliver nothing; check the mapping's assumptions about the account."
+        ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -150,7 +154,7 @@ def postgres(
 def refreshes_kept_out(
     settings: Settings, command: str
 ) -> Callable[[], AbstractContextManager[None]]:
-    """What a pull holds while it delivers, so that no refresh sees a part of it.
+    """Return the lock a pull holds while it delivers, so that no refresh sees a part of it.
 
     Args:
         settings: The data home.
@@ -166,18 +170,18 @@ def _must_be_writable(settings: Settings) -> None:
 
     if settings.uses_sample:
         wrong(
-            "The landing folder is the sample's, which stays as it is: name another one with"
+            "The landing folder is the sample's, which must not change: name another one with"
             " --landing (or COUPON_LEDGER_LANDING)."
         )
     with _explained():
         check_layout(settings.home)
     if settings.landing.exists() and not settings.landing.is_dir():
-        wrong(f"{settings.landing} is no folder: name one with --landing.")
+        wrong(f"{settings.landing} is not a folder: name one with --landing.")
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn why a pull stopped into its message and an exit code."""
+    """Turn the error that stopped a pull into its message and an exit code."""
     from dagster_project.releases.errors import ReleaseError
     from dagster_project.sources.errors import PullError, SetUpWrong
 
@@ -192,7 +196,7 @@ def _explained() -> Iterator[None]:
 
 
 def _told(kind: str, count: int, is_done: bool) -> None:
-    """One line for each kind of object, counted up where the output is a terminal."""
+    """Print one line for each kind of object, counted up where the output is a terminal."""
     line = f"{kind.replace('_', ' '):<28} {count:>10,}"
     if sys.stderr.isatty():
         print(f"\r{line}", end="\n" if is_done else "", file=sys.stderr, flush=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dagster_project.answers.query import Limits
 
 _BY_NAME = {".csv": "csv", ".xlsx": "xlsx", ".parquet": "parquet"}
-_PATIENCE = 0.2  # seconds in which a pipe must say something, or there is no question in it
+_PATIENCE = 0.2  # seconds in which a pipe must send something, or it has no question
 
 
 def query(
@@ -120,7 +120,7 @@ def query(
 
 
 def tell_tables(data: Row) -> str:
-    """The tables of a release, as text."""
+    """Lay out the tables of a release as text."""
     lines = layout.heading("Tables", data)
     for schema in dict.fromkeys(row["schema_name"] for row in data["tables"]):
         lines += ["", f"  {schema}"]
@@ -135,7 +135,7 @@ def tell_tables(data: Row) -> str:
 
 
 def tell_table(data: Row) -> str:
-    """A table and its columns, as text."""
+    """Lay out a table and its columns as text."""
     lines = layout.heading(f"{data['schema_name']}.{data['table_name']}", data)
     lines += ["", *layout.wrap(data["description"] or "")]
     if data["row_count"] is not None:
@@ -148,11 +148,11 @@ def tell_table(data: Row) -> str:
 
 
 def tell_file(data: Row) -> str:
-    """Which file was written, as text."""
+    """Say which file was written."""
     (one,) = data["files"]
-    told = f"{count(one['rows'], 'row')} to {clean(one['file'])}"
+    text = f"{count(one['rows'], 'row')} to {clean(one['file'])}"
     cells = {row["column"]: row["cells"] for row in one.get("neutralised", [])}
-    return "\n".join([told, *([neutralised(cells)] if cells else [])])
+    return "\n".join([text, *([neutralised(cells)] if cells else [])])
 
 
 def _save(connection: Connection, sql: str, out: Path, kind: str, raw: bool, limits: Limits) -> Row:
@@ -203,7 +203,7 @@ def _limits(
 
 
 def _question(sql: str | None, file: str | None) -> str | None:
-    """The text of the question, from wherever it comes; None if there is none."""
+    """Return the text of the question, from wherever it comes; None if no question is given."""
     if sql is not None and file is not None:
         wrong("Give a question or --file, not both.")
     if file is not None and file != "-":
@@ -224,12 +224,12 @@ def _question(sql: str | None, file: str | None) -> str | None:
 
 
 def _is_piped() -> bool:
-    """Whether a question may be waiting at standard input; a pipe that nobody writes to is not read."""
+    """Return whether a question may be waiting at standard input; an idle pipe is not read."""
     if sys.stdin is None or sys.stdin.closed:
         return False
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (OSError, ValueError):  # it is not the operating system's
+    except (OSError, ValueError):  # standard input is not a file of the operating system
         return True
     if stat.S_ISREG(mode):
         return True
@@ -238,7 +238,7 @@ def _is_piped() -> bool:
 
 
 def _terminal() -> int | None:
-    """Columns of the terminal; None where the answer goes elsewhere."""
+    """Return the columns of the terminal; None where the answer goes elsewhere."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS"):
         return shutil.get_terminal_size().columns
     return None

@@ -1,11 +1,12 @@
-"""What the reading commands share: the open release, the answer as text or JSON, what does not exist.
+"""What the reading commands share: the open release, answers as text or JSON, unknown names.
 
-Here belongs everything between an answer (`answers/`) and standard output that all of them need. What a
-single command says is in the module of its name.
+Everything between an answer (`answers/`) and standard output that all of them need belongs here. The
+text of a single command is in the module of its name.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,6 +30,7 @@ _question: ContextVar[Question | None] = ContextVar("question", default=None)
 READING: Final = (
     "workspace",
     "explain",
+    "prove",
     "burndown",
     "variance",
     "findings",
@@ -47,7 +49,7 @@ READING: Final = (
     "diff",
     "closes",
 )
-"""The commands that answer from what is published, and change nothing; each takes `--json`."""
+"""The commands that answer from a release and change nothing; each takes `--json`."""
 
 TargetArgument = Annotated[
     str | None,
@@ -67,7 +69,7 @@ MonthOption = Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", h
 def opened(
     home: Path | None, release: str | None, configuration: Mapping[str, Any] | None = None
 ) -> Iterator[Connection]:
-    """Open the release to read; what cannot be answered becomes its message and an exit code.
+    """Open the release to read; an error becomes its message and an exit code.
 
     Args:
         home: The data home.
@@ -75,7 +77,7 @@ def opened(
         configuration: DuckDB's, besides what locks it down.
 
     Raises:
-        Exit: The release cannot be read (1), or what was asked for does not exist (2).
+        Exit: The release cannot be read (1), or something asked for does not exist (2).
     """
     from dagster_project.answers.asking import NotThere
     from dagster_project.releases.files import is_what_if
@@ -99,7 +101,7 @@ def asked() -> Iterator[None]:
     """Turn what is wrong with a question in SQL into its message and an exit code.
 
     Raises:
-        Exit: It was stopped by a limit (1), or cannot be run (2).
+        Exit: The question was stopped by a limit (1), or cannot be run (2).
     """
     from dagster_project.answers.query import LimitReached, WrongQuestion
 
@@ -109,12 +111,12 @@ def asked() -> Iterator[None]:
         complain(_limit(error))
         raise typer.Exit(1) from None
     except WrongQuestion as error:
-        told = [error.message]
+        lines = [error.message]
         if error.near:
-            told.append(f"Did you mean {_either(error.near)}?")
+            lines.append(f"Did you mean {_either(error.near)}?")
         elif error.known:
-            told.append(f"There is {', '.join(error.known)}.")
-        wrong("\n".join(told))
+            lines.append(f"There is {', '.join(error.known)}.")
+        wrong("\n".join(lines))
 
 
 def _limit(error: LimitReached) -> str:
@@ -159,13 +161,15 @@ def _tell_question(question: Question) -> list[str]:
 
 
 def sentence(missing: NotThere) -> str:
-    """Say what does not exist, and what to ask for instead."""
+    """Return what does not exist, and what to ask for instead."""
     name = repr(clean(missing.wanted))
     hints = [_as_other(other) for other in missing.others]
     if missing.named:
         hints.append(f"That is the name of {_either(missing.named)}.")
     if missing.kind == "invoice":
         return _of_invoice(missing, name, hints)
+    if missing.kind == "record":
+        return _of_record(missing, name, hints)
     if missing.kind == "month":
         return _of_month(missing, name)
     if missing.near:
@@ -186,40 +190,63 @@ def sentence(missing: NotThere) -> str:
 
 
 def _of_invoice(missing: NotThere, name: str, hints: Sequence[str]) -> str:
-    row = missing.rejected
-    if row is not None:
-        return " ".join(
-            [
-                f"Invoice {name} was rejected ({clean(row['file_name'])}, row {row['row_number']}):"
-                f" {clean(row['reasons'])}.",
-                *hints,
-            ]
-        )
+    if missing.rejected is not None:
+        return " ".join([_as_rejected(missing.rejected, name), *hints])
     near = f"Near it are {', '.join(map(clean, missing.near))}." if missing.near else ""
-    told = f"Invoice {name} was never delivered: no row of a loaded file has that id."
+    text = f"Invoice {name} was never delivered: no row of a loaded file has that id."
+    return " ".join(filter(None, [text, *hints, near]))
+
+
+def _of_record(missing: NotThere, name: str, hints: Sequence[str]) -> str:
+    if missing.rejected is not None:
+        return " ".join([_as_rejected(missing.rejected, name), *hints])
+    told = (
+        f"{name} is neither an invoice on record nor a redemption made by {missing.as_of_date}, the"
+        " as-of date."
+    )
+    near = f"Near it are {', '.join(map(clean, missing.near))}." if missing.near else ""
     return " ".join(filter(None, [told, *hints, near]))
+
+
+def _as_rejected(row: Mapping[str, Any], name: str) -> str:
+    kind = str(row["feed"]).removesuffix("s").capitalize()
+    return (
+        f"{kind} {name} was rejected ({clean(row['file_name'])}, row {row['row_number']}):"
+        f" {clean(row['reasons'])}."
+    )
 
 
 def _of_month(missing: NotThere, name: str) -> str:
     if not missing.known:
         return f"There is no month {name} in this release: it has no such amounts in any month."
-    told = (
+    text = (
         f"There is no month {name} in this release; give one as YYYY-MM, from {missing.known[0]} to"
         f" {missing.known[-1]}."
     )
-    return told + (f" Did you mean {_either(missing.near)}?" if missing.near else "")
+    return text + (f" Did you mean {_either(missing.near)}?" if missing.near else "")
 
 
 def _as_other(other: Other) -> str:
-    first, owner = clean(other.ids[0]), clean(other.workspace_id)
-    command = f"explain {first}" if other.kind == "invoice" else f"workspace {owner}"
+    noun = other.kind.replace("_", " ")
+    if other.kind == "invoice":
+        command = f"explain {as_argument(other.ids[0])}"
+    elif other.kind == "credit_note":
+        command = f"explain {as_argument(other.owner_id)}"
+    else:
+        command = f"workspace {as_argument(other.owner_id)}"
     if not other.is_exact:
         ids = ", ".join(map(clean, other.ids))
-        return f"{other.kind.capitalize()}s begin with it, {ids}: coupon-ledger {command}"
+        return f"{noun.capitalize()}s begin with it, {ids}: coupon-ledger {command}"
     if other.kind == "workspace":
         return f"It is a workspace: coupon-ledger {command}"
-    one = "an invoice" if other.kind == "invoice" else "a redemption"
-    return f"It is {one} of {owner}: coupon-ledger {command}"
+    article = "an" if other.kind == "invoice" else "a"
+    return f"It is {article} {noun} of {clean(other.owner_id)}: coupon-ledger {command}"
+
+
+def as_argument(name: str) -> str:
+    """Return an id as one types it into a shell: quoted where needed, and apart from options."""
+    quoted = shlex.quote(clean(name))
+    return f"-- {quoted}" if name.startswith("-") else quoted
 
 
 def _either(names: Sequence[str]) -> str:

@@ -37,11 +37,11 @@ def releases(home: HomeOption = None, json: JsonOption = False) -> None:
         print(f"No release in {settings.home} yet: `coupon-ledger run` makes one.")
         return
     answer(data, tell, json)
-    served = next((one for one in data["releases"] if one["is_current"]), None)
-    if served is not None and served["problem"]:
+    current = next((one for one in data["releases"] if one["is_current"]), None)
+    if current is not None and current["problem"]:
         print(
-            f"The current release, {served['release_id']}, is damaged: `coupon-ledger verify` shows"
-            " how, `coupon-ledger restore ID` serves another one.",
+            f"The current release, {current['release_id']}, is damaged: `coupon-ledger verify` shows"
+            " how, `coupon-ledger restore ID` makes another one current.",
             file=sys.stderr,
         )
         raise typer.Exit(1)
@@ -67,14 +67,14 @@ def restore(
     settings = settings_of_home(home)
     with explained():
         before = current_release(settings.home)
-        served = restore_release(
+        restored = restore_release(
             settings.home, release_id, datetime.now(UTC), getpass.getuser(), is_forced=anyway
         )
-    if served == before:
-        print(f"Release {served} was current already: {settings.current}")
+    if restored == before:
+        print(f"Release {restored} was already current: {settings.current}")
         return
     instead = f" instead of {before}" if before else ""
-    print(f"Release {served} is current{instead}:\n  {settings.current}")
+    print(f"Release {restored} is current{instead}:\n  {settings.current}")
     print("The next run that succeeds makes its own release current again.")
 
 
@@ -224,7 +224,7 @@ def tell_differences(data: Row) -> str:
         for name, one in zip("AB", both, strict=True)
     ]
     if both[0]["as_of_date"] != both[1]["as_of_date"]:
-        lines.append("As of different days: what happened in between is part of the difference.")
+        lines.append("The as-of days differ: events between them are part of the difference.")
     lines += ["", "Rows"]
     lines += layout.table(
         ["table", ">in A", ">in B", ">added", ">gone", ">changed"],
@@ -270,18 +270,18 @@ def tell_differences(data: Row) -> str:
 
 
 def _cells(data: Row) -> list[str]:
-    """Return the differing cells, one a line."""
+    """Lay out the differing cells, one a line."""
     if not data.get("cells"):
         return []
     lines = ["", "Cells, A → B"]
     for cell in data["cells"]:
         key = ", ".join("(none)" if part is None else part for part in cell["key"])
         if cell["column"] in ("+row", "-row"):
-            told = f"{key}: {'only in B' if cell['column'][0] == '+' else 'only in A'}"
+            text = f"{key}: {'only in B' if cell['column'][0] == '+' else 'only in A'}"
         else:
-            told = f"{key}: {cell['column']} {cell['before']} → {cell['after']}"
-        lines.append(clean(told))
+            text = f"{key}: {cell['column']} {cell['before']} → {cell['after']}"
+        lines.append(clean(text))
     if data["has_more_cells"]:
         shown = len(data["cells"])
-        lines.append(f"and more: these are the first {shown}, --limit N shows N of them")
+        lines.append(f"and more: these are the first {shown}; --limit N shows N of them")
     return lines

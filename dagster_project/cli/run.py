@@ -1,6 +1,6 @@
-"""`run` and `rebuild`: the refresh in this process, watched, summed up, and explained where it fails.
+"""`run` and `rebuild`: the refresh in this process, its progress, its summary, and why it failed.
 
-Here belongs what a person at a terminal sees of a run. The steps themselves are Dagster's (`defs/`).
+What a person at a terminal sees of a run belongs here. The steps themselves are Dagster's (`defs/`).
 """
 
 from __future__ import annotations
@@ -92,10 +92,10 @@ def run(
         typer.Option("--always", help="Refresh even if nothing has changed since the last time."),
     ] = False,
 ) -> None:
-    """Refresh: load deliveries, build and check the marts, publish."""
+    """Load deliveries, build and check the marts, and publish a release."""
     from dagster_project.settings import checked_as_of, default_as_of
 
-    # What had arrived by then is stored in an existing data home.
+    # Only an existing data home has what had arrived by then.
     settings = settings_from(home, landing) if known_at is None else settings_of_home(home)
     if engine is not None:
         settings = settings.model_copy(update={"engine": engine})
@@ -130,7 +130,7 @@ def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> b
 def rebuild(home: HomeOption = None) -> None:
     """Rebuild the warehouse from the archive alone.
 
-    The next run goes on from there.
+    The next run continues from there.
     """
     from dagster_project.arrival import ArrivalError
     from dagster_project.arrival import rebuild as rebuild_raw
@@ -151,7 +151,7 @@ def rebuild(home: HomeOption = None) -> None:
 
 
 class Terminal:
-    """Shows each step on one line: while it runs on a terminal, once it has ended anywhere."""
+    """A display of one line per step: while it runs on a terminal, after its end anywhere."""
 
     def __init__(self) -> None:
         """Start the clock."""
@@ -169,19 +169,19 @@ class Terminal:
             self._moving.start()
 
     def advanced(self, step: str, done: int, total: int, what: str) -> None:
-        """Show how far it is."""
+        """Show how far the step is."""
         if self._moving is not None:
             task = self._moving.task_ids[0]
             self._moving.update(task, completed=done, total=total or None, description=clean(what))
 
     def finished(self, step: str, outcome: str) -> None:
-        """Leave one line with its time and outcome."""
+        """Leave one line with the step's time and outcome."""
         self.seconds[step] = time.monotonic() - self._began
         self._stop()
         print(f"  {step:<10} {self.seconds[step]:6.1f} s  {outcome}", flush=True)
 
     def failed(self) -> None:
-        """Leave one line with the time of the step that did not end well."""
+        """Leave one line with the time of the step that failed."""
         self._stop()
         print(
             f"  {self.step:<10} {time.monotonic() - self._began:6.1f} s  FAILED",
@@ -189,14 +189,14 @@ class Terminal:
         )
 
     def _stop(self) -> None:
-        """Take the moving line away."""
+        """Remove the moving line."""
         if self._moving is not None:
             self._moving.stop()
             self._moving = None
 
 
 def _moving(stream: TextIO, step: str) -> Progress:
-    """Return the line that moves while a step runs: its name, seconds, a bar, and what it is at."""
+    """Return the moving line of a running step: its name, seconds, a bar, and its present item."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -214,15 +214,15 @@ def _moving(stream: TextIO, step: str) -> Progress:
 
 
 def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
-    """Run the refresh, show how it goes, and end with a summary or an explanation.
+    """Run the refresh, show its progress, and end with a summary or an explanation.
 
     Args:
         settings: Data home, landing folder, limits.
         as_of: Last day whose events count.
-        always: Whether to run also where all is as the last refresh left it.
+        always: Whether to run even if nothing has changed since the last refresh.
 
     Returns:
-        Whether the current release is of this very state.
+        Whether the current release is that of this state.
     """
     from dagster_project.home import writing
     from dagster_project.refresh import progress, unchanged
@@ -247,8 +247,8 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
                 print(f"  Others could read {_listed(closed)} here; from now on only you can.")
             log.parent.mkdir(exist_ok=True)
             terminal.started("prepare")
-            before = _served(settings)
-            pulled.finish(settings.home)  # what a killed pull had ready comes whole
+            before = _current(settings)
+            pulled.finish(settings.home)  # what a killed pull had ready is delivered whole
             if not always and unchanged.is_unchanged(settings, as_of):
                 terminal.finished(
                     "prepare", "nothing has changed; the current release stays in place"
@@ -278,15 +278,15 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
 
 
 def refresh_aside(settings: Settings, as_of: date, title: str) -> bool:
-    """Run the refresh of a data home that nobody is served from: no summary, and nobody is alerted.
+    """Run the refresh of a data home without readers: no summary, and no alerts.
 
     Args:
-        settings: Of that data home.
+        settings: Those of that data home.
         as_of: Last day whose events count.
-        title: What is being done, for the message to others.
+        title: What is being done, for the message to other processes.
 
     Returns:
-        Whether it was published there.
+        Whether a release was published there.
     """
     from dagster_project.home import writing
     from dagster_project.refresh import progress
@@ -415,7 +415,7 @@ def _times(seconds: Mapping[str, float]) -> list[str]:
 
 
 def notes(home: Path, as_of: date, before: tuple[str, date] | None, today: date) -> list[str]:
-    """Return what a person should know of the as-of date of a release, in sentences.
+    """Return what a person should know about the as-of date of a release, in sentences.
 
     Args:
         home: The data home.
@@ -423,18 +423,18 @@ def notes(home: Path, as_of: date, before: tuple[str, date] | None, today: date)
         before: Id and as-of date of the previous current release, if there was one.
         today: The current day in UTC.
     """
-    told = []
+    notes = []
     if before is not None and as_of < before[1]:
-        told.append(
+        notes.append(
             f"this release is as of {as_of}, the previous one as of {before[1]}. To make the"
             f" previous one current again: `coupon-ledger restore {before[0]} --home {_short(home)}`."
         )
     if as_of > today:
-        told.append(
+        notes.append(
             f"{as_of} is not over yet; today is {today} (UTC). Deliveries that arrive until then"
             " will change these amounts."
         )
-    return told
+    return notes
 
 
 def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = None) -> bool:
@@ -444,7 +444,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
     with `--home`; `HOME/current` does not change.
 
     Args:
-        settings: Of the data home that has the archive; its landing folder is not looked at.
+        settings: Those of the data home that has the archive; its landing folder is not read.
         known_at: The id of a release, or an instant in ISO 8601.
         as_of: Last day whose events count; by default that of the release that was newest then,
             else the day of the instant.
@@ -453,7 +453,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
         Whether a release of what was known is current there.
 
     Raises:
-        ValueError: It is no instant, or nothing had arrived by then.
+        ValueError: `known_at` is not an instant, or nothing had arrived by then.
         NoRelease: There is no such release.
     """
     from dagster_project.arrival.report import ArrivalError
@@ -469,7 +469,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
     try:
         prepared = hindsight.prepare(settings, instant)
     except (ReleaseError, ArrivalError, OSError) as error:
-        complain(f"What was known then cannot be laid out: {error}")
+        complain(f"What was known then cannot be prepared: {error}")
         return False
     print(
         f"As known at {instant.at:%Y-%m-%d %H:%M:%S} UTC: {prepared.known:,} of"
@@ -480,8 +480,8 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
 
 def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -> None:
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
-    gc.set_threshold(50_000)  # the libraries make much that stays and little garbage
-    # Notes of the libraries to their programmers say nothing to the reader of a terminal.
+    gc.set_threshold(50_000)  # the libraries make many lasting objects and little garbage
+    # Warnings of libraries are for programmers, not for the reader of a terminal.
     warnings.simplefilter("ignore")
     from dagster_project.refresh import dbt_build
 
@@ -497,7 +497,7 @@ def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -
 
 
 def _alert(settings: Settings, run_id: str, as_of: date, error: BaseException | None) -> None:
-    """Alert those who are not at this terminal; the user at it stopped the run, or found it locked."""
+    """Alert people who are not at this terminal, unless its user stopped the run or found it locked."""
     from dagster_project.releases.errors import Busy
 
     if isinstance(error, Busy) or _is_interrupt(error):
@@ -510,16 +510,16 @@ def _alert(settings: Settings, run_id: str, as_of: date, error: BaseException | 
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    return "Interrupt" in type(error).__name__  # Python's, or the one Dagster makes of it
+    return "Interrupt" in type(error).__name__  # Python's, or the one Dagster raises in its place
 
 
 def _instance() -> dg.DagsterInstance:
-    """Return Dagster's own storage if there is one, so that the run shows there; else none."""
+    """Return Dagster's own storage if it exists, so that the run shows there; else None."""
     import dagster as dg
 
     if os.environ.get("DAGSTER_HOME"):
         return dg.DagsterInstance.get()
-    # This storage ends with the process, so nobody could read more than the log of the run shows.
+    # This storage ends with the process; only the log of the run can be read afterwards.
     settings = {"telemetry": {"enabled": False}, "python_logs": {"python_log_level": "INFO"}}
     return dg.DagsterInstance.ephemeral(settings=settings)
 
@@ -536,28 +536,28 @@ def _explain(settings: Settings, error: BaseException, log: Path) -> None:
     if not isinstance(error, ReleaseError):
         error = machine.explanation(settings.home, error.__cause__ or error) or error
     if isinstance(error, PublishRefused):
-        told, remedy = in_words(error.problems), error.remedy
+        lines, remedy = in_words(error.problems), error.remedy
     elif isinstance(error, ReleaseError):
-        told, remedy = [error.message], error.remedy
+        lines, remedy = [error.message], error.remedy
     elif _is_interrupt(error):
-        told, remedy = ["The run was interrupted."], "Run again; the refresh starts over."
+        lines, remedy = ["The run was interrupted."], "Run again; the refresh starts over."
     else:
         known = type(error).__module__.startswith("dagster_project.")
-        told = [str(error) if known else f"{type(error).__name__}: {error}"]
+        lines = [str(error) if known else f"{type(error).__name__}: {error}"]
         try:
             with log.open("a", encoding="utf-8") as file:
                 file.write("".join(traceback.format_tb(error.__traceback__)))
                 file.write("; ".join(discreetly(failure_of(error))) + "\n")
         except OSError:
             logging.getLogger(__name__).debug("the log cannot be written either")
-    if any(map(machine.is_full, told)):
+    if any(map(machine.is_full, lines)):
         remedy = machine.FREE_SPACE
-    elif any(map(machine.is_out_of_memory, told)):
-        told, remedy = [machine.without_advice(line) for line in told], machine.MORE_MEMORY
+    elif any(map(machine.is_out_of_memory, lines)):
+        lines, remedy = [machine.without_advice(line) for line in lines], machine.MORE_MEMORY
     complain("\nThe refresh failed:")
-    for line in told:
+    for line in lines:
         complain(textwrap.fill(line, _WIDTH, initial_indent="  ", **_WRAPPED))
-    labelled = [("What it means: ", _still_served(settings)), ("What to do:    ", remedy)]
+    labelled = [("What it means: ", _still_current(settings)), ("What to do:    ", remedy)]
     if not isinstance(error, Busy) and log.is_file():
         labelled.append(("More in:       ", _short(log)))
     print(file=sys.stderr)
@@ -566,7 +566,7 @@ def _explain(settings: Settings, error: BaseException, log: Path) -> None:
             print(textwrap.fill(text, _WIDTH, initial_indent=label, **_WRAPPED), file=sys.stderr)
 
 
-def _still_served(settings: Settings) -> str:
+def _still_current(settings: Settings) -> str:
     from dagster_project.releases.files import current_release
     from dagster_project.releases.read import read_pedigree
 
@@ -576,11 +576,11 @@ def _still_served(settings: Settings) -> str:
             return "nothing was published, and there is no current release yet."
         as_of = read_pedigree(settings.home, release_id)["as_of_date"]
         return f"nothing was published; the release of {as_of} ({release_id}) is still current."
-    except Exception as error:  # noqa: BLE001 (the first failure is the one to tell)
+    except Exception as error:  # noqa: BLE001 (the first failure is the one to report)
         return f"nothing was published; the current release cannot be read ({error})."
 
 
-def _served(settings: Settings) -> tuple[str, date] | None:
+def _current(settings: Settings) -> tuple[str, date] | None:
     """Return id and as-of date of the current release, if there is one and it can be read."""
     import duckdb
 
@@ -594,7 +594,7 @@ def _served(settings: Settings) -> tuple[str, date] | None:
             return None
         return release_id, read_pedigree(settings.home, release_id)["as_of_date"]
     except (ReleaseError, duckdb.Error):
-        return None  # whatever it is, the refresh makes another one
+        return None  # whatever is wrong, the refresh makes another release
 
 
 def _listed(folders: list[str]) -> str:

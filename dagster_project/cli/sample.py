@@ -28,19 +28,19 @@ def sample(
     ] = "parquet",
     files: Annotated[
         Literal["year", "month", "single"],
-        typer.Option(help="With --invoices: which of them share a file."),
+        typer.Option(help="With --invoices: which invoices share a file."),
     ] = "year",
     hold_back: Annotated[
         bool,
         typer.Option(
             "--hold-back",
-            help="With --invoices: those of the last month come apart, in next/, to deliver later.",
+            help="With --invoices: put the last month's in next/, to deliver later.",
         ),
     ] = False,
 ) -> None:
     """Generate realistic billing data with known errors."""
     if invoices is None and (file_format != "parquet" or files != "year" or hold_back):
-        wrong("--format, --files and --hold-back go with --invoices: give a number of invoices.")
+        wrong("--format, --files and --hold-back need --invoices: give a number of invoices.")
     if invoices is not None and workspaces is not None:
         wrong("Give --workspaces or --invoices, not both: one follows from the other.")
     if hold_back and months < 2:

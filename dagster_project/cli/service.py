@@ -1,6 +1,6 @@
-"""`dev` and `alerts`: Dagster started, and what needs a person.
+"""`dev` and `alerts`: start Dagster; show what needs a person.
 
-Exit codes: 0 it worked, 1 it failed, 2 what was asked for does not exist or make sense.
+Exit codes: 0 success, 1 failure, 2 the request names something that does not exist or makes no sense.
 """
 
 from __future__ import annotations
@@ -9,21 +9,37 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dagster_project.cli.options import (
     HomeOption,
+    JsonOption,
     complain,
     explained,
     settings_from,
     settings_of_home,
     wrong,
 )
+from dagster_project.cli.reading import answer
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
+
+_KINDS = {
+    "run_failed": "the refresh fails",
+    "release_refused": "the release is refused",
+    "pull_failed": "pulls fail",
+    "pull_late": "a pull is late",
+    "file_refused": "files are refused",
+    "new_findings": "findings of severity error are open",
+    "data_late": "data is late",
+    "disk_nearly_full": "the disk is nearly full",
+    "terms_changed": "terms of coupons have changed",
+    "running_out": "promotions run out",
+    "month_open": "months are to be closed",
+}
 
 
 def dev(
@@ -54,45 +70,47 @@ def dev(
         print(f"Web server: http://{HOST}:{port}")
     sys.stdout.flush()
     os.umask(0o777 & ~OWNER_MODE)  # for Dagster's storage and the logs of its runs
-    # The process becomes the one that watches over both, so that a signal to it ends them.
+    # This process becomes the one that watches both, so that a signal to it ends them.
     names = only or "web,daemon"
     arguments = [sys.executable, "-m", "dagster_project.cli.processes", names, str(port)]
     os.execve(arguments[0], arguments, environment)  # noqa: S606 (what we start is ourselves)
 
 
-def must_be_free(port: int) -> None:
+def must_be_free(port: int, host: str = "127.0.0.1") -> None:
     """Make sure that a port of this machine can be listened on.
 
     Args:
         port: The port.
+        host: The address of this machine.
 
     Raises:
         Exit: It cannot be (2).
     """
     import socket
 
-    from dagster_project.web.dagster_ui import HOST
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            wrong(f"Port {port} cannot be used ({error.strerror}): name another one with --port.")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        told = error.strerror or str(error)
+        at = "" if host == "127.0.0.1" else f" of {host}"
+        wrong(f"Port {port}{at} cannot be used ({told}): name another one with --port.")
 
 
 def _prepared(settings: Settings) -> dict[str, str]:
-    """Lay out Dagster's storage and parse the models once for both processes.
+    """Set up Dagster's storage and parse the models once for both processes.
 
     Returns:
-        The environment for them.
+        The environment for both.
 
     Raises:
-        Exit: The storage cannot be laid out, or the models cannot be parsed (1).
+        Exit: The storage cannot be set up, or the models cannot be parsed (1).
     """
     import warnings
 
-    # What libraries say to their programmers says nothing to whoever starts a service.
+    # Warnings of libraries are for programmers, not for the user who starts a service.
     warnings.simplefilter("ignore")
     from dagster_project.refresh import dbt_build
     from dagster_project.releases.data_home import check_layout
@@ -131,9 +149,9 @@ def _prepared(settings: Settings) -> dict[str, str]:
 
 
 def _lay_out(storage: Path) -> None:
-    """Write the configuration of Dagster's storage if there is none, and make its databases.
+    """Write the configuration of Dagster's storage if it is missing, and make its databases.
 
-    Web server and daemon would both do so, and two at once spoil what they make.
+    Web server and daemon would both do so, and both at once would damage the databases.
     """
     import dagster as dg
     from filelock import FileLock
@@ -153,36 +171,62 @@ def alerts(
     test: Annotated[
         bool, typer.Option("--test", help="Send a test through every channel that is set.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many of the last ones to list.")] = 20,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many of the last alerts to list.")] = 20,
+    json: JsonOption = False,
 ) -> None:
     """Show what needs a person now, and the last alerts sent."""
-    from dagster_project.alerts import overview
+    from dagster_project.alerts.overview import overview
 
     settings = settings_of_home(home)
     if test:
         raise typer.Exit(0 if _test(settings) else 1)
     with explained():
-        found = overview.of(settings, limit)
-    print(overview.as_json(found) if json else overview.as_text(found))
+        data = overview(settings, limit)
+    answer(data, tell_alerts, json)
+
+
+def tell_alerts(data: dict[str, Any]) -> str:
+    """Lay out what is going on and the last alerts as text."""
+    from dagster_project.alerts.wording import moment
+    from dagster_project.failures import plain
+
+    lines = ["Alerts go to"]
+    lines += [f"  {channel:<8} {where}" for channel, where in data["channels"].items()]
+    lines += [f"  {number:,} wait for {channel}" for channel, number in data["waiting"].items()]
+    lines += ["", "Going on" if data["going_on"] else "Going on: nothing"]
+    for one in data["going_on"]:
+        since = moment(datetime.fromisoformat(one["since"]))
+        times = f", seen {one['times']:,} times" if one["times"] > 1 else ""
+        lines.append(f"  {_KINDS.get(one['kind'], one['kind'])}, since {since}{times}")
+    lines += ["", "Last ones" if data["last"] else "Last ones: none"]
+    for one in data["last"]:
+        at = moment(datetime.fromisoformat(one["at"]))
+        outcomes = ", ".join(f"{name} {status}" for name, status in one["outcomes"].items())
+        lines.append(f"  {at}  {one['status']:<8}  {plain(one['happened'])}")
+        lines += [f"      {plain(detail)}" for detail in one["details"]]
+        if one["status"] not in ("resolved", "test", "folded"):
+            lines += [f"      {plain(one['meaning'])}", f"      {one['command']}"]
+        if outcomes:
+            lines.append(f"      {outcomes}")
+    return "\n".join(lines)
 
 
 def _test(settings: Settings) -> bool:
-    """Send a test alert and print what each channel made of it."""
+    """Send a test alert and print the outcome of each channel."""
     from dagster_project.alerts import occasions
     from dagster_project.alerts.send import log_path
 
     try:
-        told = occasions.test(settings, datetime.now(UTC))
+        sent = occasions.test(settings, datetime.now(UTC))
     except OSError as error:
         complain(f"{log_path(settings.home)} cannot be written: {error.strerror}")
         return False
     print(f"log      ok       {log_path(settings.home)}")
-    for channel, outcome in told.outcome.items():
+    for channel, outcome in sent.outcome.items():
         print(f"{channel:<8} {'ok' if outcome == 'ok' else 'FAILED'}")
         if outcome != "ok":
             complain(f"  {outcome}")
-    if not told.outcome:
+    if not sent.outcome:
         print("No other channel is set: COUPON_LEDGER_ALERT_WEBHOOK_URL, or")
         print("COUPON_LEDGER_ALERT_SMTP_HOST with COUPON_LEDGER_ALERT_EMAIL_FROM and …_EMAIL_TO")
-    return all(outcome == "ok" for outcome in told.outcome.values())
+    return all(outcome == "ok" for outcome in sent.outcome.values())

@@ -1,4 +1,4 @@
-"""Changed terms of coupons as text, for the commands that tell of them."""
+"""Changed terms of coupons as text, for the commands that report them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MOST_CHANGES = 10
 
 
 def tell_changed(changed: Sequence[Row]) -> list[str]:
-    """Lay out changes of terms as text: of which coupon, from what to what, where, and what differs for it.
+    """Lay out changes of terms as text: the coupon, old and new terms, where, and the effect.
 
     Args:
         changed: As `answers.terms.changed` gives it.
     """
     if not changed:
         return []
-    lines = ["Changed terms of coupons, which hold for earlier bills too"]
+    lines = ["Changed terms of coupons, which apply to earlier bills too"]
     for row in changed[:_MOST_CHANGES]:
         lines += layout.wrap(words.change_of_terms(row), "  ", "    ")
     if len(changed) > _MOST_CHANGES:

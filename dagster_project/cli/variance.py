@@ -47,9 +47,9 @@ def tell(data: Row) -> str:
     subject = about.get(data["scope"], f"workspace {data['name']}")
     lines = layout.heading(f"Percent-off discounts of {subject}, month to month", data)
     if data["scope"] == "program":
-        lines.append("Percent-off of other programs on the same workspaces is counted with it.")
+        lines.append("Percent-off of other programs on the same workspaces is included.")
     if not data["currencies"]:
-        lines += ["", "No percent-off discount moved here in that time."]
+        lines += ["", "No percent-off discount changed here in that time."]
     for part in data["currencies"]:
         lines += ["", *_of_currency(part)]
     return "\n".join(lines)
@@ -122,7 +122,7 @@ def _workspaces(movers: list[Row], code: str) -> list[str]:
                 ]
             )
     return [
-        f"By workspace, what moved most first: {count(len(movers), 'workspace')}",
+        f"By workspace, largest change first: {count(len(movers), 'workspace')}",
         *layout.table(
             ["workspace", ">before", ">bills", ">percentage", ">began", ">ended", ">after"], body
         ),

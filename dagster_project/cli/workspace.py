@@ -79,7 +79,7 @@ def _today(data: Row) -> list[str]:
     elif not data["coupons"]:
         text = "Today: list price. No coupon has ever been redeemed on this account."
     else:
-        text = "Today: list price, nothing is taken off."
+        text = "Today: list price; nothing is taken off."
         over = [
             coupon
             for coupon in data["coupons"]
@@ -138,11 +138,11 @@ def _coupon(coupon: Row) -> list[str]:
     currency = coupon["currency"]
     named = f": {coupon['coupon_name']}" if coupon["coupon_name"] else ""
     lines = layout.wrap(f"{coupon['coupon_id']}{named} [{coupon['status']}]", "  ", "    ")
-    facts_told = [coupon["offer"]] if coupon["offer"] else []
+    about = [coupon["offer"]] if coupon["offer"] else []
     if coupon["is_derived"]:
-        facts_told.append("follows an expired coupon, no redemption on record")
-    if facts_told:
-        lines += layout.wrap("; ".join(facts_told), "    ")
+        about.append("follows an expired coupon, no redemption on record")
+    if about:
+        lines += layout.wrap("; ".join(about), "    ")
     if not coupon["is_honoured"]:
         return [
             *lines,
@@ -151,6 +151,14 @@ def _coupon(coupon: Row) -> list[str]:
             ),
             *layout.wrap(f"refused: {coupon['refusal']}", "    ", "      "),
         ]
+    for changed in coupon["terms_changed"]:
+        lines += layout.wrap(
+            f"terms changed: {words.changed_terms(changed)} by the version of"
+            f" {day(changed['updated_at'])} ({changed['file_name']}, row {changed['delivery_row']});"
+            " they hold for earlier bills too",
+            "    ",
+            "      ",
+        )
     span = f"from {day(coupon['started_at'])}"
     if coupon["ends_at"] is None:
         span += ", no end" if coupon["uses_left"] is None else ", no end date"

@@ -1,7 +1,7 @@
-"""What a page is made of: titles, tiles, notes, tables and charts, before anyone draws them.
+"""The parts of a page: titles, tiles, notes, tables and charts, before they are drawn.
 
-The dashboard and the report draw the same blocks, so that both say the same. Here belong the blocks and
-how one value of a table is written; colours and HTML do not.
+The dashboard and the report draw the same blocks, so that both say the same. The blocks and how one value
+of a table is written belong here; colours and HTML do not.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal
 
 from dagster_project.answers import values
@@ -17,6 +18,19 @@ Kind = Literal["text", "amount", "signed", "count", "percent", "day", "month", "
 """What a column holds; `account` and `bill` are ids that lead to a page."""
 LINKS = ("account", "bill")
 NUMBERS = ("amount", "signed", "count", "percent")
+
+
+@dataclass(frozen=True)
+class Lead:
+    """Where a mark of a chart or a value of a table leads on to.
+
+    Attributes:
+        page: The page.
+        chosen: What is chosen there, by the name of the filter, besides what is chosen already.
+    """
+
+    page: str
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -32,7 +46,7 @@ class Note:
 
     Attributes:
         text: The sentence.
-        is_warning: Whether somebody has to do something.
+        is_warning: Whether a person must act.
     """
 
     text: str
@@ -66,14 +80,18 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: Of the value in the row.
-        title: What people read.
+        name: The name of the value in the row.
+        title: The heading that people read.
         kind: What it holds.
+        to: The page that a value leads on to, where it is the choice of a filter there.
+        choice: That filter.
     """
 
     name: str
     title: str
     kind: Kind = "text"
+    to: str = ""
+    choice: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,10 +99,10 @@ class Table:
     """A table; one that lists nothing says so in words.
 
     Attributes:
-        name: Of the files it is saved in.
+        name: Of the files it is saved in; a page has no two of one name.
         columns: From left to right.
         rows: By column name.
-        currency: Of its amounts, unless each row has a `currency`.
+        currency: The currency of its amounts, unless each row has a `currency`.
         empty: What to say where there is no row.
         is_long: Whether the report leaves rows out after the first ones.
     """
@@ -95,6 +113,18 @@ class Table:
     currency: str | None = None
     empty: str = "Nothing."
     is_long: bool = False
+
+    def lead(self, row: Mapping[str, Any], column: Column) -> Lead | None:
+        """Return where a value of a row leads on to, None where it leads nowhere."""
+        value = row.get(column.name)
+        if value is None:
+            return None
+        if column.kind in LINKS:
+            return Lead(column.kind, {"id": str(value)})
+        if not column.to:
+            return None
+        chosen = values.month(value) if column.kind == "month" else str(value)
+        return Lead(column.to, {column.choice: chosen})
 
     def text(self, row: Mapping[str, Any], column: Column) -> str:
         """Return a value of a row as people read it."""
@@ -121,15 +151,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars side by side, one for each part of each place.
+    """Bars side by side, one for each part of each place on the axis.
 
     Attributes:
-        title: What is drawn, for those who cannot see it too.
+        title: What is drawn, also for readers who cannot see it.
         axis: What the places are.
         unit: What the amounts are of: a currency.
         points: `place`, `part` and `amount` of each bar; a place may have several parts.
         parts: The parts from the strongest colour to the lightest.
         is_stacked: Whether the parts of a place stand on one another.
+        leads: Where the bars of a place lead on to.
     """
 
     title: str
@@ -138,6 +169,7 @@ class Bars:
     points: tuple[tuple[str, str, Decimal], ...]
     parts: tuple[str, ...]
     is_stacked: bool = True
+    leads: Mapping[str, Lead] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -148,11 +180,13 @@ class Waterfall:
         title: What is drawn.
         unit: What the amounts are of: a currency.
         steps: Name, amount, and whether the amount is where one stands rather than a step.
+        leads: Where a step leads on to, by its name.
     """
 
     title: str
     unit: str
     steps: tuple[tuple[str, Decimal, bool], ...]
+    leads: Mapping[str, Lead] = field(default_factory=dict)
 
 
 Block = Heading | Note | Tiles | Table | Bars | Waterfall
@@ -160,7 +194,7 @@ Block = Heading | Note | Tiles | Table | Bars | Waterfall
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is chosen on a page.
+    """The choices on a page.
 
     Attributes:
         currency: Amounts of others are not shown beside it.
@@ -168,6 +202,10 @@ class Chosen:
         program: Only this program.
         plan: Only this plan.
         id: Which workspace or bill.
+        ends: Only what runs out in this month, as 2026-02.
+        type: Only findings of this type.
+        home: The data home, where closed months and what-ifs are asked for; None where it is not known.
+        release: The release, or `what-if/NAME`.
     """
 
     currency: str
@@ -175,6 +213,10 @@ class Chosen:
     program: str | None = None
     plan: str | None = None
     id: str | None = None
+    ends: str | None = None
+    type: str | None = None
+    home: Path | None = None
+    release: str | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +225,7 @@ class Page:
 
     Attributes:
         name: In its address.
-        title: What people read.
+        title: The title that people read.
         filters: What can be chosen on it, besides the release.
         has_report: Whether the report has it too.
     """

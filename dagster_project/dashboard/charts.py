@@ -1,47 +1,63 @@
-"""Charts of blocks, by Altair: drawn by the browser on a page, and as SVG in the report.
+"""Charts of blocks, by Altair, as SVG: the same on a page and in the report.
 
 Amounts become points of a chart in `_points`, and nowhere else: a chart of DECIMAL can be drawn a hundred
 times too large, so a point is a float, rounded to what one can see. No number that is read comes from here.
+
+A mark that leads on is a link in the SVG, so that it is reached by keyboard too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from dagster_project.answers.values import amount
-from dagster_project.dashboard.blocks import Bars, Waterfall
+from dagster_project.dashboard.blocks import Bars, Lead, Waterfall
 
 if TYPE_CHECKING:
     import altair as alt
-    import pandas as pd
 
 ACCENT = "#17608a"
 SHADES = (ACCENT, "#8fb4c9", "#d3dde3", "#52616b")
 """Of the parts of a bar; each is lighter or darker than the others, in black and white too."""
 INK, FAINT = "#1c2430", "#5b6672"
 _FONT = "Source Sans, Source Sans 3, DejaVu Sans, sans-serif"
-_HEIGHT = 260
+_HEIGHT = 220
+WIDE, NARROW = 1080, 340
+"""How wide a chart is drawn, in pixels: beside each other where the place is not known beforehand."""
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
-def _points(rows: Iterable[dict[str, Any]], *amounts: str) -> pd.DataFrame:
-    """Return rows as what a chart is drawn from, its amounts as float64."""
-    import pandas as pd
+def _points(rows: Iterable[dict[str, Any]], *amounts: str) -> alt.InlineData:
+    """Return rows as what a chart is drawn from, its amounts as floats."""
+    import altair as alt
 
-    frame = pd.DataFrame(list(rows))
-    return frame.astype(dict.fromkeys(amounts, "float64")) if len(frame) else frame
+    return alt.InlineData(
+        values=[
+            {name: float(value) if name in amounts else value for name, value in row.items()}
+            for row in rows
+        ]
+    )
 
 
-def chart(block: Bars | Waterfall) -> alt.Chart | alt.LayerChart:
-    """Return the chart of a block, as wide as where it stands.
+def chart(block: Bars | Waterfall, width: int = WIDE) -> alt.Chart | alt.LayerChart:
+    """Return the chart of a block.
 
     Args:
         block: What to draw; its amounts are of one currency.
+        width: In pixels.
     """
-    drawn = _bars(block) if isinstance(block, Bars) else _waterfall(block)
+    is_narrow = width < WIDE
+    drawn = _bars(block, is_narrow) if isinstance(block, Bars) else _waterfall(block, is_narrow)
     styled: alt.Chart | alt.LayerChart = (
-        drawn.properties(width="container", height=_HEIGHT, description=block.title)
+        drawn.properties(
+            width=width,
+            height=_HEIGHT,
+            description=block.title,
+            autosize={"type": "fit-x", "contains": "padding"},
+        )
         .configure(
             font=_FONT, background="#ffffff", padding={"left": 4, "right": 8, "top": 8, "bottom": 4}
         )
@@ -70,30 +86,31 @@ def chart(block: Bars | Waterfall) -> alt.Chart | alt.LayerChart:
     return styled
 
 
-def _bars(block: Bars) -> alt.Chart:
+def _bars(block: Bars, is_narrow: bool) -> alt.Chart:
     import altair as alt
 
     places = list(dict.fromkeys(place for place, _, _ in block.points))
-    frame = _points(
+    points = _points(
         (
             {
                 "place": place,
                 "part": part,
                 "order": block.parts.index(part),
                 "amount": value,
-                "told": f"{amount(value, block.unit)} {block.unit}",
+                "told": _told(place, part if len(block.parts) > 1 else "", value, block.unit),
+                "lead": _mark(block, place),
             }
             for place, part, value in block.points
         ),
         "amount",
     )
-    many = len(places) > 14
+    is_slanted = len(places) > (4 if is_narrow else 14)
     encoded = {
         "x": alt.X(
             "place:N",
             sort=places,
             title=None,
-            axis=alt.Axis(labelAngle=-45 if many else 0, labelOverlap=True, grid=False),
+            axis=alt.Axis(labelAngle=-45 if is_slanted else 0, labelOverlap=True, grid=False),
         ),
         "y": alt.Y(
             "amount:Q",
@@ -108,16 +125,16 @@ def _bars(block: Bars) -> alt.Chart:
             legend=alt.Legend() if len(block.parts) > 1 else None,
         ),
         "order": alt.Order("order:Q"),
-        "tooltip": [
-            alt.Tooltip("place:N", title=block.axis),
-            alt.Tooltip("part:N", title="what"),
-            alt.Tooltip("told:N", title="amount"),
-        ],
+        "description": alt.Description("told:N"),
     }
+    if block.leads:
+        encoded["href"] = alt.Href("lead:N")
     if not block.is_stacked:
         encoded["xOffset"] = alt.XOffset("part:N", sort=list(block.parts))
         del encoded["order"]
-    bars: alt.Chart = alt.Chart(frame).mark_bar(stroke="#ffffff", strokeWidth=0.5).encode(**encoded)
+    bars: alt.Chart = (
+        alt.Chart(points).mark_bar(stroke="#ffffff", strokeWidth=0.5).encode(**encoded)
+    )
     return bars
 
 
@@ -125,7 +142,17 @@ def _is_large(block: Bars) -> bool:
     return any(abs(value) >= Decimal(20) for _, _, value in block.points)
 
 
-def _waterfall(block: Waterfall) -> alt.LayerChart:
+def _told(place: str, part: str, value: Decimal, unit: str) -> str:
+    """Return what a mark says to whoever points at it or cannot see it."""
+    return f"{place}{', ' if part else ''}{part}: {amount(value, unit)} {unit}"
+
+
+def _mark(block: Bars | Waterfall, place: str) -> str:
+    """Return the number of a place among those that lead on, in the form of an address; empty for others."""
+    return f"#{list(block.leads).index(place)}" if place in block.leads else ""
+
+
+def _waterfall(block: Waterfall, is_narrow: bool) -> alt.LayerChart:
     import altair as alt
 
     rows, level = [], Decimal(0)
@@ -139,20 +166,21 @@ def _waterfall(block: Waterfall) -> alt.LayerChart:
                 "end": end,
                 "top": max(start, end),
                 "kind": "amount" if is_level else "step",
-                "told": amount(value, block.unit),
+                "amount": amount(value, block.unit),
+                "told": _told(name, "", value, block.unit),
+                "lead": _mark(block, name),
             }
         )
-    frame = _points(rows, "start", "end", "top")
-    names = [name for name, _, _ in block.steps]
+    points = _points(rows, "start", "end", "top")
     labels = alt.Axis(
-        labelAngle=0,
+        labelAngle=-45 if is_narrow else 0,
         grid=False,
         labelFontSize=11,
-        labelOverlap=True,
-        labelExpr="split(datum.label, ' ')",
+        labelOverlap=False,
+        **({} if is_narrow else {"labelExpr": "split(datum.label, ' ')"}),
     )
-    x = alt.X("step:N", sort=names, title=None, axis=labels)
-    base = alt.Chart(frame).encode(x=x)
+    x = alt.X("step:N", sort=[name for name, _, _ in block.steps], title=None, axis=labels)
+    base = alt.Chart(points).encode(x=x)
     bars = base.mark_bar().encode(
         y=alt.Y("start:Q", title=block.unit, axis=alt.Axis(format=",.0f", tickCount=5)),
         y2="end:Q",
@@ -161,20 +189,48 @@ def _waterfall(block: Waterfall) -> alt.LayerChart:
             scale=alt.Scale(domain=["amount", "step"], range=[ACCENT, "#8fb4c9"]),
             legend=None,
         ),
-        tooltip=[alt.Tooltip("step:N", title="step"), alt.Tooltip("told:N", title=block.unit)],
+        description="told:N",
+        **({"href": alt.Href("lead:N")} if block.leads else {}),
     )
-    told = base.mark_text(dy=-7, fontSize=10, color=INK).encode(y="top:Q", text="told:N")
+    if is_narrow:  # where the numbers would stand on one another: they are in the table beside it
+        return alt.LayerChart(layer=[bars])
+    told = base.mark_text(dy=-7, fontSize=10, color=INK, aria=False).encode(
+        y="top:Q", text="amount:N"
+    )
     return alt.LayerChart(layer=[bars, told])
 
 
-def svg(block: Bars | Waterfall, width: int = 880) -> str:
+def svg(
+    block: Bars | Waterfall, width: int = WIDE, address: Callable[[Lead], str] | None = None
+) -> str:
     """Return the chart of a block as SVG.
 
     Args:
         block: What to draw.
         width: In pixels.
+        address: Gives the address of where a mark leads on to; without it marks are no links.
     """
+    import altair as alt
     import vl_convert
 
-    drawn = chart(block).properties(width=width, height=220)
-    return str(vl_convert.vegalite_to_svg(drawn.to_dict()))
+    with alt.utils.schemapi.debug_mode(False):  # what is drawn here is checked by tests
+        text = vl_convert.vegalite_to_svg(chart(block, width).to_dict())
+    ElementTree.register_namespace("", _SVG)
+    root = ElementTree.fromstring(text)  # noqa: S314 (drawn by ourselves)
+    leads = list(block.leads.values())
+    for parent in list(root.iter()):
+        for place, link in enumerate(list(parent)):
+            if link.tag != f"{{{_SVG}}}a":
+                continue
+            (mark,) = list(link)
+            number = link.attrib.pop(f"{{{_XLINK}}}href", "").rpartition("#")[2]
+            if address is None or not number:
+                parent.remove(link)
+                parent.insert(place, mark)
+                continue
+            link.set("href", address(leads[int(number)]))
+            link.set("aria-label", mark.get("aria-label", ""))
+    for mark in root.iter(f"{{{_SVG}}}path"):
+        if mark.get("aria-roledescription") == "bar":
+            ElementTree.SubElement(mark, f"{{{_SVG}}}title").text = mark.get("aria-label")
+    return ElementTree.tostring(root, encoding="unicode")

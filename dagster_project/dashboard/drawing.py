@@ -1,13 +1,13 @@
 """One run of a page in Streamlit: opens one release, asks it, and draws the blocks of the page.
 
-A page asks one open release by its id, so it never mixes two. What is chosen is in the address and nowhere
-else, so that an address can be sent to a colleague; every link carries the release it was made from.
+A page asks one open release by its id, so it never mixes two. Choices are stored in the address alone, so
+an address can be sent to a colleague; every link carries the release it was made from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -18,17 +18,16 @@ from dagster_project.answers.glance import glance
 from dagster_project.answers.values import month
 from dagster_project.dashboard import look, saving
 from dagster_project.dashboard.blocks import (
-    LINKS,
-    NUMBERS,
     Block,
     Chosen,
     Heading,
+    Lead,
     Note,
     Page,
     Table,
     Tiles,
 )
-from dagster_project.dashboard.charts import ACCENT, INK, chart
+from dagster_project.dashboard.charts import ACCENT, INK
 from dagster_project.dashboard.pages import PAGES, heading_of
 from dagster_project.releases import current_release
 from dagster_project.releases.errors import ReleaseError
@@ -37,33 +36,89 @@ from dagster_project.releases.read import reading
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
-    import pandas as pd
     from streamlit.navigation.page import StreamlitPage
+
+    from dagster_project.dashboard.login import Login
 
 TITLE = "Coupon Ledger"
 KEPT = ("release", "currency", "month", "program", "plan")
 """What links carry on from page to page."""
 _ALL = "all"
-_ROWS_SHOWN = 12
+_WIDTHS = {"type": 270}
+_LABELS = {"ends": "Runs out in", "type": "Type of finding"}
+_MOST_ROWS, _SEARCHED_FROM = 500, 8
 _STYLE = f"""<style>{look.STYLE}
 .block-container {{ padding-top: 2.6rem; padding-bottom: 3rem; max-width: 78rem; }}
 .cl-top {{ color: {INK}; font-size: .9rem; margin: 0; overflow-wrap: anywhere; }}
 .cl-top b {{ font-size: 1.2rem; margin-right: .6rem; }}
 .cl-heading {{ padding: 0; }}
-a:focus-visible, button:focus-visible {{ outline: 3px solid {ACCENT}; outline-offset: 2px; }}
-@media (max-width: 640px) {{ .block-container {{ padding-left: .8rem; padding-right: .8rem; }} }}
+.cl-table th button {{ all: unset; cursor: pointer; }}
+.cl-table th button:hover {{ text-decoration: underline; }}
+.cl-table th[aria-sort=ascending] button::after {{ content: " ↑" / ""; }}
+.cl-table th[aria-sort=descending] button::after {{ content: " ↓" / ""; }}
+.cl-table tbody tr:hover {{ background: #f6f8fa; }}
+.cl-search {{ border: 1px solid #c6ced6; border-radius: 3px; padding: .2rem .5rem; margin-bottom: .3rem; width: 14rem; max-width: 100%; font: inherit; font-size: .86rem; color: {INK}; background: #ffffff; }}
+.cl-chart a:hover path {{ opacity: .75; }}
+.cl-chart a:focus-visible {{ outline: none; }}
+.cl-chart a:focus-visible path {{ stroke: {INK}; stroke-width: 3px; }}
+.cl-narrow {{ display: none; }}
+a:focus-visible, button:focus-visible, .cl-table:focus-visible, .cl-table th button:focus-visible {{ outline: 3px solid {ACCENT}; outline-offset: 2px; }}
+@media (max-width: 640px) {{
+  .block-container {{ padding-left: .8rem; padding-right: .8rem; }}
+  .cl-wide {{ display: none; }}
+  .cl-narrow {{ display: block; }}
+}}
 </style>"""
+_SCRIPT = """<script>
+if (!window.couponLedgerTables) {
+  window.couponLedgerTables = true;
+  const value = (row, place) => row.cells[place].dataset.v;
+  document.addEventListener("click", event => {
+    const title = event.target.closest(".cl-table th");
+    if (!title || !event.target.closest("button")) return;
+    const way = title.ariaSort === "ascending" ? "descending" : "ascending";
+    for (const other of title.parentNode.cells) if (other.ariaSort) other.ariaSort = "none";
+    title.ariaSort = way;
+    const isNumber = title.classList.contains("number");
+    const compared = (one, other) =>
+      isNumber ? Number(one) - Number(other) : one.localeCompare(other, "en", { numeric: true });
+    const body = title.closest("table").tBodies[0];
+    const rows = [...body.rows].sort((one, other) => {
+      const [first, second] = [value(one, title.cellIndex), value(other, title.cellIndex)];
+      if (!first || !second) return (first ? 0 : 1) - (second ? 0 : 1);
+      return way === "ascending" ? compared(first, second) : compared(second, first);
+    });
+    body.append(...rows);
+  });
+  document.addEventListener("input", event => {
+    if (!event.target.matches(".cl-search")) return;
+    const wanted = event.target.value.trim().toLowerCase();
+    for (const row of event.target.closest(".cl-block").querySelectorAll("tbody tr"))
+      row.hidden = !row.textContent.toLowerCase().includes(wanted);
+  });
+}
+</script>"""
+"""Sorts and searches tables: it acts on every table of the page, and has no text of a release in it."""
+_figure = st.components.v2.component(
+    "coupon_ledger_figure",
+    html="<div></div>",
+    js="export default ({ data, parentElement }) =>"
+    " { parentElement.querySelector('div').innerHTML = data }",
+    isolate_styles=False,
+)
+"""A drawing of `look.figure`: Streamlit takes SVG out of HTML. What it says are months, programs and amounts."""
 
 
 def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
     """Draw a page.
 
     Args:
-        name: Of the page.
+        name: The page's name.
         all_pages: Every page by its name, for the links between them.
     """
     page, make = PAGES[name]
     st.html(_STYLE)
+    st.html(_SCRIPT, unsafe_allow_javascript=True)
     settings = Settings()
     wanted = st.query_params.get("release")
     try:
@@ -75,11 +130,42 @@ def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
             _top(page, seen, newest, all_pages)
             ids = sorted({*release_ids(settings.home), seen["shown"]}, reverse=True)
             ids += [one for one in what_ifs(settings.home) if one not in ids]
-            chosen = _choose(page, seen, ids)
-            for place, block in enumerate(_blocks(make, connection, chosen)):
-                _draw(block, place, seen)
+            chosen = _choose(page, seen, ids, settings.home)
+            for block in _blocks(make, connection, chosen):
+                _draw(block, seen)
     except ReleaseError as error:
         st.html(look.note(f"{error.message} {error.remedy}", is_warning=True))
+        if wanted:
+            st.html(
+                f'<p class="cl-note"><a href="{_address(page.name)}">Open what is served now</a></p>'
+            )
+
+
+def draw_login(login: Login) -> bool:
+    """Draw who has logged in, or the way to.
+
+    Args:
+        login: How it is configured.
+
+    Returns:
+        Whether somebody has logged in who may look; nothing else may be drawn otherwise.
+    """
+    st.html(_STYLE)
+    user = st.user.to_dict()
+    if not user.get("is_logged_in"):
+        st.html(f'<p class="cl-top"><b>{look.plain(TITLE)}</b></p>')
+        st.html(look.note("Log in to see the ledger."))
+        st.button("Log in", type="primary", on_click=st.login)
+        return False
+    who = user.get("email") or user.get("name") or "somebody without a name"
+    is_allowed = login.allows(user)
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.html(look.note(f"Logged in as {who}."), width="content")
+        st.button("Log out", type="tertiary", on_click=st.logout)
+    if not is_allowed:
+        told = "You may not see the ledger. Ask whoever runs it to add your e-mail address."
+        st.html(look.note(told, is_warning=True))
+    return is_allowed
 
 
 def _address(name: str) -> str:
@@ -88,7 +174,7 @@ def _address(name: str) -> str:
 
 
 def _blocks(make: Any, connection: Connection, chosen: Chosen) -> list[Block]:
-    """Return the blocks of a page, or what is wrong with what was asked for."""
+    """Return the blocks of a page, or what is wrong with the request."""
     try:
         found: list[Block] = make(connection, chosen)
     except NotThere as error:
@@ -99,17 +185,15 @@ def _blocks(make: Any, connection: Connection, chosen: Chosen) -> list[Block]:
 
 
 def _top(page: Page, seen: Row, newest: str | None, all_pages: dict[str, StreamlitPage]) -> None:
-    """Say which release it is, and lead to the other pages with what is chosen."""
+    """Show the release, and links to the other pages that carry the choices."""
     st.html(f'<p class="cl-top"><b>{look.plain(TITLE)}</b>{look.plain(heading_of(seen))}</p>')
     if newest is not None and newest != seen["shown"]:
-        told = "A newer release is served." if seen["shown"] < newest else "Another is served."
+        text = "A newer release is current." if seen["shown"] < newest else "Another is current."
         if is_what_if(seen["shown"]):
-            told = (
-                f"This is {seen['shown']}: what would be under other terms, not what is recorded."
-            )
+            text = f"This is {seen['shown']}: bills under other terms, not the recorded ones."
         address = urlencode({**_kept(seen), "release": newest})
         st.html(
-            f'<p class="cl-note warning">{look.plain(told)} <a href="{_address(page.name)}?{look.plain(address)}"'
+            f'<p class="cl-note warning">{look.plain(text)} <a href="{_address(page.name)}?{look.plain(address)}"'
             f' target="_self">Open {look.plain(newest)}</a></p>'
         )
     with st.container(horizontal=True, gap="small"):
@@ -122,19 +206,22 @@ def _top(page: Page, seen: Row, newest: str | None, all_pages: dict[str, Streaml
 
 
 def _kept(seen: Row) -> dict[str, str]:
-    """Return what a link carries: the release shown, and what is chosen."""
+    """Return what a link carries: the release shown, and the choices."""
     given = st.query_params.to_dict()
     kept = {name: given[name] for name in KEPT if given.get(name)}
     return {**kept, "release": seen["shown"]}
 
 
-def _choose(page: Page, seen: Row, ids: list[str]) -> Chosen:
+def _choose(page: Page, seen: Row, ids: list[str], home: Path) -> Chosen:
     """Let people choose, and return what is chosen; what this release does not have is said."""
+    months = [month(one) for one in seen["months"]]
     options = {
         "currency": seen["currencies"] or ["none"],
-        "month": [month(one) for one in seen["months"]],
+        "month": [_ALL, *months] if page.name == "trust" else months,
         "program": [_ALL, *seen["programs"]],
         "plan": [_ALL, *seen["plans"]],
+        "ends": [_ALL, *(month(one) for one in seen["months_to_come"])],
+        "type": [_ALL, *seen["finding_types"]],
     }
     found: dict[str, str] = {}
     with st.container(horizontal=True, gap="small"):
@@ -143,20 +230,14 @@ def _choose(page: Page, seen: Row, ids: list[str]) -> Chosen:
             if name == "id":
                 found["id"] = _enter(page)
             elif options[name]:
-                found[name] = _select(name, options[name], options[name][0], 140)
+                found[name] = _select(name, options[name], options[name][0], _WIDTHS.get(name, 140))
     currency = found.get("currency", options["currency"][0])
-    return Chosen(
-        currency,
-        **{
-            name: value
-            for name, value in found.items()
-            if name != "currency" and value and value != _ALL
-        },
-    )
+    chosen = {name: value for name, value in found.items() if value and value != _ALL}
+    return Chosen(**{**chosen, "currency": currency}, home=home, release=seen["shown"])
 
 
 def _select(name: str, options: list[str], default: str, width: int) -> str:
-    """Let people choose one of a few, which the address keeps."""
+    """Let people choose one of a few; the address stores the choice."""
     wanted = st.query_params.get(name, default)
     if wanted not in options:
         st.html(look.note(f"There is no {name} {wanted!r} in this release: {default} is shown."))
@@ -164,7 +245,7 @@ def _select(name: str, options: list[str], default: str, width: int) -> str:
     key = f"choice_{name}"
     st.session_state[key] = wanted
     st.selectbox(
-        name.capitalize(),
+        _LABELS.get(name, name.capitalize()),
         options,
         key=key,
         width=width,
@@ -176,7 +257,7 @@ def _select(name: str, options: list[str], default: str, width: int) -> str:
 
 
 def _enter(page: Page) -> str:
-    """Let people enter an id, which the address keeps."""
+    """Let people enter an id, which the address stores."""
     key = "choice_id"
     st.session_state[key] = st.query_params.get("id", "")
     label = "Id of a workspace" if page.name == "account" else "Id of a bill"
@@ -188,7 +269,7 @@ def _keep(name: str, key: str) -> None:
     st.query_params[name] = str(st.session_state[key]).strip()
 
 
-def _draw(block: Block, place: int, seen: Row) -> None:
+def _draw(block: Block, seen: Row) -> None:
     if isinstance(block, Heading):
         st.html(look.heading(block.text))
     elif isinstance(block, Note):
@@ -196,84 +277,51 @@ def _draw(block: Block, place: int, seen: Row) -> None:
     elif isinstance(block, Tiles):
         st.html(look.tiles(block))
     elif isinstance(block, Table):
-        _table(block, place, seen)
+        _table(block, seen)
     else:
-        st.altair_chart(chart(block), theme=None, width="stretch")
+        _figure(data=look.figure(block, partial(_lead, seen)))
 
 
-def _table(table: Table, place: int, seen: Row) -> None:
+def _lead(seen: Row, lead: Lead) -> str:
+    """Return the address of where something leads on to: what is chosen already is kept."""
+    return f"{_address(lead.page)}?{urlencode({**_kept(seen), **lead.chosen})}"
+
+
+def _table(table: Table, seen: Row) -> None:
     """Draw a table that can be sorted and searched, and two buttons to save it."""
-    if not table.rows:
-        st.html(look.note(table.empty))
-        return
-    import pandas as pd
-
-    config: dict[str, Any] = {}
-    data: dict[str, Any] = {}
-    shown: dict[str, list[str]] = {}
-    for column in table.columns:
-        title = column.title or " "
-        texts = [table.text(row, column) for row in table.rows]
-        if column.kind in LINKS:
-            base = urlencode(_kept(seen))
-            data[title] = [
-                f"{_address(column.kind)}?{base}&{urlencode({'id': row[column.name]})}"
-                if row.get(column.name)
-                else None
-                for row in table.rows
-            ]
-            config[title] = st.column_config.LinkColumn(title, display_text=r"[?&]id=(.*)$")
-        elif column.kind in NUMBERS:
-            # Sorted by the number; what is read is the text beside it.
-            data[title] = pd.Series([row.get(column.name) for row in table.rows], dtype="object")
-            shown[title] = texts
-            config[title] = st.column_config.Column(title, alignment="right")
-        else:
-            data[title] = texts
-    frame = pd.DataFrame(data)
-    st.dataframe(
-        _styled(frame, shown),
-        hide_index=True,
-        placeholder="–",
-        column_config=config,
-        height=min(len(frame), _ROWS_SHOWN) * 35 + 38,
-        alt=table.name.replace("_", " "),
-        key=f"table_{place}",
+    has_search = len(table.rows) >= _SEARCHED_FROM
+    name = look.plain(table.name.replace("_", " "))
+    search = (
+        f'<input type="search" class="cl-search" placeholder="Search" aria-label="Search {name}">'
     )
+    st.html(
+        f'<div class="cl-block">{search if has_search else ""}'
+        + look.table(table, _MOST_ROWS, partial(_lead, seen), is_sorted_by_click=True)
+        + look.left_out(table, _MOST_ROWS, "save the table to have all.")
+        + "</div>"
+    )
+    if not table.rows:
+        return
     with st.container(horizontal=True, gap="small"):
         name = f"{table.name}-{seen['release_id']}"
-        told = f"{TITLE}: release {seen['release_id']}, as of {seen['as_of_date']}"
+        title = f"{TITLE}: release {seen['release_id']}, as of {seen['as_of_date']}"
         st.download_button(
             "CSV",
             partial(saving.as_csv, table),
             f"{name}.csv",
             "text/csv",
-            key=f"csv_{place}",
+            key=f"csv_{table.name}",
             on_click="ignore",
             type="tertiary",
             help=f"Save {table.name} as CSV",
         )
         st.download_button(
             "xlsx",
-            partial(saving.as_xlsx, table, told),
+            partial(saving.as_xlsx, table, title),
             f"{name}.xlsx",
             "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-            key=f"xlsx_{place}",
+            key=f"xlsx_{table.name}",
             on_click="ignore",
             type="tertiary",
             help=f"Save {table.name} as xlsx",
         )
-
-
-def _one_by_one(texts: list[str]) -> Callable[[object], str]:
-    """Return a format that gives the texts in their order, whatever the value is."""
-    waiting = iter(texts)
-    return lambda _: next(waiting)
-
-
-def _styled(frame: pd.DataFrame, shown: dict[str, list[str]]) -> Any:
-    """Return a table whose numbers are shown as the texts given."""
-    styler = frame.style
-    for title, texts in shown.items():
-        styler = styler.format(_one_by_one(texts), subset=[title])
-    return styler

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
 from html import escape
+from typing import Any
 
-from dagster_project.answers.values import clean
-from dagster_project.dashboard.blocks import Tiles
-from dagster_project.dashboard.charts import ACCENT, FAINT, INK
+from dagster_project.answers.values import clean, count
+from dagster_project.dashboard.blocks import NUMBERS, Bars, Column, Lead, Table, Tiles, Waterfall
+from dagster_project.dashboard.charts import ACCENT, FAINT, INK, NARROW, svg
 
 STYLE = f"""
 .cl-tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .75rem; margin: .25rem 0 .5rem; }}
@@ -15,10 +18,21 @@ STYLE = f"""
 .cl-tile .value {{ color: {INK}; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }}
 .cl-tile .note {{ color: {FAINT}; font-size: .8rem; min-height: 1.1em; font-variant-numeric: tabular-nums; }}
 .cl-heading {{ color: {INK}; font-size: 1.1rem; font-weight: 600; margin: 1.1rem 0 .2rem; line-height: 1.35; }}
-.cl-note {{ color: {FAINT}; font-size: .92rem; margin: .1rem 0; overflow-wrap: anywhere; }}
+.cl-note {{ color: {INK}; font-size: .92rem; margin: .1rem 0; overflow-wrap: anywhere; }}
+.cl-table {{ overflow: auto; max-height: 29rem; }}
+.cl-table table {{ border-collapse: collapse; width: 100%; margin: 0; font-size: .86rem; color: {INK}; }}
+.cl-table th, .cl-table td {{ text-align: left; padding: .28rem .55rem; border: 0; border-bottom: 1px solid #dfe4ea; vertical-align: top; overflow-wrap: anywhere; }}
+.cl-table td.text {{ min-width: 7rem; }}
+.cl-table th {{ color: {FAINT}; font-weight: 600; vertical-align: bottom; overflow-wrap: normal; background: #ffffff; position: sticky; top: 0; }}
+.cl-table .number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+.cl-table th.number {{ white-space: normal; }}
+.cl-table .day {{ white-space: nowrap; font-variant-numeric: tabular-nums; }}
+.cl-table a {{ color: {ACCENT}; }}
+.cl-chart {{ margin: .4rem 0; break-inside: avoid; }}
+.cl-chart svg {{ max-width: 100%; height: auto; }}
 .cl-note.warning {{ color: {INK}; font-weight: 600; border-left: 4px solid {INK}; padding-left: .6rem; }}
 """
-"""What both have in common; each has a little of its own beside it."""
+"""The style that both share; each adds a little of its own."""
 
 
 def plain(text: object) -> str:
@@ -27,7 +41,7 @@ def plain(text: object) -> str:
 
 
 def heading(text: str) -> str:
-    """Return the title of what follows as HTML."""
+    """Return a heading as HTML."""
     return f'<h2 class="cl-heading">{plain(text)}</h2>'
 
 
@@ -45,3 +59,103 @@ def tiles(block: Tiles) -> str:
         for tile in block.tiles
     )
     return f'<div class="cl-tiles">{shown}</div>'
+
+
+def figure(
+    block: Bars | Waterfall,
+    address: Callable[[Lead], str] | None = None,
+    *,
+    has_narrow: bool = True,
+) -> str:
+    """Return a chart as HTML.
+
+    Args:
+        block: What to draw.
+        address: Gives the address of where a mark leads on to; without it marks are no links.
+        has_narrow: Whether it has a drawing for narrow screens too.
+    """
+    drawn = f'<div class="cl-wide">{svg(block, address=address)}</div>'
+    if has_narrow:
+        drawn += f'<div class="cl-narrow">{svg(block, NARROW, address)}</div>'
+    return (
+        f'<figure class="cl-chart" role="group" aria-label="{plain(block.title)}">{drawn}</figure>'
+    )
+
+
+def table(
+    block: Table,
+    most: int,
+    address: Callable[[Lead], str] | None = None,
+    *,
+    is_sorted_by_click: bool = False,
+) -> str:
+    """Return a table as HTML, or a sentence where it lists nothing.
+
+    Args:
+        block: The table.
+        most: How many rows to show of it.
+        address: Gives the address of where a value leads on to; without it values are no links.
+        is_sorted_by_click: Whether the titles of columns are buttons, and values carry what to sort by.
+    """
+    if not block.rows:
+        return note(block.empty)
+    shown = block.rows[:most]
+    name = plain(block.name.replace("_", " "))
+    head = "".join(
+        f'<th scope="col" class="{_kind(column)}"'
+        + (
+            f' aria-sort="none"><button type="button">{plain(column.title)}</button></th>'
+            if is_sorted_by_click and column.title and len(shown) > 1
+            else f">{plain(column.title)}</th>"
+        )
+        for column in block.columns
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td class="{_kind(column)}"'
+            + (f' data-v="{_sorted_by(row.get(column.name))}"' if is_sorted_by_click else "")
+            + f">{_linked(block, row, column, address)}</td>"
+            for column in block.columns
+        )
+        + "</tr>\n"
+        for row in shown
+    )
+    return (
+        f'<div class="cl-table" tabindex="0" role="region" aria-label="{name}"><table aria-label="{name}">'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+    )
+
+
+def left_out(block: Table, most: int, told: str) -> str:
+    """Return how many rows of a table are not shown as HTML, and where they are; nothing where all are.
+
+    Args:
+        block: The table.
+        most: How many rows are shown.
+        told: Where all of them are.
+    """
+    more = len(block.rows) - most
+    return note(f"{count(more, 'more row')}: {told}") if more > 0 else ""
+
+
+def _kind(column: Column) -> str:
+    if column.kind in NUMBERS:
+        return "number"
+    return "day" if column.kind in ("day", "month") else "text"
+
+
+def _sorted_by(value: object) -> str:
+    if value is None:
+        return ""
+    return plain(value.isoformat() if isinstance(value, date | datetime) else value)
+
+
+def _linked(
+    block: Table, row: Mapping[str, Any], column: Column, address: Callable[[Lead], str] | None
+) -> str:
+    text = plain(block.text(row, column))
+    lead = block.lead(row, column) if address else None
+    return (
+        text if address is None or lead is None else f'<a href="{plain(address(lead))}">{text}</a>'
+    )

@@ -1,11 +1,12 @@
-"""The pages: which answers each asks a release, and which blocks it makes of them.
+"""The pages: the answers each page gets from a release, and the blocks it makes of them.
 
-Here belongs no calculation but comparing two amounts of one answer: what an amount is, `answers/` says.
+The only calculation here is comparing two amounts of one answer: amounts come from `answers/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 
@@ -18,6 +19,7 @@ from dagster_project.dashboard.blocks import (
     Chosen,
     Column,
     Heading,
+    Lead,
     Note,
     Page,
     Table,
@@ -25,6 +27,8 @@ from dagster_project.dashboard.blocks import (
     Tiles,
     Waterfall,
 )
+from dagster_project.releases.files import is_what_if, what_ifs
+from dagster_project.releases.questions import recorded_release
 
 _STEPS: Final = (
     ("list_amount", "List", 1),
@@ -37,16 +41,28 @@ _STEPS: Final = (
     ("billed_net_after_notes_amount", "Kept", 1),
 )
 _LEVELS = ("list_amount", "net_amount", "billed_net_after_notes_amount")
+_STEP_PAGES: Final = {"Percent-off": "percent-off", "Credit": "credit", "Billing errors": "trust"}
+"""The page that says more about a step of the bridge."""
 _MOST_FINDINGS, _MOST_REJECTED = 500, 200
 _ACCOUNT = Column("workspace_id", "Workspace", "account")
 _NAME = Column("workspace_name", "Name")
 _BILL = Column("invoice_id", "Bill", "bill")
 
 
+def _of_month(name: str, page: str) -> Column:
+    """Return a column of months, each of which leads on to a page about it."""
+    return Column(name, "Month", "month", to=page, choice="month")
+
+
+def _to_months(page: str, months: Iterable[date]) -> dict[str, Lead]:
+    """Return where the bars of months lead on to."""
+    return {month(one): Lead(page, {"month": month(one)}) for one in months}
+
+
 def _month(connection: Connection, chosen: Chosen) -> list[Block]:
     from dagster_project.answers.month import month as month_of
 
-    data = month_of(connection, chosen.currency, chosen.month, chosen.plan)
+    data = month_of(connection, chosen.currency, chosen.month, chosen.plan, chosen.program)
     if data["month"] is None:
         return [Note(f"No bill in {chosen.currency} counts yet.")]
     code, this, before = chosen.currency, data["this"], data["before"]
@@ -84,7 +100,14 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
         ),
         Heading(f"From list to what was kept, {month(data['month'])}"),
         Waterfall(
-            f"From list to what was kept in {month(data['month'])}, {code}", code, tuple(shown)
+            f"From list to what was kept in {month(data['month'])}, {code}",
+            code,
+            tuple(shown),
+            {
+                title: Lead(_STEP_PAGES[title], {"month": month(data["month"])})
+                for title, _, _ in shown
+                if title in _STEP_PAGES
+            },
         ),
         Table(
             "bridge",
@@ -131,11 +154,12 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
                 )
             ),
             ("net", "given"),
+            leads=_to_months("month", (row["month"] for row in data["months"])),
         ),
         Table(
             "months",
             (
-                Column("month", "Month", "month"),
+                _of_month("month", "month"),
                 Column("invoices", "Bills", "count"),
                 *(Column(name, title, "amount") for name, title, _ in _STEPS),
             ),
@@ -146,11 +170,12 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
         Table(
             "programs",
             (
-                Column("program", "Program"),
+                Column("program", "Program", to="month", choice="program"),
                 Column("percent_off_amount", "Percent-off", "amount"),
                 Column("amount_off_amount", "Dollar-off", "amount"),
                 Column("credit_amount", "Credit", "amount"),
                 Column("given_amount", "Together", "amount"),
+                Column("share_percent", "Share, %", "percent"),
                 Column("budget_amount", "Budget", "amount"),
             ),
             data["programs"],
@@ -158,15 +183,47 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
             "No program gave anything.",
         ),
     ]
+    if data["gifts"] is not None:
+        blocks += _gifts(data["gifts"], chosen, month(data["month"]))
     if chosen.plan:
-        blocks.append(
-            Note("Credit left, what is at stake and what programs gave are of all plans.")
-        )
+        blocks.append(Note("Credit left, what is at stake and budgets are of all plans."))
     return blocks
 
 
+def _gifts(found: Row, chosen: Chosen, of_month: str) -> list[Block]:
+    """Return the bills on which one program gave something."""
+    bills = count(found["total"], "bill") + " of " + count(found["workspaces"], "workspace")
+    listed = len(found["gifts"])
+    return [
+        Heading(f"What {chosen.program} gave in {of_month}: {bills}"),
+        Table(
+            "gifts",
+            (
+                _ACCOUNT,
+                _NAME,
+                _BILL,
+                Column("plan", "Plan"),
+                Column("percent_off_amount", "Percent-off", "amount"),
+                Column("amount_off_amount", "Dollar-off", "amount"),
+                Column("credit_amount", "Credit", "amount"),
+                Column("given_amount", "Together", "amount"),
+                Column("net_amount", "Net of the bill", "amount"),
+            ),
+            found["gifts"],
+            chosen.currency,
+            f"{chosen.program} gave nothing.",
+            is_long=True,
+        ),
+        *(
+            [Note(f"Listed are the {listed:,} bills with the largest gifts.")]
+            if listed < found["total"]
+            else []
+        ),
+    ]
+
+
 def _turned(sign: int, value: Decimal) -> Decimal:
-    """Return an amount as a step: what is taken off is below zero, and nothing is never minus nothing."""
+    """Return an amount as a step: a deduction is below zero, and zero never has a minus sign."""
     return value if sign > 0 else Decimal(0) - value
 
 
@@ -216,11 +273,12 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
                 (month(row["burn_month"]), "left", row["closing_amount"]) for row in data["months"]
             ),
             ("left",),
+            leads=_to_months("month", (row["burn_month"] for row in data["months"])),
         ),
         Table(
             "roll_forward",
             (
-                Column("burn_month", "Month", "month"),
+                _of_month("burn_month", "month"),
                 Column("opening_amount", "Opening", "amount"),
                 Column("granted_amount", "Granted", "amount"),
                 Column("drawn_amount", "Used", "amount"),
@@ -262,7 +320,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
             ),
             data["quarters"],
             code,
-            "Of nothing that is left is it known when it will be used or lapse.",
+            "For no credit left is it known when it will be used or lapse.",
         ),
         Heading("Grants by days left"),
         Table(
@@ -286,7 +344,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
         Table(
             "cohorts",
             (
-                Column("program", "Program"),
+                Column("program", "Program", to="credit", choice="program"),
                 Column("start_quarter", "Started from", "day"),
                 Column("age_months", "Age, months", "count"),
                 Column("workspaces", "Workspaces", "count"),
@@ -390,11 +448,12 @@ def _percent_off(connection: Connection, chosen: Chosen) -> list[Block]:
                 for row in of_currency["months"]
             ),
             ("percent-off",),
+            leads=_to_months("percent-off", (row["month"] for row in of_currency["months"])),
         ),
         Table(
             "percent_off_months",
             (
-                Column("month", "Month", "month"),
+                _of_month("month", "percent-off"),
                 Column("workspaces", "Workspaces", "count"),
                 Column("previous_percent_off_amount", "Before", "amount"),
                 Column("bill_effect_amount", "Other bills", "signed"),
@@ -411,7 +470,7 @@ def _percent_off(connection: Connection, chosen: Chosen) -> list[Block]:
 
 
 def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
-    from dagster_project.answers.expiring import expiring
+    from dagster_project.answers.expiring import expiring, revenue_behind
     from dagster_project.answers.outlook import outlook
 
     code = chosen.currency
@@ -420,11 +479,30 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
     bills = next((one for one in expected["currencies"] if one["currency"] == code), None)
     ending = expiring(connection, 12, chosen.program, "amount")
     runs_out = [row for row in ending["expirations"] if row["currency"] == code]
-    calendar = [row for row in ending["totals_by_month"] if row["currency"] == code]
+    behind = revenue_behind(connection, (row["workspace_id"] for row in runs_out), code)
+    calendar = [
+        {
+            **row,
+            "behind_amount": sum(
+                (
+                    behind.get(one, Decimal(0))
+                    for one in {
+                        each["workspace_id"]
+                        for each in runs_out
+                        if each["ends_month"] == row["ends_month"]
+                    }
+                ),
+                Decimal("0.00"),
+            ),
+        }
+        for row in ending["totals_by_month"]
+        if row["currency"] == code
+    ]
     rise = sum((row["monthly_rise_amount"] for row in calendar), Decimal(0))
     coming = [row for row in bills["months"] if row["is_expected"]] if bills else []
     drawn: list[Block] = []
     if bills:
+        was = {row["month"] for row in bills["months"] if not row["is_expected"]}
         drawn = [
             Bars(
                 f"Net of bills that were and are expected, by month, {code}",
@@ -439,11 +517,13 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
                     for row in bills["months"]
                 ),
                 ("was", "expected"),
+                leads=_to_months("month", sorted(was)),
             ),
             Note(
                 "Only workspaces with a coupon in force or to come; a month that is not over has both."
             ),
         ]
+    listed = [row for row in runs_out if chosen.ends in (None, month(row["ends_month"]))]
     return [
         Tiles(
             (
@@ -456,6 +536,11 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
                     "Bills rise by",
                     f"{amount(rise, code)} {code}",
                     "a month, once all have run out",
+                ),
+                Tile(
+                    "Revenue behind it",
+                    f"{amount(sum(behind.values(), Decimal('0.00')), code)} {code}",
+                    f"net of {count(len(behind), 'workspace')} in the last 12 months",
                 ),
                 *(
                     [
@@ -487,84 +572,185 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
             code,
             "No bill is expected that a coupon or credit could change.",
         ),
+        *_beside(chosen),
         Heading("What runs out, by month"),
+        *(
+            [
+                Bars(
+                    f"By how much bills rise a month, by the month in which promotions run out, {code}",
+                    "month",
+                    code,
+                    tuple(
+                        (month(row["ends_month"]), "rise", row["monthly_rise_amount"])
+                        for row in calendar
+                    ),
+                    ("rise",),
+                    leads={
+                        month(row["ends_month"]): Lead("ahead", {"ends": month(row["ends_month"])})
+                        for row in calendar
+                    },
+                )
+            ]
+            if len(calendar) > 1
+            else []
+        ),
         Table(
             "calendar",
             (
-                Column("ends_month", "Month", "month"),
+                Column("ends_month", "Month", "month", to="ahead", choice="ends"),
                 Column("redemptions", "Promotions", "count"),
                 Column("workspaces", "Workspaces", "count"),
                 Column("followed_up", "Followed up", "count"),
                 Column("monthly_rise_amount", "Bills rise by, a month", "amount"),
+                Column("behind_amount", "Revenue behind, 12 months", "amount"),
             ),
             calendar,
             code,
             "Nothing runs out within twelve months.",
         ),
-        Heading("Top rises"),
+        Heading(f"Top rises, {chosen.ends}" if chosen.ends else "Top rises"),
         Table(
             "rises",
             (
                 _ACCOUNT,
                 _NAME,
-                Column("program", "Program"),
+                Column("program", "Program", to="ahead", choice="program"),
                 Column("coupon_id", "Coupon"),
                 Column("runs_out_at", "Runs out", "day"),
-                Column("by", "By"),
+                Column("runs_out_by", "By"),
                 Column("followed", "Followed up by"),
+                Column("run_rate_amount", "Gives a month now", "amount"),
                 Column("monthly_rise_amount", "Rise, a month", "amount"),
+                Column("behind_amount", "Revenue behind, 12 months", "amount"),
             ),
             [
                 {
                     **row,
-                    "by": row["runs_out_by"],
                     "followed": row["follow_up_coupon_id"] if row["is_followed_up"] else "no",
+                    "behind_amount": behind.get(row["workspace_id"]),
                 }
-                for row in runs_out
+                for row in listed
             ],
             code,
-            "Nothing runs out within twelve months.",
+            f"Nothing runs out in {chosen.ends}."
+            if chosen.ends
+            else "Nothing runs out within twelve months.",
             is_long=True,
         ),
     ]
 
 
+def _beside(chosen: Chosen) -> list[Block]:
+    """Return the outlook under other terms beside the recorded one, for each question about this release.
+
+    A page of a question has that question only.
+    """
+    from dagster_project.answers.what_if import outlook_beside
+
+    if chosen.home is None or chosen.release is None:
+        return []
+    shown = [chosen.release] if is_what_if(chosen.release) else what_ifs(chosen.home)
+    code = chosen.currency
+    blocks: list[Block] = []
+    for asked in shown:
+        recorded = recorded_release(chosen.home, asked)
+        if recorded is None or chosen.release not in (asked, recorded):
+            continue
+        found = outlook_beside(chosen.home, recorded, asked, code)
+        name = clean(asked)
+        blocks.append(Heading(f"Bills to expect as recorded, and under the terms of {name}"))
+        if found:
+            blocks.append(
+                Bars(
+                    f"Net to expect as recorded and under the terms of {name}, by month, {code}",
+                    "month",
+                    code,
+                    tuple(
+                        point
+                        for row in found
+                        for point in (
+                            (month(row["month"]), "recorded", row["recorded_net_amount"]),
+                            (month(row["month"]), "what if", row["what_if_net_amount"]),
+                        )
+                    ),
+                    ("recorded", "what if"),
+                    is_stacked=False,
+                )
+            )
+        blocks.append(
+            Table(
+                f"beside_{asked.partition('/')[2]}",
+                (
+                    Column("month", "Month", "month"),
+                    Column("recorded_discount_amount", "Discounts, recorded", "amount"),
+                    Column("what_if_discount_amount", "what if", "amount"),
+                    Column("recorded_credit_amount", "Credit, recorded", "amount"),
+                    Column("what_if_credit_amount", "what if", "amount"),
+                    Column("recorded_net_amount", "Net, recorded", "amount"),
+                    Column("what_if_net_amount", "what if", "amount"),
+                    Column("change_net_amount", "Net changes by", "signed"),
+                ),
+                found,
+                code,
+                f"No bill in {code} is expected.",
+            )
+        )
+    if blocks and chosen.program:
+        blocks.append(Note("What is beside the recorded outlook is of all programs."))
+    return blocks
+
+
 def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
     """Return what billing got wrong in one currency, and what has changed in closed months."""
     from dagster_project.answers.closes import restatements
-    from dagster_project.answers.findings import findings
+    from dagster_project.answers.findings import reviewed
 
     code = chosen.currency
-    data = findings(connection, {}, _MOST_FINDINGS)
+    of_month = date.fromisoformat(f"{chosen.month}-01") if chosen.month else None
+    data = reviewed(
+        connection,
+        code,
+        _MOST_FINDINGS,
+        month=of_month,
+        plan=chosen.plan,
+        finding_type=chosen.type,
+    )
     as_of = data["as_of_date"]
-    kinds = [row for row in data["totals_by_type"] if row["currency"] in (code, None)]
-    listed = [row for row in data["findings"] if row["currency"] in (code, None)]
-    restated = [row for row in restatements(connection) if row["currency"] in (code, None)]
+    kinds, listed = data["totals"], data["findings"]
     still_open = [row for row in kinds if words.is_open(row)]
+    accepted = sum(row["findings"] for row in kinds) - sum(row["findings"] for row in still_open)
     at_stake = sum((row["amount_at_stake"] or Decimal(0) for row in still_open), Decimal("0.00"))
-    number = sum(row["findings"] for row in kinds)
+    effect = sum((row["effect_amount"] or Decimal(0) for row in still_open), Decimal("0.00"))
+    restated = [row for row in restatements(connection) if row["currency"] in (code, None)]
     return [
         Tiles(
             (
                 Tile(
                     "Open findings",
                     f"{sum(row['findings'] for row in still_open):,}",
-                    f"in {code} or in none",
+                    f"in {code} or in none; {accepted:,} accepted",
                 ),
                 Tile("At stake", f"{amount(at_stake, code)} {code}", "open findings"),
+                Tile(
+                    "Billed too much or little",
+                    f"{signed(effect, code)} {code}",
+                    "open findings, discounts and credit",
+                ),
             )
         ),
         Heading("Findings by type"),
         Table(
             "findings_by_type",
             (
-                Column("finding_type", "Type"),
+                Column("finding_type", "Type", to="trust", choice="type"),
                 Column("severity", "Severity"),
                 Column("review_status", "Review"),
                 Column("findings", "Findings", "count"),
+                Column("oldest", "Oldest, days", "count"),
                 Column("amount_at_stake", "At stake", "amount"),
+                Column("effect_amount", "Billed too much or little", "signed"),
             ),
-            kinds,
+            [{**row, "oldest": _age(as_of, row["oldest_at"])} for row in kinds],
             code,
             "Nothing was found.",
         ),
@@ -578,15 +764,10 @@ def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
                 Column("review_status", "Review"),
                 Column("age", "Age, days", "count"),
                 Column("amount_at_stake", "At stake", "amount"),
+                Column("effect_amount", "Too much or little", "signed"),
                 Column("description", "What is wrong"),
             ),
-            [
-                {
-                    **row,
-                    "age": (as_of - row["occurred_at"].date()).days if row["occurred_at"] else None,
-                }
-                for row in listed
-            ],
+            [{**row, "age": _age(as_of, row["occurred_at"])} for row in listed],
             code,
             "Nothing was found.",
             is_long=True,
@@ -594,26 +775,65 @@ def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
         *(
             [
                 Note(
-                    f"Listed are the {_MOST_FINDINGS:,} largest of all currencies; the totals are of all:"
+                    f"Listed are the {len(listed):,} largest; the totals are of all {data['total']:,}:"
                     " coupon-ledger findings lists more."
                 )
             ]
-            if number > len(listed)
+            if data["total"] > len(listed)
             else []
         ),
+        *_register(chosen),
         Heading("Restated in closed months"),
         Table(
             "restatements",
             (
-                Column("closed_month", "Month"),
+                _of_month("closed_month", "month"),
                 Column("file_name", "Delivery"),
                 Column("amounts", "Amounts", "count"),
                 Column("moved", "Moved rows", "count"),
                 Column("net_delta_amount", "Net changed by", "signed"),
             ),
-            restated,
+            [
+                {**row, "closed_month": date.fromisoformat(f"{row['closed_month']}-01")}
+                for row in restated
+            ],
             code,
             "Nothing has changed in a closed month.",
+        ),
+    ]
+
+
+def _age(as_of: date, at: datetime | None) -> int | None:
+    return (as_of - at.date()).days if at else None
+
+
+def _register(chosen: Chosen) -> list[Block]:
+    """Return the closes and reopenings of months, newest first."""
+    from dagster_project.answers.closes import entries
+
+    if chosen.home is None:
+        return []
+    return [
+        Heading("Months closed and reopened"),
+        Table(
+            "closes",
+            (
+                Column("month", "Month", to="month", choice="month"),
+                Column("event", "What"),
+                Column("at", "When", "day"),
+                Column("by", "By"),
+                Column("release_id", "Release", to="trust", choice="release"),
+                Column("open_errors", "Open errors", "count"),
+                Column("reason", "Reason"),
+                Column("holds", "In force"),
+            ),
+            [
+                {**row, "holds": "yes" if row["holds_now"] else "no"}
+                for row in reversed(entries(chosen.home))
+            ],
+            None,
+            "No month has been closed.",
+            is_long=True,
         ),
     ]
 
@@ -685,7 +905,7 @@ def deliveries_of(connection: Connection) -> list[Block]:
                 Column("table_name", "Table"),
                 Column("severity", "Severity"),
                 Column("failures", "Failures", "count"),
-                Column("description", "What it asks"),
+                Column("description", "What it checks"),
             ),
             failed,
             None,
@@ -913,7 +1133,7 @@ def _bill(connection: Connection, chosen: Chosen) -> list[Block]:
 
 
 def _origin(standing: Row) -> list[Block]:
-    place = "This release does not say in which file it was delivered."
+    place = "This release does not record the file in which it was delivered."
     if standing["file_name"]:
         place = (
             f"Delivered in {clean(standing['file_name'])}, row {standing['delivery_row']}, which"
@@ -945,11 +1165,11 @@ def _origin(standing: Row) -> list[Block]:
 PAGES: Final[dict[str, tuple[Page, Callable[[Connection, Chosen], list[Block]]]]] = {
     page.name: (page, make)
     for page, make in (
-        (Page("month", "Month", ("currency", "month", "plan")), _month),
+        (Page("month", "Month", ("currency", "month", "plan", "program")), _month),
         (Page("credit", "Credit", ("currency", "program")), _credit),
         (Page("percent-off", "Percent-off", ("currency", "month", "program")), _percent_off),
-        (Page("ahead", "Ahead", ("currency", "program")), _ahead),
-        (Page("trust", "Trust", ("currency",)), _trust),
+        (Page("ahead", "Ahead", ("currency", "program", "ends")), _ahead),
+        (Page("trust", "Trust", ("currency", "month", "plan", "type")), _trust),
         (Page("account", "Account", ("id",), has_report=False), _account),
         (Page("bill", "Bill", ("id",), has_report=False), _bill),
     )
@@ -958,7 +1178,7 @@ PAGES: Final[dict[str, tuple[Page, Callable[[Connection, Chosen], list[Block]]]]
 
 
 def heading_of(glance: Row) -> str:
-    """Say which release a page is of, and whether it can be relied on."""
+    """Return the release of a page, and whether it can be relied on."""
     passed = glance["checks"] - glance["checks_not_passed"]
     return (
         f"Release {clean(glance['release_id'])}, as of {day(glance['as_of_date'])}."

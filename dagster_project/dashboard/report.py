@@ -5,12 +5,15 @@ It has the charts of the dashboard as SVG and the same numbers as text, and prin
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from dagster_project.answers.asking import Connection, NotThere
 from dagster_project.answers.glance import glance
-from dagster_project.answers.values import count, month
+from dagster_project.answers.values import month
 from dagster_project.dashboard import look
-from dagster_project.dashboard.blocks import NUMBERS, Block, Chosen, Heading, Note, Table, Tiles
-from dagster_project.dashboard.charts import ACCENT, FAINT, INK, svg
+from dagster_project.dashboard.blocks import Block, Chosen, Heading, Note, Table, Tiles
+from dagster_project.dashboard.charts import ACCENT, FAINT, INK
 from dagster_project.dashboard.pages import PAGES, deliveries_of, findings_of, heading_of
 
 _MOST_ROWS = 25
@@ -20,20 +23,16 @@ h1 {{ font-size: 1.7rem; margin: 0; }}
 .lead {{ color: {FAINT}; margin: .2rem 0 1rem; }}
 nav a {{ color: {ACCENT}; margin-right: 1rem; }}
 .page-title {{ font-size: 1.3rem; border-bottom: 3px solid {ACCENT}; padding-bottom: .2rem; margin: 2.2rem 0 .8rem; }}
-.table {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; width: 100%; margin: .5rem 0 .8rem; font-size: .82rem; }}
-th, td {{ text-align: left; padding: .25rem .5rem; border-bottom: 1px solid #dfe4ea; vertical-align: top; overflow-wrap: anywhere; }}
-th {{ color: {FAINT}; font-weight: 600; vertical-align: bottom; overflow-wrap: normal; }}
-.number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-figure {{ margin: .4rem 0; break-inside: avoid; }}
-svg {{ max-width: 100%; height: auto; }}
+.cl-table {{ max-height: none; margin: .5rem 0 .8rem; }}
 @page {{ margin: 14mm; }}
 @media print {{
   body {{ font-size: 10pt; margin: 0; max-width: none; padding: 0; }}
   nav {{ display: none; }}
-  table {{ font-size: 7pt; }}
-  th, td {{ padding: 1.5pt 3pt; }}
-  .table {{ overflow: visible; }}
+  .cl-table table {{ font-size: 7pt; }}
+  .cl-table th, .cl-table td {{ padding: 1.5pt 3pt; }}
+  .cl-table td.text {{ min-width: 0; }}
+  .cl-table th {{ position: static; }}
+  .cl-table {{ overflow: visible; }}
   .currency + .currency {{ break-before: page; }}
   tr, .cl-tile {{ break-inside: avoid; }}
   thead {{ display: table-header-group; }}
@@ -43,12 +42,13 @@ svg {{ max-width: 100%; height: auto; }}
 """
 
 
-def report(connection: Connection, wanted: str | None = None) -> str:
+def report(connection: Connection, wanted: str | None = None, *, home: Path | None = None) -> str:
     """Return the report of a release, as HTML.
 
     Args:
         connection: The open release.
-        wanted: The month of the pages that are of one month, as 2024-02; the last with bills unless given.
+        wanted: The month of the monthly pages, as 2024-02; the last with bills unless given.
+        home: The data home, from which closed months and what-ifs are read; without it they are left out.
 
     Raises:
         NotThere: No currency has bills of that month.
@@ -60,7 +60,7 @@ def report(connection: Connection, wanted: str | None = None) -> str:
     parts, links = [], []
     for currency in seen["currencies"]:
         links.append(f'<a href="#{look.plain(currency)}">{look.plain(currency)}</a>')
-        chosen = Chosen(currency, month=wanted)
+        chosen = Chosen(currency, month=wanted, home=home, release=seen["release_id"])
         parts.append(f'<section class="currency" id="{look.plain(currency)}">')
         for name, (page, make) in PAGES.items():
             if not page.has_report:
@@ -70,7 +70,10 @@ def report(connection: Connection, wanted: str | None = None) -> str:
             )
             try:
                 blocks = (
-                    findings_of(connection, chosen) if name == "trust" else make(connection, chosen)
+                    findings_of(connection, replace(chosen, month=None))
+                    if name
+                    == "trust"  # what is wrong is wrong until it is mended, of whichever month
+                    else make(connection, chosen)
                 )
             except NotThere:
                 blocks = [Note(f"There is nothing in {currency} in {wanted}.")]
@@ -104,31 +107,6 @@ def _shown(block: Block) -> str:
     if isinstance(block, Tiles):
         return look.tiles(block)
     if isinstance(block, Table):
-        return _table(block)
-    return f'<figure role="img" aria-label="{look.plain(block.title)}">{svg(block)}</figure>'
-
-
-def _table(table: Table) -> str:
-    if not table.rows:
-        return look.note(table.empty)
-    shown = table.rows[:_MOST_ROWS] if table.is_long else table.rows
-    classes = [' class="number"' if one.kind in NUMBERS else "" for one in table.columns]
-    head = "".join(
-        f'<th scope="col"{kind}>{look.plain(one.title)}</th>'
-        for kind, one in zip(classes, table.columns, strict=True)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{kind}>{look.plain(table.text(row, one))}</td>"
-            for kind, one in zip(classes, table.columns, strict=True)
-        )
-        + "</tr>\n"
-        for row in shown
-    )
-    more = len(table.rows) - len(shown)
-    left_out = look.note(f"{count(more, 'more row')}: the dashboard has all.") if more else ""
-    return (
-        f'<div class="table"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
-        + left_out
-    )
+        most = _MOST_ROWS if block.is_long else len(block.rows)
+        return look.table(block, most) + look.left_out(block, most, "the dashboard has all.")
+    return look.figure(block, has_narrow=False)

@@ -14,10 +14,10 @@ from dagster_project.dashboard.blocks import Table
 
 
 def as_csv(table: Table) -> bytes:
-    """Return every row of a table as CSV; text that a spreadsheet takes for a formula has an apostrophe before it.
+    """Return every row of a table as CSV; text like a spreadsheet formula gets an apostrophe before it.
 
     Args:
-        table: Its amounts are written with their places and without signs of thousands.
+        table: Its amounts are written with their places and without thousands separators.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -30,12 +30,12 @@ def as_csv(table: Table) -> bytes:
     return text.getvalue().encode("utf-8")
 
 
-def as_xlsx(table: Table, told: str) -> bytes:
+def as_xlsx(table: Table, about: str) -> bytes:
     """Return every row of a table as a workbook.
 
     Args:
         table: The table; its amounts are numbers with the places of their currency.
-        told: Which release it is of, for the first line.
+        about: Which release it is of, for the first line.
     """
     import xlsxwriter
 
@@ -44,7 +44,7 @@ def as_xlsx(table: Table, told: str) -> bytes:
     file = io.BytesIO()
     with xlsxwriter.Workbook(file, {"in_memory": True}) as book:
         page = Page(book, table.name[:31])
-        page.title(told)
+        page.title(about)
         names = [column.name for column in table.columns]
         if table.currency is not None and "currency" not in names:
             names.append("currency")

@@ -1,15 +1,18 @@
-"""The dashboard behind the guard, as a process: `python -m dagster_project.dashboard.serve PORT`.
+"""The dashboard behind the guard, as a process: `python -m dagster_project.dashboard.serve PORT [HOST]`.
 
-Streamlit's application is served by uvicorn on 127.0.0.1 and nowhere else: there is no log-in.
+Streamlit's application is served by uvicorn, on 127.0.0.1 and nowhere else unless there is a log-in.
 """
 
 from __future__ import annotations
 
 import sys
+import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dagster_project.dashboard.charts import ACCENT, INK
+from dagster_project.dashboard.login import LeadsBack, Login, must_be_configured, read
 from dagster_project.settings import Settings
 from dagster_project.web.guard import Guard, served_origins
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 HOST = "127.0.0.1"
-"""The dashboard has no log-in, so it is not offered to other machines."""
+"""Where the dashboard is offered unless another address is named, which needs a log-in."""
 _LAST_WORDS_SECONDS = 3
 _STREAMLIT = {
     "browser_gatherUsageStats": False,
@@ -27,7 +30,6 @@ _STREAMLIT = {
     "client_toolbarMode": "minimal",
     "global_developmentMode": False,
     "logger_level": "warning",
-    "server_address": HOST,
     "server_enableAgentApi": False,
     "server_fileWatcherType": "none",
     "server_headless": True,
@@ -39,23 +41,30 @@ _STREAMLIT = {
 """Settings of Streamlit, as its command line names them; it takes none of them from the environment."""
 
 
-def guarded(app: ASGIApp, port: int, settings: Settings) -> Guard:
+def guarded(app: ASGIApp, port: int, settings: Settings, login: Login | None = None) -> Guard:
     """Return the dashboard as it is served: to its own pages only.
 
     Args:
         app: Streamlit's application.
         port: The port the server listens on.
         settings: They name further addresses under which the pages are opened.
+        login: The log-in, if there is one; its address is one of them.
     """
-    return Guard(app, served_origins(port, settings.web_addresses))
+    addresses = [*settings.web_addresses, *([login.origin] if login else [])]
+    return Guard(LeadsBack(app) if login else app, served_origins(port, addresses))
 
 
-def serve(port: int, settings: Settings) -> None:
+def serve(port: int, settings: Settings, host: str = HOST) -> None:
     """Serve the pages until a signal ends the process.
 
     Args:
         port: The port to listen on.
-        settings: The data home, and further addresses under which the pages are opened.
+        settings: The data home, the log-in, and further addresses under which the pages are opened.
+        host: The address to listen on.
+
+    Raises:
+        WrongLogin: The log-in is not configured as it must be, or there is none and other machines
+            would be served.
     """
     import uvicorn
     from streamlit.starlette import App
@@ -63,12 +72,21 @@ def serve(port: int, settings: Settings) -> None:
 
     from dagster_project.dashboard import pages
 
-    load_config_options({**_STREAMLIT, "server_port": port})
+    login = read(settings.login_file) if settings.login_file else None
+    must_be_configured(host, login)
+    # Secrets of other applications of this user, which Streamlit would read, are none of ours.
+    options = {**_STREAMLIT, "server_port": port, "server_address": host, "secrets_files": []}
+    load_config_options(options)
     assert pages.PAGES  # imported here, so that the first page does not wait for it
-    app = App(Path(__file__).with_name("app.py"))
+    if login:
+        with warnings.catch_warnings(record=True):  # of authlib, for its programmers
+            import_module("authlib.integrations.starlette_client")  # before the first log-in waits
+    app = App(
+        Path(__file__).with_name("app.py"), secrets={"auth": dict(login.auth)} if login else None
+    )
     uvicorn.run(
-        guarded(app, port, settings),
-        host=HOST,
+        guarded(app, port, settings, login),
+        host=host,
         port=port,
         log_level="warning",
         timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
@@ -76,4 +94,4 @@ def serve(port: int, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), Settings())
+    serve(int(sys.argv[1]), Settings(), *sys.argv[2:3])

@@ -1,7 +1,7 @@
-"""A page to send to whoever delivers the files: what came, what became of it, what to correct.
+"""A page for the supplier of the files: what was delivered, what became of it, what to correct.
 
-One HTML file without anything from elsewhere, made from a release. What the deliveries say is text of
-others: it is escaped, never interpreted. Personal data is not in a release and so not here.
+The page is one self-contained HTML file, made from a release. Text from deliveries is untrusted: it is
+escaped, never interpreted. A release has no personal data, and so neither has the page.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _TEMPLATE = """<!doctype html>
 {% endfor %}
 
 {% if noted %}
-<h2>Taken, and worth a look</h2>
+<h2>Accepted, but worth a look</h2>
 {% for file in noted %}
 <p><span class="file">{{ file.file_name }}</span>: {{ file.notes }}</p>
 {% endfor %}
@@ -69,7 +69,7 @@ _TEMPLATE = """<!doctype html>
 empty one.</p>
 {% endif %}
 
-<h2>What the files were asked on arrival</h2>
+<h2>Checks of the files on arrival</h2>
 <table>
   <tr><th>feed</th><th>expectation</th><th>severity</th><th class="number">files that break it</th></tr>
   {% for check in checks %}
@@ -112,5 +112,5 @@ def page(connection: Connection) -> str:
 
 
 def _shown(value: object) -> object:
-    """A text with what is not printable escaped, such as characters that turn text around."""
-    return clean(value) if type(value) is str else value  # what is marked as HTML is ours
+    """Escape what is not printable in a text, such as characters that reverse its direction."""
+    return clean(value) if type(value) is str else value  # text marked as HTML is ours

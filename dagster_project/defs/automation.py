@@ -1,4 +1,4 @@
-"""What happens by itself: the job, its daily schedule, the sensor for new deliveries, and alerts."""
+"""What runs automatically: the job, its daily schedule, the sensor for new deliveries, and alerts."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 JOB = "refresh"
 ALERTS_SECONDS = 300
-"""How often what changes without a run is looked at."""
+"""How often to look at what changes without a run."""
 
 _ON_ITS_WAY = [
     dg.DagsterRunStatus.QUEUED,
@@ -27,8 +27,8 @@ _ON_ITS_WAY = [
     dg.DagsterRunStatus.CANCELING,
 ]
 _TAGS = {
-    # A run whose process died is started again, whole: the steps of a run belong together. One that
-    # failed is not; the same deliveries would fail again.
+    # A run whose process died is started again, whole: the steps of a run belong together. A failed run
+    # is not; the same deliveries would fail again.
     "dagster/max_retries": "1",
     "dagster/retry_strategy": "ALL_STEPS",
     "dagster/retry_on_asset_or_op_failure": "false",
@@ -36,12 +36,12 @@ _TAGS = {
 
 
 def run_config(settings: Settings, as_of: date | None, wait_seconds: int = 3600) -> dict[str, Any]:
-    """The run configuration of one refresh.
+    """Return the run configuration of one refresh.
 
     Args:
         settings: The data home, the landing folder, and how to run.
         as_of: Last day whose events count; None for the default of the day it runs.
-        wait_seconds: How long to wait while somebody else refreshes the same data home.
+        wait_seconds: How long to wait while another process refreshes the same data home.
     """
     return {
         "resources": {
@@ -63,7 +63,7 @@ def run_config(settings: Settings, as_of: date | None, wait_seconds: int = 3600)
 
 
 def defs(settings: Settings) -> dg.Definitions:
-    """The job with what starts it, and what tells people of it."""
+    """Return the refresh job, what starts it, and what reports on it."""
     job = dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.all() - dg.AssetSelection.groups(pulling.GROUP)
@@ -94,8 +94,8 @@ def _daily_refresh(settings: Settings) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING
         if settings.autostart
         else dg.DefaultScheduleStatus.STOPPED,
-        description="Refreshes once a day, as of the day of its tick; of ticks that were missed, the"
-        " last is made up for.",
+        description="Refreshes once a day, as of the day of its tick; after missed ticks, only the"
+        " last one is made up for.",
     )
     def daily_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         tick = context.scheduled_execution_time
@@ -111,14 +111,14 @@ def _month_close_reminder(settings: Settings) -> dg.ScheduleDefinition:
         cron_schedule=settings.close_cron,
         execution_timezone=settings.schedule_timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Starts no run: an alert, from the configured working day on, if the month before"
-        " is not closed.",
+        description="Starts no run; sends an alert, from the configured working day on, if the month"
+        " before is not closed.",
     )
     def month_close_reminder(context: dg.ScheduleEvaluationContext) -> dg.SkipReason:
         from dagster_project.alerts import occasions
 
         day = _local_day(settings, context.scheduled_execution_time)
-        return _told(occasions.close_reminder(settings, day, datetime.now(UTC)))
+        return _reported(occasions.close_reminder(settings, day, datetime.now(UTC)))
 
     return month_close_reminder
 
@@ -139,7 +139,7 @@ def _new_deliveries(settings: Settings) -> dg.SensorDefinition:
         from dagster_project.arrival.noticing import Memory, notice
 
         if context.instance.get_runs_count(dg.RunsFilter(job_name=JOB, statuses=_ON_ITS_WAY)):
-            return dg.SkipReason("A refresh is on its way; what it leaves is looked at afterwards.")
+            return dg.SkipReason("A refresh is under way; the rest is looked at after it.")
         memory = Memory.parse(context.cursor)
         now = time.time()
         found = notice(settings.landing, settings.home, settings.settle_seconds, now, memory)
@@ -161,7 +161,7 @@ def _failed_runs(settings: Settings) -> dg.SensorDefinition:
     @dg.run_failure_sensor(
         minimum_interval_seconds=settings.sensor_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Alerts of runs that failed; those whose process died could not do so themselves.",
+        description="Alerts about failed runs; a run whose process died could not do so itself.",
     )
     def failed_runs(context: dg.RunFailureSensorContext) -> dg.SkipReason:
         from dagster_project.alerts import occasions
@@ -171,8 +171,8 @@ def _failed_runs(settings: Settings) -> dg.SensorDefinition:
         failure = failure_of_run(_last_words(context), _is_made_again(context))
         now = datetime.now(UTC)
         if source := pulling.source_of_job(run.job_name):
-            return _told(occasions.after_pull(settings, source, run.run_id, failure, now))
-        return _told(
+            return _reported(occasions.after_pull(settings, source, run.run_id, failure, now))
+        return _reported(
             occasions.after_run(settings, run.run_id, failure, _as_of(run.run_config, now), now)
         )
 
@@ -185,16 +185,16 @@ def _finished_runs(settings: Settings) -> dg.SensorDefinition:
         minimum_interval_seconds=settings.sensor_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Looks after each refresh for refused files, new findings, late data and a full"
-        " disk, and tells when what was wrong is over.",
+        " disk, and reports when a problem is over.",
     )
     def finished_runs(context: dg.RunStatusSensorContext) -> dg.SkipReason:
         from dagster_project.alerts import occasions
 
         run = context.dagster_run
         if run.job_name != JOB:
-            return dg.SkipReason("It was no refresh.")
+            return dg.SkipReason("The run was not a refresh.")
         now = datetime.now(UTC)
-        return _told(
+        return _reported(
             occasions.after_run(settings, run.run_id, None, _as_of(run.run_config, now), now)
         )
 
@@ -206,26 +206,26 @@ def _alerts(settings: Settings) -> dg.SensorDefinition:
         minimum_interval_seconds=max(settings.sensor_seconds, ALERTS_SECONDS),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Looks for what changes without a run: data that grows old, a disk that fills;"
-        " sends what could not be sent before.",
+        " sends alerts that could not be sent before.",
     )
     def alerts() -> dg.SkipReason:
         from dagster_project.alerts import occasions
 
-        return _told(occasions.look(settings, datetime.now(UTC)))
+        return _reported(occasions.look(settings, datetime.now(UTC)))
 
     return alerts
 
 
-def _told(told: "Sequence[Told]") -> dg.SkipReason:
+def _reported(sent: "Sequence[Told]") -> dg.SkipReason:
     from dagster_project.alerts import wording
 
-    if not told:
-        return dg.SkipReason("Nothing to tell.")
-    return dg.SkipReason("Told: " + "; ".join(wording.title(one.message) for one in told))
+    if not sent:
+        return dg.SkipReason("Nothing to report.")
+    return dg.SkipReason("Reported: " + "; ".join(wording.title(one.message) for one in sent))
 
 
 def _is_made_again(context: dg.RunFailureSensorContext) -> bool:
-    """Whether a run that failed is started again by itself, also before Dagster has noted so."""
+    """Return whether a failed run is retried automatically, even before Dagster has recorded so."""
     tags, instance = context.dagster_run.tags, context.instance
     if "dagster/will_retry" in tags:
         return tags["dagster/will_retry"] == "true"
@@ -234,7 +234,7 @@ def _is_made_again(context: dg.RunFailureSensorContext) -> bool:
 
 
 def _last_words(context: dg.RunFailureSensorContext) -> list[str]:
-    """What is known of the end of a run: what its steps said, or else of its process."""
+    """Return what is known of the end of a run: what its steps said, else what its process said."""
     errors = []
     for event in context.get_step_failure_events():
         error = event.step_failure_data.error

@@ -1,6 +1,6 @@
 """Who reads a release, as assets downstream of it: dbt's exposures.
 
-Here belongs how they are drawn. Who they are and what they read stands beside the marts, in dbt.
+How they are shown belongs here. Who they are and what they read is defined beside the marts, in dbt.
 """
 
 import dagster as dg
@@ -14,7 +14,7 @@ GROUP = "consumers"
 
 
 def defs(project: Project) -> dg.Definitions:
-    """The consumers; none of them is made here."""
+    """Return the consumers of the release; none of them is built here."""
     return dg.Definitions(
         assets=[
             dg.AssetSpec(

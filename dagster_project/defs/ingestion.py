@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 STEP = "arrival"
 DELIVERIES = "deliveries"
 GATE = "supplier_gate"
-"""The check of a feed's raw table: what its new files were asked on arrival, and whether any was refused."""
+"""The check of a feed's raw table: what was checked in new files on arrival, and whether any was refused."""
 
 
 def delivery_key(feed: str) -> dg.AssetKey:
-    """The files of a feed, as an asset."""
+    """Return the asset key of a feed's delivered files."""
     return dg.AssetKey([DELIVERIES, feed])
 
 
 def defs(settings: Settings, project: Project) -> dg.Definitions:
-    """The deliveries, which come from outside, and the raw tables, which are dbt's sources."""
+    """Return the deliveries, which come from outside, and the raw tables, dbt's sources."""
     sources = sorted(project.manifest["sources"].values(), key=lambda source: source["name"])
     translator = Translator(settings)
     keys = {source["name"]: translator.get_asset_key(source) for source in sources}
@@ -72,7 +72,7 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
             from dagster_project.sources import deliveries as pulled
 
             settings = refresh.settings
-            pulled.finish(settings.home)  # what a killed pull had ready comes whole
+            pulled.finish(settings.home)  # what a killed pull had ready is delivered whole
             alone = left_alone(
                 settings.landing, list(feeds()), time.time() - settings.settle_seconds
             )
@@ -119,27 +119,27 @@ def must_have_come(
     loaded: Mapping[str, Deliveries],
     waiting: Sequence[str] = (),
 ) -> None:
-    """Make sure that there is something to refresh from: now, or from before.
+    """Make sure that there is something to refresh from, delivered now or earlier.
 
     Args:
         landing: The landing folder.
-        reports: One per file of it.
+        reports: One per file in it.
         loaded: The files that were ever loaded, by feed.
         waiting: Folders of parts that are not whole yet, each with the reason.
 
     Raises:
-        ReleaseError: No file lies in any feed's folder, and none was ever loaded.
+        ReleaseError: No feed's folder has a file, and no file was ever loaded.
     """
     if loaded or any(report.feed in feeds() for report in reports):
         return
     *others, last = (f"{feed}/" for feed in feeds())
     elsewhere = ""
     if reports:
-        number = "1 file lies" if len(reports) == 1 else f"{len(reports):,} files lie"
+        number = "1 file is" if len(reports) == 1 else f"{len(reports):,} files are"
         elsewhere = f" {number} elsewhere in it, such as {reports[0].file_name}."
     elsewhere += "".join(f" Waiting: {folder}." for folder in waiting)
     raise ReleaseError(
-        f"No file lies in {', '.join(others)} or {last} of {landing}, and none was ever"
+        f"There is no file in {', '.join(others)} or {last} of {landing}, and none was ever"
         f" delivered: the release would be empty.{elsewhere}",
         "Name the folder that has them with --landing (or COUPON_LEDGER_LANDING), or put the files"
         " there, and run again.",
@@ -147,7 +147,7 @@ def must_have_come(
 
 
 def _delivery(feed: str, settings: Settings) -> dg.AssetSpec:
-    """The files of a feed: they come from outside, and are only observed."""
+    """Return the asset of a feed's files, which come from outside and are only observed."""
     return dg.AssetSpec(
         delivery_key(feed),
         deps=source_keys(settings),
@@ -165,7 +165,7 @@ def _delivery(feed: str, settings: Settings) -> dg.AssetSpec:
 
 
 def _raw_table(source: Mapping[str, Any], key: dg.AssetKey, settings: Settings) -> dg.AssetSpec:
-    """A raw table; what arrival records of the files is made of all feeds."""
+    """Return the asset of a raw table; tables about the files themselves depend on all feeds."""
     name = source["name"]
     is_feed = name in feeds()
     paths = [CODE / "dagster_project" / "arrival" / "arriving.py"]
@@ -183,25 +183,25 @@ def _raw_table(source: Mapping[str, Any], key: dg.AssetKey, settings: Settings) 
 
 
 def _feeds_behind(name: str) -> list[str]:
-    """The feeds whose deliveries a raw table is made of; what people review comes from none."""
+    """Return the feeds that a raw table is loaded from; reviewed files come from none."""
     if name == acceptances.TABLE:
         return []
     return [feed for feed in feeds() if feed == name or name not in feeds()]
 
 
 def _gate(feed: str, key: dg.AssetKey) -> dg.AssetCheckSpec:
-    """The supplier's gate; it does not block: a refused file stays out, the others go on."""
+    """Return the supplier gate's check; it blocks nothing: a refused file stays out, others go on."""
     return dg.AssetCheckSpec(
         GATE,
         asset=key,
-        description="The Great Expectations suite of the feed, asked of every new file; a file"
+        description="The Great Expectations suite of the feed, checked on every new file; a file"
         " that breaks an expectation of severity error is not loaded.",
         metadata=code(CODE / "expectations" / f"{feed}.py"),
     )
 
 
 def _observed(feed: str, reports: "Sequence[DeliveryReport]") -> dg.AssetObservation:
-    """What lies in the landing folder for a feed; its data version tells one content from another."""
+    """Return what is in the landing folder for a feed; its data version identifies the content."""
     of_feed = [report for report in reports if report.feed == feed]
     digest = hashlib.sha256(" ".join(sorted(one.delivery_id for one in of_feed)).encode())
     return dg.AssetObservation(
@@ -216,7 +216,7 @@ def _observed(feed: str, reports: "Sequence[DeliveryReport]") -> dg.AssetObserva
 
 
 def gate_result(key: dg.AssetKey, reports: "Sequence[DeliveryReport]") -> dg.AssetCheckResult:
-    """The check of a feed: failed by refused files as an error, by broken expectations as a warning.
+    """Return a feed's check: refused files are errors, broken expectations warnings.
 
     Args:
         key: The feed's raw table.
@@ -229,22 +229,22 @@ def gate_result(key: dg.AssetKey, reports: "Sequence[DeliveryReport]") -> dg.Ass
         if report.verdict != "known"
         for result in report.gate_failures
     ]
-    told = [f"- {_discreetly(report)}" for report in refused] + broken
+    failures = [f"- {_discreetly(report)}" for report in refused] + broken
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=GATE,
-        passed=not told,
+        passed=not failures,
         severity=dg.AssetCheckSeverity.ERROR if refused else dg.AssetCheckSeverity.WARN,
         metadata={
             "refused_files": len(refused),
             "broken_expectations": len(broken),
-            "details": dg.MetadataValue.md("\n".join(told[:100]) or "nothing"),
+            "details": dg.MetadataValue.md("\n".join(failures[:100]) or "nothing"),
         },
     )
 
 
 def outcome(reports: "Sequence[DeliveryReport]") -> str:
-    """What arrived, in a few words.
+    """Say in a few words what arrived.
 
     Args:
         reports: One per file of the landing folder.
@@ -259,7 +259,7 @@ def outcome(reports: "Sequence[DeliveryReport]") -> str:
 
 
 def notes(waiting: Sequence[str], empty: Sequence[str]) -> list[str]:
-    """What of the landing folder was left alone, in a line each.
+    """Return what was left alone in the landing folder, one line each.
 
     Args:
         waiting: Folders of parts that are not whole yet, each with the reason.
@@ -292,12 +292,12 @@ def _arrived(reports: "Sequence[DeliveryReport]") -> Metadata:
         "new_rows": sum(report.physical_rows for report in loaded),
         "refused_files": len(refused),
     }
-    if told := [*refused, *loaded]:
-        lines = [f"- {_discreetly(report)}" for report in told[:MOST_DELIVERIES]]
+    if shown := [*refused, *loaded]:
+        lines = [f"- {_discreetly(report)}" for report in shown[:MOST_DELIVERIES]]
         found["arrived_now"] = dg.MetadataValue.md("\n".join(lines))
     return found
 
 
 def _discreetly(report: "DeliveryReport") -> str:
-    """The line of a report for where it is kept and shown: without values, which may be personal."""
+    """Return a line of a report fit for logs: without values, which may be personal data."""
     return plain(without_values(_line(report), names()))

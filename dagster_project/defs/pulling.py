@@ -1,7 +1,7 @@
-"""Pulls from billing systems, as assets before the deliveries; there only for those that settings name.
+"""Pulls from billing systems, as assets before the deliveries, for the systems that settings name.
 
-Here belongs how a pull runs in Dagster: alone, by its own schedule, told when it fails. What a pull
-does is defined in `sources`.
+How a pull runs in Dagster belongs here: alone, by its own schedule, with an alert when it fails. What a
+pull does is defined in `sources`.
 """
 
 import time
@@ -23,14 +23,14 @@ JOB_OF = "pull_{}"
 WAIT_SECONDS = 3600
 """How long a pull that has everything ready waits for a refresh to end."""
 RETRIES = {
-    # What a killed pull has read is kept: a new run of it goes on from there.
+    # What a killed pull has read is stored: a new run of it continues from there.
     "dagster/max_retries": "2",
     "dagster/retry_on_asset_or_op_failure": "false",
 }
 
 
 class Pull(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Where a pull reads its state and writes its deliveries; the key is in the environment alone.
+    """Where a pull reads its state and writes its deliveries; the key is only in the environment.
 
     Attributes:
         home: The data home.
@@ -47,23 +47,23 @@ class Pull(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def source_key(source: str) -> dg.AssetKey:
-    """What was pulled from a billing system, as an asset."""
+    """Return the asset key of what is pulled from a billing system."""
     return dg.AssetKey([GROUP, source])
 
 
 def source_keys(settings: Settings) -> list[dg.AssetKey]:
-    """The sources that settings name."""
+    """Return the sources that settings name."""
     return [source_key(source) for source in settings.pull_from]
 
 
 def source_of_job(job_name: str) -> str | None:
-    """The source that a job pulls from, None for another job."""
+    """Return the source that a job pulls from, None for another job."""
     prefix = JOB_OF.format("")
     return job_name.removeprefix(prefix) if job_name.startswith(prefix) else None
 
 
 def defs(settings: Settings) -> dg.Definitions:
-    """One asset, job and schedule for each source that settings name."""
+    """Return one asset, job and schedule for each source that settings name."""
     if not settings.pull_from:
         return dg.Definitions()
     return dg.Definitions(
@@ -185,5 +185,5 @@ _PULLS = {"stripe": _pull_stripe, "postgres": _pull_postgres}
 _MODULES = {"stripe": "stripe_pull.py", "postgres": "postgres.py"}
 _DESCRIPTIONS = {
     "stripe": "What changed in the Stripe account since the last pull, as deliveries of the five feeds.",
-    "postgres": "What a SELECT for each feed gives in a Postgres database, as deliveries.",
+    "postgres": "The rows of a SELECT for each feed in a Postgres database, as deliveries.",
 }

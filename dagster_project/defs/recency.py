@@ -1,7 +1,7 @@
 """Whether data is late: the age of each feed's newest record, as a check of the mart that shows it.
 
-Here belongs only the check. What late means stands in `freshness`, which alerts share. It warns: a
-supplier who is late is no reason to withhold what there is.
+Only the check belongs here. What late means is defined in `freshness`, which alerts share. The check
+warns: a late supplier is no reason to withhold the data that exists.
 """
 
 import time
@@ -21,12 +21,12 @@ STEP = "data_age"
 
 
 def check_name(feed: str) -> str:
-    """Name of the check of a feed."""
+    """Name the check of a feed."""
     return f"newest_{feed}_are_recent"
 
 
 def defs(settings: Settings, project: Project) -> dg.Definitions:
-    """One check per feed that is watched."""
+    """Return one check per feed that is watched."""
     keys = mart_keys(settings, project)
     watched = {feed: keys[freshness.mart_of(feed)] for feed in settings.late_after_days}
     if not watched:

@@ -1,9 +1,11 @@
 """Marts to a release: the gate, the copy, the flip; all of it in `releases`."""
 
 from datetime import timedelta
+from functools import partial
 
 import dagster as dg
 
+from dagster_project.dashboard.report import report
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import step
 from dagster_project.defs.tables import came_from, code, loaded_deliveries, schema
@@ -19,13 +21,13 @@ _TABLES = [
     ("table_schema", "varchar", "marts, or release for where they came from.", False),
     ("table_name", "varchar", "The table.", False),
     ("row_count", "bigint", "Its rows.", False),
-    ("fingerprint", "varchar", "Of its content, whatever the order of its rows.", False),
+    ("fingerprint", "varchar", "Fingerprint of its content, whatever the order of rows.", False),
 ]
 _PEDIGREE = {name for _, name in pedigree_tables()}
 
 
 def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
-    """The release as an asset downstream of the marts."""
+    """Return the release as an asset downstream of the marts."""
     translator = Translator(settings)
     copied = [
         translator.get_asset_key(node)
@@ -40,7 +42,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
         group_name=STEP,
         kinds={"python", "duckdb", "parquet"},
         pool="warehouse",
-        description="The release that is served: a read-only DuckDB file of the checked marts.",
+        description="The current release: a read-only DuckDB file of the checked marts.",
         owners=[settings.owners[STEP]],
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=timedelta(hours=settings.fresh_within_hours)
@@ -63,6 +65,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
                 built=settings.built,
                 threads=settings.threads,
                 memory_limit=settings.memory_limit,
+                report=partial(report, home=settings.home) if settings.reports else None,
             )
             running.outcome = outcome(publication)
         passed = sum(check.status == "pass" for check in publication.checks)
@@ -86,8 +89,11 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
 
 
 def outcome(publication: Publication) -> str:
-    """What a publication did, in a few words."""
+    """Say in a few words what a publication did."""
     rows = sum(publication.rows.values())
     if not publication.is_new:
         return "nothing has changed; the current release stays in place"
-    return f"{len(publication.rows)} marts, {rows:,} rows published"
+    told = f"{len(publication.rows)} marts, {rows:,} rows published"
+    if publication.without_report:
+        told += f"; without its report, which cannot be made: {publication.without_report}"
+    return told

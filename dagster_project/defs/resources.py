@@ -1,4 +1,4 @@
-"""What the steps of a refresh share: where, as of which day, and the right to write."""
+"""What the steps of a refresh share: the data home, the as-of day, and the right to write."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ _LINE = "%(asctime)s %(levelname)-7s %(message)s"
 
 
 class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """One refresh of one data home; holds its lock from the first step to the last.
+    """One refresh of one data home; it holds the lock from the first step to the last.
 
     Attributes:
         home: The data home.
@@ -51,10 +51,10 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Refresh"]:
-        """Take the lock for as long as the run lasts; say who holds it meanwhile.
+        """Take the lock for as long as the run lasts, naming this run as its holder.
 
         Raises:
-            Busy: Somebody else held it for longer than may be waited.
+            Busy: Another process held the lock for longer than `wait_seconds`.
         """
         run_id = context.run.run_id if context.run else "-"
         home, command = self.settings.home, _in_words(context)
@@ -93,7 +93,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def _in_words(context: dg.InitResourceContext) -> str:
-    """What is being done, for whoever finds the data home locked."""
+    """Say what is being done, for the message about a locked data home."""
     if context.run is None:
         return "Dagster"
     tags = context.run.tags
@@ -106,10 +106,10 @@ def _in_words(context: dg.InitResourceContext) -> str:
     description="One log file per run in the data home, instead of the terminal.",
 )
 def run_log(context: dg.InitLoggerContext) -> logging.Logger:
-    """A logger that writes `<folder>/<run id>.log`, as text or as one JSON object a line."""
+    """Return a logger that writes `<folder>/<run id>.log`, as text or as one JSON object a line."""
     folder = Path(context.logger_config["folder"])
     logger = logging.getLogger(f"coupon_ledger.{context.run_id}")
-    # Dagster asks for it once for the run and once for its steps.
+    # Dagster asks for the logger once for the run and once for its steps.
     if not any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
         make_private(folder)
         handler = _Log(folder / f"{context.run_id}.log", encoding="utf-8")
@@ -123,16 +123,16 @@ def run_log(context: dg.InitLoggerContext) -> logging.Logger:
 
 
 class _Log(logging.FileHandler):
-    """A log that goes without the lines that the disk does not take; the run itself says why."""
+    """A log that leaves out lines for which the disk has no room; the run itself says why."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        """Pass over what is about the disk."""
+        """Ignore errors of the disk."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
 
 
 def _is_said(record: logging.LogRecord) -> bool:
-    """Whether a step said it, or it is why the run failed; Dagster's own notes are in its storage."""
+    """Return whether a step logged the record, or it is why the run failed; skip Dagster's own."""
     meta = getattr(record, "dagster_meta", {}) or {}
     event = meta.get("dagster_event")
     return event is None or event.event_type_value == "PIPELINE_FAILURE"
@@ -148,7 +148,7 @@ class _OneLine(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """The same for machines, with the id of the run."""
+    """The same as JSON, with the id of the run."""
 
     def format(self, record: logging.LogRecord) -> str:
         step, text, run_id = _said(record)
@@ -165,14 +165,14 @@ class _Json(logging.Formatter):
 
 
 def _said(record: logging.LogRecord) -> tuple[str, str, str]:
-    """The step, what it said on one line, and the run."""
+    """Return the step, what it said on one line, and the run."""
     meta = getattr(record, "dagster_meta", {}) or {}
     text = str(meta.get("orig_message") or record.getMessage())
     return str(meta.get("step_key") or "-"), plain(text, _MOST), str(meta.get("run_id") or "-")
 
 
 def defs(settings: Settings) -> dg.Definitions:
-    """The resource, set to the settings, and the loggers."""
+    """Return the resource, set from the settings, and the loggers."""
     return dg.Definitions(
         resources={
             "refresh": Refresh(

@@ -1,7 +1,7 @@
-"""What every step of a refresh does around its work: tells how it goes, in one line, and of its failure.
+"""What every step of a refresh does around its work: report its progress, outcome and failure.
 
-Here belongs what is the same for all steps. It is where an error is still an error, with all it
-knows; whoever looks at a run from outside gets its text.
+What is the same for all steps belongs here. Here an error is still an exception with all its data;
+outside the run only its text is left.
 """
 
 import time
@@ -22,7 +22,7 @@ class Step:
 
     Attributes:
         outcome: What it did, in a few words with counts; set before it ends.
-        notes: What else is to be known of it, in a line each.
+        notes: What else should be known about it, one line each.
     """
 
     outcome: str = ""
@@ -31,15 +31,15 @@ class Step:
 
 @contextmanager
 def step(context: dg.AssetExecutionContext, refresh: Refresh, name: str) -> Iterator[Step]:
-    """Do the work of a step in this block; it leaves one line in the log of the run, and its notes.
+    """Do the work of a step in this block; one line, and its notes, go to the log of the run.
 
     Args:
-        context: Of the step.
-        refresh: The refresh it is a part of.
-        name: Its name.
+        context: The context of the step.
+        refresh: The refresh that the step is part of.
+        name: The name of the step.
     """
-    told = progress.listener()
-    told.started(name)
+    listener = progress.listener()
+    listener.started(name)
     began = time.monotonic()
     running = Step()
     try:
@@ -59,4 +59,4 @@ def step(context: dg.AssetExecutionContext, refresh: Refresh, name: str) -> Iter
     context.log.info(f"{running.outcome}, {seconds:.1f} s")
     for note in running.notes:
         context.log.info(note)
-    told.finished(name, "\n    ".join([running.outcome, *running.notes]))
+    listener.finished(name, "\n    ".join([running.outcome, *running.notes]))

@@ -1,7 +1,7 @@
 """What is shown of a table beside its name: rows, columns, and the deliveries it came from.
 
-Here belongs reading that from DuckDB and laying it out as metadata. Nothing of what the rows hold
-is read: metadata is kept for long and seen by many.
+Reading that from DuckDB and laying it out as metadata belongs here. Values of rows are never read:
+metadata is stored for long and seen by many.
 """
 
 import warnings
@@ -33,13 +33,13 @@ class Deliveries:
 
 
 class Tables:
-    """The tables of one DuckDB file, looked at once.
+    """The tables of one DuckDB file, read once.
 
-    Of views those of files are counted, which know how many rows they have; another would be calculated.
+    Only views of files are counted, whose row counts are stored; other views would have to be calculated.
     """
 
     def __init__(self, path: Path, schemas: Sequence[str]) -> None:
-        """Look.
+        """Read the tables of a file.
 
         Args:
             path: The file.
@@ -73,11 +73,11 @@ class Tables:
                 self._columns.setdefault(name, []).append((column, data_type, is_nullable))
 
     def metadata(self, name: str, descriptions: Mapping[str, str]) -> Metadata:
-        """Rows and columns of a table or view.
+        """Return rows and columns of a table or view.
 
         Args:
             name: The table.
-            descriptions: What is said of its columns.
+            descriptions: Descriptions of its columns.
         """
         found: Metadata = {}
         if name in self._rows:
@@ -93,7 +93,7 @@ class Tables:
 
 
 def schema(columns: Sequence[tuple[str, str, str, bool]]) -> dg.TableSchema:
-    """Columns as Dagster shows them: name, type, description, and whether it may be null."""
+    """Return columns as Dagster shows them: name, type, description, and whether it may be null."""
     return dg.TableSchema(
         [
             dg.TableColumn(
@@ -108,7 +108,7 @@ def schema(columns: Sequence[tuple[str, str, str, bool]]) -> dg.TableSchema:
 
 
 def contract(feed: str) -> dg.TableSchema:
-    """The columns of a feed as its supplier must deliver them."""
+    """Return the columns of a feed as its supplier must deliver them."""
     return schema(
         [
             (column.name, column.type, column.description, not column.required)
@@ -118,7 +118,7 @@ def contract(feed: str) -> dg.TableSchema:
 
 
 def loaded_deliveries(warehouse: Path) -> dict[str, Deliveries]:
-    """The files that were loaded, by feed.
+    """Return the files that were loaded, by feed.
 
     Args:
         warehouse: The warehouse, after arrival.
@@ -135,7 +135,7 @@ def loaded_deliveries(warehouse: Path) -> dict[str, Deliveries]:
 
 
 def came_from(deliveries: Mapping[str, Deliveries], names: Sequence[str]) -> Metadata:
-    """The delivery files that a table came from.
+    """Return the delivery files that a table came from.
 
     Args:
         deliveries: The files that were loaded, by feed.
@@ -156,13 +156,13 @@ def came_from(deliveries: Mapping[str, Deliveries], names: Sequence[str]) -> Met
 
 
 def code(*paths: Path) -> Metadata:
-    """Links to the files that a table or check is made by.
+    """Return links to the files that define a table or check.
 
     Args:
         paths: The files.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # the lock keeps what is in beta as it is
+        warnings.simplefilter("ignore", dg.BetaWarning)  # the lock pins the beta version
         return _linked(paths)
 
 

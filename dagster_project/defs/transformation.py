@@ -28,26 +28,26 @@ _RESULTS = {"LogModelResult", "LogSeedResult", "LogSnapshotResult", "LogTestResu
 
 
 class Translator(DagsterDbtTranslator):
-    """How dbt's nodes look as assets."""
+    """How dbt's nodes appear as assets."""
 
     def __init__(self, settings: Settings) -> None:
-        """Tests of sources are checks too."""
+        """Translate tests of sources into checks too."""
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
         self._owners = settings.owners
         self._fresh_for = timedelta(hours=settings.fresh_within_hours)
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        """Groups are the layers, which are folders: raw, staging, intermediate, marts."""
+        """Group by layer, which is a folder: raw, staging, intermediate, marts."""
         return str(dbt_resource_props["schema"])
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
-        """Whoever answers for the layer."""
+        """Return the owners of the layer."""
         return [self._owners[dbt_resource_props["schema"]]]
 
     def get_asset_spec(
         self, manifest: Mapping[str, Any], unique_id: str, project: Any
     ) -> dg.AssetSpec:
-        """With a link to its SQL; a mart is to be built again before it is stale."""
+        """Add a link to the model's SQL, and to a mart the policy that rebuilds it when stale."""
         node = self.get_resource_props(manifest, unique_id)
         spec = super().get_asset_spec(manifest, unique_id, project)
         spec = spec.merge_attributes(metadata=code(DBT_PROJECT / node["original_file_path"]))
@@ -59,7 +59,7 @@ class Translator(DagsterDbtTranslator):
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: Any
     ) -> dg.AssetCheckSpec | None:
-        """With what the test says and a link to it; of severity error it blocks what follows."""
+        """Add what the test says and a link to it; a test of severity error blocks what follows."""
         spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
         if spec is None:
             return None
@@ -71,7 +71,7 @@ class Translator(DagsterDbtTranslator):
 
 
 def statement_of(test: Mapping[str, Any]) -> str:
-    """What a data test says: its description, or the comment it opens with, or its kind and column.
+    """Return what a data test says: its description, its opening comment, or its kind and column.
 
     Args:
         test: The node of the manifest.
@@ -86,14 +86,14 @@ def statement_of(test: Mapping[str, Any]) -> str:
     if comment:
         return " ".join(comment)
     generic = test.get("test_metadata") or {"name": test["name"], "kwargs": {}}
-    told = generic["kwargs"]
-    columns = told.get("columns") or [told.get("column_name") or test.get("column_name") or ""]
-    values = f": {', '.join(told['values'])}" if "values" in told else ""
+    given = generic["kwargs"]
+    columns = given.get("columns") or [given.get("column_name") or test.get("column_name") or ""]
+    values = f": {', '.join(given['values'])}" if "values" in given else ""
     return f"{generic['name']} {', '.join(columns)}{values}"
 
 
 def mart_keys(settings: Settings, project: dbt_build.Project) -> dict[str, dg.AssetKey]:
-    """The marts as assets, by name."""
+    """Return the marts as assets, by name."""
     translator = Translator(settings)
     return {
         node["name"]: translator.get_asset_key(node)
@@ -103,7 +103,7 @@ def mart_keys(settings: Settings, project: dbt_build.Project) -> dict[str, dg.As
 
 
 def with_attached_tests(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with every singular test attached to one model, so that it becomes a check.
+    """Attach every singular test to one model, so that it becomes a check; return the manifest.
 
     A test that reads several models belongs to the mart among them, else to the last it names.
     """
@@ -125,7 +125,7 @@ def with_attached_tests(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def feeds_of(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The feeds that each model is made of, by the model's unique id."""
+    """Return the feeds behind each model, by the model's unique id."""
     found: dict[str, list[str]] = {}
 
     def sources(unique_id: str) -> set[str]:
@@ -146,7 +146,7 @@ def feeds_of(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
-    """All models and tests of the dbt project."""
+    """Return all models and tests of the dbt project."""
     manifest = with_attached_tests(project.manifest)
     translator = Translator(settings)
 
@@ -218,7 +218,7 @@ def _build(
         }
         if output.output_name in context.op_execution_context.selected_output_names:
             yield output.with_metadata(metadata)
-        else:  # whoever asked for some of the tables gets all of them: they are built together
+        else:  # a request for some of the tables builds all of them: they are built together
             key = translator.get_asset_key(node)
             context.log_event(dg.AssetMaterialization(key, metadata=metadata))
     if outcome.message:
@@ -235,7 +235,7 @@ def _build(
 
 @contextlib.contextmanager
 def _engine(refresh: Refresh, project: dbt_build.Project) -> Iterator[None]:
-    """What dbt builds on: the warehouse, which is always there, or Spark, which is started."""
+    """Provide what dbt builds on: the warehouse, always there, or Spark, which is started."""
     if refresh.settings.engine == "duckdb":
         yield
         return
@@ -248,7 +248,7 @@ def _engine(refresh: Refresh, project: dbt_build.Project) -> Iterator[None]:
 
 
 def _log(context: dg.AssetExecutionContext, event: dbt_build.EventMsg) -> None:
-    """What dbt says of each model and test, without values; the step's own line sums it up."""
+    """Log what dbt says of each model and test, without values; the step's own line sums it up."""
     text = event.info.msg.strip()
     if text and event.info.level in ("info", "warn", "error"):
         context.log.debug(plain(without_values(text, names())))
@@ -263,7 +263,7 @@ def _as_dict(event: dbt_build.EventMsg) -> dict[str, Any]:
 
 
 def _refuse_open_findings(refresh: Refresh) -> None:
-    """Stop where billing got something wrong, or terms were changed, and nobody has accepted that.
+    """Stop if billing got something wrong, or terms changed, and nobody has accepted it.
 
     Raises:
         PublishRefused: There are open findings of severity error, or changes of a coupon's terms; one

@@ -1,7 +1,7 @@
-"""The reviewed file of accepted findings: read and checked, and laid into the warehouse for dbt.
+"""The reviewed file of accepted findings: read, checked, and loaded into the warehouse for dbt.
 
-A person looked into a finding and accepts it, for a reason and until a day. What that means for the
-finding is decided in the models.
+A person has looked into a finding and accepts it, for a reason and until a day. The models decide what
+that means for the finding.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Acceptance:
     Attributes:
         finding_id: The finding, as `fct_audit_findings` names it.
         reason: Why it is accepted.
-        approved_by: Who says so.
-        until: The last day it holds.
+        approved_by: Who accepts it.
+        until: The last day of the acceptance.
     """
 
     finding_id: str
@@ -41,13 +41,14 @@ class Acceptance:
 
 
 def read(path: Path) -> list[Acceptance]:
-    """The entries of a reviewed file; none where there is no file.
+    """Return the entries of a reviewed file; none where the file does not exist.
 
     Args:
         path: A CSV file with the columns finding_id, reason, approved_by, until (YYYY-MM-DD).
 
     Raises:
-        AcceptancesUnreadable: A column or value is missing, a day is none, a finding stands twice.
+        AcceptancesUnreadable: A column or value is missing, a day is not a date, or a finding occurs
+            twice.
     """
     if not path.exists():
         return []
@@ -64,8 +65,8 @@ def read(path: Path) -> list[Acceptance]:
                 entry = _entry(path, reader.line_num, row)
                 if entry.finding_id in entries:
                     raise AcceptancesUnreadable(
-                        f"{path}, line {reader.line_num}: finding_id {entry.finding_id!r} stands"
-                        " there twice; keep one entry."
+                        f"{path}, line {reader.line_num}: finding_id {entry.finding_id!r} occurs"
+                        " twice; keep one entry."
                     )
                 entries[entry.finding_id] = entry
     except (UnicodeDecodeError, csv.Error) as error:
@@ -82,13 +83,13 @@ def _entry(path: Path, line: int, row: dict[str, str]) -> Acceptance:
         until = date.fromisoformat(values["until"])
     except ValueError:
         raise AcceptancesUnreadable(
-            f"{path}, line {line}: until is {values['until']!r}; write a day as YYYY-MM-DD."
+            f"{path}, line {line}: until is {values['until']!r}; write the day as YYYY-MM-DD."
         ) from None
     return Acceptance(values["finding_id"], values["reason"], values["approved_by"], until)
 
 
 def load(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
-    """Replace what the warehouse has of accepted findings by the file's entries.
+    """Replace the accepted findings in the warehouse with the file's entries.
 
     Args:
         connection: The warehouse, open for writing.

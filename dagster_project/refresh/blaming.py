@@ -1,7 +1,7 @@
-"""Says of a total that does not fit in which workspace, month and delivery to look.
+"""Where to look for the cause of a wrong total: the workspace, month and delivery.
 
-Here belongs what is asked of the tables of a build that has failed. Nothing here is asked of one that is
-well: it would cost time for no one.
+Queries on the tables of a failed build belong here. They are never run on a build that succeeded, which
+they would only slow down.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ limit 1
 
 
 def with_places(problems: Sequence[Problem], warehouse: Path) -> list[Problem]:
-    """The problems, those about totals with where to look.
+    """Return the problems, adding to problems about totals where to look.
 
     Args:
         problems: Why a build is not published.
-        warehouse: Where it was built; on another engine its tables are not there, and nothing is added.
+        warehouse: Where it was built; another engine's tables are not there, and nothing is added.
     """
     return [replace(one, message=_with_place(one, warehouse)) for one in problems]
 
@@ -82,17 +82,17 @@ def _with_place(problem: Problem, warehouse: Path) -> str:
     try:
         with duckdb.connect(str(warehouse), read_only=True) as connection:
             found = connection.execute(question).fetchone()
-    except duckdb.Error:  # what it would be asked of was not built
+    except duckdb.Error:  # the tables it queries were not built
         return problem.message
     if found is None:
         return problem.message
     workspace, month, delivery = (_printable(value) for value in found)
     return (
-        f"{words} in workspace {workspace}, month {month}, delivery {delivery}: correct what is wrong"
-        f" there and deliver it again ({problem.message})"
+        f"{words} in workspace {workspace}, month {month}, delivery {delivery}: correct the amounts"
+        f" there and deliver them again ({problem.message})"
     )
 
 
 def _printable(value: object) -> str:
-    """A name from the source without signs that do not show."""
+    """Return a name from the source without invisible characters."""
     return "".join(sign if sign.isprintable() else "·" for sign in str(value))

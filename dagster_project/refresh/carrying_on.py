@@ -1,10 +1,10 @@
-"""What the build before left in the warehouse, so that the next may carry on from it.
+"""What the build before left in the warehouse, from which the next build may be incremental.
 
-Here belongs whether dbt's models may calculate only what has changed (`macros/carrying_on.sql`) or must start
-from nothing. A note in the warehouse itself says what its models were calculated from. It is taken away
+Whether dbt's models may calculate only what has changed (`macros/carrying_on.sql`) or must start from
+nothing is decided here. A note in the warehouse says what its models were calculated from. It is removed
 before a build begins and written when all of it, every data test too, has passed: after a crash, a
-failure, other code, another DuckDB, a day before or deliveries that are gone, all is built anew, and
-after a month of days in any case: tables of which rows were taken grow holes.
+failure, other code, another DuckDB, an earlier as-of day or deliveries that are gone, everything is
+rebuilt, and after a month of days in any case: tables from which rows were deleted become fragmented.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Kept:
     """A build to carry on from.
 
     Attributes:
-        delivery_sequence: Of the last delivery it knew.
+        delivery_sequence: That of the last delivery it includes.
         as_of_date: Last day whose events count in it.
-        times: How many builds have carried on since the last from nothing.
+        times: How many incremental builds there have been since the last from nothing.
     """
 
     delivery_sequence: int
@@ -35,7 +35,7 @@ class Kept:
     times: int
 
     def as_variable(self) -> dict[str, object]:
-        """As dbt's variable `kept`."""
+        """Return the value of dbt's variable `kept`."""
         return {
             "delivery_sequence": self.delivery_sequence,
             "as_of_date": self.as_of_date.isoformat(),
@@ -46,7 +46,7 @@ def take(warehouse: Path, made_by: str, as_of: date, *, is_last: bool = False) -
     """Take the note away, and return what a build of this day may carry on from, if anything.
 
     Args:
-        warehouse: The DuckDB file; arrival has made it.
+        warehouse: The DuckDB file, created by arrival.
         made_by: What calculates the models; see `Project.code_version`.
         as_of: Last day whose events count in the build that begins.
         is_last: Whether no other build will carry on from that one, so that it may be one too many.
@@ -69,7 +69,7 @@ def leave(warehouse: Path, made_by: str, as_of: date, before: Kept | None = None
         warehouse: The DuckDB file.
         made_by: What calculated the models.
         as_of: Last day whose events count in them.
-        before: What they carried on from, if they did.
+        before: The build they carried on from, if any.
     """
     with duckdb.connect(str(warehouse)) as connection:
         last, deliveries = _loaded(connection)
@@ -96,7 +96,7 @@ def _is_there(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _loaded(connection: duckdb.DuckDBPyConnection, last: int | None = None) -> tuple[int, str]:
-    """The last delivery loaded, up to one, and what identifies all that are."""
+    """Return the last delivery loaded up to a given one, and an identifier of all loaded."""
     [row] = connection.execute(
         "select coalesce(max(delivery_sequence), 0), coalesce(sha256(string_agg("
         "concat_ws(' ', delivery_sequence, delivery_id), ',' order by delivery_sequence)), '')"

@@ -1,7 +1,7 @@
-"""Tells what a run would make of a file or folder, in a data home that is thrown away.
+"""What a run would make of a file or folder, tried in a data home that is thrown away.
 
-Here belongs the trial: arrival, the gate and the staging models, which judge every row, on a copy.
-Nothing is kept, and no data home is needed.
+The trial belongs here: arrival, the gate and the staging models, which judge every row, on a copy.
+Nothing is stored, and no data home is needed.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from dagster_project.settings import Settings
 Row = dict[str, Any]
 
 _NEEDS_OTHERS = ("_is_mostly_known", "_is_as_usual")
-"""Ends of the names of checks that compare a file with what was delivered before it."""
+"""Endings of the names of checks that compare a file with earlier deliveries."""
 MODELS = "+stg_billing__rejected_rows"
 
 
 class NotCheckable(Exception):
-    """What was named cannot be checked; says why and what to name instead."""
+    """The path cannot be checked; the message says why and what to give instead."""
 
 
 def check(path: Path, feed: str | None, settings: Settings) -> Row:
-    """Tell what a run would make of a file, a folder of parts, or a landing folder.
+    """Report what a run would make of a file, a folder of parts, or a landing folder.
 
     Args:
         path: The file or folder; it is only read.
-        feed: Its feed; by default that whose name its folder, or the file, has.
+        feed: Its feed; by default the feed named by the folder, or by the file's name.
         settings: Time zones of feeds, threads and memory; their data home is not touched.
 
     Returns:
@@ -46,10 +46,10 @@ def check(path: Path, feed: str | None, settings: Settings) -> Row:
         the first row and value of each, and what the gate found.
 
     Raises:
-        NotCheckable: There is no such file, or its feed is not known.
+        NotCheckable: There is no such file, or its feed is unknown.
     """
     if not path.exists():
-        raise NotCheckable(f"there is no {path}: name a file or a folder")
+        raise NotCheckable(f"{path} does not exist: name a file or a folder")
     with tempfile.TemporaryDirectory(prefix="coupon-ledger-check-") as folder:
         landing, home = Path(folder) / "landing", Path(folder) / "home"
         landing.mkdir()
@@ -86,22 +86,22 @@ def _lay_out(path: Path, feed: str | None, landing: Path) -> None:
 
 
 def _feed_of(path: Path) -> str:
-    """The feed that a path names: its folder, else the beginning of its name.
+    """Return the feed that a path names: its folder, else the beginning of its name.
 
     Raises:
-        NotCheckable: It names none.
+        NotCheckable: The path names no feed.
     """
     for part in (path.resolve().parent.name, path.resolve().name):
         for name in feeds():
             if part == name or part.startswith((f"{name}.", f"{name}-", f"{name}_")):
                 return name
     raise NotCheckable(
-        f"the name of {path} does not say of which feed it is: give --feed, one of {', '.join(feeds())}"
+        f"the name of {path} does not name its feed: give --feed, one of {', '.join(feeds())}"
     )
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file or folder; a file of the same disk is linked, which costs nothing."""
+    """Copy a file or folder; a file on the same disk is linked, which costs nothing."""
     if source.is_dir():
         shutil.copytree(source, target, copy_function=_link_or_copy)
     else:
@@ -137,7 +137,7 @@ def _silence() -> Iterator[None]:
 
 
 def _file(connection: duckdb.DuckDBPyConnection, report: DeliveryReport, settings: Settings) -> Row:
-    """What becomes of one file."""
+    """Return what becomes of one file."""
     feed = feeds().get(report.feed)
     rejections = _rejections(connection, report, feed) if report.verdict != "refused" else []
     [(rejected,)] = (
@@ -190,7 +190,7 @@ def _has_rejected(connection: duckdb.DuckDBPyConnection) -> bool:
 def _rejections(
     connection: duckdb.DuckDBPyConnection, report: DeliveryReport, feed: Feed | None
 ) -> list[Row]:
-    """The reasons for rejection, the commonest first, each with its first row and value."""
+    """Return the reasons for rejection, the commonest first, each with its first row and value."""
     relation = (
         "staging.stg_billing__rejected_rows"
         if _has_rejected(connection)
@@ -215,7 +215,7 @@ def _rejections(
 
 
 def _seen(feed: Feed | None, reason: str, record: str) -> Row:
-    """The column that a reason is about, the value seen and the form expected; never personal data."""
+    """Return the column of a reason, the value seen and the form expected; no personal data."""
     from expectations.hints import explanation_of
 
     name = reason.partition(" ")[0]

@@ -1,11 +1,11 @@
 """dbt, in this process: the project prepared once, and one `dbt build` per refresh.
 
-Here belong preparing the manifest and running the build; what Dagster makes of its events does not.
+Preparing the manifest and running the build belong here; what Dagster makes of dbt's events does not.
 
 A dbt subprocess costs some four seconds of imports, dagster-dbt's own command line as much again for
-asking its version and setting up an adapter; and dbt parses the whole project anew whenever a variable
-such as the as-of date changes. So dbt runs in process and is handed a manifest parsed earlier, for
-as long as no file of the project has changed. In return, variables may only be used in SQL.
+asking its version and setting up an adapter; and dbt parses the whole project again whenever a variable
+such as the as-of date changes. So dbt runs in this process with a manifest parsed earlier, as long as
+no file of the project has changed. The price: variables may be used in SQL only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _KEPT_BUILDS = 5
 
 
 class DbtFailed(Exception):
-    """dbt could not even start or parse its project; says why."""
+    """dbt could not start or parse its project; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Project:
     """A parsed dbt project.
 
     Attributes:
-        folder: Where `manifest.json` and `manifest.msgpack` lie.
-        fingerprint: Of every file of the project and the versions of dbt.
-        time_zones: Of feeds whose instants without an offset are not in UTC.
+        folder: Where `manifest.json` and `manifest.msgpack` are stored.
+        fingerprint: Fingerprint of every file of the project and the versions of dbt.
+        time_zones: Time zones of feeds whose instants without an offset are not in UTC.
     """
 
     folder: Path
@@ -78,7 +78,7 @@ class Outcome:
 
     Attributes:
         is_success: Whether everything in it succeeded.
-        build: What the gate is to compare its results file with.
+        build: What the gate compares dbt's results file with.
         message: What stopped dbt altogether, if something did.
     """
 
@@ -88,7 +88,7 @@ class Outcome:
 
 
 def project_fingerprint(project: Path, engine: str = "duckdb") -> str:
-    """Fingerprint of everything the manifest depends on."""
+    """Fingerprint everything the manifest depends on."""
     digest = hashlib.sha256()
     for package in ("dbt-core", f"dbt-{engine}", "dbt-adapters"):
         digest.update(f"{package} {version(package)}\n".encode())
@@ -104,7 +104,7 @@ def project_fingerprint(project: Path, engine: str = "duckdb") -> str:
 
 
 def prepare(settings: Settings) -> Project:
-    """The parsed project: from the folder of earlier ones if nothing changed, else parsed now.
+    """Return the parsed project: from the cache if nothing changed, else parsed now.
 
     Raises:
         DbtFailed: The project cannot be parsed.
@@ -124,10 +124,13 @@ def prepare(settings: Settings) -> Project:
             cache.mkdir(parents=True, exist_ok=True)
             if os.access(cache, os.W_OK):
                 return _parse_into(cache, fingerprint, settings)
-        except OSError:  # no right to write, or a file system that is only read
+        except OSError:  # no right to write, or a read-only file system
             continue
     named = " and ".join(str(cache) for cache in _caches(settings))
-    raise DbtFailed(f"The parsed models cannot be stored: {named} cannot be written.")
+    raise DbtFailed(
+        f"The parsed models cannot be stored: {named} cannot be written. Give this user the right to"
+        " write there."
+    )
 
 
 def _caches(settings: Settings) -> tuple[Path, ...]:
@@ -160,9 +163,9 @@ def _parse_into(cache: Path, fingerprint: str, settings: Settings) -> Project:
 
 
 class RunningBuild:
-    """One `dbt build` of everything into the warehouse, whose events can be followed.
+    """One `dbt build` of everything into the warehouse, yielding dbt's events.
 
-    Unit tests are left out: they are about the code and run in the test suite.
+    Unit tests are left out: they check the code and run in the test suite.
     On DuckDB it carries on from the build before where that may be.
     """
 
@@ -217,7 +220,7 @@ class RunningBuild:
             thread.join()
 
     def outcome(self) -> Outcome:
-        """How it ended; also left beside dbt's results, as their second witness."""
+        """Return how the build ended; also leave it beside dbt's results, as their second witness."""
         results = getattr(self._ended.result, "results", None) or []
         exception = self._ended.exception
         outcome = Outcome(
@@ -280,7 +283,7 @@ class RunningBuild:
 
 
 def _interrupt(thread: threading.Thread, engine: str) -> None:
-    """Stop dbt as Ctrl-C would: its thread is told, and its running queries are cancelled."""
+    """Stop dbt as Ctrl-C would: signal its thread and cancel its running queries."""
     from dbt.adapters.factory import FACTORY
 
     assert thread.ident is not None
@@ -325,10 +328,10 @@ def build_models(settings: Settings, select: str) -> None:
 
     Args:
         settings: Their warehouse is built in.
-        select: Which, as dbt selects them.
+        select: The models, in dbt's selection syntax.
 
     Raises:
-        DbtFailed: They cannot be built.
+        DbtFailed: The models cannot be built.
     """
     project = prepare(settings)
     variables = {
@@ -348,12 +351,12 @@ def build_models(settings: Settings, select: str) -> None:
 
 
 def results_folder(settings: Settings, run_id: str) -> Path:
-    """Where dbt writes the results of a run."""
+    """Return where dbt writes the results of a run."""
     return settings.build / "dbt" / run_id
 
 
 def read_receipt(settings: Settings, run_id: str) -> Build:
-    """What the dbt step of a run said of itself; a build without an id if it said nothing."""
+    """Return what the dbt step of a run recorded; a build without an id if it recorded nothing."""
     folder = results_folder(settings, run_id)
     try:
         receipt = json.loads((folder / "receipt.json").read_text("utf-8"))

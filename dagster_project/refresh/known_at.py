@@ -1,8 +1,8 @@
-"""What would have been published with what was known at an earlier instant.
+"""What would have been published from what was known at an earlier instant.
 
-Here belongs making a data home of its own for that instant, `HOME/known-at/<instant>`: the deliveries
-that had arrived, from the archive, and the months closed by then. Refreshing it is the same job as
-ever, and what `HOME/current` serves is not touched.
+Making a data home of its own for that instant, `HOME/known-at/<instant>`, belongs here: the deliveries
+that had arrived, from the archive, and the months closed by then. Refreshing that data home is the
+ordinary job, and `HOME/current` is not touched.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Instant:
     """An instant to look back to.
 
     Attributes:
-        at: The instant; what had arrived then is known.
-        as_of: The day of the release that was the newest then, if there was one.
-        release_id: The release it was given as, which knew the deliveries that it lists.
+        at: The instant; what had arrived by then is known.
+        as_of: The day of the release that was the newest then, if any.
+        release_id: The release that was given for it, which knew the deliveries that it lists.
     """
 
     at: datetime
@@ -48,9 +48,9 @@ class Prepared:
     """A data home that holds what was known.
 
     Attributes:
-        settings: Of a refresh of it.
-        known: Deliveries that had arrived.
-        deliveries: Deliveries in the archive by now.
+        settings: Settings to refresh it with.
+        known: Number of deliveries that had arrived.
+        deliveries: Number of deliveries now in the archive.
     """
 
     settings: Settings
@@ -59,13 +59,13 @@ class Prepared:
 
 
 def resolve(home: Path, text: str) -> Instant:
-    """The instant meant by a release id, or by an ISO 8601 date and time, UTC unless it says a zone.
+    """Return the instant of a release id or an ISO 8601 date and time, UTC unless it has a zone.
 
-    An instant without fraction means the whole second: what arrived within it is known.
+    An instant without a fraction means the whole second: what arrived within it is known.
 
     Raises:
-        NoRelease: It is part of a release id, and there is no such release.
-        ValueError: It is neither.
+        NoRelease: The text is part of a release id, and there is no such release.
+        ValueError: The text is neither a release id nor an instant.
     """
     if files.is_release_id(text):
         pedigree = read_pedigree(home, files.resolve(home, text))
@@ -77,15 +77,15 @@ def resolve(home: Path, text: str) -> Instant:
             f"--known-at {text}: give the id of a release, or an instant as YYYY-MM-DDTHH:MM:SSZ."
         ) from None
     if len(text) <= len("YYYY-MM-DD"):
-        raise ValueError(f"--known-at {text}: a day is no instant, add the time as THH:MM:SSZ.")
+        raise ValueError(f"--known-at {text}: a day is not an instant; add the time as THH:MM:SSZ.")
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     if at.microsecond == 0:
         at = at.replace(microsecond=999_999)
-    return Instant(at, _as_of_served(home, at))
+    return Instant(at, _as_of_then(home, at))
 
 
-def _as_of_served(home: Path, at: datetime) -> date | None:
-    """The day of the newest release made by an instant."""
+def _as_of_then(home: Path, at: datetime) -> date | None:
+    """Return the day of the newest release made by an instant."""
     for release_id in reversed(files.release_ids(home)):
         try:
             pedigree = read_pedigree(home, release_id)
@@ -99,10 +99,10 @@ def _as_of_served(home: Path, at: datetime) -> date | None:
 
 
 def prepare(settings: Settings, instant: Instant) -> Prepared:
-    """Make the data home of an instant, anew apart from its releases.
+    """Make the data home of an instant, from scratch apart from its releases.
 
     Args:
-        settings: Of the data home that has the archive.
+        settings: Those of the data home that has the archive.
         instant: The instant to look back to.
 
     Raises:
@@ -120,8 +120,8 @@ def prepare(settings: Settings, instant: Instant) -> Prepared:
         known = _listed(home, instant.release_id, records)
     if not known:
         first = min(map(_arrived_at, records), default=None)
-        told = f"the first came at {first:%Y-%m-%dT%H:%M:%S}Z" if first else "the archive is empty"
-        raise ValueError(f"No delivery had arrived by {instant.at:%Y-%m-%dT%H:%M:%S}Z; {told}.")
+        why = f"the first came at {first:%Y-%m-%dT%H:%M:%S}Z" if first else "the archive is empty"
+        raise ValueError(f"No delivery had arrived by {instant.at:%Y-%m-%dT%H:%M:%S}Z; {why}.")
     side = home / "known-at" / instant.name
     with one_writer(side, "coupon-ledger run --known-at"):
         for name in ("archive", "build", "landing"):
@@ -129,7 +129,7 @@ def prepare(settings: Settings, instant: Instant) -> Prepared:
             (side / name).mkdir(parents=True)
         copy_archive(archive, Archive(side / "archive", side / "build"), known)
         _copy_closes(home, side, instant.at)
-        # Reviews of findings have no arrival: those of today hold.
+        # Reviews of findings have no arrival time: those of today apply.
         (side / "accepted_findings.csv").unlink(missing_ok=True)
         if settings.accepted_findings_file.is_file():
             shutil.copyfile(settings.accepted_findings_file, side / "accepted_findings.csv")
@@ -141,7 +141,7 @@ def prepare(settings: Settings, instant: Instant) -> Prepared:
 
 
 def _listed(home: Path, release_id: str, records: list[SideRecord]) -> list[SideRecord]:
-    """The deliveries a release lists, whatever the clock said when they arrived."""
+    """Return the deliveries a release lists, whatever the clock said when they arrived."""
     with open_release(home, release_id) as connection:
         listed = connection.execute("select delivery_id, file_name from release.deliveries")
         names: dict[str, str] = dict(listed.fetchall())
@@ -161,7 +161,7 @@ def _arrived_at(record: SideRecord) -> datetime:
 
 
 def copy_archive(source: Archive, target: Archive, records: list[SideRecord]) -> None:
-    """Copy the side records, and point to the bytes, which never change."""
+    """Copy the side records, and link to the bytes, which never change."""
     for record in records:
         target.write_record(record)
         if record.sha256 is None:
@@ -173,7 +173,7 @@ def copy_archive(source: Archive, target: Archive, records: list[SideRecord]) ->
 
 
 def _copy_closes(home: Path, side: Path, at: datetime) -> None:
-    """Copy the register as it was, and point to the releases it names."""
+    """Copy the register as it was, and link to the releases it names."""
     path = files.closes_path(side)
     path.unlink(missing_ok=True)
     files.releases_dir(side).mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
-"""Tells whoever listens in this process how far a refresh is; by default nobody does.
+"""How far a refresh is, for a listener in this process; by default nobody listens.
 
-Here belongs the one hook between the steps and the command line. Log files and Dagster's own events
-do not.
+The one hook between the steps and the command line belongs here. Log files and Dagster's own events do
+not.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Protocol
 
 
 class Listener(Protocol):
-    """Someone who wants to know how far a refresh is."""
+    """A listener to the progress of a refresh."""
 
     def started(self, step: str) -> None:
-        """A step began."""
+        """Note that a step began."""
 
     def advanced(self, step: str, done: int, total: int, what: str) -> None:
-        """A step did `done` of `total` things, `what` last."""
+        """Note that a step did `done` of `total` things, `what` last."""
 
     def finished(self, step: str, outcome: str) -> None:
-        """A step ended well; `outcome` says in a few words what it did."""
+        """Note that a step ended well; `outcome` says in a few words what it did."""
 
 
 class _Nobody:
@@ -36,7 +36,7 @@ _listeners: list[Listener] = [_Nobody()]
 
 
 def listener() -> Listener:
-    """Whoever listens now."""
+    """Return the current listener."""
     return _listeners[-1]
 
 

@@ -1,10 +1,10 @@
 """Spark as the engine of a build: raw text out of the warehouse, a session, marts back for publication.
 
-Here belongs what a build on Spark needs around dbt. The models are the same for every engine, and so
-are arrival and publication, which stay with DuckDB: text goes to Spark as Parquet, and of what Spark
-writes, DuckDB reads the tables that are published.
+What a build on Spark needs around dbt belongs here. The models are the same for every engine, and so
+are arrival and publication, which use DuckDB: text goes to Spark as Parquet, and DuckDB reads the
+published tables that Spark writes.
 
-Where one build's tables lie, below the storage (`COUPON_LEDGER_SPARK_STORAGE`, else `build/spark`):
+Where one build's tables are, below the storage (`COUPON_LEDGER_SPARK_STORAGE`, else `build/spark`):
 `raw/<table>/` what arrived, every column of a feed as text; `tables/<schema>/<model>/` what Spark made.
 """
 
@@ -47,11 +47,11 @@ appender.file.layout.pattern = %d %p %c: %m%n%ex
 
 
 class SparkUnavailable(Exception):
-    """Spark cannot be used here; says what is missing and how to get it."""
+    """Spark cannot be used here; the message says what is missing and how to get it."""
 
 
 def require(settings: Settings) -> None:
-    """See that what a build on Spark needs is installed.
+    """Make sure that what a build on Spark needs is installed.
 
     Raises:
         SparkUnavailable: A package or Java is missing.
@@ -74,13 +74,13 @@ def require(settings: Settings) -> None:
             )
     elif not has_java():
         raise SparkUnavailable(
-            "The engine spark needs Java 17 or later, and there is none in JAVA_HOME or on the PATH:"
+            "The engine spark needs Java 17 or later; JAVA_HOME and PATH have none. Install it:"
             " apt-get install openjdk-17-jre-headless"
         )
 
 
 def has_java() -> bool:
-    """Whether Spark would find a Java."""
+    """Return whether Spark would find a Java."""
     home = os.environ.get("JAVA_HOME")
     return bool(home and (Path(home) / "bin" / "java").exists()) or shutil.which("java") is not None
 
@@ -94,10 +94,10 @@ def _is_installed(name: str) -> bool:
 
 @contextlib.contextmanager
 def ready(settings: Settings) -> Iterator[None]:
-    """Everything a dbt build on Spark needs, for as long as it runs.
+    """Provide everything a dbt build on Spark needs, for as long as the build runs.
 
     Args:
-        settings: Of a refresh on Spark whose raw tables have arrived in the warehouse.
+        settings: Those of a refresh on Spark whose raw tables have arrived in the warehouse.
 
     Raises:
         SparkUnavailable: Spark is not installed, or does not start.
@@ -116,14 +116,14 @@ def ready(settings: Settings) -> Iterator[None]:
 
 
 def write_raw(settings: Settings) -> int:
-    """Write the raw tables of the warehouse as Parquet, in place of those of the build before.
+    """Write the raw tables of the warehouse as Parquet, replacing those of the build before.
 
     Returns:
         The rows of all feeds together.
     """
     local = local_dir(settings)
     for layer in _LAYERS[1:]:
-        _remove(f"{storage(settings)}/tables/{layer}")  # where Spark finds files it makes no table
+        _remove(f"{storage(settings)}/tables/{layer}")  # Spark makes no table where files exist
     shutil.rmtree(local / "raw", ignore_errors=True)
     with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
         connection.execute(f"set memory_limit = {literal(settings.memory_limit)}")
@@ -147,13 +147,13 @@ def write_raw(settings: Settings) -> int:
 
 
 def start(settings: Settings, rows: int) -> SparkSession:
-    """The session that dbt then finds in this process.
+    """Start the session that dbt then finds in this process.
 
-    Its catalog lives in memory: every build describes its tables anew.
+    Its catalog is in memory: every build describes its tables again.
 
     Args:
-        settings: Of the refresh.
-        rows: How many rows were delivered, from which follows into how many parts they are split.
+        settings: The settings of the refresh.
+        rows: How many rows were delivered, which sets into how many parts they are split.
 
     Raises:
         SparkUnavailable: Spark does not start.
@@ -180,7 +180,7 @@ def start(settings: Settings, rows: int) -> SparkSession:
 
 @contextlib.contextmanager
 def _errors_to(log: Path) -> Iterator[None]:
-    """Let processes started now write their standard error to a file: Java's notes are for nobody."""
+    """Redirect standard error of processes started now to a file: nobody needs Java's notes."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with log.open("ab") as file:
@@ -193,19 +193,19 @@ def _errors_to(log: Path) -> Iterator[None]:
 
 
 def master(settings: Settings) -> str:
-    """Spark's master; this machine with as many threads as DuckDB would have unless one is set."""
+    """Return Spark's master; unless one is set, this machine with as many threads as DuckDB has."""
     return settings.spark_master or f"local[{settings.threads}]"
 
 
 def sql_configuration(settings: Settings, rows: int) -> dict[str, str]:
-    """What every session needs, wherever it runs.
+    """Return the configuration every session needs, wherever it runs.
 
-    Rows that are moved are split into parts of a size to sort in memory, one per core at least; adaptive
-    execution joins those that turn out small. The walks through discounts and credit are recursive and
-    end by themselves: Spark's own limits, a hundred steps and a million rows, are none here.
+    Rows that are moved are split into parts small enough to sort in memory, at least one per core;
+    adaptive execution merges parts that turn out small. The walks through discounts and credit are
+    recursive and end by themselves: Spark's own limits, a hundred steps and a million rows, are lifted.
 
     Args:
-        settings: Of the refresh.
+        settings: The settings of the refresh.
         rows: How many rows were delivered.
     """
     parts = max(2 * settings.threads, -(-rows // _ROWS_OF_PART))
@@ -217,7 +217,7 @@ def sql_configuration(settings: Settings, rows: int) -> dict[str, str]:
 
 
 def configuration(settings: Settings, logging: Path, rows: int) -> dict[str, str]:
-    """Configuration of the session: what is needed, what suits this machine, then what was set.
+    """Return the session's configuration: what is needed, suits this machine, and was set.
 
     Args:
         settings: Master, limits and further configuration.
@@ -246,16 +246,16 @@ def configuration(settings: Settings, logging: Path, rows: int) -> dict[str, str
 
 
 def _java_memory(limit: str) -> str:
-    """DuckDB's way to write an amount of memory in Java's, in whole mebibytes."""
+    """Convert an amount of memory as DuckDB writes it to Java's form, in whole mebibytes."""
     found = re.fullmatch(r"([0-9.]+)([KMGT])(i?)B", limit)
-    assert found is not None, limit  # the settings have seen to it
+    assert found is not None, limit  # the settings have checked it
     power = "KMGT".index(found[2]) + 1
     size = float(found[1]) * (1024 if found[3] else 1000) ** power
     return f"{max(int(size / 1024**2), 512)}m"
 
 
 def storage(settings: Settings) -> str:
-    """Where Spark's tables lie, as Spark names it: an absolute path, or an address."""
+    """Return where Spark's tables are stored, as Spark names it: an absolute path or an address."""
     given = settings.spark_storage.rstrip("/")
     if "://" in given:
         return given
@@ -263,22 +263,22 @@ def storage(settings: Settings) -> str:
 
 
 def local_dir(settings: Settings) -> Path:
-    """Where this process writes raw text and reads marts: the storage itself unless it is remote."""
+    """Return where this process writes raw text and reads marts: the storage, if it is local."""
     place = storage(settings)
     folder = settings.build / "spark" if "://" in place else Path(place)
     if re.search(r"[\[\]*?{}]", str(folder)):
         raise SparkUnavailable(
-            f"{folder} has one of the characters []*?{{}} in its path, which DuckDB and Spark take as"
+            f"{folder} has one of the characters []*?{{}} in its path, which DuckDB and Spark read as"
             " a pattern: set COUPON_LEDGER_SPARK_STORAGE to another folder."
         )
     return folder
 
 
 def gather(settings: Settings, manifest: Mapping[str, Any]) -> None:
-    """Leave what Spark built where publication looks: a DuckDB file of views on Spark's Parquet.
+    """Make what Spark built available to publication: a DuckDB file of views on Spark's Parquet.
 
     Args:
-        settings: Of the refresh.
+        settings: The settings of the refresh.
         manifest: dbt's manifest, which names the marts.
     """
     local = local_dir(settings)
@@ -304,13 +304,13 @@ def gather(settings: Settings, manifest: Mapping[str, Any]) -> None:
 
 
 def published(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Schema and name of every table of a build that publication reads."""
+    """Return schema and name of every table of a build that publication reads."""
     marts = {
         (str(node["schema"]), str(node["alias"]))
         for node in manifest["nodes"].values()
         if node["resource_type"] == "model" and node["schema"] == "marts"
     }
-    # Which delivery changed a closed month is looked up in the rows as they came.
+    # The delivery that changed a closed month is looked up in the rows as delivered.
     rows = {("staging", f"base_billing__{feed}") for feed in feeds()}
     return sorted(marts | pedigree_tables() | rows | {("staging", "stg_billing__repeated_rows")})
 
@@ -325,7 +325,7 @@ def cancel() -> None:
 
 
 def _located(place: str) -> tuple[Any, str]:
-    """The file system of a folder or address, and the path there."""
+    """Return the file system of a folder or address, and the path there."""
     from pyarrow import fs
 
     if "://" not in place:
@@ -335,14 +335,14 @@ def _located(place: str) -> tuple[Any, str]:
 
 
 def _remove(place: str) -> None:
-    """Remove a folder with what is in it, if it is there."""
+    """Remove a folder with its contents, if it exists."""
     system, path = _located(place)
     with contextlib.suppress(FileNotFoundError):
         system.delete_dir(path)
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy a folder of files to or from object storage, in place of what is there."""
+    """Copy a folder of files to or from object storage, replacing what is there."""
     from pyarrow import fs
 
     (reading, source_path), (writing, target_path) = _located(source), _located(target)
@@ -355,10 +355,10 @@ def _copy(source: str, target: str) -> None:
 
 @contextlib.contextmanager
 def _ansi_mode(conf: Mapping[str, str]) -> Iterator[None]:
-    """Keep Spark's ANSI mode on, which dbt-spark turns off: without it a sum too large wraps round.
+    """Keep Spark's ANSI mode on, which dbt-spark turns off: without it too large a sum wraps round.
 
     Args:
-        conf: Further configuration; what is about SQL reaches a Thrift server too.
+        conf: Further configuration; SQL settings reach a Thrift server too.
     """
     from dbt.adapters.spark.connections import SparkCredentials
 

@@ -1,11 +1,11 @@
-"""Whether a refresh would find everything as the last one left it, so that there is nothing to do.
+"""Whether a refresh would find everything as the last one left it and have nothing to do.
 
-Here belongs what a release rests on, told from names and file status alone, without reading a delivery:
+What a release rests on belongs here, found from names and file status alone, without reading a delivery:
 the landing folder, the archive, the code, the day, the settings that matter, the reviewed findings, the
-register of closes, and the release served itself. Nothing heavy is imported: the answer takes a moment.
+register of closes, and the current release itself. Nothing heavy is imported: the answer takes a moment.
 
-What is told apart by status (size, times, inode) could be fooled by a file that changes twice within one
-tick of the clock of its disk, so a state is remembered only if nothing in it is that young.
+A file that changes twice within one tick of its disk's clock keeps its status (size, times, inode), so
+a state is remembered only if nothing in it is that young.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TICK_SECONDS = 2.0
 
 
 def inputs(settings: Settings, as_of: date) -> str:
-    """Identifies everything a refresh would rest on.
+    """Return an identifier of everything a refresh would rest on.
 
     Args:
         settings: Landing folder, data home, engine, strictness.
@@ -53,13 +53,13 @@ def inputs(settings: Settings, as_of: date) -> str:
         "accepted": _content(settings.accepted_findings_file),
         "closes": _content(files.closes_path(settings.home)),
         "code": _code(settings.engine),
-        "served": _served(settings.home),
+        "served": _current_state(settings.home),
     }
     return hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
 
 
 def is_unchanged(settings: Settings, as_of: date) -> bool:
-    """Whether the release served is known to be what a refresh would give.
+    """Return whether the current release is known to be what a refresh would give.
 
     Args:
         settings: Landing folder, data home, engine, strictness.
@@ -68,14 +68,14 @@ def is_unchanged(settings: Settings, as_of: date) -> bool:
     try:
         return inputs(settings, as_of) == _path(settings).read_text("utf-8")
     except (OSError, ReleaseError):
-        return False  # whatever it is, the refresh tells it
+        return False  # whatever it is, the refresh reports it
 
 
 def remember(settings: Settings, as_of: date, landing_before: list[str], run_id: str) -> None:
-    """Remember what the refresh that has just been published rests on, if that is beyond doubt.
+    """Remember what the release just published rests on, if that is beyond doubt.
 
     Args:
-        settings: Of the refresh.
+        settings: Those of the refresh.
         as_of: Last day whose events counted.
         landing_before: `landing_state` before it began.
         run_id: The run.
@@ -96,18 +96,18 @@ def remember(settings: Settings, as_of: date, landing_before: list[str], run_id:
 
 
 def landing_state(settings: Settings) -> list[str]:
-    """Name and status of everything in the landing folder."""
+    """List name and status of everything in the landing folder."""
     return _statuses(settings.landing)
 
 
 def _has_waiting(settings: Settings) -> bool:
-    """Whether a folder of parts waits: that it has settled, no file will tell."""
+    """Return whether a folder of parts waits: no file will show that it has settled."""
     settled = time.time() - settings.settle_seconds
     return bool(left_alone(settings.landing, list(feeds()), settled)["waiting"])
 
 
 def _is_to_be_tried_again(settings: Settings, run_id: str) -> bool:
-    """Whether a run refused a file for want of space or memory: that there is more, no file will tell."""
+    """Return whether a run refused a file for want of space or memory: no file shows there is more."""
     archive = Archive(settings.archive, settings.build / "tmp")
     return any(
         record.run_id == run_id and record.is_to_be_tried_again
@@ -120,9 +120,9 @@ def _path(settings: Settings) -> Path:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files below a folder, sorted by folder; what cannot be listed has none.
+    """Yield the files below a folder, sorted by folder; a folder that cannot be listed has none.
 
-    Not by `os.walk`, which calls itself for every folder within a folder.
+    `os.walk` would not do: it calls itself for every folder within a folder.
     """
     waiting = [folder]
     while waiting:
@@ -150,8 +150,8 @@ def _statuses(folder: Path) -> list[str]:
         except OSError as error:  # its name is too long, or it has just gone
             found.append(f"{os.fsencode(path.relative_to(folder)).hex()} {error.errno}")
             continue
-        told = [[s.st_mode, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in one]
-        found.append(f"{os.fsencode(path.relative_to(folder)).hex()} {told}")
+        state = [[s.st_mode, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in one]
+        found.append(f"{os.fsencode(path.relative_to(folder)).hex()} {state}")
     return found
 
 
@@ -188,8 +188,8 @@ def _code(engine: str) -> str:
     return digest.hexdigest()
 
 
-def _served(home: Path) -> list[str]:
-    """The release served, as its files lie there."""
+def _current_state(home: Path) -> list[str]:
+    """Return the state of the current release's files."""
     current = files.current_release(home)
     if current is None:
         return []

@@ -1,8 +1,8 @@
 """The recorded history and the outlook under other terms, in a data home of their own.
 
-Here belongs making `HOME/what-if/NAME`: what the last build left, and one more delivery with the changed
-coupons and redemptions. Refreshing it is the same job as ever, which carries on from that build, so that
-only what the change concerns is calculated; `HOME/current` is not touched.
+Making `HOME/what-if/NAME` belongs here: the result of the last build, and one more delivery with the
+changed coupons and redemptions. Refreshing it is the ordinary job, incremental from that build, so that
+only what the change affects is calculated; `HOME/current` is not touched.
 
 A row names its record and the columns that change; what it leaves out stays as recorded. A redemption is
 withdrawn by a version that is redeemed after the as-of date, which the rules do not know yet; a coupon by
@@ -383,7 +383,9 @@ def settle(settings: Settings) -> None:
             raise _broken(told)
         if question.holds_from is not None:
             zone = settings.reporting_time_zone
-            first = first_of_bills(question.holds_from, date.fromisoformat(question.as_of_date), zone)
+            first = first_of_bills(
+                question.holds_from, date.fromisoformat(question.as_of_date), zone
+            )
             assert first is not None
             _must_leave_the_past(connection, question.holds_from, first)
         for coupon_id in question.withdrawn_coupons:

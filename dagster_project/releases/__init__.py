@@ -1,8 +1,8 @@
-"""Releases: read-only DuckDB files of checked marts, and the one pointer that says which is served.
+"""Releases: read-only DuckDB files of checked marts, and the one pointer to the current release.
 
-Here belongs everything that may touch `HOME/releases` and `HOME/current`: the gate a build must pass,
+Everything that may touch `HOME/releases` and `HOME/current` belongs here: the gate a build must pass,
 building and verifying a release, flipping the pointer, opening, listing, comparing, restoring,
-pruning, and closing months. Calculating marts does not (dbt), nor does deciding when to refresh (Dagster).
+pruning, and closing months. Calculating marts belongs to dbt, deciding when to refresh to Dagster.
 """
 
 from dagster_project.releases.closing import (

@@ -1,17 +1,20 @@
 """Month close: which release certifies an accounting month, in a register that only grows.
 
-Each line of the register has the sha256 of the line before it, and the history of releases that of the
-last one, so that a line which is changed, removed or put in is noticed, be it the last.
+Each line of the register has the sha256 of the line before it, and the history of releases has the
+sha256 of the last line, so that a changed, removed or inserted line is noticed, even the last one.
 
-Here belongs the register and what may be written to it. What has changed since a close is computed at
-publication (`restatements`); that a closed release is kept is seen to by `keep`.
+The register and what may be written to it belong here. What has changed since a close is computed at
+publication (`restatements`); `retention` sees to it that a closed release is retained.
 """
 
 from __future__ import annotations
 
 import calendar
+import hashlib
+import json
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -27,8 +30,10 @@ from dagster_project.releases.read import read_pedigree, reading, verify
 if TYPE_CHECKING:
     import duckdb
 
+Pack = Callable[["duckdb.DuckDBPyConnection", Path], Mapping[str, str]]
+"""Writes the files of a close pack into a folder; returns why it left out what a release does not have."""
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
-_UNREADABLE = "Restore the register from a backup; nothing is published against a damaged one."
+_UNREADABLE = "Restore the register from a backup; nothing is published while it is damaged."
 
 
 @dataclass(frozen=True)
@@ -62,26 +67,26 @@ class Closing:
 
 
 def parse_month(text: str) -> date:
-    """The first day of a month given as YYYY-MM.
+    """Return the first day of a month given as YYYY-MM.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not a month.
     """
     if not _MONTH.fullmatch(text):
-        raise ValueError(f"{text}: give a month as YYYY-MM.")
+        raise ValueError(f"{text} is not a month; give one as YYYY-MM.")
     return date.fromisoformat(f"{text}-01")
 
 
 def name_of(month: date) -> str:
-    """A month as YYYY-MM."""
+    """Return a month as YYYY-MM."""
     return f"{month.year:04}-{month.month:02}"
 
 
 def register(home: Path) -> list[Closing]:
-    """Every close and reopening, oldest first.
+    """Return every close and reopening, oldest first.
 
     Raises:
-        ReleaseError: A line cannot be understood, or lines were changed, removed or put in.
+        ReleaseError: A line cannot be parsed, or lines were changed, removed or inserted.
     """
     path = files.closes_path(home)
     witnessed = [event["register"] for event in files.read_history(home) if "register" in event]
@@ -90,7 +95,7 @@ def register(home: Path) -> list[Closing]:
 
 
 def closed_months(home: Path) -> dict[date, Closing]:
-    """The months closed now, in order, each with the close that holds."""
+    """Return the months closed now, in order, each with the close that holds."""
     closed: dict[date, Closing] = {}
     for entry in register(home):
         if entry.event == "closed":
@@ -101,7 +106,7 @@ def closed_months(home: Path) -> dict[date, Closing]:
 
 
 def certified_releases(home: Path) -> dict[str, list[str]]:
-    """Releases that ever closed a month, each with its months; they are kept for ever."""
+    """Return the releases that ever closed a month, with their months; all are retained for ever."""
     certified: dict[str, list[str]] = {}
     for entry in register(home):
         months = certified.setdefault(entry.release_id, [])
@@ -120,8 +125,8 @@ def check_closable(home: Path, month: date, release_id: str | None = None) -> st
 
     Raises:
         NoRelease: There is no such release.
-        ReleaseError: It does not know the whole month, or the month is before all invoices or closed
-            already.
+        ReleaseError: The release does not cover the whole month, or the month is before all invoices
+            or already closed.
     """
     wanted = files.resolve(home, release_id, is_recorded=True)
     earlier = closed_months(home).get(month)
@@ -129,14 +134,15 @@ def check_closable(home: Path, month: date, release_id: str | None = None) -> st
         raise ReleaseError(
             f"{name_of(month)} was closed with release {earlier.release_id} by {earlier.by}"
             f" on {earlier.at:%Y-%m-%d}.",
-            f"`coupon-ledger reopen {name_of(month)} --by NAME --reason TEXT` comes first.",
+            f"To close it again, first run `coupon-ledger reopen {name_of(month)} --by NAME --reason"
+            " TEXT`.",
         )
     last_day = month.replace(day=calendar.monthrange(month.year, month.month)[1])
     as_of = read_pedigree(home, wanted)["as_of_date"]
     if as_of < last_day:
         raise ReleaseError(
             f"Release {wanted} is as of {as_of}, before the end of {name_of(month)}.",
-            f"Close it with a release as of {last_day} or later.",
+            f"Close the month with a release as of {last_day} or later.",
         )
     _must_not_be_before_all(home, wanted, month)
     return wanted
@@ -151,6 +157,7 @@ def close(
     release_id: str | None = None,
     with_open_findings: bool = False,
     reason: str = "",
+    pack: Pack | None = None,
 ) -> Closing:
     """Certify a release for an accounting month.
 
@@ -160,20 +167,21 @@ def close(
         by: Who certifies it.
         now: When this happens.
         release_id: The release, or enough of its id; the current one by default.
-        with_open_findings: Whether to close it although findings of severity error are open in it.
-        reason: Why it is closed with these; recorded.
+        with_open_findings: Whether to close the month although findings of severity error are open in it.
+        reason: Why the month is closed with open findings; recorded.
+        pack: Makes the close pack, which is stored with the closing; without it none is made.
 
     Raises:
         NoRelease: There is no such release.
-        ReleaseError: The release is damaged, does not know the whole month, or has open findings of
-            severity error in it; the month is before all invoices or closed already; or nobody, or
-            no reason where one is needed, is named.
+        ReleaseError: The release is damaged, does not cover the whole month, or has open findings of
+            severity error in it; the month is before all invoices or already closed; or the name, or
+            a reason where one is required, is missing.
         Busy: A refresh is running.
     """
     _must_be_named(by)
     if with_open_findings and not reason.strip():
         raise ReleaseError(
-            "A close with open findings needs a reason.", "Name it with --reason TEXT."
+            "A close with open findings needs a reason.", "Give it with --reason TEXT."
         )
     wanted = files.resolve(home, release_id, is_recorded=True)
     with one_writer(home, f"coupon-ledger close {name_of(month)}"):
@@ -189,7 +197,7 @@ def close(
             raise ReleaseError(
                 f"{name_of(month)} is not closed: {errors:,} {are} open in it.",
                 "Have billing corrected, or accept each in accepted_findings.csv, and run again; or"
-                " close it as it is with --with-open-findings --reason TEXT, which is recorded."
+                " close the month as it is with --with-open-findings --reason TEXT, which is recorded."
                 " `coupon-ledger findings --severity error --review open` lists them.",
             )
         line: dict[str, object] = {
@@ -202,48 +210,102 @@ def close(
         }
         if errors:
             line |= {"open_errors": errors, "reason": reason.strip()}
+        made = _made_pack(home, wanted, month, now, pack) if pack else None
         _record(home, line, now)
+        if made is not None:
+            files.finish_pack(home, made)
     return _closing(line, files.closes_path(home))
+
+
+def pack_of(home: Path, closing: Closing) -> Path | None:
+    """What a close has kept beside its release, None for one of an earlier version.
+
+    Args:
+        home: The data home.
+        closing: The close.
+    """
+    folder = files.pack_dir(home, closing.release_id, closing.month_name, closing.at)
+    return folder if closing.event == "closed" and folder.is_dir() else None
+
+
+def _made_pack(home: Path, release_id: str, month: date, now: datetime, make: Pack) -> Path:
+    """Make a close pack in a temporary folder, which gets its name once the close is recorded."""
+    place = files.pack_dir(home, release_id, name_of(month), now)
+    temporary = place.with_name(f"{place.name}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        with reading(home, release_id) as connection:
+            left_out = make(connection, temporary)
+        pedigree = read_pedigree(home, release_id)
+        about = {
+            "month": name_of(month),
+            "release_id": release_id,
+            "as_of_date": str(pedigree["as_of_date"]),
+            "code_version": str(pedigree["code_version"]),
+            "content_hash": str(pedigree["content_hash"]),
+            "tables": _fingerprints(home, release_id),
+            "files": {
+                file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+                for file in sorted(temporary.iterdir())
+            },
+            "left_out": left_out,
+        }
+        text = json.dumps(about, indent=1, ensure_ascii=False)
+        (temporary / "fingerprints.json").write_text(text + "\n", "utf-8")
+        files.make_durable(temporary)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    return temporary
 
 
 def open_errors(connection: duckdb.DuckDBPyConnection, month: date) -> int:
     """Count the findings of severity error that nobody has accepted, of one month.
 
-    A finding about a bill belongs to the month of the bill, any other to that of what it is about.
+    A finding about a bill belongs to the month of the bill, any other finding to the month it occurred in,
+    in the reporting time zone of the release. A credit note without its invoice occurred when it was issued.
 
     Args:
         connection: The release.
         month: First day of the month.
     """
-    if not _columns(connection, "fct_audit_findings"):
+    known = _columns(connection, "marts", "fct_audit_findings")
+    if not known:
         return 0
-    is_open = "true"  # a release made before there was a review has nothing but open findings
-    if "review_status" in _columns(connection, "fct_audit_findings"):
+    is_open = "true"  # a release made before reviews existed has only open findings
+    if "review_status" in known:
         is_open = "findings.review_status = 'open'"
+    bill_month = "charges.billing_month"
+    if "credit_note_id" in known:
+        bill_month = f"case when findings.credit_note_id is null then {bill_month} end"
+    happened = "findings.occurred_at"
+    if "reporting_time_zone" in _columns(connection, "release", "release"):
+        zone = "(select reporting_time_zone from release.release)"
+        happened = f"timezone({zone}, timezone('UTC', {happened}))"
     row = connection.execute(
         "select count(*) from marts.fct_audit_findings as findings"
         " left join marts.fct_discounted_charges as charges"
         " on findings.invoice_id = charges.invoice_id"
         f" where findings.severity = 'error' and {is_open}"
-        " and coalesce(charges.billing_month, cast(date_trunc('month', findings.occurred_at) as date))"
+        f" and coalesce({bill_month}, cast(date_trunc('month', {happened}) as date))"
         f" = date {literal(month.isoformat())}"
     ).fetchone()
     assert row is not None
     return int(row[0])
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> set[str]:
+def _columns(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> set[str]:
     return {
         str(name)
         for (name,) in connection.execute(
-            "select column_name from duckdb_columns() where schema_name = 'marts'"
+            f"select column_name from duckdb_columns() where schema_name = {literal(schema)}"
             f" and table_name = {literal(table)}"
         ).fetchall()
     }
 
 
 def reopen(home: Path, month: date, *, by: str, now: datetime, reason: str) -> Closing:
-    """Take back the close of a month; its release is kept all the same.
+    """Take back the close of a month; its release is retained all the same.
 
     Args:
         home: The data home.
@@ -253,17 +315,17 @@ def reopen(home: Path, month: date, *, by: str, now: datetime, reason: str) -> C
         reason: Why.
 
     Raises:
-        ReleaseError: The month is not closed, or nobody or no reason is named.
+        ReleaseError: The month is not closed, or the name or the reason is missing.
         Busy: A refresh is running.
     """
     _must_be_named(by)
     if not reason.strip():
-        raise ReleaseError("A reopening needs a reason.", "Name it with --reason TEXT.")
+        raise ReleaseError("A reopening needs a reason.", "Give it with --reason TEXT.")
     with one_writer(home, f"coupon-ledger reopen {name_of(month)}"):
         closed = closed_months(home)
         if month not in closed:
             names = ", ".join(map(name_of, closed))
-            others = f"the months that are: {names}" if names else "no month is"
+            others = f"closed months: {names}" if names else "no month is closed"
             raise ReleaseError(f"{name_of(month)} is not closed; {others}.")
         line = {
             "event": "reopened",
@@ -292,10 +354,10 @@ def _record(home: Path, line: Mapping[str, object], now: datetime) -> None:
 
 
 def must_be_as_certified(home: Path, closing: Closing) -> None:
-    """Make sure that the release of a close is there and says what it said when it was certified.
+    """Make sure that the release of a close exists and holds what it held when it was certified.
 
     Raises:
-        ReleaseError: It is gone or altered.
+        ReleaseError: The release is gone or altered.
     """
     remedy = (
         f"Restore {files.release_path(home, closing.release_id)} from a backup, or reopen"
@@ -309,14 +371,14 @@ def must_be_as_certified(home: Path, closing: Closing) -> None:
         ) from error
     if {name: list(value) for name, value in closing.fingerprints.items()} != found:
         raise ReleaseError(
-            f"Release {closing.release_id} is not what closed {closing.month_name}: its tables"
-            " have other fingerprints than the register.",
+            f"Release {closing.release_id} has changed since it closed {closing.month_name}: its"
+            " tables have other fingerprints than the register.",
             remedy,
         )
 
 
 def _must_not_be_before_all(home: Path, release_id: str, month: date) -> None:
-    """A month before the first invoice is a slip of the hand."""
+    """Refuse a month before the first invoice, which is a slip of the hand."""
     with reading(home, release_id) as connection:
         row = connection.execute(
             "select min(billing_month) from marts.fct_discounted_charges"
@@ -324,14 +386,14 @@ def _must_not_be_before_all(home: Path, release_id: str, month: date) -> None:
     first = row[0] if row else None
     if first is not None and month < first:
         raise ReleaseError(
-            f"{name_of(month)} is before the first invoice, which is of {name_of(first)}.",
-            "Name the month that is meant, as YYYY-MM.",
+            f"{name_of(month)} is before the month of the first invoice, {name_of(first)}.",
+            "Check the month and give it as YYYY-MM.",
         )
 
 
 def _must_be_named(by: str) -> None:
     if not by.strip():
-        raise ReleaseError("The register needs to know who did this.", "Name it with --by NAME.")
+        raise ReleaseError("The register must say who did this.", "Give a name with --by NAME.")
 
 
 def _fingerprints(home: Path, release_id: str) -> dict[str, list[object]]:
@@ -362,5 +424,6 @@ def _closing(line: Mapping[str, Any], path: Path) -> Closing:
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ReleaseError(
-            f"{path} has a line that is no close or reopening ({error}): {dict(line)}", _UNREADABLE
+            f"{path} has a line that is neither a close nor a reopening ({error}): {dict(line)}",
+            _UNREADABLE,
         ) from error

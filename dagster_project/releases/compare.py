@@ -90,7 +90,7 @@ class _Pair:
 
     @property
     def joined(self) -> str:
-        """SQL: the two tables joined in full by key, as a and b, with a flag of presence each."""
+        """SQL: the two tables, a and b, in a full join by key, each with a flag that it has the row."""
         name = quote(self.name)
         on = " and ".join(
             f"a.{quote(column)} is not distinct from b.{quote(column)}" for column in self.key
@@ -101,7 +101,7 @@ class _Pair:
         )
 
     def differs(self, column: str) -> str:
-        """SQL: whether a column differs, as text where its type changed."""
+        """Return SQL for whether a column differs, compared as text where its type changed."""
         types = {
             kind.type
             for kinds in (self.before, self.after)
@@ -124,7 +124,7 @@ def diff(home: Path, before: str, after: str, table: str | None = None) -> list[
         table: Only this table.
 
     Raises:
-        NoRelease: One of them, or the table, is not there.
+        NoRelease: One of the releases, or the table, does not exist.
     """
     before, after = files.resolve(home, before), files.resolve(home, after)
     with attached(home, before, after) as connection:
@@ -134,10 +134,10 @@ def diff(home: Path, before: str, after: str, table: str | None = None) -> list[
 def diff_cells(
     home: Path, before: str, after: str, table: str, limit: int = 50
 ) -> list[CellDifference]:
-    """The cells of one table that differ, in key order, at most `limit` of them.
+    """Return the cells of one table that differ, in key order, at most `limit` of them.
 
     Raises:
-        NoRelease: One of the releases, or the table, is not there.
+        NoRelease: One of the releases, or the table, does not exist.
     """
     before, after = files.resolve(home, before), files.resolve(home, after)
     with attached(home, before, after) as connection:
@@ -166,13 +166,13 @@ def _table_names(connection: duckdb.DuckDBPyConnection, table: str | None) -> li
     if table not in names:
         near = difflib.get_close_matches(table, names, n=3) or names
         raise NoRelease(
-            f"There is no table {table!r} in these releases; there is {', '.join(near)}."
+            f"There is no table {table!r} in these releases; use one of: {', '.join(near)}."
         )
     return [table]
 
 
 def _pair(connection: duckdb.DuckDBPyConnection, name: str) -> _Pair | None:
-    """The table in both releases, None if one of them lacks it or has another key."""
+    """Return the table in both releases, None if one of them lacks it or has another key."""
     keys: Mapping[str, str] = dict(
         connection.execute(
             "select release, primary_key from (select 'r0' as release, * from r0.release.tables"
@@ -249,7 +249,7 @@ def _amounts(connection: duckdb.DuckDBPyConnection, pair: _Pair) -> Iterator[Amo
     ]
     sources = [_with_currency(release, pair) for release in ("r0", "r1")]
     if not amounts or None in sources or pair.name == restatements.NAME:
-        return  # without a currency there is nothing to add up, nor are amounts of different kinds
+        return  # amounts without a currency, or of different kinds, cannot be added up
     sums = ", ".join(f"coalesce(sum({quote(name)}), 0)" for name in amounts)
     totals: list[dict[str | None, tuple[Decimal, ...]]] = []
     for source in sources:
@@ -271,7 +271,7 @@ def _amounts(connection: duckdb.DuckDBPyConnection, pair: _Pair) -> Iterator[Amo
 
 
 def _with_currency(release: str, pair: _Pair) -> str | None:
-    """SQL: the table in one release, each row with the currency of its amounts; None if it has none."""
+    """Return SQL for the table in one release, rows with the currency of their amounts; else None."""
     shared = {column.name for column in pair.shared}
     table = f"{release}.marts.{quote(pair.name)}"
     if "currency" in shared:

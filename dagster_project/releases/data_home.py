@@ -1,7 +1,7 @@
-"""What a data home says of itself: which version of its layout it has, and how the last run ended.
+"""What a data home records about itself: the version of its layout, and how the last run ended.
 
-Here belong the two small files in which it does, `home.json` and `last_run.json`. Older versions of the
-product wrote neither, and a data home without them is one of theirs.
+The two small files that hold this, `home.json` and `last_run.json`, belong here. Older versions of the
+product wrote neither; a data home without them is one of an older version.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from dagster_project.product import product_version
 from dagster_project.releases.errors import ReleaseError
 
 LAYOUT = 2
-"""The newest layout that this version knows, and the one it writes. Layout 1 is that of 0.1 to 0.4, whose
-releases are files in `releases/`; everything of it is read as it is."""
+"""The newest layout that this version knows, and the one it writes. Layout 1 is that of versions 0.1 to
+0.4, whose releases are files in `releases/`; they are read as they are."""
 
-_MODE = 0o640  # as of the releases themselves
+_MODE = 0o640  # as for the releases themselves
 
 
 def layout_path(home: Path) -> Path:
-    """Return the file that tells the layout of a data home."""
+    """Return the file that records the layout of a data home."""
     return home / "home.json"
 
 
 def last_run_path(home: Path) -> Path:
-    """Return the file that tells how the last run ended."""
+    """Return the file that records how the last run ended."""
     return home / "last_run.json"
 
 
@@ -36,7 +36,7 @@ def layout_of(home: Path) -> int:
     """Return the version of the layout of a data home; 1 where it does not say.
 
     Raises:
-        ReleaseError: It says something that is no version.
+        ReleaseError: The file does not hold a version.
     """
     return _read(home)[0]
 
@@ -45,7 +45,7 @@ def check_layout(home: Path) -> None:
     """Make sure that this version of the product knows the layout of a data home.
 
     Raises:
-        ReleaseError: A newer version wrote it, or it cannot be told.
+        ReleaseError: A newer version wrote the data home, or the version is not readable.
     """
     layout, written_by = _read(home)
     if layout > LAYOUT:
@@ -59,7 +59,7 @@ def check_layout(home: Path) -> None:
 def stamp_layout(home: Path) -> None:
     """Note that a data home has the layout of this version; only the holder of the lock may.
 
-    What cannot be written is noted by the next holder: on a full disk `prune` must still run.
+    If the file cannot be written, the next holder writes it: on a full disk `prune` must still run.
     """
     path = layout_path(home)
     if path.exists() and layout_of(home) == LAYOUT:
@@ -71,17 +71,17 @@ def stamp_layout(home: Path) -> None:
 def remember_run(
     home: Path, run_id: str, at: datetime, as_of: date, failure: str | None = None
 ) -> None:
-    """Note how a run ended, in place of the one before.
+    """Record how a run ended, replacing the record of the run before.
 
     Args:
         home: The data home.
         run_id: The run.
         at: When its end was noticed, in UTC.
         as_of: Last day whose events counted in it.
-        failure: What it failed of, in words without personal data; None if it did not fail.
+        failure: Why it failed, in words without personal data; None if it did not fail.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The record cannot be written.
     """
     line = {
         "run_id": run_id,
@@ -94,7 +94,7 @@ def remember_run(
 
 
 def last_run(home: Path) -> dict[str, Any] | None:
-    """Return what `remember_run` noted last, `at` as an instant; None where there is nothing to read."""
+    """Return what `remember_run` recorded last, `at` as an instant; None if nothing can be read."""
     try:
         found = json.loads(last_run_path(home).read_text("utf-8"))
         return {
@@ -126,5 +126,5 @@ def _read(home: Path) -> tuple[int, str]:
 def _write(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps(content) + "\n", "utf-8")
-    temporary.chmod(_MODE)  # readers of releases, a group, look at it whatever the umask
+    temporary.chmod(_MODE)  # the group that reads releases reads it too, whatever the umask
     temporary.replace(path)

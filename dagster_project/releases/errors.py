@@ -1,4 +1,4 @@
-"""What can go wrong with a release, each with what it means and what to do about it."""
+"""What can go wrong with a release; each error says what it means and what to do about it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LOOK_INTO_FINDINGS = (
 
 
 class ReleaseError(Exception):
-    """Something about releases did not work; what is served has not changed.
+    """Something about releases did not work; the current release has not changed.
 
     Attributes:
-        message: What was wrong, with the file concerned.
+        message: What is wrong, with the file concerned.
         remedy: What to do.
     """
 
@@ -31,7 +31,7 @@ class ReleaseError(Exception):
 
 
 class NoRelease(ReleaseError):
-    """The release asked for is not there."""
+    """The release asked for does not exist."""
 
 
 class Busy(ReleaseError):
@@ -42,7 +42,7 @@ class PublishRefused(ReleaseError):
     """The build did not pass its checks; nothing was published.
 
     Attributes:
-        problems: Each check or model that stands in the way.
+        problems: Each check or model that prevents publication.
     """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -50,9 +50,9 @@ class PublishRefused(ReleaseError):
         first = "; ".join(str(problem) for problem in self.problems[:3])
         more = len(self.problems) - 3
         super().__init__(
-            f"The build did not pass its checks, nothing was published: {first}"
+            f"The build did not pass its checks; nothing was published: {first}"
             + (f"; and {more} more." if more > 0 else "."),
             _LOOK_INTO_FINDINGS
             if {problem.kind for problem in self.problems} == {"finding"}
-            else "Correct what is named and run again.",
+            else "Correct what the message names and run again.",
         )

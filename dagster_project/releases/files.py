@@ -1,16 +1,17 @@
-"""Where releases are stored, how they are named, and the pointer to the one that is served.
+"""Where releases are stored, how they are named, and the pointer to the current release.
 
 A release is a folder `releases/<id>` with `coupon_ledger.duckdb` and a Parquet file per mart. DuckDB
-names the catalog after the file, so that the file's name is the same in every release: what a tool
-remembers of one (Superset stores `coupon_ledger.marts`) holds for the next. Releases of versions up to
-0.4 are a file `releases/<id>.duckdb` beside a folder of Parquet files; all that reads, compares,
-restores or removes releases knows both forms.
+names the catalog after the file, so the file's name is the same in every release: what a tool stores
+about one release (Superset stores `coupon_ledger.marts`) holds for the next. A release of version 0.4
+or older is a file `releases/<id>.duckdb` beside a folder of Parquet files; everything that reads,
+compares, restores or removes releases knows both forms.
 
-Every change of a name goes through here, so that the order of rename and fsync is in one place.
+Every rename goes through this module, so that the order of rename and fsync is in one place.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -26,26 +27,32 @@ from dagster_project.releases.errors import NoRelease, ReleaseError
 
 _ID = re.compile(r"^(\d{8}T\d{6}Z)-([0-9a-f]{8})$")
 _STAMP = "%Y%m%dT%H%M%SZ"
-_LEAST = 8  # characters that are enough of an id, if they fit one only
+_LEAST = 8  # this many characters of an id are enough, if they match only one
 WHAT_IF = "what-if"
-"""The folder of questions in a data home: what would be under other terms."""
+"""The folder of questions in a data home: bills recalculated under other terms."""
 WHAT_IF_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """What the name of a question must match."""
 SERVING = ("published", "served again", "found served", "restored")
-"""Events of the history after which a release is served."""
+"""Events of the history that make a release current."""
 DATABASE_NAME = "coupon_ledger.duckdb"
 """The DuckDB file of every release, in the release's folder."""
-_EARLIER_SUFFIX = ".duckdb"  # of the file that a release was, up to version 0.4
+REPORT_NAME = "report.html"
+"""The report of a release, in its folder; a release of an earlier version has none."""
+_PACK = re.compile(r"close-(\d{4}-\d{2})-(\d{8}T\d{6}Z)")
+_PACK_ENTRY = "register.json"
+_EARLIER_SUFFIX = ".duckdb"  # a release was a file with this suffix, up to version 0.4
 _RECORD_MODE = 0o640  # the publisher appends, a group reads
+FILE_MODE = 0o440  # a tool that opens read-write by default is refused, its publisher's too
+FOLDER_MODE = 0o750  # of a release: its publisher and a group of readers, nobody else
 
 
 def releases_dir(home: Path) -> Path:
-    """The folder of the kept releases."""
+    """Return the folder of the retained releases."""
     return home / "releases"
 
 
 def release_path(home: Path, release_id: str) -> Path:
-    """The DuckDB file of a release, whichever version wrote it; it need not exist."""
+    """Return the DuckDB file of a release, whichever version wrote it; the file need not exist."""
     if is_what_if(release_id):
         return what_if_link(home, release_id).resolve()
     earlier = releases_dir(home) / f"{release_id}{_EARLIER_SUFFIX}"
@@ -53,18 +60,18 @@ def release_path(home: Path, release_id: str) -> Path:
 
 
 def what_if_link(home: Path, release_id: str) -> Path:
-    """The link to the release of a question, which has a data home of its own below this one."""
+    """Return the link to the release of a question, whose own data home is below this one."""
     return current_link(home / release_id)
 
 
 def is_what_if(text: str) -> bool:
-    """Whether the text has the form of a release of a question, `what-if/NAME`."""
+    """Return whether the text has the form of a release of a question, `what-if/NAME`."""
     folder, _, name = text.partition("/")
     return folder == WHAT_IF and re.fullmatch(WHAT_IF_NAME, name) is not None
 
 
 def what_ifs(home: Path) -> list[str]:
-    """The releases of questions there are, as `what-if/NAME`."""
+    """Return the releases of questions that exist, as `what-if/NAME`."""
     folder = home / WHAT_IF
     if not folder.is_dir():
         return []
@@ -73,50 +80,56 @@ def what_ifs(home: Path) -> list[str]:
 
 
 def release_of(path: Path) -> str:
-    """The id of the release whose DuckDB file this is, by its name alone."""
+    """Return the id of the release whose DuckDB file this is, by its name alone."""
     return path.parent.name if path.name == DATABASE_NAME else path.stem
 
 
 def parquet_dir(home: Path, release_id: str) -> Path:
-    """The folder with the same marts as Parquet, one file per table."""
+    """Return the folder with the same marts as Parquet, one file per table."""
     if is_what_if(release_id):
         return release_path(home, release_id).parent
     return releases_dir(home) / release_id
 
 
 def entries(home: Path, release_id: str) -> list[Path]:
-    """What a release is made of in the folder of releases: its folder, and in the earlier form a file."""
+    """Return what a release consists of in the folder of releases: a folder, or in the old form a file."""
     folder, database = parquet_dir(home, release_id), release_path(home, release_id)
     return [folder] if database.parent == folder else [folder, database]
 
 
 def temporary_dir(home: Path, release_id: str) -> Path:
-    """The folder in which a release is written before it gets its name."""
+    """Return the folder in which a release is written before it gets its name."""
     return releases_dir(home) / f"{release_id}.tmp"
 
 
+def pack_dir(home: Path, release_id: str, month: str, at: datetime) -> Path:
+    """The folder of what a close keeps beside its release."""
+    stamp = at.astimezone(UTC).strftime(_STAMP)
+    return parquet_dir(home, release_id) / f"close-{month}-{stamp}"
+
+
 def current_link(home: Path) -> Path:
-    """The symlink readers open."""
+    """Return the symlink readers open."""
     return home / "current"
 
 
 def history_path(home: Path) -> Path:
-    """The append-only record of what was served when, and of closes."""
+    """Return the append-only record of which release was current when, and of closes."""
     return releases_dir(home) / "history.jsonl"
 
 
 def closes_path(home: Path) -> Path:
-    """The append-only register of months closed and reopened."""
+    """Return the append-only register of months closed and reopened."""
     return home / "closes.jsonl"
 
 
 def is_release_id(text: str) -> bool:
-    """Whether the text has the form of a release id."""
+    """Return whether the text has the form of a release id."""
     return _ID.match(text) is not None
 
 
 def release_ids(home: Path) -> list[str]:
-    """Ids of the releases on disk, oldest first."""
+    """Return the ids of the releases on disk, oldest first."""
     folder = releases_dir(home)
     if not folder.is_dir():
         return []
@@ -124,7 +137,7 @@ def release_ids(home: Path) -> list[str]:
 
 
 def _release_in(path: Path) -> str | None:
-    """The id of the release that an entry of the folder of releases is, None if it is no release."""
+    """Return the id of the release in an entry of the folder of releases, None if it is no release."""
     if path.suffix == _EARLIER_SUFFIX and is_release_id(path.stem):
         return path.stem
     if is_release_id(path.name) and (path / DATABASE_NAME).is_file():
@@ -133,10 +146,10 @@ def _release_in(path: Path) -> str | None:
 
 
 def current_release(home: Path) -> str | None:
-    """Id of the release that is served, None if there is none yet.
+    """Return the id of the current release, None if no release has been published yet.
 
     Raises:
-        ReleaseError: `current` is there but does not point to a release.
+        ReleaseError: `current` exists but does not point to a release.
     """
     link = current_link(home)
     try:
@@ -146,27 +159,28 @@ def current_release(home: Path) -> str | None:
     except OSError as error:
         raise ReleaseError(
             f"{link} is not a symlink ({error.strerror}).",
-            "Move it away; `coupon-ledger restore ID` points it to a release again.",
+            "Move it away; `coupon-ledger restore ID` makes a link to a release again.",
         ) from error
     release_id = release_of(Path(target))
     if not is_release_id(release_id) or not (link.parent / target).is_file():
         raise ReleaseError(
             f"{link} points to {target}, which is not a release.",
-            "`coupon-ledger releases` lists those kept, `coupon-ledger restore ID` serves one.",
+            "`coupon-ledger releases` lists the retained releases; `coupon-ledger restore ID` makes"
+            " one of them current.",
         )
     return release_id
 
 
 def resolve(home: Path, release_id: str | None, *, is_recorded: bool = False) -> str:
-    """The id asked for, or the current one, known to be on disk.
+    """Return the full id of the release asked for, or of the current one; it is on disk.
 
     Args:
         home: The data home.
         release_id: The release, enough of its id, or `what-if/NAME` for that of a question.
-        is_recorded: Whether it must be a release of what is recorded.
+        is_recorded: Whether it must be a release of the recorded data, not of a question.
 
     Raises:
-        NoRelease: There is none, or not that one; names near matches.
+        NoRelease: No release exists, or not that one; names near matches.
     """
     if release_id is None:
         current = current_release(home)
@@ -183,30 +197,30 @@ def resolve(home: Path, release_id: str | None, *, is_recorded: bool = False) ->
     known = release_ids(home)
     if not known:
         raise NoRelease(
-            f"There is no release {release_id!r} in {home}: none is kept there.",
+            f"There is no release {release_id!r} in {home}: no release has been published there.",
             "`coupon-ledger run` makes one.",
         )
     matches = [known_id for known_id in known if release_id and release_id in known_id]
     if len(matches) == 1 and len(release_id) >= _LEAST:
         return matches[0]
     if len(matches) > 1:
-        told = f"{release_id!r} fits {len(matches)} releases in {home}, the newest"
+        problem = f"{release_id!r} matches {len(matches)} releases in {home}, the newest"
     elif matches:
-        told = f"{release_id!r} is less than {_LEAST} characters of a release in {home}:"
+        problem = f"{release_id!r} is less than {_LEAST} characters of a release id in {home}:"
     else:
-        told = f"There is no release {release_id!r} in {home}; there is"
+        problem = f"There is no release {release_id!r} in {home}; there is"
         halves = {half: one for one in known for half in (one, *one.split("-"))}
         near = difflib.get_close_matches(release_id, halves, n=3)
         matches = list(dict.fromkeys(halves[half] for half in near)) or known
-    raise NoRelease(f"{told} {', '.join(matches[-3:])}.")
+    raise NoRelease(f"{problem} {', '.join(matches[-3:])}.")
 
 
 def _resolve_what_if(home: Path, release_id: str, is_recorded: bool) -> str:
     if is_recorded:
         raise NoRelease(
-            f"{release_id} answers a question about other terms: it is never current, and closes no"
-            " month.",
-            "`coupon-ledger releases` lists the releases of what is recorded.",
+            f"{release_id} answers a question about other terms: it can neither become current nor"
+            " close a month.",
+            "`coupon-ledger releases` lists the releases of the recorded data.",
         )
     known = what_ifs(home)
     if release_id in known:
@@ -220,7 +234,7 @@ def _resolve_what_if(home: Path, release_id: str, is_recorded: bool) -> str:
 
 
 def next_release_id(home: Path, now: datetime, content_hash: str) -> str:
-    """An id after every id ever given here, even when the clock went back."""
+    """Return an id after every id ever given here, even when the clock went back."""
     given = [
         *release_ids(home),
         *(str(event["release_id"]) for event in read_history(home)),
@@ -237,7 +251,7 @@ def next_release_id(home: Path, now: datetime, content_hash: str) -> str:
 
 
 def flip(home: Path, release_id: str) -> None:
-    """Serve a release: one rename, then durable."""
+    """Make a release current: one rename, then an fsync."""
     link = current_link(home)
     link.with_name("current.wal").unlink(missing_ok=True)  # a reader would replay it
     temporary = link.with_name(f".current.{os.getpid()}.tmp")
@@ -248,7 +262,7 @@ def flip(home: Path, release_id: str) -> None:
 
 
 def remember(home: Path, event: str, release_id: str, now: datetime, **details: object) -> None:
-    """Append one line to the history, durably; a line cut by a crash stays alone."""
+    """Append one line to the history, durably; a line cut by a crash stays a line of its own."""
     line = {
         "at": now.astimezone(UTC).isoformat(timespec="seconds"),
         "event": event,
@@ -259,7 +273,7 @@ def remember(home: Path, event: str, release_id: str, now: datetime, **details: 
 
 
 def read_history(home: Path) -> list[dict[str, Any]]:
-    """The history, oldest first; a line that is cut or damaged is left out."""
+    """Return the history, oldest first; a line that is cut or damaged is left out."""
     events = read_lines(history_path(home), passes_over_damage=True)
     return [event for event in events if "release_id" in event]
 
@@ -273,13 +287,13 @@ def append_line(
 ) -> str:
     """Append one JSON object to a file of such lines, durably; only the holder of the lock may.
 
-    A line that a crash cut, which therefore never held, goes first: whatever else cannot be read
+    A line that a crash cut never took effect and is removed first: anything else that cannot be read
     in such a file is damage.
 
     Args:
-        path: The file, made where absent.
+        path: The file, created if absent.
         line: The object.
-        is_chained: Whether it gets the sha256 of the line before it as `previous`.
+        is_chained: Whether the line gets the sha256 of the line before it as `previous`.
         mode: Who may read and write a new file, whatever the umask.
 
     Returns:
@@ -307,7 +321,7 @@ def append_line(
 def read_lines(
     path: Path, *, passes_over_damage: bool = False, ends_with: str | None = None
 ) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines, oldest first; a line that a crash cut is left out.
+    """Return the objects of a file of JSON lines, oldest first, without lines that a crash cut.
 
     Args:
         path: The file, which need not exist.
@@ -315,7 +329,7 @@ def read_lines(
         ends_with: The sha256 of a line that was written; it must still be there.
 
     Raises:
-        ReleaseError: A line is damaged, does not follow the one it was written after, or is gone.
+        ReleaseError: A line is damaged, does not follow the line it was written after, or is gone.
     """
     *texts, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
     remedy = f"Restore {path.name} from a backup."
@@ -325,7 +339,7 @@ def read_lines(
         try:
             line = json.loads(text)
             if not isinstance(line, dict):
-                raise ValueError("it is no object")
+                raise ValueError("it is not an object")
         except ValueError as error:
             if passes_over_damage:
                 continue
@@ -334,15 +348,13 @@ def read_lines(
         if is_chained and line.get("previous") != before and not passes_over_damage:
             raise ReleaseError(
                 f"Line {number} of {path} does not follow the line it was written after: lines"
-                " were changed, removed or put in.",
+                " were changed, removed or inserted.",
                 remedy,
             )
         before = _sha256(text)
         lines.append(line)
     if ends_with is not None and ends_with not in map(_sha256, texts):
-        raise ReleaseError(
-            f"{path} has lost its end: the last entry made is not there any more.", remedy
-        )
+        raise ReleaseError(f"{path} has lost its end: the entry made last is missing.", remedy)
     return lines
 
 
@@ -351,7 +363,7 @@ def _sha256(text: bytes) -> str:
 
 
 def remove_leftovers(home: Path) -> list[str]:
-    """Remove what a killed publication or removal left, and logs beside files that are never written.
+    """Remove what a killed publication or removal left, and logs beside files that are read-only.
 
     DuckDB would replay such a log into the release when someone opens it. Only the holder of the lock
     may call this.
@@ -360,6 +372,7 @@ def remove_leftovers(home: Path) -> list[str]:
     folder = releases_dir(home)
     if not folder.is_dir():
         return removed
+    removed += [path.name for path in folder.glob("*/close-*.tmp") if not finish_pack(home, path)]
     unfinished = [
         path
         for path in folder.iterdir()
@@ -379,6 +392,48 @@ def remove_leftovers(home: Path) -> list[str]:
             path.unlink(missing_ok=True)
         removed.append(path.name)
     return removed
+
+
+def finish_pack(home: Path, temporary: Path) -> bool:
+    """Give a close pack its name if its close is in the register, or remove it.
+
+    Only the holder of the lock may call this: it carries on where a killed close has stopped.
+
+    Args:
+        home: The data home.
+        temporary: The pack as it was made, a folder beside its place.
+
+    Returns:
+        Whether the pack is there now.
+    """
+    named = _PACK.fullmatch(temporary.stem)
+    path = closes_path(home)
+    *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    for text in reversed(lines if named else []):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            line = json.loads(text)
+            found = pack_dir(
+                home, line["release_id"], line["month"], datetime.fromisoformat(line["at"])
+            )
+            if line["event"] == "closed" and found.name == temporary.stem:
+                entry = temporary / _PACK_ENTRY
+                entry.unlink(missing_ok=True)
+                entry.write_bytes(text + b"\n")
+                make_durable(temporary)
+                os.replace(temporary, temporary.with_name(temporary.stem))
+                fsync_folder(temporary.parent)
+                return True
+    shutil.rmtree(temporary)
+    return False
+
+
+def make_durable(folder: Path) -> None:
+    """Make the files of a folder that nobody writes any more durable, and readable by the group only."""
+    for file in folder.iterdir():
+        file.chmod(FILE_MODE)
+        fsync_file(file)
+    folder.chmod(FOLDER_MODE)
+    fsync_folder(folder)
 
 
 def fsync_file(path: Path) -> None:

@@ -1,14 +1,14 @@
 """Order-free fingerprints of tables, the same on every engine and version.
 
-A row becomes one text, so that no two rows give the same: the values of all columns that are no text,
-separated by a sign that none of them has, then the length of each text in bytes, then the texts; a null
-is N. Its md5 is folded to 64 bits; the fingerprint is the sum over the rows modulo 2^64, behind the
-number of this method. Equal rows in any order, in any storage, on any engine with md5 give the same;
-DuckDB's own hash() promises that of one version of DuckDB only, and costs a tenth or less: it compares
-copies, and tells which rows of a table differ from those of one whose fingerprint is known.
+Each row becomes a text that no other row has: the values of all columns that are not text, separated
+by a character that none of them contains, then the length of each text in bytes, then the texts; a null
+is N. The md5 of that text is folded to 64 bits; the fingerprint is the number of this method, then the
+sum over the rows modulo 2^64. Equal rows in any order, in any storage, on any engine with md5 give the
+same fingerprint. DuckDB's own hash() is stable within one version of DuckDB only, and costs a tenth or
+less: it compares copies, and finds the rows that differ from a table whose fingerprint is known.
 
-Method 1, without its number before it, is that of releases up to version 0.1.0: every column's text
-behind its length. It is asked only of what carries such a fingerprint.
+Method 1, whose number is not written, is that of releases up to version 0.1.0: the text of every column
+after its length. It is used only to check tables that carry such a fingerprint.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import duckdb
 
 MODULUS = 1 << 64
 METHOD = "2-"
-"""What a fingerprint begins with; one of method 1 has nothing there."""
+"""What a fingerprint begins with; one of method 1 has no such beginning."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Known:
 
     Attributes:
         content: Its content.
-        hashes: Number of its rows and sum of their hashes, as of `sum_of_hashes`.
+        hashes: Number of its rows and sum of their hashes, as `sum_of_hashes` returns them.
     """
 
     content: TableContent
@@ -65,17 +65,17 @@ class Known:
 
 
 def quote(name: str) -> str:
-    """A SQL identifier."""
+    """Quote a name as a SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A SQL string."""
+    """Quote a text as a SQL string."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def parquet(file: Path) -> str:
-    """SQL for the rows of a Parquet file, whose name DuckDB would take for a pattern if it has brackets."""
+    """Return SQL for the rows of a Parquet file; to DuckDB, a name with brackets is a pattern."""
     return f"read_parquet({literal(glob.escape(str(file)))})"
 
 
@@ -88,13 +88,13 @@ def _as_text(column: Column) -> str:
     if kind in ("DATE", "BOOLEAN") or "INT" in kind or kind.startswith("DECIMAL"):
         return f"cast({name} as varchar)"
     raise ValueError(
-        f"Column {column.name} has type {kind}, whose text differs between engines: publish a"
-        " decimal, whole number, date, timestamp, boolean or text."
+        f"Column {column.name} has type {kind}, whose text differs between engines: publish it"
+        " as a decimal, whole number, date, timestamp, boolean or text."
     )
 
 
 def row_text(columns: Sequence[Column]) -> str:
-    """SQL that gives one row's text: values, lengths of texts, texts."""
+    """Return SQL for one row's text: values, lengths of texts, texts."""
     texts = [quote(column.name) for column in columns if column.type == "VARCHAR"]
     values = [_as_text(column) for column in columns if column.type != "VARCHAR"]
     values += [f"cast(strlen({text}) as varchar)" for text in texts]
@@ -111,7 +111,7 @@ def _row_text_1(columns: Sequence[Column]) -> str:
 
 
 def columns_of(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple[Column, ...]:
-    """The columns of a relation, which is already quoted SQL."""
+    """Return the columns of a relation, which is already quoted SQL."""
     rows = connection.execute(f"describe (select * from {relation})").fetchall()
     return tuple(Column(str(row[0]), str(row[1])) for row in rows)
 
@@ -122,7 +122,7 @@ def content_of(
     """Count and fingerprint a relation, which is already quoted SQL.
 
     Args:
-        connection: Where it is.
+        connection: The connection that has the relation.
         relation: The relation.
         like: A fingerprint to compare with, whose method is used.
     """
@@ -150,19 +150,19 @@ def known_by_difference(
 ) -> Known | None:
     """Fingerprint a relation by only those rows in which it differs from an earlier one.
 
-    Both are scanned for DuckDB's hashes of their rows; rows with a hash that only one of them has are
-    added to the earlier fingerprint or taken from it. Counts and sums of hashes must add up too, so
-    that rows which occur twice, or an earlier relation that is not what it was, are noticed.
+    Both relations are scanned for DuckDB's hashes of their rows; a row whose hash only one of them has
+    is added to the earlier fingerprint or subtracted from it. Counts and sums of hashes must add up
+    too, so that repeated rows, or a change in the earlier relation, are noticed.
 
     Args:
-        connection: Where both are; its temporary tables `now`, `then` and `differing` are replaced.
+        connection: The connection that has both; its temporary tables `now`, `then` and `differing` are replaced.
         relation: The relation, which is already quoted SQL.
         earlier: The earlier relation, as quoted SQL, with the same columns.
         known: What the earlier relation held when it was fingerprinted, by this method.
 
     Returns:
-        What it holds, `known` itself if that is the same; None if it cannot be told so, or not for
-        less than by reading all rows.
+        What the relation holds, `known` itself if that is the same; None if this method cannot
+        find out, or not at less cost than by reading all rows.
     """
     row_hash = _row_hash(known.content.columns)
     found = []
@@ -201,10 +201,10 @@ def known_by_difference(
 
 
 def sum_of_hashes(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple[int, int]:
-    """Count of a relation's rows and sum of DuckDB's own hashes, to compare within one version of it.
+    """Count a relation's rows and add up DuckDB's own hashes, comparable within one DuckDB version.
 
     Args:
-        connection: Where it is.
+        connection: The connection that has the relation.
         relation: The relation, which is already quoted SQL.
     """
     row_hash = _row_hash(columns_of(connection, relation))
@@ -213,7 +213,7 @@ def sum_of_hashes(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple
 
 
 def _row_hash(columns: Sequence[Column]) -> str:
-    """SQL of 64 bits of a row; hashed twice, since values are combined by exclusive or, which sums show."""
+    """Return SQL for 64 bits of a row; hashed twice, as hash() combines columns by exclusive or."""
     return f"hash(hash({', '.join(quote(column.name) for column in columns)}))"
 
 
@@ -226,7 +226,7 @@ def _sum_of_md5(text: str) -> str:
 
 
 def _numbers(connection: duckdb.DuckDBPyConnection, sql: str) -> list[int]:
-    """The whole numbers of the one row that a query gives."""
+    """Return the whole numbers of the one row that a query gives."""
     row = connection.execute(sql).fetchone()
     assert row is not None
     return [int(number) for number in row]
@@ -239,13 +239,13 @@ def content_hash_of(
     contents: Mapping[tuple[str, str], TableContent],
     reporting_time_zone: str = "UTC",
 ) -> str:
-    """Fingerprint of everything in a release apart from when it was made.
+    """Fingerprint everything in a release apart from when it was made.
 
     Args:
         as_of: Last day whose events count.
         code_version: What calculated the marts.
-        engine: Which engine did.
-        contents: What its tables hold by schema and name, in the order they were written in.
+        engine: The engine that did.
+        contents: What its tables hold by schema and name, in the order in which they were written.
         reporting_time_zone: Where its days and months begin.
     """
     described = [
@@ -253,7 +253,7 @@ def content_hash_of(
         for name, found in contents.items()
     ]
     made_by = [as_of.isoformat(), code_version, engine]
-    if reporting_time_zone != "UTC":  # releases of earlier versions know of no other
+    if reporting_time_zone != "UTC":  # releases of earlier versions have no other time zone
         made_by.append(reporting_time_zone)
     facts = json.dumps([*made_by, described])
     return hashlib.sha256(facts.encode()).hexdigest()

@@ -1,8 +1,8 @@
 """The gate: whether the build of this very run may be published, read from dbt's own results.
 
 Decision 9: Dagster does not stop downstream Python assets for a failed dbt test, so the release step
-judges for itself. Everything the manifest names must have a result of this invocation and every
-blocking one must have passed; missing, skipped, stale and altered results all refuse.
+judges for itself. Everything the manifest names must have a result of this invocation, and every
+blocking test must have passed; a missing, skipped, stale or altered result refuses the build.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Check:
         severity: `error` (blocks publication) or `warn`.
         status: dbt's status: `pass`, `warn`, `fail`, …
         failures: Offending rows.
-        table_name: The model it is attached to, if one.
-        checked_by: `dbt`, or `supplier gate` for what arrival asks of each delivery.
+        table_name: The model it is attached to, if any.
+        checked_by: `dbt`, or `supplier gate` for what arrival checks in each delivery.
         description: What it asserts.
     """
 
@@ -75,7 +75,7 @@ class Problem:
     path: str
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return the problem as one line for people."""
         where = f" ({self.path})" if self.path else ""
         said = f": {self.message}" if self.message else ""
         return f"{self.kind} {self.name} {self.status}{where}{said}"
@@ -83,7 +83,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The data tests of a build and the reasons not to publish it; none means it may be."""
+    """The data tests of a build and the reasons not to publish it; without a reason it may be."""
 
     checks: tuple[Check, ...]
     problems: tuple[Problem, ...]
@@ -93,9 +93,9 @@ def judge(build: Build, manifest: Mapping[str, Any], as_of: date) -> Judgement:
     """Judge a build by dbt's results file.
 
     Args:
-        build: The invocation that is asked about.
+        build: The invocation to judge.
         manifest: dbt's manifest, which names everything that must have a result.
-        as_of: The as-of date the build must have been given.
+        as_of: The as-of date the build must have.
     """
     path = build.target_path / "run_results.json"
     try:
@@ -103,7 +103,7 @@ def judge(build: Build, manifest: Mapping[str, Any], as_of: date) -> Judgement:
         by_id = {result["unique_id"]: result for result in results["results"]}
         metadata = results["metadata"]
     except FileNotFoundError:
-        return _refused("dbt left no results", "missing", "it ended before it finished", path)
+        return _refused("dbt left no results", "missing", "dbt ended before it finished", path)
     except (ValueError, KeyError, TypeError, AttributeError):
         return _refused("dbt's results file", "altered", "it cannot be read", path)
 
@@ -153,7 +153,7 @@ def _problems(
         status = "missing" if result is None else str(result["status"])
         if status not in wanted:
             yield _problem("test" if kind == "test" else "model", node, status, result)
-    # Unit tests are about code, not data: a refresh need not run them, but none may fail.
+    # Unit tests check code, not data: a refresh need not run them, but none may fail.
     for unique_id, node in manifest.get("unit_tests", {}).items():
         result = results.get(unique_id)
         if result is not None and result["status"] != "pass":
@@ -195,15 +195,15 @@ def _last_model(node: Mapping[str, Any]) -> str | None:
 
 
 def in_words(problems: Sequence[Problem], limit: int = 10) -> list[str]:
-    """Problems for people: causes first, what was only skipped because of them as a number."""
+    """Return problems for people: causes first, checks skipped because of them as a number."""
     causes = [problem for problem in problems if problem.status != "skipped"] or list(problems)
-    told = [
+    shown = [
         f"{one.kind} {one.name}: {one.message or one.status}"
         + (f" ({one.path})" if one.path else "")
         for one in causes[:limit]
     ]
     if len(causes) > limit:
-        told.append(f"and {len(causes) - limit} more")
+        shown.append(f"and {len(causes) - limit} more")
     if len(problems) > len(causes):
-        told.append(f"{len(problems) - len(causes)} models and tests after them were skipped")
-    return told
+        shown.append(f"{len(problems) - len(causes)} models and tests after them were skipped")
+    return shown

@@ -1,6 +1,6 @@
 """One writer per data home, held by an operating-system lock that ends with its process.
 
-The lock file says nothing; a side file names the holder, for the message to whoever comes second.
+The lock file is empty; a side file names the holder, for the message to any later process.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dagster_project.releases.machine import explained
 
 
 def lock_path(home: Path) -> Path:
-    """The lock file of a data home."""
+    """Return the lock file of a data home."""
     return home / "refresh.lock"
 
 
 def holder_path(home: Path) -> Path:
-    """The side file that names who holds the lock."""
+    """Return the side file that names who holds the lock."""
     return home / "refresh.holder.json"
 
 
@@ -40,9 +40,9 @@ def one_writer(home: Path, command: str, wait_seconds: float = 0) -> Iterator[No
         wait_seconds: How long to wait for another holder to finish.
 
     Raises:
-        Busy: Another process holds it; names that process.
-        ReleaseError: The disk does not take what is written, by whoever holds it, or a newer version
-            of the product wrote the data home.
+        Busy: Another process holds the lock; the message names that process.
+        ReleaseError: The disk is full or read-only, or a newer version of the product wrote the data
+            home.
     """
     with explained(home), writing(home):
         path = lock_path(home)
@@ -52,7 +52,7 @@ def one_writer(home: Path, command: str, wait_seconds: float = 0) -> Iterator[No
         except Timeout:
             raise Busy(
                 f"Another refresh of {home} is running{_holder(home)}.",
-                "Wait for it to end, or stop it; its lock goes with it and the next run recovers.",
+                "Wait for it to end, or stop it; its lock ends with it, and the next run recovers.",
             ) from None
         try:
             if lock.lock_counter == 1:
@@ -70,7 +70,7 @@ def _name_holder(home: Path, command: str) -> None:
     path = holder_path(home)
     temporary = path.with_suffix(".tmp")
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    with suppress(OSError):  # who holds it is only told; on a full disk `prune` must still run
+    with suppress(OSError):  # the name is only for messages; on a full disk `prune` must run
         temporary.write_text(
             json.dumps({"pid": os.getpid(), "since": since, "command": command}), "utf-8"
         )

@@ -1,7 +1,7 @@
-"""What it means that the machine does not give what is asked, disk or memory, and what to do about it.
+"""What it means that the machine lacks disk space or memory, and what to do about it.
 
-Here belongs turning errors of the operating system and of DuckDB into messages for people; what is
-written, and in which order, does not.
+Turning errors of the operating system and of DuckDB into messages for people belongs here; deciding
+what is written, and in which order, does not.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def is_full(text: str) -> bool:
-    """Whether a message, of whichever program, speaks of a full disk."""
+    """Return whether a message, of whichever program, speaks of a full disk."""
     return "No space left" in text or "Disk quota exceeded" in text
 
 
 def is_out_of_memory(text: str) -> bool:
-    """Whether a message, of DuckDB or of whoever passes it on, speaks of its limit of memory."""
+    """Return whether a message, DuckDB's or one that quotes it, speaks of DuckDB's memory limit."""
     return "Out of Memory Error" in text
 
 
 def without_advice(text: str) -> str:
-    """A message without what DuckDB advises its programmers."""
+    """Remove from a message what DuckDB advises its programmers."""
     return re.sub(r"\s*Possible solutions:.*", "", text, flags=re.DOTALL)
 
 
 def explanation(home: Path, error: BaseException) -> ReleaseError | None:
-    """What an error says about the disk of a data home or about memory; None if about something else."""
+    """Explain an error about a data home's disk or about memory; None if about something else."""
     if not isinstance(error, OSError | duckdb.Error):
         return None
     text = " ".join(str(error).split())
@@ -58,18 +58,18 @@ def explanation(home: Path, error: BaseException) -> ReleaseError | None:
         if named and not Path(str(named)).is_relative_to(home):
             return ReleaseError(
                 f"{named} cannot be read or written: {text}",
-                "Give this user the right to it and run again.",
+                "Give this user the right to read and write it, and run again.",
             )
         return ReleaseError(
             f"{home} cannot be written: {text}",
-            "Give this user the right to write there and run again.",
+            "Give this user the right to write there, and run again.",
         )
     return None
 
 
 @contextmanager
 def explained(home: Path) -> Iterator[None]:
-    """Turn what the machine says into what happened and what to do."""
+    """Turn an error of the machine into what happened and what to do."""
     try:
         yield
     except (OSError, duckdb.Error) as error:

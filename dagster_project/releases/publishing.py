@@ -1,17 +1,17 @@
-"""Publication: a checked build becomes a new file, is read back, and only then is served.
+"""Publication: a checked build becomes a new file, is read back, and only then becomes current.
 
-The order matters and stands in `publish`: gate, copy aside, checkpoint, read back and compare, make
-durable, rename, flip. Killed at any point, the current release stays current, and whole.
+The order matters and is defined in `publish`: gate, copy aside, checkpoint, read back and compare, make
+durable, rename, flip. If the process is killed at any point, the current release stays current and whole.
 
-Tables that are as in the release before are copied from it, already in order; of the others only the
-rows that differ are fingerprinted (`reuse`).
+Tables that equal those of the release before are copied from it, already in order; in the others only
+the rows that differ are fingerprinted (`reuse`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -35,18 +35,16 @@ from dagster_project.releases.fingerprint import (
 )
 from dagster_project.releases.gate import Build, Check, judge
 from dagster_project.releases.machine import explanation
-from dagster_project.releases.read import read_pedigree, verify
+from dagster_project.releases.read import open_file, read_pedigree, verify
 
-STORAGE_VERSION = "v1.4.0"  # the oldest that ignores a log which is not the file's own
+STORAGE_VERSION = "v1.4.0"  # the oldest version that ignores the log of another file
 PARQUET = (
     "format parquet, compression zstd, row_group_size 122880, parquet_version v1,"
     " dictionary_size_limit 1000"  # beyond, a dictionary costs more time and space than it saves
 )
 _MADE_BY = f"DuckDB {duckdb.__version__}, {STORAGE_VERSION}; {PARQUET}"
-FILE_MODE = 0o440  # a tool that opens read-write by default is refused, its publisher's too
-FOLDER_MODE = 0o750  # of a release: its publisher and a group of readers, nobody else
 
-# The pedigree's tables that are copied from the build: name, where from, order, columns and meaning.
+# The pedigree's tables that are copied from the build: name, source, order, columns and meaning.
 _DELIVERIES = {
     "delivery_id": "Identifies the delivery.",
     "feed": "Feed it belongs to.",
@@ -156,7 +154,7 @@ class Table:
 
 @dataclass(frozen=True)
 class _Source:
-    """What a table of the build was found to hold.
+    """What a table of the build holds.
 
     Attributes:
         known: Its content and hashes.
@@ -172,11 +170,12 @@ class Publication:
     """What a publication did.
 
     Attributes:
-        release_id: The release now served.
+        release_id: The release now current.
         path: Its file.
-        is_new: False if the content was recognised as that of a release already there.
+        is_new: False if the content was recognised as that of an existing release.
         rows: Rows by mart.
         checks: The data tests of the build.
+        without_report: Why it has no report although one was to be made; empty otherwise.
     """
 
     release_id: str
@@ -184,6 +183,7 @@ class Publication:
     is_new: bool
     rows: Mapping[str, int]
     checks: tuple[Check, ...]
+    without_report: str = ""
 
 
 def publish(
@@ -199,8 +199,9 @@ def publish(
     built: Path | None = None,
     threads: int = 2,
     memory_limit: str = "4GB",
+    report: Callable[[duckdb.DuckDBPyConnection], str] | None = None,
 ) -> Publication:
-    """Publish the warehouse as a new release, or recognise that its content is already served.
+    """Publish the warehouse as a new release, or recognise that a release has its content already.
 
     The caller holds the data home's lock (`one_writer`).
 
@@ -211,11 +212,12 @@ def publish(
         manifest: dbt's manifest: which marts there are, their keys and descriptions.
         now: When this happens, for the id and the record.
         code_version: What calculated the marts.
-        engine: Which engine did.
+        engine: The engine that did.
         reporting_time_zone: Where days and months began in it.
         built: The DuckDB file that has the marts; the warehouse unless given.
         threads: DuckDB's threads.
         memory_limit: DuckDB's memory limit.
+        report: Makes the report that lies beside the Parquet files; without it there is none.
 
     Raises:
         PublishRefused: The build did not pass its checks.
@@ -249,14 +251,14 @@ def publish(
                 for table, found in sources.items()
                 if table.schema == "marts"
             }
-            served = _already_there(home, content_hash)
-            if served is not None:
-                if served != files.current_release(home):
-                    files.flip(home, served)
-                    files.remember(home, "served again", served, now)
+            existing = _already_there(home, content_hash)
+            if existing is not None:
+                if existing != files.current_release(home):
+                    files.flip(home, existing)
+                    files.remember(home, "served again", existing, now)
                 return Publication(
-                    served,
-                    files.release_path(home, served),
+                    existing,
+                    files.release_path(home, existing),
                     False,
                     rows,
                     judgement.checks,
@@ -278,11 +280,12 @@ def publish(
             database = temporary / files.DATABASE_NAME
             try:
                 temporary.mkdir()
-                temporary.chmod(FOLDER_MODE)
+                temporary.chmod(files.FOLDER_MODE)
                 with reuse.attached(connection, home, before):
                     _write(connection, database, sources, facts, [*judgement.checks, *gates])
                 _read_back(connection, database, sources)
                 _write_parquet(connection, temporary, sources, facts)
+                without_report = _write_report(temporary, report) if report else ""
             except BaseException:
                 files.remove_leftovers(home)
                 raise
@@ -295,15 +298,20 @@ def publish(
             {(one.schema, one.name): (found.known, one.key) for one, found in sources.items()},
         )
     return Publication(
-        release_id, files.release_path(home, release_id), True, rows, judgement.checks
+        release_id,
+        files.release_path(home, release_id),
+        True,
+        rows,
+        judgement.checks,
+        without_report,
     )
 
 
 def mart_tables(manifest: Mapping[str, Any]) -> list[Table]:
-    """The marts a manifest promises, by name.
+    """Return the marts a manifest promises, by name.
 
     Raises:
-        ReleaseError: There is none, or one says no `config.meta.primary_key`.
+        ReleaseError: There is no mart, or a mart has no `config.meta.primary_key`.
     """
     tables = []
     for node in manifest["nodes"].values():
@@ -312,7 +320,7 @@ def mart_tables(manifest: Mapping[str, Any]) -> list[Table]:
         key = (node["config"].get("meta") or {}).get("primary_key")
         if not key:
             raise ReleaseError(
-                f"The mart {node['name']} ({node['original_file_path']}) names no key.",
+                f"The mart {node['name']} ({node['original_file_path']}) has no key.",
                 "Give it config.meta.primary_key, the list of columns that identify a row.",
             )
         tables.append(
@@ -397,7 +405,7 @@ def pedigree_sources() -> dict[str, Mapping[str, str]]:
 
 
 def pedigree_tables() -> set[tuple[str, str]]:
-    """Schema and name of the models that a release copies besides the marts."""
+    """Return schema and name of the models that a release copies besides the marts."""
     return {
         (schema, name) for schema, _, name in (one.partition(".") for one in pedigree_sources())
     }
@@ -416,12 +424,12 @@ def _selected(table: Table) -> str:
 def _examined(
     connection: duckdb.DuckDBPyConnection, table: Table, before: reuse.Before | None
 ) -> _Source:
-    """What a table of the build holds, told by the release before where that is nearly the same."""
+    """Return what a table of the build holds, from the release before where that is nearly the same."""
     relation, name = _selected(table), (table.schema, table.name)
     try:
         known = before.tables.get(name) if before else None
         if before and known and known.content.columns == columns_of(connection, relation):
-            with suppress(duckdb.Error):  # the release before is damaged: all is read
+            with suppress(duckdb.Error):  # if the release before is damaged, all rows are read
                 found = known_by_difference(connection, relation, reuse.relation(*name), known)
                 if found is not None:
                     return _Source(found, found == known and before.keys[name] == table.key)
@@ -435,7 +443,7 @@ def _examined(
 
 
 def _already_there(home: Path, content_hash: str) -> str | None:
-    """The newest release, or the one served, if its content is this."""
+    """Return the newest or the current release, if its content equals the given one."""
     current = files.current_release(home)
     newest = files.release_ids(home)[-1:]
     for release_id in dict.fromkeys([*([current] if current else []), *newest]):
@@ -444,12 +452,12 @@ def _already_there(home: Path, content_hash: str) -> str | None:
                 verify(home, release_id).raise_unless_sound()
                 return release_id
         except (duckdb.Error, ReleaseError, KeyError):
-            continue  # damaged or of an earlier version: a new release takes its place
+            continue  # damaged or of an earlier version: a new release replaces it
     return None
 
 
 def _remember_unrecorded(home: Path, now: datetime) -> None:
-    """Record the release served if a crash came between flipping to it and recording it."""
+    """Record the current release if a crash came between flipping to it and recording it."""
     current = files.current_release(home)
     history = files.read_history(home)
     recorded = [
@@ -487,7 +495,7 @@ def _write(
     facts: Mapping[str, object],
     checks: Sequence[Check],
 ) -> None:
-    """Write all tables of a release into a new file and leave nothing in a log."""
+    """Write all tables of a release into a new file, leaving nothing in a log."""
     connection.execute(
         f"attach {literal(str(path))} as target (storage_version {literal(STORAGE_VERSION)})"
     )
@@ -497,7 +505,7 @@ def _write(
         order = ", ".join(f"{quote(name)} nulls last" for name in table.key)
         rows = f"{_selected(table)} order by {order}"
         if source.is_as_before:
-            rows = reuse.relation(table.schema, table.name)  # they lie in order there
+            rows = reuse.relation(table.schema, table.name)  # already in order
         connection.execute(f"create table target.{table.full_name} as select * from {rows}")
         _describe(connection, table.full_name, table.description, _comments(table, source))
     _write_facts(connection, facts)
@@ -511,15 +519,15 @@ def _write(
 
 
 def is_amount(column: Column) -> bool:
-    """Whether a column holds amounts of money; percentages and quantities are no money."""
+    """Return whether a column holds amounts of money; percentages and quantities are no money."""
     return column.type.startswith("DECIMAL") and "amount" in column.name.split("_")
 
 
 def _comments(table: Table, source: _Source) -> dict[str, str]:
-    """The comment of each column that has one; each amount and instant says what readers get wrong.
+    """Return the columns' comments; those of amounts and instants say what readers get wrong.
 
-    Whoever adds up a column sees its comment, not this project: currencies are never added, and an
-    instant has no zone of its own in the file.
+    A reader who adds up a column sees its comment, not this project: currencies are never added, and
+    an instant has no zone of its own in the file.
     """
     comments = {}
     for column in source.known.content.columns:
@@ -560,7 +568,7 @@ def _write_facts(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, obje
     _describe(
         connection,
         '"release"."release"',
-        "One row: what this release is and what it was made by.",
+        "One row: what this release is and what made it.",
         {
             "release_id": "Identifies the release; later releases have greater ids.",
             "as_of_date": "Last day whose events count.",
@@ -637,7 +645,7 @@ def _write_checks(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]
             "name": "Name of the check.",
             "severity": "error: it must pass, or nothing is published (of the supplier gate: the"
             " file is refused); warn: it is shown.",
-            "failures": "Rows that do not hold; of the supplier gate, files.",
+            "failures": "Rows that violate it; for the supplier gate, files.",
             "status": "pass, or how it failed.",
             "checked_by": "dbt, or the supplier gate that looks at each delivery.",
             "table_name": "Table or feed it is about.",
@@ -647,7 +655,7 @@ def _write_checks(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]
 
 
 def _gate_results(connection: duckdb.DuckDBPyConnection) -> list[Check]:
-    """The supplier gate's results, if this build has them: per feed and check, files that fail it."""
+    """Return the supplier gate's results, if this build has any: failed files by feed and check."""
     try:
         rows = connection.execute(
             "select feed, check_name, severity, count(*) filter (where not passed)"
@@ -662,7 +670,7 @@ def _gate_results(connection: duckdb.DuckDBPyConnection) -> list[Check]:
             status="pass" if not failures else ("warn" if severity == "warn" else "refused"),
             failures=int(failures),
             table_name=str(feed),
-            description="Deliveries that do not hold it; of severity error, they were refused.",
+            description="Deliveries that violate it; with severity error, they were refused.",
             checked_by="supplier gate",
         )
         for feed, name, severity, failures in rows
@@ -674,7 +682,7 @@ def _read_back(
     path: Path,
     sources: Mapping[Table, _Source],
 ) -> None:
-    """Open the new file as a reader would and compare it with the build, row by row in any order."""
+    """Open the new file as a reader would and compare its rows, in any order, with the build's."""
     connection.execute(f"attach {literal(str(path))} as written (read_only)")
     for table, source in sources.items():
         relation = f"written.{table.full_name}"
@@ -694,7 +702,7 @@ def _write_parquet(
     sources: Mapping[Table, _Source],
     facts: Mapping[str, object],
 ) -> None:
-    """Write the marts as Parquet: same content, same bytes (rows as they lie, fixed options)."""
+    """Write the marts as Parquet: same content, same bytes (stored order of rows, fixed options)."""
     for table, source in sources.items():
         if table.schema != "marts":
             continue
@@ -710,22 +718,42 @@ def _write_parquet(
             f"copy (from written.{table.full_name}) to {literal(str(file))}"
             f" ({PARQUET}, kv_metadata {{{metadata}}})"
         )
-        file.chmod(FILE_MODE)
+        file.chmod(files.FILE_MODE)
         files.fsync_file(file)
     connection.execute("detach written")
+
+
+def _write_report(folder: Path, make: Callable[[duckdb.DuckDBPyConnection], str]) -> str:
+    """Write the report of a release into its folder.
+
+    A report that cannot be made is no reason to keep checked numbers back.
+
+    Returns:
+        Why there is none; empty if there is.
+    """
+    try:
+        with open_file(folder / files.DATABASE_NAME) as connection:
+            text = make(connection)
+    except Exception as error:  # noqa: BLE001 (whatever goes wrong in drawing; the caller tells it)
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    file = folder / files.REPORT_NAME
+    file.write_text(text, "utf-8")
+    file.chmod(files.FILE_MODE)
+    files.fsync_file(file)
+    return ""
 
 
 def _serve(home: Path, release_id: str) -> None:
     """Give the finished folder its name, durably, and flip `current`."""
     temporary = files.temporary_dir(home, release_id)
     database = temporary / files.DATABASE_NAME
-    database.chmod(FILE_MODE)
+    database.chmod(files.FILE_MODE)
     files.fsync_file(database)
     log = database.with_name(database.name + ".wal")
     if log.exists():
         raise ReleaseError(
-            f"A write-ahead log lies beside the new release: {log}.",
-            "No reader may open a release read-write; remove it and run again.",
+            f"There is a write-ahead log beside the new release: {log}.",
+            "No reader may open a release read-write; remove the log and run again.",
         )
     files.fsync_folder(temporary)
     os.replace(temporary, files.releases_dir(home) / release_id)
@@ -735,11 +763,11 @@ def _serve(home: Path, release_id: str) -> None:
 
 @contextmanager
 def _explained(home: Path) -> Iterator[None]:
-    """Turn what the disk or DuckDB says into what happened and what to do."""
+    """Turn an error of the disk or of DuckDB into what happened and what to do."""
     try:
         yield
     except (OSError, duckdb.Error) as error:
         raise explanation(home, error) or ReleaseError(
             f"Publication failed: {' '.join(str(error).split())}",
-            f"Run again; if it fails in the same way delete {home / 'build'}, which is made anew.",
+            f"Run again; if it fails in the same way, delete {home / 'build'}, which is rebuilt.",
         ) from error

@@ -79,5 +79,13 @@ def all_asked(home: Path) -> list[tuple[str, Question | None, bool]]:
     ]
 
 
+def recorded_release(home: Path, release_id: str) -> str | None:
+    """Return the recorded release that a question was asked about, None where it is not there any more."""
+    question = asked_in(home / release_id)
+    if question is None or not files.release_path(home, question.recorded_release_id).is_file():
+        return None
+    return question.recorded_release_id
+
+
 def _path(side: Path) -> Path:
     return side / "question.json"

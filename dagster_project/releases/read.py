@@ -1,4 +1,4 @@
-"""Opening and examining releases: always read-only, locked down, through the file, not the link."""
+"""Opening and examining releases: always read-only, locked down, and by file, not by link."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dagster_project.releases.fingerprint import (
 )
 from dagster_project.releases.machine import explanation
 
-# Decision 13. Every open of a file in one process must ask for the same.
+# Decision 13. Every open of a file in one process must ask for the same configuration.
 LOCKED_DOWN: Mapping[str, Any] = {
     "enable_external_access": False,
     "autoinstall_known_extensions": False,
@@ -40,7 +40,7 @@ class ReleaseSummary:
 
     Attributes:
         release_id: Its id.
-        is_current: Whether it is served.
+        is_current: Whether it is the current release.
         as_of_date: Last day whose events count.
         created_at: When it was published, UTC.
         code_version: What calculated it.
@@ -61,13 +61,13 @@ class ReleaseSummary:
 
 @dataclass(frozen=True)
 class Verification:
-    """Whether a release holds what it says.
+    """Whether a release holds what its own records say.
 
     Attributes:
         release_id: The release.
         tables: Tables compared.
         checks: Checks recorded in it.
-        problems: What does not hold, each a sentence.
+        problems: What is wrong, one sentence each.
     """
 
     release_id: str
@@ -76,11 +76,12 @@ class Verification:
     problems: tuple[str, ...]
 
     def raise_unless_sound(self) -> None:
-        """Raise ReleaseError if anything does not hold."""
+        """Raise ReleaseError if there is any problem."""
         if self.problems:
             raise ReleaseError(
                 f"Release {self.release_id} is damaged: {'; '.join(self.problems)}.",
-                "`coupon-ledger restore ID` serves another one; `coupon-ledger run` makes a new one.",
+                "`coupon-ledger restore ID` makes another release current; `coupon-ledger run` makes a"
+                " new one.",
             )
 
 
@@ -101,20 +102,20 @@ def open_release(
     check_layout(home)
     wanted = files.resolve(home, release_id)
     try:
-        return _open_file(files.release_path(home, wanted), configuration)
+        return open_file(files.release_path(home, wanted), configuration)
     except ReleaseError:
-        # It may have been pruned between reading the link and opening the file.
+        # The release may have been pruned between reading the link and opening the file.
         again = files.resolve(home, release_id)
         if again == wanted:
             raise
-        return _open_file(files.release_path(home, again), configuration)
+        return open_file(files.release_path(home, again), configuration)
 
 
 @contextmanager
 def reading(
     home: Path, release_id: str | None = None, configuration: Mapping[str, Any] | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a release for a caller that asks it, and turn what DuckDB raises into what to do.
+    """Open a release for a caller's queries, and turn DuckDB's errors into what to do.
 
     Args:
         home: The data home.
@@ -123,8 +124,8 @@ def reading(
 
     Raises:
         NoRelease: There is no such release.
-        ReleaseError: It is damaged or cannot be opened, an earlier version made it without what is
-            asked for, or the machine does not have the memory.
+        ReleaseError: The release is damaged or cannot be opened, an earlier version made it without
+            what is asked for, or the machine lacks memory.
     """
     with open_release(home, release_id, configuration) as connection:
         try:
@@ -139,7 +140,7 @@ def _unreadable(
     release_id: str | None,
     error: duckdb.Error,
 ) -> ReleaseError:
-    """What it means that an open release does not answer."""
+    """Return the error for an open release that does not answer."""
     of_the_machine = explanation(home, error)
     if of_the_machine:
         return of_the_machine
@@ -148,8 +149,8 @@ def _unreadable(
             found = connection.execute("select release_id, code_version from release.release")
             made = " made by version ".join(map(str, found.fetchone() or ()))
             return ReleaseError(
-                f"Release {made} does not have what this needs: {str(error).splitlines()[0]}",
-                "Ask a newer one: `coupon-ledger releases` lists them, `coupon-ledger run` makes"
+                f"Release {made} lacks what this command needs: {str(error).splitlines()[0]}",
+                "Ask a newer release: `coupon-ledger releases` lists them, `coupon-ledger run` makes"
                 " one.",
             )
     return damaged(files.resolve(home, release_id), error)
@@ -164,13 +165,22 @@ def damaged(release_id: str, error: duckdb.Error) -> ReleaseError:
     )
 
 
-def _open_file(
+def open_file(
     path: Path, configuration: Mapping[str, Any] | None = None
 ) -> duckdb.DuckDBPyConnection:
+    """Open the DuckDB file of a release, which may be one that nobody serves yet.
+
+    Args:
+        path: The file.
+        configuration: DuckDB's, besides what locks it down.
+
+    Raises:
+        ReleaseError: It is damaged, or a log lies beside it.
+    """
     if path.with_name(path.name + ".wal").exists():
         raise ReleaseError(
-            f"A write-ahead log lies beside the release: {path}.wal.",
-            "Releases are never written: remove that file; the next `coupon-ledger run` does.",
+            f"There is a write-ahead log beside the release: {path}.wal.",
+            "Releases are read-only: remove that file, or let the next `coupon-ledger run` remove it.",
         )
     try:
         return duckdb.connect(
@@ -182,7 +192,7 @@ def _open_file(
 
 @contextmanager
 def attached(home: Path, *release_ids: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A locked-down connection with releases attached as r0, r1, … in the order given."""
+    """Open a locked-down connection with releases attached as r0, r1, … in the order given."""
     connection = duckdb.connect(":memory:")
     try:
         for number, release_id in enumerate(release_ids):
@@ -202,18 +212,18 @@ def attached(home: Path, *release_ids: str) -> Iterator[duckdb.DuckDBPyConnectio
 
 
 def read_pedigree(home: Path, release_id: str) -> dict[str, Any]:
-    """The one row of a release's table `release.release`."""
+    """Return the one row of a release's table `release.release`."""
     with reading(home, release_id) as connection:
         cursor = connection.execute("select * from release.release")
         names = [column[0] for column in cursor.description or []]
         rows = cursor.fetchall()
     if len(rows) != 1:
-        raise ReleaseError(f"Release {release_id} says {len(rows)} times what it is.")
+        raise ReleaseError(f"Release {release_id} describes itself {len(rows)} times, not once.")
     return dict(zip(names, rows[0], strict=True))
 
 
 def list_releases(home: Path) -> list[ReleaseSummary]:
-    """All releases kept, newest first, each with its totals; a damaged one is listed as such."""
+    """Return all retained releases, newest first, with totals; a damaged one is marked as such."""
     current = files.current_release(home)
     summaries = []
     for release_id in reversed(files.release_ids(home)):
@@ -257,11 +267,11 @@ def _summary(home: Path, release_id: str, is_current: bool) -> ReleaseSummary:
 
 
 def verify(home: Path, release_id: str | None = None) -> Verification:
-    """Compare what a release holds with what it says, its Parquet copy too.
+    """Compare what a release holds with what its records say, its Parquet copy included.
 
-    The hash over all of it stands in the release, its first digits in the release's name as well: a
-    release that was altered together with its own fingerprints, or lies under another one's name, is
-    found out too.
+    The release stores the hash over all its content, and the release's name has the hash's first
+    digits: a release that was altered together with its own fingerprints, or has the name of another
+    release, is noticed too.
 
     Raises:
         NoRelease: There is no such release.
@@ -296,7 +306,7 @@ def verify(home: Path, release_id: str | None = None) -> Verification:
     except (duckdb.Error, ReleaseError) as error:
         problems.append(" ".join(str(error).split()))
     if not promised and not problems:
-        problems.append("it names no tables")
+        problems.append("it lists no tables")
     problems += [
         f"check {name} has {failures} failures"
         for name, severity, failures in checks
@@ -310,7 +320,7 @@ def _pedigree_problems(
     pedigree: Mapping[str, Any],
     contents: Mapping[tuple[str, str], TableContent],
 ) -> list[str]:
-    """Whether a release of intact tables is the one its name says, as of the day it says."""
+    """Check that a release of intact tables is the one its name says, as of the day it says."""
     if pedigree["release_id"] != release_id:
         return [f"it is release {pedigree['release_id']} under another name"]
     found = content_hash_of(
@@ -322,7 +332,7 @@ def _pedigree_problems(
     )
     if found != pedigree["content_hash"] or not release_id.endswith(f"-{found[:8]}"):
         return [
-            "its tables, day, code version and engine give another hash than when it was published"
+            "its tables, day, code version and engine give another hash than at its publication"
         ]
     return []
 

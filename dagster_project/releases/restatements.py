@@ -1,7 +1,7 @@
 """What has changed in closed months: the build compared with the releases that certify them.
 
-Computed at publication and not by dbt, since it depends on which releases closed which months. Here
-belongs that comparison; the register of closes is `closing`.
+The comparison is computed at publication and not by dbt, since it depends on which releases closed
+which months. Only that comparison belongs here; the register of closes is in `closing`.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ NAME = "fct_restatements"
 SOURCE = f"memory.main.{NAME}"
 KEY = ("closed_month", "table_name", "record_key", "column_name", "currency")
 DESCRIPTION = (
-    "One row per closed month, table, key and column whose value is another than when the month was"
-    " closed: an amount, or the workspace, plan or subscription that it is counted under. Empty while"
-    " every closed month stands as it was certified."
+    "One row per closed month, table, key and column whose value differs from the value when the"
+    " month was closed: an amount, or the workspace, plan or subscription that it is counted under."
+    " Empty while every closed month is as it was certified."
 )
 COLUMNS: Mapping[str, str] = {
     "closed_month": "First day of the month that was closed.",
-    "table_name": "The mart the value stands in.",
+    "table_name": "The mart that holds the value.",
     "record_key": "The values of the mart's key columns, joined with a vertical bar.",
     "column_name": "The column: an amount, or workspace_id, plan or subscription_id of a row that is"
     " counted elsewhere now.",
     "currency": "Currency of the amounts; a value whose currency changed has a row for each.",
-    "closed_amount": "The amount when the month was closed; null if the row was not there, and where"
-    " the column is no amount.",
+    "closed_amount": "The amount when the month was closed; null if the row did not exist, and where"
+    " the column is not an amount.",
     "current_amount": "The amount in this release; null if the row is gone, and where the column is"
     " no amount.",
     "delta_amount": "Current minus closed amount, nothing counting as zero; never zero, and null"
     " where the column is no amount.",
     "closed_release_id": "The release that certifies the month.",
-    "delivery_id": "The delivery behind it, where it can be told: that of the invoice's current"
+    "delivery_id": "The delivery behind it, where it can be determined: that of the invoice's current"
     " version if the certified release did not know it, for discounts and credit only if redemptions"
     " and coupons are as they were; else the only one that since brought anything on the workspace"
     " (for totals of programs, on any) that bears on the month. Null where several did, or none.",
@@ -66,24 +66,24 @@ MONTHS: Mapping[str, str] = {
     "fct_percent_off_variance_monthly": "variance_month",
     "fct_program_performance_monthly": "performance_month",
 }
-"""Which month a row belongs to, by mart; `invoice_month` is that of the invoice it names."""
+"""The month a row belongs to, by mart; `invoice_month` is the month of the invoice it names."""
 
 STATES = {
     "dim_coupon_redemptions": "the state as of a day; it moves with every day",
     "dim_coupons": "terms, not amounts of a month",
     "dim_workspaces": "no amounts",
     "fct_bill_outlook_monthly": "an outlook",
-    "fct_audit_findings": "a list of work; what is charged stands in the charges",
+    "fct_audit_findings": "a list of work; amounts charged are in fct_discounted_charges",
     "fct_promotion_retention": "the state as of a day; it moves with every day",
     "fct_upcoming_expirations": "an outlook",
 }
 """Marts that belong to no month, each with the reason."""
 
 OUTLOOK = {"run_rate_amount", "projected_breakage_amount", "expected_amount", "difference_amount"}
-"""Columns of monthly marts that are an estimate as of a day and stand on the last row only."""
+"""Columns of monthly marts that are an estimate as of a day and are set on the last row only."""
 
 PLACES = ("workspace_id", "plan", "subscription_id")
-"""Columns that say where an amount is counted: one that moves leaves the total of the month as it was."""
+"""Columns that say where an amount is counted: an amount that moves leaves the month's total the same."""
 
 DELIVERED = {
     *PLACES,
@@ -124,11 +124,11 @@ class _Side:
 
     @property
     def month(self) -> str:
-        """SQL: the month a row belongs to; a ledger of 0.4.0 or earlier has it only as an instant."""
+        """SQL: the month a row belongs to; a ledger of 0.4.0 or earlier has only an instant."""
         return "effective_month" if "effective_month" in self.columns else MONTHS[self.table]
 
     def rows(self, key: tuple[str, ...], amounts: list[str], places: list[str], month: str) -> str:
-        """SQL: one row per key of the month: what it is about, its amounts as a struct, its places."""
+        """Return SQL for one row per key of the month: subject, amounts as a struct, places."""
         own_currency = "currency" in self.columns
         needs_invoice = not own_currency or MONTHS[self.table] == "invoice_month"
         source = f"{self.database}.marts.{quote(self.table)} as own"
@@ -165,7 +165,7 @@ _NO_PLACES = "cast([] as struct(name varchar, value varchar)[])"
 
 
 def _cells(rows: str, others: str, amounts: list[str]) -> str:
-    """SQL: one row per key and amount of those rows that the other side does not have just so."""
+    """Return SQL for one row per key and amount of the rows that differ from the other side."""
     cells = ", ".join(
         f"{{'name': {literal(name)}, 'amount': amounts.{quote(name)}}}" for name in amounts
     )
@@ -207,10 +207,10 @@ def compute(
 
 
 def unlisted(home: Path, release_id: str) -> dict[date, int]:
-    """How many values of closed months differ in a release that does not list them itself.
+    """Return how many values of closed months differ in a release that does not list them itself.
 
-    A release lists what had changed in the months that were closed when it was made; of those closed
-    later, or closed again with another release, it knows nothing.
+    A release lists what had changed in the months that were closed when it was made; it lists nothing
+    of months closed later, or closed again with another release.
 
     Raises:
         ReleaseError: The register, or a release it names, is damaged or gone.
@@ -226,10 +226,12 @@ def unlisted(home: Path, release_id: str) -> dict[date, int]:
         )
         compute(connection, home, {name: tuple(key.split(", ")) for name, key in keys.items()})
         listed = f"build.marts.{NAME}" if NAME in keys else f"(from {SOURCE} limit 0)"
-        told = {one.name for one in columns_of(connection, listed)} if NAME in keys else COLUMNS
+        present = {one.name for one in columns_of(connection, listed)} if NAME in keys else COLUMNS
         compared = (*KEY, "closed_amount", "current_amount", "closed_value", "current_value")
         same = " and ".join(
-            f"found.{name} is not distinct from listed.{name}" for name in compared if name in told
+            f"found.{name} is not distinct from listed.{name}"
+            for name in compared
+            if name in present
         )
         rows = connection.execute(
             f"select closed_month, count(*) from {SOURCE} as found"
@@ -246,7 +248,7 @@ def _compare(
     key: tuple[str, ...],
 ) -> None:
     if not _has(connection, database, "marts", table):
-        return  # the product did not publish it yet when the month was closed
+        return  # the product did not publish the mart yet when the month was closed
     was, is_now = (
         _Side(
             name,
@@ -266,7 +268,7 @@ def _compare(
         f"insert into {SOURCE}"
         f" with rows_then as materialized {was.rows(key, amounts, places, month)},"
         f" rows_now as materialized {is_now.rows(key, amounts, places, month)},"
-        # An amount of zero that came or went with its row is no difference.
+        # An amount of zero that appeared or disappeared with its row is no difference.
         " amounts as (select coalesce(was.record_key, is_now.record_key) as record_key,"
         " coalesce(was.column_name, is_now.column_name) as column_name,"
         " coalesce(was.currency, is_now.currency) as currency,"
@@ -306,9 +308,9 @@ def _compare(
 
 
 def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: date) -> None:
-    """What the certified release did not know, by the invoices and workspaces it bears on.
+    """Collect what the certified release did not know, by the invoices and workspaces it affects.
 
-    Compared with the deliveries that the release lists, not by time: a clock may go back.
+    The comparison is with the deliveries that the release lists, not by time: a clock may go back.
     """
     connection.execute(
         "create or replace table memory.main.news"
@@ -373,7 +375,7 @@ def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: da
 
 
 def _current_versions(feed: str) -> str:
-    """SQL: a feed's records as staged, from tables alone: a view cannot be read in an attached file."""
+    """Return SQL for a feed's accepted records, from tables: views fail in an attached file."""
     return (
         f"(select * from build.staging.base_billing__{feed} anti join (from"
         f" build.staging.stg_billing__repeated_rows where feed = {literal(feed)} and fate <>"

@@ -1,4 +1,4 @@
-"""Which releases are kept and which of them is served, when a person decides."""
+"""Restoring and pruning: which release is current, and which are retained, as a person decides."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dagster_project.releases.restatements import unlisted
 
 @dataclass(frozen=True)
 class Pruned:
-    """What pruning did: ids removed, and ids kept although old, each with the reason."""
+    """What pruning did: ids removed, and ids retained although old, each with the reason."""
 
     removed: tuple[str, ...]
     spared: dict[str, str]
@@ -31,21 +31,21 @@ class Pruned:
 def restore(
     home: Path, release_id: str, now: datetime, by: str = "", *, is_forced: bool = False
 ) -> str:
-    """Serve an earlier release again; recorded in the history.
+    """Make an earlier release current again, and record that in the history.
 
     Args:
         home: The data home.
-        release_id: The release to serve, or enough of its id.
+        release_id: The release, or enough of its id.
         now: When this happens.
         by: Who asked.
-        is_forced: Also if closed months differ in it without a word.
+        is_forced: Whether to do so even if it has unlisted differences in closed months.
 
     Returns:
-        The full id of the release now served.
+        The full id of the release now current.
 
     Raises:
         NoRelease: There is no such release.
-        ReleaseError: It is damaged, or closed months differ in it and it does not list how.
+        ReleaseError: The release is damaged, or closed months differ in it and it does not list how.
         Busy: A refresh is running.
     """
     wanted = files.resolve(home, release_id, is_recorded=True)
@@ -60,7 +60,7 @@ def restore(
                 raise ReleaseError(
                     f"Release {wanted} has other amounts for months that were closed since, without"
                     f" listing them as restated: {months}.",
-                    "`coupon-ledger diff` shows them; serve it all the same with --anyway.",
+                    "`coupon-ledger diff` shows the differences; --anyway restores it all the same.",
                 )
             files.flip(home, wanted)
             files.remember(home, "restored", wanted, now, previous=previous, by=by)
@@ -68,11 +68,11 @@ def restore(
 
 
 def prune(home: Path, keep: int, now: datetime) -> Pruned:
-    """Remove all but the newest releases; never the one served, one being read, or one that closed a month.
+    """Remove all but the newest releases; never one that is current, being read, or closed a month.
 
     Args:
         home: The data home.
-        keep: How many of the newest to keep, at least 1.
+        keep: How many of the newest to retain, at least 1.
         now: When this happens.
 
     Raises:
@@ -89,11 +89,11 @@ def prune(home: Path, keep: int, now: datetime) -> Pruned:
         spared: dict[str, str] = {}
         for release_id in files.release_ids(home)[:-keep]:
             if release_id == current:
-                spared[release_id] = "it is served"
+                spared[release_id] = "it is current"
             elif release_id in certified:
                 spared[release_id] = f"it closed {', '.join(certified[release_id])}"
             elif readers := _readers(home, release_id):
-                spared[release_id] = f"process {', '.join(map(str, readers))} reads it"
+                spared[release_id] = f"process {', '.join(map(str, readers))} is reading it"
             else:
                 _remove(home, release_id, now)
                 removed.append(release_id)
@@ -139,7 +139,7 @@ def remove_what_if(home: Path, name: str) -> str:
 
 
 def _remove(home: Path, release_id: str, now: datetime) -> None:
-    """Remove a release; recorded first, unless the disk has no room for that before."""
+    """Remove a release; record that first, unless the disk has no room for the record."""
     has_room = True
     try:
         files.remember(home, "pruned", release_id, now)
@@ -147,14 +147,14 @@ def _remove(home: Path, release_id: str, now: datetime) -> None:
         if not is_full(str(error)):
             raise
         has_room = False
-    files.release_path(home, release_id).unlink()  # from here on it is no release any more
+    files.release_path(home, release_id).unlink()  # from here on it is no longer a release
     shutil.rmtree(files.parquet_dir(home, release_id), ignore_errors=True)
     if not has_room:
         files.remember(home, "pruned", release_id, now)
 
 
 def _readers(home: Path, release_id: str) -> list[int]:
-    """Processes that have the file or its Parquet copy open, as far as this user can tell."""
+    """Return processes that have the file or its Parquet copy open, as far as this user can see."""
     file = os.path.realpath(files.release_path(home, release_id))
     copies = os.path.realpath(files.parquet_dir(home, release_id)) + os.sep
     readers = []

@@ -1,8 +1,8 @@
-"""What the release published last is still good for: its tables that are the same today, or nearly.
+"""What a new release can reuse of the one published last: tables that are the same today, or nearly.
 
-Such a table need not be fingerprinted whole, ordered or written as Parquet again. What each table held
-stands in `HOME/build/published.json`, by DuckDB's own hash. Nothing depends on that record: where there
-is none, or anything does not agree with it, all is made anew.
+Such a table need not be fingerprinted whole, ordered or written as Parquet again.
+`HOME/build/published.json` records what each table held, by DuckDB's own hash. Nothing depends on that
+record: if it is missing, or anything disagrees with it, everything is calculated again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dagster_project.releases.fingerprint import (
 )
 
 DATABASE = "before"
-"""Under which name the release before is attached."""
+"""The name under which the release before is attached."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Before:
     Attributes:
         release_id: Its id.
         tables: What its tables held when it was published, by schema and name.
-        keys: In which order their rows lie.
+        keys: The order in which their rows are stored.
     """
 
     release_id: str
@@ -45,7 +45,7 @@ class Before:
 
 
 def record_path(home: Path) -> Path:
-    """Where it is recorded."""
+    """Return the file that records what the last release holds."""
     return home / "build" / "published.json"
 
 
@@ -55,7 +55,7 @@ def remember(
     made_by: str,
     tables: Mapping[tuple[str, str], tuple[Known, tuple[str, ...]]],
 ) -> None:
-    """Record what a release holds; that it cannot be recorded is no failure.
+    """Record what a release holds; failing to record it is no failure of the run.
 
     Args:
         home: The data home.
@@ -79,11 +79,11 @@ def remember(
         ],
     }
     with suppress(OSError):
-        record_path(home).write_text(json.dumps(record), "utf-8")  # cut off, it is not believed
+        record_path(home).write_text(json.dumps(record), "utf-8")  # if cut short, it is not used
 
 
 def recall(home: Path, made_by: str) -> Before | None:
-    """The release published last, if it is still there and was written as a new one would be.
+    """Return the last published release, if it still exists and was written as a new one would be.
 
     Args:
         home: The data home.
@@ -112,7 +112,7 @@ def recall(home: Path, made_by: str) -> Before | None:
 def attached(
     connection: duckdb.DuckDBPyConnection, home: Path, before: Before | None
 ) -> Iterator[Before | None]:
-    """Attach the release before while it is asked; None if there is none that can be read."""
+    """Attach the release before while it is queried; None if none can be read."""
     if before is not None:
         path = literal(str(files.release_path(home, before.release_id)))
         try:
@@ -123,10 +123,10 @@ def attached(
         yield before
     finally:
         if before is not None:
-            with suppress(duckdb.Error):  # what broke a statement before is told instead
+            with suppress(duckdb.Error):  # the error of an earlier statement is raised instead
                 connection.execute(f"detach {DATABASE}")
 
 
 def relation(schema: str, name: str) -> str:
-    """A table of the attached release, as quoted SQL."""
+    """Return a table of the attached release, as quoted SQL."""
     return f"{DATABASE}.{quote(schema)}.{quote(name)}"

@@ -1,7 +1,7 @@
 """The invented billing system's own reading of the rules: one redemption, one invoice at a time.
 
-Here belong R2 (which redemptions are honoured), R3 (when they are in force), R4 (follow-ups) and a
-chronological application of R5 to R7 to one workspace. It is deliberately unlike the dbt models,
+R2 (which redemptions are honoured), R3 (when they are in force), R4 (follow-ups) and a chronological
+application of R5 to R7 to one workspace belong here. The code is deliberately unlike the dbt models,
 which compute the same from whole tables, so that each can show a mistake in the other.
 """
 
@@ -18,12 +18,12 @@ from dagster_project.sample.programs import Coupon
 
 @dataclass(slots=True)
 class Redemption:
-    """One redemption; the first fields as in the feed, the rest what the rules make of it.
+    """One redemption: first the fields of the feed, then what the rules derive from them.
 
     Attributes:
         start: First instant in force (R3).
         end: Instant it is no longer in force, `FOREVER` for none.
-        natural_end: The same, leaving revocation and lost eligibility aside.
+        natural_end: The same, ignoring revocation and lost eligibility.
         ended_by: `expiry`, `revocation`, `eligibility`, or None without an end.
         refusal: Reason of R2, or None when honoured.
         is_derived: Whether R4 derived it.
@@ -51,7 +51,7 @@ class Redemption:
     subscription_id: str = ""
 
     def is_in_force(self, moment: int) -> bool:
-        """Whether an instant lies in the window, start included, end excluded (R3)."""
+        """Return whether an instant is in the window, start included, end excluded (R3)."""
         return self.start <= moment < self.end
 
 
@@ -69,7 +69,7 @@ class Judgement:
 
 
 def set_window(redemption: Redemption, coupon: Coupon | None) -> None:
-    """R3: when a redemption is in force; for an unknown coupon, by its own dates alone."""
+    """Set when a redemption is in force (R3); for an unknown coupon, by its own dates alone."""
     start = redemption.redeemed_at if redemption.starts_at is None else redemption.starts_at
     natural_end = FOREVER
     if redemption.ends_at is not None:
@@ -98,7 +98,7 @@ def set_window(redemption: Redemption, coupon: Coupon | None) -> None:
 def _refusals(
     redemptions: list[Redemption], coupons: Mapping[str, Coupon], workspace_ids: frozenset[str]
 ) -> None:
-    """R2, in the order of redemption; the first reason that holds refuses."""
+    """Apply R2, in the order of redemption; the first reason that holds refuses."""
     coupons_of: dict[tuple[str, str], set[str]] = defaultdict(set)
     uses: dict[str, int] = defaultdict(int)
     for redemption in redemptions:
@@ -137,11 +137,11 @@ def judge(
     workspace_ids: frozenset[str],
     end: int,
 ) -> Judgement:
-    """R2 to R4 for all redemptions on record.
+    """Apply R2 to R4 to all redemptions on record.
 
     Args:
         redemptions: Every redemption on record; refusal and window are set on them.
-        coupons: The coupons as they stand now, by id.
+        coupons: The coupons as they are now, by id.
         workspace_ids: The workspaces that exist.
         end: First instant after the as-of date.
 
@@ -246,7 +246,7 @@ class Bill:
 
     @property
     def is_counted(self) -> bool:
-        """R1: whether it takes discounts and uses credit."""
+        """Whether the bill takes discounts and uses credit (R1)."""
         return self.status not in ("void", "draft")
 
 
@@ -259,7 +259,7 @@ class _Promotion:
     uses_left: int
 
     def covers(self, bill: Bill) -> bool:
-        """R5 and the invoice limit of R3."""
+        """Apply R5 and the invoice limit of R3."""
         coupon = self.coupon
         return (
             self.redemption.start <= bill.issued_at < self.redemption.end
@@ -273,7 +273,7 @@ class _Promotion:
         )
 
     def use(self, bill: Bill) -> None:
-        """R3: an invoice whose list amount is zero uses none up."""
+        """Count a use (R3): an invoice whose list amount is zero uses none up."""
         if bill.list_amount > 0:
             self.uses_left -= 1
 
@@ -354,7 +354,7 @@ class Account:
         return bool(self._grants)
 
     def discount(self, bill: Bill) -> int:
-        """R6: the discount of an invoice; a counted one uses its coupons up."""
+        """Calculate the discount of an invoice (R6); a counted invoice uses its coupons up."""
         remaining = bill.list_amount
         for promotion in self._discounts:
             if not promotion.covers(bill):
@@ -379,13 +379,13 @@ class Account:
         ]
 
     def credit_available(self, bill: Bill) -> int:
-        """R7, R9: what the grants that cover an invoice have left of what was billed so far."""
+        """Return what an invoice's grants have left of what was billed so far (R7, R9)."""
         if not self._grants:
             return 0
         return sum(grant.left for grant in self._covering(bill))
 
     def draw(self, bill: Bill, amount: int) -> None:
-        """R7: serve the credit billed on a counted invoice; what no grant covers is dropped."""
+        """Draw the credit billed on a counted invoice (R7); what no grant covers is dropped."""
         if not self._grants:
             return
         for grant in self._covering(bill):
@@ -397,13 +397,13 @@ class Account:
                 promotion.use(bill)
 
     def discount_state(self, moment: int) -> str:
-        """Which kind of discount error is possible at an instant.
+        """Return which kind of discount error is possible at an instant.
 
         Returns:
-            `in_force` when an honoured percent-off or dollar-off redemption is in force;
-            `ended` when one had ended and no refused one would be in force; `refused` when a
-            refused one would be in force and none had ended; `none` when there is neither;
-            `unclear` for everything that could be read in two ways.
+            `in_force` if an honoured percent-off or dollar-off redemption is in force; `ended` if one
+            had ended and no refused one would be in force; `refused` if a refused one would be in
+            force and none had ended; `none` if there is neither; `unclear` if the case can be read in
+            two ways.
         """
         if any(one.redemption.is_in_force(moment) for one in self._discounts):
             return "in_force"

@@ -1,7 +1,7 @@
-"""The files the invented billing system drops: formats, columns, order, and the odd bad row.
+"""The files the invented billing system drops: formats, columns, order, and an occasional bad row.
 
-Here belong the text of records and the bytes of files, equal for equal input and with fixed
-modification times. What the records say is decided elsewhere.
+The text of records and the bytes of files belong here, equal for equal input and with fixed
+modification times. The content of the records is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final, Literal
 
-# The columns of the feeds in the order of the contract. They stand in the dbt source file; the
-# generator may not read YAML, so they are repeated here and a test compares them.
+# The columns of the feeds in the order of the contract. They are defined in the dbt source file; the
+# generator may not read YAML, so they are repeated here, and a test compares them.
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "workspaces": (
         "workspace_id",
@@ -145,11 +145,10 @@ class Delivery:
         format: Its extension.
         modified_at: Its modification time, seconds since 1970.
         rows: Records as text, in the order of `columns`.
-        columns: Its header; the columns the supplier exports, in the contract's order, unless told
-            otherwise.
+        columns: Its header; by default the columns the supplier exports, in the contract's order.
         lines: Records as finished CSV lines instead of rows, for large files.
-        bad_rows: Rows to be rejected, with why; they are spread over the file.
-        has_byte_order_mark: Whether it opens with one.
+        bad_rows: Rows to be rejected, each with the reason; they are spread over the file.
+        has_byte_order_mark: Whether it begins with one.
     """
 
     feed: str
@@ -179,13 +178,13 @@ class RejectedRow:
 
 
 def reordered(rows: Iterable[Row], old: Sequence[str], new: Sequence[str]) -> list[Row]:
-    """The rows with their columns in another order."""
+    """Return the rows with their columns in another order."""
     positions = [old.index(column) for column in new]
     return [tuple(row[position] for position in positions) for row in rows]
 
 
 def with_offset(row: Row, columns: Sequence[str], hours: int) -> Row:
-    """A row with its instants written in another time zone; the instants are the same."""
+    """Return a row with its instants written in another time zone; the instants stay the same."""
     return tuple(
         _shifted(value, hours) if column.endswith("_at") and value else value
         for column, value in zip(columns, row, strict=True)
@@ -201,7 +200,7 @@ def write(landing: Path, deliveries: Sequence[Delivery]) -> list[RejectedRow]:
     """Write all files.
 
     Args:
-        landing: The landing folder; made if it is not there.
+        landing: The landing folder; created if absent.
         deliveries: What to write.
 
     Returns:
@@ -232,7 +231,7 @@ def write(landing: Path, deliveries: Sequence[Delivery]) -> list[RejectedRow]:
 
 
 def _spread_bad_rows(delivery: Delivery) -> list[RejectedRow]:
-    """Put the bad rows of a delivery at regular distances; returns where they are."""
+    """Insert the bad rows of a delivery at regular distances, and return where they are."""
     rejected = []
     good = len(delivery.lines) or len(delivery.rows)
     for count, (row, hint) in enumerate(delivery.bad_rows, start=1):
@@ -275,7 +274,7 @@ def _csv_lines(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _json_line(row: Row, columns: Sequence[str]) -> str:
-    """One JSON record; amounts stay text, since a JSON number may be read as a float."""
+    """Return one JSON record; amounts stay text, since a JSON number may be read as a float."""
     record: dict[str, str | int | None] = {}
     for column, value in zip(columns, row, strict=True):
         if not value:
@@ -286,7 +285,7 @@ def _json_line(row: Row, columns: Sequence[str]) -> str:
 
 
 def _parquet(rows: Iterable[Row], columns: Sequence[str]) -> bytes:
-    """A Parquet file with dates, instants and decimals in types of their own."""
+    """Return a Parquet file with native types for dates, instants and decimals."""
     # Only this one file needs it, and it takes long to import; it has no type stubs.
     import pyarrow as pa
     from pyarrow import parquet

@@ -1,4 +1,4 @@
-"""Makes a sample: invents, bills, plants errors, delivers, and writes down the truth.
+"""Make a sample: invent, bill, plant errors, deliver, and write down the truth.
 
 Here the other modules meet; the only public function is `generate_sample`.
 """
@@ -59,7 +59,7 @@ class SampleSummary:
 
     Attributes:
         out: Folder it was written to.
-        last_day: Its last day, the as-of date its truth is told for.
+        last_day: Its last day, the as-of date of its truth.
         workspaces: Workspaces in it.
         coupons: Coupons in it.
         redemptions: Redemptions on record, refused ones too.
@@ -68,7 +68,7 @@ class SampleSummary:
         budgets: Budgets of a program, currency and month.
         counted_invoices: Those neither draft nor void (R1).
         planted_errors: Invoices billed wrongly.
-        refused_redemptions: Redemptions the rules refuse.
+        refused_redemptions: Redemptions that the rules refuse.
         late_follow_ups: Follow-ups on record that do not start at once.
         rejected_rows: Delivered rows that cannot be read.
         files: Files in the landing folder.
@@ -121,13 +121,13 @@ def generate_sample(
     The same arguments give the same bytes and modification times.
 
     Args:
-        workspaces: How many workspaces, at least 1; the workspaces of the showcase come on top.
+        workspaces: How many workspaces, at least 1; the workspaces of the showcase are additional.
         months: How many calendar months, at least 1; from 18 on the sample has the showcase.
         seed: Any whole number; another seed gives another sample.
         out: Folder to write to.
         start: First day; the sample's months are counted from its month.
-        plain: Whether all files are CSV, few, and without a row that cannot be read, and the
-            showcase is left out.
+        plain: Whether all files are CSV, few, and without unreadable rows, and the showcase is left
+            out.
 
     Returns:
         What was written.
@@ -213,7 +213,7 @@ def generate_sample(
 
 
 def _bucket(number: int, first_day: int, step: int) -> int:
-    """Which extract a day belongs to: calendar half-years or years, counted from the first."""
+    """Return the extract a day belongs to: calendar half-years or years, counted from the first."""
     return month_of(number) // step - month_of(first_day) // step
 
 
@@ -309,7 +309,7 @@ def _bill_workspace(
 
 
 def _before_correction(bill: Bill, charge: Charge) -> tuple[Bill, Charge, str]:
-    """An invoice as it was first delivered, and why it was restated."""
+    """Return an invoice as it was first delivered, and why it was restated."""
     if bill.correction == "voided":
         return replace(bill, status="open"), charge, "voided after it was sent"
     if bill.correction == "finalised":
@@ -327,7 +327,7 @@ def _before_correction(bill: Bill, charge: Charge) -> tuple[Bill, Charge, str]:
 
 
 def _line(workspace: Workspace, bill: Bill, charge: Charge, updated_at: int) -> str:
-    """An invoice as a CSV line; no value in it ever needs quotes."""
+    """Return an invoice as a CSV line; no value in it ever needs quotes."""
     exponent = EXPONENTS[bill.currency]
     net = bill.list_amount - charge.discount - charge.credit
     tax = rounded_share(net, workspace.tax_rate, 100_000)
@@ -348,7 +348,7 @@ def _line(workspace: Workspace, bill: Bill, charge: Charge, updated_at: int) -> 
 def _workspace_deliveries(
     people: list[Workspace], begin: int, end: int, is_small: bool
 ) -> list[Delivery]:
-    """Those known at the start, the new ones since, and a few renamed ones."""
+    """Return those known at the start, the new ones since, and a few renamed ones."""
 
     def row(person: Workspace, name: str, updated_at: int) -> Row:
         return (
@@ -388,7 +388,7 @@ def _workspace_deliveries(
 
 
 def _exported(feed: str, rows: Iterable[Row]) -> list[Row]:
-    """The rows with only the columns the supplier's exports have."""
+    """Return the rows with only the columns the supplier's exports have."""
     return reordered(rows, COLUMNS[feed], EXPORTED[feed])
 
 
@@ -433,7 +433,7 @@ def _coupon_row(coupon: Coupon) -> Row:
 
 
 def _coupon_deliveries(coupons: Catalogue, begin: int) -> list[Delivery]:
-    """A full snapshot, then a changed one with its columns in another order."""
+    """Return a full snapshot, then a changed one with its columns in another order."""
     columns = EXPORTED["coupons"]
     other = (*columns[:2], columns[-1], *columns[2:-1])
     changed = _exported("coupons", map(_coupon_row, coupons.final))
@@ -478,7 +478,7 @@ def _redemption_row(redemption: Redemption, updated_at: int) -> Row:
 def _redemption_deliveries(
     desk: Desk, begin: int, end: int, seed: int, is_small: bool
 ) -> list[Delivery]:
-    """New ones by calendar year; those revoked or found ineligible come again when it happens."""
+    """Return new ones by calendar year; one revoked or found ineligible is delivered again then."""
     rng = Random(f"redemptions {seed}")
     years: dict[str, list[Row]] = {}
     changes: list[tuple[int, Row]] = []
@@ -561,7 +561,7 @@ def _bad_invoices(begin: str) -> list[tuple[Row, str]]:
 def _invoice_deliveries(
     books: _Books, first_day: int, end_day: int, step: int, is_small: bool
 ) -> list[Delivery]:
-    """Extracts by half-year or year, one month delivered twice, and the restatements."""
+    """Return extracts by half-year or year, one month delivered twice, and the restatements."""
     columns = EXPORTED["invoices"]
     bad = _bad_invoices(instant_text(first_day * DAY))
     deliveries = []
@@ -588,7 +588,7 @@ def _invoice_deliveries(
             delivery.rows = reordered(rows, columns, other)
             delivery.columns = other
         if delivery.format == "parquet":
-            # A Parquet column has one number of places, yen have none: they come by themselves.
+            # A Parquet column has one number of places and yen have none, so yen have files of their own.
             currency = columns.index("currency")
             yen = [row for row in delivery.rows if row[currency] == "JPY"]
             delivery.rows = [row for row in delivery.rows if row[currency] != "JPY"]
@@ -630,7 +630,7 @@ def _invoice_deliveries(
 
 
 def _showcase_deliveries(shown: Showcase) -> list[Delivery]:
-    """The showcase in files of its own, with every column of the contract."""
+    """Return the showcase in files of its own, with every column of the contract."""
 
     def delivery(
         feed: str, name: str, kind: Format, modified_at: int, rows: Iterable[Row]
@@ -688,7 +688,7 @@ def _truth(
     shown: Showcase,
     rejected: list[RejectedRow],
 ) -> str:
-    """`truth.json`: every finding and every rejected row an audit as of the last day must show.
+    """Return `truth.json`: each finding and rejected row that an audit as of the last day must show.
 
     `errors` and `refused_redemptions` together are all findings, `follow_up_not_immediate` being
     among the errors.

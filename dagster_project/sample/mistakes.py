@@ -1,7 +1,7 @@
 """The billing errors planted in the sample: which, how often, and how large.
 
-Each is one of the invoice findings of the rules, on an otherwise correct invoice, larger than one
-minor unit and never two on one invoice. What is planted is exactly what an audit must find.
+Each is one of the invoice findings of the rules, on an otherwise correct invoice, larger than one minor
+unit; no invoice has two. An audit must find exactly the planted errors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dagster_project.sample.billing import Account, Bill
 
 SHARE: Final = 0.015
 
-# Rare opportunities are taken more readily than those any invoice offers.
+# Rare opportunities are taken more readily than those that any invoice offers.
 _RARE: Final = (
     "discount_on_refused_redemption",
     "discount_after_expiry",
@@ -44,7 +44,7 @@ class Mistake:
 
 @dataclass(slots=True)
 class Charge:
-    """What was billed on an invoice, in minor units; `slip` is what the total is off by."""
+    """The amounts billed on an invoice, in minor units; `slip` is the error of the total."""
 
     discount: int
     credit: int
@@ -53,7 +53,7 @@ class Charge:
 
 @dataclass(slots=True)
 class Mischief:
-    """Decides, invoice by invoice, whether to bill wrongly, keeping the types in balance.
+    """The biller that decides, invoice by invoice, whether to err, keeping the types in balance.
 
     Attributes:
         rng: Chance.
@@ -72,7 +72,7 @@ class Mischief:
         """Bill a counted invoice, correctly or not.
 
         Args:
-            workspace_id: Whose invoice it is.
+            workspace_id: The workspace billed.
             account: Its promotions and what its credits have left as billed so far.
             bill: The invoice.
             discount: Its correct discount (R6).
@@ -110,7 +110,7 @@ class Mischief:
     def _possible(
         self, account: Account, bill: Bill, right: Charge, available: int
     ) -> dict[str, Callable[[], tuple[Charge, int]]]:
-        """The errors this invoice offers, each with how to make it."""
+        """Return the errors that can be made on this invoice, each with how to make it."""
         list_amount, state = bill.list_amount, account.discount_state(bill.issued_at)
         undiscounted = list_amount - right.discount
         unpaid = undiscounted - right.credit
@@ -158,5 +158,5 @@ class Mischief:
         return possible
 
     def _some(self, most: int, usual: int) -> int:
-        """An amount of at least two minor units, at most `most`, usually below `usual`."""
+        """Return an amount of at least two minor units, at most `most`, usually below `usual`."""
         return min(most, _LEAST + int(self.rng.random() * max(usual - _LEAST, 0)))

@@ -20,40 +20,40 @@ _MONTH_STARTS = tuple(
 
 
 def day_number(day: date) -> int:
-    """Days from 1970-01-01 to `day`."""
+    """Return the days from 1970-01-01 to `day`."""
     return day.toordinal() - _EPOCH
 
 
 def day_date(number: int) -> date:
-    """The date of a day number."""
+    """Return the date of a day number."""
     return date.fromordinal(number + _EPOCH)
 
 
 def instant(day: date, hour: int = 0, minute: int = 0, second: int = 0) -> int:
-    """Seconds from 1970-01-01T00:00:00Z to the given UTC time."""
+    """Return the seconds from 1970-01-01T00:00:00Z to the given UTC time."""
     return day_number(day) * DAY + hour * 3600 + minute * 60 + second
 
 
 @cache
 def month_of(number: int) -> int:
-    """Months from January 1970 to the month of a day number."""
+    """Return the months from January 1970 to the month of a day number."""
     day = day_date(number)
     return (day.year - _FIRST_YEAR) * 12 + day.month - 1
 
 
 def month_start(month: int) -> int:
-    """Day number of the first day of a month (counted from January 1970)."""
+    """Return the day number of the first day of a month (counted from January 1970)."""
     return _MONTH_STARTS[month]
 
 
 def day_in_month(month: int, day_of_month: int) -> int:
-    """Day number of a day of a month, clamped to the month's last day (R0)."""
+    """Return the day number of a day of a month, clamped to the month's last day (R0)."""
     first = _MONTH_STARTS[month]
     return first + min(day_of_month, _MONTH_STARTS[month + 1] - first) - 1
 
 
 def add_months(moment: int, months: int) -> int:
-    """An instant some calendar months later, same time of day, clamped to the month's end (R0)."""
+    """Add calendar months to an instant: same time of day, clamped to the month's end (R0)."""
     number, seconds = divmod(moment, DAY)
     month = month_of(number)
     day_of_month = number - _MONTH_STARTS[month] + 1
@@ -62,17 +62,17 @@ def add_months(moment: int, months: int) -> int:
 
 @cache
 def day_text(number: int) -> str:
-    """A day number as `YYYY-MM-DD`."""
+    """Return a day number as `YYYY-MM-DD`."""
     return day_date(number).isoformat()
 
 
 def instant_text(moment: int) -> str:
-    """An instant as `YYYY-MM-DDTHH:MM:SSZ`."""
+    """Return an instant as `YYYY-MM-DDTHH:MM:SSZ`."""
     number, seconds = divmod(moment, DAY)
     minutes, second = divmod(seconds, 60)
     return f"{day_text(number)}T{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}Z"
 
 
 def optional_instant_text(moment: int | None) -> str:
-    """An instant as text, the empty string where there is none."""
+    """Return an instant as text, or the empty string for None."""
     return "" if moment is None else instant_text(moment)

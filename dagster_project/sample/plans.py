@@ -1,8 +1,8 @@
-"""Who the invented workspaces are and which coupons they redeem.
+"""The invented workspaces and the coupons they redeem.
 
-Each scenario is one story: it may shape the workspace and it sends redemptions to the desk, refused
-ones too. Whether one is honoured is not decided here but in billing.py. A story comes with a weight;
-every other workspace of the first ones shows each story once, the rest are drawn by weight.
+Each scenario is one story: it may shape the workspace, and it sends redemptions to the desk, refused
+ones too. Whether a redemption is honoured is decided in billing.py, not here. Each story has a weight;
+every other one of the first workspaces shows each story once, the rest are drawn by weight.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LAST_WORDS: Final = (
     "Jobs", "Kitchens", "Learning", "Media", "Networks", "Optics", "Payments", "Rentals", "Studios",
     "Travel", "Works",
 )  # fmt: skip
-# Names that a careless reader of CSV files trips over.
+# Names on which a careless reader of CSV files fails.
 _AWKWARD_NAMES: Final = (
     "Bäckerei Sonne, Köln",
     'The "Good" Company',
@@ -40,12 +40,12 @@ _AWKWARD_NAMES: Final = (
 
 @dataclass(slots=True)
 class Desk:
-    """Where coupons are redeemed: keeps the record, numbers it, knows the sample's limits.
+    """Where coupons are redeemed: it records and numbers redemptions and knows the sample's limits.
 
     Attributes:
         start: First instant of the sample.
         end: First instant after it.
-        coupons: The coupons as they stand in the end, by id.
+        coupons: The coupons as they are at the end, by id.
         redemptions: Every redemption on record.
         users: By coupon, who redeemed it and when, in the order of the workspaces.
     """
@@ -71,7 +71,7 @@ class Desk:
         channel: str = "self_serve",
         order: int | None = None,
     ) -> Redemption | None:
-        """Record a redemption, unless it lies after the sample: that one is not known yet.
+        """Record a redemption, unless it is after the sample and so not known yet.
 
         Returns:
             The redemption, or None.
@@ -97,20 +97,20 @@ class Desk:
         return redemption
 
     def first_chance(self, workspace: Workspace) -> int:
-        """The first instant at which a workspace can redeem."""
+        """Return the first instant at which a workspace can redeem."""
         return max(self.start, workspace.created_at)
 
     def early(self, workspace: Workspace, rng: Random) -> int:
-        """An instant within a month of the first chance."""
+        """Return an instant within a month of the first chance."""
         return self.first_chance(workspace) + rng.randrange(3600, 28 * DAY)
 
     def sometime(self, workspace: Workspace, rng: Random, share: float = 0.6) -> int:
-        """An instant in the first part of the workspace's life."""
+        """Return an instant in the first part of the workspace's life."""
         first = self.first_chance(workspace)
         return first + rng.randrange(3600, max(7200, int((self.end - first) * share)))
 
     def expiry(self, redemption: Redemption) -> int:
-        """When a redemption of a coupon with a duration in months expires."""
+        """Return when a redemption of a coupon with a duration in months expires."""
         start = redemption.redeemed_at if redemption.starts_at is None else redemption.starts_at
         return add_months(start, self.coupons[redemption.coupon_id].duration_months or 0)
 
@@ -139,7 +139,7 @@ def _monthly(workspace: Workspace) -> None:
 
 
 def _list_price(desk: Desk, workspace: Workspace, rng: Random) -> None:
-    """No coupon at all."""
+    """Redeem no coupon."""
 
 
 def _startup(desk: Desk, workspace: Workspace, rng: Random) -> None:
@@ -288,7 +288,7 @@ def _follow_up_late(desk: Desk, workspace: Workspace, rng: Random) -> None:
 
 
 def _follow_up_refused(desk: Desk, workspace: Workspace, rng: Random) -> None:
-    """The same user has the follow-up coupon elsewhere, so none can be derived here."""
+    """Give the user the follow-up coupon elsewhere, so that none can be derived here."""
     desk.redeem(workspace, "SPRING-50", desk.sometime(workspace, rng, 0.4))
     elsewhere = workspace.number - (1 if workspace.number % 2 else 2)  # never one that is shown
     if elsewhere > 0:
@@ -560,7 +560,7 @@ _LIST_PRICE: Final = len(SCENARIOS) - 1
 
 
 def _chances(rng: Random, choices: tuple[tuple[float, int, int], ...]) -> int:
-    """A whole number from one of several ranges, (share, from, to)."""
+    """Draw a whole number from one of several ranges, (share, from, to)."""
     chance = rng.random()
     for share, low, high in choices:
         if chance < share:
@@ -570,7 +570,7 @@ def _chances(rng: Random, choices: tuple[tuple[float, int, int], ...]) -> int:
 
 
 def _stranger(number: int, desk: Desk, rng: Random) -> Workspace:
-    """A workspace before its story is known."""
+    """Return a workspace before its story is known."""
     span = desk.end - desk.start
     if rng.random() < 0.86:
         created_at = desk.start - rng.randrange(15 * DAY, 900 * DAY)

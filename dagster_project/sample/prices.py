@@ -1,7 +1,7 @@
 """Price lists, rounding and sales tax of the sample's billing system.
 
-What a period costs before any coupon. Amounts are whole minor units of the currency; prices per
-monthly tracked user (MTU) are thousandths of a minor unit, so that 0.012 dollars is 1,200.
+The cost of a period before any coupon belongs here. Amounts are whole minor units of the currency;
+prices per monthly tracked user (MTU) are thousandths of a minor unit, so 0.012 dollars is 1,200.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class PriceList:
 
     Attributes:
         base: Minor units for one month.
-        tiers: (MTUs from which the price holds, thousandths of a minor unit per MTU), ascending;
+        tiers: (MTUs from which the price applies, thousandths of a minor unit per MTU), ascending;
             below the first, MTUs are included.
     """
 
@@ -24,7 +24,7 @@ class PriceList:
     tiers: tuple[tuple[int, int], ...]
 
     def overage(self, mtus: int) -> int:
-        """Minor units for the MTUs of one month above those included, rounded once (R0)."""
+        """Return the minor units for one month's MTUs above those included, rounded once (R0)."""
         thousandths = 0
         upper = mtus
         for lower, price in reversed(self.tiers):
@@ -60,12 +60,12 @@ TAX_RATES: Final = {
 
 
 def rounded_share(amount: int, numerator: int, denominator: int) -> int:
-    """Amount × numerator ÷ denominator, half away from zero; all of them not negative (R0)."""
+    """Return amount × numerator ÷ denominator, half away from zero; none may be negative (R0)."""
     return (2 * amount * numerator + denominator) // (2 * denominator)
 
 
 def money_text(amount: int, exponent: int) -> str:
-    """Minor units as a decimal in major units, with as many places as the currency has."""
+    """Return minor units as a decimal in major units, with as many places as the currency has."""
     if exponent == 0:
         return str(amount)
     if amount < 0:

@@ -1,6 +1,6 @@
 """The coupons of the sample: every program and every discount type, in several currencies.
 
-What a coupon gives stands here; who redeems it stands in plans.py.
+What a coupon gives is defined here; who redeems it, in plans.py.
 """
 
 from __future__ import annotations
@@ -112,11 +112,11 @@ def _credit(
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All coupons: as first delivered, and as they stand after the change.
+    """All coupons: as first delivered, and as they are after the change.
 
     Attributes:
         first: The first full snapshot.
-        final: The changed one; what every calculation rests on.
+        final: The changed snapshot, on which every calculation rests.
         changed_at: The instant of the change.
     """
 
@@ -136,12 +136,12 @@ class Catalogue:
 
 
 def _terms(coupon: Coupon) -> Coupon:
-    """A coupon without what does not matter to a bill."""
+    """Return a coupon without what does not matter to a bill."""
     return replace(coupon, coupon_name="", program="", updated_at=0)
 
 
 def catalogue(start: int, end: int, workspaces: int) -> Catalogue:
-    """The coupons of a sample.
+    """Return the coupons of a sample.
 
     Args:
         start: First instant of the sample.
@@ -243,7 +243,7 @@ def catalogue(start: int, end: int, workspaces: int) -> Catalogue:
     return Catalogue(first, final, changed_at)
 
 
-# How a few coupons stood in the first snapshot: the startup program had no closing date yet.
+# What a few coupons were in the first snapshot: the startup program had no closing date yet.
 _CHANGED: Final[dict[str, dict[str, object]]] = {
     "STARTUP-TEAM": {"redeem_by": None},
     "ACCEL-25": {"coupon_name": "Accelerators, 25 %"},

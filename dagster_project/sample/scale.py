@@ -1,10 +1,10 @@
 """A sample of many millions of invoices: a smaller one, copied by DuckDB.
 
-Here belongs the copying. The smaller sample is made by generate.py like any other, with its histories
-and its planted errors; each of its workspaces then comes as often as it takes, with a number behind
+The copying belongs here. The smaller sample is made by generate.py like any other, with its histories
+and its planted errors; each of its workspaces is then repeated as often as needed, with a number after
 every id (`ws_00123-7`). The copies share the coupons, whose limits on redemptions grow with them: equal
-copies of a redemption stand side by side in the order of redemption, so that what the rules make of one
-workspace they make of all its copies, and every total is that of the smaller sample times the copies.
+copies of a redemption are adjacent in the order of redemption, so the rules treat all copies of a
+workspace alike, and every total is that of the smaller sample times the number of copies.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Grouping = Literal["year", "month", "single"]
 
 # More invoices than this are copies; large enough that no stretch of a file repeats itself.
 BASE_INVOICES: Final = 500_000
-# What a workspace is billed on average, in invoices a month.
+# How many invoices a workspace gets in an average month.
 _RATE: Final = 0.885
 _COPIED_IDS: Final = ("workspace_id", "owner_user_id", "redemption_id", "user_id", "invoice_id")
 _EXTRACT: Final = re.compile(r"invoices-\d{4}")
@@ -45,7 +45,7 @@ class _File:
         folder: Its landing folder.
         feed: Its feed.
         name: Its name without extension.
-        stretches: Conditions in SQL; all copies of the rows of the first come before the second's.
+        stretches: Conditions in SQL; all copies of the first's rows come before those of the second.
         modified_at: Its modification time, seconds since 1970.
         has_reasons: Whether it has the column with the reason of a restatement, which is no column
             of the contract.
@@ -66,8 +66,8 @@ class LargeSummary:
     Attributes:
         invoices: Invoices, each counted once however often it was delivered.
         workspaces: Workspaces.
-        copies: How often each record of the smaller sample comes.
-        last_day: Its last day, the as-of date its truth is told for.
+        copies: How often each record of the smaller sample occurs.
+        last_day: Its last day, the as-of date of its truth.
         files: Files written.
         rows: Records in them.
     """
@@ -92,22 +92,22 @@ def generate_large_sample(
     hold_back: bool = False,
     base_invoices: int = BASE_INVOICES,
 ) -> LargeSummary:
-    """Write a large sample: `landing/<feed>/…`, `truth.json` and, if told, `next/invoices/…`.
+    """Write a large sample: `landing/<feed>/…`, `truth.json` and, on request, `next/invoices/…`.
 
     The same arguments give the same rows in the same order. `truth.json` is the truth about one copy,
-    with `copies`: a record `in_00014_009` of it stands for `in_00014_009-1` to the last copy. All rows
-    can be read. Coupons are always CSV, and in Parquet yen have files of their own, since one of its
-    columns has one number of places.
+    with `copies`: its record `in_00014_009` represents `in_00014_009-1` to the last copy. All rows can
+    be read. Coupons are always CSV, and in Parquet yen have files of their own, since a Parquet column
+    has one number of places.
 
     Args:
         invoices: About how many invoices, at least 1.
         months: How many calendar months, at least 1; 2 if the last is held back.
         seed: Any whole number; another seed gives another sample.
-        out: Folder to write to, empty or not there yet.
+        out: Folder to write to, empty or not yet existing.
         start: First day; the sample's months are counted from its month.
         file_format: Format of workspaces, redemptions and invoices.
         grouping: Which invoices share a file: those of a calendar year, of a month, or all.
-        hold_back: Whether what happened to invoices in the last month comes in `next/`, a landing
+        hold_back: Whether events of the last month's invoices are written to `next/`, a landing
             folder of its own, to be delivered later.
         base_invoices: About how many invoices the smaller sample has at most.
 
@@ -158,7 +158,7 @@ def generate_large_sample(
 
 
 def _load(connection: duckdb.DuckDBPyConnection, landing: Path, feed: str) -> None:
-    """All records of a feed as text, in the order of their files, with the file's name."""
+    """Load all records of a feed as text, in the order of their files, with the file's name."""
     columns = [*EXPORTED[feed], *(("restatement_reason",) if feed == "invoices" else ())]
     connection.execute(f"create table {feed} (file varchar, {' varchar, '.join(columns)} varchar)")
     for path in sorted((landing / feed).iterdir()):
@@ -170,7 +170,7 @@ def _load(connection: duckdb.DuckDBPyConnection, landing: Path, feed: str) -> No
 
 
 def _as_delivered(landing: Path, target: Path, feeds: tuple[str, ...]) -> Iterator[_File]:
-    """The same files again."""
+    """Yield the same files again."""
     for feed in feeds:
         for path in sorted((landing / feed).iterdir()):
             yield _File(
@@ -190,7 +190,7 @@ def _invoice_files(
     grouping: Grouping,
     cut: int | None,
 ) -> Iterator[_File]:
-    """The files of invoices: extracts, a repeated delivery, restatements; what is held back apart.
+    """Yield files of invoices: extracts, a repeated delivery, restatements; withheld ones apart.
 
     Args:
         connection: Where the smaller sample's rows are.
@@ -249,7 +249,7 @@ def _invoice_files(
 def _write(
     connection: duckdb.DuckDBPyConnection, file: _File, copies: int, file_format: LargeFormat
 ) -> Iterator[tuple[Path, int]]:
-    """Write a file with all copies, in Parquet another one for yen; none without rows.
+    """Write a file with all copies, in Parquet another one for yen; no file without rows.
 
     Yields:
         The path and the number of records of each.
@@ -288,7 +288,7 @@ def _write(
 
 
 def _typed(column: str, places: int) -> str:
-    """A column of text as Parquet has it."""
+    """Return a column of text as Parquet has it."""
     if column in AMOUNTS:
         return f"cast({column} as decimal(18, {places})) as {column}"
     if column in WHOLE:
@@ -301,7 +301,7 @@ def _typed(column: str, places: int) -> str:
 
 
 def _copy(table: str, feed: str, copy: int) -> str:
-    """One copy: the number behind every id."""
+    """Return one copy: the number behind every id."""
     copied = [
         f"{column} || '-{copy}' as {column}" for column in _COPIED_IDS if column in EXPORTED[feed]
     ]
@@ -311,7 +311,7 @@ def _copy(table: str, feed: str, copy: int) -> str:
 def _write_coupons(
     connection: duckdb.DuckDBPyConnection, path: Path, landing: Path, copies: int
 ) -> tuple[Path, int]:
-    """A file of coupons, with limits for all copies."""
+    """Write a file of coupons, with limits for all copies."""
     target = landing / "coupons" / path.name
     target.parent.mkdir(parents=True, exist_ok=True)
     rows = connection.read_csv(str(path), all_varchar=True, header=True)

@@ -1,8 +1,8 @@
-"""Which invoices a workspace gets and what they cost before coupons: trial, months, years, the end.
+"""The invoices a workspace gets and their cost before coupons: trial, months, years, the end.
 
-The base price is billed in advance, MTUs above those included when their month is over. The first
-bill comes the day after a trial of 14 days, the next on its anniversaries, clamped to the month's
-end. A workspace that gives notice pays its last, shorter period by the day.
+The base price is billed in advance, MTUs above those included once their month is over. The first bill
+comes the day after a trial of 14 days, later bills on its anniversaries, clamped to the month's end. A
+workspace that gives notice pays its last, shorter period by the day.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SEASONS: Final = (
 
 @dataclass(slots=True)
 class Workspace:
-    """An invented workspace: who it is, how it pays and how it grows.
+    """An invented workspace: its identity, how it pays and how it grows.
 
     Attributes:
         number: 1 for the first.
@@ -78,7 +78,7 @@ class Workspace:
 
 
 def bills(workspace: Workspace, first_day: int, last_day: int, rng: Random) -> Iterator[Bill]:
-    """The invoices of a workspace in the order they are issued, status still open.
+    """Yield the invoices of a workspace in the order they are issued, status still open.
 
     Args:
         workspace: The workspace.
@@ -102,7 +102,7 @@ def bills(workspace: Workspace, first_day: int, last_day: int, rng: Random) -> I
     level, growth = float(workspace.mtus), workspace.growth
     stop = last_day + 1 if workspace.cancelled_on is None else workspace.cancelled_on
     sequence = 0
-    # A customer from before the sample brings the MTUs of a month that is not in it.
+    # A customer from before the sample has MTUs of a month that is not in the sample.
     used: int | None = workspace.mtus if period > 0 else None
 
     while True:

@@ -1,9 +1,9 @@
-"""Workspaces billed as grown-up billing systems bill: subscriptions, prorations, credit notes, quarters.
+"""Workspaces billed as mature billing systems bill: subscriptions, prorations, credit notes, quarters.
 
 Each workspace shows one thing, in the last eighteen months of a sample, with the same amounts in every
-sample. The amounts are written out beside the bills rather than worked out, so that nothing here reads
-the rules a third time. The workspaces, their coupons and their bills come after the invented ones and in
-files of their own; the invented ones are the same with and without them.
+sample. The amounts are written out beside the bills rather than calculated, so that nothing here
+implements the rules a third time. The workspaces, their coupons and their bills come after the invented
+ones and in files of their own; the invented ones are the same with and without them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _percent(coupon_id: str, name: str, percent: int, **terms: Any) -> Coupon:
 
 
 def _coupons() -> tuple[Coupon, ...]:
-    """The coupons of the showcase as first delivered."""
+    """Return the coupons of the showcase as first delivered."""
     return (
         _percent(
             "TEAMS-30",
@@ -153,9 +153,9 @@ class Showcase:
         number: Number of its latest workspace.
         redeemed: Redemptions on record so far, those of the invented workspaces included.
         coupons: Its coupons as first delivered.
-        edited: Those whose terms were edited later, as they stand since.
-        errors: The planted errors, as they stand in the truth.
-        scenarios: What each workspace shows; the first workspace where several do.
+        edited: Coupons whose terms were edited later, as they are since.
+        errors: The planted errors, as listed in the truth.
+        scenarios: What each workspace shows; where several show the same, the first.
     """
 
     end: int
@@ -188,12 +188,12 @@ class Showcase:
         return [one for one in self.redemptions if one.refusal is not None]
 
     def at(self, months_ago: int, day: int, hour: int = 9) -> int:
-        """An instant in a month of the sample, counted back from its last."""
+        """Return an instant in a month of the sample, counted back from its last."""
         month = month_of(self.end // DAY - 1) - months_ago
         return day_in_month(month, day) * DAY + hour * _HOUR
 
     def fill(self) -> None:
-        """Let everything happen."""
+        """Add every scenario."""
         self.coupons = tuple(replace(one, updated_at=self.begin) for one in _coupons())
         for scenario in (
             _subscriptions,
@@ -214,7 +214,7 @@ class Showcase:
     # --- What happens ------------------------------------------------------------------------
 
     def open(self, scenario: str, name: str) -> str:
-        """Open an account for the next workspace; returns its id."""
+        """Open an account for the next workspace, and return its id."""
         self.number += 1
         self._sequence = 0
         workspace_id = f"ws_{self.number:05d}"
@@ -232,7 +232,7 @@ class Showcase:
         return workspace_id
 
     def user(self) -> str:
-        """The owner of the latest workspace."""
+        """Return the owner of the latest workspace."""
         return f"usr_{self.number * 2_654_435_761 % 2**32:08x}{self.number:05d}"
 
     def redeem(
@@ -276,7 +276,7 @@ class Showcase:
         status: str = "paid",
         tax_rate: int = 0,
     ) -> str:
-        """Bill the latest workspace, amounts in minor units; returns the id of the bill."""
+        """Bill the latest workspace, amounts in minor units, and return the id of the bill."""
         self._sequence += 1
         invoice_id = f"in_{self.number:05d}_{self._sequence:03d}"
         day = issued_at // DAY
@@ -321,7 +321,7 @@ class Showcase:
     def bills(
         self, months_ago: Iterable[int], list_amount: int, discount: int = 0, **others: Any
     ) -> list[str]:
-        """Bill the latest workspace in several months, each time the same."""
+        """Bill the latest workspace the same in several months."""
         return [
             self.bill(self.at(ago, _BILLED_ON), list_amount, discount, **others)
             for ago in months_ago
@@ -330,7 +330,7 @@ class Showcase:
     def credit_back(
         self, invoice_id: str, amount: int, at: int, reason: str, status: str = "issued"
     ) -> str:
-        """Issue a credit note; returns its id."""
+        """Issue a credit note, and return its id."""
         note_id = f"cn_{len(self.credit_notes) + 1:04d}"
         self.credit_notes.append(
             {
@@ -348,7 +348,7 @@ class Showcase:
         return note_id
 
     def plant(self, kind: str, record_id: str, **others: str) -> None:
-        """Tell the truth about an error."""
+        """Record an error in the truth."""
         self.errors.append({"type": kind, "record_id": record_id, **others})
 
 
@@ -356,7 +356,7 @@ class Showcase:
 
 
 def _subscriptions(shown: Showcase) -> None:
-    """Three subscriptions, two of them with the same coupon, one of those asked for a second time."""
+    """Add three subscriptions: two with the same coupon, one of those requested a second time."""
     shown.open("several_subscriptions", "Cedar Studios")
     first, second, third = (f"sub_{shown.number:05d}_{letter}" for letter in "abc")
     shown.redeem("TEAMS-30", shown.at(14, 1), subscription_id=first)
@@ -372,7 +372,7 @@ def _subscriptions(shown: Showcase) -> None:
 
 
 def _part_discountable(shown: Showcase) -> None:
-    """Prorations that no coupon touches: part of a bill, and all of another."""
+    """Add prorations that no coupon touches: part of a bill, and all of another."""
     shown.open("part_discountable", "Marble Logistics")
     shown.redeem("ONBOARD-50", shown.at(8, 1))
     shown.bills((9,), 150_00)
@@ -384,7 +384,7 @@ def _part_discountable(shown: Showcase) -> None:
 
 
 def _usage_only_credit(shown: Showcase) -> None:
-    """Credit that pays the usage on a bill and never its base price."""
+    """Add credit that pays the usage on a bill and never its base price."""
     shown.open("usage_only_credit", "Pine Analytics")
     shown.redeem("USAGE-600", shown.at(7, 1))
     shown.bills((8,), 320_00, creditable=200_00)
@@ -396,7 +396,7 @@ def _usage_only_credit(shown: Showcase) -> None:
 
 
 def _money_back(shown: Showcase) -> None:
-    """A downgrade in the middle of a month: a negative bill, and smaller ones from then on."""
+    """Add a downgrade in the middle of a month: a negative bill, and smaller ones from then on."""
     shown.open("money_back", "Harbor Press")
     shown.redeem("LOYAL-20", shown.at(12, 1))
     shown.bills(range(12, 5, -1), 500_00, 100_00, tax_rate=_TAX)
@@ -405,7 +405,7 @@ def _money_back(shown: Showcase) -> None:
 
 
 def _credit_notes(shown: Showcase) -> None:
-    """Credit notes: in part, twice up to the whole bill, beyond it, void, and of no bill that counts."""
+    """Add credit notes: partial, up to the whole bill, beyond it, void, and on an uncounted bill."""
     workspace_id = shown.open("credit_notes", "Slate Clinics")
     shown.redeem("LOYAL-20", shown.at(14, 1))
     in_part, in_full, beyond, untouched, *_ = shown.bills(range(10, -1, -1), 300_00, 60_00)
@@ -430,7 +430,7 @@ def _credit_notes(shown: Showcase) -> None:
 
 
 def _intervals(shown: Showcase) -> None:
-    """Bills by the quarter, by the week, and such as do not recur."""
+    """Add quarterly and weekly bills, and bills that do not recur."""
     shown.open("quarterly", "Verein Nordlicht")
     shown.redeem("NONPROFIT-40-EUR", shown.at(13, 1))
     shown.bills((15,), 900_00, count=3, currency="EUR")
@@ -453,7 +453,7 @@ def _intervals(shown: Showcase) -> None:
 
 
 def _chains(shown: Showcase) -> None:
-    """Three links: all but the first derived, then with the second on record."""
+    """Add three links: all but the first derived, then with the second on record."""
     shown.open("chain_of_three", "Lantern Labs")
     shown.redeem("LADDER-60", shown.at(9, 1), channel="partner")
     _ladder(shown)
@@ -471,7 +471,7 @@ def _ladder(shown: Showcase) -> None:
 
 
 def _once_per(shown: Showcase) -> None:
-    """One user with a coupon in two workspaces, and a coupon that anyone may have again."""
+    """Add one user with a coupon in two workspaces, and a coupon that anyone may redeem again."""
     shown.open("once_per_workspace", "Agency Client North")
     agency = shown.user()
     shown.redeem("AGENCY-15", shown.at(8, 1))
@@ -494,7 +494,7 @@ def _once_per(shown: Showcase) -> None:
 
 
 def _edited(shown: Showcase) -> None:
-    """A coupon made longer while it was in force; the bills follow its newest terms."""
+    """Add a coupon made longer while it was in force; the bills follow its newest terms."""
     shown.open("edited_coupon", "Orchard Mobile")
     before = next(one for one in shown.coupons if one.coupon_id == "EXTENDED-15")
     after = replace(before, duration_months=9, updated_at=shown.at(6, 10))
@@ -506,7 +506,7 @@ def _edited(shown: Showcase) -> None:
 
 
 def _ahead(shown: Showcase) -> None:
-    """What is still to come: queued credit, and a coupon with one bill left."""
+    """Add what is still to come: queued credit, and a coupon with one bill left."""
     shown.open("queued_grants", "Summit Payroll")
     shown.redeem("QUEUE-400", shown.at(3, 1))
     shown.redeem("QUEUE-YEARLY", shown.at(3, 1))
@@ -520,7 +520,7 @@ def _ahead(shown: Showcase) -> None:
 
 
 def _budgets(shown: Showcase) -> None:
-    """What two programs may give each month of the last year, one of them in two currencies."""
+    """Add what two programs may give each month of the last year, one of them in two currencies."""
     for program, currency, amount in (
         ("accelerator", "USD", 2_500_00),
         ("accelerator", "EUR", 900_00),

@@ -1,8 +1,8 @@
 """Deliveries of one pull in several feeds: all of them arrive, or none.
 
-Each file is written beside its place as `.<name>.part`, which nobody takes for a delivery. Once all
-are whole, a list of them is written down, and then they are renamed. A pull that is killed before the
-list leaves nothing; one that is killed after it is finished by whoever comes next, pull or refresh.
+Each file is first written beside its place as `.<name>.part`, which is never taken for a delivery. Once
+all files are whole, a list of them is written, and then they are renamed. A pull that is killed before
+the list leaves nothing; a pull that is killed after it is finished by the next pull or refresh.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from dagster_project.sources.errors import PullError
 
 PULLS = "pulls"
-"""The folder of the data home in which pulls keep what they need."""
+"""The folder of the data home in which pulls store what they need."""
 PENDING = "pending.json"
 COMPLETED = "completed.txt"
 _QUOTED_SIGNS = frozenset(',"\r\n')
@@ -33,8 +33,8 @@ class Part:
 
     Attributes:
         feed: Its feed.
-        part: Where it lies.
-        final: Where it is to lie.
+        part: Its present path.
+        final: Its final path.
         rows: How many rows it has.
     """
 
@@ -44,7 +44,7 @@ class Part:
     rows: int
 
     def as_json(self) -> dict[str, str | int]:
-        """The part for a list on disk."""
+        """Return the part for a list on disk."""
         return {
             "feed": self.feed,
             "part": str(self.part),
@@ -54,7 +54,7 @@ class Part:
 
     @classmethod
     def of_json(cls, found: Mapping[str, object]) -> Part:
-        """A part from such a list."""
+        """Return the part from such a list."""
         return cls(
             str(found["feed"]),
             Path(str(found["part"])),
@@ -64,7 +64,7 @@ class Part:
 
 
 def folder_of(home: Path, source: str) -> Path:
-    """Where the pulls of a source keep what they need; nobody else may read it.
+    """Return the private folder in which the pulls of a source store what they need.
 
     Raises:
         PullError: The folder cannot be made.
@@ -85,7 +85,7 @@ def one_pull(home: Path, source: str) -> Iterator[None]:
     """Keep other pulls of the same source out; the lock ends with its process.
 
     Raises:
-        PullError: Another one is running.
+        PullError: Another pull is running.
     """
     try:
         lock = FileLock(folder_of(home, source) / "lock", is_singleton=True)
@@ -101,7 +101,7 @@ def one_pull(home: Path, source: str) -> Iterator[None]:
 
 
 def part_of(landing: Path, feed: str, name: str) -> tuple[Path, Path]:
-    """Where a file of a delivery is written, and where it is to lie; its folder is made.
+    """Return where a file of a delivery is written, and its final place; make its folder.
 
     Raises:
         PullError: The folder cannot be made.
@@ -126,7 +126,7 @@ def remove_leftovers(landing: Path, source: str, keep: Iterable[Path] = ()) -> N
 
 
 def csv_line(values: Iterable[str | None]) -> str:
-    """One row of CSV: nothing for null, quotes where a value would be taken for something else."""
+    """Return one row of CSV: null is empty, a value that could be misread is quoted."""
     return ",".join(map(_csv_value, values)) + "\n"
 
 
@@ -139,7 +139,7 @@ def _csv_value(value: str | None) -> str:
 
 
 def made_durable(file: IO[bytes] | IO[str]) -> None:
-    """Have everything written to a file on the disk."""
+    """Flush everything written to a file to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -149,11 +149,11 @@ def deliver(home: Path, source: str, parts: Iterable[Part]) -> list[Part]:
 
     Args:
         home: The data home.
-        source: Where the pull was from.
-        parts: Whole files; those that were renamed before are passed over.
+        source: The source of the pull.
+        parts: Whole files; files that were already renamed are skipped.
 
     Returns:
-        The parts whose file lies neither aside nor in its place: somebody removed it.
+        The parts whose file is in neither place, since somebody removed it.
     """
     parts = list(parts)
     listed = folder_of(home, source) / PENDING
@@ -167,7 +167,7 @@ def deliver(home: Path, source: str, parts: Iterable[Part]) -> list[Part]:
 
 
 def note_completed(home: Path, source: str, when: datetime) -> None:
-    """Note that a pull from a source worked.
+    """Record that a pull from a source worked.
 
     Args:
         home: The data home.
@@ -181,7 +181,7 @@ def note_completed(home: Path, source: str, when: datetime) -> None:
 
 
 def last_pull(home: Path, source: str) -> datetime | None:
-    """When a pull from a source worked last, None for never.
+    """Return when a pull from a source last worked, None for never.
 
     Args:
         home: The data home.
@@ -194,7 +194,7 @@ def last_pull(home: Path, source: str) -> datetime | None:
 
 
 def is_unfinished(home: Path) -> bool:
-    """Whether a killed pull had deliveries ready."""
+    """Return whether a killed pull had deliveries ready."""
     return any((home / PULLS).glob(f"*/{PENDING}"))
 
 

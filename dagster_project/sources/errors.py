@@ -16,4 +16,4 @@ class PullError(Exception):
 
 
 class SetUpWrong(PullError):
-    """What was asked for makes no sense or is incomplete: a key, a file, a setting."""
+    """The request makes no sense or is incomplete: a key, a file, a setting."""

@@ -1,8 +1,8 @@
 """`coupon-ledger pull postgres`: one SELECT per feed, streamed into deliveries.
 
-Here belongs everything about a Postgres source: its file, the check of every column before a row is
+Everything about a Postgres source belongs here: its file, the check of every column before a row is
 read, one read-only transaction for all feeds, `COPY … TO STDOUT`. The connection comes from the
-environment, by libpq's own variables, so that no password is ever named in a file of the product.
+environment, by libpq's own variables, so no file of the product ever names a password.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SOURCE = "postgres"
 SINCE = "{since}"
-"""What a SELECT names to be given the instant since which rows may have changed."""
+"""The placeholder in a SELECT for the instant since which rows may have changed."""
 READY_MADE = Path(__file__).parent / "ready_made"
 OVERLAP = "1 hour"
 CHUNK = 1 << 20
@@ -64,12 +64,12 @@ _ALLOWED: dict[str, frozenset[str]] = {
     "decimal": frozenset({TEXT, NUMERIC, WHOLE}),
     "whole": frozenset({TEXT, WHOLE}),
 }
-"""By type of a feed's column, what a column of a SELECT may be."""
+"""The kinds that a column of a SELECT may have, by type of the feed's column."""
 
 
 @dataclass(frozen=True)
 class Select:
-    """What one feed is read with.
+    """The SELECT of one feed.
 
     Attributes:
         feed: The feed.
@@ -81,12 +81,12 @@ class Select:
 
     @property
     def is_incremental(self) -> bool:
-        """Whether it asks only for rows changed since an instant."""
+        """Whether the SELECT asks only for rows changed since an instant."""
         return SINCE in self.sql
 
     @property
     def digest(self) -> str:
-        """Tells this SELECT from another one."""
+        """A digest that differs from that of any other SELECT."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
@@ -95,9 +95,9 @@ class SourcesFile:
     """A file of SELECTs.
 
     Attributes:
-        path: Where it lies.
+        path: Its path.
         selects: One per feed, in the order of the contract.
-        overlap: How far before the last pull changed rows are looked for.
+        overlap: How far before the last pull to look for changed rows.
     """
 
     path: Path
@@ -111,7 +111,7 @@ class Report:
 
     Attributes:
         pull: Its name, an instant.
-        delivered: How many rows each feed was given.
+        delivered: How many rows were delivered to each feed.
         files: The files delivered.
         since: By feed, the instant since which changed rows were asked for.
     """
@@ -122,23 +122,23 @@ class Report:
     since: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The report for machines."""
+        """Return the report for machines."""
         return asdict(self)
 
 
 def ready_made() -> list[str]:
-    """Names of the files of SELECTs that come with the product."""
+    """Return the names of the files of SELECTs that come with the product."""
     return sorted(path.stem for path in READY_MADE.glob("*.toml"))
 
 
 def read_file(named: str | Path) -> SourcesFile:
-    """A file of SELECTs.
+    """Read a file of SELECTs.
 
     Args:
         named: A path, or the name of one that comes with the product.
 
     Raises:
-        SetUpWrong: There is none, or it is wrong; says where and how.
+        SetUpWrong: The file is missing or wrong; the message says where and how.
     """
     path = Path(named)
     if not path.exists() and str(named) in ready_made():
@@ -190,18 +190,18 @@ def pull(
     exclusively: Callable[[], AbstractContextManager[None]] = nullcontext,
     now: Callable[[], float] = time.time,
 ) -> Report:
-    """Read a database and deliver what its SELECTs give.
+    """Read a database and deliver the rows of its SELECTs.
 
     Args:
         settings: The data home and the landing folder.
         sources: One SELECT per feed.
-        everything: Whether to ask for all rows, also where a SELECT asks for changed ones.
-        told: Is told of each feed how many rows were read.
+        everything: Whether to ask for all rows, even where a SELECT asks for changed ones.
+        told: Called for each feed with the number of rows read.
         exclusively: Keeps refreshes out while files are delivered.
         now: The clock, in seconds since 1970.
 
     Raises:
-        PullError: It cannot be read, or a column is not of its type; nothing is delivered.
+        PullError: The database cannot be read, or a column has a wrong type; nothing is delivered.
     """
     with deliveries.one_pull(settings.home, SOURCE):
         try:
@@ -294,7 +294,7 @@ def _keep_state(place: Path, state: Mapping[str, Mapping[str, str]]) -> None:
 
 
 def _since(state: Mapping[str, Mapping[str, str]], select: Select, database: str) -> str:
-    """Since when rows are asked for: since ever, if the SELECT or the database is another one."""
+    """Return since when rows are requested; since ever if the SELECT or database has changed."""
     known = state.get(select.feed.name, {})
     if known.get("select") != select.digest or known.get("database") != database:
         return "-infinity"
@@ -303,7 +303,7 @@ def _since(state: Mapping[str, Mapping[str, str]], select: Select, database: str
 
 @contextmanager
 def _transaction() -> Iterator[psycopg.Connection[Any]]:
-    """One read-only transaction that sees one state of the database, with ISO dates in UTC."""
+    """Open one read-only transaction that sees one state of the database, with ISO dates in UTC."""
     try:
         import psycopg
     except ImportError as error:
@@ -340,10 +340,10 @@ def _transaction() -> Iterator[psycopg.Connection[Any]]:
 
 
 def _where_and_when(connection: psycopg.Connection[Any], overlap: str) -> tuple[str, str]:
-    """Which database this is, and since when the next pull must look for changed rows.
+    """Return the database's identity, and since when the next pull must look for changed rows.
 
-    A row that a running transaction has changed is not seen yet, and its time of change may be that
-    of the beginning of the transaction: so the oldest one that is running counts.
+    A row changed by a running transaction is not visible yet, and its time of change may be the start of
+    that transaction: so the start of the oldest running transaction counts.
     """
     row = connection.execute(
         "select current_database() || '/' || (select oid from pg_database"
@@ -358,15 +358,15 @@ def _where_and_when(connection: psycopg.Connection[Any], overlap: str) -> tuple[
 
 
 def check(connection: psycopg.Connection[Any], select: Select, since: str = "-infinity") -> None:
-    """Hold the columns of a SELECT against the contract, before any row is read.
+    """Compare the columns of a SELECT with the contract, before any row is read.
 
     Args:
         connection: In a transaction.
         select: The SELECT.
-        since: What it is given for `{since}`.
+        since: The value for `{since}`.
 
     Raises:
-        PullError: It cannot be run, or a column is missing, unknown or not of its type.
+        PullError: The SELECT cannot be run, or a column is missing, unknown or of a wrong type.
     """
     import psycopg
 
@@ -406,7 +406,7 @@ def check(connection: psycopg.Connection[Any], select: Select, since: str = "-in
 
 
 def _types(connection: psycopg.Connection[Any], oids: set[int]) -> dict[int, tuple[str, str]]:
-    """By type, its name and what kind of value it is; a domain is what it is made of."""
+    """Return name and kind of value by type; a domain is resolved to its base type."""
     rows = connection.execute(
         "with recursive made as ("
         " select oid as asked, oid, typtype, typbasetype, typcategory from pg_type"
@@ -425,7 +425,7 @@ def _types(connection: psycopg.Connection[Any], oids: set[int]) -> dict[int, tup
 
 
 def _type_problem(column: Column, shown: str, kind: str) -> str | None:
-    """What is wrong with the type of a column, and how to convert it."""
+    """Return what is wrong with the type of a column, and how to convert it."""
     if kind in _ALLOWED[column.type]:
         return None
     name = column.name
@@ -455,26 +455,26 @@ _CASTS = {
 
 
 def _with(select: Select, since: str) -> str:
-    """A SELECT with the instant since which rows may have changed."""
+    """Return a SELECT with the instant since which rows may have changed."""
     return select.sql.replace(SINCE, f"cast('{since}' as timestamptz)")
 
 
 def _stream(
     connection: psycopg.Connection[Any], select: Select, since: str, part: Path
 ) -> tuple[int, str]:
-    """Write what a SELECT gives to a file, a piece at a time.
+    """Write the rows of a SELECT to a file, a piece at a time.
 
     Returns:
         How many rows there were, and the digest of the file.
 
     Raises:
-        PullError: The database stopped; names the feed.
+        PullError: The database stopped; the message names the feed.
     """
     import psycopg
 
     sql = f"copy (\n{_with(select, since)}\n) to stdout (format csv, header true, encoding 'UTF8')"
     digest = hashlib.sha256()
-    rows = -1  # the header is none
+    rows = -1  # the header is not a row
     try:
         with part.open("wb", buffering=0) as file:
             waiting = bytearray()
@@ -495,7 +495,7 @@ def _stream(
 
 
 def _copied(connection: psycopg.Connection[Any], sql: str) -> Iterator[memoryview]:
-    """The lines that a COPY sends, each valid until the next.
+    """Yield the lines that a COPY sends, each valid until the next.
 
     libpq is asked directly: psycopg's own loop costs three times as much for each line.
     """
@@ -527,10 +527,10 @@ def _write(chunk: bytes | bytearray, file: Any, digest: Any) -> None:
 
 
 def _said(error: psycopg.Error, is_about_rows: bool = False) -> str:
-    """What the database says, without values of rows, which may be personal data."""
-    told = error.diag.message_primary or str(error) or type(error).__name__
-    told = " ".join(told.split())
+    """Return the database's message, without values of rows, which may be personal data."""
+    said = error.diag.message_primary or str(error) or type(error).__name__
+    said = " ".join(said.split())
     if is_about_rows:
-        return _QUOTED.sub("…", told)
+        return _QUOTED.sub("…", said)
     hint = error.diag.message_hint
-    return f"{told}. {hint}" if hint else told
+    return f"{said}. {hint}" if hint else said

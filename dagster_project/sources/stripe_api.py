@@ -1,6 +1,6 @@
-"""Asks Stripe's API, read only: one version, own back-off, every page kept as it came.
+"""Requests to Stripe's API, read-only: one version, own back-off, every page stored as received.
 
-Here belongs how a request is made, tried again and explained. Which objects are asked for does not.
+Making, retrying and explaining a request belongs here. Choosing the objects to request does not.
 The key is taken from `STRIPE_API_KEY` and is never written anywhere.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import os
 import random
 import re
@@ -23,7 +24,7 @@ from dagster_project.sources.stripe_books import parsed
 from dagster_project.sources.stripe_shapes import Json
 
 API_VERSION = "2026-10-28.endive"
-"""The version whose shapes the mapping is tested with; sent with every request."""
+"""The API version with whose shapes the mapping is tested; sent with every request."""
 KEY_VARIABLE = "STRIPE_API_KEY"
 BASE_VARIABLE = "COUPON_LEDGER_STRIPE_API_BASE"
 PAGE = 100
@@ -40,7 +41,7 @@ class NotFound(PullError):
 
 
 class NotExpanded(PullError):
-    """Stripe does not expand what was asked for."""
+    """Stripe does not expand the requested field."""
 
 
 class Api:
@@ -50,7 +51,7 @@ class Api:
         """Take the key and the address from the environment.
 
         Args:
-            pages: The folder in which pages are kept as they came, if they are.
+            pages: The folder in which pages are stored as received, if any.
             wait: Waits some seconds.
 
         Raises:
@@ -63,6 +64,8 @@ class Api:
                 "The library for Stripe is not installed.",
                 "Install the extra: pip install 'coupon-ledger[sources]'.",
             ) from error
+        # It writes whole answers, with personal data, where somebody collects debug messages.
+        logging.getLogger("stripe").setLevel(logging.CRITICAL)
         self._errors = stripe
         self._pages = pages
         self._wait = wait
@@ -75,12 +78,12 @@ class Api:
         )
 
     def get(self, path: str, params: Mapping[str, Any], kept_as: str = "") -> Json:
-        """Ask once, and again after a while where that may help.
+        """Send a request, and repeat it after a while where that may help.
 
         Args:
             path: Such as `/v1/coupons`.
             params: The query.
-            kept_as: The name under which the answer is kept, if it is.
+            kept_as: The name under which the answer is stored, if it is.
 
         Returns:
             The answer; a number with a point in it is a decimal.
@@ -114,7 +117,7 @@ class Api:
         raise AssertionError("unreachable")
 
     def _explain(self, error: Any, path: str) -> None:
-        """Raise what is no use to try again."""
+        """Raise errors that a retry would not solve."""
         stripe = self._errors
         said = without_key(str(getattr(error, "user_message", None) or error))
         if isinstance(error, stripe.AuthenticationError):
@@ -153,6 +156,8 @@ class Api:
             said = f"Stripe allows no more requests for now (429), at {path}."
         elif status:
             said = f"Stripe answered {path} with an error ({status})."
+        elif type(error.__cause__).__name__ == "ProxyError":
+            said = f"Stripe cannot be reached, at {path}: the proxy that HTTPS_PROXY names refused."
         else:
             said = f"Stripe cannot be reached, at {path}: the connection broke or was refused."
         return PullError(
@@ -185,7 +190,9 @@ class Api:
 
 
 def without_key(text: str) -> str:
-    """A text without anything that looks like a key, on one line."""
+    """Return a text on one line, without the key and anything that looks like a key."""
+    if key := os.environ.get(KEY_VARIABLE, "").strip():
+        text = text.replace(key, "…")
     return _KEY.sub("…", " ".join(text.split()))
 
 
@@ -203,7 +210,7 @@ def _key() -> str:
             "Make a restricted key with the read permissions listed in docs/stripe.md.",
         )
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise SetUpWrong(f"{KEY_VARIABLE} holds no key: it has signs that no key has.")
+        raise SetUpWrong(f"{KEY_VARIABLE} holds no key: it has characters that no key has.")
     return key
 
 
@@ -221,7 +228,7 @@ def _addresses() -> Any:
 
 
 def _seconds(error: Any, tried: int) -> float:
-    """How long to wait: as Stripe says, else longer each time, by chance so that many do not meet."""
+    """Return how long to wait: as Stripe asks, else longer each time, at random to spread requests."""
     headers = getattr(error, "headers", None) or {}
     said = {str(name).lower(): value for name, value in headers.items()}.get("retry-after")
     try:

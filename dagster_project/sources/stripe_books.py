@@ -2,7 +2,8 @@
 
 One SQLite file in the data home, `pulls/stripe/account.sqlite`. A page of objects and the place to
 read on from are written in one transaction, so that a pull that is killed goes on where it was; what
-is delivered and the files that say so likewise.
+is delivered and the files that say so likewise. What bills were mapped to is kept too, so that a pull
+maps only those whose content, or what stands around them, has changed.
 """
 
 from __future__ import annotations
@@ -10,21 +11,46 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from dagster_project.sources.stripe_mapping import Remembered
-from dagster_project.sources.stripe_shapes import Json, id_of
+from dagster_project.sources.stripe_mapping import MappedBill, Remembered
+from dagster_project.sources.stripe_shapes import (
+    Json,
+    at,
+    coupon_in,
+    data_of,
+    discounts_on,
+    id_of,
+    price_in,
+)
 
 _LAYOUT = """
 create table if not exists objects (
     kind text not null, id text not null, customer text, status text, created integer,
-    content blob not null, seen integer not null, primary key (kind, id)
+    content blob not null, seen integer not null, page text not null, primary key (kind, id)
 ) without rowid;
 create index if not exists objects_of_customer on objects (kind, customer);
+create table if not exists named (kind text not null, id text not null, primary key (kind, id))
+without rowid;
+create table if not exists pages (
+    name text primary key, pull integer not null, kind text, id text
+) without rowid;
+create table if not exists to_map (id text primary key) without rowid;
+create table if not exists bills (
+    id text primary key, customer text, workspace text, created integer, issued integer,
+    refused text, told text, content text not null
+) without rowid;
+create index if not exists bills_of_customer on bills (customer, issued, id);
+create index if not exists bills_that_tell on bills (id) where told is not null or refused is not null;
+create table if not exists bill_prices (
+    price text not null, bill text not null, primary key (price, bill)
+) without rowid;
+create index if not exists prices_of_bill on bill_prices (bill);
+create table if not exists surroundings (name text primary key, digest blob not null) without rowid;
 create table if not exists progress (
     resource text primary key, cursor text, is_done integer not null, objects integer not null
 ) without rowid;
@@ -33,9 +59,10 @@ create table if not exists delivered (
     primary key (feed, key)
 ) without rowid;
 create table if not exists discounts (
-    id text primary key, gone_by integer, was_hanging integer not null
+    id text primary key, gone_by integer, was_hanging integer not null, parts integer not null
 ) without rowid;
 create table if not exists canonical (shared text primary key, id text not null) without rowid;
+create table if not exists plans (coupon text primary key, plan text) without rowid;
 create table if not exists facts (name text primary key, value text) without rowid;
 """
 
@@ -98,29 +125,112 @@ class Books:
         """The number of the pull that is running or ran last."""
         return int(self.fact("pull") or 0)
 
-    def put(self, kind: str, objects: Iterable[Json]) -> None:
-        """Keep objects as this pull saw them."""
-        pull = self.pull
-        self._connection.executemany(
-            "insert or replace into objects (kind, id, customer, status, created, content, seen)"
-            " values (?, ?, ?, ?, ?, ?, ?)",
-            (
-                (
-                    kind,
-                    one["id"],
-                    id_of(one.get("customer")),
-                    one.get("status") if isinstance(one.get("status"), str) else None,
-                    one.get("created"),
-                    _packed(one),
-                    pull,
-                )
-                for one in objects
-            ),
+    def take(self, kind: str, objects: Iterable[Json], page: str = "") -> None:
+        """Keep objects as they came, and apart from them what is looked for later.
+
+        Of events only those matter that tell of discounts, and which invoices they name. Discounts
+        are kept on their own, since Stripe neither lists them nor gives them by id.
+
+        Args:
+            kind: What they are.
+            objects: They are whole: no line or item is missing.
+            page: The raw page they came on.
+        """
+        objects = list(objects)
+        if kind == "events":
+            self._take_events(objects, page)
+            return
+        self._put(kind, objects, page)
+        discounts = {"subscriptions": "discounts", "customers": "discounts"}
+        holders = {"invoices": "lines", "subscriptions": "items", "customers": "items"}
+        if kind in holders:
+            found = [
+                one
+                for whole in objects
+                for holder in (whole, *data_of(whole.get(holders[kind])))
+                if isinstance(holder, dict)
+                for one in discounts_on(holder)
+                if isinstance(one, dict) and one.get("id")
+            ]
+            self._put(discounts.get(kind, "discounts_of_bills"), found, page)
+            self._name_coupons(found)
+        if kind == "invoices":
+            prices = (price_in(line) for one in objects for line in data_of(one.get("lines")))
+            self._name("prices", (price for price, contents in prices if contents is None))
+        if kind == "credit_notes":
+            self._name("invoices", (id_of(one.get("invoice")) for one in objects))
+
+    def _take_events(self, events: list[Json], page: str) -> None:
+        of_discounts = [
+            one for one in events if str(one.get("type")).startswith("customer.discount.")
+        ]
+        self._put("events", of_discounts, page)
+        self._name_coupons(at(one, "data", "object") or {} for one in of_discounts)
+        self._put(
+            "invoice_events",
+            [
+                {"id": one["id"], "invoice": invoice, "created": one.get("created")}
+                for one in events
+                if str(one.get("type")).startswith("invoice.")
+                and (invoice := id_of(at(one, "data", "object")))
+            ],
+            page,
         )
+
+    def _name_coupons(self, discounts: Iterable[Json]) -> None:
+        """Note the coupons that discounts name without what they give."""
+        found = (coupon_in(one) for one in discounts)
+        self._name("coupons", (coupon for coupon, contents in found if contents is None))
+
+    def _name(self, kind: str, ids: Iterable[str | None]) -> None:
+        self._connection.executemany(
+            "insert or ignore into named values (?, ?)", ((kind, one) for one in ids if one)
+        )
+
+    def missing(self, kind: str) -> list[str]:
+        """Ids of a kind that other objects name and that no pull has seen."""
+        rows = self._connection.execute(
+            "select id from named where kind = ? except select id from objects where kind = ?"
+            " order by id",
+            (kind, kind),
+        )
+        return [row[0] for row in rows]
+
+    def _put(self, kind: str, objects: Iterable[Json], page: str) -> None:
+        pull = self.pull
+        for one in objects:
+            content = _packed(one)
+            known = self._connection.execute(
+                "select content from objects where kind = ? and id = ?", (kind, one["id"])
+            ).fetchone()
+            if known is not None and known[0] == content:
+                self._connection.execute(
+                    "update objects set seen = ?, page = ? where kind = ? and id = ?",
+                    (pull, page, kind, one["id"]),
+                )
+                continue
+            status = one.get("status")
+            self._connection.execute(
+                "insert or replace into objects values (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(kind, one["id"], id_of(one.get("customer"))),
+                    *(status if isinstance(status, str) else None, one.get("created")),
+                    *(content, pull, page),
+                ),
+            )
+            if kind == "invoices":
+                self._connection.execute("insert or ignore into to_map values (?)", (one["id"],))
 
     def remove(self, kind: str, object_id: str) -> None:
         """Forget an object that Stripe deleted."""
-        self._connection.execute("delete from objects where kind = ? and id = ?", (kind, object_id))
+        with self.together():
+            self._connection.execute(
+                "delete from objects where kind = ? and id = ?", (kind, object_id)
+            )
+            if kind == "invoices":
+                for table in ("bills", "to_map"):
+                    self._connection.execute(f"delete from {table} where id = ?", (object_id,))
+                self._connection.execute("delete from bill_prices where bill = ?", (object_id,))
 
     def each(self, kind: str) -> Iterator[Json]:
         """All objects of a kind, ordered by id."""
@@ -178,6 +288,113 @@ class Books:
         ).fetchone()[0]
         return found
 
+    # -- Bills and what they were mapped to --------------------------------------------------------
+
+    def note_surroundings(self, digests: Mapping[str, bytes]) -> None:
+        """Have those bills mapped again around which something changed.
+
+        Args:
+            digests: By `price <id>`, `customer <id>` or `mapping`, what bills take from it.
+        """
+        known = dict(self._connection.execute("select name, digest from surroundings"))
+        for name in digests.keys() | known.keys():
+            digest = digests.get(name)
+            if digest == known.get(name):
+                continue
+            what, _, which = name.partition(" ")
+            condition = {
+                "price": "id in (select bill from bill_prices where price = ?)",
+                "customer": "customer = ?",
+                "mapping": "? = ''",
+            }[what]
+            self._connection.execute(
+                f"insert or ignore into to_map select id from bills where {condition}", (which,)
+            )
+            if digest is None:
+                self._connection.execute("delete from surroundings where name = ?", (name,))
+            else:
+                self._connection.execute(
+                    "insert or replace into surroundings values (?, ?)", (name, digest)
+                )
+
+    def to_map(self) -> Iterator[Json]:
+        """The invoices that must be mapped, ordered by id."""
+        ids = [row[0] for row in self._connection.execute("select id from to_map order by id")]
+        for one in ids:
+            yield from self._selected("kind = 'invoices' and id = ?", one)
+
+    def mapped(self) -> None:
+        """Note that every invoice is mapped."""
+        self._connection.execute("delete from to_map")
+
+    def put_bill(self, bill: MappedBill) -> None:
+        """Keep what an invoice was mapped to."""
+        told = json.dumps(bill.notes) if bill.notes else None
+        self._connection.execute(
+            "insert or replace into bills values (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(bill.id, bill.customer, bill.workspace, bill.created, bill.issued),
+                *(bill.refused, told, bill.content),
+            ),
+        )
+        self._connection.execute("delete from bill_prices where bill = ?", (bill.id,))
+        self._connection.executemany(
+            "insert or ignore into bill_prices values (?, ?)",
+            ((price, bill.id) for price in bill.prices),
+        )
+
+    def bills_of(self, customer: str) -> Iterator[str]:
+        """What bills of a customer were mapped to, as they were put, by the instant of their issue."""
+        rows = self._connection.execute(
+            "select content from bills where customer = ? and refused is null order by issued, id",
+            (customer,),
+        )
+        yield from (row[0] for row in rows)
+
+    def bill(self, invoice_id: str) -> tuple[str | None, str] | None:
+        """Why an invoice is not delivered, and what it was mapped to; None if none was mapped."""
+        found: tuple[str | None, str] | None = self._connection.execute(
+            "select refused, content from bills where id = ?", (invoice_id,)
+        ).fetchone()
+        return found
+
+    def bills_that_tell(self) -> Iterator[tuple[str, str | None, list[tuple[str, str, str]]]]:
+        """The invoices that are refused or have notes: id, why it is refused, notes."""
+        rows = self._connection.execute(
+            "select id, refused, told from bills where told is not null or refused is not null"
+            " order by id"
+        )
+        for invoice_id, refused, told in rows:
+            yield invoice_id, refused, [tuple(one) for one in json.loads(told or "[]")]
+
+    def workspaces_of_bills(self) -> Iterator[tuple[str, str, int]]:
+        """The workspaces that bills name: id, customer, when the oldest of its bills was created."""
+        yield from self._connection.execute(
+            "select workspace, min(customer), min(created) from bills"
+            " where workspace is not null and refused is null group by workspace order by workspace"
+        )
+
+    # -- Raw pages ---------------------------------------------------------------------------------
+
+    def put_page(self, name: str, kind: str | None, object_id: str | None) -> None:
+        """Note a raw page that was kept, and the object it is a part of, if it is."""
+        self._connection.execute(
+            "insert or replace into pages values (?, ?, ?, ?)", (name, self.pull, kind, object_id)
+        )
+
+    def needed_pages(self) -> set[str]:
+        """The pages on which some object was seen last: they say where its rows came from."""
+        rows = self._connection.execute(
+            "select page from objects where kind <> 'invoice_events'"
+            " union select pages.name from pages inner join objects on objects.kind = pages.kind"
+            " and objects.id = pages.id and objects.seen = pages.pull"
+        )
+        return {row[0] for row in rows}
+
+    def forget_pages(self, names: Iterable[str]) -> None:
+        """Note that pages are gone."""
+        self._connection.executemany("delete from pages where name = ?", ((one,) for one in names))
+
     # -- Progress ----------------------------------------------------------------------------------
 
     def progress(self, resource: str) -> tuple[str | None, bool, int]:
@@ -198,6 +415,10 @@ class Books:
         """Begin a new pull: nothing is read yet."""
         with self.together():
             self._connection.execute("delete from progress")
+            self._connection.execute(
+                "delete from objects where kind = 'invoice_events' and created <"
+                " (select max(created) from objects where kind = 'invoice_events')"
+            )
             self.set_fact("pull", str(self.pull + 1))
             for name, value in facts.items():
                 self.set_fact(name, value)
@@ -220,13 +441,6 @@ class Books:
         ).fetchone()
         return row[0] if row else None
 
-    def delivered_keys(self, feed: str) -> Iterator[str]:
-        """The keys of all rows that were ever delivered."""
-        rows = self._connection.execute(
-            "select key from delivered where feed = ? order by key", (feed,)
-        )
-        yield from (row[0] for row in rows)
-
     def set_delivered(self, feed: str, key: str, content: bytes, updated_at: str) -> None:
         """Note what a row says now."""
         self._connection.execute(
@@ -235,6 +449,12 @@ class Books:
 
     def forget_delivered(self, feed: str, updated_at: str) -> None:
         """Deliver again what one pull delivered: its file was lost before it arrived."""
+        if feed == "invoices":
+            self._connection.execute(
+                "insert or ignore into to_map select key from delivered"
+                " where feed = ? and updated_at = ?",
+                (feed, updated_at),
+            )
         self._connection.execute(
             "delete from delivered where feed = ? and updated_at = ?", (feed, updated_at)
         )
@@ -244,26 +464,40 @@ class Books:
     def remembered(self) -> Remembered:
         """What earlier pulls saw of discounts."""
         found = Remembered()
-        for discount, gone_by, was_hanging in self._connection.execute(
-            "select id, gone_by, was_hanging from discounts"
+        for discount, gone_by, was_hanging, parts in self._connection.execute(
+            "select id, gone_by, was_hanging, parts from discounts"
         ):
             if gone_by is not None:
                 found.gone_by[discount] = gone_by
             if was_hanging:
                 found.was_hanging.add(discount)
+            if parts > 1:
+                found.parts[discount] = parts
         for shared, discount in self._connection.execute("select shared, id from canonical"):
             found.canonical[tuple(json.loads(shared))] = discount
+        found.plans.update(self._connection.execute("select coupon, plan from plans"))
         return found
 
     def remember(self, found: Remembered) -> None:
         """Keep what this pull saw of discounts."""
         self._connection.execute("delete from discounts")
-        ids = found.gone_by.keys() | found.was_hanging
+        ids = found.gone_by.keys() | found.was_hanging | found.parts.keys()
         self._connection.executemany(
-            "insert into discounts values (?, ?, ?)",
-            ((one, found.gone_by.get(one), int(one in found.was_hanging)) for one in sorted(ids)),
+            "insert into discounts values (?, ?, ?, ?)",
+            (
+                (
+                    one,
+                    found.gone_by.get(one),
+                    int(one in found.was_hanging),
+                    found.parts.get(one, 1),
+                )
+                for one in sorted(ids)
+            ),
         )
         self._connection.executemany(
             "insert or replace into canonical values (?, ?)",
             ((json.dumps(shared), one) for shared, one in found.canonical.items()),
+        )
+        self._connection.executemany(
+            "insert or replace into plans values (?, ?)", found.plans.items()
         )

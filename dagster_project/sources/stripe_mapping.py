@@ -2,16 +2,22 @@
 
 Here belongs what a row says and why an object becomes none. Fetching objects, remembering them and
 writing files do not. Everything is a function of the objects and of what earlier pulls saw, so that
-the same account gives the same rows however it was read.
+the same account gives the same rows however it was read. An invoice is mapped again only when its
+content changed or what stands around it; the other objects are few and are mapped each time.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from decimal import ROUND_HALF_UP, Decimal
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Protocol
 
 from dagster_project.sources.stripe_money import (
     NotAnAmount,
@@ -36,11 +42,13 @@ from dagster_project.sources.stripe_shapes import (
     id_of,
     issued_at,
     line_of,
+    price_in,
     recurrence_of,
     subscription_of,
     taxes_of,
     whole,
 )
+from dagster_project.sources.stripe_windows import Mark, Window, windows
 
 Row = dict[str, str | None]
 
@@ -50,6 +58,11 @@ DEFAULT_PRIORITY = 50
 """Stripe's, for credit grants that have none."""
 ONE_OFF = "one_off"
 """The plan of bills without a recurring line."""
+DRAFT = "it is a draft"
+UNKNOWN_DISCOUNT = "unknown_discount"
+UNLIMITED = "~unlimited"
+"""Ends the id of a coupon that is delivered once more, without its plan and its limit."""
+_SHAPELESS = (KeyError, TypeError, ValueError, AttributeError)
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "workspaces": ("workspace_id", "workspace_name", "created_at", "updated_at"),
@@ -95,17 +108,65 @@ class Choices:
     mtu_price: str = ""
 
 
+@dataclass(frozen=True)
+class MappedBill:
+    """What an invoice was mapped to, apart from its row.
+
+    Attributes:
+        id: The invoice.
+        customer: Its customer.
+        workspace: Its workspace.
+        created: When its draft was made, in seconds since 1970.
+        issued: When it was issued.
+        refused: Why it is not delivered, if it is not.
+        notes: Kind, id and text of each note.
+        prices: The prices of its lines.
+        content: What redemptions need to know of it, as text.
+    """
+
+    id: str
+    customer: str | None
+    workspace: str | None
+    created: int | None
+    issued: int | None
+    refused: str | None
+    notes: list[tuple[str, str, str]]
+    prices: tuple[str, ...]
+    content: str
+
+
 class Objects(Protocol):
-    """Stripe's objects as the last pull left them."""
+    """Stripe's objects as the last pull left them, and what invoices were mapped to."""
 
     def each(self, kind: str) -> Iterator[Json]:
         """All objects of a kind, ordered by id."""
 
-    def of_customer(self, kind: str, customer: str) -> Iterator[Json]:
-        """Those of one customer, ordered by id."""
-
     def is_listed(self, kind: str, object_id: str) -> bool:
         """Whether the newest pull saw the object in Stripe."""
+
+    def note_surroundings(self, digests: Mapping[str, bytes]) -> None:
+        """Have those bills mapped again around which something changed."""
+
+    def to_map(self) -> Iterator[Json]:
+        """The invoices that must be mapped, ordered by id."""
+
+    def put_bill(self, bill: MappedBill) -> None:
+        """Keep what an invoice was mapped to."""
+
+    def mapped(self) -> None:
+        """Note that every invoice is mapped."""
+
+    def bills_of(self, customer: str) -> Iterator[str]:
+        """What bills of a customer were mapped to, as they were put, by the instant of their issue."""
+
+    def bill(self, invoice_id: str) -> tuple[str | None, str] | None:
+        """Why an invoice is not delivered, and what it was mapped to; None if none was mapped."""
+
+    def bills_that_tell(self) -> Iterator[tuple[str, str | None, list[tuple[str, str, str]]]]:
+        """The invoices that are refused or have notes: id, why it is refused, notes."""
+
+    def workspaces_of_bills(self) -> Iterator[tuple[str, str, int]]:
+        """The workspaces that bills name: id, customer, when the oldest of its bills was created."""
 
 
 @dataclass
@@ -116,11 +177,15 @@ class Remembered:
         canonical: By what a discount and its copies share, the id it was delivered under.
         gone_by: By discount, the instant of the first pull that no longer found it.
         was_hanging: Discounts that an earlier pull found hanging on something.
+        parts: In how many parts a discount was delivered at most, where there were several.
+        plans: By coupon for one product, the plan it was delivered with, which stays.
     """
 
     canonical: dict[tuple[str, ...], str] = field(default_factory=dict)
     gone_by: dict[str, int] = field(default_factory=dict)
     was_hanging: set[str] = field(default_factory=set)
+    parts: dict[str, int] = field(default_factory=dict)
+    plans: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -153,17 +218,30 @@ class Note:
     text: str
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Bill:
-    """What redemptions need to know of an invoice that counts or is void."""
+    """What redemptions need to know of an invoice that is delivered."""
 
     id: str
+    created: int
     at: int
     is_counted: bool
     subscription: str | None
     currency: str
     plan: str
+    credit: int
     orders: Mapping[str, int]
+    products: tuple[str | None, ...]
+    """Of the lines on which a coupon could act."""
+
+    @property
+    def text(self) -> str:
+        return json.dumps(list(vars(self).values()))
+
+    @classmethod
+    def of(cls, text: str) -> _Bill:
+        *values, products = json.loads(text)
+        return cls(*values, tuple(products))
 
 
 class _Refusal(Exception):
@@ -204,14 +282,13 @@ class AccountMapping:
         self._alias: dict[str, str] = {}
         self._removed_at: dict[str, int] = {}
         self._grants: dict[tuple[str, str], list[Json]] = defaultdict(list)
-        self._bills_carrying: dict[str, list[_Bill]] = defaultdict(list)
-        self._refused_invoices: dict[str, str] = {}
-        self._credit_billed: dict[str, int] = {}
-        self._plans_of_coupon: dict[str, set[str]] = defaultdict(set)
+        self._variants: dict[str, Row] = {}
         self._earliest: dict[str, int] = {}
         self._customer_of_workspace: dict[str, str] = {}
         self._customer_currency: dict[str, str] = {}
+        self._notes_of_bill: list[tuple[str, str, str]] = []
         self._take_in()
+        self._objects.note_surroundings(self._surroundings())
 
     # -- What is taken in before the rows --------------------------------------------------------
 
@@ -226,11 +303,9 @@ class AccountMapping:
             self._take_hanging(customer, self._objects.is_listed("customers", customer["id"]))
         for event in self._objects.each("events"):
             self._take_event(event)
-        for known in self._objects.each("discounts"):
-            self._take_discount(known)
-        for invoice in self._objects.each("invoices"):
-            for found in _discounts_in(invoice):
-                self._take_discount(found)
+        for kind in ("discounts", "discounts_of_bills"):
+            for known in self._objects.each(kind):
+                self._take_discount(known)
         for coupon in self._objects.each("coupons"):
             if has_contents(coupon):
                 self._coupons[coupon["id"]] = coupon
@@ -300,37 +375,95 @@ class AccountMapping:
             self._alias.get(one, one): order for one, order in self._hanging.items()
         }
 
+    def _surroundings(self) -> dict[str, bytes]:
+        """Digests of what bills are mapped with besides their own content."""
+        told: dict[str, list[Any]] = defaultdict(list)
+        for item, price in self._item_prices.items():
+            customer = self._subscriptions[self._item_subscriptions[item]]["customer"]
+            told[f"customer {customer}"].append([item, repr(recurrence_of(price))])
+        for one in self._discounts.values():
+            products = at(self._coupons.get(one.coupon_id), "applies_to", "products")
+            of_discount = [one.id, one.coupon_id, self._alias[one.id], products]
+            told[f"customer {one.customer}"].append(of_discount)
+        for (customer, currency), grants in self._grants.items():
+            scopes = [at(grant, "applicability_config", "scope") for grant in grants]
+            told[f"customer {customer}"].append([currency, scopes])
+        for price_id, price in self._prices.items():
+            told[f"price {price_id}"].append(repr(recurrence_of(price)))
+        told["mapping"] = [_version(), repr(self._choices)]
+        return {name: _digest(sorted(map(_as_text, found))) for name, found in told.items()}
+
     # -- Rows ------------------------------------------------------------------------------------
 
     def rows(self) -> Iterator[tuple[str, Row]]:
-        """All rows, feed by feed, without `updated_at`; notes and refusals are complete at the end."""
-        for invoice in self._objects.each("invoices"):
-            row = self._safely("invoices", invoice, self._invoice)
+        """All rows but those of bills that did not change, without `updated_at`.
+
+        Notes and refusals, of all objects, are complete at the end.
+        """
+        for invoice in self._objects.to_map():
+            row = self._bill_row(invoice)
             if row is not None:
                 yield "invoices", row
+        self._objects.mapped()
+        for invoice_id, refused, notes in self._objects.bills_that_tell():
+            if refused == DRAFT:
+                self.counts["drafts"] += 1
+            elif refused is not None:
+                self._refuse("invoices", invoice_id, refused)
+            for kind, object_id, text in notes:
+                if kind == UNKNOWN_DISCOUNT:
+                    self._refuse("redemptions", object_id, text)
+                else:
+                    self._note(kind, object_id, text)
+        for workspace, customer, created in self._objects.workspaces_of_bills():
+            self._seen(workspace, customer, created)
         for note in self._objects.each("credit_notes"):
             row = self._safely("credit_notes", note, self._credit_note)
             if row is not None:
                 yield "credit_notes", row
         self._compare_credit()
         coupons = dict(self._coupon_rows())
-        for _, row in sorted(coupons.items()):
-            yield "coupons", row
-        for row in self._redemption_rows(coupons):
-            yield "redemptions", row
+        yield from (("redemptions", row) for row in self._redemption_rows(coupons))
+        yield from (("coupons", row) for _, row in sorted({**coupons, **self._variants}.items()))
         yield from (("workspaces", row) for row in self._workspace_rows())
+
+    def _bill_row(self, invoice: Json) -> Row | None:
+        """The row of an invoice, None where it is refused; what it was mapped to is kept."""
+        self._notes_of_bill = []
+        refused, made = None, None
+        try:
+            made = self._invoice(invoice)
+        except (_Refusal, NotAnAmount) as error:
+            refused = str(error)
+        except _SHAPELESS as error:
+            refused = _not_understood(error)
+        row, bill = made or (None, None)
+        created = invoice.get("created")
+        self._objects.put_bill(
+            MappedBill(
+                id=str(invoice["id"]),
+                customer=id_of(invoice.get("customer")),
+                workspace=row["workspace_id"] if row else None,
+                created=created if isinstance(created, int) else None,
+                issued=bill.at if bill else None,
+                refused=refused,
+                notes=self._notes_of_bill if row else [],
+                prices=tuple(
+                    {one for one, _ in map(price_in, data_of(invoice.get("lines"))) if one}
+                ),
+                content=bill.text if bill else "",
+            )
+        )
+        return row
 
     def _safely(self, feed: str, found: Json, made: Callable[[Json], Row | None]) -> Row | None:
         try:
             return made(found)
         except (_Refusal, NotAnAmount) as error:
             why = str(error)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            why = f"it is not of a shape that is understood ({type(error).__name__}: {error})"
-        object_id = str(found.get("id"))
-        self._refuse(feed, object_id, why)
-        if feed == "invoices":
-            self._refused_invoices[object_id] = why
+        except _SHAPELESS as error:
+            why = _not_understood(error)
+        self._refuse(feed, str(found.get("id")), why)
         return None
 
     def _refuse(self, feed: str, object_id: str, why: str) -> None:
@@ -339,14 +472,15 @@ class AccountMapping:
     def _note(self, kind: str, object_id: str, text: str) -> None:
         self.notes.append(Note(kind, object_id, text))
 
+    def _bill_note(self, kind: str, object_id: str, text: str) -> None:
+        self._notes_of_bill.append((kind, object_id, text))
+
     # -- Invoices --------------------------------------------------------------------------------
 
-    def _invoice(self, invoice: Json) -> Row | None:
+    def _invoice(self, invoice: Json) -> tuple[Row, _Bill]:
         invoice_id = invoice["id"]
         if invoice.get("deleted") or invoice.get("status") == "draft":
-            self.counts["drafts"] += 1
-            self._refused_invoices[invoice_id] = "it is a draft"
-            return None
+            raise _Refusal(DRAFT)
         status = invoice.get("status")
         if status not in STATUSES:
             raise _Refusal(f"its status {status!r} is unknown")
@@ -384,25 +518,31 @@ class AccountMapping:
         base = self._discountable(invoice, lines, amounts)
         bill = _Bill(
             id=invoice_id,
+            created=int(invoice["created"]),
             at=issued,
             is_counted=status != "void",
             subscription=subscription,
             currency=currency,
             plan=plan,
+            credit=amounts.credit,
             orders=self._orders(invoice, carried),
+            products=tuple(
+                line.product for line in lines if line.is_discountable and line.subtotal > 0
+            )
+            if amounts.list > 0
+            else (),
         )
-        for discount in bill.orders:
-            self._bills_carrying[discount].append(bill)
-            if discount in self._discounts:
-                self._plans_of_coupon[self._discounts[discount].coupon_id].add(plan)
-        self._credit_billed[invoice_id] = amounts.credit
-        self._notes_of(invoice, amounts, currency)
-        workspace = self._workspace_of(customer, subscription)
-        self._seen(workspace, customer, int(invoice["created"]))
-        self.counts["invoices"] += 1
+        self._notes_about(invoice, amounts, currency)
+        for discount in bill.orders.keys() - self._discounts.keys():
+            self._bill_note(
+                UNKNOWN_DISCOUNT,
+                discount,
+                f"only its id is known, as from {invoice_id}: which coupon it is cannot be found any"
+                " more",
+            )
         return {
             "invoice_id": invoice_id,
-            "workspace_id": workspace,
+            "workspace_id": self._workspace_of(customer, subscription),
             "status": status,
             "plan": plan,
             "billing_interval": interval,
@@ -420,7 +560,7 @@ class AccountMapping:
             "tax_amount": amount_text(amounts.tax, currency),
             "total_amount": amount_text(amounts.total, currency),
             "mtus": self._mtus(invoice_id, lines),
-        }
+        }, bill
 
     def _orders(self, invoice: Json, carried: Iterable[str]) -> dict[str, int]:
         """The place of each discount a bill carries: those of its lines come first."""
@@ -443,7 +583,7 @@ class AccountMapping:
         shipping = invoice.get("shipping_cost") or {}
         if difference in (shipping.get("amount_subtotal"), shipping.get("amount_total")):
             amounts.list += difference
-            self._note("shipping", invoice["id"], "shipping is part of the list amount")
+            self._bill_note("shipping", invoice["id"], "shipping is part of the list amount")
             return
         hint = ""
         if amounts.credit and difference == amounts.credit:
@@ -503,7 +643,7 @@ class AccountMapping:
                 f"{discount} on {', '.join(sorted(base)) or 'no line that is known'}"
                 for discount, base in sorted(bases.items())
             )
-            self._note(
+            self._bill_note(
                 "different_lines",
                 invoice["id"],
                 f"its discounts act on different lines ({told}), which one amount cannot say:"
@@ -516,7 +656,7 @@ class AccountMapping:
         base = sum(line.subtotal for line in lines if line.id in acting)
         if base > amounts.list:
             if amounts.discount:
-                self._note(
+                self._bill_note(
                     "base_above_list",
                     invoice["id"],
                     f"its discounts act on {base} of the smallest unit, more than the"
@@ -524,7 +664,30 @@ class AccountMapping:
                     " the list amount is delivered",
                 )
             base = amounts.list
+        self._note_rounding(invoice, lines, amounts, base)
         return max(base, 0)
+
+    def _note_rounding(
+        self, invoice: Json, lines: list[Line], amounts: BillAmounts, base: int
+    ) -> None:
+        """Note a bill on which rounding line by line is not what rounding once gives (R6, R9)."""
+        left = base
+        for discount_id in _carried(invoice, lines):
+            discount = self._discounts.get(discount_id)
+            percent = at(self._coupons.get(discount.coupon_id), "percent_off") if discount else None
+            if percent is None:
+                left -= amounts.by_discount.get(discount_id, 0)
+            else:
+                left -= int((left * Decimal(percent) / 100).quantize(Decimal(1), ROUND_HALF_UP))
+        difference = amounts.discount - (base - left)
+        most = sum(map(len, (line.discounts for line in lines)))
+        if 1 < abs(difference) <= most:
+            self._bill_note(
+                "rounded_by_line",
+                invoice["id"],
+                f"its discounts are rounded on each line, {abs(difference)} of the smallest unit"
+                f" {'more' if difference > 0 else 'less'} than when rounded once",
+            )
 
     def _bases(
         self, invoice: Json, lines: list[Line], amounts: BillAmounts
@@ -597,12 +760,12 @@ class AccountMapping:
         try:
             return str(sum(int(str(one)) for one in quantities))
         except ValueError:
-            self._note("mtus", invoice_id, f"its quantity {quantities[0]} is no whole number")
+            self._bill_note("mtus", invoice_id, f"its quantity {quantities[0]} is no whole number")
             return None
 
-    def _notes_of(self, invoice: Json, amounts: BillAmounts, currency: str) -> None:
+    def _notes_about(self, invoice: Json, amounts: BillAmounts, currency: str) -> None:
         if amounts.inclusive:
-            self._note(
+            self._bill_note(
                 "tax_in_the_price",
                 invoice["id"],
                 f"{_shown(amounts.inclusive, currency)} of tax is inside the prices: the list"
@@ -610,7 +773,7 @@ class AccountMapping:
             )
         before, after = invoice.get("starting_balance"), invoice.get("ending_balance")
         if isinstance(before, int) and isinstance(after, int) and before != after:
-            self._note(
+            self._bill_note(
                 "customer_balance",
                 invoice["id"],
                 f"the customer balance moved from {_shown(before, currency)} to"
@@ -618,7 +781,7 @@ class AccountMapping:
                 f" {_shown(amounts.total, currency)}",
             )
         if amounts.returned:
-            self._note(
+            self._bill_note(
                 "discount_given_back",
                 invoice["id"],
                 f"it gives money back with a discount of {_shown(amounts.returned, currency)} in it:"
@@ -634,7 +797,8 @@ class AccountMapping:
                 invoice = id_of(at(debit, "credits_applied", "invoice"))
                 applied[invoice or ""] += whole(at(debit, "amount", "monetary", "value"))
         for invoice_id, amount in sorted(applied.items()):
-            billed = self._credit_billed.get(invoice_id)
+            found = self._objects.bill(invoice_id)
+            billed = _Bill.of(found[1]).credit if found and found[1] else None
             if billed is not None and billed != amount:
                 self._note(
                     "credit_differs",
@@ -649,10 +813,9 @@ class AccountMapping:
         invoice = id_of(note.get("invoice"))
         if invoice is None:
             raise _Refusal("it names no invoice")
-        if invoice in self._refused_invoices:
-            raise _Refusal(
-                f"its invoice {invoice} is not delivered: {self._refused_invoices[invoice]}"
-            )
+        refused, _ = self._objects.bill(invoice) or (None, "")
+        if refused is not None:
+            raise _Refusal(f"its invoice {invoice} is not delivered: {refused}")
         status = note.get("status")
         if status not in ("issued", "void"):
             raise _Refusal(f"its status {status!r} is unknown")
@@ -785,32 +948,47 @@ class AccountMapping:
         return "special"
 
     def _only_plan(self, coupon: Json) -> str | None:
-        """The plan a coupon is limited to, if every bill that carries it has that plan."""
+        """The plan a coupon is limited to, if it has one product and no bill says otherwise.
+
+        What was delivered once stays, since other terms would hold for the whole past.
+        """
+        coupon_id = coupon["id"]
         products = data_of(at(coupon, "applies_to", "products"))
         if len(products) != 1:
             return None
-        product = id_of(products[0])
-        return product if self._plans_of_coupon[coupon["id"]] <= {product} else None
+        plans = self._remembered.plans
+        if coupon_id not in plans:
+            product = id_of(products[0])
+            agrees = self._plans_of_coupons.get(coupon_id, set()) <= {product}
+            plans[coupon_id] = product if agrees else None
+        return plans[coupon_id]
+
+    @cached_property
+    def _plans_of_coupons(self) -> dict[str, set[str]]:
+        """By coupon for one product that is not delivered yet, the plans of the bills that carry it."""
+        found: dict[str, set[str]] = defaultdict(set)
+        wanted = {
+            one.id: one
+            for one in self._discounts.values()
+            if one.coupon_id not in self._remembered.plans
+            and len(data_of(at(self._coupons.get(one.coupon_id), "applies_to", "products"))) == 1
+        }
+        for customer in sorted({one.customer for one in wanted.values() if one.customer}):
+            for bill in map(_Bill.of, self._objects.bills_of(customer)):
+                for discount in bill.orders.keys() & wanted.keys():
+                    found[wanted[discount].coupon_id].add(bill.plan)
+        return found
 
     # -- Redemptions -----------------------------------------------------------------------------
 
     def _redemption_rows(self, coupons: Mapping[str, Row]) -> Iterator[Row]:
+        by_customer: dict[str, list[Discount]] = defaultdict(list)
         for discount_id in sorted({*self._alias.values()}):
-            try:
-                row = self._redemption(self._discounts[discount_id], coupons)
-            except _Refusal as error:
-                self._refuse("redemptions", discount_id, str(error))
-                continue
-            if row is not None:
-                yield row
-        unknown = {one for one in self._bills_carrying if one not in self._discounts}
-        for discount_id in sorted(unknown):
-            bills = ", ".join(sorted(bill.id for bill in self._bills_carrying[discount_id])[:5])
-            self._refuse(
-                "redemptions",
-                discount_id,
-                f"only its id is known, from {bills}: which coupon it is cannot be found any more",
-            )
+            discount = self._discounts[discount_id]
+            by_customer[discount.customer or ""].append(discount)
+        for customer in sorted(by_customer):
+            bills = list(map(_Bill.of, self._objects.bills_of(customer)))
+            yield from self._redemptions_of(by_customer[customer], bills, coupons)
         for (customer, _), grants in sorted(self._grants.items()):
             for grant in grants:
                 if grant["id"] not in coupons:
@@ -820,42 +998,258 @@ class AccountMapping:
                 except _Refusal as error:
                     self._refuse("redemptions", grant["id"], str(error))
 
-    def _redemption(self, discount: Discount, coupons: Mapping[str, Row]) -> Row | None:
-        bills = sorted(
-            self._bills_carrying.get(discount.id, []), key=lambda bill: (bill.at, bill.id)
-        )
+    def _redemptions_of(
+        self, discounts: list[Discount], bills: list[_Bill], coupons: Mapping[str, Row]
+    ) -> Iterator[Row]:
+        """The redemptions of one customer: its own last, since its subscriptions' come before them."""
+        standing: dict[str, list[Window]] = defaultdict(list)
+        for discount in sorted(discounts, key=lambda one: one.place == "customer"):
+            try:
+                if discount.customer is None:
+                    raise _Refusal("it names no customer, so it belongs to no workspace")
+                if discount.place in ("invoice", "invoice_item"):
+                    yield from self._redemption_of_bill(discount, bills, coupons)
+                else:
+                    yield from self._lasting(discount, bills, coupons, standing)
+            except _Refusal as error:
+                self._refuse("redemptions", discount.id, str(error))
+
+    def _redemption_of_bill(
+        self, discount: Discount, bills: list[_Bill], coupons: Mapping[str, Row]
+    ) -> Iterator[Row]:
+        """A discount of one bill: in force at its issue alone."""
+        carrying = [one for one in bills if discount.id in one.orders]
+        carrying = [one for one in carrying if one.id == discount.place_id] or carrying
+        if not carrying:
+            return  # the bill is a draft still, or is not delivered
+        bill = carrying[0]
+        coupon_id = self._coupon_of(discount, bill.subscription, carrying, coupons)
+        coupon_id = self._variant(coupon_id, coupons, carrying, 1)
+        order = bill.orders[discount.id]
+        window = (bill.at, bill.at + 1)
+        yield self._redemption(discount, coupon_id, bill.subscription, window, order, 1)
+
+    def _lasting(
+        self,
+        discount: Discount,
+        bills: list[_Bill],
+        coupons: Mapping[str, Row],
+        standing: dict[str, list[Window]],
+    ) -> Iterator[Row]:
+        """A discount of a customer, subscription or item, in as many parts as it has windows."""
+        is_of_customer = discount.place == "customer"
         subscription = discount.subscription or self._item_subscriptions.get(
             (discount.place_id or "") if discount.place == "subscription_item" else ""
         )
-        starts = ends = revoked = None
-        if discount.place in ("invoice", "invoice_item"):
-            counted = [bill for bill in bills if bill.id == discount.place_id] or bills
-            if not counted:
-                return None  # the bill is a draft still, or is not delivered
-            starts, ends = counted[0].at, counted[0].at + 1
-            subscription = counted[0].subscription
-        if discount.customer is None:
-            raise _Refusal("it names no customer, so it belongs to no workspace")
-        coupon_id = self._coupon_of(discount, subscription, bills, coupons)
-        if starts is None:
-            ends = discount.end
-            revoked = self._revoked_at(discount, subscription, bills)
-        workspace = self._workspace_of(discount.customer, subscription, "a discount")
-        self._seen(workspace, discount.customer, discount.start)
-        order = bills[0].orders[discount.id] if bills else self._orders_hanging.get(discount.id)
-        self.counts["redemptions"] += 1
+        is_once = at(self._coupons.get(discount.coupon_id), "duration") == "once"
+        carrying = [one for one in bills if discount.id in one.orders]
+        try:
+            coupon_id = self._coupon_of(discount, subscription, carrying, coupons)
+        except _Refusal:
+            if discount.place == "subscription" and subscription and not is_once:
+                standing[subscription].append((discount.start, discount.end))
+            raise
+        coupon_id = self._variant(coupon_id, coupons, carrying, 1)
+        of_scope = [one for one in bills if subscription in (None, one.subscription)]
+        plan = self._coupon_row(coupon_id, coupons)["applies_to_plan"]
+        marks = self._marks(discount, of_scope, plan)
+        revoked = self._revoked_at(discount, subscription, carrying, marks)
+        end = min((one for one in (discount.end, revoked) if one is not None), default=None)
+        if discount.place == "subscription" and subscription and not is_once:
+            standing[subscription].append((discount.start, end))
+        parts: list[tuple[Window, str | None]]
+        if is_once:
+            parts = [self._window_of_one_use(discount, subscription, end, carrying, marks)]
+        else:
+            found = windows(discount.start, end, [(bill.at, mark) for bill, mark in marks])
+            parts = [(window, subscription) for window in found]
+            if is_of_customer and self._is_in_parts(discount, end, marks, found, standing):
+                parts = self._parts(discount, end, marks, standing)
+        order = (
+            carrying[0].orders[discount.id] if carrying else self._orders_hanging.get(discount.id)
+        )
+        for number, (window, of_subscription) in enumerate(parts, 1):
+            one = self._variant(coupon_id, coupons, carrying, number)
+            yield self._redemption(discount, one, of_subscription, window, order, number)
+        known = self._remembered.parts.get(discount.id, 1)
+        for number in range(len(parts) + 1, known + 1):
+            one = self._variant(coupon_id, coupons, carrying, number)
+            never = (discount.start, discount.start)
+            yield self._redemption(discount, one, parts[0][1], never, order, number)
+        self._remembered.parts[discount.id] = max(known, len(parts))
+        if len(parts) > 1:
+            self._note(
+                "in_parts",
+                discount.id,
+                f"bills show that other discounts took its place: {len(parts)} redemptions say when"
+                " and on what it was in force",
+            )
+
+    def _redemption(
+        self,
+        discount: Discount,
+        coupon_id: str,
+        subscription: str | None,
+        window: Window,
+        order: int | None,
+        number: int,
+    ) -> Row:
+        """A row of a discount, in force in a window."""
+        starts, until = window
+        if number == 1:
+            self.counts["redemptions"] += 1
+        ends, revoked = discount.end, None
+        if until is not None and until != discount.end:
+            if discount.place in ("invoice", "invoice_item") or (
+                discount.end is not None and until > discount.end
+            ):
+                ends = until
+            else:
+                revoked = until
+        workspace = self._workspace_of(discount.customer or "", subscription, "a discount")
+        self._seen(workspace, discount.customer or "", discount.start)
+        is_later = starts != discount.start or discount.place in ("invoice", "invoice_item")
         return {
-            "redemption_id": discount.id,
+            "redemption_id": discount.id if number == 1 else f"{discount.id}~{number}",
             "coupon_id": coupon_id,
             "workspace_id": workspace,
             "subscription_id": subscription,
             "redeemed_at": instant(discount.start),
-            "starts_at": instant(starts) if starts is not None else None,
+            "starts_at": instant(starts) if is_later else None,
             "ends_at": instant(ends) if ends is not None else None,
             "revoked_at": instant(revoked) if revoked is not None else None,
             "channel": "self_serve" if discount.promotion_code else None,
             "application_order": str(order) if order is not None else None,
         }
+
+    # -- When a discount was in force ------------------------------------------------------------
+
+    def _marks(
+        self, discount: Discount, bills: Iterable[_Bill], plan: str | None
+    ) -> list[tuple[_Bill, Mark]]:
+        """What the bills that count say of a discount, by the instant of their issue."""
+        coupon = self._coupons.get(discount.coupon_id)
+        found = []
+        for bill in bills:
+            if not bill.is_counted:
+                continue
+            if discount.id in bill.orders:
+                if discount.end is None or bill.created < discount.end:
+                    found.append((bill, Mark.CARRIES))
+                continue
+            if not bill.products or (plan is not None and bill.plan != plan):
+                continue  # the ledger expects nothing of it here
+            is_set_aside = (
+                bill.created < discount.start
+                or not _could_act_on(coupon, bill)
+                or any(self._comes_before(one, discount) for one in bill.orders)
+            )
+            found.append((bill, Mark.SET_ASIDE if is_set_aside else Mark.SILENT))
+        return found
+
+    def _comes_before(self, other_id: str, discount: Discount) -> bool:
+        """Whether a bill that carries another discount takes that one in place of this one."""
+        other = self._discounts.get(other_id)
+        stronger = {"customer": ("subscription", "invoice"), "subscription": ("invoice",)}
+        return other is not None and other.place in stronger.get(discount.place, ())
+
+    def _window_of_one_use(
+        self,
+        discount: Discount,
+        subscription: str | None,
+        end: int | None,
+        carrying: list[_Bill],
+        marks: list[tuple[_Bill, Mark]],
+    ) -> tuple[Window, str | None]:
+        """When a coupon for one bill waited for it, and the subscription it is limited to."""
+        used = self._used_by(discount, carrying)
+        until = [(bill.at, mark) for bill, mark in marks if used is None or bill.at <= used.at]
+        found = windows(discount.start, end, until)
+        if used is None:
+            return found[-1], subscription
+        window = next(one for one in found if one[1] is None or used.at < one[1])
+        if window[0] != discount.start:
+            subscription = used.subscription or subscription
+        return (window[0], end), subscription
+
+    def _used_by(self, discount: Discount, carrying: list[_Bill]) -> _Bill | None:
+        """The bill that used up a coupon for one bill, if there is one."""
+        coupon = self._coupons.get(discount.coupon_id)
+        return next(
+            (one for one in carrying if one.is_counted and _could_act_on(coupon, one)), None
+        )
+
+    def _is_in_parts(
+        self,
+        discount: Discount,
+        end: int | None,
+        marks: list[tuple[_Bill, Mark]],
+        found: list[Window],
+        standing: Mapping[str, list[Window]],
+    ) -> bool:
+        """Whether a customer's discount must be said for each subscription on its own."""
+        if self._choices.workspace == "subscription":
+            return len(self._subscriptions_of.get(discount.customer or "", ())) > 1
+        is_replaced = any(
+            (end is None or first < end) and (after is None or after > discount.start)
+            for of_subscription in standing.values()
+            for first, after in of_subscription
+        )
+        said: dict[int, set[bool]] = defaultdict(set)
+        for bill, mark in marks:
+            said[bill.at].add(mark is Mark.SET_ASIDE)
+        return is_replaced or len(found) > 1 or any(len(one) > 1 for one in said.values())
+
+    def _parts(
+        self,
+        discount: Discount,
+        end: int | None,
+        marks: list[tuple[_Bill, Mark]],
+        standing: Mapping[str, list[Window]],
+    ) -> list[tuple[Window, str | None]]:
+        """The windows of a customer's discount, for each subscription and for bills without one."""
+        found: list[tuple[int, int, str, Window, str | None]] = []
+        customer = discount.customer or ""
+        of_bills = {bill.subscription for bill, _ in marks if bill.subscription is not None}
+        for one in sorted(of_bills.union(self._subscriptions_of.get(customer, ()))):
+            known = self._subscriptions.get(one, {})
+            ended, created = known.get("ended_at"), known.get("created") or 0
+            if ended is not None and ended <= discount.start and one not in of_bills:
+                continue
+            said = [(bill.at, mark) for bill, mark in marks if bill.subscription == one]
+            for window in windows(discount.start, end, said, standing.get(one, ())):
+                if window[0] != window[1]:
+                    found.append((window[0], created, one, window, one))
+        for bill, mark in marks:
+            is_inside = bill.at >= discount.start and (end is None or bill.at < end)
+            if bill.subscription is None and (
+                mark is Mark.CARRIES or (mark is Mark.SILENT and is_inside)
+            ):
+                found.append((bill.at, 0, "", (bill.at, bill.at + 1), None))
+        found.sort(key=lambda one: one[:3])
+        never = (discount.start, discount.start)
+        return [(window, one) for *_, window, one in found] or [(never, None)]
+
+    def _variant(
+        self, coupon_id: str, coupons: Mapping[str, Row], carrying: list[_Bill], number: int
+    ) -> str:
+        """The coupon of a part, without limits that Stripe did not ask of it.
+
+        A limit to a plan that bills contradict by now, and a limit of redemptions that further parts
+        of one redemption must not use up.
+        """
+        row = self._coupon_row(coupon_id, coupons)
+        plan = row["applies_to_plan"]
+        is_beyond_plan = plan is not None and any(one.plan != plan for one in carrying)
+        if not is_beyond_plan and not (number > 1 and row["max_redemptions"]):
+            return coupon_id
+        unlimited = coupon_id + UNLIMITED
+        more = {"coupon_id": unlimited, "applies_to_plan": None, "max_redemptions": None}
+        self._variants[unlimited] = {**row, **more}
+        return unlimited
+
+    def _coupon_row(self, coupon_id: str, coupons: Mapping[str, Row]) -> Row:
+        return coupons.get(coupon_id) or self._variants[coupon_id]
 
     def _coupon_of(
         self,
@@ -888,7 +1282,11 @@ class AccountMapping:
         return coupon_id
 
     def _revoked_at(
-        self, discount: Discount, subscription: str | None, bills: list[_Bill]
+        self,
+        discount: Discount,
+        subscription: str | None,
+        bills: list[_Bill],
+        marks: list[tuple[_Bill, Mark]],
     ) -> int | None:
         """When a discount was taken off before its end: known, or the later bound of it."""
         remembered = self._remembered
@@ -898,15 +1296,14 @@ class AccountMapping:
             ended = at(self._subscriptions.get(subscription or ""), "ended_at")
             return self._not_before_bills(ended, discount, bills) if ended else None
         coupon = self._coupons.get(discount.coupon_id) or {}
-        is_used = coupon.get("duration") == "once" and any(bill.is_counted for bill in bills)
-        if is_used:
+        if coupon.get("duration") == "once" and self._used_by(discount, bills):
             return None  # a coupon that is used up leaves by itself
         exact = self._removed_at.get(discount.id)
         ended = at(self._subscriptions.get(subscription or ""), "ended_at")
         known = [one for one in (exact, ended) if one]
         if known:
             return self._not_before_bills(min(known), discount, bills)
-        without = self._first_bill_without(discount, subscription, bills)
+        without = self._first_bill_without(discount, bills, marks)
         bounds = [one for one in (without, self._gone_by(discount, subscription)) if one]
         if not bounds:
             return None
@@ -928,6 +1325,24 @@ class AccountMapping:
             revoked = last + 1
         return None if discount.end is not None and revoked >= discount.end else revoked
 
+    def _first_bill_without(
+        self, discount: Discount, bills: list[_Bill], marks: list[tuple[_Bill, Mark]]
+    ) -> int | None:
+        """The first bill after the last with a discount that could have carried it and did not."""
+        if discount.place == "subscription_item":
+            return None  # which lines it could have acted on is not known for sure
+        last = max((bill.at for bill in bills), default=discount.start)
+        return next(
+            (
+                bill.at
+                for bill, mark in marks
+                if mark is Mark.SILENT
+                and bill.at > last
+                and (discount.end is None or bill.at < discount.end)
+            ),
+            None,
+        )
+
     def _gone_by(self, discount: Discount, subscription: str | None) -> int | None:
         """The first pull that no longer found a discount where it hung, this one included."""
         known = self._remembered.gone_by.get(discount.id)
@@ -943,37 +1358,6 @@ class AccountMapping:
             return None  # nothing says that it is gone
         self._remembered.gone_by[discount.id] = self._now
         return self._now
-
-    def _first_bill_without(
-        self, discount: Discount, subscription: str | None, bills: list[_Bill]
-    ) -> int | None:
-        """The first bill after the last with a discount that could have carried it and did not."""
-        last = max((bill.at for bill in bills), default=discount.start)
-        products = {
-            id_of(one)
-            for one in data_of(at(self._coupons.get(discount.coupon_id), "applies_to", "products"))
-        }
-        if discount.place == "subscription_item":
-            return None  # which lines it could have acted on is not known for sure
-        found = None
-        for invoice in self._objects.of_customer("invoices", discount.customer or ""):
-            if invoice.get("status") not in ("open", "paid", "uncollectible"):
-                continue
-            when = issued_at(invoice)
-            if when <= last or (discount.end is not None and when >= discount.end):
-                continue
-            if subscription is not None and subscription_of(invoice) != subscription:
-                continue
-            lines = [line_of(line) for line in data_of(invoice.get("lines"))]
-            could = any(
-                line.is_discountable
-                and line.subtotal > 0
-                and (not products or line.product in products)
-                for line in lines
-            )
-            if could and (found is None or when < found):
-                found = when
-        return found
 
     def _redemption_of_grant(self, grant: Json, customer: str) -> Row:
         if not customer:
@@ -1136,13 +1520,32 @@ def _order(place: int, is_of_item: bool) -> int:
     return place + 1 - (1000 if is_of_item else 0)
 
 
-def _discounts_in(invoice: Json) -> Iterator[Json]:
-    """The discount objects of an invoice and its lines."""
-    holders = [invoice, *(line for line in data_of(invoice.get("lines")))]
-    for holder in holders:
-        for found in discounts_on(holder):
-            if isinstance(found, Mapping):
-                yield dict(found)
+def _could_act_on(coupon: Json | None, bill: _Bill) -> bool:
+    """Whether a bill has a line on which a coupon may act."""
+    wanted = {id_of(one) for one in data_of(at(coupon, "applies_to", "products"))}
+    return any(not wanted or product in wanted for product in bill.products)
+
+
+def _not_understood(error: Exception) -> str:
+    return f"it is not of a shape that is understood ({type(error).__name__}: {error})"
+
+
+@cache
+def _version() -> str:
+    """Tells this mapping from another one: by the modules it is made of."""
+    here = Path(__file__)
+    made = hashlib.sha256()
+    for name in ("stripe_mapping.py", "stripe_money.py", "stripe_shapes.py"):
+        made.update((here.parent / name).read_bytes())
+    return made.hexdigest()
+
+
+def _as_text(found: Any) -> str:
+    return json.dumps(found, sort_keys=True, default=str)
+
+
+def _digest(found: list[str]) -> bytes:
+    return hashlib.sha256("\n".join(found).encode()).digest()[:16]
 
 
 def _carried(invoice: Json, lines: Iterable[Line]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Stripe's amounts: whole numbers in Stripe's smallest unit, to decimal text of the feeds.
+"""Stripe's amounts: from whole numbers in Stripe's smallest unit to the decimal text of the feeds.
 
 Stripe's smallest unit is not always that of ISO 4217, so the table here is Stripe's own: ISK and UGX
 are sent with two decimals that must be zeros, MGA without any.
@@ -40,10 +40,10 @@ class NotAnAmount(ValueError):
 
 
 def currency_code(currency: Any) -> str:
-    """A currency of Stripe as the feeds write it.
+    """Return a currency of Stripe as the feeds write it.
 
     Raises:
-        NotAnAmount: It is none, or one with three decimals.
+        NotAnAmount: The text is not a currency, or the currency has three decimals.
     """
     code = str(currency or "").upper()
     if len(code) != 3 or not code.isascii() or not code.isalpha():
@@ -56,14 +56,14 @@ def currency_code(currency: Any) -> str:
 
 
 def amount_text(amount: Any, currency: str) -> str:
-    """An amount of Stripe in major units.
+    """Return an amount of Stripe in major units.
 
     Args:
         amount: A whole number in Stripe's smallest unit.
         currency: The currency, in any case.
 
     Raises:
-        NotAnAmount: It is no whole number, or the currency cannot have it.
+        NotAnAmount: The amount is not a whole number, or the currency cannot have it.
     """
     code = currency_code(currency)
     if isinstance(amount, bool) or not isinstance(amount, int):
@@ -82,13 +82,14 @@ def amount_text(amount: Any, currency: str) -> str:
 
 
 def percent_text(percent: Any) -> str:
-    """A percentage without zeros at its end.
+    """Return a percentage without trailing zeros.
 
     Args:
         percent: A number read from JSON as a decimal or whole number.
 
     Raises:
-        NotAnAmount: It is no percentage above 0 and up to 100 with at most four decimal places.
+        NotAnAmount: The number is not a percentage above 0 and up to 100 with at most four decimal
+            places.
     """
     if isinstance(percent, bool) or not isinstance(percent, int | Decimal):
         raise NotAnAmount(f"{percent!r} is no percentage")

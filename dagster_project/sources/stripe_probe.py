@@ -1,7 +1,7 @@
-"""`pull stripe --probe`: what the mapping assumes of an account, checked by reading only.
+"""`pull stripe --probe`: the mapping's assumptions about an account, checked by reading only.
 
-Here belong the checks that no document settles and a first account in test mode can. Each is one or
-two requests, delivers nothing and keeps nothing.
+Checks that no document settles, but a first account in test mode can, belong here. Each is one or two
+requests, delivers nothing and stores nothing.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ class Check:
     found: str
 
     def as_json(self) -> dict[str, Any]:
-        """The check for machines."""
+        """Return the check for machines."""
         return asdict(self)
 
     def __str__(self) -> str:
-        """The check as a line for people."""
+        """Return the check as a line for people."""
         return f"{self.outcome:<17} {self.question}\n{'':<17} {self.found}"
 
 
 def probe(api: Api | None = None) -> list[Check]:
-    """Ask an account what is assumed of it.
+    """Check what is assumed about an account.
 
     Args:
         api: How to ask; by default with the key and address in the environment.
@@ -75,7 +75,7 @@ def probe(api: Api | None = None) -> list[Check]:
 
 
 class _Account:
-    """The newest objects of an account, asked for once."""
+    """The newest objects of an account, requested once."""
 
     def __init__(self, api: Api) -> None:
         self.api = api

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,12 +35,9 @@ from dagster_project.sources.stripe_mapping import (
 )
 from dagster_project.sources.stripe_shapes import (
     Json,
-    coupon_in,
     data_of,
-    discounts_on,
     has_contents,
     id_of,
-    line_of,
 )
 
 SOURCE = "stripe"
@@ -196,9 +194,30 @@ class _Pull:
         report = self._deliver(name)
         (pages / "report.json").parent.mkdir(parents=True, exist_ok=True)
         (pages / "report.json").write_text(json.dumps(report.as_json(), indent=1), "utf-8")
+        self._prune(name)
         done = datetime.fromtimestamp(self._now(), UTC)
         deliveries.note_completed(self._settings.home, SOURCE, done)
         return report
+
+    def _prune(self, name: str) -> None:
+        """Remove old raw pages of which every object came again on a newer page."""
+        keep = self._settings.pull_keep_days
+        before = datetime.fromtimestamp(self._now(), UTC) - timedelta(days=keep)
+        needed: set[str] | None = None
+        for folder in sorted(deliveries.folder_of(self._settings.home, SOURCE).glob("*T*Z*")):
+            if folder.name == name or _made(folder.name) >= before:
+                continue
+            if needed is None:
+                needed = self._books.needed_pages()
+            gone = []
+            for page in folder.glob("*/*"):
+                known_as = f"{folder.name}/{page.relative_to(folder)}".removesuffix(".json.gz")
+                if known_as not in needed:
+                    page.unlink()
+                    gone.append(known_as)
+            self._books.forget_pages(gone)
+            if not any(folder.glob("*/*")):
+                shutil.rmtree(folder)
 
     # -- Before --------------------------------------------------------------------------------------
 
@@ -315,58 +334,39 @@ class _Pull:
             cursor = found[-1]["id"] if found else None
             is_done, count = not page.get("has_more") or not found, count + len(found)
             with books.together():
-                self._put(kind.name, kept)
+                books.take(kind.name, kept, self._page(name))
                 books.advance(resource, cursor, is_done, count)
             self._told(kind.name, count, is_done)
 
-    def _put(self, kind: str, objects: list[Json]) -> None:
-        """Keep objects; of events only what matters, of holders also their discounts."""
-        if kind == "events":
-            discounts = [
-                one for one in objects if str(one.get("type")).startswith("customer.discount.")
-            ]
-            self._books.put("events", discounts)
-            self._books.put(
-                "invoice_events",
-                (
-                    {"id": one["id"], "invoice": invoice, "created": one.get("created")}
-                    for one in objects
-                    if str(one.get("type")).startswith("invoice.")
-                    and (invoice := id_of((one.get("data") or {}).get("object")))
-                ),
-            )
-            return
-        self._books.put(kind, objects)
-        if kind in ("subscriptions", "customers"):
-            hanging = [
-                found
-                for holder in objects
-                for one in (holder, *data_of(holder.get("items")))
-                for found in discounts_on(one)
-                if isinstance(found, dict) and found.get("id")
-            ]
-            self._books.put("discounts", hanging)
+    def _page(self, name: str, kind: str | None = None, object_id: str | None = None) -> str:
+        """Note a raw page that was kept; what it is called among those of all pulls."""
+        page = f"{self._books.fact('name')}/{name}"
+        self._books.put_page(page, kind, object_id)
+        return page
 
     def _whole(self, kind: str, found: Json) -> Json:
         """An object with all its lines or items: Stripe embeds ten of them at most."""
         if kind == "invoices" and (found.get("lines") or {}).get("has_more"):
             path = f"/v1/invoices/{found['id']}/lines"
-            lines = list(self._all(path, f"lines/{found['id']}", ["data.discounts"]))
+            lines = list(self._all(path, "lines", kind, found["id"]))
             return {**found, "lines": {"object": "list", "data": lines, "has_more": False}}
         if kind == "subscriptions" and (found.get("items") or {}).get("has_more"):
             params = {"subscription": found["id"]}
-            items = list(
-                self._all(
-                    "/v1/subscription_items", f"items/{found['id']}", ["data.discounts"], params
-                )
-            )
+            items = list(self._all("/v1/subscription_items", "items", kind, found["id"], params))
             return {**found, "items": {"object": "list", "data": items, "has_more": False}}
         return found
 
     def _all(
-        self, path: str, name: str, expand: list[str], more: dict[str, str] | None = None
+        self,
+        path: str,
+        what: str,
+        kind: str,
+        object_id: str,
+        more: Mapping[str, str] | None = None,
     ) -> Iterator[Json]:
+        """All lines or items of an object."""
         cursor, number = None, 0
+        expand = ["data.discounts"]
         while True:
             params: dict[str, Any] = {"limit": PAGE, **(more or {})}
             if expand:
@@ -374,13 +374,15 @@ class _Pull:
             if cursor is not None:
                 params["starting_after"] = cursor
             number += 1
+            name = f"{what}/{object_id}-{number:04d}"
             try:
-                page = self._api.get(path, params, f"{name}-{number:04d}")
+                page = self._api.get(path, params, name)
             except NotExpanded:
                 if not expand:
                     raise
                 expand = []
                 continue
+            self._page(name, kind, object_id)
             data = data_of(page)
             yield from data
             if not page.get("has_more") or not data:
@@ -425,7 +427,9 @@ class _Pull:
 
     def _ask_for_invoice(self, invoice_id: str) -> None:
         try:
-            found = self._one(f"/v1/invoices/{invoice_id}", ["discounts", "lines.data.discounts"])
+            found, page = self._one(
+                f"/v1/invoices/{invoice_id}", ["discounts", "lines.data.discounts"]
+            )
         except NotFound:
             known = self._books.get("invoices", invoice_id)
             if known is not None and known.get("status") == "draft":
@@ -433,89 +437,63 @@ class _Pull:
             elif known is not None:
                 self._note("gone", invoice_id, "Stripe no longer has it; its last state stays")
             return
+        whole = self._whole("invoices", found)
         with self._books.together():
-            self._put("invoices", [self._whole("invoices", found)])
+            self._books.take("invoices", [whole], page)
 
-    def _one(self, path: str, expand: list[str]) -> Json:
+    def _one(self, path: str, expand: list[str]) -> tuple[Json, str]:
+        """One object, and the page it came on."""
         name = f"single/{_file_name(path)}"
         try:
-            return self._api.get(path, {"expand": expand} if expand else {}, name)
+            found = self._api.get(path, {"expand": expand} if expand else {}, name)
         except NotExpanded:
-            return self._api.get(path, {}, name)
+            found = self._api.get(path, {}, name)
+        return found, self._page(name)
 
     def _ask_for_missing(self) -> None:
-        """Ask for coupons and prices that are named and not listed: deleted ones, and new ones."""
-        coupons, prices, invoices = self._named()
-        for coupon_id in sorted(coupons):
-            known = self._books.get("coupons", coupon_id)
-            if known is not None:
-                continue
+        """Ask for what is named and not listed: deleted coupons, and what is new since the lists."""
+        for coupon_id in self._books.missing("coupons"):
             self._ask_for("coupons", f"/v1/coupons/{coupon_id}", ["applies_to", "currency_options"])
-        for price_id in sorted(prices):
-            if self._books.get("prices", price_id) is None:
-                self._ask_for("prices", f"/v1/prices/{price_id}", [])
-        for invoice_id in sorted(invoices):
-            if self._books.get("invoices", invoice_id) is None:
-                self._ask_for_invoice(invoice_id)
+        for price_id in self._books.missing("prices"):
+            self._ask_for("prices", f"/v1/prices/{price_id}", [])
+        for invoice_id in self._books.missing("invoices"):
+            self._ask_for_invoice(invoice_id)
 
     def _ask_for(self, kind: str, path: str, expand: list[str]) -> None:
         try:
-            found = self._one(path, expand)
+            found, page = self._one(path, expand)
         except NotFound:
             return
         if kind != "coupons" or has_contents(found):
             with self._books.together():
-                self._put(kind, [found])
-
-    def _named(self) -> tuple[set[str], set[str], set[str]]:
-        """The coupons, prices and invoices that other objects name without their contents."""
-        coupons: set[str] = set()
-        prices: set[str] = set()
-        invoices: set[str] = set()
-
-        def take(found: Any) -> None:
-            if not isinstance(found, dict):
-                return
-            coupon_id, contents = coupon_in(found)
-            if coupon_id is not None and contents is None:
-                coupons.add(coupon_id)
-
-        for known in self._books.each("discounts"):
-            take(known)
-        for event in self._books.each("events"):
-            take((event.get("data") or {}).get("object"))
-        for invoice in self._books.each("invoices"):
-            for one in discounts_on(invoice):
-                take(one)
-            for raw in data_of(invoice.get("lines")):
-                for one in discounts_on(raw):
-                    take(one)
-                line = line_of(raw)
-                if line.price_id is not None and line.price is None:
-                    prices.add(line.price_id)
-        for note in self._books.each("credit_notes"):
-            if (invoice_id := id_of(note.get("invoice"))) is not None:
-                invoices.add(invoice_id)
-        return coupons, prices, invoices
+                self._books.take(kind, [found], page)
 
     # -- Delivering ----------------------------------------------------------------------------------
 
     def _deliver(self, name: str) -> Report:
-        """Map everything, write what changed aside, note it, and rename it."""
+        """Map what changed, write aside what says something else, note it, and rename it.
+
+        What bills were mapped to and what is delivered are noted together or not at all.
+        """
         books, settings = self._books, self._settings
-        remembered = books.remembered()
-        mapping = AccountMapping(books, remembered, choices_of(settings), int(self._now()))
         stamp = self._stamp()
         writer = _Writer(settings.landing, f"{SOURCE}-{name}.csv", stamp)
-        changed: list[tuple[str, str, bytes]] = []
         try:
-            for feed, row in mapping.rows():
-                key = row[COLUMNS[feed][0]] or ""
-                digest = _digest(feed, row)
-                if books.delivered(feed, key) != digest:
-                    writer.write(feed, row)
-                    changed.append((feed, key, digest))
-            parts = writer.finished()
+            with books.together():
+                remembered = books.remembered()
+                mapping = AccountMapping(books, remembered, choices_of(settings), int(self._now()))
+                for feed, row in mapping.rows():
+                    key = row[COLUMNS[feed][0]] or ""
+                    digest = _digest(feed, row)
+                    if books.delivered(feed, key) != digest:
+                        writer.write(feed, row)
+                        books.set_delivered(feed, key, digest, stamp)
+                parts = writer.finished()
+                books.remember(remembered)
+                books.set_fact("last_stamp", stamp)
+                books.set_fact("to_deliver", json.dumps([part.as_json() for part in parts]))
+                books.set_fact("completed", books.fact("started"))
+                books.set_fact("is_running", "no")
         except BaseException:
             writer.discard()
             raise
@@ -533,14 +511,6 @@ class _Pull:
             notes=sorted(self._notes + mapping.notes, key=lambda one: (one.kind, one.id)),
             drafts=mapping.counts["drafts"],
         )
-        with books.together():
-            for feed, key, digest in changed:
-                books.set_delivered(feed, key, digest, stamp)
-            books.remember(remembered)
-            books.set_fact("last_stamp", stamp)
-            books.set_fact("to_deliver", json.dumps([part.as_json() for part in parts]))
-            books.set_fact("completed", books.fact("started"))
-            books.set_fact("is_running", "no")
         if parts:
             with self._exclusively():
                 lost = deliveries.deliver(settings.home, SOURCE, parts)
@@ -619,6 +589,11 @@ def choices_of(settings: Settings) -> Choices:
         has_names=settings.stripe_names,
         mtu_price=settings.stripe_mtu_price,
     )
+
+
+def _made(pull_name: str) -> datetime:
+    """When a pull of a name began."""
+    return datetime.strptime(pull_name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def _digest(feed: str, row: Row) -> bytes:

@@ -205,15 +205,21 @@ class Line:
         return self.subtotal - sum(self.discounts.values())
 
 
+def price_in(line: Any) -> tuple[str | None, Json | None]:
+    """The price of a line: its id, and its contents where they are given."""
+    price = at(line, "pricing", "price_details", "price") or at(line, "price")
+    contents = price if isinstance(price, Mapping) else None
+    if contents is None and isinstance(at(line, "plan"), Mapping):
+        contents = at(line, "plan")
+    return id_of(price) or id_of(at(line, "plan")), dict(contents) if contents is not None else None
+
+
 def line_of(found: Json) -> Line:
     """A line of an invoice in any shape."""
     of_item = at(found, "parent", "subscription_item_details")
     of_invoice_item = at(found, "parent", "invoice_item_details")
     details = of_item or of_invoice_item or {}
-    price = at(found, "pricing", "price_details", "price") or found.get("price")
-    contents = price if isinstance(price, Mapping) else None
-    if contents is None and isinstance(found.get("plan"), Mapping):
-        contents = found["plan"]
+    price_id, contents = price_in(found)
     product = at(found, "pricing", "price_details", "product") or at(contents, "product")
     is_proration = bool(details.get("proration") or found.get("proration"))
     flag = found.get("discountable")
@@ -225,8 +231,8 @@ def line_of(found: Json) -> Line:
         is_discountable=not is_proration if flag is None else bool(flag),
         is_proration=is_proration,
         is_of_subscription=of_item is not None or found.get("type") == "subscription",
-        price_id=id_of(price) or id_of(found.get("plan")),
-        price=dict(contents) if contents is not None else None,
+        price_id=price_id,
+        price=contents,
         product=id_of(product),
         subscription=id_of(details.get("subscription")) or id_of(found.get("subscription")),
         subscription_item=id_of(details.get("subscription_item"))

@@ -1,6 +1,6 @@
 """Dagster's web server behind the guard, as a process: `python -m dagster_project.web.dagster_ui PORT`.
 
-What dagster-webserver's own command does, but that its application is guarded before it is served.
+This does what dagster-webserver's own command does, but guards the application before serving it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ HOST = "127.0.0.1"
 """Dagster's web server has no log-in, so it is not offered to other machines."""
 DEFINITIONS = "dagster_project.definitions"
 _GRAPHQL = "/graphql"
-_LAST_WORDS_SECONDS = 3  # for answers under way when the server is told to stop
+_LAST_WORDS_SECONDS = 3  # for answers under way when the server is asked to stop
 _STATEMENT_MILLISECONDS, _POOL_RECYCLE_SECONDS, _POOL_OVERFLOW = 15_000, 3_600, 20  # Dagster's
 
 
 def guarded(app: ASGIApp, port: int, settings: Settings) -> Guard:
-    """Dagster's application as it is served: to its own pages only.
+    """Return Dagster's application, answering its own pages only.
 
     Args:
         app: The application of dagster-webserver.
         port: The port the server listens on.
-        settings: They name further addresses under which the pages are opened.
+        settings: Their `web_addresses` are further addresses under which the pages are opened.
     """
     return Guard(app, served_origins(port, settings.web_addresses), posted_only=(_GRAPHQL,))
 
@@ -38,7 +38,7 @@ def serve(port: int, settings: Settings) -> None:
 
     Args:
         port: The port to listen on.
-        settings: They name further addresses under which the pages are opened.
+        settings: Their `web_addresses` are further addresses under which the pages are opened.
     """
     import uvicorn
     from dagster import DagsterInstance
@@ -50,7 +50,7 @@ def serve(port: int, settings: Settings) -> None:
     from dagster_webserver.version import __version__
 
     configure_loggers()
-    setup_interrupt_handlers()  # so that SIGTERM too ends the code server on the way out
+    setup_interrupt_handlers()  # so that SIGTERM, too, ends the code server
     target = ModuleTarget(
         module_name=DEFINITIONS, attribute=None, working_directory=None, location_name=None
     )

@@ -1,4 +1,4 @@
-"""Keeps the pages of other sites, open in the same browser, from using a web server of this machine.
+"""A guard that keeps other sites' pages, open in the same browser, from using this machine's web server.
 
 A server on 127.0.0.1 has no log-in, and any page in the user's browser can send requests to it: a form,
 a script, a WebSocket, or, once the name of the page's own host leads to 127.0.0.1 (DNS rebinding), a
@@ -26,7 +26,7 @@ _JSON = "application/json"
 
 
 def served_origins(port: int, addresses: Iterable[str] = ()) -> frozenset[str]:
-    """The origins of a server on this machine.
+    """Return the origins of a server on this machine.
 
     Args:
         port: The port the server listens on.
@@ -40,12 +40,12 @@ def served_origins(port: int, addresses: Iterable[str] = ()) -> frozenset[str]:
 
 
 class Guard:
-    """ASGI middleware that answers only requests to the addresses served, from their own pages.
+    """ASGI middleware that answers only requests to the served addresses from their own pages.
 
-    A request is refused unless it has exactly one `Host` and that is one of ours (400), at most one
-    `Origin` and that is one of ours (403), and either reads or is a POST of JSON (405, 415), which no
-    form of a page can send. A WebSocket is refused at its handshake by the same two headers. Answers
-    may not be framed or embedded by pages of other origins.
+    A request is refused unless it has exactly one `Host`, which is one of ours (400), at most one
+    `Origin`, which is one of ours (403), and either reads or is a POST of JSON (405, 415), which no
+    form of a page can send. A WebSocket is refused at its handshake by the same two headers. Pages of
+    other origins may not frame or embed the answers.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Guard:
         Args:
             app: The application behind the guard.
             origins: The origins served, from `served_origins`.
-            posted_only: Paths that act on what the query string says; one is refused there.
+            posted_only: Paths that act on the query string; a request with one is refused there.
         """
         self._app = app
         self._origins = frozenset(origins)
@@ -64,7 +64,7 @@ class Guard:
         self._posted_only = frozenset(posted_only)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a request, or hand it to the application."""
+        """Refuse a request, or pass it to the application."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -87,8 +87,8 @@ class Guard:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
             return PlainTextResponse(
-                "This address is not served here. Open http://127.0.0.1 with the port of this"
-                " server, or add the address to COUPON_LEDGER_WEB_ADDRESSES.\n",
+                "This server does not answer to this address. Open http://127.0.0.1 with the port"
+                " of this server, or add the address to COUPON_LEDGER_WEB_ADDRESSES.\n",
                 400,
             )
         if len(origins) > 1 or not self._origins.issuperset(map(str.lower, origins)):
@@ -114,7 +114,7 @@ class Guard:
 
 
 def _hosts_of(origin: str) -> set[str]:
-    """How `Host` may name an origin: with its port, and without if it is the default one."""
+    """Return how `Host` may name an origin: with its port, or without if it is the default."""
     scheme, _, host = origin.partition("://")
     has_port = urlsplit(origin).port is not None
     return {host} if has_port else {host, f"{host}:{DEFAULT_PORTS[scheme]}"}

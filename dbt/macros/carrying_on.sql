@@ -1,16 +1,16 @@
-{# Carrying on from the build before. The variable `kept` says what that build knew: the last delivery and
-   the as-of date. Then models of materialization `incremental` hold its rows, and only what can have
-   changed is calculated anew; without the variable everything is. What is incremental here:
+{# Carrying on from the previous build. The variable `kept` says what that build knew: the last delivery and
+   the as-of date. Models of materialization `incremental` then hold the rows of that build, and only what can
+   have changed is recalculated; without the variable, everything is calculated. Incremental are:
 
-   - typed rows, by delivery: a row once typed stays as it is,
+   - typed rows, by delivery: a row once typed does not change,
    - the fates of records delivered more than once, by record,
-   - what is calculated per invoice, by `int_invoices_recalculated`: invoices that came or changed, those
-     after them where the workspace has what is used up in their order, and all of a workspace whose
-     redemptions or their terms changed. What came before is as it was, and enters as uses counted and
-     credit drawn.
+   - what is calculated per invoice, by `int_invoices_recalculated`: new and changed invoices, the invoices
+     after them where the workspace has uses or credit that are used up in the order of invoices, and all
+     invoices of a workspace in which a redemption or its terms changed. Earlier invoices are not recalculated;
+     their uses and draws enter as totals.
 
-   Each forgets, before it adds, what is calculated anew. All else is calculated whole every time. Spark
-   always starts from nothing. #}
+   Before it adds rows, each of these models deletes those to recalculate. All other models are calculated whole
+   every time. Spark always starts from nothing. #}
 
 {% macro carries_on() -%}
     {{ return(var('kept', none) is not none) }}
@@ -28,7 +28,7 @@
 {%- endmacro %}
 
 
-{# A model as the build before left it. No dependency: who asks must run before the model does. #}
+{# A model as the previous build left it. This is no dependency for dbt: the caller must run before that model. #}
 {% macro kept(model) -%}
     {%- if execute -%}
         {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.name == model -%}
@@ -38,19 +38,19 @@
 {%- endmacro %}
 
 
-{# Whether a row came after the build before. #}
+{# Whether a row arrived after the previous build. #}
 {% macro came_since() -%}
     delivery_sequence > {{ var('kept').delivery_sequence }}
 {%- endmacro %}
 
 
-{# The first instant after the as-of date of the build before. #}
+{# The first instant after the as-of date of the previous build. #}
 {% macro kept_end_of_as_of_date() -%}
     {{ first_instant_after(var('kept').as_of_date) }}
 {%- endmacro %}
 
 
-{# What a model that is only asked where a build carries on holds otherwise: no row of these columns. #}
+{# No rows, with these columns: the content of a model that is used only in a build that carries on. #}
 {% macro no_rows(columns) -%}
     select
         {%- for name, type in columns.items() %}
@@ -61,7 +61,7 @@
 {%- endmacro %}
 
 
-{# The rows of a relation that are calculated again: all of them unless a build carries on. #}
+{# The rows of a relation that are recalculated: all rows unless a build carries on. #}
 {% macro recalculated(relation) -%}
     {%- set again = ref('int_invoices_recalculated') -%}
     {%- if carries_on() -%}
@@ -72,15 +72,15 @@
 {%- endmacro %}
 
 
-{# The counted invoices that are calculated anew, which are all of them unless a build carries on. #}
+{# The counted invoices that are recalculated: all counted invoices unless a build carries on. #}
 {% macro invoices_to_calculate() -%}
     {%- set all_invoices = ref('int_invoices_counted') -%}
-    {%- set some_invoices = ref('int_invoices_counted_anew') -%}
+    {%- set some_invoices = ref('int_counted_invoices_recalculated') -%}
     {{ some_invoices if carries_on() else all_invoices }}
 {%- endmacro %}
 
 
-{# Before adding what is calculated anew per invoice. #}
+{# Delete the rows of recalculated invoices, before they are added again. #}
 {% macro forget_recalculated(relation) -%}
     {%- if carries_on() -%}
         delete from {{ relation }} where invoice_id in (select invoice_id from {{ ref('int_invoices_recalculated') }})
@@ -88,7 +88,7 @@
 {%- endmacro %}
 
 
-{# Before adding the fates of records of which another row came. #}
+{# Delete the fates of records of which another row has arrived, before they are added again. #}
 {% macro forget_fates(relation) -%}
     {%- if carries_on() -%}
         delete from {{ relation }} where

@@ -1,8 +1,7 @@
-{# The walk through the ranks of credit grants (R7): CTEs that end in one named walk, with every demand
-   at the step of its rank. DuckDB recurses. Spark knows no window over a recursive reference, so there
-   the steps are written out, as many as the highest rank needs, each once: what a step has served stays
-   as it is in the next. All windows have the workspace in their key, so that rows move once, to where the
-   whole workspace is. #}
+{# The walk through the ranks of credit grants (R7): CTEs, the last of which is named walk and has every demand
+   at the step of its rank. DuckDB recurses. Spark does not allow a window over a recursive reference, so there
+   the steps are written out, one per rank up to the highest; what a step has drawn does not change in the next.
+   On Spark, all windows have the workspace in their key, so that rows move only once. #}
 
 {% macro walk_credit(demands) -%}
     {{ return(adapter.dispatch('walk_credit')(demands)) }}
@@ -11,7 +10,7 @@
 {% macro default__walk_credit(demands) -%}
 walk as (
 
-    -- What every grant would have before each of its invoices if it came first.
+    -- The balance of every grant before each of its invoices if that grant came first.
     select
         basis,
         grant_id,
@@ -29,7 +28,7 @@ walk as (
 
     union all
 
-    -- The demands of later ranks, once the rank of the step before has taken its part.
+    -- The demands of later ranks, less what the rank of the previous step has drawn.
     select
         basis,
         grant_id,
@@ -143,7 +142,7 @@ walk as (
 {%- endmacro %}
 
 
-{# R7: a grant's balance before an invoice, from what is left of the invoices before it. #}
+{# R7: the balance of a grant before an invoice, from what earlier invoices had left to pay. #}
 {% macro balance_before(grant='basis, grant_id') -%}
     greatest(
         grant_minor - coalesce(

@@ -1,6 +1,6 @@
-{# What a discount takes from a bill. #}
+{# What a discount takes off a bill. #}
 
-{# R6: what one percent-off or dollar-off takes from what is left. #}
+{# R6: what one percent-off or dollar-off discount takes off the remaining amount. #}
 {% macro discount_of(percent_off_e4, amount_off_minor, base_minor) -%}
     cast(
         case
@@ -15,8 +15,8 @@
 {%- endmacro %}
 
 
-{# R6: the greatest number of months for which the start of a period and that many months is not after its
-   end, at least 1. #}
+{# R6: the greatest number of months that can be added to the start of a period without passing its end, at
+   least 1. #}
 {% macro months_of_period(period_start, period_end) -%}
     {%- set months = calendar_months_between(period_start, period_end) -%}
     greatest(

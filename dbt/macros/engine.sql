@@ -1,4 +1,4 @@
-{# What DuckDB and Spark write differently. A model calls these and stays one text for both. #}
+{# SQL that DuckDB and Spark write differently. Models call these macros, so that one text serves both. #}
 
 {% macro whole_quotient(numerator, denominator) -%}
     {{ return(adapter.dispatch('whole_quotient')(numerator, denominator)) }}
@@ -13,7 +13,7 @@
 {%- endmacro %}
 
 
-{# A whole number as text, a comma between its thousands. #}
+{# A whole number as text, with commas between thousands. #}
 {% macro with_thousands_separated(number) -%}
     {{ return(adapter.dispatch('with_thousands_separated')(number)) }}
 {%- endmacro %}
@@ -103,7 +103,7 @@
 {%- endmacro %}
 
 
-{# A UTC timestamp as the clocks of a time zone show it. #}
+{# A UTC timestamp as local time in a time zone. #}
 {% macro time_in_zone(instant, zone) -%}
     {{ return(adapter.dispatch('time_in_zone')(instant, zone)) }}
 {%- endmacro %}
@@ -117,7 +117,7 @@
 {%- endmacro %}
 
 
-{# A row for every whole number from first to last, none where last is less: used in a select list. #}
+{# One row for every whole number from first to last, no row if last is less; for use in a select list. #}
 {% macro each_whole_number(first, last) -%}
     {{ return(adapter.dispatch('each_whole_number')(first, last)) }}
 {%- endmacro %}
@@ -136,7 +136,7 @@
 {%- endmacro %}
 
 
-{# Whether the whole text matches the pattern; never null for a text that is not null. #}
+{# Whether the whole text matches the pattern; null only for a null text. #}
 {% macro matches(value, pattern) -%}
     {{ return(adapter.dispatch('matches')(value, pattern)) }}
 {%- endmacro %}
@@ -150,7 +150,7 @@
 {%- endmacro %}
 
 
-{# Whether a text has control characters, those beyond ASCII too. #}
+{# Whether a text has control characters, including those beyond ASCII. #}
 {% macro has_control_characters(value) -%}
     {{ return(adapter.dispatch('has_control_characters')(value)) }}
 {%- endmacro %}
@@ -164,12 +164,12 @@
 {%- endmacro %}
 
 
-{# An ISO 8601 instant as a UTC timestamp, null where there is no such instant. #}
+{# An ISO 8601 instant as a UTC timestamp; null for text that is no instant. #}
 {% macro try_instant(value) -%}
     {{ return(adapter.dispatch('try_instant')(value)) }}
 {%- endmacro %}
 
-{# An instant that says it is UTC needs no calendar, which costs DuckDB four times as much. #}
+{# An instant marked as UTC needs no calendar, and a calendar costs DuckDB four times as much. #}
 {% macro default__try_instant(value) -%}
     case
         when suffix({{ value }}, 'Z') then try_cast({{ value }} as timestamp)
@@ -182,7 +182,7 @@
 {%- endmacro %}
 
 
-{# A time without an offset as a timestamp of its own clock, null where there is no such time. #}
+{# A time without an offset as a local timestamp; null for text that is no time. #}
 {% macro try_local_time(value) -%}
     {{ return(adapter.dispatch('try_local_time')(value)) }}
 {%- endmacro %}
@@ -196,7 +196,7 @@
 {%- endmacro %}
 
 
-{# A JSON object as text, of values by their names. #}
+{# A JSON object as text, from values by name. #}
 {% macro json_record(values) -%}
     {{ return(adapter.dispatch('json_record')(values)) }}
 {%- endmacro %}
@@ -210,7 +210,7 @@
 {%- endmacro %}
 
 
-{# All columns but some. #}
+{# All columns except those named. #}
 {% macro all_columns_but(columns) -%}
     {{ return(adapter.dispatch('all_columns_but')(columns)) }}
 {%- endmacro %}

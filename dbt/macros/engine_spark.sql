@@ -1,6 +1,6 @@
-{# Where the tables of a build on Spark lie. On DuckDB nobody calls this. #}
+{# Where the tables of a build on Spark are stored. DuckDB builds do not call this. #}
 
-{# Describe to Spark's catalog the databases and, in them, the raw tables, which are there as Parquet. #}
+{# Register in Spark's catalog the databases and the raw tables, which exist as Parquet files. #}
 {% macro lay_out_databases(storage) -%}
     {%- set root = storage | replace('\\', '\\\\') | replace("'", "\\'") -%}
     {%- set schemas = graph.nodes.values() | selectattr('resource_type', 'in', ['model', 'seed']) | map(attribute='schema') | unique | sort -%}

@@ -1,4 +1,4 @@
-{# From the columns a feed declares in the source file to typed rows with reasons for rejection. #}
+{# From the columns that a feed declares in the source file to typed rows with reasons for rejection. #}
 
 {# The feeds, in the order of the contract. #}
 {% macro feed_names() -%}
@@ -23,7 +23,7 @@
 {%- endmacro %}
 
 
-{# The name a column has once it is typed: amounts are minor units, percentages ten-thousandths. #}
+{# The name of a column once typed: amounts are in minor units, percentages in ten-thousandths. #}
 {% macro typed_name(column) -%}
     {%- if column.type == 'amount' -%}
         {{ return(column.name | replace('_amount', '') ~ '_minor') }}
@@ -43,22 +43,22 @@
 {%- endmacro %}
 
 
-{# Where a row being typed has a column's text as delivered: beside what it is typed to, where that can
-   lose it. #}
+{# The column that holds the text as delivered while a row is being typed: one of its own where the typed value
+   can lose the text. #}
 {% macro delivered_text(column) -%}
     {{ return(column.name if column.type in ('id', 'text', 'enum') else column.name ~ '_text') }}
 {%- endmacro %}
 
 
-{# How many digits an amount may have before the point: one more where its column says so, since it is a
-   sum of others. So no sum or product of one row leaves its type. #}
+{# How many digits an amount may have before the point: one more where the column says so, for a sum of other
+   amounts. No sum or product within one row can then overflow its type. #}
 {% macro amount_digits(column) -%}
     {{ return(column.digits | default(13)) }}
 {%- endmacro %}
 
 
-{# What the text of a column's type must match, or in words what it must be; the definition is in
-   dbt_project.yml. #}
+{# The pattern that the text of a column's type must match, or its description in words; dbt_project.yml defines
+   both. #}
 {% macro type_pattern(column, which='pattern') -%}
     {{ return(
         var('value_types')[column.type][which]
@@ -74,8 +74,8 @@
 {%- endmacro %}
 
 
-{# An instant with `Z` for ` UTC`, two digits of hours, seconds, and no blank before its offset: what both
-   engines cast alike. The text must match one of the patterns. #}
+{# An instant in the form that both engines cast alike: `Z` for ` UTC`, two-digit hours, seconds, and no blank
+   before the offset. The text must match one of the patterns. #}
 {% macro plain_instant(value) -%}
     {%- set hour = "case when substring(" ~ value ~ ", 13, 1) = ':' then concat(substring(" ~ value
         ~ ", 1, 11), '0', substring(" ~ value ~ ", 12)) else " ~ value ~ " end" -%}
@@ -89,14 +89,14 @@
 {%- endmacro %}
 
 
-{# The time zone that instants of a feed are in where they have no offset; none where it is UTC. #}
+{# The time zone of a feed's instants without an offset; none for UTC. #}
 {% macro feed_time_zone(feed) -%}
     {%- set zone = var('feed_time_zones', {}).get(feed, 'UTC') -%}
     {{ return(none if zone == 'UTC' else zone) }}
 {%- endmacro %}
 
 
-{# The time zone that instants without an offset are read in, by the name of a feed. #}
+{# The time zone in which instants without an offset are read, by feed. #}
 {% macro time_zone_of_feed(feed) -%}
     {%- set zones = var('feed_time_zones', {}) -%}
     {%- if zones -%}
@@ -109,9 +109,9 @@
 {%- endmacro %}
 
 
-{# The instant at which the clocks of a zone show a local time, as a UTC timestamp: of a time that they
-   show twice the first, null for one that they never show. The offsets a day and more before and after are
-   tried: clocks are not changed twice within days. Neither engine's own rule is used, since they differ. #}
+{# The instant at which the clocks of a zone show a local time, as a UTC timestamp: the first instant of a time
+   shown twice, null for a time never shown. The offsets in force more than a day before and after are tried,
+   since clocks do not change twice within days. The engines' own conversions differ and are not used. #}
 {% macro instant_in_zone(local, zone) -%}
     {%- set before = shifted_by_zone(local, zone, -26) -%}
     {%- set after = shifted_by_zone(local, zone, 26) -%}
@@ -123,14 +123,14 @@
 {%- endmacro %}
 
 
-{# A local time less the offset that the zone has some hours away. #}
+{# A local time less the offset that the zone has some hours earlier or later. #}
 {% macro shifted_by_zone(local, zone, hours) -%}
     {%- set away = "(" ~ local ~ " + interval '" ~ hours ~ "' hour)" -%}
     {{ return("(" ~ local ~ " - (" ~ time_in_zone(away, zone) ~ " - " ~ away ~ "))") }}
 {%- endmacro %}
 
 
-{# What the text of a column is once it is typed; null where it is not what its type must be.
+{# The typed value of a column's text; null where the text is not of the column's type.
    zone is the time zone of instants without an offset, none for UTC. #}
 {% macro typed_value(column, zone=none) -%}
     {%- set value = 'delivered.' ~ column.name -%}
@@ -177,8 +177,8 @@
 {%- endmacro %}
 
 
-{# A delivered text as a rejected row shows it. A quote that is not closed can put the rest of a row, and
-   of the next, into one value, personal data too; the line break or other control character tells. #}
+{# A delivered text as a rejected row shows it. An unclosed quote can put the rest of a row, and of the next
+   one, into one value, personal data included; a line break or other control character gives such a value away. #}
 {% macro shown_text(text) -%}
     {{ return(
         "case when " ~ has_control_characters(text) ~ " then '(not shown: it has control characters)' else "
@@ -187,8 +187,8 @@
 {%- endmacro %}
 
 
-{# The reasons to reject a row for one column: pairs of condition and sentence, over typed
-   rows with the text as delivered. zone as in typed_value. #}
+{# The reasons to reject a row because of one column: pairs of condition and sentence, over typed rows with the
+   text as delivered. For zone, see typed_value. #}
 {% macro column_rejections(column, zone=none) -%}
     {%- set typed = typed_name(column) -%}
     {%- set rejections = [] -%}
@@ -198,11 +198,11 @@
         {%- do rejections.append((text ~ ' in (' ~ words(missing_words) ~ ')', 'is a word for a missing value (' ~ missing_words | join(', ') ~ '), which is delivered as an empty one')) -%}
     {%- endif -%}
     {%- if column.type in ('boolean', 'whole', 'decimal', 'amount', 'date', 'instant') -%}
-        {#- Of an unsupported currency nobody here knows what its amounts look like. -#}
+        {#- The form of an amount in an unsupported currency is not known, so it is not checked. -#}
         {%- set judgeable = ' and coalesce(exponent, 2) in (0, 2)' if column.type == 'amount' else '' -%}
         {%- set unreadable = text ~ ' is not null and ' ~ typed ~ ' is null' ~ judgeable ~ ' and ' ~ text ~ ' not in (' ~ words(missing_words) ~ ')' -%}
         {%- if column.type == 'instant' and zone -%}
-            {#- The clocks of the zone may skip a time, which is written as it should be. -#}
+            {#- A time can be written correctly and still be one that the clocks of the zone skip. -#}
             {%- set skipped = matches(text, type_pattern(column, 'without_offset')) ~ ' and ' ~ try_local_time(plain_instant(text)) ~ ' is not null' -%}
             {%- do rejections.append((unreadable ~ ' and ' ~ skipped, 'is a time that the clocks of ' ~ zone ~ ' never showed: they were put forward over it')) -%}
             {%- set unreadable = unreadable ~ ' and not (' ~ skipped ~ ')' -%}
@@ -215,7 +215,7 @@
     {%- if column.type == 'date' -%}
         {%- do rejections.append((typed ~ " < cast('0001-01-01' as date)", 'is before the year 1')) -%}
     {%- elif column.type == 'instant' -%}
-        {#- In UTC: an offset can move one over either end. -#}
+        {#- In UTC, since an offset can move an instant past either end. -#}
         {%- do rejections.append((typed ~ " < cast('0001-01-01 00:00:00' as timestamp)", 'is before the year 1 in UTC')) -%}
         {%- do rejections.append((typed ~ " > cast('9999-12-31 23:59:59.999999' as timestamp)", 'is after the year 9999 in UTC')) -%}
     {%- elif column.type == 'id' -%}
@@ -242,8 +242,8 @@
 {%- endmacro %}
 
 
-{# Every delivered row of a feed, typed, with the reasons to reject it and the row as delivered without
-   personal data (both null where there are none).
+{# Every delivered row of a feed, typed, with the reasons for rejection and the row as delivered, without
+   personal data (both null for a row that is not rejected).
    row_rejections are the feed's rules about several columns: pairs of condition and sentence.
    currencies is the relation of ISO 4217 currencies, for a feed with amounts. #}
 {% macro typed_rows(feed, row_rejections, currencies=none) -%}
@@ -301,7 +301,7 @@ judged as (
 
     select
         *,
-{#- Nearly every row is as it should be: the sentences are put together only where one is needed. #}
+{#- Nearly every row is correct, so the sentences are built only for rows with a reason. #}
         {%- set rejections = [] %}
         {%- for column in columns %}
         {%- for condition, sentence in column_rejections(column, zone) %}

@@ -1,4 +1,4 @@
-{# All rounding and division of the project (R0). Amounts inside are bigint minor units. #}
+{# All rounding and division of the project (R0). Internal amounts are bigint minor units. #}
 
 {# numerator / denominator rounded half away from zero; the denominator is positive. #}
 {% macro divide_rounded(numerator, denominator) -%}
@@ -19,7 +19,7 @@
 {%- endmacro %}
 
 
-{# 100 * part / whole with four places; null where the whole is zero. #}
+{# 100 * part / whole with four decimal places; null where the whole is zero. #}
 {% macro percent_of(part_minor, whole_minor) -%}
     cast(
         case
@@ -52,7 +52,7 @@
 {%- endmacro %}
 
 
-{# Minor units as people read them: with the places of the currency, thousands separated. #}
+{# Minor units as text for people: with the decimal places of the currency and thousands separated. #}
 {% macro amount_in_words(minor, minor_per_major='minor_per_major') -%}
     {%- set whole -%} {{ whole_quotient('abs(' ~ minor ~ ')', minor_per_major) }} {%- endset -%}
     case

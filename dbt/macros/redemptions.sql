@@ -1,6 +1,6 @@
-{# When a redemption ends, what it may follow, and the months its run rate counts. #}
+{# When a redemption ends, which others it may not repeat, which follow-ups exist, and the months of run rates. #}
 
-{# R3: the end a redemption has by its own terms, before revocation and lost eligibility. #}
+{# R3: the end of a redemption by its own terms, before revocation and lost eligibility. #}
 {% macro natural_end(started_at, ends_at, coupons) -%}
     case
         when {{ ends_at }} is not null then {{ ends_at }}
@@ -15,8 +15,8 @@
 {%- endmacro %}
 
 
-{# R2: the redemptions of a coupon that may not be repeated among each other in a workspace, as the coupon's
-   once_per says; a redemption that may be repeated is a group of its own. #}
+{# R2: the group of a coupon's redemptions of which a workspace may have only one, as the coupon's once_per says;
+   a redemption that may be repeated is a group of its own. #}
 {% macro group_in_workspace(once_per, redemption_id, workspace_id, subscription_id) -%}
     case {{ once_per }}
         when 'unlimited' then concat('redemption', chr(31), {{ redemption_id }})
@@ -26,8 +26,8 @@
 {%- endmacro %}
 
 
-{# R2: the redemptions of a coupon that may not be repeated among each other by a user. Those without a user
-   are no group; on Spark they would all come to one task. #}
+{# R2: the group of a coupon's redemptions of which a user may have only one. Redemptions without a user form no
+   group; on Spark they would all come to one task. #}
 {% macro group_by_user(once_per, redemption_id, user_id) -%}
     case
         when coalesce({{ once_per }}, 'user') = 'user' and {{ user_id }} is not null
@@ -43,17 +43,17 @@
 {%- endmacro %}
 
 
-{# R4: which of the derived redemptions that exist if none of them is refused do exist: the CTEs `settling` and
-   `settled`, over the relation `contested`. A derived redemption is refused where another of its group comes
-   before it, and what follows a refused one is not derived. So a round takes from the chains what the round
-   before says is refused, and the rounds end when one changes nothing. DuckDB recurses; on Spark, which knows
-   no window over a recursive reference, the rounds are written out, as many as are needed. #}
+{# R4: which of the possible derived redemptions exist: the CTEs `settling` and `settled`, over the relation
+   `contested`. A derived redemption is refused where an earlier one of its group exists, and the follow-ups of a
+   refused one are not derived. Each round therefore removes from the chains what the previous round found
+   refused, until a round changes nothing. DuckDB recurses; Spark does not allow a window over a recursive
+   reference, so there the rounds are written out, as many as are needed. #}
 {% macro settle_derived() -%}
     {{ return(adapter.dispatch('settle_derived')()) }}
 {%- endmacro %}
 
 
-{# One round, as a query over the round before. #}
+{# One round, as a query over the previous round. #}
 {% macro settling_round(before) -%}
     select
         redemption_id,
@@ -196,7 +196,7 @@ settled as (
 {%- endmacro %}
 
 
-{# Chains of possible derived redemptions in which one comes after another of its group. #}
+{# Chains of possible derived redemptions in which one comes after another of the same group. #}
 {% macro contested_chains() -%}
     select
         redemption_id,

@@ -1,14 +1,14 @@
-{# Time of the calculation (R0): the as-of date is an input, and an event counts if it happened before
-   the end of that day. Days and months begin as the calendar of the reporting time zone says; windows, the
-   adding of months and the periods of bills stay on the UTC calendar. #}
+{# Time in the calculation (R0): the as-of date is an input, and an event counts if it happened before the end
+   of that day. Days and months follow the calendar of the reporting time zone; windows, adding months and the
+   periods of bills follow the UTC calendar. #}
 
 {% macro as_of_date() -%}
     cast('{{ var("as_of_date") }}' as date)
 {%- endmacro %}
 
 
-{# The first instant after a day, given as text, in the reporting time zone. There every offset since 1972
-   is a whole number of quarter hours; a day can begin late, or be left out altogether. #}
+{# The first instant after a day in the reporting time zone; the day is given as text. Since 1972 every offset
+   has been a whole number of quarter hours; a day can begin late, or be left out altogether. #}
 {% macro first_instant_after(day) -%}
     {%- set day = modules.datetime.date.fromisoformat(day) -%}
     {%- set midnight = modules.datetime.datetime(day.year, day.month, day.day) + modules.datetime.timedelta(days=1) -%}
@@ -27,13 +27,13 @@
 {%- endmacro %}
 
 
-{# The first instant after the as-of date: an event counts if it is before it. #}
+{# The first instant after the as-of date: events before that instant count. #}
 {% macro end_of_as_of_date() -%}
     {{ first_instant_after(var('as_of_date')) }}
 {%- endmacro %}
 
 
-{# R12: up to where bills are looked ahead. #}
+{# R12: the end of the outlook. #}
 {% macro horizon() -%}
     {{ add_months(end_of_as_of_date(), '24') }}
 {%- endmacro %}
@@ -44,7 +44,7 @@
 {%- endmacro %}
 
 
-{# An instant as the clocks of the reporting time zone show it. #}
+{# An instant as local time in the reporting time zone. #}
 {% macro local_time(instant) -%}
     {%- if has_reporting_time_zone() -%}
     {{ time_in_zone(instant, var('reporting_time_zone')) }}
@@ -70,8 +70,8 @@
 {%- endmacro %}
 
 
-{# The first day of the month of the first instant after the as-of date: months before it have ended, also where
-   the reporting time zone leaves out their last day. #}
+{# The first day of the month of the first instant after the as-of date: earlier months have ended, even where the
+   reporting time zone leaves out the last day of a month. #}
 {% macro month_after_as_of_date() -%}
     {{ month_of(end_of_as_of_date()) }}
 {%- endmacro %}
@@ -87,21 +87,20 @@
 {%- endmacro %}
 
 
-{# A first of a month, some months on. #}
+{# The first day of a month, some months later. #}
 {% macro month_later(month, months) -%}
     cast({{ add_months('cast(' ~ month ~ ' as timestamp)', months) }} as date)
 {%- endmacro %}
 
 
-{# Months after an instant; none where that is after the year 9999, which nobody lives to see and not every
-   reader can hold. #}
+{# Some months after an instant; null after the year 9999, which not every reader can represent. #}
 {% macro months_after(instant, months) -%}
     {%- set moved = add_months(instant, months) -%}
     case when extract(year from {{ moved }}) <= 9999 then {{ moved }} end
 {%- endmacro %}
 
 
-{# R12: an instant some billing intervals after another: of days, or of months, which are counted from there. #}
+{# R12: the instant some billing intervals after another, in days or in months; months count from that instant. #}
 {% macro intervals_after(instant, interval_days, interval_months, intervals) -%}
     case
         when {{ interval_days }} is not null
@@ -111,7 +110,7 @@
 {%- endmacro %}
 
 
-{# R12: at least how many billing intervals fit between two instants. #}
+{# R12: a number of billing intervals, at least as many as fit between two instants. #}
 {% macro intervals_until(last_instant, first_instant, interval_days, interval_months) -%}
     case
         when {{ interval_days }} is not null

@@ -1,7 +1,7 @@
 {# Which of several versions of a record is current, and what became of the others. #}
 
-{# What identifies a record of a feed, over its typed rows: the key, or the columns of the key joined, which
-   are of kinds that hold no blank. #}
+{# The id of a record of a feed, over its typed rows: the key, or the key columns joined by a blank, which no
+   value of a composite key contains. #}
 {% macro record_id(feed, alias=none) -%}
     {%- set prefix = alias ~ '.' if alias else '' -%}
     {%- set parts = [] -%}
@@ -16,9 +16,9 @@
 {%- endmacro %}
 
 
-{# The fate of every acceptable row whose record was delivered more than once: the version with the
-   greatest updated_at is current, the later delivery winning a tie, within a file the later row.
-   An equal copy of a row that came before is a duplicate, whatever became of the first. #}
+{# The fate of every acceptable row whose record was delivered more than once: the version with the greatest
+   updated_at is current; in a tie, the later delivery wins and, within a file, the later row. An equal copy of an
+   earlier row is a duplicate, whatever the fate of that row. #}
 {% macro repeated_rows(feed) -%}
 repeated_{{ feed }}_keys as (
 

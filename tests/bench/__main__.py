@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tests.bench import compare, readme, refresh, shuffle
+from tests.bench import compare, readme, refresh, shuffle, small_files
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
         ("compare", compare, "the same results by other programs"),
         ("refresh", refresh, "a whole refresh beside a floor, and the days after"),
         ("shuffle", shuffle, "what Spark moves between tasks"),
+        ("small-files", small_files, "files of one row, beside another checkout"),
         ("readme", readme, "the newest results into the pages that tell them, with the chart"),
     ):
         command = commands.add_parser(name, help=text, description=module.__doc__)

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from dagster_project.feeds import Feed, feeds
 from dagster_project.refresh.what_if import Asking, Change
@@ -30,6 +33,33 @@ class _Model:
     forgets: str
 
 
+@dataclass(frozen=True)
+class _Project:
+    """What is the same for every day, zone and way of building.
+
+    Attributes:
+        manifest: The project as dbt's `parse` gives it: what a model depends on does not change with
+            the variables, and a run parses once for both ways of building too.
+        currencies: The seed.
+    """
+
+    manifest: Any
+    currencies: pa.Table
+
+
+@cache
+def _project() -> _Project:
+    """Parse the project and load its seed, once for a process."""
+    with TemporaryDirectory() as folder:
+        warehouse = Path(folder) / "warehouse.duckdb"
+        manifest = dbt(warehouse, date(2025, 12, 31), "parse").result
+        outcome = dbt(warehouse, date(2025, 12, 31), "seed", manifest=manifest.deepcopy())
+        assert outcome.success, outcome.exception
+        with duckdb.connect(str(warehouse), read_only=True) as connection:
+            currencies = connection.execute("select * from staging.iso_4217_currencies")
+            return _Project(manifest, currencies.to_arrow_table())
+
+
 class CompiledModels:
     """The project's models as SQL, for one as-of date or, day by day, for others.
 
@@ -46,45 +76,33 @@ class CompiledModels:
         """
         self.as_of = as_of
         self.time_zone = time_zone
-        warehouse = folder / "warehouse.duckdb"
-        with duckdb.connect(str(warehouse)) as connection:
-            fill_raw_tables(connection, [])
-        # Parsed once, as in a run: what a model depends on may not hang on how it is built.
-        self._manifest = dbt(warehouse, as_of, "parse", time_zone=time_zone).result
+        self._warehouse = folder / "warehouse.duckdb"
         self.statements = [
-            f"create table {model.relation} as {model.query}" for model in self._compiled(warehouse)
+            f"create table {model.relation} as {model.query}" for model in self._compiled()
         ]
-        self._warehouse = warehouse
-        with duckdb.connect(str(warehouse), read_only=True) as connection:
-            self._currencies = connection.execute(
-                "select * from staging.iso_4217_currencies"
-            ).to_arrow_table()
 
     @cached_property
     def _next_day(self) -> list[_Model]:
         """The models as they carry on from the build of the day before."""
         kept = {"delivery_sequence": _LAST_DELIVERY, "as_of_date": _DAY_BEFORE.isoformat()}
-        return self._compiled(self._warehouse, kept)
+        return self._compiled(kept)
 
     @cached_property
     def _from_a_day_on(self) -> list[_Model]:
         """The models as they carry on under terms that hold for bills issued from a day on."""
         kept = {"delivery_sequence": _LAST_DELIVERY, "as_of_date": _DAY_BEFORE.isoformat()}
-        return self._compiled(self._warehouse, kept, {"terms_hold_from": _HOLDS_FROM.isoformat()})
+        return self._compiled(kept, {"terms_hold_from": _HOLDS_FROM.isoformat()})
 
     def _compiled(
-        self,
-        warehouse: Path,
-        kept: dict[str, object] | None = None,
-        variables: dict[str, object] | None = None,
+        self, kept: dict[str, object] | None = None, variables: dict[str, object] | None = None
     ) -> list[_Model]:
         refresh = [] if kept else ["--full-refresh"]
-        manifest = self._manifest.deepcopy()  # a build writes into it
+        manifest = _project().manifest.deepcopy()  # compiling writes into it
         manifest.build_flat_graph()
         outcome = dbt(
-            warehouse,
+            self._warehouse,
             self.as_of,
-            *("build", "--exclude-resource-type", "unit_test", "test", *refresh),
+            *("compile", "--select", "path:models", *refresh),
             kept=kept,
             manifest=manifest,
             time_zone=self.time_zone,
@@ -166,7 +184,7 @@ class CompiledModels:
         """Build the models in a database named `warehouse` that has the raw tables."""
         for schema in ("staging", "intermediate", "marts"):
             connection.execute(f"create schema {schema}")
-        connection.register("currencies_given", self._currencies)
+        connection.register("currencies_given", _project().currencies)
         connection.execute(
             "create table staging.iso_4217_currencies as select * from currencies_given"
         )

@@ -44,12 +44,24 @@ def test_every_singular_test_has_a_planted_violation() -> None:
 
 @pytest.mark.parametrize("name", SINGULAR_TESTS)
 def test_a_singular_test_fails_on_its_planted_violation(built: Built, name: str) -> None:
+    must_be_seen_failing(built, name, violations.SINGULAR[name])
+
+
+@pytest.mark.parametrize(("name", "broken"), violations.FURTHER, ids=" on ".join)
+def test_each_condition_of_a_singular_test_is_seen_failing(
+    built: Built, name: str, broken: str
+) -> None:
+    must_be_seen_failing(built, name, violations.FURTHER[name, broken])
+
+
+def must_be_seen_failing(built: Built, name: str, violation: tuple[str, ...]) -> None:
+    """A data test passes, or warns, before the violation is planted, and fails after it."""
     node = built.test_nodes[name]
     with duckdb.connect(str(built.copy())) as connection:
         before = failures(connection, node.compiled_code)
         assert before == 0 or node.config.severity.lower() == "warn"
         connection.execute("begin")
-        assert plant(connection, violations.SINGULAR[name]) > 0, "the violation changed nothing"
+        assert plant(connection, violation) > 0, "the violation changed nothing"
         assert failures(connection, node.compiled_code) > before or before > 0
         connection.execute("rollback")
 

@@ -24,7 +24,7 @@ Marts = dict[str, list[dict[str, object]]]
 
 slowly = settings(
     deadline=None,
-    max_examples=25,
+    max_examples=12,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
 )

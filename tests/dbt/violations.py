@@ -141,6 +141,90 @@ SINGULAR: dict[str, tuple[str, ...]] = {
     }.items()
 }  # fmt: skip
 
+_CHARGES = "update marts.fct_discounted_charges set"
+_ONE_CHARGE = f"where invoice_id = {A_DISCOUNTED_INVOICE}"
+_ONE_NEGATIVE = "where invoice_id = (select min(invoice_id) from marts.fct_discounted_charges where list_amount < 0)"
+_ONE_CREDITED = "where invoice_id = (select min(invoice_id) from marts.fct_discounted_charges where credit_amount > 0)"
+_ONE_EXPECTED = (
+    "where invoice_id = (select min(invoice_id) from intermediate.int_bills_looked_ahead"
+    " where {} > 0)"
+)
+
+# What a data test with several conditions watches over besides, each broken alone.
+FURTHER: dict[tuple[str, str], tuple[str, ...]] = {
+    ("assert_charges_add_up", "a discount below zero"): (
+        f"{_CHARGES} discount_amount = -1, amount_off_amount = -1 - percent_off_amount, net_amount = list_amount"
+        f" + 1 - credit_amount, discount_variance_amount = billed_discount_amount + 1 {_ONE_CHARGE}",
+    ),
+    ("assert_charges_add_up", "credit below zero"): (
+        f"{_CHARGES} credit_amount = -1, net_amount = list_amount - discount_amount + 1 {_ONE_CHARGE}",
+    ),
+    ("assert_charges_add_up", "more than the list price"): (
+        f"{_CHARGES} credit_amount = list_amount - discount_amount + 1, net_amount = -1, creditable_amount = null"
+        f" {_ONE_CHARGE}",
+    ),
+    ("assert_charges_add_up", "a discount on a negative bill"): (
+        f"{_CHARGES} discount_amount = 1, amount_off_amount = 1 - percent_off_amount, discountable_amount = 1,"
+        " net_amount = list_amount - 1 - credit_amount, discount_variance_amount = billed_discount_amount - 1"
+        f" {_ONE_NEGATIVE}",
+    ),
+    ("assert_charges_add_up", "credit on a negative bill"): (
+        f"{_CHARGES} credit_amount = 1, net_amount = list_amount - 1, creditable_amount = null {_ONE_NEGATIVE}",
+    ),
+    ("assert_charges_add_up", "more than coupons may act on"): (
+        f"{_CHARGES} discountable_amount = discount_amount - 0.01 {_ONE_CHARGE}",
+    ),
+    ("assert_charges_add_up", "more than credit may pay"): (
+        f"{_CHARGES} creditable_amount = credit_amount - 0.01 {_ONE_CREDITED}",
+    ),
+    ("assert_charges_add_up", "parts that are not the discount"): (
+        f"{_CHARGES} percent_off_amount = percent_off_amount + 0.01 {_ONE_CHARGE}",
+    ),
+    ("assert_charges_add_up", "another net as billed"): (
+        f"{_CHARGES} billed_net_amount = billed_net_amount + 0.01, billed_net_after_notes_amount ="
+        f" billed_net_after_notes_amount + 0.01 {_ONE_CHARGE}",
+    ),
+    ("assert_charges_add_up", "another net after notes"): (
+        f"{_CHARGES} billed_net_after_notes_amount = billed_net_after_notes_amount + 0.01 {_ONE_CHARGE}",
+    ),
+    ("assert_charges_add_up", "another variance"): (
+        f"{_CHARGES} discount_variance_amount = discount_variance_amount + 0.01 {_ONE_CHARGE}",
+    ),
+    ("assert_grants_balance", "a grant twice"): (
+        "insert into marts.fct_credit_ledger by name select * replace (entry_id || ':copy' as entry_id, 0 as amount)"
+        " from marts.fct_credit_ledger where entry_type = 'grant' limit 1",
+    ),
+    ("assert_grants_balance", "something left of what has ended"): (
+        "update intermediate.int_credit_grants_scheduled set has_ended = true where grant_id in (select grant_id"
+        " from marts.fct_credit_ledger group by grant_id having sum(amount) > 0)",
+    ),
+    ("assert_coupon_honoured_once_per_workspace", "a subscription twice"): (
+        "insert into marts.dim_coupon_redemptions by name select * replace ('copy' as redemption_id)"
+        " from marts.dim_coupon_redemptions where is_honoured and subscription_id is not null and coupon_id in"
+        " (select coupon_id from marts.dim_coupons where once_per = 'subscription') limit 1",
+    ),
+    ("assert_outlook_gives_what_bills_allow", "more than credit may pay"): (
+        "update intermediate.int_bills_looked_ahead set creditable_minor = credit_minor - 1"
+        f" {_ONE_EXPECTED.format('credit_minor')}",
+    ),
+    ("assert_outlook_gives_what_bills_allow", "more than the bill"): (
+        f"update intermediate.int_bills_looked_ahead set net_minor = -1 {_ONE_EXPECTED.format('list_minor')}",
+    ),
+    ("assert_outlook_adds_up", "a month without a bill"): (
+        "update marts.fct_bill_outlook_monthly set expected_bills = 0 where rowid = 0",
+    ),
+    ("assert_outlook_adds_up", "parts that are not the discount"): (
+        "update marts.fct_bill_outlook_monthly set amount_off_amount = amount_off_amount + 0.01 where rowid = 0",
+    ),
+    ("assert_bridge_agrees_with_charges", "another billing error"): (
+        "update marts.fct_charge_bridge_monthly set billing_error_amount = billing_error_amount + 0.01"
+        " where rowid = 0",
+    ),
+    ("assert_bridge_agrees_with_charges", "another amount credited"): (
+        "update marts.fct_charge_bridge_monthly set credited_amount = credited_amount + 0.01 where rowid = 0",
+    ),
+}  # fmt: skip
+
 
 def of_generic(node: Any, relation: str) -> tuple[str, ...]:
     """The statements that violate a generic test of a relation.

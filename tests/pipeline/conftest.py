@@ -144,7 +144,11 @@ class HandMade:
         self.results_path.write_text(json.dumps(results), "utf-8")
 
     def publish(
-        self, now: datetime = NOW, code_version: str = "1+code", threads: int = 2
+        self,
+        now: datetime = NOW,
+        code_version: str = "1+code",
+        threads: int = 2,
+        reporting_time_zone: str = "UTC",
     ) -> Publication:
         """Publish it."""
         return publish(
@@ -155,6 +159,7 @@ class HandMade:
             now=now,
             code_version=code_version,
             threads=threads,
+            reporting_time_zone=reporting_time_zone,
         )
 
 
@@ -257,6 +262,7 @@ def coupon_ledger(*arguments: str | Path, **environment: str) -> subprocess.Comp
 ASKED: Mapping[str, tuple[str, ...]] = {
     "workspace": ("ws_00014",),
     "explain": ("in_00005_007",),
+    "prove": ("in_00005_007", "--out", "proof"),
     "burndown": (),
     "variance": (),
     "findings": (),

@@ -278,7 +278,7 @@ class TestExplain:
         assert (
             "Billed was -50.00 USD: 50.00 USD less, because 170.00 USD of credit was drawn where"
             " the bill had 120.00 USD left after the billed discount; what the grants had left"
-            " covered it, so that the rules raise no finding for it (R9)."
+            " covered it, so the rules raise no finding for it (R9)."
         ) in told
         assert "earlier bills" not in told
 
@@ -414,7 +414,7 @@ class TestVariance:
 
     def test_a_month_in_which_nothing_moved_is_said_so(self, desk: Desk) -> None:
         told = desk.answer("variance", "ws_00001", "--month", "2024-02")
-        assert "No percent-off discount moved here" in told
+        assert "No percent-off discount changed here" in told
 
 
 class TestLists:

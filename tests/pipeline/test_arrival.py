@@ -18,10 +18,12 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +297,24 @@ def value(column: str, text: str | bytes) -> dict[str, Any]:
     }
 
 
+def in_other_text(encoding: str, content: bytes) -> bytes:
+    """The same text in another encoding."""
+    return content.decode().encode(encoding)
+
+
+def zipped(content: bytes, name: str = "a.csv") -> bytes:
+    """A ZIP archive of one file."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def named_twice(content: bytes) -> bytes:
+    """The same file with one name for two columns, so that another is missing."""
+    return content.replace(b",updated_at", b",plan", 1)
+
+
 BIG = "x" * 1_000_000
 WIDE = b"," + b",".join(b"c%d" % number for number in range(10_000))
 
@@ -379,6 +399,70 @@ POLLUTIONS = [
         malformed=((2, "4 fields where the header has 16"), (3, "15 fields")),
     ),
     Pollution("pipes", replaced(b",", b"|"), None, refused="has pipes and no comma"),
+    *(
+        Pollution(f"separated by {separator!r}", replaced(b",", separator), None, refused=told)
+        for separator, told in {
+            b"^": "the header has '^' and no comma",
+            b"||": "the header has '||' and no comma",
+            b" ": "the header has ' ' and no comma",
+            b"\x1f": r"the header has '\x1f' and no comma",
+            "þ".encode(): "the header has 'þ' and no comma",
+        }.items()
+    ),
+    *(
+        Pollution(
+            f"Excel's line {line!r}",
+            lambda content, line=line: line + content.replace(b",", line[-3:-2]),
+            None,
+            refused=f"its first line is {line.decode().strip()!r}, by which Excel is told",
+        )
+        for line in (b"sep=,\r\n", b"sep=;\r\n", b"SEP=|\r\n")
+    ),
+    Pollution(
+        "lines above the header",
+        lambda content: b"Invoices of 2026, as of 1 May\n\n" + content,
+        None,
+        refused="the header stands in line 3",
+    ),
+    Pollution(
+        "each line in quotes",
+        lambda content: b"".join(b'"' + line[:-1] + b'"\n' for line in lines(content)),
+        None,
+        refused="the whole header stands in one pair of quotes",
+    ),
+    Pollution(
+        "a column missing and one twice",
+        named_twice,
+        None,
+        refused="missing required column updated_at; header has 'plan' more than once",
+    ),
+    Pollution(
+        "values escaped by backslashes beside null marks",
+        lambda c: in_row(3, b"team", b"\\N")(in_row(2, b"team", b'"C:\\\\temp"')(c)),
+        None,
+        refused="line 3: its values are escaped by backslashes",
+    ),
+    Pollution(
+        "a line break escaped by a backslash beside null marks",
+        lambda c: in_row(3, b"10000", b"\\N")(in_row(2, b"team", b'"te\\\nam"')(c)),
+        None,
+        refused="line 3: its values are escaped by backslashes",
+    ),
+    Pollution(
+        "a path beside null marks",
+        lambda c: in_row(3, b"team", b"\\N")(in_row(2, b"team", b"C:\\temp\\new")(c)),
+        values=((2, "plan", "C:\\temp\\new"), (3, "plan", None)),
+    ),
+    Pollution(
+        "a path of a network beside null marks",
+        lambda c: in_row(3, b"team", b"\\N")(in_row(2, b"team", b"\\\\server\\x")(c)),
+        values=((2, "plan", "\\\\server\\x"), (3, "plan", None)),
+    ),
+    Pollution(
+        "doubled backslashes without a null mark",
+        in_row(2, b"team", b"C:\\\\temp"),
+        values=((2, "plan", "C:\\\\temp"),),
+    ),
     Pollution("header in quotes", in_row(0, b"plan", b'"plan"')),
     Pollution(
         "one field too many",
@@ -437,7 +521,17 @@ POLLUTIONS = [
         refused="line 3 (row 2) is not closed",
     ),
     Pollution("Latin-1", in_row(2, b"team", b"t\xe9am"), None, refused="byte 0xe9 at position"),
-    Pollution("UTF-16", lambda content: content.decode().encode("utf-16"), None, refused="UTF-8"),
+    *(
+        Pollution(kind, partial(in_other_text, kind), None, refused="is text in UTF-16")
+        for kind in ("utf-16", "utf-16-le", "utf-16-be")
+    ),
+    Pollution("nothing but NUL", lambda c: b"\0" * len(c), None, refused="nothing but NUL bytes"),
+    Pollution(
+        "a pointer of Git LFS",
+        lambda _: b"version https://git-lfs.github.com/spec/v1\nsize 1\n",
+        None,
+        refused="a pointer of Git LFS",
+    ),
     Pollution(
         "cut inside a character", lambda content: content + b"\xe6\x97", None, refused="UTF-8"
     ),
@@ -514,7 +608,28 @@ POLLUTIONS = [
         refused="unpack to more than",
         extension="csv.gz",
     ),
-    Pollution("spreadsheet", lambda c: b"PK\3\4" + c, None, refused="extension", extension="xlsx"),
+    Pollution(
+        "gzip in gzip",
+        lambda content: gzip.compress(gzip.compress(content)),
+        None,
+        refused="the gzip file holds a gzip file",
+        extension="csv.gz",
+    ),
+    Pollution(
+        "ZIP in gzip",
+        lambda content: gzip.compress(zipped(content)),
+        None,
+        refused="the gzip file holds a ZIP archive",
+        extension="csv.gz",
+    ),
+    Pollution("ZIP", zipped, None, refused="is named .csv and is a ZIP archive"),
+    Pollution(
+        "a sheet named as CSV",
+        lambda content: zipped(content, "[Content_Types].xml"),
+        None,
+        refused="is named .csv and is a spreadsheet",
+    ),
+    Pollution("spreadsheet", zipped, None, refused="unknown extension .xlsx", extension="xlsx"),
 ]
 
 
@@ -605,6 +720,45 @@ def test_a_line_of_json_is_taken_exactly_or_set_apart(
         assert home.rows("select row_number from raw.invoices order by 1") == [(1,), (3,)]
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({name: {"0": text} for name, text in INVOICE.items()}, "has columns, not rows"),
+        ({"columns": list(INVOICE), "data": [list(INVOICE.values())]}, "may be in its 'columns'"),
+        ({"has_more": False, "data": [INVOICE]}, "the rows may be in its 'data'"),
+        ({"0": INVOICE}, "the rows may be in its '0'"),
+        ([list(INVOICE.values())], "its rows are arrays"),
+    ],
+    ids=lambda part: str(part)[:30],
+)
+def test_json_of_another_shape_is_refused_with_how_to_write_it(
+    home: Home, content: object, reason: str
+) -> None:
+    home.land("invoices/a.json", json.dumps(content).encode())
+    (report,) = home.arrive()
+    assert (report.verdict, reason in str(report.reason)) == ("refused", True), report
+    assert 'to_json(orient="records", lines=True)' in str(report.remedy)
+
+
+def test_a_first_line_of_another_shape_is_set_apart_where_rows_follow(home: Home) -> None:
+    home.land("invoices/a.jsonl", b'{"schema": {"v": 1}}\n' + jsonl_bytes([invoice(1)]))
+    (report,) = home.arrive()
+    assert (report.verdict, report.physical_rows, report.loaded_rows) == ("loaded", 2, 2)
+
+
+def test_lines_of_json_may_end_in_carriage_returns_alone(home: Home) -> None:
+    rows = [invoice(1), invoice(2)]
+    home.land("invoices/a.jsonl", jsonl_bytes(rows).replace(b"\n", b"\r"))
+    (report,) = home.arrive()
+    assert (report.loaded_rows, report.malformed_rows) == (2, 0)
+
+
+def test_csv_named_as_json_is_refused_as_what_it_is(home: Home) -> None:
+    home.land("invoices/a.jsonl", csv_bytes([invoice(1)]))
+    (report,) = home.arrive()
+    assert report.reason == "it is named .jsonl and is text with commas"
+
+
 def test_a_column_the_feed_does_not_have_may_be_nested_and_is_recorded(home: Home) -> None:
     nested = jsonl_bytes([invoice(1)]).replace(b"{", b'{"tags": {"a": ["b"]}, ', 1)
     home.land("invoices/a.jsonl", nested + jsonl_bytes([invoice(2)]))
@@ -693,7 +847,13 @@ PARQUETS: list[tuple[str, bytes, str]] = [
     ("cut short", WHOLE_PARQUET[:-10], "unreadable Parquet"),
     ("only its magic", b"PAR1PAR1", "unreadable Parquet"),
     ("rubbish", b"\xff" * 5_000, "unreadable Parquet"),
-    ("a CSV file", csv_bytes([INVOICE]), "unreadable Parquet"),
+    ("a CSV file", csv_bytes([INVOICE]), "is named .parquet and is text with commas"),
+    ("Avro", b"Obj\x01" + WHOLE_PARQUET, "is named .parquet and is an Avro file"),
+    (
+        "text that is not UTF-8",
+        parquet_bytes(invoices_table(plan=pa.array([b"t\xe9am"]))),
+        "column plan cannot be read in rows 1 to 1",
+    ),
     ("damaged pages", WHOLE_PARQUET[:4] + b"\xff" * 400 + WHOLE_PARQUET[404:], "unreadable"),
     ("empty", b"", "empty"),
 ]
@@ -915,22 +1075,33 @@ def test_links_are_followed_only_within_the_landing_folder(home: Home, tmp_path:
     assert home.everything() == before
 
 
-def test_an_unreadable_file_is_refused_and_taken_once_it_can_be_read(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("what", ["a.csv", "a.csv.manifest.json"])
+@pytest.mark.parametrize(
+    ("code", "is_transient"),
+    [(errno.EACCES, False), (errno.EIO, True), (errno.ESTALE, True), (errno.EMFILE, True)],
+    ids=lambda part: str(errno.errorcode.get(part, part)),
+)
+def test_a_file_that_cannot_be_read_is_refused_and_taken_once_it_can(
+    home: Home, monkeypatch: pytest.MonkeyPatch, what: str, code: int, is_transient: bool
 ) -> None:
     home.land("invoices/a.csv", csv_bytes([INVOICE]))
+    home.land("invoices/a.csv.manifest.json", b'{"rows": 1}')
+    home.land("invoices/b.csv", csv_bytes([invoice(2)]))
     open_ = os.open
 
-    def denied(path: Any, *arguments: Any, **options: Any) -> int:
-        if str(path).endswith("a.csv"):
-            raise PermissionError(13, "Permission denied")
+    def refusing(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).endswith(what):
+            raise OSError(code, os.strerror(code))
         return open_(path, *arguments, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "open", denied)
-        (report,) = home.arrive()
-    assert (report.verdict, report.reason) == ("refused", "it cannot be read (Permission denied)")
-    assert home.arrive()[0].verdict == "loaded"
+        patched.setattr(os, "open", refusing)
+        refused, other = home.arrive()
+    assert (refused.verdict, other.verdict) == ("refused", "loaded")
+    assert ("at the moment" in str(refused.reason)) == is_transient
+    assert ("nothing is wrong with the file" in str(refused.remedy)) == is_transient
+    assert str(refused.remedy).endswith("run again") or not is_transient
+    assert [report.verdict for report in home.arrive()] == ["loaded", "known"]
 
 
 def test_arriving_again_changes_nothing_and_imports_little(home: Home) -> None:

@@ -87,6 +87,17 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     return data
 
 
+def write(path: Path, data: bytes) -> None:
+    """Write a file, but not into a FIFO, which would wait for a reader, and not through a link.
+
+    Raises:
+        OSError: A FIFO, a link or a folder is in the way.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags), "wb") as file:
+        file.write(data)
+
+
 def change(landing: Path, chance: random.Random) -> None:
     """Do one thing to the landing folder."""
     feed = landing / chance.choice(["invoices", "invoices", "workspaces", "coupons", "other"])
@@ -96,17 +107,17 @@ def change(landing: Path, chance: random.Random) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind < 5:
-            path.write_bytes(mutated(content(chance), chance))
+            write(path, mutated(content(chance), chance))
         elif kind == 5:
             texts = [b'{"rows": 1}', b'{"rows": 1e99999999999999999999}', b"[" * 5000, b"", b"\xff"]
-            beside.write_bytes(mutated(chance.choice(texts), chance))
+            write(beside, mutated(chance.choice(texts), chance))
         elif kind == 6:
             place = chance.choice([beside, path])
             chance.choice([os.mkdir, os.mkfifo])(place)
         elif kind == 7:
             path.symlink_to(chance.choice(["/etc/hosts", "nothing", path.name, "a.csv"]))
         elif kind == 8:
-            (path.parent / chance.choice(["_SUCCESS", ".hidden.csv", "x.crc"])).write_bytes(b"")
+            write(path.parent / chance.choice(["_SUCCESS", ".hidden.csv", "x.crc"]), b"")
         elif feed.exists():
             victim = chance.choice(sorted(feed.rglob("*")) or [feed])
             shutil.rmtree(

@@ -21,6 +21,7 @@ from dagster_project.cli import app
 from dagster_project.cli.close import tell_restated
 from dagster_project.refresh import dbt_build
 from dagster_project.releases import files, restatements
+from dagster_project.releases.closing import open_errors
 from dagster_project.settings import Settings
 from tests.pipeline.conftest import AS_OF, NOW, HandMade
 
@@ -126,7 +127,7 @@ class TestRegister:
             (lambda: releases.close(home, date(2026, 2, 1), by=" ", now=NOW), "--by NAME"),
             (
                 lambda: releases.reopen(home, date(2026, 2, 1), by="A", now=NOW, reason="r"),
-                "2026-02 is not closed; the months that are: 2026-03",
+                "2026-02 is not closed; closed months: 2026-03",
             ),
             (lambda: releases.reopen(home, MARCH, by="A", now=NOW, reason=""), "--reason"),
             (
@@ -224,6 +225,28 @@ class TestOpenErrors:
         )
         hand_made.publish()
         assert releases.close(hand_made.home, MARCH, by="Ada", now=NOW).open_errors == 0
+
+    def test_months_of_errors_begin_in_the_reporting_time_zone_and_notes_have_their_own(
+        self, hand_made: HandMade
+    ) -> None:
+        with_findings(
+            hand_made,
+            ("a", "error", "open", None, "2026-02-28 18:14:59"),
+            ("b", "error", "open", None, "2026-02-28 18:15:00"),
+            ("c", "error", "open", None, "2026-03-31 18:15:00"),
+            ("note", "error", "open", "in_1", "2026-04-01"),
+        )
+        with duckdb.connect(str(hand_made.home / "build" / "warehouse.duckdb")) as connection:
+            connection.execute(
+                "alter table marts.fct_audit_findings add column credit_note_id varchar"
+            )
+            connection.execute(
+                "update marts.fct_audit_findings set credit_note_id = 'n' where finding_id = 'note'"
+            )
+        hand_made.publish(reporting_time_zone="Asia/Kathmandu")
+        with releases.open_release(hand_made.home) as connection:
+            found = [open_errors(connection, date(2026, month, 1)) for month in (2, 3, 4)]
+        assert found == [1, 1, 2]
 
     @pytest.mark.parametrize(
         ("invoice_id", "day"),
@@ -427,7 +450,7 @@ class TestRestatements:
         assert counted["net_delta_amount"] == 0
         assert told == [
             "Changed in closed months",
-            "  Moved to another workspace, plan or subscription, the total unchanged:",
+            "  Moved to another workspace, plan or subscription; the total is unchanged:",
             "  2026-03  bill in_1, 310.00 USD net: subscription none → s-9",
             "  2026-03  bill in_1, 310.00 USD net: workspace ws_a → ws_b",
             "  one by one in marts.fct_restatements",
@@ -776,7 +799,7 @@ class TestCommands:
             (
                 ("reopen", "2026-03", "--by", "Ada", "--reason", "r"),
                 1,
-                "is not closed; no month is.",
+                "is not closed; no month is closed.",
             ),
         ],
     )

@@ -355,7 +355,7 @@ class TestDamagedBuild:
         warehouse.write_bytes(content)
         with pytest.raises(releases.ReleaseError) as error:
             hand_made.publish()
-        assert "made anew" in error.value.remedy
+        assert "rebuilt" in error.value.remedy
         assert crashes.contents(hand_made.home) == before
         hand_made.write().publish()
         with releases.open_release(hand_made.home) as connection:

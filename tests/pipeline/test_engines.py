@@ -287,7 +287,7 @@ class TestEveryEngineGivesTheSameRelease:
 
 
 # What differs between two releases of the same content is their ids and when they were made.
-COMMANDS = reading_commands("export", "releases", "verify", "diff")
+COMMANDS = reading_commands("export", "prove", "releases", "verify", "diff")
 
 
 class TestReading:

@@ -18,11 +18,12 @@ import pytest
 
 from dagster_project import releases
 from dagster_project.answers import proof
+from dagster_project.answers.asking import NotThere
 from dagster_project.arrival import arrive
 from dagster_project.arrival.archive import Archive
 from dagster_project.arrival.delivered import rows_delivered
 from dagster_project.arrival.report import ArrivalError
-from tests.pipeline.conftest import coupon_ledger
+from tests.pipeline.conftest import SampleRun, coupon_ledger
 
 NOW = datetime(2026, 4, 1, 5, 0, tzinfo=UTC)
 PERSON = "usr_0042secret"
@@ -30,7 +31,7 @@ PERSON = "usr_0042secret"
 WORKSPACES = [
     {"workspace_id": name, "workspace_name": name, "owner_user_id": PERSON, "created_at": DAY, "updated_at": DAY}
     for DAY in ["2024-01-01T00:00:00Z"]
-    for name in ("ws_one", "startup")
+    for name in ("ws_one", "startup", "-odd?")
 ]  # fmt: skip
 
 
@@ -132,6 +133,74 @@ FIRST_BILLS = [
 ]
 
 
+# Ids a shell, a question in SQL or a reader may stumble over, a chain of derived follow-ups, and credit notes.
+ODD_COUPONS = [
+    coupon("ODD", discount_type="percent_off", percent_off="20", once_per="workspace"),
+    coupon(
+        *("HALF", "2024-01-01"),
+        discount_type="percent_off",
+        percent_off="50",
+        duration="repeating",
+        duration_months="1",
+        follow_up_coupon_id="THIRD",
+    ),
+    coupon(
+        *("THIRD", "2024-01-01"),
+        discount_type="percent_off",
+        percent_off="30",
+        duration="repeating",
+        duration_months="1",
+        follow_up_coupon_id="TENTH",
+    ),
+    coupon(
+        *("TENTH", "2024-01-01"),
+        discount_type="percent_off",
+        percent_off="10",
+        duration="repeating",
+        duration_months="1",
+    ),
+    coupon("SUB", discount_type="amount_off", amount_off="10.00", once_per="subscription"),
+]
+ODD_REDEMPTIONS = [
+    redemption("r?3", "ODD", "-odd?"),
+    redemption("b-1", "ODD", "startup"),
+    redemption("chain", "HALF", "-odd?") | {"redeemed_at": "2025-04-20T00:00:00Z"},
+    redemption("s-a", "SUB", "-odd?") | {"subscription_id": "sub_a"},
+    redemption("s-b", "SUB", "-odd?")
+    | {"subscription_id": "sub_b", "redeemed_at": "2025-01-02T00:00:00Z"},
+    redemption("s-c", "SUB", "-odd?")
+    | {"subscription_id": "sub_b", "redeemed_at": "2025-01-03T00:00:00Z"},
+    redemption("to-come", "SUB", "-odd?") | {"redeemed_at": "2025-12-01T00:00:00Z"},
+    redemption("r-bad", "SUB", "-odd?") | {"redeemed_at": "yesterday"},
+]
+ODD_BILLS = [
+    bill("-q?1", "2025-03-05", "2025-04-05", "100.00", "20.00", workspace_id="-odd?"),
+    bill("money-back", "2025-03-20", "2025-04-05", "-40.00", workspace_id="-odd?"),
+    bill("chained", "2025-06-21", "2025-07-21", "100.00", "28.00", workspace_id="-odd?"),
+]
+
+
+def credit_note(name: str, of: str, amount: str, **more: str) -> dict[str, str]:
+    return {
+        "credit_note_id": name,
+        "invoice_id": of,
+        "status": "issued",
+        "issued_at": "2025-05-01T00:00:00Z",
+        "currency": "USD",
+        "amount": amount,
+        "updated_at": "2025-05-01T00:00:00Z",
+        **more,
+    }
+
+
+CREDIT_NOTES = [
+    credit_note("n-1", "b-3", "4.00"),
+    credit_note("n-1", "b-3", "5.00", updated_at="2025-05-02T00:00:00Z", reason="goodwill"),
+    credit_note("n-yen", "b-3", "7", currency="JPY"),
+    credit_note("n-void", "b-void", "7.00"),
+]
+
+
 class Data:
     """A data home with two releases: the terms of a coupon changed between them."""
 
@@ -151,18 +220,27 @@ class Data:
                         amount_off="30.00",
                         amount_off_per="month",
                     ),
+                    *ODD_COUPONS,
                 ]
             ),
         )
         land(
             self.landing,
             "redemptions/r.csv.gz",
-            packed([redemption("r-1", "SAVE", "ws_one"), redemption("r-2", "PER", "startup")]),
+            packed(
+                [
+                    redemption("r-1", "SAVE", "ws_one"),
+                    redemption("r-2", "PER", "startup"),
+                    *ODD_REDEMPTIONS,
+                ]
+            ),
         )
-        land(self.landing, "invoices/i1.jsonl", as_lines(FIRST_BILLS))
+        land(self.landing, "invoices/i1.jsonl", as_lines(FIRST_BILLS + ODD_BILLS))
+        land(self.landing, "credit_notes/n.csv", as_csv(CREDIT_NOTES))
         self.first = self.run("2025-05-31")
         new = coupon("SAVE", "2025-06-10", discount_type="percent_off", percent_off="25")
-        land(self.landing, "coupons/c2.parquet", as_parquet([new]))
+        same = ODD_COUPONS[0]
+        land(self.landing, "coupons/c2.parquet", as_parquet([new, same]))
         land(
             self.landing,
             "invoices/i2.csv",
@@ -186,7 +264,7 @@ class Data:
         return done.stdout
 
     def ask(self, *arguments: str | Path) -> Any:
-        return coupon_ledger(*arguments, "--home", self.home)
+        return coupon_ledger(arguments[0], "--home", self.home, *arguments[1:])
 
     def answer(self, *arguments: str | Path) -> str:
         done = self.ask(*arguments)
@@ -216,6 +294,7 @@ class TestStanding:
             ).fetchall()
         assert found == [
             ("coupons", "coupons/c1.json", 1, "SAVE"),
+            ("credit_notes", "credit_notes/n.csv", 1, "n-1"),
             ("invoices", "invoices/i1.jsonl", 1, "b-2"),
         ]
 
@@ -260,7 +339,7 @@ class TestExplained:
         assert "1 month counted from 2025-01-31 to 2025-03-02, 30.00 USD each" in data.answer(
             "explain", "s-1"
         )
-        assert "of which coupons may act on 100.00 USD" in data.answer("explain", "b-3")
+        assert "; coupons may act on 100.00 USD" in data.answer("explain", "b-3")
 
     def test_the_bridge_from_the_bill_before_adds_up(self, data: Data) -> None:
         found = json.loads(data.ask("explain", "b-3", "--json").stdout)
@@ -274,6 +353,27 @@ class TestExplained:
             found["bill_before"]["net_amount"]
         )
         assert sum(steps.values()) == change
+
+    def test_money_back_has_no_bill_before_to_compare_with(self, data: Data) -> None:
+        told = data.answer("explain", "money-back")
+        assert "money back, on which coupons and credit may not act" in told
+        assert "the bill before" not in told
+        assert json.loads(data.ask("explain", "money-back", "--json").stdout)["bridge"] == []
+
+    def test_credit_notes_stand_beside_the_bill_each_with_its_row(self, data: Data) -> None:
+        told = data.answer("explain", "b-3")
+        assert "credit notes -5.00 net after credit notes 140.00" in told
+        assert (
+            "Credit note n-1 of 2025-05-01, 5.00 USD, goodwill Delivered in credit_notes/n.csv, row 2"
+        ) in told
+        assert "Earlier version in credit_notes/n.csv, row 1" in told
+        assert "n-yen of 2025-05-01, 7 JPY: does not count, since it is in another currency" in told
+        told = data.answer("explain", "b-void")
+        assert "n-void of 2025-05-01, 7.00 USD: does not count, since the bill does not" in told
+
+    def test_a_refusal_names_the_redemption_of_the_same_subscription(self, data: Data) -> None:
+        told = data.answer("workspace", "--", "-odd?")
+        assert "the subscription had redeemed this coupon before, on 2025-01-02 (s-b)" in told
 
     def test_a_workspace_named_like_a_program_can_be_asked_for(self, data: Data) -> None:
         program = data.answer("burndown", "startup")
@@ -302,6 +402,28 @@ class TestChangedTerms:
         assert "Billing made a mistake" not in told
         assert "→ 25 %" not in data.answer("explain", "b-4")
 
+    def test_the_workspace_says_so_beside_the_coupon_and_only_there(self, data: Data) -> None:
+        told = data.answer("workspace", "ws_one")
+        assert (
+            "terms changed: percentage 15 % → 25 % by the version of 2025-06-10 (coupons/c2.parquet,"
+            " row 1)"
+        ) in told
+        assert told.count("terms changed") == 1
+        found = json.loads(data.ask("workspace", "startup", "--json").stdout)
+        assert [row["terms_changed"] for row in found["coupons"]] == [[], []]
+
+    def test_a_copy_of_a_version_is_no_version(self, data: Data) -> None:
+        with releases.open_release(data.home) as connection:
+            found = connection.execute(
+                "select versions.coupon_id, version_number, is_current,"
+                " versions.delivery_id = coupons.delivery_id"
+                " and versions.delivery_row = coupons.delivery_row"
+                " from release.coupon_versions as versions"
+                " inner join marts.dim_coupons as coupons using (coupon_id)"
+                " where coupon_id in ('ODD', 'SAVE') order by all"
+            ).fetchall()
+        assert found == [("ODD", 1, True, True), ("SAVE", 1, False, False), ("SAVE", 2, True, True)]
+
     def test_a_strict_run_refuses_it(self, data: Data) -> None:
         assert data.strict.returncode == 1
         assert "coupon_terms_changed" in data.strict.stderr
@@ -310,6 +432,7 @@ class TestChangedTerms:
     def test_an_alert_was_given_once(self, data: Data) -> None:
         told = data.answer("alerts", "--limit", "50")
         assert told.count("The terms of a coupon were changed") == 1
+        assert "terms of coupons have changed, since" in told
 
 
 def in_file(path: Path, file_name: str, row: int) -> dict[str, Any]:
@@ -330,11 +453,17 @@ def in_file(path: Path, file_name: str, row: int) -> dict[str, Any]:
 class TestProved:
     """A proof has the rows as delivered, and a total is the sum of what it lists."""
 
-    @pytest.mark.parametrize("wanted", ["b-2", "r-1", "b-void", "s-1"])
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            *("b-2", "r-1", "b-void", "s-1", "b-3", "chained", "chain~follow-up~follow-up"),
+            *("-q?1", "r?3", "invoice:b-1", "redemption:b-1", "s-c"),
+        ],
+    )
     def test_each_raw_row_is_in_the_archived_file_at_that_row(
         self, data: Data, tmp_path: Path, wanted: str
     ) -> None:
-        data.answer("prove", wanted, "--out", tmp_path / "proof")
+        data.answer("prove", "--out", tmp_path / "proof", "--", wanted)
         found = json.loads((tmp_path / "proof" / "proof.json").read_text("utf-8"))
         assert found["raw_rows"]
         for row in found["raw_rows"]:
@@ -381,27 +510,98 @@ class TestProved:
         assert total == Decimal("150.00")
         assert listed[0]["file_name"] == "invoices/i1.jsonl"
 
-    def test_every_amount_of_every_month_of_a_mart_is_the_sum_of_its_rows(self, data: Data) -> None:
-        checked = 0
-        with releases.open_release(data.home) as connection:
-            for mart, column in (
-                ("fct_discounted_charges", "list_amount"),
-                ("fct_discount_applications", "discount_amount"),
-                ("fct_percent_off_variance_monthly", "delta_amount"),
-                ("fct_charge_bridge_monthly", "billed_net_amount"),
-                ("fct_program_performance_monthly", "net_amount"),
-            ):
-                for month in ("2025-02", "2025-03", "2025-04"):
-                    found = proof.of_total(connection, mart, month, column)
-                    totals = {row["currency"]: row["total"] for row in found["totals"]}
-                    assert totals == found["listed_totals"]
-                    checked += len(totals)
-        assert checked >= 12
+    def test_a_derived_redemption_rests_on_the_one_on_record_and_every_coupon_of_its_chain(
+        self, data: Data, tmp_path: Path
+    ) -> None:
+        data.answer("prove", "chained", "--out", tmp_path / "bill")
+        data.answer("prove", "chain~follow-up~follow-up", "--out", tmp_path / "redemption")
+        for folder in ("bill", "redemption"):
+            found = json.loads((tmp_path / folder / "proof.json").read_text("utf-8"))
+            rests_on = {(row["feed"], row["record_id"]) for row in found["raw_rows"]}
+            assert {
+                ("redemptions", "chain"),
+                *(("coupons", name) for name in ("HALF", "THIRD", "TENTH")),
+                ("invoices", "chained"),
+            } <= rests_on
+        told = " ".join((tmp_path / "redemption" / "proof.txt").read_text("utf-8").split())
+        assert "Derived: it follows chain~follow-up, which expired" in told
+
+    def test_the_proof_of_a_bill_has_its_credit_notes_with_their_versions(
+        self, data: Data, tmp_path: Path
+    ) -> None:
+        data.answer("prove", "b-3", "--out", tmp_path / "proof")
+        found = json.loads((tmp_path / "proof" / "proof.json").read_text("utf-8"))
+        assert [
+            (row["record_id"], row["row_number"], row["version"])
+            for row in found["raw_rows"]
+            if row["feed"] == "credit_notes"
+        ] == [("n-1", 2, "current"), ("n-1", 1, "superseded"), ("n-yen", 3, "current")]
+
+    def test_a_refused_redemption_says_what_it_met_and_is_not_said_to_be_in_force(
+        self, data: Data, tmp_path: Path
+    ) -> None:
+        data.answer("prove", "s-c", "--out", tmp_path / "proof")
+        told = " ".join((tmp_path / "proof" / "proof.txt").read_text("utf-8").split())
+        assert (
+            "Refused: the subscription had redeemed this coupon before, on 2025-01-02 (s-b)" in told
+        )
+        assert "By its own dates it would be in force from 2025-01-03 00:00 UTC, no end" in told
+
+    def test_an_id_that_is_a_bill_and_a_redemption_is_asked_for_by_its_kind(
+        self, data: Data, tmp_path: Path
+    ) -> None:
+        told = data.ask("prove", "b-1", "--out", tmp_path / "proof")
+        assert told.returncode == 2
+        assert "ask for invoice:b-1 or redemption:b-1" in told.stderr
+        data.answer("prove", "redemption:b-1", "--out", tmp_path / "proof")
+        found = json.loads((tmp_path / "proof" / "proof.json").read_text("utf-8"))
+        assert (found["kind"], found["redemption"]["coupon_id"]) == ("redemption", "ODD")
+
+    def test_every_total_of_every_mart_with_months_is_the_sum_of_its_rows(
+        self, sample_run: SampleRun
+    ) -> None:
+        checked, without = 0, 0
+        with releases.open_release(sample_run.home) as connection:
+            for mart in proof.MONTH_OF:
+                with pytest.raises(NotThere) as no_column:
+                    proof.of_total(connection, mart, "2025-01", "none")
+                for column in no_column.value.known:
+                    with pytest.raises(NotThere) as no_month:
+                        proof.of_total(connection, mart, "1900-01", column)
+                    months = no_month.value.known
+                    for month in {*months[:1], *months[len(months) // 2 :: 9], *months[-1:]}:
+                        found = proof.of_total(connection, mart, month, column)
+                        totals = {row["currency"]: row["total"] for row in found["totals"]}
+                        assert totals == found["listed_totals"], (mart, month, column)
+                        assert sum(row["rows"] for row in found["totals"]) == len(found["listed"])
+                        checked += sum(total is not None for total in totals.values())
+                        without += sum(total is None for total in totals.values())
+        assert checked > 300
+        assert without > 10, "a month in which a column has no amounts is among them"
+
+    def test_the_total_of_a_column_without_amounts_is_none_at_all(
+        self, sample_run: SampleRun, tmp_path: Path
+    ) -> None:
+        wanted = ("fct_program_budget_monthly", "2023-07", "budget_amount")
+        out, home = tmp_path / "proof", sample_run.home
+        done = coupon_ledger("prove", *wanted, "--out", out, "--home", home)
+        assert done.returncode == 0, done.stderr
+        (usd,) = (
+            line.split()
+            for line in (out / "proof.txt").read_text("utf-8").splitlines()
+            if line.startswith("  USD")
+        )
+        assert usd[2:] == ["–", "–"]
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            (("nobody",), "was never delivered"),
+            (("nobody",), "is neither an invoice on record nor a redemption made by 2025-06-30"),
+            (("to-come",), "nor a redemption made by 2025-06-30, the as-of date"),
+            (("b-bad",), "Invoice 'b-bad' was rejected (invoices/i1.jsonl, row 8)"),
+            (("r-bad",), "Redemption 'r-bad' was rejected (redemptions/r.csv.gz, row 10)"),
+            (("n-yen",), "It is a credit note of b-3: coupon-ledger explain b-3"),
+            (("startup",), "It is a workspace: coupon-ledger workspace startup"),
             (("fct_discounted_charges", "2019-01", "net_amount"), "There is no month"),
             (("fct_discounted_charges", "2025-02", "mtus"), "There is no amount of"),
             (("dim_coupons", "2025-02", "amount_off"), "There is no mart with months"),
@@ -415,6 +615,12 @@ class TestProved:
         assert told.returncode == 2
         assert said in told.stderr
         assert not (tmp_path / "proof").exists()
+
+    def test_a_workspace_that_looks_like_an_option_is_suggested_so_that_it_can_be_typed(
+        self, data: Data, tmp_path: Path
+    ) -> None:
+        told = data.ask("prove", "--out", tmp_path / "proof", "--", "-odd?")
+        assert "coupon-ledger workspace -- '-odd?'" in told.stderr
 
     def test_a_folder_that_is_not_empty_is_left_alone(self, data: Data, tmp_path: Path) -> None:
         (tmp_path / "mine.txt").write_text("kept", "utf-8")
@@ -445,6 +651,11 @@ class TestDelivered:
         (tmp_path / "work").mkdir()
         found = rows_delivered(archive, str(report.delivery_id), {2, 5}, tmp_path / "work")
         assert found == {number: {**rows[number - 1], "user_id": "[removed]"} for number in (2, 5)}
+
+    def test_a_delivery_that_the_archive_does_not_have_is_named(self, tmp_path: Path) -> None:
+        archive = Archive(tmp_path / "archive", tmp_path / "tmp")
+        with pytest.raises(ArrivalError, match=r"abc.* is missing; restore the archive"):
+            rows_delivered(archive, "abc", {1}, tmp_path / "work")
 
     def test_other_bytes_are_no_proof(self, tmp_path: Path) -> None:
         land(tmp_path / "landing", "redemptions/a.csv", as_csv([redemption("r-1", "C", "w")]))

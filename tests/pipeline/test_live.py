@@ -241,7 +241,7 @@ class TestByItself:
         live.kill(process)
         told = story.alert("run_failed", lambda text: KILLED in text)
         assert killed.run_id in told
-        assert "it is started again by itself" in told
+        assert "it is started again automatically" in told
         again = story.wait_for_run(4)
         assert again.status == "SUCCESS"
         assert again.tags["dagster/parent_run_id"] == killed.run_id
@@ -268,7 +268,7 @@ class TestByItself:
 
         told = story.alert("run_failed", lambda text: KILLED in text and lost.run_id in text)
         assert f"({served}) is still current" in told
-        assert "it is started again by itself" in told
+        assert "it is started again automatically" in told
         assert story.wait_for_run(6).tags["dagster/parent_run_id"] == lost.run_id
 
         def made_up_for() -> list[Run] | None:

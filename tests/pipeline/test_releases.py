@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 from dagster_project import releases
 from dagster_project.cli import app
 from dagster_project.releases import files, fingerprint, publishing, reuse
+from dagster_project.releases.files import FILE_MODE
 from dagster_project.releases.fingerprint import MODULUS, content_hash_of, content_of
-from dagster_project.releases.publishing import FILE_MODE
 from dagster_project.settings import CHECKOUT
 from tests.pipeline.conftest import AS_OF, NOW, HandMade
 
@@ -336,8 +336,11 @@ class TestIds:
         assert files.resolve(hand_made.home, first[-8:]) == first
         altered = first[:-2] + ("00" if first[-2:] != "00" else "11")
         for asked, told in (
-            ("2026", f"'2026' fits 2 releases in .*, the newest {first}, {second}"),
-            (first[-5:], f"'{first[-5:]}' is less than 8 characters of a release in .*: {first}"),
+            ("2026", f"'2026' matches 2 releases in .*, the newest {first}, {second}"),
+            (
+                first[-5:],
+                f"'{first[-5:]}' is less than 8 characters of a release id in .*: {first}",
+            ),
             (altered, f"no release '{altered}' in .*; there is .*{first}"),
             (altered[-8:], f"no release '{altered[-8:]}' in .*; there is {first}"),
             ("nonsense", f"no release 'nonsense' in .*; there is {first}, {second}"),
@@ -431,7 +434,7 @@ class TestRefusal:
     def test_a_mart_without_key_is_refused(self, hand_made: HandMade) -> None:
         manifest = hand_made.manifest
         manifest["nodes"]["model.p.dim_coupons"]["config"]["meta"] = {}
-        with pytest.raises(releases.ReleaseError, match=r"dim_coupons .* names no key"):
+        with pytest.raises(releases.ReleaseError, match=r"dim_coupons .* has no key"):
             publishing.publish(
                 hand_made.home,
                 as_of=AS_OF,
@@ -879,7 +882,7 @@ class TestKeeping:
         assert f"Release {three[0]} is current instead of {three[2]}:" in told.stdout
         assert "The next run that succeeds makes its own release current again." in told.stdout
         again = CliRunner().invoke(app, ["restore", three[0], "--home", str(home)])
-        assert "was current already" in again.stdout
+        assert "was already current" in again.stdout
         events = files.read_history(home)
         assert [event["event"] for event in events].count("restored") == 1
 
@@ -893,7 +896,7 @@ class TestKeeping:
         releases.restore(home, three[0], NOW)
         pruned = releases.prune(home, 1, NOW)
         assert pruned.removed == (three[1],)
-        assert pruned.spared == {three[0]: "it is served"}
+        assert pruned.spared == {three[0]: "it is current"}
         assert files.release_ids(home) == [three[0], three[2]]
         assert not files.parquet_dir(home, three[1]).exists()
 
@@ -958,7 +961,7 @@ class TestKeeping:
             copy.unlink()
             connection.execute(f"copy {table} to '{copy}'")
         (problem,) = releases.verify(home, three[0]).problems
-        assert "another hash than when it was published" in problem
+        assert "another hash than at its publication" in problem
 
     def test_the_list_shows_totals_and_a_damaged_one_as_such(
         self, home: Path, three: list[str]

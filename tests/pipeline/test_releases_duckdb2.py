@@ -119,7 +119,9 @@ class TestReading:
         assert len([name for name in here if name.endswith(".parquet")]) >= 13
         assert there == here
 
-    @pytest.mark.parametrize("command", reading_commands("export", "diff"), ids=lambda one: one[0])
+    @pytest.mark.parametrize(
+        "command", reading_commands("export", "prove", "diff"), ids=lambda one: one[0]
+    )
     def test_commands_answer_the_same_on_both(
         self, sample_run: SampleRun, next_line: dict[str, str], command: tuple[str, ...]
     ) -> None:

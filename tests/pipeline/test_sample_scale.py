@@ -250,8 +250,8 @@ def test_too_small_a_number_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--files", "single"], "go with --invoices"),
-        (["--hold-back"], "go with --invoices"),
+        (["--files", "single"], "need --invoices"),
+        (["--hold-back"], "need --invoices"),
         (["--invoices", "500", "--workspaces", "9"], "not both"),
         (["--invoices", "500", "--months", "1", "--hold-back"], "--months 2 or more"),
     ],

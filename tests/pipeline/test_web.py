@@ -196,7 +196,9 @@ def test_a_name_of_another_site_that_leads_here_shows_nothing(page: Page, servic
     assert response is not None
     assert response.status == 400
     found = attempts(page, service, OTHER_NAME)  # of the same origin, for the browser
-    assert all("This address is not served here" in found[name] for name in ("read", "query"))
+    assert all(
+        "This server does not answer to this address" in found[name] for name in ("read", "query")
+    )
     assert found["socket"] == ""
     assert not is_on(service)
     assert reported(service) == []

@@ -185,6 +185,10 @@ class World:
         day = random.choice((1, 5, 15, 28, 30))
         self.recent = [datetime(2025, month, day) for month in (4, 5, 6)]
         self.workspace_ids = WORKSPACE_IDS[:workspaces]
+        # In some of these, redemptions are dated back, so that they can follow each other in a circle.
+        self.is_circle = self.is_chain and random.randrange(3) == 0
+        if self.is_circle:
+            self.instants[0] = random.choice(INSTANTS[:12])
 
     def instant(self, random: Random, slack: int = 4) -> datetime:
         """An instant of the pool, some months on, one in `slack` times a microsecond off."""
@@ -270,6 +274,16 @@ def make_coupon(world: World, coupon_id: str, seed: int) -> Record:
         coupon["credit_period_months"] = random.choice((None, 1, 1, 2, 12, 12))
         coupon["credit_max_periods"] = random.choice((None, 1, 2, 2, 3, 11))
         coupon["credit_priority"] = random.choice((None, None, -1, 0, 1))
+    if world.is_circle and coupon_id in COUPON_IDS[:3] and random.randrange(8):
+        coupon |= {
+            "duration": "repeating",
+            "duration_months": random.choice((1, 1, 2)),
+            "duration_invoices": None,
+            "redeem_by": None,
+            "max_redemptions": None,
+            "requires_no_prior_coupon": None,
+            "follow_up_coupon_id": world.next_coupon_id(coupon_id),
+        }
     return coupon
 
 
@@ -316,7 +330,7 @@ def make_redemption(world: World, number: int, seed: int, coupons: int) -> Recor
         ends_at = add_months(END_OF_AS_OF, random.choice((0, 1, 3, 6, 11, 12, 13, 24)))
         assert ends_at is not None
         ends_at += random.choice((-MICROSECOND, timedelta(), timedelta(days=5)))
-    return {
+    made: Record = {
         "redemption_id": f"{random.choice('rrrRé')}{number}",
         "coupon_id": coupon_id,
         "workspace_id": workspace_id,
@@ -332,6 +346,28 @@ def make_redemption(world: World, number: int, seed: int, coupons: int) -> Recor
         "channel": random.choice(("self_serve", "support", "partner", "follow_up", None)),
         "application_order": random.choice((None, None, None, -1, 0, 1, 1)),
         "updated_at": UPDATED_AT,
+    }
+    if world.is_circle and random.randrange(6):
+        date_back(made, world, random)
+    return made
+
+
+def date_back(redemption: Record, world: World, random: Random) -> None:
+    """Make a redemption one of those that can follow each other in a circle.
+
+    One of the first coupon is redeemed long after it was in force; its follow-up, derived, is then earlier
+    than a redemption of the third coupon, which the one of the first coupon may follow up.
+    """
+    is_first = random.randrange(2) == 0
+    months = random.choice((4, 5, 6)) if is_first else random.choice((2, 3, 3))
+    redemption |= {
+        "coupon_id": COUPON_IDS[0 if is_first else 2],
+        "redeemed_at": add_months(world.instants[0], months),
+        "starts_at": world.instants[0] if is_first else None,
+        "ends_at": None,
+        "revoked_at": None,
+        "eligible_until": None,
+        "subscription_id": random.choice(world.subscriptions),
     }
 
 

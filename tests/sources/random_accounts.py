@@ -79,13 +79,15 @@ class Living:
         self.finalize()
         may = [
             *(self.new_customer, self.give, self.give, self.give_item, self.take, self.take),
-            *(self.rename, self.change_plan, self.void, self.pay, self.pay, self.note),
+            *(self.give_customer, self.give_customer, self.take_from_customer, self.rename),
+            *(self.change_plan, self.void, self.pay, self.pay, self.note),
             *(self.void_note, self.give_credit, self.delete_coupon, self.cancel),
         ]
-        for happen in self.random.sample(may, 9):
+        for happen in self.random.sample(may, 11):
             self.now += self.random.randint(1, STEP // 20)
             happen()
         self.now += 60
+        self.expire()
         for one in self.of("subscriptions"):
             if one["status"] == "active" and self.random.random() < 0.8:
                 self.bill(one)
@@ -166,14 +168,45 @@ class Living:
         if not item["discounts"] and not one["discounts"]:
             item["discounts"].append(self.discount_of(one, subscription_item=item["id"]))
 
+    def expire(self) -> None:
+        """Discounts that have an end leave by themselves then."""
+        for one in self.of("subscriptions"):
+            for holder in (one, one["items"]["data"][0]):
+                holder["discounts"] = [found for found in holder["discounts"] if self.lasts(found)]
+        for one in self.of("customers"):
+            if one["discount"] and not self.lasts(one["discount"]):
+                one["discount"] = None
+
+    def lasts(self, found: Json) -> bool:
+        return found["end"] is None or found["end"] > self.now
+
+    def give_customer(self) -> None:
+        """Give a customer a discount, which its subscriptions' own stand in place of."""
+        one = self.random.choice(self.of("customers"))
+        if one["discount"] is None:
+            one["discount"] = self.discount_of(one)
+
+    def take_from_customer(self) -> None:
+        holders = [one for one in self.of("customers") if one["discount"]]
+        if holders:
+            self.gone(self.random.choice(holders))
+
+    def taken_by(self, one: Json) -> list[Json]:
+        """The discounts a bill of a subscription takes: its own, else its customer's."""
+        (holder,) = (found for found in self.of("customers") if found["id"] == one["customer"])
+        return one["discounts"] or ([holder["discount"]] if holder["discount"] else [])
+
     def take(self) -> None:
         holders = [one for one in self.active() if one["discounts"]]
         if holders:
             one = self.random.choice(holders)
             self.gone(one, self.random.choice(one["discounts"]))
 
-    def gone(self, holder: Json, found: Json) -> None:
-        holder["discounts"].remove(found)
+    def gone(self, holder: Json, found: Json | None = None) -> None:
+        if found is None:
+            found, holder["discount"] = holder["discount"], None
+        else:
+            holder["discounts"].remove(found)
         event = removed(copy.deepcopy(found), self.now, f"evt_{self.number()}")
         self.of("events").append(event)
 
@@ -242,7 +275,8 @@ class Living:
 
     def make(self, one: Json, lines: list[Json], takes_discounts: bool = True) -> None:
         item = one["items"]["data"][0]
-        carried = [*item["discounts"], *one["discounts"]] if takes_discounts else []
+        own = self.taken_by(one) if takes_discounts else []
+        carried = [*item["discounts"], *own] if takes_discounts else []
         left = {found["id"]: found["subtotal"] for found in lines}
         for discount in carried:
             self.take_off(discount, lines, left, one["currency"])
@@ -259,16 +293,22 @@ class Living:
             status="draft",
             currency=one["currency"],
             subscription_id=one["id"],
-            discounts=copy.deepcopy(one["discounts"]) if takes_discounts else [],
+            discounts=copy.deepcopy(own),
             tax=listed * 19 // 100 if one["taxed_of_test"] else 0,
             customer=one["customer"],
         )
         made["created"] = self.now
         self.of("invoices").append(made)
-        for discount in list(one["discounts"]):
-            coupon_ = discount["source"]["coupon"]
-            if takes_discounts and coupon_["duration"] == "once" and listed > 0:
-                self.gone(one, discount)
+        is_used = sum(found["subtotal"] for found in lines) > 0
+        (holder,) = (found for found in self.of("customers") if found["id"] == one["customer"])
+        for discount in carried:
+            if discount["source"]["coupon"]["duration"] == "once" and is_used:
+                if discount["subscription_item"]:
+                    self.gone(item, discount)
+                elif discount["subscription"]:
+                    self.gone(one, discount)
+                else:
+                    self.gone(holder)
 
     def take_off(
         self, discount: Json, lines: list[Json], left: dict[str, int], currency: str
@@ -293,18 +333,34 @@ class Living:
             left[found["id"]] -= taken
 
     def take_credit(self, one: Json, lines: list[Json], left: dict[str, int]) -> None:
-        has_credit = any(
-            found["customer"] == one["customer"] and one["currency"] == "usd"
-            for found in self.of("credit_grants")
-        )
+        """Have what the customer's grants have left pay metered lines."""
+        if one["currency"] != "usd":
+            return
+        grants = [
+            found for found in self.of("credit_grants") if found["customer"] == one["customer"]
+        ]
         for found in lines:
             is_metered = found["pricing"]["price_details"]["price"] == "price_use"
-            if has_credit and is_metered and left[found["id"]] > 100:
-                paid = left[found["id"]] // 2
-                left[found["id"]] -= paid
-                found["pretax_credit_amounts"].append(
-                    {"amount": paid, "type": "credit_balance_transaction", "discount": None}
-                )
+            for granted in grants if is_metered else []:
+                paid = min(left[found["id"]], granted["left_of_test"])
+                if paid > 0:
+                    left[found["id"]] -= paid
+                    granted["left_of_test"] -= paid
+                    found["pretax_credit_amounts"].append(
+                        {
+                            "amount": paid,
+                            "type": "credit_balance_transaction",
+                            "discount": None,
+                            "grant_of_test": granted["id"],
+                        }
+                    )
+
+    def give_back(self, bill: Json) -> None:
+        """Give the credit that a voided bill took back to its grants."""
+        grants = {found["id"]: found for found in self.of("credit_grants")}
+        for found in bill["lines"]["data"]:
+            for taken in found["pretax_credit_amounts"]:
+                grants[taken["grant_of_test"]]["left_of_test"] += taken["amount"]
 
     def finalize(self) -> None:
         for one in self.of("invoices"):
@@ -323,6 +379,7 @@ class Living:
     def void(self) -> None:
         if one := self.some("invoices", "open"):
             one["status"] = "void"
+            self.give_back(one)
 
     def note(self) -> None:
         one = self.some("invoices", "paid")
@@ -337,5 +394,5 @@ class Living:
 
     def give_credit(self) -> None:
         one = self.random.choice(self.of("customers"))
-        made = grant(f"credgr_{self.number()}", 20_000, customer=one["id"])
+        made = grant(f"credgr_{self.number()}", 9_000, customer=one["id"], left_of_test=9_000)
         self.of("credit_grants").append({**made, "created": self.now, "effective_at": self.now})

@@ -43,6 +43,7 @@ class Account:
         objects: By kind.
         key: The key it accepts.
         trouble: Is asked before each answer: a status to answer with, `cut` to break off, or None.
+        retry_after: When it asks to be asked again after a 429 or 5xx, in seconds.
         requests: What it was asked, as path and query.
         versions: The versions of the API that were asked for.
         missing: Paths it does not know.
@@ -52,6 +53,7 @@ class Account:
     objects: dict[str, list[Json]] = field(default_factory=dict)
     key: str = KEY
     trouble: Callable[[int, str], int | str | None] = lambda number, path: None
+    retry_after: str = "0"
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     versions: set[str] = field(default_factory=set)
     missing: frozenset[str] = frozenset()
@@ -197,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Stripe-Version", self.headers.get("Stripe-Version", ""))
         self.send_header("Request-Id", f"req_{len(self.account.requests)}")
         if status == 429 or status >= 500:
-            self.send_header("Retry-After", "0")
+            self.send_header("Retry-After", self.account.retry_after)
         self.end_headers()
         self.wfile.write(body)
 

@@ -150,8 +150,8 @@ def test_a_pull_delivers_nothing_while_a_refresh_runs(
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"pull_from": ("stripe",), "landing": SAMPLE_LANDING}, "landing must be set"),
-        ({"pull_from": ("postgres",)}, "postgres_sources must be set"),
+        ({"pull_from": ("stripe",), "landing": SAMPLE_LANDING}, "set landing too"),
+        ({"pull_from": ("postgres",)}, "set postgres_sources too"),
     ],
 )
 def test_settings_of_pulls_must_make_sense(tmp_path: Path, given: dict[str, Any], why: str) -> None:

@@ -50,7 +50,7 @@ class Mapped:
         books.begin({})
         given = {"prices": [price(), METERED], "customers": [customer()], **objects}
         for kind, found in parsed(json.dumps(given)).items():
-            books.put(kind, found)
+            books.take(kind, found)
         self.remembered = remembered or Remembered()
         mapping = AccountMapping(books, self.remembered, choices or Choices(), now)
         self.rows: dict[str, dict[str, Json]] = {feed: {} for feed in COLUMNS}
@@ -85,6 +85,8 @@ def test_every_delivered_column_is_one_of_the_contract() -> None:
         (-5, "eur", "-0.05"),
         (-12_345, "eur", "-123.45"),
         (0, "huf", "0.00"),
+        (12_350, "huf", "123.50"),
+        (80_001, "twd", "800.01"),
         (1_250, "jpy", "1250"),
         (-7, "krw", "-7"),
         (1_250, "mga", "1250"),
@@ -404,6 +406,22 @@ def test_a_credit_note_is_delivered_before_tax() -> None:
     assert (row["invoice_id"], row["issued_at"]) == ("in_1", "2025-02-10T12:00:00Z")
 
 
+def test_a_credit_note_takes_its_total_off_whether_it_was_paid_back_or_not() -> None:
+    before = credit_note("cn_1", pre_payment_amount=1_190, post_payment_amount=0)
+    after = credit_note("cn_2", pre_payment_amount=0, post_payment_amount=1_190)
+    inclusive = credit_note(
+        "cn_3", 1_000, 0, total_taxes=[{"amount": 160, "tax_behavior": "inclusive"}]
+    )
+    nothing = credit_note("cn_4", 0, 0)
+    mapped = Mapped(invoices=[invoice()], credit_notes=[before, after, inclusive, nothing])
+    assert {one: row["amount"] for one, row in mapped.rows["credit_notes"].items()} == {
+        "cn_1": "10.00",
+        "cn_2": "10.00",
+        "cn_3": "10.00",
+    }
+    assert "no amount above 0" in mapped.refused["cn_4"]
+
+
 def test_a_credit_note_of_a_bill_that_is_refused_is_refused_with_it() -> None:
     mapped = Mapped(invoices=[invoice(total=1)], credit_notes=[credit_note()])
     assert mapped.rows["credit_notes"] == {}
@@ -668,6 +686,142 @@ def test_a_bill_on_which_a_coupon_could_not_act_says_nothing_of_its_end() -> Non
     assert mapped.redemption()["revoked_at"] == "2025-06-01T00:00:00Z", "the pull's, not the bill's"
 
 
+def test_a_bill_that_carries_a_discount_after_its_end_was_made_before_or_is_left_to_the_ledger() -> (
+    None
+):
+    repeats = {"duration": "repeating", "duration_in_months": 1}
+    own = {"end": "2025-03-01T00:30"}
+    for created, ends in (("2025-03-01T00:29", "01:00:01"), ("2025-03-01T00:30", "00:30:00")):
+        late = {**carrying(3, **own), "created": at(created)}
+        mapped = with_bills(False, late, discount=own, coupon=repeats)
+        assert mapped.redemption()["ends_at"] == f"2025-03-01T{ends}Z", created
+
+
+def test_a_trial_does_not_use_up_a_coupon_for_one_bill() -> None:
+    trial = invoice(lines=[line(amount=0)], discounts=[discount()])
+    mapped = with_bills(False, trial, without(3), coupon={"duration": "once"})
+    assert mapped.redemption()["revoked_at"] == "2025-03-01T01:00:00Z"
+
+
+# -- Discounts that take the place of others -------------------------------------------------------
+
+
+def of_both(*bills: Json, **more: Any) -> Mapped:
+    """A customer's discount di_c and its subscription's di_s since 20 February, with bills."""
+    wide = discount("di_c", "WIDE", subscription=None)
+    own = discount("di_s", "OWN", "2025-02-20")
+    objects: dict[str, Any] = {
+        "coupons": [coupon("WIDE", percent=20, max_redemptions=1), coupon("OWN", percent=10)],
+        "customers": [customer(discount=wide)],
+        "subscriptions": [subscription(discounts=[own])],
+        "invoices": list(bills),
+    }
+    return Mapped(**{**objects, **more})
+
+
+def taking(discount_id: str, month: int, **more: Any) -> Json:
+    """A bill of a month that takes one of the two discounts."""
+    found = (
+        discount("di_c", "WIDE", subscription=None)
+        if discount_id == "di_c"
+        else discount("di_s", "OWN", "2025-02-20")
+    )
+    return invoice(
+        f"in_{month}{more.get('subscription_id', '')}",
+        lines=[line(discounts={discount_id: 1_200})],
+        discounts=[found],
+        created=f"2025-{month:02}-01",
+        finalized=f"2025-{month:02}-01T01:00",
+        **more,
+    )
+
+
+def test_a_subscriptions_discount_takes_the_place_of_its_customers() -> None:
+    mapped = of_both(taking("di_c", 2), taking("di_s", 3), taking("di_s", 4))
+    assert set(mapped.rows["redemptions"]) == {"di_c", "di_s"}
+    wide = mapped.redemption("di_c")
+    assert (wide["subscription_id"], wide["starts_at"]) == ("sub_1", None)
+    assert wide["revoked_at"] == "2025-03-01T01:00:00Z", "not on the bill that takes the other"
+
+
+def test_it_does_so_before_any_bill_says_it() -> None:
+    wide = of_both(taking("di_c", 2)).redemption("di_c")
+    assert wide["revoked_at"] == "2025-02-20T00:00:00Z"
+    never = of_both().redemption("di_c")
+    assert (never["starts_at"], never["revoked_at"]) == (None, "2025-02-20T00:00:00Z")
+
+
+def test_on_other_subscriptions_the_customers_discount_stays() -> None:
+    mapped = of_both(
+        taking("di_c", 2),
+        taking("di_s", 3),
+        taking("di_c", 3, subscription_id="sub_2"),
+        subscriptions=[
+            subscription(discounts=[discount("di_s", "OWN", "2025-02-20")]),
+            subscription("sub_2"),
+        ],
+    )
+    first, second = mapped.redemption("di_c"), mapped.redemption("di_c~2")
+    assert (first["subscription_id"], first["revoked_at"]) == ("sub_1", "2025-03-01T01:00:00Z")
+    assert (second["subscription_id"], second["revoked_at"]) == ("sub_2", None)
+    assert ("in_parts", "di_c") in mapped.notes
+    assert second["coupon_id"] == "WIDE~unlimited", "a part is no further redemption"
+    assert mapped.rows["coupons"]["WIDE~unlimited"]["max_redemptions"] is None
+    assert mapped.rows["coupons"]["WIDE"]["max_redemptions"] == "1"
+
+
+def test_a_part_that_is_no_longer_one_is_never_in_force() -> None:
+    remembered = Remembered()
+    two = {"subscriptions": [subscription(), subscription("sub_2")]}
+    both = {
+        "subscriptions": [
+            subscription(discounts=[discount("di_s", "OWN", "2025-02-20")]),
+            subscription("sub_2"),
+        ]
+    }
+    of_both(remembered=remembered, **both)
+    mapped = of_both(remembered=remembered, **two)
+    assert mapped.redemption("di_c")["subscription_id"] is None
+    never = mapped.redemption("di_c~2")
+    assert never["revoked_at"] == never["redeemed_at"]
+
+
+def test_an_items_discount_does_not_take_the_place_of_the_customers() -> None:
+    of_item = discount("di_i", "OWN", subscription=None, subscription_item="si_1")
+    items = {"data": [{"id": "si_1", "price": price(), "discounts": [of_item]}], "has_more": False}
+    both = invoice(
+        lines=[line(discounts={"di_i": 1_200, "di_c": 2_160})],
+        discounts=[discount("di_c", "WIDE", subscription=None)],
+    )
+    mapped = of_both(both, subscriptions=[subscription(items=items)])
+    assert mapped.redemption("di_c")["revoked_at"] is None
+    assert mapped.redemption("di_c")["subscription_id"] is None
+
+
+def test_a_coupon_that_was_limited_to_a_plan_keeps_its_terms() -> None:
+    limited = coupon(percent=10, applies_to={"products": ["prod_team"]})
+    on_plan = invoice(lines=[line(discounts={"di_1": 1_200})], discounts=[discount()])
+    larger = [line("il_1", 1_000, {"di_1": 100}), line("il_2", 9_000, product="prod_big")]
+    beside = invoice("in_2", lines=larger, discounts=[discount()], finalized="2025-03-01")
+    remembered = Remembered()
+    before = Mapped(coupons=[limited], invoices=[on_plan], remembered=remembered)
+    after = Mapped(coupons=[limited], invoices=[on_plan, beside], remembered=remembered)
+    assert before.rows["coupons"]["TEN"] == after.rows["coupons"]["TEN"]
+    assert before.redemption()["coupon_id"] == "TEN"
+    assert after.redemption()["coupon_id"] == "TEN~unlimited"
+    assert after.rows["coupons"]["TEN~unlimited"]["applies_to_plan"] is None
+
+
+@pytest.mark.parametrize(("lines", "is_noted"), [(3, False), (4, True)])
+def test_rounding_on_each_line_is_noted_where_it_shows(lines: int, is_noted: bool) -> None:
+    # 15 % of 0.50 is 7.5 cents: 8 on each line.
+    found = [line(f"il_{one}", 50, {"di_1": 8}) for one in range(lines)]
+    mapped = Mapped(
+        coupons=[coupon(percent=15)], invoices=[invoice(lines=found, discounts=[discount()])]
+    )
+    assert (("rounded_by_line", "in_1") in mapped.notes) is is_noted
+
+
 # -- Workspaces ------------------------------------------------------------------------------------
 
 
@@ -693,6 +847,16 @@ def test_a_workspace_may_be_a_subscription() -> None:
     assert set(mapped.rows["workspaces"]) == {"sub_1"}
     assert mapped.invoice()["workspace_id"] == "sub_1"
     assert mapped.redemption()["workspace_id"] == "sub_1"
+
+
+def test_a_customers_discount_is_one_for_each_subscription_where_each_is_a_workspace() -> None:
+    mapped = of_both(
+        choices=Choices(workspace="subscription"),
+        subscriptions=[subscription("sub_1"), subscription("sub_2")],
+    )
+    assert {
+        row["workspace_id"]: row["redemption_id"] for row in mapped.rows["redemptions"].values()
+    } == {"sub_1": "di_c", "sub_2": "di_c~2"}
 
 
 def test_what_acts_on_several_subscriptions_is_refused_where_each_is_a_workspace() -> None:

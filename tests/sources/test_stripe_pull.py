@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from dagster_project.settings import Settings
 from dagster_project.sources import deliveries, stripe_probe, stripe_pull
 from dagster_project.sources.errors import PullError, SetUpWrong
 from dagster_project.sources.stripe_api import API_VERSION, MOST_TRIES
+from dagster_project.sources.stripe_mapping import AccountMapping
 from tests.sources.delivered import files, newest
 from tests.sources.stripe_objects import (
     at,
@@ -336,14 +338,158 @@ def test_the_key_is_written_nowhere(puller: Puller, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.DEBUG):
         puller()
     puller.account.forbidden = frozenset({"/v1/customers"})
-    with pytest.raises(PullError) as caught:
+    with pytest.raises(PullError) as caught, caplog.at_level(logging.DEBUG):
         puller(everything=True)
-    assert KEY not in str(caught.value) + caplog.text
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "/v1/customers" in caplog.text
+    assert KEY not in str(caught.value) + shown + caplog.text
+    assert "Name of cus_1" not in caplog.text, "nor is personal data"
     for path in puller.settings.home.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
             content = gzip.decompress(content) if path.suffix == ".gz" else content
             assert KEY.encode() not in content, path
+
+
+def kept_pages(puller: Puller, pull: str) -> set[str]:
+    folder = puller.settings.home / "pulls" / "stripe" / pull
+    return {path.parent.name for path in folder.glob("*/*.json.gz")}
+
+
+def test_old_pages_go_unless_they_are_the_last_to_show_an_object(puller: Puller) -> None:
+    many = [line(f"il_{one:02}", 500) for one in range(11)]
+    puller.account.objects["invoices"][0] = invoice(lines=many)
+    puller.account.objects["invoices"].append(newer())
+    first = puller().pull
+    assert kept_pages(puller, first) >= {"customers", "subscriptions", "invoices", "lines"}
+    puller.now += 90 * 86_400
+    second = puller().pull
+    puller.now += 1
+    third = puller().pull
+    assert kept_pages(puller, second) >= {"customers", "subscriptions"}, "not old enough"
+    assert "customers" not in kept_pages(puller, first), "every customer came again"
+    puller.account.objects["invoices"] = [newer()]
+    puller.now += 10 * 86_400
+    last = puller().pull
+    assert not (puller.settings.home / "pulls" / "stripe" / first).exists()
+    puller.now += 200 * 86_400
+    puller()
+    remaining = {path.name for path in (puller.settings.home / "pulls" / "stripe").glob("*T*")}
+    assert {second, third} <= remaining
+    assert not {first, last} & remaining
+    assert kept_pages(puller, second) == {"invoices", "lines"}, "in_1 was read for the last time"
+    assert kept_pages(puller, third) == {"single"}, "and in_2, which was open"
+    assert (puller.settings.home / "pulls" / "stripe" / second / "report.json").exists()
+
+
+def test_how_long_pages_stay_is_a_setting(puller: Puller) -> None:
+    puller.settings = puller.settings.model_copy(update={"pull_keep_days": 0})
+    puller.account.objects["invoices"] = []
+    first = puller().pull
+    puller.now += 1
+    puller()
+    assert "customers" not in kept_pages(puller, first)
+
+
+# -- What is mapped again --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mapped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The invoices that were mapped."""
+    found: list[str] = []
+    mapping = AccountMapping._invoice
+
+    def noted(self: AccountMapping, one: Json) -> Any:
+        found.append(one["id"])
+        return mapping(self, one)
+
+    monkeypatch.setattr(AccountMapping, "_invoice", noted)
+    return found
+
+
+def test_only_bills_that_changed_are_mapped_again(puller: Puller, mapped: list[str]) -> None:
+    puller()
+    assert mapped == ["in_1", "in_2"]
+    mapped.clear()
+    puller.now += 3_600
+    puller(everything=True)
+    assert mapped == []
+    puller.account.objects["invoices"][1]["status"] = "paid"
+    puller.now += 3_600
+    assert puller().delivered == {"invoices": 1}
+    assert mapped == ["in_2"]
+
+
+def test_what_stands_around_a_bill_has_it_mapped_again(puller: Puller, mapped: list[str]) -> None:
+    puller.account.objects["prices"] = []
+    grants, puller.account.objects["credit_grants"] = puller.account.objects["credit_grants"], []
+    yearly = invoice("in_3", [line(price_id="price_year")], customer="cus_2")
+    puller.account.objects["invoices"] += [newer(), yearly]
+    report = puller()
+    assert {one.id for one in report.refused if one.feed == "invoices"} == {
+        *("in_1", "in_2", "in_3", "in_newer"),
+    }
+    mapped.clear()
+    puller.account.objects["prices"] = [price()]
+    puller.now += 3_600
+    assert puller().delivered["invoices"] == 3
+    assert "in_3" not in mapped, "its price is another"
+    mapped.clear()
+    puller.account.objects["credit_grants"] = grants
+    puller.now += 3_600
+    assert puller().delivered["invoices"] == 3
+    assert "creditable_amount" in newest(puller.settings.landing)["invoices"]["in_1"]
+    assert "in_3" not in mapped, "its customer is another"
+    mapped.clear()
+    puller.settings = puller.settings.model_copy(update={"stripe_mtu_price": "price_team"})
+    puller.now += 3_600
+    puller()
+    assert set(mapped) == {"in_1", "in_2", "in_3", "in_newer"}
+
+
+def test_the_report_tells_of_bills_that_were_mapped_earlier_too(puller: Puller) -> None:
+    puller.account.objects["invoices"][1]["total"] += 7
+    puller.account.objects["invoices"].append(
+        {**newer(), "starting_balance": -500, "ending_balance": 0}
+    )
+    draft = invoice("in_draft", created="2025-05-31", finalized=None, status="draft")
+    puller.account.objects["invoices"].append(draft)
+    first = puller()
+    puller.now += 3_600
+    second = puller()
+    assert (second.refused, second.notes, second.drafts) == (
+        *(first.refused, first.notes, first.drafts),
+    )
+    assert [one.id for one in second.refused] == ["in_2"]
+    assert ("customer_balance", "in_newer") in {(one.kind, one.id) for one in second.notes}
+    assert second.drafts == 1
+
+
+def test_what_was_mapped_and_not_delivered_is_mapped_again(
+    puller: Puller, mapped: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(deliveries, "made_durable", killed)
+        puller()
+    assert mapped == ["in_1", "in_2"]
+    puller.now += 60
+    assert puller().delivered["invoices"] == 2
+    assert mapped == ["in_1", "in_2"] * 2
+
+
+def test_a_key_of_any_form_is_left_out_of_messages(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    puller.account.key = "of-another-form"
+    monkeypatch.setenv("STRIPE_API_KEY", "of-another-form")
+    puller.account.forbidden = frozenset({"/v1/customers"})
+    with pytest.raises(PullError, match="may not read /v1/customers") as caught:
+        puller()
+    assert "of-another-form" not in str(caught.value)
 
 
 def test_an_object_that_is_refused_is_reported_and_the_others_are_delivered(
@@ -365,6 +511,42 @@ def test_a_pull_goes_on_after_trouble(puller: Puller, trouble: int | str) -> Non
     assert puller().delivered["invoices"] == 2
     assert len(puller.waited) >= 9
     assert 0 not in puller.waited or trouble != "cut", "without a word of Stripe's it waits longer"
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "most"), [("7", 7, 7), ("3600", 32, 32), ("soon", 0.5, 1.0)]
+)
+def test_a_pull_waits_as_long_as_stripe_asks_and_no_longer_than_half_a_minute(
+    puller: Puller, asked: str, least: float, most: float
+) -> None:
+    puller.account.retry_after = asked
+    puller.account.trouble = lambda number, _: 429 if number == 1 else None
+    puller()
+    (waited,) = puller.waited
+    assert least <= waited <= most
+
+
+def test_a_connection_that_is_not_secure_is_said_at_once(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = os.environ["COUPON_LEDGER_STRIPE_API_BASE"]
+    monkeypatch.setenv("COUPON_LEDGER_STRIPE_API_BASE", base.replace("http:", "https:"))
+    with pytest.raises(PullError, match=r"not secure.*certificates") as caught:
+        puller()
+    assert puller.waited == []
+    assert KEY not in str(caught.value)
+
+
+def test_a_proxy_that_refuses_is_named_without_its_password(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COUPON_LEDGER_STRIPE_API_BASE", "https://stripe.invalid")
+    monkeypatch.setenv("HTTPS_PROXY", "http://somebody:proxy-password@127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(PullError, match="HTTPS_PROXY") as caught:
+        puller()
+    assert "proxy-password" not in str(caught.value)
+    assert len(puller.waited) == MOST_TRIES - 1
 
 
 def test_trouble_without_end_is_said_and_nothing_is_delivered(puller: Puller) -> None:
@@ -557,6 +739,9 @@ def test_a_process_that_is_killed_amid_a_page_is_gone_on_with(puller: Puller) ->
 
     def kill(_: int, path: str) -> None:
         if path == "/v1/prices" and running:
+            arguments = Path(f"/proc/{running[0].pid}/cmdline").read_bytes()
+            assert b"stripe" in arguments
+            assert KEY.encode() not in arguments
             running.pop().send_signal(signal.SIGKILL)
 
     puller.account.trouble = kill

@@ -36,10 +36,13 @@ def test_an_entry_is_read(tmp_path: Path) -> None:
     [
         ("finding_id,reason\n", "the header lacks approved_by, until"),
         (HEADER + "f,r,,2026-03-31\n", "line 2: approved_by is empty"),
-        (HEADER + "f,r,a,31.03.2026\n", "line 2: until is '31.03.2026'; write a day as YYYY-MM-DD"),
+        (
+            HEADER + "f,r,a,31.03.2026\n",
+            "line 2: until is '31.03.2026'; write the day as YYYY-MM-DD",
+        ),
         (
             HEADER + "f,r,a,2026-03-31\nf,r,a,2026-04-30\n",
-            "line 3: finding_id 'f' stands there twice",
+            "line 3: finding_id 'f' occurs twice",
         ),
     ],
 )

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from dagster_project.alerts import fold, occasions, overview, send, watch
+from dagster_project.alerts import fold, occasions, send, watch
+from dagster_project.alerts.overview import overview
+from dagster_project.cli.service import tell_alerts
 from dagster_project.failures import Failure
 from dagster_project.releases.files import read_lines
 from dagster_project.settings import Settings
@@ -192,17 +194,17 @@ def test_an_overview_tells_what_goes_on_and_what_became_of_the_last_ones(
         fail(settings, "r1")
     finally:
         both[0].status = 200
-    found = overview.of(settings, 5)
-    assert found.waiting == {"webhook": 1}
-    text = overview.as_text(found)
+    found = overview(settings, 5)
+    assert found["waiting"] == {"webhook": 1}
+    text = tell_alerts(found)
     assert "the refresh fails, since 7 April 05:00 UTC" in text
     assert "webhook not delivered, email delivered" in text
     assert "1 wait for webhook" in text
-    assert SECRET not in text + overview.as_json(found)
-    assert json.loads(overview.as_json(found))["going_on"][0]["kind"] == "run_failed"
+    assert SECRET not in text + json.dumps(found)
+    assert found["going_on"][0]["kind"] == "run_failed"
 
 
 def test_an_overview_of_nothing_says_so(tmp_path: Path) -> None:
-    text = overview.as_text(overview.of(Settings(home=tmp_path), 5))
+    text = tell_alerts(overview(Settings(home=tmp_path), 5))
     assert "Going on: nothing" in text
     assert "Last ones: none" in text

@@ -65,7 +65,7 @@ def test_a_refused_file_is_told_with_why_and_what_to_do(home: Path) -> None:
 def test_a_file_that_came_again_and_was_loaded_is_no_longer_refused(home: Path) -> None:
     found = files(home, record("coupons/a.csv", "refused", 1), record("coupons/a.csv", "loaded", 2))
     assert (found.members, found.alert) == (frozenset(), None)
-    assert "come again" in found.solved
+    assert "delivered again" in found.solved
 
 
 def test_only_files_nobody_knows_of_are_described(home: Path) -> None:
@@ -108,7 +108,7 @@ def test_late_data_is_told_by_feed_with_its_age(home: Path) -> None:
     assert found.alert is not None
     assert found.alert.happened == "Data is late: invoices, coupons"
     assert found.alert.details[0].endswith("of 2026-10-01, 51 days ago; 40 are allowed")
-    assert found.alert.details[1] == "coupons: there is no record at all"
+    assert found.alert.details[1] == "coupons: no record exists"
     assert watch.data_late([], (), home, NOW).alert is None
 
 

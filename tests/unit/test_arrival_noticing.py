@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dagster_project.arrival import arrive
-from dagster_project.arrival.noticing import Memory, Noticed, notice
+from dagster_project.arrival.landing import unreadable
+from dagster_project.arrival.noticing import TRIED_AGAIN_SECONDS, Memory, Noticed, notice
 
 HEADER = "workspace_id,created_at,updated_at\n"
 ROW = "ws_1,2026-01-01,2026-01-01\n"
 SETTLE = 60
+TAKEN = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -44,8 +49,7 @@ class Watcher:
 
     def take(self) -> None:
         """What a run does."""
-        now = datetime(2026, 1, 2, tzinfo=UTC)
-        arrive(self.landing, self.home, "run", now, with_gate=False)
+        arrive(self.landing, self.home, "run", TAKEN, with_gate=False)
 
 
 @pytest.fixture
@@ -154,6 +158,63 @@ def test_a_file_that_cannot_be_read_is_taken_once(watcher: Watcher, landing: Pat
     assert watcher.look(settle=0).new == ("workspaces/away.csv",)
     watcher.take()
     assert watcher.look(settle=0).new == ()
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "is_new"),
+    [
+        (errno.EIO, TRIED_AGAIN_SECONDS - 1, False),
+        (errno.EIO, TRIED_AGAIN_SECONDS, True),
+        (errno.EACCES, TRIED_AGAIN_SECONDS, False),
+    ],
+)
+def test_a_file_that_a_disk_withheld_is_new_again_after_a_while(
+    watcher: Watcher,
+    landing: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    seconds: float,
+    is_new: bool,
+) -> None:
+    path = deliver(landing)
+    opened = os.open
+
+    def withheld(name: str, *arguments: Any, **options: Any) -> int:
+        if str(name) == str(path):
+            raise OSError(code, os.strerror(code))
+        return opened(name, *arguments, **options)
+
+    watcher.now = TAKEN.timestamp()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", withheld)
+        watcher.take()
+        assert watcher.look(settle=0).new == ()
+        later = watcher.look(after=seconds, settle=0)
+    assert later.new == (("workspaces/a.csv",) if is_new else ())
+    watcher.take()
+    assert watcher.look(settle=0).new == ()
+    assert Memory.parse(watcher.remembered).settled
+
+
+def test_a_file_is_new_once_it_may_be_read(watcher: Watcher, landing: Path) -> None:
+    path = deliver(landing)
+    refused = unreadable(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("dagster_project.arrival.archive._open_landed", raising(refused))
+        patched.setattr("dagster_project.arrival.noticing.sha256_of", raising(refused))
+        watcher.take()
+        assert watcher.look(settle=0).new == ()
+    path.chmod(0o600)
+    assert watcher.look(settle=0).new == ("workspaces/a.csv",)
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    """What raises, whatever it is called with."""
+
+    def function(*_: Any) -> Any:
+        raise error
+
+    return function
 
 
 def test_the_state_tells_one_set_of_new_files_from_another(watcher: Watcher, landing: Path) -> None:

@@ -109,7 +109,7 @@ def test_the_sensor_starts_nothing_while_a_refresh_is_on_its_way(
     instance.add_run(dg.DagsterRun(job_name=JOB, run_id="1", status=status))
     found = look(settings, instance)
     assert not found.run_requests
-    assert "on its way" in str(found.skip_message)
+    assert "under way" in str(found.skip_message)
 
 
 def test_schedule_and_sensor_wait_to_be_turned_on_unless_a_setting_does(

@@ -55,7 +55,7 @@ class TestNothingToRefreshFrom:
 
     def test_files_that_lie_elsewhere_are_told(self) -> None:
         elsewhere = DeliveryReport("", "invoices.csv", "d", "refused")
-        with pytest.raises(ReleaseError, match=r"1 file lies elsewhere .* invoices\.csv"):
+        with pytest.raises(ReleaseError, match=r"1 file is elsewhere .* invoices\.csv"):
             must_have_come(self.LANDING, [elsewhere], {})
 
     def test_what_lies_in_a_feeds_folder_or_was_loaded_before_is_enough(self) -> None:

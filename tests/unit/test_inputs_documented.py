@@ -46,7 +46,9 @@ def test_every_spelling_listed_is_taken(kind: str) -> None:
 
 
 def test_every_spelling_said_to_be_refused_is() -> None:
-    rows = re.findall(r"^\| `([^`]+)` \| (\w+) \|", section("Never taken as a value"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([^`]+)` \| (\w+) \|", section("Never accepted as a value"), re.MULTILINE
+    )
     assert {kind for _, kind in rows} >= {"id", "amount", "instant", "date", "boolean", "whole"}
     assert [(text, kind) for text, kind in rows if is_taken(kind, text)] == []
 
@@ -56,7 +58,7 @@ def test_every_word_and_spelling_of_a_boolean_is_listed() -> None:
     listed = {text.lower() for text in spellings("boolean")}
     assert listed == {*booleans["true"], *booleans["false"]}
     for word in value_types()["missing_words"]:
-        assert f"| `{word}` |" in section("Never taken as a value")
+        assert f"| `{word}` |" in section("Never accepted as a value")
 
 
 def test_every_extension_and_withdrawn_currency_is_listed() -> None:

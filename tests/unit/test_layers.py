@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "alerts",
             "answers",
             "arrival",
+            "dashboard",
             "failures",
             "feeds",
             "home",

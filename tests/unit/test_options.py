@@ -33,6 +33,7 @@ COMMANDS = [
     ("cohorts",),
     ("what-if", "--name", "less", "--coupon", "C-1", "--set", "percent_off=10"),
     ("export", "--out", "out"),
+    ("prove", "in_1", "--out", "proof"),
     ("close", "2026-03", "--by", "Ada"),
     ("reopen", "2026-03", "--by", "Ada", "--reason", "late"),
     ("closes",),

@@ -1,5 +1,40 @@
+{%- set terms, content = {}, {} %}
+{%- for name in typed_names('coupons') %}
+{%- do content.update({name: name}) %}
+{%- endfor %}
+{%- for name in content.keys() | reject('in', ['coupon_name', 'program', 'updated_at']) %}
+{%- do terms.update({name: name}) %}
+{%- endfor %}
+
 with
 
+delivered as (
+
+    select
+        *,
+        {{ json_record(terms) }} as terms,
+        {{ json_record(content) }} as content
+
+    from {{ ref('base_billing__coupons') }}
+
+    where rejection_reasons is null
+
+),
+
+delivered_in_order as (
+
+    select
+        *,
+        lag(content) over (
+            partition by coupon_id
+            order by updated_at, delivery_sequence, row_number
+        ) as content_before
+
+    from delivered
+
+),
+
+-- A copy of the version before is no version.
 final as (
 
     select
@@ -29,14 +64,15 @@ final as (
         minor_per_major,
         delivery_sequence,
         row_number,
+        terms,
         cast(row_number() over (
             partition by coupon_id
             order by updated_at, delivery_sequence, row_number
         ) as bigint) as version_number
 
-    from {{ ref('base_billing__coupons') }}
+    from delivered_in_order
 
-    where rejection_reasons is null
+    where content is distinct from content_before
 
 )
 

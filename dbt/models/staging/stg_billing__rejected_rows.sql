@@ -12,7 +12,7 @@ deliveries as (
 
 ),
 
--- Rows a rule of their feed refuses.
+-- Rows that break a rule of their feed.
 refused_rows as (
     {% for feed in feed_names() %}
     select

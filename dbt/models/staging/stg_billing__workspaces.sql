@@ -1,4 +1,4 @@
-{# Read once or twice, and as large as what it reads: not kept. #}
+{# A view: it is as large as its source and is read only once or twice. #}
 {{ config(materialized='view') }}
 
 with

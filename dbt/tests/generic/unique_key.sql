@@ -1,4 +1,4 @@
-{# No two rows share the key. One pass with a hash aggregate; nulls are not_null's business. #}
+{# No two rows share the key. One pass with a hash aggregate; the not_null test covers nulls. #}
 {% test unique_key(model, columns) %}
 
 select

@@ -1,4 +1,4 @@
-{# Read before int_bills_expected is made again. #}
+{# Must be built before int_bills_expected is built again. #}
 with
 
 final as (

@@ -1,4 +1,4 @@
-{# Read before int_credit_draws forgets. #}
+{# Must be built before int_credit_draws deletes the rows to recalculate. #}
 -- depends_on: {{ ref('int_invoices_recalculated') }}
 with
 

@@ -1,4 +1,4 @@
-{# Read before int_invoices_credited is made again. #}
+{# Must be built before int_invoices_credited is built again. #}
 with
 
 final as (

@@ -5,7 +5,7 @@
 with
 
 {% if carries_on() -%}
--- What counts now and was not received counted before.
+-- The previous build has every counted invoice that was not received since.
 from_the_first_change_on as (
 
     select invoices.invoice_id

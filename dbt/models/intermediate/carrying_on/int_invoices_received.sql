@@ -18,7 +18,7 @@ credited_otherwise as (
 
 ),
 
--- A copy of a version that another had replaced, of the same updated_at, makes it current again.
+-- A redelivered copy of a superseded version makes that version current again if its updated_at is the newest.
 came_back as (
 
     select record_id as invoice_id

@@ -1,4 +1,4 @@
-{# Read before int_redemptions_with_terms is made anew. #}
+{# Must be built before int_redemptions_with_terms is built again. #}
 with
 
 final as (

@@ -1,4 +1,4 @@
-{# Read before int_redemption_invoices_covered forgets. #}
+{# Must be built before int_redemption_invoices_covered deletes the rows to recalculate. #}
 -- depends_on: {{ ref('int_invoices_recalculated') }}
 with
 

@@ -1,13 +1,13 @@
 {%- set received_invoices = ref('int_invoices_received') -%}
 {%- set redemptions = ref('int_redemptions_with_terms') -%}
 {%- set redemptions_before = ref('int_redemptions_before') -%}
-{#- What a redemption is as of a day, and the promotion it belongs to, say nothing of any one invoice. -#}
+{#- Columns that change with the as-of date, and the promotion, have no bearing on any single invoice. -#}
 {%- set terms = all_columns_but(['has_started', 'has_ended', 'promotion_id']) %}
 with
 
 {% if carries_on() -%}
--- Credit, and coupons for some invoices only, are used up in the order of invoices: one changes all after
--- it. Other discounts concern one invoice each.
+-- Credit, and coupons limited to some invoices, are used up in the order of invoices, so that a changed invoice
+-- affects all later ones. Other discounts affect one invoice each.
 workspaces_in_order as (
 
     select workspace_id
@@ -51,7 +51,7 @@ changed_redemptions as (
 
 ),
 
--- Where an invoice was, and where it is now, whether or not it counts.
+-- The workspace an invoice belonged to and the one it belongs to now, whether or not the invoice counts.
 changes as (
 
     select

@@ -45,9 +45,9 @@ joined as (
 
 ),
 
--- R9: credit is judged against the balance as billed so far. Over-drawn is what no grant covers, and what
--- they cover beyond what credit may pay; under-drawn is what the bill after billed discounts could have
--- drawn, at most what credit may pay, beyond what it did.
+-- R9: credit is judged against the balance as billed so far. Over-drawn is the billed credit that no grant
+-- covers, plus what grants cover beyond the creditable amount; under-drawn is what the bill, after billed
+-- discounts and up to the creditable amount, could have drawn and did not.
 final as (
 
     select

@@ -8,7 +8,7 @@ grants as (
 
 ),
 
--- What invoices that stay as they are have drawn, which all come before those that do not.
+-- What invoices that are not recalculated have drawn; all of these precede the recalculated ones.
 drawn_before as (
 
     select * from {{ ref('int_credit_drawn_before') }}
@@ -27,7 +27,7 @@ covered as (
 
 ),
 
--- R5, R7: the invoices a grant covers are its redemption's, within its own validity.
+-- R5, R7: a grant covers the invoices of its redemption that were issued while the grant is valid.
 grant_invoices as (
 
     select
@@ -58,7 +58,7 @@ grant_invoices as (
 ),
 
 -- R7: grants are drawn in one fixed order, so a grant that shares no invoice with another can be
--- served at once; the others are served in the order of their rank in the workspace.
+-- drawn at once; the others are drawn in the order of their rank in the workspace.
 shared_marked as (
 
     select
@@ -92,8 +92,8 @@ ranked as (
 
 ),
 
--- The same walk for what should have been drawn, which is at most what credit may pay of the invoice (R7),
--- and for what was billed, all of it (R9); nothing was billed yet on expected bills (R12).
+-- One walk for both bases: what should have been drawn, at most the creditable amount of the invoice (R7),
+-- and all credit that was billed (R9). Expected bills have no billed credit yet (R12).
 demanded as (
 
     select

@@ -7,9 +7,9 @@ demanded as (
 
 ),
 
--- A grant takes from its invoices, in their order, what is left of them up to its amount: its balance
--- before an invoice is its amount less all that was left of the invoices before, and not below zero.
--- Grants are served rank by rank; each step looks at the demands of that rank and later ones.
+-- A grant pays what its invoices, in their order, have left to pay, up to the amount of the grant. Its balance
+-- before an invoice is that amount less all that earlier invoices had left to pay, and never below zero.
+-- Grants are drawn rank by rank; each step considers the demands of its rank and of later ranks.
 {{ walk_credit('demanded') }},
 
 final as (

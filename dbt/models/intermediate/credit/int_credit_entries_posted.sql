@@ -59,7 +59,7 @@ draw_entries as (
 
 ),
 
--- R7: what a grant has left at its end expires or is forfeited.
+-- R7: what is left of a grant at its end expires or is forfeited.
 ending_entries as (
 
     select

@@ -33,7 +33,7 @@ dated as (
 
 ),
 
--- R7: a further grant needs its start before the redemption's end and not after redeem_by.
+-- R7: a further grant must start before the redemption's end and not after redeem_by.
 granted as (
 
     select *
@@ -51,7 +51,7 @@ granted as (
 ),
 
 -- R7: a grant is valid until its own period or its redemption ends. The scheduled end, which orders
--- draws, leaves revocation and lost eligibility aside, so that a later revocation reorders nothing.
+-- draws, disregards revocation and lost eligibility, so that a later revocation reorders nothing.
 bounded as (
 
     select

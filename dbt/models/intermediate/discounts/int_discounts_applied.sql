@@ -14,8 +14,8 @@ covered as (
 
 ),
 
--- R6: the order in which discounts apply, and what each would take: a percentage, or an amount, times
--- the months of the period where it is per month.
+-- R6: the order in which discounts apply, and what each would take: a percentage, or an amount, multiplied by
+-- the months of the period where the amount is per month.
 ordered as (
 
     select
@@ -45,7 +45,7 @@ ordered as (
 
 ),
 
--- Invoices with a single discount need no walk; the others are walked position by position.
+-- Invoices with a single discount need no recursion; the others are processed position by position.
 first_discounts as (
 
     select
@@ -84,8 +84,8 @@ later_discounts as (
 
 ),
 
--- R6: each is applied to what the ones before left of the part that coupons may act on, and never takes
--- more than that.
+-- R6: each discount applies to what earlier discounts left of the discountable amount, and never takes more
+-- than that.
 applied as (
 
     select
@@ -126,7 +126,7 @@ applied as (
 
 ),
 
--- An application of zero leaves no row, and ranks number the rows left.
+-- A discount that takes nothing has no row, and ranks number the remaining rows.
 final as (
 
     select

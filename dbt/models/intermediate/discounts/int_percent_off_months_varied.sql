@@ -26,7 +26,7 @@ effects as (
 
 ),
 
--- Once each, however many redemptions cover them.
+-- Each invoice once, however many redemptions cover it.
 covered_invoices as (
 
     select distinct
@@ -100,7 +100,7 @@ numbered_months as (
 
 ),
 
--- R10: without gaps, to the month after the last covered one, not past the month of the as-of date.
+-- R10: every month up to the one after the last covered month, but not past the month of the as-of date.
 months as (
 
     select

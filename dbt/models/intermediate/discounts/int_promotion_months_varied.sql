@@ -49,7 +49,7 @@ discounts as (
 
 ),
 
--- R10: every invoice once in a promotion, with all that the promotion takes off it.
+-- R10: each invoice once per promotion, with the total that the promotion takes off.
 covered_invoices as (
 
     select
@@ -103,7 +103,7 @@ covered_months as (
 
 ),
 
--- Something can change in a covered month and in the one after it, not past the month of the as-of date.
+-- Discounts can change in a covered month and in the month after it, but not past the month of the as-of date.
 months as (
 
     select
@@ -160,7 +160,7 @@ uses_by_month as (
 
 ),
 
--- R10: the ends of months that are asked about: of a month and of the one before it.
+-- R10: the month ends to consider: that of each month and that of the month before.
 month_ends as (
 
     select
@@ -179,8 +179,8 @@ month_ends as (
 
 ),
 
--- R10: in force at the end of a month is a link that starts before the next month, ends in the next month or
--- later, or never, and has uses left after the invoices before.
+-- R10: a link of a promotion is in force at the end of a month if it starts before the next month, does not end
+-- before the next month, and has uses left after the invoices up to then.
 links_in_force as (
 
     select
@@ -283,7 +283,7 @@ measured as (
 
 ),
 
--- R10: what became of the discounts of a promotion, by whether it covered this month and the one before.
+-- R10: the effect, by whether the promotion covered invoices of this month and of the month before.
 final as (
 
     select

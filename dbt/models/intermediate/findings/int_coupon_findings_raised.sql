@@ -8,25 +8,15 @@ redeemed_coupons as (
 
 ),
 
-versions as (
-
-    select
-        *,
-        {{ json_record({'discount_type': 'discount_type', 'percent_off_e4': 'percent_off_e4', 'amount_off_minor': 'amount_off_minor', 'amount_off_per': 'amount_off_per', 'credit_minor': 'credit_minor', 'credit_period_months': 'credit_period_months', 'credit_max_periods': 'credit_max_periods', 'credit_priority': 'credit_priority', 'currency': 'currency', 'applies_to_plan': 'applies_to_plan', 'applies_to_interval': 'applies_to_interval', 'duration': 'duration', 'duration_months': 'duration_months', 'duration_invoices': 'duration_invoices', 'redeem_by': 'redeem_by', 'max_redemptions': 'max_redemptions', 'requires_no_prior_coupon': 'requires_no_prior_coupon', 'once_per': 'once_per', 'follow_up_coupon_id': 'follow_up_coupon_id'}) }} as terms
-
-    from {{ ref('stg_billing__coupon_versions') }}
-
-    where coupon_id in (select coupon_id from redeemed_coupons)
-
-),
-
 versions_compared as (
 
     select
         *,
         lag(terms) over (partition by coupon_id order by version_number) as terms_before
 
-    from versions
+    from {{ ref('stg_billing__coupon_versions') }}
+
+    where coupon_id in (select coupon_id from redeemed_coupons)
 
 ),
 
@@ -42,7 +32,7 @@ changed as (
 
 ),
 
--- A version that differs from the one before in what it gives, for how long, to what or to whom.
+-- A version that differs from the previous one in what the coupon gives, for how long, for what or to whom.
 final as (
 
     select

@@ -12,7 +12,7 @@ invoices_credited as (
 
 ),
 
--- R13: more than one minor unit given back beyond what was billed.
+-- R13: credit notes exceed what was billed by more than one minor unit.
 credited_beyond_bill as (
 
     select

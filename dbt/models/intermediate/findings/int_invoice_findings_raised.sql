@@ -1,7 +1,7 @@
 -- depends_on: {{ ref('int_invoices_recalculated') }}
 with
 
--- R9: differences above one minor unit, and totals that are not the sum of their lines. Few are left.
+-- R9: differences above one minor unit, and totals that are not the sum of their lines: few invoices.
 differing_invoices as (
 
     select * from {{ ref('int_invoices_charged') }}
@@ -13,7 +13,7 @@ differing_invoices as (
 
 ),
 
--- Percent-off and dollar-off; a refused redemption of an unknown coupon could be either.
+-- Percent-off and dollar-off redemptions; a refused redemption of an unknown coupon could be either.
 redemptions as (
 
     select * from {{ ref('int_redemptions_with_terms') }}
@@ -24,7 +24,7 @@ redemptions as (
 
 ),
 
--- What the workspace had when the invoice was issued: one pass over the few invoices, whatever their kinds.
+-- The redemptions of the workspace when the invoice was issued: one pass for all types of finding.
 surrounded as (
 
     select
@@ -90,7 +90,7 @@ surrounded as (
 
 ),
 
--- An invoice can have one finding of each of three kinds: of its discount, of its credit, of its sum.
+-- An invoice can have at most three findings: on its discount, on its credit and on its total.
 kinds as (
 
     select

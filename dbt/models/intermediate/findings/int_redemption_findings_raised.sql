@@ -24,7 +24,7 @@ follow_ups_taken as (
 
 ),
 
--- R4: where it follows several, starting at the end of one of them is enough.
+-- R4: a redemption that follows several others needs to start at the end of only one of them.
 late_follow_ups as (
 
     select redemption_id

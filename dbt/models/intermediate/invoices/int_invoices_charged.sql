@@ -1,4 +1,4 @@
-{# As long as the invoices that are calculated anew, and put together in a moment: not kept. #}
+{# A view: it has as many rows as there are invoices to calculate and is cheap to put together. #}
 {{ config(materialized='view') }}
 
 with
@@ -52,7 +52,7 @@ filled as (
 
 ),
 
--- R8, R9, R13: what should have been charged beside what was, before tax, in minor units.
+-- R8, R9, R13: the expected charge beside the billed one, before tax, in minor units.
 final as (
 
     select

@@ -1,4 +1,4 @@
-{# As long as the invoices, and nothing but some of them: not kept. #}
+{# A view: it has nearly as many rows as the invoices and only filters them. #}
 {{ config(materialized='view') }}
 
 with
@@ -10,8 +10,8 @@ invoices as (
 ),
 
 -- R1: the latest version of an invoice counts if it is open, paid or uncollectible and was issued
--- before the end of the as-of date. R6: coupons may act on all of it unless it says otherwise, and on
--- nothing of a negative bill.
+-- before the end of the as-of date. R6: coupons may act on the whole list amount unless the invoice gives a
+-- discountable amount, and on nothing of a negative bill.
 final as (
 
     select

@@ -12,7 +12,8 @@ deliveries as (
 
 ),
 
--- R1: what int_invoices_counted leaves out, with the reason. A draft or void bill stays one however late.
+-- R1: the invoices that int_invoices_counted leaves out, with the reason. For a draft or void invoice that is
+-- the reason, even if it is issued after the as-of date.
 final as (
 
     select

@@ -11,14 +11,14 @@ redemptions as (
 
 ),
 
--- Uses by invoices that stay as they are, which all come before those that do not.
+-- Uses by invoices that are not recalculated; all of these precede the recalculated ones.
 uses_before as (
 
     select * from {{ ref('int_uses_before') }}
 
 ),
 
--- R12: expected bills, all of which come after the counted ones, are calculated with them.
+-- R12: expected bills are calculated together with the counted invoices; all of them come later.
 invoices as (
     {%- set asked %}
         invoice_id,
@@ -59,8 +59,9 @@ invoices as (
 ),
 
 -- R5: a redemption covers the counted invoices of its workspace issued from its start until, and not
--- including, its end, of the plan and interval its coupon applies to; dollar-off and credit only in
--- their own currency; where it is limited to a subscription, of that. A negative bill is covered by nothing.
+-- including, its end, of the plan and interval that its coupon applies to; dollar-off and credit only in
+-- their own currency; a redemption limited to a subscription only that subscription. No redemption covers a
+-- negative bill.
 eligible as (
 
     select
@@ -105,8 +106,8 @@ eligible as (
 
 ),
 
--- R3: once, or the first n invoices. An invoice on which the redemption may act on nothing is covered
--- while a use remains and uses none up. Only redemptions with a limit are sorted.
+-- R3: once, or the first n invoices. An invoice on which the redemption may act on nothing is covered while
+-- a use remains, and takes none. Only redemptions with a limit are sorted.
 uses_counted as (
 
     select
@@ -126,7 +127,7 @@ uses_counted as (
 
 ),
 
--- What is asked of a covered invoice comes along, so that nobody needs all invoices again for these.
+-- The columns that later models need come along, so that none of these models joins the invoices again.
 {%- set columns %}
         redemption_id,
         discount_type,

@@ -1,7 +1,7 @@
 -- depends_on: {{ ref('int_bills_expected_before') }}
 with
 
--- R12: only where something is in force or to come can coupons and credit do something to a bill.
+-- R12: coupons and credit change a bill only where a redemption is in force or still to come.
 workspaces as (
 
     select distinct workspace_id
@@ -52,7 +52,7 @@ numbered as (
 
 ),
 
--- R12: amounts are the mean of the last three bills, of yearly ones the last.
+-- R12: amounts are the mean of the last three bills; for yearly lines, the amounts of the last bill.
 lines as (
 
     select
@@ -84,7 +84,7 @@ lines as (
 
 ),
 
--- An interval in days or in months; beyond thirty years one is as long as another to the outlook.
+-- An interval in days or in months. Lengths are capped at thirty years or more, far beyond the horizon.
 measured as (
 
     select
@@ -102,7 +102,7 @@ measured as (
 
 ),
 
--- R12: a line is running if its next bill is at most fifteen days late.
+-- R12: a line continues if its next bill is at most fifteen days late.
 running as (
 
     select *
@@ -135,7 +135,7 @@ dated as (
 
 ),
 
--- R12: bills from the end of the as-of date on and before the horizon; periods are on the UTC calendar.
+-- R12: bills from the end of the as-of date until the horizon; periods follow the UTC calendar.
 final as (
 
     select

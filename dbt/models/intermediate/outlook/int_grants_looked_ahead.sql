@@ -16,7 +16,7 @@ draws as (
 
 ),
 
--- The bill that takes the balance of a grant to zero, and what bills to come draw from it.
+-- The bill that takes the balance of a grant to zero, and what expected bills draw from the grant.
 drawn as (
 
     select
@@ -32,7 +32,7 @@ drawn as (
 
 ),
 
--- R12: a grant that has no end before the horizon has no breakage yet.
+-- R12: a grant without an end before the horizon has no breakage yet.
 final as (
 
     select

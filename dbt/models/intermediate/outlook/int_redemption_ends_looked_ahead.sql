@@ -31,7 +31,7 @@ grants as (
 
 ),
 
--- The bill that last takes a grant of the redemption to zero.
+-- The last bill that takes a grant of the redemption to zero.
 last_used_up as (
 
     select
@@ -47,7 +47,7 @@ last_used_up as (
 
 ),
 
--- R12: that bill leaves all grants of the redemption at zero if the others are used up too or have ended.
+-- R12: that bill leaves every grant of the redemption at zero if the other grants are used up or have ended.
 used_up as (
 
     select
@@ -154,8 +154,8 @@ first_ends as (
 
 ),
 
--- R12: a redemption runs out at the least of its end, its last use and the end of its credit; in a tie the
--- first of these.
+-- R12: a redemption runs out at the earliest of its end, its last use and the end of its credit; in a tie the
+-- first of the three, in this order, is the reason.
 final as (
 
     select

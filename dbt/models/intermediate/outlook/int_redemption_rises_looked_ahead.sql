@@ -26,7 +26,7 @@ covered_currencies as (
 
 ),
 
--- R12: bills covered in the outlook count too where a redemption's amounts are in the currency they share.
+-- R12: covered bills of the outlook also help to decide the one currency of a redemption's amounts.
 currencies as (
 
     select
@@ -111,7 +111,8 @@ last_given as (
 
 ),
 
--- R12: a credit that a bill leaves at zero with something to pay is judged by the bill before it in its line.
+-- R12: where a bill uses up a credit and leaves something to pay, the bill before it in its line is the last
+-- benefit.
 last_benefits as (
 
     select
@@ -189,7 +190,7 @@ raised as (
 
 ),
 
--- R12: by how much a bill rises when a redemption gives no more, and that for a month.
+-- R12: the rise of a bill once the redemption has run out, and that rise per month.
 final as (
 
     select

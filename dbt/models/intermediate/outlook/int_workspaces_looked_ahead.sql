@@ -12,7 +12,7 @@ statuses as (
 
 ),
 
--- R12: the outlook concerns workspaces with an honoured redemption that is active or scheduled, or has a
+-- R12: the outlook covers workspaces with an honoured redemption that is active or scheduled, or that has a
 -- follow-up or grant still to come before the horizon.
 final as (
 

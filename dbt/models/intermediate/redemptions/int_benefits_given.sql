@@ -18,7 +18,7 @@ grants as (
 
 ),
 
--- Two grants of a redemption may draw from one invoice.
+-- One invoice may draw on two grants of a redemption.
 draws as (
 
     select

@@ -24,8 +24,8 @@ windows as (
 
 ),
 
--- R4: what an honoured redemption that runs out by expiry hands over to its coupon's follow-up. Ends are
--- known schedules: what is not due by the end of the as-of date will be.
+-- R4: an honoured redemption that ends by expiry hands over to the follow-up of its coupon. Ends are scheduled,
+-- so a follow-up that is not due by the end of the as-of date will be due later.
 final as (
 
     select

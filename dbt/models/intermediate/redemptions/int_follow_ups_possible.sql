@@ -20,8 +20,8 @@ coupons as (
 
 ),
 
--- R4: on record for a redemption is one of the follow-up by the same workspace and, where both have a
--- subscription, the same subscription.
+-- R4: a follow-up is on record if the same workspace redeemed the follow-up coupon, for the same subscription
+-- where both redemptions have one.
 recorded_in_workspace as (
 
     select
@@ -62,8 +62,8 @@ recorded_by_user as (
 
 ),
 
--- Every expiry on record hands over to its follow-up, and that to its own, as long as no coupon comes twice
--- in a chain. Chains end at the horizon of the outlook.
+-- Every expiry on record hands over to a follow-up, and each follow-up to its own, as long as no coupon occurs
+-- twice in a chain. Chains end at the horizon of the outlook.
 chained as (
 
     select
@@ -144,8 +144,8 @@ chained as (
 
 ),
 
--- R4: of R2 only reasons 4 and 5 are asked of a derived redemption, here against those on record.
-final as (
+-- R4: only reasons 4 and 5 of R2 can refuse a derived redemption; here they are checked against those on record.
+judged_by_record as (
 
     select
         chained.root_redemption_id,
@@ -162,9 +162,7 @@ final as (
         {{ group_in_workspace('coupons.once_per', 'chained.redemption_id', 'chained.workspace_id', 'chained.subscription_id') }} as workspace_group,
         {{ group_by_user('coupons.once_per', 'chained.redemption_id', 'chained.user_id') }} as user_group,
         coupons.once_per in ('user', 'workspace') and recorded_in_workspace.workspace_id is not null as is_recorded_in_workspace,
-        coupons.once_per = 'user' and recorded_by_user.user_id is not null as is_recorded_by_user,
-        (coupons.once_per in ('user', 'workspace') and recorded_in_workspace.workspace_id is not null)
-        or (coupons.once_per = 'user' and recorded_by_user.user_id is not null) as is_refused_by_record
+        coupons.once_per = 'user' and recorded_by_user.user_id is not null as is_recorded_by_user
 
     from chained
 
@@ -180,6 +178,16 @@ final as (
         and chained.user_id = recorded_by_user.user_id
 
     where not chained.is_on_record
+
+),
+
+final as (
+
+    select
+        *,
+        is_recorded_in_workspace or is_recorded_by_user as is_refused_by_record
+
+    from judged_by_record
 
 )
 

@@ -30,7 +30,7 @@ judged as (
 
 ),
 
--- R4: a derived redemption is followed up in its turn, by a coupon that its chain does not have yet.
+-- R4: a derived redemption is itself followed up, by a coupon that is not yet in its chain.
 due_after_derived as (
 
     select
@@ -76,8 +76,8 @@ handed_over as (
 
 ),
 
--- R4: the first honoured redemption on record of the follow-up that is not earlier than its predecessor; of
--- the same subscription, where both have one.
+-- R4: the first honoured redemption of the follow-up coupon on record that is not earlier than its predecessor,
+-- and is of the same subscription where both have one.
 candidates as (
 
     select
@@ -122,6 +122,7 @@ final as (
         due_at,
         is_due,
         false as is_derived,
+        started_at,
         started_at = due_at as is_immediate
 
     from candidates
@@ -137,6 +138,7 @@ final as (
         derived.started_at as due_at,
         derived.is_due,
         true as is_derived,
+        derived.started_at,
         true as is_immediate
 
     from derived

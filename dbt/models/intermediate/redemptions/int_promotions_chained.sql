@@ -1,12 +1,13 @@
 with recursive
 
--- R4: what a redemption follows; of several the first at whose end it starts, else the first. A follow-up on
--- record belongs to nothing else as long as what it follows has not ended.
+-- R4: the redemption that another one follows; of several the first at whose end the follow-up starts, else the
+-- first. A follow-up on record belongs to no chain as long as the redemption before it has not ended.
 ranked as (
 
     select
         redemption_id,
         predecessor_redemption_id,
+        started_at,
         row_number() over (
             partition by redemption_id
             order by
@@ -27,7 +28,8 @@ links as (
 
     select
         redemption_id,
-        predecessor_redemption_id
+        predecessor_redemption_id,
+        started_at
 
     from ranked
 
@@ -50,7 +52,7 @@ beginnings as (
 
 ),
 
--- A promotion is a redemption that follows none, with all that follow it up.
+-- A promotion is a redemption that follows none, with all its follow-ups.
 chained as (
 
     select
@@ -72,6 +74,70 @@ chained as (
 
 ),
 
+-- Redemptions dated back can follow each other in a circle, so that no beginning leads to them.
+circling as (
+
+    select
+        links.redemption_id,
+        links.predecessor_redemption_id,
+        links.started_at
+
+    from links
+
+    left join chained
+        on links.redemption_id = chained.redemption_id
+
+    where chained.redemption_id is null
+
+),
+
+walked as (
+
+    select
+        redemption_id,
+        predecessor_redemption_id as reached_redemption_id,
+        concat(chr(31), predecessor_redemption_id, chr(31)) as reached_redemptions
+
+    from circling
+
+    union all
+
+    select
+        walked.redemption_id,
+        circling.predecessor_redemption_id as reached_redemption_id,
+        concat(walked.reached_redemptions, circling.predecessor_redemption_id, chr(31)) as reached_redemptions
+
+    from walked
+
+    inner join circling
+        on walked.reached_redemption_id = circling.redemption_id
+
+    where not contains(walked.reached_redemptions, concat(chr(31), circling.predecessor_redemption_id, chr(31)))
+
+),
+
+-- Such a promotion begins with the one of the circle that starts first; what hangs on the circle belongs to it.
+circles_reached as (
+
+    select
+        walked.redemption_id,
+        circling.redemption_id as promotion_id,
+        row_number() over (
+            partition by walked.redemption_id
+            order by circling.started_at, circling.redemption_id
+        ) as beginning_number
+
+    from walked
+
+    inner join circling
+        on walked.reached_redemption_id = circling.redemption_id
+
+    inner join walked as returned
+        on circling.redemption_id = returned.redemption_id
+        and circling.redemption_id = returned.reached_redemption_id
+
+),
+
 final as (
 
     select
@@ -79,6 +145,16 @@ final as (
         promotion_id
 
     from chained
+
+    union all
+
+    select
+        redemption_id,
+        promotion_id
+
+    from circles_reached
+
+    where beginning_number = 1
 
 )
 

@@ -48,8 +48,8 @@ covered_totals as (
 
 ),
 
--- A redemption's amounts are in its coupon's currency, else in the one its invoices share; they mean
--- nothing where the invoices are not all in that currency.
+-- A redemption's amounts are in the currency of its coupon, or else in the one that its invoices share; the
+-- amounts are null where the invoices are not all in that currency.
 final as (
 
     select

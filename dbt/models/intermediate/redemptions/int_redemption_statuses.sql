@@ -73,7 +73,7 @@ described as (
 
 ),
 
--- R11: the first that holds.
+-- R11: the first status that applies.
 final as (
 
     select

@@ -46,7 +46,7 @@ ends as (
 
 ),
 
--- R3: the least of natural end, revocation and eligibility; in a tie the first of these.
+-- R3: the earliest of natural end, revocation and lost eligibility; in a tie the first of the three, in this order.
 final as (
 
     select

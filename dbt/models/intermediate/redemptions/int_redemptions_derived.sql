@@ -14,7 +14,7 @@ contested as (
 
 {{ settle_derived() }},
 
--- R4: what follows a refused redemption is not derived.
+-- R4: the follow-up of a refused redemption is not derived.
 chains_cut as (
 
     select
@@ -36,7 +36,7 @@ chains_cut as (
 
 ),
 
--- R4: those there are, in the order (start, id).
+-- R4: the derived redemptions that exist, in the order (start, id).
 counted as (
 
     select
@@ -56,7 +56,7 @@ counted as (
 
 ),
 
--- R4: those to come are after all that are due, and change nothing for them.
+-- R4: follow-ups still to come start after all that are due, and change nothing for those.
 final as (
 
     select

@@ -1,4 +1,4 @@
-{# Those without a user are no group; on Spark they would all come to one task. #}
+{# Redemptions without a user form no group; on Spark they would all come to one task. #}
 {%- set if_no_user = 'case when user_id is null then redemption_id end' -%}
 
 with
@@ -48,8 +48,8 @@ described as (
 
 ),
 
--- R2, reasons 4 to 6: "earlier" is before in the order (redeemed_at, redemption_id), honoured or not; the
--- coupon's once_per says among which redemptions reasons 4 and 5 are asked.
+-- R2, reasons 4 to 6: "earlier" means before in the order (redeemed_at, redemption_id), honoured or not; the
+-- coupon's once_per says among which redemptions reasons 4 and 5 look for an earlier one.
 counted as (
 
     select
@@ -78,8 +78,8 @@ counted as (
 
 ),
 
--- Every redemption once for its own coupon and once for the coupon that follows it: the redemptions
--- that a coupon wanting no prior one overlooks.
+-- Every redemption once for its own coupon and once for the follow-up of that coupon: the redemptions that do
+-- not count as prior ones.
 overlooked as (
 
     select
@@ -156,8 +156,8 @@ judged_but_for_limit as (
 
 ),
 
--- R2, reason 7: n earlier ones not refused for reasons 1 to 6 use a coupon up. Only coupons with a
--- limit are sorted.
+-- R2, reason 7: a coupon is used up by n earlier redemptions that are not refused for reasons 1 to 6. Only
+-- coupons with a limit are sorted.
 limited as (
 
     select

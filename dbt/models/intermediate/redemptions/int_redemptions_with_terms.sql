@@ -64,7 +64,7 @@ recorded_redemptions as (
 
 ),
 
--- R4: a derived redemption runs for its own coupon's duration; nobody can have revoked it.
+-- R4: a derived redemption runs for the duration of its own coupon; it has no record that could revoke it.
 derived_redemptions as (
 
     select
@@ -96,9 +96,9 @@ all_redemptions as (
 
 ),
 
--- R3: in force from the start until, and not including, the end; an end at or before the start means
--- never. Whether it is so at the end of the as-of date stands here for everyone who asks. R4, R12: a
--- follow-up that is not due yet is to come, and enters nothing but the outlook.
+-- R3: a redemption is in force from its start until, and not including, its end; with an end at or before the
+-- start, never. Whether it is in force at the end of the as-of date is defined here for all models. R4, R12: a
+-- follow-up that is not due yet is still to come, and is used by the outlook only.
 final as (
 
     select

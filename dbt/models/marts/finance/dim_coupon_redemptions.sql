@@ -32,8 +32,8 @@ deliveries as (
 
 ),
 
--- The first counted invoice with a price, at or after the end of a redemption, that got no discount and no
--- credit.
+-- The first counted invoice with a list amount above zero, at or after the end of a redemption, without discount
+-- or credit.
 list_rate_invoices as (
 
     select

@@ -189,7 +189,7 @@ findings as (
 
 ),
 
--- An acceptance holds to the end of its last day. It moves a finding, it never hides it.
+-- An acceptance holds until the end of its last day. It changes the status of a finding and never hides one.
 reviewed as (
 
     select
@@ -217,7 +217,7 @@ reviewed as (
 
 ),
 
--- An entry that has run out or is about nothing is itself reported.
+-- An entry that has run out or matches no finding is reported as a finding itself.
 stale_acceptances as (
 
     select

@@ -6,7 +6,7 @@ charges as (
 
 ),
 
--- From list to what was billed and kept, all of it in the month of the invoice.
+-- From list to what was billed and kept, all in the month of the invoice.
 final as (
 
     select

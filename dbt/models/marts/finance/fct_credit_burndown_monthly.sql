@@ -136,8 +136,8 @@ joined as (
 
 ),
 
--- R12: the bill that uses up what a grant valid at the end of the as-of date has left, and what it leaves at
--- its end.
+-- R12: for a grant valid at the end of the as-of date, the bill that uses up the balance, and what is left of the
+-- grant at its end.
 projected as (
 
     select

@@ -8,7 +8,7 @@ grants as (
 
 ),
 
--- Both bases ask the same grants of the same invoices.
+-- Both bases have the same grants and invoices.
 draws as (
 
     select
@@ -29,7 +29,7 @@ draws as (
 
 ),
 
--- R7: the order in which an invoice draws on the grants that cover it.
+-- R7: the order in which an invoice draws on the grants that cover the invoice.
 final as (
 
     select

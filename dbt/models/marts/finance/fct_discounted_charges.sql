@@ -13,7 +13,7 @@ deliveries as (
 
 ),
 
--- R9: within one minor unit each, or cancelling out, is a match.
+-- R9: variances of at most one minor unit each, or that cancel out, are a match.
 audited as (
 
     select

@@ -41,7 +41,8 @@ given as (
 
 ),
 
--- A budget without gifts, and gifts without a budget, have a row too; R12: so have gifts to expect.
+-- A budget without discounts or credit has a row, and so have discounts and credit, given or expected (R12),
+-- without a budget.
 joined as (
 
     select

@@ -35,8 +35,8 @@ benefits as (
 
 ),
 
--- One row per program and invoice it touched, so that no invoice is counted twice in a program. What is
--- left to pay of the invoice is after everything it got, from other programs too.
+-- One row per program and invoice that it touched, so that no invoice counts twice in a program. The net of the
+-- invoice is what is left after all discounts and credit, those of other programs included.
 touched_invoices as (
 
     select
@@ -151,7 +151,7 @@ active_months as (
 
 ),
 
--- A redemption that has not touched an invoice yet may have no currency: those rows meet on no value.
+-- A redemption that has not touched an invoice yet may have no currency, so null has to match null.
 final as (
 
     select

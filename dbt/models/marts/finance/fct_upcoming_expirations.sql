@@ -30,7 +30,7 @@ rises as (
 
 ),
 
--- R12: active at the end of the as-of date, running out within twelve months of it.
+-- R12: redemptions that are active at the end of the as-of date and run out within the twelve months after.
 ending as (
 
     select *
@@ -41,7 +41,7 @@ ending as (
 
 ),
 
--- R4, looking ahead: a follow-up on record, or one that will be derived, that is honoured.
+-- R4, looking ahead: an honoured follow-up, on record or to be derived.
 followed_up as (
 
     select distinct follow_ups_taken.predecessor_redemption_id as redemption_id

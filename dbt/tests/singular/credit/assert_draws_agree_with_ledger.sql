@@ -1,5 +1,5 @@
--- R7: what a grant gives an invoice is the same in the draws and in the ledger, and no draw, expected or as
--- billed, is above what the grant had left.
+-- R7: what an invoice draws from a grant is the same in the draws and in the ledger, and no draw, expected or as
+-- billed, exceeds the balance of the grant.
 with
 
 ledger as (

@@ -1,4 +1,4 @@
--- R13: what counted credit notes take off an invoice is what the charge says, and nothing else counts.
+-- R13: a charge shows exactly what the counted credit notes take off the invoice, and no other note counts.
 with
 
 noted as (

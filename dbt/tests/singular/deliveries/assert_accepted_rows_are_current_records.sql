@@ -1,4 +1,4 @@
--- Invariant 6: the rows called accepted are the current versions of the records, one by one.
+-- Invariant 6: accepted rows are the current versions of the records, one for one.
 with
 
 accepted as (

@@ -1,5 +1,5 @@
--- What the source should do: a coupon is redeemed before it closes. A breach is the source's, a finding:
--- it warns, and never stops a release.
+-- Expected of the billing system: a coupon is redeemed before it closes. A breach is an error of that
+-- system and a finding: it warns and never stops a release.
 {{ config(severity='warn') }}
 
 select

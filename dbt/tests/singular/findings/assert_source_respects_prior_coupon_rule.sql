@@ -1,5 +1,5 @@
--- What the source should do: a coupon for newcomers is redeemed by newcomers. A breach is the source's, a finding:
--- it warns, and never stops a release.
+-- Expected of the billing system: a coupon for newcomers is redeemed only by newcomers. A breach is an error of that
+-- system and a finding: it warns and never stops a release.
 {{ config(severity='warn') }}
 
 select

@@ -1,5 +1,5 @@
--- Invariant 3, in every total: the bridge of a month holds every counted invoice once, and each of its steps is
--- what the ones before leave.
+-- Invariant 3, in every total: the bridge of a month contains every counted invoice once, and each step is what
+-- the steps before it leave.
 with
 
 charged as (

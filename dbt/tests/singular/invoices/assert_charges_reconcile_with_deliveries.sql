@@ -1,5 +1,5 @@
--- Every counted invoice is charged, once, at the list amount delivered. The amounts are read from the
--- text of the delivery again, and an empty mart against delivered invoices fails too.
+-- Every counted invoice is charged exactly once, at the list amount delivered. The amounts are read again from
+-- the delivered text. An empty mart also fails when invoices were delivered.
 with
 
 counted as (

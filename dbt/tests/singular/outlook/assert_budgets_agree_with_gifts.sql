@@ -1,4 +1,4 @@
--- What programs gave and are to give stands beside their budgets in full, and every budget once.
+-- All that programs gave, and all that is expected of them, appears beside their budgets; every budget appears once.
 with
 
 published as (

@@ -1,5 +1,5 @@
--- Invariant 7: what coupons take off an expected bill is at most what they may act on, and what credit pays at
--- most what it may pay.
+-- Invariant 7: coupons take at most the discountable amount off an expected bill, and credit pays at most the
+-- creditable amount.
 select
     invoice_id,
     discount_minor,

@@ -1,5 +1,5 @@
--- Invariant 7: counted and expected bills together draw from a grant at most what it has, in its validity, and
--- the draws of a bill are its credit.
+-- Invariant 7: counted and expected bills together draw at most the amount of a grant, and only while the grant
+-- is valid; the draws of a bill sum to its credit.
 with
 
 drawn as (

@@ -1,5 +1,5 @@
--- Invariant 1, seen from the money: whatever a coupon gave a workspace, it gave through one redemption, where
--- its once_per allows no more.
+-- Invariant 1, from the side of the money: all that a coupon gave a workspace came through one redemption, unless
+-- the once_per of the coupon allows more.
 with
 
 benefits as (

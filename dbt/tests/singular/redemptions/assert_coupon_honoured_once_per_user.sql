@@ -1,5 +1,5 @@
--- Invariant 1: a coupon is used once per user, in whichever workspace, where its once_per asks that. Users are not in the marts, so
--- this looks where they are.
+-- Invariant 1: a coupon is honoured once per user, in any workspace, where its once_per requires that. No mart has
+-- users, so this test reads an intermediate model.
 select
     coupon_id,
     user_id,
