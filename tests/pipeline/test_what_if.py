@@ -228,7 +228,16 @@ class TestReading:
         assert run("diff", current, "what-if/other").exit_code == 0
         assert run("verify", "what-if/other").exit_code == 0
         assert "what-if/other of" in " ".join(run("releases").stdout.split())
-        for command in ("expiring", "burndown", "variance", "programs", "bridge", "top", "cohorts"):
+        for command in (
+            "findings",
+            "expiring",
+            "burndown",
+            "variance",
+            "programs",
+            "bridge",
+            "top",
+            "cohorts",
+        ):
             shown = run(command, "--release", "what-if/other")
             assert shown.exit_code == 0, shown.output
             said = " ".join(shown.stdout.split())
