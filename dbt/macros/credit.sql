@@ -162,7 +162,7 @@ walk as (
 {% macro grant_amount_of_its_day(grants, redemptions_before) -%}
     {%- if terms_hold_from() -%}
     case
-            when {{ grants }}.grant_started_at < {{ terms_hold_from() }}
+            when grant_started_at < {{ terms_hold_from() }}
                 then coalesce(
                     (
                         select redemptions_before.grant_minor
@@ -171,11 +171,11 @@ walk as (
 
                         where redemptions_before.redemption_id = {{ grants }}.redemption_id
                     ),
-                    {{ grants }}.grant_minor
+                    grant_minor
                 )
-            else {{ grants }}.grant_minor
+            else grant_minor
         end
     {%- else -%}
-    {{ grants }}.grant_minor
+    grant_minor
     {%- endif -%}
 {%- endmacro %}
