@@ -36,9 +36,9 @@ def closes(home: Path) -> Row:
 
 
 def entries(home: Path) -> list[Row]:
-    """Return every close and reopening, oldest first; a close of which `holds_now` is true is in force.
+    """Return every close and reopening, oldest first; a close with `holds_now` true is in force.
 
-    `pack` is the folder that a close has kept beside its release.
+    `pack` is the folder that a close stored beside its release.
 
     Args:
         home: The data home.

@@ -310,7 +310,7 @@ def _tell_moved(moved: Row) -> list[str]:
 
 @contextmanager
 def _asked(home: Path | None, month: str | None = None) -> Iterator[tuple[Path, date]]:
-    """The data home and the month; what is wrong becomes its message and an exit code."""
+    """Yield the data home and the month; turn an error into its message and exit code."""
     from datetime import date
 
     from dagster_project.releases.closing import parse_month

@@ -52,9 +52,12 @@ def prove(
     """
     from dagster_project.answers import proof
     from dagster_project.answers import releases as verified
+    from dagster_project.releases.files import is_what_if
 
     if len(what) not in (1, 3):
         wrong("Give an invoice, a redemption, or a mart with its month and column.")
+    if release is not None and is_what_if(release):
+        wrong("A what-if is an assumption and proves nothing; name a release with --release ID.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         wrong(f"{out} is not an empty folder; name another one with --out.")
     settings = settings_of_home(home)

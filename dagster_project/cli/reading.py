@@ -200,12 +200,12 @@ def _of_invoice(missing: NotThere, name: str, hints: Sequence[str]) -> str:
 def _of_record(missing: NotThere, name: str, hints: Sequence[str]) -> str:
     if missing.rejected is not None:
         return " ".join([_as_rejected(missing.rejected, name), *hints])
-    told = (
+    text = (
         f"{name} is neither an invoice on record nor a redemption made by {missing.as_of_date}, the"
         " as-of date."
     )
     near = f"Near it are {', '.join(map(clean, missing.near))}." if missing.near else ""
-    return " ".join(filter(None, [told, *hints, near]))
+    return " ".join(filter(None, [text, *hints, near]))
 
 
 def _as_rejected(row: Mapping[str, Any], name: str) -> str:

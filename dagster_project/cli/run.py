@@ -92,7 +92,7 @@ def run(
         typer.Option("--always", help="Refresh even if nothing has changed since the last time."),
     ] = False,
 ) -> None:
-    """Load deliveries, build and check the marts, and publish a release."""
+    """Load deliveries, build and check the marts, publish a release."""
     from dagster_project.settings import checked_as_of, default_as_of
 
     # Only an existing data home has what had arrived by then.

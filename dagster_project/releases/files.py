@@ -103,7 +103,7 @@ def temporary_dir(home: Path, release_id: str) -> Path:
 
 
 def pack_dir(home: Path, release_id: str, month: str, at: datetime) -> Path:
-    """The folder of what a close keeps beside its release."""
+    """Return the folder of what a close stores beside its release."""
     stamp = at.astimezone(UTC).strftime(_STAMP)
     return parquet_dir(home, release_id) / f"close-{month}-{stamp}"
 

@@ -217,7 +217,7 @@ def publish(
         built: The DuckDB file that has the marts; the warehouse unless given.
         threads: DuckDB's threads.
         memory_limit: DuckDB's memory limit.
-        report: Makes the report that lies beside the Parquet files; without it there is none.
+        report: Makes the report that is stored beside the Parquet files; no report unless given.
 
     Raises:
         PublishRefused: The build did not pass its checks.
@@ -729,7 +729,7 @@ def _write_report(folder: Path, make: Callable[[duckdb.DuckDBPyConnection], str]
     A report that cannot be made is no reason to keep checked numbers back.
 
     Returns:
-        Why there is none; empty if there is.
+        Why no report could be made; empty if one was.
     """
     try:
         with open_file(folder / files.DATABASE_NAME) as connection:

@@ -1,4 +1,4 @@
-"""One run of one process, measured: its seconds, and the most memory it and what it started held at once."""
+"""One run of one process, measured: its seconds, its processors' seconds, and the most memory held at once."""
 
 from __future__ import annotations
 
@@ -41,12 +41,15 @@ class Measured:
 
     Attributes:
         seconds: From its start to its end, by the wall clock.
+        cpu_seconds: What processors worked for it and for all it started and waited for; other work on
+            the machine changes it less than the clock.
         peak_bytes: The most resident memory its processes had together, as sampled ten times a second;
             or what its largest process had at its peak, if that was more.
         output: What it printed.
     """
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     output: str
 
@@ -85,7 +88,7 @@ def run(
         )
         watch = _Watch(process.pid, most_bytes)
         try:
-            _, status = os.waitpid(process.pid, 0)
+            _, status, used = os.wait4(process.pid, 0)
             seconds = time.monotonic() - started
         except BaseException:
             watch.end_all()
@@ -103,7 +106,7 @@ def run(
             f"ended with status {process.returncode}",
             f"; the end of {log}:\n{text[-_SHOWN:]}",
         )
-    return Measured(seconds, watch.peak_bytes, text)
+    return Measured(seconds, used.ru_utime + used.ru_stime, watch.peak_bytes, text)
 
 
 def median(values: Sequence[float]) -> float:

@@ -11,11 +11,15 @@ import duckdb
 import pytest
 from typer.testing import CliRunner, Result
 
+from dagster_project.answers import what_if as question
 from dagster_project.cli import app
 from dagster_project.cli.run import refresh
+from dagster_project.dashboard.blocks import Chosen, Table
+from dagster_project.dashboard.pages import PAGES
 from dagster_project.refresh import what_if
 from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
+from dagster_project.releases.read import reading
 from dagster_project.settings import Settings
 from tests import crashes
 from tests.pipeline import ahead
@@ -259,6 +263,32 @@ class TestReading:
             assert "answers a question about other terms" in told.output
         unknown = run("programs", "--release", "what-if/othre")
         assert unknown.exit_code != 0 and "what-if/other" in unknown.stderr
+
+    @pytest.mark.parametrize("shown", ["recorded", "what-if/other", "another"])
+    def test_the_page_ahead_has_it_beside_what_is_recorded(self, asked: Asked, shown: str) -> None:
+        recorded = files.current_release(asked.home)
+        assert recorded is not None
+        with reading(asked.home, recorded) as before, reading(asked.home, "what-if/other") as after:
+            (told,) = [
+                one
+                for one in question.what_if(before, after, "other", [])["currencies"]
+                if one["currency"] == "USD"
+            ]
+            chosen = Chosen(
+                "USD", home=asked.home, release=recorded if shown == "recorded" else shown
+            )
+            blocks = PAGES["ahead"][1](after if shown == "what-if/other" else before, chosen)
+        beside = [one for one in blocks if isinstance(one, Table) and one.name == "beside_other"]
+        if shown == "another":  # a release that nothing was asked about
+            assert beside == []
+            return
+        for name in ("discount_amount", "credit_amount", "net_amount"):
+            sides = {
+                side: sum(row[f"{side}_{name}"] for row in beside[0].rows)
+                for side in ("recorded", "what_if", "change")
+            }
+            assert sides == told["ahead"][name]
+        assert sides["change"] != 0
 
 
 class TestWhatMakesNoSense:

@@ -859,6 +859,17 @@ def test_a_customers_discount_is_one_for_each_subscription_where_each_is_a_works
     } == {"sub_1": "di_c", "sub_2": "di_c~2"}
 
 
+def test_a_customers_coupon_for_one_bill_belongs_to_the_workspace_whose_bill_used_it() -> None:
+    wide = {
+        "coupons": [coupon("WIDE", percent=10, duration="once")],
+        "choices": Choices("subscription"),
+    }
+    several = {"subscriptions": [subscription("sub_1"), subscription("sub_2")]}
+    used = of_both(taking("di_c", 2, subscription_id="sub_2"), **wide, **several)
+    assert used.redemption("di_c")["workspace_id"] == "sub_2"
+    assert "2 subscriptions" in of_both(**wide, **several).refused["di_c"]
+
+
 def test_what_acts_on_several_subscriptions_is_refused_where_each_is_a_workspace() -> None:
     mapped = Mapped(
         Choices(workspace="subscription"),
