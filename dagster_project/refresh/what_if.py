@@ -289,7 +289,7 @@ def prepare(
                 tuple(asking.withdrawn_coupons),
             )
             questions.write(side, question)
-    quiet = {"alert_webhook_url": None, "alert_smtp_host": None, "strict": False}
+    quiet = {"alert_webhook_url": None, "alert_smtp_host": None, "strict": False, "reports": False}
     aside = {"home": side, "landing": side / "landing", "accepted_findings": None, "pull_from": ()}
     return Prepared(
         settings.model_copy(update={"reporting_time_zone": zone, **quiet, **aside}),
