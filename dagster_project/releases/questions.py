@@ -58,12 +58,12 @@ def write(side: Path, question: Question) -> None:
 
 
 def asked_in(side: Path) -> Question | None:
-    """What a data home asks; None where it is not of a question."""
+    """What a data home asks; None where it is not of a question, or does not say."""
     try:
         content = json.loads(_path(side).read_text("utf-8"))
         lists = {name: tuple(content[name]) for name in ("terms", "withdrawn_coupons")}
         return Question(**{**content, **lists})
-    except (FileNotFoundError, NotADirectoryError):
+    except (OSError, ValueError, KeyError, TypeError):  # of another version, or damaged
         return None
 
 
