@@ -257,8 +257,10 @@ def prepare(
         _must_be_built(settings, release_id)
         zone = pedigree.get("reporting_time_zone", "UTC")
         with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
-            asking = Asking(connection, as_of, first_of_bills(holds_from, as_of, zone))
+            asking = Asking(connection, as_of, first_of_bills(holds_from, as_of, zone), zone)
             rows, told = asking.rows(changes)
+        if holds_from is not None:
+            told = [f"{one}, on bills issued from {holds_from} on" for one in told]
         with one_writer(side, f"coupon-ledger what-if --name {name}"):
             files.current_link(side).unlink(missing_ok=True)  # it answers an earlier question
             for folder in ("archive", "build", "landing"):
@@ -344,10 +346,15 @@ def first_of_bills(holds_from: date | None, as_of: date, zone: str) -> datetime 
             f"--from {holds_from}: bills are looked at up to 24 months after {as_of}, the as-of date;"
             " give a day from 1970-01-01 to then."
         )
-    midnight = datetime.combine(holds_from, time(), UTC)
+    return _first_instant(holds_from, zone)
+
+
+def _first_instant(day: date, zone: str) -> datetime:
+    """Return the first instant of a day, or of the next one there is, in a time zone."""
+    midnight = datetime.combine(day, time(), UTC)
     quarters = (midnight + timedelta(minutes=15 * number) for number in range(-60, 168))
     reporting = ZoneInfo(zone)
-    first = next(one for one in quarters if one.astimezone(reporting).date() >= holds_from)
+    first = next(one for one in quarters if one.astimezone(reporting).date() >= day)
     return first.replace(tzinfo=None)
 
 
@@ -532,7 +539,11 @@ class Asking:
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, as_of: date, first: datetime | None
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        as_of: date,
+        first: datetime | None,
+        zone: str = "UTC",
     ) -> None:
         """Begin with no change.
 
@@ -540,7 +551,9 @@ class Asking:
             connection: The build of the recorded release.
             as_of: Its last day.
             first: The first instant whose bills are under the changed terms; None for all bills.
+            zone: The reporting time zone.
         """
+        self._end = _first_instant(as_of + timedelta(days=1), zone)
         self.withdrawn_coupons: list[str] = []
         self._connection = connection
         self._as_of = as_of
@@ -568,10 +581,7 @@ class Asking:
             raise WrongTerms("These terms are those that are recorded: nothing would change.")
         self._must_leave_withdrawn()
         self._must_refer()
-        told = self._told
-        if self._first is not None:
-            told = [f"{one}, on bills issued from {self._first.date()} on" for one in told]
-        return {feed: list(self._put_together(feed).values()) for feed in FEEDS}, told
+        return {feed: list(self._put_together(feed).values()) for feed in FEEDS}, self._told
 
     def _put_together(self, feed: str) -> dict[str, Record]:
         """Return the rows of a feed: what follows from other changes, and on it what is asked of the record."""
@@ -630,8 +640,8 @@ class Asking:
     def _must_leave_withdrawn(self) -> None:
         """Make sure that nothing is changed to be of a coupon that is withdrawn."""
         for row in self._found["redemptions"].values():
-            is_there = row["redeemed_at"][:10] <= self._as_of.isoformat()
-            if is_there and row["coupon_id"] in self.withdrawn_coupons:
+            is_withdrawn = row is self._values["redemptions", row["redemption_id"]]
+            if row["coupon_id"] in self.withdrawn_coupons and not is_withdrawn:
                 raise WrongTerms(
                     f"Redemption {row['redemption_id']}: its coupon {row['coupon_id']} is withdrawn;"
                     " leave out one of both."
@@ -647,7 +657,8 @@ class Asking:
     def _must_be_known(self, change: Change, row: Record) -> None:
         """Make sure that a redemption is made by the as-of date: a later one is in no release (R0)."""
         redeemed = row.get("redeemed_at", "")
-        if change.feed == "redemptions" and redeemed[:10] > self._as_of.isoformat():
+        at = _moment(redeemed)
+        if change.feed == "redemptions" and at is not None and at.replace(tzinfo=None) >= self._end:
             raise WrongTerms(
                 f"{change.place}: redeemed_at {redeemed} is after {self._as_of}, the as-of date, so that"
                 " the redemption would not be known yet. Give a day up to then, and a later starts_at"
@@ -716,8 +727,8 @@ class Asking:
             return
         made = self._connection.execute(
             "select redemption_id, is_derived from intermediate.int_redemptions_with_terms"
-            " where coupon_id = ? and not is_to_come order by redemption_id",
-            [key],
+            " where coupon_id = ? and (not is_to_come or started_at < ?) order by redemption_id",
+            [key, self._first or self._end],
         ).fetchall()
         if self._first is not None and any(is_derived for _, is_derived in made):
             raise WrongTerms(
