@@ -686,6 +686,25 @@ class TestReuse:
         assert (published.is_new, read) == (True, [])
         self.same_as_anew(large, published)
 
+    def test_a_file_that_begins_as_a_copy_again_and_again_does_not_grow(
+        self, large: HandMade, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        copied: list[Path] = []
+        copy = shutil.copyfile
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                shutil, "copyfile", lambda one, other: (copied.append(one), copy(one, other))
+            )
+            for number in range(2, 9):
+                self.change(large, f"update marts.dim_coupons set coupon_id = 'c{number}'")
+                before = files.current_release(large.home)
+                published = large.publish(code_version=f"{number}+code")
+                assert copied[-1] == files.release_path(large.home, str(before))
+        assert len(copied) == 7
+        size = published.path.stat().st_size
+        self.same_as_anew(large, published)
+        assert size <= 1.5 * (large.home / "current").stat().st_size
+
     @pytest.mark.parametrize(
         "change",
         [
