@@ -939,6 +939,20 @@ class TestKeeping:
         events = files.read_history(home)
         assert [event["event"] for event in events].count("restored") == 1
 
+    @pytest.mark.parametrize("is_link", [True, False])
+    def test_one_is_listed_and_restored_where_current_leads_to_no_release(
+        self, home: Path, three: list[str], is_link: bool
+    ) -> None:
+        current = home / "current"
+        current.unlink()
+        current.symlink_to("releases/gone") if is_link else current.write_text("x", "utf-8")
+        listed = CliRunner().invoke(app, ["releases", "--home", str(home)])
+        assert listed.exit_code == 1
+        assert all(release_id in listed.stdout for release_id in three)
+        assert f"{current} {'points to' if is_link else 'is not a symlink'}" in listed.stderr
+        told = CliRunner().invoke(app, ["restore", three[0], "--home", str(home)])
+        assert (told.exit_code, files.current_release(home)) == (0, three[0]), told.output
+
     def test_a_damaged_release_is_not_restored(self, home: Path, three: list[str]) -> None:
         (files.parquet_dir(home, three[0]) / "dim_coupons.parquet").unlink()
         with pytest.raises(releases.ReleaseError, match="Parquet copy of dim_coupons is missing"):
