@@ -222,7 +222,7 @@ def tell(data: Row) -> str:
         lines.append(f"{mark} {entry['month']}  {entry['event']:<8}  {at}  {clean(entry['by'])}")
         lines.append(f"      release {entry['release_id']}")
         if entry["pack"]:
-            lines.append(f"      kept {clean(entry['pack'])}")
+            lines.append(f"      pack {Path(entry['pack']).name}")
         if entry["open_errors"]:
             errors = count(entry["open_errors"], "finding")
             lines.append(f"      with {errors} of severity error open")
