@@ -265,6 +265,11 @@ class Pollution:
     extension: str = "csv"
 
 
+def begun_by_excel(line: bytes) -> Callable[[bytes], bytes]:
+    """Begin a file with Excel's line, and part its fields with the sign that the line names."""
+    return lambda content: line + content.replace(b",", line[-3:-2])
+
+
 def lines(content: bytes) -> list[bytes]:
     """The lines of a file, with their ends."""
     return content.splitlines(keepends=True)
@@ -412,7 +417,7 @@ POLLUTIONS = [
     *(
         Pollution(
             f"Excel's line {line!r}",
-            lambda content, line=line: line + content.replace(b",", line[-3:-2]),
+            begun_by_excel(line),
             None,
             refused=f"its first line is {line.decode().strip()!r}, by which Excel is told",
         )
