@@ -1,6 +1,6 @@
-"""What is going on and what was told last, for a person who asks.
+"""Which alerts persist and which were sent last, for a person who asks.
 
-Here belongs reading what was remembered and logged. Looking anew does not (`watch`).
+Reading what was remembered and logged belongs here. Looking again does not (`watch`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dagster_project.settings import Settings
 
 
 def overview(settings: Settings, limit: int) -> dict[str, Any]:
-    """Return what a person who asks is told, from what there is in a data home.
+    """Return the overview of a data home, for a person who asks.
 
     Args:
         settings: The data home and the channels.
-        limit: How many alerts, at most.
+        limit: How many alerts at most.
 
     Returns:
         `channels`, where alerts go, without secrets; `going_on`, what holds now, by kind; `waiting`, how

@@ -99,7 +99,7 @@ def explain(connection: Connection, invoice_id: str) -> Row:
 def _bill_before(all_bills: Sequence[Row], invoice: Row) -> Row | None:
     """Return the bill before of the same subscription and currency.
 
-    A bill below zero is none to compare, and there is none to compare it with.
+    Bills below zero are not compared.
     """
     if invoice["list_amount"] < 0:
         return None

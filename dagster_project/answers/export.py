@@ -51,7 +51,7 @@ Told = Callable[[str, int], None]
 
 
 def _silent(name: str, rows: int) -> None:
-    """Nobody wants to know how far it is."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Narrowing:
     program: str | None = None
 
     def as_row(self) -> Row:
-        """The same as data."""
+        """Return the narrowing as a dictionary of plain values."""
         return {
             "month": self.month,
             "workspace_id": self.workspace_id,
@@ -296,7 +296,7 @@ class TooManyRows(Exception):
 def narrowing(
     connection: Connection, month: str | None, workspace_id: str | None, program: str | None
 ) -> Narrowing:
-    """Which rows to export, from names that may not exist.
+    """Return which rows to export, from names that may not exist.
 
     Raises:
         NotThere: One of the names does not exist.
@@ -319,7 +319,7 @@ def narrowing(
 def _tables(
     connection: Connection, wanted: Sequence[str], only: Narrowing
 ) -> tuple[list[Table], list[str]]:
-    """The tables to export, and the names of those left out because nothing in them says whose they are."""
+    """Return the tables to export, and the names of tables left out because no row has an owner."""
     columns: dict[str, list[str]] = {}
     for row in rows(
         connection,
@@ -356,7 +356,7 @@ def _tables(
 def _narrowed(
     name: str, columns: tuple[str, ...], key: tuple[str, ...], only: Narrowing
 ) -> Table | None:
-    """A table with the rows asked for; None where a row does not say whose it is."""
+    """Return a table with the rows asked for; None where its rows do not name their owner."""
     conditions = []
     if only.workspace_id is not None:
         of_workspace = _of_workspace(columns, literal(only.workspace_id))
@@ -426,7 +426,7 @@ def _of_month(columns: Sequence[str], month: str) -> str | None:
 
 
 def _dictionary(tables: Sequence[Table], *, is_named: bool) -> str:
-    """SQL: what every column exported means, in the order of the tables."""
+    """Return SQL for the meaning of every exported column, in the order of the tables."""
     names = ", ".join(literal(table.name) for table in tables)
     described = (
         "select columns.table_name, tables.comment as table_description, columns.column_name,"
@@ -457,7 +457,7 @@ def _dictionary(tables: Sequence[Table], *, is_named: bool) -> str:
 
 
 def sheet_name(table: str) -> str:
-    """The sheet of a mart: its name, as far as a sheet's name may go."""
+    """Return the name of a mart's sheet, cut to the length a sheet's name may have."""
     return table[:_SHEET_NAME]
 
 
@@ -621,7 +621,7 @@ def _answer_book(connection: Connection, path: Path, about: Row, sql: str) -> Ro
 
 
 def summary(connection: Connection, tables: Sequence[Table]) -> list[Row]:
-    """What the tables exported come to, from the very rows that are exported; never across currencies.
+    """Return totals of the exported rows, from those very rows; never across currencies.
 
     Returns:
         Blocks of `title`, `columns` and `rows`; in a row with a `currency` all amounts are of it.

@@ -6,6 +6,7 @@ Phrases belong here, each in one place; the conditions behind them do not.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
@@ -258,6 +259,21 @@ def change(reason: Mapping[str, Any]) -> str:
     return f"{text}, then {follows} follows" if follows else text
 
 
+def running_out(row: Mapping[str, Any], until: date) -> str:
+    """Return how many promotions run out by a day, and what bills rise by.
+
+    Args:
+        row: As `answers.expiring.ending` gives it.
+        until: The last day.
+    """
+    rises = ", ".join(money(one["monthly_rise_amount"], one["currency"]) for one in row["rises"])
+    return (
+        f"Running out by {until}: {count(row['redemptions'], 'promotion')} on"
+        f" {count(row['workspaces'], 'workspace')}, {row['followed_up']:,} with a follow-up;"
+        f" {f'bills rise by {rises} a month' if rises else 'no bill rises'}"
+    )
+
+
 def bill_change(row: Mapping[str, Any], *, is_first: bool) -> str:
     """Return the amount of bills from a month on, and why.
 
@@ -279,3 +295,45 @@ def bill_change(row: Mapping[str, Any], *, is_first: bool) -> str:
     if before is not None and row["reasons"]:
         text += f", {amount(before, currency)} before"
     return text + (": " + "; ".join(map(change, row["reasons"])) if row["reasons"] else "") + "."
+
+
+def acted_on(invoice: Mapping[str, Any]) -> str:
+    """Return what part of a bill coupons and credit may act on, where it is not all of it (R6, R7)."""
+    code, text = invoice["currency"], ""
+    if invoice["list_amount"] < 0:
+        return ": money back; coupons and credit do not act on it"
+    discountable, creditable = invoice.get("discountable_amount"), invoice.get("creditable_amount")
+    if discountable is not None and discountable != invoice["list_amount"]:
+        text += f"; coupons may act on {money(discountable, code)}"
+    if creditable is not None:
+        text += f"{' and' if text else ';'} credit may pay at most {money(creditable, code)}"
+    return text
+
+
+def does_not_count(invoice: Mapping[str, Any], as_of: date) -> list[str]:
+    """Return why a bill on record does not count, and what it shows that does not either (R1).
+
+    Args:
+        invoice: As `lineage.not_counted` gives it.
+        as_of: Last day whose events count.
+    """
+    code = invoice["currency"]
+    meaning = {
+        "void": "It is void, so it takes no discount, draws no credit and uses up no coupon, as if it"
+        " had never existed (R1).",
+        "draft": "It is a draft, so it takes no discount, draws no credit and uses up no coupon until it"
+        " is finalised (R1).",
+        "after_as_of_date": f"It was issued {moment(invoice['issued_at'])}, after the as-of date"
+        f" {as_of}, so it does not count yet (R1). A run as of a day from then on counts it.",
+    }[invoice["reason"]]
+    told = [meaning]
+    if invoice["billed_discount_amount"] or invoice["billed_credit_amount"]:
+        told.append(
+            f"It shows a discount of {money(invoice['billed_discount_amount'], code)} and credit of"
+            f" {money(invoice['billed_credit_amount'], code)}, which do not count either: credit that"
+            " it drew can be drawn again."
+            if invoice["reason"] == "void"
+            else f"It shows a discount of {money(invoice['billed_discount_amount'], code)} and credit"
+            f" of {money(invoice['billed_credit_amount'], code)}, which do not count yet."
+        )
+    return told

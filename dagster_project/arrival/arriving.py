@@ -404,7 +404,7 @@ class _Arrival:
         return found
 
     def _better_told(self, record: SideRecord, refusal: Refusal) -> Refusal:
-        """The refusal of bytes that cannot be read as the name says, with what they are instead."""
+        """Return the refusal of bytes that cannot be read as named, and what they are instead."""
         if isinstance(refusal, TransientRefusal):
             return refusal
         from dagster_project.arrival.unpacking import misnamed
@@ -420,7 +420,7 @@ class _Arrival:
         return other or refusal
 
     def _expected(self, record: SideRecord) -> Feed:
-        """The feed of a delivery that may be read.
+        """Return the feed of a delivery that may be read.
 
         Raises:
             Refusal: It was refused before, is empty, or is not what its manifest says.

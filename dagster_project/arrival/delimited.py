@@ -259,7 +259,7 @@ def _check_is_header(path: Path, header: tuple[str, ...], feed: Feed) -> None:
 
 
 def _line_of_header(path: Path, feed: Feed) -> int:
-    """The number of the first line that has all required names, 0 if none of the first lines has."""
+    """Return the number of the first line with all required names, 0 if no early line has them."""
     required = set(feed.required_names)
     with path.open("rb") as file:
         for number in range(1, LINES_ABOVE_HEADER + 1):

@@ -214,7 +214,7 @@ def _elements(path: Path, limits: Limits) -> Iterator[str]:
 
 @dataclass
 class _Stream:
-    """The text of a file, of which no more than a record is held."""
+    """The text of a file; at most one record is in memory."""
 
     file: TextIO
     most_characters: int
@@ -336,7 +336,7 @@ _DECODER = json.JSONDecoder(
 
 
 def _other_shape(text: str, feed: Feed) -> Refusal | None:
-    """The refusal of a file whose first value has the rows in another way than one object each."""
+    """Return the refusal of a file whose first value does not have one object per row."""
     if len(text) > LONG_CHARACTERS:
         return None
     try:

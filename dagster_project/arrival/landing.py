@@ -414,7 +414,7 @@ def _landed(
 
 
 def unreadable(error: OSError | RuntimeError) -> Refusal:
-    """The refusal of a file that the operating system does not let us read.
+    """Return the refusal of a file that the operating system does not let us read.
 
     Args:
         error: What it says; of links in a circle, Python's own error.
@@ -435,7 +435,7 @@ def unreadable(error: OSError | RuntimeError) -> Refusal:
 
 
 def is_own_trouble(error: Exception) -> bool:
-    """Whether an error is the operating system's and says nothing of the file itself."""
+    """Return whether an error is the operating system's and not about the file itself."""
     return isinstance(error, OSError) and error.errno is not None and error.errno not in OF_THE_FILE
 
 

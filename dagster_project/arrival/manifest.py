@@ -69,7 +69,7 @@ def read_manifest(landed: LandedFile) -> str | None:
 
 
 def _unreadable(error: OSError) -> str:
-    """The text that stands for a manifest that cannot be read.
+    """Return the text that represents an unreadable manifest.
 
     Raises:
         TransientRefusal: If the disk, the network or this machine is to blame.

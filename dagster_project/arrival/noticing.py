@@ -135,7 +135,7 @@ class _Known:
         self._last = {(one.feed, one.file_name): one for one in records}
 
     def to_be_tried(self, file: LandedFile) -> SideRecord | None:
-        """The refusal of a file as it is now that was not its own fault, if that is the last one."""
+        """Return a file's last refusal, unchanged since, if it was not the file's own fault."""
         last = self._last.get((file.feed, file.file_name))
         if last is None or not last.is_to_be_tried_again:
             return None
@@ -143,7 +143,7 @@ class _Known:
         return last if is_same else None
 
     def has_seen(self, file: LandedFile, now: float) -> bool:
-        """Whether a run has taken this file, or the same bytes for the same feed.
+        """Return whether a run has taken this file, or the same bytes for the same feed.
 
         Args:
             file: The file.

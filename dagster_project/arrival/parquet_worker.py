@@ -143,7 +143,7 @@ def read_parquet(
 
 
 def _not_converted(name: str, first: int, last: int, error: pa.ArrowInvalid) -> Refusal:
-    """The refusal of a file in which a column has a value that is none of its type."""
+    """Return the refusal of a file with a column value that does not fit the column's type."""
     return Refusal(
         f"column {name} cannot be read in rows {first} to {last} ({error})",
         "write it as text in UTF-8" if "UTF8" in str(error) else REMEDY,
@@ -319,7 +319,7 @@ def _is_uuid(kind: pa.DataType) -> bool:
 
 
 def _uuid_text(values: pa.Array) -> pa.Array:
-    """UUIDs in their usual form, which DuckDB and Spark write into CSV, too."""
+    """Return UUIDs in their usual form, which DuckDB and Spark write into CSV, too."""
     return pa.array([None if one is None else str(one) for one in values.to_pylist()], pa.string())
 
 

@@ -1,8 +1,7 @@
 """Unpacking a gzip file into plain bytes, within limits, checked by Python's own gzip.
 
-Here belongs what happens to bytes before they are text, and telling from them that a file is of another
-format than its extension says. DuckDB never unpacks a delivery: it accepts
-truncated files.
+What happens to bytes before they are text belongs here, and recognising from them that a file has another
+format than its extension says. DuckDB never unpacks a delivery: it accepts truncated files.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ class Kind:
     Attributes:
         name: What it is, in words.
         remedy: How to deliver it.
-        is_container: Whether files of many kinds begin so, of which a name may tell more.
+        is_container: Whether files of many kinds begin so, among which a name may decide.
     """
 
     name: str
@@ -157,7 +156,7 @@ def kind_of(path: Path) -> Kind | None:
 def misnamed(
     path: Path, file_name: str, form: Format | None, unpacked: Path | None
 ) -> Refusal | None:
-    """Whether a file that cannot be read is of another format than its extension says.
+    """Return a refusal if an unreadable file has another format than its extension says.
 
     Args:
         path: The file as delivered.
@@ -199,7 +198,7 @@ def misnamed(
 
 
 def _is_other(form: Format | None, kind: Kind, path: Path | None) -> bool:
-    """Whether the kind of a file is not what its extension says; text may be of a kind alike."""
+    """Return whether a file is of another kind than its extension says; text kinds may be alike."""
     if path is None:
         return False
     with path.open("rb") as file:
@@ -208,7 +207,7 @@ def _is_other(form: Format | None, kind: Kind, path: Path | None) -> bool:
 
 
 def _is_other_text(form: Format | None, kind: Kind) -> bool:
-    """Whether text that cannot be read as its extension says is of another kind."""
+    """Return whether text that cannot be read by its extension is of another kind."""
     if form == "csv":
         return "commas" not in kind.name
     return "JSON" not in kind.name

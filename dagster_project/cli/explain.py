@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dagster_project.answers import words
 from dagster_project.answers.values import amount, clean, day, moment, money, signed
 from dagster_project.cli import layout
 from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption
@@ -51,7 +52,9 @@ def tell(data: Row) -> str:
         f" {day(invoice['period_start'])} to {day(invoice['period_end'])}{usage}"
     )
     lines += layout.wrap(f"Issued {moment(invoice['issued_at'])}, {invoice['status']}")
-    lines += layout.wrap(f"List price {money(invoice['list_amount'], code)}{_acted_on(invoice)}")
+    lines += layout.wrap(
+        f"List price {money(invoice['list_amount'], code)}{words.acted_on(invoice)}"
+    )
     lines += ["", "1. Which coupons cover it"]
     for row in data["redemptions"]:
         named = f" ({row['offer']})" if row["offer"] else ""
@@ -120,19 +123,6 @@ def tell(data: Row) -> str:
     return "\n".join(lines)
 
 
-def _acted_on(invoice: Row) -> str:
-    """Return what part of a bill coupons and credit may act on, where it is not all of it (R6, R7)."""
-    code, text = invoice["currency"], ""
-    if invoice["list_amount"] < 0:
-        return ": money back; coupons and credit do not act on it"
-    discountable, creditable = invoice.get("discountable_amount"), invoice.get("creditable_amount")
-    if discountable is not None and discountable != invoice["list_amount"]:
-        text += f"; coupons may act on {money(discountable, code)}"
-    if creditable is not None:
-        text += f"{' and' if text else ';'} credit may pay at most {money(creditable, code)}"
-    return text
-
-
 def tell_standing(standing: Row) -> list[str]:
     """Lay out where a record was delivered, with its earlier versions, as text."""
     if standing["file_name"] is None:
@@ -173,24 +163,9 @@ def tell_not_counted(data: Row) -> str:
         f" {money(invoice['list_amount'], code)}"
     )
     lines += tell_standing(data["standing"])
-    meaning = {
-        "void": "It is void, so it takes no discount, draws no credit and uses up no coupon, as if it"
-        " had never existed (R1).",
-        "draft": "It is a draft, so it takes no discount, draws no credit and uses up no coupon until it"
-        " is finalised (R1).",
-        "after_as_of_date": f"It was issued {moment(invoice['issued_at'])}, after the as-of date"
-        f" {as_of}, so it does not count yet (R1). A run as of a day from then on counts it.",
-    }[invoice["reason"]]
-    lines += ["", *layout.wrap(meaning)]
-    if invoice["billed_discount_amount"] or invoice["billed_credit_amount"]:
-        lines += layout.wrap(
-            f"It shows a discount of {money(invoice['billed_discount_amount'], code)} and credit of"
-            f" {money(invoice['billed_credit_amount'], code)}, which do not count either: credit that"
-            " it drew can be drawn again."
-            if invoice["reason"] == "void"
-            else f"It shows a discount of {money(invoice['billed_discount_amount'], code)} and credit"
-            f" of {money(invoice['billed_credit_amount'], code)}, which do not count yet."
-        )
+    lines.append("")
+    for sentence in words.does_not_count(invoice, as_of):
+        lines += layout.wrap(sentence)
     return "\n".join([*lines, *tell_credit_notes(data)])
 
 

@@ -151,9 +151,25 @@ def tell(data: Row) -> str:
         lines += [*_release(release), ""]
     lines.append("* is current. Last events:")
     lines += [f"  {_event(event)}" for event in data["events"][-_MOST_EVENTS:]]
+    if data["what_ifs"]:
+        lines += ["", "Under other terms (`coupon-ledger what-if`), never current:"]
+    for one in data["what_ifs"]:
+        lines += _question(one)
     if data["current_release_id"] is None:
         lines.append("No release is current: `coupon-ledger restore ID` makes one current.")
     return "\n".join(lines)
+
+
+def _question(question: Row) -> list[str]:
+    """Return what was asked about other terms, and of which release."""
+    terms = "; ".join(question["terms"])
+    if not question["is_answered"]:
+        return layout.wrap(
+            f"{question['release_id']}  not answered: {terms or 'it was stopped'}.", hanging="    "
+        )
+    of = question["recorded_release_id"]
+    about = f"  of {of}, as of {question['as_of_date']}: {terms}." if of else ""
+    return layout.wrap(f"{question['release_id']}{about}", hanging="    ")
 
 
 def _release(release: Row) -> list[str]:

@@ -37,6 +37,7 @@ _KINDS = {
     "data_late": "data is late",
     "disk_nearly_full": "the disk is nearly full",
     "terms_changed": "terms of coupons have changed",
+    "running_out": "promotions run out",
     "month_open": "months are to be closed",
 }
 
@@ -93,9 +94,9 @@ def must_be_free(port: int, host: str = "127.0.0.1") -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        told = error.strerror or str(error)
+        why = error.strerror or str(error)
         at = "" if host == "127.0.0.1" else f" of {host}"
-        wrong(f"Port {port}{at} cannot be used ({told}): name another one with --port.")
+        wrong(f"Port {port}{at} cannot be used ({why}): name another one with --port.")
 
 
 def _prepared(settings: Settings) -> dict[str, str]:

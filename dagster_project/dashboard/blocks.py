@@ -14,8 +14,10 @@ from typing import Any, Literal
 
 from dagster_project.answers import values
 
-Kind = Literal["text", "amount", "signed", "count", "percent", "day", "month", "account", "bill"]
-"""What a column holds; `account` and `bill` are ids that lead to a page."""
+Kind = Literal[
+    "text", "prose", "amount", "signed", "count", "percent", "day", "month", "account", "bill"
+]
+"""What a column holds; `account` and `bill` are ids that lead to a page, prose is longer than a name."""
 LINKS = ("account", "bill")
 NUMBERS = ("amount", "signed", "count", "percent")
 

@@ -25,8 +25,8 @@ SHADES = (ACCENT, "#8fb4c9", "#d3dde3", "#52616b")
 INK, FAINT = "#1c2430", "#5b6672"
 _FONT = "Source Sans, Source Sans 3, DejaVu Sans, sans-serif"
 _HEIGHT = 220
-WIDE, NARROW = 1080, 340
-"""How wide a chart is drawn, in pixels: beside each other where the place is not known beforehand."""
+WIDE, PAPER, NARROW = 1080, 760, 340
+"""How wide a chart is drawn, in pixels."""
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
@@ -49,8 +49,7 @@ def chart(block: Bars | Waterfall, width: int = WIDE) -> alt.Chart | alt.LayerCh
         block: What to draw; its amounts are of one currency.
         width: In pixels.
     """
-    is_narrow = width < WIDE
-    drawn = _bars(block, is_narrow) if isinstance(block, Bars) else _waterfall(block, is_narrow)
+    drawn = _bars(block, width) if isinstance(block, Bars) else _waterfall(block, width < PAPER)
     styled: alt.Chart | alt.LayerChart = (
         drawn.properties(
             width=width,
@@ -86,7 +85,7 @@ def chart(block: Bars | Waterfall, width: int = WIDE) -> alt.Chart | alt.LayerCh
     return styled
 
 
-def _bars(block: Bars, is_narrow: bool) -> alt.Chart:
+def _bars(block: Bars, width: int) -> alt.Chart:
     import altair as alt
 
     places = list(dict.fromkeys(place for place, _, _ in block.points))
@@ -104,7 +103,7 @@ def _bars(block: Bars, is_narrow: bool) -> alt.Chart:
         ),
         "amount",
     )
-    is_slanted = len(places) > (4 if is_narrow else 14)
+    is_slanted = len(places) > width // 75
     encoded = {
         "x": alt.X(
             "place:N",
@@ -143,7 +142,7 @@ def _is_large(block: Bars) -> bool:
 
 
 def _told(place: str, part: str, value: Decimal, unit: str) -> str:
-    """Return what a mark says to whoever points at it or cannot see it."""
+    """Return the text of a mark for readers who point at it or cannot see it."""
     return f"{place}{', ' if part else ''}{part}: {amount(value, unit)} {unit}"
 
 
@@ -177,21 +176,23 @@ def _waterfall(block: Waterfall, is_narrow: bool) -> alt.LayerChart:
         grid=False,
         labelFontSize=11,
         labelOverlap=False,
-        **({} if is_narrow else {"labelExpr": "split(datum.label, ' ')"}),
+        labelExpr="datum.label" if is_narrow else "split(datum.label, ' ')",
     )
     x = alt.X("step:N", sort=[name for name, _, _ in block.steps], title=None, axis=labels)
     base = alt.Chart(points).encode(x=x)
-    bars = base.mark_bar().encode(
-        y=alt.Y("start:Q", title=block.unit, axis=alt.Axis(format=",.0f", tickCount=5)),
-        y2="end:Q",
-        color=alt.Color(
+    encoded = {
+        "y": alt.Y("start:Q", title=block.unit, axis=alt.Axis(format=",.0f", tickCount=5)),
+        "y2": alt.Y2("end:Q"),
+        "color": alt.Color(
             "kind:N",
             scale=alt.Scale(domain=["amount", "step"], range=[ACCENT, "#8fb4c9"]),
             legend=None,
         ),
-        description="told:N",
-        **({"href": alt.Href("lead:N")} if block.leads else {}),
-    )
+        "description": alt.Description("told:N"),
+    }
+    if block.leads:
+        encoded["href"] = alt.Href("lead:N")
+    bars = base.mark_bar().encode(**encoded)
     if is_narrow:  # where the numbers would stand on one another: they are in the table beside it
         return alt.LayerChart(layer=[bars])
     told = base.mark_text(dy=-7, fontSize=10, color=INK, aria=False).encode(

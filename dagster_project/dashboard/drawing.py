@@ -121,6 +121,7 @@ def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
     st.html(_SCRIPT, unsafe_allow_javascript=True)
     settings = Settings()
     wanted = st.query_params.get("release")
+    is_open = False
     try:
         newest = current_release(settings.home)
         with reading(settings.home, wanted or newest) as connection:
@@ -128,12 +129,15 @@ def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
             # A release of a question goes by the name of the question.
             seen["shown"] = wanted if wanted and is_what_if(wanted) else seen["release_id"]
             _top(page, seen, newest, all_pages)
+            is_open = True
             ids = sorted({*release_ids(settings.home), seen["shown"]}, reverse=True)
             ids += [one for one in what_ifs(settings.home) if one not in ids]
             chosen = _choose(page, seen, ids, settings.home)
             for block in _blocks(make, connection, chosen):
                 _draw(block, seen)
     except ReleaseError as error:
+        if not is_open:
+            st.html(f'<p class="cl-top"><b>{look.plain(TITLE)}</b></p>')
         st.html(look.note(f"{error.message} {error.remedy}", is_warning=True))
         if wanted:
             st.html(
@@ -163,8 +167,8 @@ def draw_login(login: Login) -> bool:
         st.html(look.note(f"Logged in as {who}."), width="content")
         st.button("Log out", type="tertiary", on_click=st.logout)
     if not is_allowed:
-        told = "You may not see the ledger. Ask whoever runs it to add your e-mail address."
-        st.html(look.note(told, is_warning=True))
+        text = "You may not see the ledger. Ask its operator to add your e-mail address."
+        st.html(look.note(text, is_warning=True))
     return is_allowed
 
 

@@ -1,4 +1,4 @@
-"""Log-in by OpenID Connect: what the file that configures it says, and who may look.
+"""Log-in by OpenID Connect: the file that configures it, and who may look.
 
 The file has two tables. `[auth]` is what Streamlit's `st.login` takes; `[access]` says whose e-mail
 addresses may look. Talking to the provider, cookies and sessions are Streamlit's.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CALLBACK: Final = "/oauth2callback"
-"""The path of the dashboard that the provider leads back to; Streamlit's."""
+"""The path of the dashboard to which the provider returns; Streamlit defines it."""
 _TEXTS: Final = (
     "redirect_uri",
     "cookie_secret",
@@ -36,7 +36,7 @@ _LOGGED_IN: Final = "_streamlit_user"
 
 
 class WrongLogin(ValueError):
-    """The log-in is not configured as it must be; says what is wrong and what to do."""
+    """The log-in is not configured correctly; the message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Login:
     """A log-in that is configured.
 
     Attributes:
-        auth: What `st.login` takes: where the provider is, and as what the dashboard is known to it.
-        emails: Who may look: addresses, or all of a domain as `@example.com`; everybody whom the provider
-            lets in where there is none.
+        auth: The arguments of `st.login`: the provider, and the dashboard's identity there.
+        emails: Who may look: addresses, or whole domains as `@example.com`; if empty, everybody whom the
+            provider lets in.
     """
 
     auth: Mapping[str, Any]
@@ -62,7 +62,7 @@ class Login:
         """Return whether somebody who has logged in may look.
 
         Args:
-            user: The claims of the provider; an address that the provider calls unverified is none.
+            user: The claims of the provider; an address that it calls unverified does not count.
         """
         if not self.emails:
             return True
@@ -80,7 +80,7 @@ def read(path: Path) -> Login:
         path: A TOML file.
 
     Raises:
-        WrongLogin: It cannot be read, or what it says cannot work or is not safe.
+        WrongLogin: The file cannot be read, or its content cannot work or is not safe.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
@@ -140,9 +140,9 @@ def _must_be_safe(path: Path, name: str, address: str) -> None:
         parts = urlsplit(address)
         origin_of(f"{parts.scheme}://{parts.netloc}")
     except ValueError:
-        raise WrongLogin(f"{path}: {name} {address!r} is not an address of the web.") from None
+        raise WrongLogin(f"{path}: {name} {address!r} is not a web address.") from None
     if parts.scheme != "https" and not is_local(parts.hostname or ""):
-        raise WrongLogin(f"{path}: {name} must begin with https:// but on this machine.")
+        raise WrongLogin(f"{path}: {name} must begin with https:// unless it names this machine.")
 
 
 def is_local(host: str) -> bool:
@@ -154,28 +154,28 @@ def is_local(host: str) -> bool:
 
 
 def must_be_configured(host: str, login: Login | None) -> None:
-    """Make sure that only somebody who has logged in looks from another machine.
+    """Make sure that only logged-in people look from other machines.
 
     Args:
         host: What the server listens on.
         login: The log-in, if there is one.
 
     Raises:
-        WrongLogin: It would be offered to other machines without a log-in.
+        WrongLogin: Other machines could open the dashboard without a log-in.
     """
     if login is None and not is_local(host):
         raise WrongLogin(
-            f"The dashboard is not served on {host} without a log-in: whoever reaches it would see all"
-            " bills. Name a file with one in COUPON_LEDGER_LOGIN_FILE, or leave --host out and tunnel:"
+            f"The dashboard is not served on {host} without a log-in: anybody who reaches it would see all"
+            " bills. Configure one in a file named by COUPON_LEDGER_LOGIN_FILE, or omit --host and tunnel:"
             " `ssh -L 8501:127.0.0.1:8501 HOST`."
         )
 
 
 class LeadsBack:
-    """ASGI middleware that leads to the address asked for once somebody has logged in.
+    """ASGI middleware that returns to the requested address after a log-in.
 
-    Streamlit leads to the first page after a log-in, whichever link was followed. Which page of the
-    dashboard was wanted is kept in a cookie of the browser meanwhile.
+    Streamlit shows the first page after a log-in, whichever link was followed. A cookie of the browser
+    stores the requested page meanwhile.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -187,7 +187,7 @@ class LeadsBack:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Note what is wanted, or lead there."""
+        """Store the requested address, or redirect to it."""
         if scope["type"] != "http" or scope["method"] != "GET":
             await self._app(scope, receive, send)
             return

@@ -9,25 +9,26 @@ from typing import Any
 
 from dagster_project.answers.values import clean, count
 from dagster_project.dashboard.blocks import NUMBERS, Bars, Column, Lead, Table, Tiles, Waterfall
-from dagster_project.dashboard.charts import ACCENT, FAINT, INK, NARROW, svg
+from dagster_project.dashboard.charts import ACCENT, FAINT, INK, NARROW, PAPER, WIDE, svg
 
 STYLE = f"""
 .cl-tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .75rem; margin: .25rem 0 .5rem; }}
 .cl-tile {{ border-top: 3px solid {ACCENT}; background: #f6f8fa; padding: .6rem .8rem .7rem; }}
 .cl-tile .label {{ color: {FAINT}; font-size: .85rem; }}
 .cl-tile .value {{ color: {INK}; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }}
-.cl-tile .note {{ color: {FAINT}; font-size: .8rem; min-height: 1.1em; font-variant-numeric: tabular-nums; }}
+.cl-tile .note {{ color: {FAINT}; font-size: .8rem; font-variant-numeric: tabular-nums; }}
 .cl-heading {{ color: {INK}; font-size: 1.1rem; font-weight: 600; margin: 1.1rem 0 .2rem; line-height: 1.35; }}
 .cl-note {{ color: {INK}; font-size: .92rem; margin: .1rem 0; overflow-wrap: anywhere; }}
 .cl-table {{ overflow: auto; max-height: 29rem; }}
 .cl-table table {{ border-collapse: collapse; width: 100%; margin: 0; font-size: .86rem; color: {INK}; }}
-.cl-table th, .cl-table td {{ text-align: left; padding: .28rem .55rem; border: 0; border-bottom: 1px solid #dfe4ea; vertical-align: top; overflow-wrap: anywhere; }}
-.cl-table td.text {{ min-width: 7rem; }}
+.cl-table th, .cl-table td {{ text-align: left; padding: .28rem .55rem; border: 0; border-bottom: 1px solid #dfe4ea; vertical-align: top; overflow-wrap: break-word; }}
+.cl-table td.text {{ max-width: 24rem; }}
+.cl-table td.prose {{ min-width: 15rem; }}
 .cl-table th {{ color: {FAINT}; font-weight: 600; vertical-align: bottom; overflow-wrap: normal; background: #ffffff; position: sticky; top: 0; }}
 .cl-table .number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .cl-table th.number {{ white-space: normal; }}
 .cl-table .day {{ white-space: nowrap; font-variant-numeric: tabular-nums; }}
-.cl-table a {{ color: {ACCENT}; }}
+.cl-table a, .cl-note a {{ color: {ACCENT}; }}
 .cl-chart {{ margin: .4rem 0; break-inside: avoid; }}
 .cl-chart svg {{ max-width: 100%; height: auto; }}
 .cl-note.warning {{ color: {INK}; font-weight: 600; border-left: 4px solid {INK}; padding-left: .6rem; }}
@@ -65,18 +66,21 @@ def figure(
     block: Bars | Waterfall,
     address: Callable[[Lead], str] | None = None,
     *,
-    has_narrow: bool = True,
+    on_paper: bool = False,
 ) -> str:
     """Return a chart as HTML.
 
     Args:
         block: What to draw.
         address: Gives the address of where a mark leads on to; without it marks are no links.
-        has_narrow: Whether it has a drawing for narrow screens too.
+        on_paper: Whether it is drawn once, as wide as paper, instead of for wide and narrow screens.
     """
-    drawn = f'<div class="cl-wide">{svg(block, address=address)}</div>'
-    if has_narrow:
-        drawn += f'<div class="cl-narrow">{svg(block, NARROW, address)}</div>'
+    drawn = (
+        svg(block, PAPER)
+        if on_paper
+        else f'<div class="cl-wide">{svg(block, WIDE, address)}</div>'
+        f'<div class="cl-narrow">{svg(block, NARROW, address)}</div>'
+    )
     return (
         f'<figure class="cl-chart" role="group" aria-label="{plain(block.title)}">{drawn}</figure>'
     )
@@ -142,7 +146,9 @@ def left_out(block: Table, most: int, told: str) -> str:
 def _kind(column: Column) -> str:
     if column.kind in NUMBERS:
         return "number"
-    return "day" if column.kind in ("day", "month") else "text"
+    if column.kind in ("day", "month"):
+        return "day"
+    return "prose" if column.kind == "prose" else "text"
 
 
 def _sorted_by(value: object) -> str:

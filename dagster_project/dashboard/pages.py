@@ -11,8 +11,8 @@ from decimal import Decimal
 from typing import Final
 
 from dagster_project.answers import words
-from dagster_project.answers.asking import Connection, Row, invoice, workspace
-from dagster_project.answers.values import amount, clean, count, day, moment, month, signed
+from dagster_project.answers.asking import Connection, Row
+from dagster_project.answers.values import amount, clean, count, day, month, signed
 from dagster_project.dashboard.blocks import (
     Bars,
     Block,
@@ -27,7 +27,9 @@ from dagster_project.dashboard.blocks import (
     Tiles,
     Waterfall,
 )
-from dagster_project.releases.files import is_what_if, what_if_recorded, what_ifs
+from dagster_project.dashboard.records import ACCOUNT, BILL, NAME, account, bill
+from dagster_project.releases.files import is_what_if, what_ifs
+from dagster_project.releases.questions import recorded_release
 
 _STEPS: Final = (
     ("list_amount", "List", 1),
@@ -43,9 +45,6 @@ _LEVELS = ("list_amount", "net_amount", "billed_net_after_notes_amount")
 _STEP_PAGES: Final = {"Percent-off": "percent-off", "Credit": "credit", "Billing errors": "trust"}
 """The page that says more about a step of the bridge."""
 _MOST_FINDINGS, _MOST_REJECTED = 500, 200
-_ACCOUNT = Column("workspace_id", "Workspace", "account")
-_NAME = Column("workspace_name", "Name")
-_BILL = Column("invoice_id", "Bill", "bill")
 
 
 def _of_month(name: str, page: str) -> Column:
@@ -182,8 +181,8 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
             "No program gave anything.",
         ),
     ]
-    if data["gifts"] is not None:
-        blocks += _gifts(data["gifts"], chosen, month(data["month"]))
+    if data["gifts"] is not None:  # what was asked for comes first, below the tiles
+        blocks[1:1] = _gifts(data["gifts"], chosen, month(data["month"]))
     if chosen.plan:
         blocks.append(Note("Credit left, what is at stake and budgets are of all plans."))
     return blocks
@@ -198,9 +197,9 @@ def _gifts(found: Row, chosen: Chosen, of_month: str) -> list[Block]:
         Table(
             "gifts",
             (
-                _ACCOUNT,
-                _NAME,
-                _BILL,
+                ACCOUNT,
+                NAME,
+                BILL,
                 Column("plan", "Plan"),
                 Column("percent_off_amount", "Percent-off", "amount"),
                 Column("amount_off_amount", "Dollar-off", "amount"),
@@ -325,8 +324,8 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
         Table(
             "grants",
             (
-                _ACCOUNT,
-                _NAME,
+                ACCOUNT,
+                NAME,
                 Column("coupon_id", "Coupon"),
                 Column("days_left", "Days left", "count"),
                 Column("runs_out_on", "Runs out", "day"),
@@ -419,8 +418,8 @@ def _percent_off(connection: Connection, chosen: Chosen) -> list[Block]:
             Table(
                 "movers",
                 (
-                    _ACCOUNT,
-                    _NAME,
+                    ACCOUNT,
+                    NAME,
                     Column("previous_percent_off_amount", first, "amount"),
                     Column("bill_effect_amount", "Other bills", "signed"),
                     Column("rate_effect_amount", "Other percentage", "signed"),
@@ -611,8 +610,8 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
         Table(
             "rises",
             (
-                _ACCOUNT,
-                _NAME,
+                ACCOUNT,
+                NAME,
                 Column("program", "Program", to="ahead", choice="program"),
                 Column("coupon_id", "Coupon"),
                 Column("runs_out_at", "Runs out", "day"),
@@ -652,7 +651,7 @@ def _beside(chosen: Chosen) -> list[Block]:
     code = chosen.currency
     blocks: list[Block] = []
     for asked in shown:
-        recorded = what_if_recorded(chosen.home, asked)
+        recorded = recorded_release(chosen.home, asked)
         if recorded is None or chosen.release not in (asked, recorded):
             continue
         found = outlook_beside(chosen.home, recorded, asked, code)
@@ -758,13 +757,13 @@ def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
             "findings",
             (
                 Column("finding_type", "Type"),
-                _ACCOUNT,
-                _BILL,
+                ACCOUNT,
+                BILL,
                 Column("review_status", "Review"),
                 Column("age", "Age, days", "count"),
                 Column("amount_at_stake", "At stake", "amount"),
                 Column("effect_amount", "Too much or little", "signed"),
-                Column("description", "What is wrong"),
+                Column("description", "What is wrong", "prose"),
             ),
             [{**row, "age": _age(as_of, row["occurred_at"])} for row in listed],
             code,
@@ -823,7 +822,7 @@ def _register(chosen: Chosen) -> list[Block]:
                 Column("by", "By"),
                 Column("release_id", "Release", to="trust", choice="release"),
                 Column("open_errors", "Open errors", "count"),
-                Column("reason", "Reason"),
+                Column("reason", "Reason", "prose"),
                 Column("holds", "In force"),
             ),
             [
@@ -831,7 +830,7 @@ def _register(chosen: Chosen) -> list[Block]:
                 for row in reversed(entries(chosen.home))
             ],
             None,
-            "No month has been closed.",
+            "No month of this data home has been closed.",
             is_long=True,
         ),
     ]
@@ -879,7 +878,11 @@ def deliveries_of(connection: Connection) -> list[Block]:
         Heading("Rejected rows by reason"),
         Table(
             "rejected_by_reason",
-            (Column("feed", "Feed"), Column("reason", "Reason"), Column("rows", "Rows", "count")),
+            (
+                Column("feed", "Feed"),
+                Column("reason", "Reason", "prose"),
+                Column("rows", "Rows", "count"),
+            ),
             refused["rows_by_reason"],
             None,
             "No row was rejected.",
@@ -889,7 +892,7 @@ def deliveries_of(connection: Connection) -> list[Block]:
             (
                 Column("file_name", "File"),
                 Column("row_number", "Row", "count"),
-                Column("told", "Reasons"),
+                Column("told", "Reasons", "prose"),
             ),
             [{**row, "told": "; ".join(row["reasons"])} for row in refused["rejected_rows"]],
             None,
@@ -904,7 +907,7 @@ def deliveries_of(connection: Connection) -> list[Block]:
                 Column("table_name", "Table"),
                 Column("severity", "Severity"),
                 Column("failures", "Failures", "count"),
-                Column("description", "What it checks"),
+                Column("description", "What it checks", "prose"),
             ),
             failed,
             None,
@@ -917,250 +920,6 @@ def _trust(connection: Connection, chosen: Chosen) -> list[Block]:
     return [*findings_of(connection, chosen), *deliveries_of(connection)]
 
 
-def _account(connection: Connection, chosen: Chosen) -> list[Block]:
-    from dagster_project.answers.workspace import workspace as about_workspace
-
-    if not chosen.id:
-        return [Note("Enter the id of a workspace, or follow one from a table.")]
-    data = about_workspace(connection, workspace(connection, chosen.id))
-    known = data["workspace"] or {}
-    name = clean(known.get("workspace_name") or "")
-    blocks: list[Block] = [
-        Heading(f"{clean(data['workspace_id'])} {name}".strip()),
-        Tiles(
-            (
-                *(
-                    Tile(
-                        "Credit left",
-                        f"{amount(one['balance_amount'], one['currency'])} {one['currency']}",
-                    )
-                    for one in data["credit_left"]
-                ),
-                Tile(
-                    "Coupons now", f"{sum(one['standing'] == 'now' for one in data['coupons']):,}"
-                ),
-                Tile("Open findings", f"{len(data['findings']):,}"),
-            )
-        ),
-    ]
-    if data["next_event"]:
-        event = data["next_event"]
-        blocks.append(
-            Note(
-                f"Next: {clean(event['coupon_id'])}, {clean(event['next_event'])}, "
-                f"{moment(event['next_event_at'])}"
-            )
-        )
-    changes = data["bill_changes"]
-    for currency in dict.fromkeys(row["currency"] for row in changes):
-        of_currency = [row for row in changes if row["currency"] == currency]
-        blocks += [
-            Note(words.bill_change(row, is_first=row is of_currency[0])) for row in of_currency
-        ]
-    blocks += [
-        Heading("Coupons"),
-        Table(
-            "coupons",
-            (
-                Column("standing", "When"),
-                Column("coupon_id", "Coupon"),
-                Column("offer", "Gives"),
-                Column("status", "Status"),
-                Column("started_at", "Started", "day"),
-                Column("ends_at", "Ends", "day"),
-                Column("discount_to_date_amount", "Discount so far", "amount"),
-                Column("credit_to_date_amount", "Credit so far", "amount"),
-                Column("credit_balance_amount", "Credit left", "amount"),
-                Column("currency", "Currency"),
-                Column("refusal", "Why refused"),
-            ),
-            data["coupons"],
-            None,
-            "No coupon was ever redeemed.",
-        ),
-        Heading("The last bills"),
-        Table(
-            "bills",
-            (
-                _BILL,
-                Column("issued_at", "Issued", "day"),
-                Column("status", "Status"),
-                Column("currency", "Currency"),
-                Column("list_amount", "List", "amount"),
-                Column("discount_amount", "Discount", "amount"),
-                Column("credit_amount", "Credit", "amount"),
-                Column("net_amount", "Net", "amount"),
-                Column("billed_net_amount", "Billed", "amount"),
-                Column("audit_status", "Audit"),
-            ),
-            data["bills"],
-            None,
-            "No bill counts.",
-        ),
-        Heading("Findings"),
-        Table(
-            "account_findings",
-            (
-                Column("finding_type", "Type"),
-                _BILL,
-                Column("review_status", "Review"),
-                Column("amount_at_stake", "At stake", "amount"),
-                Column("currency", "Currency"),
-                Column("description", "What is wrong"),
-            ),
-            [*data["findings"], *data["findings_accepted"]],
-            None,
-            "Nothing was found.",
-        ),
-    ]
-    return blocks
-
-
-def _bill(connection: Connection, chosen: Chosen) -> list[Block]:
-    from dagster_project.answers.explain import explain
-    from dagster_project.answers.lineage import not_counted
-
-    if not chosen.id:
-        return [Note("Enter the id of a bill, or follow one from a table.")]
-    apart = not_counted(connection, chosen.id)
-    if apart is not None:
-        return [
-            Heading(f"Bill {clean(chosen.id)}"),
-            Note(
-                f"This bill does not count: {clean(apart['invoice']['reason'])}.", is_warning=True
-            ),
-            *_origin(apart["standing"]),
-        ]
-    data = explain(connection, invoice(connection, chosen.id))
-    bill, code = data["invoice"], data["invoice"]["currency"]
-    expected, billed = data["expected"], data["billed"]
-    return [
-        Heading(f"Bill {clean(bill['invoice_id'])}, {code}"),
-        *(Note(one) for one in data["answer"]),
-        Table(
-            "bill",
-            (
-                Column("what", ""),
-                Column("expected", "Should be", "amount"),
-                Column("billed", "Billed", "amount"),
-                Column("difference", "Billed more", "signed"),
-            ),
-            [
-                {
-                    "what": what,
-                    "expected": expected[name],
-                    "billed": billed[name],
-                    "difference": None if billed[name] is None else billed[name] - expected[name],
-                }
-                for what, name in (
-                    ("List", "list_amount"),
-                    ("Discount", "discount_amount"),
-                    ("Credit", "credit_amount"),
-                    ("Net", "net_amount"),
-                )
-            ],
-            code,
-        ),
-        Table(
-            "bill_facts",
-            (
-                _ACCOUNT,
-                _NAME,
-                Column("plan", "Plan"),
-                Column("issued_at", "Issued", "day"),
-                Column("period_start", "From", "day"),
-                Column("period_end", "To", "day"),
-                Column("status", "Status"),
-                Column("audit_status", "Audit"),
-            ),
-            [{**bill, "workspace_name": data["workspace_name"]}],
-            code,
-        ),
-        Heading("Every coupon of the workspace, and why it acts on this bill or not"),
-        Table(
-            "considered",
-            (
-                Column("coupon_id", "Coupon"),
-                Column("offer", "Gives"),
-                Column("rule", "Rule"),
-                Column("words", "Why"),
-                Column("base_amount", "Of", "amount"),
-                Column("discount_amount", "Discount", "amount"),
-            ),
-            data["redemptions"],
-            code,
-            "No coupon was ever redeemed.",
-        ),
-        Heading("Credit"),
-        Table(
-            "grants_of_bill",
-            (
-                Column("coupon_id", "Coupon"),
-                Column("granted_at", "Granted", "day"),
-                Column("ends_at", "Ends", "day"),
-                Column("balance_before_amount", "Before", "amount"),
-                Column("drawn_amount", "Used", "amount"),
-                Column("balance_after_amount", "After", "amount"),
-            ),
-            data["grants"],
-            code,
-            "No credit could be drawn.",
-        ),
-        Heading("From the bill before"),
-        Table(
-            "bill_bridge",
-            (Column("about", "Because of"), Column("amount", "Net changed by", "signed")),
-            data["bridge"],
-            code,
-            "There is no bill before, or nothing changed.",
-        ),
-        Heading("Findings"),
-        Table(
-            "bill_findings",
-            (
-                Column("finding_type", "Type"),
-                Column("review_status", "Review"),
-                Column("amount_at_stake", "At stake", "amount"),
-                Column("description", "What is wrong"),
-            ),
-            data["findings"],
-            code,
-            "Nothing was found.",
-        ),
-        *_origin(data["standing"]),
-    ]
-
-
-def _origin(standing: Row) -> list[Block]:
-    place = "This release does not record the file in which it was delivered."
-    if standing["file_name"]:
-        place = (
-            f"Delivered in {clean(standing['file_name'])}, row {standing['delivery_row']}, which"
-            f" arrived {moment(standing['arrived_at'])}."
-        )
-    return [
-        Heading("Where it was delivered"),
-        Note(place),
-        Table(
-            "versions",
-            (
-                Column("file_name", "Earlier version in file"),
-                Column("row_number", "Row number", "count"),
-                Column("updated_at", "Updated", "day"),
-            ),
-            standing["earlier_versions"],
-            None,
-            "It has no earlier version.",
-        ),
-        *(
-            Note(
-                f"Rejected: {clean(row['file_name'])}, row {row['row_number']}: {clean(row['reasons'])}"
-            )
-            for row in standing["rejected_versions"]
-        ),
-    ]
-
-
 PAGES: Final[dict[str, tuple[Page, Callable[[Connection, Chosen], list[Block]]]]] = {
     page.name: (page, make)
     for page, make in (
@@ -1169,8 +928,8 @@ PAGES: Final[dict[str, tuple[Page, Callable[[Connection, Chosen], list[Block]]]]
         (Page("percent-off", "Percent-off", ("currency", "month", "program")), _percent_off),
         (Page("ahead", "Ahead", ("currency", "program", "ends")), _ahead),
         (Page("trust", "Trust", ("currency", "month", "plan", "type")), _trust),
-        (Page("account", "Account", ("id",), has_report=False), _account),
-        (Page("bill", "Bill", ("id",), has_report=False), _bill),
+        (Page("account", "Account", ("id",), has_report=False), account),
+        (Page("bill", "Bill", ("id",), has_report=False), bill),
     )
 }
 """Every page by its name in an address, with what makes its blocks."""

@@ -30,13 +30,19 @@ nav a {{ color: {ACCENT}; margin-right: 1rem; }}
   nav {{ display: none; }}
   .cl-table table {{ font-size: 7pt; }}
   .cl-table th, .cl-table td {{ padding: 1.5pt 3pt; }}
-  .cl-table td.text {{ min-width: 0; }}
+  .cl-table td.prose {{ min-width: 0; }}
+  .cl-tiles {{ grid-template-columns: repeat(4, 1fr); }}
+  .cl-tile {{ padding: 4pt 6pt; }}
+  .cl-tile .value {{ font-size: 10.5pt; }}
+  .cl-tile .label, .cl-tile .note {{ font-size: 8pt; }}
+  .cl-tiles {{ break-after: avoid; }}
+  .cl-note {{ font-size: 8pt; }}
   .cl-table th {{ position: static; }}
   .cl-table {{ overflow: visible; }}
   .currency + .currency {{ break-before: page; }}
   tr, .cl-tile {{ break-inside: avoid; }}
   thead {{ display: table-header-group; }}
-  h2, h3 {{ break-after: avoid; }}
+  h1, h2, h3 {{ break-after: avoid; }}
   * {{ -webkit-print-color-adjust: exact; print-color-adjust: exact; }}
 }}
 """
@@ -109,4 +115,4 @@ def _shown(block: Block) -> str:
     if isinstance(block, Table):
         most = _MOST_ROWS if block.is_long else len(block.rows)
         return look.table(block, most) + look.left_out(block, most, "the dashboard has all.")
-    return look.figure(block, has_narrow=False)
+    return look.figure(block, on_paper=True)

@@ -63,8 +63,8 @@ def serve(port: int, settings: Settings, host: str = HOST) -> None:
         host: The address to listen on.
 
     Raises:
-        WrongLogin: The log-in is not configured as it must be, or there is none and other machines
-            would be served.
+        WrongLogin: The log-in is not configured correctly, or other machines would be served without
+            one.
     """
     import uvicorn
     from streamlit.starlette import App

@@ -93,7 +93,7 @@ def outcome(publication: Publication) -> str:
     rows = sum(publication.rows.values())
     if not publication.is_new:
         return "nothing has changed; the current release stays in place"
-    told = f"{len(publication.rows)} marts, {rows:,} rows published"
+    text = f"{len(publication.rows)} marts, {rows:,} rows published"
     if publication.without_report:
-        told += f"; without its report, which cannot be made: {publication.without_report}"
-    return told
+        text += f"; without its report, which cannot be made: {publication.without_report}"
+    return text

@@ -208,7 +208,7 @@ def close(
             "at": now.astimezone(UTC).isoformat(),
             "fingerprints": _fingerprints(home, wanted),
         }
-        if errors:
+        if with_open_findings:
             line |= {"open_errors": errors, "reason": reason.strip()}
         made = _made_pack(home, wanted, month, now, pack) if pack else None
         _record(home, line, now)
@@ -218,7 +218,7 @@ def close(
 
 
 def pack_of(home: Path, closing: Closing) -> Path | None:
-    """What a close has kept beside its release, None for one of an earlier version.
+    """Return what a close stored beside its release, None for a close of an earlier version.
 
     Args:
         home: The data home.

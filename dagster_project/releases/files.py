@@ -32,8 +32,6 @@ WHAT_IF = "what-if"
 """The folder of questions in a data home: bills recalculated under other terms."""
 WHAT_IF_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """What the name of a question must match."""
-WHAT_IF_RECORDED = "recorded.duckdb"
-"""The link in the data home of a question to the release that it was asked about."""
 SERVING = ("published", "served again", "found served", "restored")
 """Events of the history that make a release current."""
 DATABASE_NAME = "coupon_ledger.duckdb"
@@ -72,15 +70,6 @@ def is_what_if(text: str) -> bool:
     return folder == WHAT_IF and re.fullmatch(WHAT_IF_NAME, name) is not None
 
 
-def what_if_recorded(home: Path, release_id: str) -> str | None:
-    """The recorded release that a question was asked about, None where that is not known any more."""
-    try:
-        recorded = release_of(Path(os.readlink(home / release_id / WHAT_IF_RECORDED)))
-    except OSError:
-        return None
-    return recorded if release_path(home, recorded).is_file() else None
-
-
 def what_ifs(home: Path) -> list[str]:
     """Return the releases of questions that exist, as `what-if/NAME`."""
     folder = home / WHAT_IF
@@ -114,7 +103,7 @@ def temporary_dir(home: Path, release_id: str) -> Path:
 
 
 def pack_dir(home: Path, release_id: str, month: str, at: datetime) -> Path:
-    """The folder of what a close keeps beside its release."""
+    """Return the folder of what a close stores beside its release."""
     stamp = at.astimezone(UTC).strftime(_STAMP)
     return parquet_dir(home, release_id) / f"close-{month}-{stamp}"
 

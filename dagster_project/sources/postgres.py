@@ -36,12 +36,14 @@ READY_MADE = Path(__file__).parent / "ready_made"
 OVERLAP = "1 hour"
 CHUNK = 1 << 20
 _INTERVAL = re.compile(r"[0-9]+ (second|minute|hour|day)s?")
-_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+_QUOTED = re.compile(r"\".*\"|'.*'")
+"""From the first quote to the last, since a value may have quotes in it."""
 
-TEXT, UUID, WHOLE, NUMERIC, BOOLEAN, INSTANT, DATE = (
-    *("text", "uuid", "integer", "numeric", "boolean", "instant", "date"),
+TEXT, PADDED, UUID, WHOLE, NUMERIC, BOOLEAN, INSTANT, DATE = (
+    *("text", "padded", "uuid", "integer", "numeric", "boolean", "instant", "date"),
 )
 _KINDS: dict[str, str] = {
+    "character": PADDED,
     "uuid": UUID,
     "smallint": WHOLE,
     "integer": WHOLE,
@@ -56,7 +58,7 @@ _ALLOWED: dict[str, frozenset[str]] = {
     "id": frozenset({TEXT, UUID, WHOLE}),
     "text": frozenset({TEXT, UUID, WHOLE}),
     "enum": frozenset({TEXT}),
-    "currency": frozenset({TEXT}),
+    "currency": frozenset({TEXT, PADDED}),
     "boolean": frozenset({TEXT, BOOLEAN}),
     "instant": frozenset({TEXT, INSTANT, DATE}),
     "date": frozenset({TEXT, DATE}),
@@ -419,7 +421,8 @@ def _types(connection: psycopg.Connection[Any], oids: set[int]) -> dict[int, tup
     ).fetchall()
     found = {}
     for asked, shown, base, typtype, category in rows:
-        kind = TEXT if category == "S" or typtype == "e" else _KINDS.get(base, base)
+        is_text = (category == "S" and base not in _KINDS) or typtype == "e"
+        kind = TEXT if is_text else _KINDS.get(base, base)
         found[asked] = (shown, kind)
     return found
 
@@ -439,6 +442,8 @@ def _type_problem(column: Column, shown: str, kind: str) -> str | None:
             f"whole numbers are often cents: write {name} / 100.0, or cast({name} as numeric) where"
             " it is in major units"
         )
+    elif kind == PADDED:
+        advice = f"it is filled up with blanks, which cast({name} as text) leaves out"
     elif column.type == "date" and kind == INSTANT:
         advice = f"say which day is meant: cast({name} at time zone 'UTC' as date)"
     return f"column {name} must be {column.type} and is {shown}; {advice}"

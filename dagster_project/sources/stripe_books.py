@@ -1,9 +1,9 @@
-"""What pulls of a Stripe account leave for the next: objects as they came, and what was delivered.
+"""What pulls of a Stripe account leave for the next pull: objects as received, and what was delivered.
 
-One SQLite file in the data home, `pulls/stripe/account.sqlite`. A page of objects and the place to
-read on from are written in one transaction, so that a pull that is killed goes on where it was; what
-is delivered and the files that say so likewise. What bills were mapped to is kept too, so that a pull
-maps only those whose content, or what stands around them, has changed.
+Everything is in one SQLite file in the data home, `pulls/stripe/account.sqlite`. A page of objects and
+the place to read on from are written in one transaction, so a killed pull continues where it was; so are
+what is delivered and the files that hold it. What bills were mapped to is stored too, so that a pull maps
+only bills whose content or surroundings have changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from dagster_project.sources.stripe_mapping import MappedBill, Remembered
+from dagster_project.sources.stripe_mapping import MappedBill, Remembered, made_again
 from dagster_project.sources.stripe_shapes import (
     Json,
     at,
@@ -59,7 +59,7 @@ create table if not exists delivered (
     primary key (feed, key)
 ) without rowid;
 create table if not exists discounts (
-    id text primary key, gone_by integer, was_hanging integer not null, parts integer not null
+    id text primary key, gone_by integer, hung_at integer, parts integer not null
 ) without rowid;
 create table if not exists canonical (shared text primary key, id text not null) without rowid;
 create table if not exists plans (coupon text primary key, plan text) without rowid;
@@ -68,7 +68,7 @@ create table if not exists facts (name text primary key, value text) without row
 
 
 def parsed(text: str | bytes) -> Any:
-    """JSON in which a number with a point stays the decimal it is written as."""
+    """Parse JSON; a number with a point stays the decimal it is written as."""
     return json.loads(text, parse_float=Decimal)
 
 
@@ -93,11 +93,11 @@ def _decimals(found: Json) -> Any:
 class Books:
     """The objects of one account and what was delivered of them.
 
-    It gives objects to the mapping as `stripe_mapping.Objects` asks for them.
+    It returns objects to the mapping as `stripe_mapping.Objects` defines.
     """
 
     def __init__(self, path: Path | str) -> None:
-        """Open the file, and lay it out if it is new."""
+        """Open the file, and create its tables if it is new."""
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.execute("pragma journal_mode = wal")
         self._connection.execute("pragma synchronous = normal")
@@ -109,7 +109,7 @@ class Books:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Write everything in this block, or nothing of it."""
+        """Write everything in this block, or nothing."""
         self._connection.execute("begin immediate")
         try:
             yield
@@ -126,17 +126,19 @@ class Books:
         return int(self.fact("pull") or 0)
 
     def take(self, kind: str, objects: Iterable[Json], page: str = "") -> None:
-        """Keep objects as they came, and apart from them what is looked for later.
+        """Store objects as received, and separately what is looked up later.
 
-        Of events only those matter that tell of discounts, and which invoices they name. Discounts
-        are kept on their own, since Stripe neither lists them nor gives them by id.
+        Of events only those about discounts matter, and the invoices that events name. Discounts are
+        stored separately, since Stripe neither lists them nor returns them by id.
 
         Args:
-            kind: What they are.
-            objects: They are whole: no line or item is missing.
-            page: The raw page they came on.
+            kind: Their kind.
+            objects: The objects, whole: no line or item is missing.
+            page: The raw page they came from.
         """
         objects = list(objects)
+        if kind == "coupons":
+            objects = [self._told_apart(one) for one in objects]
         if kind == "events":
             self._take_events(objects, page)
             return
@@ -159,6 +161,13 @@ class Books:
             self._name("prices", (price for price, contents in prices if contents is None))
         if kind == "credit_notes":
             self._name("invoices", (id_of(one.get("invoice")) for one in objects))
+
+    def _told_apart(self, coupon: Json) -> Json:
+        """A coupon made again under the id of a deleted one: it must not change that one's terms."""
+        known = self.get("coupons", coupon["id"])
+        if known is None or known.get("created") in (None, coupon.get("created")):
+            return coupon
+        return {**coupon, "id": made_again(coupon), "made_again": coupon["id"]}
 
     def _take_events(self, events: list[Json], page: str) -> None:
         of_discounts = [
@@ -188,7 +197,7 @@ class Books:
         )
 
     def missing(self, kind: str) -> list[str]:
-        """Ids of a kind that other objects name and that no pull has seen."""
+        """Return the ids of a kind that other objects name and that no pull has seen."""
         rows = self._connection.execute(
             "select id from named where kind = ? except select id from objects where kind = ?"
             " order by id",
@@ -233,11 +242,11 @@ class Books:
                 self._connection.execute("delete from bill_prices where bill = ?", (object_id,))
 
     def each(self, kind: str) -> Iterator[Json]:
-        """All objects of a kind, ordered by id."""
+        """Yield all objects of a kind, ordered by id."""
         yield from self._selected("kind = ?", kind)
 
     def of_customer(self, kind: str, customer: str) -> Iterator[Json]:
-        """Those of one customer, ordered by id."""
+        """Yield the objects of one customer, ordered by id."""
         yield from self._selected("kind = ? and customer = ?", kind, customer)
 
     def _selected(self, condition: str, *values: str) -> Iterator[Json]:
@@ -248,18 +257,18 @@ class Books:
             yield _unpacked(content)
 
     def get(self, kind: str, object_id: str) -> Json | None:
-        """One object, None where no pull has seen it."""
+        """Return one object, None where no pull has seen it."""
         return next(self._selected("kind = ? and id = ?", kind, object_id), None)
 
     def is_listed(self, kind: str, object_id: str) -> bool:
-        """Whether the newest pull saw the object in Stripe."""
+        """Return whether the newest pull saw the object in Stripe."""
         row = self._connection.execute(
             "select seen from objects where kind = ? and id = ?", (kind, object_id)
         ).fetchone()
         return row is not None and row[0] == self.pull
 
     def ids(self, kind: str, statuses: Iterable[str] = (), not_seen: bool = False) -> list[str]:
-        """Ids of a kind, those of some statuses, those this pull has not seen."""
+        """Return ids of a kind: those of some statuses, or those this pull has not seen."""
         wanted = list(statuses)
         condition = "kind = ?"
         values: list[Any] = [kind]
@@ -275,14 +284,14 @@ class Books:
         return [row[0] for row in rows]
 
     def newest(self, *kinds: str) -> int | None:
-        """When the newest object of some kinds was created, None where there is none."""
+        """Return when the newest object of some kinds was created, None where there is none."""
         row = self._connection.execute(
             f"select max(created) from objects where kind in ({', '.join('?' * len(kinds))})", kinds
         ).fetchone()
         return None if row is None or row[0] is None else int(row[0])
 
     def count(self, kind: str) -> int:
-        """How many objects of a kind there are."""
+        """Return how many objects of a kind there are."""
         found: int = self._connection.execute(
             "select count(*) from objects where kind = ?", (kind,)
         ).fetchone()[0]
@@ -291,10 +300,10 @@ class Books:
     # -- Bills and what they were mapped to --------------------------------------------------------
 
     def note_surroundings(self, digests: Mapping[str, bytes]) -> None:
-        """Have those bills mapped again around which something changed.
+        """Mark for mapping the bills whose surroundings have changed.
 
         Args:
-            digests: By `price <id>`, `customer <id>` or `mapping`, what bills take from it.
+            digests: By `price <id>`, `customer <id>` or `mapping`, what bills use of it.
         """
         known = dict(self._connection.execute("select name, digest from surroundings"))
         for name in digests.keys() | known.keys():
@@ -318,23 +327,23 @@ class Books:
                 )
 
     def to_map(self) -> Iterator[Json]:
-        """The invoices that must be mapped, ordered by id."""
+        """Yield the invoices that must be mapped, ordered by id."""
         ids = [row[0] for row in self._connection.execute("select id from to_map order by id")]
         for one in ids:
             yield from self._selected("kind = 'invoices' and id = ?", one)
 
     def mapped(self) -> None:
-        """Note that every invoice is mapped."""
+        """Record that every invoice is mapped."""
         self._connection.execute("delete from to_map")
 
     def put_bill(self, bill: MappedBill) -> None:
-        """Keep what an invoice was mapped to."""
-        told = json.dumps(bill.notes) if bill.notes else None
+        """Store what an invoice was mapped to."""
+        notes = json.dumps(bill.notes) if bill.notes else None
         self._connection.execute(
             "insert or replace into bills values (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(bill.id, bill.customer, bill.workspace, bill.created, bill.issued),
-                *(bill.refused, told, bill.content),
+                *(bill.refused, notes, bill.content),
             ),
         )
         self._connection.execute("delete from bill_prices where bill = ?", (bill.id,))
@@ -344,7 +353,7 @@ class Books:
         )
 
     def bills_of(self, customer: str) -> Iterator[str]:
-        """What bills of a customer were mapped to, as they were put, by the instant of their issue."""
+        """Yield what a customer's bills were mapped to, as stored, by the instant of issue."""
         rows = self._connection.execute(
             "select content from bills where customer = ? and refused is null order by issued, id",
             (customer,),
@@ -352,23 +361,23 @@ class Books:
         yield from (row[0] for row in rows)
 
     def bill(self, invoice_id: str) -> tuple[str | None, str] | None:
-        """Why an invoice is not delivered, and what it was mapped to; None if none was mapped."""
+        """Return why an invoice is not delivered, and what it was mapped to; None if unmapped."""
         found: tuple[str | None, str] | None = self._connection.execute(
             "select refused, content from bills where id = ?", (invoice_id,)
         ).fetchone()
         return found
 
     def bills_that_tell(self) -> Iterator[tuple[str, str | None, list[tuple[str, str, str]]]]:
-        """The invoices that are refused or have notes: id, why it is refused, notes."""
+        """Yield the invoices that are refused or have notes: id, why it is refused, notes."""
         rows = self._connection.execute(
             "select id, refused, told from bills where told is not null or refused is not null"
             " order by id"
         )
-        for invoice_id, refused, told in rows:
-            yield invoice_id, refused, [tuple(one) for one in json.loads(told or "[]")]
+        for invoice_id, refused, notes in rows:
+            yield invoice_id, refused, [tuple(one) for one in json.loads(notes or "[]")]
 
     def workspaces_of_bills(self) -> Iterator[tuple[str, str, int]]:
-        """The workspaces that bills name: id, customer, when the oldest of its bills was created."""
+        """Yield the workspaces that bills name: id, customer, when the oldest bill was created."""
         yield from self._connection.execute(
             "select workspace, min(customer), min(created) from bills"
             " where workspace is not null and refused is null group by workspace order by workspace"
@@ -377,13 +386,13 @@ class Books:
     # -- Raw pages ---------------------------------------------------------------------------------
 
     def put_page(self, name: str, kind: str | None, object_id: str | None) -> None:
-        """Note a raw page that was kept, and the object it is a part of, if it is."""
+        """Record a raw page that was stored, and the object it is a part of, if any."""
         self._connection.execute(
             "insert or replace into pages values (?, ?, ?, ?)", (name, self.pull, kind, object_id)
         )
 
     def needed_pages(self) -> set[str]:
-        """The pages on which some object was seen last: they say where its rows came from."""
+        """Return the pages on which some object was last seen, the origin of its rows."""
         rows = self._connection.execute(
             "select page from objects where kind <> 'invoice_events'"
             " union select pages.name from pages inner join objects on objects.kind = pages.kind"
@@ -392,20 +401,20 @@ class Books:
         return {row[0] for row in rows}
 
     def forget_pages(self, names: Iterable[str]) -> None:
-        """Note that pages are gone."""
+        """Record that pages are gone."""
         self._connection.executemany("delete from pages where name = ?", ((one,) for one in names))
 
     # -- Progress ----------------------------------------------------------------------------------
 
     def progress(self, resource: str) -> tuple[str | None, bool, int]:
-        """Where to read on, whether the end is reached, and how many objects were read."""
+        """Return where to read on, whether the end is reached, and how many objects were read."""
         row = self._connection.execute(
             "select cursor, is_done, objects from progress where resource = ?", (resource,)
         ).fetchone()
         return (row[0], bool(row[1]), row[2]) if row else (None, False, 0)
 
     def advance(self, resource: str, cursor: str | None, is_done: bool, objects: int) -> None:
-        """Note how far a resource is read."""
+        """Record how far a resource is read."""
         self._connection.execute(
             "insert or replace into progress values (?, ?, ?, ?)",
             (resource, cursor, int(is_done), objects),
@@ -424,25 +433,25 @@ class Books:
                 self.set_fact(name, value)
 
     def fact(self, name: str) -> str | None:
-        """Something noted by name."""
+        """Return something recorded by name."""
         row = self._connection.execute("select value from facts where name = ?", (name,)).fetchone()
         return row[0] if row else None
 
     def set_fact(self, name: str, value: str | None) -> None:
-        """Note something by name."""
+        """Record something by name."""
         self._connection.execute("insert or replace into facts values (?, ?)", (name, value))
 
     # -- What was delivered -------------------------------------------------------------------------
 
     def delivered(self, feed: str, key: str) -> bytes | None:
-        """What a row said when it was delivered last, as its digest."""
+        """Return the digest of a row as last delivered."""
         row = self._connection.execute(
             "select content from delivered where feed = ? and key = ?", (feed, key)
         ).fetchone()
         return row[0] if row else None
 
     def set_delivered(self, feed: str, key: str, content: bytes, updated_at: str) -> None:
-        """Note what a row says now."""
+        """Record the present content of a row."""
         self._connection.execute(
             "insert or replace into delivered values (?, ?, ?, ?)", (feed, key, content, updated_at)
         )
@@ -462,15 +471,15 @@ class Books:
     # -- What is remembered of discounts -----------------------------------------------------------
 
     def remembered(self) -> Remembered:
-        """What earlier pulls saw of discounts."""
+        """Return what earlier pulls saw of discounts."""
         found = Remembered()
-        for discount, gone_by, was_hanging, parts in self._connection.execute(
-            "select id, gone_by, was_hanging, parts from discounts"
+        for discount, gone_by, hung_at, parts in self._connection.execute(
+            "select id, gone_by, hung_at, parts from discounts"
         ):
             if gone_by is not None:
                 found.gone_by[discount] = gone_by
-            if was_hanging:
-                found.was_hanging.add(discount)
+            if hung_at is not None:
+                found.hung_at[discount] = hung_at
             if parts > 1:
                 found.parts[discount] = parts
         for shared, discount in self._connection.execute("select shared, id from canonical"):
@@ -479,16 +488,16 @@ class Books:
         return found
 
     def remember(self, found: Remembered) -> None:
-        """Keep what this pull saw of discounts."""
+        """Store what this pull saw of discounts."""
         self._connection.execute("delete from discounts")
-        ids = found.gone_by.keys() | found.was_hanging | found.parts.keys()
+        ids = found.gone_by.keys() | found.hung_at.keys() | found.parts.keys()
         self._connection.executemany(
             "insert into discounts values (?, ?, ?, ?)",
             (
                 (
                     one,
                     found.gone_by.get(one),
-                    int(one in found.was_hanging),
+                    found.hung_at.get(one),
                     found.parts.get(one, 1),
                 )
                 for one in sorted(ids)

@@ -1,9 +1,9 @@
 """The one mapping of Stripe's objects to the rows of the five feeds; `docs/stripe.md` has its table.
 
-Here belongs what a row says and why an object becomes none. Fetching objects, remembering them and
-writing files do not. Everything is a function of the objects and of what earlier pulls saw, so that
-the same account gives the same rows however it was read. An invoice is mapped again only when its
-content changed or what stands around it; the other objects are few and are mapped each time.
+The content of a row, and why an object becomes no row, belong here. Fetching objects, storing them and
+writing files do not. Everything is a function of the objects and of what earlier pulls saw, so the same
+account gives the same rows however it was read. An invoice is mapped again only when its content or its
+surroundings changed; the other objects are few and are mapped each time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache, cached_property
@@ -96,7 +96,7 @@ class Choices:
     Attributes:
         workspace: What a workspace is: a `customer` or a `subscription`.
         program_key: The metadata key that names a coupon's program.
-        programs: The programs there are.
+        programs: The existing programs.
         has_names: Whether names of customers are delivered.
         mtu_price: The metered price whose quantity is the monthly tracked users, if any.
     """
@@ -139,51 +139,51 @@ class Objects(Protocol):
     """Stripe's objects as the last pull left them, and what invoices were mapped to."""
 
     def each(self, kind: str) -> Iterator[Json]:
-        """All objects of a kind, ordered by id."""
+        """Yield all objects of a kind, ordered by id."""
 
     def is_listed(self, kind: str, object_id: str) -> bool:
-        """Whether the newest pull saw the object in Stripe."""
+        """Return whether the newest pull saw the object in Stripe."""
 
     def note_surroundings(self, digests: Mapping[str, bytes]) -> None:
-        """Have those bills mapped again around which something changed."""
+        """Mark for mapping the bills whose surroundings have changed."""
 
     def to_map(self) -> Iterator[Json]:
-        """The invoices that must be mapped, ordered by id."""
+        """Yield the invoices that must be mapped, ordered by id."""
 
     def put_bill(self, bill: MappedBill) -> None:
-        """Keep what an invoice was mapped to."""
+        """Store what an invoice was mapped to."""
 
     def mapped(self) -> None:
-        """Note that every invoice is mapped."""
+        """Record that every invoice is mapped."""
 
     def bills_of(self, customer: str) -> Iterator[str]:
-        """What bills of a customer were mapped to, as they were put, by the instant of their issue."""
+        """Yield what a customer's bills were mapped to, as stored, by the instant of issue."""
 
     def bill(self, invoice_id: str) -> tuple[str | None, str] | None:
-        """Why an invoice is not delivered, and what it was mapped to; None if none was mapped."""
+        """Return why an invoice is not delivered, and what it was mapped to; None if unmapped."""
 
     def bills_that_tell(self) -> Iterator[tuple[str, str | None, list[tuple[str, str, str]]]]:
-        """The invoices that are refused or have notes: id, why it is refused, notes."""
+        """Yield the invoices that are refused or have notes: id, why it is refused, notes."""
 
     def workspaces_of_bills(self) -> Iterator[tuple[str, str, int]]:
-        """The workspaces that bills name: id, customer, when the oldest of its bills was created."""
+        """Yield the workspaces that bills name: id, customer, when the oldest bill was created."""
 
 
 @dataclass
 class Remembered:
-    """What earlier pulls saw of discounts, which Stripe neither lists nor keeps.
+    """What earlier pulls saw of discounts, which Stripe neither lists nor stores.
 
     Attributes:
         canonical: By what a discount and its copies share, the id it was delivered under.
         gone_by: By discount, the instant of the first pull that no longer found it.
-        was_hanging: Discounts that an earlier pull found hanging on something.
+        hung_at: By discount, the instant of the last pull that found it hanging on something.
         parts: In how many parts a discount was delivered at most, where there were several.
         plans: By coupon for one product, the plan it was delivered with, which stays.
     """
 
     canonical: dict[tuple[str, ...], str] = field(default_factory=dict)
     gone_by: dict[str, int] = field(default_factory=dict)
-    was_hanging: set[str] = field(default_factory=set)
+    hung_at: dict[str, int] = field(default_factory=dict)
     parts: dict[str, int] = field(default_factory=dict)
     plans: dict[str, str | None] = field(default_factory=dict)
 
@@ -205,12 +205,12 @@ class Refused:
 
 @dataclass(frozen=True)
 class Note:
-    """What a row cannot say, or says only as a bound.
+    """A fact that a row cannot hold, or holds only as a bound.
 
     Attributes:
         kind: Notes of one kind are shown together.
         id: The object it is about.
-        text: What there is to know.
+        text: The fact.
     """
 
     kind: str
@@ -240,8 +240,9 @@ class _Bill:
 
     @classmethod
     def of(cls, text: str) -> _Bill:
-        *values, products = json.loads(text)
-        return cls(*values, tuple(products))
+        values = json.loads(text)
+        values[-1] = tuple(values[-1])
+        return cls(*values)
 
 
 class _Refusal(Exception):
@@ -252,9 +253,14 @@ class AccountMapping:
     """One run of the mapping over all objects."""
 
     def __init__(
-        self, objects: Objects, remembered: Remembered, choices: Choices, now: int
+        self,
+        objects: Objects,
+        remembered: Remembered,
+        choices: Choices,
+        now: int,
+        began: int | None = None,
     ) -> None:
-        """Take in what is small: coupons, prices, subscriptions, grants, discounts.
+        """Load what is small: coupons, prices, subscriptions, grants, discounts.
 
         Args:
             objects: What the pull left.
@@ -262,6 +268,7 @@ class AccountMapping:
                 date.
             choices: The user's decisions.
             now: The instant of the pull, in seconds since 1970.
+            began: When the pull began to read; `now` unless given.
         """
         self.refused: list[Refused] = []
         self.notes: list[Note] = []
@@ -270,12 +277,16 @@ class AccountMapping:
         self._remembered = remembered
         self._choices = choices
         self._now = now
+        self._began = now if began is None else began
         self._prices: dict[str, Json] = {}
         self._item_prices: dict[str, Json] = {}
         self._item_subscriptions: dict[str, str] = {}
         self._subscriptions: dict[str, Json] = {}
         self._subscriptions_of: dict[str, list[str]] = defaultdict(list)
         self._coupons: dict[str, Json] = {}
+        self._embedded: dict[tuple[str, Any], Json] = {}
+        self._generations: dict[str, list[Json]] = defaultdict(list)
+        self._made_again: set[str] = set()
         self._discounts: dict[str, Discount] = {}
         self._hanging: dict[str, int] = {}
         self._orders_hanging: dict[str, int] = {}
@@ -309,10 +320,36 @@ class AccountMapping:
         for coupon in self._objects.each("coupons"):
             if has_contents(coupon):
                 self._coupons[coupon["id"]] = coupon
+                self._generations[coupon.get("made_again") or coupon["id"]].append(coupon)
         for grant in self._objects.each("credit_grants"):
             code = str(at(grant, "amount", "monetary", "currency") or "").upper()
             self._grants[(id_of(grant.get("customer")) or "", code)].append(grant)
+        self._settle_coupons()
         self._settle_copies()
+
+    def _settle_coupons(self) -> None:
+        """Tell coupons apart that were made again under the id of a deleted one."""
+        for (coupon_id, created), contents in self._embedded.items():
+            known = self._generations[coupon_id]
+            if not known:
+                self._coupons[coupon_id] = contents
+                known.append(contents)
+            elif created is not None and all(one.get("created") != created for one in known):
+                apart = made_again(contents)
+                self._coupons[apart] = {**contents, "id": apart, "made_again": coupon_id}
+                known.append(self._coupons[apart])
+        for coupon_id, known in self._generations.items():
+            if len(known) > 1:
+                known.sort(key=lambda one: one.get("created") or 0)
+                self._made_again.add(coupon_id)
+
+    def _coupon_named(self, discount: Discount) -> str:
+        """The coupon of a discount; of several with one id the last that was made before it began."""
+        if discount.coupon_id not in self._made_again:
+            return discount.coupon_id
+        known = self._generations[discount.coupon_id]
+        before = [one for one in known if (one.get("created") or 0) <= discount.start]
+        return str((before or known[:1])[-1]["id"])
 
     def _take_subscription(self, subscription: Json) -> None:
         self._subscriptions[subscription["id"]] = {
@@ -353,13 +390,13 @@ class AccountMapping:
     def _take_discount(self, found: Json) -> None:
         coupon_id, contents = coupon_in(found)
         if coupon_id is not None and contents is not None:
-            self._coupons.setdefault(coupon_id, contents)
+            self._embedded[coupon_id, contents.get("created")] = contents
         discount = discount_of(found)
         if discount is not None:
             self._discounts.setdefault(discount.id, discount)
 
     def _settle_copies(self) -> None:
-        """Give a discount and its copies under other ids the id that was delivered first."""
+        """Give a discount and its copies under other ids the id that was first delivered."""
         by_key: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for discount in self._discounts.values():
             by_key[discount.key].append(discount.id)
@@ -371,32 +408,36 @@ class AccountMapping:
             self._remembered.canonical[key] = chosen
             for one in ids:
                 self._alias[one] = chosen
+        for discount_id, discount in self._discounts.items():
+            named = self._coupon_named(discount)
+            if named != discount.coupon_id:
+                self._discounts[discount_id] = replace(discount, coupon_id=named)
         self._orders_hanging = {
             self._alias.get(one, one): order for one, order in self._hanging.items()
         }
 
     def _surroundings(self) -> dict[str, bytes]:
-        """Digests of what bills are mapped with besides their own content."""
-        told: dict[str, list[Any]] = defaultdict(list)
+        """Return digests of what the mapping of bills uses besides their own content."""
+        around: dict[str, list[Any]] = defaultdict(list)
         for item, price in self._item_prices.items():
             customer = self._subscriptions[self._item_subscriptions[item]]["customer"]
-            told[f"customer {customer}"].append([item, repr(recurrence_of(price))])
+            around[f"customer {customer}"].append([item, repr(recurrence_of(price))])
         for one in self._discounts.values():
             products = at(self._coupons.get(one.coupon_id), "applies_to", "products")
             of_discount = [one.id, one.coupon_id, self._alias[one.id], products]
-            told[f"customer {one.customer}"].append(of_discount)
+            around[f"customer {one.customer}"].append(of_discount)
         for (customer, currency), grants in self._grants.items():
             scopes = [at(grant, "applicability_config", "scope") for grant in grants]
-            told[f"customer {customer}"].append([currency, scopes])
+            around[f"customer {customer}"].append([currency, scopes])
         for price_id, price in self._prices.items():
-            told[f"price {price_id}"].append(repr(recurrence_of(price)))
-        told["mapping"] = [_version(), repr(self._choices)]
-        return {name: _digest(sorted(map(_as_text, found))) for name, found in told.items()}
+            around[f"price {price_id}"].append(repr(recurrence_of(price)))
+        around["mapping"] = [_version(), repr(self._choices)]
+        return {name: _digest(sorted(map(_as_text, found))) for name, found in around.items()}
 
     # -- Rows ------------------------------------------------------------------------------------
 
     def rows(self) -> Iterator[tuple[str, Row]]:
-        """All rows but those of bills that did not change, without `updated_at`.
+        """Yield all rows but those of unchanged bills, without `updated_at`.
 
         Notes and refusals, of all objects, are complete at the end.
         """
@@ -428,7 +469,7 @@ class AccountMapping:
         yield from (("workspaces", row) for row in self._workspace_rows())
 
     def _bill_row(self, invoice: Json) -> Row | None:
-        """The row of an invoice, None where it is refused; what it was mapped to is kept."""
+        """Return the row of an invoice, None where it is refused; store what it was mapped to."""
         self._notes_of_bill = []
         refused, made = None, None
         try:
@@ -563,7 +604,7 @@ class AccountMapping:
         }, bill
 
     def _orders(self, invoice: Json, carried: Iterable[str]) -> dict[str, int]:
-        """The place of each discount a bill carries: those of its lines come first."""
+        """Return the place of each discount a bill carries: those of its lines come first."""
         own = [id_of(one) for one in discounts_on(invoice)]
         found: dict[str, int] = {}
         of_lines = 0
@@ -617,7 +658,7 @@ class AccountMapping:
         return None
 
     def _plan_line(self, lines: list[Line]) -> tuple[Line | None, list[Line]]:
-        """The line that says what is bought, and those that say for which period.
+        """Return the line that says what is bought, and the lines that say for which period.
 
         Metered lines look back and prorations correct, so they decide only where there is no other.
         """
@@ -634,7 +675,7 @@ class AccountMapping:
         return max(group, key=lambda line: (line.subtotal, line.id)), group
 
     def _discountable(self, invoice: Json, lines: list[Line], amounts: BillAmounts) -> int | None:
-        """What the discounts of a bill act on; None where they act on different lines."""
+        """Return what the discounts of a bill act on; None where they act on different lines."""
         if amounts.list <= 0:
             return 0
         bases = self._bases(invoice, lines, amounts)
@@ -692,7 +733,7 @@ class AccountMapping:
     def _bases(
         self, invoice: Json, lines: list[Line], amounts: BillAmounts
     ) -> dict[str, frozenset[str]]:
-        """By discount that took money off, the lines it acts on."""
+        """Return, by discount that took money off, the lines it acts on."""
         bases = {}
         for discount, amount in amounts.by_discount.items():
             if not amount:
@@ -709,7 +750,7 @@ class AccountMapping:
         return bases
 
     def _could_act(self, discount_id: str, invoice: Json, lines: list[Line]) -> frozenset[str]:
-        """The lines a discount may act on by its coupon and place."""
+        """Return the lines a discount may act on by its coupon and place."""
         discount = self._discounts.get(discount_id)
         coupon = self._coupons.get(discount.coupon_id) if discount else None
         products = data_of(at(coupon, "applies_to", "products")) if coupon else []
@@ -731,7 +772,7 @@ class AccountMapping:
     def _creditable(
         self, customer: str, currency: str, lines: list[Line], amounts: BillAmounts
     ) -> str | None:
-        """The most that credit may pay: what the customer's grants are limited to, after discounts."""
+        """Return the most that credit may pay: the limit of the customer's grants, after discounts."""
         grants = self._grants.get((customer, currency), [])
         if not grants and not amounts.credit:
             return None
@@ -863,7 +904,7 @@ class AccountMapping:
         redeem_by, most = coupon.get("redeem_by"), coupon.get("max_redemptions")
         row: Row = {
             "coupon_id": coupon_id,
-            "coupon_name": coupon.get("name") or coupon_id,
+            "coupon_name": coupon.get("name") or coupon.get("made_again") or coupon_id,
             "program": self._program(coupon, coupon_id),
             "discount_type": "percent_off",
             "percent_off": None,
@@ -948,7 +989,7 @@ class AccountMapping:
         return "special"
 
     def _only_plan(self, coupon: Json) -> str | None:
-        """The plan a coupon is limited to, if it has one product and no bill says otherwise.
+        """Return the plan a coupon is limited to, if it has one product and no bill says otherwise.
 
         What was delivered once stays, since other terms would hold for the whole past.
         """
@@ -1001,7 +1042,7 @@ class AccountMapping:
     def _redemptions_of(
         self, discounts: list[Discount], bills: list[_Bill], coupons: Mapping[str, Row]
     ) -> Iterator[Row]:
-        """The redemptions of one customer: its own last, since its subscriptions' come before them."""
+        """Yield the redemptions of one customer: its own after those of its subscriptions."""
         standing: dict[str, list[Window]] = defaultdict(list)
         for discount in sorted(discounts, key=lambda one: one.place == "customer"):
             try:
@@ -1017,7 +1058,7 @@ class AccountMapping:
     def _redemption_of_bill(
         self, discount: Discount, bills: list[_Bill], coupons: Mapping[str, Row]
     ) -> Iterator[Row]:
-        """A discount of one bill: in force at its issue alone."""
+        """Yield a discount of one bill: in force at its issue alone."""
         carrying = [one for one in bills if discount.id in one.orders]
         carrying = [one for one in carrying if one.id == discount.place_id] or carrying
         if not carrying:
@@ -1036,7 +1077,7 @@ class AccountMapping:
         coupons: Mapping[str, Row],
         standing: dict[str, list[Window]],
     ) -> Iterator[Row]:
-        """A discount of a customer, subscription or item, in as many parts as it has windows."""
+        """Yield a discount of a customer, subscription or item, one part for each window."""
         is_of_customer = discount.place == "customer"
         subscription = discount.subscription or self._item_subscriptions.get(
             (discount.place_id or "") if discount.place == "subscription_item" else ""
@@ -1063,8 +1104,12 @@ class AccountMapping:
         else:
             found = windows(discount.start, end, [(bill.at, mark) for bill, mark in marks])
             parts = [(window, subscription) for window in found]
-            if is_of_customer and self._is_in_parts(discount, end, marks, found, standing):
-                parts = self._parts(discount, end, marks, standing)
+            takes_both = any(
+                self._comes_before(other, discount) for one in carrying for other in one.orders
+            )
+            replaced_by: Mapping[str, list[Window]] = {} if takes_both else standing
+            if is_of_customer and self._is_in_parts(discount, end, marks, found, replaced_by):
+                parts = self._parts(discount, end, marks, replaced_by)
         order = (
             carrying[0].orders[discount.id] if carrying else self._orders_hanging.get(discount.id)
         )
@@ -1076,8 +1121,8 @@ class AccountMapping:
             one = self._variant(coupon_id, coupons, carrying, number)
             never = (discount.start, discount.start)
             yield self._redemption(discount, one, parts[0][1], never, order, number)
-        self._remembered.parts[discount.id] = max(known, len(parts))
         if len(parts) > 1:
+            self._remembered.parts[discount.id] = max(known, len(parts))
             self._note(
                 "in_parts",
                 discount.id,
@@ -1094,7 +1139,7 @@ class AccountMapping:
         order: int | None,
         number: int,
     ) -> Row:
-        """A row of a discount, in force in a window."""
+        """Return a row of a discount, in force in a window."""
         starts, until = window
         if number == 1:
             self.counts["redemptions"] += 1
@@ -1127,7 +1172,7 @@ class AccountMapping:
     def _marks(
         self, discount: Discount, bills: Iterable[_Bill], plan: str | None
     ) -> list[tuple[_Bill, Mark]]:
-        """What the bills that count say of a discount, by the instant of their issue."""
+        """Return what the counted bills reveal about a discount, by the instant of their issue."""
         coupon = self._coupons.get(discount.coupon_id)
         found = []
         for bill in bills:
@@ -1148,7 +1193,7 @@ class AccountMapping:
         return found
 
     def _comes_before(self, other_id: str, discount: Discount) -> bool:
-        """Whether a bill that carries another discount takes that one in place of this one."""
+        """Return whether a bill with another discount applies that one in place of this one."""
         other = self._discounts.get(other_id)
         stronger = {"customer": ("subscription", "invoice"), "subscription": ("invoice",)}
         return other is not None and other.place in stronger.get(discount.place, ())
@@ -1161,19 +1206,19 @@ class AccountMapping:
         carrying: list[_Bill],
         marks: list[tuple[_Bill, Mark]],
     ) -> tuple[Window, str | None]:
-        """When a coupon for one bill waited for it, and the subscription it is limited to."""
+        """Return when a coupon for one bill waited for the bill, and its subscription, if limited."""
         used = self._used_by(discount, carrying)
         until = [(bill.at, mark) for bill, mark in marks if used is None or bill.at <= used.at]
         found = windows(discount.start, end, until)
         if used is None:
             return found[-1], subscription
-        window = next(one for one in found if one[1] is None or used.at < one[1])
-        if window[0] != discount.start:
+        window = next((one for one in found if one[1] is None or used.at < one[1]), found[-1])
+        if window[0] != discount.start or self._choices.workspace == "subscription":
             subscription = used.subscription or subscription
         return (window[0], end), subscription
 
     def _used_by(self, discount: Discount, carrying: list[_Bill]) -> _Bill | None:
-        """The bill that used up a coupon for one bill, if there is one."""
+        """Return the bill that used up a coupon for one bill, if there is one."""
         coupon = self._coupons.get(discount.coupon_id)
         return next(
             (one for one in carrying if one.is_counted and _could_act_on(coupon, one)), None
@@ -1187,9 +1232,11 @@ class AccountMapping:
         found: list[Window],
         standing: Mapping[str, list[Window]],
     ) -> bool:
-        """Whether a customer's discount must be said for each subscription on its own."""
+        """Return whether a customer's discount must be stated for each subscription separately."""
         if self._choices.workspace == "subscription":
-            return len(self._subscriptions_of.get(discount.customer or "", ())) > 1
+            several = self._subscriptions_of.get(discount.customer or "", ())
+            if len(several) > 1:
+                return True
         is_replaced = any(
             (end is None or first < end) and (after is None or after > discount.start)
             for of_subscription in standing.values()
@@ -1207,7 +1254,7 @@ class AccountMapping:
         marks: list[tuple[_Bill, Mark]],
         standing: Mapping[str, list[Window]],
     ) -> list[tuple[Window, str | None]]:
-        """The windows of a customer's discount, for each subscription and for bills without one."""
+        """Return the windows of a customer's discount, by subscription and for bills without one."""
         found: list[tuple[int, int, str, Window, str | None]] = []
         customer = discount.customer or ""
         of_bills = {bill.subscription for bill, _ in marks if bill.subscription is not None}
@@ -1233,7 +1280,7 @@ class AccountMapping:
     def _variant(
         self, coupon_id: str, coupons: Mapping[str, Row], carrying: list[_Bill], number: int
     ) -> str:
-        """The coupon of a part, without limits that Stripe did not ask of it.
+        """Return the coupon of a part, without limits that Stripe did not apply to it.
 
         A limit to a plan that bills contradict by now, and a limit of redemptions that further parts
         of one redemption must not use up.
@@ -1288,11 +1335,11 @@ class AccountMapping:
         bills: list[_Bill],
         marks: list[tuple[_Bill, Mark]],
     ) -> int | None:
-        """When a discount was taken off before its end: known, or the later bound of it."""
+        """Return when a discount was taken off before its end: known, or the later bound of it."""
         remembered = self._remembered
         if discount.id in self._orders_hanging:
             remembered.gone_by.pop(discount.id, None)
-            remembered.was_hanging.add(discount.id)
+            remembered.hung_at[discount.id] = self._began
             ended = at(self._subscriptions.get(subscription or ""), "ended_at")
             return self._not_before_bills(ended, discount, bills) if ended else None
         coupon = self._coupons.get(discount.coupon_id) or {}
@@ -1309,7 +1356,8 @@ class AccountMapping:
             return None
         bound = self._not_before_bills(min(bounds), discount, bills)
         if bound is not None:
-            since = max([discount.start, *(bill.at for bill in bills)])
+            hung = self._remembered.hung_at.get(discount.id, 0)
+            since = max([discount.start, hung, *(bill.at for bill in bills)])
             self._note(
                 "end_is_a_bound",
                 discount.id,
@@ -1319,7 +1367,7 @@ class AccountMapping:
         return bound
 
     def _not_before_bills(self, revoked: int, discount: Discount, bills: list[_Bill]) -> int | None:
-        """An end that leaves in force what bills show was in force; None from the natural end on."""
+        """Return an end that covers what bills show was in force; None from the natural end on."""
         last = max((bill.at for bill in bills if bill.is_counted), default=None)
         if last is not None and revoked <= last:
             revoked = last + 1
@@ -1328,10 +1376,11 @@ class AccountMapping:
     def _first_bill_without(
         self, discount: Discount, bills: list[_Bill], marks: list[tuple[_Bill, Mark]]
     ) -> int | None:
-        """The first bill after the last with a discount that could have carried it and did not."""
+        """Return the first bill after a discount's last that could have carried it but did not."""
         if discount.place == "subscription_item":
             return None  # which lines it could have acted on is not known for sure
         last = max((bill.at for bill in bills), default=discount.start)
+        last = max(last, self._remembered.hung_at.get(discount.id, 0))
         return next(
             (
                 bill.at
@@ -1344,7 +1393,7 @@ class AccountMapping:
         )
 
     def _gone_by(self, discount: Discount, subscription: str | None) -> int | None:
-        """The first pull that no longer found a discount where it hung, this one included."""
+        """Return the first pull, this one included, that no longer found a discount."""
         known = self._remembered.gone_by.get(discount.id)
         if known is not None:
             return known
@@ -1353,7 +1402,7 @@ class AccountMapping:
         place = (
             ("subscriptions", subscription) if subscription else ("customers", discount.customer)
         )
-        was_seen = discount.id in self._remembered.was_hanging
+        was_seen = discount.id in self._remembered.hung_at
         if not was_seen and not self._objects.is_listed(place[0], place[1] or ""):
             return None  # nothing says that it is gone
         self._remembered.gone_by[discount.id] = self._now
@@ -1382,7 +1431,7 @@ class AccountMapping:
     # -- Workspaces ------------------------------------------------------------------------------
 
     def _workspace_of(self, customer: str, subscription: str | None, what: str = "") -> str:
-        """The workspace of something: the customer, or the subscription where that was chosen."""
+        """Return the workspace: the customer, or the subscription where that was chosen."""
         if self._choices.workspace == "customer":
             return customer
         if subscription is not None:
@@ -1451,7 +1500,7 @@ class BillAmounts:
 
     @classmethod
     def of(cls, invoice: Json, lines: Iterable[Line]) -> BillAmounts:
-        """Those of an invoice in any shape."""
+        """Return the amounts of an invoice in any shape."""
         lines = list(lines)
         by_discount = amounts_by_discount(invoice.get("total_discount_amounts"))
         if invoice.get("total_discount_amounts") is None:
@@ -1484,7 +1533,7 @@ class BillAmounts:
 
 
 def invoice_amounts(invoice: Json) -> BillAmounts:
-    """The amounts of an invoice whose lines are all there.
+    """Return the amounts of an invoice whose lines are all there.
 
     Raises:
         NotAnAmount: One of them is no whole number.
@@ -1493,12 +1542,12 @@ def invoice_amounts(invoice: Json) -> BillAmounts:
 
 
 def instant(seconds: int) -> str:
-    """An instant of Stripe, in seconds since 1970, as the feeds write it."""
+    """Return an instant of Stripe, in seconds since 1970, as the feeds write it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def amounts_by_currency(coupon: Json) -> dict[str, int]:
-    """What a coupon takes off, by currency."""
+    """Return what a coupon takes off, by currency."""
     found: dict[str, int] = {}
     for currency, option in (coupon.get("currency_options") or {}).items():
         if isinstance(at(option, "amount_off"), int):
@@ -1516,14 +1565,19 @@ def _shown(amount: int, currency: str) -> str:
 
 
 def _order(place: int, is_of_item: bool) -> int:
-    """Where a discount stands: those of items first, then in the order of their array."""
+    """Return a discount's place: those of items first, then in the order of their array."""
     return place + 1 - (1000 if is_of_item else 0)
 
 
 def _could_act_on(coupon: Json | None, bill: _Bill) -> bool:
-    """Whether a bill has a line on which a coupon may act."""
+    """Return whether a bill has a line on which a coupon may act."""
     wanted = {id_of(one) for one in data_of(at(coupon, "applies_to", "products"))}
     return any(not wanted or product in wanted for product in bill.products)
+
+
+def made_again(coupon: Json) -> str:
+    """The id of a coupon that was made under the id of another one, by the instant of its making."""
+    return f"{coupon['id']}~{coupon.get('created')}"
 
 
 def _not_understood(error: Exception) -> str:
@@ -1532,7 +1586,7 @@ def _not_understood(error: Exception) -> str:
 
 @cache
 def _version() -> str:
-    """Tells this mapping from another one: by the modules it is made of."""
+    """Return a digest of this mapping, from the modules it consists of."""
     here = Path(__file__)
     made = hashlib.sha256()
     for name in ("stripe_mapping.py", "stripe_money.py", "stripe_shapes.py"):
@@ -1549,7 +1603,7 @@ def _digest(found: list[str]) -> bytes:
 
 
 def _carried(invoice: Json, lines: Iterable[Line]) -> list[str]:
-    """The discounts a bill carries, whether they took money off or not: those of lines first."""
+    """Return the discounts a bill carries, even if they took nothing off: line discounts first."""
     found: dict[str, None] = {}
     for line in lines:
         found.update(dict.fromkeys(line.discount_ids))
@@ -1561,7 +1615,7 @@ def _carried(invoice: Json, lines: Iterable[Line]) -> list[str]:
 
 
 def _period(lines: Iterable[Line], issued: int) -> tuple[str, str]:
-    """First day and first day after the lines' periods, on the UTC calendar."""
+    """Return first day and first day after the lines' periods, on the UTC calendar."""
     lines = [line for line in lines if line.start]
     start = min((line.start for line in lines), default=issued)
     end = max((line.end for line in lines), default=issued)

@@ -65,6 +65,7 @@ def probe(api: Api | None = None) -> list[Check]:
         _total_is_after_credit,
         _lists_are_newest_first,
         _discount_ids,
+        _subscriptions_come_first,
         _deleted_coupons,
         _canceled_keep_discounts,
         _voided_once,
@@ -174,6 +175,18 @@ def _discount_ids(account: _Account) -> Check:
         same = hanging[discount.key] == discount.id
         (good if same else bad).append(f"{invoice['id']} {discount.id}")
     return _judged("a bill names a subscription's discount by the same id", good, bad)
+
+
+def _subscriptions_come_first(account: _Account) -> Check:
+    holders = {one["id"] for one in account.newest("/v1/customers") if one.get("discount")}
+    good: list[str] = []
+    bad: list[str] = []
+    for invoice in account.invoices:
+        found = [one for one in discounts_on(invoice) if isinstance(one, dict)]
+        places = {discount.place for discount in map(discount_of, found) if discount is not None}
+        if "subscription" in places and id_of(invoice.get("customer")) in holders:
+            (bad if "customer" in places else good).append(invoice["id"])
+    return _judged("a subscription's discount takes the place of its customer's", good, bad)
 
 
 def _deleted_coupons(account: _Account) -> Check:

@@ -1,7 +1,7 @@
-"""`coupon-ledger pull stripe`: reads an account, maps it, delivers what changed.
+"""`coupon-ledger pull stripe`: read an account, map it, deliver what changed.
 
-Here belongs the order of a pull: what is asked for, what is asked again, when everything is. A pull
-that is killed goes on where it was, as long as it is not older than a day.
+The order of a pull belongs here: what is requested, what is requested again, and when everything is. A
+killed pull continues where it was, unless it is more than a day old.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ DAY = 86_400
 EVERYTHING_AFTER_DAYS = 25
 """Stripe keeps events for 30 days; after a longer pause everything is read again."""
 OVERLAP_SECONDS = DAY
-"""How far before the last pull new invoices are looked for."""
+"""How far before the last pull to look for new invoices."""
 GOES_ON_FOR_SECONDS = DAY
-"""How old a killed pull may be to go on; an older one starts again."""
+"""How old a killed pull may be to continue; an older one starts again."""
 NOT_FINAL = ("draft", "open", "uncollectible")
 FEW = 50
-"""Up to how many invoices are asked for one by one, rather than listed by their status."""
+"""Up to how many invoices are requested one by one, rather than listed by status."""
 
 Told = Callable[[str, int, bool], None]
-"""Is told of each kind of object: how many were read, and whether these are all."""
+"""Called for each kind of object: how many were read, and whether these are all."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Kind:
     """A kind of object that is listed whole.
 
     Attributes:
-        name: What it is kept as.
+        name: The name under which it is stored.
         path: Where it is listed.
         params: The query.
-        expand: What is expanded, what matters least last: it is left out where Stripe refuses it.
+        expand: What to expand, the least important last: it is left out where Stripe refuses it.
         is_optional: Whether an account may not have this kind at all.
     """
 
@@ -100,13 +100,13 @@ class Report:
 
     Attributes:
         pull: Its name, an instant.
-        api_version: The version of Stripe's API it asked for.
+        api_version: The version of Stripe's API it requested.
         is_everything: Whether every invoice was read, or only what is new or may have changed.
         objects: How many objects were read, by kind.
-        delivered: How many rows each feed was given.
+        delivered: How many rows were delivered to each feed.
         files: The files delivered.
-        refused: What became no row, and why.
-        notes: What rows cannot say, or say only as a bound.
+        refused: The objects that became no row, and why.
+        notes: Facts that rows cannot hold, or hold only as a bound.
         drafts: How many drafts wait to be finalized.
     """
 
@@ -121,7 +121,7 @@ class Report:
     drafts: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """The report for machines."""
+        """Return the report for machines."""
         return asdict(self)
 
 
@@ -139,13 +139,13 @@ def pull(
     Args:
         settings: The data home, the landing folder and the choices of the mapping.
         everything: Whether to read every invoice again.
-        told: Is told how far it is.
+        told: Called with the progress.
         exclusively: Keeps refreshes out while files are delivered.
         now: The clock, in seconds since 1970.
         wait: Waits some seconds.
 
     Raises:
-        PullError: It cannot go on; nothing of it is delivered.
+        PullError: The pull cannot continue; nothing of it is delivered.
     """
     with deliveries.one_pull(settings.home, SOURCE), ExitStack() as held:
         try:
@@ -194,13 +194,13 @@ class _Pull:
         report = self._deliver(name)
         (pages / "report.json").parent.mkdir(parents=True, exist_ok=True)
         (pages / "report.json").write_text(json.dumps(report.as_json(), indent=1), "utf-8")
-        self._prune(name)
         done = datetime.fromtimestamp(self._now(), UTC)
         deliveries.note_completed(self._settings.home, SOURCE, done)
+        self._prune(name)
         return report
 
     def _prune(self, name: str) -> None:
-        """Remove old raw pages of which every object came again on a newer page."""
+        """Remove old raw pages whose objects were all read again on newer pages."""
         keep = self._settings.pull_keep_days
         before = datetime.fromtimestamp(self._now(), UTC) - timedelta(days=keep)
         needed: set[str] | None = None
@@ -222,7 +222,7 @@ class _Pull:
     # -- Before --------------------------------------------------------------------------------------
 
     def _finish_before(self) -> None:
-        """Deliver what a killed pull had ready, and remove what it had not."""
+        """Deliver what a killed pull had ready, and remove the rest."""
         waiting = json.loads(self._books.fact("to_deliver") or "[]")
         parts = [Part.of_json(one) for one in waiting]
         if parts:
@@ -232,7 +232,7 @@ class _Pull:
         deliveries.remove_leftovers(self._settings.landing, SOURCE)
 
     def _begin(self, everything: bool) -> None:
-        """Go on with a killed pull, or begin a new one."""
+        """Continue a killed pull, or begin a new one."""
         books, now = self._books, int(self._now())
         started, completed = books.fact("started"), books.fact("completed")
         is_running = books.fact("is_running") == "yes"
@@ -265,27 +265,32 @@ class _Pull:
         for group in ("customer.discount.*", "invoice.*"):
             if group == "invoice.*" and is_everything:
                 continue
-            self._list(EVENTS, (("type", group), *since))
+            self._list(EVENTS, (("type", group), *since), told_as=f"events {group[:-2]}")
         self._ask_for_named()
         for name in ("credit_notes", "prices", "promotion_codes", "coupons", "credit_grants"):
             self._list(by_name[name])
-        for grant in list(books.each("credit_grants")):
-            if customer := id_of(grant.get("customer")):
-                of_customer = Kind(
-                    "credit_balance_transactions",
-                    "/v1/billing/credit_balance_transactions",
-                    (("customer", customer),),
-                    is_optional=True,
-                )
-                self._list(of_customer, resource=f"credit_balance_transactions of {customer}")
+        self._list_transactions()
         self._ask_for_missing()
 
-    def _since(self, *kinds: str) -> tuple[tuple[str, str], ...]:
-        """The query for objects that the last pull cannot have seen, with an overlap.
+    def _list_transactions(self) -> None:
+        """Read the transactions of all credit grants, which are listed for one customer at a time."""
+        name = "credit_balance_transactions"
+        customers = {id_of(grant.get("customer")) for grant in self._books.each("credit_grants")}
+        count = 0
+        for customer in sorted(filter(None, customers)):
+            of_customer = Kind(name, f"/v1/billing/{name}", (("customer", customer),), (), True)
+            resource = f"{name} of {customer}"
+            self._list(of_customer, resource=resource, told_as="")
+            count += self._books.progress(resource)[2]
+            self._told(name, count, False)
+        self._told(name, count, True)
 
-        It is made once for each pull, so that one that is killed goes on with the same list. Where
-        the newest object that is known is older than the last pull, that one counts: the clock of
-        this machine need not be Stripe's.
+    def _since(self, *kinds: str) -> tuple[tuple[str, str], ...]:
+        """Return the query for objects that the last pull cannot have seen, with an overlap.
+
+        The query is made once for each pull, so that a killed pull continues with the same list. Where
+        the newest known object is older than the last pull, its time counts: this machine's clock need
+        not be Stripe's.
         """
         name = f"since {kinds[0]}"
         since = self._books.fact(name)
@@ -297,7 +302,13 @@ class _Pull:
             self._books.set_fact(name, since)
         return (("created[gte]", since.partition(":")[2]),)
 
-    def _list(self, kind: Kind, more: tuple[tuple[str, str], ...] = (), resource: str = "") -> None:
+    def _list(
+        self,
+        kind: Kind,
+        more: tuple[tuple[str, str], ...] = (),
+        resource: str = "",
+        told_as: str | None = None,
+    ) -> None:
         """Read all pages of a kind that are not read yet."""
         books = self._books
         resource = resource or " ".join([kind.name, *(f"{name}={value}" for name, value in more)])
@@ -336,16 +347,17 @@ class _Pull:
             with books.together():
                 books.take(kind.name, kept, self._page(name))
                 books.advance(resource, cursor, is_done, count)
-            self._told(kind.name, count, is_done)
+            if told_as != "":
+                self._told(told_as or kind.name, count, is_done)
 
     def _page(self, name: str, kind: str | None = None, object_id: str | None = None) -> str:
-        """Note a raw page that was kept; what it is called among those of all pulls."""
+        """Record a raw page that was stored, and return its name among those of all pulls."""
         page = f"{self._books.fact('name')}/{name}"
         self._books.put_page(page, kind, object_id)
         return page
 
     def _whole(self, kind: str, found: Json) -> Json:
-        """An object with all its lines or items: Stripe embeds ten of them at most."""
+        """Return an object with all its lines or items: Stripe embeds ten of them at most."""
         if kind == "invoices" and (found.get("lines") or {}).get("has_more"):
             path = f"/v1/invoices/{found['id']}/lines"
             lines = list(self._all(path, "lines", kind, found["id"]))
@@ -364,7 +376,7 @@ class _Pull:
         object_id: str,
         more: Mapping[str, str] | None = None,
     ) -> Iterator[Json]:
-        """All lines or items of an object."""
+        """Yield all lines or items of an object."""
         cursor, number = None, 0
         expand = ["data.discounts"]
         while True:
@@ -390,7 +402,7 @@ class _Pull:
             cursor = data[-1]["id"]
 
     def _must_be_of_this_account(self, found: Iterable[Json]) -> None:
-        """Keep a test account and a live one from being mixed in one data home."""
+        """Prevent mixing a test account and a live one in one data home."""
         for one in found:
             if not isinstance(one.get("livemode"), bool):
                 continue
@@ -407,7 +419,7 @@ class _Pull:
             return
 
     def _ask_again(self) -> None:
-        """Ask for known invoices that were not final and that the list of new ones did not show."""
+        """Request known invoices that were not final and were not in the list of new ones."""
         if len(self._books.ids("invoices", NOT_FINAL, not_seen=True)) > FEW:
             for status in NOT_FINAL:
                 self._list(INVOICES, (("status", status),))
@@ -415,7 +427,7 @@ class _Pull:
             self._ask_for_invoice(invoice_id)
 
     def _ask_for_named(self) -> None:
-        """Ask for invoices that events name and that this pull has not seen."""
+        """Request invoices that events name and that this pull has not seen."""
         names = {
             str(one["invoice"])
             for one in self._books.each("invoice_events")
@@ -442,7 +454,7 @@ class _Pull:
             self._books.take("invoices", [whole], page)
 
     def _one(self, path: str, expand: list[str]) -> tuple[Json, str]:
-        """One object, and the page it came on."""
+        """Return one object, and the page it came on."""
         name = f"single/{_file_name(path)}"
         try:
             found = self._api.get(path, {"expand": expand} if expand else {}, name)
@@ -451,7 +463,7 @@ class _Pull:
         return found, self._page(name)
 
     def _ask_for_missing(self) -> None:
-        """Ask for what is named and not listed: deleted coupons, and what is new since the lists."""
+        """Request what is named but not listed: deleted coupons, and objects newer than the lists."""
         for coupon_id in self._books.missing("coupons"):
             self._ask_for("coupons", f"/v1/coupons/{coupon_id}", ["applies_to", "currency_options"])
         for price_id in self._books.missing("prices"):
@@ -471,9 +483,9 @@ class _Pull:
     # -- Delivering ----------------------------------------------------------------------------------
 
     def _deliver(self, name: str) -> Report:
-        """Map what changed, write aside what says something else, note it, and rename it.
+        """Map what changed, write changed rows aside, record them, and rename the files.
 
-        What bills were mapped to and what is delivered are noted together or not at all.
+        What bills were mapped to and what is delivered are recorded together or not at all.
         """
         books, settings = self._books, self._settings
         stamp = self._stamp()
@@ -481,7 +493,9 @@ class _Pull:
         try:
             with books.together():
                 remembered = books.remembered()
-                mapping = AccountMapping(books, remembered, choices_of(settings), int(self._now()))
+                now = int(self._now())
+                began = int(books.fact("started") or now)
+                mapping = AccountMapping(books, remembered, choices_of(settings), now, began)
                 for feed, row in mapping.rows():
                     key = row[COLUMNS[feed][0]] or ""
                     digest = _digest(feed, row)
@@ -520,14 +534,14 @@ class _Pull:
         return report
 
     def _delivered(self, lost: Iterable[Part]) -> None:
-        """Note that all files are in their places; rows of a file that was lost are sent again."""
+        """Record that all files are in their places; rows of a lost file are delivered again."""
         with self._books.together():
             for part in lost:
                 self._books.forget_delivered(part.feed, self._books.fact("last_stamp") or "")
             self._books.set_fact("to_deliver", None)
 
     def _stamp(self) -> str:
-        """The instant written as `updated_at`, later than that of every pull before."""
+        """Return the instant written as `updated_at`, later than that of every pull before."""
         stamp = instant(int(self._now()))
         last = self._books.fact("last_stamp")
         if last is not None and stamp <= last:
@@ -540,7 +554,7 @@ class _Pull:
 
 
 class _Writer:
-    """Writes rows aside, one file per feed."""
+    """A writer of rows aside, one file per feed."""
 
     def __init__(self, landing: Path, name: str, stamp: str) -> None:
         self._landing = landing
@@ -565,7 +579,7 @@ class _Writer:
         return file
 
     def finished(self) -> list[Part]:
-        """The files, whole and on the disk, what others refer to first."""
+        """Return the files, whole and on the disk, those that others refer to first."""
         for file in self._files.values():
             deliveries.made_durable(file)
             file.close()
@@ -582,7 +596,7 @@ class _Writer:
 
 
 def choices_of(settings: Settings) -> Choices:
-    """The user's decisions about the mapping."""
+    """Return the user's decisions about the mapping."""
     return Choices(
         workspace=settings.stripe_workspace,
         program_key=settings.stripe_program_key,
@@ -592,7 +606,7 @@ def choices_of(settings: Settings) -> Choices:
 
 
 def _made(pull_name: str) -> datetime:
-    """When a pull of a name began."""
+    """Return when a pull of a name began."""
     return datetime.strptime(pull_name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
@@ -602,7 +616,7 @@ def _digest(feed: str, row: Row) -> bytes:
 
 
 def _nested(params: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """A query in which `created[gte]` is an entry of `created`."""
+    """Return a query in which `created[gte]` is an entry of `created`."""
     found: dict[str, Any] = {}
     for name, value in params:
         if name.endswith("]"):

@@ -1,8 +1,8 @@
 """Stripe's objects read the same way in every shape they have had since 2024.
 
 Stripe moves fields from version to version: the coupon of a discount, the taxes of an invoice, the
-price of a line. Here belongs where a fact stands; what becomes of the fact does not. The field names
-of the version before basil (2025-03-31) and of clover, dahlia and endive are all understood.
+price of a line. Where a fact is found belongs here; its use does not. The field names of the version
+before basil (2025-03-31) and of clover, dahlia and endive are all understood.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Place = Literal["subscription", "subscription_item", "customer", "invoice", "inv
 
 
 def id_of(value: Any) -> str | None:
-    """The id of something that is given as its id or as the whole object."""
+    """Return the id of an object that is given as its id or as a whole."""
     if isinstance(value, Mapping):
         value = value.get("id")
     return str(value) if value else None
 
 
 def at(value: Any, *path: str) -> Any:
-    """A value further down, None where the path ends early."""
+    """Return a nested value, None where the path ends early."""
     for name in path:
         if not isinstance(value, Mapping):
             return None
@@ -35,10 +35,10 @@ def at(value: Any, *path: str) -> Any:
 
 
 def whole(value: Any) -> int:
-    """An amount as Stripe gives it; none is zero.
+    """Return an amount as Stripe gives it; a missing one is zero.
 
     Raises:
-        NotAnAmount: It is no whole number, so that nothing is ever rounded.
+        NotAnAmount: The amount is not a whole number; nothing is ever rounded.
     """
     if value is None:
         return 0
@@ -48,7 +48,7 @@ def whole(value: Any) -> int:
 
 
 def data_of(value: Any) -> list[Any]:
-    """The entries of a list object or of a plain array."""
+    """Return the entries of a list object or of a plain array."""
     if isinstance(value, Mapping):
         value = value.get("data")
     return list(value) if isinstance(value, list) else []
@@ -61,8 +61,8 @@ class Discount:
     Attributes:
         id: Stripe's id, `di_…`.
         customer: Who has it.
-        place: What it hangs on.
-        place_id: The id of that.
+        place: The kind of object it is attached to.
+        place_id: The id of that object.
         subscription: The subscription it is limited to, if any.
         coupon_id: The coupon.
         promotion_code: The code that was typed in, if one was.
@@ -82,7 +82,7 @@ class Discount:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What a discount shares with a copy of it under another id."""
+        """The facts that a discount shares with a copy of it under another id."""
         return (
             self.customer or "",
             self.place,
@@ -93,19 +93,19 @@ class Discount:
 
 
 def coupon_in(discount: Json) -> tuple[str | None, Json | None]:
-    """The coupon of a discount: its id, and its contents where they are given."""
+    """Return the coupon of a discount: its id, and its contents where they are given."""
     coupon = at(discount, "source", "coupon") or discount.get("coupon")
     contents = coupon if isinstance(coupon, Mapping) and has_contents(coupon) else None
     return id_of(coupon), dict(contents) if contents else None
 
 
 def has_contents(coupon: Mapping[str, Any]) -> bool:
-    """Whether a coupon says what it gives; a deleted one that is asked for does not."""
+    """Return whether a coupon has its contents; a deleted one that is requested does not."""
     return bool(coupon.get("duration")) and not coupon.get("deleted")
 
 
 def discount_of(found: Json) -> Discount | None:
-    """A discount object in any shape, None where it does not say its coupon."""
+    """Return a discount object in any shape, None where it does not say its coupon."""
     coupon_id, _ = coupon_in(found)
     if not found.get("id") or coupon_id is None or not isinstance(found.get("start"), int):
         return None
@@ -133,7 +133,7 @@ def discount_of(found: Json) -> Discount | None:
 
 
 def discounts_on(holder: Json) -> list[Any]:
-    """The discounts of a customer, subscription, item, invoice or line: objects where they are given.
+    """Return the discounts of a customer, subscription, item, invoice or line, whole where given.
 
     An older shape has one whole object beside an array of ids.
     """
@@ -147,7 +147,7 @@ def discounts_on(holder: Json) -> list[Any]:
 
 
 def discounts_hanging_on(holder: Json) -> Iterator[tuple[Any, int, bool]]:
-    """The discounts of a customer or subscription, with those of its items.
+    """Yield the discounts of a customer or subscription, and those of its items.
 
     Yields:
         Discount object or id, its place in its array, and whether it hangs on an item.
@@ -170,7 +170,7 @@ class Line:
         is_proration: Whether it corrects a period that was billed before.
         is_of_subscription: Whether it comes from an item of a subscription.
         price_id: Its price, if it has one.
-        price: The price as it stands in the line, in shapes that have it there.
+        price: The price as given in the line, in shapes that have it there.
         product: Its product, if it has one.
         subscription: Its subscription, if any.
         subscription_item: Its item, if any.
@@ -178,7 +178,7 @@ class Line:
         end: First second after its period.
         quantity: Units, as Stripe says it.
         discounts: What was taken off, by discount.
-        discount_ids: The discounts that hang on this line alone.
+        discount_ids: The discounts that are attached to this line alone.
         credit: What credit paid of it.
     """
 
@@ -206,7 +206,7 @@ class Line:
 
 
 def price_in(line: Any) -> tuple[str | None, Json | None]:
-    """The price of a line: its id, and its contents where they are given."""
+    """Return the price of a line: its id, and its contents where they are given."""
     price = at(line, "pricing", "price_details", "price") or at(line, "price")
     contents = price if isinstance(price, Mapping) else None
     if contents is None and isinstance(at(line, "plan"), Mapping):
@@ -215,7 +215,7 @@ def price_in(line: Any) -> tuple[str | None, Json | None]:
 
 
 def line_of(found: Json) -> Line:
-    """A line of an invoice in any shape."""
+    """Return a line of an invoice in any shape."""
     of_item = at(found, "parent", "subscription_item_details")
     of_invoice_item = at(found, "parent", "invoice_item_details")
     details = of_item or of_invoice_item or {}
@@ -247,7 +247,7 @@ def line_of(found: Json) -> Line:
 
 
 def amounts_by_discount(found: Any) -> dict[str, int]:
-    """What each discount took off, from `discount_amounts` or `total_discount_amounts`."""
+    """Return what each discount took off, from `discount_amounts` or `total_discount_amounts`."""
     amounts: dict[str, int] = {}
     for one in data_of(found):
         discount = id_of(one.get("discount"))
@@ -257,7 +257,7 @@ def amounts_by_discount(found: Any) -> dict[str, int]:
 
 
 def credit_in(found: Any) -> int:
-    """The part of pretax credit amounts that is credit: the others are discounts."""
+    """Return the part of pretax credit amounts that is credit: the others are discounts."""
     return sum(
         whole(one.get("amount"))
         for one in data_of(found)
@@ -266,7 +266,7 @@ def credit_in(found: Any) -> int:
 
 
 def taxes_of(found: Json) -> tuple[int, int]:
-    """Tax on top of the prices, and tax inside them, of an invoice or a credit note."""
+    """Return tax on top of the prices, and tax inside them, of an invoice or a credit note."""
     exclusive = inclusive = 0
     if current := data_of(found.get("total_taxes")):
         for one in current:
@@ -287,7 +287,7 @@ def taxes_of(found: Json) -> tuple[int, int]:
 
 
 def subscription_of(invoice: Json) -> str | None:
-    """The subscription an invoice bills."""
+    """Return the subscription an invoice bills."""
     named = id_of(at(invoice, "parent", "subscription_details", "subscription")) or id_of(
         invoice.get("subscription")
     )
@@ -304,7 +304,7 @@ class Recurrence:
 
     Attributes:
         interval: `day`, `week`, `month` or `year`.
-        count: Of how many intervals.
+        count: The number of intervals.
         is_metered: Whether it is billed by use, after its period.
     """
 
@@ -314,10 +314,10 @@ class Recurrence:
 
 
 def recurrence_of(price: Mapping[str, Any]) -> Recurrence | None:
-    """How often a price or plan is billed, None for a price that is billed once."""
+    """Return how often a price or plan is billed, None for a price that is billed once."""
     recurring = price.get("recurring")
     if recurring is None and price.get("interval"):
-        recurring = price  # a plan says it of itself
+        recurring = price  # a plan has the fields itself
     if not isinstance(recurring, Mapping) or not recurring.get("interval"):
         return None
     return Recurrence(
@@ -328,5 +328,5 @@ def recurrence_of(price: Mapping[str, Any]) -> Recurrence | None:
 
 
 def issued_at(invoice: Json) -> int:
-    """When an invoice was issued: finalized, or for a draft created."""
+    """Return when an invoice was issued: finalized, or for a draft created."""
     return int(at(invoice, "status_transitions", "finalized_at") or invoice["created"])

@@ -1,9 +1,9 @@
-"""When a discount is in force: one window, or several where its bills show that it was set aside.
+"""The windows of a discount: one, or several where its bills show that it was set aside.
 
 In Stripe a bill takes the discounts of its subscription in place of its customer's, and its own in
 place of both; a draft keeps the discounts it was made with, although it is issued later. The ledger
-knows windows alone, so a window ends before a bill that was right not to carry the discount and covers
-one that was right to carry it.
+knows only windows, so a window ends before a bill that was right not to carry the discount and covers a
+bill that was right to carry it.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from collections.abc import Sequence
 from enum import Enum
 
 Window = tuple[int, int | None]
-"""First second, and first second after; None is without end."""
+"""First second in force, and first second after; None means without end."""
 
 
 class Mark(Enum):
-    """What a bill says of a discount that could act on it."""
+    """What a bill reveals about a discount that could act on it."""
 
     CARRIES = "carries"
     SET_ASIDE = "set aside"
-    """It does not carry the discount, and was right not to."""
+    """The bill does not carry the discount, and was right not to."""
     SILENT = "silent"
-    """It does not carry the discount, and nothing says why."""
+    """The bill does not carry the discount, and nothing shows why."""
 
 
 def windows(
     start: int, end: int | None, marks: Sequence[tuple[int, Mark]], excluded: Sequence[Window] = ()
 ) -> list[Window]:
-    """The windows in which a discount is in force.
+    """Return the windows in which a discount is in force.
 
     Args:
         start: When it was given.
         end: When it ends or was taken off.
-        marks: What bills say, by the instant of their issue, in that order.
-        excluded: When other discounts stand in its place.
+        marks: What bills reveal, by the instant of their issue, in that order.
+        excluded: When other discounts replace it.
 
     Returns:
-        At least one window, in order; windows before the last hold a bill each. A window that ends
-        where it begins is never in force.
+        At least one window, in order; each window before the last holds a bill. A window that ends where
+        it begins is never in force.
     """
 
     def is_inside(at: int) -> bool:
@@ -74,7 +74,7 @@ def _holds(window: Window, at: int) -> bool:
 
 
 def _without(window: Window, excluded: Sequence[Window]) -> list[Window]:
-    """What is left of a window, in order."""
+    """Return what is left of a window, in order."""
     left = [window]
     for first, after in excluded:
         if after is not None and after <= first:

@@ -1,4 +1,4 @@
-"""One run of one process, measured: its seconds, and the most memory it and what it started held at once."""
+"""One run of one process, measured: its seconds, its processors' seconds, and the most memory held at once."""
 
 from __future__ import annotations
 
@@ -41,12 +41,15 @@ class Measured:
 
     Attributes:
         seconds: From its start to its end, by the wall clock.
+        cpu_seconds: What processors worked for it and for all it started and waited for; other work on
+            the machine changes it less than the clock.
         peak_bytes: The most resident memory its processes had together, as sampled ten times a second;
             or what its largest process had at its peak, if that was more.
         output: What it printed.
     """
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     output: str
 
@@ -56,6 +59,7 @@ def run(
     log: Path,
     environment: Mapping[str, str] | None = None,
     most_bytes: int | None = None,
+    folder: Path | None = None,
 ) -> Measured:
     """Run a command to its end.
 
@@ -66,6 +70,7 @@ def run(
         log: Gets what it prints, both streams.
         environment: Variables beside those of this process.
         most_bytes: Memory at which it is ended.
+        folder: Where it runs; here unless given.
 
     Raises:
         RunFailed: It ended with a status other than 0.
@@ -77,6 +82,7 @@ def run(
         started = time.monotonic()
         process = subprocess.Popen(
             arguments,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -85,7 +91,7 @@ def run(
         )
         watch = _Watch(process.pid, most_bytes)
         try:
-            _, status = os.waitpid(process.pid, 0)
+            _, status, used = os.wait4(process.pid, 0)
             seconds = time.monotonic() - started
         except BaseException:
             watch.end_all()
@@ -103,7 +109,7 @@ def run(
             f"ended with status {process.returncode}",
             f"; the end of {log}:\n{text[-_SHOWN:]}",
         )
-    return Measured(seconds, watch.peak_bytes, text)
+    return Measured(seconds, used.ru_utime + used.ru_stime, watch.peak_bytes, text)
 
 
 def median(values: Sequence[float]) -> float:

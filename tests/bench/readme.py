@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_project.settings import CHECKOUT
-from tests.bench import chart, compare, machine, measure, refresh, shuffle, store
+from tests.bench import against, chart, compare, machine, measure, refresh, shuffle, store
 
 SPEED = CHECKOUT / "docs" / "speed.md"
 SPARK = CHECKOUT / "docs" / "spark.md"
@@ -35,9 +35,11 @@ def main(options: argparse.Namespace) -> None:
         store.kept("refresh", options.results), "asked_invoices", "format", "files", "engine"
     )
     shuffled = store.kept("shuffle", options.results)
-    if not compared and not refreshed and not shuffled:
+    beside = newest(store.kept("against", options.results), "asked_invoices", "ref", "only")
+    if not any((compared, refreshed, shuffled, beside)):
         raise SystemExit(f"There are no results in {options.results}: run `make bench` first.")
-    pages = {SPEED: block(compared, refreshed)} if compared or refreshed else {}
+    told = compared or refreshed or beside
+    pages = {SPEED: block(compared, refreshed, beside)} if told else {}
     pages |= {SPARK: shuffle.block(shuffled[-1])} if shuffled else {}
     for page, content in pages.items():
         page.write_text(with_block(page.read_text("utf-8"), content), "utf-8")
@@ -71,16 +73,39 @@ def with_block(text: str, content: str) -> str:
     return f"{before}{START}\n\n{content}\n\n{END}{after}"
 
 
-def block(compared: Results, refreshed: Results) -> str:
+def block(compared: Results, refreshed: Results, beside: Results = ()) -> str:
     """Tables of the newest results, with where they were measured."""
     parts = [
+        *_beside(beside),
         *(_compared(compared) if compared else ()),
         *(_refreshed(refreshed) if refreshed else ()),
         *_days_after([result for result in refreshed if len(result["scenarios"]) > 2]),
         "Measured on:",
-        "\n".join(f"- {line}" for line in _where([*compared, *refreshed])),
+        "\n".join(f"- {line}" for line in _where([*beside, *compared, *refreshed])),
     ]
     return "\n\n".join(parts)
+
+
+def _beside(results: Results) -> Iterator[str]:
+    for result in results:
+        what = (
+            f"{result['asked_invoices']:,} invoices" if result["asked_invoices"] else "the sample"
+        )
+        yield f"This version beside commit {result['ref']}, {what}:"
+        yield _table(
+            "what | earlier, processors' seconds | now | part | part by the clock | peak memory now",
+            (
+                (
+                    row.scenario,
+                    f"{row.before_cpu:.1f}",
+                    f"{row.cpu:.1f}",
+                    f"{row.cpu_ratio:.2f}",
+                    f"{row.seconds_ratio:.2f}",
+                    f"{row.peak_bytes / 1e9:.2f} GB",
+                )
+                for row in against.compared(result)
+            ),
+        )
 
 
 def _compared(results: Results) -> Iterator[str]:
@@ -157,12 +182,13 @@ def _where(results: Results) -> Iterator[str]:
     """Where and how each was measured; those that share all of it on one line."""
     told: dict[str, list[str]] = {}
     for result in results:
-        kind = "comparison" if "programs" in result else "refresh"
+        kind = "comparison" if "programs" in result else "beside" if "ref" in result else "refresh"
         how = (
             f"{result['threads']} threads, memory limit {result['memory_limit']},"
             f" {measure.rounds_in_words(result['rounds'])}; {machine.sentence(dict(result))}"
         )
-        told.setdefault(how, []).append(f"{kind} of {result['invoices']:,}")
+        invoices = result.get("invoices", result["asked_invoices"])
+        told.setdefault(how, []).append(f"{kind} of {invoices:,}")
     for how, cases in told.items():
         yield f"{', '.join(cases)}: {how}"
 

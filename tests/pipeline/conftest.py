@@ -148,6 +148,7 @@ class HandMade:
         now: datetime = NOW,
         code_version: str = "1+code",
         threads: int = 2,
+        report: Callable[[duckdb.DuckDBPyConnection], str] | None = None,
         reporting_time_zone: str = "UTC",
     ) -> Publication:
         """Publish it."""
@@ -159,6 +160,7 @@ class HandMade:
             now=now,
             code_version=code_version,
             threads=threads,
+            report=report,
             reporting_time_zone=reporting_time_zone,
         )
 

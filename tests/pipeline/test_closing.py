@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import stat
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -21,7 +23,7 @@ from dagster_project.cli import app
 from dagster_project.cli.close import tell_restated
 from dagster_project.refresh import dbt_build
 from dagster_project.releases import files, restatements
-from dagster_project.releases.closing import open_errors
+from dagster_project.releases.closing import open_errors, pack_of
 from dagster_project.settings import Settings
 from tests.pipeline.conftest import AS_OF, NOW, HandMade
 
@@ -270,6 +272,13 @@ class TestOpenErrors:
         (entry,) = releases.register(home)
         assert (entry.open_errors, entry.reason) == (1, "credit note to come")
 
+    def test_a_reason_is_recorded_also_where_nothing_is_open(self, hand_made: HandMade) -> None:
+        hand_made.publish()
+        home = hand_made.home
+        releases.close(home, MARCH, by="Ada", now=NOW, with_open_findings=True, reason="looked at")
+        (entry,) = releases.register(home)
+        assert (entry.open_errors, entry.reason) == (0, "looked at")
+
     def test_the_month_is_shown_before_it_is_refused(self, hand_made: HandMade) -> None:
         with_findings(hand_made, ("e", "error", "open", "in_1", "2026-03-05"))
         hand_made.publish()
@@ -319,6 +328,78 @@ class TestKept:
         assert pruned.spared == {first: "it closed 2026-03"}
         assert len(pruned.removed) == 1
         assert releases.verify(closed.home, first).problems == ()
+
+
+def written(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, str]:
+    """Write one file of a close pack, which needs an open release."""
+    (found,) = connection.execute("select count(*) from marts.fct_discounted_charges").fetchall()
+    (folder / "bills.txt").write_text(str(found[0]), "utf-8")
+    return {"workbook": "it has no marts"}
+
+
+class TestPack:
+    """A close keeps a pack beside its release: whole, or not at all."""
+
+    def test_it_has_what_was_written_the_fingerprints_and_the_line_of_the_register(
+        self, hand_made: HandMade
+    ) -> None:
+        published = hand_made.publish()
+        closing = releases.close(hand_made.home, MARCH, by="Ada", now=NOW, pack=written)
+        pack = pack_of(hand_made.home, closing)
+        assert pack is not None and pack.parent == published.path.parent
+        assert {path.name for path in pack.iterdir()} == {
+            "bills.txt", "fingerprints.json", "register.json",
+        }  # fmt: skip
+        (line,) = files.closes_path(hand_made.home).read_bytes().splitlines(keepends=True)
+        assert (pack / "register.json").read_bytes() == line
+        about = json.loads((pack / "fingerprints.json").read_text("utf-8"))
+        assert about["release_id"] == published.release_id
+        assert about["tables"] == json.loads(line)["fingerprints"]
+        assert about["left_out"] == {"workbook": "it has no marts"}
+        assert about["files"] == {"bills.txt": hashlib.sha256(b"2").hexdigest()}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in pack.iterdir()} == {0o440}
+
+    def test_pruning_keeps_it_after_a_reopening_too(self, hand_made: HandMade) -> None:
+        hand_made.publish()
+        closing = releases.close(hand_made.home, MARCH, by="Ada", now=NOW, pack=written)
+        releases.reopen(hand_made.home, MARCH, by="Bob", now=LATER, reason="why not")
+        hand_made.charges = [("in_1", "USD", "1.00")]
+        hand_made.write().publish(LATER)
+        releases.prune(hand_made.home, 1, LATER)
+        pack = pack_of(hand_made.home, closing)
+        assert pack is not None and (pack / "bills.txt").read_text("utf-8") == "2"
+        assert releases.verify(hand_made.home, closing.release_id).problems == ()
+
+    def test_where_it_cannot_be_made_nothing_is_closed(self, hand_made: HandMade) -> None:
+        def broken(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, str]:
+            written(connection, folder)
+            raise OSError("no space left on device")
+
+        published = hand_made.publish()
+        with pytest.raises(OSError, match="no space"):
+            releases.close(hand_made.home, MARCH, by="Ada", now=NOW, pack=broken)
+        assert releases.closed_months(hand_made.home) == {}
+        assert list(published.path.parent.glob("close-*")) == []
+
+    @pytest.mark.parametrize("is_recorded", [False, True])
+    def test_a_killed_close_leaves_it_to_the_next_writer(
+        self, hand_made: HandMade, monkeypatch: pytest.MonkeyPatch, is_recorded: bool
+    ) -> None:
+        def killed(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        published = hand_made.publish()
+        with monkeypatch.context() as patched:
+            name = "finish_pack" if is_recorded else "append_line"
+            patched.setattr(files, name, killed)
+            with pytest.raises(KeyboardInterrupt):
+                releases.close(hand_made.home, MARCH, by="Ada", now=NOW, pack=written)
+        assert [path.suffix for path in published.path.parent.glob("close-*")] == [".tmp"]
+        releases.prune(hand_made.home, 1, LATER)
+        packs = [pack_of(hand_made.home, one) for one in releases.register(hand_made.home)]
+        assert list(published.path.parent.glob("close-*")) == packs
+        assert len(packs) == is_recorded
+        assert all(pack and (pack / "register.json").is_file() for pack in packs)
 
 
 class TestNeverSilent:

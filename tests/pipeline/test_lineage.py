@@ -374,6 +374,7 @@ class TestExplained:
     def test_a_refusal_names_the_redemption_of_the_same_subscription(self, data: Data) -> None:
         told = data.answer("workspace", "--", "-odd?")
         assert "the subscription had redeemed this coupon before, on 2025-01-02 (s-b)" in told
+        assert "s-c of coupon SUB on workspace -odd? is refused: the subscription had" in told
 
     def test_a_workspace_named_like_a_program_can_be_asked_for(self, data: Data) -> None:
         program = data.answer("burndown", "startup")
@@ -606,6 +607,7 @@ class TestProved:
             (("fct_discounted_charges", "2025-02", "mtus"), "There is no amount of"),
             (("dim_coupons", "2025-02", "amount_off"), "There is no mart with months"),
             (("b-1", "2025-02"), "Give an invoice, a redemption, or a mart"),
+            (("b-2", "--release", "what-if/less"), "A what-if is an assumption and proves nothing"),
         ],
     )
     def test_what_cannot_be_proved_says_why_and_writes_nothing(

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from dagster_project import releases
 from dagster_project.cli import app
+from dagster_project.defs.release import outcome
 from dagster_project.releases import files, fingerprint, publishing, reuse
 from dagster_project.releases.files import FILE_MODE
 from dagster_project.releases.fingerprint import MODULUS, content_hash_of, content_of
@@ -34,6 +35,11 @@ def rows(home: Path, sql: str, release_id: str | None = None) -> list[tuple[Any,
     """Ask a release."""
     with releases.open_release(home, release_id) as connection:
         return connection.execute(sql).fetchall()
+
+
+def _packed(_: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, str]:
+    (folder / "bills.txt").write_text("2", "utf-8")
+    return {}
 
 
 class TestPublication:
@@ -200,13 +206,39 @@ class TestPublication:
             copies.append((file / "fct_discounted_charges.parquet").read_bytes())
         assert copies[0] == copies[1]
 
+    def test_a_report_lies_beside_the_parquet_files_from_the_start(
+        self, hand_made: HandMade
+    ) -> None:
+        def report(connection: duckdb.DuckDBPyConnection) -> str:
+            assert files.current_release(hand_made.home) is None
+            found = connection.execute("select release_id from release.release").fetchone()
+            return f"report of {found[0] if found else None}"
+
+        published = hand_made.publish(report=report)
+        told = (published.path.parent / files.REPORT_NAME).read_text("utf-8")
+        assert told == f"report of {published.release_id}"
+        assert published.without_report == ""
+
+    def test_a_report_that_cannot_be_made_stops_no_numbers_and_is_told(
+        self, hand_made: HandMade
+    ) -> None:
+        def report(_: duckdb.DuckDBPyConnection) -> str:
+            raise ValueError("no chart has so many bars")
+
+        published = hand_made.publish(report=report)
+        assert files.current_release(hand_made.home) == published.release_id
+        assert not (published.path.parent / files.REPORT_NAME).exists()
+        assert outcome(published).endswith(
+            "without its report, which cannot be made: ValueError: no chart has so many bars"
+        )
+
     def test_all_files_are_for_their_publisher_and_a_group_of_readers(
         self, hand_made: HandMade
     ) -> None:
         before = os.umask(0)
         try:
-            published = hand_made.publish()
-            releases.close(hand_made.home, date(2026, 3, 1), by="Ada", now=NOW)
+            published = hand_made.publish(report=lambda _: "a report")
+            releases.close(hand_made.home, date(2026, 3, 1), by="Ada", now=NOW, pack=_packed)
         finally:
             os.umask(before)
         written = [
@@ -219,6 +251,8 @@ class TestPublication:
         assert modes == {
             **appended,
             "coupon_ledger.duckdb": "0o440",
+            "report.html": "0o440",
+            **dict.fromkeys(("bills.txt", "fingerprints.json", "register.json"), "0o440"),
             **{f"{name}.parquet": "0o440" for name in parquet},
         }
         assert oct(stat.S_IMODE(published.path.parent.stat().st_mode)) == "0o750"
@@ -651,6 +685,25 @@ class TestReuse:
         published, read = self.publish_counting(large, monkeypatch, "2+code")
         assert (published.is_new, read) == (True, [])
         self.same_as_anew(large, published)
+
+    def test_a_file_that_begins_as_a_copy_again_and_again_does_not_grow(
+        self, large: HandMade, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        copied: list[Path] = []
+        copy = shutil.copyfile
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                shutil, "copyfile", lambda one, other: (copied.append(one), copy(one, other))
+            )
+            for number in range(2, 9):
+                self.change(large, f"update marts.dim_coupons set coupon_id = 'c{number}'")
+                before = files.current_release(large.home)
+                published = large.publish(code_version=f"{number}+code")
+                assert copied[-1] == files.release_path(large.home, str(before))
+        assert len(copied) == 7
+        size = published.path.stat().st_size
+        self.same_as_anew(large, published)
+        assert size <= 1.5 * (large.home / "current").stat().st_size
 
     @pytest.mark.parametrize(
         "change",

@@ -35,6 +35,7 @@ class Living:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.seed = seed
         self.now = BEGIN
         self.numbers = 0
         weekly = {"interval": "week"}
@@ -72,7 +73,7 @@ class Living:
 
     def number(self) -> str:
         self.numbers += 1
-        return f"{self.numbers:05}"
+        return f"{self.seed}{self.numbers:05}"
 
     def step(self) -> None:
         """Let some days pass: what must happen, and some of what may."""
@@ -377,7 +378,18 @@ class Living:
             one["status"] = self.random.choice(["paid", "paid", "uncollectible"])
 
     def void(self) -> None:
-        if one := self.some("invoices", "open"):
+        """Void a bill; one that took credit only while it is its customer's last.
+
+        The ledger counts it as if it had never been, so that a later bill could have had that credit.
+        """
+        one = self.some("invoices", "open")
+        if one is None:
+            return
+        took_credit = any(found["pretax_credit_amounts"] for found in one["lines"]["data"])
+        of_customer = [
+            found for found in self.of("invoices") if found["customer"] == one["customer"]
+        ]
+        if not took_credit or one is of_customer[-1]:
             one["status"] = "void"
             self.give_back(one)
 

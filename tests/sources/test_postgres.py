@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,6 +128,13 @@ def test_another_select_is_asked_for_everything_again(
         ("now() as period_start", "period_start must be date and is timestamp with time zone"),
         ("1.0::numeric as invoice_id", "invoice_id must be id and is numeric"),
         ("array[1] as mtus", "mtus must be whole and is integer[]"),
+        ("'{}'::jsonb as plan", "plan must be text and is jsonb; cast it to text"),
+        ("interval '1 month' as billing_interval", "billing_interval must be enum and is interval"),
+        ("'w'::character(9) as workspace_id", "cast(workspace_id as text) leaves out"),
+        ("array['a'] as plan", "plan must be text and is text[]"),
+        ("null as list_amount, 'x'::bytea as plan", "plan must be text and is bytea"),
+        ("1", "column ?column? is none of the feed"),
+        ('1.0 as "List_Amount"', "did you mean list_amount?"),
         ("1 as discountable_amout", "did you mean discountable_amount?"),
         ("'a' as plan, 'b' as plan", "column plan is there twice"),
         ("'USD' as currency", "column workspace_id is missing"),
@@ -156,6 +165,133 @@ def test_domains_and_enumerations_count_as_what_they_are_made_of(
     )
     postgres.pull(settings, written(tmp_path, coupons=select))
     assert newest(settings.landing)["coupons"]["c"]["amount_off"] == "5.00"
+
+
+def test_a_view_with_arrays_and_json_beside_its_columns_is_read_like_a_table(
+    database: Run, settings: Settings, tmp_path: Path
+) -> None:
+    database(
+        WORKSPACES
+        + "; alter table ws add tags text[] default '{a,b}', add more jsonb default '{}';"
+        " create view shown as select * from ws;"
+        " create materialized view kept as select id, name, made, changed from shown"
+    )
+    for relation in ("shown", "kept"):
+        source = written(tmp_path, workspaces=f"{SELECT} from {relation} -- all of it")
+        postgres.pull(settings, source, everything=True)
+    assert set(newest(settings.landing)["workspaces"]) == {"w1", "w2"}
+
+
+def test_values_that_are_no_amount_or_instant_arrive_as_they_are_for_the_contract_to_refuse(
+    database: Run, settings: Settings, tmp_path: Path
+) -> None:
+    database("create table c (id text, off numeric, at timestamp)")
+    database(
+        "insert into c values ('nan', 'NaN', '2025-01-01'), ('much', 'Infinity', '2025-01-01'),"
+        " ('ever', 5, 'infinity'), ('zoneless', 5.10, '2025-01-01 08:30')"
+    )
+    select = (
+        "select id as coupon_id, id as coupon_name, 'special' as program,"
+        " 'amount_off' as discount_type, off as amount_off, 'EUR' as currency,"
+        " 'once' as duration, at as updated_at from c"
+    )
+    postgres.pull(settings, written(tmp_path, coupons=select))
+    rows = newest(settings.landing)["coupons"]
+    assert rows["nan"]["amount_off"] == "NaN"
+    assert rows["much"]["amount_off"] == "Infinity"
+    assert rows["ever"]["updated_at"] == "infinity"
+    assert rows["zoneless"]["updated_at"] == "2025-01-01 08:30:00"
+    assert rows["zoneless"]["amount_off"] == "5.10"
+
+
+# -- What stops a pull -----------------------------------------------------------------------------
+
+
+def many(run: Run, rows: int = 200_000) -> str:
+    run(
+        "create table ws as select 'ws_' || i as id, repeat('n', 90) as name,"
+        " timestamptz '2024-01-01' as made, timestamptz '2025-01-01' as changed"
+        f" from generate_series(1, {rows}) as i"
+    )
+    return f"{SELECT} from ws where changed >= {postgres.SINCE}"
+
+
+@pytest.mark.parametrize(
+    ("ended_with", "told"),
+    [
+        ("pg_cancel_backend", "The SELECT of workspaces stopped: canceling statement"),
+        ("pg_terminate_backend", "The SELECT of workspaces stopped"),
+    ],
+)
+def test_a_copy_that_is_stopped_halfway_delivers_nothing_and_is_asked_for_again(
+    database: Run,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ended_with: str,
+    told: str,
+) -> None:
+    source = written(tmp_path, workspaces=many(database))
+    copied = postgres._copied
+
+    def stopped(connection: Any, sql: str) -> Iterator[memoryview]:
+        for number, line in enumerate(copied(connection, sql)):
+            yield line
+            if number == 1_000:
+                database(f"select {ended_with}({connection.info.backend_pid})")
+
+    with monkeypatch.context() as patched, pytest.raises(PullError, match=told) as caught:
+        patched.setattr(postgres, "_copied", stopped)
+        postgres.pull(settings, source)
+    assert "nothing was delivered" in str(caught.value)
+    assert list(settings.landing.glob("*/*")) == []
+    assert postgres.pull(settings, source).delivered == {"workspaces": 200_000}
+
+
+def test_a_delivery_that_fails_leaves_the_instant_of_changes_where_it_was(
+    database: Run, settings: Settings, tmp_path: Path
+) -> None:
+    database(WORKSPACES)
+    condition = f"from ws where changed >= {postgres.SINCE} order by id"
+    source = written(tmp_path, workspaces=f"{SELECT} {condition}")
+    postgres.pull(settings, source)
+    state = settings.home / "pulls" / "postgres" / "state.json"
+    before = state.read_text("utf-8")
+    database("update ws set name = 'Renamed', changed = now() where id = 'w2'")
+
+    def busy() -> AbstractContextManager[None]:
+        raise PullError("A refresh is running.", "Wait for it to end.")
+
+    with pytest.raises(PullError, match="refresh is running"):
+        postgres.pull(settings, source, exclusively=busy)
+    assert state.read_text("utf-8") == before
+    assert len(files(settings.landing)) == 1
+    assert postgres.pull(settings, source).delivered == {"workspaces": 1}
+    assert not list(settings.landing.glob("*/.*")), "nothing is left aside"
+
+
+def test_a_pull_goes_on_from_the_last_after_a_restart(
+    database: Run, settings: Settings, tmp_path: Path
+) -> None:
+    database(WORKSPACES)
+    condition = f"from ws where changed >= {postgres.SINCE} order by id"
+    source = written(tmp_path, workspaces=f"{SELECT} {condition}")
+    assert postgres.pull(settings, source).since == {"workspaces": "-infinity"}
+    again = postgres.pull(settings, postgres.read_file(source.path)).since["workspaces"]
+    assert again > "2026", "an instant, from what the pull before left"
+    (settings.home / "pulls" / "postgres" / "state.json").write_text("{half")
+    with pytest.raises(PullError, match=r"state.json is damaged.*Remove it"):
+        postgres.pull(settings, source)
+
+
+def test_a_value_with_quotes_in_it_is_left_out_of_messages() -> None:
+    import psycopg
+
+    error = psycopg.errors.InvalidTextRepresentation(
+        'invalid input syntax for type integer: "Ann "Bee" Sea"'
+    )
+    said = postgres._said(error, is_about_rows=True)
+    assert said == "invalid input syntax for type integer: …"
 
 
 def test_a_failure_in_the_second_feed_delivers_nothing_of_the_first(

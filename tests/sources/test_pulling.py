@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,9 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
         yield served
 
 
-def run(settings: Settings) -> dg.ExecuteInProcessResult:
+def run(settings: Settings, source: str = "stripe") -> dg.ExecuteInProcessResult:
     definitions = dg.Definitions.merge(pulling.defs(settings), resources.defs(settings))
-    job = definitions.resolve_job_def("pull_stripe")
+    job = definitions.resolve_job_def(f"pull_{source}")
     with dg.DagsterInstance.ephemeral() as instance:
         return job.execute_in_process(instance=instance, raise_on_error=False)
 
@@ -96,6 +96,28 @@ def test_a_run_delivers_and_says_how_much(named: Settings, account: Account) -> 
     assert made.metadata["rows"].value == 2
     assert {path.parent.name for path in files(named.landing)} == {"workspaces", "invoices"}
     assert deliveries.last_pull(named.home, "stripe") is not None
+
+
+def test_a_run_of_postgres_delivers_and_one_that_fails_is_told(
+    database: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "sources.toml"
+    file.write_text(
+        '[workspaces]\nselect = "select id as workspace_id, at as created_at, at as updated_at from w"'
+    )
+    database("create table w as select 'w1' as id, timestamptz '2025-01-01' as at")
+    monkeypatch.setenv("COUPON_LEDGER_POSTGRES_SOURCES", str(file))
+    monkeypatch.setenv("COUPON_LEDGER_PULL_FROM", '["postgres"]')
+    settings = Settings(home=tmp_path / "home", landing=tmp_path / "landing")
+    result = run(settings, "postgres")
+    assert result.success
+    (made,) = result.asset_materializations_for_node("sources__postgres")
+    assert made.metadata["rows_of_workspaces"].value == 1
+    assert deliveries.last_pull(settings.home, "postgres") is not None
+    database("alter table w rename column id to number")
+    assert not run(settings, "postgres").success
+    assert told(settings) == ["pull_failed"]
+    assert len(files(settings.landing)) == 1
 
 
 def test_a_pull_that_fails_is_told_once_and_told_when_it_works_again(

@@ -298,6 +298,25 @@ def test_a_coupon_that_was_deleted_between_pulls_is_known_from_before(puller: Pu
     assert (report.delivered, report.refused) == ({}, [])
 
 
+def test_a_coupon_made_again_under_the_same_id_leaves_what_was_given_before(
+    puller: Puller,
+) -> None:
+    puller()
+    again = coupon(percent=40, created=at("2025-06-02"))
+    puller.account.objects["coupons"] = [again]
+    later = discount("di_2", again, "2025-06-02", subscription="sub_2")
+    puller.account.objects["subscriptions"].append(subscription("sub_2", [later]))
+    puller.now = float(at("2025-06-03"))
+    assert puller().delivered == {"coupons": 1, "redemptions": 1}
+    rows = newest(puller.settings.landing)
+    apart = rows["redemptions"]["di_2"]["coupon_id"]
+    assert rows["redemptions"]["di_1"]["coupon_id"] == "TEN"
+    assert rows["coupons"]["TEN"]["percent_off"] == "10"
+    assert rows["coupons"][apart]["percent_off"] == "40"
+    puller.now += 3_600
+    assert puller().delivered == {}
+
+
 def test_a_removal_between_pulls_is_a_bound_that_stays(puller: Puller) -> None:
     puller.account.objects["invoices"] = []
     puller()
@@ -321,6 +340,37 @@ def test_a_removal_that_an_event_tells_is_exact(puller: Puller) -> None:
     assert newest(puller.settings.landing)["redemptions"]["di_1"]["revoked_at"] == (
         "2025-06-03T11:00:00Z"
     )
+
+
+def test_a_customer_that_was_deleted_between_pulls_stays_and_its_discount_ends(
+    puller: Puller,
+) -> None:
+    puller.account.objects["customers"][0]["discount"] = discount(
+        "di_c", coupon(percent=10), subscription=None
+    )
+    puller.account.objects["subscriptions"] = []
+    puller.account.objects["invoices"] = [newer()]
+    puller()
+    before = newest(puller.settings.landing)
+    del puller.account.objects["customers"][0]
+    puller.now = float(at("2025-06-05"))
+    report = puller()
+    after = newest(puller.settings.landing)
+    assert report.delivered == {"redemptions": 1}
+    assert after["workspaces"] == before["workspaces"]
+    assert after["redemptions"]["di_c"]["revoked_at"] == "2025-06-05T00:00:00Z"
+    assert [note.id for note in report.notes if note.kind == "end_is_a_bound"] == ["di_c"]
+
+
+def test_promotion_codes_are_listed_and_a_discount_by_code_is_self_service(puller: Puller) -> None:
+    puller.account.objects["promotion_codes"] = [
+        {"id": f"promo_{one}", "object": "promotion_code", "created": NOW, "livemode": False}
+        for one in range(101)
+    ]
+    by_code = discount(coupon_id="TEN", promotion_code="promo_7")
+    puller.account.objects["subscriptions"] = [subscription(discounts=[by_code])]
+    assert puller().objects["promotion_codes"] == 101
+    assert newest(puller.settings.landing)["redemptions"]["di_1"]["channel"] == "self_serve"
 
 
 def test_pages_are_kept_as_they_came(puller: Puller) -> None:
@@ -809,6 +859,13 @@ def test_an_account_that_does_as_assumed_is_said_to(puller: Puller) -> None:
     assert found["list - discount - credit + exclusive tax is the total"] == "as assumed"
     assert found["a bill names a subscription's discount by the same id"] == "as assumed"
     assert found["a voided bill gives a coupon for one bill back"] == "nothing to check"
+    replaced = "a subscription's discount takes the place of its customer's"
+    assert found[replaced] == "nothing to check"
+    own = discount("di_own", subscription=None)
+    puller.account.objects["customers"][0]["discount"] = own
+    assert outcomes()[replaced] == "as assumed"
+    puller.account.objects["invoices"][0]["discounts"].append(own)
+    assert outcomes()[replaced] == "differs"
     assert not puller.settings.home.exists(), "it keeps nothing"
 
 
@@ -832,7 +889,9 @@ def test_a_told_progress_is_by_kind(puller: Puller) -> None:
     puller()
     done = [kind for kind, _, is_done in puller.told if is_done]
     assert done[:3] == ["subscriptions", "customers", "invoices"]
-    assert {"coupons", "prices", "credit_notes", "credit_grants", "events"} <= set(done)
+    assert {"coupons", "prices", "credit_notes", "credit_grants"} <= set(done)
+    assert "events customer.discount" in done
+    assert done.count("credit_balance_transactions") == 1, "not once for each customer"
 
 
 def test_a_data_home_of_a_newer_version_is_left_alone(puller: Puller) -> None:

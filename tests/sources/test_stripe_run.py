@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
 import duckdb
 import pytest
 
+from dagster_project.cli.pull import refreshes_kept_out
 from dagster_project.cli.run import refresh
+from dagster_project.releases.errors import Busy
+from dagster_project.releases.lock import one_writer
 from dagster_project.settings import Settings
 from dagster_project.sources import stripe_pull
+from tests.sources.delivered import files
 from tests.sources.stripe_objects import (
     at,
     coupon,
@@ -27,6 +35,7 @@ from tests.sources.stripe_objects import (
 from tests.sources.stripe_server import KEY, Account, serving
 
 Json = dict[str, Any]
+UNTIL = date(2025, 4, 30)
 METERED = price("price_use", "prod_use", usage_type="metered")
 
 
@@ -251,6 +260,83 @@ def an_account_with_discounts_of_several_levels() -> dict[str, list[Json]]:
     }
 
 
+def an_account_of_odd_money() -> dict[str, list[Json]]:
+    """Currencies with units of their own, credit that ends, and bills that nobody pays."""
+    krona = coupon("KRONA", amount_off=50_000, currency="isk")
+    half = coupon("HALF", percent=50, duration="once")
+    coupons = [krona, half]
+    customers: list[Json] = [customer(f"cus_{number}") for number in (41, 42, 43, 44)]
+    subscriptions: list[Json] = []
+    invoices: list[Json] = []
+
+    def take(number: int, what: Json, taken: int, amount: int, currency: str) -> None:
+        """Bill a customer of its own with a discount, twice."""
+        name, places = (
+            f"cus_{number}",
+            {"customer": f"cus_{number}", "subscription": f"sub_{number}"},
+        )
+        found = discount(f"di_{number}", what, **places)
+        customers.append(customer(name, currency=currency))
+        subscriptions.append(
+            subscription(f"sub_{number}", [found], customer=name, currency=currency)
+        )
+        for month in (2, 3):
+            lines = [line(amount=amount, discounts={f"di_{number}": taken})]
+            invoices.append(
+                bill(number * 10 + month, lines, month, discounts=[found], currency=currency)
+            )
+            invoices[-1].update(customer=name)
+            invoices[-1]["parent"]["subscription_details"]["subscription"] = f"sub_{number}"
+
+    take(31, krona, 50_000, 1_000_000, "isk")
+    for number, currency in ((32, "mga"), (33, "ugx"), (34, "huf"), (35, "twd"), (36, "krw")):
+        coupons.append(coupon(currency.upper(), percent=10))
+        take(number, coupons[-1], 100_000, 1_000_000, currency)
+    used = discount("di_44", half, customer="cus_44", subscription="sub_44")
+
+    def with_use(amount: int, credit: int = 0) -> list[Json]:
+        return [line(), line("il_2", amount, price_id="price_use", credit=credit)]
+
+    return {
+        "prices": [price(), METERED],
+        "coupons": coupons,
+        "customers": customers,
+        "subscriptions": [
+            *subscriptions,
+            *(subscription(f"sub_{one}", customer=f"cus_{one}") for one in (41, 42, 43)),
+            subscription("sub_44", customer="cus_44"),
+        ],
+        "credit_grants": [
+            grant("credgr_41", 10_000, customer="cus_41", voided_at=at("2025-03-15")),
+            grant("credgr_42", 10_000, customer="cus_42", expires_at=at("2025-03-01")),
+            grant("credgr_43", 10_000, customer="cus_43", priority=100),
+            grant("credgr_43b", 3_000, customer="cus_43", priority=0),
+        ],
+        "invoices": [
+            *invoices,
+            bill(411, with_use(4_000, 4_000), **of(41)),
+            bill(412, with_use(4_000), 4, **of(41)),
+            bill(421, with_use(4_000, 4_000), **of(42)),
+            bill(422, with_use(4_000), 3, status="uncollectible", **of(42)),
+            bill(431, with_use(4_000, 4_000), **of(43)),
+            bill(432, with_use(12_000, 9_000), 3, status="open", **of(43)),
+            # A void bill uses no coupon up: the next one takes it.
+            bill(
+                441, [line(discounts={"di_44": 6_000})], status="void", discounts=[used], **of(44)
+            ),
+            bill(442, [line(discounts={"di_44": 6_000})], 3, discounts=[used], **of(44)),
+            bill(443, [line()], 4, **of(44)),
+            bill(444, [line()], 4, status="draft", finalized=None, **of(44)),
+        ],
+        "credit_notes": [
+            credit_note(
+                "cn_44", 6_000, 0, invoice="in_442", customer="cus_44", pre_payment_amount=6_000
+            ),
+            credit_note("cn_44v", 6_000, 0, invoice="in_442", customer="cus_44", status="void"),
+        ],
+    }
+
+
 def findings(settings: Settings) -> list[tuple[Any, ...]]:
     with duckdb.connect(str(settings.current), read_only=True) as connection:
         return connection.execute(
@@ -258,48 +344,76 @@ def findings(settings: Settings) -> list[tuple[Any, ...]]:
         ).fetchall()
 
 
-@pytest.fixture
-def pulled(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("STRIPE_API_KEY", KEY)
-
-    def pull(objects: dict[str, list[Json]], now: str) -> stripe_pull.Report:
-        with serving(Account(objects)) as base, monkeypatch.context() as patched:
-            patched.setenv("COUPON_LEDGER_STRIPE_API_BASE", base)
-            report = stripe_pull.pull(settings, now=lambda: float(at(now)))
-        assert refresh(settings, date(2025, 4, 30))
-        return report
-
-    return pull
-
-
-def with_all_of(one: dict[str, list[Json]], other: dict[str, list[Json]]) -> dict[str, list[Json]]:
-    """Two accounts as one; what both have is there once."""
-    return {
-        kind: list(
-            {found["id"]: found for found in one.get(kind, []) + other.get(kind, [])}.values()
-        )
-        for kind in one.keys() | other.keys()
-    }
-
-
-def test_what_is_billed_as_agreed_raises_no_finding_and_what_is_forgotten_does(
-    settings: Settings, pulled: Any
-) -> None:
-    objects = with_all_of(
-        an_account_billed_as_agreed(), an_account_with_discounts_of_several_levels()
-    )
-    report = pulled(objects, "2025-05-01")
-    assert report.refused == []
-    assert findings(settings) == []
+def given(settings: Settings) -> dict[str, str]:
+    """What discounts and credit gave to the customers of the first account, by bill."""
     with duckdb.connect(str(settings.current), read_only=True) as connection:
-        charges = dict(
+        return dict(
             connection.execute(
                 "select invoice_id, (discount_amount + credit_amount)::varchar"
                 " from marts.fct_discounted_charges where discount_amount + credit_amount <> 0"
                 " and length(workspace_id) = 5"
             ).fetchall()
         )
-    assert charges == {
+
+
+def with_all_of(*accounts: dict[str, list[Json]]) -> dict[str, list[Json]]:
+    """Several accounts as one; what they have in common is there once."""
+    found: dict[str, dict[str, Json]] = {}
+    for account in accounts:
+        for kind, objects in account.items():
+            found.setdefault(kind, {}).update((one["id"], one) for one in objects)
+    return {kind: list(objects.values()) for kind, objects in found.items()}
+
+
+@contextmanager
+def refreshing(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    """Run a refresh in a process of its own, from when it has the data home to itself."""
+    command = [
+        *(sys.executable, "-m", "dagster_project.cli", "run", "--as-of", UNTIL.isoformat()),
+        *("--home", str(settings.home), "--landing", str(settings.landing)),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.strip().startswith("prepare"))
+        yield process
+        process.stdout.read()
+        assert process.wait() == 0
+
+
+def test_what_is_billed_as_agreed_raises_no_finding_and_what_is_forgotten_does(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = with_all_of(
+        an_account_billed_as_agreed(),
+        an_account_with_discounts_of_several_levels(),
+        an_account_of_odd_money(),
+    )
+    monkeypatch.setenv("STRIPE_API_KEY", KEY)
+    waited: list[bool] = []
+
+    @contextmanager
+    def exclusively() -> Iterator[None]:
+        """Be sure that the refresh runs, and wait for its end as the command does."""
+        with pytest.raises(Busy), one_writer(settings.home, "a test"):
+            pass
+        assert len(files(settings.landing)) == 5, "nothing is delivered while it runs"
+        with refreshes_kept_out(settings, "a pull")():
+            waited.append(True)
+            yield
+
+    with serving(Account(objects)) as base:
+        monkeypatch.setenv("COUPON_LEDGER_STRIPE_API_BASE", base)
+        report = stripe_pull.pull(settings, now=lambda: float(at("2025-05-01")))
+        assert report.refused == []
+        with refreshing(settings):
+            objects["invoices"] += [
+                bill(18, [line()], month=4, **of(2)),
+                bill(19, [line()], month=4, finalized="2025-04-02", **of(26)),
+            ]
+            stripe_pull.pull(settings, now=lambda: float(at("2025-05-02")), exclusively=exclusively)
+    assert waited
+    assert findings(settings) == []
+    assert given(settings) == {
         "in_1": "30.00",
         "in_3": "30.00",
         "in_4": "900.00",
@@ -311,10 +425,7 @@ def test_what_is_billed_as_agreed_raises_no_finding_and_what_is_forgotten_does(
         "in_13": "70.00",
         "in_15": "30.00",
     }
-    forgotten = bill(18, [line()], month=4, discounts=[], **of(2))
-    instead = bill(19, [line()], month=4, finalized="2025-04-02", discounts=[], **of(26))
-    objects["invoices"] += [forgotten, instead]
-    pulled(objects, "2025-05-02")
+    assert refresh(settings, UNTIL)
     assert findings(settings) == [
         ("under_discounted", "in_18", None),
         ("under_discounted", "in_19", None),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dagster_project.dashboard import charts, look, saving
-from dagster_project.dashboard.blocks import Bars, Column, Table, Waterfall
+from dagster_project.dashboard.blocks import Bars, Column, Lead, Table, Waterfall
 
 
 def drawn_rows(block: Bars | Waterfall) -> list[dict[str, Any]]:
@@ -21,7 +21,7 @@ def test_a_bar_is_as_long_as_its_amount(value: str) -> None:
     bars = Bars("title", "month", "USD", (("2025-01", "net", Decimal(value)),), ("net",))
     (row,) = drawn_rows(bars)
     assert row["amount"] == float(value)
-    assert row["told"] == f"{Decimal(value):,.2f} USD"
+    assert row["told"] == f"2025-01: {Decimal(value):,.2f} USD"
 
 
 def test_a_waterfall_goes_on_where_the_step_before_ended() -> None:
@@ -59,3 +59,35 @@ def test_saved_text_is_no_formula_and_saved_amounts_are_exact() -> None:
 def test_text_is_shown_as_it_is() -> None:
     assert look.plain("<b>&\u202e") == "&lt;b&gt;&amp;\\u202e"
     assert "<b>" not in look.heading("<b>") + look.note("<b>")
+
+
+def test_a_mark_is_a_link_where_it_leads_on_and_nowhere_else() -> None:
+    steps = (("List", Decimal(100), True), ("Credit", Decimal(-30), False))
+    block = Waterfall("title", "EUR", steps, {"Credit": Lead("credit", {"month": "2025-01"})})
+    told = charts.svg(block, address=lambda lead: f"/{lead.page}?a=1&month={lead.chosen['month']}")
+    assert told.count("<a ") == 1
+    assert '<a href="/credit?a=1&amp;month=2025-01" aria-label="Credit: -30.00 EUR">' in told
+    assert "<title>List: 100.00 EUR</title>" in told
+    assert "http" not in told.replace("http://www.w3.org/2000/svg", "")
+    assert "<a " not in charts.svg(block)
+
+
+def test_text_of_a_chart_is_never_markup() -> None:
+    place = "</text><script>harmed()</script>\"'"
+    bars = Bars("title", "plan", "USD", ((place, "net", Decimal(1)),), ("net",))
+    assert "<script" not in charts.svg(bars)
+
+
+def test_a_table_leads_on_sorts_by_value_and_leaves_out_what_is_too_much() -> None:
+    columns = (
+        Column("program", "Program", to="month", choice="program"),
+        Column("paid", "Paid", "amount"),
+    )
+    rows = [{"program": f"<{n}>", "paid": Decimal(n)} for n in (2, 10, 3)]
+    table = Table("given", columns, rows, "USD")
+    told = look.table(table, 2, lambda lead: f"/{lead.page}?{lead.chosen}", is_sorted_by_click=True)
+    assert told.count("<tr>") == 3  # its head and two rows
+    assert 'data-v="10">10.00<' in told
+    assert "&lt;2&gt;</a>" in told
+    assert look.left_out(table, 2, "save it.") == look.note("1 more row: save it.")
+    assert look.left_out(table, 3, "save it.") == ""

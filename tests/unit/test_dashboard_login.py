@@ -45,7 +45,7 @@ def test_a_file_that_lacks_something_is_refused(tmp_path: Path, name: str) -> No
         ("cookie_secret", "x" * 31, "less than 32"),
         ("redirect_uri", "http://ledger.example.com/oauth2callback", "must begin with https"),
         ("redirect_uri", "https://ledger.example.com/", "must be the address of the dashboard"),
-        ("redirect_uri", "ledger", "is not an address"),
+        ("redirect_uri", "ledger", "is not a web address"),
         ("server_metadata_url", "http://id.example.com/x", "must begin with https"),
         ("cookie_secrets", "x", "cookie_secrets, which is not known"),
     ],

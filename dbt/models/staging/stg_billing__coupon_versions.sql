@@ -13,7 +13,7 @@ delivered as (
     select
         *,
         {{ json_record(terms) }} as terms,
-        {{ json_record(content) }} as content
+        {{ json_record(content) }} as typed_values
 
     from {{ ref('base_billing__coupons') }}
 
@@ -25,16 +25,16 @@ delivered_in_order as (
 
     select
         *,
-        lag(content) over (
+        lag(typed_values) over (
             partition by coupon_id
             order by updated_at, delivery_sequence, row_number
-        ) as content_before
+        ) as typed_values_before
 
     from delivered
 
 ),
 
--- A copy of the version before is no version.
+-- A copy of the previous version is not a version.
 final as (
 
     select
@@ -72,7 +72,7 @@ final as (
 
     from delivered_in_order
 
-    where content is distinct from content_before
+    where typed_values is distinct from typed_values_before
 
 )
 

@@ -69,7 +69,9 @@ final as (
             when 'follow_up_not_immediate' then redemptions.started_at
             else redemptions.redeemed_at
         end as occurred_at,
-        totals.currency
+        totals.currency,
+        coalesce(redemptions.once_per = 'subscription' and redemptions.subscription_id is not null, false)
+            as is_once_per_subscription
 
     from raised
 

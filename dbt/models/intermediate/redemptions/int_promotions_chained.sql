@@ -37,104 +37,88 @@ links as (
 
 ),
 
-beginnings as (
-
-    select
-        links.redemption_id,
-        links.predecessor_redemption_id
-
-    from links
-
-    left join links as earlier_links
-        on links.predecessor_redemption_id = earlier_links.redemption_id
-
-    where earlier_links.redemption_id is null
-
-),
-
--- A promotion is a redemption that follows none, with all its follow-ups.
-chained as (
-
-    select
-        redemption_id,
-        predecessor_redemption_id as promotion_id
-
-    from beginnings
-
-    union all
-
-    select
-        links.redemption_id,
-        chained.promotion_id
-
-    from chained
-
-    inner join links
-        on chained.redemption_id = links.predecessor_redemption_id
-
-),
-
--- Redemptions dated back can follow each other in a circle, so that no beginning leads to them.
-circling as (
-
-    select
-        links.redemption_id,
-        links.predecessor_redemption_id,
-        links.started_at
-
-    from links
-
-    left join chained
-        on links.redemption_id = chained.redemption_id
-
-    where chained.redemption_id is null
-
-),
-
+-- A promotion is a redemption that follows none, with all its follow-ups. Each redemption is walked back to the
+-- beginning of its chain or, because backdated redemptions can follow each other in a circle, to one already passed.
 walked as (
 
     select
         redemption_id,
-        predecessor_redemption_id as reached_redemption_id,
-        concat(chr(31), predecessor_redemption_id, chr(31)) as reached_redemptions
+        redemption_id as reached_redemption_id,
+        started_at as reached_started_at,
+        predecessor_redemption_id as next_redemption_id,
+        concat(chr(31), redemption_id, chr(31)) as passed_redemptions,
+        0 as steps,
+        false as is_passed_again
 
-    from circling
+    from links
 
     union all
 
     select
         walked.redemption_id,
-        circling.predecessor_redemption_id as reached_redemption_id,
-        concat(walked.reached_redemptions, circling.predecessor_redemption_id, chr(31)) as reached_redemptions
+        walked.next_redemption_id as reached_redemption_id,
+        links.started_at as reached_started_at,
+        links.predecessor_redemption_id as next_redemption_id,
+        concat(walked.passed_redemptions, walked.next_redemption_id, chr(31)) as passed_redemptions,
+        walked.steps + 1 as steps,
+        contains(walked.passed_redemptions, concat(chr(31), walked.next_redemption_id, chr(31))) as is_passed_again
 
     from walked
 
-    inner join circling
-        on walked.reached_redemption_id = circling.redemption_id
+    left join links
+        on walked.next_redemption_id = links.redemption_id
 
-    where not contains(walked.reached_redemptions, concat(chr(31), circling.predecessor_redemption_id, chr(31)))
+    where
+        walked.next_redemption_id is not null
+        and not walked.is_passed_again
 
 ),
 
--- Such a promotion begins with the one of the circle that starts first; what hangs on the circle belongs to it.
-circles_reached as (
+walks as (
 
     select
-        walked.redemption_id,
-        circling.redemption_id as promotion_id,
-        row_number() over (
-            partition by walked.redemption_id
-            order by circling.started_at, circling.redemption_id
-        ) as beginning_number
+        redemption_id,
+        reached_redemption_id,
+        reached_started_at,
+        next_redemption_id,
+        steps,
+        is_passed_again,
+        max(case when is_passed_again then reached_redemption_id end) over (
+            partition by redemption_id
+        ) as redemption_passed_again
 
     from walked
 
-    inner join circling
-        on walked.reached_redemption_id = circling.redemption_id
+),
 
-    inner join walked as returned
-        on circling.redemption_id = returned.redemption_id
-        and circling.redemption_id = returned.reached_redemption_id
+circles_found as (
+
+    select
+        *,
+        min(case when reached_redemption_id = redemption_passed_again then steps end) over (
+            partition by redemption_id
+        ) as steps_to_circle
+
+    from walks
+
+),
+
+-- A circle begins with its redemption that starts first.
+beginnings as (
+
+    select
+        redemption_id,
+        reached_redemption_id as promotion_id,
+        row_number() over (
+            partition by redemption_id
+            order by reached_started_at, reached_redemption_id
+        ) as beginning_number
+
+    from circles_found
+
+    where
+        (redemption_passed_again is null and next_redemption_id is null)
+        or (not is_passed_again and steps >= steps_to_circle)
 
 ),
 
@@ -144,15 +128,7 @@ final as (
         redemption_id,
         promotion_id
 
-    from chained
-
-    union all
-
-    select
-        redemption_id,
-        promotion_id
-
-    from circles_reached
+    from beginnings
 
     where beginning_number = 1
 

@@ -67,7 +67,10 @@ described_redemptions as (
                 when 'unknown_coupon' then ' is refused: there is no such coupon.'
                 when 'unknown_workspace' then ' is refused: there is no such workspace.'
                 when 'redeemed_after_close' then ' is refused: the coupon could no longer be redeemed.'
-                when 'duplicate_for_workspace' then ' is refused: the workspace had redeemed this coupon before.'
+                when 'duplicate_for_workspace' then case
+                    when is_once_per_subscription then ' is refused: the subscription had redeemed this coupon before.'
+                    else ' is refused: the workspace had redeemed this coupon before.'
+                end
                 when 'duplicate_for_user' then ' is refused: the same user had redeemed this coupon before.'
                 when 'prior_coupon' then ' is refused: the coupon is only for those who had no other before.'
                 when 'over_redeemed' then ' is refused: the coupon had been redeemed as often as it may be.'
