@@ -82,6 +82,10 @@ class Feed:
         """Names of all columns, in the order of the contract."""
         return tuple(column.name for column in self.columns)
 
+    def column(self, name: str) -> Column:
+        """The column of that name."""
+        return next(column for column in self.columns if column.name == name)
+
     @property
     def required_names(self) -> tuple[str, ...]:
         """Names of the columns a header must have."""

@@ -108,6 +108,7 @@ class Settings(BaseSettings):
         alert_email_to: The addresses that alerts are sent to, separated by commas.
         alert_timeout_seconds: How long a channel may take to answer.
         alert_repeat_hours: After how many hours an alert that goes on is sent again.
+        alert_ahead_days: How many days ahead alerts tell of promotions that run out; 0 for never.
         alert_quiet_minutes: How many minutes after an alert further refused files or findings wait,
             to be reported together.
         feed_time_zone: The time zone of instants that come without an offset, as an IANA name for all
@@ -173,6 +174,7 @@ class Settings(BaseSettings):
     alert_email_to: str | None = None
     alert_timeout_seconds: float = Field(default=10, gt=0, le=300)
     alert_repeat_hours: float = Field(default=24, ge=0)
+    alert_ahead_days: int = Field(default=0, ge=0, le=365)
     alert_quiet_minutes: float = Field(default=10, ge=0)
     feed_time_zone: str | dict[str, str] = "UTC"
     late_after_days: Mapping[str, int] = Field(default={"invoices": 40, "redemptions": 120})

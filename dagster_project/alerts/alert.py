@@ -18,6 +18,7 @@ Kind = Literal[
     "file_refused",
     "new_findings",
     "terms_changed",
+    "running_out",
     "data_late",
     "disk_nearly_full",
     "month_open",

@@ -74,6 +74,7 @@ def after_run(
         if failure is None:
             yield lambda state: _findings(state, settings, now)
             yield lambda state: _terms(state, settings, now)
+            yield lambda state: _running_out(state, settings, now)
             yield lambda state: _data(state, settings, now, as_of)
         yield lambda state: _disk(state, settings, now)
 
@@ -355,6 +356,19 @@ def _terms(state: State, settings: Settings, now: datetime) -> Iterator[Watched]
     changed = terms.open_changes(settings.home, current)
     known = state.known("terms_changed") or ()
     yield watch.terms_changed(changed, known, settings.home, now)
+
+
+def _running_out(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
+    from dagster_project.answers import expiring
+    from dagster_project.releases.read import open_release
+
+    days = settings.alert_ahead_days
+    current = files.current_release(settings.home)
+    if current is None or not days:
+        return
+    with open_release(settings.home, current) as connection:
+        ahead = expiring.ahead(connection, days, state.known("running_out") or ())
+    yield watch.running_out(ahead, settings.home, now)
 
 
 def _findings_before(home: Path, current: str) -> list[Finding]:

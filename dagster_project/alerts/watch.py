@@ -26,6 +26,7 @@ from dagster_project.settings import Settings
 if TYPE_CHECKING:
     import duckdb
 
+    from dagster_project.answers.asking import Row
     from dagster_project.answers.freshness import LateFeed
     from dagster_project.arrival.archive import SideRecord
 
@@ -324,6 +325,38 @@ def terms_changed(
         )
     solved = "No change of terms is open any more."
     return Watched("terms_changed", frozenset(changed), new, alert, solved)
+
+
+def running_out(ahead: Row, home: Path, now: datetime) -> Watched:
+    """Promotions that run out soon and readers do not know of, in the words of the reading commands.
+
+    Args:
+        ahead: As `answers.expiring.ahead` gives it.
+        home: The data home.
+        now: When this is noticed.
+    """
+    from dagster_project.answers import words
+
+    members, new = frozenset(ahead["redemption_ids"]), frozenset(ahead["new"])
+    alert = None
+    if members:
+        alert = Alert(
+            kind="running_out",
+            severity="info",
+            happened=words.running_out(ahead, ahead["until"]),
+            meaning=f"Bills change if nothing else happens; {_served_now(home)}.",
+            command=_command("expiring --sort amount", home),
+            at=now,
+            details=listed(
+                [
+                    plain(f"{one['workspace_id']}: {sentence}", 400)
+                    for one in ahead["workspaces_ahead"]
+                    for sentence in one["words"]
+                ]
+            ),
+        )
+    solved = f"No promotion runs out by {ahead['until']} any more."
+    return Watched("running_out", members, new, alert, solved)
 
 
 def _findings(told: list[Finding]) -> str:

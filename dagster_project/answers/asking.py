@@ -12,8 +12,9 @@ import re
 from calendar import monthrange
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import duckdb
 
@@ -143,9 +144,30 @@ def has_column(connection: Connection, table: str, column: str) -> bool:
     )
 
 
-def end_of(as_of_date: date) -> datetime:
-    """Return the instant at which a day ends (R0)."""
-    return datetime.combine(as_of_date + timedelta(days=1), datetime.min.time())
+def end_of(connection: Connection, day: date) -> datetime:
+    """Return the instant at which a day ends in the reporting time zone of a release (R0)."""
+    zone = "UTC"
+    if rows(connection, _HAS_TIME_ZONE):
+        ((found),) = rows(connection, "select reporting_time_zone from release.release")
+        zone = found["reporting_time_zone"] or zone
+    midnight = datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC)
+    # A day can begin late, or be left out altogether.
+    quarters = (midnight + timedelta(minutes=15 * number) for number in range(-60, 168))
+    calendar = ZoneInfo(zone)
+    first = next(one for one in quarters if one.astimezone(calendar).date() > day)
+    return first.replace(tzinfo=None)
+
+
+_HAS_TIME_ZONE = (
+    "select 1 from duckdb_columns() where database_name = current_database()"
+    " and schema_name = 'release' and table_name = 'release'"
+    " and column_name = 'reporting_time_zone'"
+)
+
+
+def month_to_come(as_of_date: date) -> datetime:
+    """Return the first day of the month in which the day after the as-of date lies, as an instant."""
+    return datetime.combine((as_of_date + timedelta(days=1)).replace(day=1), datetime.min.time())
 
 
 def add_months(start: datetime, months: int) -> datetime:

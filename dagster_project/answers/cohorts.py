@@ -28,7 +28,7 @@ def cohorts(connection: Connection, program: str | None, age: int | None) -> Row
         age: credit granted, used and lapsed and discounts of the program, and net of all bills.
     """
     of_release = facts(connection)
-    end = end_of(of_release["as_of_date"])
+    end = end_of(connection, of_release["as_of_date"])
     ages = [age] if age is not None else list(AGES)
     values: list[object] = [end, *([program] if program else [])]
     started = f"""

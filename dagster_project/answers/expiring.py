@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
+from dagster_project.answers import words
 from dagster_project.answers.asking import (
     Connection,
     Row,
@@ -16,6 +18,10 @@ from dagster_project.answers.asking import (
     rows,
 )
 from dagster_project.answers.burndown import grants_left, lapsing
+from dagster_project.answers.outlook import bill_changes
+from dagster_project.releases.fingerprint import literal
+
+_MOST = 10  # workspaces that are told of one by one
 
 
 def expiring(
@@ -36,7 +42,7 @@ def expiring(
             the totals are of all.
     """
     of_release = facts(connection)
-    until = add_months(end_of(of_release["as_of_date"]), within_months)
+    until = add_months(end_of(connection, of_release["as_of_date"]), within_months)
     found = rows(
         connection,
         "select ending.*, workspaces.workspace_name"
@@ -105,6 +111,90 @@ def expiring(
     }
 
 
+def ending(
+    connection: Connection, before: datetime, redemption_ids: Collection[str] | None = None
+) -> Row:
+    """Return how many promotions run out before an instant, on how many workspaces, and what bills rise by.
+
+    Args:
+        connection: The release.
+        before: At most twelve months after the as-of date.
+        redemption_ids: Only these.
+
+    Returns:
+        `redemptions`, `workspaces`, `followed_up`, and `rises` by currency.
+    """
+    chosen = f"{running_out(connection)} where runs_out_at < ?"
+    if redemption_ids is not None:
+        chosen += f" and list_contains([{', '.join(map(literal, redemption_ids))}], redemption_id)"
+    (found,) = rows(
+        connection,
+        "select count(*) as redemptions, count(distinct workspace_id) as workspaces,"
+        f" count(*) filter (where is_followed_up) as followed_up from {chosen}",
+        [before],
+    )
+    found["rises"] = rows(
+        connection,
+        "select currency, cast(sum(monthly_rise_amount) as decimal(18, 2)) as monthly_rise_amount"
+        f" from {chosen} and monthly_rise_amount is not null"
+        " group by currency having sum(monthly_rise_amount) <> 0 order by currency",
+        [before],
+    )
+    return found
+
+
+def ahead(connection: Connection, days: int, known: Collection[str]) -> Row:
+    """Return what runs out within so many days of the as-of date, and what it does to bills, in words.
+
+    Args:
+        connection: The release.
+        days: How many, at most 365.
+        known: Redemptions that need not be told of.
+
+    Returns:
+        As `ending`, of the redemptions that are new, or of all where none is; `until`, the last day;
+        `redemption_ids`, all of them; `new`; and `workspaces_ahead`, the largest rise first, each with
+        the sentences of `outlook` that name one of these redemptions.
+    """
+    until = facts(connection)["as_of_date"] + timedelta(days=days)
+    before = end_of(connection, until)
+    found = rows(
+        connection,
+        "select redemption_id, workspace_id, currency, monthly_rise_amount"
+        f" from {running_out(connection)} where runs_out_at < ? order by redemption_id",
+        [before],
+    )
+    new = [row["redemption_id"] for row in found if row["redemption_id"] not in known]
+    told = [row for row in found if row["redemption_id"] in new] or found
+    largest = sorted(
+        told, key=lambda row: (-(row["monthly_rise_amount"] or Decimal(0)), row["redemption_id"])
+    )
+    ids = {row["redemption_id"] for row in told}
+    return {
+        **ending(connection, before, ids),
+        "until": until,
+        "redemption_ids": [row["redemption_id"] for row in found],
+        "new": new,
+        "workspaces_ahead": [
+            {"workspace_id": workspace_id, "words": _sentences(connection, workspace_id, ids)}
+            for workspace_id in list(dict.fromkeys(row["workspace_id"] for row in largest))[:_MOST]
+        ],
+    }
+
+
+def _sentences(
+    connection: Connection, workspace_id: str, redemption_ids: Collection[str]
+) -> list[str]:
+    """Return how the bills of a workspace change by these redemptions, as `outlook` says it."""
+    changes = bill_changes(connection, workspace_id)
+    first = {row["currency"]: row for row in reversed(changes)}
+    return [
+        words.bill_change(row, is_first=row is first[row["currency"]])
+        for row in changes
+        if any(one["redemption_id"] in redemption_ids for one in row["reasons"])
+    ]
+
+
 def revenue_behind(
     connection: Connection, workspace_ids: Iterable[str], currency: str
 ) -> dict[str, Decimal]:
@@ -118,7 +208,7 @@ def revenue_behind(
     wanted = sorted(set(workspace_ids))
     if not wanted:
         return {}
-    end = end_of(facts(connection)["as_of_date"])
+    end = end_of(connection, facts(connection)["as_of_date"])
     found = rows(
         connection,
         "select workspace_id, cast(sum(net_amount) as decimal(18, 2)) as net_amount"

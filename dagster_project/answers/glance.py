@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dagster_project.answers.asking import Connection, Row, add_months, end_of, facts, rows
+from dagster_project.answers.asking import Connection, Row, add_months, facts, month_to_come, rows
 from dagster_project.answers.findings import totals_by_type
 from dagster_project.answers.outlook import MONTHS
 from dagster_project.answers.words import PROGRAMS, is_open
@@ -36,7 +36,7 @@ def glance(connection: Connection) -> Row:
     for row in bills:
         counted[row["currency"]] = counted.get(row["currency"], 0) + row["bills"]
     of_release, kinds = facts(connection), totals_by_type(connection, {})
-    end = end_of(of_release["as_of_date"]).replace(day=1)
+    end = month_to_come(of_release["as_of_date"])
     return {
         **of_release,
         **checked,

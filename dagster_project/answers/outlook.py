@@ -14,9 +14,9 @@ from dagster_project.answers.asking import (
     Connection,
     Row,
     add_months,
-    end_of,
     facts,
     has_table,
+    month_to_come,
     rows,
 )
 
@@ -45,8 +45,8 @@ def outlook(connection: Connection, scope: str, name: str) -> Row:
         is not over is in it twice. `changes` only for a workspace.
     """
     of_release = facts(connection)
-    end = end_of(of_release["as_of_date"])
-    first, last = add_months(_month_of(end), -MONTHS), add_months(_month_of(end), MONTHS)
+    to_come = month_to_come(of_release["as_of_date"])
+    first, last = add_months(to_come, -MONTHS), add_months(to_come, MONTHS)
     chosen, values = _workspaces(connection, scope, name)
     sums = ", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in AMOUNTS)
     found = rows(
@@ -231,8 +231,3 @@ def _is_between(reason: Row, earlier: date | None, month: date) -> bool:
 
 def _first_day(at: datetime) -> date:
     return at.date().replace(day=1)
-
-
-def _month_of(end: datetime) -> datetime:
-    """Return the first instant of the month in which the first day to come lies."""
-    return end.replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -9,9 +9,9 @@ from dagster_project.answers.asking import (
     Connection,
     Row,
     add_months,
-    end_of,
     facts,
     month_in,
+    month_to_come,
     rows,
 )
 
@@ -99,7 +99,7 @@ def budget(
         at = month_in(wanted, span["first"], span["last"])
         months = (at, at)
     elif months is None:
-        now = end_of(of_release["as_of_date"]).replace(day=1)
+        now = month_to_come(of_release["as_of_date"])
         months = (add_months(now, -12).date(), add_months(now, 11).date())
     found = rows(
         connection,

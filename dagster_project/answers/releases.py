@@ -12,6 +12,7 @@ from dagster_project.answers.asking import Row
 from dagster_project.releases.closing import certified_releases
 from dagster_project.releases.compare import CellDifference, TableDifference
 from dagster_project.releases.files import read_history, resolve
+from dagster_project.releases.questions import all_asked
 from dagster_project.releases.read import ReleaseSummary, read_pedigree
 
 TOTALS = ("list_amount", "discount_amount", "credit_amount", "net_amount")
@@ -53,8 +54,20 @@ def releases(home: Path) -> Row:
         )
     return {
         "releases": found,
-        "current_release_id": store.current_release(home),
+        "current_release_id": store.served_release(home),
         "events": read_history(home),
+        "what_ifs": [
+            {
+                "release_id": release_id,
+                "is_answered": is_answered,
+                "asked_at": question and question.asked_at,
+                "recorded_release_id": question and question.recorded_release_id,
+                "as_of_date": question and question.as_of_date,
+                "terms": [] if question is None else list(question.terms),
+                "terms_hold_from": question and question.terms_hold_from,
+            }
+            for release_id, question, is_answered in all_asked(home)
+        ],
     }
 
 

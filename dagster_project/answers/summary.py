@@ -8,7 +8,7 @@ from decimal import Decimal
 from dagster_project.answers.asking import Connection, Row, end_of, rows
 from dagster_project.answers.burndown import grants_left, lapsing
 from dagster_project.answers.closes import moves, restatements
-from dagster_project.answers.expiring import running_out
+from dagster_project.answers.expiring import ending
 from dagster_project.answers.findings import totals_by_type
 
 DAYS_AHEAD = 90
@@ -21,28 +21,14 @@ def summary(connection: Connection) -> Row:
     """
     (release,) = rows(connection, "select release_id, as_of_date, created_at from release.release")
     until = release["as_of_date"] + timedelta(days=DAYS_AHEAD)
-    (ending,) = rows(
-        connection,
-        "select count(*) as redemptions, count(distinct workspace_id) as workspaces,"
-        " count(*) filter (where is_followed_up) as followed_up"
-        f" from {running_out(connection)} where runs_out_at < ?",
-        [end_of(until)],
-    )
-    ending["rises"] = rows(
-        connection,
-        "select currency, cast(sum(monthly_rise_amount) as decimal(18, 2)) as monthly_rise_amount"
-        f" from {running_out(connection)} where runs_out_at < ? and monthly_rise_amount is not null"
-        " group by currency having sum(monthly_rise_amount) <> 0 order by currency",
-        [end_of(until)],
-    )
     (checks,) = rows(connection, "select count(*) as checks from release.checks")
     return {
         **release,
         **rows_in(connection),
         "given": _given(connection),
         "until": until,
-        "credit_left": _credit_left(connection, end_of(until)),
-        "ending": ending,
+        "credit_left": _credit_left(connection, end_of(connection, until)),
+        "ending": ending(connection, end_of(connection, until)),
         "findings_by_type": totals_by_type(connection, {}),
         "restated": restatements(connection),
         "moved": moves(connection),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 
-from dagster_project.answers.asking import Connection, Row, add_months, end_of, facts, rows
+from dagster_project.answers.asking import Connection, Row, add_months, facts, month_to_come, rows
 from dagster_project.answers.outlook import MONTHS
 from dagster_project.releases.read import attached
 
@@ -94,7 +94,7 @@ def outlook_beside(home: Path, recorded: str, asked: str, currency: str) -> list
     )
     with attached(home, recorded, asked) as connection:
         (known,) = rows(connection, "select as_of_date from r0.release.release")
-        until = add_months(end_of(known["as_of_date"]).replace(day=1), MONTHS).date()
+        until = add_months(month_to_come(known["as_of_date"]), MONTHS).date()
         found = rows(
             connection,
             f"""
@@ -118,7 +118,7 @@ def outlook_beside(home: Path, recorded: str, asked: str, currency: str) -> list
 
 
 _OUTLOOK = "fct_bill_outlook_monthly"
-_GIVEN = ("discount_amount", "credit_amount", "expected_amount")
+_GIVEN = (*AMOUNTS, "expected_amount")
 _Amounts = dict[tuple[str, str], Row]
 
 
@@ -161,26 +161,23 @@ def _ahead(connection: Connection) -> dict[tuple[str, str, object], Row]:
 
 
 def _until(connection: Connection) -> object:
-    end = end_of(facts(connection)["as_of_date"])
-    return add_months(end.replace(day=1), MONTHS).date()
+    return add_months(month_to_come(facts(connection)["as_of_date"]), MONTHS).date()
 
 
 def _given(connection: Connection) -> _Amounts:
-    """Return discounts and credit given by program and currency, and what is expected within twelve months."""
+    """Return by program and currency the bills it gave something on, and what it will give within twelve months."""
+    sums = ", ".join(f"cast(coalesce(sum({one}), 0) as decimal(18, 2)) as {one}" for one in _GIVEN)
     found = rows(
         connection,
-        """
+        f"""
         with both_parts as (
-            select program, currency, discount_amount, credit_amount, 0 as expected_amount
+            select program, currency, list_amount, discount_amount, credit_amount, net_amount
             from marts.fct_program_performance_monthly
             union all by name
-            select program, currency, 0 as discount_amount, 0 as credit_amount, expected_amount
+            select program, currency, expected_amount
             from marts.fct_program_budget_monthly where budget_month < ?
         )
-        select program, currency,
-            cast(sum(discount_amount) as decimal(18, 2)) as discount_amount,
-            cast(sum(credit_amount) as decimal(18, 2)) as credit_amount,
-            cast(sum(expected_amount) as decimal(18, 2)) as expected_amount
+        select program, currency, {sums}
         from both_parts where currency is not null group by program, currency
         """,
         [_until(connection)],

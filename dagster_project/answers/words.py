@@ -259,6 +259,21 @@ def change(reason: Mapping[str, Any]) -> str:
     return f"{text}, then {follows} follows" if follows else text
 
 
+def running_out(row: Mapping[str, Any], until: date) -> str:
+    """Return how many promotions run out by a day, and what bills rise by.
+
+    Args:
+        row: As `answers.expiring.ending` gives it.
+        until: The last day.
+    """
+    rises = ", ".join(money(one["monthly_rise_amount"], one["currency"]) for one in row["rises"])
+    return (
+        f"Running out by {until}: {count(row['redemptions'], 'promotion')} on"
+        f" {count(row['workspaces'], 'workspace')}, {row['followed_up']:,} with a follow-up;"
+        f" {f'bills rise by {rises} a month' if rises else 'no bill rises'}"
+    )
+
+
 def bill_change(row: Mapping[str, Any], *, is_first: bool) -> str:
     """Return the amount of bills from a month on, and why.
 

@@ -47,6 +47,8 @@ def findings(
     """List what billing got wrong, with totals."""
     from dagster_project.answers import asking, terms
     from dagster_project.answers import findings as audit
+    from dagster_project.releases.files import is_what_if
+    from dagster_project.releases.questions import recorded_release
 
     with opened(home, release) as connection:
         if type is not None:
@@ -64,11 +66,16 @@ def findings(
             "review_status": review,
         }
         data = audit.findings(connection, wanted, limit)
-    data["terms_changed"] = []
-    if any(row["finding_type"] == "coupon_terms_changed" for row in data["totals_by_type"]):
-        with explained():
-            data["terms_changed"] = terms.changed(settings_of_home(home).home, data["release_id"])
-    answer(data, tell, json)
+        data["terms_changed"] = []
+        if any(row["finding_type"] == "coupon_terms_changed" for row in data["totals_by_type"]):
+            folder = settings_of_home(home).home
+            of_record = data["release_id"]
+            if release is not None and is_what_if(release):  # its findings are those of the record
+                of_record = recorded_release(folder, release)
+            if of_record is not None:
+                with explained():
+                    data["terms_changed"] = terms.changed(folder, of_record)
+        answer(data, tell, json)
 
 
 def tell(data: Row) -> str:

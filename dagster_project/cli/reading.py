@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -21,6 +22,10 @@ from dagster_project.cli.options import complain, explained, settings_of_home, w
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Connection, NotThere, Other
     from dagster_project.answers.query import LimitReached
+    from dagster_project.releases.questions import Question
+
+_question: ContextVar[Question | None] = ContextVar("question", default=None)
+"""What the release asked, which is being read, if it answers a question."""
 
 READING: Final = (
     "workspace",
@@ -75,14 +80,20 @@ def opened(
         Exit: The release cannot be read (1), or something asked for does not exist (2).
     """
     from dagster_project.answers.asking import NotThere
+    from dagster_project.releases.files import is_what_if
+    from dagster_project.releases.questions import asked_in
     from dagster_project.releases.read import reading
 
     settings = settings_of_home(home)
+    asked_about = asked_in(settings.home / release) if release and is_what_if(release) else None
+    token = _question.set(asked_about)
     try:
         with explained(), reading(settings.home, release, configuration) as connection:
             yield connection
     except NotThere as error:
         wrong(sentence(error))
+    finally:
+        _question.reset(token)
 
 
 @contextmanager
@@ -105,7 +116,8 @@ def asked() -> Iterator[None]:
             lines.append(f"Did you mean {_either(error.near)}?")
         elif error.known:
             lines.append(f"There is {', '.join(error.known)}.")
-        wrong("\n".join(lines))
+        plain = [clean(line) for part in lines for line in part.splitlines() if line.strip()]
+        wrong("\n".join(plain), is_one_line=False)
 
 
 def _limit(error: LimitReached) -> str:
@@ -123,18 +135,35 @@ def _limit(error: LimitReached) -> str:
 
 
 def answer(data: Mapping[str, Any], tell: Callable[[dict[str, Any]], str], json: bool) -> None:
-    """Print an answer as JSON, or as the text that `tell` makes of it."""
+    """Print an answer as JSON, or as the text that `tell` makes of it.
+
+    What is read from the release of a question says first what was asked.
+    """
+    question = _question.get()
     if json:
         from dagster_project.answers.as_json import as_json
 
+        if question is not None:
+            what_if = {"release_id": question.release_id, "terms": list(question.terms)}
+            data = {**data, "what_if": what_if | {"terms_hold_from": question.terms_hold_from}}
         layout.show(as_json(data))
-    else:
+    elif question is None:
         layout.show(tell(dict(data)))
+    else:
+        layout.show("\n".join([*_tell_question(question), "", tell(dict(data))]))
+
+
+def _tell_question(question: Question) -> list[str]:
+    """Say that what follows answers a question, and which."""
+    told = f"{question.release_id}: {'; '.join(question.terms)}."
+    if question.terms_hold_from is not None:
+        told += " Earlier bills are as recorded, whatever terms are shown."
+    return layout.wrap(f"{told} Findings are those of the recorded terms.", hanging="  ")
 
 
 def sentence(missing: NotThere) -> str:
     """Return what does not exist, and what to ask for instead."""
-    name = repr(clean(missing.wanted))
+    name = repr(missing.wanted)  # escapes what is not printable
     hints = [_as_other(other) for other in missing.others]
     if missing.named:
         hints.append(f"That is the name of {_either(missing.named)}.")

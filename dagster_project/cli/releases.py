@@ -29,6 +29,7 @@ _MOST_EVENTS = 5
 def releases(home: HomeOption = None, json: JsonOption = False) -> None:
     """List the releases retained, with what changed in their totals."""
     from dagster_project.answers import releases as retained
+    from dagster_project.releases import current_release
 
     settings = settings_of_home(home)
     with explained():
@@ -45,6 +46,8 @@ def releases(home: HomeOption = None, json: JsonOption = False) -> None:
             file=sys.stderr,
         )
         raise typer.Exit(1)
+    with explained():
+        current_release(settings.home)  # else it says why none is served
 
 
 def restore(
@@ -61,12 +64,12 @@ def restore(
     """Make an earlier release the current one again; recorded."""
     import getpass
 
-    from dagster_project.releases import current_release
     from dagster_project.releases import restore as restore_release
+    from dagster_project.releases import served_release
 
     settings = settings_of_home(home)
     with explained():
-        before = current_release(settings.home)
+        before = served_release(settings.home)
         restored = restore_release(
             settings.home, release_id, datetime.now(UTC), getpass.getuser(), is_forced=anyway
         )
@@ -148,9 +151,25 @@ def tell(data: Row) -> str:
         lines += [*_release(release), ""]
     lines.append("* is current. Last events:")
     lines += [f"  {_event(event)}" for event in data["events"][-_MOST_EVENTS:]]
+    if data["what_ifs"]:
+        lines += ["", "Under other terms (`coupon-ledger what-if`), never current:"]
+    for one in data["what_ifs"]:
+        lines += _question(one)
     if data["current_release_id"] is None:
         lines.append("No release is current: `coupon-ledger restore ID` makes one current.")
     return "\n".join(lines)
+
+
+def _question(question: Row) -> list[str]:
+    """Return what was asked about other terms, and of which release."""
+    terms = "; ".join(question["terms"])
+    if not question["is_answered"]:
+        return layout.wrap(
+            f"{question['release_id']}  not answered: {terms or 'it was stopped'}.", hanging="    "
+        )
+    of = question["recorded_release_id"]
+    about = f"  of {of}, as of {question['as_of_date']}: {terms}." if of else ""
+    return layout.wrap(f"{question['release_id']}{about}", hanging="    ")
 
 
 def _release(release: Row) -> list[str]:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from dagster_project.answers.values import amount, clean, count, moment, money
+from dagster_project.answers import words
+from dagster_project.answers.values import amount, clean, count, moment
 from dagster_project.cli import layout
 from dagster_project.cli.close import tell_restated
 from dagster_project.cli.deliveries import tell_rows_in
@@ -384,14 +385,7 @@ def _credit_left(data: Row) -> list[str]:
 
 
 def _ending(data: Row) -> list[str]:
-    ending = data["ending"]
-    rises = ", ".join(money(row["monthly_rise_amount"], row["currency"]) for row in ending["rises"])
-    return layout.wrap(
-        f"Running out by {data['until']}: {count(ending['redemptions'], 'promotion')} on"
-        f" {count(ending['workspaces'], 'workspace')}, {ending['followed_up']:,} with a follow-up;"
-        f" {f'bills rise by {rises} a month' if rises else 'no bill rises'}",
-        hanging="  ",
-    )
+    return layout.wrap(words.running_out(data["ending"], data["until"]), hanging="  ")
 
 
 def _findings(data: Row) -> list[str]:

@@ -37,6 +37,7 @@ _KINDS = {
     "data_late": "data is late",
     "disk_nearly_full": "the disk is nearly full",
     "terms_changed": "terms of coupons have changed",
+    "running_out": "promotions run out",
     "month_open": "months are to be closed",
 }
 

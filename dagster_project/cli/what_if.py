@@ -33,7 +33,9 @@ _LABELS = {
 
 
 def what_if(
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the answer.")],
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="What to call the answer.")
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Argument(metavar="[FILE]", help="Changed rows: .csv, .yaml or .json."),
@@ -44,6 +46,18 @@ def what_if(
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="COLUMN=VALUE", help="A column of it; may be repeated."),
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="YYYY-MM-DD",
+            help="Only bills issued from this day on; earlier ones stay as recorded.",
+        ),
+    ] = None,
+    remove: Annotated[
+        str | None,
+        typer.Option("--remove", metavar="NAME", help="Remove an answer; ask nothing."),
     ] = None,
     top: Annotated[
         int, typer.Option(metavar="N", min=1, help="How many workspaces of each currency.")
@@ -59,6 +73,11 @@ def what_if(
     from dagster_project.releases.errors import NoRelease
     from dagster_project.releases.read import reading
 
+    if remove is not None:
+        _remove(home, remove, is_alone=not (name or file or coupon or set_ or from_))
+        return
+    if name is None:
+        wrong("Give the answer a name with --name NAME: --release what-if/NAME then reads it.")
     if (file is None) == (coupon is None) or bool(set_) != (coupon is not None):
         wrong("Give a FILE of changed rows, or one coupon with --coupon ID --set COLUMN=VALUE.")
     settings = settings_of_home(home)
@@ -69,7 +88,8 @@ def what_if(
             assert file is not None
             changes = asking.read(file)
         with explained():
-            prepared = asking.prepare(settings, name, changes)
+            holds_from = None if from_ is None else asking.checked_day(from_)
+            prepared = asking.prepare(settings, name, changes, holds_from)
     except (asking.WrongTerms, NoRelease) as error:
         wrong(str(error))
     except ArrivalError as error:  # the archive is damaged
@@ -79,14 +99,34 @@ def what_if(
     with redirect_stdout(sys.stderr if json else sys.stdout):
         for line in layout.wrap(f"What if: {'; '.join(prepared.told)}", "", "  "):
             print(line)
-        if not refresh_aside(prepared.settings, prepared.as_of, f"coupon-ledger what-if {name}"):
-            raise typer.Exit(1)
+        try:
+            title = f"coupon-ledger what-if --name {name}"
+            if not refresh_aside(prepared.settings, prepared.as_of, title):
+                raise typer.Exit(1)
+        finally:
+            asking.forget_build(prepared.settings)
     with (
         explained(),
         reading(settings.home, prepared.release_id) as recorded,
         reading(settings.home, f"what-if/{name}") as asked,
     ):
         answer(question.what_if(recorded, asked, name, list(prepared.told), top), tell, json)
+
+
+def _remove(home: Path | None, name: str, *, is_alone: bool) -> None:
+    """Remove an answer.
+
+    Raises:
+        Exit: There is none of that name, or something is asked besides (2); it is being calculated (1).
+    """
+    from dagster_project.releases.retention import remove_what_if
+
+    if not is_alone:
+        wrong("--remove NAME goes alone: it asks nothing.")
+    settings = settings_of_home(home)
+    with explained():
+        removed = remove_what_if(settings.home, name)
+    print(f"removed   {removed}")
 
 
 def tell(data: Row) -> str:
@@ -99,18 +139,20 @@ def tell(data: Row) -> str:
     for part in data["currencies"]:
         lines += ["", *_of_currency(part)]
     programs = [row for row in data["programs"] if _is_moved(row)]
-    lines += ["", "Given by program, as recorded and what if (expected: in the next 12 months)"]
+    lines += [
+        "",
+        *layout.wrap(
+            "By program, as recorded and what if (list and net: of the bills it gives something on;"
+            " expected: what it gives in the next 12 months)"
+        ),
+    ]
     if programs:
         lines += layout.table(
             ["program", "", "", ">recorded", ">what if", ">change"],
             [
                 [row["program"], row["currency"], label, *_change(row[one], row["currency"])]
                 for row in programs
-                for one, label in (
-                    ("discount_amount", "discounts"),
-                    ("credit_amount", "credit"),
-                    ("expected_amount", "expected"),
-                )
+                for one, label in {**_LABELS, "expected_amount": "expected"}.items()
                 if row[one]["recorded"] or row[one]["what_if"]
             ],
         )
@@ -159,6 +201,4 @@ def _change(change: Row, code: str) -> list[str]:
 
 
 def _is_moved(row: Row) -> bool:
-    return any(
-        row[one]["change"] for one in ("discount_amount", "credit_amount", "expected_amount")
-    )
+    return any(row[one]["change"] for one in (*_LABELS, "expected_amount"))

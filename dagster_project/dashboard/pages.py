@@ -28,7 +28,8 @@ from dagster_project.dashboard.blocks import (
     Waterfall,
 )
 from dagster_project.dashboard.records import ACCOUNT, BILL, NAME, account, bill
-from dagster_project.releases.files import is_what_if, what_if_recorded, what_ifs
+from dagster_project.releases.files import is_what_if, what_ifs
+from dagster_project.releases.questions import recorded_release
 
 _STEPS: Final = (
     ("list_amount", "List", 1),
@@ -650,7 +651,7 @@ def _beside(chosen: Chosen) -> list[Block]:
     code = chosen.currency
     blocks: list[Block] = []
     for asked in shown:
-        recorded = what_if_recorded(chosen.home, asked)
+        recorded = recorded_release(chosen.home, asked)
         if recorded is None or chosen.release not in (asked, recorded):
             continue
         found = outlook_beside(chosen.home, recorded, asked, code)

@@ -29,6 +29,7 @@ from typing import Any
 
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import carrying_on
+from dagster_project.releases import questions
 from dagster_project.releases.gate import Build
 from dagster_project.settings import Settings
 
@@ -185,14 +186,29 @@ class RunningBuild:
         self._invocation_id = ""
         self._ended: Any = None
         self._kept: carrying_on.Kept | None = None
+        self._question = questions.asked_in(settings.home)
 
     def events(self) -> Generator[EventMsg]:
-        """Run dbt and yield its events as they happen."""
+        """Run dbt and yield its events as they happen.
+
+        Raises:
+            DbtFailed: The terms of a question change from some day on, and there is no build to carry on from.
+        """
         self._target_path.mkdir(parents=True, exist_ok=True)
         for old in sorted(_folders(self._target_path.parent), key=_modified)[:-_KEPT_BUILDS]:
             shutil.rmtree(old, ignore_errors=True)
         if self._settings.engine == "duckdb":
-            self._kept = carrying_on.take(self._settings.warehouse, self._made_by, self._as_of)
+            self._kept = carrying_on.take(
+                self._settings.warehouse,
+                self._made_by,
+                self._as_of,
+                is_last=self._question is not None,
+            )
+        if self._kept is None and self._terms_hold_from is not None:
+            raise DbtFailed(
+                "bills issued before --from stay as the last build left them, and there is no build to"
+                " carry on from; `coupon-ledger run --always` makes one"
+            )
         thread = threading.Thread(target=self._work, name="dbt", daemon=True)
         thread.start()
         try:
@@ -231,6 +247,10 @@ class RunningBuild:
         """What the models are calculated by: with another one a build starts from nothing."""
         return f"{self._project.code_version}, {self._settings.reporting_time_zone}"
 
+    @property
+    def _terms_hold_from(self) -> str | None:
+        return None if self._question is None else self._question.terms_hold_from
+
     def _work(self) -> None:
         variables: dict[str, object] = {
             "as_of_date": self._as_of.isoformat(),
@@ -239,6 +259,8 @@ class RunningBuild:
         }
         if self._kept is not None:
             variables["kept"] = self._kept.as_variable()
+        if self._terms_hold_from is not None:
+            variables["terms_hold_from"] = self._terms_hold_from
         arguments = ["build", "--exclude-resource-type", "unit_test"]
         arguments += ["--vars", json.dumps(variables)]
         arguments += ["--full-refresh"] if self._kept is None else []

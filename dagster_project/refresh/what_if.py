@@ -5,45 +5,68 @@ changed coupons and redemptions. Refreshing it is the ordinary job, incremental 
 only what the change affects is calculated; `HOME/current` is not touched.
 
 A row names its record and the columns that change; what it leaves out stays as recorded. A redemption is
-withdrawn by a version that is redeemed after the as-of date, which the rules do not know yet; a coupon by a
-version that closed before any redemption, and that nothing leads to. Findings are those of the recorded
-release: no bill is called wrong because of a question.
+withdrawn by a version that is redeemed after the as-of date, which the rules do not know yet; a coupon by
+withdrawing its redemptions, with nothing leading to it. Findings are those of the recorded release: no bill is
+called wrong because of a question.
+
+Where terms hold from some day on, bills issued earlier stay as the build before left them, with the uses and
+the credit they took; only later ones are calculated, under the changed terms. What was settled before that day
+can then not change: which redemptions are honoured, when they started, which ended, what was granted. Changes
+of what is settled when a coupon is redeemed are refused, and what came of the others is compared with the
+recorded release before anything is published.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import duckdb
 import yaml
 
 from dagster_project.arrival.archive import Archive
-from dagster_project.feeds import Feed, feeds
+from dagster_project.feeds import Column, Feed, feeds
 from dagster_project.refresh import dbt_build
 from dagster_project.refresh.known_at import copy_archive
-from dagster_project.releases import files
+from dagster_project.releases import files, questions
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.fingerprint import literal, quote
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.read import open_release, read_pedigree
+from dagster_project.releases.reuse import record_path
 from dagster_project.settings import Settings
 
 FEEDS: Final = ("coupons", "redemptions")
 """The feeds whose rows are terms."""
 WITHDRAWN: Final = "withdrawn"
 """The column of a row that takes its record away."""
-_LONG_AGO: Final = "0001-01-02T00:00:00Z"
+OF_A_BILL: Final = (
+    *("percent_off", "amount_off", "amount_off_per"),
+    *("credit_amount", "credit_priority"),
+    *("duration", "duration_months"),
+)
+"""The columns of a coupon that can change from some day on."""
+_REFERS: Final = {
+    "coupon_id": "coupons",
+    "workspace_id": "workspaces",
+    "follow_up_coupon_id": "coupons",
+}
+"""The columns that name a record, and of which feed."""
+_RECORDED: Final = "recorded.duckdb"
 _TRUE: Final = ("true", "t", "1", "yes")
+_FALSE: Final = ("false", "f", "0", "no")
 
 Record = dict[str, str]
 
@@ -97,17 +120,16 @@ def read(path: Path) -> list[Change]:
     try:
         text = path.read_text("utf-8-sig")
         if path.suffix.lower() == ".csv":
-            lines = list(csv.DictReader(text.splitlines(), restval="", restkey="", strict=True))
-            content: Any = lines
+            content: Any = _table(text)
         elif path.suffix.lower() == ".json":
-            content = json.loads(text, parse_float=str, parse_int=str)
+            content = json.loads(text, parse_float=str, parse_int=str, object_pairs_hook=_once)
         elif path.suffix.lower() in (".yaml", ".yml"):
-            content = yaml.load(text, yaml.BaseLoader)  # noqa: S506 (every scalar as its text)
+            content = yaml.load(text, _Texts)  # noqa: S506 (every scalar as its text)
         else:
             raise WrongTerms(f"{path} is neither .csv, .yaml nor .json; name it so.")
     except OSError as error:
         raise WrongTerms(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, csv.Error, yaml.YAMLError) as error:
+    except (ValueError, csv.Error, yaml.YAMLError, RecursionError) as error:
         told = " ".join(str(error).split())
         raise WrongTerms(f"{path} cannot be read as {path.suffix[1:].upper()}: {told}") from None
     by_feed = content if isinstance(content, dict) else {"": content}
@@ -124,6 +146,47 @@ def read(path: Path) -> list[Change]:
     if not changes:
         raise WrongTerms(f"{path} has no rows. Give rows of coupons or redemptions.")
     return changes
+
+
+def _table(text: str) -> list[Record]:
+    """Return the rows of a CSV file by the names of its columns.
+
+    Raises:
+        ValueError: A row has more or fewer values than there are columns, or two have one name.
+    """
+    lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+    if not lines:
+        return []
+    header, *body = lines
+    found = []
+    for number, values in enumerate(body, 1):
+        if len(values) != len(header):
+            raise ValueError(f"row {number} has {len(values)} values for {len(header)} columns")
+        found.append(_once(list(zip(header, values, strict=True))))
+    return found
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return what is named, each once.
+
+    Raises:
+        ValueError: A name comes twice.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} is given twice")
+        found[name] = value
+    return found
+
+
+class _Texts(yaml.BaseLoader):
+    """YAML of which every scalar is its text, and every name of a mapping comes once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(name, deep=True) for name, _ in node.value]
+        _once([(str(name), None) for name in names])
+        return dict(super().construct_mapping(node, deep=deep))
 
 
 def of_coupon(coupon_id: str, settings_of: Sequence[str]) -> list[Change]:
@@ -155,13 +218,28 @@ def checked_name(name: str) -> str:
     return name
 
 
-def prepare(settings: Settings, name: str, changes: Sequence[Change]) -> Prepared:
+def checked_day(text: str) -> date:
+    """Return the day from which on terms change.
+
+    Raises:
+        WrongTerms: It is no day.
+    """
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise WrongTerms(f"--from {text}: give a day as YYYY-MM-DD.") from None
+
+
+def prepare(
+    settings: Settings, name: str, changes: Sequence[Change], holds_from: date | None = None
+) -> Prepared:
     """Make the data home of a question, anew apart from its releases.
 
     Args:
         settings: Of the data home with the recorded release, which is the one served.
         name: What the question is called.
         changes: What is other than recorded.
+        holds_from: The day from which on bills are issued under these terms, if not all are.
 
     Raises:
         WrongTerms: They name what is not there, or change nothing.
@@ -177,9 +255,14 @@ def prepare(settings: Settings, name: str, changes: Sequence[Change]) -> Prepare
         as_of = pedigree["as_of_date"]
         _must_be_of_this_code(settings, release_id, str(pedigree["code_version"]))
         _must_be_built(settings, release_id)
+        zone = pedigree.get("reporting_time_zone", "UTC")
         with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
-            rows, told = _rows(connection, changes, as_of)
+            asking = Asking(connection, as_of, first_of_bills(holds_from, as_of, zone), zone)
+            rows, told = asking.rows(changes)
+        if holds_from is not None:
+            told = [f"{one}, on bills issued from {holds_from} on" for one in told]
         with one_writer(side, f"coupon-ledger what-if --name {name}"):
+            files.current_link(side).unlink(missing_ok=True)  # it answers an earlier question
             for folder in ("archive", "build", "landing"):
                 shutil.rmtree(side / folder, ignore_errors=True)
                 (side / folder).mkdir(parents=True)
@@ -189,20 +272,90 @@ def prepare(settings: Settings, name: str, changes: Sequence[Change]) -> Prepare
             shutil.copyfile(settings.warehouse, side / "build" / settings.warehouse.name)
             for path in sorted((settings.build / "raw").glob("*/*.parquet")):
                 (side / "build" / "raw" / path.parent.name).mkdir(parents=True, exist_ok=True)
-                _point_to(side / "build" / "raw" / path.parent.name / path.name, path)
-            _point_to(side / files.WHAT_IF_RECORDED, files.release_path(home, release_id))
+                _hold(side / "build" / "raw" / path.parent.name / path.name, path)
+            _hold(side / _RECORDED, files.release_path(home, release_id))
+            _publish_beside(home, side, release_id)
             (side / "accepted_findings.csv").unlink(missing_ok=True)
             if settings.accepted_findings_file.is_file():
                 shutil.copyfile(settings.accepted_findings_file, side / "accepted_findings.csv")
             for feed in FEEDS:
                 if rows[feed]:
                     _write(side / "landing" / feed / f"{name}.csv", feeds()[feed], rows[feed])
-    zone = {"reporting_time_zone": pedigree.get("reporting_time_zone", "UTC")}
-    quiet = {"alert_webhook_url": None, "alert_smtp_host": None, "strict": False}
+            question = questions.Question(
+                name,
+                datetime.now(UTC).isoformat(timespec="seconds"),
+                release_id,
+                as_of.isoformat(),
+                tuple(told),
+                None if holds_from is None else holds_from.isoformat(),
+                tuple(asking.withdrawn_coupons),
+            )
+            questions.write(side, question)
+    quiet = {"alert_webhook_url": None, "alert_smtp_host": None, "strict": False, "reports": False}
     aside = {"home": side, "landing": side / "landing", "accepted_findings": None, "pull_from": ()}
     return Prepared(
-        settings.model_copy(update={**zone, **quiet, **aside}), as_of, release_id, tuple(told)
+        settings.model_copy(update={"reporting_time_zone": zone, **quiet, **aside}),
+        as_of,
+        release_id,
+        tuple(told),
     )
+
+
+def _publish_beside(home: Path, side: Path, release_id: str) -> None:
+    """Let the answer take from the recorded release the tables that are the same in both."""
+    files.releases_dir(side).mkdir(exist_ok=True)
+    for entry in files.entries(home, release_id):
+        _point_to(files.releases_dir(side) / entry.name, entry)
+    if record_path(home).is_file():
+        shutil.copyfile(record_path(home), record_path(side))
+
+
+def forget_build(settings: Settings) -> None:
+    """Remove what a question was calculated in, and earlier answers to it; its release stays.
+
+    Args:
+        settings: Of the data home of the question.
+    """
+    is_answered = files.current_link(settings.home).is_file()
+    # What a question that failed leaves of dbt's results says why.
+    for folder in ("archive", "landing", "build" if is_answered else "build/raw"):
+        shutil.rmtree(settings.home / folder, ignore_errors=True)
+    for path in (settings.warehouse, settings.home / _RECORDED):
+        path.unlink(missing_ok=True)
+    answer = files.current_link(settings.home).resolve()
+    for release_id in files.release_ids(settings.home):
+        path = files.releases_dir(settings.home) / release_id
+        if path.resolve() in answer.parents:
+            continue
+        if path.is_symlink():
+            path.unlink()
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def first_of_bills(holds_from: date | None, as_of: date, zone: str) -> datetime | None:
+    """Return the first instant of a day in the reporting time zone.
+
+    Raises:
+        WrongTerms: No bill is looked at from that day on.
+    """
+    if holds_from is None:
+        return None
+    if not date(1970, 1, 1) <= holds_from < as_of + timedelta(days=730):
+        raise WrongTerms(
+            f"--from {holds_from}: bills are looked at up to 24 months after {as_of}, the as-of date;"
+            " give a day from 1970-01-01 to then."
+        )
+    return _first_instant(holds_from, zone)
+
+
+def _first_instant(day: date, zone: str) -> datetime:
+    """Return the first instant of a day, or of the next one there is, in a time zone."""
+    midnight = datetime.combine(day, time(), UTC)
+    quarters = (midnight + timedelta(minutes=15 * number) for number in range(-60, 168))
+    reporting = ZoneInfo(zone)
+    first = next(one for one in quarters if one.astimezone(reporting).date() >= day)
+    return first.replace(tzinfo=None)
 
 
 def settle(settings: Settings) -> None:
@@ -216,8 +369,8 @@ def settle(settings: Settings) -> None:
     Raises:
         ReleaseError: A row breaks the supplier's contract, so that the question was not asked.
     """
-    recorded = settings.home / files.WHAT_IF_RECORDED
-    if not recorded.is_symlink():
+    recorded, question = settings.home / _RECORDED, questions.asked_in(settings.home)
+    if question is None or not recorded.is_file():
         return
     with duckdb.connect(str(settings.warehouse)) as connection:
         connection.execute(f"attach {literal(os.path.realpath(recorded))} as recorded (read_only)")
@@ -235,6 +388,15 @@ def settle(settings: Settings) -> None:
         if rejected:
             told = "; ".join(f"{feed}, row {number}: {why}" for feed, number, why in rejected)
             raise _broken(told)
+        if question.holds_from is not None:
+            zone = settings.reporting_time_zone
+            first = first_of_bills(
+                question.holds_from, date.fromisoformat(question.as_of_date), zone
+            )
+            assert first is not None
+            _must_leave_the_past(connection, question.holds_from, first)
+        for coupon_id in question.withdrawn_coupons:
+            connection.execute("delete from marts.dim_coupons where coupon_id = ?", [coupon_id])
         _judge_by_record(connection)
 
 
@@ -242,6 +404,55 @@ def _broken(told: str) -> ReleaseError:
     return ReleaseError(
         f"The changed terms break the contract of the feeds: {told}.",
         "Correct them; docs/inputs.md says what each column must be.",
+    )
+
+
+def _must_leave_the_past(
+    connection: duckdb.DuckDBPyConnection, holds_from: date, first: datetime
+) -> None:
+    """Make sure that terms that hold from a day on leave what was settled before as it is recorded.
+
+    Bills issued before are not calculated again, so that redemptions and grants must fit them.
+
+    Raises:
+        ReleaseError: A redemption that started before is another one.
+    """
+    stands = "coupon_id, workspace_id, subscription_id, promotion_id, started_at, refusal_reason"
+    until = f"least(coalesce(ends_at, {literal(str(first))}), {literal(str(first))}) as ends_at"
+    stood = (
+        f"select redemption_id, {stands}, {until} from {{}}.dim_coupon_redemptions"
+        f" where started_at < {literal(str(first))}"
+    )
+    recorded, asked = stood.format("recorded.marts"), stood.format("marts")
+    found = connection.execute(
+        f"select redemption_id from (({recorded} except {asked}) union"
+        f" ({asked} except {recorded}))"
+        " group by redemption_id order by redemption_id limit 1"
+    ).fetchone()
+    if found is None:
+        return
+    before, after = (
+        connection.execute(
+            f"select {stands}, ends_at from {schema}.dim_coupon_redemptions where redemption_id = ?",
+            [found[0]],
+        ).fetchone()
+        for schema in ("recorded.marts", "marts")
+    )
+    names = (*stands.split(", "), "ends_at")
+    if before is None or after is None:
+        told = "is not recorded" if before is None else "is recorded, and would not have been"
+    else:
+        told = "; ".join(
+            f"{name} {one if one is not None else 'none'}, what if"
+            f" {other if other is not None else 'none'}"
+            for name, one, other in zip(names, before, after, strict=True)
+            if one != other
+        )
+    raise ReleaseError(
+        f"What was settled before {holds_from} would be other than recorded: redemption {found[0]}"
+        f" {told}.",
+        "Bills issued before --from stay as recorded, so that redemptions that started earlier must"
+        " start as they did and not end earlier. Ask without --from, or give a later start or end.",
     )
 
 
@@ -320,63 +531,271 @@ def _must_be_built(settings: Settings, release_id: str) -> None:
         )
 
 
-def _rows(
-    connection: duckdb.DuckDBPyConnection, changes: Sequence[Change], as_of: date
-) -> tuple[dict[str, list[Record]], list[str]]:
-    """Return the rows to deliver by feed, and what they change in words.
+class Asking:
+    """From changes to the rows to deliver, and what they change in words.
 
-    Raises:
-        WrongTerms: They name what is not there, or change nothing.
+    Attributes:
+        withdrawn_coupons: The coupons that are as if they had never been.
     """
-    found: dict[str, dict[str, Record]] = {feed: {} for feed in FEEDS}
-    told: list[str] = []
-    for change in changes:
-        feed = feeds()[change.feed]
-        key = change.values[feed.key.name]
-        if key in found[feed.name]:
-            raise WrongTerms(f"{change.place}: {feed.key.name} {key!r} has two rows; give one.")
-        recorded = _recorded(connection, feed, key)
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        as_of: date,
+        first: datetime | None,
+        zone: str = "UTC",
+    ) -> None:
+        """Begin with no change.
+
+        Args:
+            connection: The build of the recorded release.
+            as_of: Its last day.
+            first: The first instant whose bills are under the changed terms; None for all bills.
+            zone: The reporting time zone.
+        """
+        self._end = _first_instant(as_of + timedelta(days=1), zone)
+        self.withdrawn_coupons: list[str] = []
+        self._connection = connection
+        self._as_of = as_of
+        self._first = first
+        self._found: dict[str, dict[str, Record]] = {feed: {} for feed in FEEDS}
+        self._implied: dict[str, dict[str, Record]] = {feed: {} for feed in FEEDS}
+        self._values: dict[tuple[str, str], Mapping[str, str]] = {}
+        self._told: list[str] = []
+        self._named: list[tuple[str, Record, str]] = []
+
+    def rows(self, changes: Sequence[Change]) -> tuple[dict[str, list[Record]], list[str]]:
+        """Return the rows by feed, and what they change, one sentence each.
+
+        Raises:
+            WrongTerms: They name what is not there, change nothing, or what cannot change from a day on.
+        """
+        for change in changes:
+            key = change.values[feeds()[change.feed].key.name]
+            if (change.feed, key) in self._values:
+                name = feeds()[change.feed].key.name
+                raise WrongTerms(f"{change.place}: {name} {key!r} has two rows; give one.")
+            self._values[change.feed, key] = change.values
+            self._add(change, feeds()[change.feed], key)
+        if not self._told:
+            raise WrongTerms("These terms are those that are recorded: nothing would change.")
+        self._must_leave_withdrawn()
+        self._must_refer()
+        return {feed: list(self._put_together(feed).values()) for feed in FEEDS}, self._told
+
+    def _put_together(self, feed: str) -> dict[str, Record]:
+        """Return the rows of a feed: what follows from other changes, and on it what is asked of the record."""
+        rows = {**self._found[feed], **self._implied[feed]}
+        for key in self._found[feed].keys() & self._implied[feed].keys():
+            rows[key] = {**self._implied[feed][key], **self._values[feed, key]}
+        return rows
+
+    def _add(self, change: Change, feed: Feed, key: str) -> None:
+        recorded = _recorded(self._connection, feed, key)
         if change.is_withdrawn:
             if recorded is None:
-                raise WrongTerms(f"{change.place}: {_no(connection, feed, key)}")
-            rows = _withdrawn(connection, feed, recorded, as_of)
-            told.append(f"{key}: withdrawn")
-            for other in rows:
-                found[feed.name].setdefault(other[feed.key.name], other)
-            continue
-        if recorded is None:
-            _must_be_whole(connection, feed, change)
+                raise WrongTerms(f"{change.place}: {_no(self._connection, feed, key)}")
+            self._withdraw(change, feed, recorded)
+        elif recorded is None:
+            _must_be_whole(self._connection, feed, change)
             base = dict.fromkeys(feed.column_names, "")
-            base["updated_at"] = f"{as_of}T00:00:00Z"
-            told.append(f"{key}: added")
+            row = {**base, "updated_at": f"{self._as_of}T00:00:00Z", **change.values}
+            self._must_be_known(change, row)
+            self._found[feed.name][key] = row
+            self._named += [(change.place, row, name) for name in _REFERS if row.get(name)]
+            self._told.append(f"{key}: added")
         else:
-            base = recorded
             differing = [
-                f"{name} {recorded[name] or 'empty'} → {value or 'empty'}"
+                name
                 for name, value in change.values.items()
-                if not _is_same(recorded[name], value)
+                if not _is_same(feed.column(name), recorded[name], value)
             ]
             if not differing:
+                return
+            row = {**recorded, **change.values, "updated_at": recorded["updated_at"]}
+            self._must_be_known(change, row)
+            if self._first is not None and feed.name == "coupons":
+                self._from_a_day_on(change, recorded, row, differing)
+            self._found[feed.name][key] = row
+            self._named += [
+                (change.place, row, one) for one in differing if one in _REFERS and row[one]
+            ]
+            shown = [
+                f"{name} {recorded[name] or 'empty'} → {change.values[name] or 'empty'}"
+                for name in differing
+                if not feed.column(name).personal
+            ]
+            shown += ["another user"] * (len(shown) < len(differing))
+            self._told.append(f"{key}: {', '.join(shown)}")
+
+    def _must_refer(self) -> None:
+        """Make sure that the coupons and workspaces that changes name exist; what is recorded may name others."""
+        for place, row, name in self._named:
+            feed = feeds()[_REFERS[name]]
+            if row[name] in self._found.get(feed.name, {}):
                 continue
-            told.append(f"{key}: {', '.join(differing)}")
-        row = {**base, **change.values}
-        if recorded is not None:
-            row["updated_at"] = recorded["updated_at"]
-        found[feed.name][key] = row
-    if not told:
-        raise WrongTerms("These terms are those that are recorded: nothing would change.")
-    _must_refer(connection, found)
-    return {feed: list(rows.values()) for feed, rows in found.items()}, told
+            if _recorded(self._connection, feed, row[name]) is None:
+                raise WrongTerms(f"{place}, {name}: {_no(self._connection, feed, row[name])}")
+
+    def _must_leave_withdrawn(self) -> None:
+        """Make sure that nothing is changed to be of a coupon that is withdrawn."""
+        for row in self._found["redemptions"].values():
+            is_withdrawn = row is self._values["redemptions", row["redemption_id"]]
+            if row["coupon_id"] in self.withdrawn_coupons and not is_withdrawn:
+                raise WrongTerms(
+                    f"Redemption {row['redemption_id']}: its coupon {row['coupon_id']} is withdrawn;"
+                    " leave out one of both."
+                )
+        for key, row in self._found["coupons"].items():
+            follow_up = self._values["coupons", key].get("follow_up_coupon_id")
+            if follow_up and follow_up in self.withdrawn_coupons:
+                raise WrongTerms(
+                    f"Coupon {row['coupon_id']}: its follow-up {row['follow_up_coupon_id']} is"
+                    " withdrawn; leave out one of both."
+                )
+
+    def _must_be_known(self, change: Change, row: Record) -> None:
+        """Make sure that a redemption is made by the as-of date: a later one is in no release (R0)."""
+        redeemed = row.get("redeemed_at", "")
+        at = _moment(redeemed)
+        if change.feed == "redemptions" and at is not None and at.replace(tzinfo=None) >= self._end:
+            raise WrongTerms(
+                f"{change.place}: redeemed_at {redeemed} is after {self._as_of}, the as-of date, so that"
+                " the redemption would not be known yet. Give a day up to then, and a later starts_at"
+                " where it is to begin later."
+            )
+
+    def _from_a_day_on(
+        self, change: Change, recorded: Record, row: Record, differing: Sequence[str]
+    ) -> None:
+        """Make sure that a coupon's terms can change from a day on, and end its redemptions as they then do."""
+        refused = [name for name in differing if name not in OF_A_BILL]
+        is_counted = any(
+            one["duration"] == "once" or one["duration_invoices"] for one in (row, recorded)
+        )
+        if "duration" in differing and is_counted:
+            refused.append("duration, where bills are counted,")
+        if refused:
+            raise WrongTerms(
+                f"{change.place}: {' and '.join(refused)} cannot change with --from: it is settled before"
+                " a bill is issued, for all bills alike. With --from can change"
+                f" {', '.join(OF_A_BILL)}; ask for the others without it."
+            )
+        if {"duration", "duration_months"} & set(differing):
+            self._end_redemptions(change, row["coupon_id"], row["duration_months"])
+
+    def _end_redemptions(self, change: Change, coupon_id: str, months: str) -> None:
+        """End the redemptions of a coupon that ended before the day as recorded, and none of the others before it."""
+        if not re.fullmatch("[0-9]{1,4}|", months):
+            return  # the contract of the feed says so
+        own = f"to_months({int(months)})" if months else "null::interval"
+        periods = (
+            "case discount_type when 'credit' then credit_period_months * credit_max_periods end"
+        )
+        ends = f"(started_at + coalesce({own}, to_months({periods})))"
+        found = self._connection.execute(
+            "select redemption_id, is_derived, case when natural_end_at <= $first then natural_end_at"
+            " else $first end as ends_at from intermediate.int_redemptions_with_terms"
+            " where coupon_id = $coupon_id and started_at < $first"
+            f" and coalesce(least(natural_end_at, {ends}) < $first, false)"
+            f" and natural_end_at is distinct from {ends} order by redemption_id",
+            {"first": self._first, "coupon_id": coupon_id},
+        ).fetchall()
+        ending = {redemption_id: ends_at for redemption_id, _, ends_at in found}
+        for redemption_id, is_derived, _ in found:
+            if is_derived:
+                raise WrongTerms(
+                    f"{change.place}: how long it lasts cannot change with --from: redemption"
+                    f" {redemption_id} is a follow-up that nobody recorded, whose end only the coupon's"
+                    " terms say. Ask without --from."
+                )
+        for record in _records(self._connection, feeds()["redemptions"], list(ending)):
+            if not record["ends_at"]:
+                end = ending[record["redemption_id"]]
+                self._implied["redemptions"][record["redemption_id"]] = {
+                    **record,
+                    "ends_at": f"{end.isoformat()}Z",
+                }
+
+    def _withdraw(self, change: Change, feed: Feed, recorded: Record) -> None:
+        """Take a record away, or end it with the day from which on terms change."""
+        key = recorded[feed.key.name]
+        if feed.name == "redemptions":
+            row = self._found["redemptions"][key] = self._withdrawn(recorded)
+            self._values["redemptions", key] = row
+            self._told.append(f"{key}: withdrawn")
+            return
+        made = self._connection.execute(
+            "select redemption_id, is_derived from intermediate.int_redemptions_with_terms"
+            " where coupon_id = ? and (not is_to_come or started_at < ?) order by redemption_id",
+            [key, self._first or self._end],
+        ).fetchall()
+        if self._first is not None and any(is_derived for _, is_derived in made):
+            raise WrongTerms(
+                f"{change.place}: it cannot be withdrawn with --from: it follows other coupons by"
+                " itself, and nobody recorded those redemptions. Ask without --from."
+            )
+        own = [redemption_id for redemption_id, is_derived in made if not is_derived]
+        for record in _records(self._connection, feeds()["redemptions"], own):
+            self._implied["redemptions"][record["redemption_id"]] = self._withdrawn(record)
+        leading = self._connection.execute(
+            "select coupon_id from staging.stg_billing__coupons where follow_up_coupon_id = ?"
+            " and coupon_id <> ? order by coupon_id",
+            [key, key],
+        ).fetchall()
+        for record in _records(self._connection, feed, [one for (one,) in leading]):
+            self._implied["coupons"][record["coupon_id"]] = {**record, "follow_up_coupon_id": ""}
+        if self._first is None:
+            self.withdrawn_coupons.append(key)
+        noun = "redemption" if len(own) == 1 else "redemptions"
+        self._told.append(f"{key}: withdrawn, with {len(own):,} {noun}")
+
+    def _withdrawn(self, recorded: Record) -> Record:
+        """Return the version of a redemption that takes it away."""
+        if self._first is None:
+            dates = dict.fromkeys(("starts_at", "ends_at", "revoked_at", "eligible_until"), "")
+            later = self._as_of + timedelta(days=2)
+            return {**recorded, **dates, "redeemed_at": f"{later}T00:00:00Z"}
+        if recorded["redemption_id"] in self._revoked_before:
+            return recorded
+        return {**recorded, "revoked_at": f"{self._first.isoformat()}Z"}
+
+    @cached_property
+    def _revoked_before(self) -> set[str]:
+        """The redemptions that were revoked before the day from which on terms change."""
+        found = self._connection.execute(
+            "select redemption_id from staging.stg_billing__redemptions where revoked_at < ?",
+            [self._first],
+        ).fetchall()
+        return {redemption_id for (redemption_id,) in found}
 
 
-def _is_same(recorded: str, value: str) -> bool:
-    """Return whether two texts are the same value, `15` and `15.00` too."""
+def _is_same(column: Column, recorded: str, value: str) -> bool:
+    """Return whether two texts are one value: `15` and `15.00`, an instant, empty and what it stands for."""
+    recorded, value = recorded or column.default or "", value or column.default or ""
     if recorded == value:
         return True
+    if column.type == "boolean":
+        return (recorded.casefold() in _TRUE) == (value.casefold() in _TRUE)
+    if column.type == "currency":
+        return recorded.casefold() == value.casefold()
+    if column.type in ("instant", "date"):
+        return _moment(recorded) == _moment(value) is not None
     number = re.compile(r"-?[0-9]+([.][0-9]+)?")
-    if not (number.fullmatch(recorded) and number.fullmatch(value)):
+    if column.type in ("id", "text", "enum") or not (
+        number.fullmatch(recorded) and number.fullmatch(value)
+    ):
         return False
     return _plain(recorded) == _plain(value)
+
+
+def _moment(text: str) -> datetime | None:
+    """Return the instant that a text names in ISO 8601, in UTC where it says nothing else."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _plain(number: str) -> str:
@@ -385,42 +804,31 @@ def _plain(number: str) -> str:
 
 def _recorded(connection: duckdb.DuckDBPyConnection, feed: Feed, key: str) -> Record | None:
     """Return the version of a record that holds, as it was delivered, dated a second later."""
+    return next(iter(_records(connection, feed, [key])), None)
+
+
+def _records(
+    connection: duckdb.DuckDBPyConnection, feed: Feed, keys: Sequence[str]
+) -> list[Record]:
+    """Return the versions of records that hold, as they were delivered, dated a second later."""
     names = feed.column_names
     columns = {
         str(row[0]) for row in connection.execute(f"describe raw.{quote(feed.name)}").fetchall()
     }
     raw = ", ".join(f"raw_rows.{quote(name)}" if name in columns else "null" for name in names)
-    row = connection.execute(
-        f"select typed.updated_at, {raw} from staging.stg_billing__{feed.name} as typed"
+    key = f"typed.{quote(feed.key.name)}"
+    found = connection.execute(
+        f"select {key}, typed.updated_at, {raw} from staging.stg_billing__{feed.name} as typed"
         f" inner join raw.{quote(feed.name)} as raw_rows using (delivery_sequence, row_number)"
-        f" where typed.{quote(feed.key.name)} = ?",
-        [key],
-    ).fetchone()
-    if row is None:
-        return None
-    record = {name: str(value or "") for name, value in zip(names, row[1:], strict=True)}
-    later: datetime = row[0] + timedelta(seconds=1)
-    return {**record, feed.key.name: key, "updated_at": f"{later.isoformat()}Z"}
-
-
-def _withdrawn(
-    connection: duckdb.DuckDBPyConnection, feed: Feed, recorded: Record, as_of: date
-) -> list[Record]:
-    """Return the rows that take a record away."""
-    if feed.name == "redemptions":
-        dates = dict.fromkeys(("starts_at", "ends_at", "revoked_at", "eligible_until"), "")
-        return [{**recorded, **dates, "redeemed_at": f"{as_of + timedelta(days=2)}T00:00:00Z"}]
-    leading = connection.execute(
-        "select coupon_id from staging.stg_billing__coupons where follow_up_coupon_id = ?"
-        " and coupon_id <> ? order by coupon_id",
-        [recorded["coupon_id"]] * 2,
+        f" where {key} in (select unnest(?::varchar[])) order by {key}",
+        [list(keys)],
     ).fetchall()
-    rows = [{**recorded, "redeem_by": _LONG_AGO, "follow_up_coupon_id": ""}]
-    for (coupon_id,) in leading:
-        other = _recorded(connection, feed, coupon_id)
-        assert other is not None
-        rows.append({**other, "follow_up_coupon_id": ""})
-    return rows
+    records = []
+    for own, updated_at, *values in found:
+        later: datetime = updated_at + timedelta(seconds=1)
+        record = {name: str(value or "") for name, value in zip(names, values, strict=True)}
+        records.append({**record, feed.key.name: own, "updated_at": f"{later.isoformat()}Z"})
+    return records
 
 
 def _must_be_whole(connection: duckdb.DuckDBPyConnection, feed: Feed, change: Change) -> None:
@@ -430,27 +838,6 @@ def _must_be_whole(connection: duckdb.DuckDBPyConnection, feed: Feed, change: Ch
     if missing:
         told = _no(connection, feed, change.values[feed.key.name])
         raise WrongTerms(f"{change.place}: {told} To add it, give {', '.join(missing)} too.")
-
-
-def _must_refer(
-    connection: duckdb.DuckDBPyConnection, found: Mapping[str, Mapping[str, Record]]
-) -> None:
-    """Make sure that added and changed redemptions name coupons and workspaces that exist."""
-    for row in found["redemptions"].values():
-        place = f"Redemption {row['redemption_id']}"
-        for name, feed in (("coupon_id", "coupons"), ("workspace_id", "workspaces")):
-            known = row[name] in found.get(feed, {}) or _recorded(
-                connection, feeds()[feed], row[name]
-            )
-            if not known:
-                raise WrongTerms(f"{place}: {_no(connection, feeds()[feed], row[name])}")
-    for row in found["coupons"].values():
-        follow_up = row["follow_up_coupon_id"]
-        feed_of_coupons = feeds()["coupons"]
-        is_new = follow_up and follow_up not in found["coupons"]
-        if is_new and _recorded(connection, feed_of_coupons, follow_up) is None:
-            told = _no(connection, feed_of_coupons, follow_up)
-            raise WrongTerms(f"Coupon {row['coupon_id']}, follow_up_coupon_id: {told}")
 
 
 def _no(connection: duckdb.DuckDBPyConnection, feed: Feed, key: str) -> str:
@@ -479,18 +866,20 @@ def _change(feed_name: str, values: dict[str, str], place: str) -> Change:
         WrongTerms: They are not, or it does not say which record it is.
     """
     feed = feeds()[feed_name]
-    withdrawn = values.pop(WITHDRAWN, "")
+    withdrawn = values.pop(WITHDRAWN, "").casefold()
+    if withdrawn not in ("", *_TRUE, *_FALSE):
+        raise WrongTerms(f"{place}, {WITHDRAWN}: give true or false, not {withdrawn!r}.")
     for name, value in values.items():
         if name not in feed.column_names:
             known = [*feed.column_names, WITHDRAWN]
             raise WrongTerms(f"{place}: {_unknown(f'column of {feed_name}', name, known)}")
-        column = next(one for one in feed.columns if one.name == name)
+        column = feed.column(name)
         if column.values and value and value not in column.values:
             raise WrongTerms(f"{place}, {name}: {_unknown('value', value, column.values)}")
     values.pop("updated_at", None)
     if not values.get(feed.key.name):
         raise WrongTerms(f"{place}: it names no {feed.key.name}.")
-    return Change(feed_name, values, withdrawn.casefold() in _TRUE, place)
+    return Change(feed_name, values, withdrawn in _TRUE, place)
 
 
 def _feed_of(values: Mapping[str, str], place: str) -> str:
@@ -517,6 +906,15 @@ def _text(value: object, place: str) -> str:
 def _point_to(link: Path, target: Path) -> None:
     link.unlink(missing_ok=True)
     link.symlink_to(os.path.realpath(target))
+
+
+def _hold(link: Path, target: Path) -> None:
+    """Keep a file that is never written again, whatever a refresh or pruning does meanwhile."""
+    link.unlink(missing_ok=True)
+    try:
+        link.hardlink_to(os.path.realpath(target))
+    except OSError:  # another file system, or one without such links
+        _point_to(link, target)
 
 
 def _write(path: Path, feed: Feed, rows: Iterable[Record]) -> None:

@@ -32,8 +32,6 @@ WHAT_IF = "what-if"
 """The folder of questions in a data home: bills recalculated under other terms."""
 WHAT_IF_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """What the name of a question must match."""
-WHAT_IF_RECORDED = "recorded.duckdb"
-"""The link in the data home of a question to the release that it was asked about."""
 SERVING = ("published", "served again", "found served", "restored")
 """Events of the history that make a release current."""
 DATABASE_NAME = "coupon_ledger.duckdb"
@@ -70,15 +68,6 @@ def is_what_if(text: str) -> bool:
     """Return whether the text has the form of a release of a question, `what-if/NAME`."""
     folder, _, name = text.partition("/")
     return folder == WHAT_IF and re.fullmatch(WHAT_IF_NAME, name) is not None
-
-
-def what_if_recorded(home: Path, release_id: str) -> str | None:
-    """Return the recorded release that a question was asked about, None where unknown."""
-    try:
-        recorded = release_of(Path(os.readlink(home / release_id / WHAT_IF_RECORDED)))
-    except OSError:
-        return None
-    return recorded if release_path(home, recorded).is_file() else None
 
 
 def what_ifs(home: Path) -> list[str]:
@@ -180,6 +169,14 @@ def current_release(home: Path) -> str | None:
             " one of them current.",
         )
     return release_id
+
+
+def served_release(home: Path) -> str | None:
+    """Id of the release that is served, None also if `current` does not point to one."""
+    try:
+        return current_release(home)
+    except ReleaseError:
+        return None
 
 
 def resolve(home: Path, release_id: str | None, *, is_recorded: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from dagster_project.releases import files
+from dagster_project.releases import files, questions
 from dagster_project.releases.closing import certified_releases, name_of
-from dagster_project.releases.errors import ReleaseError
+from dagster_project.releases.errors import NoRelease, ReleaseError
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.machine import is_full
 from dagster_project.releases.read import verify
@@ -51,7 +52,7 @@ def restore(
     with one_writer(home, f"coupon-ledger restore {wanted}"):
         files.remove_leftovers(home)
         verify(home, wanted).raise_unless_sound()
-        previous = files.current_release(home)
+        previous = files.served_release(home)
         if previous != wanted:
             silent = unlisted(home, wanted)
             if silent and not is_forced:
@@ -98,6 +99,43 @@ def prune(home: Path, keep: int, now: datetime) -> Pruned:
                 removed.append(release_id)
         files.fsync_folder(files.releases_dir(home))
     return Pruned(tuple(removed), spared)
+
+
+def remove_what_if(home: Path, name: str) -> str:
+    """Remove a question and its answer, or what a killed one left.
+
+    Args:
+        home: The data home.
+        name: What the question is called, `what-if/` before it or not.
+
+    Returns:
+        Its release, `what-if/NAME`.
+
+    Raises:
+        NoRelease: There is no such question.
+        ReleaseError: Someone reads its answer.
+        Busy: It is being calculated.
+    """
+    wanted = name if name.startswith(f"{files.WHAT_IF}/") else f"{files.WHAT_IF}/{name}"
+    known = [release_id for release_id, _, _ in questions.all_asked(home)]
+    if wanted not in known:
+        near = difflib.get_close_matches(wanted, known, n=3) or known
+        raise NoRelease(
+            f"There is no {wanted!r} in {home}; there is {', '.join(near) or 'none'}.",
+            "`coupon-ledger releases` lists them.",
+        )
+    side = home / wanted
+    with one_writer(side, f"coupon-ledger what-if --remove {name}"):
+        readers = _readers(home, wanted) if wanted in files.what_ifs(home) else []
+        if readers:
+            raise ReleaseError(
+                f"{wanted} stays: process {', '.join(map(str, readers))} reads it.",
+                "Remove it when that has ended.",
+            )
+        # The link first: from then on it is no answer any more.
+        files.current_link(side).unlink(missing_ok=True)
+        shutil.rmtree(side)
+    return wanted
 
 
 def _remove(home: Path, release_id: str, now: datetime) -> None:

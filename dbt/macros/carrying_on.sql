@@ -17,6 +17,17 @@
 {%- endmacro %}
 
 
+{# The first instant at which the changed terms of a question hold, none where they hold for the whole past. Bills
+   issued before it stay as the build before left them. #}
+{% macro terms_hold_from() -%}
+    {%- set day = var('terms_hold_from', none) -%}
+    {%- if day is not none and carries_on() -%}
+        {{ return(first_instant_after((modules.datetime.date.fromisoformat(day) - modules.datetime.timedelta(days=1)).isoformat())) }}
+    {%- endif -%}
+    {{ return(none) }}
+{%- endmacro %}
+
+
 {# A model as the previous build left it. This is no dependency for dbt: the caller must run before that model. #}
 {% macro kept(model) -%}
     {%- if execute -%}

@@ -155,3 +155,27 @@ walk as (
         0
     )
 {%- endmacro %}
+
+
+{# R7: what a grant gives. Where changed terms hold from some day on, a grant that started earlier keeps the amount
+   it was issued with. #}
+{% macro grant_amount_of_its_day(grants, redemptions_before) -%}
+    {%- if terms_hold_from() -%}
+    case
+            when grant_started_at < {{ terms_hold_from() }}
+                then coalesce(
+                    (
+                        select redemptions_before.grant_minor
+
+                        from {{ redemptions_before }} as redemptions_before
+
+                        where redemptions_before.redemption_id = {{ grants }}.redemption_id
+                    ),
+                    grant_minor
+                )
+            else grant_minor
+        end
+    {%- else -%}
+    grant_minor
+    {%- endif -%}
+{%- endmacro %}

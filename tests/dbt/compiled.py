@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,11 +15,12 @@ import duckdb
 import pyarrow as pa
 
 from dagster_project.feeds import Feed, feeds
+from dagster_project.refresh.what_if import Asking, Change
 from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
 from tests.reference.agreement import KEYS
 
 # What stands in SQL for the build before, and is replaced by what was true of it.
-_LAST_DELIVERY, _DAY_BEFORE = 987_654_321, date(1987, 6, 5)
+_LAST_DELIVERY, _DAY_BEFORE, _HOLDS_FROM = 987_654_321, date(1987, 6, 5), date(1985, 4, 3)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,15 @@ class CompiledModels:
         kept = {"delivery_sequence": _LAST_DELIVERY, "as_of_date": _DAY_BEFORE.isoformat()}
         return self._compiled(kept)
 
-    def _compiled(self, kept: dict[str, object] | None = None) -> list[_Model]:
+    @cached_property
+    def _from_a_day_on(self) -> list[_Model]:
+        """The models as they carry on under terms that hold for bills issued from a day on."""
+        kept = {"delivery_sequence": _LAST_DELIVERY, "as_of_date": _DAY_BEFORE.isoformat()}
+        return self._compiled(kept, {"terms_hold_from": _HOLDS_FROM.isoformat()})
+
+    def _compiled(
+        self, kept: dict[str, object] | None = None, variables: dict[str, object] | None = None
+    ) -> list[_Model]:
         refresh = [] if kept else ["--full-refresh"]
         manifest = _project().manifest.deepcopy()  # compiling writes into it
         manifest.build_flat_graph()
@@ -96,6 +106,7 @@ class CompiledModels:
             kept=kept,
             manifest=manifest,
             time_zone=self.time_zone,
+            variables=variables,
         )
         assert outcome.success, outcome.exception
         return [
@@ -111,9 +122,7 @@ class CompiledModels:
 
     def run(self, deliveries: Sequence[TextRows]) -> dict[str, list[dict[str, object]]]:
         """The marts that come of the deliveries, amounts as Decimal."""
-        with self._database() as connection:
-            fill_raw_tables(connection, deliveries)
-            self.build(connection)
+        with self.built(deliveries) as connection:
             return _marts(connection)
 
     def run_day_by_day(
@@ -124,7 +133,7 @@ class CompiledModels:
         Args:
             days: The as-of date of each day with what is delivered on it.
         """
-        with self._database() as connection:
+        with self.database() as connection:
             fill_raw_tables(connection, [])
             sequence, before = 0, None
             for as_of, delivery in days:
@@ -136,6 +145,40 @@ class CompiledModels:
                     self._carry_on(connection, as_of, last, before)
                 before = as_of
             return _marts(connection)
+
+    def run_question(
+        self,
+        deliveries: Sequence[TextRows],
+        changes: Sequence[Change],
+        holds_from: date | None = None,
+    ) -> dict[str, list[dict[str, object]]]:
+        """The marts of the same day under other terms, carried on from those of the deliveries.
+
+        Args:
+            deliveries: What is recorded.
+            changes: What is other than recorded.
+            holds_from: The day from which on bills are issued under these terms, if not all are.
+
+        Raises:
+            WrongTerms: The changes cannot be asked.
+        """
+        first = None if holds_from is None else datetime.combine(holds_from, time())
+        with self.built(deliveries) as connection:
+            (last,) = connection.execute(
+                "select coalesce(max(delivery_sequence), 0) from raw.deliveries"
+            ).fetchall()[0]
+            rows, _ = Asking(connection, self.as_of, first).rows(changes)
+            load_deliveries(connection, [rows], after=last)
+            self._carry_on(connection, self.as_of, last, self.as_of, holds_from)
+            return _marts(connection)
+
+    @contextmanager
+    def built(self, deliveries: Sequence[TextRows]) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A database of the deliveries with all models built."""
+        with self.database() as connection:
+            fill_raw_tables(connection, deliveries)
+            self.build(connection)
+            yield connection
 
     def build(self, connection: duckdb.DuckDBPyConnection, as_of: date | None = None) -> None:
         """Build the models in a database named `warehouse` that has the raw tables."""
@@ -149,14 +192,21 @@ class CompiledModels:
             connection.execute(self._on(statement, as_of or self.as_of))
 
     def _carry_on(
-        self, connection: duckdb.DuckDBPyConnection, as_of: date, last: int, before: date
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        as_of: date,
+        last: int,
+        before: date,
+        holds_from: date | None = None,
     ) -> None:
-        for model in self._next_day:
+        for model in self._next_day if holds_from is None else self._from_a_day_on:
             query = self._on(model.query, as_of)
             query = query.replace(str(_LAST_DELIVERY), str(last))
             query = query.replace(
                 f"{_DAY_BEFORE + timedelta(days=1)} ", f"{before + timedelta(days=1)} "
             )
+            if holds_from is not None:
+                query = query.replace(f"{_HOLDS_FROM} ", f"{holds_from} ")
             if model.is_kept:
                 if model.forgets:
                     connection.execute(model.forgets.replace(str(_LAST_DELIVERY), str(last)))
@@ -170,11 +220,12 @@ class CompiledModels:
         query = query.replace(f"{end} 00:00:00'", f"'{as_of + timedelta(days=1)} 00:00:00'")
         return query.replace(f"{day}'", f"'{as_of.isoformat()}'")
 
-    def _database(self) -> duckdb.DuckDBPyConnection:
+    def database(self) -> duckdb.DuckDBPyConnection:
+        """An empty database in memory, of the name the models know."""
         connection = duckdb.connect()
         connection.execute("attach ':memory:' as warehouse")
         connection.execute("use warehouse")
-        connection.execute("set threads = 2")
+        connection.execute("set threads = 2; set disabled_optimizers = 'in_clause'")  # as dbt does
         return connection
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from dagster_project.alerts import occasions
+from dagster_project.answers import expiring
+from dagster_project.answers.summary import summary
 from dagster_project.cli import app
-from dagster_project.cli.run import refresh
+from dagster_project.cli.run import refresh, tell
+from dagster_project.releases import open_release
 from dagster_project.settings import Settings
 from tests.pipeline import ahead
 
@@ -131,15 +136,46 @@ class TestEverywhereTheSame:
     """The totals come first, and every command has the same."""
 
     def test_run_tells_what_will_lapse_and_what_bills_rise_by(self, home: Path) -> None:
-        from dagster_project.answers.summary import summary
-        from dagster_project.cli.run import tell
-        from dagster_project.releases import open_release
-
         with open_release(home) as connection:
             found = summary(connection)
         assert [row["projected_breakage_amount"] for row in found["credit_left"]] == [0]
         shown = " ".join(tell({**found, "terms_changed": []}, home, {}).split())
         assert "bills rise by 100.00 USD a month" in shown
+
+    def test_an_alert_says_it_in_the_words_of_run_and_outlook(self, home: Path) -> None:
+        settings = Settings(home=home, alert_ahead_days=90)
+        now = datetime(2026, 7, 1, 6, tzinfo=UTC)
+        alerts = {
+            one.message.alert.kind: one.message.alert
+            for one in occasions.after_run(settings, "a-run", None, ahead.AS_OF, now)
+        }
+        alert = alerts["running_out"]
+        with open_release(home) as connection:
+            said = " ".join(tell({**summary(connection), "terms_changed": []}, home, {}).split())
+        assert alert.happened.startswith("Running out by 2026-09-28: 5 promotions on 5 workspaces")
+        assert alert.happened in said
+        for detail in alert.details:
+            workspace_id, _, sentence = detail.partition(": ")
+            assert sentence in told(home, "outlook", workspace_id)
+            assert sentence in told(home, "workspace", workspace_id)
+        assert any(
+            detail.startswith("ws_follow: From 2026-08: 110.00 USD net") for detail in alert.details
+        )
+
+    def test_an_alert_is_of_what_is_new_and_off_unless_asked_for(self, home: Path) -> None:
+        with open_release(home) as connection:
+            known = expiring.ahead(connection, 30, ())["redemption_ids"]
+            later = expiring.ahead(connection, 90, known)
+        assert known and set(later["redemption_ids"]) == {*known, *later["new"]}
+        assert (
+            later["redemptions"] == len(later["new"]) == len(later["redemption_ids"]) - len(known)
+        )
+        now = datetime(2026, 7, 1, 6, tzinfo=UTC)
+        kinds = [
+            one.message.alert.kind
+            for one in occasions.after_run(Settings(home=home), "b-run", None, ahead.AS_OF, now)
+        ]
+        assert "running_out" not in kinds
 
     def test_credit_of_the_first_year_does_not_lapse(self, home: Path) -> None:
         shown = told(home, "expiring")

@@ -142,15 +142,6 @@ class TestTheAnswer:
                 one, other = (connection.execute(question.format(side)).fetchall() for side in "ab")
                 assert one == other
 
-    def test_the_bridge_leads_from_recorded_to_what_if(self, asked: Asked) -> None:
-        shown = ask(asked.home, "--coupon", "SIXTY", "--set", "percent_off=50", "--name", "fifty")
-        assert shown.exit_code == 0, shown.output
-        told = " ".join(shown.stdout.split())
-        assert "SIXTY: percent_off 60 → 50" in told
-        # Five bills of 200.00 that were, one that comes before the follow-up.
-        assert "special USD discounts 1,200.00 1,100.00 -100.00" not in told
-        assert "ws_follow Follow +100.00 +20.00 USD" in told
-
     def test_recorded_terms_give_the_recorded_release(self, asked: Asked, tmp_path: Path) -> None:
         file = tmp_path / "name.csv"
         file.write_text("coupon_id,coupon_name\nHALF,Another name\n", "utf-8")
@@ -161,15 +152,69 @@ class TestTheAnswer:
             shown.stdout.split()
         )
 
-    def test_a_withdrawn_coupon_gives_nothing(self, asked: Asked, tmp_path: Path) -> None:
+    def test_a_withdrawn_coupon_is_as_if_it_had_never_been(
+        self, asked: Asked, tmp_path: Path
+    ) -> None:
         file = tmp_path / "without.yaml"
-        file.write_text("coupons:\n- coupon_id: THEN-45\n  withdrawn: true\n", "utf-8")
+        terms = "- {coupon_id: THEN-45, withdrawn: true}\n- {coupon_id: SIXTY, coupon_name: Six}\n"
+        file.write_text(f"coupons:\n{terms}", "utf-8")
         shown = ask(asked.home, file, "--name", "without", "--json")
         assert shown.exit_code == 0, shown.output
         (moved,) = json.loads(shown.stdout)["workspaces"]
         # From August on, eleven of the next twelve bills of 200.00 are at list.
         assert (moved["workspace_id"], moved["past_net_change"]) == ("ws_follow", "0.00")
         assert moved["expected_net_change"] == "990.00"
+        with duckdb.connect(str(release(asked.home, "without")), read_only=True) as connection:
+            named = connection.execute(
+                "select coupon_id from marts.dim_coupons where coupon_id = 'THEN-45'"
+                " or follow_up_coupon_id = 'THEN-45' union all select redemption_id from"
+                " marts.dim_coupon_redemptions where coupon_id = 'THEN-45'"
+            ).fetchall()
+        assert named == []
+
+    def test_terms_from_a_day_on_leave_earlier_bills(self, asked: Asked) -> None:
+        shown = ask(
+            asked.home,
+            *("--coupon", "SIXTY", "--set", "percent_off=50", "--from", "2026-05-01"),
+            *("--name", "from-may"),
+        )
+        assert shown.exit_code == 0, shown.output
+        told = " ".join(shown.stdout.split())
+        assert "SIXTY: percent_off 60 → 50, on bills issued from 2026-05-01 on" in told
+        # Of five bills of 200.00 two are later, and one that comes before the follow-up.
+        assert "ws_follow Follow +40.00 +20.00 USD" in told
+        explained = CliRunner().invoke(
+            app,
+            [
+                *("explain", "ws_follow-2026-04-05", "--release", "what-if/from-may"),
+                *("--home", str(asked.home)),
+            ],
+        )
+        told = " ".join(explained.stdout.split())
+        assert "Earlier bills are as recorded, whatever terms are shown." in told
+        assert "less 120.00 of discount (SIXTY)" in told
+        side = asked.home / "what-if" / "from-may"
+        assert not list(side.glob("build/*.duckdb")), "the build is not needed any more"
+
+    def test_what_would_have_ended_before_that_day_is_refused(
+        self, asked: Asked, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "ends.csv"
+        file.write_text("redemption_id,ends_at\nhalf-1,2026-04-15\n", "utf-8")
+        shown = ask(asked.home, file, "--name", "ends", "--from", "2026-05-01")
+        assert shown.exit_code == 1
+        told = " ".join(shown.stderr.split())
+        assert "What was settled before 2026-05-01 would be other than recorded" in told
+        assert "redemption half-1 ends_at 2026-09-01 00:00:00, what if 2026-04-15 00:00:00" in told
+        assert "what-if/ends" not in files.what_ifs(asked.home)
+        listed = CliRunner().invoke(app, ["releases", "--home", str(asked.home)])
+        assert "what-if/ends not answered" in " ".join(listed.stdout.split())
+        for name, code in (("ends", 0), ("ends", 2), ("../x", 2), ("endz", 2)):
+            removed = CliRunner().invoke(
+                app, ["what-if", "--remove", name, "--home", str(asked.home)]
+            )
+            assert removed.exit_code == code, removed.output
+            assert not (asked.home / "what-if" / "ends").exists()
 
 
 class TestReading:
@@ -186,7 +231,28 @@ class TestReading:
         assert "ws_queue" in run("outlook", "ws_queue", "--release", "what-if/other").stdout
         assert run("diff", current, "what-if/other").exit_code == 0
         assert run("verify", "what-if/other").exit_code == 0
-        assert "what-if/other" not in run("releases").stdout
+        assert "what-if/other of" in " ".join(run("releases").stdout.split())
+        for command in (
+            "findings",
+            "expiring",
+            "burndown",
+            "variance",
+            "programs",
+            "bridge",
+            "top",
+            "cohorts",
+        ):
+            shown = run(command, "--release", "what-if/other")
+            assert shown.exit_code == 0, shown.output
+            said = " ".join(shown.stdout.split())
+            assert said.startswith("what-if/other: SIXTY: percent_off 60 → 30; "), said
+        asked_about = json.loads(
+            run("workspace", "ws_queue", "--release", "what-if/other", "--json").stdout
+        )["what_if"]
+        assert asked_about["terms"][0] == "SIXTY: percent_off 60 → 30"
+        assert "what_if" not in json.loads(run("workspace", "ws_queue", "--json").stdout)
+        written = run("export", "--out", str(asked.home / "out"), "--release", "what-if/other")
+        assert written.exit_code == 0, written.output
         assert files.current_release(asked.home) == current
         for refused in (
             ("restore", "what-if/other"),
@@ -239,6 +305,16 @@ class TestWhatMakesNoSense:
             (("--coupon", "SIXTY", "--set", "percent_off"), "give COLUMN=VALUE"),
             (("--coupon", "SIXTY"), "Give a FILE"),
             (("missing.csv",), "cannot be read"),
+            (("--coupon", "SIXTY", "--set", "percent_off=5", "--from", "May"), "give a day"),
+            (
+                ("--coupon", "SIXTY", "--set", "percent_off=5", "--from", "2029-01-01"),
+                "up to 24 months after 2026-06-30",
+            ),
+            (
+                ("--coupon", "SIXTY", "--set", "once_per=workspace", "--from", "2026-05-01"),
+                "once_per cannot change with --from",
+            ),
+            (("--remove", "other", "--coupon", "SIXTY"), "goes alone"),
         ],
     )
     def test_it_is_told(self, asked: Asked, arguments: tuple[str, ...], told: str) -> None:
@@ -265,6 +341,32 @@ class TestWhatMakesNoSense:
                 "a.csv",
                 "redemption_id,workspace_id\nhalf-9,ws_bills\n",
                 "give coupon_id, redeemed_at",
+            ),
+            (
+                "a.csv",
+                "redemption_id,coupon_id,workspace_id,redeemed_at\nr,HALF,ws_bills,2026-07-01\n",
+                "would not be known yet",
+            ),
+            (
+                "a.json",
+                '{"coupons": [{"coupon_id": "HALF", "withdrawn": true}], "redemptions": [{'
+                '"redemption_id": "bills-1", "coupon_id": "HALF"}]}',
+                "its coupon HALF is withdrawn",
+            ),
+            ("a.csv", "coupon_id,once_per,duration\nHALF,,repeating\n", "nothing would change"),
+            ("a.yaml", "coupons: {coupon_id: HALF}", "give rows as a list"),
+            ("a.yaml", "- {coupon_id: HALF, coupon_id: SIXTY}", "'coupon_id' is given twice"),
+            ("a.json", '[{"coupon_id": "HALF", "coupon_id": "SIXTY"}]', "is given twice"),
+            ("a.csv", "coupon_id,coupon_id\nHALF,SIXTY\n", "is given twice"),
+            ("a.csv", "coupon_id,percent_off\nHALF\n", "row 1 has 1 values for 2 columns"),
+            ("a.csv", "coupon_id;percent_off\nHALF;5\n", "no coupon_id or redemption_id"),
+            ("a.json", "[" * 100_000, "cannot be read as JSON"),
+            ("a.yaml", "- {coupon_id: HALF, withdrawn: flase}", "give true or false"),
+            ("a.yaml", "- {coupon_id: HALF, percent_off: [5]}", "is not one value"),
+            (
+                "a.csv",
+                "coupon_id,percent_off,user_id\nHALF,5,u1\n",
+                "no column of coupons 'user_id'",
             ),
         ],
     )

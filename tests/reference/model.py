@@ -32,6 +32,7 @@ from tests.reference.rules import (
     Draw,
     Grant,
     Invoice,
+    LaterTerms,
     Record,
     Records,
     Redemption,
@@ -53,6 +54,7 @@ from tests.reference.rules import (
     next_event_of,
     optional,
     promotion_of,
+    read_coupon,
     read_coupon_versions,
     read_credit_notes,
     required,
@@ -888,7 +890,12 @@ def terms_findings(versions: Mapping[str, Sequence[Coupon]], redeemed: set[str])
 # --------------------------------------------------------------------------------- putting it all
 
 
-def publish(records: Records, as_of: date, time_zone: str = "UTC") -> dict[str, list[Row]]:
+def publish(
+    records: Records,
+    as_of: date,
+    time_zone: str = "UTC",
+    changed: tuple[date, Records] | None = None,
+) -> dict[str, list[Row]]:
     """R0 to R13: the rows of every mart, from the records and the as-of date alone.
 
     Args:
@@ -898,6 +905,7 @@ def publish(records: Records, as_of: date, time_zone: str = "UTC") -> dict[str, 
             `delivery_id` and a `delivery_row` are published with them.
         as_of: The day at whose end the state is published.
         time_zone: The reporting time zone, an IANA name.
+        changed: What-if: a day, and coupons with the terms that hold for bills issued from then on.
 
     Returns:
         Per mart its rows with every column of the contract. Amounts have two places.
@@ -912,8 +920,14 @@ def publish(records: Records, as_of: date, time_zone: str = "UTC") -> dict[str, 
         for record in records.get("invoices", ())
     }
     notes = read_credit_notes(records.get("credit_notes", ()), counted, workspace_of_invoice, now)
-    state = calculate(records, coupons, now, now, counted)
-    outlook = look_ahead(records, coupons, now)
+    later = None
+    if changed is not None:
+        terms = [read_coupon(record) for record in changed[1].get("coupons", ())]
+        first = calendar.first_instant(changed[0])
+        later = LaterTerms({coupon.coupon_id: coupon for coupon in terms}, first)
+    state = calculate(records, coupons, now, now, counted, later)
+    outlook = look_ahead(records, coupons, now, later)
+    coupons = coupons if later is None else {**coupons, **later.coupons}
 
     marts: dict[str, list[Row]] = {name: [] for name in MART_NAMES}
     marts["fct_discount_applications"] = state.applications

@@ -18,6 +18,7 @@ from tests.reference.rules import (
     Gift,
     Grant,
     Invoice,
+    LaterTerms,
     Records,
     Redemption,
     ReportingCalendar,
@@ -154,7 +155,12 @@ class Outlook:
         return [bill for bill in bills if bill.is_expected]
 
 
-def look_ahead(records: Records, coupons: Mapping[str, Coupon], now: datetime) -> Outlook:
+def look_ahead(
+    records: Records,
+    coupons: Mapping[str, Coupon],
+    now: datetime,
+    later: LaterTerms | None = None,
+) -> Outlook:
     """R12: calculate over counted and expected bills with the redemptions known at the as-of day."""
     horizon = add_months(now, MONTHS_AHEAD)
     if horizon is None:
@@ -162,7 +168,7 @@ def look_ahead(records: Records, coupons: Mapping[str, Coupon], now: datetime) -
     bills = count_invoices(records.get("invoices", ()), now)
     bills += expected_bills(bills, now, horizon)
     bills.sort(key=lambda bill: bill.key)
-    state = calculate(records, coupons, now, horizon, bills)
+    state = calculate(records, coupons, now, horizon, bills, later)
     outlook = Outlook(now, horizon, state)
     for bill in bills:
         outlook.given[bill.invoice_id] = bill.discount_given + bill.credit_given

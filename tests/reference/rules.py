@@ -229,6 +229,19 @@ class Grant:
         return self.amount - sum(amount for by, amount in self.draws if by.key <= invoice.key)
 
 
+@dataclass(frozen=True)
+class LaterTerms:
+    """What-if: the terms of coupons for bills issued from some instant on.
+
+    Attributes:
+        coupons: The coupons with other terms.
+        first: The instant.
+    """
+
+    coupons: Mapping[str, Coupon]
+    first: datetime
+
+
 @dataclass(eq=False)
 class Redemption:
     """One redemption, recorded or derived (R4), and what became of it.
@@ -677,17 +690,35 @@ def first_refusal_reason(
     return None
 
 
-def set_window(redemption: Redemption) -> None:
+def natural_end_of(redemption: Redemption, coupon: Coupon | None) -> datetime | None:
+    """R3: the natural end of a redemption under the terms of a coupon; None where there is none."""
+    if redemption.ends_at is not None or coupon is None:
+        return redemption.ends_at
+    if coupon.duration_months is not None:
+        return add_months(redemption.start, coupon.duration_months)
+    if coupon.discount_type == "credit" and coupon.credit_period_months is not None:
+        return add_months(redemption.start, coupon.credit_period_months * coupon.credit_max_periods)
+    return None
+
+
+def natural_end_under(redemption: Redemption, later: LaterTerms) -> datetime | None:
+    """What-if: one that has ended when terms change stays so, and none ends before they change."""
+    recorded = natural_end_of(redemption, redemption.coupon)
+    changed = natural_end_of(redemption, later.coupons.get(redemption.coupon_id, redemption.coupon))
+    if redemption.start >= later.first:
+        return changed
+    if recorded is not None and recorded < later.first:
+        return recorded
+    return changed if changed is None else max(changed, later.first)
+
+
+def set_window(redemption: Redemption, later: LaterTerms | None = None) -> None:
     """R3: when the redemption ends and by what, and how many invoices it may serve."""
     coupon = redemption.coupon
-    natural_end = redemption.ends_at
-    if natural_end is None and coupon is not None:
-        if coupon.duration_months is not None:
-            natural_end = add_months(redemption.start, coupon.duration_months)
-        elif coupon.discount_type == "credit" and coupon.credit_period_months is not None:
-            natural_end = add_months(
-                redemption.start, coupon.credit_period_months * coupon.credit_max_periods
-            )
+    if later is None:
+        natural_end = natural_end_of(redemption, coupon)
+    else:
+        natural_end = natural_end_under(redemption, later)
     redemption.natural_end = natural_end
     redemption.end, redemption.ended_by = None, None
     for possible_end, by in (
@@ -750,7 +781,10 @@ def is_on_record_for(candidate: Redemption, redemption: Redemption) -> bool:
 
 
 def derive_follow_ups(
-    recorded: Sequence[Redemption], coupons: Mapping[str, Coupon], now: datetime
+    recorded: Sequence[Redemption],
+    coupons: Mapping[str, Coupon],
+    now: datetime,
+    later: LaterTerms | None = None,
 ) -> list[Redemption]:
     """R4: the follow-ups nobody recorded, and theirs, honoured or refused for reasons 4 and 5.
 
@@ -799,7 +833,7 @@ def derive_follow_ups(
         redemption = due.pop(0)
         others = recorded_of_coupon[redemption.coupon_id] + derived_of_coupon[redemption.coupon_id]
         redemption.refusal_reason = duplicate_reason(redemption, redemption.known_coupon, others)
-        set_window(redemption)
+        set_window(redemption, later)
         derived.append(redemption)
         derived_of_coupon[redemption.coupon_id].append(redemption)
         follow(redemption)
@@ -961,12 +995,14 @@ def own_end(redemption: Redemption, number: int) -> datetime | None:
     return add_months(redemption.start, number * coupon.credit_period_months)
 
 
-def issue_grants(redemption: Redemption, now: datetime) -> None:
+def issue_grants(redemption: Redemption, now: datetime, later: LaterTerms | None = None) -> None:
     """R7: grants 1, 2, … of an honoured credit redemption, as far as they have started."""
-    coupon = redemption.known_coupon
     number = 1
     start = grant_start(redemption, number)
     while start is not None and start < now:
+        coupon = redemption.known_coupon
+        if later is not None and start >= later.first:
+            coupon = later.coupons.get(redemption.coupon_id, coupon)
         period_end = own_end(redemption, number)
         redemption.grants.append(
             Grant(
@@ -1112,6 +1148,7 @@ def calculate(
     known_before: datetime,
     now: datetime,
     invoices: list[Invoice],
+    later: LaterTerms | None = None,
 ) -> State:
     """R2 to R8: apply the redemptions to the bills, one bill after another.
 
@@ -1121,23 +1158,28 @@ def calculate(
         known_before: The instant before which a redemption must have been made to be known.
         now: The instant of the calculation: what ends and starts before it has done so.
         invoices: The bills in the order in which they are served; they must not have been served yet.
+        later: Terms that hold for bills issued from some instant on, if there are such.
     """
     workspace_ids = {required(r, "workspace_id", str) for r in records.get("workspaces", ())}
     recorded = []
     for record in records.get("redemptions", ()):
         redemption = read_redemption(record, coupons)
         if redemption.redeemed_at < known_before:
-            set_window(redemption)
+            set_window(redemption, later)
             recorded.append(redemption)
     recorded.sort(key=lambda redemption: redemption.key)
     refuse_redemptions(recorded, workspace_ids, coupons)
-    state = State(now, recorded, derive_follow_ups(recorded, coupons, now), invoices)
+    state = State(now, recorded, derive_follow_ups(recorded, coupons, now, later), invoices)
     for redemption in [*state.recorded, *state.derived]:
         state.by_id[redemption.redemption_id] = redemption
         state.of_workspace.setdefault(redemption.workspace_id, []).append(redemption)
         if redemption.is_honoured:
-            issue_grants(redemption, now)
+            issue_grants(redemption, now, later)
+    are_changed = later is None
     for invoice in invoices:
+        if later is not None and not are_changed and invoice.issued_at >= later.first:
+            change_terms(state, later)
+            are_changed = True
         covering = [
             redemption
             for redemption in state.of_workspace.get(invoice.workspace_id, ())
@@ -1148,10 +1190,18 @@ def calculate(
         judge_billed_credit(invoice, draws)
         state.draws += draws
         state.invoices_of_workspace.setdefault(invoice.workspace_id, []).append(invoice)
+    if later is not None:
+        change_terms(state, later)
     for redemption in state.honoured:
         for grant in redemption.grants:
             close_grant(grant, now)
     return state
+
+
+def change_terms(state: State, later: LaterTerms) -> None:
+    """What-if: give redemptions the terms that hold for the bills still to be served."""
+    for redemption in state.by_id.values():
+        redemption.coupon = later.coupons.get(redemption.coupon_id, redemption.coupon)
 
 
 # -------------------------------------------------------------------- what redemptions amount to

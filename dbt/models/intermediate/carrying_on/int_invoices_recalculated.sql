@@ -18,6 +18,25 @@ from_the_first_change_on as (
 
 ),
 
+-- R12: all of them, but where changed terms hold from some day on, those issued earlier that both builds have.
+expected_bills as (
+
+    select coalesce(expected.invoice_id, expected_before.invoice_id) as invoice_id
+
+    from {{ expected }} as expected
+
+    full outer join {{ expected_before }} as expected_before
+        on expected.invoice_id = expected_before.invoice_id
+    {%- if terms_hold_from() %}
+
+    where
+        expected.invoice_id is null
+        or expected_before.invoice_id is null
+        or expected.issued_at >= {{ terms_hold_from() }}
+    {%- endif %}
+
+),
+
 {% endif -%}
 final as (
     {% if carries_on() %}
@@ -29,11 +48,7 @@ final as (
 
     union
 
-    select invoice_id from {{ expected }}
-
-    union
-
-    select invoice_id from {{ expected_before }}
+    select invoice_id from expected_bills
     {% else %}
     {{ no_rows({'invoice_id': dbt.type_string()}) }}
     {% endif %}

@@ -78,7 +78,7 @@ changes as (
 
     select
         workspace_id,
-        cast('0001-01-01' as timestamp) as changed_from
+        {{ terms_hold_from() or "cast('0001-01-01' as timestamp)" }} as changed_from
 
     from changed_redemptions
 

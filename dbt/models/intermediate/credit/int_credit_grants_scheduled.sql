@@ -1,3 +1,4 @@
+{%- set redemptions_before = ref('int_redemptions_before') %}
 with
 
 redemptions as (
@@ -75,7 +76,7 @@ final as (
         coupon_currency as currency,
         coupon_minor_per_major as minor_per_major,
         grant_period,
-        grant_minor,
+        {{ grant_amount_of_its_day('bounded', redemptions_before) }} as grant_minor,
         credit_priority,
         grant_started_at,
         grant_ended_at,

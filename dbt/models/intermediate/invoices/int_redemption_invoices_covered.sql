@@ -54,7 +54,7 @@ invoices as (
         cast(0 as bigint) as billed_credit_minor,
         true as is_expected
 
-    from {{ ref('int_bills_expected') }}
+    from {{ recalculated(ref('int_bills_expected')) }}
 
 ),
 

@@ -1,0 +1,91 @@
+"""The questions asked about other terms: what each asked, and which of them have an answer.
+
+A question has a data home of its own, `HOME/what-if/NAME`, in which `question.json` says what was asked. Its
+answer is the release served there, which nobody is served from. Here belong that file and the list of
+questions; asking one is `refresh/what_if.py`'s.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+from dagster_project.releases import files
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was asked.
+
+    Attributes:
+        name: What it is called; its release is `what-if/NAME`.
+        asked_at: When, UTC, ISO 8601.
+        recorded_release_id: The release it is asked about.
+        as_of_date: Last day whose events count, ISO 8601.
+        terms: What is other than recorded, one sentence each.
+        terms_hold_from: The day from which on bills are issued under these terms, ISO 8601; None where
+            they hold for the whole past.
+        withdrawn_coupons: The coupons that are as if they had never been.
+    """
+
+    name: str
+    asked_at: str
+    recorded_release_id: str
+    as_of_date: str
+    terms: tuple[str, ...]
+    terms_hold_from: str | None = None
+    withdrawn_coupons: tuple[str, ...] = ()
+
+    @property
+    def release_id(self) -> str:
+        """The name of its release."""
+        return f"{files.WHAT_IF}/{self.name}"
+
+    @property
+    def holds_from(self) -> date | None:
+        """The day from which on bills are issued under these terms, if not all are."""
+        return None if self.terms_hold_from is None else date.fromisoformat(self.terms_hold_from)
+
+
+def write(side: Path, question: Question) -> None:
+    """Note in the data home of a question what is asked."""
+    path = _path(side)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(question), indent=1) + "\n", "utf-8")
+    temporary.replace(path)
+
+
+def asked_in(side: Path) -> Question | None:
+    """What a data home asks; None where it is not of a question, or does not say."""
+    try:
+        content = json.loads(_path(side).read_text("utf-8"))
+        lists = {name: tuple(content[name]) for name in ("terms", "withdrawn_coupons")}
+        return Question(**{**content, **lists})
+    except (OSError, ValueError, KeyError, TypeError):  # of another version, or damaged
+        return None
+
+
+def all_asked(home: Path) -> list[tuple[str, Question | None, bool]]:
+    """The questions of a data home by name: `what-if/NAME`, what was asked, and whether there is an answer."""
+    folder = home / files.WHAT_IF
+    if not folder.is_dir():
+        return []
+    answered = set(files.what_ifs(home))
+    names = sorted(f"{files.WHAT_IF}/{path.name}" for path in folder.iterdir() if path.is_dir())
+    return [
+        (name, asked_in(home / name), name in answered) for name in names if files.is_what_if(name)
+    ]
+
+
+def recorded_release(home: Path, release_id: str) -> str | None:
+    """Return the recorded release that a question was asked about, None where it is not there any more."""
+    question = asked_in(home / release_id)
+    if question is None or not files.release_path(home, question.recorded_release_id).is_file():
+        return None
+    return question.recorded_release_id
+
+
+def _path(side: Path) -> Path:
+    return side / "question.json"

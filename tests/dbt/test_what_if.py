@@ -1,0 +1,362 @@
+"""What would be under other terms is what the reference model makes of them.
+
+Without a day, that is the model over the changed records. With one, bills issued earlier keep what recorded
+terms gave them, and later ones find the uses and the credit that those left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from random import Random
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from dagster_project.answers.asking import end_of
+from dagster_project.feeds import feeds
+from dagster_project.refresh.what_if import OF_A_BILL, Asking, Change, WrongTerms, first_of_bills
+from tests.dbt.compiled import CompiledModels
+from tests.reference import histories, model
+from tests.reference.agreement import PROVENANCE, all_differences
+from tests.reference.rules import ReportingCalendar
+
+Marts = Mapping[str, list[dict[str, object]]]
+
+SOME = settings(
+    deadline=None,
+    max_examples=20,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
+)
+WORLDS = st.lists(histories.workspace_histories(), min_size=1, max_size=12)
+DAYS = st.dates(date(2023, 1, 1), date(2027, 6, 1))
+# A question is a further version of a coupon, which no finding tells.
+OF_VERSIONS = {"updated_at", *PROVENANCE}
+
+
+def newest(records: histories.Records, feed: str) -> dict[object, dict[str, object]]:
+    """The versions that hold, by id, in the order of arrival."""
+    key = feeds()[feed].key.name
+    found: dict[object, dict[str, object]] = {}
+    for record in records[feed]:
+        known = found.get(record[key])
+        if known is None or not known["updated_at"] > record["updated_at"]:  # type: ignore[operator]
+            found[record[key]] = dict(record)
+    return found
+
+
+def asked(
+    records: histories.Records, seed: int, columns: tuple[str, ...]
+) -> tuple[histories.Records, list[Change]]:
+    """Change some coupons, in some of the columns: what is recorded then, and how that is asked."""
+    random = Random(seed)
+    coupons = newest(records, "coupons")
+    changes = []
+    for coupon_id, coupon in coupons.items():
+        values = {
+            name: to
+            for name in columns
+            for to in _others(coupon, name, random, sorted(map(str, coupons)))
+            if to != coupon[name]
+        }
+        if not values or random.randrange(3) == 0:
+            continue
+        coupon.update(values)
+        texts = {name: histories.to_text(value) for name, value in values.items()}
+        changes.append(
+            Change("coupons", {"coupon_id": str(coupon_id), **texts}, is_withdrawn=False, place="")
+        )
+    return {**records, "coupons": list(coupons.values())}, changes
+
+
+def _others(
+    coupon: Mapping[str, object], name: str, random: Random, others: list[str]
+) -> list[object]:
+    """At most one other value of a column that a coupon of its kind may have."""
+    kind, duration = coupon["discount_type"], coupon["duration"]
+    if name == "percent_off" and kind == "percent_off":
+        return [Decimal(random.choice(histories.PERCENTS))]
+    if name == "amount_off" and kind == "amount_off":
+        return [histories.to_amount(random.choice(histories.OFF_AMOUNTS), str(coupon["currency"]))]
+    if name == "amount_off_per" and kind == "amount_off":
+        return [random.choice(("invoice", "month"))]
+    if name == "credit_amount" and kind == "credit":
+        return [
+            histories.to_amount(random.choice(histories.CREDIT_AMOUNTS), str(coupon["currency"]))
+        ]
+    if name == "credit_priority" and kind == "credit":
+        return [random.choice((None, -1, 0, 1))]
+    if name == "duration_months" and coupon["duration_months"] is not None:
+        return [random.choice((1, 2, 3, 6, 12))]
+    if name == "duration_invoices" and coupon["duration_invoices"] is not None:
+        return [random.choice((1, 2, 3))]
+    if name == "follow_up_coupon_id":
+        return [random.choice((None, *others))] if random.randrange(4) == 0 else []
+    if name == "once_per":
+        return [random.choice(("user", "workspace", "unlimited"))] if duration else []
+    return []
+
+
+def comparable(marts: Marts) -> dict[str, list[dict[str, object]]]:
+    """Marts without the findings that tell of a further version."""
+    findings = [
+        row for row in marts["fct_audit_findings"] if row["finding_type"] != "coupon_terms_changed"
+    ]
+    return {**marts, "fct_audit_findings": findings}
+
+
+@SOME
+@given(worlds=WORLDS, seed=histories.SEEDS)
+def test_terms_of_all_the_past_are_those_of_the_model(
+    compiled: CompiledModels, worlds: list[histories.Records], seed: int
+) -> None:
+    records = histories.combine(worlds)
+    columns = (*OF_A_BILL, "duration_invoices", "follow_up_coupon_id", "once_per")
+    changed, changes = asked(records, seed, columns)
+    if not changes:
+        return
+    found = compiled.run_question([histories.as_deliveries(records)], changes)
+    expected = model.publish(changed, compiled.as_of)
+    assert all_differences(comparable(found), comparable(expected), OF_VERSIONS) == []
+
+
+@SOME
+@given(worlds=WORLDS, seed=histories.SEEDS, holds_from=DAYS)
+def test_terms_from_a_day_on_are_those_of_the_model(
+    compiled: CompiledModels, worlds: list[histories.Records], seed: int, holds_from: date
+) -> None:
+    _from_a_day_on(compiled, histories.combine(worlds), seed, holds_from)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_terms_of_many_worlds_from_a_day_on(compiled: CompiledModels, seed: int) -> None:
+    records = histories.combine(histories.sample_worlds(120, seed=7000 + seed))
+    days = (date(2024, 2, 29), date(2024, 9, 30), date(2025, 4, 1), date(2025, 10, 1))
+    assert _from_a_day_on(compiled, records, seed, days[seed])
+
+
+def _from_a_day_on(
+    compiled: CompiledModels, records: histories.Records, seed: int, holds_from: date
+) -> bool:
+    changed, changes = asked(records, seed, OF_A_BILL)
+    deliveries = [histories.as_deliveries(records)]
+    # What a follow-up that nobody recorded lasts is refused, where it would differ before that day.
+    while changes:
+        try:
+            found = compiled.run_question(deliveries, changes, holds_from)
+            break
+        except WrongTerms as refused:
+            assert "a follow-up that nobody recorded" in str(refused)
+            changes = [one for one in changes if "duration_months" not in one.values]
+    if not changes:
+        return False
+    ids = {one.values["coupon_id"] for one in changes}
+    later = [one for one in changed["coupons"] if one["coupon_id"] in ids]
+    expected = model.publish(
+        records, compiled.as_of, changed=(holds_from, {**changed, "coupons": later})
+    )
+    assert all_differences(comparable(found), comparable(expected), OF_VERSIONS) == []
+    first = datetime.combine(holds_from, datetime.min.time())
+    recorded = compiled.run(deliveries)
+    assert _given_before(found, first) == _given_before(recorded, first)
+    return True
+
+
+def _given_before(marts: Marts, first: datetime) -> list[tuple[object, ...]]:
+    """What coupons and credit gave on bills issued before an instant."""
+    return sorted(
+        tuple(
+            row[name] for name in ("invoice_id", "discount_amount", "credit_amount", "net_amount")
+        )
+        for row in marts["fct_discounted_charges"]
+        if row["issued_at"] < first  # type: ignore[operator]
+    )
+
+
+def _example() -> dict[str, list[dict[str, str]]]:
+    """Bills of 100.00 from January on; 20 % off the first three, and credit of 250.00."""
+    long_ago = {"updated_at": "2024-01-01T00:00:00Z"}
+    coupon = {"coupon_name": "C", "program": "special", "duration": "repeating", **long_ago}
+    days = [f"2025-{number:02}-01" for number in range(1, 7)]
+    return {
+        "workspaces": [
+            {
+                "workspace_id": "w",
+                "workspace_name": "W",
+                "created_at": "2024-01-01",
+                **long_ago,
+            }
+        ],
+        "coupons": [
+            {
+                **coupon,
+                "coupon_id": "TWENTY",
+                "discount_type": "percent_off",
+                "percent_off": "20",
+                "duration_invoices": "3",
+            },
+            {
+                **coupon,
+                "coupon_id": "CREDIT",
+                "discount_type": "credit",
+                "credit_amount": "250.00",
+                "currency": "USD",
+                "duration_months": "12",
+            },
+        ],
+        "redemptions": [
+            {
+                "redemption_id": coupon_id.lower(),
+                "coupon_id": coupon_id,
+                "workspace_id": "w",
+                "redeemed_at": "2025-01-01",
+                **long_ago,
+            }
+            for coupon_id in ("TWENTY", "CREDIT")
+        ],
+        "invoices": [
+            {
+                "invoice_id": day,
+                "workspace_id": "w",
+                "status": "paid",
+                "plan": "team",
+                "billing_interval": "month",
+                "currency": "USD",
+                "period_start": day,
+                "period_end": after,
+                "issued_at": day,
+                "list_amount": "100.00",
+                "discount_amount": "0",
+                "credit_amount": "0",
+                "tax_amount": "0",
+                "total_amount": "100.00",
+                **long_ago,
+            }
+            for day, after in zip(days, [*days[1:], "2025-07-01"], strict=True)
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("holds_from", "discounts", "credit"),
+    [
+        (None, (50, 50, 50, 0, 0, 0), (50, 50, 50, 100, 0, 0)),
+        (date(2025, 2, 1), (20, 50, 50, 0, 0, 0), (80, 50, 50, 70, 0, 0)),
+        (date(2025, 2, 2), (20, 20, 50, 0, 0, 0), (80, 80, 50, 40, 0, 0)),
+        (date(2025, 4, 1), (20, 20, 20, 0, 0, 0), (80, 80, 80, 10, 0, 0)),
+    ],
+)
+def test_later_bills_find_what_earlier_ones_left(
+    compiled: CompiledModels,
+    holds_from: date | None,
+    discounts: tuple[int, ...],
+    credit: tuple[int, ...],
+) -> None:
+    change = Change(
+        "coupons", {"coupon_id": "TWENTY", "percent_off": "50"}, is_withdrawn=False, place=""
+    )
+    found = compiled.run_question([_example()], [change], holds_from)
+    bills = sorted(found["fct_discounted_charges"], key=lambda row: str(row["invoice_id"]))
+    assert tuple(row["discount_amount"] for row in bills) == discounts
+    assert tuple(row["credit_amount"] for row in bills) == credit
+
+
+@pytest.mark.parametrize(
+    ("holds_from", "expected"),
+    [(date(2025, 7, 1), (30, 30, 30)), (date(2025, 8, 2), (20, 20, 30))],
+)
+def test_bills_to_come_before_that_day_stay_as_expected(
+    compiled: CompiledModels, holds_from: date, expected: tuple[int, ...]
+) -> None:
+    example = _example()
+    example["coupons"][0] |= {"duration": "forever", "duration_invoices": ""}
+    change = Change(
+        "coupons", {"coupon_id": "TWENTY", "percent_off": "30"}, is_withdrawn=False, place=""
+    )
+    found = compiled.run_question([example], [change], holds_from)
+    ahead = sorted(found["fct_bill_outlook_monthly"], key=lambda row: str(row["outlook_month"]))
+    assert tuple(row["discount_amount"] for row in ahead[:3]) == expected
+
+
+def test_what_is_withdrawn_from_a_day_on_is_revoked_on_it(compiled: CompiledModels) -> None:
+    change = Change("coupons", {"coupon_id": "CREDIT"}, is_withdrawn=True, place="")
+    found = compiled.run_question([_example()], [change], date(2025, 3, 1))
+    bills = sorted(found["fct_discounted_charges"], key=lambda row: str(row["invoice_id"]))
+    assert [row["credit_amount"] for row in bills] == [80, 80, 0, 0, 0, 0]
+    (credit,) = [row for row in found["dim_coupon_redemptions"] if row["redemption_id"] == "credit"]
+    assert (credit["status"], credit["ends_at"]) == ("revoked", datetime(2025, 3, 1))
+    lapsed = [row["amount"] for row in found["fct_credit_ledger"] if row["entry_type"] == "forfeit"]
+    assert lapsed == [Decimal("-90.00")]
+
+
+def test_grants_have_the_amount_of_the_day_they_start(compiled: CompiledModels) -> None:
+    example = _example()
+    example["coupons"][1] |= {
+        "duration": "forever",
+        "duration_months": "",
+        "credit_period_months": "2",
+        "credit_max_periods": "3",
+    }
+    change = Change(
+        "coupons", {"coupon_id": "CREDIT", "credit_amount": "60"}, is_withdrawn=False, place=""
+    )
+    found = compiled.run_question([example], [change], date(2025, 4, 1))
+    granted = {
+        row["grant_id"]: row["amount"]
+        for row in found["fct_credit_ledger"]
+        if row["entry_type"] == "grant"
+    }
+    assert granted == {"credit#1": 250, "credit#2": 250, "credit#3": 60}
+
+
+@pytest.fixture(scope="module")
+def example(compiled: CompiledModels) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The build of the example, to ask about."""
+    with compiled.built([_example()]) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"coupon_id": "TWENTY", "duration_invoices": "5"}, "duration_invoices cannot change"),
+        ({"coupon_id": "TWENTY", "applies_to_plan": "team"}, "applies_to_plan cannot change"),
+        ({"coupon_id": "TWENTY", "once_per": "unlimited"}, "once_per cannot change with --from"),
+        ({"coupon_id": "TWENTY", "duration": "once"}, "where bills are counted"),
+    ],
+)
+def test_what_is_settled_before_a_bill_cannot_change_from_a_day_on(
+    example: duckdb.DuckDBPyConnection, values: dict[str, str], told: str
+) -> None:
+    change = Change("coupons", values, is_withdrawn=False, place="coupon TWENTY")
+    with pytest.raises(WrongTerms, match=told):
+        Asking(example, date(2025, 6, 30), datetime(2025, 3, 1)).rows([change])
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        ("UTC", date(2025, 3, 1)),
+        ("Europe/Berlin", date(2025, 3, 30)),
+        ("Europe/Berlin", date(2025, 10, 27)),
+        ("America/St_Johns", date(2024, 2, 29)),
+        ("Australia/Eucla", date(2025, 1, 1)),
+        # The day begins at one o'clock, and 30 December 2011 was left out.
+        ("Africa/Cairo", date(2025, 4, 25)),
+        ("Pacific/Apia", date(2011, 12, 30)),
+    ],
+)
+def test_a_day_begins_where_the_reporting_time_zone_says(zone: str, day: date) -> None:
+    calendar = ReportingCalendar(ZoneInfo(zone))
+    assert first_of_bills(day, day, zone) == calendar.first_instant(day)
+    with duckdb.connect() as connection:
+        connection.execute("create schema release")
+        connection.execute(
+            f"create table release.release as select '{zone}' as reporting_time_zone"
+        )
+        assert end_of(connection, day) == calendar.end_of(day)
