@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --require-hashes
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run dev dashboard screenshots test check lint install install-test install-dashboard system-packages documents bench lock clean
+.PHONY: run dev dashboard screenshots test check lint install install-test install-dashboard system-packages documents bench mutations lock clean
 
 run: $(VENV)/.installed
 	@echo 'Refreshing from the committed sample: about 20 seconds on two cores.'
@@ -100,6 +100,12 @@ system-packages:
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench compare
 	$(BIN)/python -m tests.bench refresh
+
+# Deliveries changed at random, with runs killed in between: `make mutations HISTORIES=2000` takes a second
+# or two for each history. A history is told by its number, so one that fails can be run again alone.
+HISTORIES ?= 200
+mutations: $(VENV)/.installed-test
+	MUTATED_HISTORIES=$(HISTORIES) $(PYTEST) --dist load tests/pipeline/test_arrival_mutations.py
 
 # Needs uv and a package index; the locks hold names, versions and hashes only. DuckDB is locked to its
 # 1.5 line, with 2 beside it for tests; what runs is a subset of what is tested.

@@ -59,6 +59,7 @@ def bridge(connection: Connection, wanted: str | None, by: Literal["month", "pla
                 "currency": currency,
                 "invoices": sum(row["invoices"] for row in parts),
                 **{one: sum((row[one] for row in parts), Decimal("0.00")) for one in AMOUNTS},
+                "given_amount": sum((row[one] for row in parts for one in GIVEN), Decimal("0.00")),
                 "parts": parts,
                 "programs": [row for row in programs if row["currency"] == currency],
             }
@@ -74,7 +75,7 @@ def given_by_program(
     currency: str | None = None,
     plan: str | None = None,
 ) -> list[Row]:
-    """Return percent-off, dollar-off and credit by program; they add up to those of the bridge.
+    """Return percent-off, dollar-off and credit by program; in all too; they add up to those of the bridge.
 
     Args:
         connection: The release.
@@ -85,7 +86,8 @@ def given_by_program(
     given, values = _given({"billing_month": at, "currency": currency, "plan": plan})
     return rows(
         connection,
-        f"{given} select program, currency, {_BY_TYPE}"
+        f"{given} select program, currency, {_BY_TYPE},"
+        " cast(sum(amount) as decimal(18, 2)) as given_amount"
         " from given group by program, currency order by program, currency",
         values,
     )

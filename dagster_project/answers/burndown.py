@@ -59,6 +59,7 @@ def burndown(connection: Connection, scope: str, name: str, months: int) -> Row:
                 "opening_amount": shown[0]["opening_amount"],
                 **{one: sum((row[one] for row in shown), Decimal(0)) for one in _AMOUNTS[1:-1]},
                 "closing_amount": shown[-1]["closing_amount"],
+                "balance_amount": sum((row["balance_amount"] for row in left), Decimal("0.00")),
                 "projected_breakage_amount": lapsing(left),
                 "months_before": len(series) - len(shown),
                 "months": shown,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 from dagster_project import releases
@@ -81,6 +83,39 @@ def restatements(connection: Connection) -> list[Row]:
         " 'fct_discounted_charges' and column_name = 'net_amount'), 0.00) as net_delta_amount"
         " from marts.fct_restatements group by all order by all",
     )
+
+
+def months_restated(restated: Sequence[Row]) -> list[Row]:
+    """Add up `restatements` by closed month and currency; months of which only rows moved are left out.
+
+    Args:
+        restated: As `restatements` gives it.
+
+    Returns:
+        By month and currency: `amounts`, how many differ; `net_delta_amount`; and `files`, each known
+        delivery with its `file_name` and `amounts`, the one with the most first.
+    """
+    months: dict[tuple[str, str | None], list[Row]] = {}
+    for row in restated:
+        if row["amounts"]:
+            months.setdefault((row["closed_month"], row["currency"]), []).append(row)
+    return [
+        {
+            "closed_month": month,
+            "currency": currency,
+            "amounts": sum(row["amounts"] for row in found),
+            "net_delta_amount": sum((row["net_delta_amount"] for row in found), Decimal("0.00")),
+            "files": sorted(
+                (
+                    {"file_name": row["file_name"], "amounts": row["amounts"]}
+                    for row in found
+                    if row["file_name"] is not None
+                ),
+                key=lambda file: (-file["amounts"], file["file_name"]),
+            ),
+        }
+        for (month, currency), found in months.items()
+    ]
 
 
 def moves(connection: Connection, limit: int = MOST_MOVES) -> Row:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from dagster_project.answers.asking import Connection, NotThere, Row, facts, near, rows
 
@@ -12,6 +14,10 @@ EXAMPLES = 3
 REJECTED_COLUMNS = ("delivery_id", "feed", "file_name", "row_number", "reasons", "record")
 
 _BATCH = 10_000
+_LISTED = "rejected: "
+"""Before what a note lists with commas."""
+_COUNTED = re.compile(r"(\D*)([0-9][0-9,]*)( .*)")
+_COUNTED_THINGS = re.compile(r"( instant| value| number)s?\b")
 
 
 def deliveries(connection: Connection) -> Row:
@@ -43,7 +49,6 @@ def _with_folders(files: list[Row]) -> list[Row]:
 def _folder(parts: list[Row]) -> Row:
     first = parts[0]
     feed, folder, *_ = str(first["file_name"]).split("/")
-    notes = dict.fromkeys(part["notes"] for part in parts if part.get("notes"))
     counted = {
         name: sum(part[name] or 0 for part in parts) for name in first if name.endswith("_rows")
     }
@@ -52,10 +57,40 @@ def _folder(parts: list[Row]) -> Row:
         "file_name": f"{feed}/{folder}/",
         "delivery_id": None,
         "sha256": None,
-        "notes": "; ".join(notes) or None,
+        "notes": added_notes(part["notes"] for part in parts if part.get("notes")),
         **counted,
         "parts": parts,
     }
+
+
+def added_notes(notes: Iterable[str]) -> str | None:
+    """The notes of some files as one, with the counts of what they say alike added up.
+
+    Args:
+        notes: The notes of each, as `release.deliveries` has them.
+
+    Returns:
+        One note; None where there is none.
+    """
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for note in notes:
+        for phrase in note.split("; "):
+            before, is_list, listed = phrase.rpartition(_LISTED)
+            for one in listed.split(", ") if is_list else [phrase]:
+                about, number, what = _COUNTED.fullmatch(one).groups()  # type: ignore[union-attr]
+                alike = _COUNTED_THINGS.sub(r"\1s", what)
+                counts[before + is_list, about, alike] += int(number.replace(",", ""))
+    told: dict[str, list[str]] = {}
+    for (before, about, alike), number in counts.items():
+        what = _COUNTED_THINGS.sub(r"\1", alike) if number == 1 else alike
+        told.setdefault(before or about + what, []).append(f"{about}{number:,}{what}")
+    return (
+        "; ".join(
+            (before if before.endswith(_LISTED) else "") + ", ".join(parts)
+            for before, parts in told.items()
+        )
+        or None
+    )
 
 
 def rejected(

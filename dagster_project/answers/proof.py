@@ -53,6 +53,18 @@ def release_facts(connection: Connection) -> Row:
     return {**release, "tables": tables}
 
 
+def files(connection: Connection) -> dict[str, Row]:
+    """Return the file of each delivery with its sha256, by delivery.
+
+    Args:
+        connection: The release.
+    """
+    found = rows(
+        connection, "select delivery_id, file_name, sha256, arrived_at from release.deliveries"
+    )
+    return {row["delivery_id"]: row for row in found}
+
+
 def of_invoice(connection: Connection, invoice_id: str) -> Row:
     """Return the explanation of an invoice with every delivered row that it rests on.
 

@@ -54,7 +54,7 @@ def releases(home: Path) -> Row:
         )
     return {
         "releases": found,
-        "current_release_id": store.current_release(home),
+        "current_release_id": store.served_release(home),
         "events": read_history(home),
         "what_ifs": [
             {

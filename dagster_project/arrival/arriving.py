@@ -486,23 +486,25 @@ class _Arrival:
         return reports
 
     def _load_all(self, readable: Sequence[tuple[SideRecord, Prepared]]) -> dict[str, SideRecord]:
-        """Load deliveries of one feed together; where that fails, each on its own."""
+        """Load deliveries of one feed together; where that fails, each half of them on its own."""
+        if not readable:
+            return {}
         if len(readable) > 1:
             try:
                 return self._load(readable)
             except ArrivalError:
                 raise
-            except Exception:  # noqa: BLE001 (which file it is, is found by loading one by one)
+            except Exception:  # noqa: BLE001 (which file it is, is found by loading fewer)
                 _log.debug("small files could not be loaded together", exc_info=True)
-        judged: dict[str, SideRecord] = {}
-        for record, prepared in readable:
-            try:
-                judged |= self._load_one(record, prepared)
-            except Exception as error:  # noqa: BLE001 (one file stops no other)
-                refused = _refused(_counted(record, prepared), as_refusal(error))
-                self._refuse([refused])
-                judged[record.delivery_id] = refused
-        return judged
+            middle = len(readable) // 2
+            return self._load_all(readable[:middle]) | self._load_all(readable[middle:])
+        [(record, prepared)] = readable
+        try:
+            return self._load_one(record, prepared)
+        except Exception as error:  # noqa: BLE001 (one file stops no other)
+            refused = _refused(_counted(record, prepared), as_refusal(error))
+            self._refuse([refused])
+            return {record.delivery_id: refused}
 
     def _load_one(self, record: SideRecord, prepared: Prepared) -> dict[str, SideRecord]:
         """Load a delivery; where DuckDB reads it otherwise, as the csv module reads it."""

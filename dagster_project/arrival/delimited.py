@@ -11,7 +11,8 @@ import codecs
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -28,6 +29,7 @@ from dagster_project.arrival.report import MEBIBYTE, Limits, Refusal
 from dagster_project.arrival.rows import (
     BATCH_BYTES,
     BATCH_ROWS,
+    MOST_VALUES,
     NOTHING_GIVEN,
     MalformedWriter,
     PlainCsv,
@@ -58,6 +60,8 @@ PLAIN_LINE_BYTES = MEBIBYTE
 SMALL_BYTES = 64 * 1024
 """Below this size a file is read by the csv module, which costs less than to start DuckDB's reader."""
 PLAIN_COLUMNS = 500
+FIELD_BYTES = 64
+"""What a short field takes in memory beside its characters."""
 DELIMITERS = b",\n"
 NOT_DELIMITERS = bytes(byte for byte in range(256) if byte not in DELIMITERS)
 
@@ -423,7 +427,7 @@ def _rewrite(
                 continue
             numbers.append(record.number)
             batch.append(_with_nulls(record))
-            size += len(record.text)
+            size += len(record.text) + FIELD_BYTES * found
             if len(batch) >= BATCH_ROWS or size > BATCH_BYTES:
                 _write_batch(writer, numbers, batch, places)
                 size = 0
@@ -511,8 +515,10 @@ class _Records:
     doubts: Sequence[Doubt] = ()
     count: int = 0
     blank: int = 0
-    _lines: list[str] = field(default_factory=list)
+    _text: str = ""
+    _more: StringIO | None = None
     _size: int = 0
+    _lines: int = 0
     _line_number: int = 0
     _apart: tuple[str, str] | None = None
 
@@ -523,10 +529,14 @@ class _Records:
             if self.doubts and (problem := self._problem()):
                 self._apart = (line, problem)
                 return
-            self._lines.append(line)
-            self._size += len(line)
+            self._keep(line)
+            if len(line) > PLAIN_LINE_BYTES and line.count(",") > MOST_VALUES:
+                raise Refusal(
+                    f"line {self._line_number} (row {self.count}) has more than {MOST_VALUES:,} commas",
+                    "check the line ends and quotes of the file",
+                )
             if self._size > self.limits.line_bytes:
-                started = self._line_number - len(self._lines) + 1
+                started = self._line_number - self._lines + 1
                 raise Refusal(
                     f"the record that begins in line {started} (row {self.count}) is longer than"
                     f" {self.limits.line_bytes} bytes",
@@ -541,11 +551,22 @@ class _Records:
             return self.doubts[0].problem
         return ""
 
+    def _keep(self, line: str) -> None:
+        """Keep a line of the record; as one text, since a list of short lines takes many times more."""
+        if self._lines == 0:
+            self._text = line
+        else:
+            if self._more is None:
+                self._more = StringIO(newline="")
+                self._more.write(self._text)
+            self._more.write(line)
+        self._lines += 1
+        self._size += len(line)
+
     def _take(self) -> str:
-        lines = self._lines
-        text = lines[0] if len(lines) == 1 else "".join(lines)
-        lines.clear()
-        self._size = 0
+        text = self._text if self._more is None else self._more.getvalue()
+        self._text, self._more = "", None
+        self._size = self._lines = 0
         return text
 
     def __iter__(self) -> Iterator[_Record]:
@@ -583,7 +604,7 @@ class _Records:
             _InDoubt: If its quotes leave in doubt where it ends.
         """
         self.count += 1
-        lines = len(self._lines)
+        lines = self._lines
         started = self._line_number - lines + 1
         text = self._take()
         if self.count == 1 and lines == 1 and "unexpected end of data" not in str(error):

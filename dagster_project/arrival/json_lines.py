@@ -22,6 +22,7 @@ from dagster_project.arrival.report import MEBIBYTE, Limits, Refusal
 from dagster_project.arrival.rows import (
     BATCH_BYTES,
     BATCH_ROWS,
+    MOST_VALUES,
     NOTHING_GIVEN,
     MalformedWriter,
     Prepared,
@@ -41,8 +42,8 @@ BLANK_CHARACTERS = BLANKS.decode()
 HEAD_BYTES = 4096
 ARRAY_BLOCK = MEBIBYTE
 LONG_CHARACTERS = MEBIBYTE
-MOST_VALUES = 200_000
-"""In a long record; more would take many times its size in memory."""
+MOST_NAMES = 100
+"""In a record of a batch; of those with more, only the columns of the feed are kept."""
 MOST_FLOAT_CHARACTERS = 60
 MOST_EXPONENT = 60
 MOST_WHOLE_DOUBLE = 2**53
@@ -139,6 +140,8 @@ def prepare_json(
                 seen.update(dict.fromkeys(record))
             else:
                 seen.update((name, None) for name in record if name in feed.column_names)
+            if len(record) > MOST_NAMES:
+                record = {name: record[name] for name in feed.column_names if name in record}
             numbers.append(count)
             batch.append(record)
             size += len(text)
@@ -334,7 +337,7 @@ _DECODER = json.JSONDecoder(
 
 def _other_shape(text: str, feed: Feed) -> Refusal | None:
     """Return the refusal of a file whose first value does not have one object per row."""
-    if len(text) > LONG_CHARACTERS and text.count(",") > MOST_VALUES:
+    if len(text) > LONG_CHARACTERS:
         return None
     try:
         first = _DECODER.decode(text)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ROW_NUMBER = "row_number"
 BATCH_ROWS = 20_000
 BATCH_BYTES = 32 * 1024 * 1024
+MOST_VALUES = 200_000
+"""In a long record; more would take many times its size in memory."""
 SHOWN_CHARACTERS = 20_000
 SHOWN_FIELDS = 200
 REMOVED = "[removed]"

@@ -361,7 +361,7 @@ def _keep_rows(
 
 
 def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> dict[int, str]:
-    """Return, by delivery_sequence, features of a delivery's rows that are accepted but notable.
+    """Return, by delivery_sequence, what of a delivery's rows is worth a note.
 
     Args:
         connection: The warehouse.
@@ -369,10 +369,14 @@ def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> 
         loaded: SQL for the rows of some deliveries.
 
     Returns:
-        Counts by column, in words: of instants without an offset, and of words for a missing value
-        that are kept as text. A delivery without any is absent.
+        Counts by column, in words: of instants without an offset, of words that may stand for a missing
+        value and are kept, of ids that went through a float and of words for a missing value that reject
+        their rows. A delivery without any is absent.
     """
-    words = ", ".join(map(literal, value_types()["missing_words"]))
+    types = value_types()
+    words = ", ".join(map(literal, types["missing_words"]))
+    stand_ins = ", ".join(map(literal, (*types["missing_words"], *types["noted_words"])))
+    through_a_float = literal(types["id"]["through_a_float"])
     counts, phrases = [], []
     for column in feed.columns:
         name = identifier(column.name)
@@ -383,18 +387,40 @@ def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> 
             )
             phrases.append((column.name, "instant", "without an offset"))
         elif column.type == "text":
-            counts.append(f"count(*) filter (where {name} in ({words}))")
+            counts.append(f"count(*) filter (where {name} in ({stand_ins}))")
             phrases.append((column.name, "value", "that may stand for a missing one"))
+        elif column.type == "id":
+            counts.append(
+                f"count(*) filter (where suffix({name}, '0') and regexp_full_match({name}, {through_a_float}))"
+            )
+            phrases.append((column.name, "number", "that went through a float, rejected"))
+            counts.append(
+                f"count(*) filter (where {name} in ({', '.join(map(literal, types['noted_words']))}))"
+            )
+            phrases.append((column.name, "value", "that may stand for a missing one"))
+    typed = [column.name for column in feed.columns if column.type != "text"]
+    missing = [f"count(*) filter (where {identifier(name)} in ({words}))" for name in typed]
     found = connection.execute(
-        f"select delivery_sequence, {', '.join(counts)} from {loaded} group by delivery_sequence"
+        f"select delivery_sequence, {', '.join([*counts, *missing])} from {loaded}"
+        " group by delivery_sequence"
     ).fetchall()
     notes = {}
     for sequence, *numbers in found:
         parts = [
             f"{name}: {number:,} {what}{'s' if number != 1 else ''} {which}"
-            for number, (name, what, which) in zip(numbers, phrases, strict=True)
+            for number, (name, what, which) in zip(numbers, phrases, strict=False)
             if number
         ]
+        rejected = [
+            f"{number:,} of {name}"
+            for number, name in zip(numbers[len(phrases) :], typed, strict=True)
+            if number
+        ]
+        if rejected:
+            parts.append(
+                f"words for a missing value ({', '.join(types['missing_words'])}), rejected:"
+                f" {', '.join(rejected)}"
+            )
         if parts:
             notes[int(sequence)] = "; ".join(parts)
     return notes

@@ -115,10 +115,9 @@ def _programs(part: Row) -> list[str]:
             [
                 [
                     row.get("program", "together"),
-                    *(amount(row[one], code) for one in GIVEN),
-                    amount(sum(row[one] for one in GIVEN), code),
+                    *(amount(row[one], code) for one in (*GIVEN, "given_amount")),
                 ]
-                for row in [*part["programs"], {one: part[one] for one in GIVEN}]
+                for row in [*part["programs"], part]
             ],
         ),
     ]

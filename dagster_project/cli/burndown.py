@@ -124,15 +124,15 @@ def _of_currency(part: Row) -> list[str]:
     lines += layout.table(
         ["month", *(f">{labels[one]}" for one in moved), ">left"], body, bars=levels
     )
-    lines += ["", *_grants(part["grants_left"], code)]
+    lines += ["", *_grants(part, code)]
     return lines
 
 
-def _grants(grants: list[Row], code: str) -> list[str]:
+def _grants(part: Row, code: str) -> list[str]:
+    grants = part["grants_left"]
     if not grants:
         return [f"No credit is left in {clean(code)}."]
-    left = sum((row["balance_amount"] for row in grants), Decimal(0))
-    title = f"Left: {money(left, code)} in {count(len(grants), 'grant')}"
+    title = f"Left: {money(part['balance_amount'], code)} in {count(len(grants), 'grant')}"
     if len(grants) > _MOST_GRANTS:
         title += f", the {_MOST_GRANTS} largest"
     return [

@@ -26,7 +26,10 @@ def check(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what a run would make of a file, without a data home."""
+    """Show what a run would make of a file, without a data home.
+
+    Ends with exit code 1 if anything would be refused or rejected.
+    """
     from dagster_project.arrival.report import ArrivalError
     from dagster_project.feeds import feeds
     from dagster_project.refresh import checking

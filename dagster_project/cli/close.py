@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -223,7 +222,7 @@ def tell(data: Row) -> str:
         lines.append(f"{mark} {entry['month']}  {entry['event']:<8}  {at}  {clean(entry['by'])}")
         lines.append(f"      release {entry['release_id']}")
         if entry["pack"]:
-            lines.append(f"      kept {clean(entry['pack'])}")
+            lines.append(f"      pack {Path(entry['pack']).name}")
         if entry["open_errors"]:
             errors = count(entry["open_errors"], "finding")
             lines.append(f"      with {errors} of severity error open")
@@ -250,27 +249,19 @@ def tell_restated(restated: Sequence[Row], moved: Row) -> list[str]:
     """
     if not restated:
         return []
-    months: dict[tuple[str, str], list[Row]] = {}
-    for row in restated:
-        if row["amounts"]:
-            months.setdefault((row["closed_month"], row["currency"]), []).append(row)
+    from dagster_project.answers.closes import months_restated
+
     body = []
-    for (month, currency), rows in months.items():
-        amounts = sum(row["amounts"] for row in rows)
-        net = sum((row["net_delta_amount"] for row in rows), Decimal(0))
-        body.append([month, currency, f"{amounts:,}", signed(net, currency), ""])
-        known = sorted(
-            (row for row in rows if row["file_name"] is not None),
-            key=lambda row: (-row["amounts"], row["file_name"]),
-        )
+    for row in months_restated(restated):
+        net = signed(row["net_delta_amount"], row["currency"])
+        body.append([row["closed_month"], row["currency"], f"{row['amounts']:,}", net, ""])
         body += [
-            ["", "", f"{row['amounts']:,}", "", f"from {row['file_name']}"]
-            for row in known[:_MOST_FILES]
+            ["", "", f"{file['amounts']:,}", "", f"from {file['file_name']}"]
+            for file in row["files"][:_MOST_FILES]
         ]
-        if len(known) > _MOST_FILES:
-            more = known[_MOST_FILES:]
+        if more := row["files"][_MOST_FILES:]:
             files = count(len(more), "other file")
-            body.append(["", "", f"{sum(row['amounts'] for row in more):,}", "", f"from {files}"])
+            body.append(["", "", f"{sum(file['amounts'] for file in more):,}", "", f"from {files}"])
     lines = ["Changed in closed months"]
     if body:
         lines += layout.table(["month", "", ">amounts", ">net charges", "~"], body)

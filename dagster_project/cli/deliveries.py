@@ -195,7 +195,7 @@ def tell_rows_in(data: Row) -> list[str]:
             lines.append(f"    and {len(refused) - _MOST_FILES:,} more")
     noted = data["noted_files"]
     if noted:
-        lines.append(f"  Notes on what was taken from {count(len(noted), 'new file')}:")
+        lines.append(f"  Notes on {count(len(noted), 'new file')}:")
         for row in noted[:_MOST_FILES]:
             lines += layout.wrap(f"{row['file_name']}: {row['notes']}", "    ", "      ")
         if len(noted) > _MOST_FILES:

@@ -64,7 +64,7 @@ def prove(
     with opened(home, release) as connection:
         data = proof.of_total(connection, *what) if len(what) == 3 else _of(connection, what[0])
         data["release"] = proof.release_facts(connection)
-        names = _files(connection)
+        names = proof.files(connection)
     with explained():
         data["verification"] = verified.verify(settings.home, data["release"]["release_id"])
     written = ["proof.txt", "proof.json"]
@@ -107,23 +107,13 @@ def _of(connection: Connection, wanted: str) -> Row:
 
     found = asking.record(connection, wanted)
     if len(found) > 1:
-        name = clean(wanted)
         wrong(
-            f"{name!r} is an invoice and a redemption; ask for"
+            f"{wanted!r} is an invoice and a redemption; ask for"
             f" {as_argument(f'invoice:{wanted}')} or {as_argument(f'redemption:{wanted}')}."
         )
     ((kind, record_id),) = found
     prove_it = proof.of_invoice if kind == "invoice" else proof.of_redemption
     return prove_it(connection, record_id)
-
-
-def _files(connection: Connection) -> dict[str, Row]:
-    from dagster_project.answers.asking import rows
-
-    found = rows(
-        connection, "select delivery_id, file_name, sha256, arrived_at from release.deliveries"
-    )
-    return {row["delivery_id"]: row for row in found}
 
 
 def _raw_rows(home: Path, places: Sequence[Row], names: Mapping[str, Row]) -> list[Row]:

@@ -116,7 +116,8 @@ def asked() -> Iterator[None]:
             lines.append(f"Did you mean {_either(error.near)}?")
         elif error.known:
             lines.append(f"There is {', '.join(error.known)}.")
-        wrong("\n".join(lines))
+        plain = [clean(line) for part in lines for line in part.splitlines() if line.strip()]
+        wrong("\n".join(plain), is_one_line=False)
 
 
 def _limit(error: LimitReached) -> str:
@@ -162,7 +163,7 @@ def _tell_question(question: Question) -> list[str]:
 
 def sentence(missing: NotThere) -> str:
     """Return what does not exist, and what to ask for instead."""
-    name = repr(clean(missing.wanted))
+    name = repr(missing.wanted)  # escapes what is not printable
     hints = [_as_other(other) for other in missing.others]
     if missing.named:
         hints.append(f"That is the name of {_either(missing.named)}.")

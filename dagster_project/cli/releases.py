@@ -29,6 +29,7 @@ _MOST_EVENTS = 5
 def releases(home: HomeOption = None, json: JsonOption = False) -> None:
     """List the releases retained, with what changed in their totals."""
     from dagster_project.answers import releases as retained
+    from dagster_project.releases import current_release
 
     settings = settings_of_home(home)
     with explained():
@@ -45,6 +46,8 @@ def releases(home: HomeOption = None, json: JsonOption = False) -> None:
             file=sys.stderr,
         )
         raise typer.Exit(1)
+    with explained():
+        current_release(settings.home)  # else it says why none is served
 
 
 def restore(
@@ -61,12 +64,12 @@ def restore(
     """Make an earlier release the current one again; recorded."""
     import getpass
 
-    from dagster_project.releases import current_release
     from dagster_project.releases import restore as restore_release
+    from dagster_project.releases import served_release
 
     settings = settings_of_home(home)
     with explained():
-        before = current_release(settings.home)
+        before = served_release(settings.home)
         restored = restore_release(
             settings.home, release_id, datetime.now(UTC), getpass.getuser(), is_forced=anyway
         )

@@ -28,7 +28,7 @@ STYLE = f"""
 .cl-table .number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .cl-table th.number {{ white-space: normal; }}
 .cl-table .day {{ white-space: nowrap; font-variant-numeric: tabular-nums; }}
-.cl-table a {{ color: {ACCENT}; }}
+.cl-table a, .cl-note a {{ color: {ACCENT}; }}
 .cl-chart {{ margin: .4rem 0; break-inside: avoid; }}
 .cl-chart svg {{ max-width: 100%; height: auto; }}
 .cl-note.warning {{ color: {INK}; font-weight: 600; border-left: 4px solid {INK}; padding-left: .6rem; }}

@@ -830,7 +830,7 @@ def _register(chosen: Chosen) -> list[Block]:
                 for row in reversed(entries(chosen.home))
             ],
             None,
-            "No month has been closed.",
+            "No month of this data home has been closed.",
             is_long=True,
         ),
     ]

@@ -42,7 +42,7 @@ nav a {{ color: {ACCENT}; margin-right: 1rem; }}
   .currency + .currency {{ break-before: page; }}
   tr, .cl-tile {{ break-inside: avoid; }}
   thead {{ display: table-header-group; }}
-  h2, h3 {{ break-after: avoid; }}
+  h1, h2, h3 {{ break-after: avoid; }}
   * {{ -webkit-print-color-adjust: exact; print-color-adjust: exact; }}
 }}
 """

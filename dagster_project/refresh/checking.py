@@ -18,6 +18,7 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.arrival.landing import DEEPEST
 from dagster_project.arrival.report import DeliveryReport
 from dagster_project.feeds import Feed, feeds
 from dagster_project.settings import Settings
@@ -51,9 +52,8 @@ def check(path: Path, feed: str | None, settings: Settings) -> Row:
     if not path.exists():
         raise NotCheckable(f"{path} does not exist: name a file or a folder")
     with tempfile.TemporaryDirectory(prefix="coupon-ledger-check-") as folder:
-        landing, home = Path(folder) / "landing", Path(folder) / "home"
-        landing.mkdir()
-        _lay_out(path, feed, landing)
+        home = Path(folder) / "home"
+        landing = _lay_out(path, feed, Path(folder) / "landing")
         trial = settings.model_copy(update={"home": home, "landing": landing, "engine": "duckdb"})
         from dagster_project.arrival import arrive
 
@@ -70,19 +70,27 @@ def check(path: Path, feed: str | None, settings: Settings) -> Row:
     }
 
 
-def _lay_out(path: Path, feed: str | None, landing: Path) -> None:
-    """Put the file or folder where a run would find it."""
+def _lay_out(path: Path, feed: str | None, landing: Path) -> Path:
+    """Put the file or folder where a run would find it; a landing folder is one already.
+
+    Returns:
+        The landing folder, which is only read from here on.
+    """
     if feed is None and path.is_dir() and any((path / name).is_dir() for name in feeds()):
-        for name in feeds():
-            if (path / name).is_dir():
-                _copy(path / name, landing / name)
-        return
+        return path
     name = feed or _feed_of(path)
-    (landing / name).mkdir()
-    _copy(path, landing / name / path.resolve().name)
-    for beside in [path.with_name(f"{path.name}.manifest.json")] if path.is_file() else []:
-        if beside.is_file():
-            _copy(beside, landing / name / beside.name)
+    (landing / name).mkdir(parents=True)
+    target = landing / name / path.resolve().name
+    if path.is_dir():
+        _copy_folder(path, target)
+        return landing
+    _copy(path.resolve(), target)
+    beside = path.with_name(f"{path.name}.manifest.json")
+    if beside.is_dir():
+        (landing / name / beside.name).mkdir()
+    elif beside.exists():
+        _copy(beside, landing / name / beside.name)
+    return landing
 
 
 def _feed_of(path: Path) -> str:
@@ -100,20 +108,33 @@ def _feed_of(path: Path) -> str:
     )
 
 
+def _copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder as it is: links as links, and no deeper than a run looks."""
+    waiting = [(source, target, 0)]
+    while waiting:
+        here, there, depth = waiting.pop()
+        there.mkdir()
+        if depth > DEEPEST:
+            continue
+        with os.scandir(here) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((Path(entry.path), there / entry.name, depth + 1))
+                else:
+                    _copy(Path(entry.path), there / entry.name)
+
+
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file or folder; a file on the same disk is linked, which costs nothing."""
-    if source.is_dir():
-        shutil.copytree(source, target, copy_function=_link_or_copy)
+    """Copy what is no folder; a file of the same disk is linked, which costs nothing."""
+    if source.is_symlink():
+        target.symlink_to(os.readlink(source))
+    elif not source.is_file():
+        os.mkfifo(target)  # for whatever it is: it is refused unopened
     else:
-        _link_or_copy(str(source.resolve()), str(target))
-
-
-def _link_or_copy(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-    return target
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy2(source, target)
 
 
 def _judge_rows(settings: Settings) -> None:

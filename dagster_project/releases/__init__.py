@@ -21,7 +21,7 @@ from dagster_project.releases.errors import (
     PublishRefused,
     ReleaseError,
 )
-from dagster_project.releases.files import current_release, release_ids
+from dagster_project.releases.files import current_release, release_ids, served_release
 from dagster_project.releases.gate import Build, Check, Judgement, Problem, judge
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.publishing import Publication, publish
@@ -66,5 +66,6 @@ __all__ = [
     "release_ids",
     "reopen",
     "restore",
+    "served_release",
     "verify",
 ]

@@ -171,6 +171,14 @@ def current_release(home: Path) -> str | None:
     return release_id
 
 
+def served_release(home: Path) -> str | None:
+    """Id of the release that is served, None also if `current` does not point to one."""
+    try:
+        return current_release(home)
+    except ReleaseError:
+        return None
+
+
 def resolve(home: Path, release_id: str | None, *, is_recorded: bool = False) -> str:
     """Return the full id of the release asked for, or of the current one; it is on disk.
 

@@ -3,15 +3,17 @@
 The order matters and is defined in `publish`: gate, copy aside, checkpoint, read back and compare, make
 durable, rename, flip. If the process is killed at any point, the current release stays current and whole.
 
-Tables that equal those of the release before are copied from it, already in order; in the others only
-the rows that differ are fingerprinted (`reuse`).
+In each table only the rows that differ from the release before are fingerprinted. Where most rows are
+as before, the new file begins as a copy of that release's file, and only the other tables are written;
+elsewhere tables that equal those of the release before are copied from it, already in order (`reuse`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -281,8 +283,16 @@ def publish(
             try:
                 temporary.mkdir()
                 temporary.chmod(files.FOLDER_MODE)
-                with reuse.attached(connection, home, before):
-                    _write(connection, database, sources, facts, [*judgement.checks, *gates])
+                with reuse.attached(connection, home, before) as readable:
+                    begin_with = _beginning(connection, home, readable, sources)
+                    _write(
+                        connection,
+                        database,
+                        sources,
+                        facts,
+                        [*judgement.checks, *gates],
+                        begin_with,
+                    )
                 _read_back(connection, database, sources)
                 _write_parquet(connection, temporary, sources, facts)
                 without_report = _write_report(temporary, report) if report else ""
@@ -488,25 +498,56 @@ def _engine(home: Path, threads: int, memory_limit: str) -> Iterator[duckdb.Duck
         connection.close()
 
 
+def _beginning(
+    connection: duckdb.DuckDBPyConnection,
+    home: Path,
+    before: reuse.Before | None,
+    sources: Mapping[Table, _Source],
+) -> Path | None:
+    """The file of the release before, if a copy of it is most of the new file; None to write all anew."""
+    rows = sum(source.known.content.rows for source in sources.values())
+    same = sum(source.known.content.rows for source in sources.values() if source.is_as_before)
+    if before is None or 2 * same < rows or reuse.has_holes(connection):
+        return None
+    return files.release_path(home, before.release_id)
+
+
 def _write(
     connection: duckdb.DuckDBPyConnection,
     path: Path,
     sources: Mapping[Table, _Source],
     facts: Mapping[str, object],
     checks: Sequence[Check],
+    begin_with: Path | None = None,
 ) -> None:
-    """Write all tables of a release into a new file, leaving nothing in a log."""
-    connection.execute(
-        f"attach {literal(str(path))} as target (storage_version {literal(STORAGE_VERSION)})"
-    )
-    connection.execute("create schema target.marts")
-    connection.execute("create schema target.release")
+    """Write all tables of a release into a new file, leaving nothing in a log.
+
+    Args:
+        connection: Where the build and the release before are attached.
+        path: The new file.
+        sources: What each table is to hold.
+        facts: What the release is.
+        checks: What was checked.
+        begin_with: The file of the release before, if the new file is to begin as a copy of it.
+    """
+    if begin_with is None:
+        connection.execute(
+            f"attach {literal(str(path))} as target (storage_version {literal(STORAGE_VERSION)})"
+        )
+        connection.execute("create schema target.marts")
+        connection.execute("create schema target.release")
+    else:
+        shutil.copyfile(begin_with, path)
+        connection.execute(f"attach {literal(str(path))} as target")
+        kept = {(one.schema, one.name) for one, source in sources.items() if source.is_as_before}
+        _drop_all_but(connection, kept)
     for table, source in sources.items():
         order = ", ".join(f"{quote(name)} nulls last" for name in table.key)
         rows = f"{_selected(table)} order by {order}"
         if source.is_as_before:
             rows = reuse.relation(table.schema, table.name)  # already in order
-        connection.execute(f"create table target.{table.full_name} as select * from {rows}")
+        if begin_with is None or not source.is_as_before:
+            connection.execute(f"create table target.{table.full_name} as select * from {rows}")
         _describe(connection, table.full_name, table.description, _comments(table, source))
     _write_facts(connection, facts)
     _write_contents(connection, sources)
@@ -516,6 +557,17 @@ def _write(
     log = path.with_name(path.name + ".wal")
     if log.exists():
         raise ReleaseError(f"DuckDB left a write-ahead log at {log}.", "Run the refresh again.")
+
+
+def _drop_all_but(connection: duckdb.DuckDBPyConnection, kept: Collection[tuple[str, str]]) -> None:
+    """Drop from the new file, a copy, every table that is written again; its space is free from then on."""
+    there = connection.execute(
+        "select schema_name, table_name from duckdb_tables() where database_name = 'target'"
+    ).fetchall()
+    for schema, name in there:
+        if (schema, name) not in kept:
+            connection.execute(f"drop table target.{quote(schema)}.{quote(name)}")
+    connection.execute("checkpoint target")
 
 
 def is_amount(column: Column) -> bool:

@@ -224,7 +224,7 @@ def read_pedigree(home: Path, release_id: str) -> dict[str, Any]:
 
 def list_releases(home: Path) -> list[ReleaseSummary]:
     """Return all retained releases, newest first, with totals; a damaged one is marked as such."""
-    current = files.current_release(home)
+    current = files.served_release(home)
     summaries = []
     for release_id in reversed(files.release_ids(home)):
         try:

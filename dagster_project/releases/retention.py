@@ -52,7 +52,7 @@ def restore(
     with one_writer(home, f"coupon-ledger restore {wanted}"):
         files.remove_leftovers(home)
         verify(home, wanted).raise_unless_sound()
-        previous = files.current_release(home)
+        previous = files.served_release(home)
         if previous != wanted:
             silent = unlisted(home, wanted)
             if silent and not is_forced:

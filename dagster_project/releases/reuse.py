@@ -127,6 +127,15 @@ def attached(
                 connection.execute(f"detach {DATABASE}")
 
 
+def has_holes(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a fifth or more of the attached release's file is free, so that it is better written anew."""
+    [(total, free)] = connection.execute(
+        "select total_blocks, free_blocks from pragma_database_size() where database_name = ?",
+        [DATABASE],
+    ).fetchall()
+    return 5 * int(free) >= int(total)
+
+
 def relation(schema: str, name: str) -> str:
     """Return a table of the attached release, as quoted SQL."""
     return f"{DATABASE}.{quote(schema)}.{quote(name)}"

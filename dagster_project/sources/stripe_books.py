@@ -59,7 +59,7 @@ create table if not exists delivered (
     primary key (feed, key)
 ) without rowid;
 create table if not exists discounts (
-    id text primary key, gone_by integer, was_hanging integer not null, parts integer not null
+    id text primary key, gone_by integer, hung_at integer, parts integer not null
 ) without rowid;
 create table if not exists canonical (shared text primary key, id text not null) without rowid;
 create table if not exists plans (coupon text primary key, plan text) without rowid;
@@ -473,13 +473,13 @@ class Books:
     def remembered(self) -> Remembered:
         """Return what earlier pulls saw of discounts."""
         found = Remembered()
-        for discount, gone_by, was_hanging, parts in self._connection.execute(
-            "select id, gone_by, was_hanging, parts from discounts"
+        for discount, gone_by, hung_at, parts in self._connection.execute(
+            "select id, gone_by, hung_at, parts from discounts"
         ):
             if gone_by is not None:
                 found.gone_by[discount] = gone_by
-            if was_hanging:
-                found.was_hanging.add(discount)
+            if hung_at is not None:
+                found.hung_at[discount] = hung_at
             if parts > 1:
                 found.parts[discount] = parts
         for shared, discount in self._connection.execute("select shared, id from canonical"):
@@ -490,14 +490,14 @@ class Books:
     def remember(self, found: Remembered) -> None:
         """Store what this pull saw of discounts."""
         self._connection.execute("delete from discounts")
-        ids = found.gone_by.keys() | found.was_hanging | found.parts.keys()
+        ids = found.gone_by.keys() | found.hung_at.keys() | found.parts.keys()
         self._connection.executemany(
             "insert into discounts values (?, ?, ?, ?)",
             (
                 (
                     one,
                     found.gone_by.get(one),
-                    int(one in found.was_hanging),
+                    found.hung_at.get(one),
                     found.parts.get(one, 1),
                 )
                 for one in sorted(ids)

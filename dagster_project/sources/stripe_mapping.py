@@ -176,14 +176,14 @@ class Remembered:
     Attributes:
         canonical: By what a discount and its copies share, the id it was delivered under.
         gone_by: By discount, the instant of the first pull that no longer found it.
-        was_hanging: Discounts that an earlier pull found hanging on something.
+        hung_at: By discount, the instant of the last pull that found it hanging on something.
         parts: In how many parts a discount was delivered at most, where there were several.
         plans: By coupon for one product, the plan it was delivered with, which stays.
     """
 
     canonical: dict[tuple[str, ...], str] = field(default_factory=dict)
     gone_by: dict[str, int] = field(default_factory=dict)
-    was_hanging: set[str] = field(default_factory=set)
+    hung_at: dict[str, int] = field(default_factory=dict)
     parts: dict[str, int] = field(default_factory=dict)
     plans: dict[str, str | None] = field(default_factory=dict)
 
@@ -253,7 +253,12 @@ class AccountMapping:
     """One run of the mapping over all objects."""
 
     def __init__(
-        self, objects: Objects, remembered: Remembered, choices: Choices, now: int
+        self,
+        objects: Objects,
+        remembered: Remembered,
+        choices: Choices,
+        now: int,
+        began: int | None = None,
     ) -> None:
         """Load what is small: coupons, prices, subscriptions, grants, discounts.
 
@@ -263,6 +268,7 @@ class AccountMapping:
                 date.
             choices: The user's decisions.
             now: The instant of the pull, in seconds since 1970.
+            began: When the pull began to read; `now` unless given.
         """
         self.refused: list[Refused] = []
         self.notes: list[Note] = []
@@ -271,6 +277,7 @@ class AccountMapping:
         self._remembered = remembered
         self._choices = choices
         self._now = now
+        self._began = now if began is None else began
         self._prices: dict[str, Json] = {}
         self._item_prices: dict[str, Json] = {}
         self._item_subscriptions: dict[str, str] = {}
@@ -1097,8 +1104,12 @@ class AccountMapping:
         else:
             found = windows(discount.start, end, [(bill.at, mark) for bill, mark in marks])
             parts = [(window, subscription) for window in found]
-            if is_of_customer and self._is_in_parts(discount, end, marks, found, standing):
-                parts = self._parts(discount, end, marks, standing)
+            takes_both = any(
+                self._comes_before(other, discount) for one in carrying for other in one.orders
+            )
+            replaced_by: Mapping[str, list[Window]] = {} if takes_both else standing
+            if is_of_customer and self._is_in_parts(discount, end, marks, found, replaced_by):
+                parts = self._parts(discount, end, marks, replaced_by)
         order = (
             carrying[0].orders[discount.id] if carrying else self._orders_hanging.get(discount.id)
         )
@@ -1328,7 +1339,7 @@ class AccountMapping:
         remembered = self._remembered
         if discount.id in self._orders_hanging:
             remembered.gone_by.pop(discount.id, None)
-            remembered.was_hanging.add(discount.id)
+            remembered.hung_at[discount.id] = self._began
             ended = at(self._subscriptions.get(subscription or ""), "ended_at")
             return self._not_before_bills(ended, discount, bills) if ended else None
         coupon = self._coupons.get(discount.coupon_id) or {}
@@ -1345,7 +1356,8 @@ class AccountMapping:
             return None
         bound = self._not_before_bills(min(bounds), discount, bills)
         if bound is not None:
-            since = max([discount.start, *(bill.at for bill in bills)])
+            hung = self._remembered.hung_at.get(discount.id, 0)
+            since = max([discount.start, hung, *(bill.at for bill in bills)])
             self._note(
                 "end_is_a_bound",
                 discount.id,
@@ -1368,6 +1380,7 @@ class AccountMapping:
         if discount.place == "subscription_item":
             return None  # which lines it could have acted on is not known for sure
         last = max((bill.at for bill in bills), default=discount.start)
+        last = max(last, self._remembered.hung_at.get(discount.id, 0))
         return next(
             (
                 bill.at
@@ -1389,7 +1402,7 @@ class AccountMapping:
         place = (
             ("subscriptions", subscription) if subscription else ("customers", discount.customer)
         )
-        was_seen = discount.id in self._remembered.was_hanging
+        was_seen = discount.id in self._remembered.hung_at
         if not was_seen and not self._objects.is_listed(place[0], place[1] or ""):
             return None  # nothing says that it is gone
         self._remembered.gone_by[discount.id] = self._now

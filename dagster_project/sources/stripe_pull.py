@@ -493,7 +493,9 @@ class _Pull:
         try:
             with books.together():
                 remembered = books.remembered()
-                mapping = AccountMapping(books, remembered, choices_of(settings), int(self._now()))
+                now = int(self._now())
+                began = int(books.fact("started") or now)
+                mapping = AccountMapping(books, remembered, choices_of(settings), now, began)
                 for feed, row in mapping.rows():
                     key = row[COLUMNS[feed][0]] or ""
                     digest = _digest(feed, row)

@@ -222,6 +222,7 @@ def reading(
             [str(version.command), *arguments, "--home", str(home)],
             home.parent / f"{version.name}-reading.log",
             environment,
+            folder=home.parent,
         )
         yield _record(version, f"`{words[0]}`", taken)
 
@@ -301,6 +302,7 @@ def _run(
         [str(version.command), "run", "--home", str(home), *options],
         home.parent / f"{version.name}.log",
         environment,
+        folder=home.parent,  # in this checkout, a process that it starts would find this version
     )
     return {
         **_record(version, scenario, taken),

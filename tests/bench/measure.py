@@ -59,6 +59,7 @@ def run(
     log: Path,
     environment: Mapping[str, str] | None = None,
     most_bytes: int | None = None,
+    folder: Path | None = None,
 ) -> Measured:
     """Run a command to its end.
 
@@ -69,6 +70,7 @@ def run(
         log: Gets what it prints, both streams.
         environment: Variables beside those of this process.
         most_bytes: Memory at which it is ended.
+        folder: Where it runs; here unless given.
 
     Raises:
         RunFailed: It ended with a status other than 0.
@@ -80,6 +82,7 @@ def run(
         started = time.monotonic()
         process = subprocess.Popen(
             arguments,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -133,7 +133,7 @@ class CompiledModels:
         Args:
             days: The as-of date of each day with what is delivered on it.
         """
-        with self._database() as connection:
+        with self.database() as connection:
             fill_raw_tables(connection, [])
             sequence, before = 0, None
             for as_of, delivery in days:
@@ -175,7 +175,7 @@ class CompiledModels:
     @contextmanager
     def built(self, deliveries: Sequence[TextRows]) -> Iterator[duckdb.DuckDBPyConnection]:
         """A database of the deliveries with all models built."""
-        with self._database() as connection:
+        with self.database() as connection:
             fill_raw_tables(connection, deliveries)
             self.build(connection)
             yield connection
@@ -220,11 +220,12 @@ class CompiledModels:
         query = query.replace(f"{end} 00:00:00'", f"'{as_of + timedelta(days=1)} 00:00:00'")
         return query.replace(f"{day}'", f"'{as_of.isoformat()}'")
 
-    def _database(self) -> duckdb.DuckDBPyConnection:
+    def database(self) -> duckdb.DuckDBPyConnection:
+        """An empty database in memory, of the name the models know."""
         connection = duckdb.connect()
         connection.execute("attach ':memory:' as warehouse")
         connection.execute("use warehouse")
-        connection.execute("set threads = 2")
+        connection.execute("set threads = 2; set disabled_optimizers = 'in_clause'")  # as dbt does
         return connection
 
 

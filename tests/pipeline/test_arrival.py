@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -1796,6 +1796,28 @@ def test_what_is_taken_with_a_word_is_noted(home: Home) -> None:
     ]
 
 
+def test_what_rejects_many_rows_alike_is_noted_once_for_the_delivery(home: Home) -> None:
+    rows = [
+        invoice(1, workspace_id="7.0", mtus="NA", discount_amount="NaN"),
+        invoice(2, workspace_id="8.00", mtus="NA", plan="N/A"),
+        invoice(3, workspace_id="null", mtus="1000.0"),
+        invoice(4, workspace_id="7.01", mtus=""),
+    ]
+    home.land("invoices/a.jsonl", jsonl_bytes(rows))
+    home.arrive()
+    assert home.rows("select string_split(notes, '; ') from raw.deliveries") == [
+        (
+            [
+                "workspace_id: 2 numbers that went through a float, rejected",
+                "workspace_id: 1 value that may stand for a missing one",
+                "plan: 1 value that may stand for a missing one",
+                "words for a missing value (NULL, NA, NaN, None, nan), rejected: 1 of"
+                " discount_amount, 2 of mtus",
+            ],
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     "manifest",
     [
@@ -1988,3 +2010,52 @@ def test_many_parquet_files_are_read_in_one_process_and_one_that_ends_it_is_foun
     assert [report.verdict for report in home.arrive()] == [
         "loaded", "loaded", "refused", "loaded", "loaded",
     ]  # fmt: skip
+
+
+MEASURED = """
+import re, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from dagster_project.arrival import arrive
+folder = Path(sys.argv[1])
+before = 0
+for made in sorted((folder / "made").iterdir()):
+    made.rename(folder / "landing" / "invoices" / made.name)
+    arrive(folder / "landing", folder / "home", "run", datetime.now(UTC), with_gate=False)
+    most = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+    taken = int(most[1]) // 1024
+    before = before or taken
+    print(made.name, taken - before)
+"""
+
+
+def records_without_a_bound() -> Iterator[tuple[str, bytes]]:
+    """Files of one record as large as is taken, or larger, of each kind that costs most."""
+    most = Limits().line_bytes
+    row = csv_bytes([invoice(2)])
+    number = jsonl_bytes([invoice(3)]).replace(b'"10000"', b"9" * (most - 1_000))
+    keys = b",".join(b'"k%d":1' % key for key in range(190_000))
+    yield "0.csv", csv_bytes([invoice(1)])
+    yield "lines.csv", row.replace(b"team", b'"' + b"y\n" * (most // 2 - 500) + b'"')
+    yield "fields.csv", row + b"ab," * (most // 3 - 1)
+    yield "endless.csv", row.replace(b"team", b'"' + b"x" * 40 + b"\n") + row * (most // 99)
+    yield "number.json", b"[" + number + b"]"
+    yield "long.json", b"[" + number[:-3] + b"9" * 2 * most + b"}]"
+    yield "keys.jsonl", jsonl_bytes([invoice(4)]) + (b"{" + keys + b"}\n") * 4
+
+
+def test_one_record_takes_at_most_256_megabytes(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "landing" / "invoices").mkdir(parents=True)
+    for name, content in records_without_a_bound():
+        (tmp_path / "made" / name).write_bytes(content)
+    ended = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(tmp_path)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    taken = {name: int(megabytes) for name, megabytes in map(str.split, ended.stdout.splitlines())}
+    assert (len(taken), taken["0.csv"]) == (7, 0)
+    assert max(taken.values()) <= 256, taken

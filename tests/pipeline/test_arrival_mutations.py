@@ -1,8 +1,8 @@
 """Whatever is done to deliveries while they arrive, every record is accounted for and the next run is healthy.
 
 Deliveries, manifests, folders and names are changed at random, with arrivals in between, some of which are
-killed. A history is told by its seed. `MUTATED_HISTORIES=2000 pytest tests/pipeline/test_arrival_mutations.py`
-runs many; by default there are a few.
+killed. A history is told by its seed. `make mutations HISTORIES=2000` runs many; by default there are a few.
+`MUTATED_HISTORIES=2000 pytest tests/pipeline/test_arrival_mutations.py -k 1234` runs one again.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def test_every_reason_is_told_with_row_column_value_and_form(tmp_path: Path) -> 
 def test_a_refused_file_and_one_of_no_known_feed_have_their_own_exit_codes(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("a;b\n1;2\n", "utf-8")
+    shown = CliRunner().invoke(app, ["check", "--help"]).stdout
+    assert "exit code 1 if anything would be refused or rejected" in " ".join(shown.split())
     code, found = checked(path, "--feed", "workspaces")
     assert code == 1
     assert "semicolons" in found["files"][0]["reason"]
@@ -81,3 +84,29 @@ def test_a_folder_of_parts_is_checked_as_one(tmp_path: Path) -> None:
     code, found = checked(folder)
     assert code == 0
     assert sum(file["accepted_rows"] for file in found["files"]) >= 1
+
+
+def test_a_landing_folder_is_checked_with_what_lies_in_no_feeds_folder(tmp_path: Path) -> None:
+    good, stray = tmp_path / "workspaces" / "a.csv", tmp_path / "b.csv"
+    for path in (good, stray, tmp_path / "other" / "c.csv"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{HEADER}\n{GOOD}\n", "utf-8")
+    code, found = checked(tmp_path)
+    verdicts = {file["file_name"]: file["verdict"] for file in found["files"]}
+    assert code == 1
+    assert verdicts == {"workspaces/a.csv": "loaded", "b.csv": "refused", "other/c.csv": "refused"}
+
+
+def test_what_is_no_file_in_a_folder_is_told_and_never_opened(tmp_path: Path) -> None:
+    folder = tmp_path / "workspaces"
+    deep = folder.joinpath(*["d"] * 20)
+    deep.mkdir(parents=True)
+    os.mkfifo(folder / "fifo.csv")
+    (folder / "circle.csv").symlink_to("circle.csv")
+    (folder / "away.csv").symlink_to("/etc/hostname")
+    code, found = checked(folder)
+    assert code == 1
+    assert {Path(file["file_name"]).name for file in found["files"]} == {
+        *("fifo.csv", "circle.csv", "away.csv", "d")
+    }
+    assert {file["verdict"] for file in found["files"]} == {"refused"}

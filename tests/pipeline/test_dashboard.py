@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import os
 import re
 import shutil
@@ -31,7 +32,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from dagster_project.dashboard.pages import PAGES
 from dagster_project.releases import current_release, open_release
-from dagster_project.releases.files import flip, release_path, releases_dir
+from dagster_project.releases.files import REPORT_NAME, flip, release_path, releases_dir
 from dagster_project.settings import CHECKOUT
 from tests import browser
 from tests.pipeline.conftest import SampleRun, coupon_ledger
@@ -518,6 +519,41 @@ def test_the_report_has_the_numbers_of_the_release_and_no_script(
     assert asked == [target.as_uri()]
     assert page.evaluate("window.harmed") is None
     assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_a_release_has_its_report_from_the_start(served: Served) -> None:
+    kept = (releases_dir(served.home) / served.first / REPORT_NAME).read_text("utf-8")
+    assert f"Release {served.first}" in kept
+    assert "<script" not in kept and "user_id" not in kept
+    assert kept.count('class="page-title"') == 4 * 5 + 1  # currencies, pages, deliveries
+
+
+def test_a_close_keeps_a_report_and_a_workbook_and_stands_on_page_trust(
+    served: Served, page: Page
+) -> None:
+    closed = coupon_ledger(
+        *("close", "2025-11", "--by", "Ada", "--home", served.home, "--release", served.first),
+        *("--with-open-findings", "--reason", "<b>a trial</b>"),
+    )
+    assert closed.returncode == 0, closed.stderr
+    (pack,) = (releases_dir(served.home) / served.first).glob("close-2025-11-*")
+    assert f"Kept: {pack}" in closed.stdout
+    [(net,)] = served.ask(
+        "select sum(net_amount) from marts.fct_discounted_charges"
+        " where currency = 'USD' and billing_month = date '2025-11-01'"
+    )
+    assert f"{net:,.2f} USD" in (pack / REPORT_NAME).read_text("utf-8")
+    (workbook,) = pack.glob("*.xlsx")
+    sheets = openpyxl.load_workbook(workbook, read_only=True)
+    [(bills,)] = served.ask(
+        "select count(*) from marts.fct_discounted_charges where billing_month = date '2025-11-01'"
+    )
+    assert sheets["fct_discounted_charges"].max_row == int(str(bills)) + 1
+    assert json.loads((pack / "fingerprints.json").read_text("utf-8"))["left_out"] == {}
+    served.open(page, "trust", release=served.first)
+    row = table(page, "closes").locator("tbody tr").first
+    expect(row).to_contain_text("<b>a trial</b>", timeout=PATIENCE)
+    expect(row.get_by_role("link", name="2025-11")).to_be_visible()
 
 
 def test_a_month_that_is_not_there_makes_no_report(served: Served, tmp_path: Path) -> None:

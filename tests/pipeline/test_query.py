@@ -144,6 +144,7 @@ class TestWhatThereIs:
         answer = ask(home, *arguments)
         assert answer.exit_code == 2
         assert told in " ".join(answer.stderr.split())
+        assert "\\n" not in answer.stderr
 
 
 class TestAnswers:

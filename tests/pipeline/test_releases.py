@@ -686,6 +686,25 @@ class TestReuse:
         assert (published.is_new, read) == (True, [])
         self.same_as_anew(large, published)
 
+    def test_a_file_that_begins_as_a_copy_again_and_again_does_not_grow(
+        self, large: HandMade, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        copied: list[Path] = []
+        copy = shutil.copyfile
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                shutil, "copyfile", lambda one, other: (copied.append(one), copy(one, other))
+            )
+            for number in range(2, 9):
+                self.change(large, f"update marts.dim_coupons set coupon_id = 'c{number}'")
+                before = files.current_release(large.home)
+                published = large.publish(code_version=f"{number}+code")
+                assert copied[-1] == files.release_path(large.home, str(before))
+        assert len(copied) == 7
+        size = published.path.stat().st_size
+        self.same_as_anew(large, published)
+        assert size <= 1.5 * (large.home / "current").stat().st_size
+
     @pytest.mark.parametrize(
         "change",
         [
@@ -919,6 +938,20 @@ class TestKeeping:
         assert "was already current" in again.stdout
         events = files.read_history(home)
         assert [event["event"] for event in events].count("restored") == 1
+
+    @pytest.mark.parametrize("is_link", [True, False])
+    def test_one_is_listed_and_restored_where_current_leads_to_no_release(
+        self, home: Path, three: list[str], is_link: bool
+    ) -> None:
+        current = home / "current"
+        current.unlink()
+        current.symlink_to("releases/gone") if is_link else current.write_text("x", "utf-8")
+        listed = CliRunner().invoke(app, ["releases", "--home", str(home)])
+        assert listed.exit_code == 1
+        assert all(release_id in listed.stdout for release_id in three)
+        assert f"{current} {'points to' if is_link else 'is not a symlink'}" in listed.stderr
+        told = CliRunner().invoke(app, ["restore", three[0], "--home", str(home)])
+        assert (told.exit_code, files.current_release(home)) == (0, three[0]), told.output
 
     def test_a_damaged_release_is_not_restored(self, home: Path, three: list[str]) -> None:
         (files.parquet_dir(home, three[0]) / "dim_coupons.parquet").unlink()

@@ -751,6 +751,20 @@ def test_it_does_so_before_any_bill_says_it() -> None:
     assert (never["starts_at"], never["revoked_at"]) == (None, "2025-02-20T00:00:00Z")
 
 
+def test_a_bill_that_takes_both_shows_that_none_takes_the_place_of_the_other() -> None:
+    both = invoice(
+        lines=[line(discounts={"di_s": 1_200, "di_c": 2_160})],
+        discounts=[
+            discount("di_s", "OWN", "2025-02-20"),
+            discount("di_c", "WIDE", subscription=None),
+        ],
+        created="2025-03-01",
+        finalized="2025-03-01T01:00",
+    )
+    wide = of_both(both).redemption("di_c")
+    assert (wide["subscription_id"], wide["revoked_at"]) == (None, None)
+
+
 def test_on_other_subscriptions_the_customers_discount_stays() -> None:
     mapped = of_both(
         taking("di_c", 2),

@@ -342,6 +342,37 @@ def test_a_removal_that_an_event_tells_is_exact(puller: Puller) -> None:
     )
 
 
+def test_a_customer_that_was_deleted_between_pulls_stays_and_its_discount_ends(
+    puller: Puller,
+) -> None:
+    puller.account.objects["customers"][0]["discount"] = discount(
+        "di_c", coupon(percent=10), subscription=None
+    )
+    puller.account.objects["subscriptions"] = []
+    puller.account.objects["invoices"] = [newer()]
+    puller()
+    before = newest(puller.settings.landing)
+    del puller.account.objects["customers"][0]
+    puller.now = float(at("2025-06-05"))
+    report = puller()
+    after = newest(puller.settings.landing)
+    assert report.delivered == {"redemptions": 1}
+    assert after["workspaces"] == before["workspaces"]
+    assert after["redemptions"]["di_c"]["revoked_at"] == "2025-06-05T00:00:00Z"
+    assert [note.id for note in report.notes if note.kind == "end_is_a_bound"] == ["di_c"]
+
+
+def test_promotion_codes_are_listed_and_a_discount_by_code_is_self_service(puller: Puller) -> None:
+    puller.account.objects["promotion_codes"] = [
+        {"id": f"promo_{one}", "object": "promotion_code", "created": NOW, "livemode": False}
+        for one in range(101)
+    ]
+    by_code = discount(coupon_id="TEN", promotion_code="promo_7")
+    puller.account.objects["subscriptions"] = [subscription(discounts=[by_code])]
+    assert puller().objects["promotion_codes"] == 101
+    assert newest(puller.settings.landing)["redemptions"]["di_1"]["channel"] == "self_serve"
+
+
 def test_pages_are_kept_as_they_came(puller: Puller) -> None:
     report = puller()
     folder = puller.settings.home / "pulls" / "stripe" / report.pull

@@ -356,14 +356,13 @@ def given(settings: Settings) -> dict[str, str]:
         )
 
 
-def with_all_of(one: dict[str, list[Json]], other: dict[str, list[Json]]) -> dict[str, list[Json]]:
-    """Two accounts as one; what both have is there once."""
-    return {
-        kind: list(
-            {found["id"]: found for found in one.get(kind, []) + other.get(kind, [])}.values()
-        )
-        for kind in one.keys() | other.keys()
-    }
+def with_all_of(*accounts: dict[str, list[Json]]) -> dict[str, list[Json]]:
+    """Several accounts as one; what they have in common is there once."""
+    found: dict[str, dict[str, Json]] = {}
+    for account in accounts:
+        for kind, objects in account.items():
+            found.setdefault(kind, {}).update((one["id"], one) for one in objects)
+    return {kind: list(objects.values()) for kind, objects in found.items()}
 
 
 @contextmanager

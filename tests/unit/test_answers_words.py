@@ -197,6 +197,11 @@ def test_a_wrong_month_meets_the_months_there_are(text: str, message: str) -> No
     assert message in sentence(missing.value)
 
 
+def test_an_unprintable_name_is_escaped_once() -> None:
+    missing = asking.NotThere("workspace", "ws_\x1b[31m1\u202e")
+    assert r"workspace 'ws_\x1b[31m1\u202e' in" in sentence(missing)
+
+
 def test_near_matches_come_nearest_first() -> None:
     known = ["fct_credit_ledger", "dim_coupons", "dim_coupon_redemptions"]
     assert asking.near("dim_coupon", known)[0] == "dim_coupons"

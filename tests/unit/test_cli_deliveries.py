@@ -5,6 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
+from dagster_project.answers.deliveries import added_notes
 from dagster_project.answers.summary import rows_in
 from dagster_project.cli.deliveries import tell_rejected, tell_rows_in
 
@@ -62,3 +63,18 @@ def test_a_rejected_row_is_told_with_the_value_seen_where_the_row_shows_it(
     }
     text = " ".join(tell_rejected(data).split())
     assert f"a.csv, row 7 {told}; x {' '.join(record.split())}" in text
+
+
+def test_the_notes_of_the_parts_of_a_folder_are_added_up() -> None:
+    words = "words for a missing value (NULL, NA), rejected: "
+    notes = [
+        f"issued_at: 999 instants without an offset, read as UTC; {words}1 of mtus",
+        "plan: 1 value that may stand for a missing one",
+        f"issued_at: 1 instant without an offset, read as UTC; {words}2 of mtus, 1 of tax_amount",
+    ]
+    assert added_notes(notes) == (
+        "issued_at: 1,000 instants without an offset, read as UTC;"
+        f" {words}3 of mtus, 1 of tax_amount; plan: 1 value that may stand for a missing one"
+    )
+    assert added_notes(notes[1:2]) == notes[1]
+    assert added_notes([]) is None

@@ -1,4 +1,4 @@
-"""Which package imports which: a package knows only those below it, imports inside functions too."""
+"""Which package imports which: a package knows only those below it, imports inside functions too; SQL stays in answers."""
 
 import ast
 from pathlib import Path
@@ -71,7 +71,32 @@ def imported_by(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path} imports relative to itself: name the package"
             found.add(package_of(node.module or ""))
+        elif isinstance(node, ast.Call) and called(node) in ("import_module", "__import__"):
+            found |= {
+                package_of(value.value)
+                for value in node.args
+                if isinstance(value, ast.Constant) and isinstance(value.value, str)
+            }
     return {name for name in found if name}
+
+
+def called(call: ast.Call) -> str:
+    """The last name of what a call calls: `execute` of `connection.execute(…)`."""
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def questions_in(path: Path) -> set[str]:
+    """What a file calls to ask a release in SQL, or imports to do so."""
+    asking: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call):
+            asking |= {called(node)} & {"execute", "executemany", "sql"}
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "rows":
+                asking.add("rows")
+        elif isinstance(node, ast.ImportFrom) and node.module == "dagster_project.answers.asking":
+            asking |= {alias.name for alias in node.names} & {"rows"}
+    return asking
 
 
 def breaches(package: str, imported: set[str]) -> set[str]:
@@ -92,6 +117,26 @@ def test_a_package_imports_only_packages_below_it(path: Path) -> None:
     assert breaches(package, imported_by(path)) == set()
 
 
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if path.relative_to(ROOT.parent).parts[1] in ("cli", "dashboard")],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_terminal_and_pages_lay_out_answers_and_ask_nothing_themselves(path: Path) -> None:
+    assert questions_in(path) == set()
+
+
+def test_a_question_outside_the_answers_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "asks.py"
+    file.write_text(
+        "def f(connection):\n"
+        "    from dagster_project.answers.asking import rows\n"
+        "    return rows(connection, 'select 1') + connection.execute('select 2').fetchall()\n",
+        "utf-8",
+    )
+    assert questions_in(file) == {"rows", "execute"}
+
+
 def test_the_table_has_no_circle() -> None:
     above: set[str] = set()
     for package, below in MAY_IMPORT.items():
@@ -102,4 +147,8 @@ def test_the_table_has_no_circle() -> None:
 def test_an_import_inside_a_function_is_seen(tmp_path: Path) -> None:
     file = tmp_path / "late.py"
     file.write_text("def f():\n    from dagster_project.cli import app\n", "utf-8")
+    assert breaches("releases", imported_by(file)) == {"cli"}
+    file.write_text(
+        "import importlib\nimportlib.import_module('dagster_project.cli.app')\n", "utf-8"
+    )
     assert breaches("releases", imported_by(file)) == {"cli"}
