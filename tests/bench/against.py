@@ -283,15 +283,14 @@ def compared(result: Mapping[str, Any]) -> Iterator[Row]:
         found.setdefault(run["scenario"], {}).setdefault(run["version"] == "this", []).append(run)
     for scenario, runs in found.items():
         if set(runs) == {False, True}:
-            yield Row(
-                scenario,
-                *(
-                    measure.median([run[value] for run in runs[here]])
-                    for value in ("cpu_seconds", "seconds")
-                    for here in (False, True)
-                ),
-                max(run["peak_bytes"] for run in runs[True]),
-            )
+            before_cpu, cpu = (_median(runs[here], "cpu_seconds") for here in (False, True))
+            before_seconds, seconds = (_median(runs[here], "seconds") for here in (False, True))
+            peak = max(int(run["peak_bytes"]) for run in runs[True])
+            yield Row(scenario, before_cpu, cpu, before_seconds, seconds, peak)
+
+
+def _median(runs: Sequence[Mapping[str, Any]], value: str) -> float:
+    return measure.median([run[value] for run in runs])
 
 
 def _run(

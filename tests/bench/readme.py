@@ -1,4 +1,4 @@
-"""The measured numbers on the pages on speed and on Spark: in each a block between two markers.
+"""The measured numbers on the pages on speed and on Spark: blocks between two markers each.
 
 The chart lies beside this module.
 
@@ -19,6 +19,7 @@ SPEED = CHECKOUT / "docs" / "speed.md"
 SPARK = CHECKOUT / "docs" / "spark.md"
 CHART = Path(__file__).with_name("speed.svg")
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
+AGAINST = "<!-- against:start -->", "<!-- against:end -->"
 
 Results = Sequence[Mapping[str, Any]]
 
@@ -38,11 +39,11 @@ def main(options: argparse.Namespace) -> None:
     beside = newest(store.kept("against", options.results), "asked_invoices", "ref", "only")
     if not any((compared, refreshed, shuffled, beside)):
         raise SystemExit(f"There are no results in {options.results}: run `make bench` first.")
-    told = compared or refreshed or beside
-    pages = {SPEED: block(compared, refreshed, beside)} if told else {}
-    pages |= {SPARK: shuffle.block(shuffled[-1])} if shuffled else {}
-    for page, content in pages.items():
-        page.write_text(with_block(page.read_text("utf-8"), content), "utf-8")
+    blocks = [(SPEED, block(compared, refreshed), START, END)] if compared or refreshed else []
+    blocks += [(SPEED, beside_block(beside), *AGAINST)] if beside else []
+    blocks += [(SPARK, shuffle.block(shuffled[-1]), START, END)] if shuffled else []
+    for page, content, start, end in blocks:
+        page.write_text(with_block(page.read_text("utf-8"), content, start, end), "utf-8")
         print(f"Written: {page}")
     if compared:
         CHART.write_text(chart.drawn(compared), "utf-8")
@@ -60,28 +61,33 @@ def newest(results: Results, *case: str) -> Results:
     return [last[key] for key in sorted(last)]
 
 
-def with_block(text: str, content: str) -> str:
-    """A text with what is between the markers replaced.
+def with_block(text: str, content: str, start: str = START, end: str = END) -> str:
+    """A text with what is between two markers replaced.
 
     Raises:
         ValueError: The markers are not there once each, in their order.
     """
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end or START in after or END in after:
-        raise ValueError(f"the text needs one {START} and after it one {END}")
-    return f"{before}{START}\n\n{content}\n\n{END}{after}"
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    if text.count(start) != 1 or rest.count(end) != 1:
+        raise ValueError(f"the text needs one {start} and after it one {end}")
+    return f"{before}{start}\n\n{content}\n\n{end}{after}"
 
 
-def block(compared: Results, refreshed: Results, beside: Results = ()) -> str:
+def beside_block(results: Results) -> str:
+    """What this version takes in parts of an earlier one, with where it was measured."""
+    where = "\n".join(f"- {line}" for line in _where(results))
+    return "\n\n".join([*_beside(results), "Measured on:", where])
+
+
+def block(compared: Results, refreshed: Results) -> str:
     """Tables of the newest results, with where they were measured."""
     parts = [
-        *_beside(beside),
         *(_compared(compared) if compared else ()),
         *(_refreshed(refreshed) if refreshed else ()),
         *_days_after([result for result in refreshed if len(result["scenarios"]) > 2]),
         "Measured on:",
-        "\n".join(f"- {line}" for line in _where([*beside, *compared, *refreshed])),
+        "\n".join(f"- {line}" for line in _where([*compared, *refreshed])),
     ]
     return "\n\n".join(parts)
 
@@ -182,13 +188,21 @@ def _where(results: Results) -> Iterator[str]:
     """Where and how each was measured; those that share all of it on one line."""
     told: dict[str, list[str]] = {}
     for result in results:
-        kind = "comparison" if "programs" in result else "beside" if "ref" in result else "refresh"
+        kind = (
+            "comparison"
+            if "programs" in result
+            else "beside an earlier version"
+            if "ref" in result
+            else "refresh"
+        )
         how = (
             f"{result['threads']} threads, memory limit {result['memory_limit']},"
             f" {measure.rounds_in_words(result['rounds'])}; {machine.sentence(dict(result))}"
         )
         invoices = result.get("invoices", result["asked_invoices"])
-        told.setdefault(how, []).append(f"{kind} of {invoices:,}")
+        told.setdefault(how, []).append(
+            f"{kind} of {invoices:,}" if invoices else f"{kind}, the sample"
+        )
     for how, cases in told.items():
         yield f"{', '.join(cases)}: {how}"
 

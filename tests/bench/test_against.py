@@ -72,7 +72,7 @@ def test_a_ratio_is_this_version_s_median_in_parts_of_the_earlier_one_s() -> Non
 
 def test_ratios_reach_the_page_on_speed() -> None:
     runs = taken("b411622", "a day later", 8.0), taken("this", "a day later", 2.0)
-    block = readme.block([], [], [result(*runs)])
+    block = readme.beside_block([result(*runs)])
     assert "| a day later | 16.0 | 4.0 | 0.25 | 0.25 | 1.00 GB |" in block
 
 

@@ -265,11 +265,6 @@ class Pollution:
     extension: str = "csv"
 
 
-def begun_by_excel(line: bytes) -> Callable[[bytes], bytes]:
-    """Begin a file with Excel's line, and part its fields with the sign that the line names."""
-    return lambda content: line + content.replace(b",", line[-3:-2])
-
-
 def lines(content: bytes) -> list[bytes]:
     """The lines of a file, with their ends."""
     return content.splitlines(keepends=True)
@@ -305,6 +300,11 @@ def value(column: str, text: str | bytes) -> dict[str, Any]:
 def in_other_text(encoding: str, content: bytes) -> bytes:
     """The same text in another encoding."""
     return content.decode().encode(encoding)
+
+
+def below_excels_line(line: bytes, content: bytes) -> bytes:
+    """The same file with the separator that its first line, for Excel, names."""
+    return line + content.replace(b",", line[-3:-2])
 
 
 def zipped(content: bytes, name: str = "a.csv") -> bytes:
@@ -417,7 +417,7 @@ POLLUTIONS = [
     *(
         Pollution(
             f"Excel's line {line!r}",
-            begun_by_excel(line),
+            partial(below_excels_line, line),
             None,
             refused=f"its first line is {line.decode().strip()!r}, by which Excel is told",
         )
