@@ -146,7 +146,11 @@ def watched(folder: Path, kinds: list[str], ignored: set[int]) -> tuple[Any, lis
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: [signal.signal(number, signal.SIG_IGN) for number in ignored],
+        # Not as this process has them: one in the background ignores SIGINT, and Dagster then SIGTERM.
+        preexec_fn=lambda: [
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        ],
     )
     files = [folder / kind for kind in kinds]
     wait_until(lambda: all(file.exists() for file in files))
@@ -159,7 +163,7 @@ def test_a_signal_ends_the_service_with_everything_it_started(number: int, tmp_p
     process, pids, _ = watched(tmp_path, ["willing", "stubborn"], set())
     assert all(map(is_running, pids)) and len(pids) == 4
     process.send_signal(number)
-    assert process.wait(60) == 0
+    assert process.wait(20) == 0
     wait_until(lambda: not any(map(is_running, pids)))
 
 
@@ -173,13 +177,13 @@ def test_a_service_that_was_started_with_signals_ignored_ends_on_sigterm(tmp_pat
         process.wait(0.5)
     assert all(map(is_running, pids))
     process.terminate()
-    assert process.wait(60) == 0
+    assert process.wait(20) == 0
     wait_until(lambda: not any(map(is_running, pids)))
 
 
 def test_where_one_process_ends_by_itself_the_other_is_ended_and_it_is_told(tmp_path: Path) -> None:
     process, pids, _ = watched(tmp_path, ["willing", "failing"], set())
-    assert process.wait(60) == 1
+    assert process.wait(20) == 1
     assert "failing ended by itself, exit code 3" in process.stderr.read()
     wait_until(lambda: not any(map(is_running, pids)))
 
