@@ -52,8 +52,8 @@ install-test: $(VENV)/.installed-test
 install-dashboard: $(VENV)/.installed-dashboard
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Coupon Ledger needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.13 run")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Coupon Ledger needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.13 run")'
+	@$(PYTHON) -m venv $(VENV)
 
 # pip compiles what it installs to bytecode, which halves the time of the imports.
 $(VENV)/.installed: $(VENV)/bin/python requirements.lock pyproject.toml

@@ -18,6 +18,11 @@ _LOOKS_LIKE = [
         " cast to timestamp; JavaScript: toISOString())",
     ),
     (
+        re.compile(r"[0-9]{5}(?:[.][0-9]+)?"),
+        ("instant", "date"),
+        "it looks like the day number of a spreadsheet: give the cells the format YYYY-MM-DD hh:mm:ss",
+    ),
+    (
         re.compile(r"[0-9]{1,2}[/.][0-9]{1,2}[/.][0-9]{2,4}.*"),
         ("instant", "date"),
         "day and month are ambiguous: write the year first",
@@ -33,7 +38,7 @@ _LOOKS_LIKE = [
         "it looks like a decimal comma: write a point (LibreOffice and Excel: an English locale)",
     ),
     (
-        re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+(?:[.][0-9]+)?"),
+        re.compile(r"-?[0-9]{1,3}(?:[,'’_\s][0-9]{3})+(?:[.,][0-9]+)?"),
         ("amount", "decimal", "whole"),
         "it has thousands separators: write the digits alone",
     ),
@@ -42,6 +47,21 @@ _LOOKS_LIKE = [
         ("amount", "decimal", "whole"),
         "it has an exponent: write all digits (R: options(scipen = 999); Ruby: to_s('F'); pandas:"
         " float_format='%.2f')",
+    ),
+    (
+        re.compile(r"[+][0-9.]+|[0-9.,]+-|[(][0-9.,]+[)]"),
+        ("amount", "decimal", "whole"),
+        "write no plus, and a minus before the first digit",
+    ),
+    (
+        re.compile(r"-?(?:[.][0-9]+|[0-9]+[.])"),
+        ("amount", "decimal"),
+        "write a digit before and after the point",
+    ),
+    (
+        re.compile(r"\s.*|.*\s", re.DOTALL),
+        ("amount", "decimal", "whole", "date", "instant", "currency", "boolean", "enum"),
+        "it has blanks around it: write the value alone",
     ),
     (
         re.compile(r"-?[0-9]+[.][0-9]*[1-9]"),

@@ -105,6 +105,14 @@ def _last_run(home: Path, now: datetime) -> dict[str, Any]:
     run = data_home.last_run(home)
     if run is None:
         names = ("run_id", "at", "hours_ago", "as_of_date", "is_success", "failure")
+        path = data_home.last_run_path(home)
+        if path.exists():
+            return {
+                "is_ok": False,
+                **dict.fromkeys(names),
+                "problem": f"{path} does not say how the last run ended.",
+                "remedy": "Remove it; the next run writes it.",
+            }
         return {"is_ok": True, **dict.fromkeys(names)}
     found = {
         "is_ok": bool(run["is_success"]),

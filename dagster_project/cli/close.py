@@ -71,7 +71,7 @@ def close(
             reason=reason,
             pack=partial(_pack, folder, closed_month=month),
         )
-        kept = pack_of(folder, closing)
+        pack = pack_of(folder, closing)
         current = releases.current_release(folder)
         differing = unlisted(folder, current).get(first_day, 0) if current else 0
     print(
@@ -81,8 +81,8 @@ def close(
         print(
             f"Recorded: {count(closing.open_errors, 'open finding')} of severity error, and the reason."
         )
-    if kept is not None:
-        print(f"Kept: {clean(kept)}")
+    if pack is not None:
+        print(f"Close pack: {clean(pack)}")
     print("Later releases list in marts.fct_restatements what has changed since.")
     if differing:
         print(

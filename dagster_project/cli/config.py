@@ -6,11 +6,12 @@ Exit codes: 0 shown, 2 a setting is invalid.
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated, Any
 
 import typer
 
-from dagster_project.cli.options import HomeOption, JsonOption, settings_from
+from dagster_project.cli.options import HomeOption, JsonOption, print_styled, settings_from
 
 
 def _tell_version(is_asked: bool) -> None:
@@ -51,12 +52,8 @@ def config(home: HomeOption = None, json: JsonOption = False) -> None:
 
 
 def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False, soft_wrap=True)  # a line is a setting, also for `grep`
     kind = "the package in" if found["is_installed"] else "the checkout"
-    console.print(Text(f"Coupon Ledger {found['version']}, {kind} {found['code']}\n"))
+    print(f"Coupon Ledger {found['version']}, {kind} {found['code']}\n")
     width = max(len(one["variable"]) for one in found["settings"])
     for one in found["settings"]:
         origin = f"({one['source']})"
@@ -64,11 +61,11 @@ def _print(found: dict[str, Any]) -> None:
             origin = f"({one['source']}; default {_shown(one['default'])})"
         is_default = one["source"] == "default"
         line = f"{one['variable']:<{width}}  {_shown(one['value'])}  {origin}"
-        console.print(Text(line, style="" if is_default else "bold"))
+        print_styled(line, "" if is_default else "bold", sys.stdout)
     for one in found["unknown"]:
         near = " or ".join(one["near"])
         remedy = f"did you mean {near}?" if near else "nothing reads it; remove it."
-        console.print(Text(f"\nUnknown setting {one['variable']}: {remedy}", style="red"))
+        print_styled(f"\nUnknown setting {one['variable']}: {remedy}", "red", sys.stdout)
 
 
 def _shown(value: object) -> str:

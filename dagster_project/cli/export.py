@@ -12,7 +12,13 @@ import typer
 
 from dagster_project.answers.values import clean, count
 from dagster_project.cli import layout
-from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, wrong
+from dagster_project.cli.options import (
+    HomeOption,
+    JsonOption,
+    ReleaseOption,
+    settings_of_home,
+    wrong,
+)
 from dagster_project.cli.reading import MonthOption, ProgramOption, answer, asked, opened
 
 if TYPE_CHECKING:
@@ -61,7 +67,9 @@ def export(
             "Give --sql, or --table, --month, --workspace and --program, not both: a question"
             " chooses its own rows."
         )
-    with opened(home, release) as connection:
+    # What DuckDB keeps of the file in memory is bounded, as in a run.
+    limit = {"memory_limit": settings_of_home(home).memory_limit}
+    with opened(home, release, limit) as connection:
         asking.must_be("format", format, files.FORMATS)
         try:
             if sql is None:

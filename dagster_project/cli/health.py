@@ -5,12 +5,13 @@ Exit codes: 0 in good order, 1 something needs a person, 2 there is no data home
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from dagster_project.cli.options import HomeOption, JsonOption, settings_of_home
+from dagster_project.cli.options import HomeOption, JsonOption, print_styled, settings_of_home
 
 
 def health(
@@ -63,10 +64,6 @@ def health(
 
 
 def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False, soft_wrap=True)
     lines = {
         "release": _release(found["release"]),
         "last_run": _last_run(found["last_run"]),
@@ -78,10 +75,10 @@ def _print(found: dict[str, Any]) -> None:
         problem = problems.get(about)
         name = about.replace("_", " ")
         if problem is None:
-            console.print(Text(f"{name:<9} ok      {line}"))
+            print(f"{name:<9} ok      {line}")
         else:
-            console.print(Text(f"{name:<9} FAILED  {problem['problem']}", style="red"))
-            console.print(Text(f"{'':<17} {problem['remedy']}"))
+            print_styled(f"{name:<9} FAILED  {problem['problem']}", "red", sys.stdout)
+            print(f"{'':<17} {problem['remedy']}")
 
 
 def _release(found: dict[str, Any]) -> str:

@@ -217,15 +217,26 @@ def complain(message: str) -> None:
     Args:
         message: One line or several; no text in it is read as markup.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
-        print(message, file=sys.stderr)
+    print_styled(message, "red", sys.stderr)
+
+
+def print_styled(text: str, style: str, output: TextIO | Output | None) -> None:
+    """Print text in a style on a terminal, unless `NO_COLOR` is set; in plain lines elsewhere.
+
+    Args:
+        text: One line or several; no text in it is read as markup.
+        style: The style, as rich names it; empty for none.
+        output: Standard output or error.
+    """
+    if output is None or not output.isatty():
+        print(text, file=output)
         return
     from rich.console import Console
     from rich.text import Text
 
-    # No colours where `NO_COLOR` is set; the terminal wraps the lines, so they are copied whole.
-    console = Console(file=stream_of(sys.stderr), highlight=False)
-    console.print(Text(harmless(message), style="red"), soft_wrap=True)
+    # The terminal wraps the lines, so they are copied whole.
+    console = Console(file=stream_of(output), highlight=False)
+    console.print(Text(harmless(text), style=style), soft_wrap=True)
 
 
 def stream_of(output: TextIO | Output) -> TextIO:

@@ -103,6 +103,8 @@ def run(
         raise typer.Exit(0 if _refresh_known_at(settings, known_at, as_of) else 1)
     if not settings.landing.is_dir():
         wrong(f"There is no landing folder {settings.landing}; name one with --landing.")
+    if any(path.is_file() for path in (settings.home, *settings.home.parents)):
+        wrong(f"{settings.home} is not a folder. Name another data home with --home.")
     now = datetime.now(UTC)
     try:
         day = checked_as_of(as_of) if as_of else default_as_of(settings, now.date())

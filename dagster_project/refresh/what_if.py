@@ -476,6 +476,17 @@ def _judge_by_record(connection: duckdb.DuckDBPyConnection) -> None:
         " or charges.credit_variance_amount is distinct from recorded.credit_variance_amount"
         " or charges.audit_status is distinct from recorded.audit_status)"
     )
+    # A question is no edit in the billing system, which readers of earlier bills are told of.
+    versions = "intermediate.int_coupon_versions_delivered"
+    connection.execute(
+        f"delete from {versions}"
+        " where delivery_id not in (select delivery_id from recorded.release.deliveries)"
+    )
+    connection.execute(
+        f"update {versions} as versions set is_current = true where version_number ="
+        f" (select max(version_number) from {versions} as others"
+        " where others.coupon_id = versions.coupon_id)"
+    )
     # From net on, as if billing had known these terms and made the errors that it made.
     connection.execute(
         "update marts.fct_charge_bridge_monthly as bridge set"

@@ -45,7 +45,8 @@ def check_layout(home: Path) -> None:
     """Make sure that this version of the product knows the layout of a data home.
 
     Raises:
-        ReleaseError: A newer version wrote the data home, or the version is not readable.
+        ReleaseError: A newer version wrote the data home, the version is not readable, or the data home
+            is not a folder.
     """
     layout, written_by = _read(home)
     if layout > LAYOUT:
@@ -115,6 +116,10 @@ def _read(home: Path) -> tuple[int, str]:
             raise ValueError(f"layout is {layout!r}")
     except FileNotFoundError:
         return 1, "0.4.0 or older"
+    except NotADirectoryError as error:
+        raise ReleaseError(
+            f"{home} is not a folder.", "Name another data home with --home."
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ReleaseError(
             f"{path} does not say which layout the data home has ({error}).",

@@ -302,6 +302,11 @@ def in_other_text(encoding: str, content: bytes) -> bytes:
     return content.decode().encode(encoding)
 
 
+def below_excels_line(line: bytes, content: bytes) -> bytes:
+    """The same file with the separator that its first line, for Excel, names."""
+    return line + content.replace(b",", line[-3:-2])
+
+
 def zipped(content: bytes, name: str = "a.csv") -> bytes:
     """A ZIP archive of one file."""
     packed = io.BytesIO()
@@ -412,7 +417,7 @@ POLLUTIONS = [
     *(
         Pollution(
             f"Excel's line {line!r}",
-            lambda content, line=line: line + content.replace(b",", line[-3:-2]),
+            partial(below_excels_line, line),
             None,
             refused=f"its first line is {line.decode().strip()!r}, by which Excel is told",
         )

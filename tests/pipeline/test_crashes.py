@@ -162,7 +162,8 @@ def _unprivileged(home: Path | None = None, *others: Path) -> Iterator[None]:
     if os.geteuid():
         yield
         return
-    importlib.import_module("getpass")  # Python's own folder may be closed to others
+    for name in ("getpass", "rich.console"):  # Python's own folder may be closed to others
+        importlib.import_module(name)
     nobody = 65_534
     for path in [home, *home.rglob("*")] if home else []:
         if not any(path.is_relative_to(other) for other in others):

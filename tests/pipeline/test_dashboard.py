@@ -537,7 +537,7 @@ def test_a_close_keeps_a_report_and_a_workbook_and_stands_on_page_trust(
     )
     assert closed.returncode == 0, closed.stderr
     (pack,) = (releases_dir(served.home) / served.first).glob("close-2025-11-*")
-    assert f"Kept: {pack}" in closed.stdout
+    assert f"Close pack: {pack}" in closed.stdout
     [(net,)] = served.ask(
         "select sum(net_amount) from marts.fct_discounted_charges"
         " where currency = 'USD' and billing_month = date '2025-11-01'"

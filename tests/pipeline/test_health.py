@@ -100,6 +100,16 @@ def test_a_run_that_failed_is_told_without_values_until_one_ends_well(published:
     assert problems(health(settings, NOW + 4 * HOUR)) == {}
 
 
+@pytest.mark.parametrize("content", ["", "garbage", "{}", '{"at": "yesterday"}'])
+def test_a_record_of_the_last_run_that_says_nothing_is_not_taken_for_none(
+    published: Path, content: str
+) -> None:
+    data_home.last_run_path(published).write_text(content, "utf-8")
+    told = problems(health(Settings(home=published), NOW + HOUR))
+    assert set(told) == {"last_run"}
+    assert "last_run.json does not say how the last run ended" in told["last_run"]
+
+
 def test_without_a_release_or_with_one_that_cannot_be_read_it_is_not_healthy(
     published: Path, tmp_path: Path
 ) -> None:
@@ -216,6 +226,19 @@ class TestLayout:
         ):
             hand_made.publish(NOW)
         assert files.release_ids(hand_made.home) == []
+
+    @pytest.mark.parametrize("inside", ["", "/below"])
+    @pytest.mark.parametrize("command", ["run", "releases", "health", "prune --keep 3"])
+    def test_a_file_is_no_data_home(self, tmp_path: Path, command: str, inside: str) -> None:
+        file = tmp_path / "file"
+        file.write_text("mine", "utf-8")
+        answer = CliRunner().invoke(app, [*command.split(), "--home", f"{file}{inside}"])
+        assert answer.exit_code == (2 if command == "run" else 1)
+        told = " ".join(answer.stderr.split())
+        assert f"{file}{inside} is not a folder." in told
+        assert "Name another data home with --home." in told
+        assert "Errno" not in told
+        assert file.read_text("utf-8") == "mine"
 
     @pytest.mark.parametrize("content", ["", "{}", '{"layout": "2"}', "[]", '{"layout": true}'])
     def test_one_that_does_not_say_is_refused_with_the_file(

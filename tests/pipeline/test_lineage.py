@@ -356,7 +356,7 @@ class TestExplained:
 
     def test_money_back_has_no_bill_before_to_compare_with(self, data: Data) -> None:
         told = data.answer("explain", "money-back")
-        assert "money back, on which coupons and credit may not act" in told
+        assert "money back; coupons and credit do not act on it" in told
         assert "the bill before" not in told
         assert json.loads(data.ask("explain", "money-back", "--json").stdout)["bridge"] == []
 

@@ -691,10 +691,13 @@ class TestReuse:
     ) -> None:
         copied: list[Path] = []
         copy = shutil.copyfile
+
+        def copying(one: Path, other: Path) -> Path:
+            copied.append(one)
+            return copy(one, other)
+
         with monkeypatch.context() as patch:
-            patch.setattr(
-                shutil, "copyfile", lambda one, other: (copied.append(one), copy(one, other))
-            )
+            patch.setattr(shutil, "copyfile", copying)
             for number in range(2, 9):
                 self.change(large, f"update marts.dim_coupons set coupon_id = 'c{number}'")
                 before = files.current_release(large.home)

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from dagster_project.settings import CHECKOUT
 
 RED = "\x1b[31m"
@@ -63,6 +65,21 @@ def test_an_error_is_red_on_a_terminal(tmp_path: Path) -> None:
 def test_no_colour_is_respected(tmp_path: Path) -> None:
     shown = on_a_terminal(wrong(tmp_path), NO_COLOR="1")
     assert "There is no data home" in shown and RED not in shown
+
+
+@pytest.mark.parametrize("no_colour", [{}, {"NO_COLOR": "1"}], ids=["colours", "none"])
+def test_what_is_wrong_with_health_or_settings_is_red_on_a_terminal(
+    tmp_path: Path, no_colour: dict[str, str]
+) -> None:
+    for command, message in [
+        (["health", "--home", str(tmp_path)], "release   FAILED  No release has been published."),
+        (["config"], "Unknown setting COUPON_LEDGER_HOEM: did you mean COUPON_LEDGER_HOME?"),
+    ]:
+        called = [sys.executable, "-m", "dagster_project.cli", *command]
+        shown = on_a_terminal(called, COUPON_LEDGER_HOEM="x", **no_colour)
+        (line,) = [line for line in shown.splitlines() if message in line]
+        assert line.startswith(RED) == (not no_colour)
+        assert r"\x1b" not in shown
 
 
 def test_an_error_in_a_pipe_is_plain(tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ class TestTheAnswer:
                 "select * from {}.marts.fct_audit_findings order by all",
                 "select invoice_id, audit_status, discount_variance_amount, credit_variance_amount"
                 " from {}.marts.fct_discounted_charges order by all",
+                "select * from {}.release.coupon_versions order by all",
                 "select currency, bridge_month, plan, billing_error_amount"
                 " from {}.marts.fct_charge_bridge_monthly order by all",
             ):

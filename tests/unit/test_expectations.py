@@ -17,6 +17,7 @@ import pytest
 from dagster_project.feeds import feeds
 from expectations import CONTRACTS, Finding, ask
 from expectations.building import number_name, places, unreadable_fact
+from expectations.hints import explanation_of, form_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -281,3 +282,39 @@ def test_any_text_can_be_asked(feed: str) -> None:
     rows: list[dict[str, str | None]] = [dict.fromkeys(VALID[feed], text) for text in HOSTILE]
     findings = ask(CONTRACTS[feed], [frame(feed, rows)], FACTS, is_sample=False)
     assert not any("could not be asked" in finding.observed for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("issued_at", "1735689600", "a number since an epoch"),
+        ("issued_at", "45658.5", "the day number of a spreadsheet"),
+        ("period_start", "45658", "the day number of a spreadsheet"),
+        ("period_start", "01/02/2025", "day and month are ambiguous"),
+        ("list_amount", "120,00", "a decimal comma"),
+        ("list_amount", "1,234.50", "thousands separators"),
+        ("list_amount", "1.234,50", "a decimal comma"),
+        ("list_amount", "1\u2009234.50", "thousands separators"),
+        ("list_amount", "1'234", "thousands separators"),
+        ("list_amount", "1.00E+2", "an exponent"),
+        ("list_amount", "+5", "write no plus"),
+        ("list_amount", "(5.00)", "a minus before the first digit"),
+        ("list_amount", "5.00-", "a minus before the first digit"),
+        ("list_amount", ".5", "a digit before and after the point"),
+        ("list_amount", "12.", "a digit before and after the point"),
+        ("list_amount", "5.00\xa0", "blanks around it"),
+        ("list_amount", "$5", "a currency sign"),
+        ("status", " paid", "blanks around it"),
+        ("mtus", "10.5", "it has places"),
+        ("mtus", "NA", "a word for a missing value"),
+        ("invoice_id", "7.0", "went through a float"),
+        ("list_amount", "free", None),
+    ],
+)
+def test_what_a_value_looks_like_is_told_beside_the_form_expected(
+    name: str, value: str, told: str | None
+) -> None:
+    (column,) = (one for one in feeds()["invoices"].columns if one.name == name)
+    explained = explanation_of(column, value)
+    assert explained.startswith(f"expected is {form_of(column)}")
+    assert explained == f"expected is {form_of(column)}" if told is None else told in explained

@@ -146,7 +146,11 @@ def watched(folder: Path, kinds: list[str], ignored: set[int]) -> tuple[Any, lis
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: [signal.signal(number, signal.SIG_IGN) for number in ignored],
+        # Not as this process has them: one in the background ignores SIGINT, and Dagster then SIGTERM.
+        preexec_fn=lambda: [
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        ],
     )
     files = [folder / kind for kind in kinds]
     wait_until(lambda: all(file.exists() for file in files))
