@@ -7,6 +7,7 @@ from datetime import date
 from decimal import Decimal
 
 from dagster_project.answers.asking import Connection, Row, facts, has_column, rows
+from dagster_project.releases.closing import month_of_finding
 
 
 def findings(connection: Connection, wanted: Mapping[str, str | None], limit: int) -> Row:
@@ -87,7 +88,7 @@ def reviewed(
         connection: The release.
         currency: The currency; findings about redemptions and coupons have none.
         limit: How many to list, the largest amount at stake first.
-        month: Only those of this month: of its bills, else what happened in it.
+        month: Only those of this month, as a close counts them.
         plan: Only those about bills of this plan.
         finding_type: Only those of this type.
 
@@ -111,10 +112,7 @@ def reviewed(
     """
     values: list[object] = [currency]
     if month is not None:
-        with_bills += (
-            " and coalesce(charges.billing_month,"
-            " cast(date_trunc('month', findings.occurred_at) as date)) = ?"
-        )
+        with_bills += f" and {month_of_finding(connection)} = ?"
         values.append(month)
     for column, value in (("charges.plan", plan), ("findings.finding_type", finding_type)):
         if value is not None:

@@ -262,9 +262,6 @@ def _made_pack(home: Path, release_id: str, month: date, now: datetime, make: Pa
 def open_errors(connection: duckdb.DuckDBPyConnection, month: date) -> int:
     """Count the findings of severity error that nobody has accepted, of one month.
 
-    A finding about a bill belongs to the month of the bill, any other finding to the month it occurred in,
-    in the reporting time zone of the release. A credit note without its invoice occurred when it was issued.
-
     Args:
         connection: The release.
         month: First day of the month.
@@ -275,23 +272,34 @@ def open_errors(connection: duckdb.DuckDBPyConnection, month: date) -> int:
     is_open = "true"  # a release made before reviews existed has only open findings
     if "review_status" in known:
         is_open = "findings.review_status = 'open'"
-    bill_month = "charges.billing_month"
-    if "credit_note_id" in known:
-        bill_month = f"case when findings.credit_note_id is null then {bill_month} end"
-    happened = "findings.occurred_at"
-    if "reporting_time_zone" in _columns(connection, "release", "release"):
-        zone = "(select reporting_time_zone from release.release)"
-        happened = f"timezone({zone}, timezone('UTC', {happened}))"
     row = connection.execute(
         "select count(*) from marts.fct_audit_findings as findings"
         " left join marts.fct_discounted_charges as charges"
         " on findings.invoice_id = charges.invoice_id"
         f" where findings.severity = 'error' and {is_open}"
-        f" and coalesce({bill_month}, cast(date_trunc('month', {happened}) as date))"
-        f" = date {literal(month.isoformat())}"
+        f" and {month_of_finding(connection)} = date {literal(month.isoformat())}"
     ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def month_of_finding(connection: duckdb.DuckDBPyConnection) -> str:
+    """Return SQL for the month of a finding, of `findings` joined with the bills they are about as `charges`.
+
+    A finding about a bill belongs to the month of the bill, any other finding to the month it occurred in,
+    in the reporting time zone of the release. A credit note without its invoice occurred when it was issued.
+
+    Args:
+        connection: The release.
+    """
+    bill_month = "charges.billing_month"
+    if "credit_note_id" in _columns(connection, "marts", "fct_audit_findings"):
+        bill_month = f"case when findings.credit_note_id is null then {bill_month} end"
+    happened = "findings.occurred_at"
+    if "reporting_time_zone" in _columns(connection, "release", "release"):
+        zone = "(select reporting_time_zone from release.release)"
+        happened = f"timezone({zone}, timezone('UTC', {happened}))"
+    return f"coalesce({bill_month}, cast(date_trunc('month', {happened}) as date))"
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> set[str]:

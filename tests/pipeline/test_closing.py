@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from dagster_project import releases
 from dagster_project.answers.closes import moves
 from dagster_project.answers.closes import restatements as listed
+from dagster_project.answers.findings import reviewed
 from dagster_project.cli import app
 from dagster_project.cli.close import tell_restated
 from dagster_project.refresh import dbt_build
@@ -239,16 +240,25 @@ class TestOpenErrors:
             ("note", "error", "open", "in_1", "2026-04-01"),
         )
         with duckdb.connect(str(hand_made.home / "build" / "warehouse.duckdb")) as connection:
-            connection.execute(
-                "alter table marts.fct_audit_findings add column credit_note_id varchar"
-            )
+            for table, column in (
+                ("fct_audit_findings", "credit_note_id varchar"),
+                ("fct_audit_findings", "finding_type varchar"),
+                ("fct_audit_findings", "currency varchar"),
+                ("fct_audit_findings", "amount_at_stake decimal(18, 2)"),
+                ("fct_discounted_charges", "credit_variance_amount decimal(18, 2)"),
+                ("fct_discounted_charges", "discount_variance_amount decimal(18, 2)"),
+            ):
+                connection.execute(f"alter table marts.{table} add column {column}")
             connection.execute(
                 "update marts.fct_audit_findings set credit_note_id = 'n' where finding_id = 'note'"
             )
         hand_made.publish(reporting_time_zone="Asia/Kathmandu")
         with releases.open_release(hand_made.home) as connection:
-            found = [open_errors(connection, date(2026, month, 1)) for month in (2, 3, 4)]
+            months = [date(2026, month, 1) for month in (2, 3, 4)]
+            found = [open_errors(connection, month) for month in months]
+            shown = [reviewed(connection, "USD", 9, month=month)["total"] for month in months]
         assert found == [1, 1, 2]
+        assert shown == found
 
     @pytest.mark.parametrize(
         ("invoice_id", "day"),
