@@ -1,6 +1,6 @@
 """The pages about one record: all that `workspace` says of a workspace, all that `explain` says of a bill.
 
-Here belongs which blocks are made of these two answers; sentences are those of `answers/words`.
+The choice of blocks for these two answers belongs here; their sentences are those of `answers/words`.
 """
 
 from __future__ import annotations

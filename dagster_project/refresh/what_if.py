@@ -233,7 +233,7 @@ def checked_day(text: str) -> date:
 def prepare(
     settings: Settings, name: str, changes: Sequence[Change], holds_from: date | None = None
 ) -> Prepared:
-    """Make the data home of a question, anew apart from its releases.
+    """Make the data home of a question again, apart from its releases.
 
     Args:
         settings: Of the data home with the recorded release, which is the one served.

@@ -1,8 +1,8 @@
 """The questions asked about other terms: what each asked, and which of them have an answer.
 
 A question has a data home of its own, `HOME/what-if/NAME`, in which `question.json` says what was asked. Its
-answer is the release served there, which nobody is served from. Here belong that file and the list of
-questions; asking one is `refresh/what_if.py`'s.
+answer is the current release of that home, which is never the current release of the recorded one. That file
+and the list of questions belong here; asking a question belongs to `refresh/what_if.py`.
 """
 
 from __future__ import annotations

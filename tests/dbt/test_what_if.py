@@ -14,25 +14,21 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagster_project.answers.asking import end_of
 from dagster_project.feeds import feeds
 from dagster_project.refresh.what_if import OF_A_BILL, Asking, Change, WrongTerms, first_of_bills
 from tests.dbt.compiled import CompiledModels
+from tests.dbt.test_properties import slowly
 from tests.reference import histories, model
 from tests.reference.agreement import PROVENANCE, all_differences
 from tests.reference.rules import ReportingCalendar
 
 Marts = Mapping[str, list[dict[str, object]]]
 
-SOME = settings(
-    deadline=None,
-    max_examples=20,
-    suppress_health_check=list(HealthCheck),
-    phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
-)
+SOME = settings(slowly, max_examples=20)
 WORLDS = st.lists(histories.workspace_histories(), min_size=1, max_size=12)
 DAYS = st.dates(date(2023, 1, 1), date(2027, 6, 1))
 # A question is a further version of a coupon, which no finding tells.
