@@ -172,7 +172,7 @@ def current_release(home: Path) -> str | None:
 
 
 def served_release(home: Path) -> str | None:
-    """Id of the release that is served, None also if `current` does not point to one."""
+    """Return the id of the current release, None also if `current` does not point to a release."""
     try:
         return current_release(home)
     except ReleaseError:
