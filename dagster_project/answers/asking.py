@@ -10,7 +10,9 @@ from __future__ import annotations
 import difflib
 import re
 from calendar import monthrange
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
@@ -24,6 +26,8 @@ from dagster_project.releases.fingerprint import literal
 
 Connection = duckdb.DuckDBPyConnection
 Row = dict[str, Any]
+_Answer = tuple[list[str], list[tuple[Any, ...]]]
+_ANSWERED: ContextVar[dict[str, _Answer] | None] = ContextVar("answered", default=None)
 
 _LONGEST_ID = 200
 _CANDIDATES = 40
@@ -79,6 +83,16 @@ class NotThere(Exception):
         return f"There is no {self.kind} {self.wanted!r}"
 
 
+@contextmanager
+def each_once() -> Iterator[None]:
+    """Ask each select of `rows` only once within this block, in which only one release is read."""
+    token = _ANSWERED.set({})
+    try:
+        yield
+    finally:
+        _ANSWERED.reset(token)
+
+
 def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> list[Row]:
     """Return the result of a select, each row by column name.
 
@@ -90,11 +104,16 @@ def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> lis
     # A bound parameter would make DuckDB import pandas, which takes longer than the whole answer.
     parts = sql.split("?") if values else [sql]
     literals = [*map(_literal, values), ""]
-    cursor = connection.execute(
-        "".join(part + one for part, one in zip(parts, literals, strict=True))
-    )
-    names = [str(column[0]) for column in cursor.description or []]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    asked = "".join(part + one for part, one in zip(parts, literals, strict=True))
+    answered = _ANSWERED.get()
+    if answered is None:
+        answered = {}
+    if asked not in answered:
+        cursor = connection.execute(asked)
+        names = [str(column[0]) for column in cursor.description or []]
+        answered[asked] = (names, cursor.fetchall())
+    names, found = answered[asked]
+    return [dict(zip(names, row, strict=True)) for row in found]
 
 
 def _literal(value: object) -> str:

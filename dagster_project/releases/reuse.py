@@ -122,7 +122,7 @@ def recall(home: Path, made_by: str) -> Before | None:
                 keys[table["schema"], table["name"]] = tuple(table["key"])
         copies = {
             str(name): Copy(str(digest), dict(about))
-            for name, (digest, about) in record["copies"].items()
+            for name, (digest, about) in record.get("copies", {}).items()
         }
         is_alike = record["made_by"] == made_by and files.is_release_id(release_id)
     except (OSError, ValueError, KeyError, TypeError):
