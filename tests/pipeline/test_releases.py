@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +28,7 @@ from dagster_project.defs.release import outcome
 from dagster_project.releases import files, fingerprint, publishing, reuse
 from dagster_project.releases.files import FILE_MODE
 from dagster_project.releases.fingerprint import MODULUS, content_hash_of, content_of
+from dagster_project.releases.gate import judge
 from dagster_project.settings import CHECKOUT
 from tests.pipeline.conftest import AS_OF, NOW, HandMade
 
@@ -459,6 +461,23 @@ class TestRefusal:
         assert refusal.value.problems
         assert files.current_release(hand_made.home) == first.release_id
         assert files.release_ids(hand_made.home) == [first.release_id]
+
+    def test_a_model_that_was_left_as_it_was_needs_no_result_and_a_test_needs_one(
+        self, hand_made: HandMade
+    ) -> None:
+        for unique_id in ("model.p.dim_coupons", "test.p.assert_adds_up"):
+            del hand_made.statuses[unique_id]
+        hand_made.write_results()
+        build = replace(hand_made.build, left_alone=tuple(hand_made.manifest["nodes"]))
+        [problem] = judge(build, hand_made.manifest, AS_OF).problems
+        assert (problem.name, problem.status) == ("assert_adds_up", "missing")
+
+    def test_a_model_that_failed_is_not_left_as_it_was(self, hand_made: HandMade) -> None:
+        hand_made.statuses["model.p.dim_coupons"] = "error"
+        hand_made.write_results()
+        build = replace(hand_made.build, left_alone=("model.p.dim_coupons",))
+        [problem] = judge(build, hand_made.manifest, AS_OF).problems
+        assert (problem.name, problem.status) == ("dim_coupons", "error")
 
     def test_a_warning_is_published_and_shown(self, hand_made: HandMade) -> None:
         hand_made.statuses["test.p.assert_source_is_right"] = "warn"

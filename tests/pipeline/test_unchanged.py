@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -183,4 +184,6 @@ def test_a_run_with_nothing_new_starts_neither_dagster_nor_dbt_and_can_be_made_t
     assert done.stdout.splitlines()[-1] == "[]"
     always = coupon_ledger("run", "--always", "--home", sample_run.home)
     assert "dbt_build" in always.stdout
+    built = re.search(r"0 models built, (\d+) left as they were, (\d+) tests passed", always.stdout)
+    assert built is not None and min(map(int, built.groups())) > 50, always.stdout
     assert "nothing has changed" in always.stdout
