@@ -86,8 +86,8 @@ def test_every_mart_column_has_a_type_and_a_description_and_every_mart_a_key() -
         assert all(column["description"] and column["data_type"] for column in columns.values())
         key = entry["config"]["meta"]["primary_key"]
         assert set(key) <= columns.keys()
-        tests = [test for test in entry["data_tests"] if "unique_key" in test]
-        assert tests[0]["unique_key"]["arguments"]["columns"] == key, name
+        tests = [test for test in entry["data_tests"] if "primary_key" in test]
+        assert tests[0]["primary_key"]["arguments"]["columns"] == key, name
 
 
 def test_contracts_of_the_marts_are_enforced() -> None:
