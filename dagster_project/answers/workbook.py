@@ -53,6 +53,19 @@ _ESCAPED_SIGN = re.compile(r"_x[0-9A-Fa-f]{4}_")  # how a workbook writes a char
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some of the rows of a sheet, few enough to be put in order in memory.
+
+    Attributes:
+        relation: The rows in their order, as SQL.
+        rows: How many they are.
+    """
+
+    relation: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class Sheet:
     """A relation that becomes a sheet, or several where it has more rows than a sheet.
 
@@ -60,11 +73,14 @@ class Sheet:
         name: The sheet's name, at most `SHEET_NAME` characters.
         relation: What the sheet shows, as quoted SQL.
         frozen: How many of the first columns stay in view.
+        parts: The same rows in their order, a part at a time, where the relation has none itself or
+            would have to be sorted whole.
     """
 
     name: str
     relation: str
     frozen: int = 0
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -243,15 +259,18 @@ class _Sheet:
     def _rows(self, number: int) -> Iterator[str]:
         cells = ", ".join(cell(column, self._currency) for column in self._columns)
         names = ", ".join(f"{column.source} as {quote(_alias(column))}" for column in self._columns)
-        first = number * (_SHEET_ROWS - 1)
-        cursor = self._connection.execute(
-            f"""select concat('<row r="', n, '">', {cells}, '</row>') from (
-                select {names}, row_number() over () + {1 - first} as n
-                from {self.sheet.relation}
-            ) where n between 2 and {_SHEET_ROWS}"""
-        )
-        while batch := cursor.fetchmany(_BATCH):
-            yield "".join(row[0] for row in batch)
+        begun = 2 - number * (_SHEET_ROWS - 1)  # the number that the part's first row has here
+        for part in self.sheet.parts or (Part(self.sheet.relation, self.written.rows),):
+            if begun <= _SHEET_ROWS and begun + part.rows > 2:
+                cursor = self._connection.execute(
+                    f"""select concat('<row r="', n, '">', {cells}, '</row>') from (
+                        select {names}, row_number() over () + {begun - 1} as n
+                        from {part.relation}
+                    ) where n between 2 and {_SHEET_ROWS}"""
+                )
+                while batch := cursor.fetchmany(_BATCH):
+                    yield "".join(row[0] for row in batch)
+            begun += part.rows
 
 
 def _alias(column: _Column) -> str:
@@ -276,7 +295,7 @@ def _column(name: str, kind: str, place: int) -> _Column:
         return _Column(name, "number", value, letters, scale)
     if kind in ("DOUBLE", "FLOAT"):
         return _Column(name, "double", value, letters)
-    if "INT" in kind and kind.isalpha():
+    if re.fullmatch("U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER", kind):
         return _Column(name, "number", value, letters)
     return _Column(name, "text", f"cast({value} as varchar)", letters)
 

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -23,6 +23,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dagster_project.answers import explain as charge
+from dagster_project.answers import export
 from dagster_project.answers.summary import summary
 from dagster_project.answers.values import amount
 from dagster_project.cli import app, layout
@@ -766,9 +767,85 @@ class TestExport:
             "select currency, count(*) from marts.fct_discounted_charges group by all order by 1"
         )
 
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("export", "--table", "fct_discounted_charges", "--out", "."),
+            ("query", "from fct_discounted_charges", "--max-rows", "0", "--out", "bills.parquet"),
+        ],
+        ids=lambda arguments: arguments[0],
+    )
+    def test_memory_does_not_grow_with_rows(
+        self, large: tuple[Path, Path], arguments: Sequence[str], tmp_path: Path
+    ) -> None:
+        few, many = (_peak(tmp_path, *arguments, "--home", str(home)) for home in large)
+        assert many - few < 55, f"{few} MiB for an eighth of the rows, {many} MiB for all"
+
+    def test_rows_of_a_part_stay_in_order(
+        self, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(export, "_PART", 7)
+        for month in ((), ("--month", "2025-11")):
+            data = desk.json(
+                "export", "--out", tmp_path, "--table", "fct_discounted_charges", *month
+            )
+            book = openpyxl.load_workbook(data["files"][0]["file"])
+            found = [row[0].value for row in book["fct_discounted_charges"].iter_rows(min_row=2)]
+            where = "billing_month = '2025-11-01'" if month else "true"
+            assert found == [
+                row[0]
+                for row in desk.rows(
+                    "select invoice_id from marts.fct_discounted_charges"
+                    f" where {where} order by invoice_id"
+                )
+            ]
+            assert len(found) > 7
+
     def test_numbers_are_untouched(self, desk: Desk, tmp_path: Path) -> None:
         desk.answer("export", "--format", "csv", "--out", tmp_path, "--table", "fct_credit_ledger")
         assert "'" not in (tmp_path / "fct_credit_ledger.csv").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def large(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The sample's release with its bills five times and forty times, each time with other ids."""
+    release_id = places.current_release(desk.home)
+    assert release_id is not None
+    homes = []
+    for times in (5, 40):
+        home = tmp_path_factory.mktemp("large")
+        path = places.release_path(home, release_id)
+        path.parent.mkdir(parents=True)
+        shutil.copyfile(places.release_path(desk.home, release_id), path)
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        with duckdb.connect(str(path)) as connection:
+            connection.execute(
+                "create or replace table marts.fct_discounted_charges as"
+                " select bills.* replace (left(md5(invoice_id || time), 12) || invoice_id as invoice_id)"
+                f" from marts.fct_discounted_charges as bills cross join range({times}) as many (time)"
+                " order by invoice_id"
+            )
+        places.flip(home, release_id)
+        homes.append(home)
+    return homes[0], homes[1]
+
+
+def _peak(folder: Path, *arguments: str) -> int:
+    """The most memory that a command takes, run in a folder, in MiB."""
+    # Not what `wait4` says: that begins with what this process has when it starts the other.
+    measured = (
+        "import re, sys; from pathlib import Path; from dagster_project.cli import app;"
+        " app(sys.argv[1:], standalone_mode=False);"
+        r" print(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())[1])"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", measured, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(told.stdout.split()[-1]) // 1024
 
 
 NAMED = {

@@ -67,6 +67,7 @@ def sheet_of(folder: Path, select: str) -> Any:
         ("share", "0.5::double", None, 0.5, "General"),
         ("share", "'nan'::double", None, "nan", "@"),
         ("days", "[1, 2]", None, "[1, 2]", "@"),
+        ("lasts", "interval 1 day", None, "1 day", "@"),
     ],
 )
 def test_a_cell_has_its_type_and_format(
