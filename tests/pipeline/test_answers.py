@@ -24,8 +24,15 @@ from typer.testing import CliRunner
 
 from dagster_project.answers import explain as charge
 from dagster_project.answers import export
+from dagster_project.answers.asking import of_plan
+from dagster_project.answers.cohorts import cohorts
+from dagster_project.answers.credit import credit as credit_of
+from dagster_project.answers.expiring import calendar
+from dagster_project.answers.glance import glance
+from dagster_project.answers.outlook import outlook
 from dagster_project.answers.summary import summary
 from dagster_project.answers.values import amount
+from dagster_project.answers.variance import variance
 from dagster_project.cli import app, layout
 from dagster_project.cli.explain import tell as tell_charge
 from dagster_project.releases import files as places
@@ -569,6 +576,71 @@ class TestLists:
         } == {row[0]: row[1:] for row in expected}
         for currency, discount, credit in expected:
             assert text(discount, currency) in told and text(credit, currency) in told
+
+
+class TestPlans:
+    """A workspace is on the plan of its last bill."""
+
+    def test_what_plans_and_workspaces_without_bills_have_adds_up_to_all(self, desk: Desk) -> None:
+        with open_release(desk.home) as connection:
+            plans = glance(connection)["plans"]
+            assert len(plans) > 1
+            of_all, *of_plans = [_of_plan(connection, plan) for plan in (None, *plans)]
+            (without,) = connection.execute(
+                "select coalesce(sum(closing_amount), 0) from marts.fct_credit_burndown_monthly"
+                " where currency = 'USD' and workspace_id not in"
+                " (select workspace_id from marts.fct_discounted_charges)"
+                " and burn_month = (select max(burn_month) from marts.fct_credit_burndown_monthly)"
+            ).fetchone() or (None,)
+        assert without > 0
+        of_plans.append({"credit": without})
+        for name, whole in of_all.items():
+            assert sum(one.get(name, Decimal(0)) for one in of_plans) == whole != 0, name
+
+    def test_a_workspace_counts_on_the_plan_of_its_last_bill_only(self, desk: Desk) -> None:
+        (moved,) = desk.rows(
+            "select workspace_id, first(plan order by issued_at), last(plan order by issued_at)"
+            " from marts.fct_discounted_charges group by 1 having count(distinct plan) > 1"
+            " order by 1 limit 1"
+        )
+        for plan in moved[1:]:
+            found = desk.rows(
+                f"select workspace_id from marts.dim_workspaces where {of_plan(plan)}"
+            )
+            assert ((moved[0],) in found) == (plan == moved[2])
+
+    def test_a_plan_may_have_any_name(self, desk: Desk) -> None:
+        with open_release(desk.home) as connection:
+            assert _of_plan(connection, "te?m's")["rise"] == 0
+
+
+def _of_plan(connection: duckdb.DuckDBPyConnection, plan: str | None) -> dict[str, Decimal]:
+    """Amounts in USD of the pages that show workspaces, by name."""
+    bills = outlook(connection, "all", "", plan)["currencies"]
+    ending = calendar(connection, "USD", None, plan)
+    moved = variance(connection, "all", "", None, 24, plan)["currencies"]
+    cohort = cohorts(connection, None, 3, plan)["cohorts"]
+    return {
+        "credit": credit_of(connection, "USD", None, plan)["closing_amount"],
+        "rise": ending["monthly_rise_amount"],
+        "behind": ending["behind_amount"],
+        "net": sum(
+            (one["totals_expected"]["net_amount"] for one in bills if one["currency"] == "USD"),
+            Decimal(0),
+        ),
+        "percent-off": sum(
+            (one["bridge"]["delta_amount"] for one in moved if one["currency"] == "USD"), Decimal(0)
+        ),
+        "used": sum(
+            (
+                part["used_amount"]
+                for row in cohort
+                for part in row["amounts"]
+                if part["currency"] == "USD"
+            ),
+            Decimal(0),
+        ),
+    }
 
 
 class TestExport:
