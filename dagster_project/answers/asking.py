@@ -26,9 +26,11 @@ from dagster_project.releases.fingerprint import literal
 
 Connection = duckdb.DuckDBPyConnection
 Row = dict[str, Any]
-_Answer = tuple[list[str], list[tuple[Any, ...]]]
-_ANSWERED: ContextVar[dict[str, _Answer] | None] = ContextVar("answered", default=None)
 
+_Found = tuple[list[str], list[tuple[Any, ...]]]
+_remembered: ContextVar[dict[tuple[Connection, str], _Found] | None] = ContextVar(
+    "_remembered", default=None
+)
 _LONGEST_ID = 200
 _CANDIDATES = 40
 _LIKE = 0.6
@@ -83,16 +85,6 @@ class NotThere(Exception):
         return f"There is no {self.kind} {self.wanted!r}"
 
 
-@contextmanager
-def each_once() -> Iterator[None]:
-    """Ask each select of `rows` only once within this block, in which only one release is read."""
-    token = _ANSWERED.set({})
-    try:
-        yield
-    finally:
-        _ANSWERED.reset(token)
-
-
 def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> list[Row]:
     """Return the result of a select, each row by column name.
 
@@ -104,16 +96,33 @@ def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> lis
     # A bound parameter would make DuckDB import pandas, which takes longer than the whole answer.
     parts = sql.split("?") if values else [sql]
     literals = [*map(_literal, values), ""]
-    asked = "".join(part + one for part, one in zip(parts, literals, strict=True))
-    answered = _ANSWERED.get()
-    if answered is None:
-        answered = {}
-    if asked not in answered:
-        cursor = connection.execute(asked)
-        names = [str(column[0]) for column in cursor.description or []]
-        answered[asked] = (names, cursor.fetchall())
-    names, found = answered[asked]
+    text = "".join(part + one for part, one in zip(parts, literals, strict=True))
+    remembered = _remembered.get()
+    if remembered is None:
+        names, found = _asked(connection, text)
+    else:
+        if (connection, text) not in remembered:
+            remembered[connection, text] = _asked(connection, text)
+        names, found = remembered[connection, text]
     return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def _asked(connection: Connection, sql: str) -> _Found:
+    cursor = connection.execute(sql)
+    return [str(column[0]) for column in cursor.description or []], cursor.fetchall()
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Send each query of `rows` to a release once, however often it is asked within this context.
+
+    A release does not change while it is open, and the pages for its currencies ask much that is the same.
+    """
+    token = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
 
 
 def _literal(value: object) -> str:
@@ -236,6 +245,25 @@ def must_be(kind: str, wanted: str, known: Iterable[str]) -> str:
     if wanted in names:
         return wanted
     raise NotThere(kind, wanted, near=near(wanted, names), known=names)
+
+
+def of_plan(plan: str | None, workspace_id: str = "workspace_id") -> str:
+    """Return SQL for whether a workspace is on a plan: whether its last bill is of it.
+
+    Every workspace with bills is on one plan, whatever plans its earlier bills were of, so that amounts of
+    all plans add up to those of all workspaces with bills. A workspace without bills is on none.
+
+    Args:
+        plan: The plan; every workspace passes where it is None.
+        workspace_id: SQL for the id of the workspace.
+    """
+    if plan is None:
+        return "true"
+    wanted = _literal(plan).replace("?", "' || chr(63) || '")  # `rows` puts values in place of `?`
+    return (
+        f"{workspace_id} in (select workspace_id from marts.fct_discounted_charges group by workspace_id"
+        f" having last(plan order by issued_at, invoice_id) = {wanted})"
+    )
 
 
 def program(wanted: str) -> str:

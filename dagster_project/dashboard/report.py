@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from dagster_project.answers.asking import Connection, NotThere, each_once
+from dagster_project.answers.asking import Connection, NotThere, remembering
 from dagster_project.answers.glance import glance
 from dagster_project.answers.values import month
 from dagster_project.dashboard import look
@@ -59,7 +59,7 @@ def report(connection: Connection, wanted: str | None = None, *, home: Path | No
     Raises:
         NotThere: No currency has bills of that month.
     """
-    with each_once():  # pages of a currency share most of what they ask
+    with remembering():
         return _report(connection, wanted, home)
 
 

@@ -44,7 +44,7 @@ from dagster_project.releases.read import open_file, read_pedigree, verify
 
 STORAGE_VERSION = "v1.4.0"  # the oldest version that ignores the log of another file
 PARQUET = (
-    "format parquet, compression zstd, row_group_size 122880, parquet_version v1,"
+    "format parquet, compression zstd, compression_level 1, row_group_size 122880, parquet_version v1,"
     " dictionary_size_limit 1000"  # beyond, a dictionary costs more time and space than it saves
 )
 _MADE_BY = f"DuckDB {duckdb.__version__}, {STORAGE_VERSION}; {PARQUET}"

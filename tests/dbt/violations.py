@@ -226,17 +226,25 @@ FURTHER: dict[tuple[str, str], tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def of_generic(node: Any, relation: str) -> tuple[str, ...]:
-    """The statements that violate a generic test of a relation.
+def of_generic(node: Any, relation: str) -> list[tuple[str, ...]]:
+    """The ways to violate a generic test of a relation, each as statements.
 
     Raises:
         KeyError: There is no recipe for this kind of test.
     """
-    kind = node.test_metadata.name
-    column = node.test_metadata.kwargs.get("column_name")
-    return {
-        "not_null": (f"update {relation} set {column} = null where rowid = 0",),
-        "unique": (f"insert into {relation} select * from {relation} where rowid = 0",),
-        "unique_key": (f"insert into {relation} select * from {relation} where rowid = 0",),
-        "accepted_values": (f"update {relation} set {column} = 'nonsense' where rowid = 0",),
-    }[kind]
+    given = node.test_metadata.kwargs
+    first = "where rowid = 0"
+    statements = {
+        "primary_key": lambda: [
+            f"insert into {relation} select * from {relation} {first}",
+            *(
+                f"update {relation} set {column} = null {first}"
+                for column in given["columns"]
+                if column not in given.get("nullable", [])
+            ),
+        ],
+        "accepted_values": lambda: [
+            f"update {relation} set {given['column_name']} = 'nonsense' {first}"
+        ],
+    }
+    return [(statement,) for statement in statements[node.test_metadata.name]()]

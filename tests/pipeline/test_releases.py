@@ -910,7 +910,7 @@ class TestReaders:
         hand_made.publish()
         long_lived = releases.open_release(hand_made.home)
         before = long_lived.execute("select * from marts.fct_discounted_charges").fetchall()
-        seen: list[list[str]] = [[] for _ in range(8)]
+        seen: list[list[str]] = [[] for _ in range(4)]
         problems: list[str] = []
         stop = threading.Event()
 
@@ -936,7 +936,7 @@ class TestReaders:
         hand_made.write().publish()
         for reader in readers:
             reader.start()
-        for number in range(2, 8):
+        for number in range(2, 6):
             hand_made.charges = [(f"in_{place}", "USD", f"{number}.00") for place in range(50)]
             hand_made.write().publish()
         stop.set()
