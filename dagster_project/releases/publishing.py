@@ -5,7 +5,7 @@ durable, rename, flip. If the process is killed at any point, the current releas
 
 In each table only the rows that differ from the release before are fingerprinted. Where most rows are
 as before, the new file begins as a copy of that release's file, and only what differs is written: rows of
-a table that mostly is as it was, other tables whole, in the order of their key. Elsewhere tables that equal
+a large table that mostly is as it was, other tables whole, in the order of their key. Elsewhere tables that equal
 those of the release before are copied from it (`reuse`).
 The Parquet copy of such a table is the file of the release before under one more name.
 """
@@ -487,8 +487,9 @@ def _compared(
         return _Source(found, False)
     if found == known:
         return _Source(found, True, patches=patches)
+    rows = found.content.rows
     [(many,)] = connection.execute(f"select count(*) from {quote(differing)}").fetchall()
-    if 5 * many > found.content.rows or patches >= reuse.MOST_PATCHES:
+    if rows < reuse.LEAST_PATCHED or 5 * many > rows or patches >= reuse.MOST_PATCHES:
         return _Source(found, False)
     return _Source(found, False, differing, patches + 1)
 

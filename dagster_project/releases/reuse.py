@@ -29,6 +29,8 @@ from dagster_project.releases.fingerprint import (
 
 MOST_PATCHES = 10
 """How often in a row only the rows of a table that differ are written: what is deleted keeps its space."""
+LEAST_PATCHED = 122_880
+"""How many rows a table has at least whose differing rows are written alone: smaller ones stay in key order."""
 DATABASE = "before"
 """The name under which the release before is attached."""
 

@@ -659,8 +659,9 @@ class TestReuse:
     """What is as in the release before is taken from it, and only what is proven to be."""
 
     @pytest.fixture
-    def large(self, home: Path) -> HandMade:
-        """A build with some thousand charges, published."""
+    def large(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> HandMade:
+        """A build with some thousand charges, which count as many, published."""
+        monkeypatch.setattr(reuse, "LEAST_PATCHED", 1_000)
         made = HandMade(home, [(f"in_{number:04}", "USD", "1.00") for number in range(2_000)])
         made.write().publish()
         return made
@@ -808,6 +809,24 @@ class TestReuse:
             published = large.publish()
         assert alone == [*range(1, reuse.MOST_PATCHES + 1), 1]
         self.same_as_anew(large, published)
+
+    def test_a_small_table_stays_in_the_order_of_its_key(
+        self, large: HandMade, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        change = "update charges set list_amount = 5 where invoice_id = 'in_0003'"
+        monkeypatch.setattr(reuse, "LEAST_PATCHED", 2_000)
+        self.change(large, change.replace("charges ", "marts.fct_discounted_charges "))
+        large.publish()
+        lying = rows(large.home, "select invoice_id from marts.fct_discounted_charges")
+        assert lying != sorted(lying), "2,000 rows are many"
+        monkeypatch.setattr(reuse, "LEAST_PATCHED", 2_001)
+        self.change(
+            large,
+            change.replace("charges ", "marts.fct_discounted_charges ").replace("= 5", "= 6"),
+        )
+        large.publish()
+        lying = rows(large.home, "select invoice_id from marts.fct_discounted_charges")
+        assert lying == sorted(lying)
 
     def test_a_table_is_written_whole_where_too_many_of_its_rows_differ(
         self, large: HandMade, monkeypatch: pytest.MonkeyPatch
