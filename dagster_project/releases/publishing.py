@@ -746,10 +746,13 @@ def _write_checks(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]
         " status varchar, table_name varchar, description varchar, checked_by varchar)"
     )
     if checks:
-        connection.executemany(
-            "insert into target.release.checks values (?, ?, ?, ?, ?, ?, ?)",
+        connection.execute(
+            "insert into target.release.checks values "
+            + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(checks)),
             [
-                [
+                value
+                for check in checks
+                for value in (
                     check.name,
                     check.severity,
                     check.failures,
@@ -757,8 +760,7 @@ def _write_checks(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]
                     check.table_name,
                     check.description,
                     check.checked_by,
-                ]
-                for check in checks
+                )
             ],
         )
     _describe(
