@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
+from dagster_project.releases.fingerprint import literals
 from dagster_project.settings import Settings, default_as_of
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ def newest_days(connection: duckdb.DuckDBPyConnection, until: date) -> dict[str,
     for feed, (mart, instant, condition) in _NEWEST.items():
         row = connection.execute(
             f"select cast(max({instant}) as date) from marts.{mart}"
-            f" where {instant} < ? and {condition}",
-            [after],
+            f" where {instant} < {literals([after])} and {condition}"
         ).fetchone()
         newest[feed] = row[0] if row else None
     return newest

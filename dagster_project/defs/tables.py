@@ -14,6 +14,7 @@ import dagster as dg
 import duckdb
 
 from dagster_project.feeds import feeds
+from dagster_project.releases.fingerprint import literals
 
 MOST_DELIVERIES = 20
 Metadata = dict[str, Any]
@@ -46,19 +47,17 @@ class Tables:
             schemas: The schemas to look into.
         """
         with duckdb.connect(str(path), read_only=True) as connection:
-            marks = ", ".join("?" * len(schemas))
+            named = literals(schemas)
             self._rows = {
                 str(name): int(count)
                 for name, count in connection.execute(
                     "select table_name, estimated_size from duckdb_tables()"
-                    f" where schema_name in ({marks})",
-                    schemas,
+                    f" where schema_name in ({named})"
                 ).fetchall()
             }
             for schema_name, name in connection.execute(
-                f"select schema_name, view_name from duckdb_views() where schema_name in ({marks})"
-                " and contains(sql, 'read_parquet(')",
-                schemas,
+                f"select schema_name, view_name from duckdb_views() where schema_name in ({named})"
+                " and contains(sql, 'read_parquet(')"
             ).fetchall():
                 (count,) = connection.execute(
                     f'select count(*) from "{schema_name}"."{name}"'
@@ -67,8 +66,7 @@ class Tables:
             self._columns: dict[str, list[tuple[str, str, bool]]] = {}
             for name, column, data_type, is_nullable in connection.execute(
                 "select table_name, column_name, data_type, is_nullable from duckdb_columns()"
-                f" where schema_name in ({marks}) order by table_oid, column_index",
-                schemas,
+                f" where schema_name in ({named}) order by table_oid, column_index"
             ).fetchall():
                 self._columns.setdefault(name, []).append((column, data_type, is_nullable))
 
@@ -127,9 +125,8 @@ def loaded_deliveries(warehouse: Path) -> dict[str, Deliveries]:
         rows = connection.execute(
             "select feed, count(*), list(file_name || ', arrived ' ||"
             " strftime(arrived_at, '%Y-%m-%d') || ', ' || physical_rows || ' rows'"
-            " order by delivery_sequence desc)[:?] from raw.deliveries"
-            " where verdict = 'loaded' group by feed",
-            [MOST_DELIVERIES],
+            f" order by delivery_sequence desc)[:{MOST_DELIVERIES}] from raw.deliveries"
+            " where verdict = 'loaded' group by feed"
         ).fetchall()
     return {str(feed): Deliveries(int(files), tuple(newest)) for feed, files, newest in rows}
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import duckdb
 
 from dagster_project.refresh.left_alone import states_of_sources
+from dagster_project.releases.fingerprint import literals
 
 MOST_TIMES = 30
 """How many builds in a row carry on."""
@@ -85,19 +86,12 @@ def leave(warehouse: Path, made_by: str, as_of: date, before: Kept | None = None
     with duckdb.connect(str(warehouse)) as connection:
         last, deliveries = _loaded(connection)
         connection.execute("create schema if not exists kept")
+        sources = json.dumps(states_of_sources(connection))
+        times = before.times + 1 if before else 0
+        noted = literals([_maker(made_by), as_of, last, deliveries, times, sources])
         connection.execute(
-            f"create or replace table {_NOTE} as select cast(? as varchar) as made_by,"
-            " cast(? as date) as as_of_date, cast(? as bigint) as delivery_sequence,"
-            " cast(? as varchar) as deliveries, cast(? as integer) as times,"
-            " cast(? as varchar) as sources",
-            [
-                _maker(made_by),
-                as_of,
-                last,
-                deliveries,
-                before.times + 1 if before else 0,
-                json.dumps(states_of_sources(connection)),
-            ],
+            f"create or replace table {_NOTE} as from (values ({noted})) as noted"
+            " (made_by, as_of_date, delivery_sequence, deliveries, times, sources)"
         )
 
 

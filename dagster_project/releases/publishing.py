@@ -34,6 +34,7 @@ from dagster_project.releases.fingerprint import (
     known_by_difference,
     known_of,
     literal,
+    literals,
     quote,
     row_hash,
     sum_of_hashes,
@@ -685,10 +686,7 @@ def _write_facts(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, obje
         " created_at timestamp, code_version varchar, engine varchar, reporting_time_zone varchar,"
         " content_hash varchar, duckdb_version varchar, dbt_invocation_id varchar)"
     )
-    connection.execute(
-        f"insert into target.release.release values ({', '.join('?' * len(facts))})",
-        list(facts.values()),
-    )
+    connection.execute(f"insert into target.release.release values ({literals(facts.values())})")
     _describe(
         connection,
         '"release"."release"',
@@ -717,14 +715,11 @@ def _write_contents(
     for table, source in sources.items():
         content = source.known.content
         connection.execute(
-            "insert into target.release.tables values (?, ?, ?, ?, ?)",
-            [
-                table.schema,
-                table.name,
-                content.rows,
-                content.fingerprint,
-                ", ".join(table.key),
-            ],
+            "insert into target.release.tables values ("
+            + literals(
+                [table.schema, table.name, content.rows, content.fingerprint, ", ".join(table.key)]
+            )
+            + ")"
         )
     _describe(
         connection,
@@ -746,22 +741,21 @@ def _write_checks(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]
         " status varchar, table_name varchar, description varchar, checked_by varchar)"
     )
     if checks:
+        rows = [
+            (
+                check.name,
+                check.severity,
+                check.failures,
+                check.status,
+                check.table_name,
+                check.description,
+                check.checked_by,
+            )
+            for check in checks
+        ]
         connection.execute(
             "insert into target.release.checks values "
-            + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(checks)),
-            [
-                value
-                for check in checks
-                for value in (
-                    check.name,
-                    check.severity,
-                    check.failures,
-                    check.status,
-                    check.table_name,
-                    check.description,
-                    check.checked_by,
-                )
-            ],
+            + ", ".join(f"({literals(row)})" for row in rows)
         )
     _describe(
         connection,

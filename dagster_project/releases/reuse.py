@@ -195,8 +195,8 @@ def sha256_of(file: Path) -> str:
 def has_holes(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether a fifth or more of the attached release's file is free, so that it is better written anew."""
     [(total, free)] = connection.execute(
-        "select total_blocks, free_blocks from pragma_database_size() where database_name = ?",
-        [DATABASE],
+        "select total_blocks, free_blocks from pragma_database_size()"
+        f" where database_name = {literal(DATABASE)}"
     ).fetchall()
     return 5 * int(free) >= int(total)
 

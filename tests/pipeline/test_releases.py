@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -1321,3 +1321,11 @@ class TestFingerprint:
 def test_the_day_is_part_of_the_content() -> None:
     hashes = {content_hash_of(day, "1", "duckdb", {}) for day in (date(2026, 1, 1), AS_OF)}
     assert len(hashes) == 2
+
+
+def test_values_quoted_as_sql_come_back_as_they_are() -> None:
+    values = (
+        *("it's; -- a text", "", None, True, False, 0, -(2**62)),
+        *(date(2024, 2, 29), datetime(2026, 1, 1, 0, 0, 0, 1)),  # noqa: DTZ001 (as a release has it)
+    )
+    assert duckdb.connect().execute(f"select {fingerprint.literals(values)}").fetchone() == values
