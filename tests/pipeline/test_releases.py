@@ -1326,6 +1326,6 @@ def test_the_day_is_part_of_the_content() -> None:
 def test_values_quoted_as_sql_come_back_as_they_are() -> None:
     values = (
         *("it's; -- a text", "", None, True, False, 0, -(2**62)),
-        *(date(2024, 2, 29), datetime(2026, 1, 1, 0, 0, 0, 1)),  # noqa: DTZ001 (as a release has it)
+        *(date(2024, 2, 29), datetime(2026, 1, 1, 0, 0, 0, 1)),
     )
     assert duckdb.connect().execute(f"select {fingerprint.literals(values)}").fetchone() == values
