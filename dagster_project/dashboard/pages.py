@@ -11,7 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 
-from dagster_project.answers.asking import Connection, Row
+from dagster_project.answers.asking import Connection, NotThere, Row
 from dagster_project.answers.values import amount, clean, count, day, month, signed
 from dagster_project.dashboard.blocks import (
     Bars,
@@ -363,13 +363,18 @@ def _percent_off(connection: Connection, chosen: Chosen) -> list[Block]:
     series = variance(connection, *about, None, 24, chosen.plan)
     of_currency = next((one for one in series["currencies"] if one["currency"] == code), None)
     if of_currency is None:
-        return [Note(f"No bill in {code} was ever reduced by a percentage.")]
+        return [Note(f"No bill in {code} was reduced by a percentage in the last 24 months.")]
     wanted = chosen.month or month(series["to_month"])
-    data = variance(connection, *about, wanted, plan=chosen.plan)
-    one = next((part for part in data["currencies"] if part["currency"] == code), None)
+    try:
+        of_month = variance(connection, *about, wanted, plan=chosen.plan)["currencies"]
+    except NotThere:  # a month with bills, but none that a percentage reduced
+        of_month = []
+    one = next((part for part in of_month if part["currency"] == code), None)
     blocks: list[Block] = []
     if one is None:
-        blocks.append(Note(f"Nothing in {code} was reduced by a percentage in {wanted} or before."))
+        blocks.append(
+            Note(f"Nothing in {code} was reduced by a percentage in {wanted} or the month before.")
+        )
     else:
         bridge = one["bridge"]
         effects = (

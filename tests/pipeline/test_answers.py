@@ -29,12 +29,15 @@ from dagster_project.answers.cohorts import cohorts
 from dagster_project.answers.credit import credit as credit_of
 from dagster_project.answers.expiring import calendar
 from dagster_project.answers.glance import glance
+from dagster_project.answers.month import month as month_of
 from dagster_project.answers.outlook import outlook
 from dagster_project.answers.summary import summary
 from dagster_project.answers.values import amount
 from dagster_project.answers.variance import variance
 from dagster_project.cli import app, layout
 from dagster_project.cli.explain import tell as tell_charge
+from dagster_project.dashboard.blocks import Chosen, Tiles
+from dagster_project.dashboard.pages import PAGES
 from dagster_project.releases import files as places
 from dagster_project.releases import open_release
 from tests.pipeline.conftest import SampleRun, coupon_ledger
@@ -576,6 +579,61 @@ class TestLists:
         } == {row[0]: row[1:] for row in expected}
         for currency, discount, credit in expected:
             assert text(discount, currency) in told and text(credit, currency) in told
+
+
+class TestCurrencies:
+    """A page shows one currency, whatever the others have."""
+
+    def test_a_month_without_bills_in_a_currency_has_amounts_of_zero_beside_the_months_before(
+        self, desk: Desk, tmp_path: Path
+    ) -> None:
+        path = _altered_file(
+            desk.home,
+            tmp_path,
+            "delete from marts.fct_charge_bridge_monthly where currency = 'GBP'"
+            " and bridge_month not between '2025-01-01' and '2025-10-01'",
+        )
+        with duckdb.connect(str(path), read_only=True) as connection:
+            late = month_of(connection, "GBP", "2025-12")
+            early = month_of(connection, "GBP", "2024-12")
+            last = month_of(connection, "GBP")
+        assert late["this"]["net_amount"] == late["before"]["net_amount"] == 0
+        assert sum(row["net_amount"] for row in late["months"]) > 0
+        assert (early["this"]["given_amount"], early["before"]) == (0, None)
+        assert last["month"] == date(2025, 10, 1) and last["this"]["net_amount"] > 0
+
+    def test_a_currency_with_findings_but_without_bills_can_be_chosen(
+        self, desk: Desk, tmp_path: Path
+    ) -> None:
+        path = _altered_file(
+            desk.home,
+            tmp_path,
+            "update marts.fct_audit_findings set currency = 'CHF'"
+            " where finding_type = 'credit_note_without_invoice'",
+        )
+        with duckdb.connect(str(path), read_only=True) as connection:
+            assert glance(connection)["currencies"] == ["USD", "EUR", "JPY", "GBP", "CHF"]
+            for name in ("month", "credit", "percent-off", "ahead", "trust"):
+                blocks = PAGES[name][1](connection, Chosen("CHF"))
+                (tile,) = [
+                    one.value
+                    for block in blocks
+                    if isinstance(block, Tiles)
+                    for one in block.tiles
+                    if one.label == "At stake"
+                ] or [""]
+                assert tile == ("99.00 CHF" if name == "trust" else "")
+
+
+def _altered_file(home: Path, folder: Path, change: str) -> Path:
+    """A copy of the file of the release that a data home serves, changed by a statement."""
+    release_id = places.current_release(home)
+    assert release_id is not None
+    path = folder / "coupon_ledger.duckdb"
+    shutil.copyfile(places.release_path(home, release_id), path)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(change)
+    return path
 
 
 class TestPlans:
