@@ -310,7 +310,9 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
             ),
             data["quarters"],
             code,
-            "For no credit left is it known when it will be used or lapse.",
+            "It is not known when the credit that is left will be used or lapse."
+            if data["grants"]
+            else "No credit is left.",
         ),
         Heading("Grants by days left"),
         Table(
@@ -327,7 +329,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
             ),
             [{**one, "workspace_name": named.get(one["workspace_id"])} for one in data["grants"]],
             code,
-            "Nothing is left.",
+            "No credit is left.",
             is_long=True,
         ),
         Heading("Cohorts with credit"),
@@ -672,7 +674,9 @@ def _beside(chosen: Chosen) -> list[Block]:
             )
         )
     if blocks and (chosen.program or chosen.plan):
-        blocks.append(Note("What is beside the recorded outlook is of all programs and plans."))
+        blocks.append(
+            Note("The comparison with the recorded outlook is of all programs and plans.")
+        )
     return blocks
 
 
@@ -911,11 +915,11 @@ _NARROWED: Final[dict[str, dict[str, str]]] = {
     "credit": {"plan": _ON_PLAN, "program": "Only credit of program {}."},
     "percent-off": {
         "plan": _ON_PLAN,
-        "program": "Only workspaces that have had a percentage of program {}.",
+        "program": "Only workspaces with a percent-off coupon of program {}, now or in the past.",
     },
     "ahead": {
         "plan": _ON_PLAN,
-        "program": "Only promotions of program {}, and bills of workspaces that have one or will.",
+        "program": "Only promotions of program {}, and bills of workspaces that have one now or will have one.",
     },
     "trust": {
         "plan": "Only findings about bills of plan {}.",
