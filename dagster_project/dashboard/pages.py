@@ -45,6 +45,11 @@ _LEVELS = ("list_amount", "net_amount", "billed_net_after_notes_amount")
 _STEP_PAGES: Final = {"Percent-off": "percent-off", "Credit": "credit", "Billing errors": "trust"}
 """The page that says more about a step of the bridge."""
 _MOST_FINDINGS, _MOST_REJECTED = 500, 200
+NO_CURRENCY: Final = "none"
+"""What is chosen where a release has no currency to choose."""
+NOTHING_YET: Final = (
+    "This release has no bill that counts, no credit and no finding with an amount."
+)
 _Make = Callable[[Connection, Chosen], list[Block]]
 
 
@@ -700,6 +705,7 @@ def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
     kinds, listed = data["totals"], data["findings"]
     still_open = data["open"]
     accepted = data["total"] - still_open["findings"]
+    told = "in no currency" if code == NO_CURRENCY else f"in {code} or in none"
     restated = [row for row in restatements(connection) if row["currency"] in (code, None)]
     return [
         Tiles(
@@ -707,17 +713,23 @@ def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
                 Tile(
                     "Open findings",
                     f"{still_open['findings']:,}",
-                    f"in {code} or in none; {accepted:,} accepted",
+                    f"{told}; {accepted:,} accepted",
                 ),
-                Tile(
-                    "At stake",
-                    f"{amount(still_open['amount_at_stake'], code)} {code}",
-                    "open findings",
-                ),
-                Tile(
-                    "Billed too much or little",
-                    f"{signed(still_open['effect_amount'], code)} {code}",
-                    "open findings, discounts and credit",
+                *(
+                    []
+                    if code == NO_CURRENCY
+                    else [
+                        Tile(
+                            "At stake",
+                            f"{amount(still_open['amount_at_stake'], code)} {code}",
+                            "open findings",
+                        ),
+                        Tile(
+                            "Billed too much or little",
+                            f"{signed(still_open['effect_amount'], code)} {code}",
+                            "open findings, discounts and credit",
+                        ),
+                    ]
                 ),
             )
         ),
@@ -905,8 +917,6 @@ def _trust(connection: Connection, chosen: Chosen) -> list[Block]:
     return [*findings_of(connection, chosen), *deliveries_of(connection)]
 
 
-NO_CURRENCY: Final = "none"
-"""What is chosen where a release has no currency to choose."""
 _ON_PLAN = "Only workspaces whose last bill is of plan {}."
 _NARROWED: Final[dict[str, dict[str, str]]] = {
     "month": {
@@ -935,11 +945,7 @@ def _telling(name: str, make: _Make) -> _Make:
 
     def made(connection: Connection, chosen: Chosen) -> list[Block]:
         if chosen.currency == NO_CURRENCY and name not in ("trust", "account", "bill"):
-            return [
-                Note(
-                    "This release has no bill that counts, no credit and no finding with an amount."
-                )
-            ]
+            return [Note(NOTHING_YET)]
         given = {"plan": chosen.plan, "program": chosen.program}
         told = [
             Note(text.format(clean(given[one])))

@@ -36,8 +36,9 @@ from dagster_project.answers.values import amount
 from dagster_project.answers.variance import variance
 from dagster_project.cli import app, layout
 from dagster_project.cli.explain import tell as tell_charge
-from dagster_project.dashboard.blocks import Chosen, Tiles
-from dagster_project.dashboard.pages import PAGES
+from dagster_project.dashboard.blocks import Chosen, Note, Tiles
+from dagster_project.dashboard.pages import NO_CURRENCY, NOTHING_YET, PAGES
+from dagster_project.dashboard.report import report
 from dagster_project.releases import files as places
 from dagster_project.releases import open_release
 from tests.pipeline.conftest import SampleRun, coupon_ledger
@@ -601,6 +602,35 @@ class TestCurrencies:
         assert sum(row["net_amount"] for row in late["months"]) > 0
         assert (early["this"]["given_amount"], early["before"]) == (0, None)
         assert last["month"] == date(2025, 10, 1) and last["this"]["net_amount"] > 0
+
+    def test_a_release_without_any_currency_says_so_and_still_lists_its_findings(
+        self, desk: Desk, tmp_path: Path
+    ) -> None:
+        path = _altered_file(
+            desk.home,
+            tmp_path,
+            "".join(
+                f"delete from marts.{table}{where};"
+                for table, where in (
+                    *(("fct_discounted_charges", ""), ("fct_credit_burndown_monthly", "")),
+                    *(("fct_upcoming_expirations", ""), ("fct_charge_bridge_monthly", "")),
+                    ("fct_audit_findings", " where currency is not null"),
+                )
+            ),
+        )
+        with duckdb.connect(str(path), read_only=True) as connection:
+            (findings,) = connection.execute(
+                "select count(*) from marts.fct_audit_findings"
+            ).fetchone() or (0,)
+            shown = {
+                name: PAGES[name][1](connection, Chosen(NO_CURRENCY)) for name in ("month", "trust")
+            }
+            text = report(connection)
+        assert shown["month"] == [Note(NOTHING_YET)]
+        tiles = shown["trust"][0]
+        assert isinstance(tiles, Tiles)
+        assert [(one.label, one.value) for one in tiles.tiles] == [("Open findings", str(findings))]
+        assert NOTHING_YET in text and f">{findings}<" in text and "None" not in text
 
     def test_a_currency_with_findings_but_without_bills_can_be_chosen(
         self, desk: Desk, tmp_path: Path
