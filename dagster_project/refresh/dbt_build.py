@@ -261,7 +261,9 @@ class RunningBuild:
             variables["kept"] = self._kept.as_variable()
         if self._terms_hold_from is not None:
             variables["terms_hold_from"] = self._terms_hold_from
-        arguments = ["build", "--exclude-resource-type", "unit_test"]
+        arguments = ["build"]
+        for kind in ("unit_test", "exposure"):
+            arguments += ["--exclude-resource-type", kind]
         arguments += ["--vars", json.dumps(variables)]
         arguments += ["--full-refresh"] if self._kept is None else []
         try:

@@ -226,17 +226,21 @@ FURTHER: dict[tuple[str, str], tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def of_generic(node: Any, relation: str) -> tuple[str, ...]:
-    """The statements that violate a generic test of a relation.
+def of_generic(node: Any, relation: str) -> list[tuple[str, ...]]:
+    """The ways to violate a generic test of a relation, each as statements.
 
     Raises:
         KeyError: There is no recipe for this kind of test.
     """
+    given = node.test_metadata.kwargs
     kind = node.test_metadata.name
-    column = node.test_metadata.kwargs.get("column_name")
-    return {
-        "not_null": (f"update {relation} set {column} = null where rowid = 0",),
-        "unique": (f"insert into {relation} select * from {relation} where rowid = 0",),
-        "unique_key": (f"insert into {relation} select * from {relation} where rowid = 0",),
-        "accepted_values": (f"update {relation} set {column} = 'nonsense' where rowid = 0",),
-    }[kind]
+    if kind == "primary_key":
+        twice = f"insert into {relation} select * from {relation} where rowid = 0"
+        needed = [name for name in given["columns"] if name not in given.get("nullable", [])]
+        return [(twice,)] + [
+            (f"update {relation} set {column} = null where rowid = 0",) for column in needed
+        ]
+    column = given["column_name"]
+    return {"accepted_values": [(f"update {relation} set {column} = 'nonsense' where rowid = 0",)]}[
+        kind
+    ]

@@ -53,6 +53,16 @@ def test_a_model_reads_only_its_own_layer_and_the_one_below(name: str) -> None:
         assert not (reference.startswith("base_") and layer(name) != "staging"), reference
 
 
+def test_every_mart_is_read_by_an_exposure() -> None:
+    read = {
+        mart
+        for exposure in documents("exposures").values()
+        for reference in exposure["depends_on"]
+        for mart in REFERENCE.findall(reference)
+    }
+    assert read == {name for name in MODELS if layer(name) == "marts"}
+
+
 def test_only_staging_reads_the_feeds() -> None:
     # Counting what was delivered is counting the deliveries themselves.
     readers = {
@@ -86,8 +96,8 @@ def test_every_mart_column_has_a_type_and_a_description_and_every_mart_a_key() -
         assert all(column["description"] and column["data_type"] for column in columns.values())
         key = entry["config"]["meta"]["primary_key"]
         assert set(key) <= columns.keys()
-        tests = [test for test in entry["data_tests"] if "unique_key" in test]
-        assert tests[0]["unique_key"]["arguments"]["columns"] == key, name
+        tests = [test for test in entry["data_tests"] if "primary_key" in test]
+        assert tests[0]["primary_key"]["arguments"]["columns"] == key, name
 
 
 def test_contracts_of_the_marts_are_enforced() -> None:
