@@ -925,7 +925,8 @@ _NARROWED: Final[dict[str, dict[str, str]]] = {
     "credit": {"plan": _ON_PLAN, "program": "Only credit of program {}."},
     "percent-off": {
         "plan": _ON_PLAN,
-        "program": "Only workspaces with a percent-off coupon of program {}, now or in the past.",
+        "program": "Only workspaces with a percent-off coupon of program {}, now or in the past; what"
+        " other programs take off their bills is included.",
     },
     "ahead": {
         "plan": _ON_PLAN,
