@@ -904,6 +904,24 @@ class TestExport:
         for name in data["left_out"]:
             assert name[:31] not in book.sheetnames
 
+    @pytest.mark.parametrize("month", [None, "2025-11"])
+    def test_the_summary_says_what_is_left_of_credit_but_not_of_one_month(
+        self, desk: Desk, tmp_path: Path, month: str | None
+    ) -> None:
+        only = () if month is None else ("--month", month)
+        data = desk.json("export", "--out", tmp_path, "--table", "fct_credit_ledger", *only)
+        sheet = openpyxl.load_workbook(data["files"][0]["file"])["summary"]
+        left = {
+            row[0]: Decimal(str(row[3]))
+            for row in sheet.iter_rows(values_only=True)
+            if row[1] == "left"
+        }
+        balances = desk.rows(
+            "select currency, coalesce(sum(closing_amount) filter (where burn_month = '2025-12-01'), 0)"
+            " from marts.fct_credit_burndown_monthly group by currency"
+        )
+        assert left == ({} if month else dict(balances)) and balances
+
     def test_a_part_of_one_workspace_has_nothing_of_another(
         self, desk: Desk, tmp_path: Path
     ) -> None:
