@@ -247,6 +247,25 @@ def must_be(kind: str, wanted: str, known: Iterable[str]) -> str:
     raise NotThere(kind, wanted, near=near(wanted, names), known=names)
 
 
+def of_plan(plan: str | None, workspace_id: str = "workspace_id") -> str:
+    """Return SQL for whether a workspace is on a plan: whether its last bill is of it.
+
+    Every workspace with bills is on one plan, whatever plans its earlier bills were of, so that amounts of
+    all plans add up to those of all workspaces with bills. A workspace without bills is on none.
+
+    Args:
+        plan: The plan; every workspace passes where it is None.
+        workspace_id: SQL for the id of the workspace.
+    """
+    if plan is None:
+        return "true"
+    wanted = _literal(plan).replace("?", "' || chr(63) || '")  # `rows` puts values in place of `?`
+    return (
+        f"{workspace_id} in (select workspace_id from marts.fct_discounted_charges group by workspace_id"
+        f" having last(plan order by issued_at, invoice_id) = {wanted})"
+    )
+
+
 def program(wanted: str) -> str:
     """Return a program that exists."""
     return must_be("program", wanted, PROGRAMS)
