@@ -139,7 +139,7 @@ class Table:
     def named_parts(self, connection: Connection) -> list[tuple[str, int]]:
         """Return the rows with the workspace's name a part at a time, in the order of the release.
 
-        A release has its rows in the order of their keys, and a join keeps none. Parts of bounded size
+        A release has its rows mostly in the order of their keys, and a join keeps none. Parts of bounded size
         are put in order again in bounded memory.
 
         Returns:
