@@ -237,10 +237,9 @@ def of_generic(node: Any, relation: str) -> list[tuple[str, ...]]:
     if kind == "primary_key":
         twice = f"insert into {relation} select * from {relation} where rowid = 0"
         needed = [name for name in given["columns"] if name not in given.get("nullable", [])]
-        return [(twice,)] + [
-            (f"update {relation} set {column} = null where rowid = 0",) for column in needed
-        ]
-    column = given["column_name"]
-    return {"accepted_values": [(f"update {relation} set {column} = 'nonsense' where rowid = 0",)]}[
-        kind
-    ]
+        empty = (f"update {relation} set {column} = null where rowid = 0" for column in needed)
+        return [(twice,), *((one,) for one in empty)]
+    if kind == "accepted_values":
+        column = given["column_name"]
+        return [(f"update {relation} set {column} = 'nonsense' where rowid = 0",)]
+    raise KeyError(kind)
