@@ -138,7 +138,13 @@ def _files(folder: Path) -> Iterator[Path]:
         ]
 
 
-def _statuses(folder: Path) -> list[str]:
+def _statuses(folder: Path, *, are_shared: bool = False) -> list[str]:
+    """Return name and status of everything in a folder.
+
+    Args:
+        folder: The folder.
+        are_shared: Whether another release may share the files: removing it changes their status then.
+    """
     found = []
     for path in _files(folder):
         try:
@@ -148,7 +154,11 @@ def _statuses(folder: Path) -> list[str]:
         except OSError as error:  # its name is too long, or it has just gone
             found.append(f"{os.fsencode(path.relative_to(folder)).hex()} {error.errno}")
             continue
-        state = [[s.st_mode, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for s in one]
+        changed = [0 if are_shared else s.st_ctime_ns for s in one]
+        state = [
+            [s.st_mode, s.st_size, s.st_mtime_ns, at, s.st_ino]
+            for s, at in zip(one, changed, strict=True)
+        ]
         found.append(f"{os.fsencode(path.relative_to(folder)).hex()} {state}")
     return found
 
@@ -195,4 +205,4 @@ def _current_state(home: Path) -> list[str]:
     file = path.stat()
     logs = [one.with_name(one.name + ".wal").exists() for one in (path, home / "current")]
     status = [current, file.st_size, file.st_mtime_ns, file.st_ctime_ns, logs]
-    return [json.dumps(status), *_statuses(files.parquet_dir(home, current))]
+    return [json.dumps(status), *_statuses(files.parquet_dir(home, current), are_shared=True)]

@@ -101,6 +101,26 @@ class TestTheState:
         CHANGES[change](settings)
         assert not unchanged.is_unchanged(settings, AS_OF)
 
+    def test_the_removal_of_a_release_that_shares_files_with_the_current_is_no_change(
+        self, settings: Settings
+    ) -> None:
+        first = str(files.current_release(settings.home))
+        made = HandMade(settings.home).write()
+        for version in ("2+code", "3+code"):
+            current = made.publish(NOW + timedelta(days=1), code_version=version).release_id
+        shared = [
+            path
+            for path in files.parquet_dir(settings.home, current).glob("*.parquet")
+            if path.stat().st_nlink > 1
+        ]
+        assert shared
+        assert after_a_refresh(settings)
+        for release_id in files.release_ids(settings.home):
+            if release_id != current:
+                shutil.rmtree(files.parquet_dir(settings.home, release_id))
+        assert not files.release_path(settings.home, first).exists()
+        assert unchanged.is_unchanged(settings, AS_OF)
+
     def test_another_day_engine_or_strictness_is_a_change(self, settings: Settings) -> None:
         assert after_a_refresh(settings)
         assert not unchanged.is_unchanged(settings, AS_OF + timedelta(days=1))
