@@ -228,7 +228,7 @@ def publish(
     judgement = judge(build, manifest, as_of)
     if judgement.problems:
         raise PublishRefused(judgement.problems)
-    with _explained(home):
+    with explained(home):
         files.releases_dir(home).mkdir(parents=True, exist_ok=True)
         files.remove_leftovers(home)
         _remember_unrecorded(home, now)
@@ -299,7 +299,7 @@ def publish(
             except BaseException:
                 files.remove_leftovers(home)
                 raise
-        _serve(home, release_id)
+        serve(home, release_id)
         files.remember(home, "published", release_id, now, content_hash=content_hash)
         reuse.remember(
             home,
@@ -795,7 +795,7 @@ def _write_report(folder: Path, make: Callable[[duckdb.DuckDBPyConnection], str]
     return ""
 
 
-def _serve(home: Path, release_id: str) -> None:
+def serve(home: Path, release_id: str) -> None:
     """Give the finished folder its name, durably, and flip `current`."""
     temporary = files.temporary_dir(home, release_id)
     database = temporary / files.DATABASE_NAME
@@ -814,7 +814,7 @@ def _serve(home: Path, release_id: str) -> None:
 
 
 @contextmanager
-def _explained(home: Path) -> Iterator[None]:
+def explained(home: Path) -> Iterator[None]:
     """Turn an error of the disk or of DuckDB into what happened and what to do."""
     try:
         yield

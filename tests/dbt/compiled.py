@@ -15,12 +15,14 @@ import duckdb
 import pyarrow as pa
 
 from dagster_project.feeds import Feed, feeds
+from dagster_project.refresh.compiled import Models, Moment, nodes_of, variables
+from dagster_project.refresh.concerned import RECORDED, SUMMED, calculate, of_concerned
 from dagster_project.refresh.what_if import Asking, Change
 from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
 from tests.reference.agreement import KEYS
 
 # What stands in SQL for the build before, and is replaced by what was true of it.
-_LAST_DELIVERY, _DAY_BEFORE, _HOLDS_FROM = 987_654_321, date(1987, 6, 5), date(1985, 4, 3)
+_LAST_DELIVERY, _DAY_BEFORE = 987_654_321, date(1987, 6, 5)
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,26 @@ class CompiledModels:
         return self._compiled(kept)
 
     @cached_property
-    def _from_a_day_on(self) -> list[_Model]:
-        """The models as they carry on under terms that hold for bills issued from a day on."""
-        kept = {"delivery_sequence": _LAST_DELIVERY, "as_of_date": _DAY_BEFORE.isoformat()}
-        return self._compiled(kept, {"terms_hold_from": _HOLDS_FROM.isoformat()})
+    def _of_questions(self) -> Models:
+        """The models and data tests as questions about other terms run them."""
+        manifest = _project().manifest.deepcopy()
+        manifest.build_flat_graph()
+        outcome = dbt(
+            self._warehouse,
+            self.as_of,
+            *("compile", "--exclude", "resource_type:unit_test"),
+            manifest=manifest,
+            variables=variables(self.time_zone, {}),
+        )
+        assert outcome.success, outcome.exception
+        return Models(
+            nodes_of(
+                (result.node for result in outcome.result.results),
+                manifest.writable_manifest().to_dict(),
+            )
+        )
 
-    def _compiled(
-        self, kept: dict[str, object] | None = None, variables: dict[str, object] | None = None
-    ) -> list[_Model]:
+    def _compiled(self, kept: dict[str, object] | None = None) -> list[_Model]:
         refresh = [] if kept else ["--full-refresh"]
         manifest = _project().manifest.deepcopy()  # compiling writes into it
         manifest.build_flat_graph()
@@ -106,7 +120,6 @@ class CompiledModels:
             kept=kept,
             manifest=manifest,
             time_zone=self.time_zone,
-            variables=variables,
         )
         assert outcome.success, outcome.exception
         return [
@@ -152,7 +165,9 @@ class CompiledModels:
         changes: Sequence[Change],
         holds_from: date | None = None,
     ) -> dict[str, list[dict[str, object]]]:
-        """The marts of the same day under other terms, carried on from those of the deliveries.
+        """The marts of the same day under other terms, of which only concerned workspaces are calculated.
+
+        Findings, which are those of the deliveries, are left out.
 
         Args:
             deliveries: What is recorded.
@@ -168,9 +183,13 @@ class CompiledModels:
                 "select coalesce(max(delivery_sequence), 0) from raw.deliveries"
             ).fetchall()[0]
             rows, _ = Asking(connection, self.as_of, first).rows(changes)
-            load_deliveries(connection, [rows], after=last)
-            self._carry_on(connection, self.as_of, last, self.as_of, holds_from)
-            return _marts(connection)
+            connection.execute("attach ':memory:' as recorded")
+            connection.execute("copy from database warehouse to recorded")
+            connection.execute("use memory; detach warehouse")
+            connection.execute("attach ':memory:' as warehouse; use warehouse")
+            end = datetime.combine(self.as_of + timedelta(days=1), time())
+            calculate(connection, self._of_questions, Moment(self.as_of, end, last, first), rows)
+            return _answered(connection)
 
     @contextmanager
     def built(self, deliveries: Sequence[TextRows]) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -197,16 +216,13 @@ class CompiledModels:
         as_of: date,
         last: int,
         before: date,
-        holds_from: date | None = None,
     ) -> None:
-        for model in self._next_day if holds_from is None else self._from_a_day_on:
+        for model in self._next_day:
             query = self._on(model.query, as_of)
             query = query.replace(str(_LAST_DELIVERY), str(last))
             query = query.replace(
                 f"{_DAY_BEFORE + timedelta(days=1)} ", f"{before + timedelta(days=1)} "
             )
-            if holds_from is not None:
-                query = query.replace(f"{_HOLDS_FROM} ", f"{holds_from} ")
             if model.is_kept:
                 if model.forgets:
                     connection.execute(model.forgets.replace(str(_LAST_DELIVERY), str(last)))
@@ -254,6 +270,30 @@ def _record_id(feed: Feed) -> str:
     if len(feed.key_names) == 1:
         return feed.key.name
     return f"concat_ws(' ', {', '.join(f'cast({name} as varchar)' for name in feed.key_names)})"
+
+
+def _answered(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, object]]]:
+    """All marts under other terms but the findings: those of workspaces not concerned as recorded."""
+    found = {}
+    for (name,) in connection.execute(
+        "select distinct table_name from duckdb_tables() where database_name = 'recorded'"
+        " and schema_name = 'marts'"
+    ).fetchall():
+        columns = [
+            row[0] for row in connection.execute(f"describe recorded.marts.{name}").fetchall()
+        ]
+        of_these = of_concerned(columns)
+        rows = f"from warehouse.marts.{name}"
+        if name in SUMMED:
+            rows = f"from warehouse.all_workspaces.{name}"
+        elif of_these:
+            rows = (
+                f"from (from recorded.marts.{name} where ({of_these}) is not true"
+                f" union all by name from warehouse.marts.{name})"
+            )
+        if name in KEYS and name not in RECORDED:
+            found[name] = connection.execute(rows).to_arrow_table().to_pylist()
+    return found
 
 
 def _marts(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, object]]]:
