@@ -56,6 +56,29 @@ def make_private(folder: Path) -> None:
     _make(folder, OWNER_MODE)
 
 
+def write_whole(path: Path, text: str, mode: int | None = None) -> None:
+    """Write a small file so that a reader finds it whole, as it is now or as it was before.
+
+    The text is on the disk before the file gets its name.
+
+    Args:
+        path: The file.
+        text: Its content.
+        mode: Who may read it, whatever the umask; the umask decides without it.
+
+    Raises:
+        OSError: The file cannot be written; the file of before is as it was.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    if mode is not None:
+        temporary.chmod(mode)
+    temporary.replace(path)
+
+
 def _make(folder: Path, mode: int) -> None:
     if folder.is_dir():
         return

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -18,6 +17,7 @@ from uuid import uuid4
 
 from dagster_project.alerts.alert import Alert, Kind
 from dagster_project.alerts.watch import Watched
+from dagster_project.home import write_whole
 
 MOST_RUNS = 500
 MOST_WAITING = 200
@@ -179,12 +179,7 @@ def save(state: State, path: Path) -> None:
         "runs": state.runs[-MOST_RUNS:],
         "waiting": [asdict(message) for message in state.waiting[-MOST_WAITING:]],
     }
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, default=_plain)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, json.dumps(content, default=_plain))
 
 
 def _plain(value: object) -> object:

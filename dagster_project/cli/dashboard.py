@@ -19,6 +19,7 @@ from dagster_project.cli.options import (
     wrong,
 )
 from dagster_project.cli.reading import MonthOption
+from dagster_project.home import write_whole
 
 
 def dashboard(
@@ -83,10 +84,8 @@ def report(
         text = of_release.report(connection, month, home=settings_of_home(home).home)
         release_id = facts(connection)["release_id"]
     target = out or Path(f"report-{release_id}.html")
-    temporary = target.with_name(f"{target.name}.tmp")
     try:
-        temporary.write_text(text, "utf-8")
-        temporary.replace(target)
+        write_whole(target, text)
     except OSError as error:
         wrong(f"{target} cannot be written: {error.strerror}; name another file with --out.")
     print(f"{clean(target)}: release {release_id}, {len(text.encode()) / 1e6:,.1f} MB")

@@ -23,6 +23,7 @@ from dagster_project.cli.options import (
     wrong,
 )
 from dagster_project.cli.reading import answer
+from dagster_project.home import write_whole
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
@@ -159,9 +160,7 @@ def _lay_out(storage: Path) -> None:
     with FileLock(storage / ".layout.lock"):
         path = storage / "dagster.yaml"
         if not path.exists():
-            temporary = storage / "dagster.yaml.tmp"
-            temporary.write_bytes(Path(__file__).with_name("dagster.yaml").read_bytes())
-            temporary.replace(path)
+            write_whole(path, Path(__file__).with_name("dagster.yaml").read_text("utf-8"))
         with dg.DagsterInstance.from_config(str(storage)):
             pass
 

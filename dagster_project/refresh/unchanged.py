@@ -22,6 +22,7 @@ from pathlib import Path
 from dagster_project.arrival.archive import Archive
 from dagster_project.arrival.landing import left_alone
 from dagster_project.feeds import feeds
+from dagster_project.home import write_whole
 from dagster_project.product import CODE, DBT_PROJECT
 from dagster_project.refresh.dbt_build import project_fingerprint
 from dagster_project.releases import files
@@ -89,10 +90,7 @@ def remember(settings: Settings, as_of: date, landing_before: list[str], run_id:
         return
     if _has_waiting(settings) or _is_to_be_tried_again(settings, run_id):
         return
-    state = inputs(settings, as_of)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(state, "utf-8")
-    temporary.replace(path)
+    write_whole(path, inputs(settings, as_of))
 
 
 def landing_state(settings: Settings) -> list[str]:

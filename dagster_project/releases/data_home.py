@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from dagster_project.home import write_whole
 from dagster_project.product import product_version
 from dagster_project.releases.errors import ReleaseError
 
@@ -129,7 +130,4 @@ def _read(home: Path) -> tuple[int, str]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(content) + "\n", "utf-8")
-    temporary.chmod(_MODE)  # the group that reads releases reads it too, whatever the umask
-    temporary.replace(path)
+    write_whole(path, json.dumps(content) + "\n", _MODE)

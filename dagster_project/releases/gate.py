@@ -1,6 +1,6 @@
 """The gate: whether the build of this very run may be published, read from dbt's own results.
 
-Decision 9: Dagster does not stop downstream Python assets for a failed dbt test, so the release step
+Dagster does not stop downstream Python assets for a failed dbt test, so the release step
 judges for itself. Everything the manifest names must have a result of this invocation, and every
 blocking test must have passed; a missing, skipped, stale or altered result refuses the build.
 """

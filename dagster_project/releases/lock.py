@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from dagster_project.home import writing
+from dagster_project.home import write_whole, writing
 from dagster_project.releases.data_home import check_layout, stamp_layout
 from dagster_project.releases.errors import Busy
 from dagster_project.releases.machine import explained
@@ -67,14 +67,10 @@ def one_writer(home: Path, command: str, wait_seconds: float = 0) -> Iterator[No
 
 
 def _name_holder(home: Path, command: str) -> None:
-    path = holder_path(home)
-    temporary = path.with_suffix(".tmp")
     since = datetime.now(UTC).isoformat(timespec="seconds")
+    holder = {"pid": os.getpid(), "since": since, "command": command}
     with suppress(OSError):  # the name is only for messages; on a full disk `prune` must run
-        temporary.write_text(
-            json.dumps({"pid": os.getpid(), "since": since, "command": command}), "utf-8"
-        )
-        temporary.replace(path)
+        write_whole(holder_path(home), json.dumps(holder))
 
 
 def _holder(home: Path) -> str:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
+from dagster_project.home import write_whole
 from dagster_project.releases import files
 
 
@@ -51,10 +52,7 @@ class Question:
 
 def write(side: Path, question: Question) -> None:
     """Note in the data home of a question what is asked."""
-    path = _path(side)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(question), indent=1) + "\n", "utf-8")
-    temporary.replace(path)
+    write_whole(_path(side), json.dumps(asdict(question), indent=1) + "\n")
 
 
 def asked_in(side: Path) -> Question | None:

@@ -25,7 +25,7 @@ from dagster_project.releases.fingerprint import (
 )
 from dagster_project.releases.machine import explanation
 
-# Decision 13. Every open of a file in one process must ask for the same configuration.
+# Every open of a file in one process must ask for the same configuration.
 LOCKED_DOWN: Mapping[str, Any] = {
     "enable_external_access": False,
     "autoinstall_known_extensions": False,

@@ -53,6 +53,16 @@ def test_a_model_reads_only_its_own_layer_and_the_one_below(name: str) -> None:
         assert not (reference.startswith("base_") and layer(name) != "staging"), reference
 
 
+def test_every_mart_is_read_by_an_exposure() -> None:
+    read = {
+        mart
+        for exposure in documents("exposures").values()
+        for reference in exposure["depends_on"]
+        for mart in REFERENCE.findall(reference)
+    }
+    assert read == {name for name in MODELS if layer(name) == "marts"}
+
+
 def test_only_staging_reads_the_feeds() -> None:
     # Counting what was delivered is counting the deliveries themselves.
     readers = {

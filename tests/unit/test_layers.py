@@ -33,7 +33,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "alerts": frozenset(
         ["answers", "arrival", "failures", "feeds", "home", "releases", "settings", "sources"]
     ),
-    "refresh": frozenset(["arrival", "expectations", "feeds", "product", "releases", "settings"]),
+    "refresh": frozenset(
+        ["arrival", "expectations", "feeds", "home", "product", "releases", "settings"]
+    ),
     "dashboard": frozenset({"answers", "releases", "settings", "web"}),
     "answers": frozenset({"product", "releases", "settings"}),
     "arrival": frozenset({"expectations", "feeds", "product"}),
