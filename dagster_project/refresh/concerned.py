@@ -36,9 +36,11 @@ SUMMED: Final = (
     "fct_program_budget_monthly",
 )
 """The marts whose rows sum over workspaces."""
+TERMS: Final = ("dim_coupons",)
+"""The marts of terms alone, which are whole in every answer."""
 RECORDED: Final = ("fct_audit_findings", "fct_restatements")
 """The marts that are as recorded, whatever is asked."""
-_REDEMPTIONS: Final = (
+REDEMPTIONS: Final = (
     "int_redemptions_known",
     "int_redemptions_with_terms",
     "int_follow_ups_taken",
@@ -233,7 +235,7 @@ class _Calculation:
         """Return the models that know redemptions but no bill."""
         return [
             node
-            for node in self._models.needed_for(_REDEMPTIONS)
+            for node in self._models.needed_for(REDEMPTIONS)
             if node.kind == "model"
             and not node.name.startswith("base_")
             and node.name not in ("stg_billing__repeated_rows", _BEFORE)
@@ -243,7 +245,7 @@ class _Calculation:
         """List the workspaces with a redemption or follow-up that is not as recorded."""
         terms = "intermediate.int_redemptions_with_terms"
         parts = []
-        for name in _REDEMPTIONS:
+        for name in REDEMPTIONS:
             columns = self._columns["intermediate", name]
             row_hash = f"hash(hash({', '.join(map(quote, columns))})) as hashed"
             where = "workspace_id" if "workspace_id" in columns else "redemption_id"
@@ -392,11 +394,13 @@ class _Calculation:
     def _add(self, node: Node) -> None:
         """Add rows to a model that has those of the recorded build."""
         if node.forgets_invoices:
+            # Two steps, since mostly no invoice stays, so that only its ids are read.
             self._table(
                 node.schema,
                 node.name,
-                f"select * from {node.relation} where invoice_id not in (select invoice_id from"
-                " warehouse.intermediate.int_invoices_recalculated)",
+                f"select * from {node.relation} where invoice_id in (select invoice_id from"
+                f" {node.relation} where invoice_id not in (select invoice_id from"
+                " warehouse.intermediate.int_invoices_recalculated))",
             )
         self._connection.execute(
             f"insert into {node.relation} by name {self._models.sql(node, self._moment)}"

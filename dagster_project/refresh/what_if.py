@@ -44,6 +44,7 @@ from dagster_project.refresh.concerned import (
     CONCERNED,
     RECORDED,
     SUMMED,
+    TERMS,
     Broken,
     Calculated,
     calculate,
@@ -54,7 +55,7 @@ from dagster_project.releases.answering import Mart, publish_answer
 from dagster_project.releases.errors import Busy, ReleaseError
 from dagster_project.releases.fingerprint import literal, quote
 from dagster_project.releases.lock import one_writer
-from dagster_project.releases.publishing import explained
+from dagster_project.releases.machine import explanation
 from dagster_project.releases.read import open_release, read_pedigree
 from dagster_project.releases.reuse import DATABASE
 from dagster_project.settings import Settings
@@ -77,6 +78,7 @@ _REFERS: Final = {
 """The columns that name a record, and of which feed."""
 _RECORDED: Final = "recorded.duckdb"
 _LONGEST_REFRESH_SECONDS: Final = 3600
+_BILLS_OF_A_THREAD: Final = 2_000_000
 _TRUE: Final = ("true", "t", "1", "yes")
 _FALSE: Final = ("false", "f", "0", "no")
 
@@ -343,7 +345,7 @@ def answer(prepared: Prepared) -> Calculated:
     end = _first_instant(
         prepared.pedigree["as_of_date"] + timedelta(days=1), settings.reporting_time_zone
     )
-    with explained(settings.home), _calculating(settings, recorded) as connection:
+    with _explained(settings.home), _calculating(settings, recorded) as connection:
         ((last,),) = connection.execute(
             "select coalesce(max(delivery_sequence), 0) from recorded.raw.deliveries"
         ).fetchall()
@@ -381,11 +383,23 @@ def _judge(prepared: Prepared, connection: duckdb.DuckDBPyConnection) -> None:
 
 
 @contextmanager
+def _explained(side: Path) -> Iterator[None]:
+    """Turn an error of the disk or of DuckDB into what happened and what to do."""
+    try:
+        yield
+    except (OSError, duckdb.Error) as error:
+        raise explanation(side, error) or ReleaseError(
+            f"The question cannot be answered: {' '.join(str(error).split())}",
+            "Ask again; if it fails in the same way, ask after `coupon-ledger run --always`.",
+        ) from error
+
+
+@contextmanager
 def _calculating(settings: Settings, recorded: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open an empty database, with the recorded build and release attached, as dbt's settings are."""
     with duckdb.connect(
         config={
-            "threads": 1,  # a second costs a quarter more in all, for as much as one needs
+            "threads": 1,
             "memory_limit": settings.memory_limit,
             "temp_directory": str(settings.scratch),
             "preserve_insertion_order": False,
@@ -399,6 +413,12 @@ def _calculating(settings: Settings, recorded: Path) -> Iterator[duckdb.DuckDBPy
         connection.execute(f"attach {literal(str(recorded))} as {DATABASE} (read_only)")
         connection.execute("attach ':memory:' as warehouse")
         connection.execute("use warehouse")
+        # A second thread costs a quarter more processor time, which little work does not repay.
+        ((bills,),) = connection.execute(
+            f"select count(*) from {DATABASE}.marts.fct_discounted_charges"
+        ).fetchall()
+        threads = min(settings.threads, 1 + int(bills) // _BILLS_OF_A_THREAD)
+        connection.execute(f"set threads = {threads}")
         yield connection
 
 
@@ -419,7 +439,9 @@ def _marts(connection: duckdb.DuckDBPyConnection) -> dict[str, Mart]:
         elif name in SUMMED:
             marts[name] = Mart(f"warehouse.all_workspaces.{name}", None)
         elif name not in RECORDED:
-            marts[name] = Mart(f"warehouse.marts.{name}", of_concerned(names))
+            of_these = of_concerned(names)
+            assert of_these or name in TERMS, f"{name} says of no workspace"
+            marts[name] = Mart(f"warehouse.marts.{name}", of_these)
     return marts
 
 

@@ -29,7 +29,7 @@ from dagster_project.releases.fingerprint import (
     quote,
     sum_of_hashes,
 )
-from dagster_project.releases.publishing import explained, serve
+from dagster_project.releases.publishing import serve
 from dagster_project.releases.reuse import DATABASE
 
 
@@ -70,37 +70,36 @@ def publish_answer(
     Raises:
         ReleaseError: Writing or reading back failed; the question has no answer then.
     """
-    with explained(side):
-        files.releases_dir(side).mkdir(parents=True, exist_ok=True)
+    files.releases_dir(side).mkdir(parents=True, exist_ok=True)
+    files.remove_leftovers(side)
+    known = _recorded_contents(connection)
+    found = dict(known)
+    for name, mart in marts.items():
+        found["marts", name] = _differing(connection, name, mart, known["marts", name])
+    content_hash = content_hash_of(
+        pedigree["as_of_date"],
+        str(pedigree["code_version"]),
+        str(pedigree["engine"]),
+        {name: one.content for name, one in found.items()},
+        str(pedigree["reporting_time_zone"]),
+    )
+    release_id = files.next_release_id(side, now, content_hash)
+    temporary = files.temporary_dir(side, release_id)
+    try:
+        temporary.mkdir()
+        temporary.chmod(files.FOLDER_MODE)
+        database = temporary / files.DATABASE_NAME
+        shutil.copyfile(recorded, database)
+        _write(connection, database, release_id, content_hash, now, marts, known, found)
+        _read_back(connection, database, found)
+    except BaseException:
         files.remove_leftovers(side)
-        known = _recorded_contents(connection)
-        found = dict(known)
-        for name, mart in marts.items():
-            found["marts", name] = _differing(connection, name, mart, known["marts", name])
-        content_hash = content_hash_of(
-            pedigree["as_of_date"],
-            str(pedigree["code_version"]),
-            str(pedigree["engine"]),
-            {name: one.content for name, one in found.items()},
-            str(pedigree["reporting_time_zone"]),
-        )
-        release_id = files.next_release_id(side, now, content_hash)
-        temporary = files.temporary_dir(side, release_id)
-        try:
-            temporary.mkdir()
-            temporary.chmod(files.FOLDER_MODE)
-            database = temporary / files.DATABASE_NAME
-            shutil.copyfile(recorded, database)
-            _write(connection, database, release_id, content_hash, now, marts, known, found)
-            _read_back(connection, database, found)
-        except BaseException:
-            files.remove_leftovers(side)
-            raise
-        serve(side, release_id)
-        files.remember(side, "published", release_id, now, content_hash=content_hash)
-        for other in files.release_ids(side):
-            if other != release_id:
-                shutil.rmtree(files.releases_dir(side) / other, ignore_errors=True)
+        raise
+    serve(side, release_id)
+    files.remember(side, "published", release_id, now, content_hash=content_hash)
+    for other in files.release_ids(side):
+        if other != release_id:
+            shutil.rmtree(files.releases_dir(side) / other, ignore_errors=True)
     return release_id
 
 

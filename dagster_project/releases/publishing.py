@@ -228,7 +228,7 @@ def publish(
     judgement = judge(build, manifest, as_of)
     if judgement.problems:
         raise PublishRefused(judgement.problems)
-    with explained(home):
+    with _explained(home):
         files.releases_dir(home).mkdir(parents=True, exist_ok=True)
         files.remove_leftovers(home)
         _remember_unrecorded(home, now)
@@ -814,7 +814,7 @@ def serve(home: Path, release_id: str) -> None:
 
 
 @contextmanager
-def explained(home: Path) -> Iterator[None]:
+def _explained(home: Path) -> Iterator[None]:
     """Turn an error of the disk or of DuckDB into what happened and what to do."""
     try:
         yield

@@ -90,7 +90,7 @@ class CompiledModels:
         return self._compiled(kept)
 
     @cached_property
-    def _of_questions(self) -> Models:
+    def of_questions(self) -> Models:
         """The models and data tests as questions about other terms run them."""
         manifest = _project().manifest.deepcopy()
         manifest.build_flat_graph()
@@ -188,7 +188,7 @@ class CompiledModels:
             connection.execute("use memory; detach warehouse")
             connection.execute("attach ':memory:' as warehouse; use warehouse")
             end = datetime.combine(self.as_of + timedelta(days=1), time())
-            calculate(connection, self._of_questions, Moment(self.as_of, end, last, first), rows)
+            calculate(connection, self.of_questions, Moment(self.as_of, end, last, first), rows)
             return _answered(connection)
 
     @contextmanager

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from dagster_project.answers.asking import end_of
 from dagster_project.feeds import feeds
+from dagster_project.refresh.concerned import RECORDED, REDEMPTIONS, SUMMED, TERMS
 from dagster_project.refresh.what_if import OF_A_BILL, Asking, Change, WrongTerms, first_of_bills
 from tests.dbt.compiled import CompiledModels
 from tests.dbt.test_properties import slowly
@@ -131,6 +132,38 @@ def test_terms_of_many_worlds_from_a_day_on(compiled: CompiledModels, seed: int)
     records = histories.combine(histories.sample_worlds(120, seed=7000 + seed))
     days = (date(2024, 2, 29), date(2024, 9, 30), date(2025, 4, 1), date(2025, 10, 1))
     assert _from_a_day_on(compiled, records, seed, days[seed])
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_other_redemptions_are_those_of_the_model(compiled: CompiledModels, seed: int) -> None:
+    records = histories.combine(histories.sample_worlds(120, seed=7100 + seed))
+    random = Random(seed)
+    workspaces = sorted(map(str, newest(records, "workspaces")))
+    redemptions = newest(records, "redemptions")
+    end = datetime.combine(compiled.as_of, datetime.max.time())
+    coupons = newest(records, "coupons")
+    changes = []
+    for redemption_id, redemption in list(redemptions.items()):
+        is_known = redemption["redeemed_at"] < end  # type: ignore[operator]
+        to, other = random.randrange(12), random.choice(workspaces)
+        if not is_known or to > 2 or redemption["coupon_id"] not in coupons:
+            continue
+        key = {"redemption_id": str(redemption_id)}
+        if to == 0:
+            del redemptions[redemption_id]
+        elif to == 1 and redemption["workspace_id"] != other:
+            redemption["workspace_id"] = other
+            key["workspace_id"] = other
+        else:
+            added = {**redemption, "redemption_id": f"{redemption_id}-again", "workspace_id": other}
+            redemptions[added["redemption_id"]] = added
+            key = {name: histories.to_text(value) for name, value in added.items()}
+            del key["updated_at"]
+        changes.append(Change("redemptions", key, is_withdrawn=to == 0, place=""))
+    found = compiled.run_question([histories.as_deliveries(records)], changes)
+    expected = model.publish({**records, "redemptions": list(redemptions.values())}, compiled.as_of)
+    assert len(changes) > 20
+    assert all_differences(found, comparable(expected), OF_VERSIONS) == []
 
 
 def _from_a_day_on(
@@ -274,6 +307,62 @@ def test_bills_to_come_before_that_day_stay_as_expected(
     found = compiled.run_question([example], [change], holds_from)
     ahead = sorted(found["fct_bill_outlook_monthly"], key=lambda row: str(row["outlook_month"]))
     assert tuple(row["discount_amount"] for row in ahead[:3]) == expected
+
+
+def test_bills_meet_terms_in_redemptions_only(compiled: CompiledModels) -> None:
+    """What is calculated for concerned workspaces only rests on it."""
+    models = compiled.of_questions
+    of_redemptions = {node.name for node in models.needed_for(REDEMPTIONS)}
+    terms = {
+        name
+        for name in of_redemptions
+        - {*REDEMPTIONS, "stg_billing__workspaces", "stg_billing__repeated_rows"}
+        if not name.startswith(("base_", "iso_"))
+    }
+    others = {
+        node.name
+        for node in models.nodes.values()
+        if node.kind == "model" and node.name not in of_redemptions and terms & {*node.reads}
+    }
+    findings = {"int_coupon_findings_raised"}
+    credit_of_its_day = {"int_credit_grants_scheduled", "int_workspaces_changed"}
+    assert others - findings - credit_of_its_day == set(TERMS)
+    marts = [node for node in models.nodes.values() if node.schema == "marts"]
+    for mart in marts:
+        if mart.kind == "model" and mart.name not in (*SUMMED, *TERMS, *RECORDED):
+            assert "workspace_id" in mart.sql or "invoice_id" in mart.sql
+
+
+def test_a_user_and_a_limit_connect_workspaces(compiled: CompiledModels) -> None:
+    example = _example()
+    first = example["redemptions"][0]
+    example["coupons"][0]["max_redemptions"] = "1"
+    bills, workspace = list(example["invoices"]), example["workspaces"][0]
+    for other, user in (("w2", "u"), ("w3", "another"), ("w4", "nobody")):
+        example["workspaces"].append({**workspace, "workspace_id": other})
+        example["invoices"] += [
+            {**bill, "invoice_id": f"{other} {bill['invoice_id']}", "workspace_id": other}
+            for bill in bills
+        ]
+        if user != "nobody":
+            example["redemptions"].append(
+                {**first, "redemption_id": other, "workspace_id": other, "user_id": user}
+            )
+    first["user_id"] = "u"
+    change = Change("redemptions", {"redemption_id": "twenty"}, is_withdrawn=True, place="")
+    found = compiled.run_question([example], [change])
+    reasons = {
+        row["redemption_id"]: row["refusal_reason"] for row in found["dim_coupon_redemptions"]
+    }
+    # Of one user's two the first is gone, so that the second is honoured and uses the coupon up.
+    assert reasons == {"credit": None, "w2": None, "w3": "over_redeemed"}
+    given = [
+        (row["workspace_id"], row["discount_amount"])
+        for row in found["fct_discounted_charges"]
+        if row["discount_amount"]
+    ]
+    assert sorted(given) == [("w2", 20)] * 3
+    assert len(found["fct_discounted_charges"]) == 24
 
 
 def test_what_is_withdrawn_from_a_day_on_is_revoked_on_it(compiled: CompiledModels) -> None:
