@@ -3,8 +3,9 @@
 import os
 
 from tests.browser import page
+from tests.shared import compiled_folder, shared
 
-__all__ = ["page"]
+__all__ = ["compiled_folder", "page", "shared"]
 
 
 def pytest_configure() -> None:

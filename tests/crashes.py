@@ -214,8 +214,13 @@ class Victims:
         ours.close()
         return process.exitcode == -signal.SIGKILL
 
-    def trial(self, chance: random.Random, step: str, name: str) -> bool:
+    def trial(self, part: float, step: str, name: str) -> bool:
         """Kill one refresh in a step, and see that nothing is lost; then refresh again.
+
+        Args:
+            part: How much of the step has passed, from 0 to 1.
+            step: The step.
+            name: Of the data home.
 
         Returns:
             Whether it was still running when it was killed.
@@ -224,7 +229,7 @@ class Victims:
             AssertionError: Something is not as it should be; the data home is left for inspection.
         """
         home = self.copied(name)
-        killed = self.kill(home, step, chance.uniform(0, 0.9 * self.seconds[step]))
+        killed = self.kill(home, step, part * self.seconds[step])
         left = contents(home)
         assert left in (self.before, self.after), "neither the old release nor the new one"
         refresh(home, self.landing)
@@ -241,6 +246,8 @@ class Victims:
 def kill_many(folder: Path, kills: int, seed: int, *, is_shown: bool = False) -> Counter[str]:
     """Kill refreshes until so many were running when they were killed, in every step in turn.
 
+    The moments of a step are spread over it: one in each of as many parts as it is killed times.
+
     Args:
         folder: An empty folder to work in.
         kills: How many.
@@ -253,12 +260,14 @@ def kill_many(folder: Path, kills: int, seed: int, *, is_shown: bool = False) ->
     chance = random.Random(seed)
     victims = Victims(folder)
     hit: Counter[str] = Counter()
+    parts = -(-kills // len(STEPS))
     trials = 0
     while hit.total() < kills:
         assert trials < 3 * kills + 10, f"most refreshes end before they are killed: {hit}"
-        step = STEPS[trials % len(STEPS)]
+        step, number = STEPS[trials % len(STEPS)], trials // len(STEPS)
         trials += 1
-        hit[step] += victims.trial(chance, step, f"victim-{trials}")
+        moment = 0.9 * (number % parts + chance.random()) / parts
+        hit[step] += victims.trial(moment, step, f"victim-{trials}")
         if is_shown:
             print(f"\r{hit.total()} of {kills} killed", end="", flush=True)
     return hit

@@ -10,7 +10,9 @@ from __future__ import annotations
 import difflib
 import re
 from calendar import monthrange
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
@@ -25,6 +27,10 @@ from dagster_project.releases.fingerprint import literal
 Connection = duckdb.DuckDBPyConnection
 Row = dict[str, Any]
 
+_Found = tuple[list[str], list[tuple[Any, ...]]]
+_remembered: ContextVar[dict[tuple[Connection, str], _Found] | None] = ContextVar(
+    "_remembered", default=None
+)
 _LONGEST_ID = 200
 _CANDIDATES = 40
 _LIKE = 0.6
@@ -90,11 +96,33 @@ def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> lis
     # A bound parameter would make DuckDB import pandas, which takes longer than the whole answer.
     parts = sql.split("?") if values else [sql]
     literals = [*map(_literal, values), ""]
-    cursor = connection.execute(
-        "".join(part + one for part, one in zip(parts, literals, strict=True))
-    )
-    names = [str(column[0]) for column in cursor.description or []]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    text = "".join(part + one for part, one in zip(parts, literals, strict=True))
+    remembered = _remembered.get()
+    if remembered is None:
+        names, found = _asked(connection, text)
+    else:
+        if (connection, text) not in remembered:
+            remembered[connection, text] = _asked(connection, text)
+        names, found = remembered[connection, text]
+    return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def _asked(connection: Connection, sql: str) -> _Found:
+    cursor = connection.execute(sql)
+    return [str(column[0]) for column in cursor.description or []], cursor.fetchall()
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Send each query of `rows` to a release once, however often it is asked within this context.
+
+    A release does not change while it is open, and the pages for its currencies ask much that is the same.
+    """
+    token = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
 
 
 def _literal(value: object) -> str:
@@ -217,6 +245,25 @@ def must_be(kind: str, wanted: str, known: Iterable[str]) -> str:
     if wanted in names:
         return wanted
     raise NotThere(kind, wanted, near=near(wanted, names), known=names)
+
+
+def of_plan(plan: str | None, workspace_id: str = "workspace_id") -> str:
+    """Return SQL for whether a workspace is on a plan: whether its last bill is of it.
+
+    Every workspace with bills is on one plan, whatever plans its earlier bills were of, so that amounts of
+    all plans add up to those of all workspaces with bills. A workspace without bills is on none.
+
+    Args:
+        plan: The plan; every workspace passes where it is None.
+        workspace_id: SQL for the id of the workspace.
+    """
+    if plan is None:
+        return "true"
+    wanted = _literal(plan).replace("?", "' || chr(63) || '")  # `rows` puts values in place of `?`
+    return (
+        f"{workspace_id} in (select workspace_id from marts.fct_discounted_charges group by workspace_id"
+        f" having last(plan order by issued_at, invoice_id) = {wanted})"
+    )
 
 
 def program(wanted: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from dagster_project.answers.asking import Connection, Row, facts, rows
+from dagster_project.answers.asking import Connection, Row, facts, of_plan, rows
 
 _AMOUNTS = (
     "opening_amount",
@@ -24,7 +24,9 @@ _SCOPES = {
 }
 
 
-def burndown(connection: Connection, scope: str, name: str, months: int) -> Row:
+def burndown(
+    connection: Connection, scope: str, name: str, months: int, plan: str | None = None
+) -> Row:
     """Return credit by currency and month, and each grant with something left.
 
     Args:
@@ -32,8 +34,10 @@ def burndown(connection: Connection, scope: str, name: str, months: int) -> Row:
         scope: `all`, `program` or `workspace`.
         name: Which program or workspace.
         months: How many months, counted back from the last with any credit.
+        plan: Only workspaces on this plan.
     """
     values = [] if scope == "all" else [name]
+    chosen = f"{_SCOPES[scope]} and {of_plan(plan, 'burndown.workspace_id')}"
     of_months = rows(
         connection,
         f"""
@@ -41,13 +45,13 @@ def burndown(connection: Connection, scope: str, name: str, months: int) -> Row:
             {", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in _AMOUNTS)}
         from marts.fct_credit_burndown_monthly as burndown
         left join marts.dim_coupons as coupons using (coupon_id)
-        where {_SCOPES[scope]}
+        where {chosen}
         group by burndown.currency, burndown.burn_month
         order by burndown.currency, burndown.burn_month
         """,
         values,
     )
-    grants = grants_left(connection, _SCOPES[scope], values)
+    grants = grants_left(connection, chosen, values)
     currencies = []
     for currency in dict.fromkeys(row["currency"] for row in of_months):
         series = _filled([row for row in of_months if row["currency"] == currency])

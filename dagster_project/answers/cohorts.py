@@ -6,20 +6,23 @@ has the age of n months once n months have passed since that start; before, it i
 
 from __future__ import annotations
 
-from dagster_project.answers.asking import Connection, Row, end_of, facts, rows
+from dagster_project.answers.asking import Connection, Row, end_of, facts, of_plan, rows
 
 AGES = (3, 6, 12, 24)
 COUNTS = ("workspaces", "paying", "gone", "too_early")
 AMOUNTS = ("granted_amount", "used_amount", "lapsed_amount", "discount_amount", "net_amount")
 
 
-def cohorts(connection: Connection, program: str | None, age: int | None) -> Row:
+def cohorts(
+    connection: Connection, program: str | None, age: int | None, plan: str | None = None
+) -> Row:
     """Return the cohorts of every program, each at every age.
 
     Args:
         connection: The release.
         program: Only this one.
         age: Only this age in months.
+        plan: Only workspaces on this plan.
 
     Returns:
         `cohorts`, each with `program`, `start_quarter`, `age_months` and counts: `paying` have a counted
@@ -39,6 +42,7 @@ def cohorts(connection: Connection, program: str | None, age: int | None) -> Row
             inner join marts.dim_coupons as coupons using (coupon_id)
             where redemptions.is_honoured and redemptions.started_at < ?
                 and (redemptions.ends_at is null or redemptions.started_at < redemptions.ends_at)
+                and {of_plan(plan, "redemptions.workspace_id")}
                 {"and coupons.program = ?" if program else ""}
             group by coupons.program, redemptions.workspace_id
         ),

@@ -11,13 +11,16 @@ from dagster_project.answers.burndown import burndown
 MONTHS = 24
 
 
-def credit(connection: Connection, currency: str, program: str | None = None) -> Row:
+def credit(
+    connection: Connection, currency: str, program: str | None = None, plan: str | None = None
+) -> Row:
     """Return the credit of a currency.
 
     Args:
         connection: The release.
         currency: The only one.
         program: Only this one.
+        plan: Only workspaces on this plan.
 
     Returns:
         `months`, up to 24, oldest first; `quarters`, each with `expected_use_amount` by the quarter in
@@ -25,7 +28,7 @@ def credit(connection: Connection, currency: str, program: str | None = None) ->
         without either; `grants`, those with something left, each with `days_left`.
     """
     scope = "program" if program else "all"
-    data = burndown(connection, scope, program or "", MONTHS)
+    data = burndown(connection, scope, program or "", MONTHS, plan)
     as_of: date = data["as_of_date"]
     found = next((one for one in data["currencies"] if one["currency"] == currency), None)
     grants = [
@@ -64,6 +67,7 @@ def credit(connection: Connection, currency: str, program: str | None = None) ->
         "as_of_date": as_of,
         "currency": currency,
         "program": program,
+        "plan": plan,
         "months": found["months"] if found else [],
         "closing_amount": found["closing_amount"] if found else Decimal("0.00"),
         "projected_breakage_amount": (

@@ -15,6 +15,7 @@ from dagster_project.answers.asking import (
     end_of,
     facts,
     has_column,
+    of_plan,
     rows,
 )
 from dagster_project.answers.burndown import grants_left, lapsing
@@ -30,6 +31,7 @@ def expiring(
     program: str | None,
     sort: Literal["amount", "date"] = "date",
     top: int | None = None,
+    plan: str | None = None,
 ) -> Row:
     """Return the redemptions in force, and credit, that run out within some months of the as-of date (R12).
 
@@ -40,6 +42,7 @@ def expiring(
         sort: By the day they run out; or by currency and amount (rise of the bill, or lapse), largest first.
         top: How many promotions and grants to list, of each currency where they are sorted by amount;
             the totals are of all.
+        plan: Only workspaces on this plan.
     """
     of_release = facts(connection)
     until = add_months(end_of(connection, of_release["as_of_date"]), within_months)
@@ -48,7 +51,7 @@ def expiring(
         "select ending.*, workspaces.workspace_name"
         f" from {running_out(connection)} as ending"
         " left join marts.dim_workspaces as workspaces using (workspace_id)"
-        " where ending.runs_out_at < ?"
+        f" where ending.runs_out_at < ? and {of_plan(plan, 'ending.workspace_id')}"
         + (" and ending.program = ?" if program else "")
         + " order by ending.runs_out_at, ending.redemption_id",
         [until, *([program] if program else [])],
@@ -66,7 +69,7 @@ def expiring(
         connection,
         "select count(*) as redemptions, count(distinct workspace_id) as workspaces"
         " from marts.dim_coupon_redemptions where status = 'exhausted'"
-        + (" and program = ?" if program else ""),
+        f" and {of_plan(plan)}" + (" and program = ?" if program else ""),
         [program] if program else [],
     )
     grants = sorted(
@@ -78,7 +81,8 @@ def expiring(
             }
             for grant in grants_left(
                 connection,
-                "coupons.program = ?" if program else "true",
+                ("coupons.program = ? and " if program else "")
+                + of_plan(plan, "burndown.workspace_id"),
                 [program] if program else [],
             )
             if grant["runs_out_on"] is not None and grant["runs_out_on"] < until.date()
@@ -93,7 +97,7 @@ def expiring(
         "sort": sort,
         "top": top,
         "used_up": used_up,
-        "counted_in_bills": _counted_in_bills(connection, program),
+        "counted_in_bills": _counted_in_bills(connection, program, plan),
         "totals_by_month": _totals(found, "ends_month"),
         "totals_by_currency": _totals(found),
         "expirations": _chosen(found, "monthly_rise_amount", sort, top),
@@ -109,6 +113,46 @@ def expiring(
         ],
         "credit_running_out": _chosen(grants, "projected_breakage_amount", sort, top),
     }
+
+
+def calendar(
+    connection: Connection, currency: str, program: str | None = None, plan: str | None = None
+) -> Row:
+    """Return what runs out in one currency within twelve months, by month, and the revenue behind it.
+
+    Args:
+        connection: The release.
+        currency: The only one.
+        program: Only this one.
+        plan: Only workspaces on this plan.
+
+    Returns:
+        `expirations`, the largest rise first, and `months`, the totals of each month, both with
+        `behind_amount`: what the workspaces were charged in the last twelve months. Of all:
+        `redemptions`, `followed_up`, `monthly_rise_amount`, `workspaces` with bills and `behind_amount`,
+        in which each workspace counts once.
+    """
+    data = expiring(connection, 12, program, "amount", plan=plan)
+    found = [row for row in data["expirations"] if row["currency"] == currency]
+    behind = revenue_behind(connection, (row["workspace_id"] for row in found), currency)
+    months = []
+    for row in data["totals_by_month"]:
+        if row["currency"] == currency:
+            ids = {one["workspace_id"] for one in found if one["ends_month"] == row["ends_month"]}
+            months.append({**row, "behind_amount": _added(behind.get(one) for one in ids)})
+    return {
+        "redemptions": len(found),
+        "followed_up": sum(bool(row["is_followed_up"]) for row in found),
+        "monthly_rise_amount": _added(row["monthly_rise_amount"] for row in months),
+        "workspaces": len(behind),
+        "behind_amount": _added(behind.values()),
+        "months": months,
+        "expirations": [{**row, "behind_amount": behind.get(row["workspace_id"])} for row in found],
+    }
+
+
+def _added(amounts: Iterable[Decimal | None]) -> Decimal:
+    return sum((one or Decimal(0) for one in amounts), Decimal("0.00"))
 
 
 def ending(
@@ -219,7 +263,7 @@ def revenue_behind(
     return {row["workspace_id"]: row["net_amount"] for row in found}
 
 
-def _counted_in_bills(connection: Connection, program: str | None) -> int:
+def _counted_in_bills(connection: Connection, program: str | None, plan: str | None) -> int:
     """Count the promotions that have uses left and whose last use no expected bill takes."""
     if not has_column(connection, "dim_coupon_redemptions", "uses_left"):
         return 0
@@ -228,7 +272,7 @@ def _counted_in_bills(connection: Connection, program: str | None) -> int:
         "select count(*) as redemptions from marts.dim_coupon_redemptions where status = 'active'"
         " and uses_left is not null and ends_at is null and redemption_id not in"
         " (select redemption_id from marts.fct_upcoming_expirations)"
-        + (" and program = ?" if program else ""),
+        f" and {of_plan(plan)}" + (" and program = ?" if program else ""),
         [program] if program else [],
     )
     return int(found["redemptions"])

@@ -43,6 +43,8 @@ RESULT: Final = "query"
 _ASKED = "temp.asked"
 _NAME = "Name of the workspace, from dim_workspaces; not in the mart itself."
 _BATCH = 10_000
+_MEMORY = "128MB"
+_PART = 16_384  # rows that are put in order at a time
 _SHEET_NAME = 31
 _EVENTS = ("occurred_at", "effective_at", "issued_at")
 """Instants by which a row without a month belongs to one."""
@@ -115,12 +117,6 @@ class Table:
         return f"(select mart.* from {whole} as mart where {self.condition})"
 
     @property
-    def _in_order(self) -> str:
-        """SQL: by the key, since a join leaves rows in any order."""
-        names = [f"mart.{quote(name)} nulls last" for name in self.key if name in self.columns]
-        return f" order by {', '.join(names)}" if names else ""
-
-    @property
     def has_name(self) -> bool:
         """Whether a workspace's name can be put beside its id."""
         has_owner = "workspace_id" in self.columns or "redemption_id" in self.columns
@@ -137,9 +133,36 @@ class Table:
 
     @property
     def named_relation(self) -> str:
-        """The rows with the workspace's name, as SQL."""
+        """The rows with the workspace's name, in any order, as SQL."""
+        return self._named("true") if self.has_name else self.relation
+
+    def named_parts(self, connection: Connection) -> list[tuple[str, int]]:
+        """Return the rows with the workspace's name a part at a time, in the order of the release.
+
+        A release has its rows in the order of their keys, and a join keeps none. Parts of bounded size
+        are put in order again in bounded memory.
+
+        Returns:
+            SQL for each part, and its number of rows.
+        """
         if not self.has_name:
-            return self.relation
+            return []
+        counted = connection.execute(
+            f"select rowid // {_PART} as part, count(*) from marts.{quote(self.name)} as mart"
+            f" where {self.condition} group by part order by part"
+        ).fetchall()
+        return [
+            (
+                self._named(
+                    f"mart.rowid between {part * _PART} and {part * _PART + _PART - 1}",
+                    " order by mart.rowid",
+                ),
+                number,
+            )
+            for part, number in counted
+        ]
+
+    def _named(self, condition: str, order: str = "") -> str:
         selected = ", ".join(
             f"owners.{quote(name)}" if name == "workspace_name" else f"mart.{quote(name)}"
             for name in self.named_columns
@@ -151,7 +174,7 @@ class Table:
         return (
             f"(select {selected} from marts.{quote(self.name)} as mart{joined}"
             f" left join marts.dim_workspaces as owners on owners.workspace_id = {owner}"
-            f" where {self.condition}{self._in_order})"
+            f" where {condition} and {self.condition}{order})"
         )
 
     @property
@@ -163,6 +186,24 @@ class Table:
                 break
             frozen += 1
         return frozen
+
+
+def configuration(out: Path, memory: str = _MEMORY) -> dict[str, Any]:
+    """Return DuckDB's configuration under which a release is opened for an export.
+
+    The memory of an export does not grow with the release: little of the file is kept in memory, and what
+    does not fit goes to a disk. Rows are written one after the other, so that more than one thread would
+    take more memory and CPU time, and no less time.
+
+    Args:
+        out: The folder to write to; what does not fit in memory is beside the files meanwhile.
+        memory: How much memory DuckDB may use, as DuckDB writes it.
+    """
+    return {
+        "memory_limit": memory,
+        "threads": 1,
+        "temp_directory": str(out.expanduser().absolute() / f".export.{os.getpid()}.tmp"),
+    }
 
 
 def export(
@@ -236,20 +277,22 @@ def save(
 
     Raises:
         TooManyRows: The answer has more rows; nothing is written.
+        WrongQuestion: A column of the answer is of a type that Parquet does not have.
         OSError: The file cannot be written.
         duckdb.Error: DuckDB cannot run it.
     """
-    # Asked once: a sheet is examined before it is written, and each run may give another answer.
     limit = f" limit {most_rows + 1}" if most_rows else ""
-    connection.execute(f"create or replace temp table asked as from (\n{sql}\n){limit}")
-    (found,) = rows(connection, f"select count(*) as rows from {_ASKED}")
-    if most_rows and found["rows"] > most_rows:
-        raise TooManyRows(most_rows)
+    answer = f"(from (\n{sql}\n){limit})"
     about = facts(connection)
     if kind == "xlsx":
+        # Asked once: a sheet is examined before it is written, and each run may give another answer.
+        connection.execute(f"create or replace temp table asked as from {answer}")
+        (found,) = rows(connection, f"select count(*) as rows from {_ASKED}")
+        if most_rows and found["rows"] > most_rows:
+            raise TooManyRows(most_rows)
         written = _answer_book(connection, path, about, sql)
     else:
-        written = _file(connection, kind, _ASKED, path, RESULT, about, is_raw, _silent)
+        written = _file(connection, kind, answer, path, RESULT, about, is_raw, _silent, most_rows)
     return {**about, "format": kind, "files": [written]}
 
 
@@ -266,6 +309,7 @@ def export_answer(
         is_raw: Whether CSV has text as it is, formulas of a spreadsheet too.
 
     Raises:
+        WrongQuestion: A column of the answer is of a type that Parquet does not have.
         OSError: The folder cannot be written to.
         duckdb.Error: DuckDB cannot run it.
     """
@@ -473,13 +517,18 @@ def _file(
     about: Mapping[str, Any],
     is_raw: bool,
     told: Told,
+    most_rows: int = 0,
 ) -> Row:
     neutralised: dict[str, int] = {}
 
     def write(to: Path) -> int:
         if kind == "csv":
-            return _write_csv(connection, relation, to, is_raw, neutralised)
-        return _write_parquet(connection, relation, to, name, about)
+            written = _write_csv(connection, relation, to, is_raw, neutralised)
+        else:
+            written = _write_parquet(connection, relation, to, name, about)
+        if most_rows and written > most_rows:
+            raise TooManyRows(most_rows)
+        return written
 
     written = _whole(path, write)
     told(name, written)
@@ -540,7 +589,10 @@ def _as_csv(value: object) -> object:
 def _write_parquet(
     connection: Connection, relation: str, path: Path, name: str, about: Mapping[str, Any]
 ) -> int:
+    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from dagster_project.answers.query import WrongQuestion
 
     comments = {
         row["column_name"]: row["comment"]
@@ -566,7 +618,16 @@ def _write_parquet(
     reader = connection.execute(f"from {relation}").to_arrow_reader(_BATCH)
     schema = reader.schema.with_metadata(metadata)
     written = 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    try:
+        writer = pq.ParquetWriter(path, schema, compression="zstd")
+    except pa.ArrowNotImplementedError as error:
+        raise WrongQuestion(
+            f"Parquet has no type for a column of the answer ({str(error).rpartition(' ')[2]}): cast"
+            " the column to varchar.",
+            [],
+            [],
+        ) from error
+    with writer:
         for batch in reader:
             writer.write_batch(batch.cast(schema))
             written += batch.num_rows
@@ -588,7 +649,12 @@ def _workbook(
 
     facts_first = sorted(tables, key=lambda table: (not table.name.startswith("fct_"), table.name))
     sheets = [
-        workbook.Sheet(sheet_name(table.name), table.named_relation, table.frozen)
+        workbook.Sheet(
+            sheet_name(table.name),
+            table.named_relation,
+            table.frozen,
+            tuple(workbook.Part(*part) for part in table.named_parts(connection)),
+        )
         for table in facts_first
     ]
     sheets.append(workbook.Sheet(DICTIONARY, f"({_dictionary(tables, is_named=True)})", 1))

@@ -7,6 +7,7 @@ from datetime import date
 from decimal import Decimal
 
 from dagster_project.answers.asking import Connection, Row, facts, has_column, rows
+from dagster_project.answers.words import is_open
 from dagster_project.releases.closing import month_of_finding
 
 
@@ -80,6 +81,7 @@ def reviewed(
     *,
     month: date | None = None,
     plan: str | None = None,
+    program: str | None = None,
     finding_type: str | None = None,
 ) -> Row:
     """Return the findings of one currency, and of none, with what they did to the bills.
@@ -90,12 +92,15 @@ def reviewed(
         limit: How many to list, the largest amount at stake first.
         month: Only those of this month, as a close counts them.
         plan: Only those about bills of this plan.
+        program: Only those about a coupon of this program, or, where they name none, about a bill on which
+            the program gave something.
         finding_type: Only those of this type.
 
     Returns:
         `totals`, by type, severity and review: `findings`, `amount_at_stake`, `effect_amount` (what was
         billed too much above zero, too little below; None where no discount or credit of a bill is in
-        question) and `oldest_at`; `total`; and `findings`, each with its `effect_amount` too.
+        question) and `oldest_at`; `total`; `findings`, each with its `effect_amount` too; and `open`, the
+        `findings`, `amount_at_stake` and `effect_amount` of those that are not accepted.
     """
     with_bills = f"""
         select findings.*,
@@ -118,6 +123,9 @@ def reviewed(
         if value is not None:
             with_bills += f" and {column} = ?"
             values.append(value)
+    if program is not None:
+        with_bills += f" and {_OF_PROGRAM}"
+        values += [program] * 3
     totals = rows(
         connection,
         "select finding_type, severity, review_status, count(*) as findings,"
@@ -132,14 +140,33 @@ def reviewed(
         " order by amount_at_stake desc nulls last, occurred_at desc, finding_id limit ?",
         [*values, limit],
     )
+    still_open = [row for row in totals if is_open(row)]
     return {
         **facts(connection),
+        "open": {
+            "findings": sum(row["findings"] for row in still_open),
+            **{
+                one: sum((row[one] or Decimal(0) for row in still_open), Decimal("0.00"))
+                for one in ("amount_at_stake", "effect_amount")
+            },
+        },
         "totals": totals,
         "total": sum(row["findings"] for row in totals),
         "findings": listed,
     }
 
 
+_OF_PROGRAM = """(
+    findings.coupon_id in (select coupon_id from marts.dim_coupons where program = ?)
+    or findings.coupon_id is null and findings.invoice_id in (
+        select applications.invoice_id from marts.fct_discount_applications as applications
+        inner join marts.dim_coupons as coupons using (coupon_id) where coupons.program = ?
+        union all
+        select ledger.invoice_id from marts.fct_credit_ledger as ledger
+        inner join marts.dim_coupons as coupons using (coupon_id)
+        where coupons.program = ? and ledger.invoice_id is not null
+    )
+)"""
 _OF_DISCOUNTS = (
     "over_discounted",
     "under_discounted",

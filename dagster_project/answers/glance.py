@@ -13,14 +13,17 @@ from dagster_project.answers.findings import totals_by_type
 from dagster_project.answers.outlook import MONTHS
 from dagster_project.answers.words import PROGRAMS, is_open
 
+_WITHOUT_BILLS = ("fct_audit_findings", "fct_credit_burndown_monthly", "fct_upcoming_expirations")
+"""Marts whose currency need not have a bill."""
+
 
 def glance(connection: Connection) -> Row:
     """Return a release's identity and content in short.
 
     Returns:
         `release_id`, `as_of_date`, `checks`, `checks_not_passed`, `open_findings`; and what there is to
-        choose from: `currencies`, the one with most bills first, `months` (newest first), `plans`,
-        `programs`, `months_to_come`, in which promotions can run out, and `finding_types`.
+        choose from: `currencies`, the one with most bills first, also those of credit and findings without
+        a bill, `months` (newest first), `plans`, `programs`, `months_to_come`, in which promotions can run out, and `finding_types`.
     """
     (checked,) = rows(
         connection,
@@ -32,7 +35,15 @@ def glance(connection: Connection) -> Row:
         "select currency, billing_month, plan, count(*) as bills"
         " from marts.fct_discounted_charges group by all order by all",
     )
-    counted: dict[str, int] = {}
+    counted = {
+        row["currency"]: 0
+        for row in rows(
+            connection,
+            " union ".join(f"select currency from marts.{one}" for one in _WITHOUT_BILLS)
+            + " order by currency",
+        )
+        if row["currency"] is not None
+    }
     for row in bills:
         counted[row["currency"]] = counted.get(row["currency"], 0) + row["bills"]
     of_release, kinds = facts(connection), totals_by_type(connection, {})

@@ -6,7 +6,7 @@ from datetime import date
 from decimal import Decimal
 
 from dagster_project.answers.asking import Connection, Row, facts, month_in, rows
-from dagster_project.answers.bridge import AMOUNTS, gifts, given_by_program
+from dagster_project.answers.bridge import AMOUNTS, GIVEN, gifts, given_by_program
 from dagster_project.answers.findings import findings
 from dagster_project.answers.programs import budget
 
@@ -33,7 +33,7 @@ def month(
 
     Returns:
         `month`; `this` and `before`, the bridges of the month and of the month before; `months`, up to
-        twelve ending with the month, oldest first; `programs`, what each gave, with its share of all that was
+        twelve ending with the month, oldest first, each with `given_amount`; `programs`, what each gave, with its share of all that was
         given in percent and its budget; `gifts` of the program asked for, as `bridge.gifts` gives them;
         `credit_left_amount` at the end of the month; `at_stake_amount` and `open_findings` of all open
         findings.
@@ -62,11 +62,12 @@ def month(
             [currency, at, *([plan] if plan else [])],
         )
     }
-    series = [
-        found.get(one, {"month": one, "invoices": 0, **dict.fromkeys(AMOUNTS, Decimal("0.00"))})
-        for one in (_months_before(at, back) for back in range(MONTHS, -1, -1))
-        if one >= span["first"]
-    ]
+    none = {"invoices": 0, **dict.fromkeys(AMOUNTS, Decimal("0.00"))}
+    series = []
+    for one in (_months_before(at, back) for back in range(MONTHS, -1, -1)):
+        if one >= span["first"]:
+            row = found.get(one, {"month": one, **none})
+            series.append({**row, "given_amount": sum((row[each] for each in GIVEN), Decimal(0))})
     (left,) = rows(
         connection,
         "select cast(coalesce(sum(closing_amount), 0) as decimal(18, 2)) as credit_left_amount"

@@ -17,6 +17,7 @@ from dagster_project.answers.asking import (
     facts,
     has_table,
     month_to_come,
+    of_plan,
     rows,
 )
 
@@ -32,13 +33,14 @@ _MART = "fct_bill_outlook_monthly"
 _IN_FORCE = "('active', 'scheduled', 'exhausted')"
 
 
-def outlook(connection: Connection, scope: str, name: str) -> Row:
+def outlook(connection: Connection, scope: str, name: str, plan: str | None = None) -> Row:
     """Return past and expected bills, month by month, of the workspaces that have an outlook (R12).
 
     Args:
         connection: The release.
         scope: `all`, `program` or `workspace`.
         name: Which program or workspace.
+        plan: Only workspaces on this plan.
 
     Returns:
         `currencies`, each with `months`: twelve past and twelve expected ones, in one list. A month that
@@ -47,7 +49,8 @@ def outlook(connection: Connection, scope: str, name: str) -> Row:
     of_release = facts(connection)
     to_come = month_to_come(of_release["as_of_date"])
     first, last = add_months(to_come, -MONTHS), add_months(to_come, MONTHS)
-    chosen, values = _workspaces(connection, scope, name)
+    every, values = _workspaces(connection, scope, name)
+    chosen = f"select workspace_id from ({every}) where {of_plan(plan)}"
     sums = ", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in AMOUNTS)
     found = rows(
         connection,

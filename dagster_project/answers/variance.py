@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from decimal import Decimal
 
-from dagster_project.answers.asking import Connection, Row, facts, month_in, rows
+from dagster_project.answers.asking import Connection, Row, facts, month_in, of_plan, rows
 
 EFFECTS = (
     "bill_effect_amount",
@@ -31,7 +31,12 @@ _SCOPES = {
 
 
 def variance(
-    connection: Connection, scope: str, name: str, wanted: str | None, months: int = MONTHS
+    connection: Connection,
+    scope: str,
+    name: str,
+    wanted: str | None,
+    months: int = MONTHS,
+    plan: str | None = None,
 ) -> Row:
     """Return the bridge of one month, or of the last ones, by currency.
 
@@ -41,6 +46,7 @@ def variance(
         name: Which program or workspace.
         wanted: A month as 2024-02; None for the last months.
         months: How many of the last ones.
+        plan: Only workspaces on this plan.
 
     Raises:
         NotThere: There is no such month.
@@ -58,7 +64,9 @@ def variance(
     else:
         return {**facts(connection), "scope": scope, "name": name or None, "currencies": []}
     values = [] if scope == "all" else [name]
-    of_marts = f"from marts.fct_percent_off_variance_monthly where {_SCOPES[scope]}"
+    of_marts = (
+        f"from marts.fct_percent_off_variance_monthly where {_SCOPES[scope]} and {of_plan(plan)}"
+    )
     added = ", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in _AMOUNTS)
     found = rows(
         connection,

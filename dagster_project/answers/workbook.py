@@ -37,19 +37,39 @@ _CELL_TEXT = 32_767
 _BATCH = 2_000
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 _WIDEST, _NARROWEST = 60, 8
+_LINE, _LINE_HEIGHT = 58, 15  # characters of a line in the widest column, and its height in points
 _LARGE = 2_000_000_000  # bytes of a sheet's text from which the archive needs its larger form
 _COMPRESSION = 3  # a higher level saves a tenth of the size at twice the time
 
 _INSTANT, _DAY, _TEXT = "yyyy-mm-dd hh:mm:ss", "yyyy-mm-dd", "@"
-_WHOLE, _PERCENT = "#,##0", "0.####"
+_WHOLE, _PERCENT = "#,##0", "General"  # `0.####` shows 20 as `20.` in Excel
 _QUOTED = "'@"  # text, marked to stay text when someone edits the cell
 _PLAIN = ""
+_ALIGNED = {
+    **dict.fromkeys(("number", "amount", "double", "day", "instant"), "right"),
+    "text": "left",
+    "boolean": "center",
+}
+"""How the cells and the heading of a column are aligned, by its kind."""
 _EPOCH = "date '1899-12-30'"
 _FIRST_DAY = "date '1900-03-01'"  # before it, a spreadsheet counts a day that never existed
 _LAST_DAY = "date '9999-12-31'"
 _ODD = r"[\p{C}\p{Zl}\p{Zp}\x{A0}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}\x{FFFE}\x{FFFF}]"
 _WIDE = r"[\x{1100}-\x{115F}\x{2E80}-\x{A4CF}\x{AC00}-\x{D7A3}\x{F900}-\x{FAFF}\x{FE30}-\x{FE4F}\x{FF00}-\x{FF60}\x{1F300}-\x{1FAFF}]"
 _ESCAPED_SIGN = re.compile(r"_x[0-9A-Fa-f]{4}_")  # how a workbook writes a character it cannot hold
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the rows of a sheet, few enough to be put in order in memory.
+
+    Attributes:
+        relation: The rows in their order, as SQL.
+        rows: How many they are.
+    """
+
+    relation: str
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -60,11 +80,14 @@ class Sheet:
         name: The sheet's name, at most `SHEET_NAME` characters.
         relation: What the sheet shows, as quoted SQL.
         frozen: How many of the first columns stay in view.
+        parts: The same rows in their order, a part at a time, where the relation has none itself or
+            would have to be sorted whole.
     """
 
     name: str
     relation: str
     frozen: int = 0
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +112,7 @@ class _Column:
 
     Attributes:
         name: The column's name.
-        kind: `text`, `number`, `amount`, `boolean`, `day` or `instant`.
+        kind: `text`, `number`, `amount`, `double`, `boolean`, `day` or `instant`.
         source: SQL for its value.
         place: The letters of its column on the sheet.
         scale: Decimal places of its type.
@@ -197,10 +220,9 @@ class _Sheet:
         sheet: Any = book.add_worksheet(
             name if not number else f"{name[: SHEET_NAME - 4]} {number + 1}"
         )
-        head = styles.setdefault(
-            "head", book.add_format({"bold": True, "bottom": 1, "valign": "top"})
-        )
         for place, column in enumerate(self._columns):
+            properties = _head(column)
+            head = styles.setdefault(repr(properties), book.add_format(properties))
             sheet.write_string(0, place, column.name, head)
             sheet.set_column(place, place, _width(column))
             if column.facts.get("long"):
@@ -212,8 +234,9 @@ class _Sheet:
                     " but left out of sums.",
                 )
         self._kinds = [(column, key) for column in self._columns for key in _formats(column)]
-        for place, (_, key) in enumerate(self._kinds):
-            style = styles.get(key) or styles.setdefault(key, book.add_format(_properties(key)))
+        for place, (column, key) in enumerate(self._kinds):
+            properties = _properties(column, key)
+            style = styles.setdefault(repr(properties), book.add_format(properties))
             sheet.write_blank(1, place, None, style)
         sheet.freeze_panes(1, self.sheet.frozen)
         sheet.set_landscape()
@@ -243,15 +266,19 @@ class _Sheet:
     def _rows(self, number: int) -> Iterator[str]:
         cells = ", ".join(cell(column, self._currency) for column in self._columns)
         names = ", ".join(f"{column.source} as {quote(_alias(column))}" for column in self._columns)
-        first = number * (_SHEET_ROWS - 1)
-        cursor = self._connection.execute(
-            f"""select concat('<row r="', n, '">', {cells}, '</row>') from (
-                select {names}, row_number() over () + {1 - first} as n
-                from {self.sheet.relation}
-            ) where n between 2 and {_SHEET_ROWS}"""
-        )
-        while batch := cursor.fetchmany(_BATCH):
-            yield "".join(row[0] for row in batch)
+        height = _height([column for column in self._columns if _is_prose(column)])
+        begun = 2 - number * (_SHEET_ROWS - 1)  # the number that the part's first row has here
+        for part in self.sheet.parts or (Part(self.sheet.relation, self.written.rows),):
+            if begun <= _SHEET_ROWS and begun + part.rows > 2:
+                cursor = self._connection.execute(
+                    f"""select concat('<row r="', n, '"', {height}, '>', {cells}, '</row>') from (
+                        select {names}, row_number() over () + {begun - 1} as n
+                        from {part.relation}
+                    ) where n between 2 and {_SHEET_ROWS}"""
+                )
+                while batch := cursor.fetchmany(_BATCH):
+                    yield "".join(row[0] for row in batch)
+            begun += part.rows
 
 
 def _alias(column: _Column) -> str:
@@ -276,7 +303,7 @@ def _column(name: str, kind: str, place: int) -> _Column:
         return _Column(name, "number", value, letters, scale)
     if kind in ("DOUBLE", "FLOAT"):
         return _Column(name, "double", value, letters)
-    if "INT" in kind and kind.isalpha():
+    if re.fullmatch("U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER", kind):
         return _Column(name, "number", value, letters)
     return _Column(name, "text", f"cast({value} as varchar)", letters)
 
@@ -328,13 +355,41 @@ def _formats(column: _Column) -> list[str]:
     return [*sorted(found), _TEXT]
 
 
-def _properties(key: str) -> dict[str, Any]:
-    if key == _QUOTED:
-        return {"num_format": _TEXT, "quote_prefix": True}
+def _head(column: _Column) -> dict[str, Any]:
+    align = _ALIGNED[column.kind]
+    indent = {"indent": 1} if align == "left" else {}
+    return {"bold": True, "bottom": 1, "valign": "top", "align": align, **indent}
+
+
+def _is_prose(column: _Column) -> bool:
+    """Return whether a column has sentences, which go on on the next line; a long id never does."""
+    is_long = column.kind == "text" and int(column.facts["length"] or 0) > _WIDEST
+    return is_long and column.name.endswith("description")
+
+
+def _height(prose: Sequence[_Column]) -> str:
+    """Return SQL for the height of a row: LibreOffice finds none itself, and lines would overlap."""
+    if not prose:
+        return "''"
+    lines = ", ".join(
+        f"ceil(coalesce(length({quote(_alias(column))}), 0) / {_LINE})" for column in prose
+    )
+    return f"""' ht="' || cast({_LINE_HEIGHT} * greatest(1, {lines}) as integer) || '" customHeight="1"'"""
+
+
+def _properties(column: _Column, key: str) -> dict[str, Any]:
+    """Return the properties of a style; text is indented, so that it never touches the number before it."""
+    found: dict[str, Any] = {"num_format": key, "valign": "top", "align": _ALIGNED[column.kind]}
     if key == "boolean":
         # LibreOffice shows a boolean as a number unless its format says otherwise; Excel needs no format.
-        return {"align": "center", "num_format": '"TRUE";"TRUE";"FALSE"'}
-    return {"num_format": key}
+        found["num_format"] = '"TRUE";"TRUE";"FALSE"'
+    if key == _QUOTED:
+        found |= {"num_format": _TEXT, "quote_prefix": True}
+    if found["align"] == "left":
+        found["indent"] = 1
+    if _is_prose(column):
+        found["text_wrap"] = True
+    return found
 
 
 def number_format(column: str, scale: int, currency: str | None, is_whole: bool = False) -> str:
@@ -361,7 +416,7 @@ def _width(column: _Column) -> float:
     """Return the width of a column: its widest value, or its heading with the filter button."""
     needed = len(column.name) + 4
     if column.kind == "text":
-        needed = max(needed, int(column.facts["length"] or 0) + 2)
+        needed = max(needed, int(column.facts["length"] or 0) + 3)
     elif column.kind in ("number", "amount"):
         ends = [one for one in (column.facts["least"], column.facts["most"]) if one is not None]
         code = 4 if column.facts.get("currencies") else 0

@@ -58,9 +58,8 @@ Reader = Callable[[Path, Feed, Limits, Path, Mapping[str, str | None]], Prepared
 
 READ_AHEAD = 2
 """Groups of deliveries that are read, each by a thread or a process of its own, while one is loaded."""
-SMALL_BYTES = 256 * 1024
-MOST_TOGETHER = 250
-"""How many deliveries of one feed up to that size are read, judged and loaded together."""
+SMALL_BYTES, MOST_TOGETHER, MOST_BYTES_TOGETHER = 1024 * 1024, 250, 32 * 1024 * 1024
+"""Deliveries of one feed up to the first size are read, judged and loaded together: how many, of what size in all."""
 RULES_VERSION = 3
 """Raised when arrival accepts what it used to refuse, so that refused files are judged again."""
 
@@ -677,6 +676,7 @@ def _together(
 ) -> list[list[tuple[SideRecord, float]]]:
     """Return groups of deliveries, in order: consecutive small ones of a feed, or one."""
     groups: list[list[tuple[SideRecord, float]]] = []
+    group_bytes = 0
     for outcome in outcomes:
         record = outcome[0]
         before = groups[-1] if groups else []
@@ -685,11 +685,14 @@ def _together(
             and len(before) < MOST_TOGETHER
             and before[0][0].feed == record.feed
             and max(before[0][0].size_bytes, record.size_bytes) <= SMALL_BYTES
+            and group_bytes + record.size_bytes <= MOST_BYTES_TOGETHER
             and not record.is_packed | before[0][0].is_packed
         ):
             before.append(outcome)
+            group_bytes += record.size_bytes
         else:
             groups.append([outcome])
+            group_bytes = record.size_bytes
     return groups
 
 

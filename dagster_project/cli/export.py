@@ -67,9 +67,9 @@ def export(
             "Give --sql, or --table, --month, --workspace and --program, not both: a question"
             " chooses its own rows."
         )
-    # What DuckDB keeps of the file in memory is bounded, as in a run.
-    limit = {"memory_limit": settings_of_home(home).memory_limit}
-    with opened(home, release, limit) as connection:
+    # A question needs what it needs; marts are only read.
+    limit = {} if sql is None else {"memory": settings_of_home(home).memory_limit}
+    with opened(home, release, files.configuration(out, **limit)) as connection:
         asking.must_be("format", format, files.FORMATS)
         try:
             if sql is None:

@@ -215,7 +215,7 @@ def svg(
     import vl_convert
 
     with alt.utils.schemapi.debug_mode(False):  # what is drawn here is checked by tests
-        text = vl_convert.vegalite_to_svg(chart(block, width).to_dict())
+        text = vl_convert.vegalite_to_svg(chart(block, width).to_dict(validate=False))
     ElementTree.register_namespace("", _SVG)
     root = ElementTree.fromstring(text)  # noqa: S314 (drawn by ourselves)
     leads = list(block.leads.values())

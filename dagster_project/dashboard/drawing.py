@@ -28,7 +28,7 @@ from dagster_project.dashboard.blocks import (
     Tiles,
 )
 from dagster_project.dashboard.charts import ACCENT, INK
-from dagster_project.dashboard.pages import PAGES, heading_of
+from dagster_project.dashboard.pages import NO_CURRENCY, PAGES, heading_of
 from dagster_project.releases import current_release
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.files import is_what_if, release_ids, what_ifs
@@ -220,7 +220,7 @@ def _choose(page: Page, seen: Row, ids: list[str], home: Path) -> Chosen:
     """Let people choose, and return what is chosen; what this release does not have is said."""
     months = [month(one) for one in seen["months"]]
     options = {
-        "currency": seen["currencies"] or ["none"],
+        "currency": seen["currencies"] or [NO_CURRENCY],
         "month": [_ALL, *months] if page.name == "trust" else months,
         "program": [_ALL, *seen["programs"]],
         "plan": [_ALL, *seen["plans"]],

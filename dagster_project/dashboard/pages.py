@@ -1,6 +1,7 @@
 """The pages: the answers each page gets from a release, and the blocks it makes of them.
 
-The only calculation here is comparing two amounts of one answer: amounts come from `answers/`.
+The only calculation here is comparing two amounts of one answer: amounts and their sums come from
+`answers/`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 
-from dagster_project.answers import words
 from dagster_project.answers.asking import Connection, Row
 from dagster_project.answers.values import amount, clean, count, day, month, signed
 from dagster_project.dashboard.blocks import (
@@ -45,6 +45,7 @@ _LEVELS = ("list_amount", "net_amount", "billed_net_after_notes_amount")
 _STEP_PAGES: Final = {"Percent-off": "percent-off", "Credit": "credit", "Billing errors": "trust"}
 """The page that says more about a step of the bridge."""
 _MOST_FINDINGS, _MOST_REJECTED = 500, 200
+_Make = Callable[[Connection, Chosen], list[Block]]
 
 
 def _of_month(name: str, page: str) -> Column:
@@ -64,7 +65,6 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
     if data["month"] is None:
         return [Note(f"No bill in {chosen.currency} counts yet.")]
     code, this, before = chosen.currency, data["this"], data["before"]
-    given = _given(this)
     compared = f"{month(before['month'])}: " if before else ""
     shown = [
         (title, _turned(sign, this[name]), name in _LEVELS)
@@ -81,8 +81,8 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
                 ),
                 Tile(
                     "Given",
-                    f"{amount(given, code)} {code}",
-                    compared + amount(_given(before), code) if before else "",
+                    f"{amount(this['given_amount'], code)} {code}",
+                    compared + amount(before["given_amount"], code) if before else "",
                 ),
                 Tile(
                     "Credit left",
@@ -148,7 +148,7 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
                 for row in data["months"]
                 for point in (
                     (month(row["month"]), "net", row["net_amount"]),
-                    (month(row["month"]), "given", _given(row)),
+                    (month(row["month"]), "given", row["given_amount"]),
                 )
             ),
             ("net", "given"),
@@ -183,8 +183,6 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
     ]
     if data["gifts"] is not None:  # what was asked for comes first, below the tiles
         blocks[1:1] = _gifts(data["gifts"], chosen, month(data["month"]))
-    if chosen.plan:
-        blocks.append(Note("Credit left, what is at stake and budgets are of all plans."))
     return blocks
 
 
@@ -225,25 +223,19 @@ def _turned(sign: int, value: Decimal) -> Decimal:
     return value if sign > 0 else Decimal(0) - value
 
 
-def _given(row: Row) -> Decimal:
-    from dagster_project.answers.bridge import GIVEN
-
-    return sum((row[one] for one in GIVEN), Decimal(0))
-
-
 def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
     from dagster_project.answers.cohorts import cohorts
     from dagster_project.answers.credit import credit
     from dagster_project.answers.glance import names
 
     code = chosen.currency
-    data = credit(connection, code, chosen.program)
+    data = credit(connection, code, chosen.program, chosen.plan)
     if not data["months"]:
         return [Note(f"No credit in {code} was granted.")]
     named = names(connection, (grant["workspace_id"] for grant in data["grants"]))
     grown = [
         {**row, **part}
-        for row in cohorts(connection, chosen.program, None)["cohorts"]
+        for row in cohorts(connection, chosen.program, None, chosen.plan)["cohorts"]
         for part in row["amounts"]
         if part["currency"] == code and part["granted_amount"]
     ]
@@ -368,12 +360,12 @@ def _percent_off(connection: Connection, chosen: Chosen) -> list[Block]:
 
     code = chosen.currency
     about = ("program", chosen.program) if chosen.program else ("all", "")
-    series = variance(connection, *about, None, 24)
+    series = variance(connection, *about, None, 24, chosen.plan)
     of_currency = next((one for one in series["currencies"] if one["currency"] == code), None)
     if of_currency is None:
         return [Note(f"No bill in {code} was ever reduced by a percentage.")]
     wanted = chosen.month or month(series["to_month"])
-    data = variance(connection, *about, wanted)
+    data = variance(connection, *about, wanted, plan=chosen.plan)
     one = next((part for part in data["currencies"] if part["currency"] == code), None)
     blocks: list[Block] = []
     if one is None:
@@ -468,35 +460,14 @@ def _percent_off(connection: Connection, chosen: Chosen) -> list[Block]:
 
 
 def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
-    from dagster_project.answers.expiring import expiring, revenue_behind
+    from dagster_project.answers.expiring import calendar
     from dagster_project.answers.outlook import outlook
 
     code = chosen.currency
     about = ("program", chosen.program) if chosen.program else ("all", "")
-    expected = outlook(connection, *about)
+    expected = outlook(connection, *about, chosen.plan)
     bills = next((one for one in expected["currencies"] if one["currency"] == code), None)
-    ending = expiring(connection, 12, chosen.program, "amount")
-    runs_out = [row for row in ending["expirations"] if row["currency"] == code]
-    behind = revenue_behind(connection, (row["workspace_id"] for row in runs_out), code)
-    calendar = [
-        {
-            **row,
-            "behind_amount": sum(
-                (
-                    behind.get(one, Decimal(0))
-                    for one in {
-                        each["workspace_id"]
-                        for each in runs_out
-                        if each["ends_month"] == row["ends_month"]
-                    }
-                ),
-                Decimal("0.00"),
-            ),
-        }
-        for row in ending["totals_by_month"]
-        if row["currency"] == code
-    ]
-    rise = sum((row["monthly_rise_amount"] for row in calendar), Decimal(0))
+    ending = calendar(connection, code, chosen.program, chosen.plan)
     coming = [row for row in bills["months"] if row["is_expected"]] if bills else []
     drawn: list[Block] = []
     if bills:
@@ -521,24 +492,27 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
                 "Only workspaces with a coupon in force or to come; a month that is not over has both."
             ),
         ]
-    listed = [row for row in runs_out if chosen.ends in (None, month(row["ends_month"]))]
+    by_month = ending["months"]
+    listed = [
+        row for row in ending["expirations"] if chosen.ends in (None, month(row["ends_month"]))
+    ]
     return [
         Tiles(
             (
                 Tile(
                     "Runs out within 12 months",
-                    count(len(runs_out), "promotion"),
-                    f"{sum(bool(row['is_followed_up']) for row in runs_out):,} followed up",
+                    count(ending["redemptions"], "promotion"),
+                    f"{ending['followed_up']:,} followed up",
                 ),
                 Tile(
                     "Bills rise by",
-                    f"{amount(rise, code)} {code}",
+                    f"{amount(ending['monthly_rise_amount'], code)} {code}",
                     "a month, once all have run out",
                 ),
                 Tile(
                     "Revenue behind it",
-                    f"{amount(sum(behind.values(), Decimal('0.00')), code)} {code}",
-                    f"net of {count(len(behind), 'workspace')} in the last 12 months",
+                    f"{amount(ending['behind_amount'], code)} {code}",
+                    f"net of {count(ending['workspaces'], 'workspace')} in the last 12 months",
                 ),
                 *(
                     [
@@ -580,16 +554,16 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
                     code,
                     tuple(
                         (month(row["ends_month"]), "rise", row["monthly_rise_amount"])
-                        for row in calendar
+                        for row in by_month
                     ),
                     ("rise",),
                     leads={
                         month(row["ends_month"]): Lead("ahead", {"ends": month(row["ends_month"])})
-                        for row in calendar
+                        for row in by_month
                     },
                 )
             ]
-            if len(calendar) > 1
+            if len(by_month) > 1
             else []
         ),
         Table(
@@ -602,7 +576,7 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
                 Column("monthly_rise_amount", "Bills rise by, a month", "amount"),
                 Column("behind_amount", "Revenue behind, 12 months", "amount"),
             ),
-            calendar,
+            by_month,
             code,
             "Nothing runs out within twelve months.",
         ),
@@ -625,7 +599,6 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
                 {
                     **row,
                     "followed": row["follow_up_coupon_id"] if row["is_followed_up"] else "no",
-                    "behind_amount": behind.get(row["workspace_id"]),
                 }
                 for row in listed
             ],
@@ -693,8 +666,8 @@ def _beside(chosen: Chosen) -> list[Block]:
                 f"No bill in {code} is expected.",
             )
         )
-    if blocks and chosen.program:
-        blocks.append(Note("What is beside the recorded outlook is of all programs."))
+    if blocks and (chosen.program or chosen.plan):
+        blocks.append(Note("What is beside the recorded outlook is of all programs and plans."))
     return blocks
 
 
@@ -711,27 +684,30 @@ def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
         _MOST_FINDINGS,
         month=of_month,
         plan=chosen.plan,
+        program=chosen.program,
         finding_type=chosen.type,
     )
     as_of = data["as_of_date"]
     kinds, listed = data["totals"], data["findings"]
-    still_open = [row for row in kinds if words.is_open(row)]
-    accepted = sum(row["findings"] for row in kinds) - sum(row["findings"] for row in still_open)
-    at_stake = sum((row["amount_at_stake"] or Decimal(0) for row in still_open), Decimal("0.00"))
-    effect = sum((row["effect_amount"] or Decimal(0) for row in still_open), Decimal("0.00"))
+    still_open = data["open"]
+    accepted = data["total"] - still_open["findings"]
     restated = [row for row in restatements(connection) if row["currency"] in (code, None)]
     return [
         Tiles(
             (
                 Tile(
                     "Open findings",
-                    f"{sum(row['findings'] for row in still_open):,}",
+                    f"{still_open['findings']:,}",
                     f"in {code} or in none; {accepted:,} accepted",
                 ),
-                Tile("At stake", f"{amount(at_stake, code)} {code}", "open findings"),
+                Tile(
+                    "At stake",
+                    f"{amount(still_open['amount_at_stake'], code)} {code}",
+                    "open findings",
+                ),
                 Tile(
                     "Billed too much or little",
-                    f"{signed(effect, code)} {code}",
+                    f"{signed(still_open['effect_amount'], code)} {code}",
                     "open findings, discounts and credit",
                 ),
             )
@@ -920,14 +896,63 @@ def _trust(connection: Connection, chosen: Chosen) -> list[Block]:
     return [*findings_of(connection, chosen), *deliveries_of(connection)]
 
 
-PAGES: Final[dict[str, tuple[Page, Callable[[Connection, Chosen], list[Block]]]]] = {
-    page.name: (page, make)
+NO_CURRENCY: Final = "none"
+"""What is chosen where a release has no currency to choose."""
+_ON_PLAN = "Only workspaces whose last bill is of plan {}."
+_NARROWED: Final[dict[str, dict[str, str]]] = {
+    "month": {
+        "plan": "Only bills of plan {}; credit left, what is at stake and budgets are of all plans.",
+    },
+    "credit": {"plan": _ON_PLAN, "program": "Only credit of program {}."},
+    "percent-off": {
+        "plan": _ON_PLAN,
+        "program": "Only workspaces that have had a percentage of program {}.",
+    },
+    "ahead": {
+        "plan": _ON_PLAN,
+        "program": "Only promotions of program {}, and bills of workspaces that have one or will.",
+    },
+    "trust": {
+        "plan": "Only findings about bills of plan {}.",
+        "program": "Only findings about a coupon of program {}, or about a bill on which the program gave"
+        " something.",
+    },
+}
+"""What a page says of a filter that leaves something out, by page and filter."""
+
+
+def _telling(name: str, make: _Make) -> _Make:
+    """Return what makes the blocks of a page, and says first what they leave out."""
+
+    def made(connection: Connection, chosen: Chosen) -> list[Block]:
+        if chosen.currency == NO_CURRENCY and name not in ("trust", "account", "bill"):
+            return [
+                Note(
+                    "This release has no bill that counts, no credit and no finding with an amount."
+                )
+            ]
+        given = {"plan": chosen.plan, "program": chosen.program}
+        told = [
+            Note(text.format(clean(given[one])))
+            for one, text in _NARROWED.get(name, {}).items()
+            if given[one] is not None
+        ]
+        return [*told, *make(connection, chosen)]
+
+    return made
+
+
+PAGES: Final[dict[str, tuple[Page, _Make]]] = {
+    page.name: (page, _telling(page.name, make))
     for page, make in (
         (Page("month", "Month", ("currency", "month", "plan", "program")), _month),
-        (Page("credit", "Credit", ("currency", "program")), _credit),
-        (Page("percent-off", "Percent-off", ("currency", "month", "program")), _percent_off),
-        (Page("ahead", "Ahead", ("currency", "program", "ends")), _ahead),
-        (Page("trust", "Trust", ("currency", "month", "plan", "type")), _trust),
+        (Page("credit", "Credit", ("currency", "plan", "program")), _credit),
+        (
+            Page("percent-off", "Percent-off", ("currency", "month", "plan", "program")),
+            _percent_off,
+        ),
+        (Page("ahead", "Ahead", ("currency", "plan", "program", "ends")), _ahead),
+        (Page("trust", "Trust", ("currency", "month", "plan", "program", "type")), _trust),
         (Page("account", "Account", ("id",), has_report=False), account),
         (Page("bill", "Bill", ("id",), has_report=False), bill),
     )

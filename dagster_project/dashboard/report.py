@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from dagster_project.answers.asking import Connection, NotThere
+from dagster_project.answers.asking import Connection, NotThere, remembering
 from dagster_project.answers.glance import glance
 from dagster_project.answers.values import month
 from dagster_project.dashboard import look
@@ -59,6 +59,11 @@ def report(connection: Connection, wanted: str | None = None, *, home: Path | No
     Raises:
         NotThere: No currency has bills of that month.
     """
+    with remembering():
+        return _report(connection, wanted, home)
+
+
+def _report(connection: Connection, wanted: str | None, home: Path | None) -> str:
     seen = glance(connection)
     known = [month(one) for one in seen["months"]]
     if wanted is not None and wanted not in known:

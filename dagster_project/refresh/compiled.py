@@ -87,6 +87,11 @@ class Models:
         """Take nodes in the order of their dependencies."""
         self.nodes = {node.name: node for node in nodes}
 
+    @classmethod
+    def of(cls, content: Iterable[Mapping[str, Any]]) -> Models:
+        """Return the project of nodes that were written as JSON."""
+        return cls(Node(**{**one, "reads": tuple(one["reads"])}) for one in content)
+
     @cached_property
     def tests(self) -> list[Node]:
         """The data tests."""
@@ -133,7 +138,7 @@ def models(settings: Settings, project: Project) -> Models:
         ) as file:
             json.dump(content, file)
         os.replace(file.name, path)
-    return Models(Node(**{**one, "reads": tuple(one["reads"])}) for one in content)
+    return Models.of(content)
 
 
 def variables(time_zone: str, feed_time_zones: Mapping[str, str]) -> dict[str, object]:

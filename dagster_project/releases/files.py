@@ -38,6 +38,8 @@ DATABASE_NAME = "coupon_ledger.duckdb"
 """The DuckDB file of every release, in the release's folder."""
 REPORT_NAME = "report.html"
 """The report of a release, in its folder; a release of an earlier version has none."""
+ABOUT_NAME = "release.json"
+"""What a release is, in its folder, for readers of Parquet; a release of an earlier version has none."""
 _PACK = re.compile(r"close-(\d{4}-\d{2})-(\d{8}T\d{6}Z)")
 _PACK_ENTRY = "register.json"
 _EARLIER_SUFFIX = ".duckdb"  # a release was a file with this suffix, up to version 0.4

@@ -6,6 +6,7 @@ durable, rename, flip. If the process is killed at any point, the current releas
 In each table only the rows that differ from the release before are fingerprinted. Where most rows are
 as before, the new file begins as a copy of that release's file, and only the other tables are written;
 elsewhere tables that equal those of the release before are copied from it, already in order (`reuse`).
+The Parquet copy of such a table is the file of the release before under one more name.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from dagster_project.releases.read import open_file, read_pedigree, verify
 
 STORAGE_VERSION = "v1.4.0"  # the oldest version that ignores the log of another file
 PARQUET = (
-    "format parquet, compression zstd, row_group_size 122880, parquet_version v1,"
+    "format parquet, compression zstd, compression_level 1, row_group_size 122880, parquet_version v1,"
     " dictionary_size_limit 1000"  # beyond, a dictionary costs more time and space than it saves
 )
 _MADE_BY = f"DuckDB {duckdb.__version__}, {STORAGE_VERSION}; {PARQUET}"
@@ -294,7 +295,8 @@ def publish(
                         begin_with,
                     )
                 _read_back(connection, database, sources)
-                _write_parquet(connection, temporary, sources, facts)
+                copies = _write_parquet(connection, home, temporary, sources, before)
+                _write_about(temporary, facts)
                 without_report = _write_report(temporary, report) if report else ""
             except BaseException:
                 files.remove_leftovers(home)
@@ -306,6 +308,7 @@ def publish(
             release_id,
             _MADE_BY,
             {(one.schema, one.name): (found.known, one.key) for one, found in sources.items()},
+            copies,
         )
     return Publication(
         release_id,
@@ -750,29 +753,50 @@ def _read_back(
 
 def _write_parquet(
     connection: duckdb.DuckDBPyConnection,
+    home: Path,
     folder: Path,
     sources: Mapping[Table, _Source],
-    facts: Mapping[str, object],
-) -> None:
-    """Write the marts as Parquet: same content, same bytes (stored order of rows, fixed options)."""
+    before: reuse.Before | None,
+) -> dict[str, reuse.Copy]:
+    """Write the marts as Parquet: same content, same bytes (stored order of rows, fixed options).
+
+    Returns:
+        What was written, by mart.
+    """
+    copies = {}
     for table, source in sources.items():
         if table.schema != "marts":
             continue
         file = folder / f"{table.name}.parquet"
         about = {
-            "release_id": str(facts["release_id"]),
-            "as_of_date": str(facts["as_of_date"]),
             "table_comment": table.description,
             "column_comments": json.dumps(_comments(table, source), ensure_ascii=False),
         }
-        metadata = ", ".join(f"{name}: {literal(text)}" for name, text in about.items())
-        connection.execute(
-            f"copy (from written.{table.full_name}) to {literal(str(file))}"
-            f" ({PARQUET}, kv_metadata {{{metadata}}})"
-        )
-        file.chmod(files.FILE_MODE)
-        files.fsync_file(file)
+        kept = reuse.linked(home, before, file, about) if source.is_as_before else None
+        if kept is None:
+            metadata = ", ".join(f"{name}: {literal(text)}" for name, text in about.items())
+            connection.execute(
+                f"copy (from written.{table.full_name}) to {literal(str(file))}"
+                f" ({PARQUET}, kv_metadata {{{metadata}}})"
+            )
+            file.chmod(files.FILE_MODE)
+            files.fsync_file(file)
+            kept = reuse.Copy(reuse.sha256_of(file), about)
+        copies[table.name] = kept
     connection.execute("detach written")
+    return copies
+
+
+def _write_about(folder: Path, facts: Mapping[str, object]) -> None:
+    """Write what the release is beside its Parquet files, which say what a table is and nothing else."""
+    told = {
+        name: value.isoformat() if isinstance(value, date) else value
+        for name, value in facts.items()
+    }
+    file = folder / files.ABOUT_NAME
+    file.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+    file.chmod(files.FILE_MODE)
+    files.fsync_file(file)
 
 
 def _write_report(folder: Path, make: Callable[[duckdb.DuckDBPyConnection], str]) -> str:

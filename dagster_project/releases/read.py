@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -303,7 +304,9 @@ def verify(home: Path, release_id: str | None = None) -> Verification:
             problems += _parquet_problems(home, wanted, promised)
         if not problems:
             named = files.release_of(files.release_path(home, wanted))
-            problems += _pedigree_problems(named, read_pedigree(home, wanted), contents)
+            pedigree = read_pedigree(home, wanted)
+            problems += _pedigree_problems(named, pedigree, contents)
+            problems += _about_problems(files.parquet_dir(home, wanted), pedigree)
     except (duckdb.Error, ReleaseError) as error:
         problems.append(" ".join(str(error).split()))
     if not promised and not problems:
@@ -335,6 +338,21 @@ def _pedigree_problems(
         return [
             "its tables, day, code version and engine give another hash than at its publication"
         ]
+    return []
+
+
+def _about_problems(folder: Path, pedigree: Mapping[str, Any]) -> list[str]:
+    """Check that what lies beside the Parquet files names the same release and day."""
+    file = folder / files.ABOUT_NAME
+    try:
+        about = json.loads(file.read_text("utf-8"))
+        named = [str(about[name]) for name in ("release_id", "as_of_date")]
+    except FileNotFoundError:  # a release of version 0.4 or older
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"its {file.name} cannot be read: {type(error).__name__}"]
+    if named != [str(pedigree[name]) for name in ("release_id", "as_of_date")]:
+        return [f"its {file.name} is that of release {named[0]} as of {named[1]}"]
     return []
 
 

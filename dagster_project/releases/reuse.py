@@ -7,7 +7,9 @@ record: if it is missing, or anything disagrees with it, everything is calculate
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +32,19 @@ DATABASE = "before"
 
 
 @dataclass(frozen=True)
+class Copy:
+    """The Parquet copy of a mart.
+
+    Attributes:
+        sha256: That of its bytes.
+        about: What it says of itself, by name.
+    """
+
+    sha256: str
+    about: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Before:
     """The release published last.
 
@@ -37,11 +52,13 @@ class Before:
         release_id: Its id.
         tables: What its tables held when it was published, by schema and name.
         keys: The order in which their rows are stored.
+        copies: The Parquet copies of its marts, by name.
     """
 
     release_id: str
     tables: Mapping[tuple[str, str], Known]
     keys: Mapping[tuple[str, str], tuple[str, ...]]
+    copies: Mapping[str, Copy]
 
 
 def record_path(home: Path) -> Path:
@@ -54,6 +71,7 @@ def remember(
     release_id: str,
     made_by: str,
     tables: Mapping[tuple[str, str], tuple[Known, tuple[str, ...]]],
+    copies: Mapping[str, Copy],
 ) -> None:
     """Record what a release holds; failing to record it is no failure of the run.
 
@@ -62,6 +80,7 @@ def remember(
         release_id: The release.
         made_by: How its files were written: versions and options.
         tables: What each table holds and its key, by schema and name.
+        copies: The Parquet copies of its marts, by name.
     """
     record = {
         "release_id": release_id,
@@ -77,6 +96,7 @@ def remember(
             }
             for (schema, name), (known, key) in tables.items()
         ],
+        "copies": {name: [copy.sha256, dict(copy.about)] for name, copy in copies.items()},
     }
     with suppress(OSError):
         record_path(home).write_text(json.dumps(record), "utf-8")  # if cut short, it is not used
@@ -100,12 +120,16 @@ def recall(home: Path, made_by: str) -> Before | None:
             if content.fingerprint.startswith(METHOD):
                 tables[table["schema"], table["name"]] = Known(content, (rows, total))
                 keys[table["schema"], table["name"]] = tuple(table["key"])
+        copies = {
+            str(name): Copy(str(digest), dict(about))
+            for name, (digest, about) in record["copies"].items()
+        }
         is_alike = record["made_by"] == made_by and files.is_release_id(release_id)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not is_alike or not files.release_path(home, release_id).is_file():
         return None
-    return Before(release_id, tables, keys)
+    return Before(release_id, tables, keys, copies)
 
 
 @contextmanager
@@ -125,6 +149,39 @@ def attached(
         if before is not None:
             with suppress(duckdb.Error):  # the error of an earlier statement is raised instead
                 connection.execute(f"detach {DATABASE}")
+
+
+def linked(home: Path, before: Before | None, file: Path, about: Mapping[str, str]) -> Copy | None:
+    """Give the Parquet copy of a mart in the release before one more name, if it can be used as it is.
+
+    Its bytes are read and compared with those that were written, so that damage is not passed on.
+
+    Args:
+        home: The data home.
+        before: The release before, whose mart holds the same rows in the same order.
+        file: The name, in the folder of the new release.
+        about: What the copy must say of itself.
+
+    Returns:
+        The copy; None if it must be written.
+    """
+    copy = before.copies.get(file.stem) if before else None
+    if before is None or copy is None or copy.about != about:
+        return None
+    try:
+        os.link(files.parquet_dir(home, before.release_id) / file.name, file)
+    except OSError:  # it is gone, or this disk gives a file one name only
+        return None
+    if sha256_of(file) == copy.sha256:
+        return copy
+    file.unlink()
+    return None
+
+
+def sha256_of(file: Path) -> str:
+    """Return the sha256 of the bytes of a file."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def has_holes(connection: duckdb.DuckDBPyConnection) -> bool:

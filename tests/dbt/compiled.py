@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, time, timedelta
 from functools import cache, cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
 
 from dagster_project.feeds import Feed, feeds
 from dagster_project.refresh.compiled import Models, Moment, nodes_of, variables
@@ -21,7 +23,8 @@ from dagster_project.refresh.what_if import Asking, Change
 from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
 from tests.reference.agreement import KEYS
 
-# What stands in SQL for the build before, and is replaced by what was true of it.
+# What stands in compiled SQL for the days of a build, and is replaced by them.
+_AS_OF = date(1983, 2, 1)
 _LAST_DELIVERY, _DAY_BEFORE = 987_654_321, date(1987, 6, 5)
 
 
@@ -35,53 +38,72 @@ class _Model:
     forgets: str
 
 
-@dataclass(frozen=True)
-class _Project:
-    """What is the same for every day, zone and way of building.
+def manifest(folder: Path) -> Any:
+    """Return the project as dbt's `parse` gives it, for a command of dbt to use up.
 
-    Attributes:
-        manifest: The project as dbt's `parse` gives it: what a model depends on does not change with
-            the variables, and a run parses once for both ways of building too.
-        currencies: The seed.
+    What a model depends on does not change with the variables, and a run parses once for both ways of
+    building too.
+
+    Args:
+        folder: Where the project is kept for all who ask.
     """
+    from dbt.contracts.graph.manifest import Manifest
 
-    manifest: Any
-    currencies: pa.Table
+    parsed = folder / "parsed"
+    with FileLock(folder / "parsed.lock"):
+        if not parsed.exists():
+            parsed.mkdir()
+            dbt(parsed / "warehouse.duckdb", _AS_OF, "parse")
+    made = Manifest.from_msgpack((parsed / "target" / "partial_parse.msgpack").read_bytes())
+    made.build_flat_graph()
+    return made
 
 
 @cache
-def _project() -> _Project:
-    """Parse the project and load its seed, once for a process."""
-    with TemporaryDirectory() as folder:
-        warehouse = Path(folder) / "warehouse.duckdb"
-        manifest = dbt(warehouse, date(2025, 12, 31), "parse").result
-        outcome = dbt(warehouse, date(2025, 12, 31), "seed", manifest=manifest.deepcopy())
-        assert outcome.success, outcome.exception
-        with duckdb.connect(str(warehouse), read_only=True) as connection:
-            currencies = connection.execute("select * from staging.iso_4217_currencies")
-            return _Project(manifest, currencies.to_arrow_table())
+def _currencies(folder: Path) -> pa.Table:
+    """The seed as dbt loads it."""
+    path = folder / "currencies.parquet"
+    with FileLock(folder / "currencies.lock"):
+        if not path.exists():
+            warehouse = folder / "seeded" / "warehouse.duckdb"
+            warehouse.parent.mkdir()
+            outcome = dbt(warehouse, _AS_OF, "seed", manifest=manifest(folder))
+            assert outcome.success, outcome.exception
+            with duckdb.connect(str(warehouse), read_only=True) as connection:
+                seed = connection.execute("from staging.iso_4217_currencies").to_arrow_table()
+            pq.write_table(seed, path)
+    return pq.read_table(path)
 
 
 class CompiledModels:
     """The project's models as SQL, for one as-of date or, day by day, for others.
 
     Attributes:
-        as_of: The as-of date they were compiled for.
+        as_of: The as-of date they are for.
         time_zone: The reporting time zone they were compiled for.
-        statements: `create table` statements in the order of their dependencies.
     """
 
     def __init__(self, folder: Path, as_of: date, time_zone: str = "UTC") -> None:
-        """Compile the models as they are built from nothing.
+        """Compile the models as they are built from nothing, unless somebody has.
 
-        Builds of other as-of dates, and builds that carry on, are for the time zone UTC alone.
+        In the time zone UTC they are compiled once for all as-of dates. Builds of other as-of dates, and
+        builds that carry on, are for that zone alone.
+
+        Args:
+            folder: Where what was compiled is kept for all who ask.
+            as_of: The as-of date.
+            time_zone: The reporting time zone.
         """
         self.as_of = as_of
         self.time_zone = time_zone
-        self._warehouse = folder / "warehouse.duckdb"
-        self.statements = [
-            f"create table {model.relation} as {model.query}" for model in self._compiled()
-        ]
+        self._folder = folder
+        self._compiled_for = _AS_OF if time_zone == "UTC" else as_of
+        self._first_day = self._compiled()
+
+    @property
+    def queries(self) -> dict[str, str]:
+        """The query of each model by its relation, in the order of their dependencies."""
+        return {model.relation: self._on(model.query, self.as_of) for model in self._first_day}
 
     @cached_property
     def _next_day(self) -> list[_Model]:
@@ -92,33 +114,44 @@ class CompiledModels:
     @cached_property
     def of_questions(self) -> Models:
         """The models and data tests as questions about other terms run them."""
-        manifest = _project().manifest.deepcopy()
-        manifest.build_flat_graph()
-        outcome = dbt(
-            self._warehouse,
-            self.as_of,
-            *("compile", "--exclude", "resource_type:unit_test"),
-            manifest=manifest,
-            variables=variables(self.time_zone, {}),
-        )
-        assert outcome.success, outcome.exception
-        return Models(
-            nodes_of(
-                (result.node for result in outcome.result.results),
-                manifest.writable_manifest().to_dict(),
-            )
-        )
+        name = f"question-{self.time_zone.replace('/', '-')}"
+        path = self._folder / f"{name}.json"
+        with FileLock(self._folder / f"{name}.lock"):
+            if not path.exists():
+                made = manifest(self._folder)
+                (self._folder / name).mkdir()
+                outcome = dbt(
+                    self._folder / name / "warehouse.duckdb",
+                    self.as_of,
+                    *("compile", "--exclude", "resource_type:unit_test"),
+                    manifest=made,
+                    variables=variables(self.time_zone, {}),
+                )
+                assert outcome.success, outcome.exception
+                compiled = (result.node for result in outcome.result.results)
+                nodes = nodes_of(compiled, made.writable_manifest().to_dict())
+                path.write_text(json.dumps([asdict(node) for node in nodes]), "utf-8")
+        return Models.of(json.loads(path.read_text("utf-8")))
 
     def _compiled(self, kept: dict[str, object] | None = None) -> list[_Model]:
+        way = "next" if kept else "first"
+        name = f"{way}-{self._compiled_for}-{self.time_zone.replace('/', '-')}"
+        path = self._folder / f"{name}.json"
+        with FileLock(self._folder / f"{name}.lock"):
+            if not path.exists():
+                models = self._compile(self._folder / name, kept)
+                path.write_text(json.dumps([asdict(model) for model in models]), "utf-8")
+        return [_Model(**model) for model in json.loads(path.read_text("utf-8"))]
+
+    def _compile(self, folder: Path, kept: dict[str, object] | None) -> list[_Model]:
+        folder.mkdir()
         refresh = [] if kept else ["--full-refresh"]
-        manifest = _project().manifest.deepcopy()  # compiling writes into it
-        manifest.build_flat_graph()
         outcome = dbt(
-            self._warehouse,
-            self.as_of,
+            folder / "warehouse.duckdb",
+            self._compiled_for,
             *("compile", "--select", "path:models", *refresh),
             kept=kept,
-            manifest=manifest,
+            manifest=manifest(self._folder),
             time_zone=self.time_zone,
         )
         assert outcome.success, outcome.exception
@@ -203,12 +236,13 @@ class CompiledModels:
         """Build the models in a database named `warehouse` that has the raw tables."""
         for schema in ("staging", "intermediate", "marts"):
             connection.execute(f"create schema {schema}")
-        connection.register("currencies_given", _project().currencies)
+        connection.register("currencies_given", _currencies(self._folder))
         connection.execute(
             "create table staging.iso_4217_currencies as select * from currencies_given"
         )
-        for statement in self.statements:
-            connection.execute(self._on(statement, as_of or self.as_of))
+        for model in self._first_day:
+            query = self._on(model.query, as_of or self.as_of)
+            connection.execute(f"create table {model.relation} as {query}")
 
     def _carry_on(
         self,
@@ -232,7 +266,10 @@ class CompiledModels:
 
     def _on(self, query: str, as_of: date) -> str:
         """A query for another as-of date than it was compiled for."""
-        day, end = (f"'{one.isoformat()}" for one in (self.as_of, self.as_of + timedelta(days=1)))
+        compiled_for = self._compiled_for
+        day, end = (
+            f"'{one.isoformat()}" for one in (compiled_for, compiled_for + timedelta(days=1))
+        )
         query = query.replace(f"{end} 00:00:00'", f"'{as_of + timedelta(days=1)} 00:00:00'")
         return query.replace(f"{day}'", f"'{as_of.isoformat()}'")
 
@@ -241,7 +278,8 @@ class CompiledModels:
         connection = duckdb.connect()
         connection.execute("attach ':memory:' as warehouse")
         connection.execute("use warehouse")
-        connection.execute("set threads = 2; set disabled_optimizers = 'in_clause'")  # as dbt does
+        # As dbt does, but with one thread: tables are small here.
+        connection.execute("set threads = 1; set disabled_optimizers = 'in_clause'")
         return connection
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -11,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.dbt.compiled import CompiledModels
+from tests.dbt.compiled import CompiledModels, manifest
 from tests.dbt.warehouse import DBT_DIR, dbt, fill_raw
 from tests.reference import histories
 
 WORLDS = 1500
 """How many generated worlds the shared build holds; together well over 2,000 workspaces."""
+
+BUILD = ("build", "--exclude-resource-type", "unit_test")
 
 __all__ = ["DBT_DIR", "WORLDS", "Built"]
 
@@ -58,21 +59,23 @@ class Built:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+def built(compiled_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
     path = tmp_path_factory.mktemp("built") / "warehouse.duckdb"
     records = histories.combine(histories.sample_worlds(WORLDS, seed=20250630))
     fill_raw(path, [histories.as_deliveries(records)])
-    outcome = dbt(path, histories.AS_OF, "build", "--exclude-resource-type", "unit_test")
+    outcome = dbt(path, histories.AS_OF, *BUILD, manifest=manifest(compiled_folder))
     assert outcome.exception is None
-    yield Built(path, records, list(outcome.result.results))
+    return Built(path, records, list(outcome.result.results))
 
 
 @pytest.fixture(scope="session")
-def empty_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def empty_build(
+    compiled_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
     """A warehouse built from no rows at all, and what failed in the build."""
     path = tmp_path_factory.mktemp("empty") / "warehouse.duckdb"
     fill_raw(path, [])
-    outcome = dbt(path, date(2025, 12, 31), "build", "--exclude-resource-type", "unit_test")
+    outcome = dbt(path, date(2025, 12, 31), *BUILD, manifest=manifest(compiled_folder))
     return path, [
         result.node.name
         for result in outcome.result.results
@@ -81,6 +84,6 @@ def empty_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[st
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> CompiledModels:
+def compiled(compiled_folder: Path) -> CompiledModels:
     """The models as SQL for the histories' as-of date."""
-    return CompiledModels(tmp_path_factory.mktemp("compiled"), histories.AS_OF)
+    return CompiledModels(compiled_folder, histories.AS_OF)

@@ -5,22 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-import duckdb
-
 from dagster_project.refresh import acceptances
 from tests.dbt.compiled import CompiledModels
-from tests.dbt.warehouse import fill_raw
 from tests.reference import histories
 
 
 def test_acceptances_move_findings_and_are_reported_when_stale(
     compiled: CompiledModels, tmp_path: Path
 ) -> None:
-    warehouse = tmp_path / "warehouse.duckdb"
     records = histories.combine(histories.sample_worlds(40, seed=77))
-    fill_raw(warehouse, [histories.as_deliveries(records)])
-    with duckdb.connect(str(warehouse)) as connection:
-        compiled.build(connection)
+    with compiled.built([histories.as_deliveries(records)]) as connection:
         rows = connection.execute(
             "select finding_id from marts.fct_audit_findings order by finding_id limit 2"
         ).fetchall()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -32,14 +33,20 @@ def invoice(number: int, month: int, workspace: str, **changes: str) -> dict[str
     }
 
 
-@pytest.fixture
-def warehouse(compiled: CompiledModels, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def built(compiled: CompiledModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A warehouse of three deliveries with an invoice each."""
-    path = tmp_path / "warehouse.duckdb"
+    path = tmp_path_factory.mktemp("blamed") / "warehouse.duckdb"
     fill_raw(path, [{"invoices": [invoice(n, n, f"ws_{n}")]} for n in (1, 2, 3)])
     with duckdb.connect(str(path)) as connection:
         compiled.build(connection)
     return path
+
+
+@pytest.fixture
+def warehouse(built: Path, tmp_path: Path) -> Path:
+    """A copy of it that may be damaged."""
+    return Path(shutil.copy(built, tmp_path))
 
 
 def delivery_of(warehouse: Path, invoice_id: str) -> str:

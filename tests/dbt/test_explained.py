@@ -15,11 +15,16 @@ REASONS = {
     *("negative_bill", "subscription", "plan", "billing_interval", "currency"),
 }
 """What the words know besides refusals (R2)."""
+SOME = (
+    "workspace_id in (select workspace_id from marts.dim_workspaces"
+    " qualify row_number() over (order by workspace_id) % 2 = 0)"
+)
+"""Every other workspace: more than a thousand with bills."""
 
 
 @pytest.fixture(scope="module")
 def judged(built: Built) -> dict[tuple[str, str], str | None]:
-    """Why each redemption does not cover each bill of its workspace; None where it does."""
+    """Why each redemption of some workspaces does not cover each bill; None where it does."""
     found: dict[tuple[str, str], str | None] = {}
     with duckdb.connect(str(built.path), read_only=True) as connection:
         bills_of: dict[str, list[dict[str, object]]] = {}
@@ -28,7 +33,8 @@ def judged(built: Built) -> dict[tuple[str, str], str | None]:
         ):
             bills_of.setdefault(bill["workspace_id"], []).append(bill)
         redeemed = rows(
-            connection, "select distinct workspace_id from marts.dim_coupon_redemptions"
+            connection,
+            f"select distinct workspace_id from marts.dim_coupon_redemptions where {SOME}",
         )
         for workspace_id in (row["workspace_id"] for row in redeemed):
             bills = bills_of.get(workspace_id, [])
@@ -46,7 +52,7 @@ def test_what_is_said_to_cover_a_bill_is_what_the_models_let_cover_it(
         covered = set(
             connection.execute(
                 "select redemption_id, invoice_id from"
-                " intermediate.int_redemption_invoices_covered where not is_expected"
+                f" intermediate.int_redemption_invoices_covered where not is_expected and {SOME}"
             ).fetchall()
         )
     said = {pair for pair, why in judged.items() if why is None}

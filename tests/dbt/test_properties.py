@@ -52,8 +52,8 @@ def test_the_marts_equal_the_model(
 @pytest.mark.parametrize(
     "as_of", [date(2024, 2, 29), date(2025, 1, 30), date(2025, 5, 31), date(2027, 3, 14)]
 )
-def test_the_marts_equal_the_model_on_any_day(tmp_path: Path, as_of: date) -> None:
-    on_that_day = CompiledModels(tmp_path, as_of)
+def test_the_marts_equal_the_model_on_any_day(compiled_folder: Path, as_of: date) -> None:
+    on_that_day = CompiledModels(compiled_folder, as_of)
     records = histories.combine(histories.sample_worlds(300, seed=as_of.toordinal()))
     found = on_that_day.run([histories.as_deliveries(records)])
     assert all_differences(found, model.publish(records, as_of)) == []
@@ -75,9 +75,9 @@ def test_the_marts_equal_the_model_on_any_day(tmp_path: Path, as_of: date) -> No
     ],
 )
 def test_the_marts_equal_the_model_in_any_time_zone(
-    tmp_path: Path, zone: str, as_of: date, moved: timedelta
+    compiled_folder: Path, zone: str, as_of: date, moved: timedelta
 ) -> None:
-    there = CompiledModels(tmp_path, as_of, zone)
+    there = CompiledModels(compiled_folder, as_of, zone)
     worlds = histories.sample_worlds(200, seed=len(zone) + as_of.day)
     records = histories.moved(histories.combine(worlds), moved)
     found = there.run([histories.as_deliveries(records)])

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from dagster_project.feeds import feeds
-from tests.dbt.compiled import CompiledModels
+from tests.dbt.compiled import CompiledModels, manifest
 from tests.dbt.warehouse import dbt, fill_raw
 
 INVOICE = {
@@ -208,14 +208,10 @@ RECORDS: Sequence[tuple[str, dict[str, str], Mapping[str, str | None]]] = [
 
 
 @pytest.fixture(scope="module")
-def reasons(
-    compiled: CompiledModels, tmp_path_factory: pytest.TempPathFactory
-) -> dict[int, str | None]:
+def reasons(compiled: CompiledModels) -> dict[int, str | None]:
     """The reasons of every case, each a delivery of its own, by its number."""
-    warehouse = tmp_path_factory.mktemp("staging") / "warehouse.duckdb"
-    fill_raw(warehouse, [{feed: [{**VALID[feed], **changes}]} for feed, changes, _ in CASES])
-    with duckdb.connect(str(warehouse)) as connection:
-        compiled.build(connection)
+    cases = [{feed: [{**VALID[feed], **changes}]} for feed, changes, _ in CASES]
+    with compiled.built(cases) as connection:
         rows = connection.execute(
             "select cast(substring(delivery_id, 2) as integer), reasons"
             " from staging.stg_billing__rejected_rows"
@@ -251,15 +247,10 @@ VALUES: Sequence[tuple[str, str, str, object]] = [
 ]  # fmt: skip
 
 
-def test_every_spelling_of_a_value_is_the_same_value(
-    compiled: CompiledModels, tmp_path: Path
-) -> None:
-    warehouse = tmp_path / "warehouse.duckdb"
+def test_every_spelling_of_a_value_is_the_same_value(compiled: CompiledModels) -> None:
     rows = [{feed: [{**VALID[feed], column: text}]} for feed, column, text, _ in VALUES]
-    fill_raw(warehouse, rows)
     typed = {"total_amount": "total_minor", "percent_off": "percent_off_e4"}
-    with duckdb.connect(str(warehouse)) as connection:
-        compiled.build(connection)
+    with compiled.built(rows) as connection:
         for number, (feed, column, text, expected) in enumerate(VALUES):
             found = connection.execute(
                 f"select {typed.get(column, column)}, rejection_reasons from"
@@ -302,7 +293,7 @@ LOCAL_TIMES: Sequence[tuple[str, str, datetime | None]] = [
 
 @pytest.mark.parametrize("zone", sorted({zone for zone, _, _ in LOCAL_TIMES}))
 def test_an_instant_without_an_offset_is_read_in_the_time_zone_of_its_feed(
-    tmp_path: Path, zone: str
+    compiled_folder: Path, tmp_path: Path, zone: str
 ) -> None:
     cases = [(text, expected) for of, text, expected in LOCAL_TIMES if of == zone]
     warehouse = tmp_path / "warehouse.duckdb"
@@ -314,6 +305,7 @@ def test_an_instant_without_an_offset_is_read_in_the_time_zone_of_its_feed(
         date(2025, 12, 31),
         *("build", "--select", "iso_4217_currencies", "base_billing__invoices"),
         *("base_billing__workspaces", "--exclude-resource-type", "test", "unit_test"),
+        manifest=manifest(compiled_folder),
         variables={"feed_time_zones": {"invoices": zone}},
     )
     assert outcome.success, outcome.exception
@@ -338,12 +330,10 @@ def test_an_instant_without_an_offset_is_read_in_the_time_zone_of_its_feed(
 
 
 def test_a_rejected_row_shows_no_value_that_may_have_swallowed_another(
-    compiled: CompiledModels, tmp_path: Path
+    compiled: CompiledModels,
 ) -> None:
-    warehouse = tmp_path / "warehouse.duckdb"
-    fill_raw(warehouse, [{feed: [{**VALID[feed], **changes}]} for feed, changes, _ in RECORDS])
-    with duckdb.connect(str(warehouse)) as connection:
-        compiled.build(connection)
+    rows = [{feed: [{**VALID[feed], **changes}]} for feed, changes, _ in RECORDS]
+    with compiled.built(rows) as connection:
         records = connection.execute(
             "select record from staging.stg_billing__rejected_rows order by delivery_sequence"
         ).fetchall()

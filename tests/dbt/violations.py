@@ -233,14 +233,18 @@ def of_generic(node: Any, relation: str) -> list[tuple[str, ...]]:
         KeyError: There is no recipe for this kind of test.
     """
     given = node.test_metadata.kwargs
-    kind = node.test_metadata.name
-    if kind == "primary_key":
-        twice = f"insert into {relation} select * from {relation} where rowid = 0"
-        needed = [name for name in given["columns"] if name not in given.get("nullable", [])]
-        return [(twice,)] + [
-            (f"update {relation} set {column} = null where rowid = 0",) for column in needed
-        ]
-    column = given["column_name"]
-    return {"accepted_values": [(f"update {relation} set {column} = 'nonsense' where rowid = 0",)]}[
-        kind
-    ]
+    first = "where rowid = 0"
+    statements = {
+        "primary_key": lambda: [
+            f"insert into {relation} select * from {relation} {first}",
+            *(
+                f"update {relation} set {column} = null {first}"
+                for column in given["columns"]
+                if column not in given.get("nullable", [])
+            ),
+        ],
+        "accepted_values": lambda: [
+            f"update {relation} set {given['column_name']} = 'nonsense' {first}"
+        ],
+    }
+    return [(statement,) for statement in statements[node.test_metadata.name]()]

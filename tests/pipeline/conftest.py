@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -15,9 +18,11 @@ from typing import Any
 import duckdb
 import pytest
 
+from dagster_project.cli import main
 from dagster_project.cli.reading import READING
 from dagster_project.releases import Build, Publication, publish
 from dagster_project.settings import CHECKOUT, SAMPLE
+from tests.shared import Shared
 
 LAST_DAY = date.fromisoformat(json.loads((SAMPLE / "truth.json").read_text("utf-8"))["last_day"])
 """Of the sample."""
@@ -104,12 +109,13 @@ class HandMade:
                 " discount_amount decimal(18, 2), credit_amount decimal(18, 2),"
                 " net_amount decimal(18, 2), billed_net_amount decimal(18, 2))"
             )
-            for invoice_id, currency, amount in self.charges:
-                connection.execute(
-                    "insert into marts.fct_discounted_charges values"
-                    " (?, ?, '2026-03-01 10:00:00.5', '2026-03-01', null, ?, 0, 0, ?, ?)",
-                    [invoice_id, currency, amount, amount, amount],
-                )
+            columns = [[charge[place] for charge in self.charges] for place in range(3)]
+            connection.execute(
+                "insert into marts.fct_discounted_charges select invoice_id, currency,"
+                " '2026-03-01 10:00:00.5', '2026-03-01', null, amount, 0, 0, amount, amount"
+                " from (select unnest(?) as invoice_id, unnest(?) as currency, unnest(?) as amount)",
+                columns,
+            )
             connection.execute(
                 "create table marts.dim_coupons as select 'C1' as coupon_id, true as is_open"
             )
@@ -261,6 +267,31 @@ def coupon_ledger(*arguments: str | Path, **environment: str) -> subprocess.Comp
     )
 
 
+def in_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process, which has imported what a new one would begin with.
+
+    What it writes goes through the same streams as a user's; they are files here.
+    """
+    given = ["coupon-ledger", *map(str, arguments)]
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as out,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as err,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in (("argv", given), ("stdout", out), ("stderr", err)):
+            patch.setattr(sys, name, value)
+        patch.delenv("COLUMNS", raising=False)
+        patch.setattr(gc, "freeze", lambda: None)  # this process goes on
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        for stream in (out, err):
+            stream.seek(0)
+        return subprocess.CompletedProcess(given, code, out.read(), err.read())
+
+
 ASKED: Mapping[str, tuple[str, ...]] = {
     "workspace": ("ws_00014",),
     "explain": ("in_00005_007",),
@@ -301,10 +332,28 @@ class SampleRun:
 
 
 @pytest.fixture(scope="session")
-def sample_run(tmp_path_factory: pytest.TempPathFactory) -> SampleRun:
-    """One real run of the whole pipeline on the committed sample, for all tests that read it."""
-    home = tmp_path_factory.mktemp("sample") / "home"
-    return SampleRun(home, coupon_ledger("run", "--home", home))
+def sample_run(shared: Shared) -> SampleRun:
+    """One real run of the whole pipeline on the committed sample, for all tests that read it.
+
+    No test writes into its data home: the workers share it. `own_home` is a copy.
+    """
+
+    def make(folder: Path) -> None:
+        ran = coupon_ledger("run", "--home", folder / "home")
+        told = {"args": ran.args, "code": ran.returncode, "out": ran.stdout, "err": ran.stderr}
+        (folder / "told.json").write_text(json.dumps(told), "utf-8")
+
+    folder = shared.made("sample", make)
+    told = json.loads((folder / "told.json").read_text("utf-8"))
+    result = subprocess.CompletedProcess(told["args"], told["code"], told["out"], told["err"])
+    return SampleRun(folder / "home", result)
+
+
+@pytest.fixture
+def own_home(sample_run: SampleRun, tmp_path: Path) -> Path:
+    """A copy of the sample's data home that may be changed."""
+    assert sample_run.result.returncode == 0, sample_run.result.stderr
+    return Path(shutil.copytree(sample_run.home, tmp_path / "home", symlinks=True))
 
 
 def view_models() -> set[str]:
@@ -314,6 +363,13 @@ def view_models() -> set[str]:
 
 
 NOT_ON_SPARK = "The Spark half did not run"
+QUICK_SPARK: Mapping[str, str] = {
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+"""What suits tables of a few thousand rows: little is compiled, and by the quicker compiler."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -23,8 +23,16 @@ import pytest
 from typer.testing import CliRunner
 
 from dagster_project.answers import explain as charge
+from dagster_project.answers import export
+from dagster_project.answers.asking import of_plan
+from dagster_project.answers.cohorts import cohorts
+from dagster_project.answers.credit import credit as credit_of
+from dagster_project.answers.expiring import calendar
+from dagster_project.answers.glance import glance
+from dagster_project.answers.outlook import outlook
 from dagster_project.answers.summary import summary
 from dagster_project.answers.values import amount
+from dagster_project.answers.variance import variance
 from dagster_project.cli import app, layout
 from dagster_project.cli.explain import tell as tell_charge
 from dagster_project.releases import files as places
@@ -570,6 +578,71 @@ class TestLists:
             assert text(discount, currency) in told and text(credit, currency) in told
 
 
+class TestPlans:
+    """A workspace is on the plan of its last bill."""
+
+    def test_what_plans_and_workspaces_without_bills_have_adds_up_to_all(self, desk: Desk) -> None:
+        with open_release(desk.home) as connection:
+            plans = glance(connection)["plans"]
+            assert len(plans) > 1
+            of_all, *of_plans = [_of_plan(connection, plan) for plan in (None, *plans)]
+            (without,) = connection.execute(
+                "select coalesce(sum(closing_amount), 0) from marts.fct_credit_burndown_monthly"
+                " where currency = 'USD' and workspace_id not in"
+                " (select workspace_id from marts.fct_discounted_charges)"
+                " and burn_month = (select max(burn_month) from marts.fct_credit_burndown_monthly)"
+            ).fetchone() or (None,)
+        assert without > 0
+        of_plans.append({"credit": without})
+        for name, whole in of_all.items():
+            assert sum(one.get(name, Decimal(0)) for one in of_plans) == whole != 0, name
+
+    def test_a_workspace_counts_on_the_plan_of_its_last_bill_only(self, desk: Desk) -> None:
+        (moved,) = desk.rows(
+            "select workspace_id, first(plan order by issued_at), last(plan order by issued_at)"
+            " from marts.fct_discounted_charges group by 1 having count(distinct plan) > 1"
+            " order by 1 limit 1"
+        )
+        for plan in moved[1:]:
+            found = desk.rows(
+                f"select workspace_id from marts.dim_workspaces where {of_plan(plan)}"
+            )
+            assert ((moved[0],) in found) == (plan == moved[2])
+
+    def test_a_plan_may_have_any_name(self, desk: Desk) -> None:
+        with open_release(desk.home) as connection:
+            assert _of_plan(connection, "te?m's")["rise"] == 0
+
+
+def _of_plan(connection: duckdb.DuckDBPyConnection, plan: str | None) -> dict[str, Decimal]:
+    """Amounts in USD of the pages that show workspaces, by name."""
+    bills = outlook(connection, "all", "", plan)["currencies"]
+    ending = calendar(connection, "USD", None, plan)
+    moved = variance(connection, "all", "", None, 24, plan)["currencies"]
+    cohort = cohorts(connection, None, 3, plan)["cohorts"]
+    return {
+        "credit": credit_of(connection, "USD", None, plan)["closing_amount"],
+        "rise": ending["monthly_rise_amount"],
+        "behind": ending["behind_amount"],
+        "net": sum(
+            (one["totals_expected"]["net_amount"] for one in bills if one["currency"] == "USD"),
+            Decimal(0),
+        ),
+        "percent-off": sum(
+            (one["bridge"]["delta_amount"] for one in moved if one["currency"] == "USD"), Decimal(0)
+        ),
+        "used": sum(
+            (
+                part["used_amount"]
+                for row in cohort
+                for part in row["amounts"]
+                if part["currency"] == "USD"
+            ),
+            Decimal(0),
+        ),
+    }
+
+
 class TestExport:
     """Files for a spreadsheet or another system."""
 
@@ -766,9 +839,85 @@ class TestExport:
             "select currency, count(*) from marts.fct_discounted_charges group by all order by 1"
         )
 
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("export", "--table", "fct_discounted_charges", "--out", "."),
+            ("query", "from fct_discounted_charges", "--max-rows", "0", "--out", "bills.parquet"),
+        ],
+        ids=lambda arguments: arguments[0],
+    )
+    def test_memory_does_not_grow_with_rows(
+        self, large: tuple[Path, Path], arguments: Sequence[str], tmp_path: Path
+    ) -> None:
+        few, many = (_peak(tmp_path, *arguments, "--home", str(home)) for home in large)
+        assert many - few < 55, f"{few} MiB for an eighth of the rows, {many} MiB for all"
+
+    def test_rows_of_a_part_stay_in_order(
+        self, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(export, "_PART", 7)
+        for month in ((), ("--month", "2025-11")):
+            data = desk.json(
+                "export", "--out", tmp_path, "--table", "fct_discounted_charges", *month
+            )
+            book = openpyxl.load_workbook(data["files"][0]["file"])
+            found = [row[0].value for row in book["fct_discounted_charges"].iter_rows(min_row=2)]
+            where = "billing_month = '2025-11-01'" if month else "true"
+            assert found == [
+                row[0]
+                for row in desk.rows(
+                    "select invoice_id from marts.fct_discounted_charges"
+                    f" where {where} order by invoice_id"
+                )
+            ]
+            assert len(found) > 7
+
     def test_numbers_are_untouched(self, desk: Desk, tmp_path: Path) -> None:
         desk.answer("export", "--format", "csv", "--out", tmp_path, "--table", "fct_credit_ledger")
         assert "'" not in (tmp_path / "fct_credit_ledger.csv").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def large(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The sample's release with its bills five times and forty times, each time with other ids."""
+    release_id = places.current_release(desk.home)
+    assert release_id is not None
+    homes = []
+    for times in (5, 40):
+        home = tmp_path_factory.mktemp("large")
+        path = places.release_path(home, release_id)
+        path.parent.mkdir(parents=True)
+        shutil.copyfile(places.release_path(desk.home, release_id), path)
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        with duckdb.connect(str(path)) as connection:
+            connection.execute(
+                "create or replace table marts.fct_discounted_charges as"
+                " select bills.* replace (left(md5(invoice_id || time), 12) || invoice_id as invoice_id)"
+                f" from marts.fct_discounted_charges as bills cross join range({times}) as many (time)"
+                " order by invoice_id"
+            )
+        places.flip(home, release_id)
+        homes.append(home)
+    return homes[0], homes[1]
+
+
+def _peak(folder: Path, *arguments: str) -> int:
+    """The most memory that a command takes, run in a folder, in MiB."""
+    # Not what `wait4` says: that begins with what this process has when it starts the other.
+    measured = (
+        "import re, sys; from pathlib import Path; from dagster_project.cli import app;"
+        " app(sys.argv[1:], standalone_mode=False);"
+        r" print(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())[1])"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", measured, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(told.stdout.split()[-1]) // 1024
 
 
 NAMED = {

@@ -12,10 +12,11 @@ import os
 import shutil
 import tempfile
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import duckdb
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -33,14 +34,16 @@ BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST_VERSION = datetime(2025, 7, 1)
 
 
-@cache
-def compiled_models() -> CompiledModels:
-    """The models for the histories' as-of date; compiled once for all examples."""
-    return CompiledModels(Path(tempfile.mkdtemp(prefix="compiled-")), histories.AS_OF)
+@pytest.fixture(scope="module", autouse=True)
+def _models(compiled_folder: Path) -> None:
+    """Have the models for the histories' as-of date where Hypothesis's own class finds them."""
+    Deliveries.models = CompiledModels(compiled_folder, histories.AS_OF)
 
 
 class Deliveries(RuleBasedStateMachine):
     """Files to a landing folder, and what must come of them."""
+
+    models: ClassVar[CompiledModels]
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +160,7 @@ class Deliveries(RuleBasedStateMachine):
     @precondition(lambda self: self.files)
     @rule()
     def the_marts_are_built(self) -> None:
-        models = compiled_models()
+        models = self.models
         records = {feed: list(current.values()) for feed, current in self.current.items()}
         expected = model.publish(records | {"coupons": self.coupons}, models.as_of)
         warehouse = self.home / "build" / "warehouse.duckdb"

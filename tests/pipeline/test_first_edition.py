@@ -12,6 +12,7 @@ import shutil
 from collections import defaultdict
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -62,7 +63,7 @@ def totals_of(connection: duckdb.DuckDBPyConnection) -> Totals:
 
 
 @pytest.fixture(scope="module")
-def totals(tmp_path_factory: pytest.TempPathFactory) -> Totals:
+def totals(compiled_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Totals:
     """The totals by the models as they are."""
     folder = tmp_path_factory.mktemp("first-edition")
     landing, home = folder / "landing", folder / "home"
@@ -70,7 +71,7 @@ def totals(tmp_path_factory: pytest.TempPathFactory) -> Totals:
         shutil.copytree(SAMPLE / feed, landing / feed, ignore=shutil.ignore_patterns("*showcase*"))
     reports = arrive(landing, home, "test", datetime(2026, 1, 1, tzinfo=UTC))
     assert {report.verdict for report in reports} == {"loaded"}
-    compiled = CompiledModels(tmp_path_factory.mktemp("compiled"), LAST_DAY)
+    compiled = CompiledModels(compiled_folder, LAST_DAY)
     with duckdb.connect(str(home / "build" / "warehouse.duckdb")) as connection:
         acceptances.load(connection, home / "accepted_findings.csv")
         compiled.build(connection)

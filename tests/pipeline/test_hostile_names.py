@@ -21,7 +21,7 @@ import pytest
 
 from dagster_project.sample import generate_sample
 from dagster_project.settings import CHECKOUT
-from tests.pipeline.conftest import coupon_ledger
+from tests.pipeline.conftest import in_process
 
 FORGED = "FORGED"
 HOSTILE = f"\x1b]0;title\x07\x1b[31m\u202e\u2066\x9b2J\r\n{FORGED}\u200b<script>alert(1)</script>&"
@@ -79,7 +79,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
     made_hostile(folder / "sample" / "landing")
 
     def entered(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return coupon_ledger(*arguments, "--home", folder / "home")
+        return in_process(*arguments, "--home", folder / "home")
 
     ran = entered("run", "--landing", folder / "sample" / "landing", "--as-of", "2024-02-29")
     assert ran.returncode == 0, ran.stderr
@@ -149,7 +149,7 @@ READING = [
 @pytest.mark.parametrize("arguments", READING, ids=lambda one: ascii(" ".join(one))[1:24])
 def test_no_command_prints_a_name_as_it_is(command: Command, arguments: list[str]) -> None:
     if arguments[0].startswith(("\x1b", "--")):
-        assert_harmless(coupon_ledger(*arguments))
+        assert_harmless(in_process(*arguments))
         return
     assert_harmless(command(*arguments))
     if arguments[0] not in ("run", "close", "export", "restore", "verify", "diff"):

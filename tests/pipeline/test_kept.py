@@ -14,7 +14,7 @@ from dagster_project.arrival.warehouse import create_tables, drop_tables, raw_ro
 from dagster_project.refresh import carrying_on
 from dagster_project.releases import open_release
 from dagster_project.settings import SAMPLE
-from tests.pipeline.conftest import AS_OF, LAST_DAY, SampleRun, coupon_ledger
+from tests.pipeline.conftest import AS_OF, LAST_DAY, SampleRun, in_process
 
 CODE = "1+code"
 LATER = {
@@ -133,10 +133,10 @@ def test_the_sample_in_two_days_is_the_sample_at_once(
         ignore=lambda _, names: [name for name in names if name in LATER],
     )
     arguments = ("run", "--landing", landing, "--home", tmp_path / "home", "--as-of")
-    first = coupon_ledger(*arguments, "2025-06-30")
+    first = in_process(*arguments, "2025-06-30")
     assert "changed since" not in first.stdout
     shutil.copytree(SAMPLE / "landing", landing, dirs_exist_ok=True)
-    second = coupon_ledger(*arguments, LAST_DAY.isoformat())
+    second = in_process(*arguments, LAST_DAY.isoformat())
     assert "; what changed since 2025-06-30" in second.stdout, second.stdout + second.stderr
     assert marts(tmp_path / "home") == marts(sample_run.home)
 

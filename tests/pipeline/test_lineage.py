@@ -23,7 +23,7 @@ from dagster_project.arrival import arrive
 from dagster_project.arrival.archive import Archive
 from dagster_project.arrival.delivered import rows_delivered
 from dagster_project.arrival.report import ArrivalError
-from tests.pipeline.conftest import SampleRun, coupon_ledger
+from tests.pipeline.conftest import SampleRun, in_process
 
 NOW = datetime(2026, 4, 1, 5, 0, tzinfo=UTC)
 PERSON = "usr_0042secret"
@@ -251,7 +251,7 @@ class Data:
                 ]
             ),
         )
-        self.strict = coupon_ledger(*self._arguments("2025-06-30"), "--strict")
+        self.strict = in_process(*self._arguments("2025-06-30"), "--strict")
         self.second = self.run("2025-06-30")
 
     def _arguments(self, as_of: str) -> tuple[str | Path, ...]:
@@ -259,12 +259,12 @@ class Data:
         return ("run", *where, "--as-of", as_of)
 
     def run(self, as_of: str) -> str:
-        done = coupon_ledger(*self._arguments(as_of))
+        done = in_process(*self._arguments(as_of))
         assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout
 
     def ask(self, *arguments: str | Path) -> Any:
-        return coupon_ledger(arguments[0], "--home", self.home, *arguments[1:])
+        return in_process(arguments[0], "--home", self.home, *arguments[1:])
 
     def answer(self, *arguments: str | Path) -> str:
         done = self.ask(*arguments)
@@ -585,7 +585,7 @@ class TestProved:
     ) -> None:
         wanted = ("fct_program_budget_monthly", "2023-07", "budget_amount")
         out, home = tmp_path / "proof", sample_run.home
-        done = coupon_ledger("prove", *wanted, "--out", out, "--home", home)
+        done = in_process("prove", *wanted, "--out", out, "--home", home)
         assert done.returncode == 0, done.stderr
         (usd,) = (
             line.split()

@@ -187,6 +187,12 @@ class TestAnswers:
         assert lines[:3] == ["invoice_id,list_amount", "'=in,5.00", "in_01,1.00"]
         assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".parquet", ".xlsx"]
 
+    def test_what_parquet_cannot_hold_is_said(self, home: Path, tmp_path: Path) -> None:
+        answer = ask(home, "select interval 1 day as lasts", "--out", tmp_path / "answer.parquet")
+        assert answer.exit_code == 2
+        assert "cast the column to varchar" in " ".join(answer.stderr.split())
+        assert not list(tmp_path.iterdir())
+
 
 class TestLimits:
     """A question ends at a limit, and it is said at which and how to allow more."""

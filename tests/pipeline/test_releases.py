@@ -92,8 +92,9 @@ class TestPublication:
         published = hand_made.publish()
         folder = files.parquet_dir(hand_made.home, published.release_id)
         metadata = pq.read_metadata(folder / "fct_discounted_charges.parquet").metadata
-        assert metadata[b"release_id"].decode() == published.release_id
-        assert metadata[b"as_of_date"].decode() == AS_OF.isoformat()
+        about = json.loads((folder / files.ABOUT_NAME).read_text("utf-8"))
+        assert about["release_id"] == published.release_id
+        assert about["as_of_date"] == AS_OF.isoformat()
         assert metadata[b"table_comment"].decode() == "One row per counted invoice's charge."
         in_parquet = json.loads(metadata[b"column_comments"])
         assert in_parquet["list_amount"].startswith("It's the price. Per currency")
@@ -252,6 +253,7 @@ class TestPublication:
             **appended,
             "coupon_ledger.duckdb": "0o440",
             "report.html": "0o440",
+            "release.json": "0o440",
             **dict.fromkeys(("bills.txt", "fingerprints.json", "register.json"), "0o440"),
             **{f"{name}.parquet": "0o440" for name in parquet},
         }
@@ -281,6 +283,7 @@ class TestPublication:
             f"sync {release}.tmp/dim_coupons.parquet",
             f"sync {release}.tmp/fct_discounted_charges.parquet",
             f"sync {release}.tmp/fct_restatements.parquet",
+            f"sync {release}.tmp/release.json",
             f"sync {release}.tmp/coupon_ledger.duckdb",
             f"sync {release}.tmp",
             f"name {release}",
@@ -501,6 +504,7 @@ class TestFailure:
             "_write",
             "_read_back",
             "_write_parquet",
+            "_write_about",
             "files.fsync_file",
             "files.fsync_folder",
             "files.flip",
@@ -674,7 +678,7 @@ class TestReuse:
         assert rows(made.home, told) == rows(made.home, told, published.release_id)
         first, second = (
             {
-                path.name: path.read_bytes().replace(one.release_id.encode(), b"ID")
+                path.name: path.read_bytes()
                 for path in files.parquet_dir(made.home, one.release_id).glob("*.parquet")
             }
             for one in (published, anew)
@@ -685,6 +689,44 @@ class TestReuse:
         published, read = self.publish_counting(large, monkeypatch, "2+code")
         assert (published.is_new, read) == (True, [])
         self.same_as_anew(large, published)
+
+    def test_the_copy_of_an_unchanged_mart_is_one_file_with_two_names(
+        self, large: HandMade
+    ) -> None:
+        before = files.current_release(large.home)
+        self.change(large, "update marts.dim_coupons set coupon_id = 'C2'")
+        after = large.publish().release_id
+        one, other = (
+            {
+                path.stem: path.stat().st_ino
+                for path in files.parquet_dir(large.home, str(release_id)).glob("*.parquet")
+            }
+            for release_id in (before, after)
+        )
+        assert {name for name in one if one[name] == other[name]} == {
+            "fct_discounted_charges",
+            "fct_restatements",
+        }
+        shutil.rmtree(files.parquet_dir(large.home, str(before)))
+        assert releases.verify(large.home).problems == ()
+
+    @pytest.mark.parametrize("how", ["damaged", "gone", "on a disk without second names"])
+    def test_a_copy_that_cannot_be_used_again_is_written(
+        self, large: HandMade, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
+        before = str(files.current_release(large.home))
+        copy = files.parquet_dir(large.home, before) / "fct_discounted_charges.parquet"
+        if how == "damaged":
+            copy.chmod(0o640)
+            content = bytearray(copy.read_bytes())
+            content[len(content) // 2] ^= 1
+            copy.write_bytes(content)
+        elif how == "gone":
+            copy.unlink()
+        else:
+            monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+        large.publish(code_version="2+code")
+        assert releases.verify(large.home).problems == ()
 
     def test_a_file_that_begins_as_a_copy_again_and_again_does_not_grow(
         self, large: HandMade, monkeypatch: pytest.MonkeyPatch
@@ -819,7 +861,7 @@ class TestReaders:
         hand_made.publish()
         long_lived = releases.open_release(hand_made.home)
         before = long_lived.execute("select * from marts.fct_discounted_charges").fetchall()
-        seen: list[list[str]] = [[] for _ in range(8)]
+        seen: list[list[str]] = [[] for _ in range(4)]
         problems: list[str] = []
         stop = threading.Event()
 
@@ -845,7 +887,7 @@ class TestReaders:
         hand_made.write().publish()
         for reader in readers:
             reader.start()
-        for number in range(2, 8):
+        for number in range(2, 6):
             hand_made.charges = [(f"in_{place}", "USD", f"{number}.00") for place in range(50)]
             hand_made.write().publish()
         stop.set()
@@ -1006,6 +1048,18 @@ class TestKeeping:
         with duckdb.connect(str(files.release_path(home, three[0]))) as connection:
             connection.execute(change)
         assert releases.verify(home, three[0]).problems
+
+    def test_what_lies_beside_the_parquet_files_is_found_by_verification_if_it_is_of_another(
+        self, home: Path, three: list[str]
+    ) -> None:
+        about = files.parquet_dir(home, three[1]) / files.ABOUT_NAME
+        about.chmod(0o640)
+        about.write_bytes((files.parquet_dir(home, three[0]) / files.ABOUT_NAME).read_bytes())
+        [problem] = releases.verify(home, three[1]).problems
+        assert f"its release.json is that of release {three[0]}" in problem
+        about.write_text("{}")
+        [problem] = releases.verify(home, three[1]).problems
+        assert "its release.json cannot be read" in problem
 
     def test_a_release_under_the_name_of_another_is_found_by_verification(
         self, home: Path, three: list[str]

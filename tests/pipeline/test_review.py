@@ -1,20 +1,11 @@
-"""Strict runs, the reviewed file and rebuilding, from the command line as a person would use them."""
+"""Strict runs, the reviewed file and rebuilding, by the commands that a person would give."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-import pytest
-
 from dagster_project.releases import open_release
-from tests.pipeline.conftest import SampleRun, coupon_ledger
-
-
-@pytest.fixture
-def own_home(sample_run: SampleRun, tmp_path: Path) -> Path:
-    """A copy of the sample's data home that may be changed."""
-    return Path(shutil.copytree(sample_run.home, tmp_path / "home", symlinks=True))
+from tests.pipeline.conftest import in_process
 
 
 def served(home: Path) -> str:
@@ -23,7 +14,7 @@ def served(home: Path) -> str:
 
 def test_a_strict_run_publishes_nothing_while_billing_errors_are_open(own_home: Path) -> None:
     before = served(own_home)
-    result = coupon_ledger("run", "--home", own_home, "--strict")
+    result = in_process("run", "--home", own_home, "--strict")
     assert result.returncode == 1
     assert "finding discount_after_expiry: " in result.stderr
     assert "finding coupon_terms_changed: " in result.stderr
@@ -44,7 +35,7 @@ def test_a_strict_run_publishes_once_every_error_is_accepted(own_home: Path) -> 
     lines = [f"{finding_id},agreed,R. Roe,2026-06-30" for (finding_id,) in findings]
     reviewed = "\n".join(["finding_id,reason,approved_by,until", *lines])
     (own_home / "accepted_findings.csv").write_text(reviewed, "utf-8")
-    result = coupon_ledger("run", "--home", own_home, "--strict")
+    result = in_process("run", "--home", own_home, "--strict")
     assert result.returncode == 0, result.stderr
     assert served(own_home) != before
     with open_release(own_home) as connection:
@@ -57,7 +48,7 @@ def test_a_strict_run_publishes_once_every_error_is_accepted(own_home: Path) -> 
 def test_a_faulty_reviewed_file_stops_the_run_and_says_where(own_home: Path) -> None:
     before = served(own_home)
     (own_home / "accepted_findings.csv").write_text("finding_id,reason\n", "utf-8")
-    result = coupon_ledger("run", "--home", own_home)
+    result = in_process("run", "--home", own_home)
     assert result.returncode == 1
     assert "accepted_findings.csv" in result.stderr
     assert "approved_by, until" in result.stderr
@@ -67,8 +58,8 @@ def test_a_faulty_reviewed_file_stops_the_run_and_says_where(own_home: Path) -> 
 def test_a_rebuild_from_the_archive_gives_the_same_release(own_home: Path) -> None:
     before = served(own_home)
     (own_home / "build" / "warehouse.duckdb").unlink()
-    result = coupon_ledger("rebuild", "--home", own_home)
+    result = in_process("rebuild", "--home", own_home)
     assert result.returncode == 0, result.stderr
-    again = coupon_ledger("run", "--home", own_home)
+    again = in_process("run", "--home", own_home)
     assert again.returncode == 0, again.stderr
     assert served(own_home) == before

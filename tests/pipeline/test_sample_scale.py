@@ -59,8 +59,8 @@ Marts = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> CompiledModels:
-    return CompiledModels(tmp_path_factory.mktemp("compiled"), LAST_DAY)
+def compiled(compiled_folder: Path) -> CompiledModels:
+    return CompiledModels(compiled_folder, LAST_DAY)
 
 
 def marts_of(compiled: CompiledModels, home: Path, *landings: Path) -> Marts:

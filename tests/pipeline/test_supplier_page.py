@@ -8,14 +8,14 @@ import duckdb
 
 from dagster_project.dashboard import supplier_page
 from dagster_project.releases import open_release
-from tests.pipeline.conftest import SampleRun, coupon_ledger
+from tests.pipeline.conftest import SampleRun, in_process
 
 
 def test_the_page_names_every_file_and_every_rejected_row(
     sample_run: SampleRun, tmp_path: Path
 ) -> None:
     target = tmp_path / "page.html"
-    result = coupon_ledger("deliveries", "--home", sample_run.home, "--page", target)
+    result = in_process("deliveries", "--home", sample_run.home, "--page", target)
     assert result.returncode == 0, result.stderr
     text = target.read_text("utf-8")
     with open_release(sample_run.home) as connection:

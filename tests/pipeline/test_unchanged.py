@@ -17,7 +17,7 @@ from dagster_project.arrival import arrive
 from dagster_project.refresh import unchanged
 from dagster_project.releases import files
 from dagster_project.settings import Settings
-from tests.pipeline.conftest import AS_OF, NOW, HandMade, SampleRun, coupon_ledger
+from tests.pipeline.conftest import AS_OF, NOW, HandMade, in_process
 
 
 @pytest.fixture
@@ -163,24 +163,26 @@ def test_files_so_young_that_a_change_could_go_unseen_are_not_remembered(
     assert not after_a_refresh(settings)
 
 
-def test_a_run_with_nothing_new_starts_neither_dagster_nor_dbt_and_can_be_made_to_run(
-    sample_run: SampleRun,
+def test_a_run_with_nothing_new_is_recognised_and_the_next_starts_neither_dagster_nor_dbt(
+    own_home: Path,
 ) -> None:
+    before = files.current_release(own_home)
+    built = in_process("run", "--home", own_home)
+    assert built.returncode == 0, built.stderr
+    assert "dbt_build" in built.stdout
+    assert "nothing has changed" in built.stdout
     script = (
         "import sys; from dagster_project.cli import app;"
         "app(sys.argv[1:], standalone_mode=False);"
         "print([name for name in ('dagster', 'dbt', 'great_expectations')"
         " if name in sys.modules])"
     )
-    assert coupon_ledger("run", "--home", sample_run.home).returncode == 0
     done = subprocess.run(
-        [sys.executable, "-c", script, "run", "--home", str(sample_run.home)],
+        [sys.executable, "-c", script, "run", "--home", str(own_home)],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "nothing has changed" in done.stdout
+    assert "nothing has changed" in done.stdout, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
-    always = coupon_ledger("run", "--always", "--home", sample_run.home)
-    assert "dbt_build" in always.stdout
-    assert "nothing has changed" in always.stdout
+    assert files.release_ids(own_home) == [before]

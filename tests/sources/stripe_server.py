@@ -110,6 +110,7 @@ def _discounts(found: Any, path: str, expand: set[str]) -> list[Any]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet: else the body waits for the head's acknowledgement
     account: Account
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002

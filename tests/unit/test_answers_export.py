@@ -46,7 +46,7 @@ def sheet_of(folder: Path, select: str) -> Any:
         ("net_amount", "150.25::decimal(18, 2)", "JPY", 150.25, "[$JPY] #,##0.00"),
         ("net_amount", "1.50::decimal(18, 2)", None, 1.5, "#,##0.00"),
         ("net_amount", "1.50::decimal(18, 2)", '"x', 1.5, "#,##0.00"),
-        ("effective_percent", "33.3333::decimal(9, 4)", "USD", 33.3333, "0.####"),
+        ("effective_percent", "33.3333::decimal(9, 4)", "USD", 33.3333, "General"),
         ("mtus", "10000::bigint", "USD", 10_000, "#,##0"),
         ("burn_month", "date '2024-02-01'", None, datetime(2024, 2, 1), "yyyy-mm-dd"),
         (
@@ -67,6 +67,7 @@ def sheet_of(folder: Path, select: str) -> Any:
         ("share", "0.5::double", None, 0.5, "General"),
         ("share", "'nan'::double", None, "nan", "@"),
         ("days", "[1, 2]", None, "[1, 2]", "@"),
+        ("lasts", "interval 1 day", None, "1 day", "@"),
     ],
 )
 def test_a_cell_has_its_type_and_format(
@@ -187,3 +188,20 @@ def test_a_column_is_as_wide_as_its_amounts_with_their_currency(tmp_path: Path) 
     select = "select 'USD' as currency, -1234567890.12::decimal(18, 2) as a"
     width = sheet_of(tmp_path, select).column_dimensions["B"].width
     assert width > len("-USD 1,234,567,890.12")
+
+
+def test_a_long_description_goes_on_on_lines_of_its_own_row(tmp_path: Path) -> None:
+    select = (
+        "select repeat('word ', 12 * n) as description, repeat('a', 70) as delivery_id"
+        " from range(4) as many (n) order by n"
+    )
+    sheet = sheet_of(tmp_path, select)
+    assert sheet["A2"].alignment.wrap_text and not sheet["B2"].alignment.wrap_text
+    heights = [sheet.row_dimensions[row].height for row in range(2, 6)]
+    assert heights == [15, 30, 45, 60]
+
+
+def test_a_heading_stands_over_its_numbers_and_text_does_not_touch_them(tmp_path: Path) -> None:
+    sheet = sheet_of(tmp_path, "select 1.50::decimal(18, 2) as amount, 'x' as plan")
+    assert [sheet[cell].alignment.horizontal for cell in ("A1", "A2")] == ["right", "right"]
+    assert [sheet[cell].alignment.indent for cell in ("B1", "B2")] == [1, 1]

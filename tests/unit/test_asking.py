@@ -1,0 +1,21 @@
+"""Queries that answers and pages send to an open release."""
+
+from __future__ import annotations
+
+import duckdb
+
+from dagster_project.answers.asking import remembering, rows
+
+
+def test_a_release_is_asked_once_while_its_answers_are_remembered() -> None:
+    with duckdb.connect() as one, duckdb.connect() as other:
+        for connection, amount in ((one, 1), (other, 2)):
+            connection.execute(f"create table bills as select {amount} as amount")
+        with remembering():
+            first = rows(one, "select amount from bills where amount < ?", [9])
+            first[0]["amount"] = 7  # whoever asked may change what was given
+            one.execute("update bills set amount = 3")
+            assert rows(one, "select amount from bills where amount < ?", [9]) == [{"amount": 1}]
+            assert rows(one, "select amount from bills where amount < ?", [8]) == [{"amount": 3}]
+            assert rows(other, "select amount from bills where amount < ?", [9]) == [{"amount": 2}]
+        assert rows(one, "select amount from bills where amount < ?", [9]) == [{"amount": 3}]
