@@ -51,6 +51,9 @@ _DELIVERED: Final = {
     *("int_deliveries_reconciled", "int_rows_superseded"),
 }
 """The models that say what was delivered: a question delivers nothing."""
+_FATES: Final = "stg_billing__repeated_rows"
+"""The model that says which version of a record is current."""
+_CURRENT_INVOICES: Final = "stg_billing__invoices"
 _BEFORE: Final = "int_redemptions_before"
 """The model that has the redemptions of the recorded build, whose terms are compared."""
 _READ_ONCE: Final = {"stg_billing__workspaces", "int_invoices_counted", "int_invoices_charged"}
@@ -145,20 +148,19 @@ class _Calculation:
             base = f"base_billing__{feed.name}"
             self._table("staging", base, f"select * from recorded.staging.{base}")
             self._add(self._models.nodes[base])
-        fates = "stg_billing__repeated_rows"
         self._table(
             "staging",
-            fates,
-            f"select * from recorded.staging.{fates} where feed not in ('invoices', 'credit_notes')",
+            _FATES,
+            f"select * from recorded.staging.{_FATES} where feed not in ('invoices', 'credit_notes')",
         )
         for feed in changed:
             self._connection.execute(
-                f"delete from warehouse.staging.{fates} where feed = ? and record_id in"
+                f"delete from warehouse.staging.{_FATES} where feed = ? and record_id in"
                 f" (select {quote(feed.key.name)} from warehouse.staging.base_billing__{feed.name}"
                 " where delivery_sequence > ?)",
                 [feed.name, self._moment.last_delivery],
             )
-        self._add(self._models.nodes[fates])
+        self._add(self._models.nodes[_FATES])
 
     def _deliver(self, feed: Feed, delivery: int, rows: Sequence[Mapping[str, str]]) -> None:
         """Make the raw table of a feed of its changed rows alone."""
@@ -194,15 +196,12 @@ class _Calculation:
         others = [
             node
             for node in self._models.needed_for(self._marts())
-            if node.kind == "model"
-            and node.name not in done | _DELIVERED
-            and not node.name.startswith("base_")
-            and node.name not in ("stg_billing__repeated_rows", "stg_billing__invoices", _BEFORE)
+            if _is_calculated(node) and node.name not in done | _DELIVERED | {_CURRENT_INVOICES}
         ]
         for node in others:
             self._build(node)
         self._sum_over_all()
-        built = done | {node.name for node in others} | {"stg_billing__invoices"}
+        built = done | {node.name for node in others} | {_CURRENT_INVOICES}
         tests = self._test(built)
         (workspaces,) = self._connection.execute(f"select count(*) from {WORKSPACES}").fetchall()
         return Calculated(int(workspaces[0]), len(built), tests)
@@ -233,13 +232,7 @@ class _Calculation:
 
     def _of_redemptions(self) -> list[Node]:
         """Return the models that know redemptions but no bill."""
-        return [
-            node
-            for node in self._models.needed_for(REDEMPTIONS)
-            if node.kind == "model"
-            and not node.name.startswith("base_")
-            and node.name not in ("stg_billing__repeated_rows", _BEFORE)
-        ]
+        return [node for node in self._models.needed_for(REDEMPTIONS) if _is_calculated(node)]
 
     def _find_concerned(self) -> None:
         """List the workspaces with a redemption or follow-up that is not as recorded."""
@@ -293,12 +286,12 @@ class _Calculation:
             f"select * from recorded.staging.base_billing__workspaces where {CONCERNED}",
         )
         self._take_fates("invoices", "invoice_id")
-        self._build(self._models.nodes["stg_billing__invoices"])
+        self._build(self._models.nodes[_CURRENT_INVOICES])
         self._table(
             "staging",
             "base_billing__credit_notes",
             "select * from recorded.staging.base_billing__credit_notes where invoice_id in"
-            " (select invoice_id from warehouse.staging.stg_billing__invoices)",
+            f" (select invoice_id from warehouse.staging.{_CURRENT_INVOICES})",
         )
         self._take_fates("credit_notes", "credit_note_id")
         self._connection.execute(
@@ -318,8 +311,8 @@ class _Calculation:
 
     def _take_fates(self, feed: str, key: str) -> None:
         self._connection.execute(
-            "insert into warehouse.staging.stg_billing__repeated_rows by name"
-            " select * from recorded.staging.stg_billing__repeated_rows where feed = ? and"
+            f"insert into warehouse.staging.{_FATES} by name"
+            f" select * from recorded.staging.{_FATES} where feed = ? and"
             f" record_id in (select {key} from warehouse.staging.base_billing__{feed})",
             [feed],
         )
@@ -425,6 +418,12 @@ class _Calculation:
 
     def _names(self, relation: str) -> list[str]:
         return [str(row[0]) for row in self._connection.execute(f"describe {relation}").fetchall()]
+
+
+def _is_calculated(node: Node) -> bool:
+    """Return whether a node is a model of more than typed rows and their fates, or what was before."""
+    is_typed = node.name.startswith("base_") or node.name == _FATES
+    return node.kind == "model" and not is_typed and node.name != _BEFORE
 
 
 def _written(node: Node) -> str:

@@ -6,6 +6,7 @@ terms gave them, and later ones find the uses and the credit that those left.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from dagster_project.answers.asking import end_of
 from dagster_project.feeds import feeds
+from dagster_project.refresh.compiled import Models, Moment, Node
 from dagster_project.refresh.concerned import RECORDED, REDEMPTIONS, SUMMED, TERMS
 from dagster_project.refresh.what_if import OF_A_BILL, Asking, Change, WrongTerms, first_of_bills
 from tests.dbt.compiled import CompiledModels
@@ -331,6 +333,25 @@ def test_bills_meet_terms_in_redemptions_only(compiled: CompiledModels) -> None:
     for mart in marts:
         if mart.kind == "model" and mart.name not in (*SUMMED, *TERMS, *RECORDED):
             assert "workspace_id" in mart.sql or "invoice_id" in mart.sql
+
+
+def test_every_day_in_the_models_is_that_of_the_question(compiled: CompiledModels) -> None:
+    models = compiled.of_questions
+    end, first = datetime(2025, 6, 30, 10), datetime(2025, 2, 28, 10)
+    moment = Moment(date(2025, 6, 30), end, 17, first)
+    texts = [models.sql(node, moment) for node in models.nodes.values()]
+    assert not [text for text in texts if re.search("4711|4712|987654321", text)]
+    for expected in (f"'{end}'", f"'{first}'", "'2025-06-30'", "delivery_sequence > 17"):
+        assert any(expected in text for text in texts)
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Apia", "Etc/GMT+12"])
+def test_the_days_of_any_time_zone_are_found_in_the_models(zone: str) -> None:
+    calendar = ReportingCalendar(ZoneInfo(zone))
+    sql = f"'{calendar.end_of(date(4711, 3, 9))}' '{calendar.first_instant(date(4712, 5, 5))}'"
+    node = Node("any", "model", "marts", False, False, (), "", sql)
+    moment = Moment(date(2025, 6, 30), datetime(2025, 7, 1), 17, datetime(2025, 2, 28))
+    assert Models([node]).sql(node, moment) == "'2025-07-01 00:00:00' '2025-02-28 00:00:00'"
 
 
 def test_a_user_and_a_limit_connect_workspaces(compiled: CompiledModels) -> None:
