@@ -198,9 +198,22 @@ class CompiledModels:
         changes: Sequence[Change],
         holds_from: date | None = None,
     ) -> dict[str, list[dict[str, object]]]:
-        """The marts of the same day under other terms, of which only concerned workspaces are calculated.
+        """The marts of the same day under other terms, without findings, which are those of the deliveries.
 
-        Findings, which are those of the deliveries, are left out.
+        Raises:
+            WrongTerms: The changes cannot be asked.
+        """
+        with self.question(deliveries, changes, holds_from) as connection:
+            return answered(connection)
+
+    @contextmanager
+    def question(
+        self,
+        deliveries: Sequence[TextRows],
+        changes: Sequence[Change],
+        holds_from: date | None = None,
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A database with the concerned workspaces under other terms, and `recorded` with all of the deliveries.
 
         Args:
             deliveries: What is recorded.
@@ -222,7 +235,7 @@ class CompiledModels:
             connection.execute("attach ':memory:' as warehouse; use warehouse")
             end = datetime.combine(self.as_of + timedelta(days=1), time())
             calculate(connection, self.of_questions, Moment(self.as_of, end, last, first), rows)
-            return _answered(connection)
+            yield connection
 
     @contextmanager
     def built(self, deliveries: Sequence[TextRows]) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -310,7 +323,7 @@ def _record_id(feed: Feed) -> str:
     return f"concat_ws(' ', {', '.join(f'cast({name} as varchar)' for name in feed.key_names)})"
 
 
-def _answered(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, object]]]:
+def answered(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, object]]]:
     """All marts under other terms but the findings: those of workspaces not concerned as recorded."""
     found = {}
     for (name,) in connection.execute(
