@@ -13,6 +13,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from functools import cached_property
@@ -130,15 +131,16 @@ def models(settings: Settings, project: Project) -> Models:
     zones = json.dumps([settings.reporting_time_zone, dict(project.time_zones)])
     path = project.folder / f"compiled-{hashlib.sha256(zones.encode()).hexdigest()[:16]}.json"
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        content = [asdict(node) for node in _compile(settings, project)]
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, encoding="utf-8", delete=False
-        ) as file:
-            json.dump(content, file)
-        os.replace(file.name, path)
-    return Models.of(content)
+        return Models.of(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, KeyError):  # there is none, or one of another version
+        nodes = _compile(settings, project)
+        with suppress(OSError):  # without the right to write, the next question compiles again
+            with tempfile.NamedTemporaryFile(
+                "w", dir=path.parent, encoding="utf-8", delete=False
+            ) as file:
+                json.dump([asdict(node) for node in nodes], file)
+            os.replace(file.name, path)
+    return Models(nodes)
 
 
 def variables(time_zone: str, feed_time_zones: Mapping[str, str]) -> dict[str, object]:

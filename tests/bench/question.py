@@ -41,6 +41,7 @@ def measured(invoices: int, rounds: int, folder: Path = store.FOLDER) -> dict[st
     Raises:
         RunFailed: A run failed.
     """
+    facts = machine.described(("duckdb", "dbt-core", "dbt-duckdb", "dagster"))
     sample = store.sample(invoices, folder=folder)
     work = folder / "work"
     kinds: tuple[str, ...] = ("refresh", "question")
@@ -63,7 +64,7 @@ def measured(invoices: int, rounds: int, folder: Path = store.FOLDER) -> dict[st
     shutil.rmtree(work)
     limits = Settings.model_fields
     return {
-        **machine.described(("duckdb", "dbt-core", "dbt-duckdb", "dagster")),
+        **facts,
         "asked_invoices": invoices,
         **coupon,
         "threads": limits["threads"].default,

@@ -257,6 +257,20 @@ class TestTheAnswer:
         assert len(files.release_ids(side)) == 1
         assert not list(files.releases_dir(side).glob("*.tmp"))
 
+    def test_an_answer_that_is_not_written_as_calculated_is_not_served(
+        self, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def forgets(*_: object) -> None:
+            pass
+
+        monkeypatch.setattr(answering, "_change", forgets)
+        shown = ask(
+            asked.home, "--coupon", "SIXTY", "--set", "percent_off=5", "--name", "unwritten"
+        )
+        assert shown.exit_code == 1
+        assert "was not written as calculated" in shown.stderr
+        assert "what-if/unwritten" not in files.what_ifs(asked.home)
+
     def test_a_question_beside_a_running_refresh_waits_for_its_end(self, asked: Asked) -> None:
         holding = (
             "import sys; from pathlib import Path;"
