@@ -387,14 +387,14 @@ class _Calculation:
     def _add(self, node: Node) -> None:
         """Add rows to a model that has those of the recorded build."""
         if node.forgets_invoices:
-            # Two steps, since mostly no invoice stays, so that only its ids are read.
-            self._table(
-                node.schema,
-                node.name,
-                f"select * from {node.relation} where invoice_id in (select invoice_id from"
-                f" {node.relation} where invoice_id not in (select invoice_id from"
-                " warehouse.intermediate.int_invoices_recalculated))",
+            self._connection.execute(
+                f"create or replace temp table staying as select invoice_id from {node.relation}"
+                " where invoice_id not in"
+                " (select invoice_id from warehouse.intermediate.int_invoices_recalculated)"
             )
+            ((staying,),) = self._connection.execute("select count(*) from staying").fetchall()
+            rows = "where invoice_id in (select invoice_id from staying)" if staying else "limit 0"
+            self._table(node.schema, node.name, f"select * from {node.relation} {rows}")
         self._connection.execute(
             f"insert into {node.relation} by name {self._models.sql(node, self._moment)}"
         )

@@ -51,6 +51,7 @@ def publish_answer(
     side: Path,
     recorded: Path,
     pedigree: Mapping[str, Any],
+    remembered: Mapping[tuple[str, str], Known],
     marts: Mapping[str, Mart],
     now: datetime,
 ) -> str:
@@ -61,6 +62,7 @@ def publish_answer(
         side: The data home of the question.
         recorded: The file of the recorded release.
         pedigree: That release's row of `release.release`.
+        remembered: What its tables held when it was published, as far as that is known, by schema and name.
         marts: The marts that may differ from the recorded ones, by name.
         now: When this happens.
 
@@ -72,7 +74,7 @@ def publish_answer(
     """
     files.releases_dir(side).mkdir(parents=True, exist_ok=True)
     files.remove_leftovers(side)
-    known = _recorded_contents(connection)
+    known = _recorded_contents(connection, remembered)
     found = dict(known)
     for name, mart in marts.items():
         found["marts", name] = _differing(connection, name, mart, known["marts", name])
@@ -104,7 +106,7 @@ def publish_answer(
 
 
 def _recorded_contents(
-    connection: duckdb.DuckDBPyConnection,
+    connection: duckdb.DuckDBPyConnection, remembered: Mapping[tuple[str, str], Known]
 ) -> dict[tuple[str, str], Known]:
     """Return what the recorded release holds, in the order in which it lists its tables."""
     found = {}
@@ -114,7 +116,10 @@ def _recorded_contents(
     ).fetchall():
         relation = f"{DATABASE}.{quote(schema)}.{quote(name)}"
         content = TableContent(rows, fingerprint, columns_of(connection, relation))
-        found[schema, name] = Known(content, sum_of_hashes(connection, relation))
+        known = remembered.get((schema, name))
+        if known is None or known.content != content:
+            known = Known(content, sum_of_hashes(connection, relation))
+        found[schema, name] = known
     return found
 
 

@@ -45,7 +45,7 @@ PARQUET = (
     "format parquet, compression zstd, compression_level 1, row_group_size 122880, parquet_version v1,"
     " dictionary_size_limit 1000"  # beyond, a dictionary costs more time and space than it saves
 )
-_MADE_BY = f"DuckDB {duckdb.__version__}, {STORAGE_VERSION}; {PARQUET}"
+MADE_BY = f"DuckDB {duckdb.__version__}, {STORAGE_VERSION}; {PARQUET}"
 
 # The pedigree's tables that are copied from the build: name, source, order, columns and meaning.
 _DELIVERIES = {
@@ -240,7 +240,7 @@ def publish(
             restatements.compute(connection, home, {mart.name: mart.key for mart in marts})
             marts = sorted([*marts, _restatements_table()], key=lambda table: table.name)
             tables = [*marts, *_pedigree_tables()]
-            before = reuse.recall(home, _MADE_BY)
+            before = reuse.recall(home, MADE_BY)
             with reuse.attached(connection, home, before) as readable:
                 sources = {table: _examined(connection, table, readable) for table in tables}
             described = {
@@ -306,7 +306,7 @@ def publish(
         reuse.remember(
             home,
             release_id,
-            _MADE_BY,
+            MADE_BY,
             {(one.schema, one.name): (found.known, one.key) for one, found in sources.items()},
             copies,
         )
