@@ -75,7 +75,7 @@ def given_by_program(
     currency: str | None = None,
     plan: str | None = None,
 ) -> list[Row]:
-    """Return percent-off, dollar-off and credit by program; in all too; they add up to those of the bridge.
+    """Return what each program gave, by kind and in all; the amounts add up to those of the bridge.
 
     Args:
         connection: The release.

@@ -86,7 +86,7 @@ def restatements(connection: Connection) -> list[Row]:
 
 
 def months_restated(restated: Sequence[Row]) -> list[Row]:
-    """Add up `restatements` by closed month and currency; months of which only rows moved are left out.
+    """Add up `restatements` by closed month and currency; months in which rows only moved are left out.
 
     Args:
         restated: As `restatements` gives it.

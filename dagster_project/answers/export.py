@@ -139,7 +139,7 @@ class Table:
     def named_parts(self, connection: Connection) -> list[tuple[str, int]]:
         """Return the rows with the workspace's name a part at a time, in the order of the release.
 
-        A release has its rows in the order of their keys, and a join keeps none. Parts of bounded size
+        A release has its rows mostly in the order of their keys, and a join keeps none. Parts of bounded size
         are put in order again in bounded memory.
 
         Returns:
@@ -686,6 +686,10 @@ def _answer_book(connection: Connection, path: Path, about: Row, sql: str) -> Ro
     return {"file": str(path), "tables": [RESULT], "rows": _whole(path, write)}
 
 
+_CREDIT_LEFT = " union all select currency, 'left', null, sum(amount), 1 from {fct_credit_ledger} group by currency"
+"""What all entries come to; those of one month come to no balance."""
+
+
 def summary(connection: Connection, tables: Sequence[Table]) -> list[Row]:
     """Return totals of the exported rows, from those very rows; never across currencies.
 
@@ -693,6 +697,7 @@ def summary(connection: Connection, tables: Sequence[Table]) -> list[Row]:
         Blocks of `title`, `columns` and `rows`; in a row with a `currency` all amounts are of it.
     """
     by_name = {table.name: table for table in tables}
+    is_whole = not any(table.has_month for table in tables)
     blocks = []
     for title, needed, sql in (
         (
@@ -720,8 +725,9 @@ def summary(connection: Connection, tables: Sequence[Table]) -> list[Row]:
         (
             "Credit",
             ("fct_credit_ledger",),
-            "select currency, entry_type, count(*) as entries, sum(amount) as amount"
-            " from {fct_credit_ledger} group by all order by all",
+            "select * exclude (place) from (select currency, entry_type, count(*) as entries,"
+            " sum(amount) as amount, 0 as place from {fct_credit_ledger} group by all"
+            f"{_CREDIT_LEFT if is_whole else ''}) order by currency, place, entry_type",
         ),
         (
             "Billing errors",

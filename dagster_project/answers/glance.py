@@ -23,7 +23,8 @@ def glance(connection: Connection) -> Row:
     Returns:
         `release_id`, `as_of_date`, `checks`, `checks_not_passed`, `open_findings`; and what there is to
         choose from: `currencies`, the one with most bills first, also those of credit and findings without
-        a bill, `months` (newest first), `plans`, `programs`, `months_to_come`, in which promotions can run out, and `finding_types`.
+        a bill, `months` (newest first), `plans`, `programs`, `months_to_come`, in which promotions can run
+        out, and `finding_types`.
     """
     (checked,) = rows(
         connection,

@@ -27,28 +27,32 @@ def month(
     Args:
         connection: The release.
         currency: The currency; amounts of several are never added up.
-        wanted: The month as 2024-02; the last with bills unless given.
+        wanted: The month as 2024-02; the last with bills unless given. One with bills in other currencies
+            only has amounts of zero.
         plan: Only bills of this plan. Credit left, findings and budgets are of all plans.
         program: The program whose gifts are listed bill by bill.
 
     Returns:
         `month`; `this` and `before`, the bridges of the month and of the month before; `months`, up to
-        twelve ending with the month, oldest first, each with `given_amount`; `programs`, what each gave, with its share of all that was
-        given in percent and its budget; `gifts` of the program asked for, as `bridge.gifts` gives them;
+        twelve ending with the month, oldest first, each with `given_amount`; `programs`, what each gave, with
+        its share of all that was given in percent and its budget; `gifts` of the program asked for, as `bridge.gifts` gives them;
         `credit_left_amount` at the end of the month; `at_stake_amount` and `open_findings` of all open
         findings.
 
     Raises:
-        NotThere: There is no such month.
+        NotThere: The release has no bills of that month.
     """
     (span,) = rows(
         connection,
-        f"select min(bridge_month) as first, max(bridge_month) as last from {_MART}"
-        " where currency = ?",
-        [currency],
+        "select min(bridge_month) as first, max(bridge_month) as last,"
+        " min(bridge_month) filter (where currency = ?) as first_of_currency,"
+        f" max(bridge_month) filter (where currency = ?) as last_of_currency from {_MART}",
+        [currency, currency],
     )
-    at = span["last"] if wanted is None else month_in(wanted, span["first"], span["last"])
-    if at is None:
+    at = span["last_of_currency"]
+    if wanted is not None:
+        at = month_in(wanted, span["first"], span["last"])
+    if at is None or span["first_of_currency"] is None:
         return {**facts(connection), "currency": currency, "month": None, "months": []}
     sums = ", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in AMOUNTS)
     found = {
@@ -65,7 +69,7 @@ def month(
     none = {"invoices": 0, **dict.fromkeys(AMOUNTS, Decimal("0.00"))}
     series = []
     for one in (_months_before(at, back) for back in range(MONTHS, -1, -1)):
-        if one >= span["first"]:
+        if one >= min(at, span["first_of_currency"]):
             row = found.get(one, {"month": one, **none})
             series.append({**row, "given_amount": sum((row[each] for each in GIVEN), Decimal(0))})
     (left,) = rows(

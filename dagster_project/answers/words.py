@@ -324,7 +324,7 @@ def does_not_count(invoice: Mapping[str, Any], as_of: date) -> list[str]:
         "draft": "It is a draft, so it takes no discount, draws no credit and uses up no coupon until it"
         " is finalised (R1).",
         "after_as_of_date": f"It was issued {moment(invoice['issued_at'])}, after the as-of date"
-        f" {as_of}, so it does not count yet (R1). A run as of a day from then on counts it.",
+        f" {as_of}, so it does not count yet (R1). A run as of that day or later counts it.",
     }[invoice["reason"]]
     told = [meaning]
     if invoice["billed_discount_amount"] or invoice["billed_credit_amount"]:

@@ -80,7 +80,7 @@ class Sheet:
         name: The sheet's name, at most `SHEET_NAME` characters.
         relation: What the sheet shows, as quoted SQL.
         frozen: How many of the first columns stay in view.
-        parts: The same rows in their order, a part at a time, where the relation has none itself or
+        parts: The same rows in their order, a part at a time, where the relation is in no order or
             would have to be sorted whole.
     """
 

@@ -44,7 +44,7 @@ TITLE = "Coupon Ledger"
 KEPT = ("release", "currency", "month", "program", "plan")
 """What links carry on from page to page."""
 _ALL = "all"
-_WIDTHS = {"type": 270}
+_WIDTHS = {"type": 250}
 _LABELS = {"ends": "Runs out in", "type": "Type of finding"}
 _MOST_ROWS, _SEARCHED_FROM = 500, 8
 _STYLE = f"""<style>{look.STYLE}
@@ -234,7 +234,7 @@ def _choose(page: Page, seen: Row, ids: list[str], home: Path) -> Chosen:
             if name == "id":
                 found["id"] = _enter(page)
             elif options[name]:
-                found[name] = _select(name, options[name], options[name][0], _WIDTHS.get(name, 140))
+                found[name] = _select(name, options[name], options[name][0], _WIDTHS.get(name, 120))
     currency = found.get("currency", options["currency"][0])
     chosen = {name: value for name, value in found.items() if value and value != _ALL}
     return Chosen(**{**chosen, "currency": currency}, home=home, release=seen["shown"])

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 
-from dagster_project.answers.asking import Connection, Row
+from dagster_project.answers.asking import Connection, NotThere, Row
 from dagster_project.answers.values import amount, clean, count, day, month, signed
 from dagster_project.dashboard.blocks import (
     Bars,
@@ -45,6 +45,11 @@ _LEVELS = ("list_amount", "net_amount", "billed_net_after_notes_amount")
 _STEP_PAGES: Final = {"Percent-off": "percent-off", "Credit": "credit", "Billing errors": "trust"}
 """The page that says more about a step of the bridge."""
 _MOST_FINDINGS, _MOST_REJECTED = 500, 200
+NO_CURRENCY: Final = "none"
+"""What is chosen where a release has no currency to choose."""
+NOTHING_YET: Final = (
+    "This release has no bill that counts, no credit and no finding with an amount."
+)
 _Make = Callable[[Connection, Chosen], list[Block]]
 
 
@@ -310,7 +315,9 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
             ),
             data["quarters"],
             code,
-            "For no credit left is it known when it will be used or lapse.",
+            "It is not known when the credit that is left will be used or lapse."
+            if data["grants"]
+            else "No credit is left.",
         ),
         Heading("Grants by days left"),
         Table(
@@ -327,7 +334,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
             ),
             [{**one, "workspace_name": named.get(one["workspace_id"])} for one in data["grants"]],
             code,
-            "Nothing is left.",
+            "No credit is left.",
             is_long=True,
         ),
         Heading("Cohorts with credit"),
@@ -363,13 +370,18 @@ def _percent_off(connection: Connection, chosen: Chosen) -> list[Block]:
     series = variance(connection, *about, None, 24, chosen.plan)
     of_currency = next((one for one in series["currencies"] if one["currency"] == code), None)
     if of_currency is None:
-        return [Note(f"No bill in {code} was ever reduced by a percentage.")]
+        return [Note(f"No bill in {code} was reduced by a percentage in the last 24 months.")]
     wanted = chosen.month or month(series["to_month"])
-    data = variance(connection, *about, wanted, plan=chosen.plan)
-    one = next((part for part in data["currencies"] if part["currency"] == code), None)
+    try:
+        of_month = variance(connection, *about, wanted, plan=chosen.plan)["currencies"]
+    except NotThere:  # a month with bills, but none that a percentage reduced
+        of_month = []
+    one = next((part for part in of_month if part["currency"] == code), None)
     blocks: list[Block] = []
     if one is None:
-        blocks.append(Note(f"Nothing in {code} was reduced by a percentage in {wanted} or before."))
+        blocks.append(
+            Note(f"Nothing in {code} was reduced by a percentage in {wanted} or the month before.")
+        )
     else:
         bridge = one["bridge"]
         effects = (
@@ -667,7 +679,9 @@ def _beside(chosen: Chosen) -> list[Block]:
             )
         )
     if blocks and (chosen.program or chosen.plan):
-        blocks.append(Note("What is beside the recorded outlook is of all programs and plans."))
+        blocks.append(
+            Note("The comparison with the recorded outlook is of all programs and plans.")
+        )
     return blocks
 
 
@@ -691,6 +705,7 @@ def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
     kinds, listed = data["totals"], data["findings"]
     still_open = data["open"]
     accepted = data["total"] - still_open["findings"]
+    told = "in no currency" if code == NO_CURRENCY else f"in {code} or in none"
     restated = [row for row in restatements(connection) if row["currency"] in (code, None)]
     return [
         Tiles(
@@ -698,17 +713,23 @@ def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
                 Tile(
                     "Open findings",
                     f"{still_open['findings']:,}",
-                    f"in {code} or in none; {accepted:,} accepted",
+                    f"{told}; {accepted:,} accepted",
                 ),
-                Tile(
-                    "At stake",
-                    f"{amount(still_open['amount_at_stake'], code)} {code}",
-                    "open findings",
-                ),
-                Tile(
-                    "Billed too much or little",
-                    f"{signed(still_open['effect_amount'], code)} {code}",
-                    "open findings, discounts and credit",
+                *(
+                    []
+                    if code == NO_CURRENCY
+                    else [
+                        Tile(
+                            "At stake",
+                            f"{amount(still_open['amount_at_stake'], code)} {code}",
+                            "open findings",
+                        ),
+                        Tile(
+                            "Billed too much or little",
+                            f"{signed(still_open['effect_amount'], code)} {code}",
+                            "open findings, discounts and credit",
+                        ),
+                    ]
                 ),
             )
         ),
@@ -896,8 +917,6 @@ def _trust(connection: Connection, chosen: Chosen) -> list[Block]:
     return [*findings_of(connection, chosen), *deliveries_of(connection)]
 
 
-NO_CURRENCY: Final = "none"
-"""What is chosen where a release has no currency to choose."""
 _ON_PLAN = "Only workspaces whose last bill is of plan {}."
 _NARROWED: Final[dict[str, dict[str, str]]] = {
     "month": {
@@ -906,11 +925,12 @@ _NARROWED: Final[dict[str, dict[str, str]]] = {
     "credit": {"plan": _ON_PLAN, "program": "Only credit of program {}."},
     "percent-off": {
         "plan": _ON_PLAN,
-        "program": "Only workspaces that have had a percentage of program {}.",
+        "program": "Only workspaces with a percent-off coupon of program {}, now or in the past; what"
+        " other programs take off their bills is included.",
     },
     "ahead": {
         "plan": _ON_PLAN,
-        "program": "Only promotions of program {}, and bills of workspaces that have one or will.",
+        "program": "Only promotions of program {}, and bills of workspaces that have one now or will have one.",
     },
     "trust": {
         "plan": "Only findings about bills of plan {}.",
@@ -926,11 +946,7 @@ def _telling(name: str, make: _Make) -> _Make:
 
     def made(connection: Connection, chosen: Chosen) -> list[Block]:
         if chosen.currency == NO_CURRENCY and name not in ("trust", "account", "bill"):
-            return [
-                Note(
-                    "This release has no bill that counts, no credit and no finding with an amount."
-                )
-            ]
+            return [Note(NOTHING_YET)]
         given = {"plan": chosen.plan, "program": chosen.program}
         told = [
             Note(text.format(clean(given[one])))

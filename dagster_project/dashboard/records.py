@@ -31,7 +31,7 @@ def account(connection: Connection, chosen: Chosen) -> list[Block]:
     from dagster_project.answers.workspace import workspace as about_workspace
 
     if not chosen.id:
-        return [Note("Enter the id of a workspace, or follow one from a table.")]
+        return [Note("Enter the id of a workspace, or follow a link in a table.")]
     data = about_workspace(connection, workspace(connection, chosen.id))
     known = data["workspace"] or {}
     coupons = data["coupons"]
@@ -162,7 +162,7 @@ def _next(coupon: Row) -> str | None:
 
 
 def _changed_terms(coupons: Iterable[Row]) -> list[Block]:
-    """Return what was changed about coupons after they were delivered."""
+    """Return which terms of coupons have changed since they were delivered."""
     return [
         Note(
             f"Terms of {clean(one['coupon_id'])} changed: {clean(words.changed_terms(changed))} by the"
@@ -236,7 +236,7 @@ def bill(connection: Connection, chosen: Chosen) -> list[Block]:
     from dagster_project.answers.lineage import not_counted
 
     if not chosen.id:
-        return [Note("Enter the id of a bill, or follow one from a table.")]
+        return [Note("Enter the id of a bill, or follow a link in a table.")]
     apart = not_counted(connection, chosen.id)
     if apart is not None:
         return _not_counted(apart)

@@ -14,7 +14,14 @@ from dagster_project.answers.values import month
 from dagster_project.dashboard import look
 from dagster_project.dashboard.blocks import Block, Chosen, Heading, Note, Table, Tiles
 from dagster_project.dashboard.charts import ACCENT, FAINT, INK
-from dagster_project.dashboard.pages import PAGES, deliveries_of, findings_of, heading_of
+from dagster_project.dashboard.pages import (
+    NO_CURRENCY,
+    NOTHING_YET,
+    PAGES,
+    deliveries_of,
+    findings_of,
+    heading_of,
+)
 
 _MOST_ROWS = 25
 _STYLE = f"""{look.STYLE}
@@ -69,15 +76,18 @@ def _report(connection: Connection, wanted: str | None, home: Path | None) -> st
     if wanted is not None and wanted not in known:
         raise NotThere("month", wanted, known=sorted(known))
     parts, links = [], []
-    for currency in seen["currencies"]:
-        links.append(f'<a href="#{look.plain(currency)}">{look.plain(currency)}</a>')
+    if not seen["currencies"]:
+        parts.append(look.note(NOTHING_YET))
+    for currency in seen["currencies"] or [NO_CURRENCY]:
+        named = "no currency" if currency == NO_CURRENCY else currency
+        links.append(f'<a href="#{look.plain(currency)}">{look.plain(named)}</a>')
         chosen = Chosen(currency, month=wanted, home=home, release=seen["release_id"])
         parts.append(f'<section class="currency" id="{look.plain(currency)}">')
         for name, (page, make) in PAGES.items():
-            if not page.has_report:
+            if not page.has_report or (currency == NO_CURRENCY and name != "trust"):
                 continue
             parts.append(
-                f'<h1 class="page-title">{look.plain(page.title)}, {look.plain(currency)}</h1>'
+                f'<h1 class="page-title">{look.plain(page.title)}, {look.plain(named)}</h1>'
             )
             try:
                 blocks = (

@@ -189,7 +189,8 @@ def _build(
             statuses.append((data["node_info"]["resource_type"], data["status"].lower()))
             total = int(data.get("total") or data.get("num_models") or 0)
             done = sum(kind == "model" for kind, _ in statuses)
-            what = f"model {done} of {models}: {data['node_info']['node_name']}"
+            asked = models - sum(one.startswith("model.") for one in build.left_alone)
+            what = f"model {done} of {asked}: {data['node_info']['node_name']}"
             progress.listener().advanced(STEP, len(statuses), total, what)
             message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
             for dagster_event in message.to_default_asset_events(
@@ -199,6 +200,7 @@ def _build(
                     outputs.append(dagster_event)
                 else:
                     yield dagster_event
+    outputs = [*_left_alone(build, manifest, translator), *outputs]
     outcome = build.outcome()
     if outcome.is_success and refresh.settings.engine == "spark":
         from dagster_project.refresh import spark
@@ -229,7 +231,17 @@ def _build(
         raise PublishRefused(blaming.with_places(problems, refresh.settings.warehouse))
     if refresh.settings.strict:
         _refuse_open_findings(refresh)
-    running.outcome = _in_words(statuses, build.carried_on_from)
+    running.outcome = _in_words(statuses, build.carried_on_from, len(build.left_alone))
+
+
+def _left_alone(
+    build: dbt_build.RunningBuild, manifest: Mapping[str, Any], translator: Translator
+) -> Iterator[dg.Output[None]]:
+    """Yield the outputs of the models that a build leaves as they are, each after all it reads."""
+    for unique_id in build.left_alone:
+        key = translator.get_asset_key(manifest["nodes"][unique_id])
+        metadata: dict[str, Any] = {"unique_id": unique_id, "left_as_it_was": True}
+        yield dg.Output(None, key.to_python_identifier(), metadata=metadata)
 
 
 @contextlib.contextmanager
@@ -284,10 +296,14 @@ def _refuse_open_findings(refresh: Refresh) -> None:
         )
 
 
-def _in_words(statuses: Sequence[tuple[str, str]], carried_on_from: date | None) -> str:
+def _in_words(
+    statuses: Sequence[tuple[str, str]], carried_on_from: date | None, left_alone: int
+) -> str:
     models = sum(kind != "test" for kind, _ in statuses)
     passed = statuses.count(("test", "pass"))
     warned = statuses.count(("test", "warn"))
-    words = f"{models} models built, {passed} tests passed"
+    words = f"{models} models built, "
+    words += f"{left_alone} left as they were, " if left_alone else ""
+    words += f"{passed} tests passed"
     words += f", {warned} warned" if warned else ""
     return words + (f"; what changed since {carried_on_from}" if carried_on_from else "")

@@ -9,11 +9,15 @@ rebuilt, and after a month of days in any case: tables from which rows were dele
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 import duckdb
+
+from dagster_project.refresh.left_alone import states_of_sources
 
 MOST_TIMES = 30
 """How many builds in a row carry on."""
@@ -28,11 +32,15 @@ class Kept:
         delivery_sequence: That of the last delivery it includes.
         as_of_date: Last day whose events count in it.
         times: How many incremental builds there have been since the last from nothing.
+        sources: What its sources held, as `states_of_sources` tells it.
+        sources_now: What they hold now.
     """
 
     delivery_sequence: int
     as_of_date: date
     times: int
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    sources_now: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def as_variable(self) -> dict[str, object]:
         """Return the value of dbt's variable `kept`."""
@@ -55,10 +63,13 @@ def take(warehouse: Path, made_by: str, as_of: date) -> Kept | None:
             return None
         [found] = connection.execute(f"from {_NOTE}").fetchall()
         connection.execute(f"drop table {_NOTE}")
-        made_by_before, day, last, deliveries, times = found
+        made_by_before, day, last, deliveries, times, *more = found
         is_same = (made_by_before, deliveries) == (_maker(made_by), _loaded(connection, last)[1])
         may = is_same and day <= as_of and times < MOST_TIMES
-        return Kept(last, day, times) if may else None
+        if not may:
+            return None
+        sources = json.loads(more[0]) if more else {}
+        return Kept(last, day, times, sources, states_of_sources(connection))
 
 
 def is_left(connection: duckdb.DuckDBPyConnection, made_by: str, as_of: date) -> bool:
@@ -71,7 +82,7 @@ def is_left(connection: duckdb.DuckDBPyConnection, made_by: str, as_of: date) ->
     """
     if not _is_there(connection):
         return False
-    [(made_by_before, day, last, deliveries, _)] = connection.execute(f"from {_NOTE}").fetchall()
+    [(made_by_before, day, last, deliveries, *_)] = connection.execute(f"from {_NOTE}").fetchall()
     found = (made_by_before, day, last, deliveries)
     return found == (_maker(made_by), as_of, *_loaded(connection))
 
@@ -91,8 +102,16 @@ def leave(warehouse: Path, made_by: str, as_of: date, before: Kept | None = None
         connection.execute(
             f"create or replace table {_NOTE} as select cast(? as varchar) as made_by,"
             " cast(? as date) as as_of_date, cast(? as bigint) as delivery_sequence,"
-            " cast(? as varchar) as deliveries, cast(? as integer) as times",
-            [_maker(made_by), as_of, last, deliveries, before.times + 1 if before else 0],
+            " cast(? as varchar) as deliveries, cast(? as integer) as times,"
+            " cast(? as varchar) as sources",
+            [
+                _maker(made_by),
+                as_of,
+                last,
+                deliveries,
+                before.times + 1 if before else 0,
+                json.dumps(states_of_sources(connection)),
+            ],
         )
 
 

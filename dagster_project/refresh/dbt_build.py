@@ -29,6 +29,7 @@ from typing import Any
 
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import carrying_on
+from dagster_project.refresh.left_alone import left_alone
 from dagster_project.releases.gate import Build
 from dagster_project.settings import Settings
 
@@ -190,6 +191,8 @@ class RunningBuild:
         self._invocation_id = ""
         self._ended: Any = None
         self._kept: carrying_on.Kept | None = None
+        self.left_alone: tuple[str, ...] = ()
+        """Unique ids of the models that stay as the build before left them, known once events come."""
 
     def events(self) -> Generator[EventMsg]:
         """Run dbt and yield its events as they happen."""
@@ -201,6 +204,13 @@ class RunningBuild:
                 self._settings.warehouse,
                 self._made_by,
                 self._as_of,
+            )
+        if self._kept is not None:
+            self.left_alone = left_alone(
+                self._project.manifest,
+                self._kept.sources,
+                self._kept.sources_now,
+                is_same_day=self._kept.as_of_date == self._as_of,
             )
         thread = threading.Thread(target=self._work, name="dbt", daemon=True)
         thread.start()
@@ -222,6 +232,7 @@ class RunningBuild:
                 target_path=self._target_path,
                 invocation_id=self._invocation_id,
                 statuses={result.node.unique_id: str(result.status) for result in results},
+                left_alone=self.left_alone,
             ),
             message="" if exception is None else " ".join(str(exception).split()),
         )
@@ -252,6 +263,14 @@ class RunningBuild:
             arguments += ["--exclude-resource-type", kind]
         arguments += ["--vars", json.dumps(variables)]
         arguments += ["--full-refresh"] if self._kept is None else []
+        if self.left_alone:  # every data test runs all the same
+            nodes = self._project.manifest["nodes"]
+            arguments += ["--select", "resource_type:test"]
+            arguments += [
+                str(node["name"])
+                for unique_id, node in nodes.items()
+                if node["resource_type"] in ("model", "seed") and unique_id not in self.left_alone
+            ]
         try:
             self._ended = _invoke(
                 arguments,
@@ -376,13 +395,22 @@ def read_receipt(settings: Settings, run_id: str) -> Build:
     folder = results_folder(settings, run_id)
     try:
         receipt = json.loads((folder / "receipt.json").read_text("utf-8"))
-        return Build(folder, str(receipt["invocation_id"]), dict(receipt["statuses"]))
+        return Build(
+            folder,
+            str(receipt["invocation_id"]),
+            dict(receipt["statuses"]),
+            tuple(receipt["left_alone"]),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return Build(folder, "", {})
 
 
 def _write_receipt(build: Build) -> None:
-    receipt = {"invocation_id": build.invocation_id, "statuses": dict(build.statuses)}
+    receipt = {
+        "invocation_id": build.invocation_id,
+        "statuses": dict(build.statuses),
+        "left_alone": list(build.left_alone),
+    }
     (build.target_path / "receipt.json").write_text(json.dumps(receipt), "utf-8")
 
 

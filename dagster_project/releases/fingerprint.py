@@ -138,7 +138,7 @@ def known_of(connection: duckdb.DuckDBPyConnection, relation: str) -> Known:
     columns = columns_of(connection, relation)
     rows, md5, hashes = _numbers(
         connection,
-        f"select count(*), {_sum_of_md5(row_text(columns))}, {_sum_of(_row_hash(columns))}"
+        f"select count(*), {_sum_of_md5(row_text(columns))}, {_sum_of(row_hash(columns))}"
         f" from {relation}",
     )
     content = TableContent(rows, f"{METHOD}{md5 % MODULUS:016x}", columns)
@@ -146,7 +146,11 @@ def known_of(connection: duckdb.DuckDBPyConnection, relation: str) -> Known:
 
 
 def known_by_difference(
-    connection: duckdb.DuckDBPyConnection, relation: str, earlier: str, known: Known
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    earlier: str,
+    known: Known,
+    differing: str = "differing",
 ) -> Known | None:
     """Fingerprint a relation by only those rows in which it differs from an earlier one.
 
@@ -155,20 +159,22 @@ def known_by_difference(
     too, so that repeated rows, or a change in the earlier relation, are noticed.
 
     Args:
-        connection: The connection that has both; its temporary tables `now`, `then` and `differing` are replaced.
+        connection: The connection that has both; its temporary tables `now` and `then` are replaced.
         relation: The relation, which is already quoted SQL.
         earlier: The earlier relation, as quoted SQL, with the same columns.
         known: What the earlier relation held when it was fingerprinted, by this method.
+        differing: The temporary table that gets the hashes of rows that only one of them has: `added`, of
+            the relation, and `removed`, of the earlier one.
 
     Returns:
         What the relation holds, `known` itself if that is the same; None if this method cannot
         find out, or not at less cost than by reading all rows.
     """
-    row_hash = _row_hash(known.content.columns)
+    hashed = row_hash(known.content.columns)
     found = []
     for name, source in (("now", relation), ("then", earlier)):
         connection.execute(
-            f"create or replace temp table {quote(name)} as select {row_hash} as h from {source}"
+            f"create or replace temp table {quote(name)} as select {hashed} as h from {source}"
         )
         found.append(_numbers(connection, f"select count(*), {_sum_of('h')} from {quote(name)}"))
     (rows, hashes), then = found
@@ -177,18 +183,19 @@ def known_by_difference(
     if (rows, hashes) == known.hashes:
         return known
     connection.execute(
-        'create or replace temp table differing as select "now".h as added, "then".h as removed'
+        f"create or replace temp table {quote(differing)} as"
+        ' select "now".h as added, "then".h as removed'
         ' from "now" full join "then" using (h) where "now".h is null or "then".h is null'
     )
-    (differing,) = _numbers(connection, "select count(*) from differing")
-    if differing > rows / 2:
+    (many,) = _numbers(connection, f"select count(*) from {quote(differing)}")
+    if many > rows / 2:
         return None
     added, removed = (
         _numbers(
             connection,
-            f"select count(*), {_sum_of(row_hash)}, {_sum_of_md5(row_text(known.content.columns))}"
+            f"select count(*), {_sum_of(hashed)}, {_sum_of_md5(row_text(known.content.columns))}"
             f" from {source}"
-            f" where {row_hash} in (select {which} from differing where {which} is not null)",
+            f" where {hashed} in (select {which} from {quote(differing)} where {which} is not null)",
         )
         for source, which in ((relation, "added"), (earlier, "removed"))
     )
@@ -213,7 +220,7 @@ def changed_by(connection: duckdb.DuckDBPyConnection, known: Known, came: str, g
     plus, minus = (
         _numbers(
             connection,
-            f"select count(*), {_sum_of(_row_hash(columns))}, {_sum_of_md5(row_text(columns))}"
+            f"select count(*), {_sum_of(row_hash(columns))}, {_sum_of_md5(row_text(columns))}"
             f" from {source}",
         )
         for source in (came, gone)
@@ -231,12 +238,12 @@ def sum_of_hashes(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple
         connection: The connection that has the relation.
         relation: The relation, which is already quoted SQL.
     """
-    row_hash = _row_hash(columns_of(connection, relation))
-    rows, hashes = _numbers(connection, f"select count(*), {_sum_of(row_hash)} from {relation}")
+    hashed = row_hash(columns_of(connection, relation))
+    rows, hashes = _numbers(connection, f"select count(*), {_sum_of(hashed)} from {relation}")
     return rows, hashes
 
 
-def _row_hash(columns: Sequence[Column]) -> str:
+def row_hash(columns: Sequence[Column]) -> str:
     """Return SQL for 64 bits of a row; hashed twice, as hash() combines columns by exclusive or."""
     return f"hash(hash({', '.join(quote(column.name) for column in columns)}))"
 

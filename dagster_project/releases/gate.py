@@ -8,7 +8,7 @@ blocking test must have passed; a missing, skipped, stale or altered result refu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -26,11 +26,14 @@ class Build:
         invocation_id: dbt's id of the invocation, from its events.
         statuses: Final status by unique id, as seen in the events while dbt ran: the second witness
             to the results file.
+        left_alone: Models that needed no building, since nothing they are made of has changed since the
+            build before, all of which passed.
     """
 
     target_path: Path
     invocation_id: str
     statuses: Mapping[str, str]
+    left_alone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def judge(build: Build, manifest: Mapping[str, Any], as_of: date) -> Judgement:
         message = f"built as of {given.get('as_of_date')}, not as of {as_of}"
         return _refused("dbt's results", "stale", message, path)
 
-    problems = list(_problems(by_id, manifest))
+    problems = list(_problems(by_id, manifest, build.left_alone))
     altered = sorted(
         unique_id
         for unique_id in by_id.keys() | build.statuses.keys()
@@ -139,10 +142,14 @@ def _severity(node: Mapping[str, Any]) -> str:
 
 
 def _problems(
-    results: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any]
+    results: Mapping[str, Mapping[str, Any]],
+    manifest: Mapping[str, Any],
+    left_alone: Collection[str],
 ) -> Iterator[Problem]:
     for unique_id, node in manifest["nodes"].items():
         kind = node["resource_type"]
+        if kind in _BUILT and unique_id in left_alone and unique_id not in results:
+            continue
         if kind in _BUILT and node["config"].get("materialized") != "ephemeral":
             wanted = {"success"}
         elif kind == "test":

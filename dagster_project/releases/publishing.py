@@ -4,8 +4,9 @@ The order matters and is defined in `publish`: gate, copy aside, checkpoint, rea
 durable, rename, flip. If the process is killed at any point, the current release stays current and whole.
 
 In each table only the rows that differ from the release before are fingerprinted. Where most rows are
-as before, the new file begins as a copy of that release's file, and only the other tables are written;
-elsewhere tables that equal those of the release before are copied from it, already in order (`reuse`).
+as before, the new file begins as a copy of that release's file, and only what differs is written: rows of
+a large table that mostly is as it was, other tables whole, in the order of their key. Elsewhere tables that equal
+those of the release before are copied from it (`reuse`).
 The Parquet copy of such a table is the file of the release before under one more name.
 """
 
@@ -34,6 +35,7 @@ from dagster_project.releases.fingerprint import (
     known_of,
     literal,
     quote,
+    row_hash,
     sum_of_hashes,
 )
 from dagster_project.releases.gate import Build, Check, judge
@@ -138,7 +140,7 @@ class Table:
         name: Its name.
         source: The relation in the build it is copied from, as quoted SQL.
         columns: Columns to copy with their descriptions; None copies all.
-        key: Columns that identify a row, in the order rows are stored in.
+        key: Columns that identify a row; rows written at once are written in this order.
         description: What a row is.
     """
 
@@ -161,11 +163,16 @@ class _Source:
 
     Attributes:
         known: Its content and hashes.
-        is_as_before: Whether the release before holds the same rows in the same order.
+        is_as_before: Whether the release before holds the same rows, written in the same order.
+        differing: The temporary table with the hashes of the rows that differ from the release before,
+            where they are so few that only they are written; otherwise None.
+        patches: How often only such rows have been written in a row, this time included.
     """
 
     known: Known
     is_as_before: bool
+    differing: str | None = None
+    patches: int = 0
 
 
 @dataclass(frozen=True)
@@ -307,7 +314,14 @@ def publish(
             home,
             release_id,
             MADE_BY,
-            {(one.schema, one.name): (found.known, one.key) for one, found in sources.items()},
+            {
+                (one.schema, one.name): (
+                    found.known,
+                    one.key,
+                    found.patches if begin_with else 0,
+                )
+                for one, found in sources.items()
+            },
             copies,
         )
     return Publication(
@@ -443,9 +457,12 @@ def _examined(
         known = before.tables.get(name) if before else None
         if before and known and known.content.columns == columns_of(connection, relation):
             with suppress(duckdb.Error):  # if the release before is damaged, all rows are read
-                found = known_by_difference(connection, relation, reuse.relation(*name), known)
+                differing = f"differing {table.schema} {table.name}"
+                found = known_by_difference(
+                    connection, relation, reuse.relation(*name), known, differing
+                )
                 if found is not None:
-                    return _Source(found, found == known and before.keys[name] == table.key)
+                    return _compared(connection, table, before, known, found, differing)
         return _Source(known_of(connection, relation), False)
     except duckdb.CatalogException as error:
         raise ReleaseError(
@@ -453,6 +470,28 @@ def _examined(
         ) from error
     except ValueError as error:
         raise ReleaseError(f"Table {table.name}: {error}") from error
+
+
+def _compared(
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    before: reuse.Before,
+    known: Known,
+    found: Known,
+    differing: str,
+) -> _Source:
+    """Return what a table holds whose rows were compared with those of the release before."""
+    name = (table.schema, table.name)
+    patches = before.patches[name]
+    if before.keys[name] != table.key:
+        return _Source(found, False)
+    if found == known:
+        return _Source(found, True, patches=patches)
+    rows = found.content.rows
+    [(many,)] = connection.execute(f"select count(*) from {quote(differing)}").fetchall()
+    if rows < reuse.LEAST_PATCHED or 5 * many > rows or patches >= reuse.MOST_PATCHES:
+        return _Source(found, False)
+    return _Source(found, False, differing, patches + 1)
 
 
 def _already_there(home: Path, content_hash: str) -> str | None:
@@ -509,7 +548,11 @@ def _beginning(
 ) -> Path | None:
     """The file of the release before, if a copy of it is most of the new file; None to write all anew."""
     rows = sum(source.known.content.rows for source in sources.values())
-    same = sum(source.known.content.rows for source in sources.values() if source.is_as_before)
+    same = sum(
+        source.known.content.rows
+        for source in sources.values()
+        if source.is_as_before or source.differing
+    )
     if before is None or 2 * same < rows or reuse.has_holes(connection):
         return None
     return files.release_path(home, before.release_id)
@@ -542,14 +585,20 @@ def _write(
     else:
         shutil.copyfile(begin_with, path)
         connection.execute(f"attach {literal(str(path))} as target")
-        kept = {(one.schema, one.name) for one, source in sources.items() if source.is_as_before}
+        kept = {
+            (one.schema, one.name)
+            for one, source in sources.items()
+            if source.is_as_before or source.differing
+        }
         _drop_all_but(connection, kept)
     for table, source in sources.items():
         order = ", ".join(f"{quote(name)} nulls last" for name in table.key)
         rows = f"{_selected(table)} order by {order}"
         if source.is_as_before:
-            rows = reuse.relation(table.schema, table.name)  # already in order
-        if begin_with is None or not source.is_as_before:
+            rows = reuse.relation(table.schema, table.name)
+        if begin_with is not None and source.differing:
+            _patch(connection, table, source, order)
+        elif begin_with is None or not source.is_as_before:
             connection.execute(f"create table target.{table.full_name} as select * from {rows}")
         _describe(connection, table.full_name, table.description, _comments(table, source))
     _write_facts(connection, facts)
@@ -560,6 +609,26 @@ def _write(
     log = path.with_name(path.name + ".wal")
     if log.exists():
         raise ReleaseError(f"DuckDB left a write-ahead log at {log}.", "Run the refresh again.")
+
+
+def _patch(
+    connection: duckdb.DuckDBPyConnection, table: Table, source: _Source, order: str
+) -> None:
+    """Delete from a table of the new file, a copy, the rows that have gone, and add those that have come."""
+    assert source.differing is not None
+    hashed, differing = row_hash(source.known.content.columns), quote(source.differing)
+    for verb, which, rest in (
+        (f"delete from target.{table.full_name}", "removed", ""),
+        (
+            f"insert into target.{table.full_name} select * from {_selected(table)}",
+            "added",
+            f"order by {order}",
+        ),
+    ):
+        connection.execute(
+            f"{verb} where {hashed} in (select {which} from {differing} where {which} is not null)"
+            f" {rest}"
+        )
 
 
 def _drop_all_but(connection: duckdb.DuckDBPyConnection, kept: Collection[tuple[str, str]]) -> None:
@@ -666,7 +735,7 @@ def _write_contents(
             "table_name": "Name of the table.",
             "row_count": "Number of its rows.",
             "fingerprint": "Method, and sum over the rows of 64 bits of their md5, modulo 2^64; order-free.",
-            "primary_key": "Columns that identify a row, in the order rows are stored in.",
+            "primary_key": "Columns that identify a row.",
         },
     )
 
@@ -677,10 +746,13 @@ def _write_checks(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]
         " status varchar, table_name varchar, description varchar, checked_by varchar)"
     )
     if checks:
-        connection.executemany(
-            "insert into target.release.checks values (?, ?, ?, ?, ?, ?, ?)",
+        connection.execute(
+            "insert into target.release.checks values "
+            + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(checks)),
             [
-                [
+                value
+                for check in checks
+                for value in (
                     check.name,
                     check.severity,
                     check.failures,
@@ -688,8 +760,7 @@ def _write_checks(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]
                     check.table_name,
                     check.description,
                     check.checked_by,
-                ]
-                for check in checks
+                )
             ],
         )
     _describe(

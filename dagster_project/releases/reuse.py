@@ -27,6 +27,10 @@ from dagster_project.releases.fingerprint import (
     quote,
 )
 
+MOST_PATCHES = 10
+"""How often in a row only the rows of a table that differ are written: what is deleted keeps its space."""
+LEAST_PATCHED = 122_880
+"""How many rows a table has at least whose differing rows are written alone: smaller ones stay in key order."""
 DATABASE = "before"
 """The name under which the release before is attached."""
 
@@ -51,13 +55,15 @@ class Before:
     Attributes:
         release_id: Its id.
         tables: What its tables held when it was published, by schema and name.
-        keys: The order in which their rows are stored.
+        keys: The order in which their rows were stored when they were written whole.
+        patches: How often only rows that differ were written since, by schema and name.
         copies: The Parquet copies of its marts, by name.
     """
 
     release_id: str
     tables: Mapping[tuple[str, str], Known]
     keys: Mapping[tuple[str, str], tuple[str, ...]]
+    patches: Mapping[tuple[str, str], int]
     copies: Mapping[str, Copy]
 
 
@@ -70,7 +76,7 @@ def remember(
     home: Path,
     release_id: str,
     made_by: str,
-    tables: Mapping[tuple[str, str], tuple[Known, tuple[str, ...]]],
+    tables: Mapping[tuple[str, str], tuple[Known, tuple[str, ...], int]],
     copies: Mapping[str, Copy],
 ) -> None:
     """Record what a release holds; failing to record it is no failure of the run.
@@ -79,7 +85,7 @@ def remember(
         home: The data home.
         release_id: The release.
         made_by: How its files were written: versions and options.
-        tables: What each table holds and its key, by schema and name.
+        tables: What each table holds, its key and its patches, by schema and name.
         copies: The Parquet copies of its marts, by name.
     """
     record = {
@@ -93,8 +99,9 @@ def remember(
                 "fingerprint": known.content.fingerprint,
                 "columns": [[column.name, column.type] for column in known.content.columns],
                 "hashes": known.hashes,
+                "patches": patches,
             }
-            for (schema, name), (known, key) in tables.items()
+            for (schema, name), (known, key, patches) in tables.items()
         ],
         "copies": {name: [copy.sha256, dict(copy.about)] for name, copy in copies.items()},
     }
@@ -109,7 +116,7 @@ def recall(home: Path, made_by: str) -> Before | None:
         home: The data home.
         made_by: How a new release's files are written: versions and options.
     """
-    tables, keys = {}, {}
+    tables, keys, patches = {}, {}, {}
     try:
         record = json.loads(record_path(home).read_text("utf-8"))
         release_id = str(record["release_id"])
@@ -120,16 +127,17 @@ def recall(home: Path, made_by: str) -> Before | None:
             if content.fingerprint.startswith(METHOD):
                 tables[table["schema"], table["name"]] = Known(content, (rows, total))
                 keys[table["schema"], table["name"]] = tuple(table["key"])
+                patches[table["schema"], table["name"]] = int(table.get("patches", 0))
         copies = {
             str(name): Copy(str(digest), dict(about))
-            for name, (digest, about) in record["copies"].items()
+            for name, (digest, about) in record.get("copies", {}).items()
         }
         is_alike = record["made_by"] == made_by and files.is_release_id(release_id)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if not is_alike or not files.release_path(home, release_id).is_file():
         return None
-    return Before(release_id, tables, keys, copies)
+    return Before(release_id, tables, keys, patches, copies)
 
 
 @contextmanager

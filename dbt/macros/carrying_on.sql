@@ -9,8 +9,9 @@
      invoices of a workspace in which a redemption or its terms changed. Earlier invoices are not recalculated;
      their uses and draws enter as totals.
 
-   Before it adds rows, each of these models deletes those to recalculate. All other models are calculated whole
-   every time. Spark always starts from nothing. #}
+   Before it adds rows, each of these models deletes those to recalculate. All other models are calculated whole,
+   unless their sources, their SQL and the as-of date that it names are those of the previous build: such models
+   are not built at all (`refresh/left_alone.py`). Spark always starts from nothing. #}
 
 {% macro carries_on() -%}
     {{ return(var('kept', none) is not none) }}

@@ -195,7 +195,9 @@
     {%- set text = delivered_text(column) -%}
     {%- set missing_words = var('value_types').missing_words -%}
     {%- if column.type != 'text' -%}
-        {%- do rejections.append((text ~ ' in (' ~ words(missing_words) ~ ')', 'is a word for a missing value (' ~ missing_words | join(', ') ~ '), which is delivered as an empty one')) -%}
+        {#- No such word has a typed value, which is quicker to ask of every row. -#}
+        {%- set untyped = typed ~ ' is null and ' if column.type in ('boolean', 'whole', 'decimal', 'amount', 'date', 'instant') else '' -%}
+        {%- do rejections.append((untyped ~ text ~ ' in (' ~ words(missing_words) ~ ')', 'is a word for a missing value (' ~ missing_words | join(', ') ~ '), which is delivered as an empty one')) -%}
     {%- endif -%}
     {%- if column.type in ('boolean', 'whole', 'decimal', 'amount', 'date', 'instant') -%}
         {#- The form of an amount in an unsupported currency is not known, so it is not checked. -#}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from tests.bench import compare, measure
 from tests.bench.plain import plain
 from tests.bench.programs import pandas_program, polars_program
 from tests.bench.programs.contract import INPUTS, LEFT_OUT, RESULTS, Program, source, target
-from tests.pipeline.conftest import NOT_ON_SPARK, needs
+from tests.pipeline.conftest import NOT_ON_SPARK, QUICK_SPARK, needs
 from tests.reference import histories, model, rules
 from tests.reference.agreement import differences
 
@@ -120,6 +121,7 @@ def outputs(request: pytest.FixtureRequest, records: histories.Records, folder: 
     measure.run(
         [sys.executable, "-m", f"tests.bench.programs.{name}_program", *arguments],
         folder / f"{name}.log",
+        {"COUPON_LEDGER_SPARK_CONF": json.dumps(QUICK_SPARK)},
     )
     return folder / name
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, time, timedelta
@@ -19,6 +19,7 @@ from filelock import FileLock
 from dagster_project.feeds import Feed, feeds
 from dagster_project.refresh.compiled import Models, Moment, nodes_of, variables
 from dagster_project.refresh.concerned import RECORDED, SUMMED, calculate, of_concerned
+from dagster_project.refresh.left_alone import left_alone, states_of_sources
 from dagster_project.refresh.what_if import Asking, Change
 from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
 from tests.reference.agreement import KEYS
@@ -30,8 +31,9 @@ _LAST_DELIVERY, _DAY_BEFORE = 987_654_321, date(1987, 6, 5)
 
 @dataclass(frozen=True)
 class _Model:
-    """A compiled model: its relation, its query, and what it forgets before it adds, if it is kept."""
+    """A compiled model: its id, relation, query, and what it forgets before it adds, if it is kept."""
 
+    unique_id: str
     relation: str
     query: str
     is_kept: bool
@@ -106,6 +108,11 @@ class CompiledModels:
         return {model.relation: self._on(model.query, self.as_of) for model in self._first_day}
 
     @cached_property
+    def manifest(self) -> Any:
+        """The manifest as dbt writes it."""
+        return manifest(self._folder).writable_manifest().to_dict(omit_none=False)
+
+    @cached_property
     def _next_day(self) -> list[_Model]:
         """The models as they carry on from the build of the day before."""
         kept = {"delivery_sequence": _LAST_DELIVERY, "as_of_date": _DAY_BEFORE.isoformat()}
@@ -157,6 +164,7 @@ class CompiledModels:
         assert outcome.success, outcome.exception
         return [
             _Model(
+                node.unique_id,
                 node.relation_name,
                 node.compiled_code,
                 node.config.materialized == "incremental",
@@ -182,13 +190,20 @@ class CompiledModels:
         with self.database() as connection:
             fill_raw_tables(connection, [])
             sequence, before = 0, None
+            states: dict[str, str] = {}
             for as_of, delivery in days:
-                last = sequence
-                sequence = load_deliveries(connection, [delivery], after=last)
+                last, states_before = sequence, states
+                sequence = load_deliveries(
+                    connection, [delivery], after=last, without_empty=before is not None
+                )
+                states = states_of_sources(connection)
                 if before is None:
                     self.build(connection, as_of)
                 else:
-                    self._carry_on(connection, as_of, last, before)
+                    unchanged = left_alone(
+                        self.manifest, states_before, states, is_same_day=as_of == before
+                    )
+                    self._carry_on(connection, as_of, last, before, unchanged=unchanged)
                 before = as_of
             return _marts(connection)
 
@@ -263,8 +278,11 @@ class CompiledModels:
         as_of: date,
         last: int,
         before: date,
+        unchanged: Collection[str] = (),
     ) -> None:
         for model in self._next_day:
+            if model.unique_id in unchanged:
+                continue
             query = self._on(model.query, as_of)
             query = query.replace(str(_LAST_DELIVERY), str(last))
             query = query.replace(

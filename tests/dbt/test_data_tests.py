@@ -47,7 +47,7 @@ def test_a_singular_test_fails_on_its_planted_violation(built: Built, name: str)
     must_be_seen_failing(built, name, violations.SINGULAR[name])
 
 
-@pytest.mark.parametrize(("name", "broken"), violations.FURTHER, ids=" on ".join)
+@pytest.mark.parametrize(("name", "broken"), violations.FURTHER, ids=str)
 def test_each_condition_of_a_singular_test_is_seen_failing(
     built: Built, name: str, broken: str
 ) -> None:

@@ -40,7 +40,7 @@ def days_of(versions: list[histories.Records], dates: list[date], random: Random
     for number, as_of in enumerate(dates):
         chosen: histories.Records = {feed: [] for feed in histories.FEEDS}
         for feed in histories.FEEDS:
-            many = random.choice((0.02, 0.2, 0.7)) if number else 0.8
+            many = random.choice((0, 0, 0.02, 0.2, 0.7)) if number else 0.8
             for records in versions[: 1 if number == 0 else None]:
                 for record in records[feed]:
                     if random.random() >= many:

@@ -39,3 +39,14 @@ def test_one_without_would_be_seen(built: Built) -> None:
             " on one.workspace_id = other.workspace_id and one.created_at > other.created_at"
             " or other.workspace_name is null",
         )
+
+
+def test_no_hash_table_is_built_of_the_invoices_for_the_fewer_rows_joined_to_them(
+    built: Built,
+) -> None:
+    (charges,) = (node for node in built.nodes.values() if node.name == "fct_discounted_charges")
+    with duckdb.connect(str(built.path), read_only=True) as connection:
+        [(_, plan)] = connection.execute(
+            f"explain (format json) {charges.compiled_code}"
+        ).fetchall()
+    assert set(re.findall(r'"Join Type": "(\w+)"', plan)) == {"LEFT"}

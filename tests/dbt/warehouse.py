@@ -55,7 +55,11 @@ def fill_raw_tables(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[
 
 
 def load_deliveries(
-    connection: duckdb.DuckDBPyConnection, deliveries: Sequence[TextRows], after: int = 0
+    connection: duckdb.DuckDBPyConnection,
+    deliveries: Sequence[TextRows],
+    after: int = 0,
+    *,
+    without_empty: bool = False,
 ) -> int:
     """Add deliveries to raw tables.
 
@@ -63,6 +67,7 @@ def load_deliveries(
         connection: The database, with the schema raw.
         deliveries: One delivery per feed and element, in the order given.
         after: The sequence number of the last delivery there is.
+        without_empty: Whether a delivery without rows has its number and nothing else.
 
     Returns:
         The sequence number of the last of these.
@@ -73,6 +78,8 @@ def load_deliveries(
             rows = delivery.get(feed.name, ())
             sequence += 1
             name = f"{feed.name}/{sequence}"
+            if without_empty and not rows:
+                continue
             connection.execute(
                 "insert into raw.deliveries values (?, ?, ?, ?, ?, 0, '2020-01-01', '2020-01-01',"
                 " 'test', ?, 0, '', 'loaded', null, null)",

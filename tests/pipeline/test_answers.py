@@ -29,12 +29,16 @@ from dagster_project.answers.cohorts import cohorts
 from dagster_project.answers.credit import credit as credit_of
 from dagster_project.answers.expiring import calendar
 from dagster_project.answers.glance import glance
+from dagster_project.answers.month import month as month_of
 from dagster_project.answers.outlook import outlook
 from dagster_project.answers.summary import summary
 from dagster_project.answers.values import amount
 from dagster_project.answers.variance import variance
 from dagster_project.cli import app, layout
 from dagster_project.cli.explain import tell as tell_charge
+from dagster_project.dashboard.blocks import Chosen, Note, Tiles
+from dagster_project.dashboard.pages import NO_CURRENCY, NOTHING_YET, PAGES
+from dagster_project.dashboard.report import report
 from dagster_project.releases import files as places
 from dagster_project.releases import open_release
 from tests.pipeline.conftest import SampleRun, coupon_ledger
@@ -578,6 +582,90 @@ class TestLists:
             assert text(discount, currency) in told and text(credit, currency) in told
 
 
+class TestCurrencies:
+    """A page shows one currency, whatever the others have."""
+
+    def test_a_month_without_bills_in_a_currency_has_amounts_of_zero_beside_the_months_before(
+        self, desk: Desk, tmp_path: Path
+    ) -> None:
+        path = _altered_file(
+            desk.home,
+            tmp_path,
+            "delete from marts.fct_charge_bridge_monthly where currency = 'GBP'"
+            " and bridge_month not between '2025-01-01' and '2025-10-01'",
+        )
+        with duckdb.connect(str(path), read_only=True) as connection:
+            late = month_of(connection, "GBP", "2025-12")
+            early = month_of(connection, "GBP", "2024-12")
+            last = month_of(connection, "GBP")
+        assert late["this"]["net_amount"] == late["before"]["net_amount"] == 0
+        assert sum(row["net_amount"] for row in late["months"]) > 0
+        assert (early["this"]["given_amount"], early["before"]) == (0, None)
+        assert last["month"] == date(2025, 10, 1) and last["this"]["net_amount"] > 0
+
+    def test_a_release_without_any_currency_says_so_and_still_lists_its_findings(
+        self, desk: Desk, tmp_path: Path
+    ) -> None:
+        path = _altered_file(
+            desk.home,
+            tmp_path,
+            "".join(
+                f"delete from marts.{table}{where};"
+                for table, where in (
+                    *(("fct_discounted_charges", ""), ("fct_credit_burndown_monthly", "")),
+                    *(("fct_upcoming_expirations", ""), ("fct_charge_bridge_monthly", "")),
+                    ("fct_audit_findings", " where currency is not null"),
+                )
+            ),
+        )
+        with duckdb.connect(str(path), read_only=True) as connection:
+            (findings,) = connection.execute(
+                "select count(*) from marts.fct_audit_findings"
+            ).fetchone() or (0,)
+            shown = {
+                name: PAGES[name][1](connection, Chosen(NO_CURRENCY)) for name in ("month", "trust")
+            }
+            text = report(connection)
+        assert shown["month"] == [Note(NOTHING_YET)]
+        tiles = shown["trust"][0]
+        assert isinstance(tiles, Tiles)
+        assert [(one.label, one.value) for one in tiles.tiles] == [("Open findings", str(findings))]
+        assert NOTHING_YET in text and f">{findings}<" in text and "None" not in text
+
+    def test_a_currency_with_findings_but_without_bills_can_be_chosen(
+        self, desk: Desk, tmp_path: Path
+    ) -> None:
+        path = _altered_file(
+            desk.home,
+            tmp_path,
+            "update marts.fct_audit_findings set currency = 'CHF'"
+            " where finding_type = 'credit_note_without_invoice'",
+        )
+        with duckdb.connect(str(path), read_only=True) as connection:
+            assert glance(connection)["currencies"] == ["USD", "EUR", "JPY", "GBP", "CHF"]
+            for name in ("month", "credit", "percent-off", "ahead", "trust"):
+                blocks = PAGES[name][1](connection, Chosen("CHF"))
+                (tile,) = [
+                    one.value
+                    for block in blocks
+                    if isinstance(block, Tiles)
+                    for one in block.tiles
+                    if one.label == "At stake"
+                ] or [""]
+                assert tile == ("99.00 CHF" if name == "trust" else "")
+
+
+def _altered_file(home: Path, folder: Path, change: str) -> Path:
+    """A copy of the file of the release that a data home serves, changed by a statement."""
+    release_id = places.current_release(home)
+    assert release_id is not None
+    path = folder / "coupon_ledger.duckdb"
+    shutil.copyfile(places.release_path(home, release_id), path)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(change)
+    return path
+
+
 class TestPlans:
     """A workspace is on the plan of its last bill."""
 
@@ -815,6 +903,24 @@ class TestExport:
             )
         for name in data["left_out"]:
             assert name[:31] not in book.sheetnames
+
+    @pytest.mark.parametrize("month", [None, "2025-11"])
+    def test_the_summary_says_what_is_left_of_credit_but_not_of_one_month(
+        self, desk: Desk, tmp_path: Path, month: str | None
+    ) -> None:
+        only = () if month is None else ("--month", month)
+        data = desk.json("export", "--out", tmp_path, "--table", "fct_credit_ledger", *only)
+        sheet = openpyxl.load_workbook(data["files"][0]["file"])["summary"]
+        left = {
+            row[0]: Decimal(str(row[3]))
+            for row in sheet.iter_rows(values_only=True)
+            if row[1] == "left"
+        }
+        balances = desk.rows(
+            "select currency, coalesce(sum(closing_amount) filter (where burn_month = '2025-12-01'), 0)"
+            " from marts.fct_credit_burndown_monthly group by currency"
+        )
+        assert left == ({} if month else dict(balances)) and balances
 
     def test_a_part_of_one_workspace_has_nothing_of_another(
         self, desk: Desk, tmp_path: Path

@@ -248,12 +248,15 @@ def test_a_currency_is_chosen_by_keyboard_and_kept_in_the_address(
 
 
 def test_a_link_to_another_page_keeps_release_and_filters(served: Served, page: Page) -> None:
-    served.open(page, "month", currency="EUR", month="2025-03")
-    page.get_by_role("link", name="Percent-off", exact=True).click()
-    page.wait_for_url("**/percent-off?*", timeout=PATIENCE)
-    drawn(page)
-    kept = parse_qs(urlsplit(page.url).query)
-    assert kept == {"release": [served.first], "currency": ["EUR"], "month": ["2025-03"]}
+    chosen = {"currency": "EUR", "month": "2025-03", "plan": "team", "program": "special"}
+    served.open(page, "month", **chosen)
+    for link, name in (("Percent-off", "percent-off"), ("Credit", "credit"), ("Ahead", "ahead")):
+        page.get_by_role("link", name=link, exact=True).click()
+        page.wait_for_url(f"**/{name}?*", timeout=PATIENCE)
+        drawn(page)
+        kept = parse_qs(urlsplit(page.url).query)
+        assert kept == {"release": [served.first], **{one: [chosen[one]] for one in chosen}}
+        expect(page.get_by_text("Only workspaces whose last bill is of plan team.")).to_be_visible()
 
 
 def test_a_bar_leads_by_keyboard_to_its_program_a_workspace_a_bill_and_the_delivered_row(

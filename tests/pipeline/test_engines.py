@@ -1,10 +1,10 @@
 """The same deliveries give the same release on DuckDB 1.5, on DuckDB 2.0 and on Spark, cell for cell.
 
-Two data sets go the whole way, arrival to publication, on each engine: the committed sample, and
-generated histories with rows that try every cast. The sample is built by Spark in one process, with its
-tables at an address, from which the marts are fetched as from object storage. The histories are built by
-Spark with a driver and two executor processes, with the plans that large tables would have: every join
-moves its rows. The log of events tells by what.
+The deliveries are the committed sample, generated histories, and rows that try every cast; they go the
+whole way, arrival to publication, on each engine. Spark works with a driver and two executor processes,
+with the plans that large tables would have: every join moves its rows; the log of events tells by what.
+Its tables are at an address, from which the marts are fetched as from object storage. How Spark goes about
+small tables in one process is compared with the reference model in `tests/bench/test_programs.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,9 @@ from dagster_project.releases.fingerprint import columns_of, literal, quote
 from dagster_project.settings import SAMPLE_LANDING
 from tests.dbt.test_staging import CASES, LOCAL_TIMES, VALID, VALUES
 from tests.pipeline.conftest import (
+    LAST_DAY,
     NOT_ON_SPARK,
-    SampleRun,
+    QUICK_SPARK,
     coupon_ledger,
     needs,
     reading_commands,
@@ -54,9 +54,6 @@ from tests.pipeline.spark_events import (
 from tests.reference import histories
 
 WORLDS = 200
-SAMPLE_DAY = date.fromisoformat(
-    json.loads((SAMPLE_LANDING.parent / "truth.json").read_text("utf-8"))["last_day"]
-)
 # Casts that engines are known to take differently, or could.
 MORE_CASES: Sequence[tuple[str, dict[str, str]]] = [
     ("invoices", {"issued_at": text})
@@ -97,13 +94,6 @@ MORE_CASES: Sequence[tuple[str, dict[str, str]]] = [
 # The feed of those times is read on a clock that is put forward and back.
 LOCAL_ZONE = {"COUPON_LEDGER_FEED_TIME_ZONE": json.dumps({"redemptions": "Europe/Berlin"})}
 
-# What suits tables of a few thousand rows: little is compiled, and by the quicker compiler.
-SMALL = {
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-}
 # What makes Spark plan for tables too large to be sent whole, and its plans be told whole.
 LARGE = {
     "spark.sql.autoBroadcastJoinThreshold": "-1",
@@ -111,12 +101,7 @@ LARGE = {
     "spark.sql.shuffle.partitions": "2",
     "spark.sql.debug.maxToStringFields": "1000",
 }
-COMPARED = [
-    ("sample", "Spark"),
-    ("histories", "Spark, two executors"),
-    ("sample", "DuckDB 2"),
-    ("histories", "DuckDB 2"),
-]
+BASE, COMPARED = "DuckDB 1.5", ("Spark", "DuckDB 2")
 MISSING = {
     "DuckDB 2": without_duckdb("2"),
     "Spark": ""
@@ -124,7 +109,6 @@ MISSING = {
     else f"{NOT_ON_SPARK}: there is no Java. As root, make install-test installs it; else"
     " apt-get install openjdk-17-jre-headless.",
 }
-MISSING["Spark, two executors"] = MISSING["Spark"]
 
 
 @dataclass(frozen=True)
@@ -153,15 +137,11 @@ def environment(engine: str, events: Path) -> Mapping[str, str]:
     if engine == "DuckDB 2":
         return with_duckdb_2()
     if engine == "Spark":
-        return {
-            "COUPON_LEDGER_SPARK_CONF": json.dumps(SMALL),
-            "COUPON_LEDGER_SPARK_STORAGE": (events.parent / "storage").as_uri(),
-        }
-    if engine == "Spark, two executors":
-        conf = {**SMALL, **LARGE, **told_to(events)}
+        conf = {**QUICK_SPARK, **LARGE, **told_to(events)}
         return {
             "COUPON_LEDGER_SPARK_MASTER": "local-cluster[2,1,1024]",
             "COUPON_LEDGER_SPARK_CONF": json.dumps(conf),
+            "COUPON_LEDGER_SPARK_STORAGE": (events.parent / "storage").as_uri(),
         }
     return {}
 
@@ -176,7 +156,7 @@ def deliver_histories(landing: Path) -> None:
         tried[feed].append({**VALID[feed], key: f"{VALID[feed][key]}{number}", **changes})
     for feed, rows in histories.as_deliveries(records).items():
         folder = landing / feed
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{feed}-histories.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, feeds()[feed].column_names)
             writer.writeheader()
@@ -187,43 +167,37 @@ def deliver_histories(landing: Path) -> None:
 
 @pytest.fixture(scope="module")
 def builds(
-    sample_run: SampleRun, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mapping[tuple[str, str], Future[Build]]]:
-    """Every data set on every engine, two runs at a time: each leaves a core idle now and then.
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Mapping[str, Future[Build]]]:
+    """The deliveries on every engine, two runs at a time: each leaves a core idle now and then.
 
-    Each data set arrives once, so that deliveries and the instants of their arrival are the same.
+    They arrive once, so that deliveries and the instants of their arrival are the same.
     """
     root = tmp_path_factory.mktemp("engines")
+    shutil.copytree(SAMPLE_LANDING, root / "landing")
     deliver_histories(root / "landing")
-    landings = {"sample": SAMPLE_LANDING, "histories": root / "landing"}
-    days = {"sample": SAMPLE_DAY, "histories": histories.AS_OF}
-    bases: dict[str, Future[Build]] = {}
 
-    def run(data: str, engine: str, *options: str) -> Build:
-        home = root / data / engine
-        if data in bases:
-            base = bases[data].result().home
+    def run(engine: str, *options: str) -> Build:
+        home = root / engine / "home"
+        if engine != BASE:
+            base = runs[BASE].result().home
             shutil.copytree(base / "archive", home / "archive")
-            if engine.startswith("Spark"):
+            if engine == "Spark":
                 shutil.copytree(base / "build", home / "build")
-        given = ("--landing", landings[data], "--as-of", str(days[data]), "--home", home)
-        events = root / data / f"{engine} events"
+        given = ("--landing", root / "landing", "--as-of", str(LAST_DAY), "--home", home)
+        events = root / engine / "events"
         events.mkdir(parents=True)
-        zone = LOCAL_ZONE if data == "histories" else {}
-        done = coupon_ledger("run", *given, *options, **environment(engine, events), **zone)
+        done = coupon_ledger("run", *given, *options, **environment(engine, events), **LOCAL_ZONE)
         return Build(home, done, events)
 
+    runs: dict[str, Future[Build]] = {}
     with ThreadPoolExecutor(2) as pool:
-        bases["histories"] = pool.submit(run, "histories", "DuckDB 1.5")
-        bases["sample"] = Future()
-        bases["sample"].set_result(Build(sample_run.home, sample_run.result, root))
-        yield {(data, "DuckDB 1.5"): base for data, base in bases.items()} | {
-            (data, engine): pool.submit(
-                run, data, engine, *(["--engine", "spark"] if engine.startswith("Spark") else [])
-            )
-            for data, engine in COMPARED
-            if not MISSING[engine]
-        }
+        runs[BASE] = pool.submit(run, BASE)
+        for engine in COMPARED:
+            if not MISSING[engine]:
+                options = ("--engine", "spark") if engine == "Spark" else ()
+                runs[engine] = pool.submit(run, engine, *options)
+        yield runs
 
 
 def published(home: Path) -> dict[str, Any]:
@@ -258,23 +232,21 @@ def differing_rows(one: Path, other: Path, table: str) -> str:
 
 
 class TestEveryEngineGivesTheSameRelease:
-    """A data set built on another engine than DuckDB 1.5."""
+    """A release built on another engine than DuckDB 1.5."""
 
-    @pytest.mark.parametrize(("data", "engine"), COMPARED)
-    def test_the_run_publishes(
-        self, builds: Mapping[tuple[str, str], Future[Build]], data: str, engine: str
-    ) -> None:
+    @pytest.mark.parametrize("engine", COMPARED)
+    def test_the_run_publishes(self, builds: Mapping[str, Future[Build]], engine: str) -> None:
         needs(MISSING[engine])
-        for run in (builds[data, "DuckDB 1.5"].result(), builds[data, engine].result()):
+        for run in (builds[BASE].result(), builds[engine].result()):
             assert run.result.returncode == 0, run.result.stderr + run.result.stdout
             assert run.result.stderr == ""
 
-    @pytest.mark.parametrize(("data", "engine"), COMPARED)
+    @pytest.mark.parametrize("engine", COMPARED)
     def test_every_table_is_equal_cell_for_cell(
-        self, builds: Mapping[tuple[str, str], Future[Build]], data: str, engine: str
+        self, builds: Mapping[str, Future[Build]], engine: str
     ) -> None:
         needs(MISSING[engine])
-        here, there = builds[data, "DuckDB 1.5"].result().home, builds[data, engine].result().home
+        here, there = builds[BASE].result().home, builds[engine].result().home
         expected, found = published(here), published(there)
         assert len([name for name in expected if name.startswith("marts.")]) >= 13
         empty = {name for name, (rows, _, _) in expected.items() if not rows}
@@ -295,12 +267,12 @@ class TestReading:
 
     @pytest.mark.parametrize("command", COMMANDS, ids=[command[0] for command in COMMANDS])
     def test_a_command_answers_the_same(
-        self, builds: Mapping[tuple[str, str], Future[Build]], command: tuple[str, ...]
+        self, builds: Mapping[str, Future[Build]], command: tuple[str, ...]
     ) -> None:
         needs(MISSING["Spark"])
         said = []
-        for engine in ("DuckDB 1.5", "Spark"):
-            home = builds["sample", engine].result().home
+        for engine in (BASE, "Spark"):
+            home = builds[engine].result().home
             result = CliRunner().invoke(app, [*command, "--home", str(home)])
             assert result.exit_code == 0, result.output
             release_id = releases.files.current_release(home) or ""
@@ -308,10 +280,10 @@ class TestReading:
         assert said[1] == said[0]
 
     def test_it_holds_what_it_says_and_where_it_came_from(
-        self, builds: Mapping[tuple[str, str], Future[Build]], tmp_path: Path
+        self, builds: Mapping[str, Future[Build]], tmp_path: Path
     ) -> None:
         needs(MISSING["Spark"])
-        home = builds["sample", "Spark"].result().home
+        home = builds["Spark"].result().home
         assert releases.verify(home).problems == ()
         with releases.open_release(home) as connection:
             assert connection.execute("select engine from release.release").fetchone() == ("spark",)
@@ -411,9 +383,9 @@ class TestPlansForLargeTables:
     """How Spark goes about every model and data test where no table is small."""
 
     @pytest.fixture(scope="class")
-    def run(self, builds: Mapping[tuple[str, str], Future[Build]]) -> Build:
-        needs(MISSING["Spark, two executors"])
-        return builds["histories", "Spark, two executors"].result()
+    def run(self, builds: Mapping[str, Future[Build]]) -> Build:
+        needs(MISSING["Spark"])
+        return builds["Spark"].result()
 
     @pytest.fixture(scope="class")
     def executed(self, run: Build) -> list[Execution]:

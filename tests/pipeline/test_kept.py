@@ -138,6 +138,7 @@ def test_the_sample_in_two_days_is_the_sample_at_once(
     shutil.copytree(SAMPLE / "landing", landing, dirs_exist_ok=True)
     second = in_process(*arguments, LAST_DAY.isoformat())
     assert "; what changed since 2025-06-30" in second.stdout, second.stdout + second.stderr
+    assert " left as they were, " in second.stdout, "of feeds without deliveries in between"
     assert marts(tmp_path / "home") == marts(sample_run.home)
 
 

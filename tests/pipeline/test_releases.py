@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +28,7 @@ from dagster_project.defs.release import outcome
 from dagster_project.releases import files, fingerprint, publishing, reuse
 from dagster_project.releases.files import FILE_MODE
 from dagster_project.releases.fingerprint import MODULUS, content_hash_of, content_of
+from dagster_project.releases.gate import judge
 from dagster_project.settings import CHECKOUT
 from tests.pipeline.conftest import AS_OF, NOW, HandMade
 
@@ -460,6 +462,23 @@ class TestRefusal:
         assert files.current_release(hand_made.home) == first.release_id
         assert files.release_ids(hand_made.home) == [first.release_id]
 
+    def test_a_model_that_was_left_as_it_was_needs_no_result_and_a_test_needs_one(
+        self, hand_made: HandMade
+    ) -> None:
+        for unique_id in ("model.p.dim_coupons", "test.p.assert_adds_up"):
+            del hand_made.statuses[unique_id]
+        hand_made.write_results()
+        build = replace(hand_made.build, left_alone=tuple(hand_made.manifest["nodes"]))
+        [problem] = judge(build, hand_made.manifest, AS_OF).problems
+        assert (problem.name, problem.status) == ("assert_adds_up", "missing")
+
+    def test_a_model_that_failed_is_not_left_as_it_was(self, hand_made: HandMade) -> None:
+        hand_made.statuses["model.p.dim_coupons"] = "error"
+        hand_made.write_results()
+        build = replace(hand_made.build, left_alone=("model.p.dim_coupons",))
+        [problem] = judge(build, hand_made.manifest, AS_OF).problems
+        assert (problem.name, problem.status) == ("dim_coupons", "error")
+
     def test_a_warning_is_published_and_shown(self, hand_made: HandMade) -> None:
         hand_made.statuses["test.p.assert_source_is_right"] = "warn"
         hand_made.write_results()
@@ -640,8 +659,9 @@ class TestReuse:
     """What is as in the release before is taken from it, and only what is proven to be."""
 
     @pytest.fixture
-    def large(self, home: Path) -> HandMade:
-        """A build with some thousand charges, published."""
+    def large(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> HandMade:
+        """A build with some thousand charges, which count as many, published."""
+        monkeypatch.setattr(reuse, "LEAST_PATCHED", 1_000)
         made = HandMade(home, [(f"in_{number:04}", "USD", "1.00") for number in range(2_000)])
         made.write().publish()
         return made
@@ -668,17 +688,15 @@ class TestReuse:
             connection.execute(sql)
 
     def same_as_anew(self, made: HandMade, published: releases.Publication) -> None:
-        """Whether it is sound, in order, and holds and writes what a publication without help does."""
+        """Whether it is sound, and holds and writes what a publication without help does."""
         assert releases.verify(made.home).problems == ()
-        lying = rows(made.home, "select invoice_id from marts.fct_discounted_charges")
-        assert lying == sorted(lying)
         reuse.record_path(made.home).unlink()
         anew = made.publish(code_version="anew")
         told = "select * from release.tables"
         assert rows(made.home, told) == rows(made.home, told, published.release_id)
         first, second = (
             {
-                path.name: path.read_bytes()
+                path.name: sorted(map(str, pq.read_table(path).to_pylist()))
                 for path in files.parquet_dir(made.home, one.release_id).glob("*.parquet")
             }
             for one in (published, anew)
@@ -769,6 +787,56 @@ class TestReuse:
         published, read = self.publish_counting(large, monkeypatch, "2+code")
         assert (published.is_new, read) == (True, [])
         self.same_as_anew(large, published)
+
+    def test_rows_that_differ_are_written_alone_but_not_time_and_again(
+        self, large: HandMade, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is deleted keeps its space, so that a table is written whole again after some times."""
+        alone = []
+        patch = publishing._patch
+
+        def patched(connection: Any, table: Any, source: Any, order: str) -> None:
+            alone.append(source.patches)
+            patch(connection, table, source, order)
+
+        monkeypatch.setattr(publishing, "_patch", patched)
+        for number in range(reuse.MOST_PATCHES + 2):
+            self.change(
+                large,
+                f"update marts.fct_discounted_charges set list_amount = {number + 2}"
+                f" where invoice_id = 'in_{number:04}'",
+            )
+            published = large.publish()
+        assert alone == [*range(1, reuse.MOST_PATCHES + 1), 1]
+        self.same_as_anew(large, published)
+
+    def test_a_small_table_stays_in_the_order_of_its_key(
+        self, large: HandMade, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        change = "update charges set list_amount = 5 where invoice_id = 'in_0003'"
+        monkeypatch.setattr(reuse, "LEAST_PATCHED", 2_000)
+        self.change(large, change.replace("charges ", "marts.fct_discounted_charges "))
+        large.publish()
+        lying = rows(large.home, "select invoice_id from marts.fct_discounted_charges")
+        assert lying != sorted(lying), "2,000 rows are many"
+        monkeypatch.setattr(reuse, "LEAST_PATCHED", 2_001)
+        self.change(
+            large,
+            change.replace("charges ", "marts.fct_discounted_charges ").replace("= 5", "= 6"),
+        )
+        large.publish()
+        lying = rows(large.home, "select invoice_id from marts.fct_discounted_charges")
+        assert lying == sorted(lying)
+
+    def test_a_table_is_written_whole_where_too_many_of_its_rows_differ(
+        self, large: HandMade, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(publishing, "_patch", lambda *_: pytest.fail("its rows alone"))
+        self.change(
+            large,
+            "update marts.fct_discounted_charges set list_amount = 3 where invoice_id < 'in_0201'",
+        )
+        self.same_as_anew(large, large.publish())
 
     @pytest.mark.parametrize(
         "change",

@@ -458,7 +458,8 @@ class TestFailure:
     def test_too_little_memory_is_told_with_the_settings_that_help(self, served: Path) -> None:
         before = os.readlink(served / "current")
         limit = {"COUPON_LEDGER_MEMORY_LIMIT": "30MB"}
-        result = coupon_ledger("run", "--home", served, "--always", **limit)
+        earlier = (LAST_DAY - timedelta(days=1)).isoformat()  # for which all is built from nothing
+        result = coupon_ledger("run", "--home", served, "--as-of", earlier, **limit)
         assert result.returncode == 1
         assert "Out of Memory Error" in result.stderr
         assert "Possible solutions" not in result.stderr  # DuckDB's, for who writes SQL

@@ -1,9 +1,17 @@
+{%- set again = ref('int_invoices_recalculated') -%}
 with
 
+-- Where no counted invoice is recalculated, which is the rule on a day without deliveries, no invoice is read.
 final as (
 
-    select * from {{ recalculated(ref('int_invoices_counted')) }}
-    {{ 'where false' if not carries_on() }}
+    select * from {{ ref('int_invoices_counted') }}
+
+    where
+        {% if carries_on() -%}
+        invoice_id in (select invoice_id from {{ again }} where not is_expected)
+        {%- else -%}
+        false
+        {%- endif %}
 
 )
 

@@ -40,17 +40,29 @@ expected_bills as (
 {% endif -%}
 final as (
     {% if carries_on() %}
-    select invoice_id from {{ received_invoices }}
+    select
+        invoice_id,
+        false as is_expected
+
+    from {{ received_invoices }}
 
     union
 
-    select invoice_id from from_the_first_change_on
+    select
+        invoice_id,
+        false as is_expected
+
+    from from_the_first_change_on
 
     union
 
-    select invoice_id from expected_bills
+    select
+        invoice_id,
+        true as is_expected
+
+    from expected_bills
     {% else %}
-    {{ no_rows({'invoice_id': dbt.type_string()}) }}
+    {{ no_rows({'invoice_id': dbt.type_string(), 'is_expected': 'boolean'}) }}
     {% endif %}
 )
 

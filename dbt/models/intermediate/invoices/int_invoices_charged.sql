@@ -13,6 +13,8 @@ discounted as (
 
     select * from {{ ref('int_invoices_discounted') }}
 
+    where not is_expected
+
 ),
 
 credited as (

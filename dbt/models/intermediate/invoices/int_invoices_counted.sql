@@ -1,17 +1,21 @@
 {# A view: it has nearly as many rows as the invoices and only filters them. #}
 {{ config(materialized='view') }}
 
+{%- set condition -%}
+    rows_of_feed.status in ('open', 'paid', 'uncollectible') and rows_of_feed.issued_at < {{ end_of_as_of_date() }}
+{%- endset %}
 with
 
+-- R1: the latest version of an invoice counts if it is open, paid or uncollectible and was issued
+-- before the end of the as-of date.
 invoices as (
 
-    select * from {{ ref('stg_billing__invoices') }}
+    {{ current_versions('invoices', condition) }}
 
 ),
 
--- R1: the latest version of an invoice counts if it is open, paid or uncollectible and was issued
--- before the end of the as-of date. R6: coupons may act on the whole list amount unless the invoice gives a
--- discountable amount, and on nothing of a negative bill.
+-- R6: coupons may act on the whole list amount unless the invoice gives a discountable amount, and on nothing of
+-- a negative bill.
 final as (
 
     select
@@ -40,10 +44,6 @@ final as (
         row_number as delivery_row
 
     from invoices
-
-    where
-        status in ('open', 'paid', 'uncollectible')
-        and issued_at < {{ end_of_as_of_date() }}
 
 )
 

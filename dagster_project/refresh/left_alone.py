@@ -1,0 +1,125 @@
+"""Which models a build that carries on leaves as they are, since nothing they are made of has changed.
+
+A model depends on its code, on models and sources, and, if its SQL names the as-of date, on that date. The
+code is that of the build before, or no build would carry on (`carrying_on`). What a source held then is
+compared with what it holds now: of a feed, its deliveries, whose rows never change; of any other table of
+schema raw, its rows. Data tests are never left out: they doubt every row, carried on or not.
+
+What a model names is looked up in the text of its SQL and of the macros it names, since dbt records only
+what it meets when it parses the project as if nothing were carried on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import duckdb
+
+from dagster_project.feeds import feeds
+from dagster_project.releases.fingerprint import quote
+
+_WORD = re.compile(r"\w+")
+_REFERENCE = re.compile(r"""\bref\(\s*['"](\w+)['"]\s*\)""")
+_OF_THIS_BUILD = re.compile(r"\b(?:kept|came_since)\(")  # what was before, or has come since
+_DAY = "as_of_date"
+_BUILT = ("model", "seed")
+
+
+def states_of_sources(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Return an identifier of what each table of schema raw holds, by name.
+
+    Args:
+        connection: The warehouse.
+    """
+    states = dict.fromkeys(feeds(), "")
+    states |= connection.execute(
+        "select feed, sha256(string_agg(concat_ws(' ', delivery_sequence, delivery_id), ','"
+        " order by delivery_sequence)) from raw.deliveries where verdict = 'loaded' group by feed"
+    ).fetchall()
+    others = connection.execute(
+        "select table_name from duckdb_tables() where database_name = current_database()"
+        " and schema_name = 'raw' order by table_name"
+    ).fetchall()
+    for (name,) in others:
+        if name not in states:
+            [(rows, hashes)] = connection.execute(
+                f"select count(*), sum(hash(hash(one))) from raw.{quote(name)} as one"
+            ).fetchall()
+            states[name] = f"{rows} {hashes}"
+    return states
+
+
+def left_alone(
+    manifest: Mapping[str, Any],
+    before: Mapping[str, str],
+    now: Mapping[str, str],
+    *,
+    is_same_day: bool,
+) -> tuple[str, ...]:
+    """Return the unique ids of the models and seeds that need not be built, each after all it reads.
+
+    Args:
+        manifest: dbt's manifest.
+        before: `states_of_sources` when the build before began.
+        now: `states_of_sources` now.
+        is_same_day: Whether the build before had the same as-of date.
+    """
+    changed_sources = {
+        name for name in before.keys() | now.keys() if before.get(name) != now.get(name)
+    }
+    nodes = {
+        unique_id: node
+        for unique_id, node in manifest["nodes"].items()
+        if node["resource_type"] in _BUILT
+    }
+    by_name = {str(node["name"]): unique_id for unique_id, node in nodes.items()}
+    macros = {
+        str(macro["name"]): str(macro["macro_sql"])
+        for macro in manifest["macros"].values()
+        if macro["package_name"] == manifest["metadata"]["project_name"]
+    }
+    is_any_change = bool(changed_sources) or not is_same_day
+    found: dict[str, bool] = {}
+
+    def is_changed(unique_id: str) -> bool:
+        if unique_id.startswith("source."):
+            return unique_id.split(".")[-1] in changed_sources
+        if unique_id not in nodes:
+            return True
+        if unique_id not in found:
+            node = nodes[unique_id]
+            texts = list(_texts(node, macros))
+            found[unique_id] = (
+                (not is_same_day and any(_DAY in text for text in texts))
+                or (is_any_change and any(_OF_THIS_BUILD.search(text) for text in texts[:1]))
+                or any(map(is_changed, _parents(node, texts, by_name) - {unique_id}))
+            )
+        return found[unique_id]
+
+    for unique_id in nodes:
+        is_changed(unique_id)
+    return tuple(unique_id for unique_id, has_changed in found.items() if not has_changed)
+
+
+def _texts(node: Mapping[str, Any], macros: Mapping[str, str]) -> Iterator[str]:
+    """Yield the SQL of a model with its hooks, then that of every macro it names, directly or not."""
+    config = node["config"]
+    hooks = [
+        str(hook["sql"]) for when in ("pre-hook", "post-hook") for hook in config.get(when) or []
+    ]
+    text = "\n".join([str(node.get("raw_code") or ""), *hooks])
+    yield text
+    waiting, seen = [text], set[str]()
+    while waiting:
+        for name in set(_WORD.findall(waiting.pop())) & macros.keys() - seen:
+            seen.add(name)
+            waiting.append(macros[name])
+            yield macros[name]
+
+
+def _parents(node: Mapping[str, Any], texts: list[str], by_name: Mapping[str, str]) -> set[str]:
+    named = {name for text in texts for name in _REFERENCE.findall(text)}
+    parents = set(node["depends_on"].get("nodes", []))
+    return parents | {by_name[name] for name in named & by_name.keys()}
