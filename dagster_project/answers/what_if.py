@@ -6,7 +6,6 @@ for a bill can have coupons of two programs; amounts given are by program too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,39 +15,49 @@ from dagster_project.releases.read import attached
 
 AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "net_amount")
 _ZERO = Decimal("0.00")
-_SUMS = ", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in AMOUNTS)
+_SIDES = ("recorded", "what_if")
 
 
 def what_if(
-    recorded: Connection, asked: Connection, name: str, told: list[str], most: int = 10
+    home: Path, recorded: str, asked: str, name: str, told: list[str], most: int = 10
 ) -> Row:
     """Return the bridge from recorded amounts to those under other terms.
 
     Args:
-        recorded: The recorded release.
-        asked: The release of the question, of the same day.
+        home: The data home.
+        recorded: The id of the recorded release.
+        asked: The release of the question, of the same day, as `what-if/NAME`.
         name: Its name.
         told: What differs from the recorded terms, in words.
         most: How many of the workspaces with the largest changes to list, of each currency.
+
+    Returns:
+        `terms`; by currency `past`, `ahead` (twelve months) and `lapsing` credit, each amount as
+        recorded, what if and their difference; `programs`; `workspaces` by change of net.
     """
-    past = (_past(recorded), _past(asked))
-    ahead = _both_ahead(recorded, asked)
-    given = (_given(recorded), _given(asked))
-    lapses = (_lapsing(recorded), _lapsing(asked))
-    currencies = sorted(
-        {key[1] for part in (*past, *ahead) for key in part}
-        | {key for part in lapses for key in part}
-    )
+    with attached(home, recorded, asked) as connection:
+        connection.execute("use r1")
+        answered = facts(connection)["release_id"]
+        connection.execute("use r0")
+        known = facts(connection)
+        until = add_months(month_to_come(known["as_of_date"]), MONTHS).date()
+        past = _totals(connection, _PAST, [])
+        ahead = _totals(connection, _AHEAD, [until])
+        given = [_given(connection, side, until) for side in ("r0", "r1")]
+        lapses = [_lapsing(connection, side) for side in ("r0", "r1")]
+        moved = _moved(connection, until, most)
+    currencies = sorted({*past, *ahead, *lapses[0], *lapses[1]})
+    nothing = dict.fromkeys((f"{side}_{one}" for side in _SIDES for one in AMOUNTS), _ZERO)
     return {
-        **facts(recorded),
+        **known,
         "name": name,
-        "what_if_release_id": facts(asked)["release_id"],
+        "what_if_release_id": answered,
         "terms": told,
         "currencies": [
             {
                 "currency": currency,
-                "past": _bridge(*(_summed(part, currency) for part in past)),
-                "ahead": _bridge(*(_summed(part, currency) for part in ahead)),
+                "past": _bridge(past.get(currency, nothing)),
+                "ahead": _bridge(ahead.get(currency, nothing)),
                 "lapsing": _change(*(part.get(currency, _ZERO) for part in lapses)),
             }
             for currency in currencies
@@ -66,7 +75,7 @@ def what_if(
             }
             for program, currency in sorted({key for part in given for key in part})
         ],
-        "workspaces": _moved(asked, past, ahead, most),
+        "workspaces": moved,
     }
 
 
@@ -122,49 +131,55 @@ _GIVEN = (*AMOUNTS, "expected_amount")
 _Amounts = dict[tuple[str, str], Row]
 
 
-def _past(connection: Connection) -> _Amounts:
-    found = rows(
-        connection,
-        f"select workspace_id, currency, {_SUMS} from marts.fct_discounted_charges"
-        " group by workspace_id, currency",
-    )
-    return {(row["workspace_id"], row["currency"]): row for row in found}
+def _beside(recorded: str, asked: str, keys: tuple[str, ...]) -> str:
+    """Return SQL for rows of two relations side by side; what one of them lacks pays list there.
 
-
-def _both_ahead(recorded: Connection, asked: Connection) -> tuple[_Amounts, _Amounts]:
-    """Return expected amounts of the next twelve months; a workspace left out of one release pays list.
-
-    The bills to expect do not depend on terms (R12), but the outlook leaves out workspaces for which
-    nothing is in force or to come.
+    The bills to expect do not depend on terms (R12), but the outlook leaves out workspaces for which nothing is
+    in force or to come.
     """
-    both = (_ahead(recorded), _ahead(asked))
-    totals: tuple[_Amounts, _Amounts] = ({}, {})
-    for key in both[0].keys() | both[1].keys():
-        for place in (0, 1):
-            row = both[place].get(key)
-            if row is None:
-                listed = both[1 - place][key]["list_amount"]
-                row = dict.fromkeys(AMOUNTS, _ZERO) | {"list_amount": listed, "net_amount": listed}
-            total = totals[place].setdefault(key[:2], dict.fromkeys(AMOUNTS, _ZERO))
-            for one in AMOUNTS:
-                total[one] += row[one]
-    return totals
-
-
-def _ahead(connection: Connection) -> dict[tuple[str, str, object], Row]:
-    found = rows(
-        connection,
-        "select * from marts.fct_bill_outlook_monthly where outlook_month < ?",
-        [_until(connection)],
+    listed = "coalesce(one.list_amount, other.list_amount)"
+    instead = {"list_amount": listed, "net_amount": listed}
+    both = ", ".join(f"coalesce(one.{key}, other.{key}) as {key}" for key in keys)
+    amounts = ", ".join(
+        f"coalesce({table}.{one}, {instead.get(one, '0')}) as {side}_{one}"
+        for side, table in zip(_SIDES, ("one", "other"), strict=True)
+        for one in AMOUNTS
     )
-    return {(row["workspace_id"], row["currency"], row["outlook_month"]): row for row in found}
+    same = " and ".join(f"one.{key} = other.{key}" for key in keys)
+    return f"select {both}, {amounts} from {recorded} as one full join {asked} as other on {same}"
 
 
-def _until(connection: Connection) -> object:
-    return add_months(month_to_come(facts(connection)["as_of_date"]), MONTHS).date()
+def _of_workspaces(side: str) -> str:
+    sums = ", ".join(f"sum({one}) as {one}" for one in AMOUNTS)
+    return (
+        f"(select workspace_id, currency, {sums} from {side}.marts.fct_discounted_charges"
+        " group by workspace_id, currency)"
+    )
 
 
-def _given(connection: Connection) -> _Amounts:
+_PAST = _beside(_of_workspaces("r0"), _of_workspaces("r1"), ("workspace_id", "currency"))
+_AHEAD = (
+    _beside(
+        f"r0.marts.{_OUTLOOK}",
+        f"r1.marts.{_OUTLOOK}",
+        ("workspace_id", "currency", "outlook_month"),
+    )
+    + " where coalesce(one.outlook_month, other.outlook_month) < ?"
+)
+
+
+def _totals(connection: Connection, source: str, values: list[object]) -> dict[str, Row]:
+    """Return the amounts of both releases by currency."""
+    sums = ", ".join(
+        f"cast(sum({side}_{one}) as decimal(18, 2)) as {side}_{one}"
+        for side in _SIDES
+        for one in AMOUNTS
+    )
+    found = rows(connection, f"select currency, {sums} from ({source}) group by currency", values)
+    return {row["currency"]: row for row in found}
+
+
+def _given(connection: Connection, side: str, until: object) -> _Amounts:
     """Return by program and currency the bills it gave something on, and what it will give within twelve months."""
     sums = ", ".join(f"cast(coalesce(sum({one}), 0) as decimal(18, 2)) as {one}" for one in _GIVEN)
     found = rows(
@@ -172,83 +187,69 @@ def _given(connection: Connection) -> _Amounts:
         f"""
         with both_parts as (
             select program, currency, list_amount, discount_amount, credit_amount, net_amount
-            from marts.fct_program_performance_monthly
+            from {side}.marts.fct_program_performance_monthly
             union all by name
             select program, currency, expected_amount
-            from marts.fct_program_budget_monthly where budget_month < ?
+            from {side}.marts.fct_program_budget_monthly where budget_month < ?
         )
         select program, currency, {sums}
         from both_parts where currency is not null group by program, currency
         """,
-        [_until(connection)],
+        [until],
     )
     return {(row["program"], row["currency"]): row for row in found}
 
 
-def _lapsing(connection: Connection) -> dict[str, Decimal]:
+def _lapsing(connection: Connection, side: str) -> dict[str, Decimal]:
     """Return credit that has lapsed or will lapse, by currency: expired, forfeited, projected breakage."""
     found = rows(
         connection,
         "select currency, cast(sum(expired_amount + forfeited_amount"
         " + coalesce(projected_breakage_amount, 0)) as decimal(18, 2)) as amount"
-        " from marts.fct_credit_burndown_monthly group by currency",
+        f" from {side}.marts.fct_credit_burndown_monthly group by currency",
     )
     return {row["currency"]: row["amount"] for row in found}
 
 
-def _summed(part: _Amounts, currency: str) -> Row:
-    of_currency = [row for key, row in part.items() if key[1] == currency]
-    return {one: sum((row[one] for row in of_currency), _ZERO) for one in AMOUNTS}
-
-
-def _bridge(recorded: Row, asked: Row) -> Row:
-    return {one: _change(recorded[one], asked[one]) for one in AMOUNTS}
+def _bridge(amounts: Row) -> Row:
+    return {one: _change(*(amounts[f"{side}_{one}"] for side in _SIDES)) for one in AMOUNTS}
 
 
 def _change(recorded: Decimal, asked: Decimal) -> Row:
     return {"recorded": recorded, "what_if": asked, "change": asked - recorded}
 
 
-def _moved(
-    asked: Connection,
-    past: tuple[_Amounts, _Amounts],
-    ahead: tuple[_Amounts, _Amounts],
-    most: int,
-) -> list[Row]:
+def _moved(connection: Connection, until: object, most: int) -> list[Row]:
     """Return the workspaces whose net changes most, past and expected together, of each currency."""
-    moved: list[Row] = []
-    for workspace_id, currency in {key for part in (*past, *ahead) for key in part}:
-        changes = [
-            _net(after, workspace_id, currency) - _net(before, workspace_id, currency)
-            for before, after in (past, ahead)
-        ]
-        if any(changes):
-            moved.append(
-                {
-                    "workspace_id": workspace_id,
-                    "currency": currency,
-                    "past_net_change": changes[0],
-                    "expected_net_change": changes[1],
-                }
-            )
-    names: Mapping[str, str] = {
-        row["workspace_id"]: row["workspace_name"]
-        for row in rows(asked, "select workspace_id, workspace_name from marts.dim_workspaces")
-    }
-    moved.sort(
-        key=lambda row: (
-            row["currency"],
-            -abs(row["past_net_change"] + row["expected_net_change"]),
-            row["workspace_id"],
+    return rows(
+        connection,
+        f"""
+        with past as (
+            select workspace_id, currency, what_if_net_amount - recorded_net_amount as change
+            from ({_PAST})
+        ),
+        ahead as (
+            select workspace_id, currency, sum(what_if_net_amount - recorded_net_amount) as change
+            from ({_AHEAD})
+            group by workspace_id, currency
+        ),
+        moved as (
+            select
+                coalesce(past.workspace_id, ahead.workspace_id) as workspace_id,
+                coalesce(past.currency, ahead.currency) as currency,
+                cast(coalesce(past.change, 0) as decimal(18, 2)) as past_net_change,
+                cast(coalesce(ahead.change, 0) as decimal(18, 2)) as expected_net_change
+            from (select * from past where change <> 0) as past
+            full join (select * from ahead where change <> 0) as ahead
+                on past.workspace_id = ahead.workspace_id and past.currency = ahead.currency
         )
+        select moved.*, named.workspace_name
+        from moved left join r1.marts.dim_workspaces as named using (workspace_id)
+        qualify row_number() over (
+            partition by currency
+            order by abs(past_net_change + expected_net_change) desc, workspace_id
+        ) <= {int(most)}
+        order by currency, abs(past_net_change + expected_net_change) desc, workspace_id
+        """,
+        [until],
     )
-    chosen: list[Row] = []
-    for row in moved:
-        if sum(one["currency"] == row["currency"] for one in chosen) < most:
-            chosen.append({**row, "workspace_name": names.get(row["workspace_id"])})
-    return chosen
-
-
-def _net(part: _Amounts, workspace_id: str, currency: str) -> Decimal:
-    found = part.get((workspace_id, currency))
-    return found["net_amount"] if found else _ZERO

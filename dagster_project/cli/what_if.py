@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.answers.values import amount, clean, signed
+from dagster_project.answers.values import amount, clean, count, signed
 from dagster_project.cli import layout
 from dagster_project.cli.options import (
     HomeOption,
     JsonOption,
-    complain,
     explained,
     settings_of_home,
     wrong,
@@ -23,6 +23,7 @@ from dagster_project.cli.reading import answer
 
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Row
+    from dagster_project.refresh.concerned import Calculated
 
 _LABELS = {
     "list_amount": "list",
@@ -66,12 +67,9 @@ def what_if(
     json: JsonOption = False,
 ) -> None:
     """Calculate history and outlook under other terms."""
-    from dagster_project.answers import what_if as question
-    from dagster_project.arrival import ArrivalError
-    from dagster_project.cli.run import refresh_aside
+    from dagster_project.answers import what_if as answers
     from dagster_project.refresh import what_if as asking
     from dagster_project.releases.errors import NoRelease
-    from dagster_project.releases.read import reading
 
     if remove is not None:
         _remove(home, remove, is_alone=not (name or file or coupon or set_ or from_))
@@ -87,30 +85,49 @@ def what_if(
         else:
             assert file is not None
             changes = asking.read(file)
-        with explained():
-            holds_from = None if from_ is None else asking.checked_day(from_)
-            prepared = asking.prepare(settings, name, changes, holds_from)
+        with (
+            explained(),
+            redirect_stdout(sys.stderr if json else sys.stdout),
+            asking.prepared(
+                settings,
+                name,
+                changes,
+                None if from_ is None else asking.checked_day(from_),
+                _tell_waiting,
+            ) as question,
+        ):
+            # With --json standard output has the answer and nothing else.
+            for line in layout.wrap(f"What if: {'; '.join(question.question.terms)}", "", "  "):
+                print(line, flush=True)
+            began = time.monotonic()
+            _tell_calculated(asking.answer(question), time.monotonic() - began)
     except (asking.WrongTerms, NoRelease) as error:
         wrong(str(error))
-    except ArrivalError as error:  # the archive is damaged
-        complain(str(error))
-        raise typer.Exit(1) from None
-    # With --json standard output has the answer and nothing else.
-    with redirect_stdout(sys.stderr if json else sys.stdout):
-        for line in layout.wrap(f"What if: {'; '.join(prepared.told)}", "", "  "):
-            print(line)
-        try:
-            title = f"coupon-ledger what-if --name {name}"
-            if not refresh_aside(prepared.settings, prepared.as_of, title):
-                raise typer.Exit(1)
-        finally:
-            asking.forget_build(prepared.settings)
-    with (
-        explained(),
-        reading(settings.home, prepared.release_id) as recorded,
-        reading(settings.home, f"what-if/{name}") as asked,
-    ):
-        answer(question.what_if(recorded, asked, name, list(prepared.told), top), tell, json)
+    asked = question.question
+    with explained():
+        data = answers.what_if(
+            settings.home,
+            asked.recorded_release_id,
+            asked.release_id,
+            name,
+            list(asked.terms),
+            top,
+        )
+        answer(data, tell, json)
+
+
+def _tell_waiting(message: str) -> None:
+    print(f"{message} The question is asked when it has ended.", file=sys.stderr, flush=True)
+
+
+def _tell_calculated(calculated: Calculated, seconds: float) -> None:
+    """Leave one line with the time that it took and what was calculated."""
+    workspaces = count(calculated.workspaces, "workspace")
+    print(
+        f"  calculated {seconds:6.1f} s  {workspaces} concerned: {calculated.models} models run,"
+        f" {calculated.tests} data tests passed",
+        flush=True,
+    )
 
 
 def _remove(home: Path | None, name: str, *, is_alone: bool) -> None:

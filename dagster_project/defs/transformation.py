@@ -17,7 +17,7 @@ from dagster_project.defs.tables import Tables, came_from, code, loaded_deliveri
 from dagster_project.failures import names, plain, without_values
 from dagster_project.feeds import feeds
 from dagster_project.product import DBT_PROJECT
-from dagster_project.refresh import blaming, dbt_build, progress, what_if
+from dagster_project.refresh import blaming, dbt_build, progress
 from dagster_project.releases.errors import PublishRefused
 from dagster_project.releases.gate import Problem, judge
 from dagster_project.settings import Settings
@@ -229,7 +229,6 @@ def _build(
     if not outcome.is_success:
         problems = judge(outcome.build, project.manifest, refresh.as_of_date).problems
         raise PublishRefused(blaming.with_places(problems, refresh.settings.warehouse))
-    what_if.settle(refresh.settings)
     if refresh.settings.strict:
         _refuse_open_findings(refresh)
     running.outcome = _in_words(statuses, build.carried_on_from, len(build.left_alone))

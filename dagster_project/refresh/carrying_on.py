@@ -51,14 +51,13 @@ class Kept:
         }
 
 
-def take(warehouse: Path, made_by: str, as_of: date, *, is_last: bool = False) -> Kept | None:
+def take(warehouse: Path, made_by: str, as_of: date) -> Kept | None:
     """Take the note away, and return what a build of this day may carry on from, if anything.
 
     Args:
         warehouse: The DuckDB file, created by arrival.
         made_by: What calculates the models; see `Project.code_version`.
         as_of: Last day whose events count in the build that begins.
-        is_last: Whether no other build will carry on from that one, so that it may be one too many.
     """
     with duckdb.connect(str(warehouse)) as connection:
         if not _is_there(connection):
@@ -67,11 +66,26 @@ def take(warehouse: Path, made_by: str, as_of: date, *, is_last: bool = False) -
         connection.execute(f"drop table {_NOTE}")
         made_by_before, day, last, deliveries, times, *more = found
         is_same = (made_by_before, deliveries) == (_maker(made_by), _loaded(connection, last)[1])
-        may = is_same and day <= as_of and (times < MOST_TIMES or is_last)
+        may = is_same and day <= as_of and times < MOST_TIMES
         if not may:
             return None
         sources = json.loads(more[0]) if more else {}
         return Kept(last, day, times, sources, states_of_sources(connection))
+
+
+def is_left(connection: duckdb.DuckDBPyConnection, made_by: str, as_of: date) -> bool:
+    """Return whether every model in the warehouse is of a day and of all deliveries it has.
+
+    Args:
+        connection: The warehouse.
+        made_by: What calculates the models.
+        as_of: The day.
+    """
+    if not _is_there(connection):
+        return False
+    [(made_by_before, day, last, deliveries, *_)] = connection.execute(f"from {_NOTE}").fetchall()
+    found = (made_by_before, day, last, deliveries)
+    return found == (_maker(made_by), as_of, *_loaded(connection))
 
 
 def leave(warehouse: Path, made_by: str, as_of: date, before: Kept | None = None) -> None:

@@ -30,7 +30,6 @@ from typing import Any
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import carrying_on
 from dagster_project.refresh.left_alone import left_alone
-from dagster_project.releases import questions
 from dagster_project.releases.gate import Build
 from dagster_project.settings import Settings
 
@@ -163,6 +162,11 @@ def _parse_into(cache: Path, fingerprint: str, settings: Settings) -> Project:
     return Project(folder, fingerprint, settings.feed_time_zones)
 
 
+def made_by(settings: Settings, project: Project) -> str:
+    """Return what models are calculated by: with another one a build starts from nothing."""
+    return f"{project.code_version}, {settings.reporting_time_zone}"
+
+
 class RunningBuild:
     """One `dbt build` of everything into the warehouse, yielding dbt's events.
 
@@ -187,16 +191,11 @@ class RunningBuild:
         self._invocation_id = ""
         self._ended: Any = None
         self._kept: carrying_on.Kept | None = None
-        self._question = questions.asked_in(settings.home)
         self.left_alone: tuple[str, ...] = ()
         """Unique ids of the models that stay as the build before left them, known once events come."""
 
     def events(self) -> Generator[EventMsg]:
-        """Run dbt and yield its events as they happen.
-
-        Raises:
-            DbtFailed: The terms of a question change from some day on, and there is no build to carry on from.
-        """
+        """Run dbt and yield its events as they happen."""
         self._target_path.mkdir(parents=True, exist_ok=True)
         for old in sorted(_folders(self._target_path.parent), key=_modified)[:-_KEPT_BUILDS]:
             shutil.rmtree(old, ignore_errors=True)
@@ -205,14 +204,8 @@ class RunningBuild:
                 self._settings.warehouse,
                 self._made_by,
                 self._as_of,
-                is_last=self._question is not None,
             )
-        if self._kept is None and self._terms_hold_from is not None:
-            raise DbtFailed(
-                "bills issued before --from stay as the last build left them, and there is no build to"
-                " carry on from; `coupon-ledger run --always` makes one"
-            )
-        if self._kept is not None and self._question is None:
+        if self._kept is not None:
             self.left_alone = left_alone(
                 self._project.manifest,
                 self._kept.sources,
@@ -255,12 +248,7 @@ class RunningBuild:
 
     @property
     def _made_by(self) -> str:
-        """What the models are calculated by: with another one a build starts from nothing."""
-        return f"{self._project.code_version}, {self._settings.reporting_time_zone}"
-
-    @property
-    def _terms_hold_from(self) -> str | None:
-        return None if self._question is None else self._question.terms_hold_from
+        return made_by(self._settings, self._project)
 
     def _work(self) -> None:
         variables: dict[str, object] = {
@@ -270,8 +258,6 @@ class RunningBuild:
         }
         if self._kept is not None:
             variables["kept"] = self._kept.as_variable()
-        if self._terms_hold_from is not None:
-            variables["terms_hold_from"] = self._terms_hold_from
         arguments = ["build"]
         for kind in ("unit_test", "exposure"):
             arguments += ["--exclude-resource-type", kind]
@@ -369,6 +355,34 @@ def build_models(settings: Settings, select: str) -> None:
     _close_warehouse()
     if not outcome.success:
         raise DbtFailed(f"the rows cannot be judged: {outcome.exception or 'dbt failed'}")
+
+
+def compile_project(
+    settings: Settings, project: Project, variables: Mapping[str, object]
+) -> list[Any]:
+    """Compile every model and data test, apart from any data home.
+
+    Args:
+        settings: What dbt may use.
+        project: The parsed project.
+        variables: dbt's variables.
+
+    Returns:
+        dbt's nodes.
+
+    Raises:
+        DbtFailed: The project cannot be compiled.
+    """
+    arguments = ["compile", "--exclude", "resource_type:unit_test", "--vars", json.dumps(variables)]
+    with tempfile.TemporaryDirectory(prefix="coupon-ledger-") as folder:
+        aside = settings.model_copy(update={"home": Path(folder)})
+        aside.build.mkdir()
+        manifest = project.folder / "manifest.msgpack"
+        outcome = _invoke(arguments, aside, Path(folder), manifest, [])
+        _close_warehouse()
+    if not outcome.success:
+        raise DbtFailed(f"dbt cannot compile its project: {outcome.exception or 'it says no more'}")
+    return [result.node for result in outcome.result.results]
 
 
 def results_folder(settings: Settings, run_id: str) -> Path:

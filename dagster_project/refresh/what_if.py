@@ -1,8 +1,8 @@
 """The recorded history and the outlook under other terms, in a data home of their own.
 
-Making `HOME/what-if/NAME` belongs here: the result of the last build, and one more delivery with the
-changed coupons and redemptions. Refreshing it is the ordinary job, incremental from that build, so that
-only what the change affects is calculated; `HOME/current` is not touched.
+Asking belongs here: which records a question changes, whether it can be asked, and its answer, the release in
+`HOME/what-if/NAME`. It is calculated (`concerned`) from a copy of the last build and written as a changed copy of
+the recorded release (`releases/answering.py`); `HOME/current` is not touched.
 
 A row names its record and the columns that change; what it leaves out stays as recorded. A redemption is
 withdrawn by a version that is redeemed after the as-of date, which the rules do not know yet; a coupon by
@@ -10,10 +10,10 @@ withdrawing its redemptions, with nothing leading to it. Findings are those of t
 called wrong because of a question.
 
 Where terms hold from some day on, bills issued earlier stay as the build before left them, with the uses and
-the credit they took; only later ones are calculated, under the changed terms. What was settled before that day
-can then not change: which redemptions are honoured, when they started, which ended, what was granted. Changes
-of what is settled when a coupon is redeemed are refused, and what came of the others is compared with the
-recorded release before anything is published.
+the credit they took; only later ones are calculated, under the changed terms with what is left. What was settled
+before that day can then not change: which redemptions are honoured, when they started, which ended, what was
+granted. Changes of what is settled when a coupon is redeemed are refused, and what came of the others is compared
+with the recorded build before anything is published.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -36,16 +37,28 @@ from zoneinfo import ZoneInfo
 import duckdb
 import yaml
 
-from dagster_project.arrival.archive import Archive
 from dagster_project.feeds import Column, Feed, feeds
-from dagster_project.refresh import dbt_build
-from dagster_project.refresh.known_at import copy_archive
-from dagster_project.releases import files, questions
-from dagster_project.releases.errors import ReleaseError
-from dagster_project.releases.fingerprint import literal, quote
+from dagster_project.refresh import carrying_on, compiled, dbt_build
+from dagster_project.refresh.compiled import Models, Moment
+from dagster_project.refresh.concerned import (
+    CONCERNED,
+    RECORDED,
+    SUMMED,
+    TERMS,
+    Broken,
+    Calculated,
+    calculate,
+    of_concerned,
+)
+from dagster_project.releases import files, questions, restatements
+from dagster_project.releases.answering import Mart, publish_answer
+from dagster_project.releases.errors import Busy, ReleaseError
+from dagster_project.releases.fingerprint import Known, literal, quote
 from dagster_project.releases.lock import one_writer
+from dagster_project.releases.machine import explanation
+from dagster_project.releases.publishing import MADE_BY
 from dagster_project.releases.read import open_release, read_pedigree
-from dagster_project.releases.reuse import record_path
+from dagster_project.releases.reuse import DATABASE, recall
 from dagster_project.settings import Settings
 
 FEEDS: Final = ("coupons", "redemptions")
@@ -65,6 +78,8 @@ _REFERS: Final = {
 }
 """The columns that name a record, and of which feed."""
 _RECORDED: Final = "recorded.duckdb"
+_LONGEST_REFRESH_SECONDS: Final = 3600
+_BILLS_OF_A_THREAD: Final = 2_000_000
 _TRUE: Final = ("true", "t", "1", "yes")
 _FALSE: Final = ("false", "f", "0", "no")
 
@@ -94,19 +109,25 @@ class Change:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data home for a question.
+    """A question that can be asked, with a copy of what it is asked about.
 
     Attributes:
-        settings: Of a refresh of it.
-        as_of: Last day whose events count, that of the recorded release.
-        release_id: The recorded release.
-        told: What changes, one sentence each.
+        settings: Of its data home.
+        question: What is asked.
+        pedigree: The row of `release.release` of the recorded release.
+        remembered: What the tables of that release held when it was published, where that is known.
+        rows: The changed records by feed, as they would be delivered.
+        first: The first instant whose bills are under the changed terms; None for all bills.
+        models: What is calculated.
     """
 
     settings: Settings
-    as_of: date
-    release_id: str
-    told: tuple[str, ...]
+    question: questions.Question
+    pedigree: Mapping[str, Any]
+    remembered: Mapping[tuple[str, str], Known]
+    rows: Mapping[str, Sequence[Mapping[str, str]]]
+    first: datetime | None
+    models: Models
 
 
 def read(path: Path) -> list[Change]:
@@ -230,16 +251,22 @@ def checked_day(text: str) -> date:
         raise WrongTerms(f"--from {text}: give a day as YYYY-MM-DD.") from None
 
 
-def prepare(
-    settings: Settings, name: str, changes: Sequence[Change], holds_from: date | None = None
-) -> Prepared:
-    """Make the data home of a question again, apart from its releases.
+@contextmanager
+def prepared(
+    settings: Settings,
+    name: str,
+    changes: Sequence[Change],
+    holds_from: date | None = None,
+    waiting: Callable[[str], None] | None = None,
+) -> Iterator[Prepared]:
+    """Hold the data home of a question, with what is needed to answer it; that goes at the end.
 
     Args:
         settings: Of the data home with the recorded release, which is the one served.
         name: What the question is called.
         changes: What is other than recorded.
         holds_from: The day from which on bills are issued under these terms, if not all are.
+        waiting: Is told what a running refresh is, before its end is waited for; None not to wait.
 
     Raises:
         WrongTerms: They name what is not there, or change nothing.
@@ -248,39 +275,23 @@ def prepare(
         Busy: A refresh is running, or the same question is asked.
     """
     home = settings.home
-    side = home / "what-if" / checked_name(name)
-    with one_writer(home, f"coupon-ledger what-if --name {name}"):
-        release_id = files.resolve(home, None)
-        pedigree = read_pedigree(home, release_id)
-        as_of = pedigree["as_of_date"]
-        _must_be_of_this_code(settings, release_id, str(pedigree["code_version"]))
-        _must_be_built(settings, release_id)
-        zone = pedigree.get("reporting_time_zone", "UTC")
-        with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
-            asking = Asking(connection, as_of, first_of_bills(holds_from, as_of, zone), zone)
-            rows, told = asking.rows(changes)
-        if holds_from is not None:
-            told = [f"{one}, on bills issued from {holds_from} on" for one in told]
-        with one_writer(side, f"coupon-ledger what-if --name {name}"):
-            files.current_link(side).unlink(missing_ok=True)  # it answers an earlier question
-            for folder in ("archive", "build", "landing"):
-                shutil.rmtree(side / folder, ignore_errors=True)
-                (side / folder).mkdir(parents=True)
-            archive = Archive(home / "archive", home / "build" / "tmp")
-            records = archive.records(archive.delivery_ids())
-            copy_archive(archive, Archive(side / "archive", side / "build"), records)
-            shutil.copyfile(settings.warehouse, side / "build" / settings.warehouse.name)
-            for path in sorted((settings.build / "raw").glob("*/*.parquet")):
-                (side / "build" / "raw" / path.parent.name).mkdir(parents=True, exist_ok=True)
-                _hold(side / "build" / "raw" / path.parent.name / path.name, path)
-            _hold(side / _RECORDED, files.release_path(home, release_id))
-            _publish_beside(home, side, release_id)
-            (side / "accepted_findings.csv").unlink(missing_ok=True)
-            if settings.accepted_findings_file.is_file():
-                shutil.copyfile(settings.accepted_findings_file, side / "accepted_findings.csv")
-            for feed in FEEDS:
-                if rows[feed]:
-                    _write(side / "landing" / feed / f"{name}.csv", feeds()[feed], rows[feed])
+    side = home / files.WHAT_IF / checked_name(name)
+    command = f"coupon-ledger what-if --name {name}"
+    with ExitStack() as held:
+        with _recorded_state(home, command, waiting):
+            release_id = files.resolve(home, None)
+            pedigree = read_pedigree(home, release_id)
+            as_of = pedigree["as_of_date"]
+            zone = str(pedigree.get("reporting_time_zone", "UTC"))
+            settings = settings.model_copy(update={"reporting_time_zone": zone})
+            project = _project_of(settings, release_id, str(pedigree["code_version"]))
+            _must_be_built(settings, project, release_id, as_of)
+            first = first_of_bills(holds_from, as_of, zone)
+            with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
+                asking = Asking(connection, as_of, first, zone)
+                rows, told = asking.rows(changes)
+            if holds_from is not None:
+                told = [f"{one}, on bills issued from {holds_from} on" for one in told]
             question = questions.Question(
                 name,
                 datetime.now(UTC).isoformat(timespec="seconds"),
@@ -290,47 +301,155 @@ def prepare(
                 None if holds_from is None else holds_from.isoformat(),
                 tuple(asking.withdrawn_coupons),
             )
+            published = recall(home, MADE_BY)
+            is_of_it = published is not None and published.release_id == release_id
+            remembered = published.tables if published and is_of_it else {}
+            held.enter_context(one_writer(side, command))
+            aside = settings.model_copy(update={"home": side})
+            files.current_link(side).unlink(missing_ok=True)  # it answers an earlier question
+            _forget_build(aside)
+            aside.scratch.mkdir(parents=True)
+            shutil.copyfile(settings.warehouse, aside.warehouse)
+            _hold(side / _RECORDED, files.release_path(home, release_id))
             questions.write(side, question)
-    quiet = {"alert_webhook_url": None, "alert_smtp_host": None, "strict": False, "reports": False}
-    aside = {"home": side, "landing": side / "landing", "accepted_findings": None, "pull_from": ()}
-    return Prepared(
-        settings.model_copy(update={"reporting_time_zone": zone, **quiet, **aside}),
-        as_of,
-        release_id,
-        tuple(told),
-    )
+        held.callback(_forget_build, aside)
+        models = _models(settings, project)
+        yield Prepared(aside, question, pedigree, remembered, rows, first, models)
 
 
-def _publish_beside(home: Path, side: Path, release_id: str) -> None:
-    """Let the answer take from the recorded release the tables that are the same in both."""
-    files.releases_dir(side).mkdir(exist_ok=True)
-    for entry in files.entries(home, release_id):
-        _point_to(files.releases_dir(side) / entry.name, entry)
-    if record_path(home).is_file():
-        shutil.copyfile(record_path(home), record_path(side))
+@contextmanager
+def _recorded_state(
+    home: Path, command: str, waiting: Callable[[str], None] | None
+) -> Iterator[None]:
+    """Hold a data home, so that its build and its release stay those of one refresh; wait for a running one."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(one_writer(home, command))
+        except Busy as busy:
+            if waiting is None:
+                raise
+            waiting(busy.message)
+            held.enter_context(one_writer(home, command, _LONGEST_REFRESH_SECONDS))
+        yield
 
 
-def forget_build(settings: Settings) -> None:
-    """Remove what a question was calculated in, and earlier answers to it; its release stays.
+def _forget_build(settings: Settings) -> None:
+    """Remove what a question is calculated from."""
+    shutil.rmtree(settings.build, ignore_errors=True)
+    (settings.home / _RECORDED).unlink(missing_ok=True)
 
-    Args:
-        settings: Of the data home of the question.
+
+def answer(prepared: Prepared) -> Calculated:
+    """Calculate what a question asks, and publish it in the question's data home.
+
+    Raises:
+        ReleaseError: A row breaks the supplier's contract, what was settled before --from would be
+            another, a data test does not pass, or the release cannot be written.
     """
-    is_answered = files.current_link(settings.home).is_file()
-    # What a question that failed leaves of dbt's results says why.
-    for folder in ("archive", "landing", "build" if is_answered else "build/raw"):
-        shutil.rmtree(settings.home / folder, ignore_errors=True)
-    for path in (settings.warehouse, settings.home / _RECORDED):
-        path.unlink(missing_ok=True)
-    answer = files.current_link(settings.home).resolve()
-    for release_id in files.release_ids(settings.home):
-        path = files.releases_dir(settings.home) / release_id
-        if path.resolve() in answer.parents:
-            continue
-        if path.is_symlink():
-            path.unlink()
-        else:
-            shutil.rmtree(path, ignore_errors=True)
+    settings, question = prepared.settings, prepared.question
+    recorded = Path(os.path.realpath(settings.home / _RECORDED))
+    end = _first_instant(
+        prepared.pedigree["as_of_date"] + timedelta(days=1), settings.reporting_time_zone
+    )
+    with _explained(settings.home), _calculating(settings, recorded) as connection:
+        ((last,),) = connection.execute(
+            "select coalesce(max(delivery_sequence), 0) from recorded.raw.deliveries"
+        ).fetchall()
+        moment = Moment(prepared.pedigree["as_of_date"], end, int(last), prepared.first)
+        try:
+            calculated = calculate(
+                connection,
+                prepared.models,
+                moment,
+                prepared.rows,
+                partial(_judge, prepared, connection),
+            )
+        except Broken as error:
+            raise ReleaseError(
+                f"The changed terms break the contract of the feeds: {error}.",
+                "Correct them; docs/inputs.md says what each column must be.",
+            ) from error
+        _judge_by_record(connection, question.withdrawn_coupons)
+        publish_answer(
+            connection,
+            settings.home,
+            recorded,
+            prepared.pedigree,
+            prepared.remembered,
+            _marts(connection),
+            datetime.now(UTC),
+        )
+    return calculated
+
+
+def _judge(prepared: Prepared, connection: duckdb.DuckDBPyConnection) -> None:
+    """Make sure that redemptions fit the bills that are not calculated again."""
+    holds_from = prepared.question.holds_from
+    if holds_from is not None and prepared.first is not None:
+        _must_leave_the_past(connection, holds_from, prepared.first)
+
+
+@contextmanager
+def _explained(side: Path) -> Iterator[None]:
+    """Turn an error of the disk or of DuckDB into what happened and what to do."""
+    try:
+        yield
+    except (OSError, duckdb.Error) as error:
+        raise explanation(side, error) or ReleaseError(
+            f"The question cannot be answered: {' '.join(str(error).split())}",
+            "Ask again; if it fails in the same way, ask after `coupon-ledger run --always`.",
+        ) from error
+
+
+@contextmanager
+def _calculating(settings: Settings, recorded: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an empty database, with the recorded build and release attached, as dbt's settings are."""
+    with duckdb.connect(
+        config={
+            "threads": 1,
+            "memory_limit": settings.memory_limit,
+            "temp_directory": str(settings.scratch),
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "disabled_optimizers": "in_clause",
+        }
+    ) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(f"attach {literal(str(settings.warehouse))} as recorded (read_only)")
+        connection.execute(f"attach {literal(str(recorded))} as {DATABASE} (read_only)")
+        connection.execute("attach ':memory:' as warehouse")
+        connection.execute("use warehouse")
+        # A second thread costs a quarter more processor time, which little work does not repay.
+        ((bills,),) = connection.execute(
+            f"select count(*) from {DATABASE}.marts.fct_discounted_charges"
+        ).fetchall()
+        threads = min(settings.threads, 1 + int(bills) // _BILLS_OF_A_THREAD)
+        connection.execute(f"set threads = {threads}")
+        yield connection
+
+
+def _marts(connection: duckdb.DuckDBPyConnection) -> dict[str, Mart]:
+    """Return what each mart is to hold that may be another than recorded."""
+    columns: dict[str, list[str]] = {}
+    for name, column in connection.execute(
+        "select table_name, column_name from duckdb_columns() where database_name = ?"
+        " and schema_name = 'marts' order by table_name, column_index",
+        [DATABASE],
+    ).fetchall():
+        columns.setdefault(name, []).append(column)
+    marts = {}
+    for name, names in columns.items():
+        if name == restatements.NAME:  # what a month was closed with is compared with records only
+            nothing = f"(select * from {DATABASE}.marts.{name} where false)"
+            marts[name] = Mart(nothing, None)
+        elif name in SUMMED:
+            marts[name] = Mart(f"warehouse.all_workspaces.{name}", None)
+        elif name not in RECORDED:
+            of_these = of_concerned(names)
+            assert of_these or name in TERMS, f"{name} says of no workspace"
+            marts[name] = Mart(f"warehouse.marts.{name}", of_these)
+    return marts
 
 
 def first_of_bills(holds_from: date | None, as_of: date, zone: str) -> datetime | None:
@@ -358,72 +477,25 @@ def _first_instant(day: date, zone: str) -> datetime:
     return first.replace(tzinfo=None)
 
 
-def settle(settings: Settings) -> None:
-    """Make sure that the changed terms count, and judge bills by the recorded ones; called before publication.
-
-    In a data home that is not of a question nothing is done.
-
-    Args:
-        settings: Of the refresh.
-
-    Raises:
-        ReleaseError: A row breaks the supplier's contract, so that the question was not asked.
-    """
-    recorded, question = settings.home / _RECORDED, questions.asked_in(settings.home)
-    if question is None or not recorded.is_file():
-        return
-    with duckdb.connect(str(settings.warehouse)) as connection:
-        connection.execute(f"attach {literal(os.path.realpath(recorded))} as recorded (read_only)")
-        asked = "delivery_id not in (select delivery_id from recorded.release.deliveries)"
-        refused = connection.execute(
-            f"select file_name, refusal_reason from raw.deliveries where {asked}"
-            " and verdict <> 'loaded' order by arrived_at desc limit 1"
-        ).fetchone()
-        if refused:
-            raise _broken(f"{refused[0]} is refused: {refused[1]}")
-        rejected = connection.execute(
-            "select feed, row_number, reasons from staging.stg_billing__rejected_rows"
-            f" where {asked} order by feed, row_number"
-        ).fetchall()
-        if rejected:
-            told = "; ".join(f"{feed}, row {number}: {why}" for feed, number, why in rejected)
-            raise _broken(told)
-        if question.holds_from is not None:
-            zone = settings.reporting_time_zone
-            first = first_of_bills(
-                question.holds_from, date.fromisoformat(question.as_of_date), zone
-            )
-            assert first is not None
-            _must_leave_the_past(connection, question.holds_from, first)
-        for coupon_id in question.withdrawn_coupons:
-            connection.execute("delete from marts.dim_coupons where coupon_id = ?", [coupon_id])
-        _judge_by_record(connection)
-
-
-def _broken(told: str) -> ReleaseError:
-    return ReleaseError(
-        f"The changed terms break the contract of the feeds: {told}.",
-        "Correct them; docs/inputs.md says what each column must be.",
-    )
-
-
 def _must_leave_the_past(
     connection: duckdb.DuckDBPyConnection, holds_from: date, first: datetime
 ) -> None:
     """Make sure that terms that hold from a day on leave what was settled before as it is recorded.
 
-    Bills issued before are not calculated again, so that redemptions and grants must fit them.
+    Bills issued before are not calculated again, nor are bills to come before that day, so that redemptions and
+    grants must fit them, follow-ups to come among them.
 
     Raises:
-        ReleaseError: A redemption that started before is another one.
+        ReleaseError: A redemption that starts before is another one.
     """
     stands = "coupon_id, workspace_id, subscription_id, promotion_id, started_at, refusal_reason"
-    until = f"least(coalesce(ends_at, {literal(str(first))}), {literal(str(first))}) as ends_at"
+    until = f"least(coalesce(ended_at, {literal(str(first))}), {literal(str(first))}) as ends_at"
+    terms = "{}.intermediate.int_redemptions_with_terms"
     stood = (
-        f"select redemption_id, {stands}, {until} from {{}}.dim_coupon_redemptions"
-        f" where started_at < {literal(str(first))}"
+        f"select redemption_id, {stands}, {until} from {terms}"
+        f" where started_at < {literal(str(first))} and {CONCERNED}"
     )
-    recorded, asked = stood.format("recorded.marts"), stood.format("marts")
+    recorded, asked = stood.format("recorded"), stood.format("warehouse")
     found = connection.execute(
         f"select redemption_id from (({recorded} except {asked}) union"
         f" ({asked} except {recorded}))"
@@ -433,14 +505,17 @@ def _must_leave_the_past(
         return
     before, after = (
         connection.execute(
-            f"select {stands}, ends_at from {schema}.dim_coupon_redemptions where redemption_id = ?",
+            f"select {stands}, ended_at from {terms.format(side)} where redemption_id = ?",
             [found[0]],
         ).fetchone()
-        for schema in ("recorded.marts", "marts")
+        for side in ("recorded", "warehouse")
     )
     names = (*stands.split(", "), "ends_at")
     if before is None or after is None:
         told = "is not recorded" if before is None else "is recorded, and would not have been"
+        if str(found[0]).endswith("~follow-up"):
+            told = "is a follow-up that nobody recorded, and would not have been"
+            told = "is no follow-up as recorded, and would be one" if before is None else told
     else:
         told = "; ".join(
             f"{name} {one if one is not None else 'none'}, what if"
@@ -451,71 +526,80 @@ def _must_leave_the_past(
     raise ReleaseError(
         f"What was settled before {holds_from} would be other than recorded: redemption {found[0]}"
         f" {told}.",
-        "Bills issued before --from stay as recorded, so that redemptions that started earlier must"
+        "Bills issued before --from stay as recorded, so that redemptions that start earlier must"
         " start as they did and not end earlier. Ask without --from, or give a later start or end.",
     )
 
 
-def _judge_by_record(connection: duckdb.DuckDBPyConnection) -> None:
-    """Take findings, and what bills were found to differ by, from the recorded release."""
-    described = connection.execute("describe marts.fct_audit_findings").fetchall()
-    names = ", ".join(quote(str(row[0])) for row in described)
-    connection.execute("delete from marts.fct_audit_findings")
+def _judge_by_record(
+    connection: duckdb.DuckDBPyConnection, withdrawn_coupons: Sequence[str]
+) -> None:
+    """Take what bills were found to differ by, and where records came from, from the recorded release.
+
+    A question is no edit in the billing system: it delivers nothing, and no bill is wrong because of it.
+    """
+    for coupon_id in withdrawn_coupons:
+        connection.execute("delete from marts.dim_coupons where coupon_id = ?", [coupon_id])
+    judged = ("discount_variance_amount", "credit_variance_amount", "audit_status")
+    as_recorded = ", ".join(f"recorded.{column} as {column}" for column in judged)
     connection.execute(
-        f"insert into marts.fct_audit_findings ({names})"
-        f" select {names} from recorded.marts.fct_audit_findings"
+        f"create table marts.judged as select charges.* replace ({as_recorded})"
+        " from marts.fct_discounted_charges as charges inner join"
+        f" (select * from {DATABASE}.marts.fct_discounted_charges where {CONCERNED}) as recorded"
+        " on charges.invoice_id = recorded.invoice_id"
     )
-    connection.execute(
-        "update marts.fct_discounted_charges as charges set"
-        " discount_variance_amount = recorded.discount_variance_amount,"
-        " credit_variance_amount = recorded.credit_variance_amount,"
-        " audit_status = recorded.audit_status"
-        " from recorded.marts.fct_discounted_charges as recorded"
-        " where charges.invoice_id = recorded.invoice_id and ("
-        "charges.discount_variance_amount is distinct from recorded.discount_variance_amount"
-        " or charges.credit_variance_amount is distinct from recorded.credit_variance_amount"
-        " or charges.audit_status is distinct from recorded.audit_status)"
-    )
-    # A question is no edit in the billing system, which readers of earlier bills are told of.
-    versions = "intermediate.int_coupon_versions_delivered"
-    connection.execute(
-        f"delete from {versions}"
-        " where delivery_id not in (select delivery_id from recorded.release.deliveries)"
-    )
-    connection.execute(
-        f"update {versions} as versions set is_current = true where version_number ="
-        f" (select max(version_number) from {versions} as others"
-        " where others.coupon_id = versions.coupon_id)"
-    )
+    connection.execute("drop table marts.fct_discounted_charges")
+    connection.execute("alter table marts.judged rename to fct_discounted_charges")
+    for mart, key, places in (
+        ("dim_coupons", "coupon_id", ("updated_at", "delivery_id", "delivery_row")),
+        ("dim_coupon_redemptions", "redemption_id", ("delivery_id", "delivery_row")),
+    ):
+        values = ", ".join(f"{place} = recorded.{place}" for place in places)
+        connection.execute(
+            f"update marts.{mart} as asked set {values} from {DATABASE}.marts.{mart} as recorded"
+            f" where asked.{key} = recorded.{key} and asked.delivery_id is null"
+        )
+        connection.execute(f"update marts.{mart} set delivery_row = null where delivery_id is null")
     # From net on, as if billing had known these terms and made the errors that it made.
     connection.execute(
-        "update marts.fct_charge_bridge_monthly as bridge set"
+        "update all_workspaces.fct_charge_bridge_monthly as bridge set"
         " billing_error_amount = recorded.billing_error_amount,"
         " billed_net_amount = bridge.net_amount + recorded.billing_error_amount,"
         " billed_net_after_notes_amount"
         " = bridge.net_amount + recorded.billing_error_amount - bridge.credited_amount"
-        " from recorded.marts.fct_charge_bridge_monthly as recorded"
+        f" from {DATABASE}.marts.fct_charge_bridge_monthly as recorded"
         " where (bridge.currency, bridge.bridge_month, bridge.plan)"
         " = (recorded.currency, recorded.bridge_month, recorded.plan)"
         " and bridge.billing_error_amount <> recorded.billing_error_amount"
     )
 
 
-def _must_be_of_this_code(settings: Settings, release_id: str, code_version: str) -> None:
-    """Make sure that both releases are calculated alike, so that they differ by their terms only."""
+def _project_of(settings: Settings, release_id: str, code_version: str) -> dbt_build.Project:
+    """Return the project that made a release, so that an answer differs from it by its terms only."""
     try:
-        ours = dbt_build.prepare(settings).code_version
+        project = dbt_build.prepare(settings)
     except dbt_build.DbtFailed as error:
         raise ReleaseError(str(error)) from error
-    if ours != code_version:
+    if project.code_version != code_version:
         raise ReleaseError(
-            f"Release {release_id} was calculated by {code_version}, and a what-if would be by {ours}.",
+            f"Release {release_id} was calculated by {code_version}, and a what-if would be by"
+            f" {project.code_version}.",
             "`coupon-ledger run --always` calculates it again; then ask again.",
         )
+    return project
 
 
-def _must_be_built(settings: Settings, release_id: str) -> None:
-    """Make sure that the warehouse holds what the release was made from."""
+def _models(settings: Settings, project: dbt_build.Project) -> Models:
+    try:
+        return compiled.models(settings, project)
+    except dbt_build.DbtFailed as error:
+        raise ReleaseError(str(error)) from error
+
+
+def _must_be_built(
+    settings: Settings, project: dbt_build.Project, release_id: str, as_of: date
+) -> None:
+    """Make sure that the warehouse holds what the release was made from, whole and tested."""
     remedy = "`coupon-ledger run --always` makes both alike; then ask again."
     if settings.engine != "duckdb":
         raise ReleaseError(
@@ -529,7 +613,7 @@ def _must_be_built(settings: Settings, release_id: str) -> None:
     try:
         with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
             loaded = set(connection.execute("select delivery_id from raw.deliveries").fetchall())
-            connection.execute("select 1 from staging.stg_billing__coupons limit 1")
+            is_whole = carrying_on.is_left(connection, dbt_build.made_by(settings, project), as_of)
     except duckdb.Error as error:
         raise ReleaseError(
             f"The build {settings.warehouse} cannot be read: {' '.join(str(error).split())}", remedy
@@ -538,6 +622,12 @@ def _must_be_built(settings: Settings, release_id: str) -> None:
         raise ReleaseError(
             f"The last build knows {len(loaded):,} deliveries, and the release that is current,"
             f" {release_id}, {len(listed):,}: they are not of the same state.",
+            remedy,
+        )
+    if not is_whole:
+        raise ReleaseError(
+            f"The last build is not that of {release_id}, the release that is current: it failed, or is"
+            " of another day or version.",
             remedy,
         )
 
@@ -926,11 +1016,3 @@ def _hold(link: Path, target: Path) -> None:
         link.hardlink_to(os.path.realpath(target))
     except OSError:  # another file system, or one without such links
         _point_to(link, target)
-
-
-def _write(path: Path, feed: Feed, rows: Iterable[Record]) -> None:
-    path.parent.mkdir(parents=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, feed.column_names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -231,6 +231,30 @@ def known_by_difference(
     return Known(content, (rows, hashes))
 
 
+def changed_by(connection: duckdb.DuckDBPyConnection, known: Known, came: str, gone: str) -> Known:
+    """Return what a relation holds after some rows came and others went, without reading the rest.
+
+    Args:
+        connection: The connection that has the rows.
+        known: What the relation held, by this method.
+        came: The rows that came, as quoted SQL, with the same columns.
+        gone: The rows that went.
+    """
+    columns = known.content.columns
+    plus, minus = (
+        _numbers(
+            connection,
+            f"select count(*), {_sum_of(row_hash(columns))}, {_sum_of_md5(row_text(columns))}"
+            f" from {source}",
+        )
+        for source in (came, gone)
+    )
+    before = [*known.hashes, int(known.content.fingerprint.removeprefix(METHOD), 16)]
+    rows, hashes, md5 = (was + new - old for was, new, old in zip(before, plus, minus, strict=True))
+    content = TableContent(rows, f"{METHOD}{md5 % MODULUS:016x}", columns)
+    return Known(content, (rows, hashes))
+
+
 def sum_of_hashes(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple[int, int]:
     """Count a relation's rows and add up DuckDB's own hashes, comparable within one DuckDB version.
 

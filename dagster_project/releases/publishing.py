@@ -48,7 +48,7 @@ PARQUET = (
     "format parquet, compression zstd, compression_level 1, row_group_size 122880, parquet_version v1,"
     " dictionary_size_limit 1000"  # beyond, a dictionary costs more time and space than it saves
 )
-_MADE_BY = f"DuckDB {duckdb.__version__}, {STORAGE_VERSION}; {PARQUET}"
+MADE_BY = f"DuckDB {duckdb.__version__}, {STORAGE_VERSION}; {PARQUET}"
 
 # The pedigree's tables that are copied from the build: name, source, order, columns and meaning.
 _DELIVERIES = {
@@ -248,7 +248,7 @@ def publish(
             restatements.compute(connection, home, {mart.name: mart.key for mart in marts})
             marts = sorted([*marts, _restatements_table()], key=lambda table: table.name)
             tables = [*marts, *_pedigree_tables()]
-            before = reuse.recall(home, _MADE_BY)
+            before = reuse.recall(home, MADE_BY)
             with reuse.attached(connection, home, before) as readable:
                 sources = {table: _examined(connection, table, readable) for table in tables}
             described = {
@@ -309,12 +309,12 @@ def publish(
             except BaseException:
                 files.remove_leftovers(home)
                 raise
-        _serve(home, release_id)
+        serve(home, release_id)
         files.remember(home, "published", release_id, now, content_hash=content_hash)
         reuse.remember(
             home,
             release_id,
-            _MADE_BY,
+            MADE_BY,
             {
                 (one.schema, one.name): (
                     found.known,
@@ -884,7 +884,7 @@ def _write_report(folder: Path, make: Callable[[duckdb.DuckDBPyConnection], str]
     return ""
 
 
-def _serve(home: Path, release_id: str) -> None:
+def serve(home: Path, release_id: str) -> None:
     """Give the finished folder its name, durably, and flip `current`."""
     temporary = files.temporary_dir(home, release_id)
     database = temporary / files.DATABASE_NAME

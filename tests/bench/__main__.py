@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tests.bench import against, compare, readme, refresh, shuffle, small_files
+from tests.bench import against, compare, question, readme, refresh, shuffle, small_files
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
         ("compare", compare, "the same results by other programs"),
         ("refresh", refresh, "a whole refresh beside a floor, and the days after"),
         ("against", against, "this version beside an earlier commit"),
+        ("question", question, "a what-if beside a refresh"),
         ("shuffle", shuffle, "what Spark moves between tasks"),
         ("small-files", small_files, "files of one row, beside another checkout"),
         ("readme", readme, "the newest results into the pages that tell them, with the chart"),

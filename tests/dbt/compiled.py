@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from dagster_project.feeds import Feed, feeds
+from dagster_project.refresh.compiled import Models, Moment, nodes_of, variables
+from dagster_project.refresh.concerned import RECORDED, SUMMED, calculate, of_concerned
 from dagster_project.refresh.left_alone import left_alone, states_of_sources
 from dagster_project.refresh.what_if import Asking, Change
 from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
@@ -24,7 +26,7 @@ from tests.reference.agreement import KEYS
 
 # What stands in compiled SQL for the days of a build, and is replaced by them.
 _AS_OF = date(1983, 2, 1)
-_LAST_DELIVERY, _DAY_BEFORE, _HOLDS_FROM = 987_654_321, date(1987, 6, 5), date(1985, 4, 3)
+_LAST_DELIVERY, _DAY_BEFORE = 987_654_321, date(1987, 6, 5)
 
 
 @dataclass(frozen=True)
@@ -117,29 +119,38 @@ class CompiledModels:
         return self._compiled(kept)
 
     @cached_property
-    def _from_a_day_on(self) -> list[_Model]:
-        """The models as they carry on under terms that hold for bills issued from a day on."""
-        kept = {"delivery_sequence": _LAST_DELIVERY, "as_of_date": _DAY_BEFORE.isoformat()}
-        return self._compiled(kept, {"terms_hold_from": _HOLDS_FROM.isoformat()})
+    def of_questions(self) -> Models:
+        """The models and data tests as questions about other terms run them."""
+        name = f"question-{self.time_zone.replace('/', '-')}"
+        path = self._folder / f"{name}.json"
+        with FileLock(self._folder / f"{name}.lock"):
+            if not path.exists():
+                made = manifest(self._folder)
+                (self._folder / name).mkdir()
+                outcome = dbt(
+                    self._folder / name / "warehouse.duckdb",
+                    self.as_of,
+                    *("compile", "--exclude", "resource_type:unit_test"),
+                    manifest=made,
+                    variables=variables(self.time_zone, {}),
+                )
+                assert outcome.success, outcome.exception
+                compiled = (result.node for result in outcome.result.results)
+                nodes = nodes_of(compiled, made.writable_manifest().to_dict())
+                path.write_text(json.dumps([asdict(node) for node in nodes]), "utf-8")
+        return Models.of(json.loads(path.read_text("utf-8")))
 
-    def _compiled(
-        self, kept: dict[str, object] | None = None, variables: dict[str, object] | None = None
-    ) -> list[_Model]:
-        way = "-".join(["next" if kept else "first", *(variables or {})])
+    def _compiled(self, kept: dict[str, object] | None = None) -> list[_Model]:
+        way = "next" if kept else "first"
         name = f"{way}-{self._compiled_for}-{self.time_zone.replace('/', '-')}"
         path = self._folder / f"{name}.json"
         with FileLock(self._folder / f"{name}.lock"):
             if not path.exists():
-                models = self._compile(self._folder / name, kept, variables)
+                models = self._compile(self._folder / name, kept)
                 path.write_text(json.dumps([asdict(model) for model in models]), "utf-8")
         return [_Model(**model) for model in json.loads(path.read_text("utf-8"))]
 
-    def _compile(
-        self,
-        folder: Path,
-        kept: dict[str, object] | None,
-        variables: dict[str, object] | None,
-    ) -> list[_Model]:
+    def _compile(self, folder: Path, kept: dict[str, object] | None) -> list[_Model]:
         folder.mkdir()
         refresh = [] if kept else ["--full-refresh"]
         outcome = dbt(
@@ -149,7 +160,6 @@ class CompiledModels:
             kept=kept,
             manifest=manifest(self._folder),
             time_zone=self.time_zone,
-            variables=variables,
         )
         assert outcome.success, outcome.exception
         return [
@@ -203,7 +213,22 @@ class CompiledModels:
         changes: Sequence[Change],
         holds_from: date | None = None,
     ) -> dict[str, list[dict[str, object]]]:
-        """The marts of the same day under other terms, carried on from those of the deliveries.
+        """The marts of the same day under other terms, without findings, which are those of the deliveries.
+
+        Raises:
+            WrongTerms: The changes cannot be asked.
+        """
+        with self.question(deliveries, changes, holds_from) as connection:
+            return answered(connection)
+
+    @contextmanager
+    def question(
+        self,
+        deliveries: Sequence[TextRows],
+        changes: Sequence[Change],
+        holds_from: date | None = None,
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A database with the concerned workspaces under other terms, and `recorded` with all of the deliveries.
 
         Args:
             deliveries: What is recorded.
@@ -219,9 +244,13 @@ class CompiledModels:
                 "select coalesce(max(delivery_sequence), 0) from raw.deliveries"
             ).fetchall()[0]
             rows, _ = Asking(connection, self.as_of, first).rows(changes)
-            load_deliveries(connection, [rows], after=last)
-            self._carry_on(connection, self.as_of, last, self.as_of, holds_from)
-            return _marts(connection)
+            connection.execute("attach ':memory:' as recorded")
+            connection.execute("copy from database warehouse to recorded")
+            connection.execute("use memory; detach warehouse")
+            connection.execute("attach ':memory:' as warehouse; use warehouse")
+            end = datetime.combine(self.as_of + timedelta(days=1), time())
+            calculate(connection, self.of_questions, Moment(self.as_of, end, last, first), rows)
+            yield connection
 
     @contextmanager
     def built(self, deliveries: Sequence[TextRows]) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -249,10 +278,9 @@ class CompiledModels:
         as_of: date,
         last: int,
         before: date,
-        holds_from: date | None = None,
         unchanged: Collection[str] = (),
     ) -> None:
-        for model in self._next_day if holds_from is None else self._from_a_day_on:
+        for model in self._next_day:
             if model.unique_id in unchanged:
                 continue
             query = self._on(model.query, as_of)
@@ -260,8 +288,6 @@ class CompiledModels:
             query = query.replace(
                 f"{_DAY_BEFORE + timedelta(days=1)} ", f"{before + timedelta(days=1)} "
             )
-            if holds_from is not None:
-                query = query.replace(f"{_HOLDS_FROM} ", f"{holds_from} ")
             if model.is_kept:
                 if model.forgets:
                     connection.execute(model.forgets.replace(str(_LAST_DELIVERY), str(last)))
@@ -313,6 +339,30 @@ def _record_id(feed: Feed) -> str:
     if len(feed.key_names) == 1:
         return feed.key.name
     return f"concat_ws(' ', {', '.join(f'cast({name} as varchar)' for name in feed.key_names)})"
+
+
+def answered(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, object]]]:
+    """All marts under other terms but the findings: those of workspaces not concerned as recorded."""
+    found = {}
+    for (name,) in connection.execute(
+        "select distinct table_name from duckdb_tables() where database_name = 'recorded'"
+        " and schema_name = 'marts'"
+    ).fetchall():
+        columns = [
+            row[0] for row in connection.execute(f"describe recorded.marts.{name}").fetchall()
+        ]
+        of_these = of_concerned(columns)
+        rows = f"from warehouse.marts.{name}"
+        if name in SUMMED:
+            rows = f"from warehouse.all_workspaces.{name}"
+        elif of_these:
+            rows = (
+                f"from (from recorded.marts.{name} where ({of_these}) is not true"
+                f" union all by name from warehouse.marts.{name})"
+            )
+        if name in KEYS and name not in RECORDED:
+            found[name] = connection.execute(rows).to_arrow_table().to_pylist()
+    return found
 
 
 def _marts(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, object]]]:

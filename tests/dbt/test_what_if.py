@@ -6,6 +6,7 @@ terms gave them, and later ones find the uses and the credit that those left.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
@@ -19,8 +20,10 @@ from hypothesis import strategies as st
 
 from dagster_project.answers.asking import end_of
 from dagster_project.feeds import feeds
+from dagster_project.refresh.compiled import Models, Moment, Node
+from dagster_project.refresh.concerned import RECORDED, REDEMPTIONS, SUMMED, TERMS
 from dagster_project.refresh.what_if import OF_A_BILL, Asking, Change, WrongTerms, first_of_bills
-from tests.dbt.compiled import CompiledModels
+from tests.dbt.compiled import CompiledModels, answered
 from tests.dbt.test_properties import slowly
 from tests.reference import histories, model
 from tests.reference.agreement import PROVENANCE, all_differences
@@ -99,11 +102,8 @@ def _others(
 
 
 def comparable(marts: Marts) -> dict[str, list[dict[str, object]]]:
-    """Marts without the findings that tell of a further version."""
-    findings = [
-        row for row in marts["fct_audit_findings"] if row["finding_type"] != "coupon_terms_changed"
-    ]
-    return {**marts, "fct_audit_findings": findings}
+    """Marts without findings, which are those of the recorded terms."""
+    return {name: rows for name, rows in marts.items() if name != "fct_audit_findings"}
 
 
 @SOME
@@ -118,7 +118,7 @@ def test_terms_of_all_the_past_are_those_of_the_model(
         return
     found = compiled.run_question([histories.as_deliveries(records)], changes)
     expected = model.publish(changed, compiled.as_of)
-    assert all_differences(comparable(found), comparable(expected), OF_VERSIONS) == []
+    assert all_differences(found, comparable(expected), OF_VERSIONS) == []
 
 
 @SOME
@@ -136,6 +136,38 @@ def test_terms_of_many_worlds_from_a_day_on(compiled: CompiledModels, seed: int)
     assert _from_a_day_on(compiled, records, seed, days[seed])
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_other_redemptions_are_those_of_the_model(compiled: CompiledModels, seed: int) -> None:
+    records = histories.combine(histories.sample_worlds(120, seed=7100 + seed))
+    random = Random(seed)
+    workspaces = sorted(map(str, newest(records, "workspaces")))
+    redemptions = newest(records, "redemptions")
+    end = datetime.combine(compiled.as_of, datetime.max.time())
+    coupons = newest(records, "coupons")
+    changes = []
+    for redemption_id, redemption in list(redemptions.items()):
+        is_known = redemption["redeemed_at"] < end  # type: ignore[operator]
+        to, other = random.randrange(12), random.choice(workspaces)
+        if not is_known or to > 2 or redemption["coupon_id"] not in coupons:
+            continue
+        key = {"redemption_id": str(redemption_id)}
+        if to == 0:
+            del redemptions[redemption_id]
+        elif to == 1 and redemption["workspace_id"] != other:
+            redemption["workspace_id"] = other
+            key["workspace_id"] = other
+        else:
+            added = {**redemption, "redemption_id": f"{redemption_id}-again", "workspace_id": other}
+            redemptions[added["redemption_id"]] = added
+            key = {name: histories.to_text(value) for name, value in added.items()}
+            del key["updated_at"]
+        changes.append(Change("redemptions", key, is_withdrawn=to == 0, place=""))
+    found = compiled.run_question([histories.as_deliveries(records)], changes)
+    expected = model.publish({**records, "redemptions": list(redemptions.values())}, compiled.as_of)
+    assert len(changes) > 20
+    assert all_differences(found, comparable(expected), OF_VERSIONS) == []
+
+
 def _from_a_day_on(
     compiled: CompiledModels, records: histories.Records, seed: int, holds_from: date
 ) -> bool:
@@ -144,7 +176,8 @@ def _from_a_day_on(
     # What a follow-up that nobody recorded lasts is refused, where it would differ before that day.
     while changes:
         try:
-            found = compiled.run_question(deliveries, changes, holds_from)
+            with compiled.question(deliveries, changes, holds_from) as connection:
+                found, recorded = answered(connection), _charges(connection)
             break
         except WrongTerms as refused:
             assert "a follow-up that nobody recorded" in str(refused)
@@ -156,11 +189,15 @@ def _from_a_day_on(
     expected = model.publish(
         records, compiled.as_of, changed=(holds_from, {**changed, "coupons": later})
     )
-    assert all_differences(comparable(found), comparable(expected), OF_VERSIONS) == []
+    assert all_differences(found, comparable(expected), OF_VERSIONS) == []
     first = datetime.combine(holds_from, datetime.min.time())
-    recorded = compiled.run(deliveries)
     assert _given_before(found, first) == _given_before(recorded, first)
     return True
+
+
+def _charges(connection: duckdb.DuckDBPyConnection) -> Marts:
+    rows = connection.execute("from recorded.marts.fct_discounted_charges")
+    return {"fct_discounted_charges": rows.to_arrow_table().to_pylist()}
 
 
 def _given_before(marts: Marts, first: datetime) -> list[tuple[object, ...]]:
@@ -277,6 +314,81 @@ def test_bills_to_come_before_that_day_stay_as_expected(
     found = compiled.run_question([example], [change], holds_from)
     ahead = sorted(found["fct_bill_outlook_monthly"], key=lambda row: str(row["outlook_month"]))
     assert tuple(row["discount_amount"] for row in ahead[:3]) == expected
+
+
+def test_bills_meet_terms_in_redemptions_only(compiled: CompiledModels) -> None:
+    """What is calculated for concerned workspaces only rests on it."""
+    models = compiled.of_questions
+    of_redemptions = {node.name for node in models.needed_for(REDEMPTIONS)}
+    terms = {
+        name
+        for name in of_redemptions
+        - {*REDEMPTIONS, "stg_billing__workspaces", "stg_billing__repeated_rows"}
+        if not name.startswith(("base_", "iso_"))
+    }
+    others = {
+        node.name
+        for node in models.nodes.values()
+        if node.kind == "model" and node.name not in of_redemptions and terms & {*node.reads}
+    }
+    findings = {"int_coupon_findings_raised"}
+    credit_of_its_day = {"int_credit_grants_scheduled", "int_workspaces_changed"}
+    assert others - findings - credit_of_its_day == set(TERMS)
+    marts = [node for node in models.nodes.values() if node.schema == "marts"]
+    for mart in marts:
+        if mart.kind == "model" and mart.name not in (*SUMMED, *TERMS, *RECORDED):
+            assert "workspace_id" in mart.sql or "invoice_id" in mart.sql
+
+
+def test_every_day_in_the_models_is_that_of_the_question(compiled: CompiledModels) -> None:
+    models = compiled.of_questions
+    end, first = datetime(2025, 6, 30, 10), datetime(2025, 2, 28, 10)
+    moment = Moment(date(2025, 6, 30), end, 17, first)
+    texts = [models.sql(node, moment) for node in models.nodes.values()]
+    assert not [text for text in texts if re.search("4711|4712|987654321", text)]
+    for expected in (f"'{end}'", f"'{first}'", "'2025-06-30'", "delivery_sequence > 17"):
+        assert any(expected in text for text in texts)
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Apia", "Etc/GMT+12"])
+def test_the_days_of_any_time_zone_are_found_in_the_models(zone: str) -> None:
+    calendar = ReportingCalendar(ZoneInfo(zone))
+    sql = f"'{calendar.end_of(date(4711, 3, 9))}' '{calendar.first_instant(date(4712, 5, 5))}'"
+    node = Node("any", "model", "marts", False, False, (), "", sql)
+    moment = Moment(date(2025, 6, 30), datetime(2025, 7, 1), 17, datetime(2025, 2, 28))
+    assert Models([node]).sql(node, moment) == "'2025-07-01 00:00:00' '2025-02-28 00:00:00'"
+
+
+def test_a_user_and_a_limit_connect_workspaces(compiled: CompiledModels) -> None:
+    example = _example()
+    first = example["redemptions"][0]
+    example["coupons"][0]["max_redemptions"] = "1"
+    bills, workspace = list(example["invoices"]), example["workspaces"][0]
+    for other, user in (("w2", "u"), ("w3", "another"), ("w4", "nobody")):
+        example["workspaces"].append({**workspace, "workspace_id": other})
+        example["invoices"] += [
+            {**bill, "invoice_id": f"{other} {bill['invoice_id']}", "workspace_id": other}
+            for bill in bills
+        ]
+        if user != "nobody":
+            example["redemptions"].append(
+                {**first, "redemption_id": other, "workspace_id": other, "user_id": user}
+            )
+    first["user_id"] = "u"
+    change = Change("redemptions", {"redemption_id": "twenty"}, is_withdrawn=True, place="")
+    found = compiled.run_question([example], [change])
+    reasons = {
+        row["redemption_id"]: row["refusal_reason"] for row in found["dim_coupon_redemptions"]
+    }
+    # Of one user's two the first is gone, so that the second is honoured and uses the coupon up.
+    assert reasons == {"credit": None, "w2": None, "w3": "over_redeemed"}
+    given = [
+        (row["workspace_id"], row["discount_amount"])
+        for row in found["fct_discounted_charges"]
+        if row["discount_amount"]
+    ]
+    assert sorted(given) == [("w2", 20)] * 3
+    assert len(found["fct_discounted_charges"]) == 24
 
 
 def test_what_is_withdrawn_from_a_day_on_is_revoked_on_it(compiled: CompiledModels) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +19,8 @@ from dagster_project.cli.run import refresh
 from dagster_project.dashboard.blocks import Chosen, Table
 from dagster_project.dashboard.pages import PAGES
 from dagster_project.refresh import what_if
-from dagster_project.releases import files
-from dagster_project.releases.errors import ReleaseError
+from dagster_project.releases import answering, files
+from dagster_project.releases.errors import Busy, ReleaseError
 from dagster_project.releases.read import reading
 from dagster_project.settings import Settings
 from tests import crashes
@@ -85,7 +87,9 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
     before = crashes.contents(recorded.home)
     shown = ask(recorded.home, question, "--name", "other")
     assert shown.exit_code == 0, shown.output
-    assert "what changed since 2026-06-30" in shown.stdout, "it carries on from the build"
+    assert "3 workspaces concerned" in shown.stdout, (
+        "only what the question can change is calculated"
+    )
     assert crashes.contents(recorded.home) == before
     return Asked(recorded.home, delivered.home)
 
@@ -217,6 +221,90 @@ class TestTheAnswer:
             assert removed.exit_code == code, removed.output
             assert not (asked.home / "what-if" / "ends").exists()
 
+    def test_a_follow_up_that_is_expected_before_that_day_is_not_displaced(
+        self, asked: Asked, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "displaced.csv"
+        file.write_text(
+            "redemption_id,coupon_id,workspace_id,redeemed_at,starts_at\n"
+            "later-1,THEN-45,ws_follow,2026-06-01,2027-02-01\n",
+            "utf-8",
+        )
+        shown = ask(asked.home, file, "--name", "displaced", "--from", "2027-01-01")
+        assert shown.exit_code == 1, shown.output
+        told = " ".join(shown.stderr.split())
+        assert "What was settled before 2027-01-01 would be other than recorded" in told
+        assert "follow-1~follow-up is a follow-up that nobody recorded" in told
+        # Before the follow-up is due nothing is settled.
+        shown = ask(asked.home, file, "--name", "displaced", "--from", "2026-08-01")
+        assert shown.exit_code == 0, shown.output
+
+    def test_a_question_that_could_not_be_published_leaves_nothing(
+        self, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        question = ("--coupon", "SIXTY", "--set", "percent_off=5", "--name", "killed")
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as context:
+            context.setattr(answering, "serve", killed)
+            assert ask(asked.home, *question).exit_code != 0
+        side = asked.home / "what-if" / "killed"
+        assert "what-if/killed" not in files.what_ifs(asked.home)
+        assert not (side / "build").exists()
+        assert ask(asked.home, *question).exit_code == 0
+        assert len(files.release_ids(side)) == 1
+        assert not list(files.releases_dir(side).glob("*.tmp"))
+
+    def test_an_answer_that_is_not_written_as_calculated_is_not_served(
+        self, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def forgets(*_: object) -> None:
+            pass
+
+        monkeypatch.setattr(answering, "_change", forgets)
+        shown = ask(
+            asked.home, "--coupon", "SIXTY", "--set", "percent_off=5", "--name", "unwritten"
+        )
+        assert shown.exit_code == 1
+        assert "was not written as calculated" in shown.stderr
+        assert "what-if/unwritten" not in files.what_ifs(asked.home)
+
+    def test_a_question_beside_a_running_refresh_waits_for_its_end(self, asked: Asked) -> None:
+        holding = (
+            "import sys; from pathlib import Path;"
+            " from dagster_project.releases.lock import one_writer\n"
+            "with one_writer(Path(sys.argv[1]), 'coupon-ledger run'):\n"
+            "    print('held', flush=True); sys.stdin.read()"
+        )
+        change = what_if.of_coupon("SIXTY", ["percent_off=5"])
+        told = []
+        with subprocess.Popen(
+            [sys.executable, "-c", holding, str(asked.home)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as refreshing:
+            assert refreshing.stdin and refreshing.stdout
+            assert refreshing.stdout.readline() == "held\n"
+            with (
+                pytest.raises(Busy),
+                what_if.prepared(Settings(home=asked.home), "beside", change),
+            ):
+                pytest.fail("it was asked")
+
+            def ended(message: str) -> None:
+                told.append(message)
+                refreshing.stdin.close()  # type: ignore[union-attr]
+
+            with what_if.prepared(
+                Settings(home=asked.home), "beside", change, waiting=ended
+            ) as question:
+                assert question.question.recorded_release_id == files.current_release(asked.home)
+        (message,) = told
+        assert "is running" in message and "coupon-ledger run" in message
+
 
 class TestReading:
     """Every reading command reads it by its name; nothing serves it."""
@@ -272,7 +360,9 @@ class TestReading:
         with reading(asked.home, recorded) as before, reading(asked.home, "what-if/other") as after:
             (told,) = [
                 one
-                for one in question.what_if(before, after, "other", [])["currencies"]
+                for one in question.what_if(asked.home, recorded, "what-if/other", "other", [])[
+                    "currencies"
+                ]
                 if one["currency"] == "USD"
             ]
             chosen = Chosen(
@@ -397,6 +487,10 @@ class TestWhatMakesNoSense:
         with duckdb.connect(str(home / "build" / "warehouse.duckdb")) as connection:
             connection.execute("delete from raw.deliveries where feed = 'budgets'")
         change = what_if.of_coupon("SIXTY", ["percent_off=5"])
-        assert what_if.prepare(Settings(home=asked.home), "late", change).told
-        with pytest.raises(ReleaseError, match="not of the same state"):
-            what_if.prepare(Settings(home=home), "late", change)
+        with what_if.prepared(Settings(home=asked.home), "late", change) as question:
+            assert question.question.terms
+        with (
+            pytest.raises(ReleaseError, match="not of the same state"),
+            what_if.prepared(Settings(home=home), "late", change),
+        ):
+            pytest.fail("it was asked")

@@ -1,0 +1,254 @@
+"""The release that answers a question: the recorded one, of which only the rows that differ are written again.
+
+It begins as a copy of the recorded release's file. What a table holds then is what it held, less the rows that
+are gone and plus those that came: counts, fingerprints and sums of hashes are calculated in this way from the few
+rows that differ, and the whole file is read back and compared with them before it is served. Of Parquet copies
+there are none: `coupon-ledger export` makes them of any release.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from dagster_project.releases import files
+from dagster_project.releases.errors import ReleaseError
+from dagster_project.releases.fingerprint import (
+    Known,
+    TableContent,
+    changed_by,
+    columns_of,
+    content_hash_of,
+    literal,
+    quote,
+    sum_of_hashes,
+)
+from dagster_project.releases.publishing import serve
+from dagster_project.releases.reuse import DATABASE
+
+
+@dataclass(frozen=True)
+class Mart:
+    """What a mart is to hold.
+
+    Attributes:
+        rows: Its rows as SQL, those of `of_these` only.
+        of_these: SQL for the rows of the recorded mart that these rows replace; None for all.
+    """
+
+    rows: str
+    of_these: str | None
+
+
+def publish_answer(
+    connection: duckdb.DuckDBPyConnection,
+    side: Path,
+    recorded: Path,
+    pedigree: Mapping[str, Any],
+    remembered: Mapping[tuple[str, str], Known],
+    marts: Mapping[str, Mart],
+    now: datetime,
+) -> str:
+    """Publish the answer to a question and remove earlier ones; the caller holds the lock of its data home.
+
+    Args:
+        connection: Has the marts, and the recorded release as the database `before`.
+        side: The data home of the question.
+        recorded: The file of the recorded release.
+        pedigree: That release's row of `release.release`.
+        remembered: What its tables held when it was published, as far as that is known, by schema and name.
+        marts: The marts that may differ from the recorded ones, by name.
+        now: When this happens.
+
+    Returns:
+        The id of its release.
+
+    Raises:
+        ReleaseError: Writing or reading back failed; the question has no answer then.
+    """
+    files.releases_dir(side).mkdir(parents=True, exist_ok=True)
+    files.remove_leftovers(side)
+    known = _recorded_contents(connection, remembered)
+    found = dict(known)
+    for name, mart in marts.items():
+        found["marts", name] = _differing(connection, name, mart, known["marts", name])
+    content_hash = content_hash_of(
+        pedigree["as_of_date"],
+        str(pedigree["code_version"]),
+        str(pedigree["engine"]),
+        {name: one.content for name, one in found.items()},
+        str(pedigree["reporting_time_zone"]),
+    )
+    release_id = files.next_release_id(side, now, content_hash)
+    temporary = files.temporary_dir(side, release_id)
+    try:
+        temporary.mkdir()
+        temporary.chmod(files.FOLDER_MODE)
+        database = temporary / files.DATABASE_NAME
+        shutil.copyfile(recorded, database)
+        _write(connection, database, release_id, content_hash, now, marts, known, found)
+        _read_back(connection, database, found)
+    except BaseException:
+        files.remove_leftovers(side)
+        raise
+    serve(side, release_id)
+    files.remember(side, "published", release_id, now, content_hash=content_hash)
+    for other in files.release_ids(side):
+        if other != release_id:
+            shutil.rmtree(files.releases_dir(side) / other, ignore_errors=True)
+    return release_id
+
+
+def _recorded_contents(
+    connection: duckdb.DuckDBPyConnection, remembered: Mapping[tuple[str, str], Known]
+) -> dict[tuple[str, str], Known]:
+    """Return what the recorded release holds, in the order in which it lists its tables."""
+    found = {}
+    for schema, name, rows, fingerprint in connection.execute(
+        f"select table_schema, table_name, row_count, fingerprint from {DATABASE}.release.tables"
+        " order by rowid"
+    ).fetchall():
+        relation = f"{DATABASE}.{quote(schema)}.{quote(name)}"
+        content = TableContent(rows, fingerprint, columns_of(connection, relation))
+        known = remembered.get((schema, name))
+        if known is None or known.content != content:
+            known = Known(content, sum_of_hashes(connection, relation))
+        found[schema, name] = known
+    return found
+
+
+def _differing(connection: duckdb.DuckDBPyConnection, name: str, mart: Mart, known: Known) -> Known:
+    """Find the rows that come into a mart and those that go; return what it will hold.
+
+    The temporary tables `came_<mart>` and `gone_<mart>` have these rows.
+    """
+    names = ", ".join(quote(column.name) for column in known.content.columns)
+    typed = ", ".join(
+        f"cast({quote(column.name)} as {column.type}) as {quote(column.name)}"
+        for column in known.content.columns
+    )
+    where = f" where {mart.of_these}" if mart.of_these else ""
+    sides = {
+        "came": f"select {typed} from {mart.rows}",
+        "gone": f"select {names} from {DATABASE}.marts.{quote(name)}{where}",
+    }
+    for (one, query), other in zip(sides.items(), reversed(sides.values()), strict=True):
+        connection.execute(
+            f"create or replace temp table {_rows(one, name)} as"
+            f" select * from ({query}) as one where hash(hash({names})) not in"
+            f" (select hash(hash({names})) from ({other}) as other)"
+        )
+    return changed_by(connection, known, _rows("came", name), _rows("gone", name))
+
+
+def _rows(which: str, name: str) -> str:
+    return quote(f"{which}_{name}")
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection,
+    database: Path,
+    release_id: str,
+    content_hash: str,
+    now: datetime,
+    marts: Mapping[str, Mart],
+    known: Mapping[tuple[str, str], Known],
+    found: Mapping[tuple[str, str], Known],
+) -> None:
+    """Change the copy of the recorded release into the answer, leaving nothing in a log."""
+    database.chmod(files.FILE_MODE | 0o200)
+    connection.execute(f"attach {literal(str(database))} as target")
+    keys = dict(
+        connection.execute(
+            "select table_name, primary_key from target.release.tables where table_schema = 'marts'"
+        ).fetchall()
+    )
+    for name in marts:
+        if found["marts", name] == known["marts", name]:
+            continue
+        content = found["marts", name].content
+        columns = [column.name for column in content.columns]
+        _change(connection, name, columns, str(keys[name]).split(", "))
+        connection.execute(
+            "update target.release.tables set row_count = ?, fingerprint = ?"
+            " where table_schema = 'marts' and table_name = ?",
+            [content.rows, content.fingerprint, name],
+        )
+    connection.execute(
+        "update target.release.release set release_id = ?, content_hash = ?, created_at = ?",
+        [release_id, content_hash, now.astimezone(UTC).replace(tzinfo=None)],
+    )
+    connection.execute("checkpoint target")
+    connection.execute("detach target")
+    log = database.with_name(database.name + ".wal")
+    if log.exists():
+        raise ReleaseError(f"DuckDB left a write-ahead log at {log}.", "Ask again.")
+
+
+def _change(
+    connection: duckdb.DuckDBPyConnection, name: str, columns: list[str], key: list[str]
+) -> None:
+    """Change the rows of a mart that differ, delete those that are gone, add those that came.
+
+    Only the columns that differ are written: rows that are deleted and added again leave holes, and most of the
+    table is written again to fill them.
+    """
+    table, came, gone = f"target.marts.{quote(name)}", _rows("came", name), _rows("gone", name)
+    keys = ", ".join(map(quote, key))
+
+    def is_same(one: str, other: str) -> str:
+        return " and ".join(
+            f"{one}.{quote(column)} is not distinct from {other}.{quote(column)}" for column in key
+        )
+
+    [differs] = connection.execute(
+        "select "
+        + ", ".join(
+            f"coalesce(bool_or(came.{quote(column)} is distinct from gone.{quote(column)}), false)"
+            for column in columns
+        )
+        + f" from {came} as came inner join {gone} as gone on {is_same('came', 'gone')}"
+    ).fetchall()
+    values = ", ".join(
+        f"{quote(column)} = came.{quote(column)}"
+        for column, is_other in zip(columns, differs, strict=True)
+        if is_other
+    )
+    if values:
+        connection.execute(
+            f"update {table} as held set {values} from {came} as came where {is_same('held', 'came')}"
+        )
+    connection.execute(
+        f"delete from {table} as held using (select {keys} from {gone} as gone where not exists"
+        f" (select 1 from {came} as came where {is_same('came', 'gone')})) as gone"
+        f" where {is_same('held', 'gone')}"
+    )
+    connection.execute(
+        f"insert into {table} by name select * from {came} as came where not exists"
+        f" (select 1 from {gone} as gone where {is_same('came', 'gone')})"
+    )
+
+
+def _read_back(
+    connection: duckdb.DuckDBPyConnection,
+    database: Path,
+    found: Mapping[tuple[str, str], Known],
+) -> None:
+    """Open the new file as a reader would and compare its rows with what it is to hold."""
+    connection.execute(f"attach {literal(str(database))} as written (read_only)")
+    for (schema, name), wanted in found.items():
+        relation = f"written.{quote(schema)}.{quote(name)}"
+        rows = sum_of_hashes(connection, relation)
+        if rows != wanted.hashes or columns_of(connection, relation) != wanted.content.columns:
+            raise ReleaseError(
+                f"Table {name} was not written as calculated: {rows[0]} rows of"
+                f" {wanted.hashes[0]}, sum of hashes {rows[1]} instead of {wanted.hashes[1]}.",
+                "Check the disk and ask again.",
+            )
+    connection.execute("detach written")
