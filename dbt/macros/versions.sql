@@ -100,10 +100,9 @@ ranked_{{ feed }} as (
 {%- endmacro %}
 
 
-{# The current version of every record of a feed; with a condition over `rows_of_feed`, of those that meet it.
-   All is one condition, after the join, since DuckDB expects each that it may ask of a row by itself to keep one
-   in five: after three it took the invoices for the smaller side of every join and built hash tables of them. #}
-{% macro current_versions(feed, condition=none) -%}
+{# The current version of every record of a feed. All is one condition, since DuckDB expects each to keep one row in
+   five: after three it took the invoices for the smaller side of every join and built hash tables of them. #}
+{% macro current_versions(feed) -%}
     select rows_of_feed.*
 
     from {{ ref('base_billing__' ~ feed) }} as rows_of_feed
@@ -115,7 +114,7 @@ ranked_{{ feed }} as (
 
     where
         case
-            when rows_of_feed.rejection_reasons is null{{ ' and ' ~ condition if condition }}
+            when rows_of_feed.rejection_reasons is null
                 then coalesce(repeated_rows.fate, 'accepted')
         end = 'accepted'
 {%- endmacro %}

@@ -51,6 +51,7 @@ def test_a_model_reads_only_its_own_layer_and_the_one_below(name: str) -> None:
         is_charges = layer(name) == "marts" and reference == "fct_discounted_charges"
         assert layer(reference) in allowed or is_charges, f"{name} reads {reference}"
         assert not (reference.startswith("base_") and layer(name) != "staging"), reference
+    assert layer(name) == "staging" or "current_versions(" not in MODELS[name].read_text("utf-8")
 
 
 def test_every_mart_is_read_by_an_exposure() -> None:
