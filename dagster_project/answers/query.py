@@ -163,6 +163,7 @@ def asking(connection: Connection, limits: Limits) -> Iterator[None]:
     finally:
         if timer is not None:
             timer.cancel()
+            timer.join()  # so that nothing but the caller holds the connection, and closing it closes the file
 
 
 def only_statement(connection: Connection, sql: str) -> str:
