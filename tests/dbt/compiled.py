@@ -110,7 +110,8 @@ class CompiledModels:
     @cached_property
     def manifest(self) -> Any:
         """The manifest as dbt writes it."""
-        return manifest(self._folder).writable_manifest().to_dict(omit_none=False)
+        manifest(self._folder)  # parses the project, unless somebody has
+        return json.loads((self._folder / "parsed/target/manifest.json").read_text("utf-8"))
 
     @cached_property
     def _next_day(self) -> list[_Model]:
