@@ -22,7 +22,7 @@ import duckdb
 from dagster_project.feeds import Feed, feeds
 from dagster_project.refresh.compiled import Models, Moment, Node
 from dagster_project.releases.errors import ReleaseError
-from dagster_project.releases.fingerprint import quote
+from dagster_project.releases.fingerprint import literal, literals, quote
 
 WORKSPACES: Final = "memory.main.concerned_workspaces"
 """The table of the workspaces that are concerned."""
@@ -58,6 +58,7 @@ _BEFORE: Final = "int_redemptions_before"
 """The model that has the redemptions of the recorded build, whose terms are compared."""
 _READ_ONCE: Final = {"stg_billing__workspaces", "int_invoices_counted", "int_invoices_charged"}
 """Models that need not be stored, since only few columns of them are read, or only once."""
+_ROWS_OF_A_STATEMENT: Final = 500
 _SCHEMAS: Final = ("raw", "staging", "intermediate", "marts", "all_workspaces")
 
 
@@ -155,10 +156,10 @@ class _Calculation:
         )
         for feed in changed:
             self._connection.execute(
-                f"delete from warehouse.staging.{_FATES} where feed = ? and record_id in"
-                f" (select {quote(feed.key.name)} from warehouse.staging.base_billing__{feed.name}"
-                " where delivery_sequence > ?)",
-                [feed.name, self._moment.last_delivery],
+                f"delete from warehouse.staging.{_FATES} where feed = {literal(feed.name)}"
+                f" and record_id in (select {quote(feed.key.name)}"
+                f" from warehouse.staging.base_billing__{feed.name}"
+                f" where delivery_sequence > {self._moment.last_delivery})"
             )
         self._add(self._models.nodes[_FATES])
 
@@ -170,13 +171,13 @@ class _Calculation:
         self._connection.execute(
             f"create table {raw} (delivery_sequence bigint, row_number bigint, {columns})"
         )
-        self._connection.executemany(
-            f"insert into {raw} values ({', '.join('?' * (len(names) + 2))})",
-            [
-                [delivery, number, *(row.get(name) or None for name in names)]
-                for number, row in enumerate(rows, start=1)
-            ],
-        )
+        values = [
+            literals([delivery, number, *(row.get(name) or None for name in names)])
+            for number, row in enumerate(rows, start=1)
+        ]
+        for start in range(0, len(values), _ROWS_OF_A_STATEMENT):
+            some = "), (".join(values[start : start + _ROWS_OF_A_STATEMENT])
+            self._connection.execute(f"insert into {raw} values ({some})")
 
     def run(self, judge: Callable[[], None]) -> Calculated:
         """Run the models, all of them tested.
@@ -216,8 +217,8 @@ class _Calculation:
         for feed in ("coupons", "redemptions"):
             rejected = self._connection.execute(
                 f"select row_number, rejection_reasons from warehouse.staging.base_billing__{feed}"
-                " where delivery_sequence > ? and rejection_reasons is not null order by row_number",
-                [self._moment.last_delivery],
+                f" where delivery_sequence > {self._moment.last_delivery}"
+                " and rejection_reasons is not null order by row_number"
             ).fetchall()
             told += [f"{feed}, row {number}: {reasons}" for number, reasons in rejected]
         if told:
@@ -312,9 +313,8 @@ class _Calculation:
     def _take_fates(self, feed: str, key: str) -> None:
         self._connection.execute(
             f"insert into warehouse.staging.{_FATES} by name"
-            f" select * from recorded.staging.{_FATES} where feed = ? and"
-            f" record_id in (select {key} from warehouse.staging.base_billing__{feed})",
-            [feed],
+            f" select * from recorded.staging.{_FATES} where feed = {literal(feed)} and"
+            f" record_id in (select {key} from warehouse.staging.base_billing__{feed})"
         )
 
     def _sum_over_all(self) -> None:
@@ -438,10 +438,10 @@ def _columns_of(
     found: dict[tuple[str, str], list[str]] = {}
     for schema, name, column in connection.execute(
         "select schema_name, table_name, column_name from duckdb_columns()"
-        " where database_name = ? and schema_name in ('staging', 'intermediate', 'marts')"
-        " and table_name in (select table_name from duckdb_tables() where database_name = ?)"
-        " order by schema_name, table_name, column_index",
-        [database, database],
+        f" where database_name = {literal(database)}"
+        " and schema_name in ('staging', 'intermediate', 'marts') and table_name in"
+        f" (select table_name from duckdb_tables() where database_name = {literal(database)})"
+        " order by schema_name, table_name, column_index"
     ).fetchall():
         found.setdefault((schema, name), []).append(column)
     return found

@@ -53,7 +53,7 @@ from dagster_project.refresh.concerned import (
 from dagster_project.releases import files, questions, restatements
 from dagster_project.releases.answering import Mart, publish_answer
 from dagster_project.releases.errors import Busy, ReleaseError
-from dagster_project.releases.fingerprint import Known, literal, quote
+from dagster_project.releases.fingerprint import Known, literal, literals, quote
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.machine import explanation
 from dagster_project.releases.publishing import MADE_BY
@@ -433,9 +433,9 @@ def _marts(connection: duckdb.DuckDBPyConnection) -> dict[str, Mart]:
     """Return what each mart is to hold that may be another than recorded."""
     columns: dict[str, list[str]] = {}
     for name, column in connection.execute(
-        "select table_name, column_name from duckdb_columns() where database_name = ?"
-        " and schema_name = 'marts' order by table_name, column_index",
-        [DATABASE],
+        "select table_name, column_name from duckdb_columns()"
+        f" where database_name = {literal(DATABASE)} and schema_name = 'marts'"
+        " order by table_name, column_index"
     ).fetchall():
         columns.setdefault(name, []).append(column)
     marts = {}
@@ -505,8 +505,8 @@ def _must_leave_the_past(
         return
     before, after = (
         connection.execute(
-            f"select {stands}, ended_at from {terms.format(side)} where redemption_id = ?",
-            [found[0]],
+            f"select {stands}, ended_at from {terms.format(side)}"
+            f" where redemption_id = {literal(found[0])}"
         ).fetchone()
         for side in ("recorded", "warehouse")
     )
@@ -539,7 +539,7 @@ def _judge_by_record(
     A question is no edit in the billing system: it delivers nothing, and no bill is wrong because of it.
     """
     for coupon_id in withdrawn_coupons:
-        connection.execute("delete from marts.dim_coupons where coupon_id = ?", [coupon_id])
+        connection.execute(f"delete from marts.dim_coupons where coupon_id = {literal(coupon_id)}")
     judged = ("discount_variance_amount", "credit_variance_amount", "audit_status")
     as_recorded = ", ".join(f"recorded.{column} as {column}" for column in judged)
     connection.execute(
@@ -626,8 +626,8 @@ def _must_be_built(
         )
     if not is_whole:
         raise ReleaseError(
-            f"The last build is not that of {release_id}, the release that is current: it failed, or is"
-            " of another day or version.",
+            f"The last build is not that of {release_id}, the release that is current: it failed, is of"
+            " another day or version, or has not been made again since `coupon-ledger rebuild`.",
             remedy,
         )
 
@@ -794,13 +794,14 @@ class Asking:
             "case discount_type when 'credit' then credit_period_months * credit_max_periods end"
         )
         ends = f"(started_at + coalesce({own}, to_months({periods})))"
+        first = literals([self._first])
         found = self._connection.execute(
-            "select redemption_id, is_derived, case when natural_end_at <= $first then natural_end_at"
-            " else $first end as ends_at from intermediate.int_redemptions_with_terms"
-            " where coupon_id = $coupon_id and started_at < $first"
-            f" and coalesce(least(natural_end_at, {ends}) < $first, false)"
-            f" and natural_end_at is distinct from {ends} order by redemption_id",
-            {"first": self._first, "coupon_id": coupon_id},
+            "select redemption_id, is_derived,"
+            f" case when natural_end_at <= {first} then natural_end_at else {first} end as ends_at"
+            " from intermediate.int_redemptions_with_terms"
+            f" where coupon_id = {literal(coupon_id)} and started_at < {first}"
+            f" and coalesce(least(natural_end_at, {ends}) < {first}, false)"
+            f" and natural_end_at is distinct from {ends} order by redemption_id"
         ).fetchall()
         ending = {redemption_id: ends_at for redemption_id, _, ends_at in found}
         for redemption_id, is_derived, _ in found:
@@ -828,8 +829,9 @@ class Asking:
             return
         made = self._connection.execute(
             "select redemption_id, is_derived from intermediate.int_redemptions_with_terms"
-            " where coupon_id = ? and (not is_to_come or started_at < ?) order by redemption_id",
-            [key, self._first or self._end],
+            f" where coupon_id = {literal(key)}"
+            f" and (not is_to_come or started_at < {literals([self._first or self._end])})"
+            " order by redemption_id"
         ).fetchall()
         if self._first is not None and any(is_derived for _, is_derived in made):
             raise WrongTerms(
@@ -840,9 +842,9 @@ class Asking:
         for record in _records(self._connection, feeds()["redemptions"], own):
             self._implied["redemptions"][record["redemption_id"]] = self._withdrawn(record)
         leading = self._connection.execute(
-            "select coupon_id from staging.stg_billing__coupons where follow_up_coupon_id = ?"
-            " and coupon_id <> ? order by coupon_id",
-            [key, key],
+            "select coupon_id from staging.stg_billing__coupons"
+            f" where follow_up_coupon_id = {literal(key)} and coupon_id <> {literal(key)}"
+            " order by coupon_id"
         ).fetchall()
         for record in _records(self._connection, feed, [one for (one,) in leading]):
             self._implied["coupons"][record["coupon_id"]] = {**record, "follow_up_coupon_id": ""}
@@ -921,8 +923,7 @@ def _records(
     found = connection.execute(
         f"select {key}, typed.updated_at, {raw} from staging.stg_billing__{feed.name} as typed"
         f" inner join raw.{quote(feed.name)} as raw_rows using (delivery_sequence, row_number)"
-        f" where {key} in (select unnest(?::varchar[])) order by {key}",
-        [list(keys)],
+        f" where {key} in (select unnest([{literals(keys)}]::varchar[])) order by {key}"
     ).fetchall()
     records = []
     for own, updated_at, *values in found:
@@ -945,8 +946,8 @@ def _no(connection: duckdb.DuckDBPyConnection, feed: Feed, key: str) -> str:
     """Say that there is no such record, and which come near."""
     known = connection.execute(
         f"select {quote(feed.key.name)} from staging.stg_billing__{feed.name}"
-        f" order by jaro_winkler_similarity(lower({quote(feed.key.name)}), lower(?)) desc, 1 limit 4",
-        [key],
+        f" order by jaro_winkler_similarity(lower({quote(feed.key.name)}), lower({literal(key)})) desc,"
+        " 1 limit 4"
     ).fetchall()
     noun = feed.name.removesuffix("s")
     return _unknown(noun, key, [str(row[0]) for row in known])

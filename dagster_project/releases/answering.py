@@ -26,6 +26,7 @@ from dagster_project.releases.fingerprint import (
     columns_of,
     content_hash_of,
     literal,
+    literals,
     quote,
     sum_of_hashes,
 )
@@ -176,13 +177,14 @@ def _write(
         columns = [column.name for column in content.columns]
         _change(connection, name, columns, str(keys[name]).split(", "))
         connection.execute(
-            "update target.release.tables set row_count = ?, fingerprint = ?"
-            " where table_schema = 'marts' and table_name = ?",
-            [content.rows, content.fingerprint, name],
+            f"update target.release.tables set row_count = {content.rows},"
+            f" fingerprint = {literal(content.fingerprint)}"
+            f" where table_schema = 'marts' and table_name = {literal(name)}"
         )
     connection.execute(
-        "update target.release.release set release_id = ?, content_hash = ?, created_at = ?",
-        [release_id, content_hash, now.astimezone(UTC).replace(tzinfo=None)],
+        f"update target.release.release set release_id = {literal(release_id)},"
+        f" content_hash = {literal(content_hash)},"
+        f" created_at = {literals([now.astimezone(UTC).replace(tzinfo=None)])}"
     )
     connection.execute("checkpoint target")
     connection.execute("detach target")

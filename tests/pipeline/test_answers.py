@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -946,18 +947,19 @@ class TestExport:
         )
 
     @pytest.mark.parametrize(
-        "arguments",
+        ("command", "most"),
         [
-            ("export", "--table", "fct_discounted_charges", "--out", "."),
-            ("query", "from fct_discounted_charges", "--max-rows", "0", "--out", "bills.parquet"),
+            ("export --table fct_discounted_charges --out .", 100),
+            ("query 'from fct_discounted_charges' --max-rows 0 --out bills.parquet", 50),
         ],
-        ids=lambda arguments: arguments[0],
     )
     def test_memory_does_not_grow_with_rows(
-        self, large: tuple[Path, Path], arguments: Sequence[str], tmp_path: Path
+        self, large: tuple[Path, Path], command: str, most: int, tmp_path: Path
     ) -> None:
-        few, many = (_peak(tmp_path, *arguments, "--home", str(home)) for home in large)
-        assert many - few < 55, f"{few} MiB for an eighth of the rows, {many} MiB for all"
+        arguments = [*shlex.split(command), "--home"]
+        few, many = (_peak(tmp_path, *arguments, str(home)) for home in large)
+        # DuckDB's copy of the file is bounded, but is not full with the few.
+        assert many - few < most, f"{few} MiB for an eighth of the rows, {many} MiB for all"
 
     def test_rows_of_a_part_stay_in_order(
         self, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
