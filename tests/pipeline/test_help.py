@@ -69,7 +69,8 @@ def test_every_example_runs_on_the_sample(
         shown = CliRunner().invoke(app, arguments)
         assert shown.exit_code == 0, f"{example}\n{shown.output}\n{shown.exception!r}"
         assert shown.stdout or command.__name__ == "dev"
-        if command.__name__ == "rebuild":  # after which the next run makes what questions are asked of
+        if command.__name__ == "rebuild":
+            # The next run makes the build that a what-if is asked of.
             again = [*shlex.split(COMMANDS[0][2]), "--always"]
             assert CliRunner().invoke(app, again).exit_code == 0
     assert len(started) == 2, "dev hands over to Dagster, dashboard to Streamlit"
