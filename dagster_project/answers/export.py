@@ -614,23 +614,24 @@ def _write_parquet(
         "table_comment": str((table[0]["comment"] if table else None) or ""),
         "column_comments": json.dumps(comments, ensure_ascii=False),
     }
-    # The connection may not touch files, so that no query can; Arrow writes instead.
-    reader = connection.execute(f"from {relation}").to_arrow_reader(_BATCH)
-    schema = reader.schema.with_metadata(metadata)
-    written = 0
-    try:
-        writer = pq.ParquetWriter(path, schema, compression="zstd")
-    except pa.ArrowNotImplementedError as error:
-        raise WrongQuestion(
-            f"Parquet has no type for a column of the answer ({str(error).rpartition(' ')[2]}): cast"
-            " the column to varchar.",
-            [],
-            [],
-        ) from error
-    with writer:
-        for batch in reader:
-            writer.write_batch(batch.cast(schema))
-            written += batch.num_rows
+    # The connection may not touch files, so that no query can; Arrow writes instead. A reader that nobody closes
+    # keeps the file open, and DuckDB would wait for it when the file is opened again.
+    with connection.execute(f"from {relation}").to_arrow_reader(_BATCH) as reader:
+        schema = reader.schema.with_metadata(metadata)
+        written = 0
+        try:
+            writer = pq.ParquetWriter(path, schema, compression="zstd")
+        except pa.ArrowNotImplementedError as error:
+            raise WrongQuestion(
+                f"Parquet has no type for a column of the answer ({str(error).rpartition(' ')[2]}): cast"
+                " the column to varchar.",
+                [],
+                [],
+            ) from error
+        with writer:
+            for batch in reader:
+                writer.write_batch(batch.cast(schema))
+                written += batch.num_rows
     return written
 
 

@@ -193,6 +193,22 @@ class TestAnswers:
         assert "cast the column to varchar" in " ".join(answer.stderr.split())
         assert not list(tmp_path.iterdir())
 
+    def test_after_such_a_failure_the_release_can_be_opened_again(
+        self, home: Path, tmp_path: Path
+    ) -> None:
+        # In a process of its own without garbage collection: DuckDB would wait for a reader left open.
+        out = tmp_path / "answer.parquet"
+        code = (
+            "import gc, sys; gc.disable(); from typer.testing import CliRunner;"
+            " from dagster_project.cli import app; codes = [CliRunner().invoke(app, ['query', '--home',"
+            f" {str(home)!r}, *one]).exit_code for one in (['select interval 1 day as lasts', '--out',"
+            f" {str(out)!r}], ['select 1 as n'])]; print(codes)"
+        )
+        told = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert told.stdout.strip() == "[2, 0]"
+
 
 class TestLimits:
     """A question ends at a limit, and it is said at which and how to allow more."""
