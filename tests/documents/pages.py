@@ -100,10 +100,12 @@ def _as_shown(text: str, home: Path) -> str:
 
 
 def without_accidents(text: str) -> str:
-    """Return a text without what differs from run to run: ids of releases, instants, seconds, versions."""
+    """Return a text without what differs from run to run: ids of releases, days, instants, times, versions."""
     text = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{8}", "ID", text)
     text = re.sub(r" +\d+\.\d s ", " N s ", text)
     text = re.sub(r"(published) \d{4}-\d\d-\d\d \d\d:\d\d", r"\1 INSTANT", text)
+    text = re.sub(r"(arrived) \d{4}-\d\d-\d\d", r"\1 DAY", text)
+    text = re.sub(r"\d+\.\d hours ago", "N hours ago", text)
     text = re.sub(r"(\w+) \d+\.\d(, |; together|\n|$)", r"\1 N\2", text)
     text = re.sub(r"together \d+\.\d", "together N", text)
     return re.sub(r"\b\d+\.\d+\.\d+\b", "VERSION", text)
