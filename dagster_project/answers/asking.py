@@ -22,7 +22,7 @@ import duckdb
 
 from dagster_project.answers.values import month
 from dagster_project.answers.words import PROGRAMS
-from dagster_project.releases.fingerprint import literal
+from dagster_project.releases.fingerprint import literals
 
 Connection = duckdb.DuckDBPyConnection
 Row = dict[str, Any]
@@ -95,8 +95,8 @@ def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> lis
     """
     # A bound parameter would make DuckDB import pandas, which takes longer than the whole answer.
     parts = sql.split("?") if values else [sql]
-    literals = [*map(_literal, values), ""]
-    text = "".join(part + one for part, one in zip(parts, literals, strict=True))
+    given = [*map(_literal, values), ""]
+    text = "".join(part + one for part, one in zip(parts, given, strict=True))
     remembered = _remembered.get()
     if remembered is None:
         names, found = _asked(connection, text)
@@ -126,14 +126,9 @@ def remembering() -> Iterator[None]:
 
 
 def _literal(value: object) -> str:
-    if isinstance(value, datetime):
-        return f"timestamp '{value.isoformat(' ')}'"
-    if isinstance(value, date):
-        return f"date '{value.isoformat()}'"
-    if isinstance(value, int):
-        return str(value)
-    assert isinstance(value, str)
-    return literal(value.replace("\0", "\ufffd"))  # no text in a release has NUL characters
+    if isinstance(value, str):
+        value = value.replace("\0", "\ufffd")  # no text in a release has NUL characters
+    return literals([value])
 
 
 def facts(connection: Connection) -> Row:

@@ -35,7 +35,6 @@ EXACT_DIGITS: Final = 15
 _SHEET_ROWS = 1_048_576
 _CELL_TEXT = 32_767
 _BATCH = 2_000
-_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 _WIDEST, _NARROWEST = 60, 8
 _LINE, _LINE_HEIGHT = 58, 15  # characters of a line in the widest column, and its height in points
 _LARGE = 2_000_000_000  # bytes of a sheet's text from which the archive needs its larger form
@@ -56,7 +55,6 @@ _FIRST_DAY = "date '1900-03-01'"  # before it, a spreadsheet counts a day that n
 _LAST_DAY = "date '9999-12-31'"
 _ODD = r"[\p{C}\p{Zl}\p{Zp}\x{A0}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}\x{FFFE}\x{FFFF}]"
 _WIDE = r"[\x{1100}-\x{115F}\x{2E80}-\x{A4CF}\x{AC00}-\x{D7A3}\x{F900}-\x{FAFF}\x{FE30}-\x{FE4F}\x{FF00}-\x{FF60}\x{1F300}-\x{1FAFF}]"
-_ESCAPED_SIGN = re.compile(r"_x[0-9A-Fa-f]{4}_")  # how a workbook writes a character it cannot hold
 
 
 @dataclass(frozen=True)

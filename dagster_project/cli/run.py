@@ -279,41 +279,6 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
     return True
 
 
-def refresh_aside(settings: Settings, as_of: date, title: str) -> bool:
-    """Run the refresh of a data home without readers: no summary, and no alerts.
-
-    Args:
-        settings: Those of that data home.
-        as_of: Last day whose events count.
-        title: What is being done, for the message to other processes.
-
-    Returns:
-        Whether a release was published there.
-    """
-    from dagster_project.home import writing
-    from dagster_project.refresh import progress
-    from dagster_project.releases.lock import one_writer
-
-    run_id = str(uuid.uuid4())
-    log = settings.logs / f"{run_id}.log"
-    terminal = Terminal()
-    try:
-        with (
-            writing(settings.home),
-            one_writer(settings.home, title),
-            progress.listening(terminal),
-        ):
-            log.parent.mkdir(exist_ok=True)
-            terminal.started("prepare")
-            _run_job(settings, as_of, run_id, terminal)
-    except BaseException as error:  # noqa: BLE001 (the person at the terminal gets every failure)
-        if terminal.step:
-            terminal.failed()
-        _explain(settings, error, log)
-        return False
-    return True
-
-
 def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
     """Lay out the summary at the end of a refresh as text.
 

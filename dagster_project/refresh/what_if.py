@@ -55,7 +55,7 @@ from dagster_project.releases.answering import Mart, publish_answer
 from dagster_project.releases.errors import Busy, ReleaseError
 from dagster_project.releases.fingerprint import Known, literal, literals, quote
 from dagster_project.releases.lock import one_writer
-from dagster_project.releases.machine import explanation
+from dagster_project.releases.machine import explained
 from dagster_project.releases.publishing import MADE_BY
 from dagster_project.releases.read import open_release, read_pedigree
 from dagster_project.releases.reuse import DATABASE, recall
@@ -351,7 +351,11 @@ def answer(prepared: Prepared) -> Calculated:
     end = _first_instant(
         prepared.pedigree["as_of_date"] + timedelta(days=1), settings.reporting_time_zone
     )
-    with _explained(settings.home), _calculating(settings, recorded) as connection:
+    remedy = "Ask again; if it fails in the same way, ask after `coupon-ledger run --always`."
+    with (
+        explained(settings.home, "The question cannot be answered", remedy),
+        _calculating(settings, recorded) as connection,
+    ):
         ((last,),) = connection.execute(
             "select coalesce(max(delivery_sequence), 0) from recorded.raw.deliveries"
         ).fetchall()
@@ -387,18 +391,6 @@ def _judge(prepared: Prepared, connection: duckdb.DuckDBPyConnection) -> None:
     holds_from = prepared.question.holds_from
     if holds_from is not None and prepared.first is not None:
         _must_leave_the_past(connection, holds_from, prepared.first)
-
-
-@contextmanager
-def _explained(side: Path) -> Iterator[None]:
-    """Turn an error of the disk or of DuckDB into what happened and what to do."""
-    try:
-        yield
-    except (OSError, duckdb.Error) as error:
-        raise explanation(side, error) or ReleaseError(
-            f"The question cannot be answered: {' '.join(str(error).split())}",
-            "Ask again; if it fails in the same way, ask after `coupon-ledger run --always`.",
-        ) from error
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from dagster_project.releases.fingerprint import (
     quote,
     sum_of_hashes,
 )
-from dagster_project.releases.publishing import serve
+from dagster_project.releases.publishing import detach_target, serve
 from dagster_project.releases.reuse import DATABASE
 
 
@@ -186,11 +186,7 @@ def _write(
         f" content_hash = {literal(content_hash)},"
         f" created_at = {literals([now.astimezone(UTC).replace(tzinfo=None)])}"
     )
-    connection.execute("checkpoint target")
-    connection.execute("detach target")
-    log = database.with_name(database.name + ".wal")
-    if log.exists():
-        raise ReleaseError(f"DuckDB left a write-ahead log at {log}.", "Ask again.")
+    detach_target(connection, database, "Ask again.")
 
 
 def _change(

@@ -68,12 +68,23 @@ def explanation(home: Path, error: BaseException) -> ReleaseError | None:
 
 
 @contextmanager
-def explained(home: Path) -> Iterator[None]:
-    """Turn an error of the machine into what happened and what to do."""
+def explained(home: Path, failed: str = "", remedy: str = "") -> Iterator[None]:
+    """Turn an error of the disk or of DuckDB into what happened and what to do.
+
+    Args:
+        home: The data home.
+        failed: What has failed if it is not the machine; without it, such an error is raised as it is.
+        remedy: What to do then.
+
+    Raises:
+        ReleaseError: What happened and what to do.
+    """
     try:
         yield
     except (OSError, duckdb.Error) as error:
         meaning = explanation(home, error)
+        if meaning is None and failed:
+            meaning = ReleaseError(f"{failed}: {' '.join(str(error).split())}", remedy)
         if meaning is None:
             raise
         raise meaning from error

@@ -40,7 +40,7 @@ from dagster_project.releases.fingerprint import (
     sum_of_hashes,
 )
 from dagster_project.releases.gate import Build, Check, judge
-from dagster_project.releases.machine import explanation
+from dagster_project.releases.machine import explained
 from dagster_project.releases.read import open_file, read_pedigree, verify
 
 STORAGE_VERSION = "v1.4.0"  # the oldest version that ignores the log of another file
@@ -237,7 +237,8 @@ def publish(
     judgement = judge(build, manifest, as_of)
     if judgement.problems:
         raise PublishRefused(judgement.problems)
-    with _explained(home):
+    remedy = f"Run again; if it fails in the same way, delete {home / 'build'}, which is rebuilt."
+    with explained(home, "Publication failed", remedy):
         files.releases_dir(home).mkdir(parents=True, exist_ok=True)
         files.remove_leftovers(home)
         _remember_unrecorded(home, now)
@@ -605,11 +606,25 @@ def _write(
     _write_facts(connection, facts)
     _write_contents(connection, sources)
     _write_checks(connection, checks)
+    detach_target(connection, path, "Run the refresh again.")
+
+
+def detach_target(connection: duckdb.DuckDBPyConnection, path: Path, remedy: str) -> None:
+    """Make what was written to the new file durable in it, and detach the file.
+
+    Args:
+        connection: Has the file as the database `target`.
+        path: The file.
+        remedy: What to do if DuckDB leaves a log beside it.
+
+    Raises:
+        ReleaseError: There is a log beside the file, which a reader would replay.
+    """
     connection.execute("checkpoint target")
     connection.execute("detach target")
     log = path.with_name(path.name + ".wal")
     if log.exists():
-        raise ReleaseError(f"DuckDB left a write-ahead log at {log}.", "Run the refresh again.")
+        raise ReleaseError(f"DuckDB left a write-ahead log at {log}.", remedy)
 
 
 def _patch(
@@ -900,15 +915,3 @@ def serve(home: Path, release_id: str) -> None:
     os.replace(temporary, files.releases_dir(home) / release_id)
     files.fsync_folder(files.releases_dir(home))
     files.flip(home, release_id)
-
-
-@contextmanager
-def _explained(home: Path) -> Iterator[None]:
-    """Turn an error of the disk or of DuckDB into what happened and what to do."""
-    try:
-        yield
-    except (OSError, duckdb.Error) as error:
-        raise explanation(home, error) or ReleaseError(
-            f"Publication failed: {' '.join(str(error).split())}",
-            f"Run again; if it fails in the same way, delete {home / 'build'}, which is rebuilt.",
-        ) from error
