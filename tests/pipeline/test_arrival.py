@@ -2022,15 +2022,17 @@ import re, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from dagster_project.arrival import arrive
+
+def megabytes(what):
+    return int(re.search(what + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+
 folder = Path(sys.argv[1])
-before = 0
 for made in sorted((folder / "made").iterdir()):
     made.rename(folder / "landing" / "invoices" / made.name)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins again at what is held now
+    before = megabytes("VmRSS")
     arrive(folder / "landing", folder / "home", "run", datetime.now(UTC), with_gate=False)
-    most = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
-    taken = int(most[1]) // 1024
-    before = before or taken
-    print(made.name, taken - before)
+    print(made.name, megabytes("VmHWM") - before)
 """
 
 
@@ -2062,5 +2064,6 @@ def test_one_record_takes_at_most_256_megabytes(tmp_path: Path) -> None:
         check=True,
     )
     taken = {name: int(megabytes) for name, megabytes in map(str.split, ended.stdout.splitlines())}
-    assert (len(taken), taken["0.csv"]) == (7, 0)
-    assert max(taken.values()) <= 256, taken
+    assert len(taken) == 7
+    # The first file also pays for what every arrival holds: DuckDB, the contracts, the imports.
+    assert max(megabytes for name, megabytes in taken.items() if name != "0.csv") <= 256, taken
