@@ -23,7 +23,7 @@ dashboard: install-dashboard
 	@$(BIN)/coupon-ledger dashboard
 
 # Three workers keep two cores busy: some tests wait for other processes most of their time.
-PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # Two checks at a time, the output of each in one piece.
 SIDE_BY_SIDE := @$(MAKE) --no-print-directory --jobs 2 --output-sync
 

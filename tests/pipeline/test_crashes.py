@@ -50,8 +50,7 @@ class TestKilled:
         killed = 0
         for step, seconds in (
             ("arrival", 1.0),
-            ("dbt_build", 1.0),
-            ("dbt_build", 3.0),
+            ("dbt_build", 2.0),
             ("release", 0.3),
         ):
             killed += crashes.kill_run(home, step, seconds)
@@ -59,7 +58,7 @@ class TestKilled:
             now_served = files.current_release(home)
             assert now_served is not None and now_served >= served
             served = now_served
-        assert killed >= 3, "a fast machine may end the last step first"
+        assert killed >= 2, "a fast machine may end the last step first"
         rerun = in_process("run", "--home", home)
         assert rerun.returncode == 0, rerun.stderr
         undisturbed = crashes.contents(sample_run.home, ("marts",))
