@@ -6,11 +6,13 @@ for a bill can have coupons of two programs; amounts given are by program too.
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
 from dagster_project.answers.asking import Connection, Row, add_months, facts, month_to_come, rows
 from dagster_project.answers.outlook import MONTHS
+from dagster_project.releases.fingerprint import literals
 from dagster_project.releases.read import attached
 
 AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "net_amount")
@@ -41,11 +43,12 @@ def what_if(
         connection.execute("use r0")
         known = facts(connection)
         until = add_months(month_to_come(known["as_of_date"]), MONTHS).date()
-        past = _totals(connection, _PAST, [])
-        ahead = _totals(connection, _AHEAD, [until])
+        _sum_ahead(connection, until)
+        past = _totals(connection, _PAST)
+        ahead = _totals(connection, "expected")
         given = [_given(connection, side, until) for side in ("r0", "r1")]
         lapses = [_lapsing(connection, side) for side in ("r0", "r1")]
-        moved = _moved(connection, until, most)
+        moved = _moved(connection, most)
     currencies = sorted({*past, *ahead, *lapses[0], *lapses[1]})
     nothing = dict.fromkeys((f"{side}_{one}" for side in _SIDES for one in AMOUNTS), _ZERO)
     return {
@@ -149,33 +152,44 @@ def _beside(recorded: str, asked: str, keys: tuple[str, ...]) -> str:
     return f"select {both}, {amounts} from {recorded} as one full join {asked} as other on {same}"
 
 
-def _of_workspaces(side: str) -> str:
-    sums = ", ".join(f"sum({one}) as {one}" for one in AMOUNTS)
-    return (
-        f"(select workspace_id, currency, {sums} from {side}.marts.fct_discounted_charges"
-        " group by workspace_id, currency)"
+def _past(release: str, side: str) -> str:
+    """Return SQL for the amounts of one release by currency, month and plan, and none for the other side."""
+    amounts = {one: one for one in AMOUNTS} | {
+        "discount_amount": "percent_off_amount + amount_off_amount"
+    }
+    columns = ", ".join(
+        f"{amount if one == side else '0'} as {one}_{name}"
+        for one in _SIDES
+        for name, amount in amounts.items()
     )
+    return f"select currency, {columns} from {release}.marts.fct_charge_bridge_monthly"
 
 
-_PAST = _beside(_of_workspaces("r0"), _of_workspaces("r1"), ("workspace_id", "currency"))
-_AHEAD = (
-    _beside(
+_PAST = f"({_past('r0', 'recorded')} union all {_past('r1', 'what_if')})"
+
+
+def _sum_ahead(connection: Connection, until: date) -> None:
+    """Make the table `expected`: what both releases expect of each workspace and currency before a day."""
+    sums = ", ".join(f"sum({side}_{one}) as {side}_{one}" for side in _SIDES for one in AMOUNTS)
+    both = _beside(
         f"r0.marts.{_OUTLOOK}",
         f"r1.marts.{_OUTLOOK}",
         ("workspace_id", "currency", "outlook_month"),
     )
-    + " where coalesce(one.outlook_month, other.outlook_month) < ?"
-)
+    connection.execute(
+        f"create temp table expected as select workspace_id, currency, {sums} from ({both})"
+        f" where outlook_month < {literals([until])} group by workspace_id, currency"
+    )
 
 
-def _totals(connection: Connection, source: str, values: list[object]) -> dict[str, Row]:
+def _totals(connection: Connection, source: str) -> dict[str, Row]:
     """Return the amounts of both releases by currency."""
     sums = ", ".join(
         f"cast(sum({side}_{one}) as decimal(18, 2)) as {side}_{one}"
         for side in _SIDES
         for one in AMOUNTS
     )
-    found = rows(connection, f"select currency, {sums} from ({source}) group by currency", values)
+    found = rows(connection, f"select currency, {sums} from {source} group by currency")
     return {row["currency"]: row for row in found}
 
 
@@ -219,19 +233,23 @@ def _change(recorded: Decimal, asked: Decimal) -> Row:
     return {"recorded": recorded, "what_if": asked, "change": asked - recorded}
 
 
-def _moved(connection: Connection, until: object, most: int) -> list[Row]:
+def _moved(connection: Connection, most: int) -> list[Row]:
     """Return the workspaces whose net changes most, past and expected together, of each currency."""
     return rows(
         connection,
         f"""
-        with past as (
-            select workspace_id, currency, what_if_net_amount - recorded_net_amount as change
-            from ({_PAST})
+        with charges as (
+            select workspace_id, currency, net_amount as change from r1.marts.fct_discounted_charges
+            union all
+            select workspace_id, currency, -net_amount from r0.marts.fct_discounted_charges
+        ),
+        past as (
+            select workspace_id, currency, sum(change) as change
+            from charges group by workspace_id, currency having sum(change) <> 0
         ),
         ahead as (
-            select workspace_id, currency, sum(what_if_net_amount - recorded_net_amount) as change
-            from ({_AHEAD})
-            group by workspace_id, currency
+            select workspace_id, currency, what_if_net_amount - recorded_net_amount as change
+            from expected where what_if_net_amount <> recorded_net_amount
         ),
         moved as (
             select
@@ -239,8 +257,8 @@ def _moved(connection: Connection, until: object, most: int) -> list[Row]:
                 coalesce(past.currency, ahead.currency) as currency,
                 cast(coalesce(past.change, 0) as decimal(18, 2)) as past_net_change,
                 cast(coalesce(ahead.change, 0) as decimal(18, 2)) as expected_net_change
-            from (select * from past where change <> 0) as past
-            full join (select * from ahead where change <> 0) as ahead
+            from past
+            full join ahead
                 on past.workspace_id = ahead.workspace_id and past.currency = ahead.currency
         )
         select moved.*, named.workspace_name
@@ -251,5 +269,4 @@ def _moved(connection: Connection, until: object, most: int) -> list[Row]:
         ) <= {int(most)}
         order by currency, abs(past_net_change + expected_net_change) desc, workspace_id
         """,
-        [until],
     )

@@ -124,7 +124,7 @@ def _tell_calculated(calculated: Calculated, seconds: float) -> None:
     """Leave one line with the time that it took and what was calculated."""
     workspaces = count(calculated.workspaces, "workspace")
     print(
-        f"  calculated {seconds:6.1f} s  {workspaces} concerned: {calculated.models} models run,"
+        f"  calculated {seconds:6.1f} s  {workspaces} concerned: {len(calculated.models)} models run,"
         f" {calculated.tests} data tests passed",
         flush=True,
     )

@@ -3,6 +3,9 @@
 A question is answered in a fraction of the time that dbt takes to start. The models are compiled as they carry
 on from a build of the same day under terms that hold from some instant on; the days and the delivery that a
 question names are markers in that SQL, which `Models.sql` replaces. No rule is written a second time.
+
+With each model is kept which columns of other models it reads, as DuckDB's plan of its query tells them: where no
+other column has changed, the model has not.
 """
 
 from __future__ import annotations
@@ -12,14 +15,18 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from dagster_project.refresh.dbt_build import DbtFailed, Project, compile_project
+from dagster_project.releases.fingerprint import literal, quote
 from dagster_project.settings import Settings
 
 # No bill is of these years, and no delivery has that number.
@@ -28,6 +35,16 @@ _DAY_IN_SQL = re.compile(f"'{_DAY}'")
 _END_IN_SQL = re.compile(r"'4711-03-(?:08|09|10|11) [0-9:]{8}'")
 _FIRST_IN_SQL = re.compile(r"'4712-05-0[3-6] [0-9:]{8}'")
 _ALL_TIME = datetime(1, 1, 1)
+_COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
+_RELATION = re.compile(r'"warehouse"\."(\w+)"\."(\w+)"')
+# With these, a plan would depend on the rows there are, or would have filters within its scans.
+_NOT_OF_COLUMNS = (
+    *("statistics_propagation", "empty_result_pullup", "in_clause"),
+    *("filter_pushdown", "cte_filter_pusher"),
+)
+
+Tables = Mapping[tuple[str, str], Sequence[tuple[str, str]]]
+"""Names and types of columns, by schema and table."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,7 @@ class Node:
         reads: Names of the models and seeds it depends on, and ids of sources.
         severity: Of a test: `error` or `warn`.
         sql: The query, with markers.
+        columns_read: The columns that a model reads of others, by their names; all columns of those not named.
     """
 
     name: str
@@ -53,11 +71,22 @@ class Node:
     reads: tuple[str, ...]
     severity: str
     sql: str
+    columns_read: Mapping[str, Sequence[str]] = field(default_factory=dict, compare=False)
 
     @property
     def relation(self) -> str:
         """The table of a model, as SQL."""
         return f"warehouse.{self.schema}.{self.name}"
+
+    @cached_property
+    def relations(self) -> frozenset[tuple[str, str]]:
+        """The relations that the query names, by schema and name."""
+        return relations_in(self.sql)
+
+    @cached_property
+    def named(self) -> frozenset[str]:
+        """The names of these relations."""
+        return frozenset(name for _, name in self.relations)
 
 
 @dataclass(frozen=True)
@@ -118,22 +147,31 @@ class Models:
         return text.replace(str(_LAST_DELIVERY), str(moment.last_delivery))
 
 
-def models(settings: Settings, project: Project) -> Models:
+def relations_in(sql: str) -> frozenset[tuple[str, str]]:
+    """Return the relations that compiled SQL names, by schema and name."""
+    return frozenset(_RELATION.findall(_COMMENT.sub("", sql)))
+
+
+def models(settings: Settings, project: Project, warehouse: Path) -> Models:
     """Return the compiled project: as it was compiled before, or compiled now.
 
     Args:
         settings: What the models are calculated with.
         project: The parsed project.
+        warehouse: The file of a build of this project.
 
     Raises:
         DbtFailed: The project cannot be compiled.
     """
-    zones = json.dumps([settings.reporting_time_zone, dict(project.time_zones)])
-    path = project.folder / f"compiled-{hashlib.sha256(zones.encode()).hexdigest()[:16]}.json"
+    zones = [settings.reporting_time_zone, dict(project.time_zones)]
+    made_by = json.dumps([duckdb.__version__, _NOT_OF_COLUMNS, *zones])
+    path = project.folder / f"compiled-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.json"
     try:
         return Models.of(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError, KeyError):  # there is none, or one of another version
         nodes = _compile(settings, project)
+        with duckdb.connect(str(warehouse), read_only=True) as connection:
+            nodes = with_columns(nodes, tables_of(connection, "warehouse"))
         with suppress(OSError):  # without the right to write, the next question compiles again
             with tempfile.NamedTemporaryFile(
                 "w", dir=path.parent, encoding="utf-8", delete=False
@@ -195,6 +233,91 @@ def nodes_of(compiled: Iterable[Any], manifest: Mapping[str, Any]) -> list[Node]
     for node in by_name.values():
         place(node)
     return list(ordered.values())
+
+
+def tables_of(connection: duckdb.DuckDBPyConnection, database: str) -> Tables:
+    """Return the tables and views of a build, each column with its type.
+
+    Args:
+        connection: Has the build.
+        database: As this database.
+    """
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for schema, name, column, kind in connection.execute(
+        "select schema_name, table_name, column_name, data_type from duckdb_columns()"
+        f" where database_name = {literal(database)} and not internal"
+        " order by schema_name, table_name, column_index"
+    ).fetchall():
+        found.setdefault((schema, name), []).append((column, kind))
+    return found
+
+
+def with_columns(nodes: Sequence[Node], tables: Tables) -> list[Node]:
+    """Return nodes that know which columns of other models they read.
+
+    The plan of a query from which only unused columns are left out scans the columns that its result can depend
+    on. What a plan does not tell so counts as read.
+
+    Args:
+        nodes: In the order of their dependencies.
+        tables: Those of a build.
+    """
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute("attach ':memory:' as warehouse")
+        connection.execute("use warehouse")
+        _disable(connection, _NOT_OF_COLUMNS)
+        connection.execute("set explain_output = 'physical_only'")
+        for schema in sorted({schema for schema, _ in tables}):
+            connection.execute(f"create schema if not exists {quote(schema)}")
+        for (schema, name), columns in tables.items():
+            typed = ", ".join(f"{quote(column)} {kind}" for column, kind in columns)
+            connection.execute(f"create table {quote(schema)}.{quote(name)} ({typed})")
+        return [
+            replace(node, columns_read=_columns_read(connection, node))
+            if node.kind == "model"
+            else node
+            for node in nodes
+        ]
+
+
+def _disable(connection: duckdb.DuckDBPyConnection, optimizers: Iterable[str]) -> None:
+    """Disable optimizers, as far as this version of DuckDB has them."""
+    disabled = ""
+    for optimizer in optimizers:
+        with suppress(duckdb.ParserException):
+            connection.execute(f"set disabled_optimizers = {literal(disabled + optimizer)}")
+            disabled += f"{optimizer},"
+
+
+def _columns_read(connection: duckdb.DuckDBPyConnection, node: Node) -> dict[str, list[str]]:
+    """Return the columns that a model reads of others; its table then has the columns of its query."""
+    try:
+        [(_, plan)] = connection.execute(f"explain (format json) {node.sql}").fetchall()
+        if not node.is_incremental:
+            table = f"{quote(node.schema)}.{quote(node.name)}"
+            connection.execute(f"create or replace table {table} as {node.sql}")
+    except duckdb.Error:  # of a source that a build of no rows lacks
+        return {}
+    read: dict[str, set[str]] = {}
+    whole = set()
+    for scan in _scans(json.loads(plan)):
+        name = str(scan["Table"]).rsplit(".", 1)[-1]
+        columns = scan.get("Projections")
+        read.setdefault(name, set()).update(
+            [columns] if isinstance(columns, str) else columns or ()
+        )
+        if not columns or scan.get("Filters"):
+            whole.add(name)
+    return {name: sorted(columns) for name, columns in read.items() if name not in whole}
+
+
+def _scans(plan: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield what a plan tells of each scan of a table."""
+    for operator in plan:
+        facts = operator.get("extra_info", {})
+        if "Table" in facts:
+            yield facts
+        yield from _scans(operator.get("children", []))
 
 
 def _compile(settings: Settings, project: Project) -> list[Node]:

@@ -3,24 +3,32 @@
 First the models of redemptions are run over all redemptions: a user can have workspaces, and a coupon a limit,
 so that a change can make any redemption another one. Workspaces are concerned if a redemption or follow-up of
 theirs is not as recorded; no bill of the others can differ, since bills meet terms in their own workspace's
-redemptions only. Then all other models, and the data tests, are run over a database with the records of these
-workspaces and nothing else. The marts that sum over workspaces are calculated from these results and, for all
-other workspaces, from the recorded ones.
+redemptions only. Then the other models, and the data tests, are run over the records of these workspaces and
+nothing else. The marts that sum over workspaces are calculated from these results and, for all other workspaces,
+from the recorded ones.
+
+Of both parts, a model is run only if it reads a row that is not as recorded, in a column that it reads
+(`Node.columns_read`): of coupons and of redemptions with their terms, what differs is found column by column, of
+all other models that were run, all counts as other. A model that is not run has its recorded rows. Which invoices
+are calculated again makes no row another one, so that the models of carrying on count for nothing in this; they,
+and the models that hold those invoices only, are run wherever a model that is run reads them.
 
 The models are dbt's, compiled (`compiled`). The database `recorded` of the connection is the build of the recorded
-release and is only read; the database `warehouse` becomes that of the concerned workspaces.
+release and is only read; the database `warehouse` becomes that of the concerned workspaces. A recorded relation
+is there as soon as a query names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import duckdb
 
 from dagster_project.feeds import Feed, feeds
-from dagster_project.refresh.compiled import Models, Moment, Node
+from dagster_project.refresh.compiled import Models, Moment, Node, tables_of
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.fingerprint import literal, literals, quote
 
@@ -28,6 +36,10 @@ WORKSPACES: Final = "memory.main.concerned_workspaces"
 """The table of the workspaces that are concerned."""
 CONCERNED: Final = f"workspace_id in (select workspace_id from {WORKSPACES})"
 """SQL for the rows of concerned workspaces."""
+CHARGES: Final = "memory.main.recorded_charges"
+"""The table of the recorded charges of concerned workspaces, which are read more than once."""
+_OF_CONCERNED: Final = "memory.main.concerned_redemptions"
+"""The table of their redemptions, as recorded and under other terms."""
 INVOICES: Final = "memory.main.concerned_invoices"
 """The table of their counted and expected invoices."""
 SUMMED: Final = (
@@ -46,17 +58,38 @@ REDEMPTIONS: Final = (
     "int_follow_ups_taken",
 )
 """The models by which a workspace is found to be concerned."""
+_CHARGES: Final = "fct_discounted_charges"
+"""The mart of charges."""
+_COUPONS: Final = "stg_billing__coupons"
+"""The model of coupons."""
+_TERMS: Final = "int_redemptions_with_terms"
+"""The model of redemptions with their terms."""
+_BY_COLUMN: Final = {_COUPONS: "coupon_id", _TERMS: "redemption_id"}
+"""The models of which it is found out which columns differ, and the columns that identify their rows."""
 _DELIVERED: Final = {
     *("stg_arrival__deliveries", "stg_arrival__accepted_findings", "stg_billing__rejected_rows"),
     *("int_deliveries_reconciled", "int_rows_superseded"),
 }
 """The models that say what was delivered: a question delivers nothing."""
 _FATES: Final = "stg_billing__repeated_rows"
-"""The model that says which version of a record is current."""
-_CURRENT_INVOICES: Final = "stg_billing__invoices"
+"""The model that says which version of a record is current; of each feed, only that feed's own models read it."""
 _BEFORE: Final = "int_redemptions_before"
 """The model that has the redemptions of the recorded build, whose terms are compared."""
-_READ_ONCE: Final = {"stg_billing__workspaces", "int_invoices_counted", "int_invoices_charged"}
+_RECEIVED: Final = "int_invoices_received"
+"""The model of the invoices that have come since the recorded build: none."""
+_AGAIN: Final = {"int_invoices_recalculated", "int_counted_invoices_recalculated"}
+"""The models of the invoices that are calculated again."""
+_CARRYING_ON: Final = {
+    *_AGAIN,
+    *(_BEFORE, _RECEIVED, "int_workspaces_changed"),
+    *("int_uses_before", "int_credit_drawn_before"),
+    *("int_bills_expected_before", "int_invoices_credited_before"),
+}
+"""The models that say what is calculated again and what was before: they make no row another one."""
+_READ_ONCE: Final = {
+    *("stg_billing__workspaces", "stg_billing__invoices"),
+    *("int_invoices_counted", "int_invoices_charged"),
+}
 """Models that need not be stored, since only few columns of them are read, or only once."""
 _ROWS_OF_A_STATEMENT: Final = 500
 _SCHEMAS: Final = ("raw", "staging", "intermediate", "marts", "all_workspaces")
@@ -68,12 +101,12 @@ class Calculated:
 
     Attributes:
         workspaces: How many workspaces are concerned.
-        models: How many models were run.
+        models: The models that were run; all others are as recorded.
         tests: How many data tests passed.
     """
 
     workspaces: int
-    models: int
+    models: frozenset[str]
     tests: int
 
 
@@ -107,10 +140,10 @@ def calculate(
 
 
 def of_concerned(columns: Iterable[str]) -> str | None:
-    """Return SQL for the rows of a mart that are of concerned workspaces; None where it says of no workspace.
+    """Return SQL for the rows of a model that are of concerned workspaces; None where it says of no workspace.
 
     Args:
-        columns: The mart's columns.
+        columns: The model's columns.
     """
     if "workspace_id" in columns:
         return CONCERNED
@@ -128,40 +161,37 @@ class _Calculation:
         self._moment = moment
         self._columns = _columns_of(connection, "recorded")
         self._kinds: dict[tuple[str, str], str] = {}
+        self._delivered: list[Feed] = []
+        self._changed: dict[str, Collection[str] | None] = {}
+        """The models that are not as recorded, with the columns that differ; None for all."""
+        self._ran: set[str] = set()
+        self._are_concerned_known = False
         for schema in _SCHEMAS:
             connection.execute(f"create schema warehouse.{schema}")
-        for schema, name in self._columns:
-            if schema != "raw":
-                self._view(schema, name, f"select * from recorded.{schema}.{quote(name)}")
 
     def deliver(self, rows: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
-        """Type the changed rows, and find out which versions of records they make the current ones.
-
-        Raises:
-            Broken: A row breaks the contract of its feed.
-        """
-        # As long as the concerned workspaces are not known, no invoice is looked at.
-        for base in ("base_billing__invoices", "base_billing__credit_notes"):
-            self._table("staging", base, f"select * from recorded.staging.{base} where false")
-        changed = [feeds()[name] for name, found in rows.items() if found]
-        for number, feed in enumerate(changed, start=1):
+        """Type the changed rows, and find out which versions of records they make the current ones."""
+        self._delivered = [feeds()[name] for name, found in rows.items() if found]
+        for number, feed in enumerate(self._delivered, start=1):
             self._deliver(feed, self._moment.last_delivery + number, rows[feed.name])
-            base = f"base_billing__{feed.name}"
-            self._table("staging", base, f"select * from recorded.staging.{base}")
-            self._add(self._models.nodes[base])
-        self._table(
-            "staging",
-            _FATES,
-            f"select * from recorded.staging.{_FATES} where feed not in ('invoices', 'credit_notes')",
-        )
-        for feed in changed:
-            self._connection.execute(
-                f"delete from warehouse.staging.{_FATES} where feed = {literal(feed.name)}"
-                f" and record_id in (select {quote(feed.key.name)}"
-                f" from warehouse.staging.base_billing__{feed.name}"
-                f" where delivery_sequence > {self._moment.last_delivery})"
-            )
-        self._add(self._models.nodes[_FATES])
+            base = self._models.nodes[f"base_billing__{feed.name}"]
+            self._table(base, f"from recorded.{base.schema}.{base.name}", self._sql(base))
+            self._changed[base.name] = None
+        # No row of another feed has come, so that none has another fate.
+        for feed in feeds().values():
+            if feed not in self._delivered:
+                typed = f"base_billing__{feed.name}"
+                self._view("staging", typed, f"from recorded.staging.{typed} where false")
+        came = [
+            f"not (feed = {literal(feed.name)} and record_id in (select {quote(feed.key.name)}"
+            f" from warehouse.staging.base_billing__{feed.name}"
+            f" where delivery_sequence > {self._moment.last_delivery}))"
+            for feed in self._delivered
+        ]
+        fates = self._models.nodes[_FATES]
+        staying = f"from recorded.{fates.schema}.{fates.name} where {' and '.join(came) or 'true'}"
+        self._table(fates, staying, self._sql(fates))
+        self._forget_views()
 
     def _deliver(self, feed: Feed, delivery: int, rows: Sequence[Mapping[str, str]]) -> None:
         """Make the raw table of a feed of its changed rows alone."""
@@ -180,32 +210,28 @@ class _Calculation:
             self._connection.execute(f"insert into {raw} values ({some})")
 
     def run(self, judge: Callable[[], None]) -> Calculated:
-        """Run the models, all of them tested.
+        """Run the models whose rows can be others, all of them tested.
 
         Raises:
             Broken: A row breaks the contract of its feed.
             ReleaseError: A data test does not pass.
         """
         self._must_keep_the_contract()
-        every_redemption = self._of_redemptions()
-        for node in every_redemption:
-            self._build(node)
+        for node in self._models.needed_for(REDEMPTIONS):
+            if _is_calculated(node) and self._differs(node):
+                self._build(node)
+                self._compare(node)
         self._find_concerned()
-        self._restrict({node.name for node in every_redemption})
+        self._restrict()
         judge()
-        done = {node.name for node in every_redemption}
-        others = [
-            node
-            for node in self._models.needed_for(self._marts())
-            if _is_calculated(node) and node.name not in done | _DELIVERED | {_CURRENT_INVOICES}
-        ]
-        for node in others:
+        for node in self._to_build():
             self._build(node)
+        for mart in set(TERMS) - self._ran:
+            self._table(self._models.nodes[mart], None, f"from recorded.marts.{mart}")
         self._sum_over_all()
-        built = done | {node.name for node in others} | {_CURRENT_INVOICES}
-        tests = self._test(built)
+        tests = self._test()
         (workspaces,) = self._connection.execute(f"select count(*) from {WORKSPACES}").fetchall()
-        return Calculated(int(workspaces[0]), len(built), tests)
+        return Calculated(int(workspaces[0]), frozenset(self._ran), tests)
 
     def _must_keep_the_contract(self) -> None:
         """Make sure that no changed row was rejected.
@@ -214,32 +240,65 @@ class _Calculation:
             Broken: One was.
         """
         told = []
-        for feed in ("coupons", "redemptions"):
+        for feed in self._delivered:
             rejected = self._connection.execute(
-                f"select row_number, rejection_reasons from warehouse.staging.base_billing__{feed}"
+                f"select row_number, rejection_reasons from warehouse.staging.base_billing__{feed.name}"
                 f" where delivery_sequence > {self._moment.last_delivery}"
                 " and rejection_reasons is not null order by row_number"
             ).fetchall()
-            told += [f"{feed}, row {number}: {reasons}" for number, reasons in rejected]
+            told += [f"{feed.name}, row {number}: {reasons}" for number, reasons in rejected]
         if told:
             raise Broken("; ".join(told))
 
-    def _marts(self) -> list[str]:
-        return [
-            node.name
-            for node in self._models.nodes.values()
-            if node.kind == "model" and node.schema == "marts" and node.name not in RECORDED
-        ]
+    def _differs(self, node: Node) -> bool:
+        """Return whether a model reads what is not as recorded."""
+        for name in node.named - _CARRYING_ON - {_FATES}:
+            if name in self._changed:
+                columns, read = self._changed[name], node.columns_read.get(name)
+                if columns is None or read is None or not set(read).isdisjoint(columns):
+                    return True
+        return False
 
-    def _of_redemptions(self) -> list[Node]:
-        """Return the models that know redemptions but no bill."""
-        return [node for node in self._models.needed_for(REDEMPTIONS) if _is_calculated(node)]
+    def _compare(self, node: Node) -> None:
+        """Note what of a model that was run is not as recorded."""
+        key = _BY_COLUMN.get(node.name)
+        if key is None:
+            self._changed[node.name] = None
+            return
+        names = self._columns[node.schema, node.name]
+        differ = {name: f"one.{quote(name)} is distinct from other.{quote(name)}" for name in names}
+        flags = ", ".join(f"{condition} as {quote(name)}" for name, condition in differ.items())
+        where = "workspace_id" if "workspace_id" in names else "null"
+        places = ", ".join(
+            f"{f'{side}.{where}' if where in names else where} as {when}"
+            for side, when in (("one", "before"), ("other", "after"))
+        )
+        self._connection.execute(
+            f"create or replace table memory.main.differing_{node.name} as select {places}, {flags}"
+            f" from recorded.{node.schema}.{node.name} as one full join {node.relation} as other"
+            f" on one.{key} = other.{key} where {' or '.join(differ.values())}"
+        )
+        ors = ", ".join(f"coalesce(bool_or({quote(name)}), false)" for name in names)
+        [found] = self._connection.execute(
+            f"select {ors} from memory.main.differing_{node.name}"
+        ).fetchall()
+        columns = [name for name, differs in zip(names, found, strict=True) if differs]
+        if key in columns:  # a row is there that was not, or the other way round
+            self._changed[node.name] = None
+        elif columns:
+            self._changed[node.name] = columns
 
     def _find_concerned(self) -> None:
         """List the workspaces with a redemption or follow-up that is not as recorded."""
-        terms = "intermediate.int_redemptions_with_terms"
-        parts = []
+        terms = f"intermediate.{_TERMS}"
+        parts = ["select null::varchar as workspace_id where false"]
         for name in REDEMPTIONS:
+            if name not in self._changed:
+                continue
+            if name == _TERMS:
+                differing = f"memory.main.differing_{name}"
+                parts += [f"select {when} from {differing}" for when in ("before", "after")]
+                continue
             columns = self._columns["intermediate", name]
             row_hash = f"hash(hash({', '.join(map(quote, columns))})) as hashed"
             where = "workspace_id" if "workspace_id" in columns else "redemption_id"
@@ -251,116 +310,141 @@ class _Calculation:
             if where == "workspace_id":
                 parts.append(f"select workspace_id from ({differing})")
             else:
+                self._relation("intermediate", _TERMS)
                 parts += [
                     f"select workspace_id from {side}.{terms} where redemption_id in"
                     f" (select redemption_id from ({differing}))"
                     for side in ("recorded", "warehouse")
                 ]
+        listed = " union ".join(f"({part})" for part in parts)
         self._connection.execute(
-            f"create table {WORKSPACES} as {' union '.join(f'({part})' for part in parts)}"
+            f"create or replace table {WORKSPACES} as select workspace_id from ({listed})"
+            " where workspace_id is not null"
         )
 
-    def _restrict(self, built: set[str]) -> None:
+    def _restrict(self) -> None:
         """Leave only the records of concerned workspaces in the database."""
-        for name in sorted(built):
-            node = self._models.nodes[name]
-            columns = self._names(node.relation)
-            if "workspace_id" in columns and self._kinds[node.schema, name] == "table":
-                self._connection.execute(f"delete from {node.relation} where not ({CONCERNED})")
-        terms = "warehouse.intermediate.int_redemptions_with_terms"
-        for name in sorted(built):
-            node = self._models.nodes[name]
-            columns = self._names(node.relation)
-            if "redemption_id" in columns and "workspace_id" not in columns:
-                self._connection.execute(
-                    f"delete from {node.relation}"
-                    f" where redemption_id not in (select redemption_id from {terms})"
-                )
-        self._table(
-            "staging",
-            "base_billing__invoices",
-            f"select * from recorded.staging.base_billing__invoices where {CONCERNED}",
-        )
-        self._view(
-            "staging",
-            "base_billing__workspaces",
-            f"select * from recorded.staging.base_billing__workspaces where {CONCERNED}",
-        )
-        self._take_fates("invoices", "invoice_id")
-        self._build(self._models.nodes[_CURRENT_INVOICES])
-        self._table(
-            "staging",
-            "base_billing__credit_notes",
-            "select * from recorded.staging.base_billing__credit_notes where invoice_id in"
-            f" (select invoice_id from warehouse.staging.{_CURRENT_INVOICES})",
-        )
-        self._take_fates("credit_notes", "credit_note_id")
+        self._forget_views()
+        self._are_concerned_known = True
+        sides = [f"select redemption_id from recorded.intermediate.{_TERMS} where {CONCERNED}"]
+        if _TERMS in self._ran:
+            sides.append(
+                f"select redemption_id from warehouse.intermediate.{_TERMS} where {CONCERNED}"
+            )
         self._connection.execute(
-            f"create table {INVOICES} as"
-            f" select invoice_id from recorded.marts.fct_discounted_charges where {CONCERNED}"
+            f"create or replace table {_OF_CONCERNED} as {' union '.join(sides)}"
+        )
+        self._connection.execute(
+            f"create or replace table {CHARGES} as from recorded.marts.{_CHARGES} where {CONCERNED}"
+        )
+        self._connection.execute(
+            f"create or replace table {INVOICES} as select invoice_id from {CHARGES}"
             " union select invoice_id from recorded.intermediate.int_bills_expected"
             f" where {CONCERNED}"
         )
-        for (schema, name), columns in self._columns.items():
-            of_these = of_concerned(columns)
-            is_there = name in built or name.startswith("base_") or name in _DELIVERED
-            if of_these is not None and not is_there:
-                rows = f"select * from recorded.{schema}.{quote(name)} where {of_these}"
-                self._view(schema, name, rows)
-        before = f"select * from recorded.intermediate.int_redemptions_with_terms where {CONCERNED}"
-        self._table("intermediate", _BEFORE, before)
+        later = {name for node in self._waiting() for name in node.named}
+        later |= {name for test in self._models.tests for name in test.reads} | {_TERMS}
+        for name in sorted(self._ran & later):
+            node = self._models.nodes[name]
+            of_these = self._of_these(self._columns[node.schema, name])
+            if of_these is not None and self._kinds.get((node.schema, name)) == "table":
+                self._table(node, None, f"from {node.relation} where {of_these}")
+        self._drop("staging", _FATES)
+        self._relation("intermediate", _TERMS)
 
-    def _take_fates(self, feed: str, key: str) -> None:
-        self._connection.execute(
-            f"insert into warehouse.staging.{_FATES} by name"
-            f" select * from recorded.staging.{_FATES} where feed = {literal(feed)} and"
-            f" record_id in (select {key} from warehouse.staging.base_billing__{feed})"
-        )
+    def _of_these(self, columns: Iterable[str]) -> str | None:
+        """Return SQL for the rows of a model that are of concerned workspaces; None for all rows."""
+        columns = set(columns)
+        if "redemption_id" in columns and not columns & {"workspace_id", "invoice_id"}:
+            return f"redemption_id in (select redemption_id from {_OF_CONCERNED})"
+        return of_concerned(columns)
+
+    def _waiting(self) -> list[Node]:
+        """Return the models that may have to be run for the marts, but for those of redemptions."""
+        redemptions = {node.name for node in self._models.needed_for(REDEMPTIONS)}
+        return [
+            node
+            for node in self._models.needed_for(self._marts())
+            if _is_calculated(node) and node.name not in redemptions | _DELIVERED
+        ]
+
+    def _marts(self) -> list[str]:
+        return [
+            node.name
+            for node in self._models.nodes.values()
+            if node.kind == "model" and node.schema == "marts" and node.name not in RECORDED
+        ]
+
+    def _to_build(self) -> list[Node]:
+        """Return the models to be run for concerned workspaces, in the order of their dependencies."""
+        waiting = self._waiting()
+        wanted = set()
+        for node in waiting:
+            if node.name not in _CARRYING_ON and self._differs(node):
+                self._changed[node.name] = None
+                wanted.add(node.name)
+        for node in reversed(waiting):
+            if node.name in wanted:
+                wanted |= {
+                    name
+                    for name in node.named & self._models.nodes.keys()
+                    if self._is_of_this_build(self._models.nodes[name])
+                }
+        return [node for node in waiting if node.name in wanted]
+
+    def _is_of_this_build(self, node: Node) -> bool:
+        """Return whether the recorded rows of a model do not serve, as others were calculated again then."""
+        if node.name in {_BEFORE, _RECEIVED}:
+            return False
+        return node.name in _CARRYING_ON or (not node.is_incremental and bool(node.named & _AGAIN))
 
     def _sum_over_all(self) -> None:
         """Calculate the marts that sum over workspaces from the results of all workspaces."""
         for mart in SUMMED:
+            if mart not in self._ran:
+                continue
             node = self._models.nodes[mart]
             sql = self._models.sql(node, self._moment)
-            for name in node.reads:
-                sql = sql.replace(
-                    _written(self._models.nodes[name]), self._of_all(self._models.nodes[name])
-                )
+            for schema, name in node.relations:
+                sql = sql.replace(_written(schema, name), self._of_all(schema, name))
             self._connection.execute(f"create table warehouse.all_workspaces.{mart} as {sql}")
 
-    def _of_all(self, node: Node) -> str:
+    def _of_all(self, schema: str, name: str) -> str:
         """Return SQL for the rows of a model of concerned workspaces and, as recorded, of all others."""
-        columns = self._columns.get((node.schema, node.name), [])
+        if name not in self._ran:
+            return f"recorded.{schema}.{quote(name)}"
+        columns = self._columns.get((schema, name), [])
         if "workspace_id" in columns:
             others = f"workspace_id not in (select workspace_id from {WORKSPACES})"
         elif "redemption_id" in columns:
-            others = (
-                "redemption_id not in (select redemption_id from"
-                " recorded.intermediate.int_redemptions_with_terms"
-                f" where workspace_id in (select workspace_id from {WORKSPACES}))"
-            )
+            others = f"redemption_id not in (select redemption_id from {_OF_CONCERNED})"
         else:
-            return node.relation
+            return _written(schema, name)
         return (
-            f"(select * from recorded.{node.schema}.{node.name} where {others}"
-            f" union all by name select * from {node.relation})"
+            f"(select * from recorded.{schema}.{quote(name)} where {others}"
+            f" union all by name select * from {_written(schema, name)})"
         )
 
-    def _test(self, built: set[str]) -> int:
-        """Run the data tests of the models that were built; return how many there are.
+    def _test(self) -> int:
+        """Run the data tests of the models that were run; return how many there are.
 
         Raises:
             ReleaseError: One of severity error does not pass.
         """
         count = 0
+        there = {
+            node.name for node in self._models.needed_for(self._marts()) if _is_calculated(node)
+        }
         for test in self._models.tests:
-            if not test.reads or not set(test.reads) <= built:
+            if not set(test.reads) <= there - _DELIVERED or self._ran.isdisjoint(test.reads):
                 continue
-            queries = [self._models.sql(test, self._moment)]
+            queries = [self._sql(test)]
             if test.reads[0] in SUMMED and len(test.reads) == 1:
                 mart = self._models.nodes[test.reads[0]]
                 queries.append(
-                    queries[0].replace(_written(mart), f"warehouse.all_workspaces.{mart.name}")
+                    queries[0].replace(
+                        _written(mart.schema, mart.name), f"warehouse.all_workspaces.{mart.name}"
+                    )
                 )
             for query in queries:
                 ((failures,),) = self._connection.execute(
@@ -377,47 +461,87 @@ class _Calculation:
         return count
 
     def _build(self, node: Node) -> None:
-        if node.is_incremental:
-            self._add(node)
-        elif node.name in _READ_ONCE:
-            self._view(node.schema, node.name, self._models.sql(node, self._moment))
-        else:
-            self._table(node.schema, node.name, self._models.sql(node, self._moment))
-
-    def _add(self, node: Node) -> None:
-        """Add rows to a model that has those of the recorded build."""
-        if node.forgets_invoices:
-            self._connection.execute(
-                f"create or replace temp table staying as select invoice_id from {node.relation}"
-                " where invoice_id not in"
+        sql = self._sql(node)
+        self._ran.add(node.name)
+        if node.name in _READ_ONCE:
+            self._view(node.schema, node.name, sql)
+        elif node.is_incremental and self._is_any_staying:
+            staying = (
+                f"from recorded.{node.schema}.{quote(node.name)} where"
+                f" {self._of_these(self._columns[node.schema, node.name])} and invoice_id not in"
                 " (select invoice_id from warehouse.intermediate.int_invoices_recalculated)"
             )
-            ((staying,),) = self._connection.execute("select count(*) from staying").fetchall()
-            rows = "where invoice_id in (select invoice_id from staying)" if staying else "limit 0"
-            self._table(node.schema, node.name, f"select * from {node.relation} {rows}")
-        self._connection.execute(
-            f"insert into {node.relation} by name {self._models.sql(node, self._moment)}"
-        )
+            self._table(node, staying, sql)
+        else:
+            self._table(node, None, sql)
 
-    def _table(self, schema: str, name: str, query: str) -> None:
-        made = f"warehouse.{schema}.{quote(f'{name}_made')}"
-        self._connection.execute(f"create table {made} as {query}")  # it may read what was there
-        self._drop(schema, name)
-        self._connection.execute(f"alter table {made} rename to {quote(name)}")
-        self._kinds[schema, name] = "table"
+    @cached_property
+    def _is_any_staying(self) -> bool:
+        """Whether a bill of concerned workspaces is not calculated again."""
+        ((staying,),) = self._connection.execute(
+            f"select count(*) from {INVOICES} where invoice_id not in"
+            " (select invoice_id from warehouse.intermediate.int_invoices_recalculated)"
+        ).fetchall()
+        return bool(staying)
+
+    def _sql(self, node: Node) -> str:
+        """Return the query of a model or data test, whose relations are there then."""
+        sql = self._models.sql(node, self._moment)
+        for schema, name in sorted(node.relations):
+            self._relation(schema, name)
+        return sql
+
+    def _relation(self, schema: str, name: str) -> None:
+        """Make sure that a relation is there: as it was run, or else with its recorded rows."""
+        if (schema, name) in self._kinds or schema == "raw":
+            return
+        if name == _BEFORE:
+            rows = f"from recorded.intermediate.{_TERMS} where {CONCERNED}"
+            self._connection.execute(f"create table warehouse.{schema}.{name} as {rows}")
+            self._kinds[schema, name] = "table"
+        elif name == _CHARGES:
+            self._view(schema, name, f"from {CHARGES}")
+        elif name == _RECEIVED:
+            self._view(schema, name, f"from recorded.{schema}.{name} where false")
+        elif (schema, name) in self._columns:
+            of_these = self._of_these(self._columns[schema, name])
+            where = f" where {of_these}" if of_these and self._are_concerned_known else ""
+            self._view(schema, name, f"from recorded.{schema}.{quote(name)}{where}")
+        else:  # the recorded build has no table of it
+            self._view(schema, name, self._sql(self._models.nodes[name]))
+
+    def _table(self, node: Node, staying: str | None, query: str) -> None:
+        """Make the table of a model.
+
+        Args:
+            node: The model.
+            staying: A query for rows that it has besides, if any.
+            query: A query for its rows; it may read what was there.
+        """
+        rows = query if staying is None else f"({staying}) union all by name ({query})"
+        if (node.schema, node.name) not in self._kinds:
+            self._connection.execute(f"create table {node.relation} as {rows}")
+        else:
+            self._connection.execute(f"create table {node.relation}_made as {rows}")
+            self._drop(node.schema, node.name)
+            self._connection.execute(f"alter table {node.relation}_made rename to {node.name}")
+        self._kinds[node.schema, node.name] = "table"
 
     def _view(self, schema: str, name: str, query: str) -> None:
         self._drop(schema, name)
         self._connection.execute(f"create view warehouse.{schema}.{quote(name)} as {query}")
         self._kinds[schema, name] = "view"
 
+    def _forget_views(self) -> None:
+        """Remove all relations that were not run."""
+        for (schema, name), kind in [*self._kinds.items()]:
+            if kind == "view":
+                self._drop(schema, name)
+
     def _drop(self, schema: str, name: str) -> None:
         kind = self._kinds.pop((schema, name), None)
         if kind is not None:
             self._connection.execute(f"drop {kind} warehouse.{schema}.{quote(name)}")
-
-    def _names(self, relation: str) -> list[str]:
-        return [str(row[0]) for row in self._connection.execute(f"describe {relation}").fetchall()]
 
 
 def _is_calculated(node: Node) -> bool:
@@ -426,22 +550,24 @@ def _is_calculated(node: Node) -> bool:
     return node.kind == "model" and not is_typed and node.name != _BEFORE
 
 
-def _written(node: Node) -> str:
-    """Return the relation of a model as dbt writes it."""
-    return f'"warehouse"."{node.schema}"."{node.name}"'
+def _written(schema: str, name: str) -> str:
+    """Return a relation as dbt writes it."""
+    return f'"warehouse"."{schema}"."{name}"'
 
 
 def _columns_of(
     connection: duckdb.DuckDBPyConnection, database: str
 ) -> dict[tuple[str, str], list[str]]:
     """Return the columns of the tables of a build by schema and name."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for schema, name, column in connection.execute(
-        "select schema_name, table_name, column_name from duckdb_columns()"
-        f" where database_name = {literal(database)}"
-        " and schema_name in ('staging', 'intermediate', 'marts') and table_name in"
-        f" (select table_name from duckdb_tables() where database_name = {literal(database)})"
-        " order by schema_name, table_name, column_index"
-    ).fetchall():
-        found.setdefault((schema, name), []).append(column)
-    return found
+    tables = {
+        (schema, name)
+        for schema, name in connection.execute(
+            "select schema_name, table_name from duckdb_tables()"
+            f" where database_name = {literal(database)}"
+        ).fetchall()
+    }
+    return {
+        key: [name for name, _ in columns]
+        for key, columns in tables_of(connection, database).items()
+        if key in tables and key[0] != "raw"
+    }

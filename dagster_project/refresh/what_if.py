@@ -24,7 +24,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -41,8 +41,8 @@ from dagster_project.feeds import Column, Feed, feeds
 from dagster_project.refresh import carrying_on, compiled, dbt_build
 from dagster_project.refresh.compiled import Models, Moment
 from dagster_project.refresh.concerned import (
+    CHARGES,
     CONCERNED,
-    RECORDED,
     SUMMED,
     TERMS,
     Broken,
@@ -313,7 +313,7 @@ def prepared(
             _hold(side / _RECORDED, files.release_path(home, release_id))
             questions.write(side, question)
         held.callback(_forget_build, aside)
-        models = _models(settings, project)
+        models = _models(aside, project)
         yield Prepared(aside, question, pedigree, remembered, rows, first, models)
 
 
@@ -373,14 +373,14 @@ def answer(prepared: Prepared) -> Calculated:
                 f"The changed terms break the contract of the feeds: {error}.",
                 "Correct them; docs/inputs.md says what each column must be.",
             ) from error
-        _judge_by_record(connection, question.withdrawn_coupons)
+        _judge_by_record(connection, calculated.models, question.withdrawn_coupons)
         publish_answer(
             connection,
             settings.home,
             recorded,
             prepared.pedigree,
             prepared.remembered,
-            _marts(connection),
+            _marts(connection, calculated.models),
             datetime.now(UTC),
         )
     return calculated
@@ -421,8 +421,13 @@ def _calculating(settings: Settings, recorded: Path) -> Iterator[duckdb.DuckDBPy
         yield connection
 
 
-def _marts(connection: duckdb.DuckDBPyConnection) -> dict[str, Mart]:
-    """Return what each mart is to hold that may be another than recorded."""
+def _marts(connection: duckdb.DuckDBPyConnection, models: Collection[str]) -> dict[str, Mart]:
+    """Return what each mart is to hold that may be another than recorded.
+
+    Args:
+        connection: The connection of the calculation.
+        models: The models that were run.
+    """
     columns: dict[str, list[str]] = {}
     for name, column in connection.execute(
         "select table_name, column_name from duckdb_columns()"
@@ -432,15 +437,20 @@ def _marts(connection: duckdb.DuckDBPyConnection) -> dict[str, Mart]:
         columns.setdefault(name, []).append(column)
     marts = {}
     for name, names in columns.items():
+        recorded = f"{DATABASE}.marts.{name}"
         if name == restatements.NAME:  # what a month was closed with is compared with records only
-            nothing = f"(select * from {DATABASE}.marts.{name} where false)"
-            marts[name] = Mart(nothing, None)
-        elif name in SUMMED:
-            marts[name] = Mart(f"warehouse.all_workspaces.{name}", None)
-        elif name not in RECORDED:
+            marts[name] = Mart(f"(select * from {recorded} where false)", recorded)
+        elif name in TERMS:
+            marts[name] = Mart(f"warehouse.marts.{name}", recorded)
+        elif name in SUMMED and name in models:
+            marts[name] = Mart(f"warehouse.all_workspaces.{name}", recorded)
+        elif name in models:
             of_these = of_concerned(names)
-            assert of_these or name in TERMS, f"{name} says of no workspace"
-            marts[name] = Mart(f"warehouse.marts.{name}", of_these)
+            assert of_these, f"{name} says of no workspace"
+            held = f"(select * from {recorded} where {of_these})"
+            if name == "fct_discounted_charges":
+                held = CHARGES
+            marts[name] = Mart(f"warehouse.marts.{name}", held)
     return marts
 
 
@@ -524,7 +534,7 @@ def _must_leave_the_past(
 
 
 def _judge_by_record(
-    connection: duckdb.DuckDBPyConnection, withdrawn_coupons: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, models: Collection[str], withdrawn_coupons: Sequence[str]
 ) -> None:
     """Take what bills were found to differ by, and where records came from, from the recorded release.
 
@@ -532,26 +542,29 @@ def _judge_by_record(
     """
     for coupon_id in withdrawn_coupons:
         connection.execute(f"delete from marts.dim_coupons where coupon_id = {literal(coupon_id)}")
-    judged = ("discount_variance_amount", "credit_variance_amount", "audit_status")
-    as_recorded = ", ".join(f"recorded.{column} as {column}" for column in judged)
-    connection.execute(
-        f"create table marts.judged as select charges.* replace ({as_recorded})"
-        " from marts.fct_discounted_charges as charges inner join"
-        f" (select * from {DATABASE}.marts.fct_discounted_charges where {CONCERNED}) as recorded"
-        " on charges.invoice_id = recorded.invoice_id"
-    )
-    connection.execute("drop table marts.fct_discounted_charges")
-    connection.execute("alter table marts.judged rename to fct_discounted_charges")
     for mart, key, places in (
         ("dim_coupons", "coupon_id", ("updated_at", "delivery_id", "delivery_row")),
         ("dim_coupon_redemptions", "redemption_id", ("delivery_id", "delivery_row")),
     ):
+        if mart not in models:
+            continue
         values = ", ".join(f"{place} = recorded.{place}" for place in places)
         connection.execute(
             f"update marts.{mart} as asked set {values} from {DATABASE}.marts.{mart} as recorded"
             f" where asked.{key} = recorded.{key} and asked.delivery_id is null"
         )
         connection.execute(f"update marts.{mart} set delivery_row = null where delivery_id is null")
+    if "fct_discounted_charges" not in models:
+        return
+    judged = ("discount_variance_amount", "credit_variance_amount", "audit_status")
+    as_recorded = ", ".join(f"recorded.{column} as {column}" for column in judged)
+    connection.execute(
+        f"create table marts.judged as select charges.* replace ({as_recorded})"
+        " from marts.fct_discounted_charges as charges inner join"
+        f" {CHARGES} as recorded on charges.invoice_id = recorded.invoice_id"
+    )
+    connection.execute("drop table marts.fct_discounted_charges")
+    connection.execute("alter table marts.judged rename to fct_discounted_charges")
     # From net on, as if billing had known these terms and made the errors that it made.
     connection.execute(
         "update all_workspaces.fct_charge_bridge_monthly as bridge set"
@@ -583,7 +596,7 @@ def _project_of(settings: Settings, release_id: str, code_version: str) -> dbt_b
 
 def _models(settings: Settings, project: dbt_build.Project) -> Models:
     try:
-        return compiled.models(settings, project)
+        return compiled.models(settings, project, settings.warehouse)
     except dbt_build.DbtFailed as error:
         raise ReleaseError(str(error)) from error
 

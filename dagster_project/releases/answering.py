@@ -20,14 +20,15 @@ import duckdb
 from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.fingerprint import (
+    Column,
     Known,
     TableContent,
     changed_by,
-    columns_of,
     content_hash_of,
     literal,
     literals,
     quote,
+    row_hash,
     sum_of_hashes,
 )
 from dagster_project.releases.publishing import detach_target, serve
@@ -39,12 +40,12 @@ class Mart:
     """What a mart is to hold.
 
     Attributes:
-        rows: Its rows as SQL, those of `of_these` only.
-        of_these: SQL for the rows of the recorded mart that these rows replace; None for all.
+        rows: Some of its rows, as SQL.
+        held: The recorded rows that these rows replace, as SQL.
     """
 
     rows: str
-    of_these: str | None
+    held: str
 
 
 def publish_answer(
@@ -111,45 +112,59 @@ def _recorded_contents(
 ) -> dict[tuple[str, str], Known]:
     """Return what the recorded release holds, in the order in which it lists its tables."""
     found = {}
+    columns = _columns(connection, DATABASE)
     for schema, name, rows, fingerprint in connection.execute(
         f"select table_schema, table_name, row_count, fingerprint from {DATABASE}.release.tables"
         " order by rowid"
     ).fetchall():
-        relation = f"{DATABASE}.{quote(schema)}.{quote(name)}"
-        content = TableContent(rows, fingerprint, columns_of(connection, relation))
+        content = TableContent(rows, fingerprint, columns.get((schema, name), ()))
         known = remembered.get((schema, name))
         if known is None or known.content != content:
-            known = Known(content, sum_of_hashes(connection, relation))
+            relation = f"{DATABASE}.{quote(schema)}.{quote(name)}"
+            known = Known(content, sum_of_hashes(connection, relation, content.columns))
         found[schema, name] = known
+    return found
+
+
+def _columns(
+    connection: duckdb.DuckDBPyConnection, database: str
+) -> dict[tuple[str, str], tuple[Column, ...]]:
+    """Return the columns of all tables of a database by schema and name."""
+    found: dict[tuple[str, str], tuple[Column, ...]] = {}
+    for schema, name, column, kind in connection.execute(
+        "select schema_name, table_name, column_name, data_type from duckdb_columns()"
+        f" where database_name = {literal(database)}"
+        " order by schema_name, table_name, column_index"
+    ).fetchall():
+        found[schema, name] = (*found.get((schema, name), ()), Column(column, kind))
     return found
 
 
 def _differing(connection: duckdb.DuckDBPyConnection, name: str, mart: Mart, known: Known) -> Known:
     """Find the rows that come into a mart and those that go; return what it will hold.
 
-    The temporary tables `came_<mart>` and `gone_<mart>` have these rows.
+    The temporary table `differing_<mart>` has these rows, and in `is_new` whether they come.
     """
-    names = ", ".join(quote(column.name) for column in known.content.columns)
+    columns = known.content.columns
+    names = ", ".join(quote(column.name) for column in columns)
     typed = ", ".join(
-        f"cast({quote(column.name)} as {column.type}) as {quote(column.name)}"
-        for column in known.content.columns
+        f"cast({quote(column.name)} as {column.type}) as {quote(column.name)}" for column in columns
     )
-    where = f" where {mart.of_these}" if mart.of_these else ""
-    sides = {
-        "came": f"select {typed} from {mart.rows}",
-        "gone": f"select {names} from {DATABASE}.marts.{quote(name)}{where}",
-    }
-    for (one, query), other in zip(sides.items(), reversed(sides.values()), strict=True):
-        connection.execute(
-            f"create or replace temp table {_rows(one, name)} as"
-            f" select * from ({query}) as one where hash(hash({names})) not in"
-            f" (select hash(hash({names})) from ({other}) as other)"
-        )
-    return changed_by(connection, known, _rows("came", name), _rows("gone", name))
+    [(rows,)] = connection.execute(
+        f"create or replace temp table {_differing_of(name)} as"
+        f" with asked as materialized (select *, {row_hash(columns)} as row_hash"
+        f" from (select {typed} from {mart.rows})),"
+        f" held as materialized (select {names}, {row_hash(columns)} as row_hash from {mart.held})"
+        f" select {names}, true as is_new from asked"
+        " where row_hash not in (select row_hash from held)"
+        f" union all select {names}, false from held"
+        " where row_hash not in (select row_hash from asked)"
+    ).fetchall()
+    return changed_by(connection, known, _differing_of(name), "is_new") if rows else known
 
 
-def _rows(which: str, name: str) -> str:
-    return quote(f"{which}_{name}")
+def _differing_of(name: str) -> str:
+    return quote(f"differing_{name}")
 
 
 def _write(
@@ -170,16 +185,21 @@ def _write(
             "select table_name, primary_key from target.release.tables where table_schema = 'marts'"
         ).fetchall()
     )
-    for name in marts:
-        if found["marts", name] == known["marts", name]:
-            continue
-        content = found["marts", name].content
-        columns = [column.name for column in content.columns]
+    changed = [name for name in marts if found["marts", name] != known["marts", name]]
+    for name in changed:
+        columns = [column.name for column in found["marts", name].content.columns]
         _change(connection, name, columns, str(keys[name]).split(", "))
+    if changed:
+        contents = {name: found["marts", name].content for name in changed}
+        listed = ", ".join(
+            f"({literals([name, content.rows, content.fingerprint])})"
+            for name, content in contents.items()
+        )
         connection.execute(
-            f"update target.release.tables set row_count = {content.rows},"
-            f" fingerprint = {literal(content.fingerprint)}"
-            f" where table_schema = 'marts' and table_name = {literal(name)}"
+            "update target.release.tables as tables set row_count = changed.row_count,"
+            f" fingerprint = changed.fingerprint from (values {listed})"
+            " as changed (table_name, row_count, fingerprint)"
+            " where tables.table_schema = 'marts' and tables.table_name = changed.table_name"
         )
     connection.execute(
         f"update target.release.release set release_id = {literal(release_id)},"
@@ -197,7 +217,11 @@ def _change(
     Only the columns that differ are written: rows that are deleted and added again leave holes, and most of the
     table is written again to fill them.
     """
-    table, came, gone = f"target.marts.{quote(name)}", _rows("came", name), _rows("gone", name)
+    table, differing = f"target.marts.{quote(name)}", _differing_of(name)
+    came, gone = (
+        f"(select * exclude (is_new) from {differing} where {condition})"
+        for condition in ("is_new", "not is_new")
+    )
     keys = ", ".join(map(quote, key))
 
     def is_same(one: str, other: str) -> str:
@@ -240,10 +264,11 @@ def _read_back(
 ) -> None:
     """Open the new file as a reader would and compare its rows with what it is to hold."""
     connection.execute(f"attach {literal(str(database))} as written (read_only)")
+    columns = _columns(connection, "written")
     for (schema, name), wanted in found.items():
         relation = f"written.{quote(schema)}.{quote(name)}"
-        rows = sum_of_hashes(connection, relation)
-        if rows != wanted.hashes or columns_of(connection, relation) != wanted.content.columns:
+        rows = sum_of_hashes(connection, relation, wanted.content.columns)
+        if rows != wanted.hashes or columns.get((schema, name)) != wanted.content.columns:
             raise ReleaseError(
                 f"Table {name} was not written as calculated: {rows[0]} rows of"
                 f" {wanted.hashes[0]}, sum of hashes {rows[1]} instead of {wanted.hashes[1]}.",

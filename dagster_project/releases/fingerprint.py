@@ -231,38 +231,41 @@ def known_by_difference(
     return Known(content, (rows, hashes))
 
 
-def changed_by(connection: duckdb.DuckDBPyConnection, known: Known, came: str, gone: str) -> Known:
+def changed_by(
+    connection: duckdb.DuckDBPyConnection, known: Known, differing: str, is_new: str
+) -> Known:
     """Return what a relation holds after some rows came and others went, without reading the rest.
 
     Args:
         connection: The connection that has the rows.
         known: What the relation held, by this method.
-        came: The rows that came, as quoted SQL, with the same columns.
-        gone: The rows that went.
+        differing: The rows that came and those that went, as quoted SQL, with the same columns.
+        is_new: SQL for whether a row of these came.
     """
     columns = known.content.columns
-    plus, minus = (
-        _numbers(
-            connection,
-            f"select count(*), {_sum_of(row_hash(columns))}, {_sum_of_md5(row_text(columns))}"
-            f" from {source}",
-        )
-        for source in (came, gone)
+    sign = f"case when {is_new} then 1 else -1 end::hugeint"
+    changes = _numbers(
+        connection,
+        f"select {_sum_of(sign)}, {_sum_of(f'{sign} * {row_hash(columns)}')},"
+        f" {_sum_of(f'{sign} * {_md5_number(row_text(columns))}')} from {differing}",
     )
     before = [*known.hashes, int(known.content.fingerprint.removeprefix(METHOD), 16)]
-    rows, hashes, md5 = (was + new - old for was, new, old in zip(before, plus, minus, strict=True))
+    rows, hashes, md5 = (was + change for was, change in zip(before, changes, strict=True))
     content = TableContent(rows, f"{METHOD}{md5 % MODULUS:016x}", columns)
     return Known(content, (rows, hashes))
 
 
-def sum_of_hashes(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple[int, int]:
+def sum_of_hashes(
+    connection: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[Column] | None = None
+) -> tuple[int, int]:
     """Count a relation's rows and add up DuckDB's own hashes, comparable within one DuckDB version.
 
     Args:
         connection: The connection that has the relation.
         relation: The relation, which is already quoted SQL.
+        columns: Its columns, where they are known.
     """
-    hashed = row_hash(columns_of(connection, relation))
+    hashed = row_hash(columns or columns_of(connection, relation))
     rows, hashes = _numbers(connection, f"select count(*), {_sum_of(hashed)} from {relation}")
     return rows, hashes
 
@@ -277,7 +280,11 @@ def _sum_of(number: str) -> str:
 
 
 def _sum_of_md5(text: str) -> str:
-    return _sum_of(f"cast('0x' || substr(md5({text}), 1, 16) as ubigint)")
+    return _sum_of(_md5_number(text))
+
+
+def _md5_number(text: str) -> str:
+    return f"cast('0x' || substr(md5({text}), 1, 16) as ubigint)"
 
 
 def _numbers(connection: duckdb.DuckDBPyConnection, sql: str) -> list[int]:

@@ -17,8 +17,15 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from dagster_project.feeds import Feed, feeds
-from dagster_project.refresh.compiled import Models, Moment, nodes_of, variables
-from dagster_project.refresh.concerned import RECORDED, SUMMED, calculate, of_concerned
+from dagster_project.refresh.compiled import (
+    Models,
+    Moment,
+    nodes_of,
+    tables_of,
+    variables,
+    with_columns,
+)
+from dagster_project.refresh.concerned import RECORDED, SUMMED, Calculated, calculate, of_concerned
 from dagster_project.refresh.left_alone import left_alone, states_of_sources
 from dagster_project.refresh.what_if import Asking, Change
 from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
@@ -138,6 +145,8 @@ class CompiledModels:
                 assert outcome.success, outcome.exception
                 compiled = (result.node for result in outcome.result.results)
                 nodes = nodes_of(compiled, made.writable_manifest().to_dict())
+                with self.built([]) as connection:
+                    nodes = with_columns(nodes, tables_of(connection, "warehouse"))
                 path.write_text(json.dumps([asdict(node) for node in nodes]), "utf-8")
         return Models.of(json.loads(path.read_text("utf-8")))
 
@@ -239,19 +248,40 @@ class CompiledModels:
         Raises:
             WrongTerms: The changes cannot be asked.
         """
-        first = None if holds_from is None else datetime.combine(holds_from, time())
+        with self.recorded(deliveries) as connection:
+            self.ask(connection, changes, holds_from)
+            yield connection
+
+    @contextmanager
+    def recorded(self, deliveries: Sequence[TextRows]) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A database that has all of the deliveries as `recorded`, to ask about."""
         with self.built(deliveries) as connection:
-            (last,) = connection.execute(
-                "select coalesce(max(delivery_sequence), 0) from raw.deliveries"
-            ).fetchall()[0]
-            rows, _ = Asking(connection, self.as_of, first).rows(changes)
             connection.execute("attach ':memory:' as recorded")
             connection.execute("copy from database warehouse to recorded")
-            connection.execute("use memory; detach warehouse")
-            connection.execute("attach ':memory:' as warehouse; use warehouse")
-            end = datetime.combine(self.as_of + timedelta(days=1), time())
-            calculate(connection, self.of_questions, Moment(self.as_of, end, last, first), rows)
             yield connection
+
+    def ask(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        changes: Sequence[Change],
+        holds_from: date | None = None,
+    ) -> Calculated:
+        """Calculate what is recorded under other terms, in a new database `warehouse`.
+
+        Raises:
+            WrongTerms: The changes cannot be asked.
+        """
+        first = None if holds_from is None else datetime.combine(holds_from, time())
+        connection.execute("use recorded")
+        [(last,)] = connection.execute(
+            "select coalesce(max(delivery_sequence), 0) from raw.deliveries"
+        ).fetchall()
+        rows, _ = Asking(connection, self.as_of, first).rows(changes)
+        connection.execute("use memory; detach warehouse")
+        connection.execute("attach ':memory:' as warehouse; use warehouse")
+        end = datetime.combine(self.as_of + timedelta(days=1), time())
+        moment = Moment(self.as_of, end, last, first)
+        return calculate(connection, self.of_questions, moment, rows)
 
     @contextmanager
     def built(self, deliveries: Sequence[TextRows]) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -344,6 +374,11 @@ def _record_id(feed: Feed) -> str:
 
 def answered(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, object]]]:
     """All marts under other terms but the findings: those of workspaces not concerned as recorded."""
+    calculated = set(
+        connection.execute(
+            "select schema_name, table_name from duckdb_tables() where database_name = 'warehouse'"
+        ).fetchall()
+    )
     found = {}
     for (name,) in connection.execute(
         "select distinct table_name from duckdb_tables() where database_name = 'recorded'"
@@ -353,14 +388,16 @@ def answered(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, 
             row[0] for row in connection.execute(f"describe recorded.marts.{name}").fetchall()
         ]
         of_these = of_concerned(columns)
-        rows = f"from warehouse.marts.{name}"
-        if name in SUMMED:
+        rows = f"from recorded.marts.{name}"
+        if ("all_workspaces", name) in calculated:
             rows = f"from warehouse.all_workspaces.{name}"
-        elif of_these:
-            rows = (
-                f"from (from recorded.marts.{name} where ({of_these}) is not true"
-                f" union all by name from warehouse.marts.{name})"
-            )
+        elif ("marts", name) in calculated and name not in SUMMED:
+            rows = f"from warehouse.marts.{name}"
+            if of_these:
+                rows = (
+                    f"from (from recorded.marts.{name} where ({of_these}) is not true"
+                    f" union all by name from warehouse.marts.{name})"
+                )
         if name in KEYS and name not in RECORDED:
             found[name] = connection.execute(rows).to_arrow_table().to_pylist()
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from random import Random
 from zoneinfo import ZoneInfo
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from dagster_project.answers.asking import end_of
 from dagster_project.feeds import feeds
+from dagster_project.refresh import concerned
 from dagster_project.refresh.compiled import Models, Moment, Node
 from dagster_project.refresh.concerned import RECORDED, REDEMPTIONS, SUMMED, TERMS
 from dagster_project.refresh.what_if import OF_A_BILL, Asking, Change, WrongTerms, first_of_bills
@@ -338,6 +339,164 @@ def test_bills_meet_terms_in_redemptions_only(compiled: CompiledModels) -> None:
     for mart in marts:
         if mart.kind == "model" and mart.name not in (*SUMMED, *TERMS, *RECORDED):
             assert "workspace_id" in mart.sql or "invoice_id" in mart.sql
+
+
+@pytest.fixture(scope="module")
+def many_worlds(compiled: CompiledModels) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The build of many generated workspaces, to ask about."""
+    records = histories.combine(histories.sample_worlds(150, seed=7200))
+    with compiled.recorded([histories.as_deliveries(records)]) as connection:
+        yield connection
+
+
+def _coupon(
+    connection: duckdb.DuckDBPyConnection, condition: str, values: dict[str, str]
+) -> Change:
+    """Change the coupon with the most redemptions of those for which a condition holds."""
+    [(coupon_id,)] = connection.execute(
+        "select coupon_id from recorded.staging.stg_billing__coupons as coupons"
+        " inner join recorded.intermediate.int_redemptions_with_terms as redemptions"
+        f" using (coupon_id) where redemptions.is_honoured and {condition}"
+        " group by coupon_id order by count(*) desc, coupon_id limit 1"
+    ).fetchall()
+    return Change("coupons", {"coupon_id": coupon_id, **values}, is_withdrawn=False, place="")
+
+
+def _redemption(connection: duckdb.DuckDBPyConnection, kind: str) -> Change:
+    """Withdraw, move or add a redemption of percent off."""
+    found = connection.execute(
+        "select redemption_id, coupon_id, workspace_id"
+        " from recorded.intermediate.int_redemptions_with_terms"
+        " where is_honoured and not is_derived and is_ever_in_force and discount_type = 'percent_off'"
+        " order by redemption_id"
+    ).fetchall()
+    redemption_id, coupon_id, _ = found[0]
+    other = next(workspace for _, _, workspace in found if workspace != found[0][2])
+    values = {"redemption_id": redemption_id}
+    if kind == "moved":
+        values["workspace_id"] = other
+    elif kind == "added":
+        values = {"redemption_id": "added", "coupon_id": coupon_id, "workspace_id": other}
+        values["redeemed_at"] = "2025-01-02T00:00:00Z"
+    return Change("redemptions", values, is_withdrawn=kind == "withdrawn", place="")
+
+
+def _of_kind(connection: duckdb.DuckDBPyConnection, kind: str) -> Change:
+    changes = {
+        "percent": ("coupons.discount_type = 'percent_off'", {"percent_off": "7"}),
+        "amount": ("coupons.discount_type = 'amount_off'", {"amount_off": "3"}),
+        "credit": ("coupons.discount_type = 'credit'", {"credit_amount": "11"}),
+        "duration": ("coupons.duration_months > 1", {"duration_months": "1"}),
+        "follow_up": ("coupons.follow_up_coupon_id is not null", {"follow_up_coupon_id": ""}),
+        "name": ("true", {"coupon_name": "Another name"}),
+    }
+    if kind in changes:
+        return _coupon(connection, *changes[kind])
+    return _redemption(connection, kind)
+
+
+OF_REDEMPTIONS = ("int_redemptions_judged", "int_follow_ups_taken")
+# Notes of bills that do not count are not calculated for some workspaces only, and never have to be.
+OF_NOTES = (
+    *("stg_billing__credit_notes", "int_credit_notes_issued"),
+    *("int_invoices_credited", "fct_credit_notes"),
+)
+OF_BILLS = ("int_redemption_invoices_covered", "int_bills_expected")
+NOT_RUN = {
+    "percent": (*OF_REDEMPTIONS, *OF_BILLS, "int_credit_grants_scheduled"),
+    "amount": (*OF_REDEMPTIONS, *OF_BILLS, "int_credit_grants_scheduled"),
+    "credit": (*OF_REDEMPTIONS, *OF_BILLS, "int_discounts_applied", "int_promotion_months_varied"),
+    "duration": ("int_redemptions_known", "int_redemptions_judged"),
+    "follow_up": ("int_redemptions_known", "int_redemption_windows_recorded"),
+    "name": ("int_redemptions_with_terms", *OF_REDEMPTIONS, *OF_BILLS, "fct_discounted_charges"),
+    "withdrawn": ("stg_billing__coupons", "dim_coupons"),
+    "moved": ("stg_billing__coupons", "dim_coupons"),
+    "added": ("stg_billing__coupons", "dim_coupons"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "holds_from"),
+    [(kind, None) for kind in NOT_RUN]
+    + [(kind, date(2025, 3, 1)) for kind in ("percent", "amount", "credit", "duration")],
+)
+def test_models_that_read_no_other_row_are_not_run(
+    compiled: CompiledModels,
+    many_worlds: duckdb.DuckDBPyConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    holds_from: date | None,
+) -> None:
+    change = _of_kind(many_worlds, kind)
+    ran = compiled.ask(many_worlds, [change], holds_from)
+    found = answered(many_worlds)
+    monkeypatch.setattr(
+        concerned._Calculation, "_differs", lambda _, node: node.name not in OF_NOTES
+    )
+    every = compiled.ask(many_worlds, [change], holds_from)
+    assert all_differences(found, answered(many_worlds), set()) == []
+    assert ran.models < every.models
+    assert ran.models.isdisjoint({*NOT_RUN[kind], *OF_NOTES})
+    if kind not in ("name", "credit"):
+        assert "fct_discount_applications" in ran.models
+    if kind == "credit":
+        assert "fct_credit_draws" in ran.models
+
+
+def test_a_plan_tells_which_columns_a_model_reads(compiled: CompiledModels) -> None:
+    models = compiled.of_questions.nodes
+    terms = "int_redemptions_with_terms"
+    assert "percent_off_e4" in models[terms].columns_read["stg_billing__coupons"]
+    assert "coupon_name" not in models[terms].columns_read["stg_billing__coupons"]
+    assert "percent_off_e4" in models["int_discounts_applied"].columns_read[terms]
+    assert "invoice_limit" in models["int_redemption_invoices_covered"].columns_read[terms]
+    # A filter is reading.
+    assert "is_honoured" in models["int_redemption_invoices_covered"].columns_read[terms]
+    for node in models.values():
+        if node.schema in ("intermediate", "marts") and node.name != "int_deliveries_reconciled":
+            assert node.named <= node.columns_read.keys(), (
+                f"{node.name}: the plan is not understood"
+            )
+
+
+def test_what_is_carried_on_makes_no_row_another_one(compiled: CompiledModels) -> None:
+    """Only such models are not asked whether what they read differs."""
+    models = compiled.of_questions.nodes
+    of_this_build = {
+        node.name
+        for node in models.values()
+        if node.named & concerned._AGAIN and not node.is_incremental
+    } - concerned._CARRYING_ON
+    for node in models.values():
+        if node.kind == "model" and node.named & of_this_build:
+            assert node.is_incremental, f"{node.name} holds recalculated invoices only"
+        if concerned._FATES in node.named and node.kind == "model":
+            feed = node.name.removeprefix("stg_billing__")
+            own = re.findall(r"repeated_rows\.feed = '(\w+)'", node.sql)
+            others = {*concerned._DELIVERED, concerned._RECEIVED}
+            assert own == [feed] or node.name in others
+
+
+def test_a_question_receives_no_invoice(
+    compiled: CompiledModels, many_worlds: duckdb.DuckDBPyConnection
+) -> None:
+    models = compiled.of_questions
+    many_worlds.execute("use memory; detach warehouse")
+    many_worlds.execute("attach ':memory:' as warehouse; use warehouse")
+    many_worlds.execute("copy from database recorded to warehouse")
+    [(last,)] = many_worlds.execute("select max(delivery_sequence) from raw.deliveries").fetchall()
+    end = datetime.combine(compiled.as_of, time()) + timedelta(days=1)
+    before = models.nodes["int_invoices_credited_before"]
+    many_worlds.execute(f"create or replace table {before.relation} as {before.sql}")
+
+    def received(after: int) -> int:
+        moment = Moment(compiled.as_of, end, after, None)
+        query = models.sql(models.nodes[concerned._RECEIVED], moment)
+        [(count,)] = many_worlds.execute(f"select count(*) from ({query})").fetchall()
+        return int(count)
+
+    assert received(last) == 0
+    assert received(0) > 0
 
 
 def test_every_day_in_the_models_is_that_of_the_question(compiled: CompiledModels) -> None:
