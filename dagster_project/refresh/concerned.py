@@ -19,6 +19,7 @@ from typing import Final
 
 import duckdb
 
+from dagster_project.arrival.warehouse import landed_text
 from dagster_project.feeds import Feed, feeds
 from dagster_project.refresh.compiled import Models, Moment, Node
 from dagster_project.releases.errors import ReleaseError
@@ -59,7 +60,7 @@ _BEFORE: Final = "int_redemptions_before"
 _READ_ONCE: Final = {"stg_billing__workspaces", "int_invoices_counted", "int_invoices_charged"}
 """Models that need not be stored, since only few columns of them are read, or only once."""
 _ROWS_OF_A_STATEMENT: Final = 500
-_SCHEMAS: Final = ("raw", "staging", "intermediate", "marts", "all_workspaces")
+_SCHEMAS: Final = ("raw", "landed", "staging", "intermediate", "marts", "all_workspaces")
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class _Calculation:
         for schema in _SCHEMAS:
             connection.execute(f"create schema warehouse.{schema}")
         for schema, name in self._columns:
-            if schema != "raw":
+            if schema not in ("raw", "landed"):
                 self._view(schema, name, f"select * from recorded.{schema}.{quote(name)}")
 
     def deliver(self, rows: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
@@ -171,6 +172,7 @@ class _Calculation:
         self._connection.execute(
             f"create table {raw} (delivery_sequence bigint, row_number bigint, {columns})"
         )
+        self._view("landed", feed.name, landed_text(feed, raw))
         values = [
             literals([delivery, number, *(row.get(name) or None for name in names)])
             for number, row in enumerate(rows, start=1)
