@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from dagster_project.arrival.report import GateResult, Refusal
-from dagster_project.arrival.rows import has_values
+from dagster_project.arrival.rows import AMOUNT_PLACES
 from dagster_project.arrival.warehouse import (
     Batch,
     RawRows,
@@ -126,9 +126,12 @@ def _frames(
     for column in feed.columns:
         if column.name in absent:
             continue
-        selected.append(f"{text_of(column)} as {identifier(column.name)}")
-        scale = places(column)
-        if scale is not None:
+        name, scale = identifier(column.name), places(column)
+        if scale is None:
+            selected.append(f"{text_of(column)} as {name}")
+        else:  # a number that was delivered as one needs no text of its own: any number is readable
+            text = f"coalesce({name}, case when {value_name(column)} is not null then '0' end)"
+            selected.append(f"{text} as {name}")
             selected.append(f"{_number(column, scale)} as {identifier(number_name(column))}")
     cursor = connection.execute(
         f"select {', '.join(selected)} from {loaded} where row_number % ? = 0",
@@ -163,11 +166,11 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 
 def _number(column: Column, scale: int) -> str:
     """Return SQL for the number in a column of landed rows, as `_scaled` returns that of a text."""
-    scaled = _scaled(identifier(column.name), scale)
-    if not has_values(column):
-        return scaled
     value, most = value_name(column), 10 ** (MOST_DIGITS + scale) - 1
-    return f"coalesce(case when {value} between -{most} and {most} then {value} end, {scaled})"
+    return (
+        f"coalesce(case when {value} between -{most} and {most} then {value} end,"
+        f" {_scaled(identifier(column.name), scale)})"
+    )
 
 
 def _scaled(name: str, scale: int) -> str:
@@ -274,10 +277,10 @@ def _percent_of_usual(
     rows: RawRows,
 ) -> int | None:
     """Return an amount's average in the commonest currency, in percent of recent deliveries'."""
-    value = _scaled(identifier(column), 2)
+    value = _number(feed.column(column), AMOUNT_PLACES)
 
     def source(sequence: int) -> str:
-        return relation(feed, [rows.path(feed.name, sequence)])
+        return landed_relation(feed, [rows.path(feed.name, sequence)])
 
     currency = connection.execute(
         f"select mode(currency) from {source(batch.sequence)}"
