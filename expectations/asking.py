@@ -1,28 +1,24 @@
 """Check a batch against its contract, with Great Expectations, and add up the answers.
 
-Everything that handles the library belongs here: a context in memory, no progress bars, frames in,
-counts out.
+Everything that handles the library belongs here: suites prepared once, frames in, counts out.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 import great_expectations as gx
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from great_expectations.core.batch_definition import BatchDefinition
-from great_expectations.core.expectation_validation_result import ExpectationValidationResult
-from great_expectations.data_context.types.base import (
-    DataContextConfig,
-    InMemoryStoreBackendDefaults,
-    ProgressBarsConfig,
-)
-from great_expectations.validator.v1_validator import Validator
+from great_expectations.execution_engine import PandasExecutionEngine
+from great_expectations.expectations.expectation import Expectation
+from great_expectations.expectations.metadata_types import FailureSeverity
+from great_expectations.validator.metrics_calculator import MetricsCalculator
+from great_expectations.validator.validator import ValidationDependencies
 
 from dagster_project.feeds import Column, Feed
 from expectations.building import Contract, given_check, readable_check, unreadable_fact
@@ -123,7 +119,6 @@ def ask_together(
     Returns:
         One finding per check, by delivery.
     """
-    batches = _Batches()
     answers: Answers = {delivery: {} for delivery in facts}
     rows = dict.fromkeys(facts, 0)
     for frame in frames:
@@ -132,9 +127,7 @@ def ask_together(
         for delivery, count in zip(*np.unique(owners, return_counts=True), strict=True):
             rows[int(delivery)] += int(count)
         plain = frame.drop(columns=[name for name in (DELIVERY, ROW) if name in frame])
-        derived = contract.derive(plain)
-        suite = contract.rows_suite(list(derived.columns))
-        batches.validate(suite, derived, answers, owners, numbers)
+        _validate(contract, contract.derive(plain), answers, owners, numbers)
     known = {
         delivery: dict(of_file)
         | (
@@ -144,7 +137,7 @@ def ask_together(
         )
         for delivery, of_file in facts.items()
     }
-    by_delivery = batches.ask_facts(contract, known)
+    by_delivery = _ask_facts(contract, known)
     refused = [
         delivery
         for delivery, found in by_delivery.items()
@@ -152,7 +145,7 @@ def ask_together(
     ]
     compared = {delivery: of_file for delivery, of_file in usual(refused).items() if of_file}
     if compared:
-        for delivery, more in batches.ask_facts(contract, compared).items():
+        for delivery, more in _ask_facts(contract, compared).items():
             if delivery in by_delivery:
                 by_delivery[delivery] |= more
                 known[delivery] |= compared[delivery]
@@ -173,118 +166,179 @@ def ask_together(
     return findings
 
 
-class _Batches:
-    """A validator of frames, in a context in memory that ends with this object."""
+@dataclass(frozen=True)
+class _Question:
+    """An expectation, with the metrics that its answer is made of."""
 
-    def __init__(self) -> None:
-        logging.getLogger("great_expectations").setLevel(logging.ERROR)
-        self._context = gx.get_context(
-            mode="ephemeral",
-            project_config=DataContextConfig(
-                store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
-            ),
+    expectation: Expectation
+    dependencies: ValidationDependencies
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """What an expectation says of a frame."""
+
+    expectation: Expectation
+    success: bool
+    result: Mapping[str, Any]
+    problem: str | None
+
+
+class _Asked:
+    """A suite that frames are validated against, prepared once for all of them.
+
+    The library's own validator of a batch prepares the metrics of every expectation again for each frame,
+    twice, and hashes the frame: for small files that is most of the gate's cost.
+    """
+
+    def __init__(self, suite: gx.ExpectationSuite, result_format: str | dict[str, Any]) -> None:
+        self._engine = PandasExecutionEngine()
+        self._calculator = MetricsCalculator(self._engine, show_progress_bars=False)
+        self._configuration = {"result_format": result_format, "catch_exceptions": True}
+        of_columns: dict[str | None, list[Expectation]] = {}
+        for expectation in suite.expectations:
+            of_columns.setdefault(getattr(expectation, "column", None), []).append(expectation)
+        self._questions = [
+            _Question(
+                expectation,
+                expectation.get_validation_dependencies(
+                    execution_engine=self._engine, runtime_configuration=self._configuration
+                ),
+            )
+            for together in of_columns.values()
+            for expectation in together
+        ]
+        self._graph = self._calculator.build_metric_dependency_graph(
+            [
+                metric
+                for question in self._questions
+                for metric in question.dependencies.get_metric_configurations()
+            ],
+            self._configuration,
         )
-        self._context.variables.progress_bars = ProgressBarsConfig(
-            globally=False, metric_calculations=False
+
+    def answers(self, frame: pd.DataFrame) -> list[_Answered]:
+        """Validate a frame."""
+        self._engine.load_batch_data("frame", frame)
+        try:
+            metrics, aborted = self._calculator.resolve_validation_graph(
+                self._graph, self._configuration
+            )
+            return [self._answer(question, metrics, aborted) for question in self._questions]
+        finally:
+            self._engine.load_batch_data("frame", frame.iloc[:0])
+
+    def _answer(
+        self, question: _Question, metrics: Mapping[Any, Any], aborted: Mapping[Any, Any]
+    ) -> _Answered:
+        needed = question.dependencies.metric_configurations
+        try:
+            found = question.expectation._validate(
+                metrics={name: metrics[metric.id] for name, metric in needed.items()},
+                runtime_configuration={"result_format": question.dependencies.result_format},
+                execution_engine=self._engine,
+            )
+        except Exception as error:  # noqa: BLE001 (what cannot be asked is an answer, too)
+            reasons = [info["exception_info"].exception_message for info in aborted.values()]
+            problem = next(iter(reasons), f"{type(error).__name__}: {error}")
+            return _Answered(question.expectation, False, {}, problem)
+        assert isinstance(found, dict), "an expectation that makes its result itself"
+        return _Answered(
+            question.expectation, bool(found["success"]), found.get("result", {}), None
         )
-        source = self._context.data_sources.add_pandas("arrival")
-        asset = source.add_dataframe_asset("delivery")
-        self._definition: BatchDefinition[Any] = asset.add_batch_definition_whole_dataframe("batch")
 
-    def validate(
-        self,
-        suite: gx.ExpectationSuite,
-        frame: pd.DataFrame,
-        answers: Answers,
-        owners: npt.NDArray[np.int64],
-        numbers: npt.NDArray[np.int64] | None,
-    ) -> None:
-        """Validate one frame and add the answers to those of the frames before.
 
-        Args:
-            suite: What is checked.
-            frame: The rows.
-            answers: Those of every delivery.
-            owners: The delivery of each row.
-            numbers: The number of each row in its file, if known.
-        """
-        frame = frame.reset_index(drop=True)
-        deliveries = [int(delivery) for delivery in np.unique(owners)] or list(answers)
-        for result in self._results(suite, frame, SHOWN if len(deliveries) == 1 else LOCATED):
-            config = result.expectation_config
-            assert config is not None, "a result without the expectation it answers"
-            places = result.result.get("unexpected_index_list")
-            column = config.kwargs.get("column")
-            for delivery in deliveries:
-                meta = config.meta
-                answer = answers[delivery].setdefault(
-                    meta["check"], _Answer(str(config.severity.value), list(meta["columns"]))
+@cache
+def _asked_of_rows(contract: Contract, columns: tuple[str, ...], is_located: bool) -> _Asked:
+    return _Asked(contract.rows_suite(columns), LOCATED if is_located else SHOWN)
+
+
+@cache
+def _asked_of_facts(contract: Contract, facts: tuple[str, ...], is_located: bool) -> _Asked:
+    return _Asked(contract.facts_suite(facts), LOCATED if is_located else "BOOLEAN_ONLY")
+
+
+def _validate(
+    contract: Contract,
+    frame: pd.DataFrame,
+    answers: Answers,
+    owners: npt.NDArray[np.int64],
+    numbers: npt.NDArray[np.int64] | None,
+) -> None:
+    """Validate one frame and add the answers to those of the frames before.
+
+    Args:
+        contract: What is checked.
+        frame: The rows.
+        answers: Those of every delivery.
+        owners: The delivery of each row.
+        numbers: The number of each row in its file, if known.
+    """
+    frame = frame.reset_index(drop=True)
+    deliveries = [int(delivery) for delivery in np.unique(owners)] or list(answers)
+    asked = _asked_of_rows(contract, tuple(frame.columns), len(deliveries) > 1)
+    for answered in asked.answers(frame):
+        places = answered.result.get("unexpected_index_list")
+        column = getattr(answered.expectation, "column", None)
+        meta = answered.expectation.meta or {}
+        for delivery in deliveries:
+            answer = answers[delivery].setdefault(
+                meta["check"], _Answer(_severity(answered), list(meta["columns"]))
+            )
+            answer.problem = answer.problem or answered.problem
+            if len(deliveries) == 1:
+                answer.asked += int(answered.result.get("element_count", 0))
+                answer.unexpected += int(answered.result.get("unexpected_count", 0))
+                answer.failed |= not answered.success
+            else:
+                answer.asked += int((owners == delivery).sum())
+                answer.failed |= not answered.success and not places
+            if column in answer.columns and len(deliveries) == 1:
+                shown = answered.result.get("partial_unexpected_list", [])
+                answer.values += [
+                    (value, _first(frame, column, value, numbers))
+                    for value in shown
+                    if isinstance(value, str)
+                ]
+        for place in places or () if len(deliveries) > 1 else ():
+            answer = answers[int(owners[place])][meta["check"]]
+            answer.unexpected += 1
+            answer.failed = True
+            value = frame[column][place] if column in answer.columns else None
+            if isinstance(value, str) and len(answer.values) < SHOWN_VALUES:
+                answer.values.append((value, None if numbers is None else int(numbers[place])))
+
+
+def _ask_facts(contract: Contract, facts: Facts) -> Answers:
+    """Check what is known of whole files, a row for each; an unknown fact is not checked."""
+    names = list(dict.fromkeys(name for of_file in facts.values() for name in of_file))
+    frame = pd.DataFrame(
+        {
+            name: pd.array([of_file.get(name) for of_file in facts.values()], dtype="Int64")
+            for name in names
+        }
+    )
+    whole = [name for name in names if not frame[name].isna().any()]
+    frame = frame.astype(dict.fromkeys(whole, "int64"))
+    deliveries = list(facts)
+    answers: Answers = {delivery: {} for delivery in deliveries}
+    asked = _asked_of_facts(contract, tuple(names), len(deliveries) > 1)
+    for answered in asked.answers(frame):
+        places = set(answered.result.get("unexpected_index_list") or ())
+        meta = answered.expectation.meta or {}
+        for place, delivery in enumerate(deliveries):
+            if getattr(answered.expectation, "column", None) in facts[delivery]:
+                answers[delivery][meta["check"]] = _Answer(
+                    _severity(answered),
+                    list(meta["columns"]),
+                    failed=place in places if len(deliveries) > 1 else not answered.success,
+                    problem=answered.problem,
                 )
-                answer.problem = answer.problem or _problem(result.exception_info)
-                if len(deliveries) == 1:
-                    answer.asked += int(result.result.get("element_count", 0))
-                    answer.unexpected += int(result.result.get("unexpected_count", 0))
-                    answer.failed |= not result.success
-                else:
-                    answer.asked += int((owners == delivery).sum())
-                    answer.failed |= not result.success and not places
-                if column in answer.columns and len(deliveries) == 1:
-                    shown = result.result.get("partial_unexpected_list", [])
-                    answer.values += [
-                        (value, _first(frame, column, value, numbers))
-                        for value in shown
-                        if isinstance(value, str)
-                    ]
-            for place in places or () if len(deliveries) > 1 else ():
-                answer = answers[int(owners[place])][config.meta["check"]]
-                answer.unexpected += 1
-                answer.failed = True
-                value = frame[column][place] if column in answer.columns else None
-                if isinstance(value, str) and len(answer.values) < SHOWN_VALUES:
-                    answer.values.append((value, None if numbers is None else int(numbers[place])))
+    return answers
 
-    def ask_facts(self, contract: Contract, facts: Facts) -> Answers:
-        """Check what is known of whole files, a row for each; an unknown fact is not checked."""
-        names = list(dict.fromkeys(name for of_file in facts.values() for name in of_file))
-        frame = pd.DataFrame(
-            {
-                name: pd.array([of_file.get(name) for of_file in facts.values()], dtype="Int64")
-                for name in names
-            }
-        )
-        whole = [name for name in names if not frame[name].isna().any()]
-        frame = frame.astype(dict.fromkeys(whole, "int64"))
-        deliveries = list(facts)
-        answers: Answers = {delivery: {} for delivery in deliveries}
-        result_format = "BOOLEAN_ONLY" if len(deliveries) == 1 else LOCATED
-        for result in self._results(contract.facts_suite(names), frame, result_format):
-            config = result.expectation_config
-            assert config is not None, "a result without the expectation it answers"
-            places = set(result.result.get("unexpected_index_list") or ())
-            for place, delivery in enumerate(deliveries):
-                if config.kwargs["column"] in facts[delivery]:
-                    meta = config.meta
-                    answers[delivery][meta["check"]] = _Answer(
-                        str(config.severity.value),
-                        list(meta["columns"]),
-                        failed=place in places if len(deliveries) > 1 else not result.success,
-                        problem=_problem(result.exception_info),
-                    )
-        return answers
 
-    def _results(
-        self, suite: gx.ExpectationSuite, frame: pd.DataFrame, result_format: str | dict[str, Any]
-    ) -> Sequence[ExpectationValidationResult]:
-        """Validate one frame.
-
-        This does what a batch's own validation does, without making the batch and hashing the frame
-        again each time.
-        """
-        validator = Validator(self._definition, result_format, {"dataframe": frame})
-        results: Sequence[ExpectationValidationResult] = validator.validate_expectation_suite(
-            suite
-        ).results
-        return results
+def _severity(answered: _Answered) -> str:
+    return str(FailureSeverity(answered.expectation.severity).value)
 
 
 def _first(
@@ -294,14 +348,6 @@ def _first(
     if numbers is None:
         return None
     return int(numbers[(frame[column] == value).to_numpy(dtype=bool, na_value=False).argmax()])
-
-
-def _problem(info: Mapping[str, Any]) -> str | None:
-    entries = [info] if "raised_exception" in info else list(info.values())
-    for entry in entries:
-        if entry.get("raised_exception"):
-            return str(entry.get("exception_message"))
-    return None
 
 
 def _unreadable_percents(feed: Feed, answers: Mapping[str, _Answer], rows: int) -> dict[str, int]:

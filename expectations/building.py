@@ -33,7 +33,7 @@ MOST_UNKNOWN_PERCENT = 5
 USUAL_PERCENT = (50, 200)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contract:
     """What is checked in a batch of one feed.
 

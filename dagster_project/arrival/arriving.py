@@ -523,7 +523,7 @@ class _Arrival:
         if not records:
             return
         for record in records:
-            self.rows.path(record.feed, record.delivery_sequence).unlink(missing_ok=True)
+            self.rows.remove(record.feed, record.delivery_sequence)
         with warehouse.transaction(self.connection):
             for record in records:
                 self.archive.write_record(record)
@@ -603,7 +603,7 @@ class _Arrival:
             warehouse.create_view(self.connection, feed, self.rows)
         for record in judged:
             if record.verdict != "loaded":
-                self.rows.path(feed.name, record.delivery_sequence).unlink(missing_ok=True)
+                self.rows.remove(feed.name, record.delivery_sequence)
         return {record.delivery_id: record for record in judged}
 
     def _broken_promises(

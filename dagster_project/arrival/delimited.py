@@ -32,10 +32,10 @@ from dagster_project.arrival.rows import (
     MOST_VALUES,
     NOTHING_GIVEN,
     MalformedWriter,
+    OwnParquet,
     PlainCsv,
     Prepared,
     RowWriter,
-    TextParquet,
     check_names,
     columns_of,
     shortened,
@@ -433,7 +433,7 @@ def _rewrite(
                 size = 0
         _write_batch(writer, numbers, batch, places)
     return Prepared(
-        source=TextParquet(rows_path),
+        source=OwnParquet(rows_path),
         physical_rows=records.count - 1,
         blank_rows=records.blank,
         malformed_rows=malformed.rows,

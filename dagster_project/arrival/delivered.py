@@ -14,7 +14,8 @@ import duckdb
 from dagster_project.arrival.archive import Archive
 from dagster_project.arrival.arriving import reader_of
 from dagster_project.arrival.report import ArrivalError, Limits, Refusal
-from dagster_project.arrival.rows import REMOVED, TextParquet
+from dagster_project.arrival.rows import REMOVED, OwnParquet
+from dagster_project.arrival.warehouse import rows_of
 from dagster_project.feeds import feeds
 
 BLOCK = 1024 * 1024
@@ -70,13 +71,12 @@ def rows_delivered(
         )
     except Refusal as refusal:
         raise ArrivalError(f"{record.file_name}: {refusal.reason}; {refusal.remedy}") from refusal
-    assert isinstance(prepared.source, TextParquet)
+    assert isinstance(prepared.source, OwnParquet)
     personal = {column.name for column in feed.columns if column.personal}
     with duckdb.connect(":memory:") as connection:
         numbers = ", ".join(str(int(number)) for number in sorted(row_numbers)) or "null"
         cursor = connection.execute(
-            f"select * from read_parquet(?) where row_number in ({numbers}) order by row_number",
-            [str(prepared.source.path)],
+            f"from {rows_of(feed, prepared.source)} where row_number in ({numbers}) order by row_number"
         )
         names = [str(column[0]) for column in cursor.description or []]
         found = {}

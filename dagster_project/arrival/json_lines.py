@@ -25,9 +25,9 @@ from dagster_project.arrival.rows import (
     MOST_VALUES,
     NOTHING_GIVEN,
     MalformedWriter,
+    OwnParquet,
     Prepared,
     RowWriter,
-    TextParquet,
     check_names,
     columns_of,
     shown_object,
@@ -160,7 +160,7 @@ def prepare_json(
     if not writer.rows:
         columns["absent_columns"] = ()
     return Prepared(
-        source=TextParquet(rows_path),
+        source=OwnParquet(rows_path),
         physical_rows=count,
         blank_rows=blank,
         malformed_rows=malformed.rows,

@@ -24,7 +24,7 @@ from dagster_project.arrival.report import (
     Refusal,
     TransientRefusal,
 )
-from dagster_project.arrival.rows import NOTHING_GIVEN, Prepared, TextParquet
+from dagster_project.arrival.rows import NOTHING_GIVEN, OwnParquet, Prepared
 from dagster_project.feeds import Feed
 from dagster_project.product import CODE
 
@@ -63,7 +63,7 @@ def prepare_parquet(
     rows_path: Path,
     given: Mapping[str, str | None] = NOTHING_GIVEN,
 ) -> Prepared:
-    """Check a Parquet file and write its rows as text to a Parquet file of our own.
+    """Check a Parquet file and write its rows to a Parquet file of our own.
 
     Args:
         path: The file.
@@ -173,7 +173,7 @@ def _outcome(answer: dict[str, Any], file: ParquetFile) -> Prepared | Refusal:
     if "trouble" in answer:
         return TransientRefusal(f"it cannot be taken ({answer['trouble'][0]})", OWN_TROUBLE_REMEDY)
     return Prepared(
-        source=TextParquet(file.rows_path),
+        source=OwnParquet(file.rows_path, answer["form"]),
         physical_rows=answer["rows"],
         absent_columns=tuple(answer["absent_columns"]),
         unknown_columns=tuple(answer["unknown_columns"]),

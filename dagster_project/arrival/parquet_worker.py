@@ -1,6 +1,7 @@
 """The process that parses delivered Parquet files; its order comes as JSON on standard input.
 
-The exact conversion of Parquet's types to the text a CSV delivery would have belongs here. The order
+The exact conversion of Parquet's types to the text a CSV delivery would have belongs here, and to values
+where every value of a file is of its column's type, so that nothing has to be read from text again. The order
 names the feed, the limits, and for each file its path, where its rows and the answer go, and the columns
 its folder gives. An empty answer is written when a file is begun, which distinguishes a file that ends
 the process from a process that never ran.
@@ -24,12 +25,16 @@ import pyarrow.parquet as pq
 from dagster_project.arrival.landing import is_own_trouble
 from dagster_project.arrival.report import Limits, Refusal
 from dagster_project.arrival.rows import (
+    AMOUNT_PLACES,
     BATCH_BYTES,
     NOTHING_GIVEN,
+    Form,
     RowWriter,
     check_names,
     columns_of,
     few_values,
+    has_values,
+    stored_type,
 )
 from dagster_project.feeds import Column, Feed, feeds
 
@@ -42,10 +47,21 @@ MOST_CENTS_DOUBLE = 2**46
 """From here on a double does not tell one hundredth from the next."""
 PLAIN_DECIMAL_SCALE = 6
 """Up to this scale Arrow writes decimals without an exponent."""
+DECIMAL_PRECISION = 18
+"""Of the decimals that fit in 64 bits."""
+DECIMAL_DIGITS, WHOLE_DIGITS = 9, 18
+"""How many digits a decimal has before the point at most, and a whole number at all."""
+FIRST_DAY, LAST_DAY = -719_162, 2_932_896
+"""Of the years 1 to 9999, as days since 1970."""
+DAY_MICROSECONDS = 86_400_000_000
 
 REMEDY = "write and deliver the file again"
 
-ToText = Callable[[pa.Array], pa.Array]
+Convert = Callable[[pa.Array], pa.Array]
+
+
+class NotValues(Exception):
+    """A file does not hold values of its columns' types only, so its rows are stored as text."""
 
 
 def main() -> None:
@@ -96,10 +112,10 @@ def read_parquet(
     rows_path: Path,
     given: Mapping[str, str | None] = NOTHING_GIVEN,
 ) -> dict[str, object]:
-    """Convert a Parquet file to rows of text.
+    """Convert a Parquet file to rows of values or, if it does not hold such values only, of text.
 
     Returns:
-        rows, absent_columns and unknown_columns.
+        rows, form, absent_columns and unknown_columns.
 
     Raises:
         Refusal: If a column is missing, delivered twice, or of a type that is not exact text, or
@@ -121,23 +137,38 @@ def read_parquet(
             (group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0
         )
         batch_rows = max(1, min(GROUP_ROWS, BATCH_BYTES // max(row_bytes, 1)))
-        count = written = 0
-        with RowWriter(rows_path, feed, given) as writer:
-            for batch in file.iter_batches(batch_rows, columns=list(converters), use_threads=False):
-                columns: dict[str, pa.Array] = {}
-                for name, convert in converters.items():
-                    try:
-                        columns[name] = convert(batch.column(name))
-                    except pa.ArrowInvalid as error:
-                        raise _not_converted(name, count + 1, count + len(batch), error) from error
-                    written += _text_bytes(columns[name])
-                _check_unpacked(written, max(most, limits.unpacked_bytes))
-                writer.write(pa.arange(count + 1, count + len(batch) + 1), columns)
-                count += len(batch)
+
+        def convert_all(converters: Mapping[str, Convert], form: Form) -> int:
+            count = written = 0
+            with RowWriter(rows_path, feed, given, form) as writer:
+                for batch in file.iter_batches(
+                    batch_rows, columns=list(converters), use_threads=False
+                ):
+                    columns: dict[str, pa.Array] = {}
+                    for name, convert in converters.items():
+                        try:
+                            columns[name] = convert(batch.column(name))
+                        except pa.ArrowInvalid as error:
+                            last = count + len(batch)
+                            raise _not_converted(name, count + 1, last, error) from error
+                        written += _text_bytes(columns[name])
+                    _check_unpacked(written, max(most, limits.unpacked_bytes))
+                    writer.write(pa.arange(count + 1, count + len(batch) + 1), columns)
+                    count += len(batch)
+            return count
+
+        form: Form
+        try:
+            to_values, form = value_converters(feed, schema, given)
+            count = convert_all({**converters, **to_values}, form)
+        except NotValues:
+            form = "text"
+            count = convert_all(converters, form)
     if count != metadata.num_rows:
         raise Refusal(f"it has {count} rows where its footer says {metadata.num_rows}", REMEDY)
     return {
         "rows": count,
+        "form": form,
         **columns_of(feed, names, given),
     }
 
@@ -150,14 +181,14 @@ def _not_converted(name: str, first: int, last: int, error: pa.ArrowInvalid) -> 
     )
 
 
-def _converters(feed: Feed, schema: pa.Schema) -> dict[str, ToText]:
+def _converters(feed: Feed, schema: pa.Schema) -> dict[str, Convert]:
     """Return how each column of a file becomes text.
 
     Raises:
         Refusal: If one has a type that does not say exactly what the text would be; names all.
     """
     few = few_values(feed)
-    converters: dict[str, ToText] = {}
+    converters: dict[str, Convert] = {}
     refusals: list[Refusal] = []
     for column in feed.columns:
         if column.name in schema.names:
@@ -179,6 +210,110 @@ def _converters(feed: Feed, schema: pa.Schema) -> dict[str, ToText]:
     return converters
 
 
+def value_converters(
+    feed: Feed, schema: pa.Schema, given: Mapping[str, str | None] = NOTHING_GIVEN
+) -> tuple[dict[str, Convert], Form]:
+    """Return how each column of a file whose type is not text becomes values, and the form of its rows.
+
+    Args:
+        feed: The feed.
+        schema: The file's.
+        given: Columns that its folder gives.
+
+    Raises:
+        NotValues: If one is delivered as something else, or some instants have a time zone and others not.
+            The conversions raise it for a value that is not of its column's type.
+    """
+    converters: dict[str, Convert] = {}
+    zones = set()
+    for column in filter(has_values, feed.columns):
+        if column.name in given:
+            raise NotValues
+        if column.name in schema.names:
+            kind = schema.field(column.name).type
+            converters[column.name] = value_converter(column, kind)
+            if pa.types.is_timestamp(kind):
+                zones.add(kind.tz is not None)
+    if len(zones) > 1:
+        raise NotValues
+    return converters, "local_values" if zones == {False} else "values"
+
+
+def value_converter(column: Column, kind: pa.DataType) -> Convert:
+    """Return how a column of this physical type becomes values of the column's type.
+
+    Args:
+        column: The column, not of text.
+        kind: Its physical type.
+
+    Raises:
+        NotValues: If the physical type does not hold such values; the conversion raises it for a value
+            that the column's text may not have, or whose text could not be told from the value.
+    """
+    if pa.types.is_null(kind):
+        return lambda values: values.cast(stored_type(column))
+    match column.type:
+        case "boolean" if pa.types.is_boolean(kind):
+            return lambda values: values
+        case "whole" if pa.types.is_integer(kind):
+            most = 10**WHOLE_DIGITS - 1
+            return lambda values: _within(_exactly(values, pa.int64()), -most, most)
+        case "whole" if _is_float(kind):
+            most = (MOST_WHOLE_FLOAT if pa.types.is_float32(kind) else MOST_WHOLE_DOUBLE) - 1
+            return lambda values: _within(_exactly(values, pa.int64()), -most, most)
+        case "amount" | "decimal" if pa.types.is_decimal(kind):
+            places = AMOUNT_PLACES if column.type == "amount" else column.places or 0
+            digits = column.digits if column.type == "amount" else DECIMAL_DIGITS
+            return lambda values: _least_units(values, places, digits)
+        case "date" if pa.types.is_date(kind):
+            return lambda values: _within(_exactly(values, pa.date32()), FIRST_DAY, LAST_DAY)
+        case "instant" if pa.types.is_timestamp(kind):
+            return _microseconds
+    raise NotValues
+
+
+def _exactly(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return the values as another type.
+
+    Raises:
+        NotValues: If one is lost or changed.
+    """
+    try:
+        return values.cast(kind)
+    except pa.ArrowInvalid as error:
+        raise NotValues from error
+
+
+def _within(values: pa.Array, least: int, most: int) -> pa.Array:
+    """Return the values, whole numbers of 32 or 64 bits whatever they stand for.
+
+    Raises:
+        NotValues: If one is not between two numbers.
+    """
+    numbers = values.view(pa.int32() if pa.types.is_date32(values.type) else pa.int64())
+    found = pc.min_max(numbers)
+    if found["min"].is_valid and not (
+        least <= found["min"].as_py() <= found["max"].as_py() <= most
+    ):
+        raise NotValues
+    return values
+
+
+def _least_units(values: pa.Array, places: int, digits: int) -> pa.Array:
+    if _is_short_decimal(values.type):
+        values = values.cast(pa.decimal128(values.type.precision, values.type.scale))
+    exact = _exactly(values, pa.decimal128(DECIMAL_PRECISION, places))
+    most = 10 ** (digits + places) - 1
+    units = exact.cast(pa.decimal64(DECIMAL_PRECISION, places)).view(pa.int64())
+    return _within(units, -most, most)
+
+
+def _microseconds(values: pa.Array) -> pa.Array:
+    plain = values.cast(pa.int64()).cast(pa.timestamp(values.type.unit))
+    exact = _exactly(plain, pa.timestamp("us"))
+    return _within(exact, FIRST_DAY * DAY_MICROSECONDS, (LAST_DAY + 1) * DAY_MICROSECONDS - 1)
+
+
 def _check_unpacked(unpacked: int, most: int) -> None:
     if unpacked > most:
         raise Refusal(
@@ -195,7 +330,7 @@ def _text_bytes(texts: pa.Array) -> int:
     return int(pc.sum(lengths).as_py() or 0) + int(lengths.nbytes)
 
 
-def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False) -> ToText:
+def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False) -> Convert:
     """Return how a column of this physical type becomes text.
 
     Args:
@@ -220,7 +355,7 @@ def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False)
         return _checked_text
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return _checked_text  # Hive and Impala write text so; what is not UTF-8 is noticed
-    accepted: dict[str, Sequence[tuple[Callable[[pa.DataType], bool], ToText]]] = {
+    accepted: dict[str, Sequence[tuple[Callable[[pa.DataType], bool], Convert]]] = {
         "id": [
             (pa.types.is_integer, _cast_text),
             (_is_whole_decimal, _decimal_text),
@@ -265,7 +400,7 @@ def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False)
     raise Refusal(f"column {column.name} has the Parquet type {kind}", remedy)
 
 
-def _by_value(values: pa.DictionaryArray, convert: ToText) -> pa.DictionaryArray:
+def _by_value(values: pa.DictionaryArray, convert: Convert) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(values.indices, convert(values.dictionary))
 
 

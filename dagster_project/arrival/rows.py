@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Self, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, Self, TypedDict
 
 from dagster_project.arrival.report import Limits, Refusal
-from dagster_project.feeds import Feed
+from dagster_project.feeds import Column, Feed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,11 +62,30 @@ class PlainCsv:
     given: Mapping[str, str | None] = field(default_factory=dict)
 
 
+Form = Literal["text", "values", "local_values"]
+"""What a Parquet file of our own holds: every column as text, or, of columns of the `VALUE_TYPES`, values.
+Instants without a time zone are local values."""
+FORMS: Final[tuple[Form, ...]] = ("text", "values", "local_values")
+VALUE_TYPES: Final = frozenset({"boolean", "whole", "decimal", "amount", "date", "instant"})
+AMOUNT_PLACES: Final = 2
+"""An amount as a value is in hundredths, whatever its currency."""
+
+
+def has_values(column: Column) -> bool:
+    """Return whether a file of values holds values in a column."""
+    return column.type in VALUE_TYPES
+
+
 @dataclass(frozen=True)
-class TextParquet:
-    """A Parquet file of our own: row_number and every column of the feed, as text."""
+class OwnParquet:
+    """A Parquet file of our own: row_number and every column of the feed.
+
+    Every value in a file of values is one that its text is read as, in the unit of the typed column; a
+    file that has any other value is of text.
+    """
 
     path: Path
+    form: Form = "text"
 
 
 @dataclass(frozen=True)
@@ -83,7 +102,7 @@ class Prepared:
         unknown_columns: Columns of the file that the feed does not have.
     """
 
-    source: PlainCsv | TextParquet
+    source: PlainCsv | OwnParquet
     physical_rows: int
     blank_rows: int = 0
     malformed_rows: int = 0
@@ -262,38 +281,47 @@ def _shortened_value(value: object, most: int) -> object:
 
 
 class RowWriter:
-    """A writer of the good rows of one delivery to a Parquet file of text."""
+    """A writer of the good rows of one delivery to a Parquet file of our own."""
 
     def __init__(
-        self, path: Path, feed: Feed, given: Mapping[str, str | None] = NOTHING_GIVEN
+        self,
+        path: Path,
+        feed: Feed,
+        given: Mapping[str, str | None] = NOTHING_GIVEN,
+        form: Form = "text",
     ) -> None:
         """Open the file.
 
         Args:
             path: File to write.
             feed: Its columns are the columns of the file, after row_number.
-            given: Columns with one value for all rows.
+            given: Columns of text with one value for all rows.
+            form: What the file holds.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self._names = feed.column_names
         self._given = {name: value for name, value in given.items() if value}
-        few = few_values(feed)
+        values = set() if form == "text" else set(filter(has_values, feed.columns))
+        few = few_values(feed) - {column.name for column in values}
         by_value = pa.dictionary(pa.int32(), pa.string())
-        self._schema = pa.schema(
-            [
-                (ROW_NUMBER, pa.int64()),
-                *((name, by_value if name in few else pa.string()) for name in self._names),
-            ]
-        )
+        kinds = {
+            column.name: stored_type(column)
+            if column in values
+            else by_value
+            if column.name in few
+            else pa.string()
+            for column in feed.columns
+        }
+        self._schema = pa.schema([(ROW_NUMBER, pa.int64()), *kinds.items()])
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
             compression="lz4",
             use_dictionary=list(few),
             write_statistics=[ROW_NUMBER],
-            store_schema=False,  # all columns are text to any reader
+            store_schema=False,  # columns with few values are text to any reader
         )
         self.rows = 0
 
@@ -309,7 +337,9 @@ class RowWriter:
             return
         arrays = [_array(row_numbers, pa.int64())]
         for name, kind in zip(self._names, self._schema.types[1:], strict=True):
-            if name in columns:
+            if name in columns and not _is_text(kind):
+                arrays.append(_array(columns[name], kind))
+            elif name in columns:
                 texts = _none_empty(_array(columns[name], pa.string()))
                 arrays.append(texts.cast(kind))
             elif name in self._given:
@@ -332,6 +362,29 @@ class RowWriter:
     ) -> None:
         """Close the file."""
         self._writer.close()
+
+
+def stored_type(column: Column) -> pa.DataType:
+    """Return how a file of values holds a column of the `VALUE_TYPES`.
+
+    Args:
+        column: An amount or decimal is a whole number of its least units.
+    """
+    import pyarrow as pa
+
+    if column.type == "boolean":
+        return pa.bool_()
+    if column.type == "date":
+        return pa.date32()
+    if column.type == "instant":
+        return pa.timestamp("us")
+    return pa.int64()
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_dictionary(kind))
 
 
 def few_values(feed: Feed) -> frozenset[str]:

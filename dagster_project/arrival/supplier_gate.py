@@ -16,8 +16,17 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from dagster_project.arrival.report import GateResult, Refusal
-from dagster_project.arrival.warehouse import Batch, RawRows, identifier, relation
-from dagster_project.feeds import Feed, feeds
+from dagster_project.arrival.rows import AMOUNT_PLACES
+from dagster_project.arrival.warehouse import (
+    Batch,
+    RawRows,
+    identifier,
+    landed_relation,
+    relation,
+    text_of,
+    value_name,
+)
+from dagster_project.feeds import Column, Feed, feeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +41,8 @@ DRIFT_SAMPLE_ROWS = 20_000
 RECENT_DELIVERIES = 5
 FEW_DELIVERIES = 3
 FEW_ROWS = 20
+MOST_DIGITS = 14
+"""Before the point, of a number that is checked."""
 REMEDY = (
     "check that the file is of this feed and delimited as its header says, and deliver it again"
 )
@@ -78,7 +89,7 @@ def ask_gate(
     answers: dict[int, tuple[GateResult, ...]] = {}
     for absent, alike in _by_absent_columns(batches).items():
         paths = [rows.path(feed.name, batch.sequence) for batch in alike]
-        frames = _frames(connection, feed, absent, relation(feed, paths), step)
+        frames = _frames(connection, feed, absent, landed_relation(feed, paths), step)
         some = {batch.sequence: facts[batch.sequence] for batch in alike}
         found = ask_together(contract, frames, some, usual, is_sample=step > 1)
         for sequence, findings in found.items():
@@ -115,11 +126,13 @@ def _frames(
     for column in feed.columns:
         if column.name in absent:
             continue
-        name = identifier(column.name)
-        selected.append(name)
-        scale = places(column)
-        if scale is not None:
-            selected.append(f"{_scaled(name, scale)} as {identifier(number_name(column))}")
+        name, scale = identifier(column.name), places(column)
+        if scale is None:
+            selected.append(f"{text_of(column)} as {name}")
+        else:  # a number that was delivered as one needs no text of its own: any number is readable
+            text = f"coalesce({name}, case when {value_name(column)} is not null then '0' end)"
+            selected.append(f"{text} as {name}")
+            selected.append(f"{_number(column, scale)} as {identifier(number_name(column))}")
     cursor = connection.execute(
         f"select {', '.join(selected)} from {loaded} where row_number % ? = 0",
         [step],
@@ -151,11 +164,20 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(whole, "int64"))
 
 
+def _number(column: Column, scale: int) -> str:
+    """Return SQL for the number in a column of landed rows, as `_scaled` returns that of a text."""
+    value, most = value_name(column), 10 ** (MOST_DIGITS + scale) - 1
+    return (
+        f"coalesce(case when {value} between -{most} and {most} then {value} end,"
+        f" {_scaled(identifier(column.name), scale)})"
+    )
+
+
 def _scaled(name: str, scale: int) -> str:
     """Return SQL for a number as an integer of this many places; null if it is no such number."""
     fraction = f"([.][0-9]{{1,{scale}}}0*)?" if scale else "([.]0*)?"
     return (
-        f"case when regexp_full_match({name}, '-?[0-9]{{1,14}}{fraction}') "
+        f"case when regexp_full_match({name}, '-?[0-9]{{1,{MOST_DIGITS}}}{fraction}') "
         f"then cast(cast({name} as decimal(18, {scale})) * {10**scale} as bigint) end"
     )
 
@@ -255,10 +277,10 @@ def _percent_of_usual(
     rows: RawRows,
 ) -> int | None:
     """Return an amount's average in the commonest currency, in percent of recent deliveries'."""
-    value = _scaled(identifier(column), 2)
+    value = _number(feed.column(column), AMOUNT_PLACES)
 
     def source(sequence: int) -> str:
-        return relation(feed, [rows.path(feed.name, sequence)])
+        return landed_relation(feed, [rows.path(feed.name, sequence)])
 
     currency = connection.execute(
         f"select mode(currency) from {source(batch.sequence)}"

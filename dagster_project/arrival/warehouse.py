@@ -1,9 +1,10 @@
 """The raw schema of the warehouse: its tables, and the statements that fill them.
 
 Every SQL statement of arrival that writes belongs here. The rows of a delivery are a Parquet file of text,
-`raw/<feed>/<delivery_sequence>.parquet` beside the warehouse, and `raw.<feed>` is a view of the files that
-were loaded: packing the text into DuckDB's own file would cost several times as much. The view, malformed
-rows, gate results and the delivery itself are written in one transaction, so that the warehouse knows
+`raw/<feed>/<delivery_sequence>.parquet` beside the warehouse, or of values, in a folder of `raw/<feed>/` named
+for its form: packing them into DuckDB's own file would cost several times as much. Two views show the files
+that were loaded: `raw.<feed>` every column as text, as a CSV file of the same rows has it, and `landed.<feed>`,
+which staging reads, text and values as they are stored. The views, malformed rows, gate results and the delivery itself are written in one transaction, so that the warehouse knows
 what was loaded. Values reach SQL as parameters; names that come from a file never do: a file's columns are
 called c0, c1, … here.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -23,8 +24,17 @@ import duckdb
 
 from dagster_project.arrival.archive import SideRecord
 from dagster_project.arrival.report import ArrivalError, Limits
-from dagster_project.arrival.rows import ROW_NUMBER, PlainCsv, Prepared
-from dagster_project.feeds import Feed, feeds, type_pattern, value_types
+from dagster_project.arrival.rows import (
+    AMOUNT_PLACES,
+    FORMS,
+    ROW_NUMBER,
+    Form,
+    OwnParquet,
+    PlainCsv,
+    Prepared,
+    has_values,
+)
+from dagster_project.feeds import Column, Feed, feeds, type_pattern, value_types
 
 MOST_LINE_BYTES = 4 * 1024 * 1024
 STORAGE = "v1.5.0"
@@ -57,9 +67,25 @@ class RawRows:
 
     folder: Path
 
+    def place(self, feed_name: str, sequence: int, form: Form) -> Path:
+        """Return where the file of one delivery belongs whose rows have this form."""
+        folder = self.folder / feed_name
+        return (folder if form == "text" else folder / form) / f"{sequence:09d}.parquet"
+
     def path(self, feed_name: str, sequence: int) -> Path:
-        """Return the file of one delivery."""
-        return self.folder / feed_name / f"{sequence:09d}.parquet"
+        """Return the file of one delivery; where there is none, where its text belongs."""
+        places = [self.place(feed_name, sequence, form) for form in FORMS]
+        return next((place for place in places if place.is_file()), places[0])
+
+    def remove(self, feed_name: str, sequence: int) -> None:
+        """Remove what is stored of one delivery."""
+        for form in FORMS:
+            self.place(feed_name, sequence, form).unlink(missing_ok=True)
+
+
+def form_of(path: Path) -> Form:
+    """Return the form of the rows in a file of a delivery."""
+    return next((form for form in FORMS if form == path.parent.name), "text")
 
 
 class LoadMismatch(Exception):
@@ -183,6 +209,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> None:
     for name in RAW_TABLES:
         declared = ", ".join(f"{identifier(column)} {kind}" for column, kind in expected[name])
         connection.execute(f"create table if not exists raw.{identifier(name)} ({declared})")
+    connection.execute("create schema if not exists landed")
     for feed in feeds().values():
         create_view(connection, feed, rows)
 
@@ -213,32 +240,136 @@ def _loaded(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) ->
 
 
 def create_view(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) -> None:
-    """Make `raw.<feed>` the rows of all deliveries of the feed that were loaded."""
+    """Make `raw.<feed>` and `landed.<feed>` the rows of all deliveries of the feed that were loaded."""
     files = _loaded(connection, feed, rows)
+    name = identifier(feed.name)
     connection.execute(
-        f"create or replace view raw.{identifier(feed.name)} as from {relation(feed, files)}"
+        f"create or replace view raw.{name} as from {relation(feed, files)};"
+        f" create or replace view landed.{name} as from {landed_relation(feed, files)}"
     )
 
 
 def relation(feed: Feed, files: Sequence[Path]) -> str:
-    """Return SQL for the rows in some files of a feed, with the delivery each came in.
+    """Return SQL for the rows in some files of a feed as text, with the delivery each came in.
 
     A condition on `delivery_sequence` leaves the other files unread.
     """
-    columns = ", ".join(identifier(name) for name in feed.column_names)
-    if not files:
+    return _rows(feed, files, lambda form: _texts(feed, form))
+
+
+def rows_of(feed: Feed, source: OwnParquet) -> str:
+    """Return SQL for the rows in one file as text."""
+    return (
+        f"(select {ROW_NUMBER}, {_texts(feed, source.form)}"
+        f" from read_parquet([{literal(without_pattern(source.path))}]))"
+    )
+
+
+def landed_relation(feed: Feed, files: Sequence[Path]) -> str:
+    """Return SQL for the rows in some files of a feed as they are stored, with the delivery each came in.
+
+    Of a column that can have values, `<name>` is null where it has one, and `<name>_value` where it has
+    text. Instants of rows that are local have no time zone.
+    """
+
+    def columns(form: Form) -> str:
+        return ", ".join(
+            [
+                *(f"{part}" for column in feed.columns for part in _landed(column, form)),
+                f"{str(form == 'local_values').lower()} as is_local",
+            ]
+        )
+
+    return _rows(feed, files, columns)
+
+
+def landed_text(feed: Feed, rows: str) -> str:
+    """Return SQL for rows of text as `landed_relation` returns rows.
+
+    Args:
+        feed: The feed.
+        rows: A table like `raw.<feed>`.
+    """
+    columns = ", ".join(part for column in feed.columns for part in _landed(column, "text"))
+    return f"select delivery_sequence, {ROW_NUMBER}, {columns}, false as is_local from {rows}"
+
+
+def value_name(column: Column) -> str:
+    """Name the column of `landed.<feed>` with the values of a column."""
+    return identifier(f"{column.name}_value")
+
+
+def _landed(column: Column, form: Form) -> Iterator[str]:
+    """Yield what stands in a select list for a column of `landed.<feed>`."""
+    name = identifier(column.name)
+    if not has_values(column):
+        yield name
+    elif form == "text":
+        yield name
+        yield f"cast(null as {_STORED.get(column.type, 'bigint')}) as {value_name(column)}"
+    else:
+        yield f"cast(null as varchar) as {name}"
+        yield f"{name} as {value_name(column)}"
+
+
+_STORED = {"boolean": "boolean", "date": "date", "instant": "timestamp"}
+
+
+def text_of(column: Column) -> str:
+    """Return SQL for the text of a column of `landed.<feed>`, whether it has text or values."""
+    name = identifier(column.name)
+    return (
+        f"coalesce({name}, {_as_text(column, value_name(column))})" if has_values(column) else name
+    )
+
+
+def _texts(feed: Feed, form: Form) -> str:
+    """Return the select list for all columns of a file as text."""
+    local = str(form == "local_values").lower()
+    return ", ".join(
+        identifier(column.name)
+        if form == "text" or not has_values(column)
+        else f"{_as_text(column, identifier(column.name), local)} as {identifier(column.name)}"
+        for column in feed.columns
+    )
+
+
+def _as_text(column: Column, value: str, is_local: str = "is_local") -> str:
+    places = AMOUNT_PLACES if column.places is None else column.places
+    return (
+        str(value_types()[column.type]["as_text"])
+        .replace("VALUE", value)
+        .replace("UNIT", f"0.{1:0{places}d}")
+        .replace("is_local", is_local)
+    )
+
+
+def _rows(feed: Feed, files: Sequence[Path], columns: Callable[[Form], str]) -> str:
+    """Return SQL for the rows in some files of a feed.
+
+    Args:
+        feed: The feed.
+        files: The files.
+        columns: The select list, without the number of the delivery and the row, of rows of a form.
+    """
+    selects = []
+    for form in FORMS:
+        names = ", ".join(literal(without_pattern(file)) for file in files if form_of(file) == form)
+        if names:
+            selects.append(
+                "select cast(parse_filename(filename, true) as bigint) as delivery_sequence, "
+                f"{ROW_NUMBER}, {columns(form)} from read_parquet([{names}], filename = true)"
+            )
+    if not selects:
         nothing = ", ".join(
             f"cast(null as varchar) as {identifier(name)}" for name in feed.column_names
         )
-        return (
-            "(select cast(null as bigint) as delivery_sequence, "
-            f"cast(null as bigint) as {ROW_NUMBER}, {nothing} where false)"
+        selects.append(
+            f"select delivery_sequence, {ROW_NUMBER}, {columns('text')} from (select"
+            f" cast(null as bigint) as delivery_sequence, cast(null as bigint) as {ROW_NUMBER},"
+            f" {nothing} where false)"
         )
-    names = ", ".join(literal(without_pattern(file)) for file in files)
-    return (
-        "(select cast(parse_filename(filename, true) as bigint) as delivery_sequence, "
-        f"{ROW_NUMBER}, {columns} from read_parquet([{names}], filename = true))"
-    )
+    return f"({' union all '.join(selects)})"
 
 
 def without_pattern(path: Path) -> str:
@@ -253,7 +384,7 @@ def drop_tables(connection: duckdb.DuckDBPyConnection) -> None:
         if name in kinds:
             connection.execute(f"drop {kinds[name]} raw.{identifier(name)}")
     connection.execute(
-        "drop schema if exists kept cascade"
+        "drop schema if exists landed cascade; drop schema if exists kept cascade"
     )  # no build may be incremental from what was there
 
 
@@ -316,13 +447,13 @@ def load_rows(
     """Store the rows of some deliveries, each as a file, and verify that all are there, in order.
 
     Returns:
-        SQL for the rows.
+        SQL for the rows, as `landed_relation` returns it.
 
     Raises:
         LoadMismatch: If DuckDB read other rows than the independent parser.
     """
     paths = [_keep_rows(connection, feed, batch, rows) for batch in batches]
-    loaded = relation(feed, paths)
+    loaded = landed_relation(feed, paths)
     counted = connection.execute(
         f"select delivery_sequence, count(*), min({ROW_NUMBER}), max({ROW_NUMBER}) "
         f"from {loaded} group by delivery_sequence"
@@ -345,9 +476,13 @@ def load_rows(
 def _keep_rows(
     connection: duckdb.DuckDBPyConnection, feed: Feed, batch: Batch, rows: RawRows
 ) -> Path:
-    path = rows.path(feed.name, batch.sequence)
-    path.parent.mkdir(parents=True, exist_ok=True)
     source = batch.prepared.source
+    form: Form = "text" if isinstance(source, PlainCsv) else source.form
+    path = rows.place(feed.name, batch.sequence, form)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for other in FORMS:
+        if other != form:
+            rows.place(feed.name, batch.sequence, other).unlink(missing_ok=True)
     if isinstance(source, PlainCsv):
         try:
             _copy_plain_csv(connection, feed, source, path)
@@ -366,7 +501,7 @@ def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> 
     Args:
         connection: The warehouse.
         feed: The feed.
-        loaded: SQL for the rows of some deliveries.
+        loaded: SQL for the rows of some deliveries, as `landed_relation` returns it.
 
     Returns:
         Counts by column, in words: of instants without an offset, of words that may stand for a missing
@@ -383,7 +518,8 @@ def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> 
         if column.type == "instant":
             pattern = literal(type_pattern(column, "without_offset"))
             counts.append(
-                f"count(*) filter (where not suffix({name}, 'Z') and regexp_full_match({name}, {pattern}))"
+                f"count(*) filter (where is_local and {value_name(column)} is not null"
+                f" or not suffix({name}, 'Z') and regexp_full_match({name}, {pattern}))"
             )
             phrases.append((column.name, "instant", "without an offset"))
         elif column.type == "text":

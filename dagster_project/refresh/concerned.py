@@ -27,6 +27,7 @@ from typing import Final
 
 import duckdb
 
+from dagster_project.arrival.warehouse import landed_text
 from dagster_project.feeds import Feed, feeds
 from dagster_project.refresh.compiled import Models, Moment, Node, tables_of
 from dagster_project.releases.errors import ReleaseError
@@ -92,7 +93,7 @@ _READ_ONCE: Final = {
 }
 """Models that need not be stored, since only few columns of them are read, or only once."""
 _ROWS_OF_A_STATEMENT: Final = 500
-_SCHEMAS: Final = ("raw", "staging", "intermediate", "marts", "all_workspaces")
+_SCHEMAS: Final = ("raw", "landed", "staging", "intermediate", "marts", "all_workspaces")
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,8 @@ class _Calculation:
         self._connection.execute(
             f"create table {raw} (delivery_sequence bigint, row_number bigint, {columns})"
         )
+        landed = f"warehouse.landed.{quote(feed.name)}"
+        self._connection.execute(f"create view {landed} as {landed_text(feed, raw)}")
         values = [
             literals([delivery, number, *(row.get(name) or None for name in names)])
             for number, row in enumerate(rows, start=1)
@@ -493,7 +496,7 @@ class _Calculation:
 
     def _relation(self, schema: str, name: str) -> None:
         """Make sure that a relation is there: as it was run, or else with its recorded rows."""
-        if (schema, name) in self._kinds or schema == "raw":
+        if (schema, name) in self._kinds or schema in ("raw", "landed"):
             return
         if name == _BEFORE:
             rows = f"from recorded.intermediate.{_TERMS} where {CONCERNED}"

@@ -1,5 +1,34 @@
 {# SQL that DuckDB and Spark write differently. Models call these macros, so that one text serves both. #}
 
+{# The rows of a feed as arrival stores them. In DuckDB's schema `landed` (`arrival/warehouse.py`) the rows of Parquet
+   files that have their columns' types hold values; Spark gets all rows as text. #}
+{% macro landed(feed) -%}
+    {{ return(adapter.dispatch('landed')(feed)) }}
+{%- endmacro %}
+
+{% macro default__landed(feed) -%}
+    {{ return(source('billing', feed).incorporate(path={'schema': 'landed'})) }}
+{%- endmacro %}
+
+{% macro spark__landed(feed) -%}
+    {{ return(source('billing', feed)) }}
+{%- endmacro %}
+
+
+{# Whether rows can hold values instead of text. #}
+{% macro lands_values() -%}
+    {{ return(adapter.dispatch('lands_values')()) }}
+{%- endmacro %}
+
+{% macro default__lands_values() -%}
+    {{ return(true) }}
+{%- endmacro %}
+
+{% macro spark__lands_values() -%}
+    {{ return(false) }}
+{%- endmacro %}
+
+
 {% macro whole_quotient(numerator, denominator) -%}
     {{ return(adapter.dispatch('whole_quotient')(numerator, denominator)) }}
 {%- endmacro %}

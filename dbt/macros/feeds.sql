@@ -50,6 +50,29 @@
 {%- endmacro %}
 
 
+{# The types of columns whose values a Parquet file can hold as values. #}
+{% macro has_values(column) -%}
+    {{ return(lands_values() and column.type in ('boolean', 'whole', 'decimal', 'amount', 'date', 'instant')) }}
+{%- endmacro %}
+
+
+{# The column that holds the value of a row of a Parquet file that has its columns' types: amounts in hundredths,
+   whatever the currency; the text is null then. Only columns with `has_values` have it. #}
+{% macro delivered_value(column) -%}
+    {{ return(column.name ~ '_value') }}
+{%- endmacro %}
+
+
+{# Whether a column of a row being typed was delivered with a value, of one of the types above. #}
+{% macro is_given(name) -%}
+    {{ return('(' ~ name ~ '_text is not null' ~ (' or ' ~ name ~ '_value is not null' if lands_values() else '') ~ ')') }}
+{%- endmacro %}
+
+{% macro is_not_given(name) -%}
+    {{ return('(' ~ name ~ '_text is null' ~ (' and ' ~ name ~ '_value is null' if lands_values() else '') ~ ')') }}
+{%- endmacro %}
+
+
 {# How many digits an amount may have before the point: one more where the column says so, for a sum of other
    amounts. No sum or product within one row can then overflow its type. #}
 {% macro amount_digits(column) -%}
@@ -130,9 +153,33 @@
 {%- endmacro %}
 
 
-{# The typed value of a column's text; null where the text is not of the column's type.
+{# The typed value of a column; null where the text is not of the column's type. A value that was delivered as one
+   is of that type, but for an amount with more places than its currency, and for a time that no clock showed.
    zone is the time zone of instants without an offset, none for UTC. #}
 {% macro typed_value(column, zone=none) -%}
+    {%- set value = 'delivered.' ~ delivered_value(column) -%}
+    {%- if not has_values(column) -%}
+        {{ value_of_text(column, zone) }}
+    {%- elif column.type == 'amount' -%}
+        case
+            when {{ value }} is null then {{ value_of_text(column, zone) }}
+            when currencies.exponent is distinct from 0 then {{ value }}
+            when {{ value }} % 100 = 0 then {{ whole_quotient(value, 100) }}
+        end
+    {%- elif column.type == 'instant' and zone -%}
+        case
+            when {{ value }} is null then {{ value_of_text(column, zone) }}
+            when not delivered.is_local then {{ value }}
+            else {{ instant_in_zone(value, zone) }}
+        end
+    {%- else -%}
+        coalesce({{ value }}, {{ value_of_text(column, zone) }})
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# The typed value of a column's text; null where the text is not of the column's type. #}
+{% macro value_of_text(column, zone=none) -%}
     {%- set value = 'delivered.' ~ column.name -%}
     {%- if column.type in ('id', 'text', 'enum') -%}
         {{ value }}
@@ -177,6 +224,26 @@
 {%- endmacro %}
 
 
+{# A delivered amount in major units, of an accepted row. #}
+{% macro delivered_amount(name) -%}
+    {%- if lands_values() -%}
+    coalesce(cast({{ name }}_value as decimal(18, 0)) * 0.01, cast({{ name }} as decimal(18, 2)))
+    {%- else -%}
+    cast({{ name }} as decimal(18, 2))
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# A delivered value as the text that a CSV file of the same row has. #}
+{% macro text_of_value(column, value) -%}
+    {{ return(
+        var('value_types')[column.type]['as_text']
+        | replace('VALUE', value)
+        | replace('UNIT', '0.' ~ '0' * (column.places | default(2) - 1) ~ '1')
+    ) }}
+{%- endmacro %}
+
+
 {# A delivered text as a rejected row shows it. An unclosed quote can put the rest of a row, and of the next
    one, into one value, personal data included; a line break or other control character gives such a value away. #}
 {% macro shown_text(text) -%}
@@ -202,17 +269,18 @@
     {%- if column.type in ('boolean', 'whole', 'decimal', 'amount', 'date', 'instant') -%}
         {#- The form of an amount in an unsupported currency is not known, so it is not checked. -#}
         {%- set judgeable = ' and coalesce(exponent, 2) in (0, 2)' if column.type == 'amount' else '' -%}
-        {%- set unreadable = text ~ ' is not null and ' ~ typed ~ ' is null' ~ judgeable ~ ' and ' ~ text ~ ' not in (' ~ words(missing_words) ~ ')' -%}
+        {%- set as_value = ' or ' ~ delivered_value(column) ~ ' is not null' if has_values(column) else '' -%}
+        {%- set unreadable = typed ~ ' is null' ~ judgeable ~ ' and (' ~ text ~ ' not in (' ~ words(missing_words) ~ ')' ~ as_value ~ ')' -%}
         {%- if column.type == 'instant' and zone -%}
             {#- A time can be written correctly and still be one that the clocks of the zone skip. -#}
-            {%- set skipped = matches(text, type_pattern(column, 'without_offset')) ~ ' and ' ~ try_local_time(plain_instant(text)) ~ ' is not null' -%}
+            {%- set skipped = '(' ~ matches(text, type_pattern(column, 'without_offset')) ~ ' and ' ~ try_local_time(plain_instant(text)) ~ ' is not null' ~ as_value ~ ')' -%}
             {%- do rejections.append((unreadable ~ ' and ' ~ skipped, 'is a time that the clocks of ' ~ zone ~ ' never showed: they were put forward over it')) -%}
-            {%- set unreadable = unreadable ~ ' and not (' ~ skipped ~ ')' -%}
+            {%- set unreadable = unreadable ~ ' and not ' ~ skipped -%}
         {%- endif -%}
         {%- do rejections.append((unreadable, 'is not ' ~ type_pattern(column, 'form'))) -%}
     {%- endif -%}
     {%- if column.required -%}
-        {%- do rejections.append((text ~ ' is null', 'is missing')) -%}
+        {%- do rejections.append((is_not_given(column.name) if has_values(column) else text ~ ' is null', 'is missing')) -%}
     {%- endif -%}
     {%- if column.type == 'date' -%}
         {%- do rejections.append((typed ~ " < cast('0001-01-01' as date)", 'is before the year 1')) -%}
@@ -257,11 +325,17 @@ delivered as (
     select
         delivery_sequence,
         row_number
+        {%- if lands_values() %},
+        is_local
+        {%- endif %}
         {%- for column in columns %},
         {{ column.name }}
+        {%- if has_values(column) %},
+        {{ delivered_value(column) }}
+        {%- endif %}
         {%- endfor %}
 
-    from {{ source('billing', feed) }}
+    from {{ landed(feed) }}
     {% if carries_on() %}
     where {{ came_since() }}
     {% endif %}
@@ -282,12 +356,18 @@ typed as (
     select
         delivered.delivery_sequence,
         delivered.row_number
+        {%- if lands_values() %},
+        delivered.is_local
+        {%- endif %}
         {%- if currencies %},
         currencies.exponent
         {%- endif %}
         {%- for column in columns %}
         {%- if delivered_text(column) != typed_name(column) %},
         delivered.{{ column.name }} as {{ delivered_text(column) }}
+        {%- endif %}
+        {%- if has_values(column) %},
+        delivered.{{ delivered_value(column) }}
         {%- endif %},
         {{ typed_value(column, zone) }} as {{ typed_name(column) }}
         {%- endfor %}
@@ -346,7 +426,11 @@ recorded as (
         rejection_reasons,
         {%- set delivered_texts = {} %}
         {%- for column in columns if not column.personal %}
-        {%- do delivered_texts.update({column.name: shown_text('judged.' ~ delivered_text(column))}) %}
+        {%- set shown = shown_text('judged.' ~ delivered_text(column)) %}
+        {%- if has_values(column) %}
+        {%- set shown = 'coalesce(' ~ shown ~ ', ' ~ text_of_value(column, 'judged.' ~ delivered_value(column)) ~ ')' %}
+        {%- endif %}
+        {%- do delivered_texts.update({column.name: shown}) %}
         {%- endfor %}
         case when rejection_reasons is not null then {{ json_record(delivered_texts) }} end as rejected_record
 

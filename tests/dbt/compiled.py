@@ -114,6 +114,11 @@ class CompiledModels:
         """The query of each model by its relation, in the order of their dependencies."""
         return {model.relation: self._on(model.query, self.as_of) for model in self._first_day}
 
+    @property
+    def currencies(self) -> pa.Table:
+        """The seed as dbt loads it."""
+        return _currencies(self._folder)
+
     @cached_property
     def manifest(self) -> Any:
         """The manifest as dbt writes it."""
@@ -295,7 +300,7 @@ class CompiledModels:
         """Build the models in a database named `warehouse` that has the raw tables."""
         for schema in ("staging", "intermediate", "marts"):
             connection.execute(f"create schema {schema}")
-        connection.register("currencies_given", _currencies(self._folder))
+        connection.register("currencies_given", self.currencies)
         connection.execute(
             "create table staging.iso_4217_currencies as select * from currencies_given"
         )

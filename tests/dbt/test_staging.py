@@ -300,6 +300,18 @@ def test_an_instant_without_an_offset_is_read_in_the_time_zone_of_its_feed(
     rows = [{"invoices": [{**INVOICE, "issued_at": text}]} for text, _ in cases]
     rows.append({"workspaces": [{**WORKSPACE, "created_at": "2025-07-01 12:00:00"}]})
     fill_raw(warehouse, rows)
+    with duckdb.connect(str(warehouse)) as connection:  # the same times as values of a Parquet file
+        [(texts,)] = connection.execute(
+            "select sql from duckdb_views() where schema_name = 'landed' and view_name = 'invoices'"
+        ).fetchall()
+        connection.execute(texts.replace("invoices", "texts", 1))
+        connection.execute(
+            "create or replace view landed.invoices as from landed.texts union all"
+            " select * replace (delivery_sequence + 1000 as delivery_sequence, true as is_local,"
+            " cast(null as varchar) as issued_at, cast(issued_at as timestamp) as issued_at_value)"
+            " from landed.texts where regexp_full_match(issued_at, '.{10}[T ][0-9:.]+')"
+            " and try_cast(issued_at as timestamp) is not null"
+        )
     outcome = dbt(
         warehouse,
         date(2025, 12, 31),
@@ -310,14 +322,24 @@ def test_an_instant_without_an_offset_is_read_in_the_time_zone_of_its_feed(
     )
     assert outcome.success, outcome.exception
     with duckdb.connect(str(warehouse), read_only=True) as connection:
-        found = connection.execute(
-            "select issued_at, rejection_reasons from staging.base_billing__invoices"
-            " order by delivery_sequence"
-        ).fetchall()
+        found, values = (
+            connection.execute(
+                "select issued_at, rejection_reasons, delivery_sequence % 1000,"
+                " rejected_record->>'issued_at' from staging.base_billing__invoices"
+                f" where (delivery_sequence > 1000) = {is_value} order by delivery_sequence"
+            ).fetchall()
+            for is_value in (False, True)
+        )
         other = connection.execute("select created_at from staging.base_billing__workspaces")
         assert other.fetchall() == [(datetime(2025, 7, 1, 12),)]
-    assert [(text, instant) for (text, _), (instant, _) in zip(cases, found, strict=True)] == cases
-    for (text, expected), (_, reasons) in zip(cases, found, strict=True):
+    assert [(text, instant) for (text, _), (instant, *_) in zip(cases, found, strict=True)] == cases
+    times = [text for text, _ in cases if ":" in text and not set("Z+") & set(text)]
+    assert len(values) == sum("02-30" not in text for text in times)
+    assert {row[:3] for row in values} <= {row[:3] for row in found}
+    assert {shown for *_, reasons, _, shown in values if reasons} <= {
+        text.replace(" ", "T") for text, _ in cases
+    }
+    for (text, expected), (_, reasons, *_) in zip(cases, found, strict=True):
         if expected is not None:
             assert reasons is None
         elif "02-30" in text:

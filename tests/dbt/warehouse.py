@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from dagster_project.arrival.warehouse import landed_text
 from dagster_project.feeds import feeds
 
 DBT_DIR = Path(__file__).resolve().parents[2] / "dbt"
@@ -31,7 +32,7 @@ def fill_raw(path: Path, deliveries: Sequence[TextRows]) -> None:
 
 def fill_raw_tables(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[TextRows]) -> None:
     """Create the schema raw in a database and fill it."""
-    connection.execute("create schema raw")
+    connection.execute("create schema raw; create schema landed")
     connection.execute(
         "create table raw.deliveries (delivery_sequence bigint, delivery_id varchar, feed varchar,"
         " file_name varchar, sha256 varchar, size_bytes bigint, modified_at timestamp,"
@@ -50,6 +51,9 @@ def fill_raw_tables(connection: duckdb.DuckDBPyConnection, deliveries: Sequence[
         columns = ", ".join(f"{name} varchar" for name in feed.column_names)
         connection.execute(
             f"create table raw.{feed.name} (delivery_sequence bigint, row_number bigint, {columns})"
+        )
+        connection.execute(
+            f"create view landed.{feed.name} as {landed_text(feed, f'raw.{feed.name}')}"
         )
     load_deliveries(connection, deliveries)
 

@@ -41,6 +41,7 @@ from dagster_project.arrival import (
     warehouse,
 )
 from dagster_project.arrival.archive import Archive
+from dagster_project.arrival.delivered import rows_delivered
 from dagster_project.arrival.landing import left_alone
 from dagster_project.feeds import feeds
 
@@ -892,6 +893,119 @@ def test_parquet_values_are_exact(home: Home) -> None:
         "select list_amount, tax_amount, total_amount, mtus, plan, issued_at, period_start "
         "from raw.invoices"
     ) == [("5000", "0", "-0.000001", None, None, "1970-01-01T00:00:01.5Z", "1970-01-01")]
+
+
+def typed_invoices(zone: str | None) -> pa.Table:
+    """Two invoices with the types of their columns; instants without a time zone for None."""
+    instants = pa.array([1_500_000, None], pa.timestamp("us", zone))
+    table = invoices_table(
+        **{name: pa.array([date(2026, 1, 1)] * 2) for name in ("period_start", "period_end")},
+        **{
+            name: pa.array([Decimal("-0.50"), None], pa.decimal128(18, 2))
+            for name in INVOICES
+            if name.endswith("_amount")
+        },
+        issued_at=instants,
+        updated_at=instants,
+        mtus=pa.array([7, None], pa.uint32()),
+        **{name: pa.array([INVOICE[name]] * 2) for name in ("workspace_id", "status", "plan")},
+        **{name: pa.array([INVOICE[name]] * 2) for name in ("billing_interval", "currency")},
+        invoice_id=pa.array(["in_1", "in_2"]),
+    )
+    return table.select(INVOICES)
+
+
+def stored(home: Home) -> list[str]:
+    """The files of rows, by their path in the folder of their feed."""
+    folder = home.path / "build/raw/invoices"
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.parquet"))
+
+
+def test_parquet_of_the_contracts_types_is_stored_as_values_and_shown_as_text(home: Home) -> None:
+    home.land("invoices/a.parquet", parquet_bytes(typed_invoices("UTC")))
+    home.land("invoices/b.parquet", parquet_bytes(typed_invoices(None)))
+    home.land("invoices/c.parquet", WHOLE_PARQUET)
+    home.land("invoices/d.csv", csv_bytes([INVOICE]))
+    reports = home.arrive()
+    assert [report.verdict for report in reports] == ["loaded"] * 4
+    assert stored(home) == [
+        *("000000003.parquet", "000000004.parquet"),
+        *("local_values/000000002.parquet", "values/000000001.parquet"),
+    ]
+    for delivery, instant in ((1, "1970-01-01T00:00:01.5Z"), (2, "1970-01-01T00:00:01.5")):
+        shown = home.rows(
+            "select list_amount, mtus, period_start, issued_at, plan from raw.invoices"
+            f" where delivery_sequence = {delivery} order by row_number"
+        )
+        assert shown == [
+            ("-0.5", "7", "2026-01-01", instant, "team"),
+            (None, None, "2026-01-01", None, "team"),
+        ]
+        found = rows_delivered(
+            Archive(home.path / "archive", home.path / "build/tmp"),
+            str(reports[delivery - 1].delivery_id),
+            {1},
+            new_folder(home.path / f"work-{delivery}"),
+        )
+        assert (found[1]["list_amount"], found[1]["issued_at"]) == ("-0.5", instant)
+    landed = home.rows(
+        "select distinct list_amount, list_amount_value, is_local from landed.invoices"
+    )
+    assert sorted(landed, key=str) == [
+        ("120.00", None, False), (None, -50, False), (None, -50, True),
+        (None, None, False), (None, None, True),
+    ]  # fmt: skip
+    notes = dict(home.rows("select delivery_sequence, notes from raw.deliveries"))
+    assert notes == {
+        1: None, 3: None, 4: None,
+        2: "issued_at: 1 instant without an offset; updated_at: 1 instant without an offset",
+    }  # fmt: skip
+
+
+def new_folder(path: Path) -> Path:
+    """Make a folder."""
+    path.mkdir()
+    return path
+
+
+def test_the_gate_says_the_same_of_values_as_of_their_text(home: Home, tmp_path: Path) -> None:
+    table = typed_invoices("UTC").slice(0, 1)
+    other = Home(tmp_path / "text")
+    home.land("invoices/a.parquet", parquet_bytes(pa.concat_tables([table] * 30)))
+    home.arrive(with_gate=True)
+    assert stored(home) == ["values/000000001.parquet"]
+    texts = home.rows(f"select {', '.join(INVOICES)} from raw.invoices")
+    rows = [{name: text or "" for name, text in zip(INVOICES, row, strict=True)} for row in texts]
+    other.land("invoices/a.csv", csv_bytes(rows))
+    other.arrive(with_gate=True)
+    results = "select check_name, passed, observed from raw.gate_results order by all"
+    assert home.rows(results) == other.rows(results)
+    assert ("list_amount_is_readable", True, "0 of 30 rows") in home.rows(results)
+
+
+def test_the_text_that_an_earlier_version_stored_stays(home: Home) -> None:
+    home.land("invoices/a.parquet", parquet_bytes(typed_invoices("UTC")))
+    home.arrive()
+    before = home.everything()
+    texts = home.path / "build/raw/invoices/000000001.parquet"
+    with duckdb.connect(str(home.path / "build/warehouse.duckdb")) as connection:
+        columns = ", ".join(["row_number", *feeds()["invoices"].column_names])
+        connection.execute(f"copy (select {columns} from raw.invoices) to '{texts}'")
+        connection.execute("drop schema landed cascade")
+    (texts.parent / "values/000000001.parquet").unlink()
+    home.land("invoices/b.parquet", parquet_bytes(typed_invoices(None)))
+    home.arrive()
+    assert stored(home) == ["000000001.parquet", "local_values/000000002.parquet"]
+    rows = "from raw.invoices where delivery_sequence = 1 order by all"
+    assert home.rows(rows) == before["invoices"]
+    amounts = home.rows(
+        "select list_amount, list_amount_value from landed.invoices"
+        " where row_number = 1 order by delivery_sequence"
+    )
+    assert amounts == [("-0.5", None), (None, -50)]
+    rebuild(home.path)
+    assert stored(home) == ["local_values/000000002.parquet", "values/000000001.parquet"]
+    assert home.rows(rows) == before["invoices"]
 
 
 @pytest.mark.parametrize("money", [pa.decimal32(9, 2), pa.decimal64(18, 2)], ids=str)

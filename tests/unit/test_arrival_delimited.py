@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dagster_project.arrival.delimited import _scan_plain, check_text, prepare_csv, rewrite_csv
 from dagster_project.arrival.report import Limits, Refusal
-from dagster_project.arrival.rows import PlainCsv, Prepared, TextParquet
+from dagster_project.arrival.rows import PlainCsv, Prepared, OwnParquet
 from dagster_project.arrival.warehouse import Batch, RawRows, load_rows
 from dagster_project.feeds import feeds
 
@@ -171,7 +171,7 @@ def test_a_plain_file_is_passed_on_as_it_is(tmp_path: Path) -> None:
 )
 def test_a_file_with_anything_odd_in_it_is_not(tmp_path: Path, row: str) -> None:
     content = f"{HEADER}\n1,a,b,c\n{row}2,a,b,c\n".encode()
-    assert isinstance(prepared(tmp_path, content).source, TextParquet)
+    assert isinstance(prepared(tmp_path, content).source, OwnParquet)
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])

@@ -8,7 +8,12 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from dagster_project.arrival.parquet_worker import text_converter
+from dagster_project.arrival.parquet_worker import (
+    NotValues,
+    text_converter,
+    value_converter,
+    value_converters,
+)
 from dagster_project.arrival.report import Refusal
 from dagster_project.feeds import Column, feeds
 
@@ -96,6 +101,87 @@ def test_an_exact_type_becomes_the_text_of_a_csv_file(
 def test_any_other_type_refuses_the_file(name: str, kind: pa.DataType) -> None:
     with pytest.raises(Refusal, match=f"column {name} has the Parquet type"):
         text_converter(column(name), kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("list_amount", pa.array([Decimal("120.50"), None]), [12_050, None]),
+        ("list_amount", pa.array([Decimal("-7")], pa.decimal128(5, 0)), [-700]),
+        ("list_amount", pa.array([Decimal("0.5")], pa.decimal64(18, 2)), [50]),
+        ("list_amount", pa.array([Decimal("9999999999999.990")]), [999_999_999_999_999]),
+        ("total_amount", pa.array([Decimal("-99999999999999.99")]), [-9_999_999_999_999_999]),
+        ("list_amount", pa.array([None, None]), [None, None]),
+        ("percent_off", pa.array([Decimal("12.5")], pa.decimal256(40, 9)), [125_000]),
+        ("mtus", pa.array([10_000, None], pa.uint64()), [10_000, None]),
+        ("mtus", pa.array([10**18 - 1, 1 - 10**18]), [10**18 - 1, 1 - 10**18]),
+        ("mtus", pa.array([1000.0, None, -0.0]), [1000, None, 0]),
+        ("mtus", pa.array([2.0**53 - 1]), [2**53 - 1]),
+        ("requires_no_prior_coupon", pa.array([True, None]), [True, None]),
+        ("period_start", pa.array([date(1, 1, 1), None]), [date(1, 1, 1), None]),
+        ("period_start", pa.array([date(9999, 12, 31)], pa.date64()), [date(9999, 12, 31)]),
+        (
+            "issued_at",
+            pa.array([90], pa.timestamp("s", "+02:00")),
+            [datetime(1970, 1, 1, 0, 1, 30)],
+        ),
+        ("issued_at", pa.array([1_000], pa.timestamp("ns")), [datetime(1970, 1, 1, 0, 0, 0, 1)]),
+        ("issued_at", pa.array([datetime(9999, 12, 31, 23)]), [datetime(9999, 12, 31, 23)]),
+    ],
+    ids=str,
+)
+def test_a_value_of_its_columns_type_is_landed_as_it_is_typed(
+    name: str, values: pa.Array, expected: list[object]
+) -> None:
+    assert value_converter(column(name), values.type)(values).to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("list_amount", pa.array([Decimal("0.001")])),
+        ("list_amount", pa.array([Decimal("10000000000000.00")])),
+        ("total_amount", pa.array([Decimal("100000000000000.00")])),
+        ("list_amount", pa.array([Decimal(10) ** 30], pa.decimal128(38, 2))),
+        ("list_amount", pa.array([120.5])),
+        ("list_amount", pa.array(["120.50"])),
+        ("percent_off", pa.array([Decimal("0.00001")])),
+        ("percent_off", pa.array([Decimal(10) ** 9])),
+        ("mtus", pa.array([10**18])),
+        ("mtus", pa.array([2**64 - 1], pa.uint64())),
+        ("mtus", pa.array([0.5])),
+        ("mtus", pa.array([float("nan")])),
+        ("mtus", pa.array([2.0**53])),
+        ("mtus", pa.array([2.0**24], pa.float32())),
+        ("requires_no_prior_coupon", pa.array([1])),
+        ("period_start", pa.array([-719_163], pa.int32()).cast(pa.date32())),
+        ("period_start", pa.array([2_932_897], pa.int32()).cast(pa.date32())),
+        ("period_start", pa.array([datetime(2026, 1, 31)])),
+        ("issued_at", pa.array([1], pa.timestamp("ns"))),
+        ("issued_at", pa.array([2**62], pa.timestamp("s"))),
+        ("issued_at", pa.array([-62_135_596_801], pa.timestamp("s", "UTC"))),
+        ("issued_at", pa.array([253_402_300_800], pa.timestamp("s", "UTC"))),
+        ("issued_at", pa.array([date(2026, 1, 31)])),
+        ("issued_at", pa.array(["2026-01-31"]).dictionary_encode()),
+    ],
+    ids=str,
+)
+def test_a_value_whose_text_has_to_be_judged_is_landed_as_text(name: str, values: pa.Array) -> None:
+    with pytest.raises(NotValues):
+        value_converter(column(name), values.type)(values)
+
+
+def test_instants_of_one_file_have_a_time_zone_all_or_none() -> None:
+    zones = {"UTC": "values", None: "local_values"}
+    names = [column.name for column in feeds()["workspaces"].columns if column.type == "instant"]
+    for zone, form in zones.items():
+        schema = pa.schema([(name, pa.timestamp("us", zone)) for name in names])
+        assert value_converters(feeds()["workspaces"], schema)[1] == form
+    mixed = pa.schema(
+        [(name, pa.timestamp("us", zone)) for name, zone in zip(names, zones, strict=True)]
+    )
+    with pytest.raises(NotValues):
+        value_converters(feeds()["workspaces"], mixed)
 
 
 def test_text_that_is_not_utf8_is_noticed() -> None:

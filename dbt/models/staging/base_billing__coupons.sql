@@ -2,15 +2,15 @@ with
 
 {{ typed_rows('coupons', [
     (
-        "discount_type = 'percent_off' and (percent_off_text is null or amount_off_text is not null or credit_amount_text is not null)",
+        "discount_type = 'percent_off' and (" ~ is_not_given('percent_off') ~ " or " ~ is_given('amount_off') ~ " or " ~ is_given('credit_amount') ~ ")",
         'discount_type percent_off takes percent_off and no other amount'
     ),
     (
-        "discount_type = 'amount_off' and (amount_off_text is null or percent_off_text is not null or credit_amount_text is not null)",
+        "discount_type = 'amount_off' and (" ~ is_not_given('amount_off') ~ " or " ~ is_given('percent_off') ~ " or " ~ is_given('credit_amount') ~ ")",
         'discount_type amount_off takes amount_off and no other amount'
     ),
     (
-        "discount_type = 'credit' and (credit_amount_text is null or percent_off_text is not null or amount_off_text is not null)",
+        "discount_type = 'credit' and (" ~ is_not_given('credit_amount') ~ " or " ~ is_given('percent_off') ~ " or " ~ is_given('amount_off') ~ ")",
         'discount_type credit takes credit_amount and no other amount'
     ),
     (
@@ -18,11 +18,11 @@ with
         'currency is missing, amount_off and credit need one'
     ),
     (
-        "duration = 'repeating' and (duration_months_text is null) = (duration_invoices_text is null)",
+        "duration = 'repeating' and " ~ is_not_given('duration_months') ~ " = " ~ is_not_given('duration_invoices'),
         'duration repeating takes exactly one of duration_months and duration_invoices'
     ),
     (
-        "duration in ('once', 'forever') and (duration_months_text is not null or duration_invoices_text is not null)",
+        "duration in ('once', 'forever') and (" ~ is_given('duration_months') ~ " or " ~ is_given('duration_invoices') ~ ")",
         'duration_months and duration_invoices are only for duration repeating'
     ),
     (

@@ -1,5 +1,5 @@
 -- Every counted invoice is charged exactly once, at the list amount delivered. The amounts are read again from
--- the delivered text. An empty mart also fails when invoices were delivered.
+-- the rows as delivered. An empty mart also fails when invoices were delivered.
 with
 
 counted as (
@@ -7,13 +7,13 @@ counted as (
     select
         invoices.currency,
         count(*) as invoice_count,
-        sum(cast(delivered.list_amount as decimal(18, 2))) as list_amount,
-        sum(cast(delivered.discount_amount as decimal(18, 2))) as billed_discount_amount,
-        sum(cast(delivered.credit_amount as decimal(18, 2))) as billed_credit_amount
+        sum({{ delivered_amount('delivered.list_amount') }}) as list_amount,
+        sum({{ delivered_amount('delivered.discount_amount') }}) as billed_discount_amount,
+        sum({{ delivered_amount('delivered.credit_amount') }}) as billed_credit_amount
 
     from {{ ref('stg_billing__invoices') }} as invoices
 
-    inner join {{ source('billing', 'invoices') }} as delivered
+    inner join {{ landed('invoices') }} as delivered
         on invoices.delivery_sequence = delivered.delivery_sequence
         and invoices.row_number = delivered.row_number
 
