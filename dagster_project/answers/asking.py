@@ -155,14 +155,14 @@ def has_release_table(connection: Connection, table: str) -> bool:
     )
 
 
-def has_column(connection: Connection, table: str, column: str) -> bool:
-    """Return whether a mart has a column; a release of an earlier version may not."""
+def has_column(connection: Connection, table: str, column: str, schema: str = "marts") -> bool:
+    """Return whether a table of a release has a column; one made by an earlier version may not."""
     return bool(
         rows(
             connection,
-            "select 1 from duckdb_columns() where schema_name = 'marts' and table_name = ?"
-            " and column_name = ?",
-            [table, column],
+            "select 1 from duckdb_columns() where database_name = current_database()"
+            " and schema_name = ? and table_name = ? and column_name = ?",
+            [schema, table, column],
         )
     )
 
@@ -170,7 +170,7 @@ def has_column(connection: Connection, table: str, column: str) -> bool:
 def end_of(connection: Connection, day: date) -> datetime:
     """Return the instant at which a day ends in the reporting time zone of a release (R0)."""
     zone = "UTC"
-    if rows(connection, _HAS_TIME_ZONE):
+    if has_column(connection, "release", "reporting_time_zone", "release"):
         ((found),) = rows(connection, "select reporting_time_zone from release.release")
         zone = found["reporting_time_zone"] or zone
     midnight = datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC)
@@ -179,13 +179,6 @@ def end_of(connection: Connection, day: date) -> datetime:
     calendar = ZoneInfo(zone)
     first = next(one for one in quarters if one.astimezone(calendar).date() > day)
     return first.replace(tzinfo=None)
-
-
-_HAS_TIME_ZONE = (
-    "select 1 from duckdb_columns() where database_name = current_database()"
-    " and schema_name = 'release' and table_name = 'release'"
-    " and column_name = 'reporting_time_zone'"
-)
 
 
 def month_to_come(as_of_date: date) -> datetime:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dagster_project.answers.asking import Connection, Row, add_months, facts, month_to_come, rows
+from dagster_project.answers.asking import (
+    Connection,
+    Row,
+    add_months,
+    facts,
+    has_column,
+    month_to_come,
+    rows,
+)
 from dagster_project.answers.findings import totals_by_type
 from dagster_project.answers.outlook import MONTHS
 from dagster_project.answers.words import PROGRAMS, is_open
@@ -21,16 +29,12 @@ def glance(connection: Connection) -> Row:
     """Return a release's identity and content in short.
 
     Returns:
-        `release_id`, `as_of_date`, `checks`, `checks_not_passed`, `open_findings`; and what there is to
+        `release_id`, `as_of_date`, `checks`, `checks_not_passed`, `checks_standing`, `open_findings`; and what there is to
         choose from: `currencies`, the one with most bills first, also those of credit and findings without
         a bill, `months` (newest first), `plans`, `programs`, `months_to_come`, in which promotions can run
         out, and `finding_types`.
     """
-    (checked,) = rows(
-        connection,
-        "select count(*) as checks, count(*) filter (where status <> 'pass') as checks_not_passed"
-        " from release.checks",
-    )
+    checked = checks(connection)
     bills = rows(
         connection,
         "select currency, billing_month, plan, count(*) as bills"
@@ -51,7 +55,9 @@ def glance(connection: Connection) -> Row:
     end = month_to_come(of_release["as_of_date"])
     return {
         **of_release,
-        **checked,
+        "checks": len(checked),
+        "checks_not_passed": sum(row["status"] != "pass" for row in checked),
+        "checks_standing": sum(row["is_standing"] for row in checked),
         "open_findings": sum(row["findings"] for row in kinds if is_open(row)),
         "finding_types": sorted({row["finding_type"] for row in kinds}),
         "months_to_come": [add_months(end, one).date() for one in range(MONTHS + 1)],
@@ -78,9 +84,17 @@ def names(connection: Connection, workspace_ids: Iterable[str]) -> dict[str, str
 
 
 def checks(connection: Connection) -> list[Row]:
-    """Return every check of a release, failed checks first."""
+    """Return every check of a release, failed checks first.
+
+    Returns:
+        What `release.checks` says; `is_standing` is true of a check that an earlier refresh ran over the same rows.
+    """
+    is_standing = "false"
+    if has_column(connection, "checks", "checked_at", "release"):
+        is_standing = "coalesce(checked_at < created_at, false)"
     return rows(
         connection,
-        "select name, table_name, severity, status, failures, description, checked_by"
-        " from release.checks order by status = 'pass', checked_by, name",
+        "select name, table_name, severity, status, failures, description, checked_by,"
+        f" {is_standing} as is_standing from release.checks cross join release.release"
+        " order by status = 'pass', checked_by, name",
     )

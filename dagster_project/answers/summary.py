@@ -10,6 +10,7 @@ from dagster_project.answers.burndown import grants_left, lapsing
 from dagster_project.answers.closes import moves, restatements
 from dagster_project.answers.expiring import ending
 from dagster_project.answers.findings import totals_by_type
+from dagster_project.answers.glance import checks
 
 DAYS_AHEAD = 90
 
@@ -21,7 +22,7 @@ def summary(connection: Connection) -> Row:
     """
     (release,) = rows(connection, "select release_id, as_of_date, created_at from release.release")
     until = release["as_of_date"] + timedelta(days=DAYS_AHEAD)
-    (checks,) = rows(connection, "select count(*) as checks from release.checks")
+    checked = checks(connection)
     return {
         **release,
         **rows_in(connection),
@@ -32,12 +33,17 @@ def summary(connection: Connection) -> Row:
         "findings_by_type": totals_by_type(connection, {}),
         "restated": restatements(connection),
         "moved": moves(connection),
-        "checks": checks["checks"],
-        "checks_not_passed": rows(
-            connection,
-            "select name, failures, if(checked_by = 'dbt', 'row', 'file') as unit"
-            " from release.checks where status <> 'pass' order by checked_by, name",
-        ),
+        "checks": len(checked),
+        "checks_not_passed": [
+            {
+                "name": row["name"],
+                "failures": row["failures"],
+                "unit": "row" if row["checked_by"] == "dbt" else "file",
+            }
+            for row in checked
+            if row["status"] != "pass"
+        ],
+        "checks_standing": sum(row["is_standing"] for row in checked),
     }
 
 

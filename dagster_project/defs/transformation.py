@@ -1,4 +1,4 @@
-"""Raw tables to marts: every dbt model an asset, every dbt test a check, one `dbt build`."""
+"""Raw tables to marts: every dbt model an asset, every dbt test a check, one build of all."""
 
 import contextlib
 import copy
@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
+from dagster_dbt.asset_utils import get_asset_check_key_for_test
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
 from dagster_project.defs.resources import Refresh
@@ -19,7 +20,7 @@ from dagster_project.feeds import feeds
 from dagster_project.product import DBT_PROJECT
 from dagster_project.refresh import blaming, dbt_build, progress
 from dagster_project.releases.errors import PublishRefused
-from dagster_project.releases.gate import Problem, judge
+from dagster_project.releases.gate import Problem, Result, judge
 from dagster_project.settings import Settings
 
 STEP = "dbt_build"
@@ -172,7 +173,9 @@ def _build(
     translator: Translator,
     running: Step,
 ) -> Iterator[Any]:
-    build = dbt_build.RunningBuild(refresh.settings, project, refresh.as_of_date, context.run_id)
+    build = dbt_build.RunningBuild(
+        refresh.settings, project, refresh.as_of_date, context.run_id, refresh.started_at
+    )
     outputs: list[dg.Output[None]] = []
     statuses: list[tuple[str, str]] = []
     models = sum(node["resource_type"] == "model" for node in manifest["nodes"].values())
@@ -187,11 +190,10 @@ def _build(
             raw = _as_dict(event)
             data = raw["data"]
             statuses.append((data["node_info"]["resource_type"], data["status"].lower()))
-            total = int(data.get("total") or data.get("num_models") or 0)
             done = sum(kind == "model" for kind, _ in statuses)
             asked = models - sum(one.startswith("model.") for one in build.left_alone)
             what = f"model {done} of {asked}: {data['node_info']['node_name']}"
-            progress.listener().advanced(STEP, len(statuses), total, what)
+            progress.listener().advanced(STEP, len(statuses), build.asked, what)
             message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
             for dagster_event in message.to_default_asset_events(
                 manifest=manifest, dagster_dbt_translator=translator, context=context
@@ -201,6 +203,7 @@ def _build(
                 else:
                     yield dagster_event
     outputs = [*_left_alone(build, manifest, translator), *outputs]
+    yield from _standing(build, manifest, translator, context)
     outcome = build.outcome()
     if outcome.is_success and refresh.settings.engine == "spark":
         from dagster_project.refresh import spark
@@ -209,6 +212,7 @@ def _build(
     tables = Tables(refresh.settings.built, ["staging", "intermediate", MARTS])
     deliveries = loaded_deliveries(refresh.settings.warehouse)
     made_of = feeds_of(manifest)
+    selected = context.op_execution_context.selected_output_names
     for output in outputs:
         unique_id = str(output.metadata["unique_id"].value)
         node = manifest["nodes"][unique_id]
@@ -218,7 +222,7 @@ def _build(
             **tables.metadata(node["alias"], described),
             **came_from(deliveries, made_of[unique_id]),
         }
-        if output.output_name in context.op_execution_context.selected_output_names:
+        if output.output_name in selected:
             yield output.with_metadata(metadata)
         else:  # a request for some of the tables builds all of them: they are built together
             key = translator.get_asset_key(node)
@@ -231,7 +235,14 @@ def _build(
         raise PublishRefused(blaming.with_places(problems, refresh.settings.warehouse))
     if refresh.settings.strict:
         _refuse_open_findings(refresh)
-    running.outcome = _in_words(statuses, build.carried_on_from, len(build.left_alone))
+    running.outcome = _in_words(
+        statuses, build.carried_on_from, len(build.left_alone), [*build.standing.values()]
+    )
+    if build.altered:
+        running.notes = [
+            "everything was built from nothing: rows are not those that the build before left in"
+            f" {', '.join(sorted(build.altered))}"
+        ]
 
 
 def _left_alone(
@@ -242,6 +253,34 @@ def _left_alone(
         key = translator.get_asset_key(manifest["nodes"][unique_id])
         metadata: dict[str, Any] = {"unique_id": unique_id, "left_as_it_was": True}
         yield dg.Output(None, key.to_python_identifier(), metadata=metadata)
+
+
+def _standing(
+    build: dbt_build.RunningBuild,
+    manifest: Mapping[str, Any],
+    translator: Translator,
+    context: dg.AssetExecutionContext,
+) -> Iterator[dg.AssetCheckResult]:
+    """Yield the results of data tests that needed no run, each with when it ran."""
+    for unique_id, result in build.standing.items():
+        key = get_asset_check_key_for_test(manifest, translator, unique_id, project=None)
+        if key is None or key not in context.selected_asset_check_keys:
+            continue
+        yield dg.AssetCheckResult(
+            passed=result.status == "pass",
+            asset_key=key.asset_key,
+            check_name=key.name,
+            severity=dg.AssetCheckSeverity.WARN
+            if result.status == "warn"
+            else dg.AssetCheckSeverity.ERROR,
+            description="The rows are those over which it ran before; it did not run again.",
+            metadata={
+                "unique_id": unique_id,
+                "status": result.status,
+                "dagster_dbt/failed_row_count": result.failures,
+                "ran_in_refresh_of": dg.MetadataValue.timestamp(result.checked_at),
+            },
+        )
 
 
 @contextlib.contextmanager
@@ -297,13 +336,17 @@ def _refuse_open_findings(refresh: Refresh) -> None:
 
 
 def _in_words(
-    statuses: Sequence[tuple[str, str]], carried_on_from: date | None, left_alone: int
+    statuses: Sequence[tuple[str, str]],
+    carried_on_from: date | None,
+    left_alone: int,
+    standing: Sequence[Result],
 ) -> str:
     models = sum(kind != "test" for kind, _ in statuses)
-    passed = statuses.count(("test", "pass"))
-    warned = statuses.count(("test", "warn"))
+    tests = [status for kind, status in statuses if kind == "test"]
+    tests += [result.status for result in standing]
     words = f"{models} models built, "
     words += f"{left_alone} left as they were, " if left_alone else ""
-    words += f"{passed} tests passed"
-    words += f", {warned} warned" if warned else ""
+    words += f"{tests.count('pass')} tests passed"
+    words += f", {tests.count('warn')} warned" if "warn" in tests else ""
+    words += f" ({len(standing)} ran before, over the same rows)" if standing else ""
     return words + (f"; what changed since {carried_on_from}" if carried_on_from else "")

@@ -5,6 +5,7 @@ nothing is decided here. A note in the warehouse says what its models were calcu
 before a build begins and written when all of it, every data test too, has passed: after a crash, a
 failure, other code, another DuckDB, an earlier as-of day or deliveries that are gone, everything is
 rebuilt, and after a month of days in any case: tables from which rows were deleted become fragmented.
+What the data tests found is noted too, with fingerprints of the rows that they read (`standing`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.refresh import standing
 from dagster_project.refresh.left_alone import states_of_sources
+from dagster_project.refresh.standing import Checked
 from dagster_project.releases.fingerprint import literals
 
 MOST_TIMES = 30
@@ -35,6 +38,7 @@ class Kept:
         times: How many incremental builds there have been since the last from nothing.
         sources: What its sources held, as `states_of_sources` tells it.
         sources_now: What they hold now.
+        checked: What its data tests found, and the rows that they read.
     """
 
     delivery_sequence: int
@@ -42,6 +46,7 @@ class Kept:
     times: int
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     sources_now: Mapping[str, str] = field(default_factory=dict, compare=False)
+    checked: Checked = field(default_factory=Checked, compare=False)
 
     def as_variable(self) -> dict[str, object]:
         """Return the value of dbt's variable `kept`."""
@@ -67,10 +72,17 @@ def take(warehouse: Path, made_by: str, as_of: date) -> Kept | None:
         made_by_before, day, last, deliveries, times, *more = found
         is_same = (made_by_before, deliveries) == (_maker(made_by), _loaded(connection, last)[1])
         may = is_same and day <= as_of and times < MOST_TIMES
-        if not may:
+        if not may or len(more) < 2:  # a note of an earlier version has less
             return None
-        sources = json.loads(more[0]) if more else {}
-        return Kept(last, day, times, sources, states_of_sources(connection))
+        sources, checked = more
+        return Kept(
+            last,
+            day,
+            times,
+            json.loads(sources),
+            states_of_sources(connection),
+            standing.read(checked),
+        )
 
 
 def is_left(connection: duckdb.DuckDBPyConnection, made_by: str, as_of: date) -> bool:
@@ -88,7 +100,13 @@ def is_left(connection: duckdb.DuckDBPyConnection, made_by: str, as_of: date) ->
     return found == (_maker(made_by), as_of, *_loaded(connection))
 
 
-def leave(warehouse: Path, made_by: str, as_of: date, before: Kept | None = None) -> None:
+def leave(
+    warehouse: Path,
+    made_by: str,
+    as_of: date,
+    before: Kept | None = None,
+    checked: Checked | None = None,
+) -> None:
     """Note that every model in the warehouse is of this day and of all deliveries it has.
 
     Args:
@@ -96,16 +114,18 @@ def leave(warehouse: Path, made_by: str, as_of: date, before: Kept | None = None
         made_by: What calculated the models.
         as_of: Last day whose events count in them.
         before: The build they carried on from, if any.
+        checked: What its data tests found, and the rows that they read.
     """
     with duckdb.connect(str(warehouse)) as connection:
         last, deliveries = _loaded(connection)
         connection.execute("create schema if not exists kept")
         sources = json.dumps(states_of_sources(connection))
         times = before.times + 1 if before else 0
-        noted = literals([_maker(made_by), as_of, last, deliveries, times, sources])
+        of_tests = standing.written(checked or Checked())
+        noted = literals([_maker(made_by), as_of, last, deliveries, times, sources, of_tests])
         connection.execute(
             f"create or replace table {_NOTE} as from (values ({noted})) as noted"
-            " (made_by, as_of_date, delivery_sequence, deliveries, times, sources)"
+            " (made_by, as_of_date, delivery_sequence, deliveries, times, sources, checked)"
         )
 
 

@@ -1,4 +1,4 @@
-"""dbt, in this process: the project prepared once, and one `dbt build` per refresh.
+"""dbt, in this process: the project prepared once, and one build of everything per refresh.
 
 Preparing the manifest and running the build belong here; what Dagster makes of dbt's events does not.
 
@@ -19,18 +19,21 @@ import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
-from dagster_project.refresh import carrying_on
+from dagster_project.refresh import carrying_on, standing
 from dagster_project.refresh.left_alone import left_alone
-from dagster_project.releases.gate import Build
+from dagster_project.refresh.standing import Checked, DataTests
+from dagster_project.releases.gate import Build, Result
 from dagster_project.settings import Settings
 
 EventMsg = Any  # dbt's EventMsg, whose generated class says nothing of its fields
@@ -38,6 +41,7 @@ EventMsg = Any  # dbt's EventMsg, whose generated class says nothing of its fiel
 _NOT_PROJECT = {"target", "logs", "dbt_packages", "__pycache__"}
 _KEPT_MANIFESTS = 3
 _KEPT_BUILDS = 5
+_CHOSEN = "chosen-in-this-refresh"
 
 
 class DbtFailed(Exception):
@@ -74,11 +78,11 @@ class Project:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one `dbt build` ended.
+    """How a build ended.
 
     Attributes:
         is_success: Whether everything in it succeeded.
-        build: What the gate compares dbt's results file with.
+        build: What the gate compares dbt's results files with.
         message: What stopped dbt altogether, if something did.
     """
 
@@ -168,13 +172,16 @@ def made_by(settings: Settings, project: Project) -> str:
 
 
 class RunningBuild:
-    """One `dbt build` of everything into the warehouse, yielding dbt's events.
+    """One build of everything into the warehouse, yielding dbt's events.
 
+    From nothing, it is one `dbt build`. A build that carries on, as it does on DuckDB where that may be, first
+    builds the models that may have changed, and then runs the data tests whose results may have (`standing`).
     Unit tests are left out: they check the code and run in the test suite.
-    On DuckDB it carries on from the build before where that may be.
     """
 
-    def __init__(self, settings: Settings, project: Project, as_of: date, run_id: str) -> None:
+    def __init__(
+        self, settings: Settings, project: Project, as_of: date, run_id: str, now: datetime
+    ) -> None:
         """Prepare a build.
 
         Args:
@@ -182,63 +189,80 @@ class RunningBuild:
             project: The parsed project.
             as_of: Last day whose events count.
             run_id: Names the folder of its results.
+            now: When the refresh began, in UTC.
         """
         self._settings = settings
         self._project = project
         self._as_of = as_of
-        self._target_path = results_folder(settings, run_id)
+        self._now = now
+        self._folder = results_folder(settings, run_id)
+        self._tests = DataTests(project.manifest)
         self._queue: queue.SimpleQueue[EventMsg | None] = queue.SimpleQueue()
-        self._invocation_id = ""
-        self._ended: Any = None
+        self._invocations: dict[str, Path] = {}
+        self._ended: list[Any] = []
+        self._failure: Exception | None = None
         self._kept: carrying_on.Kept | None = None
+        self._rows: dict[str, str] = {}
         self.left_alone: tuple[str, ...] = ()
         """Unique ids of the models that stay as the build before left them, known once events come."""
+        self.standing: dict[str, Result] = {}
+        """Results of the data tests that need no run, by unique id, known once all events have come."""
+        self.altered: tuple[str, ...] = ()
+        """Tables whose rows are not those that the build before left, so that everything is built from nothing."""
 
     def events(self) -> Generator[EventMsg]:
-        """Run dbt and yield its events as they happen."""
-        self._target_path.mkdir(parents=True, exist_ok=True)
-        for old in sorted(_folders(self._target_path.parent), key=_modified)[:-_KEPT_BUILDS]:
+        """Build, and yield dbt's events as they happen."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for old in sorted(_folders(self._folder.parent), key=_modified)[:-_KEPT_BUILDS]:
             shutil.rmtree(old, ignore_errors=True)
         if self._settings.engine == "duckdb":
-            self._kept = carrying_on.take(
-                self._settings.warehouse,
-                self._made_by,
-                self._as_of,
-            )
-        if self._kept is not None:
-            self.left_alone = left_alone(
-                self._project.manifest,
-                self._kept.sources,
-                self._kept.sources_now,
-                is_same_day=self._kept.as_of_date == self._as_of,
-            )
+            self._carry_on()
         thread = threading.Thread(target=self._work, name="dbt", daemon=True)
         thread.start()
+        has_all = False
         try:
             while (event := self._queue.get()) is not None:
                 yield event
+            has_all = True
         finally:
-            if thread.is_alive() and self._ended is None:
+            if thread.is_alive() and not has_all:
                 _interrupt(thread, self._settings.engine)
             thread.join()
+        if self._failure is not None:
+            raise self._failure
 
     def outcome(self) -> Outcome:
         """Return how the build ended; also leave it beside dbt's results, as their second witness."""
-        results = getattr(self._ended.result, "results", None) or []
-        exception = self._ended.exception
+        results = [
+            one for ended in self._ended for one in getattr(ended.result, "results", None) or []
+        ]
+        exceptions = [ended.exception for ended in self._ended if ended.exception is not None]
         outcome = Outcome(
-            is_success=bool(self._ended.success),
+            is_success=all(ended.success for ended in self._ended),
             build=Build(
-                target_path=self._target_path,
-                invocation_id=self._invocation_id,
+                invocations=dict(self._invocations),
                 statuses={result.node.unique_id: str(result.status) for result in results},
                 left_alone=self.left_alone,
+                standing=self.standing,
             ),
-            message="" if exception is None else " ".join(str(exception).split()),
+            message=" ".join(str(exceptions[0]).split()) if exceptions else "",
         )
-        _write_receipt(outcome.build)
+        _write_receipt(self._folder, outcome.build)
         if outcome.is_success and self._settings.engine == "duckdb":
-            carrying_on.leave(self._settings.warehouse, self._made_by, self._as_of, self._kept)
+            found = {
+                result.node.unique_id: Result(
+                    str(result.status), int(result.failures or 0), self._now
+                )
+                for result in results
+                if result.node.unique_id in self._tests.reads
+            }
+            carrying_on.leave(
+                self._settings.warehouse,
+                self._made_by,
+                self._as_of,
+                self._kept,
+                Checked(self.standing | found, self._rows_of(self._tests.relations)),
+            )
         return outcome
 
     @property
@@ -247,10 +271,90 @@ class RunningBuild:
         return None if self._kept is None else self._kept.as_of_date
 
     @property
+    def asked(self) -> int:
+        """How many models, seeds and data tests dbt is asked to build and run, as far as it is known."""
+        return len(self._to_build()) + len(self._tests.reads.keys() - self.standing.keys())
+
+    @property
     def _made_by(self) -> str:
         return made_by(self._settings, self._project)
 
+    def _carry_on(self) -> None:
+        """Find what the build before left, unless it has been altered since."""
+        self._kept = carrying_on.take(self._settings.warehouse, self._made_by, self._as_of)
+        if self._kept is None:
+            return
+        alone = left_alone(
+            self._project.manifest,
+            self._kept.sources,
+            self._kept.sources_now,
+            is_same_day=self._is_same_day,
+        )
+        before, rows = self._kept.checked.rows, self._rows_of(alone)
+        self.altered = tuple(
+            one.rpartition(".")[2] for one in before.keys() & alone if before[one] != rows.get(one)
+        )
+        if self.altered:
+            self._kept = None
+            self._rows.clear()
+        else:
+            self.left_alone = alone
+
+    @property
+    def _is_same_day(self) -> bool:
+        return self._kept is not None and self._kept.as_of_date == self._as_of
+
+    def _rows_of(self, names: Iterable[str]) -> dict[str, str]:
+        """Return fingerprints of those of some relations that tests read; each is made once."""
+        wanted = {
+            one: self._tests.relations[one]
+            for one in names
+            if one in self._tests.relations and one not in self._rows
+        }
+        limits: dict[str, Any] = {
+            "threads": self._settings.threads,
+            "memory_limit": self._settings.memory_limit,
+        }
+        with duckdb.connect(str(self._settings.warehouse), config=limits) as connection:
+            self._rows |= standing.fingerprints(connection, wanted)
+        return self._rows
+
+    def _to_build(self) -> list[str]:
+        """Return the unique ids of the models and seeds that are built."""
+        return [
+            unique_id
+            for unique_id, node in self._project.manifest["nodes"].items()
+            if node["resource_type"] in ("model", "seed") and unique_id not in self.left_alone
+        ]
+
     def _work(self) -> None:
+        try:
+            if self._kept is None:
+                self._invoke("all", "--full-refresh")
+                return
+            if models := self._to_build():
+                self._invoke("models", only=models)
+            if all(ended.success for ended in self._ended):
+                self.standing = self._tests.standing(
+                    self._kept.checked,
+                    self._rows_of(self._tests.relations),
+                    is_same_day=self._is_same_day,
+                )
+                if tests := self._tests.reads.keys() - self.standing.keys():
+                    self._invoke("tests", only=tests)
+        except Exception as error:  # noqa: BLE001 (whoever waits for the events gets it)
+            self._failure = error
+        finally:
+            self._queue.put(None)
+
+    def _invoke(self, name: str, *options: str, only: Collection[str] | None = None) -> None:
+        """Run `dbt build`; its results go to a folder of that name.
+
+        Args:
+            name: The folder.
+            options: More options of `dbt build`.
+            only: Unique ids of the nodes that are built or run, if not all are.
+        """
         variables: dict[str, object] = {
             "as_of_date": self._as_of.isoformat(),
             "reporting_time_zone": self._settings.reporting_time_zone,
@@ -258,35 +362,26 @@ class RunningBuild:
         }
         if self._kept is not None:
             variables["kept"] = self._kept.as_variable()
-        arguments = ["build"]
+        arguments = ["build", "--vars", json.dumps(variables)]
         for kind in ("unit_test", "exposure"):
             arguments += ["--exclude-resource-type", kind]
-        arguments += ["--vars", json.dumps(variables)]
-        arguments += ["--full-refresh"] if self._kept is None else []
-        if self.left_alone:  # every data test runs all the same
-            nodes = self._project.manifest["nodes"]
-            arguments += ["--select", "resource_type:test"]
-            arguments += [
-                str(node["name"])
-                for unique_id, node in nodes.items()
-                if node["resource_type"] in ("model", "seed") and unique_id not in self.left_alone
-            ]
-        try:
-            self._ended = _invoke(
-                arguments,
-                self._settings,
-                self._target_path,
-                self._project.folder / "manifest.msgpack",
-                [self._listen],
-            )
-            if self._settings.engine == "duckdb":
-                _close_warehouse()
-        finally:
-            self._queue.put(None)
+        folder = self._folder / name
+        ids: set[str] = set()
 
-    def _listen(self, event: EventMsg) -> None:
-        self._invocation_id = self._invocation_id or event.info.invocation_id
-        self._queue.put(event)
+        def listen(event: EventMsg) -> None:
+            if not ids:
+                ids.add(event.info.invocation_id)
+                self._invocations[event.info.invocation_id] = folder
+            self._queue.put(event)
+
+        manifest = self._project.folder / "manifest.msgpack"
+        ended = _invoke([*arguments, *options], self._settings, folder, manifest, [listen], only)
+        self._ended.append(ended)
+        if ended.result is not None:
+            folder.mkdir(exist_ok=True)
+            ended.result.write(str(folder / "run_results.json"))
+        if self._settings.engine == "duckdb":
+            _close_warehouse()
 
 
 def _interrupt(thread: threading.Thread, engine: str) -> None:
@@ -396,22 +491,23 @@ def read_receipt(settings: Settings, run_id: str) -> Build:
     try:
         receipt = json.loads((folder / "receipt.json").read_text("utf-8"))
         return Build(
-            folder,
-            str(receipt["invocation_id"]),
+            {str(one): folder / str(name) for one, name in receipt["invocations"].items()},
             dict(receipt["statuses"]),
             tuple(receipt["left_alone"]),
+            standing.read(receipt["standing"]).results,
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return Build(folder, "", {})
+        return Build({"": folder}, {})
 
 
-def _write_receipt(build: Build) -> None:
+def _write_receipt(folder: Path, build: Build) -> None:
     receipt = {
-        "invocation_id": build.invocation_id,
+        "invocations": {one: path.name for one, path in build.invocations.items()},
         "statuses": dict(build.statuses),
         "left_alone": list(build.left_alone),
+        "standing": standing.written(Checked(build.standing)),
     }
-    (build.target_path / "receipt.json").write_text(json.dumps(receipt), "utf-8")
+    (folder / "receipt.json").write_text(json.dumps(receipt), "utf-8")
 
 
 def _invoke(
@@ -420,6 +516,7 @@ def _invoke(
     target_path: Path,
     manifest: Path | None,
     callbacks: list[Callable[[EventMsg], None]],
+    only: Collection[str] | None = None,
 ) -> Any:
     from dbt.cli.main import dbtRunner
     from dbt.contracts.graph.manifest import Manifest
@@ -428,6 +525,11 @@ def _invoke(
     if manifest is not None:
         parsed = Manifest.from_msgpack(manifest.read_bytes())
         parsed.build_flat_graph()  # what macros see as `graph`
+        arguments = [*arguments, "--no-write-json"]  # dbt would write the manifest too
+    if only is not None:
+        for unique_id in only:  # dbt compares each name it is given with that of every node
+            parsed.nodes[unique_id].tags.append(_CHOSEN)
+        arguments = [*arguments, "--select", f"tag:{_CHOSEN}", "--indirect-selection", "empty"]
     shared = ["--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)]
     shared += ["--target-path", str(target_path), "--log-path", str(target_path)]
     shared += ["--log-level", "none", "--log-level-file", "none", "--no-use-colors"]

@@ -3,7 +3,7 @@
 A model depends on its code, on models and sources, and, if its SQL names the as-of date, on that date. The
 code is that of the build before, or no build would carry on (`carrying_on`). What a source held then is
 compared with what it holds now: of a feed, its deliveries, whose rows never change; of any other table of
-schema raw, its rows. Data tests are never left out: they doubt every row, carried on or not.
+schema raw, its rows. Which data tests are left out is decided after models are built (`standing`).
 
 What a model names is looked up in the text of its SQL and of the macros it names, since dbt records only
 what it meets when it parses the project as if nothing were carried on.
@@ -12,7 +12,7 @@ what it meets when it parses the project as if nothing were carried on.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import duckdb
@@ -75,11 +75,7 @@ def left_alone(
         if node["resource_type"] in _BUILT
     }
     by_name = {str(node["name"]): unique_id for unique_id, node in nodes.items()}
-    macros = {
-        str(macro["name"]): str(macro["macro_sql"])
-        for macro in manifest["macros"].values()
-        if macro["package_name"] == manifest["metadata"]["project_name"]
-    }
+    macros = macros_of(manifest)
     is_any_change = bool(changed_sources) or not is_same_day
     found: dict[str, bool] = {}
 
@@ -90,11 +86,11 @@ def left_alone(
             return True
         if unique_id not in found:
             node = nodes[unique_id]
-            texts = list(_texts(node, macros))
+            texts = list(texts_of(node, macros))
             found[unique_id] = (
-                (not is_same_day and any(_DAY in text for text in texts))
-                or (is_any_change and any(_OF_THIS_BUILD.search(text) for text in texts[:1]))
-                or any(map(is_changed, _parents(node, texts, by_name) - {unique_id}))
+                (not is_same_day and names_day(texts))
+                or (is_any_change and depends_on_build(texts[:1]))
+                or any(map(is_changed, parents_of(node, texts, by_name) - {unique_id}))
             )
         return found[unique_id]
 
@@ -103,8 +99,22 @@ def left_alone(
     return tuple(unique_id for unique_id, has_changed in found.items() if not has_changed)
 
 
-def _texts(node: Mapping[str, Any], macros: Mapping[str, str]) -> Iterator[str]:
-    """Yield the SQL of a model with its hooks, then that of every macro it names, directly or not."""
+def macros_of(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return the text of each macro of the project, by name."""
+    return {
+        str(macro["name"]): str(macro["macro_sql"])
+        for macro in manifest["macros"].values()
+        if macro["package_name"] == manifest["metadata"]["project_name"]
+    }
+
+
+def texts_of(node: Mapping[str, Any], macros: Mapping[str, str]) -> Iterator[str]:
+    """Yield the SQL of a node with its hooks, then that of every macro it names, directly or not.
+
+    Args:
+        node: A model or data test of the manifest.
+        macros: As `macros_of` returns them.
+    """
     config = node["config"]
     hooks = [
         str(hook["sql"]) for when in ("pre-hook", "post-hook") for hook in config.get(when) or []
@@ -119,7 +129,26 @@ def _texts(node: Mapping[str, Any], macros: Mapping[str, str]) -> Iterator[str]:
             yield macros[name]
 
 
-def _parents(node: Mapping[str, Any], texts: list[str], by_name: Mapping[str, str]) -> set[str]:
+def names_day(texts: Iterable[str]) -> bool:
+    """Return whether SQL depends on the as-of date."""
+    return any(_DAY in text for text in texts)
+
+
+def depends_on_build(texts: Iterable[str]) -> bool:
+    """Return whether SQL names what the build before left or what has come since."""
+    return any(map(_OF_THIS_BUILD.search, texts))
+
+
+def parents_of(
+    node: Mapping[str, Any], texts: Iterable[str], by_name: Mapping[str, str]
+) -> set[str]:
+    """Return the unique ids of all that a node reads.
+
+    Args:
+        node: A model or data test of the manifest.
+        texts: As `texts_of` yields them.
+        by_name: Unique ids of models and seeds by name.
+    """
     named = {name for text in texts for name in _REFERENCE.findall(text)}
     parents = set(node["depends_on"].get("nodes", []))
     return parents | {by_name[name] for name in named & by_name.keys()}

@@ -1,16 +1,17 @@
 """The gate: whether the build of this very run may be published, read from dbt's own results.
 
 Dagster does not stop downstream Python assets for a failed dbt test, so the release step
-judges for itself. Everything the manifest names must have a result of this invocation, and every
-blocking test must have passed; a missing, skipped, stale or altered result refuses the build.
+judges for itself. Everything the manifest names must have a result of this run, or stand as an earlier
+build left it, and every blocking test must have passed; a missing, skipped, stale or altered result refuses
+the build.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,38 @@ _BUILT = {"model", "seed", "snapshot"}
 
 
 @dataclass(frozen=True)
-class Build:
-    """What the run that asks for publication knows of its own `dbt build`.
+class Result:
+    """What a data test found.
 
     Attributes:
-        target_path: Folder dbt wrote its results to.
-        invocation_id: dbt's id of the invocation, from its events.
-        statuses: Final status by unique id, as seen in the events while dbt ran: the second witness
-            to the results file.
-        left_alone: Models that needed no building, since nothing they are made of has changed since the
-            build before, all of which passed.
+        status: dbt's status: `pass`, `warn`, `fail`, …
+        failures: Offending rows.
+        checked_at: When the refresh began in which it ran, in UTC.
     """
 
-    target_path: Path
-    invocation_id: str
+    status: str
+    failures: int
+    checked_at: datetime
+
+
+@dataclass(frozen=True)
+class Build:
+    """What the run that asks for publication knows of its own build.
+
+    Attributes:
+        invocations: Folders that dbt wrote its results to, by dbt's id of the invocation, from its events.
+        statuses: Final status by unique id, as seen in the events while dbt ran: the second witness
+            to the results files.
+        left_alone: Models that needed no building, since nothing they are made of has changed since the
+            build before, all of which passed.
+        standing: Results of data tests that needed no run, since an earlier build ran them over the same
+            rows, by unique id.
+    """
+
+    invocations: Mapping[str, Path]
     statuses: Mapping[str, str]
     left_alone: tuple[str, ...] = ()
+    standing: Mapping[str, Result] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,8 +63,10 @@ class Check:
         status: dbt's status: `pass`, `warn`, `fail`, …
         failures: Offending rows.
         table_name: The model it is attached to, if any.
-        checked_by: `dbt`, or `supplier gate` for what arrival checks in each delivery.
         description: What it asserts.
+        checked_by: `dbt`, or `supplier gate` for what arrival checks in each delivery.
+        checked_at: When an earlier refresh began in which it ran over the same rows, in UTC; None if it ran
+            in this one.
     """
 
     name: str
@@ -57,6 +76,7 @@ class Check:
     table_name: str | None
     description: str
     checked_by: str = "dbt"
+    checked_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -93,14 +113,37 @@ class Judgement:
 
 
 def judge(build: Build, manifest: Mapping[str, Any], as_of: date) -> Judgement:
-    """Judge a build by dbt's results file.
+    """Judge a build by dbt's results files.
 
     Args:
-        build: The invocation to judge.
+        build: The build to judge.
         manifest: dbt's manifest, which names everything that must have a result.
         as_of: The as-of date the build must have.
     """
-    path = build.target_path / "run_results.json"
+    by_id: dict[str, Mapping[str, Any]] = {}
+    for invocation_id, folder in build.invocations.items():
+        found = _results(folder / "run_results.json", invocation_id, as_of)
+        if isinstance(found, Problem):
+            return Judgement((), (found,))
+        by_id |= found
+    problems = list(_problems(by_id, manifest, build))
+    altered = sorted(
+        unique_id
+        for unique_id in by_id.keys() | build.statuses.keys()
+        if by_id.get(unique_id, {}).get("status") != build.statuses.get(unique_id)
+    )
+    where = ", ".join(str(folder / "run_results.json") for folder in build.invocations.values())
+    for unique_id in altered:
+        message = (
+            f"the file says {by_id.get(unique_id, {}).get('status', 'nothing')},"
+            f" dbt said {build.statuses.get(unique_id, 'nothing')} while it ran"
+        )
+        problems.append(Problem("results", unique_id, "altered", message, where))
+    return Judgement(tuple(_checks(by_id, manifest, build.standing)), tuple(problems))
+
+
+def _results(path: Path, invocation_id: str, as_of: date) -> dict[str, Mapping[str, Any]] | Problem:
+    """Return the results of an invocation by unique id, or why its file cannot be used."""
     try:
         results = json.loads(path.read_text("utf-8"))
         by_id = {result["unique_id"]: result for result in results["results"]}
@@ -109,32 +152,18 @@ def judge(build: Build, manifest: Mapping[str, Any], as_of: date) -> Judgement:
         return _refused("dbt left no results", "missing", "dbt ended before it finished", path)
     except (ValueError, KeyError, TypeError, AttributeError):
         return _refused("dbt's results file", "altered", "it cannot be read", path)
-
-    if metadata.get("invocation_id") != build.invocation_id:
+    if metadata.get("invocation_id") != invocation_id:
         message = f"they are of invocation {metadata.get('invocation_id')}, not of this run"
         return _refused("dbt's results", "stale", message, path)
     given = results.get("args", {}).get("vars", {})
     if given.get("as_of_date") != as_of.isoformat():
         message = f"built as of {given.get('as_of_date')}, not as of {as_of}"
         return _refused("dbt's results", "stale", message, path)
-
-    problems = list(_problems(by_id, manifest, build.left_alone))
-    altered = sorted(
-        unique_id
-        for unique_id in by_id.keys() | build.statuses.keys()
-        if by_id.get(unique_id, {}).get("status") != build.statuses.get(unique_id)
-    )
-    for unique_id in altered:
-        message = (
-            f"the file says {by_id.get(unique_id, {}).get('status', 'nothing')},"
-            f" dbt said {build.statuses.get(unique_id, 'nothing')} while it ran"
-        )
-        problems.append(Problem("results", unique_id, "altered", message, str(path)))
-    return Judgement(tuple(_checks(by_id, manifest)), tuple(problems))
+    return by_id
 
 
-def _refused(name: str, status: str, message: str, path: Path) -> Judgement:
-    return Judgement((), (Problem("results", name, status, message, str(path)),))
+def _refused(name: str, status: str, message: str, path: Path) -> Problem:
+    return Problem("results", name, status, message, str(path))
 
 
 def _severity(node: Mapping[str, Any]) -> str:
@@ -144,11 +173,15 @@ def _severity(node: Mapping[str, Any]) -> str:
 def _problems(
     results: Mapping[str, Mapping[str, Any]],
     manifest: Mapping[str, Any],
-    left_alone: Collection[str],
+    build: Build,
 ) -> Iterator[Problem]:
+    # Tests come after the models; where a model failed, they did not run.
+    without = (
+        "skipped" if any(one.get("status") == "error" for one in results.values()) else "missing"
+    )
     for unique_id, node in manifest["nodes"].items():
         kind = node["resource_type"]
-        if kind in _BUILT and unique_id in left_alone and unique_id not in results:
+        if kind in _BUILT and unique_id in build.left_alone and unique_id not in results:
             continue
         if kind in _BUILT and node["config"].get("materialized") != "ephemeral":
             wanted = {"success"}
@@ -157,7 +190,12 @@ def _problems(
         else:
             continue
         result = results.get(unique_id)
-        status = "missing" if result is None else str(result["status"])
+        if result is not None:
+            status = str(result["status"])
+        elif kind == "test" and unique_id in build.standing:
+            status = build.standing[unique_id].status
+        else:
+            status = without if kind == "test" else "missing"
         if status not in wanted:
             yield _problem("test" if kind == "test" else "model", node, status, result)
     # Unit tests check code, not data: a refresh need not run them, but none may fail.
@@ -178,21 +216,29 @@ def _problem(
 
 
 def _checks(
-    results: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any]
+    results: Mapping[str, Mapping[str, Any]],
+    manifest: Mapping[str, Any],
+    standing: Mapping[str, Result],
 ) -> Iterator[Check]:
     nodes = manifest["nodes"]
     for unique_id, node in sorted(nodes.items(), key=lambda item: str(item[1]["name"])):
-        result = results.get(unique_id)
-        if node["resource_type"] != "test" or result is None:
+        result, earlier = results.get(unique_id), standing.get(unique_id)
+        if node["resource_type"] != "test" or (result is None and earlier is None):
             continue
+        if result is not None:
+            status, failures, checked_at = str(result["status"]), result.get("failures"), None
+        else:
+            assert earlier is not None
+            status, failures, checked_at = earlier.status, earlier.failures, earlier.checked_at
         attached = node.get("attached_node") or _last_model(node)
         yield Check(
             name=str(node["name"]),
             severity=_severity(node),
-            status=str(result["status"]),
-            failures=int(result.get("failures") or 0),
+            status=status,
+            failures=int(failures or 0),
             table_name=attached.split(".")[-1] if attached else None,
             description=str(node.get("description") or ""),
+            checked_at=checked_at,
         )
 
 

@@ -286,7 +286,7 @@ def publish(
                 "reporting_time_zone": reporting_time_zone,
                 "content_hash": content_hash,
                 "duckdb_version": duckdb.__version__,
-                "dbt_invocation_id": build.invocation_id,
+                "dbt_invocation_id": ", ".join(build.invocations) or None,
             }
             temporary = files.temporary_dir(home, release_id)
             database = temporary / files.DATABASE_NAME
@@ -605,7 +605,7 @@ def _write(
         _describe(connection, table.full_name, table.description, _comments(table, source))
     _write_facts(connection, facts)
     _write_contents(connection, sources)
-    _write_checks(connection, checks)
+    _write_checks(connection, checks, facts["created_at"])
     detach_target(connection, path, "Run the refresh again.")
 
 
@@ -715,7 +715,7 @@ def _write_facts(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, obje
             "reporting_time_zone": "Where days and months begin in it, as an IANA name.",
             "content_hash": "Fingerprint of everything in it apart from when it was made.",
             "duckdb_version": "Version of DuckDB that wrote the file.",
-            "dbt_invocation_id": "The dbt build whose results were checked.",
+            "dbt_invocation_id": "The dbt invocations whose results were checked; none if nothing had to run.",
         },
     )
 
@@ -750,10 +750,13 @@ def _write_contents(
     )
 
 
-def _write_checks(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]) -> None:
+def _write_checks(
+    connection: duckdb.DuckDBPyConnection, checks: Sequence[Check], created_at: object
+) -> None:
     connection.execute(
         "create table target.release.checks (name varchar, severity varchar, failures bigint,"
-        " status varchar, table_name varchar, description varchar, checked_by varchar)"
+        " status varchar, table_name varchar, description varchar, checked_by varchar,"
+        " checked_at timestamp)"
     )
     if checks:
         rows = [
@@ -765,6 +768,7 @@ def _write_checks(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]
                 check.table_name,
                 check.description,
                 check.checked_by,
+                _ran_at(check, created_at),
             )
             for check in checks
         ]
@@ -783,10 +787,21 @@ def _write_checks(connection: duckdb.DuckDBPyConnection, checks: Sequence[Check]
             "failures": "Rows that violate it; for the supplier gate, files.",
             "status": "pass, or how it failed.",
             "checked_by": "dbt, or the supplier gate that looks at each delivery.",
+            "checked_at": "When the refresh began in which a check by dbt ran, in UTC; if that is earlier than"
+            " this release, it ran over the same rows.",
             "table_name": "Table or feed it is about.",
             "description": "What it asserts.",
         },
     )
+
+
+def _ran_at(check: Check, created_at: object) -> object:
+    """Return when a data test ran; nothing is known of it for what is checked on arrival."""
+    if check.checked_by != "dbt":
+        return None
+    if check.checked_at is None:
+        return created_at
+    return check.checked_at.astimezone(UTC).replace(tzinfo=None)
 
 
 def _gate_results(connection: duckdb.DuckDBPyConnection) -> list[Check]:

@@ -1,6 +1,8 @@
 {# How a model becomes a table or a view of DuckDB: in one transaction, what was there goes and the new comes.
    dbt's own way builds beside, renames twice, drops, and asks the catalog about indexes and foreign keys
-   in between: a dozen statements per model for what no model here has. #}
+   in between: a dozen statements per model for what no model here has. To a table that is carried on, rows are
+   added directly; dbt's own way puts them into a table beside first and compares the columns of both, which
+   are those of the same code. #}
 
 {% materialization table, adapter='duckdb' %}
     {{ return(replaced('table')) }}
@@ -9,6 +11,19 @@
 
 {% materialization view, adapter='duckdb' %}
     {{ return(replaced('view')) }}
+{% endmaterialization %}
+
+
+{% materialization incremental, adapter='duckdb' %}
+    {%- if should_full_refresh() or load_cached_relation(this) is none -%}
+        {{ return(replaced('table')) }}
+    {%- endif -%}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {% call statement('main') -%}
+        insert into {{ this }} by name ({{ model.compiled_code }})
+    {%- endcall %}
+    {% do adapter.commit() %}
+    {{ return({'relations': [this]}) }}
 {% endmaterialization %}
 
 

@@ -21,6 +21,7 @@ import pytest
 from dagster_project.cli import main
 from dagster_project.cli.reading import READING
 from dagster_project.releases import Build, Publication, publish
+from dagster_project.releases.gate import Result
 from dagster_project.settings import CHECKOUT, SAMPLE
 from tests.shared import Shared
 
@@ -51,6 +52,8 @@ class HandMade:
     )
     marts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Further marts of the warehouse with their keys, which the manifest promises too."""
+    standing: Mapping[str, Result] = field(default_factory=dict)
+    """Results of tests that did not run again."""
 
     @property
     def results_path(self) -> Path:
@@ -60,7 +63,11 @@ class HandMade:
     @property
     def build(self) -> Build:
         """What the dbt step knows of it."""
-        return Build(self.results_path.parent, self.invocation_id, dict(self.statuses))
+        return Build(
+            {self.invocation_id: self.results_path.parent},
+            dict(self.statuses),
+            standing=self.standing,
+        )
 
     @property
     def manifest(self) -> dict[str, Any]:

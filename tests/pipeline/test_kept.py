@@ -142,6 +142,26 @@ def test_the_sample_in_two_days_is_the_sample_at_once(
     assert marts(tmp_path / "home") == marts(sample_run.home)
 
 
+def test_rows_altered_by_hand_are_found_and_everything_is_built_from_nothing(
+    own_home: Path, sample_run: SampleRun
+) -> None:
+    warehouse = str(own_home / "build" / "warehouse.duckdb")
+    with duckdb.connect(warehouse) as connection:
+        [(changed,)] = connection.execute(
+            "update marts.dim_workspaces set workspace_name = workspace_name || '.'"
+            " where workspace_id = 'ws_00014'"
+        ).fetchall()
+    assert changed == 1, "which no data test minds"
+    done = in_process("run", "--always", "--home", own_home)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "everything was built from nothing: rows are not those that the build before left in"
+        " dim_workspaces" in done.stdout
+    )
+    assert "left as they were" not in done.stdout and "ran before" not in done.stdout
+    assert marts(own_home) == marts(sample_run.home)
+
+
 def marts(home: Path) -> dict[str, tuple[int, str]]:
     """Rows and fingerprint of every mart that does not depend on what was published before."""
     with open_release(home) as connection:

@@ -28,7 +28,7 @@ from dagster_project.defs.release import outcome
 from dagster_project.releases import files, fingerprint, publishing, reuse
 from dagster_project.releases.files import FILE_MODE
 from dagster_project.releases.fingerprint import MODULUS, content_hash_of, content_of
-from dagster_project.releases.gate import judge
+from dagster_project.releases.gate import Build, Result, in_words, judge
 from dagster_project.settings import CHECKOUT
 from tests.pipeline.conftest import AS_OF, NOW, HandMade
 
@@ -471,6 +471,69 @@ class TestRefusal:
         build = replace(hand_made.build, left_alone=tuple(hand_made.manifest["nodes"]))
         [problem] = judge(build, hand_made.manifest, AS_OF).problems
         assert (problem.name, problem.status) == ("assert_adds_up", "missing")
+
+    def test_a_test_whose_result_stands_needs_no_run_and_is_published_with_when_it_ran(
+        self, hand_made: HandMade
+    ) -> None:
+        earlier = NOW - timedelta(days=2)
+        del hand_made.statuses["test.p.assert_source_is_right"]
+        hand_made.write_results()
+        hand_made.standing = {"test.p.assert_source_is_right": Result("warn", 3, earlier)}
+        hand_made.publish()
+        assert rows(
+            hand_made.home,
+            "select name, status, failures, checked_at from release.checks order by name",
+        ) == [
+            ("assert_adds_up", "pass", 0, NOW.replace(tzinfo=None)),
+            ("assert_source_is_right", "warn", 3, earlier.replace(tzinfo=None)),
+        ]
+
+    def test_a_build_that_had_nothing_to_do_stands_as_a_whole(self, hand_made: HandMade) -> None:
+        nodes = hand_made.manifest["nodes"]
+        build = Build(
+            {},
+            {},
+            tuple(one for one in nodes if one.startswith("model.")),
+            {one: Result("pass", 0, NOW) for one in nodes if one.startswith("test.")},
+        )
+        assert judge(build, hand_made.manifest, AS_OF).problems == ()
+        less = replace(build, standing={})
+        found = judge(less, hand_made.manifest, AS_OF).problems
+        assert {problem.status for problem in found} == {"missing"} and len(found) == 2
+
+    @pytest.mark.parametrize("status", ["fail", "warn"])
+    def test_a_blocking_test_that_did_not_pass_does_not_stand(
+        self, hand_made: HandMade, status: str
+    ) -> None:
+        del hand_made.statuses["test.p.assert_adds_up"]
+        hand_made.write_results()
+        standing = {"test.p.assert_adds_up": Result(status, 1, NOW)}
+        build = replace(hand_made.build, standing=standing)
+        [problem] = judge(build, hand_made.manifest, AS_OF).problems
+        assert (problem.name, problem.status) == ("assert_adds_up", status)
+
+    def test_a_result_of_this_run_counts_more_than_one_that_stands(
+        self, hand_made: HandMade
+    ) -> None:
+        hand_made.statuses["test.p.assert_adds_up"] = "fail"
+        hand_made.write_results()
+        standing = {"test.p.assert_adds_up": Result("pass", 0, NOW)}
+        build = replace(hand_made.build, standing=standing)
+        [problem] = judge(build, hand_made.manifest, AS_OF).problems
+        assert (problem.name, problem.status) == ("assert_adds_up", "fail")
+
+    def test_tests_that_did_not_run_after_a_model_failed_are_no_causes(
+        self, hand_made: HandMade
+    ) -> None:
+        hand_made.statuses["model.p.dim_coupons"] = "error"
+        for name in ("assert_adds_up", "assert_source_is_right"):
+            del hand_made.statuses[f"test.p.{name}"]
+        hand_made.write_results()
+        problems = judge(hand_made.build, hand_made.manifest, AS_OF).problems
+        assert in_words(problems) == [
+            "model dim_coupons: error (models/marts/dim_coupons.sql)",
+            "2 models and tests after them were skipped",
+        ]
 
     def test_a_model_that_failed_is_not_left_as_it_was(self, hand_made: HandMade) -> None:
         hand_made.statuses["model.p.dim_coupons"] = "error"
