@@ -101,8 +101,9 @@ def form_of(path: Path) -> Form:
 
 @cache
 def _types_of(feed_name: str) -> str:
-    """Return an identifier of the types of a feed's columns with values."""
-    columns = filter(has_values, feeds()[feed_name].columns)
+    """Return an identifier of the types of a feed's columns with values; a file may be of no feed, too."""
+    feed = feeds().get(feed_name)
+    columns = filter(has_values, feed.columns if feed else ())
     types = [(column.name, column.type, column.places) for column in columns]
     return hashlib.sha256(json.dumps(types).encode()).hexdigest()[:8]
 
