@@ -226,7 +226,7 @@ class _Asked:
             )
             return [self._answer(question, metrics, aborted) for question in self._questions]
         finally:
-            self._engine.load_batch_data("frame", frame.iloc[:0])
+            self._engine.load_batch_data("frame", pd.DataFrame())  # the rows are let go
 
     def _answer(
         self, question: _Question, metrics: Mapping[Any, Any], aborted: Mapping[Any, Any]

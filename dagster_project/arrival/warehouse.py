@@ -1,8 +1,8 @@
 """The raw schema of the warehouse: its tables, and the statements that fill them.
 
 Every SQL statement of arrival that writes belongs here. The rows of a delivery are a Parquet file of text,
-`raw/<feed>/<delivery_sequence>.parquet` beside the warehouse, or of values, in a folder of `raw/<feed>/` named
-for its form: packing them into DuckDB's own file would cost several times as much. Two views show the files
+`raw/<feed>/<delivery_sequence>.parquet` beside the warehouse, or of values, in a folder of `raw/<feed>/`:
+packing them into DuckDB's own file would cost several times as much. Two views show the files
 that were loaded: `raw.<feed>` every column as text, as a CSV file of the same rows has it, and `landed.<feed>`,
 which staging reads, text and values as they are stored. The views, malformed rows, gate results and the delivery itself are written in one transaction, so that the warehouse knows
 what was loaded. Values reach SQL as parameters; names that come from a file never do: a file's columns are
@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
+import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -68,9 +72,15 @@ class RawRows:
     folder: Path
 
     def place(self, feed_name: str, sequence: int, form: Form) -> Path:
-        """Return where the file of one delivery belongs whose rows have this form."""
+        """Return where the file of one delivery belongs whose rows have this form.
+
+        What values mean depends on the types of their columns, so these are part of the place: where the
+        contract gives a column another type, the rows are stored again.
+        """
         folder = self.folder / feed_name
-        return (folder if form == "text" else folder / form) / f"{sequence:09d}.parquet"
+        if form != "text":
+            folder /= f"{form}-{_types_of(feed_name)}"
+        return folder / f"{sequence:09d}.parquet"
 
     def path(self, feed_name: str, sequence: int) -> Path:
         """Return the file of one delivery; where there is none, where its text belongs."""
@@ -85,7 +95,17 @@ class RawRows:
 
 def form_of(path: Path) -> Form:
     """Return the form of the rows in a file of a delivery."""
-    return next((form for form in FORMS if form == path.parent.name), "text")
+    folder = path.parent.name.partition("-")[0]
+    return next((form for form in FORMS if form == folder), "text")
+
+
+@cache
+def _types_of(feed_name: str) -> str:
+    """Return an identifier of the types of a feed's columns with values; a file may be of no feed, too."""
+    feed = feeds().get(feed_name)
+    columns = filter(has_values, feed.columns if feed else ())
+    types = [(column.name, column.type, column.places) for column in columns]
+    return hashlib.sha256(json.dumps(types).encode()).hexdigest()[:8]
 
 
 class LoadMismatch(Exception):
@@ -206,6 +226,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> None:
         or ("deliveries" in found and not _all_there(connection, rows))
     ):
         drop_tables(connection)
+        shutil.rmtree(rows.folder, ignore_errors=True)
     for name in RAW_TABLES:
         declared = ", ".join(f"{identifier(column)} {kind}" for column, kind in expected[name])
         connection.execute(f"create table if not exists raw.{identifier(name)} ({declared})")

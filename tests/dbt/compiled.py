@@ -114,6 +114,19 @@ class CompiledModels:
         """The query of each model by its relation, in the order of their dependencies."""
         return {model.relation: self._on(model.query, self.as_of) for model in self._first_day}
 
+    def queries_since(self, last: int) -> dict[str, str]:
+        """The query of each model of a build that carries on, by its relation.
+
+        Args:
+            last: The last delivery of the build before.
+        """
+        return {
+            model.relation: self._on(model.query, self.as_of).replace(
+                str(_LAST_DELIVERY), str(last)
+            )
+            for model in self._next_day
+        }
+
     @property
     def currencies(self) -> pa.Table:
         """The seed as dbt loads it."""

@@ -144,15 +144,16 @@ def all_feeds(draw: st.DrawFn) -> list[Delivered]:
 
 
 def staged(
-    compiled: CompiledModels, connection: duckdb.DuckDBPyConnection
+    compiled: CompiledModels, connection: duckdb.DuckDBPyConnection, since: int | None = None
 ) -> dict[str, list[tuple[Any, ...]]]:
-    """Every typed row of the raw tables, by feed."""
+    """Every typed row of the raw tables, or those of deliveries after one, by feed."""
     connection.execute("create schema if not exists staging")
     connection.register("currencies", compiled.currencies)
-    connection.execute("create table staging.iso_4217_currencies as from currencies")
+    connection.execute("create or replace table staging.iso_4217_currencies as from currencies")
+    queries = compiled.queries if since is None else compiled.queries_since(since)
     bases = {
         feed: query
-        for relation_name, query in compiled.queries.items()
+        for relation_name, query in queries.items()
         for feed in feeds()
         if f"base_billing__{feed}" in relation_name
     }
@@ -216,5 +217,7 @@ def test_values_of_a_parquet_file_are_judged_as_their_text_is(
                 rows = f"from raw.{feed} order by delivery_sequence, row_number"
                 assert connection.execute(rows).fetchall() == text.execute(rows).fetchall()
             found = staged(compiled, connection)
+            later = staged(compiled, connection, since=len(deliveries) // 2)
     for feed in feeds():
         assert found[feed] == expected[feed]
+        assert later[feed] == [row for row in expected[feed] if row[0] > len(deliveries) // 2]

@@ -29,6 +29,7 @@ from tests.pipeline.test_arrival import (
     invoices_table,
     jsonl_bytes,
     parquet_bytes,
+    typed_invoices,
 )
 
 HISTORIES = int(os.environ.get("MUTATED_HISTORIES", "6"))
@@ -63,6 +64,7 @@ def content(chance: random.Random) -> bytes:
             jsonl_bytes(rows),
             array,
             parquet_bytes(invoices_table()),
+            parquet_bytes(typed_invoices("UTC")),
             csv_bytes([WORKSPACE]),
             csv_bytes([{name: text for name, text in INVOICE.items() if name != "currency"}]),
         ]

@@ -108,6 +108,14 @@ def test_an_empty_batch_passes_everything(feed: str) -> None:
     assert failures(feed, []) == {}
 
 
+def test_a_check_that_cannot_be_asked_warns_and_leaves_the_others_alone() -> None:
+    broken = frame("invoices", [VALID["invoices"]] * 30).assign(mtus_number=["x"] * 30)
+    findings = ask(CONTRACTS["invoices"], [broken], FACTS, is_sample=False)
+    [failed] = [finding for finding in findings if not finding.passed]
+    assert (failed.check_name, failed.severity) == ("mtus_is_in_range", "warn")
+    assert failed.observed.startswith("could not be asked: ")
+
+
 @pytest.mark.parametrize("feed", list(VALID))
 def test_every_check_has_one_name_and_can_be_asked(feed: str) -> None:
     findings = ask(CONTRACTS[feed], [frame(feed, [VALID[feed]] * 30)], FACTS, is_sample=False)
