@@ -29,7 +29,7 @@ import duckdb
 
 from dagster_project.arrival.warehouse import landed_text
 from dagster_project.feeds import Feed, feeds
-from dagster_project.refresh.compiled import Models, Moment, Node, tables_of
+from dagster_project.refresh.compiled import Models, Moment, Node, Tables, tables_of
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.fingerprint import literal, literals, quote
 
@@ -49,6 +49,43 @@ SUMMED: Final = (
     "fct_program_budget_monthly",
 )
 """The marts whose rows sum over workspaces."""
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """A mart whose columns add up: what workspaces give it is the sum of what each of them gives.
+
+    Attributes:
+        key: The columns that identify a row.
+        is_there: SQL for whether a workspace gives the row anything.
+        derived: The columns that are calculated from the sums, as SQL.
+        counted: The columns that count redemptions: a count whose row is not there adds up to nothing, so that
+            they are calculated from all workspaces.
+    """
+
+    key: tuple[str, ...]
+    is_there: str
+    derived: Mapping[str, str]
+    counted: tuple[str, ...] = ()
+
+
+_PART, _WHOLE = (
+    "cast(100 * (discount_amount + credit_amount) as hugeint)",
+    "cast(100 * list_amount as hugeint)",
+)
+_ADDED_UP: Final = {
+    "fct_charge_bridge_monthly": _Sums(("currency", "bridge_month", "plan"), "invoices > 0", {}),
+    "fct_program_performance_monthly": _Sums(
+        ("program", "currency", "performance_month"),
+        "active_workspaces > 0 or new_redemptions > 0",
+        {
+            "effective_percent": f"case when {_WHOLE} <> 0 then 0.0001 * cast("
+            f"(2 * 1000000 * {_PART} + {_WHOLE}) // (2 * {_WHOLE}) as decimal(18, 0)) end"
+        },
+        ("new_redemptions", "ended_redemptions"),
+    ),
+}
+"""Those of them to which the difference that concerned workspaces make can be added."""
 TERMS: Final = ("dim_coupons",)
 """The marts of terms alone, which are whole in every answer."""
 RECORDED: Final = ("fct_audit_findings", "fct_restatements")
@@ -61,6 +98,8 @@ REDEMPTIONS: Final = (
 """The models by which a workspace is found to be concerned."""
 _CHARGES: Final = "fct_discounted_charges"
 """The mart of charges."""
+_BENEFITS: Final = "int_benefits_given"
+"""The model of what redemptions give on bills."""
 _COUPONS: Final = "stg_billing__coupons"
 """The model of coupons."""
 _TERMS: Final = "int_redemptions_with_terms"
@@ -160,7 +199,8 @@ class _Calculation:
         self._connection = connection
         self._models = models
         self._moment = moment
-        self._columns = _columns_of(connection, "recorded")
+        self._types = _tables_of(connection, "recorded")
+        self._columns = {key: [name for name, _ in columns] for key, columns in self._types.items()}
         self._kinds: dict[tuple[str, str], str] = {}
         self._delivered: list[Feed] = []
         self._changed: dict[str, Collection[str] | None] = {}
@@ -271,13 +311,10 @@ class _Calculation:
         names = self._columns[node.schema, node.name]
         differ = {name: f"one.{quote(name)} is distinct from other.{quote(name)}" for name in names}
         flags = ", ".join(f"{condition} as {quote(name)}" for name, condition in differ.items())
-        where = "workspace_id" if "workspace_id" in names else "null"
-        places = ", ".join(
-            f"{f'{side}.{where}' if where in names else where} as {when}"
-            for side, when in (("one", "before"), ("other", "after"))
-        )
+        if "workspace_id" in names:
+            flags = f"one.workspace_id as before, other.workspace_id as after, {flags}"
         self._connection.execute(
-            f"create or replace table memory.main.differing_{node.name} as select {places}, {flags}"
+            f"create or replace table memory.main.differing_{node.name} as select {flags}"
             f" from recorded.{node.schema}.{node.name} as one full join {node.relation} as other"
             f" on one.{key} = other.{key} where {' or '.join(differ.values())}"
         )
@@ -386,6 +423,8 @@ class _Calculation:
             if node.name not in _CARRYING_ON and self._differs(node):
                 self._changed[node.name] = None
                 wanted.add(node.name)
+        if wanted - {*TERMS}:  # data tests compare sums with what is run
+            wanted |= {*SUMMED}
         for node in reversed(waiting):
             if node.name in wanted:
                 wanted |= {
@@ -407,10 +446,84 @@ class _Calculation:
             if mart not in self._ran:
                 continue
             node = self._models.nodes[mart]
-            sql = self._models.sql(node, self._moment)
-            for schema, name in node.relations:
-                sql = sql.replace(_written(schema, name), self._of_all(schema, name))
-            self._connection.execute(f"create table warehouse.all_workspaces.{mart} as {sql}")
+            if mart in _ADDED_UP:
+                rows = self._with_difference(node, _ADDED_UP[mart])
+            else:
+                rows = self._reading(node, self._of_all)
+            self._connection.execute(f"create table warehouse.all_workspaces.{mart} as {rows}")
+
+    def _reading(self, node: Node, instead: Callable[[str, str], str]) -> str:
+        """Return the query of a model that reads other rows than those of concerned workspaces."""
+        sql = self._models.sql(node, self._moment)
+        for schema, name in node.relations:
+            sql = sql.replace(_written(schema, name), instead(schema, name))
+        return sql
+
+    def _with_difference(self, node: Node, sums: _Sums) -> str:
+        """Return SQL for a mart as recorded, less what concerned workspaces gave it, plus what they give it now."""
+        recorded = f"recorded.{node.schema}.{node.name}"
+        types = dict(self._types[node.schema, node.name])
+        keys = ", ".join(sums.key)
+        added = ", ".join(
+            f"cast(sum(sign * {name}) as {kind}) as {name}"
+            for name, kind in types.items()
+            if name not in (*sums.key, *sums.derived, *sums.counted)
+        )
+        columns = ", ".join(
+            f"cast({sums.derived[name]} as {kind}) as {name}" if name in sums.derived else name
+            for name, kind in types.items()
+        )
+        parts = " union all by name ".join(
+            f"select *, {sign} as sign from {rows}"
+            for sign, rows in (
+                (1, recorded),
+                (-1, f"({self._reading(node, self._of_recorded)})"),
+                (1, node.relation),
+            )
+        )
+        rows = (
+            f"with parts as ({parts}), sums as (select {keys}, {added} from parts group by {keys})"
+        )
+        summed = "sums"
+        if sums.counted:
+            rows += f", one_bill_of_each_month as ({self._one_bill_of_each_month()})"
+            counting = self._reading(node, self._of_redemptions)
+            rows += f", counts as ({counting})"
+            same = " and ".join(f"sums.{one} is not distinct from counts.{one}" for one in sums.key)
+            counted = ", ".join(f"coalesce(counts.{one}, 0) as {one}" for one in sums.counted)
+            summed = f"(select sums.*, {counted} from sums left join counts on {same})"
+        return f"{rows} select {columns} from {summed} where {sums.is_there}"
+
+    def _of_redemptions(self, schema: str, name: str) -> str:
+        """Return SQL for the rows of a model of all workspaces, with one bill of each month instead of all bills."""
+        return "one_bill_of_each_month" if name == _BENEFITS else self._of_all(schema, name)
+
+    def _one_bill_of_each_month(self) -> str:
+        """Return SQL for benefits of nothing, with which each program has a row of each currency and month."""
+        given = {
+            "redemption_id": "redemption_id",
+            "invoice_id": "concat_ws(' ', redemption_id, currency, performance_month)",
+            "currency": "currency",
+            "billing_month": "performance_month",
+            "is_expected": "false",
+        }
+        columns = ", ".join(
+            f"cast({given.get(name, 'null')} as {kind}) as {name}"
+            for name, kind in self._types["intermediate", _BENEFITS]
+        )
+        return (
+            f"select {columns} from (select distinct currency, performance_month from sums)"
+            f" cross join (select min(redemption_id) as redemption_id"
+            f" from {self._of_all('intermediate', _TERMS)}"
+            " where is_honoured and not is_to_come group by program)"
+        )
+
+    def _of_recorded(self, schema: str, name: str) -> str:
+        """Return SQL for the recorded rows of a model that are of concerned workspaces."""
+        if name == _CHARGES:
+            return CHARGES
+        of_these = self._of_these(self._columns[schema, name])
+        return f"(from recorded.{schema}.{quote(name)}{f' where {of_these}' if of_these else ''})"
 
     def _of_all(self, schema: str, name: str) -> str:
         """Return SQL for the rows of a model of concerned workspaces and, as recorded, of all others."""
@@ -558,19 +671,14 @@ def _written(schema: str, name: str) -> str:
     return f'"warehouse"."{schema}"."{name}"'
 
 
-def _columns_of(
-    connection: duckdb.DuckDBPyConnection, database: str
-) -> dict[tuple[str, str], list[str]]:
-    """Return the columns of the tables of a build by schema and name."""
-    tables = {
-        (schema, name)
-        for schema, name in connection.execute(
+def _tables_of(connection: duckdb.DuckDBPyConnection, database: str) -> Tables:
+    """Return the tables of a build, without its views and what was delivered, each column with its type."""
+    tables = set(
+        connection.execute(
             "select schema_name, table_name from duckdb_tables()"
-            f" where database_name = {literal(database)}"
+            f" where database_name = {literal(database)} and schema_name <> 'raw'"
         ).fetchall()
-    }
+    )
     return {
-        key: [name for name, _ in columns]
-        for key, columns in tables_of(connection, database).items()
-        if key in tables and key[0] != "raw"
+        key: columns for key, columns in tables_of(connection, database).items() if key in tables
     }

@@ -78,6 +78,7 @@ _REFERS: Final = {
 }
 """The columns that name a record, and of which feed."""
 _RECORDED: Final = "recorded.duckdb"
+_JUDGED: Final = "warehouse.marts.judged_charges"
 _LONGEST_REFRESH_SECONDS: Final = 3600
 _BILLS_OF_A_THREAD: Final = 2_000_000
 _TRUE: Final = ("true", "t", "1", "yes")
@@ -448,9 +449,9 @@ def _marts(connection: duckdb.DuckDBPyConnection, models: Collection[str]) -> di
             of_these = of_concerned(names)
             assert of_these, f"{name} says of no workspace"
             held = f"(select * from {recorded} where {of_these})"
-            if name == "fct_discounted_charges":
-                held = CHARGES
             marts[name] = Mart(f"warehouse.marts.{name}", held)
+            if name == "fct_discounted_charges":
+                marts[name] = Mart(_JUDGED, CHARGES)
     return marts
 
 
@@ -559,12 +560,10 @@ def _judge_by_record(
     judged = ("discount_variance_amount", "credit_variance_amount", "audit_status")
     as_recorded = ", ".join(f"recorded.{column} as {column}" for column in judged)
     connection.execute(
-        f"create table marts.judged as select charges.* replace ({as_recorded})"
-        " from marts.fct_discounted_charges as charges inner join"
+        f"create view {_JUDGED} as select charges.* replace ({as_recorded})"
+        " from warehouse.marts.fct_discounted_charges as charges inner join"
         f" {CHARGES} as recorded on charges.invoice_id = recorded.invoice_id"
     )
-    connection.execute("drop table marts.fct_discounted_charges")
-    connection.execute("alter table marts.judged rename to fct_discounted_charges")
     # From net on, as if billing had known these terms and made the errors that it made.
     connection.execute(
         "update all_workspaces.fct_charge_bridge_monthly as bridge set"

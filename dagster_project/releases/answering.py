@@ -229,8 +229,8 @@ def _change(
             f"{one}.{quote(column)} is not distinct from {other}.{quote(column)}" for column in key
         )
 
-    [differs] = connection.execute(
-        "select "
+    [(pairs, rows, *differs)] = connection.execute(
+        f"select count(*), (select count(*) from {differing}), "
         + ", ".join(
             f"coalesce(bool_or(came.{quote(column)} is distinct from gone.{quote(column)}), false)"
             for column in columns
@@ -246,6 +246,8 @@ def _change(
         connection.execute(
             f"update {table} as held set {values} from {came} as came where {is_same('held', 'came')}"
         )
+    if rows == 2 * pairs:
+        return
     connection.execute(
         f"delete from {table} as held using (select {keys} from {gone} as gone where not exists"
         f" (select 1 from {came} as came where {is_same('came', 'gone')})) as gone"

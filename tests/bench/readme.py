@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from dagster_project.settings import CHECKOUT
-from tests.bench import against, chart, compare, machine, measure, refresh, shuffle, store
+from tests.bench import against, chart, compare, machine, measure, question, refresh, shuffle, store
 
 SPEED = CHECKOUT / "docs" / "speed.md"
 SPARK = CHECKOUT / "docs" / "spark.md"
 CHART = Path(__file__).with_name("speed.svg")
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 AGAINST = "<!-- against:start -->", "<!-- against:end -->"
+QUESTION = "<!-- question:start -->", "<!-- question:end -->"
 
 Results = Sequence[Mapping[str, Any]]
 
@@ -37,10 +38,12 @@ def main(options: argparse.Namespace) -> None:
     )
     shuffled = store.kept("shuffle", options.results)
     beside = newest(store.kept("against", options.results), "asked_invoices", "ref", "only")
-    if not any((compared, refreshed, shuffled, beside)):
+    asked = newest(store.kept("question", options.results), "asked_invoices")
+    if not any((compared, refreshed, shuffled, beside, asked)):
         raise SystemExit(f"There are no results in {options.results}: run `make bench` first.")
     blocks = [(SPEED, block(compared, refreshed), START, END)] if compared or refreshed else []
     blocks += [(SPEED, beside_block(beside), *AGAINST)] if beside else []
+    blocks += [(SPEED, question.table(asked), *QUESTION)] if asked else []
     blocks += [(SPARK, shuffle.block(shuffled[-1]), START, END)] if shuffled else []
     for page, content, start, end in blocks:
         page.write_text(with_block(page.read_text("utf-8"), content, start, end), "utf-8")

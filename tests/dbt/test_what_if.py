@@ -443,6 +443,40 @@ def test_models_that_read_no_other_row_are_not_run(
         assert "fct_credit_draws" in ran.models
 
 
+def test_what_changes_no_bill_is_found_without_bills(compiled: CompiledModels) -> None:
+    example = _example()
+    example["coupons"][0] |= {"duration": "forever", "duration_invoices": ""}
+    follow_up = {"follow_up_coupon_id": "CREDIT"}
+    change = Change("coupons", {"coupon_id": "TWENTY", **follow_up}, is_withdrawn=False, place="")
+    with compiled.recorded([example]) as connection:
+        ran = compiled.ask(connection, [change])
+        found = answered(connection)
+    assert ran.workspaces == 1
+    # What sums over workspaces is there for the data tests.
+    assert {"fct_upcoming_expirations", *SUMMED} <= ran.models
+    assert ran.models.isdisjoint({"fct_discounted_charges", "int_benefits_given"})
+    example["coupons"][0] |= follow_up
+    assert all_differences(found, comparable(compiled.run([example])), OF_VERSIONS) == []
+
+
+def test_recorded_rows_are_of_concerned_workspaces(many_worlds: duckdb.DuckDBPyConnection) -> None:
+    """Models whose rows name no workspace, bill or redemption are of terms, deliveries and sums."""
+    found = many_worlds.execute(
+        "select table_name, list(column_name) from duckdb_columns() where database_name = 'recorded'"
+        " and schema_name in ('staging', 'intermediate', 'marts') group by table_name"
+    ).fetchall()
+    of_others = {
+        name
+        for name, columns in found
+        if not {"workspace_id", "invoice_id", "redemption_id"} & {*columns}
+        and not name.startswith(("base_", "iso_", "stg_arrival__"))
+    }
+    assert of_others - {*concerned._DELIVERED, *concerned._CARRYING_ON, *SUMMED, *TERMS} == {
+        *("stg_billing__coupons", "stg_billing__coupon_versions", "stg_billing__budgets"),
+        *("int_coupon_versions_delivered", "int_coupon_findings_raised", concerned._FATES),
+    }
+
+
 def test_a_plan_tells_which_columns_a_model_reads(compiled: CompiledModels) -> None:
     models = compiled.of_questions.nodes
     terms = "int_redemptions_with_terms"
