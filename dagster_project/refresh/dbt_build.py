@@ -200,7 +200,7 @@ class RunningBuild:
         self._queue: queue.SimpleQueue[EventMsg | None] = queue.SimpleQueue()
         self._invocations: dict[str, Path] = {}
         self._ended: list[Any] = []
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._kept: carrying_on.Kept | None = None
         self._rows: dict[str, str] = {}
         self.left_alone: tuple[str, ...] = ()
@@ -342,7 +342,7 @@ class RunningBuild:
                 )
                 if tests := self._tests.reads.keys() - self.standing.keys():
                     self._invoke("tests", only=tests)
-        except Exception as error:  # noqa: BLE001 (whoever waits for the events gets it)
+        except BaseException as error:  # noqa: BLE001 (whoever waits for the events gets it)
             self._failure = error
         finally:
             self._queue.put(None)

@@ -513,6 +513,15 @@ class TestFailure:
                 assert built is not None
                 assert built.asset_materialization is not None
                 assert built.asset_materialization.metadata["dagster/row_count"].value
+            check = dg.AssetCheckKey(
+                dg.AssetKey(["marts", "dim_coupons"]), "primary_key_dim_coupons_coupon_id"
+            )
+            storage = instance.event_log_storage
+            [record] = storage.get_asset_check_execution_history(check, limit=1)
+            assert record.event is not None and record.event.dagster_event is not None
+            found = record.event.dagster_event.asset_check_evaluation_data
+            assert found.passed
+            assert "ran_in_refresh_of" in found.metadata, "of the same rows, in an earlier refresh"
 
 
 class TestPreparedProject:
