@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dagster_project.arrival.delimited import _scan_plain, check_text, prepare_csv, rewrite_csv
 from dagster_project.arrival.report import Limits, Refusal
-from dagster_project.arrival.rows import PlainCsv, Prepared, OwnParquet
+from dagster_project.arrival.rows import OwnParquet, PlainCsv, Prepared
 from dagster_project.arrival.warehouse import Batch, RawRows, load_rows
 from dagster_project.feeds import feeds
 
