@@ -22,6 +22,7 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.feeds import feeds
 from dagster_project.refresh.left_alone import (
     depends_on_build,
     macros_of,
@@ -86,7 +87,9 @@ class DataTests:
             nodes = self._manifest["sources" if unique_id.startswith("source.") else "nodes"]
             node = nodes[unique_id]
             name = node.get("alias") or node["identifier"]
-            found[unique_id] = f"{quote(node['schema'])}.{quote(name)}"
+            is_feed = node["resource_type"] == "source" and name in feeds()
+            schema = "landed" if is_feed else node["schema"]  # as arrival stored them
+            found[unique_id] = f"{quote(schema)}.{quote(name)}"
         return found
 
     def standing(
