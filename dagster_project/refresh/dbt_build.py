@@ -376,12 +376,12 @@ class RunningBuild:
 
         manifest = self._project.folder / "manifest.msgpack"
         ended = _invoke([*arguments, *options], self._settings, folder, manifest, [listen], only)
+        if self._settings.engine == "duckdb":
+            _close_warehouse()
         self._ended.append(ended)
         if ended.result is not None:
             folder.mkdir(exist_ok=True)
             ended.result.write(str(folder / "run_results.json"))
-        if self._settings.engine == "duckdb":
-            _close_warehouse()
 
 
 def _interrupt(thread: threading.Thread, engine: str) -> None:
