@@ -180,6 +180,15 @@ def test_a_violation_is_found_under_its_name_alone(
     assert list(failures(feed, [VALID[feed]] * 29 + [VALID[feed] | change])) == [check]
 
 
+@pytest.mark.parametrize(("column", "digits"), [("list_amount", 13), ("total_amount", 14)])
+def test_an_amount_has_as_many_digits_as_the_models_accept(column: str, digits: int) -> None:
+    rows = [{**VALID["invoices"], column: f"{'9' * many}.99"} for many in (digits, digits + 1)]
+    few, many = (failures("invoices", [row]) for row in rows)
+    assert f"{column}_is_readable" not in few
+    assert f"{column}_is_readable" in many
+    assert f"at most {digits} digits" in form_of(feeds()["invoices"].column(column))
+
+
 def test_facts_out_of_bounds_are_found() -> None:
     facts = {
         "malformed_rows": 1,
