@@ -108,11 +108,6 @@ def value_types() -> dict[str, Any]:
     return types
 
 
-def amount_digits(column: Column) -> int:
-    """Return how many digits an amount may have before the point: one more for a sum of others."""
-    return 14 if column.signed else 13
-
-
 def type_pattern(column: Column, which: str = "pattern") -> str:
     """Return the pattern that text of a column's type must match, from the macro of this name.
 
@@ -121,8 +116,7 @@ def type_pattern(column: Column, which: str = "pattern") -> str:
         which: Name of the pattern, where its type has several.
     """
     pattern = str(value_types()[column.type][which])
-    digits, places = amount_digits(column), column.places or 0
-    return pattern.replace("DIGITS", str(digits)).replace("PLACES", str(places))
+    return pattern.replace("DIGITS", str(column.digits)).replace("PLACES", str(column.places or 0))
 
 
 def _yaml(path: Path) -> Any:

@@ -5,6 +5,9 @@ import pandas as pd
 from expectations.building import Contract, contract, holds
 
 PARTS = ("list_amount", "discount_amount", "credit_amount", "tax_amount", "total_amount")
+PERIOD = ("period_start", "period_end")
+DAY_LETTERS = len("2026-01-31")
+"""A day may be delivered as its midnight."""
 
 
 def derive(rows: pd.DataFrame) -> pd.DataFrame:
@@ -13,7 +16,8 @@ def derive(rows: pd.DataFrame) -> pd.DataFrame:
     `adds_up`: total = list - discount - credit + tax. `period_is_ordered`: the period ends after it starts.
     """
     listed, discount, credit, tax, total = (rows[f"{name}_number"] for name in PARTS)
-    ends_later = rows["period_end"].astype("string") > rows["period_start"].astype("string")
+    first, end = (rows[name].astype("string").str[:DAY_LETTERS] for name in PERIOD)
+    ends_later = end > first
     return rows.assign(
         adds_up=(total == listed - discount - credit + tax).astype("Int64"),
         period_is_ordered=ends_later.astype("Int64"),
@@ -25,7 +29,7 @@ INVOICES = Contract(
     derive=derive,
     more_rows=(
         holds("adds_up", "invoice_adds_up", PARTS),
-        holds("period_is_ordered", "period_ends_after_it_starts", ["period_start", "period_end"]),
+        holds("period_is_ordered", "period_ends_after_it_starts", PERIOD),
     ),
     refers_to={"workspace_id": "workspaces"},
     totals=("list_amount",),

@@ -208,7 +208,8 @@ class RunningBuild:
         self.standing: dict[str, Result] = {}
         """Results of the data tests that need no run, by unique id, known once all events have come."""
         self.altered: tuple[str, ...] = ()
-        """Tables whose rows are not those that the build before left, so that everything is built from nothing."""
+        """Tables that keep rows of the build before, but whose rows are not those that it left, so that everything
+        is built from nothing."""
 
     def events(self) -> Generator[EventMsg]:
         """Build, and yield dbt's events as they happen."""
@@ -216,7 +217,7 @@ class RunningBuild:
         for old in sorted(_folders(self._folder.parent), key=_modified)[:-_KEPT_BUILDS]:
             shutil.rmtree(old, ignore_errors=True)
         if self._settings.engine == "duckdb":
-            self._carry_on()
+            self.carry_on()
         thread = threading.Thread(target=self._work, name="dbt", daemon=True)
         thread.start()
         has_all = False
@@ -279,8 +280,8 @@ class RunningBuild:
     def _made_by(self) -> str:
         return made_by(self._settings, self._project)
 
-    def _carry_on(self) -> None:
-        """Find what the build before left, unless it has been altered since."""
+    def carry_on(self) -> None:
+        """Find what the build before left, unless any of it that is kept has been altered since."""
         self._kept = carrying_on.take(self._settings.warehouse, self._made_by, self._as_of)
         if self._kept is None:
             return
@@ -290,9 +291,13 @@ class RunningBuild:
             self._kept.sources_now,
             is_same_day=self._is_same_day,
         )
-        before, rows = self._kept.checked.rows, self._rows_of(alone)
+        before = self._kept.checked.rows
+        added_to = before.keys() & self._incremental - set(alone)
+        rows = self._rows_of(alone) | self._fingerprints(added_to)
         self.altered = tuple(
-            one.rpartition(".")[2] for one in before.keys() & alone if before[one] != rows.get(one)
+            one.rpartition(".")[2]
+            for one in sorted(before.keys() & {*alone, *added_to})
+            if before[one] != rows.get(one)
         )
         if self.altered:
             self._kept = None
@@ -301,23 +306,30 @@ class RunningBuild:
             self.left_alone = alone
 
     @property
+    def _incremental(self) -> set[str]:
+        """Unique ids of the models that keep rows of the build before where they are built again."""
+        nodes = self._project.manifest["nodes"].items()
+        return {one for one, node in nodes if node["config"].get("materialized") == "incremental"}
+
+    @property
     def _is_same_day(self) -> bool:
         return self._kept is not None and self._kept.as_of_date == self._as_of
 
     def _rows_of(self, names: Iterable[str]) -> dict[str, str]:
         """Return fingerprints of those of some relations that tests read; each is made once."""
-        wanted = {
-            one: self._tests.relations[one]
-            for one in names
-            if one in self._tests.relations and one not in self._rows
-        }
+        self._rows |= self._fingerprints(one for one in names if one not in self._rows)
+        return self._rows
+
+    def _fingerprints(self, names: Iterable[str]) -> dict[str, str]:
+        """Return fingerprints of those of some relations that tests read, as they are now."""
+        relations = self._tests.relations
+        wanted = {one: relations[one] for one in names if one in relations}
         limits: dict[str, Any] = {
             "threads": self._settings.threads,
             "memory_limit": self._settings.memory_limit,
         }
         with duckdb.connect(str(self._settings.warehouse), config=limits) as connection:
-            self._rows |= standing.fingerprints(connection, wanted)
-        return self._rows
+            return standing.fingerprints(connection, wanted)
 
     def _to_build(self) -> list[str]:
         """Return the unique ids of the models and seeds that are built."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -12,8 +12,9 @@ import pytest
 
 from dagster_project.arrival.warehouse import create_tables, drop_tables, raw_rows
 from dagster_project.refresh import carrying_on
+from dagster_project.refresh.dbt_build import RunningBuild, prepare
 from dagster_project.releases import open_release
-from dagster_project.settings import SAMPLE
+from dagster_project.settings import SAMPLE, Settings
 from tests.pipeline.conftest import AS_OF, LAST_DAY, SampleRun, in_process
 
 CODE = "1+code"
@@ -160,6 +161,29 @@ def test_rows_altered_by_hand_are_found_and_everything_is_built_from_nothing(
     )
     assert "left as they were" not in done.stdout and "ran before" not in done.stdout
     assert marts(own_home) == marts(sample_run.home)
+
+
+@pytest.mark.parametrize(
+    ("alteration", "altered"),
+    [
+        ("update marts.fct_discounted_charges set plan = plan || '.'", ("fct_discounted_charges",)),
+        ("drop table marts.fct_discounted_charges", ("fct_discounted_charges",)),
+        ("update marts.dim_workspaces set workspace_name = '.'", ()),  # it is built whole
+    ],
+)
+def test_what_a_later_day_keeps_is_found_if_it_was_altered_by_hand(
+    own_home: Path, alteration: str, altered: tuple[str, ...]
+) -> None:
+    settings = Settings(home=own_home)
+    with duckdb.connect(str(settings.warehouse)) as connection:
+        connection.execute(alteration)
+    later = LAST_DAY + timedelta(days=1)
+    build = RunningBuild(settings, prepare(settings), later, "later", datetime.now(UTC))
+    build.carry_on()
+    assert build.altered == altered
+    assert (build.carried_on_from, bool(build.left_alone)) == (
+        (None, False) if altered else (LAST_DAY, True)
+    )
 
 
 def marts(home: Path) -> dict[str, tuple[int, str]]:

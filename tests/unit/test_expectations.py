@@ -180,6 +180,23 @@ def test_a_violation_is_found_under_its_name_alone(
     assert list(failures(feed, [VALID[feed]] * 29 + [VALID[feed] | change])) == [check]
 
 
+@pytest.mark.parametrize(("column", "digits"), [("list_amount", 13), ("total_amount", 14)])
+def test_an_amount_has_as_many_digits_as_the_models_accept(column: str, digits: int) -> None:
+    rows = [{**VALID["invoices"], column: f"{'9' * many}.99"} for many in (digits, digits + 1)]
+    few, many = (failures("invoices", [row]) for row in rows)
+    assert f"{column}_is_readable" not in few
+    assert f"{column}_is_readable" in many
+    assert f"at most {digits} digits" in form_of(feeds()["invoices"].column(column))
+
+
+@pytest.mark.parametrize(("end", "is_ordered"), [("2025-01-01", False), ("2025-01-02", True)])
+def test_a_period_of_days_and_midnights_is_one_of_days(end: str, is_ordered: bool) -> None:
+    for midnight in ("", "T00:00:00"):
+        period = {"period_start": "2025-01-01", "period_end": end + midnight}
+        failed = failures("invoices", [{**VALID["invoices"], **period}])
+        assert ("period_ends_after_it_starts" not in failed) == is_ordered
+
+
 def test_facts_out_of_bounds_are_found() -> None:
     facts = {
         "malformed_rows": 1,
