@@ -29,7 +29,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -38,6 +38,7 @@ import duckdb
 import yaml
 
 from dagster_project.feeds import Column, Feed, feeds
+from dagster_project.home import make_private
 from dagster_project.refresh import carrying_on, compiled, dbt_build
 from dagster_project.refresh.compiled import Models, Moment
 from dagster_project.refresh.concerned import (
@@ -151,6 +152,10 @@ def read(path: Path) -> list[Change]:
             raise WrongTerms(f"{path} is neither .csv, .yaml nor .json; name it so.")
     except OSError as error:
         raise WrongTerms(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise WrongTerms(
+            f"{path} is not UTF-8: byte {error.start + 1} is no character. Save it as UTF-8."
+        ) from None
     except (ValueError, csv.Error, yaml.YAMLError, RecursionError) as error:
         told = " ".join(str(error).split())
         raise WrongTerms(f"{path} cannot be read as {path.suffix[1:].upper()}: {told}") from None
@@ -222,6 +227,10 @@ def of_coupon(coupon_id: str, settings_of: Sequence[str]) -> list[Change]:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise WrongTerms(f"--set {text}: give COLUMN=VALUE, such as percent_off=15.")
+        if name.strip() == "coupon_id":
+            raise WrongTerms(f"--set {text}: name the coupon with --coupon alone.")
+        if name.strip() in values:
+            raise WrongTerms(f"--set {text}: {name.strip()} is set twice; set it once.")
         values[name.strip()] = value.strip()
     return [_change("coupons", values, f"coupon {coupon_id}")]
 
@@ -305,6 +314,7 @@ def prepared(
             published = recall(home, MADE_BY)
             is_of_it = published is not None and published.release_id == release_id
             remembered = published.tables if published and is_of_it else {}
+            make_private(side.parent)
             held.enter_context(one_writer(side, command))
             aside = settings.model_copy(update={"home": side})
             files.current_link(side).unlink(missing_ok=True)  # it answers an earlier question
@@ -827,6 +837,8 @@ class Asking:
         """Take a record away, or end it with the day from which on terms change."""
         key = recorded[feed.key.name]
         if feed.name == "redemptions":
+            if not self._open([key]):
+                return
             row = self._found["redemptions"][key] = self._withdrawn(recorded)
             self._values["redemptions", key] = row
             self._told.append(f"{key}: withdrawn")
@@ -843,7 +855,8 @@ class Asking:
                 " itself, and nobody recorded those redemptions. Ask without --from."
             )
         own = [redemption_id for redemption_id, is_derived in made if not is_derived]
-        for record in _records(self._connection, feeds()["redemptions"], own):
+        ending = self._open(own)
+        for record in _records(self._connection, feeds()["redemptions"], ending):
             self._implied["redemptions"][record["redemption_id"]] = self._withdrawn(record)
         leading = self._connection.execute(
             "select coupon_id from staging.stg_billing__coupons"
@@ -854,6 +867,8 @@ class Asking:
             self._implied["coupons"][record["coupon_id"]] = {**record, "follow_up_coupon_id": ""}
         if self._first is None:
             self.withdrawn_coupons.append(key)
+        elif not ending and not leading:
+            return
         noun = "redemption" if len(own) == 1 else "redemptions"
         self._told.append(f"{key}: withdrawn, with {len(own):,} {noun}")
 
@@ -863,18 +878,17 @@ class Asking:
             dates = dict.fromkeys(("starts_at", "ends_at", "revoked_at", "eligible_until"), "")
             later = self._as_of + timedelta(days=2)
             return {**recorded, **dates, "redeemed_at": f"{later}T00:00:00Z"}
-        if recorded["redemption_id"] in self._revoked_before:
-            return recorded
         return {**recorded, "revoked_at": f"{self._first.isoformat()}Z"}
 
-    @cached_property
-    def _revoked_before(self) -> set[str]:
-        """The redemptions that were revoked before the day from which on terms change."""
+    def _open(self, redemption_ids: Sequence[str]) -> list[str]:
+        """Return those redemptions that a withdrawal changes: known, and not ended by the day of the change."""
+        still = f" and coalesce(ended_at > {literals([self._first])}, true)" if self._first else ""
         found = self._connection.execute(
-            "select redemption_id from staging.stg_billing__redemptions where revoked_at < ?",
-            [self._first],
+            "select redemption_id from intermediate.int_redemptions_with_terms"
+            f" where redemption_id in (select unnest([{literals(redemption_ids)}]::varchar[]))"
+            f"{still} order by redemption_id"
         ).fetchall()
-        return {redemption_id for (redemption_id,) in found}
+        return [redemption_id for (redemption_id,) in found]
 
 
 def _is_same(column: Column, recorded: str, value: str) -> bool:
@@ -883,7 +897,8 @@ def _is_same(column: Column, recorded: str, value: str) -> bool:
     if recorded == value:
         return True
     if column.type == "boolean":
-        return (recorded.casefold() in _TRUE) == (value.casefold() in _TRUE)
+        words = {recorded.casefold(), value.casefold()}
+        return words <= {*_TRUE} or words <= {*_FALSE}
     if column.type == "currency":
         return recorded.casefold() == value.casefold()
     if column.type in ("instant", "date"):
