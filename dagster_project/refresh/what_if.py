@@ -31,6 +31,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -298,7 +299,7 @@ def prepared(
             _must_be_built(settings, project, release_id, as_of)
             first = first_of_bills(holds_from, as_of, zone)
             with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
-                asking = Asking(connection, as_of, first, zone)
+                asking = Asking(connection, as_of, first, zone, project.time_zones)
                 rows, told = asking.rows(changes)
             if holds_from is not None:
                 told = [f"{one}, on bills issued from {holds_from} on" for one in told]
@@ -659,6 +660,7 @@ class Asking:
         as_of: date,
         first: datetime | None,
         zone: str = "UTC",
+        feed_zones: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Begin with no change.
 
@@ -667,7 +669,9 @@ class Asking:
             as_of: Its last day.
             first: The first instant whose bills are under the changed terms; None for all bills.
             zone: The reporting time zone.
+            feed_zones: Time zones of feeds whose instants without an offset are not in UTC.
         """
+        self._feed_zones = feed_zones
         self._end = _first_instant(as_of + timedelta(days=1), zone)
         self.withdrawn_coupons: list[str] = []
         self._connection = connection
@@ -723,7 +727,7 @@ class Asking:
             differing = [
                 name
                 for name, value in change.values.items()
-                if not _is_same(feed.column(name), recorded[name], value)
+                if not _is_same(feed.column(name), recorded[name], value, self._zone_of(feed.name))
             ]
             if not differing:
                 return
@@ -742,6 +746,9 @@ class Asking:
             ]
             shown += ["another user"] * (len(shown) < len(differing))
             self._told.append(f"{key}: {', '.join(shown)}")
+
+    def _zone_of(self, feed_name: str) -> str:
+        return self._feed_zones.get(feed_name, "UTC")
 
     def _must_refer(self) -> None:
         """Make sure that the coupons and workspaces that changes name exist; what is recorded may name others."""
@@ -772,7 +779,7 @@ class Asking:
     def _must_be_known(self, change: Change, row: Record) -> None:
         """Make sure that a redemption is made by the as-of date: a later one is in no release (R0)."""
         redeemed = row.get("redeemed_at", "")
-        at = _moment(redeemed)
+        at = _moment(redeemed, self._zone_of(change.feed))
         if change.feed == "redemptions" and at is not None and at.replace(tzinfo=None) >= self._end:
             raise WrongTerms(
                 f"{change.place}: redeemed_at {redeemed} is after {self._as_of}, the as-of date, so that"
@@ -891,8 +898,15 @@ class Asking:
         return [redemption_id for (redemption_id,) in found]
 
 
-def _is_same(column: Column, recorded: str, value: str) -> bool:
-    """Return whether two texts are one value: `15` and `15.00`, an instant, empty and what it stands for."""
+def _is_same(column: Column, recorded: str, value: str, zone: str) -> bool:
+    """Return whether two texts are one value: `15` and `15.00`, an instant, empty and what it stands for.
+
+    Args:
+        column: The column.
+        recorded: The text as recorded.
+        value: The text as asked.
+        zone: The time zone of instants without an offset.
+    """
     recorded, value = recorded or column.default or "", value or column.default or ""
     if recorded == value:
         return True
@@ -902,7 +916,7 @@ def _is_same(column: Column, recorded: str, value: str) -> bool:
     if column.type == "currency":
         return recorded.casefold() == value.casefold()
     if column.type in ("instant", "date"):
-        return _moment(recorded) == _moment(value) is not None
+        return _moment(recorded, zone) == _moment(value, zone) is not None
     number = re.compile(r"-?[0-9]+([.][0-9]+)?")
     if column.type in ("id", "text", "enum") or not (
         number.fullmatch(recorded) and number.fullmatch(value)
@@ -911,13 +925,13 @@ def _is_same(column: Column, recorded: str, value: str) -> bool:
     return _plain(recorded) == _plain(value)
 
 
-def _moment(text: str) -> datetime | None:
-    """Return the instant that a text names in ISO 8601, in UTC where it says nothing else."""
+def _moment(text: str, zone: str) -> datetime | None:
+    """Return the instant that a text names in ISO 8601, in a time zone where it has no offset."""
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+    except (ValueError, OverflowError):  # an offset can move it past the last year
         return None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _plain(number: str) -> str:
@@ -944,9 +958,9 @@ def _records(
         f" inner join raw.{quote(feed.name)} as raw_rows using (delivery_sequence, row_number)"
         f" where {key} in (select unnest([{literals(keys)}]::varchar[])) order by {key}"
     ).fetchall()
-    records = []
+    records, second = [], timedelta(seconds=1)
     for own, updated_at, *values in found:
-        later: datetime = updated_at + timedelta(seconds=1)
+        later: datetime = min(updated_at, datetime.max - second) + second
         record = {name: str(value or "") for name, value in zip(names, values, strict=True)}
         records.append({**record, feed.key.name: own, "updated_at": f"{later.isoformat()}Z"})
     return records
