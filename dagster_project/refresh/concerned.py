@@ -151,7 +151,7 @@ class Calculated:
 
 
 class Broken(Exception):
-    """A changed row breaks the contract of its feed; the message says where and why."""
+    """A changed row breaks the contract of its feed; the message names the record and says why."""
 
 
 def calculate(
@@ -285,11 +285,13 @@ class _Calculation:
         told = []
         for feed in self._delivered:
             rejected = self._connection.execute(
-                f"select row_number, rejection_reasons from warehouse.staging.base_billing__{feed.name}"
+                f"select {quote(feed.key.name)}, rejection_reasons"
+                f" from warehouse.staging.base_billing__{feed.name}"
                 f" where delivery_sequence > {self._moment.last_delivery}"
                 " and rejection_reasons is not null order by row_number"
             ).fetchall()
-            told += [f"{feed.name}, row {number}: {reasons}" for number, reasons in rejected]
+            noun = feed.name.removesuffix("s")
+            told += [f"{noun} {key}: {reasons}" for key, reasons in rejected]
         if told:
             raise Broken("; ".join(told))
 

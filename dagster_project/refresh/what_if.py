@@ -29,8 +29,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -38,6 +39,7 @@ import duckdb
 import yaml
 
 from dagster_project.feeds import Column, Feed, feeds
+from dagster_project.home import make_private
 from dagster_project.refresh import carrying_on, compiled, dbt_build
 from dagster_project.refresh.compiled import Models, Moment
 from dagster_project.refresh.concerned import (
@@ -151,6 +153,10 @@ def read(path: Path) -> list[Change]:
             raise WrongTerms(f"{path} is neither .csv, .yaml nor .json; name it so.")
     except OSError as error:
         raise WrongTerms(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise WrongTerms(
+            f"{path} is not UTF-8: byte {error.start + 1} is no character. Save it as UTF-8."
+        ) from None
     except (ValueError, csv.Error, yaml.YAMLError, RecursionError) as error:
         told = " ".join(str(error).split())
         raise WrongTerms(f"{path} cannot be read as {path.suffix[1:].upper()}: {told}") from None
@@ -222,6 +228,10 @@ def of_coupon(coupon_id: str, settings_of: Sequence[str]) -> list[Change]:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise WrongTerms(f"--set {text}: give COLUMN=VALUE, such as percent_off=15.")
+        if name.strip() == "coupon_id":
+            raise WrongTerms(f"--set {text}: name the coupon with --coupon alone.")
+        if name.strip() in values:
+            raise WrongTerms(f"--set {text}: {name.strip()} is set twice; set it once.")
         values[name.strip()] = value.strip()
     return [_change("coupons", values, f"coupon {coupon_id}")]
 
@@ -289,7 +299,7 @@ def prepared(
             _must_be_built(settings, project, release_id, as_of)
             first = first_of_bills(holds_from, as_of, zone)
             with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
-                asking = Asking(connection, as_of, first, zone)
+                asking = Asking(connection, as_of, first, zone, project.time_zones)
                 rows, told = asking.rows(changes)
             if holds_from is not None:
                 told = [f"{one}, on bills issued from {holds_from} on" for one in told]
@@ -305,6 +315,7 @@ def prepared(
             published = recall(home, MADE_BY)
             is_of_it = published is not None and published.release_id == release_id
             remembered = published.tables if published and is_of_it else {}
+            make_private(side.parent)
             held.enter_context(one_writer(side, command))
             aside = settings.model_copy(update={"home": side})
             files.current_link(side).unlink(missing_ok=True)  # it answers an earlier question
@@ -649,6 +660,7 @@ class Asking:
         as_of: date,
         first: datetime | None,
         zone: str = "UTC",
+        feed_zones: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Begin with no change.
 
@@ -657,7 +669,9 @@ class Asking:
             as_of: Its last day.
             first: The first instant whose bills are under the changed terms; None for all bills.
             zone: The reporting time zone.
+            feed_zones: Time zones of feeds whose instants without an offset are not in UTC.
         """
+        self._feed_zones = feed_zones
         self._end = _first_instant(as_of + timedelta(days=1), zone)
         self.withdrawn_coupons: list[str] = []
         self._connection = connection
@@ -713,7 +727,7 @@ class Asking:
             differing = [
                 name
                 for name, value in change.values.items()
-                if not _is_same(feed.column(name), recorded[name], value)
+                if not _is_same(feed.column(name), recorded[name], value, self._zone_of(feed.name))
             ]
             if not differing:
                 return
@@ -732,6 +746,9 @@ class Asking:
             ]
             shown += ["another user"] * (len(shown) < len(differing))
             self._told.append(f"{key}: {', '.join(shown)}")
+
+    def _zone_of(self, feed_name: str) -> str:
+        return self._feed_zones.get(feed_name, "UTC")
 
     def _must_refer(self) -> None:
         """Make sure that the coupons and workspaces that changes name exist; what is recorded may name others."""
@@ -762,7 +779,7 @@ class Asking:
     def _must_be_known(self, change: Change, row: Record) -> None:
         """Make sure that a redemption is made by the as-of date: a later one is in no release (R0)."""
         redeemed = row.get("redeemed_at", "")
-        at = _moment(redeemed)
+        at = _moment(redeemed, self._zone_of(change.feed))
         if change.feed == "redemptions" and at is not None and at.replace(tzinfo=None) >= self._end:
             raise WrongTerms(
                 f"{change.place}: redeemed_at {redeemed} is after {self._as_of}, the as-of date, so that"
@@ -827,6 +844,8 @@ class Asking:
         """Take a record away, or end it with the day from which on terms change."""
         key = recorded[feed.key.name]
         if feed.name == "redemptions":
+            if not self._open([key]):
+                return
             row = self._found["redemptions"][key] = self._withdrawn(recorded)
             self._values["redemptions", key] = row
             self._told.append(f"{key}: withdrawn")
@@ -843,7 +862,8 @@ class Asking:
                 " itself, and nobody recorded those redemptions. Ask without --from."
             )
         own = [redemption_id for redemption_id, is_derived in made if not is_derived]
-        for record in _records(self._connection, feeds()["redemptions"], own):
+        ending = self._open(own)
+        for record in _records(self._connection, feeds()["redemptions"], ending):
             self._implied["redemptions"][record["redemption_id"]] = self._withdrawn(record)
         leading = self._connection.execute(
             "select coupon_id from staging.stg_billing__coupons"
@@ -854,6 +874,8 @@ class Asking:
             self._implied["coupons"][record["coupon_id"]] = {**record, "follow_up_coupon_id": ""}
         if self._first is None:
             self.withdrawn_coupons.append(key)
+        elif not ending and not leading:
+            return
         noun = "redemption" if len(own) == 1 else "redemptions"
         self._told.append(f"{key}: withdrawn, with {len(own):,} {noun}")
 
@@ -863,31 +885,38 @@ class Asking:
             dates = dict.fromkeys(("starts_at", "ends_at", "revoked_at", "eligible_until"), "")
             later = self._as_of + timedelta(days=2)
             return {**recorded, **dates, "redeemed_at": f"{later}T00:00:00Z"}
-        if recorded["redemption_id"] in self._revoked_before:
-            return recorded
         return {**recorded, "revoked_at": f"{self._first.isoformat()}Z"}
 
-    @cached_property
-    def _revoked_before(self) -> set[str]:
-        """The redemptions that were revoked before the day from which on terms change."""
+    def _open(self, redemption_ids: Sequence[str]) -> list[str]:
+        """Return those redemptions that a withdrawal changes: known, and not ended by the day of the change."""
+        still = f" and coalesce(ended_at > {literals([self._first])}, true)" if self._first else ""
         found = self._connection.execute(
-            "select redemption_id from staging.stg_billing__redemptions where revoked_at < ?",
-            [self._first],
+            "select redemption_id from intermediate.int_redemptions_with_terms"
+            f" where redemption_id in (select unnest([{literals(redemption_ids)}]::varchar[]))"
+            f"{still} order by redemption_id"
         ).fetchall()
-        return {redemption_id for (redemption_id,) in found}
+        return [redemption_id for (redemption_id,) in found]
 
 
-def _is_same(column: Column, recorded: str, value: str) -> bool:
-    """Return whether two texts are one value: `15` and `15.00`, an instant, empty and what it stands for."""
+def _is_same(column: Column, recorded: str, value: str, zone: str) -> bool:
+    """Return whether two texts are one value: `15` and `15.00`, an instant, empty and what it stands for.
+
+    Args:
+        column: The column.
+        recorded: The text as recorded.
+        value: The text as asked.
+        zone: The time zone of instants without an offset.
+    """
     recorded, value = recorded or column.default or "", value or column.default or ""
     if recorded == value:
         return True
     if column.type == "boolean":
-        return (recorded.casefold() in _TRUE) == (value.casefold() in _TRUE)
+        words = {recorded.casefold(), value.casefold()}
+        return words <= {*_TRUE} or words <= {*_FALSE}
     if column.type == "currency":
         return recorded.casefold() == value.casefold()
     if column.type in ("instant", "date"):
-        return _moment(recorded) == _moment(value) is not None
+        return _moment(recorded, zone) == _moment(value, zone) is not None
     number = re.compile(r"-?[0-9]+([.][0-9]+)?")
     if column.type in ("id", "text", "enum") or not (
         number.fullmatch(recorded) and number.fullmatch(value)
@@ -896,13 +925,13 @@ def _is_same(column: Column, recorded: str, value: str) -> bool:
     return _plain(recorded) == _plain(value)
 
 
-def _moment(text: str) -> datetime | None:
-    """Return the instant that a text names in ISO 8601, in UTC where it says nothing else."""
+def _moment(text: str, zone: str) -> datetime | None:
+    """Return the instant that a text names in ISO 8601, in a time zone where it has no offset."""
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+    except (ValueError, OverflowError):  # an offset can move it past the last year
         return None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _plain(number: str) -> str:
@@ -929,9 +958,9 @@ def _records(
         f" inner join raw.{quote(feed.name)} as raw_rows using (delivery_sequence, row_number)"
         f" where {key} in (select unnest([{literals(keys)}]::varchar[])) order by {key}"
     ).fetchall()
-    records = []
+    records, second = [], timedelta(seconds=1)
     for own, updated_at, *values in found:
-        later: datetime = updated_at + timedelta(seconds=1)
+        later: datetime = min(updated_at, datetime.max - second) + second
         record = {name: str(value or "") for name, value in zip(names, values, strict=True)}
         records.append({**record, feed.key.name: own, "updated_at": f"{later.isoformat()}Z"})
     return records

@@ -661,3 +661,58 @@ def test_a_day_begins_where_the_reporting_time_zone_says(zone: str, day: date) -
             f"create table release.release as select '{zone}' as reporting_time_zone"
         )
         assert end_of(connection, day) == calendar.end_of(day)
+
+
+@pytest.mark.parametrize(
+    ("zone", "recorded_at", "asked_at"),
+    [
+        # In Los Angeles, a day ends at 07:00 UTC in summer.
+        ("America/Los_Angeles", "2025-01-01T08:00:00Z", "2025-06-30T16:59:59"),
+        ("UTC", "2025-01-01T00:00:00Z", "2025-06-30T23:59:59"),
+    ],
+)
+def test_instants_without_an_offset_are_those_of_the_feed(
+    example: duckdb.DuckDBPyConnection, zone: str, recorded_at: str, asked_at: str
+) -> None:
+    """The redemption `twenty` was recorded with redeemed_at 2025-01-01, without an offset."""
+
+    def told(redeemed_at: str) -> list[str]:
+        values = {"redemption_id": "twenty", "redeemed_at": redeemed_at}
+        change = Change("redemptions", values, is_withdrawn=False, place="")
+        zones = {"redemptions": zone}
+        _, terms = Asking(example, date(2025, 6, 30), None, feed_zones=zones).rows([change])
+        return terms
+
+    with pytest.raises(WrongTerms, match="nothing would change"):
+        told(recorded_at)
+    assert told("2025-01-01T04:00:00Z")
+    assert told(asked_at)
+    after = (datetime.fromisoformat(asked_at) + timedelta(seconds=1)).isoformat()
+    with pytest.raises(WrongTerms, match="would not be known yet"):
+        told(after)
+
+
+def test_a_record_of_the_last_instant_can_change(compiled: CompiledModels) -> None:
+    example = _example()
+    last = {"updated_at": "9999-12-31T23:59:59.999999Z"}
+    example["coupons"][0] |= last
+    example["redemptions"][0] |= {"ends_at": "9999-12-31T23:59:59Z", **last}
+    changes = [
+        Change(
+            "coupons", {"coupon_id": "TWENTY", "percent_off": "50"}, is_withdrawn=False, place=""
+        ),
+        Change(
+            "redemptions",
+            {"redemption_id": "twenty", "ends_at": "9999-12-31T23:59:59.9-00:00"},
+            is_withdrawn=False,
+            place="",
+        ),
+    ]
+    found = compiled.run_question([example], changes)
+    bills = sorted(found["fct_discounted_charges"], key=lambda row: str(row["invoice_id"]))
+    assert [row["discount_amount"] for row in bills] == [50, 50, 50, 0, 0, 0]
+    beyond = {"redemption_id": "twenty", "ends_at": "9999-12-31T23:59:59-08:00"}
+    with pytest.raises(concerned.Broken, match="redemption twenty: ends_at is"):
+        compiled.run_question(
+            [example], [Change("redemptions", beyond, is_withdrawn=False, place="")]
+        )

@@ -91,6 +91,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
         "only what the question can change is calculated"
     )
     assert crashes.contents(recorded.home) == before
+    assert (recorded.home / "what-if").stat().st_mode & 0o077 == 0
     return Asked(recorded.home, delivered.home)
 
 
@@ -394,6 +395,11 @@ class TestWhatMakesNoSense:
             (("--coupon", "SIXTY", "--set", "program=specail"), "Did you mean special"),
             (("--coupon", "SIXTY", "--set", "follow_up_coupon_id=THEN-44"), "Did you mean THEN-45"),
             (("--coupon", "SIXTY", "--set", "percent_off"), "give COLUMN=VALUE"),
+            (("--coupon", "SIXTY", "--set", "coupon_id=HALF"), "name the coupon with --coupon"),
+            (
+                ("--coupon", "SIXTY", "--set", "percent_off=5", "--set", "percent_off=6"),
+                "percent_off is set twice",
+            ),
             (("--coupon", "SIXTY"), "Give a FILE"),
             (("missing.csv",), "cannot be read"),
             (("--coupon", "SIXTY", "--set", "percent_off=5", "--from", "May"), "give a day"),
@@ -475,10 +481,38 @@ class TestWhatMakesNoSense:
         assert shown.exit_code == 2
         assert "--name" in shown.stderr
 
-    def test_terms_that_break_the_contract_publish_nothing(self, asked: Asked) -> None:
-        shown = ask(asked.home, "--coupon", "SIXTY", "--set", "percent_off=130", "--name", "much")
+    def test_a_file_that_is_not_utf_8_is_told(self, asked: Asked, tmp_path: Path) -> None:
+        file = tmp_path / "latin.csv"
+        file.write_bytes("coupon_id,coupon_name\nHALF,Café\n".encode("latin-1"))
+        shown = ask(asked.home, file, "--name", "wrong")
+        assert shown.exit_code == 2
+        assert "is not UTF-8: byte 31 is no character. Save it as UTF-8." in shown.stderr
+
+    @pytest.mark.parametrize("kind", ["coupons", "redemptions"])
+    def test_what_had_ended_by_that_day_cannot_be_withdrawn_from_it(
+        self, asked: Asked, tmp_path: Path, kind: str
+    ) -> None:
+        key = {"coupons": "coupon_id: QUARTER-OFF", "redemptions": "redemption_id: yearly-1"}[kind]
+        file = tmp_path / "ended.yaml"
+        file.write_text(f"{kind}: [{{{key}, withdrawn: true}}]", "utf-8")
+        shown = ask(asked.home, file, "--name", "wrong", "--from", "2026-08-01")
+        assert shown.exit_code == 2, shown.output
+        assert "nothing would change" in shown.stderr
+        shown = ask(asked.home, file, "--name", "ended", "--from", "2026-07-31")
+        assert shown.exit_code == 0, shown.output
+
+    def test_terms_that_break_the_contract_publish_nothing(
+        self, asked: Asked, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "much.csv"
+        same, wrong = "HALF,50,false", "SIXTY,130,perhaps"
+        header = "coupon_id,percent_off,requires_no_prior_coupon"
+        file.write_text(f"{header}\n{same}\n{wrong}\n", "utf-8")
+        shown = ask(asked.home, file, "--name", "much")
         assert shown.exit_code == 1
-        assert "percent_off" in shown.stderr and "contract" in shown.stderr
+        told = " ".join(shown.stderr.split())
+        assert "break the contract of the feeds: coupon SIXTY: percent_off is above 100" in told
+        assert "requires_no_prior_coupon is not true or false" in told
         assert files.what_ifs(asked.home).count("what-if/much") == 0
 
     def test_a_build_that_is_not_the_release_is_told(self, asked: Asked, tmp_path: Path) -> None:
