@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.dbt.compiled import CompiledModels
+from tests.dbt.test_staging import VALID
 from tests.reference import histories, model
 from tests.reference.agreement import PROVENANCE, all_differences, differences
 
@@ -225,3 +226,17 @@ def test_amounts_scale_where_nothing_is_rounded(
 
     assert once["fct_discounted_charges"]
     assert charges(often, 1) == charges(once, factor)
+
+
+@pytest.mark.parametrize("interval", ["month", "year", "day", "week"])
+def test_a_bill_of_the_longest_interval_stops_nothing(compiled_folder: Path, interval: str) -> None:
+    bill = {**VALID["invoices"], "billing_interval": interval, "interval_count": "9" * 18}
+    delivery = {
+        "workspaces": [VALID["workspaces"]],
+        "coupons": [{**VALID["coupons"], "duration": "repeating", "duration_months": "12"}],
+        "redemptions": [VALID["redemptions"]],
+        "invoices": [{**bill, "discount_amount": "24.00", "total_amount": "96.00"}],
+    }
+    marts = CompiledModels(compiled_folder, date(2025, 1, 20)).run([delivery])
+    [charge] = marts["fct_discounted_charges"]
+    assert charge["interval_count"] == 10**18 - 1

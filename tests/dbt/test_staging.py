@@ -53,6 +53,7 @@ AMOUNT = (
     "is not an amount like 120.00 with at most 13 digits before the point and no more places than its"
     " currency"
 )
+MOST = "9" * 18
 INSTANT = "is not an ISO 8601 instant such as 2025-01-02T00:00:00Z"
 WORD = (
     "is a word for a missing value (NULL, NA, NaN, None, nan), which is delivered as an empty one"
@@ -177,6 +178,10 @@ CASES: Sequence[Case] = [
     ("coupons", {"discount_type": "amount_off", "percent_off": "", "amount_off": "5.00"}, "currency is missing, amount_off and credit need one"),
     ("coupons", {"discount_type": "amount_off", "percent_off": "", "amount_off": "0.00", "currency": "USD"}, "amount_off is not above 0"),
     ("coupons", {"discount_type": "credit", "percent_off": "", "credit_amount": "5.00", "currency": "USD"}, None),
+    ("coupons", {"credit_period_months": "1200", "credit_max_periods": "10"}, None),
+    ("coupons", {"credit_period_months": "1200", "credit_max_periods": "11"}, "credit_period_months times credit_max_periods is above 12000"),
+    ("coupons", {"credit_period_months": MOST, "credit_max_periods": MOST}, "credit_period_months is above 1200; credit_max_periods is above 1200; credit_period_months times credit_max_periods is above 12000"),
+    ("coupons", {"credit_period_months": MOST, "credit_max_periods": f"-{MOST}"}, "credit_period_months is above 1200; credit_max_periods is below 1"),
     ("coupons", {"duration": "repeating"}, "duration repeating takes exactly one of duration_months and duration_invoices"),
     ("coupons", {"duration": "repeating", "duration_months": "1", "duration_invoices": "1"}, "duration repeating takes exactly one of duration_months and duration_invoices"),
     ("coupons", {"duration": "repeating", "duration_months": "1"}, None),

@@ -26,7 +26,7 @@ with
         'duration_months and duration_invoices are only for duration repeating'
     ),
     (
-        "credit_period_months * credit_max_periods > 12000",
+        "cast(credit_period_months as " ~ wide_integer() ~ ") * credit_max_periods > 12000",
         'credit_period_months times credit_max_periods is above 12000'
     ),
 ], currencies=ref('iso_4217_currencies')) }}

@@ -203,7 +203,7 @@ final as (
         raised.rise_minor,
         {{ divide_rounded(
             'cast(raised.rise_minor as ' ~ wide_integer() ~ ") * case raised.billing_interval when 'week' then 52 when 'day' then 365 else 1 end",
-            "(case raised.billing_interval when 'month' then 1 else 12 end * coalesce(raised.interval_count, 1))"
+            "(case raised.billing_interval when 'month' then 1 else 12 end * cast(coalesce(raised.interval_count, 1) as " ~ wide_integer() ~ "))"
         ) }} as monthly_rise_minor
 
     from currencies
