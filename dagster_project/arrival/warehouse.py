@@ -292,16 +292,7 @@ def landed_relation(feed: Feed, files: Sequence[Path]) -> str:
     Of a column that can have values, `<name>` is null where it has one, and `<name>_value` where it has
     text. Instants of rows that are local have no time zone.
     """
-
-    def columns(form: Form) -> str:
-        return ", ".join(
-            [
-                *(f"{part}" for column in feed.columns for part in _landed(column, form)),
-                f"{str(form == 'local_values').lower()} as is_local",
-            ]
-        )
-
-    return _rows(feed, files, columns)
+    return _rows(feed, files, lambda form: _landed_columns(feed, form))
 
 
 def landed_text(feed: Feed, rows: str) -> str:
@@ -311,13 +302,22 @@ def landed_text(feed: Feed, rows: str) -> str:
         feed: The feed.
         rows: A table like `raw.<feed>`.
     """
-    columns = ", ".join(part for column in feed.columns for part in _landed(column, "text"))
-    return f"select delivery_sequence, {ROW_NUMBER}, {columns}, false as is_local from {rows}"
+    return f"select delivery_sequence, {ROW_NUMBER}, {_landed_columns(feed, 'text')} from {rows}"
 
 
 def value_name(column: Column) -> str:
     """Name the column of `landed.<feed>` with the values of a column."""
     return identifier(f"{column.name}_value")
+
+
+def _landed_columns(feed: Feed, form: Form) -> str:
+    """Return the select list for all columns of a file as `landed.<feed>` has them."""
+    parts = [part for column in feed.columns for part in _landed(column, form)]
+    return ", ".join([*parts, f"{_is_local(form)} as is_local"])
+
+
+def _is_local(form: Form) -> str:
+    return str(form == "local_values").lower()
 
 
 def _landed(column: Column, form: Form) -> Iterator[str]:
@@ -346,7 +346,7 @@ def text_of(column: Column) -> str:
 
 def _texts(feed: Feed, form: Form) -> str:
     """Return the select list for all columns of a file as text."""
-    local = str(form == "local_values").lower()
+    local = _is_local(form)
     return ", ".join(
         identifier(column.name)
         if form == "text" or not has_values(column)

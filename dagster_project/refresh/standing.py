@@ -30,7 +30,7 @@ from dagster_project.refresh.left_alone import (
     parents_of,
     texts_of,
 )
-from dagster_project.releases.fingerprint import columns_of, quote, row_hash
+from dagster_project.releases.fingerprint import columns_of, quote, sum_of_hashes
 from dagster_project.releases.gate import Result
 
 _PASSED = ("pass", "warn")
@@ -129,10 +129,7 @@ def fingerprints(
             columns = columns_of(connection, relation)
         except duckdb.CatalogException:  # it was never built
             continue
-        [(rows, hashes)] = connection.execute(
-            f"select count(*), coalesce(sum(cast({row_hash(columns)} as hugeint)), 0)"
-            f" from {relation}"
-        ).fetchall()
+        rows, hashes = sum_of_hashes(connection, relation, columns)
         types = json.dumps([[column.name, column.type] for column in columns])
         found[unique_id] = f"{rows} {hashes} {hashlib.sha256(types.encode()).hexdigest()[:16]}"
     return found
