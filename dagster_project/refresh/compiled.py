@@ -26,7 +26,7 @@ from typing import Any
 import duckdb
 
 from dagster_project.refresh.dbt_build import DbtFailed, Project, compile_project
-from dagster_project.releases.fingerprint import literal, quote
+from dagster_project.releases.fingerprint import Column, literal, quote, tables_of
 from dagster_project.settings import Settings
 
 # No bill is of these years, and no delivery has that number.
@@ -43,8 +43,8 @@ _NOT_OF_COLUMNS = (
     *("filter_pushdown", "cte_filter_pusher"),
 )
 
-Tables = Mapping[tuple[str, str], Sequence[tuple[str, str]]]
-"""Names and types of columns, by schema and table."""
+Tables = Mapping[tuple[str, str], Sequence[Column]]
+"""Columns by schema and table."""
 
 
 @dataclass(frozen=True)
@@ -235,23 +235,6 @@ def nodes_of(compiled: Iterable[Any], manifest: Mapping[str, Any]) -> list[Node]
     return list(ordered.values())
 
 
-def tables_of(connection: duckdb.DuckDBPyConnection, database: str) -> Tables:
-    """Return the tables and views of a build, each column with its type.
-
-    Args:
-        connection: Has the build.
-        database: As this database.
-    """
-    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for schema, name, column, kind in connection.execute(
-        "select schema_name, table_name, column_name, data_type from duckdb_columns()"
-        f" where database_name = {literal(database)} and not internal"
-        " order by schema_name, table_name, column_index"
-    ).fetchall():
-        found.setdefault((schema, name), []).append((column, kind))
-    return found
-
-
 def with_columns(nodes: Sequence[Node], tables: Tables) -> list[Node]:
     """Return nodes that know which columns of other models they read.
 
@@ -270,7 +253,7 @@ def with_columns(nodes: Sequence[Node], tables: Tables) -> list[Node]:
         for schema in sorted({schema for schema, _ in tables}):
             connection.execute(f"create schema if not exists {quote(schema)}")
         for (schema, name), columns in tables.items():
-            typed = ", ".join(f"{quote(column)} {kind}" for column, kind in columns)
+            typed = ", ".join(f"{quote(column.name)} {column.type}" for column in columns)
             connection.execute(f"create table {quote(schema)}.{quote(name)} ({typed})")
         return [
             replace(node, columns_read=_columns_read(connection, node))

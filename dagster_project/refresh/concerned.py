@@ -29,9 +29,9 @@ import duckdb
 
 from dagster_project.arrival.warehouse import landed_text
 from dagster_project.feeds import Feed, feeds
-from dagster_project.refresh.compiled import Models, Moment, Node, Tables, tables_of
+from dagster_project.refresh.compiled import Models, Moment, Node, Tables
 from dagster_project.releases.errors import ReleaseError
-from dagster_project.releases.fingerprint import literal, literals, quote
+from dagster_project.releases.fingerprint import literal, literals, quote, tables_of
 
 WORKSPACES: Final = "memory.main.concerned_workspaces"
 """The table of the workspaces that are concerned."""
@@ -200,7 +200,7 @@ class _Calculation:
         self._models = models
         self._moment = moment
         self._types = _tables_of(connection, "recorded")
-        self._columns = {key: [name for name, _ in columns] for key, columns in self._types.items()}
+        self._columns = {key: [one.name for one in columns] for key, columns in self._types.items()}
         self._kinds: dict[tuple[str, str], str] = {}
         self._delivered: list[Feed] = []
         self._changed: dict[str, Collection[str] | None] = {}
@@ -464,7 +464,7 @@ class _Calculation:
     def _with_difference(self, node: Node, sums: _Sums) -> str:
         """Return SQL for a mart as recorded, less what concerned workspaces gave it, plus what they give it now."""
         recorded = f"recorded.{node.schema}.{node.name}"
-        types = dict(self._types[node.schema, node.name])
+        types = {one.name: one.type for one in self._types[node.schema, node.name]}
         keys = ", ".join(sums.key)
         added = ", ".join(
             f"cast(sum(sign * {name}) as {kind}) as {name}"
@@ -510,8 +510,8 @@ class _Calculation:
             "is_expected": "false",
         }
         columns = ", ".join(
-            f"cast({given.get(name, 'null')} as {kind}) as {name}"
-            for name, kind in self._types["intermediate", _BENEFITS]
+            f"cast({given.get(one.name, 'null')} as {one.type}) as {one.name}"
+            for one in self._types["intermediate", _BENEFITS]
         )
         return (
             f"select {columns} from (select distinct currency, performance_month from sums)"

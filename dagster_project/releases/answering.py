@@ -20,7 +20,6 @@ import duckdb
 from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.fingerprint import (
-    Column,
     Known,
     TableContent,
     changed_by,
@@ -30,6 +29,7 @@ from dagster_project.releases.fingerprint import (
     quote,
     row_hash,
     sum_of_hashes,
+    tables_of,
 )
 from dagster_project.releases.publishing import detach_target, serve
 from dagster_project.releases.reuse import DATABASE
@@ -112,7 +112,7 @@ def _recorded_contents(
 ) -> dict[tuple[str, str], Known]:
     """Return what the recorded release holds, in the order in which it lists its tables."""
     found = {}
-    columns = _columns(connection, DATABASE)
+    columns = tables_of(connection, DATABASE)
     for schema, name, rows, fingerprint in connection.execute(
         f"select table_schema, table_name, row_count, fingerprint from {DATABASE}.release.tables"
         " order by rowid"
@@ -123,20 +123,6 @@ def _recorded_contents(
             relation = f"{DATABASE}.{quote(schema)}.{quote(name)}"
             known = Known(content, sum_of_hashes(connection, relation, content.columns))
         found[schema, name] = known
-    return found
-
-
-def _columns(
-    connection: duckdb.DuckDBPyConnection, database: str
-) -> dict[tuple[str, str], tuple[Column, ...]]:
-    """Return the columns of all tables of a database by schema and name."""
-    found: dict[tuple[str, str], tuple[Column, ...]] = {}
-    for schema, name, column, kind in connection.execute(
-        "select schema_name, table_name, column_name, data_type from duckdb_columns()"
-        f" where database_name = {literal(database)}"
-        " order by schema_name, table_name, column_index"
-    ).fetchall():
-        found[schema, name] = (*found.get((schema, name), ()), Column(column, kind))
     return found
 
 
@@ -266,7 +252,7 @@ def _read_back(
 ) -> None:
     """Open the new file as a reader would and compare its rows with what it is to hold."""
     connection.execute(f"attach {literal(str(database))} as written (read_only)")
-    columns = _columns(connection, "written")
+    columns = tables_of(connection, "written")
     for (schema, name), wanted in found.items():
         relation = f"written.{quote(schema)}.{quote(name)}"
         rows = sum_of_hashes(connection, relation, wanted.content.columns)

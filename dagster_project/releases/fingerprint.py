@@ -140,6 +140,25 @@ def columns_of(connection: duckdb.DuckDBPyConnection, relation: str) -> tuple[Co
     return tuple(Column(str(row[0]), str(row[1])) for row in rows)
 
 
+def tables_of(
+    connection: duckdb.DuckDBPyConnection, database: str
+) -> dict[tuple[str, str], tuple[Column, ...]]:
+    """Return the columns of all tables and views of a database, by schema and name.
+
+    Args:
+        connection: Has the database.
+        database: Its name.
+    """
+    found: dict[tuple[str, str], list[Column]] = {}
+    for schema, name, column, kind in connection.execute(
+        "select schema_name, table_name, column_name, data_type from duckdb_columns()"
+        f" where database_name = {literal(database)} and not internal"
+        " order by schema_name, table_name, column_index"
+    ).fetchall():
+        found.setdefault((schema, name), []).append(Column(column, kind))
+    return {key: tuple(columns) for key, columns in found.items()}
+
+
 def content_of(
     connection: duckdb.DuckDBPyConnection, relation: str, like: str = METHOD
 ) -> TableContent:

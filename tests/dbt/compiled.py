@@ -21,13 +21,13 @@ from dagster_project.refresh.compiled import (
     Models,
     Moment,
     nodes_of,
-    tables_of,
     variables,
     with_columns,
 )
 from dagster_project.refresh.concerned import RECORDED, SUMMED, Calculated, calculate, of_concerned
 from dagster_project.refresh.left_alone import left_alone, states_of_sources
 from dagster_project.refresh.what_if import Asking, Change
+from dagster_project.releases.fingerprint import tables_of
 from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
 from tests.reference.agreement import KEYS
 
