@@ -3,7 +3,7 @@ with
 
 final as (
     {% if carries_on() %}
-    select invoice_id from {{ kept('int_bills_expected') }}
+    select * from {{ kept('int_bills_expected') }}
     {% else %}
     {{ no_rows({'invoice_id': dbt.type_string()}) }}
     {% endif %}

@@ -18,14 +18,17 @@ from_the_first_change_on as (
 
 ),
 
--- R12: all of them, but where changed terms hold from some day on, those issued earlier that both builds have.
+-- R12: those of workspaces that have changed, but where changed terms hold from some day on, not those issued
+-- earlier that both builds have.
 expected_bills as (
 
     select coalesce(expected.invoice_id, expected_before.invoice_id) as invoice_id
 
-    from {{ expected }} as expected
+    from (select * from {{ expected }} where workspace_id in (select workspace_id from {{ changed }})) as expected
 
-    full outer join {{ expected_before }} as expected_before
+    full outer join (
+        select * from {{ expected_before }} where workspace_id in (select workspace_id from {{ changed }})
+    ) as expected_before
         on expected.invoice_id = expected_before.invoice_id
     {%- if terms_hold_from() %}
 

@@ -1,7 +1,9 @@
 {%- set received_invoices = ref('int_invoices_received') -%}
 {%- set redemptions = ref('int_redemptions_with_terms') -%}
 {%- set redemptions_before = ref('int_redemptions_before') -%}
-{#- Columns that change with the as-of date, and the promotion, have no bearing on any single invoice. -#}
+{%- set expected = ref('int_bills_expected') -%}
+{%- set expected_before = ref('int_bills_expected_before') -%}
+{#- Columns that change with the as-of date, and the promotion, have no bearing on any single issued invoice. -#}
 {%- set terms = all_columns_but(['has_started', 'has_ended', 'promotion_id']) %}
 with
 
@@ -21,16 +23,37 @@ workspaces_in_order as (
 
 ),
 
+-- The few redemptions that are not what they were, as they are and as they were.
+other_redemptions as (
+
+    select * from {{ redemptions }}
+
+    except
+
+    select * from {{ redemptions_before }}
+
+),
+
+other_redemptions_before as (
+
+    select * from {{ redemptions_before }}
+
+    except
+
+    select * from {{ redemptions }}
+
+),
+
 changed_redemptions as (
 
     (
-        select {{ terms }} from {{ redemptions }}
+        select {{ terms }} from other_redemptions
 
         where not is_to_come
 
         except
 
-        select {{ terms }} from {{ redemptions_before }}
+        select {{ terms }} from other_redemptions_before
 
         where not is_to_come
     )
@@ -38,41 +61,97 @@ changed_redemptions as (
     union all
 
     (
-        select {{ terms }} from {{ redemptions_before }}
+        select {{ terms }} from other_redemptions_before
 
         where not is_to_come
 
         except
 
-        select {{ terms }} from {{ redemptions }}
+        select {{ terms }} from other_redemptions
 
         where not is_to_come
     )
 
 ),
 
+other_expected as (
+
+    (
+        select * from {{ expected }}
+
+        except
+
+        select * from {{ expected_before }}
+    )
+
+    union all
+
+    (
+        select * from {{ expected_before }}
+
+        except
+
+        select * from {{ expected }}
+    )
+
+),
+
 -- The workspace an invoice belonged to and the one it belongs to now, whether or not the invoice counts.
-changes as (
+changed_invoices as (
 
     select
         workspace_id,
-        issued_at as changed_from
+        issued_at
 
     from {{ kept('fct_discounted_charges') }}
 
-    where
-        invoice_id in (select invoice_id from {{ received_invoices }})
-        and workspace_id in (select workspace_id from workspaces_in_order)
+    where invoice_id in (select invoice_id from {{ received_invoices }})
 
     union all
 
     select
         workspace_id,
-        issued_at as changed_from
+        issued_at
 
     from {{ received_invoices }}
 
-    where workspace_id in (select workspace_id from workspaces_in_order)
+),
+
+-- R12: what comes on expected bills depends on all that their workspace has, but on no other workspace.
+changes as (
+
+    select
+        changed_invoices.workspace_id,
+        case when workspaces_in_order.workspace_id is not null then changed_invoices.issued_at end as changed_from
+
+    from changed_invoices
+
+    left join (select distinct workspace_id from workspaces_in_order) as workspaces_in_order
+        on changed_invoices.workspace_id = workspaces_in_order.workspace_id
+
+    union all
+
+    select
+        workspace_id,
+        cast(null as timestamp) as changed_from
+
+    from other_redemptions
+
+    union all
+
+    select
+        workspace_id,
+        cast(null as timestamp) as changed_from
+
+    from other_redemptions_before
+
+    union all
+
+    select
+        workspace_id,
+        cast(null as timestamp) as changed_from
+
+    from other_expected
 
     union all
 
