@@ -52,6 +52,25 @@ def days_of(versions: list[histories.Records], dates: list[date], random: Random
     return days
 
 
+def days_of_one_feed(versions: list[histories.Records], feed: str, random: Random) -> Days:
+    """Deliver everything on one day, then a few records of one feed in other versions, day after day.
+
+    Args:
+        versions: The same ids in every one of them, with other values.
+        feed: The feed.
+        random: Chooses the records.
+    """
+    days: Days = [(histories.AS_OF, histories.as_deliveries(versions[0]))]
+    for hours, other in enumerate(versions[1:], start=1):
+        updated_at = histories.UPDATED_AT + timedelta(hours=hours)
+        chosen: histories.Records = {name: [] for name in histories.FEEDS}
+        chosen[feed] = [
+            dict(record, updated_at=updated_at) for record in other[feed] if random.random() < 0.1
+        ]
+        days.append((histories.AS_OF, histories.as_deliveries(chosen)))
+    return days
+
+
 @st.composite
 def sequences(draw: st.DrawFn) -> Days:
     worlds = draw(
@@ -82,3 +101,11 @@ def test_many_worlds_over_many_days(compiled: CompiledModels, seed: int) -> None
     ]
     dates = sorted(random.choices(DATES, k=5))
     assert_same(compiled, days_of(versions, [*dates, histories.AS_OF], random))
+
+
+@pytest.mark.parametrize("feed", ["coupons", "redemptions", "invoices", "credit_notes"])
+def test_a_few_records_of_one_feed_are_other_ones(compiled: CompiledModels, feed: str) -> None:
+    versions = [
+        histories.combine(histories.sample_worlds(150, seed=9000 + one)) for one in range(4)
+    ]
+    assert_same(compiled, days_of_one_feed(versions, feed, Random(1)))
