@@ -1,16 +1,16 @@
 {# The walk through the ranks of credit grants (R7): CTEs, the last of which is named walk and has every demand
-   at the step of its rank. DuckDB recurses. Spark does not allow a window over a recursive reference, so there
-   the steps are written out, one per rank up to the highest; what a step has drawn does not change in the next.
-   On Spark, all windows have the workspace in their key, so that rows move only once. #}
+   with what is left to pay at its rank. Grants of rank 0 share no invoice: nothing is taken from their demands. DuckDB
+   recurses. Spark does not allow a window over a recursive reference, so there the steps are written out, one per rank
+   up to the highest; what a step has drawn does not change in the next. On Spark, all windows have the workspace in
+   their key, so that rows move only once. #}
 
 {% macro walk_credit(demands) -%}
     {{ return(adapter.dispatch('walk_credit')(demands)) }}
 {%- endmacro %}
 
 {% macro default__walk_credit(demands) -%}
-walk as (
+steps as (
 
-    -- The balance of every grant before each of its invoices if that grant came first.
     select
         basis,
         grant_id,
@@ -21,59 +21,62 @@ walk as (
         issued_at,
         is_expected,
         cast(1 as bigint) as step,
-        left_minor,
-        {{ balance_before() }} as balance_before_minor
+        left_minor
 
     from {{ demands }}
 
     union all
 
-    -- The demands of later ranks, less what the rank of the previous step has drawn.
+    -- The demands of later ranks, less what the rank of the step has drawn.
     select
-        basis,
-        grant_id,
-        grant_minor,
-        grant_rank,
-        workspace_id,
-        invoice_id,
-        issued_at,
-        is_expected,
-        step,
-        left_minor,
-        {{ balance_before() }} as balance_before_minor
+        later.basis,
+        later.grant_id,
+        later.grant_minor,
+        later.grant_rank,
+        later.workspace_id,
+        later.invoice_id,
+        later.issued_at,
+        later.is_expected,
+        later.step + 1 as step,
+        later.left_minor - coalesce(least(drawing.left_minor, drawing.balance_before_minor), 0) as left_minor
 
-    from (
+    from steps as later
+
+    left join (
         select
             basis,
-            grant_id,
-            grant_minor,
-            grant_rank,
-            workspace_id,
             invoice_id,
-            issued_at,
-            is_expected,
-            step + 1 as step,
-            left_minor - taken_minor as left_minor
+            left_minor,
+            {{ balance_before() }} as balance_before_minor
 
-        from (
-            select
-                *,
-                {{ sum_minor_over(
-                    'case when grant_rank = step then least(left_minor, balance_before_minor) else 0 end',
-                    'partition by basis, invoice_id'
-                ) }} as taken_minor
+        from steps
 
-            from walk
-        ) as taken
+        where grant_rank = step
+    ) as drawing
+        on later.invoice_id = drawing.invoice_id
+        and later.basis = drawing.basis
 
-        where grant_rank > step
-    ) as remaining
+    where later.grant_rank > later.step
+
+),
+
+walk as (
+
+    select
+        *,
+        {{ balance_before() }} as balance_before_minor
+
+    from steps
+
+    where
+        grant_rank = step
+        or grant_rank = 0
 
 )
 {%- endmacro %}
 
 {% macro spark__walk_credit(demands) -%}
-    {%- set ranks = run_query('select coalesce(max(grant_rank), 1) from ' ~ ref('int_credit_demands_ranked')) if execute -%}
+    {%- set ranks = run_query('select greatest(coalesce(max(grant_rank), 1), 1) from ' ~ ref('int_credit_demands_ranked')) if execute -%}
     {%- set last_rank = ranks.columns[0].values()[0] | int if execute else 1 -%}
     {%- set by_grant = 'workspace_id, basis, grant_id' -%}
 step_1 as (
@@ -132,11 +135,7 @@ step_{{ step }} as (
 {% endfor %}
 walk as (
 
-    select
-        *,
-        grant_rank as step
-
-    from step_{{ last_rank }}
+    select * from step_{{ last_rank }}
 
 )
 {%- endmacro %}

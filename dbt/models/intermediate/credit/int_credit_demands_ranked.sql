@@ -25,6 +25,8 @@ covered as (
 
     select * from {{ recalculated(ref('int_redemption_invoices_covered')) }}
 
+    where discount_type = 'credit'
+
 ),
 
 -- R5, R7: a grant covers the invoices of its redemption that were issued while the grant is valid.
@@ -34,16 +36,12 @@ grant_invoices as (
         grants.grant_id,
         grants.grant_minor,
         grants.workspace_id,
-        grants.credit_priority,
-        grants.scheduled_end_at,
-        grants.grant_started_at,
         covered.invoice_id,
         covered.issued_at,
         covered.is_expected,
         covered.list_minor - coalesce(discounted.discount_minor, 0) as after_discounts_minor,
         covered.creditable_minor,
-        covered.billed_credit_minor as billed_demand_minor,
-        count(*) over (partition by covered.invoice_id) as grants_of_invoice
+        covered.billed_credit_minor as billed_demand_minor
 
     from covered
 
@@ -57,38 +55,63 @@ grant_invoices as (
 
 ),
 
--- R7: grants are drawn in one fixed order, so a grant that shares no invoice with another can be
--- drawn at once; the others are drawn in the order of their rank in the workspace.
-shared_marked as (
+shared_invoices as (
 
-    select
-        *,
-        max(grants_of_invoice) over (partition by grant_id) > 1 as is_shared
+    select invoice_id
 
     from grant_invoices
+
+    group by invoice_id
+
+    having count(*) > 1
+
+),
+
+shared_grants as (
+
+    select distinct grant_invoices.grant_id
+
+    from grant_invoices
+
+    inner join shared_invoices
+        on grant_invoices.invoice_id = shared_invoices.invoice_id
+
+),
+
+-- R7: grants are drawn in one fixed order, so a grant that shares no invoice with another can be drawn at once and has
+-- no rank; the others are drawn in the order of their rank in the workspace.
+ranked_grants as (
+
+    select
+        grants.grant_id,
+        row_number() over (
+            partition by grants.workspace_id
+            order by
+                case when grants.credit_priority is null then 1 else 0 end,
+                grants.credit_priority,
+                case when grants.scheduled_end_at is null then 1 else 0 end,
+                grants.scheduled_end_at,
+                grants.grant_started_at,
+                grants.grant_id
+        ) as grant_rank
+
+    from grants
+
+    inner join shared_grants
+        on grants.grant_id = shared_grants.grant_id
 
 ),
 
 ranked as (
 
     select
-        *,
-        case
-            when is_shared
-                then dense_rank() over (
-                    partition by workspace_id, is_shared
-                    order by
-                        case when credit_priority is null then 1 else 0 end,
-                        credit_priority,
-                        case when scheduled_end_at is null then 1 else 0 end,
-                        scheduled_end_at,
-                        grant_started_at,
-                        grant_id
-                )
-            else 1
-        end as grant_rank
+        grant_invoices.*,
+        coalesce(ranked_grants.grant_rank, 0) as grant_rank
 
-    from shared_marked
+    from grant_invoices
+
+    left join ranked_grants
+        on grant_invoices.grant_id = ranked_grants.grant_id
 
 ),
 

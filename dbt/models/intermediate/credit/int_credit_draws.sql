@@ -9,7 +9,7 @@ demanded as (
 
 -- A grant pays what its invoices, in their order, have left to pay, up to the amount of the grant. Its balance
 -- before an invoice is that amount less all that earlier invoices had left to pay, and never below zero.
--- Grants are drawn rank by rank; each step considers the demands of its rank and of later ranks.
+-- Grants that share invoices are drawn rank by rank; each step takes what it draws off the demands of later ranks.
 {{ walk_credit('demanded') }},
 
 final as (
@@ -26,8 +26,6 @@ final as (
         least(left_minor, balance_before_minor) as draw_minor
 
     from walk
-
-    where grant_rank = step
 
 )
 

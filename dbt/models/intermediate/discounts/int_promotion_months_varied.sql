@@ -17,6 +17,7 @@ covered as (
     select
         covered_invoices.redemption_id,
         redemptions.promotion_id,
+        redemptions.invoice_limit,
         covered_invoices.invoice_id,
         covered_invoices.workspace_id,
         covered_invoices.currency,
@@ -30,7 +31,9 @@ covered as (
     inner join redemptions
         on covered_invoices.redemption_id = redemptions.redemption_id
 
-    where not covered_invoices.is_expected
+    where
+        covered_invoices.discount_type = 'percent_off'
+        and not covered_invoices.is_expected
 
 ),
 
@@ -53,13 +56,13 @@ discounts as (
 covered_invoices as (
 
     select
-        covered.workspace_id,
         covered.promotion_id,
-        covered.currency,
-        covered.minor_per_major,
-        covered.billing_month,
         covered.invoice_id,
-        covered.discountable_minor,
+        max(covered.workspace_id) as workspace_id,
+        max(covered.currency) as currency,
+        max(covered.minor_per_major) as minor_per_major,
+        max(covered.billing_month) as billing_month,
+        max(covered.discountable_minor) as discountable_minor,
         coalesce({{ sum_minor('discounts.discount_minor') }}, 0) as percent_off_minor
 
     from covered
@@ -69,13 +72,8 @@ covered_invoices as (
         and covered.redemption_id = discounts.redemption_id
 
     group by
-        covered.workspace_id,
         covered.promotion_id,
-        covered.currency,
-        covered.minor_per_major,
-        covered.billing_month,
-        covered.invoice_id,
-        covered.discountable_minor
+        covered.invoice_id
 
 ),
 
@@ -83,203 +81,160 @@ covered_invoices as (
 covered_months as (
 
     select
-        workspace_id,
         promotion_id,
         currency,
-        minor_per_major,
         billing_month,
-        {{ month_later('billing_month', '1') }} as next_month,
+        max(workspace_id) as workspace_id,
+        max(minor_per_major) as minor_per_major,
         {{ sum_minor('discountable_minor') }} as bill_minor,
         {{ sum_minor('percent_off_minor') }} as percent_off_minor
 
     from covered_invoices
 
     group by
-        workspace_id,
         promotion_id,
         currency,
-        minor_per_major,
         billing_month
 
 ),
 
--- Discounts can change in a covered month and in the month after it, but not past the month of the as-of date.
-months as (
+-- A covered month beside the covered months before and after it, which need not be the next ones.
+neighboured as (
+
+    select
+        *,
+        {{ month_later('billing_month', '-1') }} as month_before,
+        {{ month_later('billing_month', '1') }} as month_after,
+        lag(billing_month) over (partition by promotion_id, currency order by billing_month) as covered_month_before,
+        lag(bill_minor) over (partition by promotion_id, currency order by billing_month) as bill_minor_before,
+        lag(percent_off_minor) over (partition by promotion_id, currency order by billing_month) as percent_off_minor_before,
+        lead(billing_month) over (partition by promotion_id, currency order by billing_month) as covered_month_after
+
+    from covered_months
+
+),
+
+-- Discounts can change in a covered month and in the month after it, but not past the month of the as-of date. The
+-- gap month is the one of these two months that has no invoices, unless the promotion covered none before.
+compared as (
 
     select
         workspace_id,
         promotion_id,
         currency,
         minor_per_major,
-        billing_month as variance_month
+        billing_month as variance_month,
+        true as is_covered,
+        coalesce(covered_month_before = month_before, false) as was_covered,
+        case when covered_month_before < month_before then month_before end as gap_month,
+        bill_minor,
+        percent_off_minor,
+        case when covered_month_before = month_before then bill_minor_before else 0 end as previous_bill_minor,
+        case when covered_month_before = month_before then percent_off_minor_before else 0 end as previous_percent_off_minor
 
-    from covered_months
+    from neighboured
 
-    union
+    union all
 
     select
         workspace_id,
         promotion_id,
         currency,
         minor_per_major,
-        next_month as variance_month
+        month_after as variance_month,
+        false as is_covered,
+        true as was_covered,
+        month_after as gap_month,
+        0 as bill_minor,
+        0 as percent_off_minor,
+        bill_minor as previous_bill_minor,
+        percent_off_minor as previous_percent_off_minor
 
-    from covered_months
+    from neighboured
 
-    where next_month <= {{ month_of_day(as_of_date()) }}
-
-),
-
-first_months as (
-
-    select
-        promotion_id,
-        currency,
-        min(billing_month) as first_month
-
-    from covered_months
-
-    group by
-        promotion_id,
-        currency
+    where
+        month_after <= {{ month_of_day(as_of_date()) }}
+        and (covered_month_after is null or covered_month_after > month_after)
 
 ),
 
-uses_by_month as (
+-- R3: the month of the last use of a redemption that has no use left.
+used_up as (
 
     select
         redemption_id,
-        billing_month,
-        sum(case when is_use then 1 else 0 end) as uses
+        max(case when is_use then billing_month end) as used_up_month
 
     from covered
 
+    where invoice_limit is not null
+
     group by
         redemption_id,
-        billing_month
+        invoice_limit
+
+    having sum(case when is_use then 1 else 0 end) >= invoice_limit
 
 ),
 
--- R10: the month ends to consider: that of each month and that of the month before.
-month_ends as (
+links as (
 
     select
-        promotion_id,
-        variance_month as ending_month
+        redemptions.promotion_id,
+        {{ month_of('redemptions.started_at') }} as first_month,
+        case when redemptions.ended_at is not null then {{ month_of('redemptions.ended_at') }} end as ended_month,
+        used_up.used_up_month
 
-    from months
+    from redemptions
 
-    union
-
-    select
-        promotion_id,
-        {{ month_later('variance_month', '-1') }} as ending_month
-
-    from months
+    left join used_up
+        on redemptions.redemption_id = used_up.redemption_id
 
 ),
 
 -- R10: a link of a promotion is in force at the end of a month if it starts before the next month, does not end
 -- before the next month, and has uses left after the invoices up to then.
-links_in_force as (
-
-    select
-        month_ends.promotion_id,
-        month_ends.ending_month,
-        redemptions.redemption_id,
-        redemptions.invoice_limit,
-        coalesce(sum(uses_by_month.uses), 0) as uses
-
-    from month_ends
-
-    inner join redemptions
-        on month_ends.promotion_id = redemptions.promotion_id
-        and {{ month_of('redemptions.started_at') }} <= month_ends.ending_month
-        and (redemptions.ended_at is null or {{ month_of('redemptions.ended_at') }} > month_ends.ending_month)
-
-    left join uses_by_month
-        on redemptions.redemption_id = uses_by_month.redemption_id
-        and month_ends.ending_month >= uses_by_month.billing_month
-
-    group by
-        month_ends.promotion_id,
-        month_ends.ending_month,
-        redemptions.redemption_id,
-        redemptions.invoice_limit
-
-),
-
-ends_in_force as (
+gaps_in_force as (
 
     select distinct
-        promotion_id,
-        ending_month
+        compared.promotion_id,
+        compared.gap_month
 
-    from links_in_force
+    from compared
 
-    where
-        invoice_limit is null
-        or uses < invoice_limit
-
-),
-
-compared as (
-
-    select
-        months.workspace_id,
-        months.promotion_id,
-        months.currency,
-        months.minor_per_major,
-        months.variance_month,
-        this_month.billing_month is not null as is_covered,
-        month_before.billing_month is not null as was_covered,
-        coalesce(first_months.first_month < months.variance_month, false) as was_covered_earlier,
-        ends_before.promotion_id is not null as was_in_force_at_end,
-        ends_now.promotion_id is not null as is_in_force_at_end,
-        coalesce(this_month.bill_minor, 0) as bill_minor,
-        coalesce(month_before.bill_minor, 0) as previous_bill_minor,
-        coalesce(month_before.percent_off_minor, 0) as previous_percent_off_minor,
-        coalesce(this_month.percent_off_minor, 0) - coalesce(month_before.percent_off_minor, 0) as delta_minor
-
-    from months
-
-    inner join first_months
-        on months.promotion_id = first_months.promotion_id
-        and months.currency = first_months.currency
-
-    left join covered_months as this_month
-        on months.promotion_id = this_month.promotion_id
-        and months.currency = this_month.currency
-        and months.variance_month = this_month.billing_month
-
-    left join covered_months as month_before
-        on months.promotion_id = month_before.promotion_id
-        and months.currency = month_before.currency
-        and months.variance_month = month_before.next_month
-
-    left join ends_in_force as ends_now
-        on months.promotion_id = ends_now.promotion_id
-        and months.variance_month = ends_now.ending_month
-
-    left join ends_in_force as ends_before
-        on months.promotion_id = ends_before.promotion_id
-        and ends_before.ending_month = {{ month_later('months.variance_month', '-1') }}
+    inner join links
+        on compared.promotion_id = links.promotion_id
+        and compared.gap_month >= links.first_month
+        and (links.ended_month is null or compared.gap_month < links.ended_month)
+        and (links.used_up_month is null or compared.gap_month < links.used_up_month)
 
 ),
 
 measured as (
 
     select
-        *,
+        compared.workspace_id,
+        compared.promotion_id,
+        compared.currency,
+        compared.minor_per_major,
+        compared.variance_month,
+        compared.is_covered,
+        compared.was_covered,
+        gaps_in_force.promotion_id is not null as is_gap_in_force,
+        compared.percent_off_minor - compared.previous_percent_off_minor as delta_minor,
         case
-            when previous_bill_minor = 0 then delta_minor
+            when compared.previous_bill_minor = 0 then compared.percent_off_minor - compared.previous_percent_off_minor
             else {{ divide_rounded(
-                'cast(previous_percent_off_minor as ' ~ wide_integer() ~ ') * (bill_minor - previous_bill_minor)',
-                'greatest(previous_bill_minor, 1)'
+                'cast(compared.previous_percent_off_minor as ' ~ wide_integer() ~ ') * (compared.bill_minor - compared.previous_bill_minor)',
+                'greatest(compared.previous_bill_minor, 1)'
             ) }}
         end as proportional_minor
 
     from compared
+
+    left join gaps_in_force
+        on compared.promotion_id = gaps_in_force.promotion_id
+        and compared.gap_month = gaps_in_force.gap_month
 
 ),
 
@@ -295,8 +250,7 @@ final as (
         delta_minor,
         case
             when is_covered and was_covered then proportional_minor
-            when is_covered and was_covered_earlier and was_in_force_at_end then delta_minor
-            when was_covered and not is_covered and is_in_force_at_end then delta_minor
+            when is_gap_in_force then delta_minor
             else 0
         end as bill_effect_minor,
         case
@@ -304,11 +258,11 @@ final as (
             else 0
         end as rate_effect_minor,
         case
-            when is_covered and not was_covered and not (was_covered_earlier and was_in_force_at_end) then delta_minor
+            when is_covered and not was_covered and not is_gap_in_force then delta_minor
             else 0
         end as start_effect_minor,
         case
-            when was_covered and not is_covered and not is_in_force_at_end then delta_minor
+            when was_covered and not is_covered and not is_gap_in_force then delta_minor
             else 0
         end as end_effect_minor
 

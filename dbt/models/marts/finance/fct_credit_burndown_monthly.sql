@@ -1,13 +1,5 @@
 with
 
-grants as (
-
-    select * from {{ ref('int_credit_grants_scheduled') }}
-
-    where is_issued
-
-),
-
 entries as (
 
     select * from {{ ref('int_credit_entries_posted') }}
@@ -20,38 +12,32 @@ looked_ahead as (
 
 ),
 
--- From the first month of validity to the month the grant ended, or the month of the as-of date.
-spans as (
+-- Up to the month the grant ended, or the month of the as-of date. R12: of the last three months that had ended by the
+-- end of the as-of date, those since the grant started; the bill that uses up the balance, and what is left of the
+-- grant at its end.
+grants as (
 
     select
-        grant_id,
-        {{ month_of('grant_started_at') }} as first_month,
-        case when has_ended then {{ month_of('grant_ended_at') }} else {{ month_of_day(as_of_date()) }} end as last_month
+        issued.grant_id,
+        issued.redemption_id,
+        issued.coupon_id,
+        issued.workspace_id,
+        issued.currency,
+        issued.minor_per_major,
+        issued.grant_period,
+        issued.grant_ended_at,
+        issued.has_ended,
+        case when issued.has_ended then {{ month_of('issued.grant_ended_at') }} else {{ month_of_day(as_of_date()) }} end as last_month,
+        least(3, {{ calendar_months_between(month_of('issued.grant_started_at'), month_after_as_of_date()) }}) as run_rate_months,
+        case when looked_ahead.is_used_up_in_outlook then {{ day_of('looked_ahead.used_up_at') }} end as used_up_on,
+        looked_ahead.breakage_minor
 
-    from grants
+    from {{ ref('int_credit_grants_scheduled') }} as issued
 
-),
+    inner join looked_ahead
+        on issued.grant_id = looked_ahead.grant_id
 
-numbered_months as (
-
-    select
-        grant_id,
-        first_month,
-        last_month,
-        {{ each_whole_number('0', calendar_months_between('first_month', 'last_month')) }} as month_number
-
-    from spans
-
-),
-
-months as (
-
-    select
-        grant_id,
-        {{ month_later('first_month', 'month_number') }} as burn_month,
-        {{ month_later('first_month', 'month_number') }} = last_month as is_last_month
-
-    from numbered_months
+    where issued.is_issued
 
 ),
 
@@ -74,29 +60,6 @@ entries_of_months as (
 
 ),
 
-filled as (
-
-    select
-        months.grant_id,
-        months.burn_month,
-        months.is_last_month,
-        coalesce(entries_of_months.change_minor, 0) as change_minor,
-        coalesce(entries_of_months.granted_minor, 0) as granted_minor,
-        coalesce(entries_of_months.drawn_minor, 0) as drawn_minor,
-        coalesce(entries_of_months.expired_minor, 0) as expired_minor,
-        coalesce(entries_of_months.forfeited_minor, 0) as forfeited_minor,
-        -- R12: the last three months that had ended by the end of the as-of date.
-        months.burn_month < {{ month_after_as_of_date() }}
-        and months.burn_month >= {{ three_months_before_end() }} as is_in_run_rate
-
-    from months
-
-    left join entries_of_months
-        on months.grant_id = entries_of_months.grant_id
-        and months.burn_month = entries_of_months.burn_month
-
-),
-
 balanced as (
 
     select
@@ -105,14 +68,22 @@ balanced as (
             'change_minor',
             'partition by grant_id order by burn_month rows between unbounded preceding and current row'
         ) }} as closing_minor,
-        {{ sum_minor_over('case when is_in_run_rate then drawn_minor else 0 end', 'partition by grant_id') }} as run_rate_drawn_minor,
-        {{ sum_minor_over('case when is_in_run_rate then 1 else 0 end', 'partition by grant_id') }} as run_rate_months
+        {{ sum_minor_over(
+            'case
+                when burn_month >= ' ~ three_months_before_end() ~ ' and burn_month < ' ~ month_after_as_of_date() ~ ' then drawn_minor
+                else 0
+            end',
+            'partition by grant_id'
+        ) }} as run_rate_drawn_minor,
+        lead(burn_month) over (partition by grant_id order by burn_month) as next_month_with_entries
 
-    from filled
+    from entries_of_months
 
 ),
 
-joined as (
+-- A grant has an entry in its first month. Each month with entries is followed by the months without any, up to the
+-- next or the last.
+numbered_months as (
 
     select
         balanced.*,
@@ -123,11 +94,17 @@ joined as (
         grants.minor_per_major,
         grants.grant_period,
         grants.grant_ended_at,
-        balanced.is_last_month and not grants.has_ended as is_projected,
-        case
-            when balanced.is_last_month and not grants.has_ended and balanced.run_rate_months > 0
-                then {{ divide_rounded('balanced.run_rate_drawn_minor', 'greatest(balanced.run_rate_months, 1)') }}
-        end as run_rate_minor
+        grants.has_ended,
+        grants.last_month,
+        grants.run_rate_months,
+        grants.used_up_on,
+        grants.breakage_minor,
+        {{ each_whole_number(
+            '0',
+            'coalesce('
+            ~ calendar_months_between('balanced.burn_month', 'balanced.next_month_with_entries') ~ ' - 1, '
+            ~ calendar_months_between('balanced.burn_month', 'grants.last_month') ~ ')'
+        ) }} as month_number
 
     from balanced
 
@@ -136,22 +113,31 @@ joined as (
 
 ),
 
--- R12: for a grant valid at the end of the as-of date, the bill that uses up the balance, and what is left of the
--- grant at its end.
-projected as (
+months as (
 
     select
-        joined.*,
-        case
-            when joined.is_projected and joined.closing_minor > 0 and looked_ahead.is_used_up_in_outlook
-                then {{ day_of('looked_ahead.used_up_at') }}
-        end as exhaustion_date,
-        case when joined.is_projected then looked_ahead.breakage_minor end as breakage_minor
+        grant_id,
+        redemption_id,
+        coupon_id,
+        workspace_id,
+        currency,
+        minor_per_major,
+        grant_period,
+        grant_ended_at,
+        {{ month_later('burn_month', 'month_number') }} as burn_month,
+        not has_ended and {{ month_later('burn_month', 'month_number') }} = last_month as is_projected,
+        case when month_number = 0 then change_minor else 0 end as change_minor,
+        case when month_number = 0 then granted_minor else 0 end as granted_minor,
+        case when month_number = 0 then drawn_minor else 0 end as drawn_minor,
+        case when month_number = 0 then expired_minor else 0 end as expired_minor,
+        case when month_number = 0 then forfeited_minor else 0 end as forfeited_minor,
+        closing_minor,
+        run_rate_drawn_minor,
+        run_rate_months,
+        used_up_on,
+        breakage_minor
 
-    from joined
-
-    inner join looked_ahead
-        on joined.grant_id = looked_ahead.grant_id
+    from numbered_months
 
 ),
 
@@ -172,11 +158,14 @@ final as (
         {{ published_amount('expired_minor') }} as expired_amount,
         {{ published_amount('forfeited_minor') }} as forfeited_amount,
         {{ published_amount('closing_minor') }} as closing_amount,
-        {{ published_amount('run_rate_minor') }} as run_rate_amount,
-        exhaustion_date as projected_exhaustion_date,
-        {{ published_amount('breakage_minor') }} as projected_breakage_amount
+        case
+            when is_projected and run_rate_months > 0
+                then {{ published_amount(divide_rounded('run_rate_drawn_minor', 'greatest(run_rate_months, 1)')) }}
+        end as run_rate_amount,
+        case when is_projected and closing_minor > 0 then used_up_on end as projected_exhaustion_date,
+        case when is_projected then {{ published_amount('breakage_minor') }} end as projected_breakage_amount
 
-    from projected
+    from months
 
 )
 

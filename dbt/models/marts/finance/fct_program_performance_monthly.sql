@@ -19,19 +19,39 @@ totals as (
 benefits as (
 
     select
-        benefits_given.*,
         redemptions.program,
-        {{ sum_minor_over(
-            'benefits_given.discount_minor + benefits_given.credit_minor',
-            'partition by benefits_given.invoice_id'
-        ) }} as benefit_of_invoice_minor
+        given.invoice_id,
+        given.workspace_id,
+        given.currency,
+        given.minor_per_major,
+        given.billing_month,
+        given.list_minor,
+        given.discount_minor,
+        given.credit_minor
 
-    from {{ ref('int_benefits_given') }} as benefits_given
+    from {{ ref('int_benefits_given') }} as given
 
     inner join redemptions
-        on benefits_given.redemption_id = redemptions.redemption_id
+        on given.redemption_id = redemptions.redemption_id
 
-    where not benefits_given.is_expected
+    where not given.is_expected
+
+),
+
+-- Few invoices benefit from several redemptions; only these are put together.
+shared_invoices as (
+
+    select
+        invoice_id,
+        {{ sum_minor('discount_minor + credit_minor') }} as benefit_minor
+
+    from {{ ref('int_benefits_given') }}
+
+    where not is_expected
+
+    group by invoice_id
+
+    having count(*) > 1
 
 ),
 
@@ -40,28 +60,44 @@ benefits as (
 touched_invoices as (
 
     select
-        program,
-        invoice_id,
-        workspace_id,
-        currency,
-        minor_per_major,
-        billing_month,
-        list_minor,
-        list_minor - benefit_of_invoice_minor as net_minor,
-        {{ sum_minor('discount_minor') }} as discount_minor,
-        {{ sum_minor('credit_minor') }} as credit_minor
+        benefits.program,
+        benefits.workspace_id,
+        benefits.currency,
+        benefits.minor_per_major,
+        benefits.billing_month,
+        benefits.list_minor,
+        benefits.discount_minor,
+        benefits.credit_minor,
+        benefits.list_minor - benefits.discount_minor - benefits.credit_minor as net_minor
 
     from benefits
 
+    left join shared_invoices
+        on benefits.invoice_id = shared_invoices.invoice_id
+
+    where shared_invoices.invoice_id is null
+
+    union all
+
+    select
+        benefits.program,
+        max(benefits.workspace_id) as workspace_id,
+        max(benefits.currency) as currency,
+        max(benefits.minor_per_major) as minor_per_major,
+        max(benefits.billing_month) as billing_month,
+        max(benefits.list_minor) as list_minor,
+        {{ sum_minor('benefits.discount_minor') }} as discount_minor,
+        {{ sum_minor('benefits.credit_minor') }} as credit_minor,
+        max(benefits.list_minor - shared_invoices.benefit_minor) as net_minor
+
+    from benefits
+
+    inner join shared_invoices
+        on benefits.invoice_id = shared_invoices.invoice_id
+
     group by
-        program,
-        invoice_id,
-        workspace_id,
-        currency,
-        minor_per_major,
-        billing_month,
-        list_minor,
-        benefit_of_invoice_minor
+        benefits.program,
+        benefits.invoice_id
 
 ),
 
