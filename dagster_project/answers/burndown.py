@@ -17,6 +17,15 @@ _AMOUNTS = (
     "closing_amount",
 )
 _GRANT = ("grant_id", "redemption_id", "coupon_id", "workspace_id", "currency")
+LAST_MONTHS = """(
+    select * from marts.fct_credit_burndown_monthly
+    semi join (
+        select grant_id, max(burn_month) as burn_month
+        from marts.fct_credit_burndown_monthly group by grant_id
+    ) using (grant_id, burn_month)
+)"""
+"""SQL for the last month of each grant: one scan of two columns finds the months, the others are read of these rows."""
+
 _SCOPES = {
     "all": "true",
     "workspace": "burndown.workspace_id = ?",
@@ -88,14 +97,10 @@ def grants_left(connection: Connection, condition: str, values: list[str]) -> li
     found = rows(
         connection,
         f"""
-        select * from (
-            select burndown.* from marts.fct_credit_burndown_monthly as burndown
-            left join marts.dim_coupons as coupons using (coupon_id)
-            where {condition}
-            qualify row_number() over (partition by grant_id order by burn_month desc) = 1
-        )
-        where closing_amount > 0
-        order by currency, closing_amount desc, grant_id
+        select burndown.* from {LAST_MONTHS} as burndown
+        left join marts.dim_coupons as coupons using (coupon_id)
+        where burndown.closing_amount > 0 and {condition}
+        order by burndown.currency, burndown.closing_amount desc, burndown.grant_id
         """,
         values,
     )

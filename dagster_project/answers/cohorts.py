@@ -6,6 +6,8 @@ has the age of n months once n months have passed since that start; before, it i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dagster_project.answers.asking import Connection, Row, end_of, facts, of_plan, rows
 
 AGES = (3, 6, 12, 24)
@@ -47,18 +49,22 @@ def cohorts(
             group by coupons.program, redemptions.workspace_id
         ),
 
-        aged as (
-            select started.*, cast(date_trunc('quarter', started_at) as date) as start_quarter,
-                ages.age_months, started_at + to_months(ages.age_months) as aged_at
+        begun as (
+            select started.*, cast(date_trunc('quarter', started_at) as date) as start_quarter
             from started
-            cross join (select cast(unnest([{", ".join(map(str, ages))}]) as integer)
-                as age_months) as ages
         )
     """
     counts = rows(
         connection,
         f"""
         with {started},
+
+        aged as (
+            select begun.*, ages.age_months, started_at + to_months(ages.age_months) as aged_at
+            from begun
+            cross join (select cast(unnest([{", ".join(map(str, ages))}]) as integer)
+                as age_months) as ages
+        ),
 
         paid as (
             select workspace_id, max(issued_at) as last_paying_at
@@ -77,48 +83,7 @@ def cohorts(
         """,
         [*values, end, end],
     )
-    amounts = rows(
-        connection,
-        f"""
-        with {started},
-
-        moved as (
-            select coupons.program, ledger.workspace_id, ledger.currency,
-                ledger.effective_at as happened_at,
-                case when ledger.entry_type = 'grant' then ledger.amount else 0 end
-                    as granted_amount,
-                case when ledger.entry_type = 'draw' then -ledger.amount else 0 end as used_amount,
-                case when ledger.entry_type in ('expire', 'forfeit') then -ledger.amount else 0 end
-                    as lapsed_amount,
-                0 as discount_amount, 0 as net_amount
-            from marts.fct_credit_ledger as ledger
-            inner join marts.dim_coupons as coupons using (coupon_id)
-            union all by name
-            select coupons.program, charges.workspace_id, charges.currency,
-                charges.issued_at as happened_at, 0 as granted_amount, 0 as used_amount,
-                0 as lapsed_amount, applications.discount_amount, 0 as net_amount
-            from marts.fct_discount_applications as applications
-            inner join marts.fct_discounted_charges as charges using (invoice_id)
-            inner join marts.dim_coupons as coupons using (coupon_id)
-            union all by name
-            select started.program, charges.workspace_id, charges.currency,
-                charges.issued_at as happened_at, 0 as granted_amount, 0 as used_amount,
-                0 as lapsed_amount, 0 as discount_amount, charges.net_amount
-            from marts.fct_discounted_charges as charges
-            inner join started using (workspace_id)
-        )
-
-        select aged.program, aged.start_quarter, aged.age_months, moved.currency,
-            {", ".join(f"cast(sum(moved.{one}) as decimal(18, 2)) as {one}" for one in AMOUNTS)}
-        from aged
-        inner join moved
-            on aged.program = moved.program and aged.workspace_id = moved.workspace_id
-            and moved.happened_at >= aged.started_at and moved.happened_at < aged.aged_at
-        group by aged.program, aged.start_quarter, aged.age_months, moved.currency
-        order by moved.currency
-        """,
-        values,
-    )
+    amounts = rows(connection, _amounts(started, ages), values)
     key = ("program", "start_quarter", "age_months")
     of_cohort: dict[tuple[object, ...], list[Row]] = {}
     for row in amounts:
@@ -133,3 +98,98 @@ def cohorts(
             for row in counts
         ],
     }
+
+
+def _amounts(started: str, ages: Sequence[int]) -> str:
+    """Return SQL for what moved in each cohort up to each age, by currency.
+
+    Each movement is added up once, at the first age that it counts for; later ages count the earlier too.
+
+    Args:
+        started: SQL of `begun`, a row per program and workspace.
+        ages: Ages in months, ascending.
+    """
+    ends = ", ".join(f"started_at + to_months({age}) as aged_at_{age}" for age in ages)
+    whens = " ".join(f"when happened_at < aged_at_{age} then {age}" for age in ages)
+    none = {one: f"0 as {one}" for one in AMOUNTS}
+    key = ("program", "start_quarter", "currency", "first_age")
+
+    def summed(source: str, *more_key: str, **amounts: str) -> str:
+        by = ", ".join([*key, *more_key])
+        sums = none | {one: f"sum({value}) as {one}" for one, value in amounts.items()}
+        return f"""
+            select {by}, {", ".join(sums.values())}
+            from (
+                select *, case {whens} end as first_age from {source}
+                where happened_at >= started_at
+            ) where first_age is not null group by {by}"""
+
+    return f"""
+        with {started},
+
+        -- All discounts of a workspace are of one program, or else each application says of which.
+        mixed as materialized (
+            select redemptions.workspace_id from marts.dim_coupon_redemptions as redemptions
+            inner join marts.dim_coupons as coupons using (coupon_id)
+            group by redemptions.workspace_id
+            having min(coupons.program) <> max(coupons.program)
+        ),
+
+        aged as materialized (
+            select begun.*, {ends}, workspace_id in (from mixed) as is_mixed from begun
+        ),
+
+        -- Of each coupon, and only then of its program: far fewer rows than entries.
+        entered as (
+            {
+        summed(
+            "(select coupon_id, workspace_id, currency, effective_at as happened_at, entry_type,"
+            " amount from marts.fct_credit_ledger) inner join aged using (workspace_id)",
+            "coupon_id",
+            granted_amount="case when entry_type = 'grant' then amount else 0 end",
+            used_amount="case when entry_type = 'draw' then -amount else 0 end",
+            lapsed_amount="case when entry_type in ('expire', 'forfeit') then -amount else 0 end",
+        )
+    }
+        ),
+
+        applied as materialized (
+            select coupons.program, charges.workspace_id, charges.currency,
+                charges.issued_at as happened_at, applications.discount_amount
+            from marts.fct_discount_applications as applications
+            inner join (
+                from marts.fct_discounted_charges semi join mixed using (workspace_id)
+                where discount_amount <> 0
+            ) as charges using (invoice_id)
+            inner join marts.dim_coupons as coupons using (coupon_id)
+        ),
+
+        moved as (
+            select entered.* exclude (coupon_id) from entered
+            inner join marts.dim_coupons as coupons using (coupon_id, program)
+            union all by name
+            {
+        summed(
+            "applied inner join aged using (program, workspace_id)",
+            discount_amount="discount_amount",
+        )
+    }
+            union all by name
+            {
+        summed(
+            "(select workspace_id, currency, issued_at as happened_at, discount_amount, net_amount"
+            " from marts.fct_discounted_charges) inner join aged using (workspace_id)",
+            discount_amount="case when is_mixed then 0 else discount_amount end",
+            net_amount="net_amount",
+        )
+    }
+        )
+
+        select program, start_quarter, age_months, currency,
+            {", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in AMOUNTS)}
+        from moved
+        inner join (select cast(unnest([{", ".join(map(str, ages))}]) as integer) as age_months)
+            on first_age <= age_months
+        group by program, start_quarter, age_months, currency
+        order by currency
+        """

@@ -14,6 +14,7 @@ from dagster_project.answers.asking import (
     add_months,
     facts,
     has_column,
+    has_table,
     month_to_come,
     rows,
 )
@@ -35,11 +36,14 @@ def glance(connection: Connection) -> Row:
         out, and `finding_types`.
     """
     checked = checks(connection)
-    bills = rows(
-        connection,
-        "select currency, billing_month, plan, count(*) as bills"
-        " from marts.fct_discounted_charges group by all order by all",
+    counted_bills = (
+        "select currency, bridge_month as billing_month, plan, invoices as bills"
+        " from marts.fct_charge_bridge_monthly"
+        if has_table(connection, "fct_charge_bridge_monthly")
+        else "select currency, billing_month, plan, count(*) as bills"
+        " from marts.fct_discounted_charges group by all"
     )
+    bills = rows(connection, f"{counted_bills} order by all")
     counted = {
         row["currency"]: 0
         for row in rows(

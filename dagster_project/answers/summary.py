@@ -77,10 +77,9 @@ def _given(connection: Connection) -> list[Row]:
         connection,
         """
         with given as (
-            select coupons.program, charges.currency, applications.redemption_id,
+            select coupons.program, applications.currency, applications.redemption_id,
                 applications.discount_amount, 0 as credit_amount
             from marts.fct_discount_applications as applications
-            inner join marts.fct_discounted_charges as charges using (invoice_id)
             inner join marts.dim_coupons as coupons using (coupon_id)
             union all
             select coupons.program, ledger.currency, ledger.redemption_id, 0, -ledger.amount

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from dagster_project.answers.asking import Connection, Row, facts, month_in, rows
+from dagster_project.answers.burndown import LAST_MONTHS
 from dagster_project.answers.expiring import running_out
 
 
@@ -19,14 +20,16 @@ def top(connection: Connection, most: int, wanted: str | None) -> Row:
     Raises:
         NotThere: There is no such month.
     """
-    (span,) = rows(
-        connection,
-        "select min(billing_month) as first, max(billing_month) as last"
-        " from marts.fct_discounted_charges",
-    )
     at: date | None = None
+    bills = "marts.fct_discounted_charges"
+    of_month: list[object] = []
     if wanted is not None:
+        (span,) = rows(
+            connection,
+            f"select min(billing_month) as first, max(billing_month) as last from {bills}",
+        )
         at = month_in(wanted, span["first"], span["last"])
+        bills, of_month = f"(from {bills} where billing_month = ?)", [at]
     return {
         **facts(connection),
         "month": at,
@@ -38,9 +41,12 @@ def top(connection: Connection, most: int, wanted: str | None) -> Row:
             " cast(sum(discount_amount) as decimal(18, 2)) as discount_amount,"
             " cast(sum(credit_amount) as decimal(18, 2)) as credit_amount,"
             " cast(sum(discount_amount + credit_amount) as decimal(18, 2)) as amount"
-            " from marts.fct_discounted_charges"
-            f" where {'billing_month = ?' if at else 'true'} group by workspace_id, currency",
-            [at] if at else [],
+            f" from {bills} semi join (select workspace_id, currency from {bills}"
+            " where discount_amount <> 0 or credit_amount <> 0 group by workspace_id, currency"
+            " qualify row_number() over (partition by currency order by"
+            " sum(discount_amount + credit_amount) desc, workspace_id) <= ?)"
+            " using (workspace_id, currency) group by workspace_id, currency",
+            [*of_month, *of_month, most],
             most,
         ),
         "rises": _largest(
@@ -58,16 +64,14 @@ def top(connection: Connection, most: int, wanted: str | None) -> Row:
             " cast(coalesce(sum(projected_breakage_amount), 0) as decimal(18, 2))"
             " as projected_breakage_amount,"
             " min(projected_exhaustion_date) as first_exhaustion_date"
-            " from (from marts.fct_credit_burndown_monthly qualify row_number() over"
-            " (partition by grant_id order by burn_month desc) = 1)"
-            " where closing_amount > 0 group by workspace_id, currency",
+            f" from {LAST_MONTHS} where closing_amount > 0 group by workspace_id, currency",
             [],
             most,
         ),
     }
 
 
-def _largest(connection: Connection, sql: str, values: list[date], most: int) -> list[Row]:
+def _largest(connection: Connection, sql: str, values: list[object], most: int) -> list[Row]:
     """Return the rows with the largest `amount` of each currency, and the names of their workspaces."""
     return rows(
         connection,

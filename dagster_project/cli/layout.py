@@ -94,15 +94,20 @@ def wrap(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
         indent: Put before the first line.
         hanging: Put before the others.
     """
-    from rich.text import Text
-
     hanging = indent if hanging is None else hanging
     room = min(columns(), _MOST_PROSE) - max(width(indent), width(hanging))
-    lines = Text(clean(text)).wrap(_console(), max(room, _LEAST_NAME), overflow="fold")
-    found = [line.plain.rstrip() for line in lines]
+    found = _broken(clean(text), max(room, _LEAST_NAME))
     return [
         f"{hanging if place else indent}{line}" for place, line in enumerate(found) if line or place
     ]
+
+
+def _broken(text: str, most: int) -> list[str]:
+    if width(text) <= most:
+        return [text.rstrip()]  # rich takes 100 µs to find that out
+    from rich.text import Text
+
+    return [line.plain.rstrip() for line in Text(text).wrap(_console(), most, overflow="fold")]
 
 
 def heading(title: str, facts: Mapping[str, Any]) -> list[str]:
@@ -147,10 +152,6 @@ def table(
         indent: Put before every line.
         bars: One value a row, drawn as a bar in the columns that are left, if there are enough.
     """
-    from rich.bar import Bar
-    from rich.table import Table
-    from rich.text import Text
-
     kinds = [head[:1] if head[:1] in _KINDS else "=" for head in heads]
     titles = [clean(head.lstrip("".join(_KINDS))) for head in heads]
     body = [[clean(cell) for cell in row] for row in rows]
@@ -163,6 +164,12 @@ def table(
     if sum(least) + gaps > room:
         return blocks(titles, body, indent)
     gap = 2 if sum(most) + 2 * gaps <= room else 1
+    if bars is None and sum(most) + gap * gaps <= room:
+        return [_line(kinds, most, indent, " " * gap, line) for line in (titles, *body)]
+    from rich.bar import Bar
+    from rich.table import Table
+    from rich.text import Text
+
     cells = min(room - sum(most) - gap * gaps - 2, _MOST_BAR)
     laid = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="")
     for kind, title in zip(kinds, titles, strict=True):
@@ -187,6 +194,17 @@ def table(
             drawn.append(Bar(1, 0, max(share, least_share), width=cells))
         laid.add_row(*drawn)
     return [f"{indent}{line}".rstrip() for line in _lines(laid, room)]
+
+
+def _line(
+    kinds: Sequence[str], widths: Sequence[int], indent: str, gap: str, cells: Sequence[str]
+) -> str:
+    """Return a line of a table whose columns all have their full width, as rich would, at a tenth of its time."""
+    padded = (
+        " " * (most - width(cell.rstrip())) + cell.rstrip() if kind == ">" else _pad(cell, most)
+        for kind, most, cell in zip(kinds, widths, cells, strict=True)
+    )
+    return (indent + gap.join(padded)).rstrip()
 
 
 def _console(most: int | None = None) -> Console:

@@ -243,19 +243,7 @@ def _summary(home: Path, release_id: str, is_current: bool) -> ReleaseSummary:
         counted = connection.execute(
             "select coalesce(sum(row_count), 0) from release.tables where table_schema = 'marts'"
         ).fetchone()
-        has_charges = connection.execute(
-            "select count(*) from duckdb_tables() where schema_name = 'marts'"
-            " and table_name = 'fct_discounted_charges'"
-        ).fetchone()
-        totals = (
-            connection.execute(
-                "select currency, sum(list_amount), sum(discount_amount), sum(credit_amount),"
-                " sum(net_amount) from marts.fct_discounted_charges group by currency"
-                " order by currency"
-            ).fetchall()
-            if has_charges and has_charges[0]
-            else []
-        )
+        totals = _totals(connection)
     return ReleaseSummary(
         release_id=release_id,
         is_current=is_current,
@@ -265,6 +253,27 @@ def _summary(home: Path, release_id: str, is_current: bool) -> ReleaseSummary:
         rows=int(counted[0]) if counted else 0,
         totals={str(row[0]): (row[1], row[2], row[3], row[4]) for row in totals},
     )
+
+
+def _totals(connection: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    """Return list, discount, credit and net by currency, from a mart that has them by month where there is one."""
+    marts = {
+        "fct_charge_bridge_monthly": "percent_off_amount + amount_off_amount",
+        "fct_discounted_charges": "discount_amount",  # of a release of version 0.4 or older
+    }
+    there = {
+        name
+        for (name,) in connection.execute(
+            "select table_name from duckdb_tables() where schema_name = 'marts'"
+        ).fetchall()
+    }
+    for mart in marts:
+        if mart in there:
+            return connection.execute(
+                f"select currency, sum(list_amount), sum({marts[mart]}), sum(credit_amount),"
+                f" sum(net_amount) from marts.{mart} group by currency order by currency"
+            ).fetchall()
+    return []
 
 
 def verify(home: Path, release_id: str | None = None) -> Verification:

@@ -582,6 +582,44 @@ class TestLists:
         for currency, discount, credit in expected:
             assert text(discount, currency) in told and text(credit, currency) in told
 
+    def test_the_discounts_of_a_cohort_are_those_applied_to_its_bills(self, desk: Desk) -> None:
+        expected = desk.rows(
+            """
+            with started as (
+                select workspace_id, program, min(started_at) as started_at
+                from marts.dim_coupon_redemptions
+                where is_honoured and (ends_at is null or started_at < ends_at)
+                group by workspace_id, program
+            ),
+            of_bills as (
+                select started.*, charges.currency, applied.discount_amount, charges.issued_at
+                from marts.fct_discount_applications as applied
+                inner join marts.fct_discounted_charges as charges using (invoice_id)
+                inner join marts.dim_coupons as coupons using (coupon_id)
+                inner join started using (workspace_id, program)
+                where charges.issued_at >= started_at
+            )
+            select program, cast(date_trunc('quarter', started_at) as date), ages.age, currency,
+                sum(discount_amount)
+            from of_bills, (select unnest([3, 6, 12, 24]) as age) as ages
+            where issued_at < started_at + to_months(ages.age)
+            group by all having sum(discount_amount) <> 0
+            """
+        )
+        mixed = desk.rows(
+            "select workspace_id from marts.dim_coupon_redemptions where is_honoured"
+            " group by workspace_id having count(distinct program) > 1"
+        )
+        assert len(expected) > 20 and mixed
+        assert {
+            (row["program"], row["start_quarter"], row["age_months"], part["currency"]): Decimal(
+                part["discount_amount"]
+            )
+            for row in desk.json("cohorts")["cohorts"]
+            for part in row["amounts"]
+            if Decimal(part["discount_amount"])
+        } == {(one[0], one[1].isoformat(), *one[2:4]): one[4] for one in expected}
+
 
 class TestCurrencies:
     """A page shows one currency, whatever the others have."""

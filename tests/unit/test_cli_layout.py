@@ -12,6 +12,7 @@ from dagster_project.answers.values import amount, clean
 from dagster_project.cli import layout
 
 any_text = st.text(max_size=120)
+short_text = st.text(st.sampled_from("ab 1.,–é日\t\n[]"), min_size=1, max_size=16)
 amounts = st.decimals(min_value=-(10**15), max_value=10**15, places=2)
 
 
@@ -49,6 +50,17 @@ def test_a_table_fits_and_keeps_every_number_whole(
     for _, _, one, two in rows:
         assert amount(one) in together
         assert amount(two) in together
+
+
+@given(st.lists(st.tuples(short_text, short_text, short_text), max_size=4))
+def test_a_table_whose_columns_fit_is_as_rich_lays_it_out(rows: list[tuple[str, str, str]]) -> None:
+    name = "a name as wide as a narrow terminal"  # no room is left for bars, which rich always lays out
+    heads = ["id", ">of", f"~{name}"]
+    shown = [[clean(cell) for cell in line] for line in (["id", "of", name], *rows)]
+    fits = sum(max(layout.width(line[place]) for line in shown) for place in range(3)) + 2 * 2 + 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(fits))
+        assert layout.table(heads, rows) == layout.table(heads, rows, bars=[Decimal(1)] * len(rows))
 
 
 def test_a_table_too_wide_for_its_numbers_becomes_blocks() -> None:
