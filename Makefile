@@ -7,6 +7,8 @@ PIP := $(BIN)/pip install --quiet --require-hashes
 # Silence pip's remarks about running as root and about newer versions of itself.
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Python compiles a module once, even where a container's image turns that off: the tests start it hundreds of times.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run dev dashboard screenshots test check lint style types sql definitions install install-test install-dashboard system-packages documents bench mutations lock clean
 

@@ -370,13 +370,17 @@ def view_models() -> set[str]:
 
 
 NOT_ON_SPARK = "The Spark half did not run"
-QUICK_SPARK: Mapping[str, str] = {
+QUICK_JAVA: Mapping[str, str] = {
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+}
+"""What suits Java processes that end within a minute or two: only the quicker compiler compiles."""
+QUICK_SPARK: Mapping[str, str] = {
+    **QUICK_JAVA,
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
-"""What suits tables of a few thousand rows: little is compiled, and by the quicker compiler."""
+"""What suits tables of a few thousand rows: little is compiled."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
