@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from tests.browser import page
 from tests.shared import compiled_folder, shared
 
@@ -24,6 +26,11 @@ def pytest_configure() -> None:
     if "TMPDIR" not in os.environ and has_room():
         os.environ["TMPDIR"] = str(MEMORY)
         tempfile.tempdir = None  # is looked up again
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that mostly wait for a service, so that others are calculated meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_live.py")
 
 
 def has_room() -> bool:

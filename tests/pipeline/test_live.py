@@ -345,7 +345,7 @@ def test_web_server_daemon_and_code_servers_end_with_the_service(
             for part in (b"dagster_ui", b"dagster._daemon", b"grpc"):
                 assert any(part in program for program in programs), programs
             process.send_signal(number)
-            assert process.wait(20) == 0, service.last_words()
+            assert process.wait(60) == 0, service.last_words()
             running = {int(path.name) for path in Path("/proc").glob("[0-9]*")}
             assert not {pid for pid in running.intersection(below) if not is_zombie(pid)}
         finally:
