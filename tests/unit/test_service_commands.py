@@ -107,6 +107,8 @@ with open(sys.argv[2] + ".tmp", "w") as file:
     print(os.getpid(), child.pid, signal.getsignal(signal.SIGINT) == signal.SIG_IGN, file=file)
 os.rename(sys.argv[2] + ".tmp", sys.argv[2])
 if sys.argv[1] == "failing":
+    while not os.path.exists(os.path.join(os.path.dirname(sys.argv[2]), "willing")):
+        time.sleep(0.01)
     sys.exit(3)
 time.sleep(600)
 """
