@@ -35,7 +35,18 @@ came_back as (
 
 ),
 
+again as (
+
+    select invoice_id from came_back
+
+    union
+
+    select invoice_id from credited_otherwise
+
+),
+
 {% endif -%}
+-- Two scans: one with all conditions would look up the id of every invoice.
 final as (
     {% if carries_on() %}
     select
@@ -51,8 +62,17 @@ final as (
             issued_at >= least({{ kept_end_of_as_of_date() }}, {{ end_of_as_of_date() }})
             and issued_at < greatest({{ kept_end_of_as_of_date() }}, {{ end_of_as_of_date() }})
         )
-        or invoice_id in (select invoice_id from came_back)
-        or invoice_id in (select invoice_id from credited_otherwise)
+
+    union
+
+    select
+        invoice_id,
+        workspace_id,
+        issued_at
+
+    from {{ current_invoices }}
+
+    where invoice_id in (select invoice_id from again)
     {% else %}
     {{ no_rows({'invoice_id': dbt.type_string(), 'workspace_id': dbt.type_string(), 'issued_at': 'timestamp'}) }}
     {% endif %}

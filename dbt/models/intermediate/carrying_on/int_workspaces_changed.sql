@@ -74,25 +74,29 @@ changed_redemptions as (
 
 ),
 
+-- A bill that is expected as before has the same id, line, instant and amounts; its other columns follow from these.
 other_expected as (
 
-    (
-        select * from {{ expected }}
+    select
+        expected.workspace_id,
+        expected_before.workspace_id as workspace_before
 
-        except
+    from {{ expected }} as expected
 
-        select * from {{ expected_before }}
-    )
+    full outer join {{ expected_before }} as expected_before
+        on expected.invoice_id = expected_before.invoice_id
 
-    union all
-
-    (
-        select * from {{ expected_before }}
-
-        except
-
-        select * from {{ expected }}
-    )
+    where
+        expected.workspace_id is distinct from expected_before.workspace_id
+        or expected.subscription_id is distinct from expected_before.subscription_id
+        or expected.plan is distinct from expected_before.plan
+        or expected.billing_interval is distinct from expected_before.billing_interval
+        or expected.interval_count is distinct from expected_before.interval_count
+        or expected.currency is distinct from expected_before.currency
+        or expected.issued_at is distinct from expected_before.issued_at
+        or expected.list_minor is distinct from expected_before.list_minor
+        or expected.discountable_minor is distinct from expected_before.discountable_minor
+        or expected.creditable_minor is distinct from expected_before.creditable_minor
 
 ),
 
@@ -152,6 +156,18 @@ changes as (
         cast(null as timestamp) as changed_from
 
     from other_expected
+
+    where workspace_id is not null
+
+    union all
+
+    select
+        workspace_before as workspace_id,
+        cast(null as timestamp) as changed_from
+
+    from other_expected
+
+    where workspace_before is not null
 
     union all
 
