@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 from dagster_project.answers.asking import Connection, Row, facts, month_in, rows
@@ -56,6 +57,7 @@ def top(connection: Connection, most: int, wanted: str | None) -> Row:
             f" from {running_out(connection)} where status <> 'exhausted'",
             [],
             most,
+            ("workspace_id", "redemption_id"),
         ),
         "balances": _largest(
             connection,
@@ -71,8 +73,23 @@ def top(connection: Connection, most: int, wanted: str | None) -> Row:
     }
 
 
-def _largest(connection: Connection, sql: str, values: list[object], most: int) -> list[Row]:
-    """Return the rows with the largest `amount` of each currency, and the names of their workspaces."""
+def _largest(
+    connection: Connection,
+    sql: str,
+    values: list[object],
+    most: int,
+    key: Sequence[str] = ("workspace_id",),
+) -> list[Row]:
+    """Return the rows with the largest `amount` of each currency, and the names of their workspaces.
+
+    Args:
+        connection: The release.
+        sql: The select of the rows.
+        values: The values of its placeholders.
+        most: How many of each currency.
+        key: The columns that identify a row of a currency; they order equal amounts.
+    """
+    order = ", ".join(["found.amount desc", *(f"found.{name}" for name in key)])
     return rows(
         connection,
         f"""
@@ -81,8 +98,8 @@ def _largest(connection: Connection, sql: str, values: list[object], most: int) 
         left join marts.dim_workspaces as workspaces using (workspace_id)
         where found.amount > 0
         qualify row_number() over (partition by found.currency
-            order by found.amount desc, found.workspace_id) <= ?
-        order by found.currency, found.amount desc, found.workspace_id
+            order by {order}) <= ?
+        order by found.currency, {order}
         """,
         [*values, most],
     )
