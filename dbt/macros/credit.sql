@@ -178,3 +178,15 @@ walk as (
     grant_minor
     {%- endif -%}
 {%- endmacro %}
+
+
+{# R7: the order in which grants are drawn on: the lowest priority first, those without one last, then the earliest
+   scheduled end. #}
+{% macro draw_order(grants) -%}
+    case when {{ grants }}.credit_priority is null then 1 else 0 end,
+    {{ grants }}.credit_priority,
+    case when {{ grants }}.scheduled_end_at is null then 1 else 0 end,
+    {{ grants }}.scheduled_end_at,
+    {{ grants }}.grant_started_at,
+    {{ grants }}.grant_id
+{%- endmacro %}

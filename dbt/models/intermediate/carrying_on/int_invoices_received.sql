@@ -46,9 +46,9 @@ again as (
 ),
 
 {% endif -%}
--- Two scans: one with all conditions would look up the id of every invoice.
 final as (
     {% if carries_on() %}
+    -- Two scans: one with all conditions would look up the id of every invoice.
     select
         invoice_id,
         workspace_id,

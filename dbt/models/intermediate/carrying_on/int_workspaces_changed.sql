@@ -12,7 +12,7 @@ with
 -- affects all later ones. Other discounts affect one invoice each.
 workspaces_in_order as (
 
-    select workspace_id
+    select distinct workspace_id
 
     from {{ redemptions }}
 
@@ -121,6 +121,28 @@ changed_invoices as (
 
 ),
 
+changed_otherwise as (
+
+    select workspace_id from other_redemptions
+
+    union
+
+    select workspace_id from other_redemptions_before
+
+    union
+
+    select workspace_id from other_expected
+
+    where workspace_id is not null
+
+    union
+
+    select workspace_before as workspace_id from other_expected
+
+    where workspace_before is not null
+
+),
+
 -- R12: what comes on expected bills depends on all that their workspace has, but on no other workspace.
 changes as (
 
@@ -130,7 +152,7 @@ changes as (
 
     from changed_invoices
 
-    left join (select distinct workspace_id from workspaces_in_order) as workspaces_in_order
+    left join workspaces_in_order
         on changed_invoices.workspace_id = workspaces_in_order.workspace_id
 
     union all
@@ -139,35 +161,7 @@ changes as (
         workspace_id,
         cast(null as timestamp) as changed_from
 
-    from other_redemptions
-
-    union all
-
-    select
-        workspace_id,
-        cast(null as timestamp) as changed_from
-
-    from other_redemptions_before
-
-    union all
-
-    select
-        workspace_id,
-        cast(null as timestamp) as changed_from
-
-    from other_expected
-
-    where workspace_id is not null
-
-    union all
-
-    select
-        workspace_before as workspace_id,
-        cast(null as timestamp) as changed_from
-
-    from other_expected
-
-    where workspace_before is not null
+    from changed_otherwise
 
     union all
 

@@ -86,13 +86,7 @@ ranked_grants as (
         grants.grant_id,
         row_number() over (
             partition by grants.workspace_id
-            order by
-                case when grants.credit_priority is null then 1 else 0 end,
-                grants.credit_priority,
-                case when grants.scheduled_end_at is null then 1 else 0 end,
-                grants.scheduled_end_at,
-                grants.grant_started_at,
-                grants.grant_id
+            order by {{ draw_order('grants') }}
         ) as grant_rank
 
     from grants

@@ -41,13 +41,7 @@ final as (
         cast(
             row_number() over (
                 partition by draws.invoice_id
-                order by
-                    case when grants.credit_priority is null then 1 else 0 end,
-                    grants.credit_priority,
-                    case when grants.scheduled_end_at is null then 1 else 0 end,
-                    grants.scheduled_end_at,
-                    grants.grant_started_at,
-                    draws.grant_id
+                order by {{ draw_order('grants') }}
             ) as bigint
         ) as draw_rank,
         {{ published_amount('draws.balance_before_minor', 'grants.minor_per_major') }} as balance_before_amount,
