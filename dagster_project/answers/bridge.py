@@ -84,7 +84,11 @@ def given_by_program(
         plan: Only on bills of this plan.
     """
     wanted: dict[str, object] = {"billing_month": at, "currency": currency, "plan": plan}
-    given, values = _given(wanted) if any(wanted.values()) else (_GIVEN_ON_ALL_BILLS, [])
+    given, values = (
+        _given(wanted)
+        if any(value is not None for value in wanted.values())
+        else (f"with given as ({GIFTS})", [])
+    )
     return rows(
         connection,
         f"{given} select program, currency, {_BY_TYPE},"
@@ -139,19 +143,18 @@ def gifts(
     return {**counted, "gifts": found}
 
 
-_GIVEN_ON_ALL_BILLS = """
-    with given as (
-        select coupons.program, applications.currency, coupons.discount_type,
-            applications.discount_amount as amount
-        from marts.fct_discount_applications as applications
-        inner join marts.dim_coupons as coupons using (coupon_id)
-        union all
-        select coupons.program, ledger.currency, 'credit', -ledger.amount
-        from marts.fct_credit_ledger as ledger
-        inner join marts.dim_coupons as coupons using (coupon_id)
-        where ledger.entry_type = 'draw'
-    )"""
-"""Every gift, without looking at its bill, which takes ten times as long."""
+GIFTS = """
+    select coupons.program, applications.currency, applications.redemption_id,
+        coupons.discount_type, applications.discount_amount as amount
+    from marts.fct_discount_applications as applications
+    inner join marts.dim_coupons as coupons using (coupon_id)
+    union all
+    select coupons.program, ledger.currency, ledger.redemption_id, 'credit', -ledger.amount
+    from marts.fct_credit_ledger as ledger
+    inner join marts.dim_coupons as coupons using (coupon_id)
+    where ledger.entry_type = 'draw'
+"""
+"""SQL for every gift, without looking at its bill, which takes ten times as long."""
 
 _BY_TYPE = ", ".join(
     f"cast(coalesce(sum(amount) filter (where discount_type = '{kind}'), 0)"

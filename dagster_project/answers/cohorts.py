@@ -39,7 +39,8 @@ def cohorts(
     started = f"""
         started as (
             select coupons.program, redemptions.workspace_id,
-                min(redemptions.started_at) as started_at
+                min(redemptions.started_at) as started_at,
+                cast(date_trunc('quarter', min(redemptions.started_at)) as date) as start_quarter
             from marts.dim_coupon_redemptions as redemptions
             inner join marts.dim_coupons as coupons using (coupon_id)
             where redemptions.is_honoured and redemptions.started_at < ?
@@ -47,11 +48,6 @@ def cohorts(
                 and {of_plan(plan, "redemptions.workspace_id")}
                 {"and coupons.program = ?" if program else ""}
             group by coupons.program, redemptions.workspace_id
-        ),
-
-        begun as (
-            select started.*, cast(date_trunc('quarter', started_at) as date) as start_quarter
-            from started
         )
     """
     counts = rows(
@@ -60,8 +56,8 @@ def cohorts(
         with {started},
 
         aged as (
-            select begun.*, ages.age_months, started_at + to_months(ages.age_months) as aged_at
-            from begun
+            select started.*, ages.age_months, started_at + to_months(ages.age_months) as aged_at
+            from started
             cross join (select cast(unnest([{", ".join(map(str, ages))}]) as integer)
                 as age_months) as ages
         ),
@@ -106,7 +102,7 @@ def _amounts(started: str, ages: Sequence[int]) -> str:
     Each movement is added up once, at the first age that it counts for; later ages count the earlier too.
 
     Args:
-        started: SQL of `begun`, a row per program and workspace.
+        started: SQL of `started`, a row per program and workspace.
         ages: Ages in months, ascending.
     """
     ends = ", ".join(f"started_at + to_months({age}) as aged_at_{age}" for age in ages)
@@ -136,7 +132,7 @@ def _amounts(started: str, ages: Sequence[int]) -> str:
         ),
 
         aged as materialized (
-            select begun.*, {ends}, workspace_id in (from mixed) as is_mixed from begun
+            select started.*, {ends}, workspace_id in (from mixed) as is_mixed from started
         ),
 
         -- Of each coupon, and only then of its program: far fewer rows than entries.

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from dagster_project.answers.asking import Connection, Row, end_of, rows
+from dagster_project.answers.bridge import GIFTS
 from dagster_project.answers.burndown import grants_left, lapsing
 from dagster_project.answers.closes import moves, restatements
 from dagster_project.answers.expiring import ending
@@ -75,22 +76,13 @@ def _given(connection: Connection) -> list[Row]:
     """Return discount and credit by program and currency."""
     return rows(
         connection,
-        """
-        with given as (
-            select coupons.program, applications.currency, applications.redemption_id,
-                applications.discount_amount, 0 as credit_amount
-            from marts.fct_discount_applications as applications
-            inner join marts.dim_coupons as coupons using (coupon_id)
-            union all
-            select coupons.program, ledger.currency, ledger.redemption_id, 0, -ledger.amount
-            from marts.fct_credit_ledger as ledger
-            inner join marts.dim_coupons as coupons using (coupon_id)
-            where ledger.entry_type = 'draw'
-        )
+        f"""
         select program, currency, count(distinct redemption_id) as redemptions,
-            cast(sum(discount_amount) as decimal(18, 2)) as discount_amount,
-            cast(sum(credit_amount) as decimal(18, 2)) as credit_amount
-        from given group by program, currency order by program, currency
+            cast(coalesce(sum(amount) filter (where discount_type <> 'credit'), 0)
+                as decimal(18, 2)) as discount_amount,
+            cast(coalesce(sum(amount) filter (where discount_type = 'credit'), 0)
+                as decimal(18, 2)) as credit_amount
+        from ({GIFTS}) group by program, currency order by program, currency
         """,
     )
 
