@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import typer.testing
 
-from tests.browser import page
+from tests.browser import browser_arguments, browser_context, page
 from tests.shared import compiled_folder, shared
 
-__all__ = ["compiled_folder", "page", "shared"]
+__all__ = ["browser_arguments", "browser_context", "compiled_folder", "page", "shared"]
 
 MEMORY = Path("/dev/shm")
 """A folder in memory, on Linux."""
