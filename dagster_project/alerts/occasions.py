@@ -349,24 +349,28 @@ def _findings(state: State, settings: Settings, now: datetime) -> Iterator[Watch
 
 def _terms(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
     from dagster_project.answers import terms
+    from dagster_project.answers.values import days_in
 
     current = files.current_release(settings.home)
     if current is None:
         return
-    changed = terms.open_changes(settings.home, current)
+    with days_in(ZoneInfo(settings.reporting_time_zone)):
+        changed = terms.open_changes(settings.home, current)
     known = state.known("terms_changed") or ()
     yield watch.terms_changed(changed, known, settings.home, now)
 
 
 def _running_out(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
     from dagster_project.answers import expiring
+    from dagster_project.answers.asking import zone_of
+    from dagster_project.answers.values import days_in
     from dagster_project.releases.read import open_release
 
     days = settings.alert_ahead_days
     current = files.current_release(settings.home)
     if current is None or not days:
         return
-    with open_release(settings.home, current) as connection:
+    with open_release(settings.home, current) as connection, days_in(zone_of(connection)):
         ahead = expiring.ahead(connection, days, state.known("running_out") or ())
     yield watch.running_out(ahead, settings.home, now)
 

@@ -18,11 +18,12 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from zoneinfo import ZoneInfo
 
 import typer
 
 from dagster_project.answers import words
-from dagster_project.answers.values import amount, clean, count, moment
+from dagster_project.answers.values import amount, clean, count, days_in, moment
 from dagster_project.cli import layout
 from dagster_project.cli.close import tell_restated
 from dagster_project.cli.deliveries import tell_rows_in
@@ -273,7 +274,8 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
         data = summary(connection)
     data["terms_changed"] = terms.changed(settings.home, data["release_id"])
     print()
-    layout.show(tell(data, settings.home, terminal.seconds))
+    with days_in(ZoneInfo(settings.reporting_time_zone)):
+        layout.show(tell(data, settings.home, terminal.seconds))
     for note in notes(settings.home, as_of, before, datetime.now(UTC).date()):
         print("\n" + textwrap.fill(f"Note: {note}", _WIDTH, **_WRAPPED))
     return True

@@ -178,7 +178,10 @@ def _cells(rows: str, others: str, amounts: list[str]) -> str:
 
 
 def compute(
-    connection: duckdb.DuckDBPyConnection, home: Path, keys: Mapping[str, tuple[str, ...]]
+    connection: duckdb.DuckDBPyConnection,
+    home: Path,
+    keys: Mapping[str, tuple[str, ...]],
+    reporting_time_zone: str = "UTC",
 ) -> None:
     """Make the table `SOURCE` from the attached `build` and the releases that certify months.
 
@@ -186,6 +189,7 @@ def compute(
         connection: The warehouse is attached to it as `build`.
         home: The data home.
         keys: Key columns of each mart of the build.
+        reporting_time_zone: Where its months begin.
 
     Raises:
         ReleaseError: The register, or a release it names, is damaged or gone.
@@ -198,7 +202,7 @@ def compute(
         path = literal(str(files.release_path(home, closing.release_id)))
         connection.execute(f"attach {path} as {database} (read_only)")
         try:
-            _make_causes(connection, database, closing.month)
+            _make_causes(connection, database, closing.month, reporting_time_zone)
             for table in MONTHS:
                 if table in keys:
                     _compare(connection, closing, database, table, keys[table])
@@ -307,7 +311,9 @@ def _compare(
     )
 
 
-def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: date) -> None:
+def _make_causes(
+    connection: duckdb.DuckDBPyConnection, database: str, month: date, zone: str
+) -> None:
     """Collect what the certified release did not know, by the invoices and workspaces it affects.
 
     The comparison is with the deliveries that the release lists, not by time: a clock may go back.
@@ -330,7 +336,8 @@ def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: da
         knew_workspace = (
             f"workspace_id in (select workspace_id from {database}.marts.dim_workspaces)"
         )
-    until = literal((month + timedelta(days=32)).replace(day=1).isoformat())
+    next_month = literal((month + timedelta(days=32)).replace(day=1).isoformat())
+    until = f"timezone('UTC', timezone({literal(zone)}, timestamp {next_month}))"
     connection.execute(
         f"""
         insert into memory.main.news select delivery_sequence, delivery_id, file_name
@@ -346,14 +353,14 @@ def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: da
             from (
                 select workspace_id, delivery_sequence, coupon_id
                 from {redemptions}
-                where coalesce(starts_at, redeemed_at) < timestamp {until}
+                where coalesce(starts_at, redeemed_at) < {until}
             ) left join (
                 select coupon_id, follow_up_coupon_id from {coupons}
             ) using (coupon_id)
         ),
         brought as (
             select workspace_id, delivery_sequence, false as is_terms
-            from {invoices} where issued_at < timestamp {until}
+            from {invoices} where issued_at < {until}
             union
             select workspace_id, delivery_sequence, true from redeemed
             union
