@@ -80,8 +80,11 @@ def _details(file: dict[str, Any]) -> list[str]:
         line = f"{one['reason']}: {count(one['rows'], 'row')}, first row {one['first_row']:,}"
         if one["value"] is not None:
             line += f", which has {one['value'][:60]!r}"
-        if one["expected"]:
-            line += f"; {one['expected']}"
+        # The reason says which form is expected where it says that the value does not have it.
+        expected, form = one["expected"] or "", one["reason"].partition(" is not ")[2]
+        if form:
+            expected = expected.removeprefix(f"expected is {form}").removeprefix("; ")
+        line += f"; {expected}" if expected else ""
         lines += layout.wrap(clean(line), "  ", "    ")
     for one in file["gate"]:
         lines += layout.wrap(

@@ -236,8 +236,12 @@ def _rejections(
 
 
 def _seen(feed: Feed | None, reason: str, record: str) -> Row:
-    """Return the column of a reason, the value seen and the form expected; no personal data."""
-    from expectations.hints import explanation_of
+    """Return the column of a reason, the value seen and, where the form is wrong, the form expected.
+
+    A value of the right form that breaks a rule gets no form: the reason says what is wrong. No personal data
+    is returned.
+    """
+    from expectations.hints import explanation_of, form_of
 
     name = reason.partition(" ")[0]
     for column in feed.columns if feed else ():
@@ -246,5 +250,9 @@ def _seen(feed: Feed | None, reason: str, record: str) -> Row:
             if not column.personal:
                 with contextlib.suppress(ValueError, AttributeError):
                     value = json.loads(record).get(name)
-            return {"column": name, "value": value, "expected": explanation_of(column, value)}
+            is_form = column.type == "id" or reason.startswith(
+                (f"{name} is missing", f"{name} is a word ", f"{name} is not {form_of(column)}")
+            )
+            expected = explanation_of(column, value) if is_form else None
+            return {"column": name, "value": value, "expected": expected}
     return {"column": None, "value": None, "expected": None}

@@ -61,6 +61,38 @@ def test_every_reason_is_told_with_row_column_value_and_form(tmp_path: Path) -> 
     assert "created_at_is_readable" in {one["check"] for one in file["gate"]}
 
 
+def test_the_form_of_a_value_is_told_once_and_only_where_it_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "coupons.csv"
+    header = "coupon_id,coupon_name,program,discount_type,percent_off,currency,duration,updated_at"
+    form = "a decimal with at most 9 digits before the point and 4 after it"
+    rows = [
+        f"{percent},C,special,percent_off,{percent},{currency},forever,{updated_at}"
+        for percent, currency, updated_at in (
+            ("100", "USD", "2025-01-02"),
+            ("100.0001", "USD", "2025-01-02"),
+            ("10", "KWD", "2025-01-02"),
+            ("1e1", "XXX", ""),
+        )
+    ]
+    path.write_text("\n".join([header, *rows]), "utf-8")
+    _, found = checked(path)
+    expected = {one["reason"]: one["expected"] for one in found["files"][0]["rejections"]}
+    assert expected["percent_off is above 100"] is None
+    assert (
+        expected["currency is not supported: only currencies with 0 or 2 decimal places are"]
+        is None
+    )
+    assert expected["currency is not an ISO 4217 currency"] == "expected is an ISO 4217 currency"
+    assert expected["updated_at is missing"].startswith("expected is an ISO 8601 instant")
+    assert expected[f"percent_off is not {form}"].startswith(
+        f"expected is {form}; it has an exponent"
+    )
+    text = " ".join(CliRunner().invoke(app, ["check", str(path)]).stdout.split())
+    assert "which has '1e1'; it has an exponent" in text
+    assert "which has 'KWD'; expected" not in text
+    assert "updated_at is missing: 1 row, first row 4; expected is an ISO 8601 instant" in text
+
+
 def test_a_refused_file_and_one_of_no_known_feed_have_their_own_exit_codes(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("a;b\n1;2\n", "utf-8")
