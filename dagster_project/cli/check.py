@@ -40,7 +40,7 @@ def check(
     try:
         found = checking.check(path, feed, settings)
     except checking.NotCheckable as error:
-        wrong(f"{str(error)[:1].upper()}{str(error)[1:]}.")
+        wrong(f"{error}.")
     except (ArrivalError, OSError) as error:
         complain(f"Nothing was checked: {error}")
         raise typer.Exit(1) from None

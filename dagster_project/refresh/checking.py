@@ -50,7 +50,7 @@ def check(path: Path, feed: str | None, settings: Settings) -> Row:
         NotCheckable: There is no such file, or its feed is unknown.
     """
     if not path.exists():
-        raise NotCheckable(f"{path} does not exist: name a file or a folder")
+        raise NotCheckable(f"There is no {path}: name a file or a folder")
     with tempfile.TemporaryDirectory(prefix="coupon-ledger-check-") as folder:
         home = Path(folder) / "home"
         landing = _lay_out(path, feed, Path(folder) / "landing")
@@ -104,7 +104,7 @@ def _feed_of(path: Path) -> str:
             if part == name or part.startswith((f"{name}.", f"{name}-", f"{name}_")):
                 return name
     raise NotCheckable(
-        f"the name of {path} does not name its feed: give --feed, one of {', '.join(feeds())}"
+        f"The name of {path} does not name its feed: give --feed, one of {', '.join(feeds())}"
     )
 
 

@@ -107,6 +107,15 @@ def test_a_refused_file_and_one_of_no_known_feed_have_their_own_exit_codes(tmp_p
     assert CliRunner().invoke(app, ["check", str(tmp_path / "none")]).exit_code == 2
 
 
+def test_a_file_that_is_not_there_is_named_as_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["check", "invoices.csv"])
+    assert result.exit_code == 2
+    assert "There is no invoices.csv: name a file or a folder." in result.stderr
+
+
 def test_a_folder_of_parts_is_checked_as_one(tmp_path: Path) -> None:
     folder = tmp_path / "workspaces"
     folder.mkdir()
