@@ -68,6 +68,8 @@ def _verdict(file: dict[str, Any]) -> str:
     name = f"{clean(file['file_name'])} ({file['feed']})"
     if file["verdict"] == "refused":
         return f"{name}: REFUSED as a whole. {clean(str(file['reason']))}"
+    if file["verdict"] == "known":
+        return f"{name}: the bytes of {clean(file['same_as'])}, which add nothing a second time"
     rejected = f", {file['rejected_rows']:,} REJECTED" if file["rejected_rows"] else ""
     return f"{name}: {count(file['rows'], 'row')}, {file['accepted_rows']:,} accepted{rejected}"
 

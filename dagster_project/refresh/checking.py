@@ -43,8 +43,9 @@ def check(path: Path, feed: str | None, settings: Settings) -> Row:
         settings: Time zones of feeds, threads and memory; their data home is not touched.
 
     Returns:
-        `is_accepted`, and `files`: each with its verdict, the rows accepted and rejected, the reasons with
-        the first row and value of each, and what the gate found.
+        `is_accepted`, and `files`: each with its verdict (`loaded`, `refused`, or `known` where it has the
+        bytes of the file `same_as`, which adds nothing), the rows accepted and rejected, the reasons with the
+        first row and value of each, and what the gate found.
 
     Raises:
         NotCheckable: There is no such file, or its feed is unknown.
@@ -61,7 +62,16 @@ def check(path: Path, feed: str | None, settings: Settings) -> Row:
         if any(report.loaded_rows for report in reports):
             _judge_rows(trial)
         with duckdb.connect(str(trial.warehouse), read_only=True) as connection:
-            files = [_file(connection, report, settings) for report in reports]
+            first: dict[tuple[str, str], str] = {}
+            files = [
+                _file(
+                    connection,
+                    report,
+                    settings,
+                    first.setdefault((report.feed, report.delivery_id), report.file_name),
+                )
+                for report in reports
+            ]
     return {
         "path": str(path),
         "is_accepted": bool(files)
@@ -157,27 +167,31 @@ def _silence() -> Iterator[None]:
         yield
 
 
-def _file(connection: duckdb.DuckDBPyConnection, report: DeliveryReport, settings: Settings) -> Row:
-    """Return what becomes of one file."""
+def _file(
+    connection: duckdb.DuckDBPyConnection, report: DeliveryReport, settings: Settings, same_as: str
+) -> Row:
+    """Return what becomes of one file; `same_as` is the first file with its bytes."""
     feed = feeds().get(report.feed)
-    rejections = _rejections(connection, report, feed) if report.verdict != "refused" else []
+    is_refused = report.reason is not None  # of a known file, the reason why it was refused before
+    is_loaded = not is_refused and report.verdict == "loaded"
+    rejections = _rejections(connection, report, feed) if is_loaded else []
     [(rejected,)] = (
         connection.execute(
             "select count(*) from staging.stg_billing__rejected_rows where delivery_id = ?",
             [report.delivery_id],
         ).fetchall()
-        if report.verdict != "refused" and _has_rejected(connection)
+        if is_loaded and _has_rejected(connection)
         else [(report.malformed_rows,)]
     )
     notes = connection.execute(
         "select notes from raw.deliveries where delivery_id = ?", [report.delivery_id]
     ).fetchall()
-    is_refused = report.verdict == "refused"
     zone = settings.feed_time_zones.get(report.feed, "UTC")
     return {
         "file_name": report.file_name,
         "feed": report.feed,
-        "verdict": "refused" if is_refused else "loaded",
+        "verdict": "refused" if is_refused else report.verdict,
+        "same_as": None if same_as == report.file_name else same_as,
         "reason": report.reason,
         "remedy": report.remedy,
         "rows": report.physical_rows,
@@ -185,7 +199,7 @@ def _file(connection: duckdb.DuckDBPyConnection, report: DeliveryReport, setting
         "rejected_rows": 0 if is_refused else rejected,
         "rejections": rejections,
         "notes": notes[0][0].replace("without an offset", f"without an offset, read as {zone}")
-        if notes and notes[0][0]
+        if is_loaded and notes and notes[0][0]
         else None,
         "gate": [
             {

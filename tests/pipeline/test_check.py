@@ -127,6 +127,32 @@ def test_a_folder_of_parts_is_checked_as_one(tmp_path: Path) -> None:
     assert sum(file["accepted_rows"] for file in found["files"]) >= 1
 
 
+def test_a_copy_is_told_as_one_and_a_copy_of_a_refused_file_as_refused(tmp_path: Path) -> None:
+    landing = tmp_path / "workspaces"
+    landing.mkdir()
+    for name in ("a.csv", "b.csv"):
+        (landing / name).write_text(f"{HEADER}\n{GOOD}\n,,,,\n", "utf-8")
+    for name in ("c.txt", "d.txt"):
+        (landing / name).write_text(f"{HEADER}\n{GOOD}\n", "utf-8")
+    code, found = checked(tmp_path)
+    assert code == 1
+    told = {file["file_name"].removeprefix("workspaces/"): file for file in found["files"]}
+    assert [told["a.csv"][name] for name in ("verdict", "rows", "accepted_rows")] == [
+        "loaded",
+        2,
+        1,
+    ]
+    copy = told["b.csv"]
+    assert [copy[name] for name in ("verdict", "rows", "accepted_rows", "rejected_rows")] == [
+        *("known", 0, 0, 0)
+    ]
+    assert (copy["same_as"], copy["rejections"]) == ("workspaces/a.csv", [])
+    assert {told[name]["verdict"] for name in ("c.txt", "d.txt")} == {"refused"}
+    text = CliRunner().invoke(app, ["check", str(tmp_path)]).stdout
+    assert "b.csv (workspaces): the bytes of workspaces/a.csv" in text
+    assert text.count("REFUSED as a whole") == 2
+
+
 def test_a_landing_folder_is_checked_with_what_lies_in_no_feeds_folder(tmp_path: Path) -> None:
     good, stray = tmp_path / "workspaces" / "a.csv", tmp_path / "b.csv"
     for path in (good, stray, tmp_path / "other" / "c.csv"):
