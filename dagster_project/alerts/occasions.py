@@ -26,7 +26,7 @@ from dagster_project.failures import told as discreetly
 from dagster_project.home import make_private, writing
 from dagster_project.releases import data_home, files
 from dagster_project.releases.errors import ReleaseError
-from dagster_project.settings import Settings
+from dagster_project.settings import Settings, default_as_of, reporting_day
 
 if TYPE_CHECKING:
     from dagster_project.alerts.watch import Finding
@@ -398,7 +398,8 @@ def _data(
     from dagster_project.releases.read import open_release
 
     today = freshness.reference_day(settings, now.date())
-    if files.current_release(settings.home) is None or (as_of is not None and as_of < today):
+    newest = default_as_of(settings, reporting_day(settings, now))
+    if files.current_release(settings.home) is None or (as_of is not None and as_of < newest):
         return  # a release as of an earlier day, made on request, is not late
     with open_release(settings.home) as connection:
         late = freshness.late_feeds(connection, settings, today)
