@@ -84,10 +84,15 @@ def day_in(value: datetime, zone: tzinfo) -> date:
         return value.date()
 
 
+def day_of(value: datetime) -> date:
+    """Return the day of an instant in the reporting time zone that `days_in` gives, else in UTC."""
+    return day_in(value, _zone.get())
+
+
 def day(value: datetime | date | None) -> str:
-    """Return a day, or the day of an instant in the reporting time zone that `days_in` gives, else in UTC."""
+    """Write a day, or the day of an instant."""
     if isinstance(value, datetime):
-        value = day_in(value, _zone.get())
+        value = day_of(value)
     return "–" if value is None else value.isoformat()
 
 

@@ -14,6 +14,7 @@ from dagster_project.answers.cohorts import cohorts
 from dagster_project.answers.export import Narrowing, _narrowed
 from dagster_project.answers.outlook import bill_changes
 from dagster_project.answers.values import day, days_in
+from dagster_project.dashboard.pages import _age
 
 WEST, EAST = "America/Los_Angeles", "Asia/Tokyo"
 
@@ -56,6 +57,7 @@ def test_the_day_of_an_instant_is_that_of_the_calendar_there(
         assert day(datetime.fromisoformat(before)) == "2025-01-31"
         assert day(datetime.fromisoformat(first)) == "2025-02-01"
         assert day(date(2025, 2, 1)) == "2025-02-01"
+        assert _age(date(2025, 2, 1), datetime.fromisoformat(first)) == 0
         assert day(datetime.max)[:5] == "9999-"
         assert day(datetime.min)[:5] == "0001-"
     assert day(datetime(2025, 1, 31, 23)) == "2025-01-31"
