@@ -266,11 +266,18 @@ def running_out(row: Mapping[str, Any], until: date) -> str:
         row: As `answers.expiring.ending` gives it.
         until: The last day.
     """
-    rises = ", ".join(money(one["monthly_rise_amount"], one["currency"]) for one in row["rises"])
+    moves = []
+    for verb, sign in (("rise", 1), ("fall", -1)):
+        amounts = [
+            money(abs(one["monthly_rise_amount"]), one["currency"])
+            for one in row["rises"]
+            if one["monthly_rise_amount"] * sign > 0
+        ]
+        moves += [f"{verb} by {', '.join(amounts)} a month"] if amounts else []
     return (
         f"Running out by {until}: {count(row['redemptions'], 'promotion')} on"
         f" {count(row['workspaces'], 'workspace')}, {row['followed_up']:,} with a follow-up;"
-        f" {f'bills rise by {rises} a month' if rises else 'no bill rises'}"
+        f" {'bills ' + ' and '.join(moves) if moves else 'no bill rises'}"
     )
 
 

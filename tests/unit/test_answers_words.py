@@ -12,6 +12,7 @@ import yaml
 from dagster_project.answers import asking, words
 from dagster_project.answers.explain import verdict
 from dagster_project.cli.reading import sentence
+from dagster_project.cli.workspace import _rise
 from dagster_project.product import DBT_PROJECT
 
 COUPON: dict[str, Any] = {
@@ -210,3 +211,54 @@ def test_near_matches_come_nearest_first() -> None:
         asking.must_be("table", "zzz", known)
     assert (missing.value.wanted, missing.value.near, missing.value.known) == ("zzz", [], known)
     assert "fct_credit_ledger, dim_coupons" in sentence(missing.value)
+
+
+@pytest.mark.parametrize(
+    ("rises", "told"),
+    [
+        ([], "no bill rises"),
+        ([("10.00", "USD")], "bills rise by 10.00 USD a month"),
+        ([("10.00", "EUR"), ("5.00", "USD")], "bills rise by 10.00 EUR, 5.00 USD a month"),
+        ([("-10.00", "USD")], "bills fall by 10.00 USD a month"),
+        (
+            [("-10.00", "EUR"), ("5.00", "USD")],
+            "bills rise by 5.00 USD a month and fall by 10.00 EUR a month",
+        ),
+    ],
+)
+def test_bills_rise_or_fall_when_promotions_run_out(
+    rises: list[tuple[str, str]], told: str
+) -> None:
+    """A follow-up can give more than what it follows."""
+    row = {
+        "redemptions": 1,
+        "workspaces": 1,
+        "followed_up": 1,
+        "rises": [
+            {"monthly_rise_amount": Decimal(value), "currency": currency}
+            for value, currency in rises
+        ],
+    }
+    assert words.running_out(row, date(2026, 1, 31)).endswith(f"1 with a follow-up; {told}")
+
+
+@pytest.mark.parametrize(
+    ("rise", "monthly", "told"),
+    [
+        ("0.00", "0.00", "the bill does not rise"),
+        ("20.00", "20.00", "expect 20.00 USD more a month"),
+        ("-20.00", "-20.00", "expect 20.00 USD less a month"),
+        ("-60.00", "-5.00", "expect 60.00 USD less a bill, 5.00 USD a month"),
+        ("0.05", "0.00", "expect 0.05 USD more a bill, 0.00 USD a month"),
+        (None, "20.00", "expect 20.00 USD more a month"),
+    ],
+)
+def test_a_bill_rises_or_falls_when_a_promotion_ends(
+    rise: str | None, monthly: str, told: str
+) -> None:
+    coupon = {
+        "rise_to_expect": None if rise is None else Decimal(rise),
+        "monthly_rise_to_expect": Decimal(monthly),
+        "currency": "USD",
+    }
+    assert _rise(coupon) == told
