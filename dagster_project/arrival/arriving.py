@@ -666,8 +666,8 @@ class _Arrival:
     def _circumstances(self, landed: LandedFile, manifest: str | None) -> str:
         try:
             form = str(format_of(landed.file_name))
-        except Refusal:
-            form = ""
+        except Refusal as refusal:
+            form = refusal.reason
         place = landed.refusal.reason if landed.refusal else None
         contract = repr(feeds().get(landed.feed))
         judged_by = [RULES_VERSION, contract, place, form, manifest, asdict(self.limits)]

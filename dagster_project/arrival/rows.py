@@ -178,7 +178,10 @@ def check_names(
     twice = [name for name, times in Counter(names).items() if times > 1]
     reasons, remedies = [], []
     if missing:
-        likes = [f"{found!r} looks like {name}" for found, name in _likes(missing, seen)]
+        likes = [
+            f"{found!r} looks like {name}"
+            for found, name in _likes(missing, seen - set(feed.column_names))
+        ]
         hint = f" ({'; '.join(likes)})" if likes else ""
         reasons.append(f"missing required column {', '.join(missing)}{hint}")
         remedies.append(

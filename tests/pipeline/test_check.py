@@ -154,7 +154,7 @@ def test_a_copy_is_told_as_one_and_a_copy_of_a_refused_file_as_refused(tmp_path:
     landing.mkdir()
     for name in ("a.csv", "b.csv"):
         (landing / name).write_text(f"{HEADER}\n{GOOD}\n,,,,\n", "utf-8")
-    for name in ("c.txt", "d.txt"):
+    for name in ("c.txt", "d.txt", "e.tsv"):
         (landing / name).write_text(f"{HEADER}\n{GOOD}\n", "utf-8")
     code, found = checked(tmp_path)
     assert code == 1
@@ -169,10 +169,13 @@ def test_a_copy_is_told_as_one_and_a_copy_of_a_refused_file_as_refused(tmp_path:
         *("known", 0, 0, 0)
     ]
     assert (copy["same_as"], copy["rejections"]) == ("workspaces/a.csv", [])
-    assert {told[name]["verdict"] for name in ("c.txt", "d.txt")} == {"refused"}
+    assert {told[name]["verdict"] for name in ("c.txt", "d.txt", "e.tsv")} == {"refused"}
+    assert told["d.txt"]["reason"] == told["c.txt"]["reason"]
+    assert "unknown extension .txt" in told["d.txt"]["reason"]
+    assert "unknown extension .tsv" in told["e.tsv"]["reason"]
     text = CliRunner().invoke(app, ["check", str(tmp_path)]).stdout
     assert "b.csv (workspaces): the bytes of workspaces/a.csv" in text
-    assert text.count("REFUSED as a whole") == 2
+    assert text.count("REFUSED as a whole") == 3
 
 
 def test_a_landing_folder_is_checked_with_what_lies_in_no_feeds_folder(tmp_path: Path) -> None:
