@@ -14,7 +14,7 @@ from dagster_project.answers import bill_bridge, words
 from dagster_project.answers.asking import Connection, Row, add_months, facts, has_table, rows
 from dagster_project.answers.lineage import credit_notes, standing
 from dagster_project.answers.terms import versions_of
-from dagster_project.answers.values import amount, count, day, moment, money
+from dagster_project.answers.values import amount, count, day, moment, money, places
 from dagster_project.answers.workspace import redemptions_of
 
 ZERO = Decimal(0)
@@ -437,13 +437,13 @@ def _differs_without_finding(data: Row, code: str, net: Decimal, billed: Decimal
             f" {money(as_billed, code)} was left as billed, {money(by_rule, code)} by the rules"
             + ("" if reasons else "; judged against what was left as billed, this draw is right")
         )
-    off = money(abs(billed - net), code)
-    if not reasons:
-        return f"Billed was {money(billed, code)}: {off} off is rounding, and no finding."
-    return (
-        f"Billed was {money(billed, code)}: {off} {'more' if billed > net else 'less'}, because"
-        f" {'. Besides, '.join(reasons)}."
-    )
+    off, which = money(abs(billed - net), code), "more" if billed > net else "less"
+    if reasons:
+        return f"Billed was {money(billed, code)}: {off} {which}, because {'. Besides, '.join(reasons)}."
+    # Discount and credit may each differ by a minor unit (R9); in a what-if, by the other terms too.
+    if abs(billed - net) > 2 * Decimal(1).scaleb(-places(code)):
+        return f"Billed was {money(billed, code)}, by the recorded terms: {off} {which}."
+    return f"Billed was {money(billed, code)}: {off} off is rounding, and no finding."
 
 
 def _what_else(data: Row) -> list[str]:

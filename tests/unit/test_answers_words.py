@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dagster_project.answers import asking, words
-from dagster_project.answers.explain import verdict
+from dagster_project.answers.explain import _differs_without_finding, verdict
 from dagster_project.cli.reading import sentence
 from dagster_project.cli.workspace import _rise
 from dagster_project.product import DBT_PROJECT
@@ -262,3 +262,25 @@ def test_a_bill_rises_or_falls_when_a_promotion_ends(
         "currency": "USD",
     }
     assert _rise(coupon) == told
+
+
+@pytest.mark.parametrize(
+    ("billed", "currency", "told"),
+    [
+        ("50.00", "USD", "Billed was 50.00 USD, by the recorded terms: 30.00 USD less."),
+        ("80.03", "USD", "Billed was 80.03 USD, by the recorded terms: 0.03 USD more."),
+        ("80.02", "USD", "Billed was 80.02 USD: 0.02 USD off is rounding, and no finding."),
+        ("82", "JPY", "Billed was 82 JPY: 2 JPY off is rounding, and no finding."),
+        ("77", "JPY", "Billed was 77 JPY, by the recorded terms: 3 JPY less."),
+    ],
+)
+def test_only_minor_units_are_rounding(billed: str, currency: str, told: str) -> None:
+    """In a what-if, a bill differs from what the other terms ask for, and that is no finding."""
+    invoice = {
+        "list_amount": Decimal(100),
+        "billed_discount_amount": Decimal(100) - Decimal(billed),
+        "billed_credit_amount": Decimal(0),
+        "credit_amount": Decimal(0),
+    }
+    data = {"invoice": invoice, "grants": []}
+    assert _differs_without_finding(data, currency, Decimal(80), Decimal(billed)) == told
