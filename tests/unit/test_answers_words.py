@@ -64,6 +64,16 @@ COUPON: dict[str, Any] = {
         (
             {
                 "discount_type": "credit",
+                "credit_amount": Decimal("25000.00"),
+                "credit_period_months": 12,
+                "credit_max_periods": 2,
+                "duration_months": 23,
+            },
+            "25,000.00 USD of credit for 12 months, granted up to 2 times, for 23 months in all",
+        ),
+        (
+            {
+                "discount_type": "credit",
                 "credit_amount": Decimal("9000.00"),
                 "currency": "JPY",
                 "duration_months": 1,
@@ -284,3 +294,106 @@ def test_only_minor_units_are_rounding(billed: str, currency: str, told: str) ->
     }
     data = {"invoice": invoice, "grants": []}
     assert _differs_without_finding(data, currency, Decimal(80), Decimal(billed)) == told
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "by the month"),
+        ({"interval_count": 1, "billing_interval": "year"}, "by the year"),
+        ({"interval_count": 3}, "every 3 months"),
+        ({"interval_count": 1, "billing_interval": "once"}, "not recurring"),
+    ],
+)
+def test_how_often_a_bill_recurs_is_one_phrase(changes: dict[str, Any], told: str) -> None:
+    assert words.interval(bill(datetime(2024, 2, 1), **changes)) == told
+
+
+@pytest.mark.parametrize(
+    ("issued_at", "told"),
+    [
+        (datetime(2023, 12, 31, 23, 59), "before 2024-01-01 00:00 UTC"),
+        (datetime(2024, 1, 1), "before 2024-01-01 00:00:00.000001 UTC"),
+    ],
+)
+def test_an_instant_is_told_exactly_where_the_minute_is_the_same(
+    issued_at: datetime, told: str
+) -> None:
+    starts = {"started_at": datetime(2024, 1, 1, microsecond=1)}
+    of = bill(issued_at)
+    found = verdict({**REDEMPTION, **starts}, of, [of])
+    assert found is not None
+    assert found[2] == f"it does not start {told}"
+
+
+def redeemed(
+    redemption_id: str, coupon_id: str, at: datetime, *, is_derived: bool = False, **more: Any
+) -> dict[str, Any]:
+    return {
+        "redemption_id": redemption_id,
+        "coupon_id": coupon_id,
+        "redeemed_at": at,
+        "is_derived": is_derived,
+        "subscription_id": None,
+        "follow_up_coupon_id": None,
+        "redeem_by": None,
+        "max_redemptions": None,
+        "once_per": "user",
+        "refusal_reason": None,
+        **more,
+    }
+
+
+DAY = datetime(2024, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("refused", "others", "told"),
+    [
+        pytest.param(
+            {"refusal_reason": "prior_coupon"},
+            [redeemed("a", "OLD", DAY, follow_up_coupon_id="C"), redeemed("b", "HALF", DAY)],
+            "HALF was redeemed on 2024-03-05",
+            id="the coupon that C follows is no prior coupon",
+        ),
+        pytest.param(
+            {"refusal_reason": "prior_coupon"},
+            [redeemed("a", "OLD", DAY, follow_up_coupon_id="C")],
+            "on another workspace",
+            id="only the coupon that C follows here",
+        ),
+        pytest.param(
+            {"refusal_reason": "duplicate_for_workspace"},
+            [redeemed("a~follow-up", "C", DAY, is_derived=True), redeemed("b", "C", DAY)],
+            "before, on 2024-03-05 (b)",
+            id="a derived redemption is in nobody's way on record",
+        ),
+        pytest.param(
+            {"refusal_reason": "duplicate_for_workspace", "is_derived": True},
+            [redeemed("z", "C", datetime(2024, 9, 1))],
+            "the workspace has a redemption of this coupon of its own, on 2024-09-01 (z)",
+            id="a later one on record is in the way of a derived one",
+        ),
+        pytest.param(
+            {"refusal_reason": "redeemed_after_close", "redeem_by": datetime(2024, 5, 1)},
+            [],
+            "redeemed on 2024-06-01, the coupon closed on 2024-05-01",
+            id="closed on another day",
+        ),
+        pytest.param(
+            {"refusal_reason": "redeemed_after_close", "redeem_by": datetime(2024, 6, 1)},
+            [],
+            "redeemed at 2024-06-01 00:00:00.500000 UTC, the coupon closed at 2024-06-01 00:00:00 UTC",
+            id="closed within the same minute",
+        ),
+    ],
+)
+def test_a_refusal_names_what_it_is_due_to(
+    refused: dict[str, Any], others: list[dict[str, Any]], told: str
+) -> None:
+    at = datetime(2024, 6, 1, microsecond=500_000)
+    redemption = redeemed("r", "C", at) | refused
+    everything = sorted(
+        [*others, redemption], key=lambda one: (one["redeemed_at"], one["redemption_id"])
+    )
+    assert told in words.refusal(redemption, everything)
