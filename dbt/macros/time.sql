@@ -64,6 +64,17 @@
 {%- endmacro %}
 
 
+{# The instant at which a day begins in the reporting time zone; midnight UTC if no clock there showed midnight. #}
+{% macro start_of_day(day) -%}
+    {%- set midnight = 'cast(' ~ day ~ ' as timestamp)' -%}
+    {%- if has_reporting_time_zone() -%}
+    coalesce({{ instant_in_zone(midnight, var('reporting_time_zone')) }}, {{ midnight }})
+    {%- else -%}
+    {{ midnight }}
+    {%- endif -%}
+{%- endmacro %}
+
+
 {# The first day of the month of an instant in the reporting time zone. #}
 {% macro month_of(instant) -%}
     {{ month_of_day(day_of(instant) if has_reporting_time_zone() else instant) }}

@@ -261,7 +261,7 @@ final as (
         redemption_id,
         invoice_id,
         coupon_id,
-        cast(accepted_until as timestamp) as occurred_at,
+        {{ start_of_day('accepted_until') }} as occurred_at,
         currency,
         cast(null as decimal(18, 2)) as amount_at_stake,
         case finding_type
