@@ -51,6 +51,18 @@
 {%- endmacro %}
 
 
+{# The as-of date of the previous build. #}
+{% macro kept_as_of_date() -%}
+    cast('{{ var("kept").as_of_date }}' as date)
+{%- endmacro %}
+
+
+{# The end of the outlook of the previous build. #}
+{% macro kept_horizon() -%}
+    {{ add_months(kept_end_of_as_of_date(), '24') }}
+{%- endmacro %}
+
+
 {# No rows, with these columns: the content of a model that is used only in a build that carries on. #}
 {% macro no_rows(columns) -%}
     select
@@ -85,6 +97,32 @@
 {% macro forget_recalculated(relation) -%}
     {%- if carries_on() -%}
         delete from {{ relation }} where invoice_id in (select invoice_id from {{ ref('int_invoices_recalculated') }})
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# Whether a model keeps the rows of workspaces. A question has the rows of the workspaces it concerns, and calculates
+   all of these. #}
+{% macro keeps_workspaces() -%}
+    {{ return(carries_on() and var('terms_hold_from', none) is none) }}
+{%- endmacro %}
+
+
+{# The rows of a relation that belong to recalculated workspaces: all rows unless a build carries on. #}
+{% macro of_recalculated_workspaces(relation) -%}
+    {%- set again = ref('int_workspaces_recalculated') -%}
+    {%- if keeps_workspaces() -%}
+    (select * from {{ relation }} where workspace_id in (select workspace_id from {{ again }}))
+    {%- else -%}
+    {{ relation }}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# Delete the rows of recalculated workspaces, before they are added again. #}
+{% macro forget_workspaces(relation) -%}
+    {%- if carries_on() -%}
+        delete from {{ relation }} where workspace_id in (select workspace_id from {{ ref('int_workspaces_recalculated') }})
     {%- endif -%}
 {%- endmacro %}
 

@@ -202,9 +202,16 @@ class CompiledModels:
             if node.resource_type == "model"
         ]
 
-    def run(self, deliveries: Sequence[TextRows]) -> dict[str, list[dict[str, object]]]:
-        """The marts that come of the deliveries, amounts as Decimal."""
-        with self.built(deliveries) as connection:
+    def run(
+        self, deliveries: Sequence[TextRows], as_of: date | None = None
+    ) -> dict[str, list[dict[str, object]]]:
+        """The marts that come of the deliveries, amounts as Decimal.
+
+        Args:
+            deliveries: What is delivered.
+            as_of: The as-of date, if it is another than the models'.
+        """
+        with self.built(deliveries, as_of) as connection:
             return _marts(connection)
 
     def run_day_by_day(
@@ -302,11 +309,13 @@ class CompiledModels:
         return calculate(connection, self.of_questions, moment, rows)
 
     @contextmanager
-    def built(self, deliveries: Sequence[TextRows]) -> Iterator[duckdb.DuckDBPyConnection]:
+    def built(
+        self, deliveries: Sequence[TextRows], as_of: date | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """A database of the deliveries with all models built."""
         with self.database() as connection:
             fill_raw_tables(connection, deliveries)
-            self.build(connection)
+            self.build(connection, as_of)
             yield connection
 
     def build(self, connection: duckdb.DuckDBPyConnection, as_of: date | None = None) -> None:
@@ -337,6 +346,7 @@ class CompiledModels:
             query = query.replace(
                 f"{_DAY_BEFORE + timedelta(days=1)} ", f"{before + timedelta(days=1)} "
             )
+            query = query.replace(f"'{_DAY_BEFORE}'", f"'{before}'")
             if model.is_kept:
                 if model.forgets:
                     connection.execute(model.forgets.replace(str(_LAST_DELIVERY), str(last)))
@@ -364,13 +374,18 @@ class CompiledModels:
 
 
 def _forgotten(node: object) -> str:
-    """What the macros `forget_recalculated` and `forget_fates` say, which dbt does not show."""
+    """What the macros `forget_recalculated`, `forget_workspaces` and `forget_fates` say, which dbt does not show."""
     hooks = "".join(hook.sql for hook in node.config.pre_hook)  # type: ignore[attr-defined]
     relation = node.relation_name  # type: ignore[attr-defined]
     if "forget_recalculated" in hooks:
         return (
             f"delete from {relation} where invoice_id in"
             " (select invoice_id from intermediate.int_invoices_recalculated)"
+        )
+    if "forget_workspaces" in hooks:
+        return (
+            f"delete from {relation} where workspace_id in"
+            " (select workspace_id from intermediate.int_workspaces_recalculated)"
         )
     if "forget_fates" in hooks:
         conditions = " or ".join(

@@ -71,6 +71,17 @@ def days_of_one_feed(versions: list[histories.Records], feed: str, random: Rando
     return days
 
 
+def days_without_deliveries(
+    records: histories.Records, first: date, steps: list[int]
+) -> Days:
+    """Deliver everything on one day, then nothing, while the as-of date moves on by some days each time."""
+    days: Days = [(first, histories.as_deliveries(records))]
+    nothing = histories.as_deliveries({feed: [] for feed in histories.FEEDS})
+    for step in steps:
+        days.append((days[-1][0] + timedelta(days=step), nothing))
+    return days
+
+
 @st.composite
 def sequences(draw: st.DrawFn) -> Days:
     worlds = draw(
@@ -83,7 +94,8 @@ def sequences(draw: st.DrawFn) -> Days:
 
 def assert_same(compiled: CompiledModels, days: Days) -> None:
     stepwise = compiled.run_day_by_day(days)
-    assert all_differences(stepwise, compiled.run([delivery for _, delivery in days])) == []
+    whole = compiled.run([delivery for _, delivery in days], days[-1][0])
+    assert all_differences(stepwise, whole) == []
 
 
 @slowly
@@ -109,3 +121,18 @@ def test_a_few_records_of_one_feed_are_other_ones(compiled: CompiledModels, feed
         histories.combine(histories.sample_worlds(150, seed=9000 + one)) for one in range(4)
     ]
     assert_same(compiled, days_of_one_feed(versions, feed, Random(1)))
+
+
+# Days at whose end a year, a leap day's month or a month of thirty days ends, and days on which nothing does.
+FIRST_DAYS = [
+    *(date(2023, 12, 30), date(2024, 2, 28), date(2024, 6, 29), date(2024, 7, 14)),
+    *(date(2024, 11, 19), date(2024, 12, 31), date(2025, 2, 27), date(2025, 6, 10)),
+]
+
+
+@pytest.mark.parametrize("first", FIRST_DAYS, ids=str)
+def test_the_as_of_date_moves_and_nothing_is_delivered(
+    compiled: CompiledModels, first: date
+) -> None:
+    records = histories.combine(histories.sample_worlds(150, seed=first.toordinal()))
+    assert_same(compiled, days_without_deliveries(records, first, [1, 1, 1, 5, 1]))
