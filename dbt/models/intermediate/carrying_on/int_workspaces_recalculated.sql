@@ -1,19 +1,39 @@
 {%- set changed = ref('int_workspaces_changed') -%}
-{%- set redemptions = ref('int_redemptions_with_terms') -%}
+{%- set covered = ref('int_redemption_invoices_covered') -%}
 {%- set grants = ref('int_credit_grants_scheduled') %}
 with
 
 {% if carries_on() -%}
--- Totals by month end with the month of the as-of date.
-workspaces_in_a_new_month as (
+-- R10: the month after a covered month is compared with it once the as-of date is in that month.
+workspaces_covered_in_the_month_before as (
 
     select workspace_id
 
-    from {{ redemptions }}
+    from {{ covered }}
 
     where
-        {{ month_of_day(as_of_date()) }} <> {{ month_of_day(kept_as_of_date()) }}
-        or {{ month_after_as_of_date() }} <> {{ month_of(kept_end_of_as_of_date()) }}
+        discount_type = 'percent_off'
+        and not is_expected
+        and billing_month >= {{ month_of_day(kept_as_of_date()) }}
+        and billing_month < {{ month_of_day(as_of_date()) }}
+
+),
+
+-- R12: the months of a grant that has not ended go to the month of the as-of date, and what it gave lately is that of
+-- the months that have ended.
+workspaces_with_grants_in_a_new_month as (
+
+    select workspace_id
+
+    from {{ grants }}
+
+    where
+        is_issued
+        and not has_ended
+        and (
+            {{ month_of_day(as_of_date()) }} <> {{ month_of_day(kept_as_of_date()) }}
+            or {{ month_after_as_of_date() }} <> {{ month_of(kept_end_of_as_of_date()) }}
+        )
 
 ),
 
@@ -39,7 +59,11 @@ final as (
 
     union
 
-    select workspace_id from workspaces_in_a_new_month
+    select workspace_id from workspaces_covered_in_the_month_before
+
+    union
+
+    select workspace_id from workspaces_with_grants_in_a_new_month
 
     union
 
