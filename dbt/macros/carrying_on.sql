@@ -109,8 +109,8 @@
 
 
 {# The rows of a relation that belong to recalculated workspaces: all rows unless a build carries on. #}
-{% macro of_recalculated_workspaces(relation) -%}
-    {%- set again = ref('int_workspaces_recalculated') -%}
+{% macro of_recalculated_workspaces(relation, workspaces='int_workspaces_recalculated') -%}
+    {%- set again = ref(workspaces) -%}
     {%- if keeps_workspaces() -%}
     (select * from {{ relation }} where workspace_id in (select workspace_id from {{ again }}))
     {%- else -%}
@@ -120,9 +120,9 @@
 
 
 {# Delete the rows of recalculated workspaces, before they are added again. #}
-{% macro forget_workspaces(relation) -%}
+{% macro forget_workspaces(relation, workspaces='int_workspaces_recalculated') -%}
     {%- if carries_on() -%}
-        delete from {{ relation }} where workspace_id in (select workspace_id from {{ ref('int_workspaces_recalculated') }})
+        delete from {{ relation }} where workspace_id in (select workspace_id from {{ ref(workspaces) }})
     {%- endif -%}
 {%- endmacro %}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -383,9 +384,11 @@ def _forgotten(node: object) -> str:
             " (select invoice_id from intermediate.int_invoices_recalculated)"
         )
     if "forget_workspaces" in hooks:
+        named = re.search(r"'(\w+)'", hooks)
+        workspaces = named.group(1) if named else "int_workspaces_recalculated"
         return (
             f"delete from {relation} where workspace_id in"
-            " (select workspace_id from intermediate.int_workspaces_recalculated)"
+            f" (select workspace_id from intermediate.{workspaces})"
         )
     if "forget_fates" in hooks:
         conditions = " or ".join(
