@@ -127,6 +127,14 @@
 {%- endmacro %}
 
 
+{# Delete the rows of received invoices, before they are added again. #}
+{% macro forget_received(relation) -%}
+    {%- if carries_on() -%}
+        delete from {{ relation }} where invoice_id in (select invoice_id from {{ ref('int_invoices_received') }})
+    {%- endif -%}
+{%- endmacro %}
+
+
 {# Delete the fates of records of which another row has arrived, before they are added again. #}
 {% macro forget_fates(relation) -%}
     {%- if carries_on() -%}

@@ -375,13 +375,18 @@ class CompiledModels:
 
 
 def _forgotten(node: object) -> str:
-    """What the macros `forget_recalculated`, `forget_workspaces` and `forget_fates` say, which dbt does not show."""
+    """What a macro that forgets rows says, such as `forget_recalculated`, which dbt does not show."""
     hooks = "".join(hook.sql for hook in node.config.pre_hook)  # type: ignore[attr-defined]
     relation = node.relation_name  # type: ignore[attr-defined]
     if "forget_recalculated" in hooks:
         return (
             f"delete from {relation} where invoice_id in"
             " (select invoice_id from intermediate.int_invoices_recalculated)"
+        )
+    if "forget_received" in hooks:
+        return (
+            f"delete from {relation} where invoice_id in"
+            " (select invoice_id from intermediate.int_invoices_received)"
         )
     if "forget_workspaces" in hooks:
         named = re.search(r"'(\w+)'", hooks)

@@ -37,8 +37,8 @@ workspaces_with_grants_in_a_new_month as (
 
 ),
 
--- R7, R12: a grant is issued when it starts, closed when it ends, and projected to its end once that is before the
--- horizon.
+-- R7, R12: a grant is issued when it starts and closed when it ends, and the outlook knows its start and its end once
+-- these are before the horizon.
 workspaces_with_grants_of_the_day as (
 
     select workspace_id
@@ -48,6 +48,7 @@ workspaces_with_grants_of_the_day as (
     where
         (grant_started_at >= {{ kept_end_of_as_of_date() }} and grant_started_at < {{ end_of_as_of_date() }})
         or (grant_ended_at >= {{ kept_end_of_as_of_date() }} and grant_ended_at < {{ end_of_as_of_date() }})
+        or (grant_started_at >= {{ kept_horizon() }} and grant_started_at < {{ horizon() }})
         or (grant_ended_at >= {{ kept_horizon() }} and grant_ended_at < {{ horizon() }})
 
 ),

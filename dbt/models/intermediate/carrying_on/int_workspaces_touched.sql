@@ -1,8 +1,9 @@
 {%- set received_invoices = ref('int_invoices_received') -%}
 {%- set redemptions = ref('int_redemptions_with_terms') -%}
 {%- set redemptions_before = ref('int_redemptions_before') -%}
-{#- Columns that change with the as-of date, and the promotion, have no bearing on any single issued invoice. -#}
-{%- set terms = all_columns_but(['has_started', 'has_ended', 'promotion_id']) %}
+{#- Columns that change with the as-of date, the promotion and the delivery have no bearing on any single issued
+    invoice. -#}
+{%- set terms = all_columns_but(['has_started', 'has_ended', 'promotion_id', 'delivery_sequence', 'delivery_row']) %}
 with
 
 {% if carries_on() -%}
