@@ -7,7 +7,11 @@
    - what is calculated per invoice, by `int_invoices_recalculated`: new and changed invoices, the invoices
      after them where the workspace has uses or credit that are used up in the order of invoices, and all
      invoices of a workspace in which a redemption or its terms changed. Earlier invoices are not recalculated;
-     their uses and draws enter as totals.
+     their uses and draws enter as totals,
+   - what depends on nothing outside a workspace: the lines of its bills by `int_workspaces_touched`, its expected
+     bills by `int_workspaces_changed`, and its credit, months and redemptions by `int_workspaces_recalculated`. The
+     last has all workspaces in which anything changed, and those in which the as-of date has passed an instant or
+     the end of a month on which rows depend. A model that depends on another such instant has to add it there.
 
    Before it adds rows, each of these models deletes those to recalculate. All other models are calculated whole,
    unless their sources, their SQL and the as-of date that it names are those of the previous build: such models

@@ -11,6 +11,7 @@ from datetime import date, datetime, time, timedelta
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pyarrow as pa
@@ -31,6 +32,7 @@ from dagster_project.refresh.what_if import Asking, Change
 from dagster_project.releases.fingerprint import tables_of
 from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
 from tests.reference.agreement import KEYS
+from tests.reference.rules import first_instant_of
 
 # What stands in compiled SQL for the days of a build, and is replaced by them.
 _AS_OF = date(1983, 2, 1)
@@ -96,8 +98,7 @@ class CompiledModels:
     def __init__(self, folder: Path, as_of: date, time_zone: str = "UTC") -> None:
         """Compile the models as they are built from nothing, unless somebody has.
 
-        In the time zone UTC they are compiled once for all as-of dates. Builds of other as-of dates, and
-        builds that carry on, are for that zone alone.
+        In the time zone UTC they are compiled once for all as-of dates.
 
         Args:
             folder: Where what was compiled is kept for all who ask.
@@ -344,10 +345,7 @@ class CompiledModels:
                 continue
             query = self._on(model.query, as_of)
             query = query.replace(str(_LAST_DELIVERY), str(last))
-            query = query.replace(
-                f"{_DAY_BEFORE + timedelta(days=1)} ", f"{before + timedelta(days=1)} "
-            )
-            query = query.replace(f"'{_DAY_BEFORE}'", f"'{before}'")
+            query = self._moved(query, _DAY_BEFORE, before)
             if model.is_kept:
                 if model.forgets:
                     connection.execute(model.forgets.replace(str(_LAST_DELIVERY), str(last)))
@@ -357,12 +355,14 @@ class CompiledModels:
 
     def _on(self, query: str, as_of: date) -> str:
         """A query for another as-of date than it was compiled for."""
-        compiled_for = self._compiled_for
-        day, end = (
-            f"'{one.isoformat()}" for one in (compiled_for, compiled_for + timedelta(days=1))
-        )
-        query = query.replace(f"{end} 00:00:00'", f"'{as_of + timedelta(days=1)} 00:00:00'")
-        return query.replace(f"{day}'", f"'{as_of.isoformat()}'")
+        return self._moved(query, self._compiled_for, as_of)
+
+    def _moved(self, query: str, day: date, to: date) -> str:
+        """A query with another day, and the end of that day, in the place of one."""
+        zone = ZoneInfo(self.time_zone)
+        end, moved_end = (first_instant_of(one + timedelta(days=1), zone) for one in (day, to))
+        query = query.replace(f"'{end.isoformat(' ')}'", f"'{moved_end.isoformat(' ')}'")
+        return query.replace(f"'{day.isoformat()}'", f"'{to.isoformat()}'")
 
     def database(self) -> duckdb.DuckDBPyConnection:
         """An empty database in memory, of the name the models know."""

@@ -8,6 +8,7 @@ as-of date moves over everything.
 from __future__ import annotations
 
 from datetime import date, timedelta
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -71,9 +72,7 @@ def days_of_one_feed(versions: list[histories.Records], feed: str, random: Rando
     return days
 
 
-def days_without_deliveries(
-    records: histories.Records, first: date, steps: list[int]
-) -> Days:
+def days_without_deliveries(records: histories.Records, first: date, steps: list[int]) -> Days:
     """Deliver everything on one day, then nothing, while the as-of date moves on by some days each time."""
     days: Days = [(first, histories.as_deliveries(records))]
     nothing = histories.as_deliveries({feed: [] for feed in histories.FEEDS})
@@ -136,3 +135,14 @@ def test_the_as_of_date_moves_and_nothing_is_delivered(
 ) -> None:
     records = histories.combine(histories.sample_worlds(150, seed=first.toordinal()))
     assert_same(compiled, days_without_deliveries(records, first, [1, 1, 1, 5, 1]))
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Auckland", "America/Los_Angeles"])
+def test_days_begin_and_months_end_elsewhere(compiled_folder: Path, zone: str) -> None:
+    first = date(2024, 6, 27)
+    there = CompiledModels(compiled_folder, first, zone)
+    records = histories.combine(histories.sample_worlds(150, seed=len(zone)))
+    hours = timedelta(hours=-12 if zone.startswith("Pacific") else 7)
+    records = histories.moved(records, hours)  # much happens where days begin
+    for steps in ([1, 1, 1, 1], [3, 1, 31, 1]):
+        assert_same(there, days_without_deliveries(records, first, steps))
