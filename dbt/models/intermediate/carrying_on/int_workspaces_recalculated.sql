@@ -37,8 +37,8 @@ workspaces_with_grants_in_a_new_month as (
 
 ),
 
--- R7, R12: a grant is issued when it starts and closed when it ends, and the outlook knows its start and its end once
--- these are before the horizon.
+-- R7, R12: a grant is closed when it ends, which is when the next grant of its redemption is issued; the outlook
+-- projects what is left at its end once that is before the horizon.
 workspaces_with_grants_of_the_day as (
 
     select workspace_id
@@ -46,9 +46,7 @@ workspaces_with_grants_of_the_day as (
     from {{ grants }}
 
     where
-        (grant_started_at >= {{ kept_end_of_as_of_date() }} and grant_started_at < {{ end_of_as_of_date() }})
-        or (grant_ended_at >= {{ kept_end_of_as_of_date() }} and grant_ended_at < {{ end_of_as_of_date() }})
-        or (grant_started_at >= {{ kept_horizon() }} and grant_started_at < {{ horizon() }})
+        (grant_ended_at >= {{ kept_end_of_as_of_date() }} and grant_ended_at < {{ end_of_as_of_date() }})
         or (grant_ended_at >= {{ kept_horizon() }} and grant_ended_at < {{ horizon() }})
 
 ),
