@@ -55,7 +55,7 @@ class Node:
         name: Its name.
         kind: `model`, `test` or `seed`.
         schema: The schema of a model.
-        is_incremental: Whether a model adds rows to those it has.
+        is_incremental: Whether a model adds rows to those it has, other than of whole workspaces.
         forgets_invoices: Whether it first deletes the rows of the invoices that are calculated again.
         reads: Names of the models and seeds it depends on, and ids of sources.
         severity: Of a test: `error` or `warn`.
@@ -212,7 +212,8 @@ def nodes_of(compiled: Iterable[Any], manifest: Mapping[str, Any]) -> list[Node]
             name=node.name,
             kind=str(node.resource_type),
             schema=node.schema,
-            is_incremental=node.config.materialized == "incremental",
+            is_incremental=node.config.materialized == "incremental"
+            and "forget_workspaces" not in hooks,
             forgets_invoices="forget_recalculated" in hooks,
             reads=tuple(
                 manifest["nodes"][one]["name"] if one in manifest["nodes"] else one

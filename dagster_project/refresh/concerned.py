@@ -121,7 +121,8 @@ _AGAIN: Final = {"int_invoices_recalculated", "int_counted_invoices_recalculated
 """The models of the invoices that are calculated again."""
 _CARRYING_ON: Final = {
     *_AGAIN,
-    *(_BEFORE, _RECEIVED, "int_workspaces_changed"),
+    *(_BEFORE, _RECEIVED),
+    *("int_workspaces_touched", "int_workspaces_changed", "int_workspaces_recalculated"),
     *("int_uses_before", "int_credit_drawn_before"),
     *("int_bills_expected_before", "int_invoices_credited_before"),
 }

@@ -7,7 +7,11 @@
    - what is calculated per invoice, by `int_invoices_recalculated`: new and changed invoices, the invoices
      after them where the workspace has uses or credit that are used up in the order of invoices, and all
      invoices of a workspace in which a redemption or its terms changed. Earlier invoices are not recalculated;
-     their uses and draws enter as totals.
+     their uses and draws enter as totals,
+   - what depends on nothing outside a workspace: the lines of its bills by `int_workspaces_touched`, its expected
+     bills by `int_workspaces_changed`, and its credit, months and redemptions by `int_workspaces_recalculated`. The
+     last has all workspaces in which anything changed, and those in which the as-of date has passed an instant or
+     the end of a month on which rows depend. A model that depends on another such instant has to add it there.
 
    Before it adds rows, each of these models deletes those to recalculate. All other models are calculated whole,
    unless their sources, their SQL and the as-of date that it names are those of the previous build: such models
@@ -51,6 +55,18 @@
 {%- endmacro %}
 
 
+{# The as-of date of the previous build. #}
+{% macro kept_as_of_date() -%}
+    cast('{{ var("kept").as_of_date }}' as date)
+{%- endmacro %}
+
+
+{# The end of the outlook of the previous build. #}
+{% macro kept_horizon() -%}
+    {{ add_months(kept_end_of_as_of_date(), '24') }}
+{%- endmacro %}
+
+
 {# No rows, with these columns: the content of a model that is used only in a build that carries on. #}
 {% macro no_rows(columns) -%}
     select
@@ -85,6 +101,40 @@
 {% macro forget_recalculated(relation) -%}
     {%- if carries_on() -%}
         delete from {{ relation }} where invoice_id in (select invoice_id from {{ ref('int_invoices_recalculated') }})
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# Whether a model keeps the rows of workspaces. A question has the rows of the workspaces it concerns, and calculates
+   all of these. #}
+{% macro keeps_workspaces() -%}
+    {{ return(carries_on() and var('terms_hold_from', none) is none) }}
+{%- endmacro %}
+
+
+{# The rows of a relation that belong to recalculated workspaces: all rows unless a build carries on. #}
+{% macro of_recalculated_workspaces(relation, workspaces='int_workspaces_recalculated') -%}
+    {%- set again = ref(workspaces) -%}
+    {%- if keeps_workspaces() -%}
+    (select * from {{ relation }} where workspace_id in (select workspace_id from {{ again }}))
+    {%- else -%}
+    {{ relation }}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# Delete the rows of recalculated workspaces, before they are added again. #}
+{% macro forget_workspaces(relation, workspaces='int_workspaces_recalculated') -%}
+    {%- if carries_on() -%}
+        delete from {{ relation }} where workspace_id in (select workspace_id from {{ ref(workspaces) }})
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# Delete the rows of received invoices, before they are added again. #}
+{% macro forget_received(relation) -%}
+    {%- if carries_on() -%}
+        delete from {{ relation }} where invoice_id in (select invoice_id from {{ ref('int_invoices_received') }})
     {%- endif -%}
 {%- endmacro %}
 

@@ -131,6 +131,24 @@
 {%- endmacro %}
 
 
+{# R12: the instant of an expected bill of a line, over the columns of int_lines_billed. #}
+{% macro expected_bill_at(bill_number) -%}
+    {{ intervals_after('last_issued_at', 'interval_days', 'interval_months', bill_number) }}
+{%- endmacro %}
+
+
+{# R12: a number of expected bills of a line, as many as there are before an instant or one more. #}
+{% macro expected_bills_until(instant) -%}
+    {{ intervals_until(instant, 'last_issued_at', 'interval_days', 'interval_months') }}
+{%- endmacro %}
+
+
+{# R12: a line has ended if its next bill is before this instant. #}
+{% macro latest_next_bill(end_of_day) -%}
+    {{ days_before(end_of_day, '15') }}
+{%- endmacro %}
+
+
 {% macro days_before(instant, days) -%}
     {{ days_after(instant, '-' ~ days) }}
 {%- endmacro %}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from datetime import date, datetime, time, timedelta
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pyarrow as pa
@@ -30,6 +32,7 @@ from dagster_project.refresh.what_if import Asking, Change
 from dagster_project.releases.fingerprint import tables_of
 from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
 from tests.reference.agreement import KEYS
+from tests.reference.rules import first_instant_of
 
 # What stands in compiled SQL for the days of a build, and is replaced by them.
 _AS_OF = date(1983, 2, 1)
@@ -95,8 +98,7 @@ class CompiledModels:
     def __init__(self, folder: Path, as_of: date, time_zone: str = "UTC") -> None:
         """Compile the models as they are built from nothing, unless somebody has.
 
-        In the time zone UTC they are compiled once for all as-of dates. Builds of other as-of dates, and
-        builds that carry on, are for that zone alone.
+        In the time zone UTC they are compiled once for all as-of dates.
 
         Args:
             folder: Where what was compiled is kept for all who ask.
@@ -202,9 +204,16 @@ class CompiledModels:
             if node.resource_type == "model"
         ]
 
-    def run(self, deliveries: Sequence[TextRows]) -> dict[str, list[dict[str, object]]]:
-        """The marts that come of the deliveries, amounts as Decimal."""
-        with self.built(deliveries) as connection:
+    def run(
+        self, deliveries: Sequence[TextRows], as_of: date | None = None
+    ) -> dict[str, list[dict[str, object]]]:
+        """The marts that come of the deliveries, amounts as Decimal.
+
+        Args:
+            deliveries: What is delivered.
+            as_of: The as-of date, if it is another than the models'.
+        """
+        with self.built(deliveries, as_of) as connection:
             return _marts(connection)
 
     def run_day_by_day(
@@ -302,11 +311,13 @@ class CompiledModels:
         return calculate(connection, self.of_questions, moment, rows)
 
     @contextmanager
-    def built(self, deliveries: Sequence[TextRows]) -> Iterator[duckdb.DuckDBPyConnection]:
+    def built(
+        self, deliveries: Sequence[TextRows], as_of: date | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """A database of the deliveries with all models built."""
         with self.database() as connection:
             fill_raw_tables(connection, deliveries)
-            self.build(connection)
+            self.build(connection, as_of)
             yield connection
 
     def build(self, connection: duckdb.DuckDBPyConnection, as_of: date | None = None) -> None:
@@ -334,9 +345,7 @@ class CompiledModels:
                 continue
             query = self._on(model.query, as_of)
             query = query.replace(str(_LAST_DELIVERY), str(last))
-            query = query.replace(
-                f"{_DAY_BEFORE + timedelta(days=1)} ", f"{before + timedelta(days=1)} "
-            )
+            query = self._moved(query, _DAY_BEFORE, before)
             if model.is_kept:
                 if model.forgets:
                     connection.execute(model.forgets.replace(str(_LAST_DELIVERY), str(last)))
@@ -346,12 +355,14 @@ class CompiledModels:
 
     def _on(self, query: str, as_of: date) -> str:
         """A query for another as-of date than it was compiled for."""
-        compiled_for = self._compiled_for
-        day, end = (
-            f"'{one.isoformat()}" for one in (compiled_for, compiled_for + timedelta(days=1))
-        )
-        query = query.replace(f"{end} 00:00:00'", f"'{as_of + timedelta(days=1)} 00:00:00'")
-        return query.replace(f"{day}'", f"'{as_of.isoformat()}'")
+        return self._moved(query, self._compiled_for, as_of)
+
+    def _moved(self, query: str, day: date, to: date) -> str:
+        """A query with another day, and the end of that day, in the place of one."""
+        zone = ZoneInfo(self.time_zone)
+        end, moved_end = (first_instant_of(one + timedelta(days=1), zone) for one in (day, to))
+        query = query.replace(f"'{end.isoformat(' ')}'", f"'{moved_end.isoformat(' ')}'")
+        return query.replace(f"'{day.isoformat()}'", f"'{to.isoformat()}'")
 
     def database(self) -> duckdb.DuckDBPyConnection:
         """An empty database in memory, of the name the models know."""
@@ -364,13 +375,25 @@ class CompiledModels:
 
 
 def _forgotten(node: object) -> str:
-    """What the macros `forget_recalculated` and `forget_fates` say, which dbt does not show."""
+    """What a macro that forgets rows says, such as `forget_recalculated`, which dbt does not show."""
     hooks = "".join(hook.sql for hook in node.config.pre_hook)  # type: ignore[attr-defined]
     relation = node.relation_name  # type: ignore[attr-defined]
     if "forget_recalculated" in hooks:
         return (
             f"delete from {relation} where invoice_id in"
             " (select invoice_id from intermediate.int_invoices_recalculated)"
+        )
+    if "forget_received" in hooks:
+        return (
+            f"delete from {relation} where invoice_id in"
+            " (select invoice_id from intermediate.int_invoices_received)"
+        )
+    if "forget_workspaces" in hooks:
+        named = re.search(r"'(\w+)'", hooks)
+        workspaces = named.group(1) if named else "int_workspaces_recalculated"
+        return (
+            f"delete from {relation} where workspace_id in"
+            f" (select workspace_id from intermediate.{workspaces})"
         )
     if "forget_fates" in hooks:
         conditions = " or ".join(

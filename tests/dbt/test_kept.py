@@ -7,7 +7,8 @@ as-of date moves over everything.
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -71,6 +72,15 @@ def days_of_one_feed(versions: list[histories.Records], feed: str, random: Rando
     return days
 
 
+def days_without_deliveries(records: histories.Records, first: date, steps: list[int]) -> Days:
+    """Deliver everything on one day, then nothing, while the as-of date moves on by some days each time."""
+    days: Days = [(first, histories.as_deliveries(records))]
+    nothing = histories.as_deliveries({feed: [] for feed in histories.FEEDS})
+    for step in steps:
+        days.append((days[-1][0] + timedelta(days=step), nothing))
+    return days
+
+
 @st.composite
 def sequences(draw: st.DrawFn) -> Days:
     worlds = draw(
@@ -83,7 +93,8 @@ def sequences(draw: st.DrawFn) -> Days:
 
 def assert_same(compiled: CompiledModels, days: Days) -> None:
     stepwise = compiled.run_day_by_day(days)
-    assert all_differences(stepwise, compiled.run([delivery for _, delivery in days])) == []
+    whole = compiled.run([delivery for _, delivery in days], days[-1][0])
+    assert all_differences(stepwise, whole) == []
 
 
 @slowly
@@ -109,3 +120,80 @@ def test_a_few_records_of_one_feed_are_other_ones(compiled: CompiledModels, feed
         histories.combine(histories.sample_worlds(150, seed=9000 + one)) for one in range(4)
     ]
     assert_same(compiled, days_of_one_feed(versions, feed, Random(1)))
+
+
+# To the last day of a month, of a leap day's month and of a year; to the first day of a month and of a year; over
+# some days within a month; over a month.
+STEPS = [
+    *((date(2024, 6, 29), [1]), (date(2024, 2, 28), [1]), (date(2024, 12, 30), [1])),
+    *((date(2024, 6, 30), [1]), (date(2024, 12, 31), [1])),
+    *((date(2025, 6, 10), [1, 5, 1]), (date(2024, 7, 14), [33])),
+]
+
+
+@pytest.mark.parametrize(("first", "steps"), STEPS, ids=str)
+def test_the_as_of_date_moves_and_nothing_is_delivered(
+    compiled: CompiledModels, first: date, steps: list[int]
+) -> None:
+    records = histories.combine(histories.sample_worlds(100, seed=first.toordinal()))
+    assert_same(compiled, days_without_deliveries(records, first, steps))
+
+
+_GRANTS = (
+    "select workspace_id, {} as instant from intermediate.int_credit_grants_scheduled where {}"
+)
+_LINES = "select workspace_id, {} as instant from intermediate.int_lines_billed where {}"
+HAPPENINGS = {
+    "a grant ends, and the next one may start": _GRANTS.format("grant_ended_at", "true"),
+    "a weekly bill is due": _LINES.format("next_bill_at", "billing_interval = 'week'"),
+    "a bill was due fifteen days ago": _LINES.format("next_bill_at + to_days(15)", "true"),
+    "the horizon comes to a weekly bill": "select workspace_id, issued_at - to_months(24) as instant"
+    " from intermediate.int_bills_expected where billing_interval = 'week'"
+    " and issued_at > '2027-05-01'",
+}
+# Instants at which a workspace changes for other reasons.
+_OTHER_REASONS = " union all ".join(
+    f"select workspace_id, {instant} as instant from {table}"
+    for table, instant in (
+        ("marts.fct_discounted_charges", "issued_at"),
+        ("intermediate.int_redemptions_with_terms", "redeemed_at"),
+        ("intermediate.int_redemptions_with_terms", "started_at"),
+        ("intermediate.int_redemptions_with_terms", "ended_at"),
+    )
+)
+
+
+@pytest.mark.parametrize("happenings", HAPPENINGS.values(), ids=HAPPENINGS)
+def test_a_day_on_which_nothing_else_happens_in_a_workspace(
+    compiled: CompiledModels, happenings: str
+) -> None:
+    records = histories.combine(histories.sample_worlds(150, seed=16))
+    with compiled.built([histories.as_deliveries(records)]) as connection:
+        days = connection.execute(
+            f"select cast(instant as date) as day from ({happenings}) as happenings"
+            " where day between '2023-10-01' and '2026-12-31' and not exists"
+            f" (select * from ({_OTHER_REASONS}) as others where"
+            " others.workspace_id = happenings.workspace_id and cast(others.instant as date) = day)"
+            " group by day order by count(*) desc, hash(day) limit 4"
+        ).fetchall()
+    assert days
+    for (day,) in days:
+        assert_same(compiled, days_without_deliveries(records, day - timedelta(days=1), [1]))
+
+
+def test_the_horizon_comes_to_the_end_of_grants(compiled: CompiledModels) -> None:
+    records = histories.combine(histories.sample_worlds(150, seed=16))
+    end = datetime(2026, 11, 15, 9, 30)
+    records["redemptions"] = [dict(one, ends_at=end) for one in records["redemptions"]]
+    assert_same(compiled, days_without_deliveries(records, date(2024, 11, 14), [1]))
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Auckland", "America/Los_Angeles"])
+def test_days_begin_and_months_end_elsewhere(compiled_folder: Path, zone: str) -> None:
+    first = date(2024, 6, 27)
+    there = CompiledModels(compiled_folder, first, zone)
+    records = histories.combine(histories.sample_worlds(150, seed=len(zone)))
+    hours = timedelta(hours=-12 if zone.startswith("Pacific") else 7)
+    records = histories.moved(records, hours)  # much happens where days begin
+    for steps in ([1, 1, 1, 1], [3, 1, 31, 1]):
+        assert_same(there, days_without_deliveries(records, first, steps))

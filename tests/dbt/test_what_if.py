@@ -333,7 +333,7 @@ def test_bills_meet_terms_in_redemptions_only(compiled: CompiledModels) -> None:
         if node.kind == "model" and node.name not in of_redemptions and terms & {*node.reads}
     }
     findings = {"int_coupon_findings_raised"}
-    credit_of_its_day = {"int_credit_grants_scheduled", "int_workspaces_changed"}
+    credit_of_its_day = {"int_credit_grants_scheduled", "int_workspaces_touched"}
     assert others - findings - credit_of_its_day == set(TERMS)
     marts = [node for node in models.nodes.values() if node.schema == "marts"]
     for mart in marts:

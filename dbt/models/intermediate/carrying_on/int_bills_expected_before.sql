@@ -1,22 +1,14 @@
-{# Must be built before int_bills_expected is built again. #}
+{#- Must be built before int_bills_expected deletes the rows to recalculate. -#}
+{%- set changed = ref('int_workspaces_changed') %}
 with
 
 final as (
     {% if carries_on() %}
-    select
-        invoice_id,
-        workspace_id,
-        subscription_id,
-        plan,
-        billing_interval,
-        interval_count,
-        currency,
-        issued_at,
-        list_minor,
-        discountable_minor,
-        creditable_minor
+    select invoice_id
 
     from {{ kept('int_bills_expected') }}
+
+    where workspace_id in (select workspace_id from {{ changed }})
     {% else %}
     {{ no_rows({'invoice_id': dbt.type_string()}) }}
     {% endif %}

@@ -26,9 +26,7 @@ expected_bills as (
 
     from (select * from {{ expected }} where workspace_id in (select workspace_id from {{ changed }})) as expected
 
-    full outer join (
-        select * from {{ expected_before }} where workspace_id in (select workspace_id from {{ changed }})
-    ) as expected_before
+    full outer join {{ expected_before }} as expected_before
         on expected.invoice_id = expected_before.invoice_id
     {%- if terms_hold_from() %}
 

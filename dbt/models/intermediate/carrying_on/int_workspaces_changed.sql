@@ -1,175 +1,38 @@
-{%- set received_invoices = ref('int_invoices_received') -%}
-{%- set redemptions = ref('int_redemptions_with_terms') -%}
-{%- set redemptions_before = ref('int_redemptions_before') -%}
-{%- set expected = ref('int_bills_expected') -%}
-{%- set expected_before = ref('int_bills_expected_before') -%}
-{#- Columns that change with the as-of date, and the promotion, have no bearing on any single issued invoice. -#}
-{%- set terms = all_columns_but(['has_started', 'has_ended', 'promotion_id']) %}
+{%- set touched = ref('int_workspaces_touched') -%}
+{%- set lines = ref('int_lines_billed') %}
 with
 
 {% if carries_on() -%}
--- Credit, and coupons limited to some invoices, are used up in the order of invoices, so that a changed invoice
--- affects all later ones. Other discounts affect one invoice each.
-workspaces_in_order as (
+-- R12: where a line goes on as before, its expected bills are others only if the first of them is no longer to come...
+workspaces_with_bills_past as (
 
-    select distinct workspace_id
+    select workspace_id
 
-    from {{ redemptions }}
+    from {{ kept('int_bills_expected') }}
+
+    where issued_at < {{ end_of_as_of_date() }}
+
+),
+
+-- ... or the line has become too late, or its last bill before the horizon is a new one. That is the last of those that
+-- are numbered or the one before.
+workspaces_with_other_lines as (
+
+    select workspace_id
+
+    from {{ lines }}
 
     where
-        is_honoured
-        and not is_to_come
-        and (discount_type = 'credit' or invoice_limit is not null)
-
-),
-
--- The few redemptions that are not what they were, as they are and as they were.
-other_redemptions as (
-
-    select * from {{ redemptions }}
-
-    except
-
-    select * from {{ redemptions_before }}
-
-),
-
-other_redemptions_before as (
-
-    select * from {{ redemptions_before }}
-
-    except
-
-    select * from {{ redemptions }}
-
-),
-
-changed_redemptions as (
-
-    (
-        select {{ terms }} from other_redemptions
-
-        where not is_to_come
-
-        except
-
-        select {{ terms }} from other_redemptions_before
-
-        where not is_to_come
-    )
-
-    union all
-
-    (
-        select {{ terms }} from other_redemptions_before
-
-        where not is_to_come
-
-        except
-
-        select {{ terms }} from other_redemptions
-
-        where not is_to_come
-    )
-
-),
-
--- A bill that is expected as before has the same id, line, instant and amounts; its other columns follow from these.
-other_expected as (
-
-    select
-        expected.workspace_id,
-        expected_before.workspace_id as workspace_before
-
-    from {{ expected }} as expected
-
-    full outer join {{ expected_before }} as expected_before
-        on expected.invoice_id = expected_before.invoice_id
-
-    where
-        expected.workspace_id is distinct from expected_before.workspace_id
-        or expected.subscription_id is distinct from expected_before.subscription_id
-        or expected.plan is distinct from expected_before.plan
-        or expected.billing_interval is distinct from expected_before.billing_interval
-        or expected.interval_count is distinct from expected_before.interval_count
-        or expected.currency is distinct from expected_before.currency
-        or expected.issued_at is distinct from expected_before.issued_at
-        or expected.list_minor is distinct from expected_before.list_minor
-        or expected.discountable_minor is distinct from expected_before.discountable_minor
-        or expected.creditable_minor is distinct from expected_before.creditable_minor
-
-),
-
--- The workspace an invoice belonged to and the one it belongs to now, whether or not the invoice counts.
-changed_invoices as (
-
-    select
-        workspace_id,
-        issued_at
-
-    from {{ kept('fct_discounted_charges') }}
-
-    where invoice_id in (select invoice_id from {{ received_invoices }})
-
-    union all
-
-    select
-        workspace_id,
-        issued_at
-
-    from {{ received_invoices }}
-
-),
-
-changed_otherwise as (
-
-    select workspace_id from other_redemptions
-
-    union
-
-    select workspace_id from other_redemptions_before
-
-    union
-
-    select workspace_id from other_expected
-
-    where workspace_id is not null
-
-    union
-
-    select workspace_before as workspace_id from other_expected
-
-    where workspace_before is not null
-
-),
-
--- R12: what comes on expected bills depends on all that their workspace has, but on no other workspace.
-changes as (
-
-    select
-        changed_invoices.workspace_id,
-        case when workspaces_in_order.workspace_id is not null then changed_invoices.issued_at end as changed_from
-
-    from changed_invoices
-
-    left join workspaces_in_order
-        on changed_invoices.workspace_id = workspaces_in_order.workspace_id
-
-    union all
-
-    select
-        workspace_id,
-        cast(null as timestamp) as changed_from
-
-    from changed_otherwise
-
-    union all
-
-    select
-        workspace_id,
-        {{ terms_hold_from() or "cast('0001-01-01' as timestamp)" }} as changed_from
-
-    from changed_redemptions
+        (
+            next_bill_at >= {{ latest_next_bill(kept_end_of_as_of_date()) }}
+            and next_bill_at < {{ latest_next_bill(end_of_as_of_date()) }}
+        )
+        {%- for back in (0, 1) %}
+        or (
+            {{ expected_bill_at(expected_bills_until(horizon()) ~ ' - ' ~ back) }} >= {{ kept_horizon() }}
+            and {{ expected_bill_at(expected_bills_until(horizon()) ~ ' - ' ~ back) }} < {{ horizon() }}
+        )
+        {%- endfor %}
 
 ),
 
@@ -178,11 +41,29 @@ final as (
     {% if carries_on() %}
     select
         workspace_id,
-        min(changed_from) as changed_from
+        changed_from
 
-    from changes
+    from {{ touched }}
 
-    group by workspace_id
+    union all
+
+    (
+        select
+            workspace_id,
+            cast(null as timestamp) as changed_from
+
+        from (
+            select workspace_id from workspaces_with_bills_past
+
+            union
+
+            select workspace_id from workspaces_with_other_lines
+
+            except
+
+            select workspace_id from {{ touched }}
+        ) as passed
+    )
     {% else %}
     {{ no_rows({'workspace_id': dbt.type_string(), 'changed_from': 'timestamp'}) }}
     {% endif %}

@@ -2,7 +2,7 @@ with
 
 grants as (
 
-    select * from {{ ref('int_credit_grants_scheduled') }}
+    select * from {{ of_recalculated_workspaces(ref('int_credit_grants_scheduled')) }}
 
     where is_issued
 
@@ -10,7 +10,7 @@ grants as (
 
 draws as (
 
-    select * from {{ ref('int_credit_draws') }}
+    select * from {{ of_recalculated_workspaces(ref('int_credit_draws')) }}
 
     where
         basis = 'expected'

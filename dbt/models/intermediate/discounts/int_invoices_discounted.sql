@@ -2,7 +2,7 @@ with
 
 applied as (
 
-    select * from {{ ref('int_discounts_applied') }}
+    select * from {{ recalculated(ref('int_discounts_applied')) }}
 
 ),
 

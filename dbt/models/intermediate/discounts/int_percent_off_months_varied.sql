@@ -17,7 +17,7 @@ effects as (
         {{ sum_minor('start_effect_minor') }} as start_effect_minor,
         {{ sum_minor('end_effect_minor') }} as end_effect_minor
 
-    from {{ ref('int_promotion_months_varied') }}
+    from {{ of_recalculated_workspaces(ref('int_promotion_months_varied')) }}
 
     group by
         workspace_id,
@@ -37,7 +37,7 @@ covered_invoices as (
         billing_month,
         discountable_minor
 
-    from {{ ref('int_redemption_invoices_covered') }}
+    from {{ of_recalculated_workspaces(ref('int_redemption_invoices_covered')) }}
 
     where
         discount_type = 'percent_off'

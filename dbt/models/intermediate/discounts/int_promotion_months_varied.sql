@@ -2,7 +2,7 @@ with
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_with_terms') }}
+    select * from {{ of_recalculated_workspaces(ref('int_redemptions_with_terms')) }}
 
     where
         discount_type = 'percent_off'
@@ -26,7 +26,7 @@ covered as (
         covered_invoices.discountable_minor,
         covered_invoices.is_use
 
-    from {{ ref('int_redemption_invoices_covered') }} as covered_invoices
+    from {{ of_recalculated_workspaces(ref('int_redemption_invoices_covered')) }} as covered_invoices
 
     inner join redemptions
         on covered_invoices.redemption_id = redemptions.redemption_id

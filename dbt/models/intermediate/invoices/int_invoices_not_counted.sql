@@ -1,8 +1,13 @@
+{%- set received = ref('int_invoices_received') -%}
 with
 
 invoices as (
 
     select * from {{ ref('stg_billing__invoices') }}
+    {%- if carries_on() %}
+
+    where invoice_id in (select invoice_id from {{ received }})
+    {%- endif %}
 
 ),
 

@@ -1,104 +1,9 @@
 -- depends_on: {{ ref('int_bills_expected_before') }}
 with
 
--- R12: coupons and credit change a bill only where a redemption is in force or still to come.
-workspaces as (
-
-    select distinct workspace_id
-
-    from {{ ref('int_redemptions_with_terms') }}
-
-    where
-        is_honoured
-        and not has_ended
-
-),
-
--- R12: a line is the bills above zero of one workspace that share subscription, plan, interval and currency.
-numbered as (
-
-    select
-        invoices.invoice_id,
-        invoices.workspace_id,
-        invoices.subscription_id,
-        invoices.plan,
-        invoices.billing_interval,
-        invoices.interval_count,
-        invoices.currency,
-        invoices.minor_per_major,
-        invoices.issued_at,
-        invoices.list_minor,
-        invoices.discountable_minor,
-        coalesce(invoices.creditable_minor, invoices.list_minor) as creditable_minor,
-        row_number() over (
-            partition by
-                invoices.workspace_id,
-                invoices.subscription_id,
-                invoices.plan,
-                invoices.billing_interval,
-                invoices.interval_count,
-                invoices.currency
-            order by invoices.issued_at desc, invoices.invoice_id desc
-        ) as bills_back
-
-    from {{ ref('int_invoices_counted') }} as invoices
-
-    inner join workspaces
-        on invoices.workspace_id = workspaces.workspace_id
-
-    where
-        invoices.list_minor > 0
-        and invoices.billing_interval in ('day', 'week', 'month', 'year')
-
-),
-
--- R12: amounts are the mean of the last three bills; for yearly lines, the amounts of the last bill.
 lines as (
 
-    select
-        workspace_id,
-        subscription_id,
-        plan,
-        billing_interval,
-        interval_count,
-        currency,
-        minor_per_major,
-        max(case when bills_back = 1 then invoice_id end) as last_invoice_id,
-        max(case when bills_back = 1 then issued_at end) as last_issued_at,
-        {{ divide_rounded(sum_minor('list_minor'), 'count(*)') }} as list_minor,
-        {{ divide_rounded(sum_minor('discountable_minor'), 'count(*)') }} as discountable_minor,
-        {{ divide_rounded(sum_minor('creditable_minor'), 'count(*)') }} as creditable_minor
-
-    from numbered
-
-    where bills_back <= case when billing_interval = 'year' then 1 else 3 end
-
-    group by
-        workspace_id,
-        subscription_id,
-        plan,
-        billing_interval,
-        interval_count,
-        currency,
-        minor_per_major
-
-),
-
--- An interval in days or in months. Lengths are capped at thirty years or more, far beyond the horizon.
-measured as (
-
-    select
-        *,
-        case billing_interval
-            when 'day' then least(interval_count, 12000)
-            when 'week' then 7 * least(interval_count, 2000)
-        end as interval_days,
-        case billing_interval
-            when 'month' then least(interval_count, 1200)
-            when 'year' then 12 * least(interval_count, 100)
-        end as interval_months
-
-    from lines
+    select * from {{ of_recalculated_workspaces(ref('int_lines_billed'), 'int_workspaces_changed') }}
 
 ),
 
@@ -107,11 +12,9 @@ running as (
 
     select *
 
-    from measured
+    from lines
 
-    where
-        {{ intervals_after('last_issued_at', 'interval_days', 'interval_months', '1') }}
-        >= {{ days_before(end_of_as_of_date(), '15') }}
+    where next_bill_at >= {{ latest_next_bill(end_of_as_of_date()) }}
 
 ),
 
@@ -119,7 +22,7 @@ numbered_bills as (
 
     select
         *,
-        {{ each_whole_number('1', intervals_until(horizon(), 'last_issued_at', 'interval_days', 'interval_months')) }} as bill_number
+        {{ each_whole_number('1', expected_bills_until(horizon())) }} as bill_number
 
     from running
 
@@ -129,7 +32,7 @@ dated as (
 
     select
         *,
-        {{ intervals_after('last_issued_at', 'interval_days', 'interval_months', 'bill_number') }} as issued_at
+        {{ expected_bill_at('bill_number') }} as issued_at
 
     from numbered_bills
 

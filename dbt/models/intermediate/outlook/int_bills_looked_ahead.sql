@@ -2,7 +2,7 @@ with
 
 bills as (
 
-    select * from {{ ref('int_bills_expected') }}
+    select * from {{ of_recalculated_workspaces(ref('int_bills_expected')) }}
 
     where workspace_id in (select workspace_id from {{ ref('int_workspaces_looked_ahead') }})
 
@@ -12,6 +12,8 @@ discounted as (
 
     select * from {{ ref('int_invoices_discounted') }}
 
+    where is_expected
+
 ),
 
 credited as (
@@ -20,7 +22,7 @@ credited as (
         invoice_id,
         {{ sum_minor('draw_minor') }} as credit_minor
 
-    from {{ ref('int_credit_draws') }}
+    from {{ of_recalculated_workspaces(ref('int_credit_draws')) }}
 
     where is_expected
 

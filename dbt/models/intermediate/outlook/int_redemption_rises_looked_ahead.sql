@@ -8,7 +8,7 @@ ends as (
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_with_terms') }}
+    select * from {{ of_recalculated_workspaces(ref('int_redemptions_with_terms')) }}
 
 ),
 
@@ -20,7 +20,7 @@ covered_currencies as (
         max(currency) as last_currency,
         max(minor_per_major) as minor_per_major
 
-    from {{ ref('int_redemption_invoices_covered') }}
+    from {{ of_recalculated_workspaces(ref('int_redemption_invoices_covered')) }}
 
     group by redemption_id
 
@@ -31,6 +31,7 @@ currencies as (
 
     select
         ends.redemption_id,
+        redemptions.workspace_id,
         case
             when redemptions.coupon_currency is not null then redemptions.coupon_currency
             when covered_currencies.first_currency = covered_currencies.last_currency then covered_currencies.first_currency
@@ -62,7 +63,7 @@ benefits as (
         *,
         {{ sum_minor_over('discount_minor + credit_minor', 'partition by invoice_id') }} as benefit_of_bill_minor
 
-    from {{ ref('int_benefits_given') }}
+    from {{ of_recalculated_workspaces(ref('int_benefits_given')) }}
 
     where workspace_id in (select workspace_id from {{ ref('int_workspaces_looked_ahead') }})
 
@@ -195,6 +196,7 @@ final as (
 
     select
         currencies.redemption_id,
+        currencies.workspace_id,
         currencies.currency,
         currencies.minor_per_major,
         currencies.is_one_currency,

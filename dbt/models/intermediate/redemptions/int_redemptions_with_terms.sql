@@ -52,7 +52,9 @@ recorded_redemptions as (
         windows.ended_at,
         windows.ended_by,
         judged.refusal_reason,
-        false as is_derived
+        false as is_derived,
+        redemptions.delivery_sequence,
+        redemptions.delivery_row
 
     from redemptions
 
@@ -80,7 +82,9 @@ derived_redemptions as (
         natural_end_at as ended_at,
         case when natural_end_at is not null then 'expiry' end as ended_by,
         refusal_reason,
-        true as is_derived
+        true as is_derived,
+        cast(null as bigint) as delivery_sequence,
+        cast(null as bigint) as delivery_row
 
     from derived
 
@@ -138,7 +142,9 @@ final as (
         coupons.applies_to_interval,
         coupons.redeem_by,
         coupons.follow_up_coupon_id,
-        coupons.once_per
+        coupons.once_per,
+        all_redemptions.delivery_sequence,
+        all_redemptions.delivery_row
 
     from all_redemptions
 

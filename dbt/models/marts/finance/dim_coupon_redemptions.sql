@@ -2,7 +2,7 @@ with
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_with_terms') }}
+    select * from {{ of_recalculated_workspaces(ref('int_redemptions_with_terms')) }}
 
     where not is_to_come
 
@@ -17,12 +17,6 @@ totals as (
 statuses as (
 
     select * from {{ ref('int_redemption_statuses') }}
-
-),
-
-known as (
-
-    select * from {{ ref('int_redemptions_known') }}
 
 ),
 
@@ -42,7 +36,7 @@ list_rate_invoices as (
 
     from redemptions
 
-    inner join {{ ref('fct_discounted_charges') }} as charges
+    inner join {{ of_recalculated_workspaces(ref('fct_discounted_charges')) }} as charges
         on redemptions.workspace_id = charges.workspace_id
         and redemptions.ended_at <= charges.issued_at
 
@@ -92,7 +86,7 @@ final as (
         redemptions.promotion_id,
         statuses.uses_left,
         deliveries.delivery_id,
-        known.delivery_row
+        redemptions.delivery_row
 
     from redemptions
 
@@ -102,11 +96,8 @@ final as (
     inner join statuses
         on redemptions.redemption_id = statuses.redemption_id
 
-    left join known
-        on redemptions.redemption_id = known.redemption_id
-
     left join deliveries
-        on known.delivery_sequence = deliveries.delivery_sequence
+        on redemptions.delivery_sequence = deliveries.delivery_sequence
 
     left join list_rate_invoices
         on redemptions.redemption_id = list_rate_invoices.redemption_id

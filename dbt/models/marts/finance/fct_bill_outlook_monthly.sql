@@ -2,7 +2,7 @@ with
 
 bills as (
 
-    select * from {{ ref('int_bills_looked_ahead') }}
+    select * from {{ of_recalculated_workspaces(ref('int_bills_looked_ahead')) }}
 
 ),
 

@@ -2,7 +2,7 @@ with
 
 entries as (
 
-    select * from {{ ref('int_credit_entries_posted') }}
+    select * from {{ of_recalculated_workspaces(ref('int_credit_entries_posted')) }}
 
 ),
 
@@ -32,7 +32,7 @@ grants as (
         case when looked_ahead.is_used_up_in_outlook then {{ day_of('looked_ahead.used_up_at') }} end as used_up_on,
         looked_ahead.breakage_minor
 
-    from {{ ref('int_credit_grants_scheduled') }} as issued
+    from {{ of_recalculated_workspaces(ref('int_credit_grants_scheduled')) }} as issued
 
     inner join looked_ahead
         on issued.grant_id = looked_ahead.grant_id

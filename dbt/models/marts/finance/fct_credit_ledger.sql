@@ -2,7 +2,7 @@ with
 
 entries as (
 
-    select * from {{ ref('int_credit_entries_posted') }}
+    select * from {{ of_recalculated_workspaces(ref('int_credit_entries_posted')) }}
 
 ),
 

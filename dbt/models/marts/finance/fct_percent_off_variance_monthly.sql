@@ -2,7 +2,7 @@ with
 
 varied as (
 
-    select * from {{ ref('int_percent_off_months_varied') }}
+    select * from {{ of_recalculated_workspaces(ref('int_percent_off_months_varied')) }}
 
 ),
 
