@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         home: The data home: archive, warehouse, releases, logs.
         landing: The folder the billing system drops its files in; it is only read.
         as_of: Last day whose events count (R0); unless given, the sample's last day for the sample,
-            else today in UTC.
+            else today in the reporting time zone.
         reporting_time_zone: Where days and months begin in what is calculated (R0), as an IANA name.
         threads: Threads of DuckDB and dbt, and of Spark where it runs on this machine.
         memory_limit: DuckDB's memory limit, such as `4GB`; beyond it work spills to disk.

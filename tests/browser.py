@@ -1,7 +1,8 @@
 """A real browser for tests: Debian's Chromium, driven by Playwright, with a profile of its own.
 
-Here belongs the fixture `page` and what tests ask of a browser in general. Install Chromium with
-`apt-get install chromium`; where it is missing the tests say so, and in CI they fail.
+Here belong the fixture `page`, a page of the one browser that a module has, and what tests ask of a
+browser in general. Install Chromium with `apt-get install chromium`; where it is missing the tests say
+so, and in CI they fail.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 PROGRAM = "chromium"
 _ARGUMENTS = [
@@ -62,8 +63,25 @@ def opened(profile: Path, *arguments: str, width: int = 1280, height: int = 800)
             context.close()
 
 
+@pytest.fixture(scope="module")
+def browser_arguments() -> Sequence[str]:
+    """Further arguments of a module's Chromium."""
+    return ()
+
+
+@pytest.fixture(scope="module")
+def browser_context(
+    tmp_path_factory: pytest.TempPathFactory, browser_arguments: Sequence[str]
+) -> Iterator[BrowserContext]:
+    """One Chromium for all tests of a module."""
+    with opened(tmp_path_factory.mktemp("chromium"), *browser_arguments) as first_page:
+        yield first_page.context
+
+
 @pytest.fixture
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A page of a fresh Chromium, closed after the test."""
-    with opened(tmp_path_factory.mktemp("chromium")) as opened_page:
-        yield opened_page
+def page(browser_context: BrowserContext) -> Iterator[Page]:
+    """A page as somebody has it who has never been here."""
+    browser_context.clear_cookies()
+    opened_page = browser_context.new_page()
+    yield opened_page
+    opened_page.close()

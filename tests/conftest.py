@@ -1,5 +1,7 @@
 """Fixtures for every folder of tests."""
 
+import functools
+import gc
 import os
 import re
 import shutil
@@ -7,11 +9,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import typer.testing
 
-from tests.browser import page
+from tests.browser import browser_arguments, browser_context, page
 from tests.shared import compiled_folder, shared
 
-__all__ = ["compiled_folder", "page", "shared"]
+__all__ = ["browser_arguments", "browser_context", "compiled_folder", "page", "shared"]
 
 MEMORY = Path("/dev/shm")
 """A folder in memory, on Linux."""
@@ -20,17 +23,26 @@ WRITTEN = 3 * 1024**3
 
 
 def pytest_configure() -> None:
-    """Take away the settings of this machine, on which no test depends, and spare its disk."""
+    """Take away the settings of this machine, on which no test depends, and spare its disk and time."""
     for name in [name for name in os.environ if name.upper().startswith("COUPON_LEDGER_")]:
         del os.environ[name]
     if "TMPDIR" not in os.environ and has_room():
         os.environ["TMPDIR"] = str(MEMORY)
         tempfile.tempdir = None  # is looked up again
+    # Libraries leave millions of objects that are never garbage, to be looked through time and again.
+    gc.set_threshold(100_000, 20, 20)
+    # A runner makes all commands anew whenever it invokes one.
+    typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that mostly wait for a service, so that others are calculated meanwhile."""
     items.sort(key=lambda item: item.path.name != "test_live.py")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been imported out of the search for garbage."""
+    gc.freeze()
 
 
 def has_room() -> bool:

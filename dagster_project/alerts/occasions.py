@@ -26,7 +26,7 @@ from dagster_project.failures import told as discreetly
 from dagster_project.home import make_private, writing
 from dagster_project.releases import data_home, files
 from dagster_project.releases.errors import ReleaseError
-from dagster_project.settings import Settings
+from dagster_project.settings import Settings, default_as_of, reporting_day
 
 if TYPE_CHECKING:
     from dagster_project.alerts.watch import Finding
@@ -349,24 +349,28 @@ def _findings(state: State, settings: Settings, now: datetime) -> Iterator[Watch
 
 def _terms(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
     from dagster_project.answers import terms
+    from dagster_project.answers.values import days_in
 
     current = files.current_release(settings.home)
     if current is None:
         return
-    changed = terms.open_changes(settings.home, current)
+    with days_in(ZoneInfo(settings.reporting_time_zone)):
+        changed = terms.open_changes(settings.home, current)
     known = state.known("terms_changed") or ()
     yield watch.terms_changed(changed, known, settings.home, now)
 
 
 def _running_out(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
     from dagster_project.answers import expiring
+    from dagster_project.answers.asking import zone_of
+    from dagster_project.answers.values import days_in
     from dagster_project.releases.read import open_release
 
     days = settings.alert_ahead_days
     current = files.current_release(settings.home)
     if current is None or not days:
         return
-    with open_release(settings.home, current) as connection:
+    with open_release(settings.home, current) as connection, days_in(zone_of(connection)):
         ahead = expiring.ahead(connection, days, state.known("running_out") or ())
     yield watch.running_out(ahead, settings.home, now)
 
@@ -394,7 +398,8 @@ def _data(
     from dagster_project.releases.read import open_release
 
     today = freshness.reference_day(settings, now.date())
-    if files.current_release(settings.home) is None or (as_of is not None and as_of < today):
+    newest = default_as_of(settings, reporting_day(settings, now))
+    if files.current_release(settings.home) is None or (as_of is not None and as_of < newest):
         return  # a release as of an earlier day, made on request, is not late
     with open_release(settings.home) as connection:
         late = freshness.late_feeds(connection, settings, today)

@@ -167,16 +167,31 @@ def has_column(connection: Connection, table: str, column: str, schema: str = "m
     )
 
 
-def end_of(connection: Connection, day: date) -> datetime:
-    """Return the instant at which a day ends in the reporting time zone of a release (R0)."""
+def zone_of(connection: Connection) -> ZoneInfo:
+    """Return the reporting time zone of a release, in which its days and months begin (R0)."""
     zone = "UTC"
     if has_column(connection, "release", "reporting_time_zone", "release"):
         ((found),) = rows(connection, "select reporting_time_zone from release.release")
         zone = found["reporting_time_zone"] or zone
+    return ZoneInfo(zone)
+
+
+def local(instant: str, zone: ZoneInfo) -> str:
+    """Return SQL for the time that the clocks of a time zone show at an instant.
+
+    Args:
+        instant: SQL for the instant, a timestamp in UTC.
+        zone: The time zone, as `zone_of` gives it.
+    """
+    return f"timezone({_literal(zone.key)}, timezone('UTC', {instant}))"
+
+
+def end_of(connection: Connection, day: date) -> datetime:
+    """Return the instant at which a day ends in the reporting time zone of a release (R0)."""
     midnight = datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC)
     # A day can begin late, or be left out altogether.
     quarters = (midnight + timedelta(minutes=15 * number) for number in range(-60, 168))
-    calendar = ZoneInfo(zone)
+    calendar = zone_of(connection)
     first = next(one for one in quarters if one.astimezone(calendar).date() > day)
     return first.replace(tzinfo=None)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from dagster_project.answers.asking import Connection, Row, facts, of_plan, rows
+from dagster_project.answers.asking import Connection, Row, facts, of_plan, rows, zone_of
+from dagster_project.answers.values import day_in
 
 _AMOUNTS = (
     "opening_amount",
@@ -105,9 +106,10 @@ def grants_left(connection: Connection, condition: str, values: list[str]) -> li
         values,
     )
     left = []
+    zone = zone_of(connection)
     for row in found:
         ends_at = row.get("grant_ends_at")
-        days = [row["projected_exhaustion_date"], ends_at and ends_at.date()]
+        days = [row["projected_exhaustion_date"], ends_at and day_in(ends_at, zone)]
         left.append(
             {
                 **{name: row[name] for name in _GRANT},

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dagster_project.answers.asking import Connection, Row, end_of, facts, of_plan, rows
+from dagster_project.answers.asking import (
+    Connection,
+    Row,
+    end_of,
+    facts,
+    local,
+    of_plan,
+    rows,
+    zone_of,
+)
 
 AGES = (3, 6, 12, 24)
 COUNTS = ("workspaces", "paying", "gone", "too_early")
@@ -40,7 +49,8 @@ def cohorts(
         started as (
             select coupons.program, redemptions.workspace_id,
                 min(redemptions.started_at) as started_at,
-                cast(date_trunc('quarter', min(redemptions.started_at)) as date) as start_quarter
+                cast(date_trunc('quarter', {local("min(redemptions.started_at)", zone_of(connection))})
+                    as date) as start_quarter
             from marts.dim_coupon_redemptions as redemptions
             inner join marts.dim_coupons as coupons using (coupon_id)
             where redemptions.is_honoured and redemptions.started_at < ?

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
-from dagster_project.answers.asking import Connection, Row
+from dagster_project.answers.asking import Connection, Row, zone_of
 from dagster_project.answers.burndown import burndown
+from dagster_project.answers.values import day_in
 
 MONTHS = 24
 
@@ -43,12 +44,13 @@ def credit(
     grants.sort(
         key=lambda grant: (grant["days_left"] is None, grant["days_left"], grant["grant_id"])
     )
+    zone = zone_of(connection)
     quarters: dict[str | None, Row] = {}
     for grant in grants:
         ends = grant["grant_ends_at"]
         for name, value, on in (
             ("expected_use_amount", grant["expected_use_amount"], grant["runs_out_on"]),
-            ("lapsing_amount", grant["projected_breakage_amount"], ends and ends.date()),
+            ("lapsing_amount", grant["projected_breakage_amount"], ends and day_in(ends, zone)),
         ):
             if not value:
                 continue

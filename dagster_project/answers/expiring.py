@@ -17,9 +17,11 @@ from dagster_project.answers.asking import (
     has_column,
     of_plan,
     rows,
+    zone_of,
 )
 from dagster_project.answers.burndown import grants_left, lapsing
 from dagster_project.answers.outlook import bill_changes
+from dagster_project.answers.values import day_in
 from dagster_project.releases.fingerprint import literal
 
 _MOST = 10  # workspaces that are told of one by one
@@ -46,6 +48,7 @@ def expiring(
     """
     of_release = facts(connection)
     until = add_months(end_of(connection, of_release["as_of_date"]), within_months)
+    last_day = day_in(until, zone_of(connection))
     found = rows(
         connection,
         "select ending.*, workspaces.workspace_name"
@@ -85,7 +88,7 @@ def expiring(
                 + of_plan(plan, "burndown.workspace_id"),
                 [program] if program else [],
             )
-            if grant["runs_out_on"] is not None and grant["runs_out_on"] < until.date()
+            if grant["runs_out_on"] is not None and grant["runs_out_on"] < last_day
         ),
         key=lambda grant: (grant["runs_out_on"], grant["grant_id"]),
     )

@@ -19,16 +19,19 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from dagster_project.answers.asking import (
     Connection,
     NotThere,
     Row,
     facts,
+    local,
     month_in,
     must_be,
     rows,
     workspace,
+    zone_of,
 )
 from dagster_project.answers.asking import program as known_program
 from dagster_project.answers.values import neutral
@@ -381,9 +384,10 @@ def _tables(
     chosen = list(dict.fromkeys(must_be("table", name, columns) for name in wanted)) or list(
         columns
     )
+    zone = zone_of(connection)
     tables, left_out = [], []
     for name in chosen:
-        table = _narrowed(name, tuple(columns[name]), keys.get(name, ()), only)
+        table = _narrowed(name, tuple(columns[name]), keys.get(name, ()), only, zone)
         if table is None:
             left_out.append(name)
         else:
@@ -391,14 +395,16 @@ def _tables(
     if not tables:
         kind = "table with a workspace or program"
         known = [
-            name for name in columns if _narrowed(name, tuple(columns[name]), (), only) is not None
+            name
+            for name in columns
+            if _narrowed(name, tuple(columns[name]), (), only, zone) is not None
         ]
         raise NotThere(kind, chosen[0], known=known)
     return tables, left_out
 
 
 def _narrowed(
-    name: str, columns: tuple[str, ...], key: tuple[str, ...], only: Narrowing
+    name: str, columns: tuple[str, ...], key: tuple[str, ...], only: Narrowing, zone: ZoneInfo
 ) -> Table | None:
     """Return a table with the rows asked for; None where its rows do not name their owner."""
     conditions = []
@@ -412,7 +418,7 @@ def _narrowed(
         if of_program is None:
             return None
         conditions.append(of_program)
-    of_month = None if only.month is None else _of_month(columns, f"date '{only.month}'")
+    of_month = None if only.month is None else _of_month(columns, f"date '{only.month}'", zone)
     if of_month is not None:
         conditions.append(of_month)
     return Table(name, columns, " and ".join(conditions) or "true", of_month is not None, key)
@@ -454,13 +460,13 @@ def _of_program(columns: Sequence[str], wanted: str) -> str | None:
     return None
 
 
-def _of_month(columns: Sequence[str], month: str) -> str | None:
+def _of_month(columns: Sequence[str], month: str, zone: ZoneInfo) -> str | None:
     named = next((name for name in columns if name.endswith("_month")), None)
     if named is not None:
         return f"mart.{quote(named)} = {month}"
     event = next((name for name in _EVENTS if name in columns), None)
     if event is not None:
-        return f"mart.{event} >= {month} and mart.{event} < {month} + interval 1 month"
+        return f"date_trunc('month', {local(f'mart.{event}', zone)}) = {month}"
     if "invoice_id" in columns:
         return (
             "mart.invoice_id in (select invoice_id from marts.fct_discounted_charges"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 from dagster_project.answers.asking import (
     Connection,
@@ -19,7 +20,9 @@ from dagster_project.answers.asking import (
     month_to_come,
     of_plan,
     rows,
+    zone_of,
 )
+from dagster_project.answers.values import day_in
 
 MONTHS = 12
 AMOUNTS = (
@@ -150,6 +153,7 @@ def bill_changes(connection: Connection, workspace_id: str) -> list[Row]:
         [workspace_id],
     )
     reasons = _reasons(connection, workspace_id) if expected else []
+    zone = zone_of(connection)
     changes: list[Row] = []
     for currency in dict.fromkeys(row["currency"] for row in expected):
         series = [row for row in expected if row["currency"] == currency]
@@ -161,7 +165,9 @@ def bill_changes(connection: Connection, workspace_id: str) -> list[Row]:
             [workspace_id, currency, series[0]["month"]],
         )
         for earlier, row in pairwise([before[0] if before else {}, *series]):
-            why = [one for one in reasons if _is_between(one, earlier.get("month"), row["month"])]
+            why = [
+                one for one in reasons if _is_between(one, earlier.get("month"), row["month"], zone)
+            ]
             is_first = row is series[0]
             differs = row["net_amount"] != earlier.get("net_amount")
             if is_first or (differs and why):
@@ -216,21 +222,21 @@ def _reasons(connection: Connection, workspace_id: str) -> list[Row]:
     )
 
 
-def _is_between(reason: Row, earlier: date | None, month: date) -> bool:
+def _is_between(reason: Row, earlier: date | None, month: date, zone: ZoneInfo) -> bool:
     """Return whether something changes the bills of a month from those of the month before with bills.
 
     A promotion runs out after the last bill on which it gives something. Credit may give less than usual
     on that bill, which is a change of its own. A promotion may start after the bill of its month.
     """
-    after, at, last = earlier or date.min, _first_day(reason["at"]), reason["last_benefit_at"]
+    after, at, last = earlier or date.min, _first_day(reason["at"], zone), reason["last_benefit_at"]
     if reason["event"] in ("start", "grant", "follow_up"):
         return after <= at <= month
     if last is None:
         return False
     if reason["event"] == "credit" and (after < at <= month or after <= at < month):
         return True
-    return after <= _first_day(last) < month
+    return after <= _first_day(last, zone) < month
 
 
-def _first_day(at: datetime) -> date:
-    return at.date().replace(day=1)
+def _first_day(at: datetime, zone: ZoneInfo) -> date:
+    return day_in(at, zone).replace(day=1)

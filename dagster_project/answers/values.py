@@ -7,13 +7,19 @@ source are untrusted: `clean` escapes unprintable characters.
 from __future__ import annotations
 
 import csv
-from datetime import date, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 from functools import cache
 from typing import Final
 
 FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
 """The characters by which a spreadsheet takes a text for a formula."""
+
+_zone: ContextVar[tzinfo] = ContextVar("zone", default=UTC)
+"""The time zone whose calendar gives the days of instants."""
 
 
 def clean(value: object) -> str:
@@ -51,9 +57,43 @@ def money(value: Decimal | None, currency: str | None) -> str:
     return amount(value, currency) if currency is None else f"{amount(value, currency)} {currency}"
 
 
+@contextmanager
+def days_in(zone: tzinfo) -> Iterator[None]:
+    """Write the days of instants by the calendar of a time zone within this context, not by that of UTC (R0).
+
+    Args:
+        zone: The reporting time zone of what is shown.
+    """
+    token = _zone.set(zone)
+    try:
+        yield
+    finally:
+        _zone.reset(token)
+
+
+def day_in(value: datetime, zone: tzinfo) -> date:
+    """Return the day of an instant in a time zone (R0); in UTC where the zone's calendar does not reach.
+
+    Args:
+        value: The instant, in UTC without an offset.
+        zone: The time zone.
+    """
+    try:
+        return value.replace(tzinfo=UTC).astimezone(zone).date()
+    except OverflowError:
+        return value.date()
+
+
+def day_of(value: datetime) -> date:
+    """Return the day of an instant in the reporting time zone that `days_in` gives, else in UTC."""
+    return day_in(value, _zone.get())
+
+
 def day(value: datetime | date | None) -> str:
-    """Return the day of an instant, UTC."""
-    return "–" if value is None else value.isoformat()[:10]
+    """Write a day, or the day of an instant."""
+    if isinstance(value, datetime):
+        value = day_of(value)
+    return "–" if value is None else value.isoformat()
 
 
 def moment(value: datetime | None) -> str:

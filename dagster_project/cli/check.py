@@ -40,7 +40,7 @@ def check(
     try:
         found = checking.check(path, feed, settings)
     except checking.NotCheckable as error:
-        wrong(f"{str(error)[:1].upper()}{str(error)[1:]}.")
+        wrong(f"{error}.")
     except (ArrivalError, OSError) as error:
         complain(f"Nothing was checked: {error}")
         raise typer.Exit(1) from None
@@ -68,6 +68,8 @@ def _verdict(file: dict[str, Any]) -> str:
     name = f"{clean(file['file_name'])} ({file['feed']})"
     if file["verdict"] == "refused":
         return f"{name}: REFUSED as a whole. {clean(str(file['reason']))}"
+    if file["verdict"] == "known":
+        return f"{name}: the bytes of {clean(file['same_as'])}, which add nothing a second time"
     rejected = f", {file['rejected_rows']:,} REJECTED" if file["rejected_rows"] else ""
     return f"{name}: {count(file['rows'], 'row')}, {file['accepted_rows']:,} accepted{rejected}"
 
@@ -80,8 +82,11 @@ def _details(file: dict[str, Any]) -> list[str]:
         line = f"{one['reason']}: {count(one['rows'], 'row')}, first row {one['first_row']:,}"
         if one["value"] is not None:
             line += f", which has {one['value'][:60]!r}"
-        if one["expected"]:
-            line += f"; {one['expected']}"
+        # The reason says which form is expected where it says that the value does not have it.
+        expected, form = one["expected"] or "", one["reason"].partition(" is not ")[2]
+        if form:
+            expected = expected.removeprefix(f"expected is {form}").removeprefix("; ")
+        line += f"; {expected}" if expected else ""
         lines += layout.wrap(clean(line), "  ", "    ")
     for one in file["gate"]:
         lines += layout.wrap(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from dagster_project.answers.values import clean
+from dagster_project.answers.values import clean, days_in
 from dagster_project.cli import layout
 from dagster_project.cli.options import complain, explained, settings_of_home, wrong
 
@@ -79,7 +79,7 @@ def opened(
     Raises:
         Exit: The release cannot be read (1), or something asked for does not exist (2).
     """
-    from dagster_project.answers.asking import NotThere
+    from dagster_project.answers.asking import NotThere, zone_of
     from dagster_project.releases.files import is_what_if
     from dagster_project.releases.questions import asked_in
     from dagster_project.releases.read import reading
@@ -88,7 +88,11 @@ def opened(
     asked_about = asked_in(settings.home / release) if release and is_what_if(release) else None
     token = _question.set(asked_about)
     try:
-        with explained(), reading(settings.home, release, configuration) as connection:
+        with (
+            explained(),
+            reading(settings.home, release, configuration) as connection,
+            days_in(zone_of(connection)),
+        ):
             yield connection
     except NotThere as error:
         wrong(sentence(error))

@@ -18,11 +18,12 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from zoneinfo import ZoneInfo
 
 import typer
 
 from dagster_project.answers import words
-from dagster_project.answers.values import amount, clean, count, moment
+from dagster_project.answers.values import amount, clean, count, days_in, moment
 from dagster_project.cli import layout
 from dagster_project.cli.close import tell_restated
 from dagster_project.cli.deliveries import tell_rows_in
@@ -64,7 +65,7 @@ def run(
         str | None,
         typer.Option(
             metavar="YYYY-MM-DD",
-            help="Last day whose events count. [default: the sample's last day, else today in UTC]",
+            help="Last day whose events count. [default: the sample's last day, else today in the reporting time zone]",
         ),
     ] = None,
     strict: Annotated[
@@ -93,7 +94,7 @@ def run(
     ] = False,
 ) -> None:
     """Load deliveries, build and check the marts, publish a release."""
-    from dagster_project.settings import checked_as_of, default_as_of
+    from dagster_project.settings import checked_as_of, default_as_of, reporting_day
 
     # Only an existing data home has what had arrived by then.
     settings = settings_from(home, landing) if known_at is None else settings_of_home(home)
@@ -107,7 +108,9 @@ def run(
         wrong(f"{settings.home} is not a folder. Name another data home with --home.")
     now = datetime.now(UTC)
     try:
-        day = checked_as_of(as_of) if as_of else default_as_of(settings, now.date())
+        day = (
+            checked_as_of(as_of) if as_of else default_as_of(settings, reporting_day(settings, now))
+        )
     except ValueError as error:
         wrong(f"--as-of {as_of}: {error}." if as_of else str(error))
     if strict:
@@ -268,13 +271,16 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
     _alert(settings, run_id, as_of, None)
     from dagster_project.answers import terms
     from dagster_project.answers.summary import summary
+    from dagster_project.settings import reporting_day
 
     with open_release(settings.home) as connection:
         data = summary(connection)
     data["terms_changed"] = terms.changed(settings.home, data["release_id"])
     print()
-    layout.show(tell(data, settings.home, terminal.seconds))
-    for note in notes(settings.home, as_of, before, datetime.now(UTC).date()):
+    with days_in(ZoneInfo(settings.reporting_time_zone)):
+        layout.show(tell(data, settings.home, terminal.seconds))
+    today = reporting_day(settings, datetime.now(UTC))
+    for note in notes(settings.home, as_of, before, today, settings.reporting_time_zone):
         print("\n" + textwrap.fill(f"Note: {note}", _WIDTH, **_WRAPPED))
     return True
 
@@ -383,14 +389,17 @@ def _times(seconds: Mapping[str, float]) -> list[str]:
     return [f"Seconds: {steps}; together {sum(seconds.values()):.1f}"]
 
 
-def notes(home: Path, as_of: date, before: tuple[str, date] | None, today: date) -> list[str]:
+def notes(
+    home: Path, as_of: date, before: tuple[str, date] | None, today: date, zone: str = "UTC"
+) -> list[str]:
     """Return what a person should know about the as-of date of a release, in sentences.
 
     Args:
         home: The data home.
         as_of: Last day whose events count in the current release.
         before: Id and as-of date of the previous current release, if there was one.
-        today: The current day in UTC.
+        today: The current day in the reporting time zone.
+        zone: That time zone.
     """
     notes = []
     if before is not None and as_of < before[1]:
@@ -400,7 +409,7 @@ def notes(home: Path, as_of: date, before: tuple[str, date] | None, today: date)
         )
     if as_of > today:
         notes.append(
-            f"{as_of} is not over yet; today is {today} (UTC). Deliveries that arrive until then"
+            f"{as_of} is not over yet; today is {today} ({zone}). Deliveries that arrive until then"
             " will change these amounts."
         )
     return notes
@@ -428,11 +437,11 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
     from dagster_project.arrival.report import ArrivalError
     from dagster_project.refresh import known_at as hindsight
     from dagster_project.releases.errors import ReleaseError
-    from dagster_project.settings import checked_as_of
+    from dagster_project.settings import checked_as_of, reporting_day
 
     instant = hindsight.resolve(settings.home, known_at)
     try:
-        day = checked_as_of(as_of or instant.as_of or instant.at.date())
+        day = checked_as_of(as_of or instant.as_of or reporting_day(settings, instant.at))
     except ValueError as error:
         raise ValueError(f"--known-at {known_at}: {error}") from None
     try:

@@ -232,7 +232,7 @@ def _rise(coupon: Row) -> str:
 def _is_used_up_before_its_end(grant: Row) -> bool:
     """Return whether a grant is used up at its rate before what is left of it lapses."""
     exhaustion, ends_at = grant["projected_exhaustion_date"], grant["grant_ends_at"]
-    return exhaustion is not None and (ends_at is None or exhaustion < ends_at.date())
+    return exhaustion is not None and (ends_at is None or day(exhaustion) <= day(ends_at))
 
 
 def _given(coupon: Row) -> str:

@@ -13,9 +13,9 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from dagster_project.answers.asking import Connection, NotThere, Row
+from dagster_project.answers.asking import Connection, NotThere, Row, zone_of
 from dagster_project.answers.glance import glance
-from dagster_project.answers.values import month
+from dagster_project.answers.values import days_in, month
 from dagster_project.dashboard import look, saving
 from dagster_project.dashboard.blocks import (
     Block,
@@ -124,7 +124,10 @@ def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
     is_open = False
     try:
         newest = current_release(settings.home)
-        with reading(settings.home, wanted or newest) as connection:
+        with (
+            reading(settings.home, wanted or newest) as connection,
+            days_in(zone_of(connection)),
+        ):
             seen = glance(connection)
             # A release of a question goes by the name of the question.
             seen["shown"] = wanted if wanted and is_what_if(wanted) else seen["release_id"]

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Final
 
 from dagster_project.answers.asking import Connection, NotThere, Row
-from dagster_project.answers.values import amount, clean, count, day, month, signed
+from dagster_project.answers.values import amount, clean, count, day, day_of, month, signed
 from dagster_project.dashboard.blocks import (
     Bars,
     Block,
@@ -799,7 +799,7 @@ def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
 
 
 def _age(as_of: date, at: datetime | None) -> int | None:
-    return (as_of - at.date()).days if at else None
+    return (as_of - day_of(at)).days if at else None
 
 
 def _register(chosen: Chosen) -> list[Block]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from dagster_project.answers.asking import Connection, NotThere, remembering
+from dagster_project.answers.asking import Connection, NotThere, remembering, zone_of
 from dagster_project.answers.glance import glance
-from dagster_project.answers.values import month
+from dagster_project.answers.values import days_in, month
 from dagster_project.dashboard import look
 from dagster_project.dashboard.blocks import Block, Chosen, Heading, Note, Table, Tiles
 from dagster_project.dashboard.charts import ACCENT, FAINT, INK
@@ -66,7 +66,7 @@ def report(connection: Connection, wanted: str | None = None, *, home: Path | No
     Raises:
         NotThere: No currency has bills of that month.
     """
-    with remembering():
+    with remembering(), days_in(zone_of(connection)):
         return _report(connection, wanted, home)
 
 

@@ -173,7 +173,9 @@ def _failed_runs(settings: Settings) -> dg.SensorDefinition:
         if source := pulling.source_of_job(run.job_name):
             return _reported(occasions.after_pull(settings, source, run.run_id, failure, now))
         return _reported(
-            occasions.after_run(settings, run.run_id, failure, _as_of(run.run_config, now), now)
+            occasions.after_run(
+                settings, run.run_id, failure, _as_of(settings, run.run_config, now), now
+            )
         )
 
     return failed_runs
@@ -195,7 +197,9 @@ def _finished_runs(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason("The run was not a refresh.")
         now = datetime.now(UTC)
         return _reported(
-            occasions.after_run(settings, run.run_id, None, _as_of(run.run_config, now), now)
+            occasions.after_run(
+                settings, run.run_id, None, _as_of(settings, run.run_config, now), now
+            )
         )
 
     return finished_runs
@@ -254,9 +258,9 @@ def _last_words(context: dg.RunFailureSensorContext) -> list[str]:
     return [said]
 
 
-def _as_of(config: Mapping[str, Any], now: datetime) -> date:
+def _as_of(settings: Settings, config: Mapping[str, Any], now: datetime) -> date:
     given = config.get("resources", {}).get("refresh", {}).get("config", {}).get("as_of")
-    return date.fromisoformat(given) if given else now.date()
+    return date.fromisoformat(given) if given else reporting_day(settings, now)
 
 
 def _local_day(settings: Settings, instant: datetime) -> date:

@@ -43,14 +43,15 @@ def check(path: Path, feed: str | None, settings: Settings) -> Row:
         settings: Time zones of feeds, threads and memory; their data home is not touched.
 
     Returns:
-        `is_accepted`, and `files`: each with its verdict, the rows accepted and rejected, the reasons with
-        the first row and value of each, and what the gate found.
+        `is_accepted`, and `files`: each with its verdict (`loaded`, `refused`, or `known` where it has the
+        bytes of the file `same_as`, which adds nothing), the rows accepted and rejected, the reasons with the
+        first row and value of each, and what the gate found.
 
     Raises:
         NotCheckable: There is no such file, or its feed is unknown.
     """
     if not path.exists():
-        raise NotCheckable(f"{path} does not exist: name a file or a folder")
+        raise NotCheckable(f"There is no {path}: name a file or a folder")
     with tempfile.TemporaryDirectory(prefix="coupon-ledger-check-") as folder:
         home = Path(folder) / "home"
         landing = _lay_out(path, feed, Path(folder) / "landing")
@@ -61,7 +62,16 @@ def check(path: Path, feed: str | None, settings: Settings) -> Row:
         if any(report.loaded_rows for report in reports):
             _judge_rows(trial)
         with duckdb.connect(str(trial.warehouse), read_only=True) as connection:
-            files = [_file(connection, report, settings) for report in reports]
+            first: dict[tuple[str, str], str] = {}
+            files = [
+                _file(
+                    connection,
+                    report,
+                    settings,
+                    first.setdefault((report.feed, report.delivery_id), report.file_name),
+                )
+                for report in reports
+            ]
     return {
         "path": str(path),
         "is_accepted": bool(files)
@@ -104,7 +114,7 @@ def _feed_of(path: Path) -> str:
             if part == name or part.startswith((f"{name}.", f"{name}-", f"{name}_")):
                 return name
     raise NotCheckable(
-        f"the name of {path} does not name its feed: give --feed, one of {', '.join(feeds())}"
+        f"The name of {path} does not name its feed: give --feed, one of {', '.join(feeds())}"
     )
 
 
@@ -157,27 +167,31 @@ def _silence() -> Iterator[None]:
         yield
 
 
-def _file(connection: duckdb.DuckDBPyConnection, report: DeliveryReport, settings: Settings) -> Row:
-    """Return what becomes of one file."""
+def _file(
+    connection: duckdb.DuckDBPyConnection, report: DeliveryReport, settings: Settings, same_as: str
+) -> Row:
+    """Return what becomes of one file; `same_as` is the first file with its bytes."""
     feed = feeds().get(report.feed)
-    rejections = _rejections(connection, report, feed) if report.verdict != "refused" else []
+    is_refused = report.reason is not None  # of a known file, the reason why it was refused before
+    is_loaded = not is_refused and report.verdict == "loaded"
+    rejections = _rejections(connection, report, feed) if is_loaded else []
     [(rejected,)] = (
         connection.execute(
             "select count(*) from staging.stg_billing__rejected_rows where delivery_id = ?",
             [report.delivery_id],
         ).fetchall()
-        if report.verdict != "refused" and _has_rejected(connection)
+        if is_loaded and _has_rejected(connection)
         else [(report.malformed_rows,)]
     )
     notes = connection.execute(
         "select notes from raw.deliveries where delivery_id = ?", [report.delivery_id]
     ).fetchall()
-    is_refused = report.verdict == "refused"
     zone = settings.feed_time_zones.get(report.feed, "UTC")
     return {
         "file_name": report.file_name,
         "feed": report.feed,
-        "verdict": "refused" if is_refused else "loaded",
+        "verdict": "refused" if is_refused else report.verdict,
+        "same_as": None if same_as == report.file_name else same_as,
         "reason": report.reason,
         "remedy": report.remedy,
         "rows": report.physical_rows,
@@ -185,7 +199,7 @@ def _file(connection: duckdb.DuckDBPyConnection, report: DeliveryReport, setting
         "rejected_rows": 0 if is_refused else rejected,
         "rejections": rejections,
         "notes": notes[0][0].replace("without an offset", f"without an offset, read as {zone}")
-        if notes and notes[0][0]
+        if is_loaded and notes and notes[0][0]
         else None,
         "gate": [
             {
@@ -236,8 +250,12 @@ def _rejections(
 
 
 def _seen(feed: Feed | None, reason: str, record: str) -> Row:
-    """Return the column of a reason, the value seen and the form expected; no personal data."""
-    from expectations.hints import explanation_of
+    """Return the column of a reason, the value seen and, where the form is wrong, the form expected.
+
+    A value of the right form that breaks a rule gets no form: the reason says what is wrong. No personal data
+    is returned.
+    """
+    from expectations.hints import explanation_of, form_of
 
     name = reason.partition(" ")[0]
     for column in feed.columns if feed else ():
@@ -246,5 +264,9 @@ def _seen(feed: Feed | None, reason: str, record: str) -> Row:
             if not column.personal:
                 with contextlib.suppress(ValueError, AttributeError):
                     value = json.loads(record).get(name)
-            return {"column": name, "value": value, "expected": explanation_of(column, value)}
+            is_form = column.type == "id" or reason.startswith(
+                (f"{name} is missing", f"{name} is a word ", f"{name} is not {form_of(column)}")
+            )
+            expected = explanation_of(column, value) if is_form else None
+            return {"column": name, "value": value, "expected": expected}
     return {"column": None, "value": None, "expected": None}

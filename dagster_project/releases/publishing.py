@@ -246,7 +246,9 @@ def publish(
             warehouse = built or home / "build" / "warehouse.duckdb"
             connection.execute(f"attach {literal(str(warehouse))} as build (read_only)")
             marts = mart_tables(manifest)
-            restatements.compute(connection, home, {mart.name: mart.key for mart in marts})
+            restatements.compute(
+                connection, home, {mart.name: mart.key for mart in marts}, reporting_time_zone
+            )
             marts = sorted([*marts, _restatements_table()], key=lambda table: table.name)
             tables = [*marts, *_pedigree_tables()]
             before = reuse.recall(home, MADE_BY)

@@ -41,8 +41,9 @@ COLUMNS: Mapping[str, str] = {
     "closed_release_id": "The release that certifies the month.",
     "delivery_id": "The delivery behind it, where it can be determined: that of the invoice's current"
     " version if the certified release did not know it, for discounts and credit only if redemptions"
-    " and coupons are as they were; else the only one that since brought anything on the workspace"
-    " (for totals of programs, on any) that bears on the month. Null where several did, or none.",
+    " and coupons are as they were; for what credit notes took off, that of the notes; for a budget,"
+    " that of the budget; else the only one that since brought anything on the workspace (for totals of"
+    " programs, on any) that bears on the month. Null where several did, or none.",
     "file_name": "The file of that delivery.",
     "closed_value": "The value of the column when the month was closed, as text.",
     "current_value": "The value of the column in this release, as text.",
@@ -97,6 +98,9 @@ DELIVERED = {
     "creditable_amount",
 }
 """Columns of an invoice that come from its own delivery whatever else has changed."""
+
+NOTED = {"credited_amount", "billed_net_after_notes_amount"}
+"""Columns that credit notes change."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,10 @@ def _cells(rows: str, others: str, amounts: list[str]) -> str:
 
 
 def compute(
-    connection: duckdb.DuckDBPyConnection, home: Path, keys: Mapping[str, tuple[str, ...]]
+    connection: duckdb.DuckDBPyConnection,
+    home: Path,
+    keys: Mapping[str, tuple[str, ...]],
+    reporting_time_zone: str = "UTC",
 ) -> None:
     """Make the table `SOURCE` from the attached `build` and the releases that certify months.
 
@@ -186,6 +193,7 @@ def compute(
         connection: The warehouse is attached to it as `build`.
         home: The data home.
         keys: Key columns of each mart of the build.
+        reporting_time_zone: Where its months begin.
 
     Raises:
         ReleaseError: The register, or a release it names, is damaged or gone.
@@ -198,7 +206,7 @@ def compute(
         path = literal(str(files.release_path(home, closing.release_id)))
         connection.execute(f"attach {path} as {database} (read_only)")
         try:
-            _make_causes(connection, database, closing.month)
+            _make_causes(connection, database, closing.month, reporting_time_zone)
             for table in MONTHS:
                 if table in keys:
                     _compare(connection, closing, database, table, keys[table])
@@ -262,7 +270,11 @@ def _compare(
         return
     places = [name for name in was.places(key) if name in is_now.places(key)]
     month = closing.month.isoformat()
-    delivered = ", ".join(map(literal, sorted(DELIVERED)))
+    delivered, noted = (", ".join(map(literal, sorted(one))) for one in (DELIVERED, NOTED))
+    is_noted = "true" if table == "fct_credit_notes" else f"found.column_name in ({noted})"
+    is_budget = (
+        f"found.column_name = 'budget_amount' and {literal(table)} = 'fct_program_budget_monthly'"
+    )
     is_of_all = not {"workspace_id", "invoice_id"} & is_now.columns.keys()
     connection.execute(
         f"insert into {SOURCE}"
@@ -301,13 +313,21 @@ def _compare(
         " left join memory.main.own_causes as own on own.invoice_id = found.invoice_id"
         " left join memory.main.causes as around"
         f" on {'around.is_of_all' if is_of_all else 'around.workspace_id = found.workspace_id'}"
-        " left join memory.main.news on news.delivery_sequence = if(own.delivery_sequence is not"
-        f" null and (found.column_name in ({delivered})"
-        " or not coalesce(around.has_terms, false)), own.delivery_sequence, around.sole)"
+        f" left join memory.main.note_causes as notes on notes.invoice_id = found.invoice_id and {is_noted}"
+        f" left join memory.main.budget_causes as budgets on budgets.record_key = found.record_key"
+        " left join memory.main.news on news.delivery_sequence = case"
+        f" when {is_budget} then budgets.delivery_sequence"
+        " when notes.invoice_id is not null then"
+        " if(coalesce(own.delivery_sequence, notes.sole) = notes.sole, notes.sole, null)"
+        f" when own.delivery_sequence is not null and (found.column_name in ({delivered})"
+        " or not coalesce(around.has_terms, false)) then own.delivery_sequence"
+        f" when {is_noted} then around.sole_with_notes else around.sole end"
     )
 
 
-def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: date) -> None:
+def _make_causes(
+    connection: duckdb.DuckDBPyConnection, database: str, month: date, zone: str
+) -> None:
     """Collect what the certified release did not know, by the invoices and workspaces it affects.
 
     The comparison is with the deliveries that the release lists, not by time: a clock may go back.
@@ -318,19 +338,24 @@ def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: da
         "create or replace table memory.main.own_causes"
         " (invoice_id varchar, delivery_sequence bigint);"
         "create or replace table memory.main.causes"
-        " (workspace_id varchar, is_of_all boolean, sole bigint, has_terms boolean)"
+        " (workspace_id varchar, is_of_all boolean, sole bigint, sole_with_notes bigint,"
+        " has_terms boolean);"
+        "create or replace table memory.main.note_causes (invoice_id varchar, sole bigint);"
+        "create or replace table memory.main.budget_causes"
+        " (record_key varchar, delivery_sequence bigint)"
     )
-    feeds = ("workspaces", "coupons", "redemptions", "invoices")
+    feeds = ("workspaces", "coupons", "redemptions", "invoices", "credit_notes", "budgets")
     needed = [*(f"base_billing__{feed}" for feed in feeds), "stg_billing__repeated_rows"]
     if not all(_has(connection, "build", "staging", name) for name in needed):
         return
-    workspaces, coupons, redemptions, invoices = map(_current_versions, feeds)
+    workspaces, coupons, redemptions, invoices, notes, budgets = map(_current_versions, feeds)
     knew_workspace = "true"
     if _has(connection, database, "marts", "dim_workspaces"):
         knew_workspace = (
             f"workspace_id in (select workspace_id from {database}.marts.dim_workspaces)"
         )
-    until = literal((month + timedelta(days=32)).replace(day=1).isoformat())
+    next_month = literal((month + timedelta(days=32)).replace(day=1).isoformat())
+    until = f"timezone('UTC', timezone({literal(zone)}, timestamp {next_month}))"
     connection.execute(
         f"""
         insert into memory.main.news select delivery_sequence, delivery_id, file_name
@@ -340,32 +365,47 @@ def _make_causes(connection: duckdb.DuckDBPyConnection, database: str, month: da
         insert into memory.main.own_causes select invoice_id, delivery_sequence
         from {invoices} semi join memory.main.news using (delivery_sequence);
 
+        insert into memory.main.note_causes
+        select invoice_id, if(count(distinct delivery_sequence) = 1, any_value(delivery_sequence), null)
+        from {notes} semi join memory.main.news using (delivery_sequence)
+        group by invoice_id;
+
+        insert into memory.main.budget_causes
+        select concat_ws('|', program, currency, month), delivery_sequence
+        from {budgets} semi join memory.main.news using (delivery_sequence);
+
         insert into memory.main.causes
         with redeemed as (
             select workspace_id, delivery_sequence, coupon_id, follow_up_coupon_id
             from (
                 select workspace_id, delivery_sequence, coupon_id
                 from {redemptions}
-                where coalesce(starts_at, redeemed_at) < timestamp {until}
+                where coalesce(starts_at, redeemed_at) < {until}
             ) left join (
                 select coupon_id, follow_up_coupon_id from {coupons}
             ) using (coupon_id)
         ),
         brought as (
-            select workspace_id, delivery_sequence, false as is_terms
-            from {invoices} where issued_at < timestamp {until}
+            select workspace_id, delivery_sequence, false as is_terms, false as is_note
+            from {invoices} where issued_at < {until}
             union
-            select workspace_id, delivery_sequence, true from redeemed
+            select invoices.workspace_id, notes.delivery_sequence, false, true
+            from {notes} as notes inner join {invoices} as invoices using (invoice_id)
+            where invoices.issued_at < {until}
             union
-            select redeemed.workspace_id, coupons.delivery_sequence, true
+            select workspace_id, delivery_sequence, true, false from redeemed
+            union
+            select redeemed.workspace_id, coupons.delivery_sequence, true, false
             from redeemed inner join {coupons} as coupons
             on coupons.coupon_id in (redeemed.coupon_id, redeemed.follow_up_coupon_id)
             union
-            select workspace_id, delivery_sequence, true
+            select workspace_id, delivery_sequence, true, false
             from {workspaces}
             where not {knew_workspace}
         )
         select workspace_id, grouping(workspace_id) = 1,
+            if(count(distinct delivery_sequence) filter (not is_note) = 1,
+                any_value(delivery_sequence) filter (not is_note), null),
             if(count(distinct delivery_sequence) = 1, any_value(delivery_sequence), null),
             bool_or(is_terms)
         from brought semi join memory.main.news using (delivery_sequence)

@@ -136,7 +136,7 @@ def test_a_program_equals_the_reference_model(
 
 
 @pytest.mark.parametrize("program", LIGHT)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(records=histories.workspace_histories())
 def test_a_program_equals_the_reference_model_on_any_history(
     program: str, records: histories.Records

@@ -194,7 +194,7 @@ def landed(
     return forms  # type: ignore[return-value]
 
 
-@settings(max_examples=36, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=24, deadline=None, suppress_health_check=list(HealthCheck))
 @given(deliveries=all_feeds())
 def test_values_of_a_parquet_file_are_judged_as_their_text_is(
     compiled: CompiledModels, deliveries: list[Delivered]

@@ -32,7 +32,7 @@ from tests.reference.rules import ReportingCalendar
 
 Marts = Mapping[str, list[dict[str, object]]]
 
-SOME = settings(slowly, max_examples=20)
+SOME = settings(slowly, max_examples=14)
 WORLDS = st.lists(histories.workspace_histories(), min_size=1, max_size=12)
 DAYS = st.dates(date(2023, 1, 1), date(2027, 6, 1))
 # A question is a further version of a coupon, which no finding tells.

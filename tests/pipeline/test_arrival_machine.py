@@ -190,7 +190,7 @@ class Deliveries(RuleBasedStateMachine):
 TestDeliveries = Deliveries.TestCase
 TestDeliveries.settings = settings(
     deadline=None,
-    max_examples=12,
+    max_examples=9,
     stateful_step_count=14,
     suppress_health_check=list(HealthCheck),
 )

@@ -61,6 +61,38 @@ def test_every_reason_is_told_with_row_column_value_and_form(tmp_path: Path) -> 
     assert "created_at_is_readable" in {one["check"] for one in file["gate"]}
 
 
+def test_the_form_of_a_value_is_told_once_and_only_where_it_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "coupons.csv"
+    header = "coupon_id,coupon_name,program,discount_type,percent_off,currency,duration,updated_at"
+    form = "a decimal with at most 9 digits before the point and 4 after it"
+    rows = [
+        f"{percent},C,special,percent_off,{percent},{currency},forever,{updated_at}"
+        for percent, currency, updated_at in (
+            ("100", "USD", "2025-01-02"),
+            ("100.0001", "USD", "2025-01-02"),
+            ("10", "KWD", "2025-01-02"),
+            ("1e1", "XXX", ""),
+        )
+    ]
+    path.write_text("\n".join([header, *rows]), "utf-8")
+    _, found = checked(path)
+    expected = {one["reason"]: one["expected"] for one in found["files"][0]["rejections"]}
+    assert expected["percent_off is above 100"] is None
+    assert (
+        expected["currency is not supported: only currencies with 0 or 2 decimal places are"]
+        is None
+    )
+    assert expected["currency is not an ISO 4217 currency"] == "expected is an ISO 4217 currency"
+    assert expected["updated_at is missing"].startswith("expected is an ISO 8601 instant")
+    assert expected[f"percent_off is not {form}"].startswith(
+        f"expected is {form}; it has an exponent"
+    )
+    text = " ".join(CliRunner().invoke(app, ["check", str(path)]).stdout.split())
+    assert "which has '1e1'; it has an exponent" in text
+    assert "which has 'KWD'; expected" not in text
+    assert "updated_at is missing: 1 row, first row 4; expected is an ISO 8601 instant" in text
+
+
 def test_a_refused_file_and_one_of_no_known_feed_have_their_own_exit_codes(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("a;b\n1;2\n", "utf-8")
@@ -75,6 +107,15 @@ def test_a_refused_file_and_one_of_no_known_feed_have_their_own_exit_codes(tmp_p
     assert CliRunner().invoke(app, ["check", str(tmp_path / "none")]).exit_code == 2
 
 
+def test_a_file_that_is_not_there_is_named_as_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["check", "invoices.csv"])
+    assert result.exit_code == 2
+    assert "There is no invoices.csv: name a file or a folder." in result.stderr
+
+
 def test_a_folder_of_parts_is_checked_as_one(tmp_path: Path) -> None:
     folder = tmp_path / "workspaces"
     folder.mkdir()
@@ -84,6 +125,32 @@ def test_a_folder_of_parts_is_checked_as_one(tmp_path: Path) -> None:
     code, found = checked(folder)
     assert code == 0
     assert sum(file["accepted_rows"] for file in found["files"]) >= 1
+
+
+def test_a_copy_is_told_as_one_and_a_copy_of_a_refused_file_as_refused(tmp_path: Path) -> None:
+    landing = tmp_path / "workspaces"
+    landing.mkdir()
+    for name in ("a.csv", "b.csv"):
+        (landing / name).write_text(f"{HEADER}\n{GOOD}\n,,,,\n", "utf-8")
+    for name in ("c.txt", "d.txt"):
+        (landing / name).write_text(f"{HEADER}\n{GOOD}\n", "utf-8")
+    code, found = checked(tmp_path)
+    assert code == 1
+    told = {file["file_name"].removeprefix("workspaces/"): file for file in found["files"]}
+    assert [told["a.csv"][name] for name in ("verdict", "rows", "accepted_rows")] == [
+        "loaded",
+        2,
+        1,
+    ]
+    copy = told["b.csv"]
+    assert [copy[name] for name in ("verdict", "rows", "accepted_rows", "rejected_rows")] == [
+        *("known", 0, 0, 0)
+    ]
+    assert (copy["same_as"], copy["rejections"]) == ("workspaces/a.csv", [])
+    assert {told[name]["verdict"] for name in ("c.txt", "d.txt")} == {"refused"}
+    text = CliRunner().invoke(app, ["check", str(tmp_path)]).stdout
+    assert "b.csv (workspaces): the bytes of workspaces/a.csv" in text
+    assert text.count("REFUSED as a whole") == 2
 
 
 def test_a_landing_folder_is_checked_with_what_lies_in_no_feeds_folder(tmp_path: Path) -> None:

@@ -625,6 +625,41 @@ class TestRestatements:
                 id="an invoice and a redemption",
             ),
             pytest.param(
+                {"credit_notes": ["of_1"]},
+                {
+                    "list": None,
+                    "discount": None,
+                    "credited": "credit_notes",
+                    "another's credited": "credit_notes",
+                    "after notes": "credit_notes",
+                    "bridge": "credit_notes",
+                    "budget": None,
+                },
+                id="a credit note",
+            ),
+            pytest.param(
+                {"credit_notes": ["of_1"], "invoices": ["in_2"]},
+                {
+                    "list": "invoices",
+                    "another's": "invoices",
+                    "credited": "credit_notes",
+                    "another's credited": "invoices",
+                    "bridge": None,
+                    "bridge list": "invoices",
+                },
+                id="a credit note and another invoice",
+            ),
+            pytest.param(
+                {"credit_notes": ["of_1"], "invoices": ["in_1"]},
+                {"list": "invoices", "credited": None, "after notes": None, "bridge": None},
+                id="a credit note and its invoice",
+            ),
+            pytest.param(
+                {"budgets": ["special"], "invoices": ["in_1"]},
+                {"list": "invoices", "program": "invoices", "budget": "budgets"},
+                id="a budget and an invoice",
+            ),
+            pytest.param(
                 {"invoices": ["in_9"], "coupons": ["C9"], "redemptions": ["ws_9"]},
                 {"list": None, "discount": None, "another's": None, "program": None},
                 id="only what does not bear on the month",
@@ -640,9 +675,22 @@ class TestRestatements:
         programs = (
             "create table marts.fct_program_performance_monthly as select 'special' as program,"
             " 'USD' as currency, date '2026-03-01' as performance_month,"
-            " cast({} as decimal(18, 2)) as discount_amount"
+            " cast({0} as decimal(18, 2)) as discount_amount;"
+            "create table marts.fct_charge_bridge_monthly as select 'USD' as currency,"
+            " date '2026-03-01' as bridge_month, cast({0} as decimal(18, 2)) as list_amount,"
+            " cast({0} as decimal(18, 2)) as credited_amount;"
+            "create table marts.fct_program_budget_monthly as select 'special' as program,"
+            " 'USD' as currency, date '2026-03-01' as budget_month,"
+            " cast({0} as decimal(18, 2)) as budget_amount"
         )
-        sequences = {"workspaces": 2, "coupons": 3, "redemptions": 4, "invoices": 5}
+        sequences = {
+            "workspaces": 2,
+            "coupons": 3,
+            "redemptions": 4,
+            "invoices": 5,
+            "credit_notes": 6,
+            "budgets": 7,
+        }
         with duckdb.connect(str(closed.home / "build" / "warehouse.duckdb")) as connection:
             for feed, sequence in {**sequences, "another": 9}.items():
                 connection.execute(
@@ -667,6 +715,12 @@ class TestRestatements:
                     " ('in_2', 'ws_1', timestamp '2026-03-31 23:59:59'),"
                     " ('in_9', 'ws_9', timestamp '2026-04-01')",
                 ),
+                ("credit_notes", "credit_note_id, invoice_id", "('of_1', 'in_1'), ('of_9', 'in_9')"),
+                (
+                    "budgets",
+                    "program, currency, month",
+                    "('special', 'USD', date '2026-03-01'), ('startup', 'USD', date '2026-03-01')",
+                ),
             ):  # fmt: skip
                 late = ", ".join(f"'{name}'" for name in arrived.get(feed, [])) or "null"
                 connection.execute(
@@ -683,21 +737,33 @@ class TestRestatements:
                 )
             connection.execute(
                 "create table staging.stg_billing__repeated_rows as select unnest(['workspaces',"
-                " 'coupons', 'redemptions', 'invoices']) as feed, 9::bigint as delivery_sequence,"
+                " 'coupons', 'redemptions', 'invoices', 'credit_notes', 'budgets']) as feed,"
+                " 9::bigint as delivery_sequence,"
                 " range as row_number, 'superseded' as fate from range(1, 9)"
             )
             connection.execute(
                 "alter table marts.fct_discounted_charges add column workspace_id varchar;"
-                "update marts.fct_discounted_charges set workspace_id = 'ws_1', discount_amount = 1"
+                "alter table marts.fct_discounted_charges add column credited_amount decimal(18, 2);"
+                "alter table marts.fct_discounted_charges"
+                " add column billed_net_after_notes_amount decimal(18, 2);"
+                "update marts.fct_discounted_charges set workspace_id = 'ws_1', discount_amount = 1,"
+                " credited_amount = 1, billed_net_after_notes_amount = 1"
             )
             connection.execute(programs.format(2))
         (first,) = files.release_ids(closed.home)
         with duckdb.connect(str(files.release_path(closed.home, first))) as connection:
             connection.execute(programs.format(1))
             connection.execute("create table marts.dim_workspaces as select 'ws_9' as workspace_id")
+            connection.execute(
+                "alter table marts.fct_discounted_charges add column credited_amount decimal(18, 2);"
+                "alter table marts.fct_discounted_charges"
+                " add column billed_net_after_notes_amount decimal(18, 2)"
+            )
         keys = {
             "fct_discounted_charges": ("invoice_id",),
             "fct_program_performance_monthly": ("program", "performance_month"),
+            "fct_charge_bridge_monthly": ("currency", "bridge_month"),
+            "fct_program_budget_monthly": ("program", "currency", "budget_month"),
         }
         with duckdb.connect() as connection:
             connection.execute(f"attach '{closed.home / 'build' / 'warehouse.duckdb'}' as build")
@@ -711,6 +777,12 @@ class TestRestatements:
             "discount": ("in_1", "discount_amount"),
             "another's": ("in_2", "discount_amount"),
             "program": ("special|2026-03-01", "discount_amount"),
+            "credited": ("in_1", "credited_amount"),
+            "another's credited": ("in_2", "credited_amount"),
+            "after notes": ("in_1", "billed_net_after_notes_amount"),
+            "bridge": ("USD|2026-03-01", "credited_amount"),
+            "bridge list": ("USD|2026-03-01", "list_amount"),
+            "budget": ("special|USD|2026-03-01", "budget_amount"),
         }
         assert {name: found[names[name]] for name in told} == {
             name: feed and f"{feed}/late.csv" for name, feed in told.items()

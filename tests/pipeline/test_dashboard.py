@@ -34,7 +34,6 @@ from dagster_project.dashboard.pages import PAGES
 from dagster_project.releases import current_release, open_release
 from dagster_project.releases.files import REPORT_NAME, flip, release_path, releases_dir
 from dagster_project.settings import CHECKOUT
-from tests import browser
 from tests.pipeline.conftest import SampleRun, coupon_ledger
 from tests.receivers import free_port
 
@@ -177,22 +176,6 @@ def altered(home: Path, release_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("update release.release set release_id = ?", [release_id])
         yield connection
     path.chmod(0o440)
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """One browser for all tests of this file."""
-    with browser.opened(tmp_path_factory.mktemp("chromium")) as first_page:
-        yield first_page
-
-
-@pytest.fixture
-def page(chromium: Page) -> Iterator[Page]:
-    """A page as somebody has it who has never been here."""
-    chromium.context.clear_cookies()
-    opened = chromium.context.new_page()
-    yield opened
-    opened.close()
 
 
 @pytest.mark.parametrize("name", PAGES)

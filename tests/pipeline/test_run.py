@@ -9,9 +9,10 @@ import re
 import shutil
 import subprocess
 import sys
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import duckdb
@@ -183,6 +184,25 @@ class TestNotes:
     def test_a_day_that_is_not_over(self) -> None:
         (note,) = run.notes(self.HOME, date(2026, 4, 2), self.BEFORE, date(2026, 4, 1))
         assert "2026-04-02 is not over yet; today is 2026-04-01 (UTC)" in note
+
+    def test_today_is_the_day_of_the_reporting_time_zone(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """A zone is taken in which it is not the day that it is in UTC, nor will be soon."""
+        zone = "Etc/GMT-14" if datetime.now(UTC).hour >= 11 else "Etc/GMT+12"
+        monkeypatch.setenv("COUPON_LEDGER_REPORTING_TIME_ZONE", zone)
+        days: list[date] = []
+
+        def refresh(_: object, day: date, *, always: bool) -> bool:
+            days.append(day)
+            return not always
+
+        monkeypatch.setattr(run, "refresh", refresh)
+        (tmp_path / "landing").mkdir()
+        where = ("--landing", tmp_path / "landing", "--home", tmp_path / "home")
+        assert in_process("run", *where).returncode == 0
+        assert days == [datetime.now(ZoneInfo(zone)).date()]
+        assert days != [datetime.now(UTC).date()]
 
     @pytest.mark.parametrize("before", [None, BEFORE])
     def test_any_other_day_is_as_it_should_be(self, before: tuple[str, date] | None) -> None:

@@ -10,14 +10,12 @@ import http.server
 import json
 import re
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, Response
 
-from tests import browser
 from tests.pipeline.live import MODULE, REPOSITORY, Service
 from tests.receivers import free_port
 
@@ -73,12 +71,10 @@ def other_port() -> Iterator[int]:
     thread.join()
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    """A browser for which another site's name leads to this machine, as after DNS rebinding."""
-    rule = f"--host-resolver-rules=MAP {OTHER_NAME} 127.0.0.1"
-    with browser.opened(tmp_path, rule) as opened:
-        yield opened
+@pytest.fixture(scope="module")
+def browser_arguments() -> Sequence[str]:
+    """Another site's name leads to this machine, as after DNS rebinding."""
+    return (f"--host-resolver-rules=MAP {OTHER_NAME} 127.0.0.1",)
 
 
 def is_on(service: Service) -> bool:
