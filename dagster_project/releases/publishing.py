@@ -605,10 +605,13 @@ def _write(
             _patch(connection, table, source, order)
         elif begin_with is None or not source.is_as_before:
             connection.execute(f"create table target.{table.full_name} as select * from {rows}")
+    connection.begin()  # a transaction for each of some 400 comments would wait for the disk as often
+    for table, source in sources.items():
         _describe(connection, table.full_name, table.description, _comments(table, source))
     _write_facts(connection, facts)
     _write_contents(connection, sources)
     _write_checks(connection, checks, facts["created_at"])
+    connection.commit()
     detach_target(connection, path, "Run the refresh again.")
 
 
