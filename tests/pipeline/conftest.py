@@ -288,7 +288,8 @@ def in_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         for name, value in (("argv", given), ("stdout", out), ("stderr", err)):
             patch.setattr(sys, name, value)
         patch.delenv("COLUMNS", raising=False)
-        patch.setattr(gc, "freeze", lambda: None)  # this process goes on
+        for name in ("freeze", "set_threshold"):
+            patch.setattr(gc, name, lambda *_: None)  # this process goes on
         try:
             main()
             code = 0
