@@ -205,24 +205,29 @@ class CompiledModels:
         ]
 
     def run(
-        self, deliveries: Sequence[TextRows], as_of: date | None = None
+        self,
+        deliveries: Sequence[TextRows],
+        as_of: date | None = None,
+        also: Collection[str] = (),
     ) -> dict[str, list[dict[str, object]]]:
         """The marts that come of the deliveries, amounts as Decimal.
 
         Args:
             deliveries: What is delivered.
             as_of: The as-of date, if it is another than the models'.
+            also: Intermediate models that are wanted too.
         """
         with self.built(deliveries, as_of) as connection:
-            return _marts(connection)
+            return _marts(connection, also)
 
     def run_day_by_day(
-        self, days: Sequence[tuple[date, TextRows]]
+        self, days: Sequence[tuple[date, TextRows]], also: Collection[str] = ()
     ) -> dict[str, list[dict[str, object]]]:
         """The marts after some days, each carrying on from the one before; amounts as Decimal.
 
         Args:
             days: The as-of date of each day with what is delivered on it.
+            also: Intermediate models that are wanted too.
         """
         with self.database() as connection:
             fill_raw_tables(connection, [])
@@ -242,7 +247,7 @@ class CompiledModels:
                     )
                     self._carry_on(connection, as_of, last, before, unchanged=unchanged)
                 before = as_of
-            return _marts(connection)
+            return _marts(connection, also)
 
     def run_question(
         self,
@@ -444,15 +449,18 @@ def answered(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, 
     return found
 
 
-def _marts(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, object]]]:
+def _marts(
+    connection: duckdb.DuckDBPyConnection, also: Collection[str] = ()
+) -> dict[str, list[dict[str, object]]]:
     published = {
         row[0]
         for row in connection.execute(
             "select table_name from information_schema.tables where table_schema = 'marts'"
         ).fetchall()
     }
+    relations = {name: f"marts.{name}" for name in KEYS if name in published}
+    relations |= {name: f"(from intermediate.{name} order by all)" for name in also}
     return {
-        name: connection.execute(f"select * from marts.{name}").to_arrow_table().to_pylist()
-        for name in KEYS
-        if name in published
+        name: connection.execute(f"select * from {relation}").to_arrow_table().to_pylist()
+        for name, relation in relations.items()
     }
