@@ -16,6 +16,8 @@ REJECTED_COLUMNS = ("delivery_id", "feed", "file_name", "row_number", "reasons",
 _BATCH = 10_000
 _LISTED = "rejected: "
 """Before what a note lists with commas."""
+_IGNORED = "ignored, since the feed has no such column: "
+"""Before a list of columns."""
 _COUNTED = re.compile(r"(\D*)([0-9][0-9,]*)( .*)")
 _COUNTED_THINGS = re.compile(r"( instant| value| number)s?\b")
 
@@ -73,8 +75,12 @@ def added_notes(notes: Iterable[str]) -> str | None:
         One note; None where there is none.
     """
     counts: Counter[tuple[str, str, str]] = Counter()
+    ignored: dict[str, None] = {}
     for note in notes:
         for phrase in note.split("; "):
+            if phrase.startswith(_IGNORED):
+                ignored.update(dict.fromkeys(phrase.removeprefix(_IGNORED).split(", ")))
+                continue
             before, is_list, listed = phrase.rpartition(_LISTED)
             for one in listed.split(", ") if is_list else [phrase]:
                 about, number, what = _COUNTED.fullmatch(one).groups()  # type: ignore[union-attr]
@@ -84,13 +90,13 @@ def added_notes(notes: Iterable[str]) -> str | None:
     for (before, about, alike), number in counts.items():
         what = _COUNTED_THINGS.sub(r"\1", alike) if number == 1 else alike
         told.setdefault(before or about + what, []).append(f"{about}{number:,}{what}")
-    return (
-        "; ".join(
-            (before if before.endswith(_LISTED) else "") + ", ".join(parts)
-            for before, parts in told.items()
-        )
-        or None
-    )
+    phrases = [
+        (before if before.endswith(_LISTED) else "") + ", ".join(parts)
+        for before, parts in told.items()
+    ]
+    if ignored:
+        phrases.append(_IGNORED + ", ".join(ignored))
+    return "; ".join(phrases) or None
 
 
 def rejected(

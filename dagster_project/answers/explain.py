@@ -14,7 +14,7 @@ from dagster_project.answers import bill_bridge, words
 from dagster_project.answers.asking import Connection, Row, add_months, facts, has_table, rows
 from dagster_project.answers.lineage import credit_notes, standing
 from dagster_project.answers.terms import versions_of
-from dagster_project.answers.values import amount, count, day, moment, money
+from dagster_project.answers.values import amount, count, day, moment, moment_beside, money, places
 from dagster_project.answers.workspace import redemptions_of
 
 ZERO = Decimal(0)
@@ -163,12 +163,12 @@ def _outside(redemption: Row, invoice: Row) -> tuple[str, str, str] | None:
             f"it was never in force: its end, {moment(ends)}, is not after its start",
         )
     if issued < starts:
-        return "R3", "not_started", f"it does not start before {moment(starts)}"
+        return "R3", "not_started", f"it does not start before {moment_beside(starts, issued)}"
     if ends is not None and issued >= ends:
         return (
             "R3",
             "ended",
-            f"it ended {moment(ends)}, {words.ENDINGS[redemption['ended_by']]}",
+            f"it ended {moment_beside(ends, issued)}, {words.ENDINGS[redemption['ended_by']]}",
         )
     if invoice["list_amount"] < 0:
         return "R5", "negative_bill", "a bill below zero is covered by no coupon"
@@ -181,8 +181,8 @@ def _outside(redemption: Row, invoice: Row) -> tuple[str, str, str] | None:
     if plan is not None and plan != invoice["plan"]:
         return "R5", "plan", f"it is for plan {plan} only, and this bill is for {invoice['plan']}"
     if interval is not None and interval != invoice["billing_interval"]:
-        text = f"it is for bills by the {interval} only, and this bill is by the"
-        return "R5", "billing_interval", f"{text} {invoice['billing_interval']}"
+        text = f"it is for bills by the {interval} only, and this bill is {words.interval(invoice)}"
+        return "R5", "billing_interval", text
     code = redemption["coupon_currency"]
     if redemption["discount_type"] != "percent_off" and code != invoice["currency"]:
         return (
@@ -437,13 +437,13 @@ def _differs_without_finding(data: Row, code: str, net: Decimal, billed: Decimal
             f" {money(as_billed, code)} was left as billed, {money(by_rule, code)} by the rules"
             + ("" if reasons else "; judged against what was left as billed, this draw is right")
         )
-    off = money(abs(billed - net), code)
-    if not reasons:
-        return f"Billed was {money(billed, code)}: {off} off is rounding, and no finding."
-    return (
-        f"Billed was {money(billed, code)}: {off} {'more' if billed > net else 'less'}, because"
-        f" {'. Besides, '.join(reasons)}."
-    )
+    off, which = money(abs(billed - net), code), "more" if billed > net else "less"
+    if reasons:
+        return f"Billed was {money(billed, code)}: {off} {which}, because {'. Besides, '.join(reasons)}."
+    # Discount and credit may each differ by a minor unit (R9); in a what-if, by the other terms too.
+    if abs(billed - net) > 2 * Decimal(1).scaleb(-places(code)):
+        return f"Billed was {money(billed, code)}, by the recorded terms: {off} {which}."
+    return f"Billed was {money(billed, code)}: {off} off is rounding, and no finding."
 
 
 def _what_else(data: Row) -> list[str]:

@@ -101,6 +101,13 @@ def moment(value: datetime | None) -> str:
     return "–" if value is None else f"{value:%Y-%m-%d %H:%M} UTC"
 
 
+def moment_beside(value: datetime, other: datetime) -> str:
+    """Return an instant to the minute, or exactly where only that tells it from another one, UTC."""
+    if value != other and moment(value) == moment(other):
+        return f"{value.isoformat(sep=' ')} UTC"
+    return moment(value)
+
+
 def month(value: date) -> str:
     """Return a month as 2024-02."""
     return value.isoformat()[:7]

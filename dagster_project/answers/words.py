@@ -10,7 +10,15 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
-from dagster_project.answers.values import amount, count, day, moment, money, month
+from dagster_project.answers.values import (
+    amount,
+    count,
+    day,
+    moment,
+    moment_beside,
+    money,
+    month,
+)
 
 PROGRAMS: Final = ("accelerator", "non_profit", "special", "startup")
 
@@ -185,13 +193,29 @@ def offer(coupon: Mapping[str, Any]) -> str:
         parts.append("one bill only")
     elif coupon["duration_invoices"] is not None:
         parts.append(f"the first {count(coupon['duration_invoices'], 'bill')}")
-    elif coupon["duration_months"] is not None and coupon["credit_period_months"] is None:
-        parts.append(f"for {count(coupon['duration_months'], 'month')}")
+    elif coupon["duration_months"] is not None:
+        months, period = coupon["duration_months"], coupon["credit_period_months"]
+        if period is None:
+            parts.append(f"for {count(months, 'month')}")
+        elif months < period * (coupon["credit_max_periods"] or 1):
+            parts.append(f"for {count(months, 'month')} in all")
     if coupon["applies_to_plan"] is not None:
         parts.append(f"{coupon['applies_to_plan']} plan only")
     if coupon["applies_to_interval"] is not None:
         parts.append(f"{coupon['applies_to_interval']}ly bills only")
     return ", ".join(parts)
+
+
+def interval(bill: Mapping[str, Any]) -> str:
+    """Return how often a bill recurs, in one phrase.
+
+    Args:
+        bill: A row with `billing_interval` and, but in releases of earlier versions, `interval_count`.
+    """
+    every, times = bill["billing_interval"], bill.get("interval_count") or 1
+    if every == "once":
+        return "not recurring"
+    return f"by the {every}" if times == 1 else f"every {times:,} {every}s"
 
 
 def refusal(redemption: Mapping[str, Any], all_of_workspace: list[dict[str, Any]]) -> str:
@@ -205,28 +229,43 @@ def refusal(redemption: Mapping[str, Any], all_of_workspace: list[dict[str, Any]
     reason = redemption["refusal_reason"]
     text = REFUSALS.get(reason, str(reason))
     order = (redemption["redeemed_at"], redemption["redemption_id"])
-    earlier = [
+    # A redemption on record is judged against earlier ones on record, a derived one against all on record too (R4).
+    judged_against = [
         other
         for other in all_of_workspace
-        if (other["redeemed_at"], other["redemption_id"]) < order
+        if (
+            (redemption["is_derived"] and not other["is_derived"])
+            or (other["redeemed_at"], other["redemption_id"]) < order
+        )
+        and (redemption["is_derived"] or not other["is_derived"])
     ]
     if reason == "redeemed_after_close" and redemption["redeem_by"] is not None:
-        return (
-            f"{text}: it was redeemed on {day(redemption['redeemed_at'])}, the coupon closed on"
-            f" {day(redemption['redeem_by'])}"
-        )
+        at, closed = redemption["redeemed_at"], redemption["redeem_by"]
+        if day(at) == day(closed):
+            return (
+                f"{text}: it was redeemed at {moment_beside(at, closed)}, the coupon closed at"
+                f" {moment_beside(closed, at)}"
+            )
+        return f"{text}: it was redeemed on {day(at)}, the coupon closed on {day(closed)}"
     if reason == "duplicate_for_workspace":
-        same = [other for other in earlier if other["coupon_id"] == redemption["coupon_id"]]
+        same = [other for other in judged_against if other["coupon_id"] == redemption["coupon_id"]]
         if redemption.get("once_per") == "subscription":
             text = "the subscription had redeemed this coupon before"
             of = redemption["subscription_id"]
             same = [other for other in same if other["subscription_id"] == of]
             if of is None:
                 text = "the workspace had redeemed this coupon before, for no subscription"
+        if same and (same[0]["redeemed_at"], same[0]["redemption_id"]) > order:
+            text = "the workspace has a redemption of this coupon of its own"
         if same:
             return f"{text}, on {day(same[0]['redeemed_at'])} ({same[0]['redemption_id']})"
     if reason == "prior_coupon":
-        others = [other for other in earlier if other["coupon_id"] != redemption["coupon_id"]]
+        others = [
+            other
+            for other in judged_against
+            if other["coupon_id"] != redemption["coupon_id"]
+            and other["follow_up_coupon_id"] != redemption["coupon_id"]
+        ]
         if others:
             return (
                 f"{text}; {others[0]['coupon_id']} was redeemed on {day(others[0]['redeemed_at'])}"
@@ -266,11 +305,18 @@ def running_out(row: Mapping[str, Any], until: date) -> str:
         row: As `answers.expiring.ending` gives it.
         until: The last day.
     """
-    rises = ", ".join(money(one["monthly_rise_amount"], one["currency"]) for one in row["rises"])
+    moves = []
+    for verb, sign in (("rise", 1), ("fall", -1)):
+        amounts = [
+            money(abs(one["monthly_rise_amount"]), one["currency"])
+            for one in row["rises"]
+            if one["monthly_rise_amount"] * sign > 0
+        ]
+        moves += [f"{verb} by {', '.join(amounts)} a month"] if amounts else []
     return (
         f"Running out by {until}: {count(row['redemptions'], 'promotion')} on"
         f" {count(row['workspaces'], 'workspace')}, {row['followed_up']:,} with a follow-up;"
-        f" {f'bills rise by {rises} a month' if rises else 'no bill rises'}"
+        f" {'bills ' + ' and '.join(moves) if moves else 'no bill rises'}"
     )
 
 

@@ -49,7 +49,7 @@ from dagster_project.arrival.report import (
     Refusal,
     TransientRefusal,
 )
-from dagster_project.arrival.rows import PlainCsv, Prepared
+from dagster_project.arrival.rows import PlainCsv, Prepared, note_of_unknown
 from dagster_project.arrival.supplier_gate import ask_gate, gate_refusal
 from dagster_project.feeds import Feed, feeds
 
@@ -580,6 +580,10 @@ class _Arrival:
             if self.with_gate and asked:
                 answers = ask_gate(self.connection, feed, asked, self.rows)
             notes = warehouse.notes_of(self.connection, feed, loaded)
+            for record, prepared in members:
+                if ignored := note_of_unknown(prepared):
+                    before = notes.get(record.delivery_sequence)
+                    notes[record.delivery_sequence] = f"{before}; {ignored}" if before else ignored
             judged: list[SideRecord] = []
             for record, prepared in members:
                 done = replace(
@@ -662,8 +666,8 @@ class _Arrival:
     def _circumstances(self, landed: LandedFile, manifest: str | None) -> str:
         try:
             form = str(format_of(landed.file_name))
-        except Refusal:
-            form = ""
+        except Refusal as refusal:
+            form = refusal.reason
         place = landed.refusal.reason if landed.refusal else None
         contract = repr(feeds().get(landed.feed))
         judged_by = [RULES_VERSION, contract, place, form, manifest, asdict(self.limits)]

@@ -29,6 +29,8 @@ MOST_VALUES = 200_000
 """In a long record; more would take many times its size in memory."""
 SHOWN_CHARACTERS = 20_000
 SHOWN_FIELDS = 200
+_MOST_TOLD = 5
+"""Columns that a note names."""
 REMOVED = "[removed]"
 SWALLOWED = "(not shown: it has control characters)"
 NOTHING_GIVEN: Mapping[str, str | None] = MappingProxyType({})
@@ -176,13 +178,11 @@ def check_names(
     twice = [name for name, times in Counter(names).items() if times > 1]
     reasons, remedies = [], []
     if missing:
-        given_as = {found.strip().lower(): found for found in list(seen)[:500]}
-        hints = [
-            f"{given_as[near[0]]!r} looks like {name}"
-            for name in missing
-            if (near := difflib.get_close_matches(name, list(given_as), 1, 0.75))
+        likes = [
+            f"{found!r} looks like {name}"
+            for found, name in _likes(missing, seen - set(feed.column_names))
         ]
-        hint = f" ({'; '.join(hints)})" if hints else ""
+        hint = f" ({'; '.join(likes)})" if likes else ""
         reasons.append(f"missing required column {', '.join(missing)}{hint}")
         remedies.append(
             f"deliver all of {', '.join(feed.required_names)}, named exactly so"
@@ -195,6 +195,43 @@ def check_names(
         remedies.append("deliver each column once, under its own name")
     if reasons:
         raise Refusal("; ".join(reasons), "; ".join(remedies))
+
+
+def _likes(absent: Iterable[str], names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the names that look like an absent column, each with that column."""
+    given_as = {found.strip().lower(): found for found in list(names)[:500]}
+    return [
+        (given_as[near[0]], name)
+        for name in absent
+        if (near := difflib.get_close_matches(name, list(given_as), 1, 0.75))
+    ]
+
+
+def note_of_unknown(prepared: Prepared) -> str | None:
+    """Return a note on the columns that a feed does not have, those first that look like one that it has.
+
+    Args:
+        prepared: What a file has and lacks.
+
+    Returns:
+        The note; None if there is no such column.
+    """
+    unknown = prepared.unknown_columns
+    if not unknown:
+        return None
+    likes = dict(_likes(prepared.absent_columns, unknown))
+    told = [f"{_listed(name)} looks like {column}" for name, column in likes.items()]
+    told += [_listed(name) for name in unknown if name not in likes][
+        : max(0, _MOST_TOLD - len(told))
+    ]
+    more = len(unknown) - len(told)
+    listed = ", ".join([*told, f"and {more:,} more"] if more else told)
+    return f"ignored, since the feed has no such column: {listed}"
+
+
+def _listed(name: str) -> str:
+    """Return a name for a list with commas in a note with semicolons."""
+    return repr(re.sub(r"[,;]", " ", name[:60]))
 
 
 def quoted(names: Sequence[str], most: int = 10) -> str:

@@ -4,9 +4,9 @@ Every SQL statement of arrival that writes belongs here. The rows of a delivery 
 `raw/<feed>/<delivery_sequence>.parquet` beside the warehouse, or of values, in a folder of `raw/<feed>/`:
 packing them into DuckDB's own file would cost several times as much. Two views show the files
 that were loaded: `raw.<feed>` every column as text, as a CSV file of the same rows has it, and `landed.<feed>`,
-which staging reads, text and values as they are stored. The views, malformed rows, gate results and the delivery itself are written in one transaction, so that the warehouse knows
-what was loaded. Values reach SQL as parameters; names that come from a file never do: a file's columns are
-called c0, c1, … here.
+which staging reads, text and values as they are stored. The views, malformed rows, gate results and the
+delivery itself are written in one transaction, so that the warehouse knows what was loaded. Values reach SQL
+as parameters; names that come from a file never do: a file's columns are called c0, c1, … here.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ MOST_LINE_BYTES = 4 * 1024 * 1024
 STORAGE = "v1.5.0"
 """Of a new warehouse: text is written with a third less work than for older readers."""
 INSERTED_TOGETHER = 500
+_MAGIC = b"PAR1"  # a Parquet file begins and ends with it
+_ENDING = 4 + len(_MAGIC)  # the length of the file's description stands before it
 RAW_TABLES = {
     "malformed_rows": (
         "delivery_sequence bigint, feed varchar, row_number bigint, reason varchar, record varchar"
@@ -200,7 +202,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> None:
     """Make the schema raw, its tables where absent, and the views of the rows that were loaded.
 
     Where a table or view has other columns than this version of the product defines, or a file of rows is
-    gone, all are made again, and arrival fills them from the archive.
+    gone or cut off, all are made again, and arrival fills them from the archive.
     """
     connection.execute("create schema if not exists raw")
     expected = {
@@ -223,7 +225,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> None:
     if (
         any(found[name] != columns for name, columns in expected.items() if name in found)
         or any(kinds.get(name) == "table" for name in feeds())
-        or ("deliveries" in found and not _all_there(connection, rows))
+        or ("deliveries" in found and not _all_whole(connection, rows))
     ):
         drop_tables(connection)
         shutil.rmtree(rows.folder, ignore_errors=True)
@@ -246,9 +248,22 @@ def _kinds(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     )
 
 
-def _all_there(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> bool:
+def _all_whole(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> bool:
     files = [file for feed in feeds().values() for file in _loaded(connection, feed, rows)]
-    return all(file.is_file() for file in files)
+    return all(map(_is_whole, files))
+
+
+def _is_whole(file: Path) -> bool:
+    """Return whether a file begins and ends as a Parquet file does, without reading its rows."""
+    try:
+        with file.open("rb") as opened:
+            first = opened.read(len(_MAGIC))
+            size = opened.seek(-_ENDING, os.SEEK_END) + _ENDING
+            ending = opened.read()
+    except OSError:  # it is gone, or too short
+        return False
+    description = int.from_bytes(ending[: -len(_MAGIC)], "little")
+    return first == ending[-len(_MAGIC) :] == _MAGIC and size >= len(_MAGIC) + description + _ENDING
 
 
 def _loaded(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) -> list[Path]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dagster_project.answers.values import amount, count, day, month
+from dagster_project.answers.values import amount, count, day, month, signed
 from dagster_project.cli import layout
 from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption
 from dagster_project.cli.reading import ProgramOption, answer, opened
@@ -174,7 +174,7 @@ def _then(grant: Row) -> str:
     rise = grant["monthly_rise_amount"]
     if rise is None:
         return "–"
-    return f"bill +{amount(rise, grant['currency'])}" if rise else "no rise"
+    return f"bill {signed(rise, grant['currency'])}" if rise else "no rise"
 
 
 def _total(row: Row) -> list[str]:

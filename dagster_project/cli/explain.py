@@ -48,7 +48,7 @@ def tell(data: Row) -> str:
     )
     usage = "" if invoice["mtus"] is None else f", {invoice['mtus']:,} MTUs"
     lines += layout.wrap(
-        f"Plan {invoice['plan']} by the {invoice['billing_interval']},"
+        f"Plan {invoice['plan']} {words.interval(invoice)},"
         f" {day(invoice['period_start'])} to {day(invoice['period_end'])}{usage}"
     )
     lines += layout.wrap(f"Issued {moment(invoice['issued_at'])}, {invoice['status']}")
@@ -158,7 +158,7 @@ def tell_not_counted(data: Row) -> str:
         f"Workspace {invoice['workspace_id']}" + (f": {name}" if name else ""), hanging="  "
     )
     lines += layout.wrap(
-        f"Plan {invoice['plan']} by the {invoice['billing_interval']},"
+        f"Plan {invoice['plan']} {words.interval(invoice)},"
         f" {day(invoice['period_start'])} to {day(invoice['period_end'])}, list price"
         f" {money(invoice['list_amount'], code)}"
     )

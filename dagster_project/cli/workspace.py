@@ -219,14 +219,16 @@ def _coupon(coupon: Row) -> list[str]:
 
 
 def _rise(coupon: Row) -> str:
-    """Return what a bill rises by when a redemption has run out, and what that is a month."""
+    """Return what a bill rises or falls by when a redemption has run out, and what that is a month."""
     monthly, currency = coupon["monthly_rise_to_expect"], coupon["currency"]
-    if not monthly:
+    rise = monthly if coupon["rise_to_expect"] is None else coupon["rise_to_expect"]
+    if not rise:
         return "the bill does not rise"
-    rise = coupon["rise_to_expect"]
-    if rise is None or rise == monthly:
-        return f"expect {money(monthly, currency)} more a month"
-    return f"expect {money(rise, currency)} more a bill, {money(monthly, currency)} a month"
+    change, by_month = money(abs(rise), currency), money(abs(monthly), currency)
+    which = "more" if rise > 0 else "less"
+    if rise == monthly:
+        return f"expect {change} {which} a month"
+    return f"expect {change} {which} a bill, {by_month} a month"
 
 
 def _is_used_up_before_its_end(grant: Row) -> bool:

@@ -293,7 +293,7 @@ def bill(connection: Connection, chosen: Chosen) -> list[Block]:
                 ACCOUNT,
                 NAME,
                 Column("plan", "Plan"),
-                Column("billing_interval", "Billed by the"),
+                Column("interval", "Billed"),
                 Column("subscription_id", "Subscription"),
                 Column("issued_at", "Issued", "day"),
                 Column("period_start", "From", "day"),
@@ -302,7 +302,13 @@ def bill(connection: Connection, chosen: Chosen) -> list[Block]:
                 Column("status", "Status"),
                 Column("audit_status", "Audit"),
             ),
-            [{**facts, "workspace_name": data["workspace_name"]}],
+            [
+                {
+                    **facts,
+                    "workspace_name": data["workspace_name"],
+                    "interval": words.interval(facts),
+                }
+            ],
             code,
         ),
         Heading("Every coupon of the workspace, and why it acts on this bill or not"),
@@ -399,7 +405,7 @@ def _not_counted(apart: Row) -> list[Block]:
                 ACCOUNT,
                 NAME,
                 Column("plan", "Plan"),
-                Column("billing_interval", "Billed by the"),
+                Column("interval", "Billed"),
                 Column("issued_at", "Issued", "day"),
                 Column("period_start", "From", "day"),
                 Column("period_end", "To", "day"),
@@ -408,7 +414,13 @@ def _not_counted(apart: Row) -> list[Block]:
                 Column("billed_discount_amount", "Discount shown", "amount"),
                 Column("billed_credit_amount", "Credit shown", "amount"),
             ),
-            [{**facts, "workspace_name": apart["workspace_name"]}],
+            [
+                {
+                    **facts,
+                    "workspace_name": apart["workspace_name"],
+                    "interval": words.interval(facts),
+                }
+            ],
             facts["currency"],
         ),
         *_credit_notes(apart["credit_notes"]),

@@ -90,6 +90,7 @@ _NOT_COUNTED = {
     "reason": "draft or void; after_as_of_date: issued after the last day whose events count.",
     "plan": "The plan billed.",
     "billing_interval": "The unit in which the plan is billed.",
+    "interval_count": "How many of these units each bill is for.",
     "currency": "Currency of its amounts.",
     "period_start": "Start of the period billed.",
     "period_end": "End of the period billed.",

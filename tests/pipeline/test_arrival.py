@@ -1633,6 +1633,22 @@ def test_a_damaged_warehouse_is_put_aside_and_filled_again(home: Home) -> None:
         assert home.everything() == before
 
 
+@pytest.mark.parametrize("kept", [0, 3, 4, -1, None])
+def test_stored_rows_that_are_cut_off_or_gone_are_filled_again(
+    home: Home, kept: int | None
+) -> None:
+    landed_variety(home)
+    home.arrive()
+    before = home.everything()
+    file = max((home.path / "build/raw").rglob("*.parquet"))
+    if kept is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:kept])
+    home.arrive()
+    assert home.everything() == before
+
+
 def test_tables_of_another_version_of_the_product_are_filled_again(home: Home) -> None:
     landed_variety(home)
     home.arrive()

@@ -107,6 +107,28 @@ def test_a_refused_file_and_one_of_no_known_feed_have_their_own_exit_codes(tmp_p
     assert CliRunner().invoke(app, ["check", str(tmp_path / "none")]).exit_code == 2
 
 
+def test_columns_that_the_feed_does_not_have_are_told_with_what_they_look_like(
+    tmp_path: Path,
+) -> None:
+    """A misspelt optional column would change what is calculated without a word."""
+    path = tmp_path / "workspaces.csv"
+    names = [f"c{number}" for number in range(6)]
+    header = HEADER.replace("workspace_name", "Workspace_Name")
+    path.write_text(
+        f"{','.join(names[:3])},{header},{','.join(names[3:])}\n1,2,3,{GOOD},4,5,6\n", "utf-8"
+    )
+    code, found = checked(path)
+    assert code == 0
+    assert found["files"][0]["notes"] == (
+        "ignored, since the feed has no such column: 'Workspace_Name' looks like workspace_name,"
+        " 'c0', 'c1', 'c2', 'c3', and 2 more"
+    )
+    path.write_text(f'{HEADER},"a, b; c"\n{GOOD},7\n', "utf-8")
+    assert checked(path)[1]["files"][0]["notes"] == (
+        "ignored, since the feed has no such column: 'a  b  c'"
+    )
+
+
 def test_a_file_that_is_not_there_is_named_as_it_was_given(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -132,7 +154,7 @@ def test_a_copy_is_told_as_one_and_a_copy_of_a_refused_file_as_refused(tmp_path:
     landing.mkdir()
     for name in ("a.csv", "b.csv"):
         (landing / name).write_text(f"{HEADER}\n{GOOD}\n,,,,\n", "utf-8")
-    for name in ("c.txt", "d.txt"):
+    for name in ("c.txt", "d.txt", "e.tsv"):
         (landing / name).write_text(f"{HEADER}\n{GOOD}\n", "utf-8")
     code, found = checked(tmp_path)
     assert code == 1
@@ -147,10 +169,13 @@ def test_a_copy_is_told_as_one_and_a_copy_of_a_refused_file_as_refused(tmp_path:
         *("known", 0, 0, 0)
     ]
     assert (copy["same_as"], copy["rejections"]) == ("workspaces/a.csv", [])
-    assert {told[name]["verdict"] for name in ("c.txt", "d.txt")} == {"refused"}
+    assert {told[name]["verdict"] for name in ("c.txt", "d.txt", "e.tsv")} == {"refused"}
+    assert told["d.txt"]["reason"] == told["c.txt"]["reason"]
+    assert "unknown extension .txt" in told["d.txt"]["reason"]
+    assert "unknown extension .tsv" in told["e.tsv"]["reason"]
     text = CliRunner().invoke(app, ["check", str(tmp_path)]).stdout
     assert "b.csv (workspaces): the bytes of workspaces/a.csv" in text
-    assert text.count("REFUSED as a whole") == 2
+    assert text.count("REFUSED as a whole") == 3
 
 
 def test_a_landing_folder_is_checked_with_what_lies_in_no_feeds_folder(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from dagster_project.answers import asking, words
-from dagster_project.answers.explain import verdict
+from dagster_project.answers.explain import _differs_without_finding, verdict
 from dagster_project.cli.reading import sentence
+from dagster_project.cli.workspace import _rise
 from dagster_project.product import DBT_PROJECT
 
 COUPON: dict[str, Any] = {
@@ -59,6 +60,16 @@ COUPON: dict[str, Any] = {
                 "duration_months": 24,
             },
             "25,000.00 USD of credit for 12 months, granted up to 2 times",
+        ),
+        (
+            {
+                "discount_type": "credit",
+                "credit_amount": Decimal("25000.00"),
+                "credit_period_months": 12,
+                "credit_max_periods": 2,
+                "duration_months": 23,
+            },
+            "25,000.00 USD of credit for 12 months, granted up to 2 times, for 23 months in all",
         ),
         (
             {
@@ -210,3 +221,179 @@ def test_near_matches_come_nearest_first() -> None:
         asking.must_be("table", "zzz", known)
     assert (missing.value.wanted, missing.value.near, missing.value.known) == ("zzz", [], known)
     assert "fct_credit_ledger, dim_coupons" in sentence(missing.value)
+
+
+@pytest.mark.parametrize(
+    ("rises", "told"),
+    [
+        ([], "no bill rises"),
+        ([("10.00", "USD")], "bills rise by 10.00 USD a month"),
+        ([("10.00", "EUR"), ("5.00", "USD")], "bills rise by 10.00 EUR, 5.00 USD a month"),
+        ([("-10.00", "USD")], "bills fall by 10.00 USD a month"),
+        (
+            [("-10.00", "EUR"), ("5.00", "USD")],
+            "bills rise by 5.00 USD a month and fall by 10.00 EUR a month",
+        ),
+    ],
+)
+def test_bills_rise_or_fall_when_promotions_run_out(
+    rises: list[tuple[str, str]], told: str
+) -> None:
+    """A follow-up can give more than what it follows."""
+    row = {
+        "redemptions": 1,
+        "workspaces": 1,
+        "followed_up": 1,
+        "rises": [
+            {"monthly_rise_amount": Decimal(value), "currency": currency}
+            for value, currency in rises
+        ],
+    }
+    assert words.running_out(row, date(2026, 1, 31)).endswith(f"1 with a follow-up; {told}")
+
+
+@pytest.mark.parametrize(
+    ("rise", "monthly", "told"),
+    [
+        ("0.00", "0.00", "the bill does not rise"),
+        ("20.00", "20.00", "expect 20.00 USD more a month"),
+        ("-20.00", "-20.00", "expect 20.00 USD less a month"),
+        ("-60.00", "-5.00", "expect 60.00 USD less a bill, 5.00 USD a month"),
+        ("0.05", "0.00", "expect 0.05 USD more a bill, 0.00 USD a month"),
+        (None, "20.00", "expect 20.00 USD more a month"),
+    ],
+)
+def test_a_bill_rises_or_falls_when_a_promotion_ends(
+    rise: str | None, monthly: str, told: str
+) -> None:
+    coupon = {
+        "rise_to_expect": None if rise is None else Decimal(rise),
+        "monthly_rise_to_expect": Decimal(monthly),
+        "currency": "USD",
+    }
+    assert _rise(coupon) == told
+
+
+@pytest.mark.parametrize(
+    ("billed", "currency", "told"),
+    [
+        ("50.00", "USD", "Billed was 50.00 USD, by the recorded terms: 30.00 USD less."),
+        ("80.03", "USD", "Billed was 80.03 USD, by the recorded terms: 0.03 USD more."),
+        ("80.02", "USD", "Billed was 80.02 USD: 0.02 USD off is rounding, and no finding."),
+        ("82", "JPY", "Billed was 82 JPY: 2 JPY off is rounding, and no finding."),
+        ("77", "JPY", "Billed was 77 JPY, by the recorded terms: 3 JPY less."),
+    ],
+)
+def test_only_minor_units_are_rounding(billed: str, currency: str, told: str) -> None:
+    """In a what-if, a bill differs from what the other terms ask for, and that is no finding."""
+    invoice = {
+        "list_amount": Decimal(100),
+        "billed_discount_amount": Decimal(100) - Decimal(billed),
+        "billed_credit_amount": Decimal(0),
+        "credit_amount": Decimal(0),
+    }
+    data = {"invoice": invoice, "grants": []}
+    assert _differs_without_finding(data, currency, Decimal(80), Decimal(billed)) == told
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "by the month"),
+        ({"interval_count": 1, "billing_interval": "year"}, "by the year"),
+        ({"interval_count": 3}, "every 3 months"),
+        ({"interval_count": 1, "billing_interval": "once"}, "not recurring"),
+    ],
+)
+def test_how_often_a_bill_recurs_is_one_phrase(changes: dict[str, Any], told: str) -> None:
+    assert words.interval(bill(datetime(2024, 2, 1), **changes)) == told
+
+
+@pytest.mark.parametrize(
+    ("issued_at", "told"),
+    [
+        (datetime(2023, 12, 31, 23, 59), "before 2024-01-01 00:00 UTC"),
+        (datetime(2024, 1, 1), "before 2024-01-01 00:00:00.000001 UTC"),
+    ],
+)
+def test_an_instant_is_told_exactly_where_the_minute_is_the_same(
+    issued_at: datetime, told: str
+) -> None:
+    starts = {"started_at": datetime(2024, 1, 1, microsecond=1)}
+    of = bill(issued_at)
+    found = verdict({**REDEMPTION, **starts}, of, [of])
+    assert found is not None
+    assert found[2] == f"it does not start {told}"
+
+
+def redeemed(
+    redemption_id: str, coupon_id: str, at: datetime, *, is_derived: bool = False, **more: Any
+) -> dict[str, Any]:
+    return {
+        "redemption_id": redemption_id,
+        "coupon_id": coupon_id,
+        "redeemed_at": at,
+        "is_derived": is_derived,
+        "subscription_id": None,
+        "follow_up_coupon_id": None,
+        "redeem_by": None,
+        "max_redemptions": None,
+        "once_per": "user",
+        "refusal_reason": None,
+        **more,
+    }
+
+
+DAY = datetime(2024, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("refused", "others", "told"),
+    [
+        pytest.param(
+            {"refusal_reason": "prior_coupon"},
+            [redeemed("a", "OLD", DAY, follow_up_coupon_id="C"), redeemed("b", "HALF", DAY)],
+            "HALF was redeemed on 2024-03-05",
+            id="the coupon that C follows is no prior coupon",
+        ),
+        pytest.param(
+            {"refusal_reason": "prior_coupon"},
+            [redeemed("a", "OLD", DAY, follow_up_coupon_id="C")],
+            "on another workspace",
+            id="only the coupon that C follows here",
+        ),
+        pytest.param(
+            {"refusal_reason": "duplicate_for_workspace"},
+            [redeemed("a~follow-up", "C", DAY, is_derived=True), redeemed("b", "C", DAY)],
+            "before, on 2024-03-05 (b)",
+            id="a derived redemption is in nobody's way on record",
+        ),
+        pytest.param(
+            {"refusal_reason": "duplicate_for_workspace", "is_derived": True},
+            [redeemed("z", "C", datetime(2024, 9, 1))],
+            "the workspace has a redemption of this coupon of its own, on 2024-09-01 (z)",
+            id="a later one on record is in the way of a derived one",
+        ),
+        pytest.param(
+            {"refusal_reason": "redeemed_after_close", "redeem_by": datetime(2024, 5, 1)},
+            [],
+            "redeemed on 2024-06-01, the coupon closed on 2024-05-01",
+            id="closed on another day",
+        ),
+        pytest.param(
+            {"refusal_reason": "redeemed_after_close", "redeem_by": datetime(2024, 6, 1)},
+            [],
+            "redeemed at 2024-06-01 00:00:00.500000 UTC, the coupon closed at 2024-06-01 00:00:00 UTC",
+            id="closed within the same minute",
+        ),
+    ],
+)
+def test_a_refusal_names_what_it_is_due_to(
+    refused: dict[str, Any], others: list[dict[str, Any]], told: str
+) -> None:
+    at = datetime(2024, 6, 1, microsecond=500_000)
+    redemption = redeemed("r", "C", at) | refused
+    everything = sorted(
+        [*others, redemption], key=lambda one: (one["redeemed_at"], one["redemption_id"])
+    )
+    assert told in words.refusal(redemption, everything)

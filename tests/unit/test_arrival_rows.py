@@ -99,3 +99,10 @@ def test_a_missing_column_is_told_with_the_one_that_looks_like_it() -> None:
         "missing required column created_at ('Created_at' looks like created_at)"
     )
     assert "workspace_id, created_at, updated_at" in caught.value.remedy
+
+
+def test_no_other_column_of_the_feed_is_taken_for_a_missing_one() -> None:
+    names = ["id", "workspace_name", "created_at", "updated_at"]
+    with pytest.raises(Refusal) as caught:
+        check_names(WORKSPACES, names, Limits())
+    assert caught.value.reason == "missing required column workspace_id"

@@ -78,3 +78,16 @@ def test_the_notes_of_the_parts_of_a_folder_are_added_up() -> None:
     )
     assert added_notes(notes[1:2]) == notes[1]
     assert added_notes([]) is None
+
+
+def test_the_columns_that_parts_have_too_many_are_told_once() -> None:
+    ignored = "ignored, since the feed has no such column: "
+    notes = [
+        f"plan: 1 value that may stand for a missing one; {ignored}'Mtus' looks like mtus, 'utm 2'",
+        f"{ignored}'utm 2', 'x', and 3 more",
+        "plan: 1 value that may stand for a missing one",
+    ]
+    assert added_notes(notes) == (
+        "plan: 2 values that may stand for a missing one;"
+        f" {ignored}'Mtus' looks like mtus, 'utm 2', 'x', and 3 more"
+    )

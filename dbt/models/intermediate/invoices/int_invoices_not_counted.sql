@@ -23,6 +23,7 @@ final as (
         case when invoices.status in ('draft', 'void') then invoices.status else 'after_as_of_date' end as reason,
         invoices.plan,
         invoices.billing_interval,
+        invoices.interval_count,
         invoices.currency,
         invoices.period_start,
         invoices.period_end,
