@@ -107,7 +107,7 @@ def test_whatever_comes(compiled: CompiledModels, days: Days) -> None:
     assert_same(compiled, days)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_many_worlds_over_many_days(compiled: CompiledModels, seed: int) -> None:
     random = Random(seed)
     versions = [
@@ -178,7 +178,7 @@ def test_a_day_on_which_nothing_else_happens_in_a_workspace(
             " where day between '2023-10-01' and '2026-12-31' and not exists"
             f" (select * from ({_OTHER_REASONS}) as others where"
             " others.workspace_id = happenings.workspace_id and cast(others.instant as date) = day)"
-            " group by day order by count(*) desc, hash(day) limit 4"
+            " group by day order by count(*) desc, hash(day) limit 2"
         ).fetchall()
     assert days
     for (day,) in days:
@@ -192,12 +192,16 @@ def test_the_horizon_comes_to_the_end_of_grants(compiled: CompiledModels) -> Non
     assert_same(compiled, days_without_deliveries(records, date(2024, 11, 14), [1]))
 
 
-@pytest.mark.parametrize("zone", ["Pacific/Auckland", "America/Los_Angeles"])
-def test_days_begin_and_months_end_elsewhere(compiled_folder: Path, zone: str) -> None:
+@pytest.mark.parametrize(
+    ("zone", "steps"),
+    [("Pacific/Auckland", [3, 1, 31, 1]), ("America/Los_Angeles", [1, 1, 1, 1])],
+)
+def test_days_begin_and_months_end_elsewhere(
+    compiled_folder: Path, zone: str, steps: list[int]
+) -> None:
     first = date(2024, 6, 27)
     there = CompiledModels(compiled_folder, first, zone)
     records = histories.combine(histories.sample_worlds(150, seed=len(zone)))
     hours = timedelta(hours=-12 if zone.startswith("Pacific") else 7)
     records = histories.moved(records, hours)  # much happens where days begin
-    for steps in ([1, 1, 1, 1], [3, 1, 31, 1]):
-        assert_same(there, days_without_deliveries(records, first, steps))
+    assert_same(there, days_without_deliveries(records, first, steps))
