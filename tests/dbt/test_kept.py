@@ -188,6 +188,17 @@ def test_the_horizon_comes_to_the_end_of_grants(compiled: CompiledModels) -> Non
     assert_same(compiled, days_without_deliveries(records, date(2024, 11, 14), [1]))
 
 
+def test_the_horizon_passes_a_leap_day_and_the_last_bill_but_one(
+    compiled: CompiledModels,
+) -> None:
+    records = histories.combine(histories.sample_worlds(150, seed=16))
+    last: histories.Record = {"billing_interval": "day", "interval_count": 17}
+    last["issued_at"] = datetime(2026, 2, 19, 10)
+    records["invoices"] = [{**one, **last} for one in records["invoices"]]
+    # The as-of date moves by 16 days, in which no bill is due; the horizon moves by 17.
+    assert_same(compiled, days_without_deliveries(records, date(2026, 2, 19), [16]))
+
+
 @pytest.mark.parametrize("zone", ["Pacific/Auckland", "America/Los_Angeles"])
 def test_days_begin_and_months_end_elsewhere(compiled_folder: Path, zone: str) -> None:
     first = date(2024, 6, 27)
