@@ -263,7 +263,9 @@ class TestByItself:
         served = service.served()
 
         # The daemon comes back with a schedule whose last two ticks it did not see.
-        missed = datetime.now(ZoneInfo(service.settings["schedule_timezone"])).replace(second=0, microsecond=0)
+        missed = datetime.now(ZoneInfo(service.settings["schedule_timezone"])).replace(
+            second=0, microsecond=0
+        )
         minutes = f"{(missed - timedelta(minutes=1)).minute},{missed.minute}"
         cron = f"{minutes} {missed.hour} {missed.day} {missed.month} *"
         service.settings["schedule_cron"] = cron
