@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dagster_project.answers import words
-from dagster_project.answers.values import amount, clean, count, day, money
+from dagster_project.answers.values import amount, clean, count, day, day_of, money
 from dagster_project.cli import layout
 from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption
 from dagster_project.cli.reading import answer, opened
@@ -234,7 +234,7 @@ def _rise(coupon: Row) -> str:
 def _is_used_up_before_its_end(grant: Row) -> bool:
     """Return whether a grant is used up at its rate before what is left of it lapses."""
     exhaustion, ends_at = grant["projected_exhaustion_date"], grant["grant_ends_at"]
-    return exhaustion is not None and (ends_at is None or day(exhaustion) <= day(ends_at))
+    return exhaustion is not None and (ends_at is None or exhaustion <= day_of(ends_at))
 
 
 def _given(coupon: Row) -> str:

@@ -302,13 +302,7 @@ def bill(connection: Connection, chosen: Chosen) -> list[Block]:
                 Column("status", "Status"),
                 Column("audit_status", "Audit"),
             ),
-            [
-                {
-                    **facts,
-                    "workspace_name": data["workspace_name"],
-                    "interval": words.interval(facts),
-                }
-            ],
+            [_of_bill(facts, data["workspace_name"])],
             code,
         ),
         Heading("Every coupon of the workspace, and why it acts on this bill or not"),
@@ -392,6 +386,11 @@ def bill(connection: Connection, chosen: Chosen) -> list[Block]:
     ]
 
 
+def _of_bill(facts: Row, workspace_name: str | None) -> Row:
+    """Return the facts of a bill with the name of its workspace, and in words how often it recurs."""
+    return {**facts, "workspace_name": workspace_name, "interval": words.interval(facts)}
+
+
 def _not_counted(apart: Row) -> list[Block]:
     """Return why a bill on record does not count."""
     facts = apart["invoice"]
@@ -414,13 +413,7 @@ def _not_counted(apart: Row) -> list[Block]:
                 Column("billed_discount_amount", "Discount shown", "amount"),
                 Column("billed_credit_amount", "Credit shown", "amount"),
             ),
-            [
-                {
-                    **facts,
-                    "workspace_name": apart["workspace_name"],
-                    "interval": words.interval(facts),
-                }
-            ],
+            [_of_bill(facts, apart["workspace_name"])],
             facts["currency"],
         ),
         *_credit_notes(apart["credit_notes"]),
