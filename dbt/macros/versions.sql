@@ -111,6 +111,7 @@ ranked_{{ feed }} as (
         on rows_of_feed.delivery_sequence = repeated_rows.delivery_sequence
         and rows_of_feed.row_number = repeated_rows.row_number
         and repeated_rows.feed = '{{ feed }}'
+        and repeated_rows.fate <> 'accepted'
 
     where
         case
