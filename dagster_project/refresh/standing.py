@@ -164,6 +164,12 @@ def fingerprints_of_files(
     return found
 
 
+def rows_and_hashes(fingerprint: str) -> tuple[int, int]:
+    """Return the number of rows and the sum of their hashes in the fingerprint of a table."""
+    rows, hashes, _ = fingerprint.split()
+    return int(rows), int(hashes)
+
+
 def written(checked: Checked) -> str:
     """Return what tests found as text."""
     results = {
