@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -133,7 +133,7 @@ def recall(home: Path, made_by: str) -> Before | None:
             for name, (digest, about) in record.get("copies", {}).items()
         }
         is_alike = record["made_by"] == made_by and files.is_release_id(release_id)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if not is_alike or not files.release_path(home, release_id).is_file():
         return None
@@ -144,7 +144,10 @@ def recall(home: Path, made_by: str) -> Before | None:
 def attached(
     connection: duckdb.DuckDBPyConnection, home: Path, before: Before | None
 ) -> Iterator[Before | None]:
-    """Attach the release before while it is queried; None if none can be read."""
+    """Attach the release before while it is queried; None if none can be read.
+
+    Only those tables are known of which the record says what the release itself says.
+    """
     if before is not None:
         path = literal(str(files.release_path(home, before.release_id)))
         try:
@@ -152,11 +155,28 @@ def attached(
         except duckdb.Error:
             before = None
     try:
-        yield before
+        yield before and _confirmed(connection, before)
     finally:
         if before is not None:
             with suppress(duckdb.Error):  # the error of an earlier statement is raised instead
                 connection.execute(f"detach {DATABASE}")
+
+
+def _confirmed(connection: duckdb.DuckDBPyConnection, before: Before) -> Before | None:
+    """Return what the record and the attached release say alike; None if the release does not say what it holds."""
+    try:
+        said = connection.execute(
+            f"select table_schema, table_name, row_count, fingerprint from {DATABASE}.release.tables"
+        ).fetchall()
+    except duckdb.Error:
+        return None
+    tables = {
+        (schema, name): known
+        for schema, name, rows, fingerprint in said
+        if (known := before.tables.get((schema, name))) is not None
+        and (known.content.rows, known.content.fingerprint) == (rows, fingerprint)
+    }
+    return replace(before, tables=tables)
 
 
 def linked(home: Path, before: Before | None, file: Path, about: Mapping[str, str]) -> Copy | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -1068,7 +1069,10 @@ class TestReuse:
             large.publish(code_version="2+code")
         assert len(files.release_ids(large.home)) == 1
 
-    @pytest.mark.parametrize("spoil", ["cut", "list", "of another DuckDB", "release gone"])
+    @pytest.mark.parametrize(
+        "spoil",
+        ["cut", "list", "copies as a list", "fingerprints", "of another DuckDB", "release gone"],
+    )
     def test_without_a_record_that_fits_all_is_made_anew(
         self, large: HandMade, monkeypatch: pytest.MonkeyPatch, spoil: str
     ) -> None:
@@ -1078,11 +1082,18 @@ class TestReuse:
             record.write_text(text[:-9])
         elif spoil == "list":
             record.write_text("[]")
+        elif spoil == "copies as a list":
+            record.write_text(json.dumps({**json.loads(text), "copies": []}))
+        elif spoil == "fingerprints":
+            record.write_text(
+                re.sub('"fingerprint": "2-[0-9a-f]{4}', '"fingerprint": "2-5401', text)
+            )
         elif spoil == "of another DuckDB":
             record.write_text(text.replace("DuckDB ", "DuckDB 9"))
         else:
             (large.home / "current").resolve().unlink()
             (large.home / "current").unlink()
+        large.test()
         published, read = self.publish_counting(large, monkeypatch, "2+code")
         assert len(read) == 8
         self.same_as_anew(large, published)
