@@ -739,6 +739,17 @@ def test_a_comma_after_a_line_of_json_is_named(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
+    "line", ['{"program",', '"startup",', "[1],", "null,", "{},,", '{"program":"startup,', "{},{},"]
+)
+def test_a_comma_is_not_named_where_leaving_it_out_makes_no_row(home: Home, line: str) -> None:
+    home.land("invoices/a.jsonl", f"{jsonl_bytes([invoice(1)]).decode()}{line}\n".encode())
+    home.arrive()
+    [(number, reason)] = home.rows("select row_number, reason from raw.malformed_rows")
+    assert number == 2
+    assert "a comma ends the line" not in reason
+
+
+@pytest.mark.parametrize(
     ("content", "reason"),
     [
         ({name: {"0": text} for name, text in INVOICE.items()}, "has columns, not rows"),
