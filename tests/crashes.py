@@ -323,6 +323,7 @@ while not os.path.exists(home + "/stop"):
     assert int(found[3]) * 10 == found[4], f"mixed: {found}"
     assert found[0] >= last, f"{found[0]} after {last}"
     last, polls = found[0], polls + 1
+    time.sleep(0.005)
 assert long_lived.execute(ask).fetchall() == first
 print(polls, last)
 """

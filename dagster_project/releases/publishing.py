@@ -171,7 +171,7 @@ class _Source:
     Attributes:
         known: Its content and hashes.
         is_as_before: Whether the release before holds the same rows, written in the same order.
-        differing: The temporary table with the hashes of the rows that differ from the release before,
+        differing: The temporary table with the rows that differ from the release before (`known_by_difference`),
             where they are so few that only they are written; otherwise None.
         patches: How often only such rows have been written in a row, this time included.
         is_unread: Whether its content is known from the data tests and the record of the release before alone.
@@ -545,7 +545,7 @@ def _found(
         with suppress(duckdb.Error):  # if the release before is damaged, all rows are read
             differing = f"differing {table.schema} {table.name}"
             found = known_by_difference(
-                connection, relation, reuse.relation(*name), known, differing
+                connection, table.source, reuse.relation(*name), known, differing
             )
             if found is not None:
                 return _compared(connection, table, before, known, found, differing)
@@ -713,19 +713,16 @@ def _patch(
 ) -> None:
     """Delete from a table of the new file, a copy, the rows that have gone, and add those that have come."""
     assert source.differing is not None
-    hashed, differing = row_hash(source.known.content.columns), quote(source.differing)
-    for verb, which, rest in (
-        (f"delete from target.{table.full_name}", "removed", ""),
-        (
-            f"insert into target.{table.full_name} select * from {_selected(table)}",
-            "added",
-            f"order by {order}",
-        ),
-    ):
-        connection.execute(
-            f"{verb} where {hashed} in (select {which} from {differing} where {which} is not null)"
-            f" {rest}"
-        )
+    columns, differing = source.known.content.columns, quote(source.differing)
+    listed = ", ".join(quote(column.name) for column in columns)
+    connection.execute(
+        f"delete from target.{table.full_name} where {row_hash(columns)} in"
+        f" (select removed from {differing} where removed is not null)"
+    )
+    connection.execute(
+        f"insert into target.{table.full_name} select {listed} from {table.source} where rowid in"
+        f" (select added from {differing} where added is not null) order by {order}"
+    )
 
 
 def _drop_all_but(connection: duckdb.DuckDBPyConnection, kept: Collection[tuple[str, str]]) -> None:

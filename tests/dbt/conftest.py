@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from dataclasses import dataclass, field
 from datetime import date
@@ -13,6 +14,7 @@ import pytest
 from tests.dbt.compiled import CompiledModels, manifest
 from tests.dbt.warehouse import DBT_DIR, dbt, fill_raw
 from tests.reference import histories
+from tests.shared import Shared
 
 WORLDS = 1500
 """How many generated worlds the shared build holds; together well over 2,000 workspaces."""
@@ -27,60 +29,75 @@ class Built:
     """A built warehouse and what dbt said of it.
 
     Attributes:
-        path: The warehouse file.
+        path: The warehouse file, which no test changes: all workers read it.
         records: The records it was built from, typed.
-        results: dbt's results, one per node.
-        nodes: The nodes of the results by unique id.
+        ended: How building or testing each node ended, by name.
+        nodes: The nodes by unique id.
+        copies: A folder of this worker for a copy of the warehouse.
         test_nodes: The data tests by name.
     """
 
     path: Path
     records: histories.Records
-    results: list[Any]
-    nodes: dict[str, Any] = field(default_factory=dict)
-    test_nodes: dict[str, Any] = field(default_factory=dict)
+    ended: dict[str, str]
+    nodes: dict[str, Any]
+    copies: Path
+    test_nodes: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Index the nodes."""
-        self.nodes = {result.node.unique_id: result.node for result in self.results}
+        """Index the data tests."""
         self.test_nodes = {
-            result.node.name: result.node
-            for result in self.results
-            if result.node.resource_type == "test"
+            node.name: node for node in self.nodes.values() if node.resource_type == "test"
         }
 
     def copy(self) -> Path:
         """A copy of the warehouse that may be damaged, under the name the compiled SQL knows."""
-        copy = self.path.parent / "copy" / self.path.name
+        copy = self.copies / self.path.name
         if not copy.exists():
-            copy.parent.mkdir()
             shutil.copyfile(self.path, copy)
         return copy
 
 
-@pytest.fixture(scope="session")
-def built(compiled_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    path = tmp_path_factory.mktemp("built") / "warehouse.duckdb"
-    records = histories.combine(histories.sample_worlds(WORLDS, seed=20250630))
+def _build(folder: Path, records: histories.Records, as_of: date, compiled_folder: Path) -> None:
+    """Build a warehouse, and keep what dbt said of it."""
+    path = folder / "warehouse.duckdb"
     fill_raw(path, [histories.as_deliveries(records)])
-    outcome = dbt(path, histories.AS_OF, *BUILD, manifest=manifest(compiled_folder))
+    outcome = dbt(path, as_of, *BUILD, manifest=manifest(compiled_folder))
     assert outcome.exception is None
-    return Built(path, records, list(outcome.result.results))
+    results = outcome.result.results
+    ended = {result.node.name: str(result.status) for result in results}
+    nodes = {result.node.unique_id: result.node for result in results}
+    (folder / "built.pickle").write_bytes(pickle.dumps((records, ended, nodes)))
+
+
+def _read(folder: Path, copies: Path) -> Built:
+    """A build that `_build` made."""
+    records, ended, nodes = pickle.loads((folder / "built.pickle").read_bytes())
+    return Built(folder / "warehouse.duckdb", records, ended, nodes, copies)
+
+
+@pytest.fixture(scope="session")
+def built(compiled_folder: Path, shared: Shared, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The build on generated workspaces."""
+
+    def make(folder: Path) -> None:
+        records = histories.combine(histories.sample_worlds(WORLDS, seed=20250630))
+        _build(folder, records, histories.AS_OF, compiled_folder)
+
+    return _read(shared.made("built", make), tmp_path_factory.mktemp("built"))
 
 
 @pytest.fixture(scope="session")
 def empty_build(
-    compiled_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, list[str]]:
-    """A warehouse built from no rows at all, and what failed in the build."""
-    path = tmp_path_factory.mktemp("empty") / "warehouse.duckdb"
-    fill_raw(path, [])
-    outcome = dbt(path, date(2025, 12, 31), *BUILD, manifest=manifest(compiled_folder))
-    return path, [
-        result.node.name
-        for result in outcome.result.results
-        if result.status not in ("success", "pass", "no-op")
-    ]
+    compiled_folder: Path, shared: Shared, tmp_path_factory: pytest.TempPathFactory
+) -> Built:
+    """A build on no rows at all."""
+
+    def make(folder: Path) -> None:
+        records: histories.Records = {feed: [] for feed in histories.FEEDS}
+        _build(folder, records, date(2025, 12, 31), compiled_folder)
+
+    return _read(shared.made("empty", make), tmp_path_factory.mktemp("empty"))
 
 
 @pytest.fixture(scope="session")

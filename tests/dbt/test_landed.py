@@ -137,9 +137,9 @@ def valid(feed: Feed, column: Column) -> Any:
 
 @st.composite
 def all_feeds(draw: st.DrawFn) -> list[Delivered]:
-    """A delivery or two of every feed."""
+    """Some deliveries of every feed."""
     return [
-        draw(delivered(feed)) for feed in feeds().values() for _ in range(draw(st.integers(1, 2)))
+        draw(delivered(feed)) for feed in feeds().values() for _ in range(draw(st.integers(1, 5)))
     ]
 
 
@@ -194,7 +194,7 @@ def landed(
     return forms  # type: ignore[return-value]
 
 
-@settings(max_examples=24, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(deliveries=all_feeds())
 def test_values_of_a_parquet_file_are_judged_as_their_text_is(
     compiled: CompiledModels, deliveries: list[Delivered]

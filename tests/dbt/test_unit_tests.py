@@ -6,12 +6,15 @@ from datetime import date
 from pathlib import Path
 
 from tests.dbt.compiled import manifest
+from tests.dbt.conftest import Built
 from tests.dbt.warehouse import dbt
 
 
-def test_every_unit_test_passes(compiled_folder: Path, empty_build: tuple[Path, list[str]]) -> None:
+def test_every_unit_test_passes(compiled_folder: Path, empty_build: Built) -> None:
     select = ("test", "--select", "test_type:unit")
-    outcome = dbt(empty_build[0], date(2025, 12, 31), *select, manifest=manifest(compiled_folder))
+    outcome = dbt(
+        empty_build.copy(), date(2025, 12, 31), *select, manifest=manifest(compiled_folder)
+    )
     results = list(outcome.result.results)
     assert len(results) >= 10
     failed = {result.node.name: result.message for result in results if result.status != "pass"}

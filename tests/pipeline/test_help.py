@@ -64,13 +64,10 @@ def test_every_example_runs_on_the_sample(
     started: list[Any] = []
     monkeypatch.setattr(os, "execve", lambda *arguments: started.append(arguments))
     release_id = str(files.current_release(sample_run.home))
-    for _, command, example in COMMANDS:
+    # What `rebuild` leaves is no build, of which a what-if is asked: it comes last.
+    for _, command, example in sorted(COMMANDS, key=lambda one: one[1].__name__ == "rebuild"):
         arguments = [release_id if one in ("A", "B") else one for one in shlex.split(example)]
         shown = CliRunner().invoke(app, arguments)
         assert shown.exit_code == 0, f"{example}\n{shown.output}\n{shown.exception!r}"
         assert shown.stdout or command.__name__ == "dev"
-        if command.__name__ == "rebuild":
-            # The next run makes the build that a what-if is asked of.
-            again = [*shlex.split(COMMANDS[0][2]), "--always"]
-            assert CliRunner().invoke(app, again).exit_code == 0
     assert len(started) == 2, "dev hands over to Dagster, dashboard to Streamlit"
