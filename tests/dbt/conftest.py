@@ -72,9 +72,8 @@ def _build(folder: Path, records: histories.Records, as_of: date, compiled_folde
 
 def _read(folder: Path, copies: Path) -> Built:
     """A build that `_build` made."""
-    return Built(
-        folder / "warehouse.duckdb", *pickle.loads((folder / "built.pickle").read_bytes()), copies
-    )
+    records, ended, nodes = pickle.loads((folder / "built.pickle").read_bytes())
+    return Built(folder / "warehouse.duckdb", records, ended, nodes, copies)
 
 
 @pytest.fixture(scope="session")
