@@ -69,21 +69,15 @@ def bridge(connection: Connection, wanted: str | None, by: Literal["month", "pla
     }
 
 
-def given_by_program(
-    connection: Connection,
-    at: date | None,
-    currency: str | None = None,
-    plan: str | None = None,
-) -> list[Row]:
+def given_by_program(connection: Connection, at: date | None, plan: str | None = None) -> list[Row]:
     """Return what each program gave, by kind and in all; the amounts add up to those of the bridge.
 
     Args:
         connection: The release.
         at: Only on bills of this month.
-        currency: Only of this currency.
         plan: Only on bills of this plan.
     """
-    wanted: dict[str, object] = {"billing_month": at, "currency": currency, "plan": plan}
+    wanted: dict[str, object] = {"billing_month": at, "plan": plan}
     given, values = (
         _given(wanted)
         if any(value is not None for value in wanted.values())

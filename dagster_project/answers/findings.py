@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 
 from dagster_project.answers.asking import Connection, Row, facts, has_column, rows
 from dagster_project.answers.words import is_open
 from dagster_project.releases.closing import month_of_finding
+from dagster_project.releases.fingerprint import literal
 
 
 def findings(connection: Connection, wanted: Mapping[str, str | None], limit: int) -> Row:
@@ -102,41 +103,43 @@ def reviewed(
         question) and `oldest_at`; `total`; `findings`, each with its `effect_amount` too; and `open`, the
         `findings`, `amount_at_stake` and `effect_amount` of those that are not accepted.
     """
-    with_bills = f"""
-        select findings.*,
-            case
-                when findings.finding_type in ('credit_over_drawn', 'credit_under_drawn')
-                    then -charges.credit_variance_amount
-                when findings.finding_type in ({", ".join(f"'{one}'" for one in _OF_DISCOUNTS)})
-                    then -charges.discount_variance_amount
-            end as effect_amount
-        from {_source(connection)} as findings
+    # Findings are few beside bills, which are joined only where a filter is about them.
+    bills = """
         left join marts.fct_discounted_charges as charges
             on findings.invoice_id = charges.invoice_id
+    """
+    with_effects = f"""
+        select findings.*,
+            case
+                when findings.finding_type in ({_quoted(GIVEN_TOO_LITTLE)}) then findings.amount_at_stake
+                when findings.finding_type in ({_quoted(GIVEN_TOO_MUCH)}) then -findings.amount_at_stake
+            end as effect_amount
+        from {_source(connection)} as findings
+        {"" if month is None and plan is None else bills}
         where (findings.currency = ? or findings.currency is null)
     """
     values: list[object] = [currency]
     if month is not None:
-        with_bills += f" and {month_of_finding(connection)} = ?"
+        with_effects += f" and {month_of_finding(connection)} = ?"
         values.append(month)
     for column, value in (("charges.plan", plan), ("findings.finding_type", finding_type)):
         if value is not None:
-            with_bills += f" and {column} = ?"
+            with_effects += f" and {column} = ?"
             values.append(value)
     if program is not None:
-        with_bills += f" and {_OF_PROGRAM}"
+        with_effects += f" and {_OF_PROGRAM}"
         values += [program] * 3
     totals = rows(
         connection,
         "select finding_type, severity, review_status, count(*) as findings,"
         " cast(sum(amount_at_stake) as decimal(18, 2)) as amount_at_stake,"
         " cast(sum(effect_amount) as decimal(18, 2)) as effect_amount,"
-        f" min(occurred_at) as oldest_at from ({with_bills}) group by all order by all",
+        f" min(occurred_at) as oldest_at from ({with_effects}) group by all order by all",
         values,
     )
     listed = rows(
         connection,
-        f"select * from ({with_bills})"
+        f"select * from ({with_effects})"
         " order by amount_at_stake desc nulls last, occurred_at desc, finding_id limit ?",
         [*values, limit],
     )
@@ -167,13 +170,20 @@ _OF_PROGRAM = """(
         where coupons.program = ? and ledger.invoice_id is not null
     )
 )"""
-_OF_DISCOUNTS = (
+GIVEN_TOO_LITTLE = ("under_discounted", "credit_under_drawn")
+"""Types of findings about bills with less discount or credit than was due: so much too much was billed."""
+GIVEN_TOO_MUCH = (
     "over_discounted",
-    "under_discounted",
     "discount_after_expiry",
     "discount_on_refused_redemption",
     "discount_without_coupon",
+    "credit_over_drawn",
 )
+"""Types of findings about bills with more discount or credit than was due: so much too little was billed."""
+
+
+def _quoted(types: Iterable[str]) -> str:
+    return ", ".join(map(literal, types))
 
 
 def _where(filters: Mapping[str, str]) -> tuple[str, list[str]]:

@@ -111,7 +111,8 @@ def _programs(connection: Connection, currency: str, at: date, plan: str | None)
             + row["credit_amount"],
             "budget_amount": budgets.get(row["program"]),
         }
-        for row in given_by_program(connection, at, currency, plan)
+        for row in given_by_program(connection, at, plan)  # the same query for each currency
+        if row["currency"] == currency
     ]
     total = sum((row["given_amount"] for row in found), Decimal(0))
     for row in found:

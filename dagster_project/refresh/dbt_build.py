@@ -29,6 +29,7 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.arrival.warehouse import raw_rows
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import carrying_on, standing
 from dagster_project.refresh.left_alone import left_alone
@@ -238,18 +239,26 @@ class RunningBuild:
             one for ended in self._ended for one in getattr(ended.result, "results", None) or []
         ]
         exceptions = [ended.exception for ended in self._ended if ended.exception is not None]
+        is_success = all(ended.success for ended in self._ended)
+        is_fingerprinted = is_success and self._settings.engine == "duckdb"
+        rows = self._rows_of(self._tests.relations) if is_fingerprinted else {}
         outcome = Outcome(
-            is_success=all(ended.success for ended in self._ended),
+            is_success=is_success,
             build=Build(
                 invocations=dict(self._invocations),
                 statuses={result.node.unique_id: str(result.status) for result in results},
                 left_alone=self.left_alone,
                 standing=self.standing,
+                tested={
+                    one: standing.rows_and_hashes(found)
+                    for one, found in rows.items()
+                    if one.startswith("model.")
+                },
             ),
             message=" ".join(str(exceptions[0]).split()) if exceptions else "",
         )
         _write_receipt(self._folder, outcome.build)
-        if outcome.is_success and self._settings.engine == "duckdb":
+        if is_fingerprinted:
             found = {
                 result.node.unique_id: Result(
                     str(result.status), int(result.failures or 0), self._now
@@ -262,7 +271,7 @@ class RunningBuild:
                 self._made_by,
                 self._as_of,
                 self._kept,
-                Checked(self.standing | found, self._rows_of(self._tests.relations)),
+                Checked(self.standing | found, rows),
             )
         return outcome
 
@@ -322,14 +331,22 @@ class RunningBuild:
 
     def _fingerprints(self, names: Iterable[str]) -> dict[str, str]:
         """Return fingerprints of those of some relations that tests read, as they are now."""
-        relations = self._tests.relations
-        wanted = {one: relations[one] for one in names if one in relations}
+        names = set(names)
+        of_feeds = {one: feed for one, feed in self._tests.feeds.items() if one in names}
+        of_tables = {
+            one: relation
+            for one, relation in self._tests.relations.items()
+            if one in names - of_feeds.keys()
+        }
         limits: dict[str, Any] = {
             "threads": self._settings.threads,
             "memory_limit": self._settings.memory_limit,
         }
         with duckdb.connect(str(self._settings.warehouse), config=limits) as connection:
-            return standing.fingerprints(connection, wanted)
+            rows = raw_rows(self._settings.warehouse)
+            return standing.fingerprints(connection, of_tables) | standing.fingerprints_of_files(
+                connection, of_feeds, rows
+            )
 
     def _to_build(self) -> list[str]:
         """Return the unique ids of the models and seeds that are built."""
@@ -507,6 +524,7 @@ def read_receipt(settings: Settings, run_id: str) -> Build:
             dict(receipt["statuses"]),
             tuple(receipt["left_alone"]),
             standing.read(receipt["standing"]).results,
+            {one: (int(rows), int(hashes)) for one, (rows, hashes) in receipt["tested"].items()},
         )
     except (OSError, ValueError, KeyError, TypeError):
         return Build({"": folder}, {})
@@ -518,6 +536,7 @@ def _write_receipt(folder: Path, build: Build) -> None:
         "statuses": dict(build.statuses),
         "left_alone": list(build.left_alone),
         "standing": standing.written(Checked(build.standing)),
+        "tested": dict(build.tested),
     }
     (folder / "receipt.json").write_text(json.dumps(receipt), "utf-8")
 

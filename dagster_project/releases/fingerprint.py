@@ -203,11 +203,12 @@ def known_by_difference(
 
     Args:
         connection: The connection that has both; its temporary tables `now` and `then` are replaced.
-        relation: The relation, which is already quoted SQL.
-        earlier: The earlier relation, as quoted SQL, with the same columns.
+        relation: The relation, a table, which is already quoted SQL.
+        earlier: The earlier relation, as quoted SQL, which has the same columns that are compared.
         known: What the earlier relation held when it was fingerprinted, by this method.
-        differing: The temporary table that gets the hashes of rows that only one of them has: `added`, of
-            the relation, and `removed`, of the earlier one.
+        differing: The temporary table that gets the rows that only one of them has: `added`, the number of a row
+            (`rowid`) of the relation, which costs less to find again than its hash, and `removed`, the hash of
+            a row of the earlier one.
 
     Returns:
         What the relation holds, `known` itself if that is the same; None if this method cannot
@@ -215,9 +216,9 @@ def known_by_difference(
     """
     hashed = row_hash(known.content.columns)
     found = []
-    for name, source in (("now", relation), ("then", earlier)):
+    for name, source, numbered in (("now", relation, ", rowid as number"), ("then", earlier, "")):
         connection.execute(
-            f"create or replace temp table {quote(name)} as select {hashed} as h from {source}"
+            f"create or replace temp table {quote(name)} as select {hashed} as h{numbered} from {source}"
         )
         found.append(_numbers(connection, f"select count(*), {_sum_of('h')} from {quote(name)}"))
     (rows, hashes), then = found
@@ -227,7 +228,7 @@ def known_by_difference(
         return known
     connection.execute(
         f"create or replace temp table {quote(differing)} as"
-        ' select "now".h as added, "then".h as removed'
+        ' select "now".number as added, "then".h as removed'
         ' from "now" full join "then" using (h) where "now".h is null or "then".h is null'
     )
     (many,) = _numbers(connection, f"select count(*) from {quote(differing)}")
@@ -238,9 +239,12 @@ def known_by_difference(
             connection,
             f"select count(*), {_sum_of(hashed)}, {_sum_of_md5(row_text(known.content.columns))}"
             f" from {source}"
-            f" where {hashed} in (select {which} from {quote(differing)} where {which} is not null)",
+            f" where {found_by} in (select {which} from {quote(differing)} where {which} is not null)",
         )
-        for source, which in ((relation, "added"), (earlier, "removed"))
+        for source, found_by, which in (
+            (relation, "rowid", "added"),
+            (earlier, hashed, "removed"),
+        )
     )
     before = [*known.hashes, int(known.content.fingerprint.removeprefix(METHOD), 16)]
     *counted, md5 = (was + new - old for was, new, old in zip(before, added, removed, strict=True))

@@ -45,12 +45,15 @@ class Build:
             build before, all of which passed.
         standing: Results of data tests that needed no run, since an earlier build ran them over the same
             rows, by unique id.
+        tested: Number of rows and sum of their hashes in what the data tests passed over, by unique id of the
+            model; of no table where that is not known.
     """
 
     invocations: Mapping[str, Path]
     statuses: Mapping[str, str]
     left_alone: tuple[str, ...] = ()
     standing: Mapping[str, Result] = field(default_factory=dict)
+    tested: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 The order matters and is defined in `publish`: gate, copy aside, checkpoint, read back and compare, make
 durable, rename, flip. If the process is killed at any point, the current release stays current and whole.
 
-In each table only the rows that differ from the release before are fingerprinted. Where most rows are
-as before, the new file begins as a copy of that release's file, and only what differs is written: rows of
+Of a mart that held the rows of the release before when the data tests passed over it, no row is read before
+the new file is read back. In each other table only the rows that differ from the release before are fingerprinted.
+Where most rows are as before, the new file begins as a copy of that release's file, and only what differs is written: rows of
 a large table that mostly is as it was, other tables whole, in the order of their key. Elsewhere tables that equal
 those of the release before are copied from it (`reuse`).
-The Parquet copy of such a table is the file of the release before under one more name.
+The Parquet copy of such a table is the file of the release before under one more name. If that release turns out
+to be damaged, all is written again from the build.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,7 @@ from dagster_project.releases.fingerprint import (
     sum_of_hashes,
 )
 from dagster_project.releases.gate import Build, Check, judge
-from dagster_project.releases.machine import explained
+from dagster_project.releases.machine import explained, explanation
 from dagster_project.releases.read import open_file, read_pedigree, verify
 
 STORAGE_VERSION = "v1.4.0"  # the oldest version that ignores the log of another file
@@ -144,6 +147,7 @@ class Table:
         columns: Columns to copy with their descriptions; None copies all.
         key: Columns that identify a row; rows written at once are written in this order.
         description: What a row is.
+        unique_id: dbt's id of the model that the table copies with all columns, if any.
     """
 
     schema: str
@@ -152,6 +156,7 @@ class Table:
     columns: Mapping[str, str]
     key: tuple[str, ...]
     description: str
+    unique_id: str = ""
 
     @property
     def full_name(self) -> str:
@@ -166,15 +171,21 @@ class _Source:
     Attributes:
         known: Its content and hashes.
         is_as_before: Whether the release before holds the same rows, written in the same order.
-        differing: The temporary table with the hashes of the rows that differ from the release before,
+        differing: The temporary table with the rows that differ from the release before (`known_by_difference`),
             where they are so few that only they are written; otherwise None.
         patches: How often only such rows have been written in a row, this time included.
+        is_unread: Whether its content is known from the data tests and the record of the release before alone.
     """
 
     known: Known
     is_as_before: bool
     differing: str | None = None
     patches: int = 0
+    is_unread: bool = False
+
+
+class _BeforeDamaged(Exception):
+    """What was taken from the release before without being read is not what that release is recorded to hold."""
 
 
 @dataclass(frozen=True)
@@ -243,100 +254,130 @@ def publish(
         files.releases_dir(home).mkdir(parents=True, exist_ok=True)
         files.remove_leftovers(home)
         _remember_unrecorded(home, now)
-        with _engine(home, threads, memory_limit) as connection:
-            warehouse = built or home / "build" / "warehouse.duckdb"
-            connection.execute(f"attach {literal(str(warehouse))} as build (read_only)")
-            marts = mart_tables(manifest)
-            restatements.compute(
-                connection, home, {mart.name: mart.key for mart in marts}, reporting_time_zone
-            )
-            marts = sorted([*marts, _restatements_table()], key=lambda table: table.name)
-            tables = [*marts, *_pedigree_tables()]
-            before = reuse.recall(home, MADE_BY)
-            with reuse.attached(connection, home, before) as readable:
-                sources = {table: _examined(connection, table, readable) for table in tables}
-            described = {
-                (table.schema, table.name): found.known.content for table, found in sources.items()
+        attempt = partial(
+            _published,
+            home,
+            as_of=as_of,
+            build=build,
+            checks=judgement.checks,
+            manifest=manifest,
+            now=now,
+            code_version=code_version,
+            engine=engine,
+            reporting_time_zone=reporting_time_zone,
+            built=built or home / "build" / "warehouse.duckdb",
+            threads=threads,
+            memory_limit=memory_limit,
+            report=report,
+        )
+        try:
+            return attempt(reuse.recall(home, MADE_BY))
+        except _BeforeDamaged:
+            return attempt(None)
+
+
+def _published(
+    home: Path,
+    before: reuse.Before | None,
+    *,
+    as_of: date,
+    build: Build,
+    checks: tuple[Check, ...],
+    manifest: Mapping[str, Any],
+    now: datetime,
+    code_version: str,
+    engine: str,
+    reporting_time_zone: str,
+    built: Path,
+    threads: int,
+    memory_limit: str,
+    report: Callable[[duckdb.DuckDBPyConnection], str] | None,
+) -> Publication:
+    """Publish a build that passed its checks, with what can be taken from the release before.
+
+    Raises:
+        _BeforeDamaged: That cannot be taken from it.
+    """
+    with _engine(home, threads, memory_limit) as connection:
+        connection.execute(f"attach {literal(str(built))} as build (read_only)")
+        marts = mart_tables(manifest)
+        restatements.compute(
+            connection, home, {mart.name: mart.key for mart in marts}, reporting_time_zone
+        )
+        marts = sorted([*marts, _restatements_table()], key=lambda table: table.name)
+        tables = [*marts, *_pedigree_tables()]
+        with reuse.attached(connection, home, before) as readable:
+            sources = {
+                table: _examined(connection, table, readable, build.tested.get(table.unique_id))
+                for table in tables
             }
-            content_hash = content_hash_of(
-                as_of, code_version, engine, described, reporting_time_zone
-            )
-            rows = {
-                table.name: found.known.content.rows
-                for table, found in sources.items()
-                if table.schema == "marts"
-            }
-            existing = _already_there(home, content_hash)
-            if existing is not None:
-                if existing != files.current_release(home):
-                    files.flip(home, existing)
-                    files.remember(home, "served again", existing, now)
-                return Publication(
-                    existing,
-                    files.release_path(home, existing),
-                    False,
-                    rows,
-                    judgement.checks,
-                )
-            release_id = files.next_release_id(home, now, content_hash)
-            gates = _gate_results(connection)
-            facts: dict[str, object] = {
-                "release_id": release_id,
-                "as_of_date": as_of,
-                "created_at": now.astimezone(UTC).replace(tzinfo=None),
-                "code_version": code_version,
-                "engine": engine,
-                "reporting_time_zone": reporting_time_zone,
-                "content_hash": content_hash,
-                "duckdb_version": duckdb.__version__,
-                "dbt_invocation_id": ", ".join(build.invocations) or None,
-            }
-            temporary = files.temporary_dir(home, release_id)
-            database = temporary / files.DATABASE_NAME
+        described = {
+            (table.schema, table.name): found.known.content for table, found in sources.items()
+        }
+        content_hash = content_hash_of(as_of, code_version, engine, described, reporting_time_zone)
+        rows = {
+            table.name: found.known.content.rows
+            for table, found in sources.items()
+            if table.schema == "marts"
+        }
+        existing = _already_there(home, content_hash)
+        if existing is not None:
+            if existing != files.current_release(home):
+                files.flip(home, existing)
+                files.remember(home, "served again", existing, now)
+            return Publication(existing, files.release_path(home, existing), False, rows, checks)
+        release_id = files.next_release_id(home, now, content_hash)
+        gates = _gate_results(connection)
+        facts: dict[str, object] = {
+            "release_id": release_id,
+            "as_of_date": as_of,
+            "created_at": now.astimezone(UTC).replace(tzinfo=None),
+            "code_version": code_version,
+            "engine": engine,
+            "reporting_time_zone": reporting_time_zone,
+            "content_hash": content_hash,
+            "duckdb_version": duckdb.__version__,
+            "dbt_invocation_id": ", ".join(build.invocations) or None,
+        }
+        temporary = files.temporary_dir(home, release_id)
+        database = temporary / files.DATABASE_NAME
+        try:
+            temporary.mkdir()
+            temporary.chmod(files.FOLDER_MODE)
             try:
-                temporary.mkdir()
-                temporary.chmod(files.FOLDER_MODE)
                 with reuse.attached(connection, home, before) as readable:
                     begin_with = _beginning(connection, home, readable, sources)
-                    _write(
-                        connection,
-                        database,
-                        sources,
-                        facts,
-                        [*judgement.checks, *gates],
-                        begin_with,
-                    )
+                    _write(connection, database, sources, facts, [*checks, *gates], begin_with)
                 _read_back(connection, database, sources)
-                copies = _write_parquet(connection, home, temporary, sources, before)
-                _write_about(temporary, facts)
-                without_report = _write_report(temporary, report) if report else ""
-            except BaseException:
-                files.remove_leftovers(home)
+            except (OSError, duckdb.Error, ReleaseError) as error:
+                is_unread = any(source.is_unread for source in sources.values())
+                if is_unread and explanation(home, error) is None:
+                    raise _BeforeDamaged from error
                 raise
-        serve(home, release_id)
-        files.remember(home, "published", release_id, now, content_hash=content_hash)
-        reuse.remember(
-            home,
-            release_id,
-            MADE_BY,
-            {
-                (one.schema, one.name): (
-                    found.known,
-                    one.key,
-                    found.patches if begin_with else 0,
-                )
-                for one, found in sources.items()
-            },
-            copies,
-        )
-    return Publication(
+            copies = _write_parquet(connection, home, temporary, sources, before)
+            _write_about(temporary, facts)
+            without_report = _write_report(temporary, report) if report else ""
+        except BaseException:
+            files.remove_leftovers(home)
+            raise
+    serve(home, release_id)
+    files.remember(home, "published", release_id, now, content_hash=content_hash)
+    reuse.remember(
+        home,
         release_id,
-        files.release_path(home, release_id),
-        True,
-        rows,
-        judgement.checks,
-        without_report,
+        MADE_BY,
+        {
+            (one.schema, one.name): (
+                found.known,
+                one.key,
+                found.patches if begin_with else 0,
+            )
+            for one, found in sources.items()
+        },
+        copies,
     )
+    path = files.release_path(home, release_id)
+    return Publication(release_id, path, True, rows, checks, without_report)
 
 
 def mart_tables(manifest: Mapping[str, Any]) -> list[Table]:
@@ -346,7 +387,7 @@ def mart_tables(manifest: Mapping[str, Any]) -> list[Table]:
         ReleaseError: There is no mart, or a mart has no `config.meta.primary_key`.
     """
     tables = []
-    for node in manifest["nodes"].values():
+    for unique_id, node in manifest["nodes"].items():
         if node["resource_type"] != "model" or node["schema"] != "marts":
             continue
         key = (node["config"].get("meta") or {}).get("primary_key")
@@ -366,6 +407,7 @@ def mart_tables(manifest: Mapping[str, Any]) -> list[Table]:
                 },
                 key=tuple([key] if isinstance(key, str) else key),
                 description=_one_line(node["description"]),
+                unique_id=unique_id,
             )
         )
     if not tables:
@@ -454,27 +496,60 @@ def _selected(table: Table) -> str:
 
 
 def _examined(
-    connection: duckdb.DuckDBPyConnection, table: Table, before: reuse.Before | None
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    before: reuse.Before | None,
+    tested: tuple[int, int] | None,
 ) -> _Source:
-    """Return what a table of the build holds, from the release before where that is nearly the same."""
-    relation, name = _selected(table), (table.schema, table.name)
+    """Return what a table of the build holds, from the release before where that is the same or nearly.
+
+    Args:
+        connection: Where the build and the release before are attached.
+        table: The table.
+        before: The release before, if it can be read.
+        tested: Number and sum of hashes of the rows that the data tests passed over, if they are known.
+
+    Raises:
+        ReleaseError: There is no such table, its columns cannot be published, or its rows were changed after
+            the data tests.
+    """
     try:
-        known = before.tables.get(name) if before else None
-        if before and known and known.content.columns == columns_of(connection, relation):
-            with suppress(duckdb.Error):  # if the release before is damaged, all rows are read
-                differing = f"differing {table.schema} {table.name}"
-                found = known_by_difference(
-                    connection, relation, reuse.relation(*name), known, differing
-                )
-                if found is not None:
-                    return _compared(connection, table, before, known, found, differing)
-        return _Source(known_of(connection, relation), False)
+        found = _found(connection, table, before, tested)
     except duckdb.CatalogException as error:
         raise ReleaseError(
             f"The build has no table {table.source}: {error}", "Run the refresh again."
         ) from error
     except ValueError as error:
         raise ReleaseError(f"Table {table.name}: {error}") from error
+    hashes = found.known.hashes
+    if tested not in (None, hashes):
+        raise ReleaseError(
+            f"Table {table.name} is not what the data tests passed over: {hashes[0]} rows, sum of hashes"
+            f" {hashes[1]}. Something changed it after the tests.",
+            "Run again: what was changed is built again.",
+        )
+    return found
+
+
+def _found(
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    before: reuse.Before | None,
+    tested: tuple[int, int] | None,
+) -> _Source:
+    relation, name = _selected(table), (table.schema, table.name)
+    known = before.tables.get(name) if before else None
+    if before and known and known.content.columns == columns_of(connection, relation):
+        if tested == known.hashes and before.keys[name] == table.key:
+            return _Source(known, True, patches=before.patches[name], is_unread=True)
+        with suppress(duckdb.Error):  # if the release before is damaged, all rows are read
+            differing = f"differing {table.schema} {table.name}"
+            found = known_by_difference(
+                connection, table.source, reuse.relation(*name), known, differing
+            )
+            if found is not None:
+                return _compared(connection, table, before, known, found, differing)
+    return _Source(known_of(connection, relation), False)
 
 
 def _compared(
@@ -638,19 +713,16 @@ def _patch(
 ) -> None:
     """Delete from a table of the new file, a copy, the rows that have gone, and add those that have come."""
     assert source.differing is not None
-    hashed, differing = row_hash(source.known.content.columns), quote(source.differing)
-    for verb, which, rest in (
-        (f"delete from target.{table.full_name}", "removed", ""),
-        (
-            f"insert into target.{table.full_name} select * from {_selected(table)}",
-            "added",
-            f"order by {order}",
-        ),
-    ):
-        connection.execute(
-            f"{verb} where {hashed} in (select {which} from {differing} where {which} is not null)"
-            f" {rest}"
-        )
+    columns, differing = source.known.content.columns, quote(source.differing)
+    listed = ", ".join(quote(column.name) for column in columns)
+    connection.execute(
+        f"delete from target.{table.full_name} where {row_hash(columns)} in"
+        f" (select removed from {differing} where removed is not null)"
+    )
+    connection.execute(
+        f"insert into target.{table.full_name} select {listed} from {table.source} where rowid in"
+        f" (select added from {differing} where added is not null) order by {order}"
+    )
 
 
 def _drop_all_but(connection: duckdb.DuckDBPyConnection, kept: Collection[tuple[str, str]]) -> None:

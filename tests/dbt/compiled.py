@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from dagster_project.feeds import Feed, feeds
+from dagster_project.refresh.asked_records import Asking
+from dagster_project.refresh.changes import Change
 from dagster_project.refresh.compiled import (
     Models,
     Moment,
@@ -28,7 +30,6 @@ from dagster_project.refresh.compiled import (
 )
 from dagster_project.refresh.concerned import RECORDED, SUMMED, Calculated, calculate, of_concerned
 from dagster_project.refresh.left_alone import left_alone, states_of_sources
-from dagster_project.refresh.what_if import Asking, Change
 from dagster_project.releases.fingerprint import tables_of
 from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
 from tests.reference.agreement import KEYS

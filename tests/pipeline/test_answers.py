@@ -29,6 +29,7 @@ from dagster_project.answers.asking import of_plan
 from dagster_project.answers.cohorts import cohorts
 from dagster_project.answers.credit import credit as credit_of
 from dagster_project.answers.expiring import calendar
+from dagster_project.answers.findings import GIVEN_TOO_LITTLE, GIVEN_TOO_MUCH, reviewed
 from dagster_project.answers.glance import glance
 from dagster_project.answers.month import month as month_of
 from dagster_project.answers.outlook import outlook
@@ -451,6 +452,32 @@ class TestLists:
         for description, stake, currency in found:
             assert f": {text(stake, currency)} too" in description
         assert any("," in text(stake, currency) for _, stake, currency in found)
+
+    def test_what_a_finding_did_to_its_bill_is_the_variance_of_the_bill(self, desk: Desk) -> None:
+        """The effect is made of the finding alone, without a look at the bill."""
+        variances = {
+            row[0]: row[1:]
+            for row in desk.rows(
+                "select finding_id, charges.discount_variance_amount, charges.credit_variance_amount"
+                " from marts.fct_audit_findings inner join marts.fct_discounted_charges as charges"
+                " using (invoice_id)"
+            )
+        }
+        effects: dict[str, dict[str, Any]] = {}
+        with open_release(desk.home) as connection:
+            for (currency,) in desk.rows("select distinct currency from marts.fct_audit_findings"):
+                data = reviewed(connection, currency or "none", 1_000)
+                assert len(data["findings"]) == data["total"]
+                effects |= {one["finding_id"]: one for one in data["findings"]}
+        types = set()
+        for finding_id, one in effects.items():
+            kind, effect = one["finding_type"], one["effect_amount"]
+            if kind in GIVEN_TOO_LITTLE + GIVEN_TOO_MUCH:
+                assert effect == -variances[finding_id][kind.startswith("credit_")]
+                types.add(kind)
+            else:
+                assert effect is None
+        assert types == {*GIVEN_TOO_LITTLE, *GIVEN_TOO_MUCH}
 
     @pytest.mark.parametrize(
         ("column", "option", "value"),

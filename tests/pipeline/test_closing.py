@@ -245,8 +245,6 @@ class TestOpenErrors:
                 ("fct_audit_findings", "finding_type varchar"),
                 ("fct_audit_findings", "currency varchar"),
                 ("fct_audit_findings", "amount_at_stake decimal(18, 2)"),
-                ("fct_discounted_charges", "credit_variance_amount decimal(18, 2)"),
-                ("fct_discounted_charges", "discount_variance_amount decimal(18, 2)"),
             ):
                 connection.execute(f"alter table marts.{table} add column {column}")
             connection.execute(

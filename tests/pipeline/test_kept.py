@@ -12,8 +12,9 @@ import pytest
 
 from dagster_project.arrival.warehouse import create_tables, drop_tables, raw_rows
 from dagster_project.refresh import carrying_on
-from dagster_project.refresh.dbt_build import RunningBuild, prepare
+from dagster_project.refresh.dbt_build import RunningBuild, prepare, read_receipt
 from dagster_project.releases import open_release
+from dagster_project.releases.fingerprint import sum_of_hashes
 from dagster_project.settings import SAMPLE, Settings
 from tests.pipeline.conftest import AS_OF, LAST_DAY, SampleRun, in_process
 
@@ -141,6 +142,19 @@ def test_the_sample_in_two_days_is_the_sample_at_once(
     assert "; what changed since 2025-06-30" in second.stdout, second.stdout + second.stderr
     assert " left as they were, " in second.stdout, "of feeds without deliveries in between"
     assert marts(tmp_path / "home") == marts(sample_run.home)
+
+
+def test_each_mart_is_published_as_the_data_tests_passed_over_it(sample_run: SampleRun) -> None:
+    settings = Settings(home=sample_run.home)
+    (results,) = (settings.build / "dbt").iterdir()
+    tested = read_receipt(settings, results.name).tested
+    with open_release(sample_run.home) as connection:
+        published = {
+            f"model.coupon_ledger.{name}": sum_of_hashes(connection, f"marts.{name}")
+            for name in marts(sample_run.home)
+        }
+    assert len(published) > 15
+    assert published == {name: tested[name] for name in published}
 
 
 def test_rows_altered_by_hand_are_found_and_everything_is_built_from_nothing(

@@ -930,6 +930,144 @@ class TestReuse:
         assert read == ["fct_discounted_charges"]
         self.same_as_anew(large, published)
 
+    @pytest.fixture
+    def looked_at(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The tables of the build whose rows are read before the new file is written, in their order."""
+        tables: list[str] = []
+
+        def noting(function: Any) -> Any:
+            def noted(connection: Any, relation: str, *rest: Any) -> Any:
+                tables.append(relation.rpartition(".")[2].strip('")'))
+                return function(connection, relation, *rest)
+
+            return noted
+
+        for name in ("known_of", "known_by_difference"):
+            monkeypatch.setattr(publishing, name, noting(getattr(publishing, name)))
+        return tables
+
+    def test_of_marts_that_are_as_before_by_the_data_tests_no_row_is_read(
+        self, large: HandMade, looked_at: list[str]
+    ) -> None:
+        large.test()
+        published = large.publish(code_version="2+code")
+        assert len(looked_at) == 6
+        assert not {"fct_discounted_charges", "dim_coupons"} & set(looked_at)
+        self.same_as_anew(large, published)
+
+    def test_a_mart_with_a_row_that_the_data_tests_saw_change_is_read(
+        self, large: HandMade, looked_at: list[str]
+    ) -> None:
+        self.change(
+            large,
+            "update marts.fct_discounted_charges set list_amount = 2 where invoice_id = 'in_0007'",
+        )
+        large.test()
+        published = large.publish()
+        assert "fct_discounted_charges" in looked_at
+        assert "dim_coupons" not in looked_at
+        self.same_as_anew(large, published)
+
+    @pytest.mark.parametrize("is_copied", [True, False], ids=["its file", "its tables"])
+    @pytest.mark.parametrize("how", ["an amount", "a bit", "a column", "a table"])
+    def test_where_the_release_before_is_damaged_all_is_written_from_the_build(
+        self,
+        large: HandMade,
+        looked_at: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+        how: str,
+        is_copied: bool,
+    ) -> None:
+        """Nothing was read of a mart that the data tests found as before, so the damage shows in the copy."""
+        large.test()
+        monkeypatch.setattr(reuse, "has_holes", lambda _: not is_copied)
+        before = (large.home / "current").resolve()
+        before.chmod(0o640)
+        if how == "a bit":
+            content = bytearray(before.read_bytes())
+            content[content.index(b"in_0001")] ^= 1
+            before.write_bytes(content)
+        else:
+            spoil = {
+                "an amount": "update charges set list_amount = 7 where invoice_id = 'in_0001'",
+                "a column": "alter table charges drop column mtus",
+                "a table": "drop table charges",
+            }[how]
+            with duckdb.connect(str(before)) as connection:
+                connection.execute(spoil.replace("charges", "marts.fct_discounted_charges"))
+        published = large.publish(code_version="2+code")
+        assert looked_at[-8:].count("fct_discounted_charges") == 1, "the second time"
+        assert len(looked_at) == 14
+        monkeypatch.undo()
+        self.same_as_anew(large, published)
+
+    def test_a_full_disk_is_no_damage_of_the_release_before(
+        self, large: HandMade, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        times = []
+
+        def full(*_: object) -> None:
+            times.append(1)
+            raise duckdb.IOException("IO Error: Could not write file: No space left on device")
+
+        large.test()
+        monkeypatch.setattr(publishing, "_write", full)
+        with pytest.raises(releases.ReleaseError, match="is full"):
+            large.publish(code_version="2+code")
+        assert len(times) == 1
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "update charges set list_amount = 2 where invoice_id = 'in_0007'",
+            "update charges set list_amount = 2",
+            "delete from charges where invoice_id = 'in_1999'",
+        ],
+    )
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_a_build_that_was_changed_after_its_data_tests_is_not_published(
+        self, large: HandMade, change: str, is_first: bool
+    ) -> None:
+        before = files.current_release(large.home)
+        if is_first:
+            reuse.record_path(large.home).unlink()
+        else:
+            self.change(large, "update marts.fct_discounted_charges set mtus = 1")
+        large.test()
+        self.change(large, change.replace("charges ", "marts.fct_discounted_charges "))
+        with pytest.raises(releases.ReleaseError, match="what the data tests passed over") as told:
+            large.publish(code_version="2+code")
+        assert "Run again" in told.value.remedy
+        assert files.current_release(large.home) == before
+        assert not list(large.home.rglob("*.tmp"))
+
+    def test_what_the_data_tests_passed_over_is_published_even_if_it_was_changed_since(
+        self, large: HandMade
+    ) -> None:
+        """It is that of the release before; the next refresh finds what was changed."""
+        large.test()
+        self.change(large, "update marts.fct_discounted_charges set list_amount = 9")
+        published = large.publish(code_version="2+code")
+        assert releases.verify(large.home, published.release_id).problems == ()
+        assert rows(
+            large.home, "select distinct list_amount from marts.fct_discounted_charges"
+        ) == [(Decimal("1.00"),)]
+
+    def test_both_a_damaged_release_and_a_changed_build_publish_nothing(
+        self, large: HandMade
+    ) -> None:
+        large.test()
+        for path in (
+            (large.home / "current").resolve(),
+            large.home / "build" / "warehouse.duckdb",
+        ):
+            path.chmod(0o640)
+            with duckdb.connect(str(path)) as connection:
+                connection.execute("update marts.fct_discounted_charges set list_amount = 7")
+        with pytest.raises(releases.ReleaseError, match="what the data tests passed over"):
+            large.publish(code_version="2+code")
+        assert len(files.release_ids(large.home)) == 1
+
     @pytest.mark.parametrize("spoil", ["cut", "list", "of another DuckDB", "release gone"])
     def test_without_a_record_that_fits_all_is_made_anew(
         self, large: HandMade, monkeypatch: pytest.MonkeyPatch, spoil: str

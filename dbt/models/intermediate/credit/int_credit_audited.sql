@@ -6,6 +6,8 @@ invoices as (
 
 ),
 
+-- An invoice for which no grant has anything left is like one that no grant covers. DuckDB would build hash tables of
+-- the invoices without the condition, which it expects to keep one row in five.
 draws as (
 
     select
@@ -19,6 +21,8 @@ draws as (
     where not is_expected
 
     group by invoice_id
+
+    having max(balance_before_minor) > 0
 
 ),
 

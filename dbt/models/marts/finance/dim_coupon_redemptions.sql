@@ -26,28 +26,44 @@ deliveries as (
 
 ),
 
+ended_redemptions as (
+
+    select
+        redemption_id,
+        workspace_id,
+        ended_at
+
+    from {{ of_recalculated_workspaces(ref('int_redemptions_with_terms')) }}
+
+    where
+        is_honoured
+        and has_ended
+        and not is_to_come
+
+),
+
 -- The first counted invoice with a list amount above zero, at or after the end of a redemption, without discount
 -- or credit.
 list_rate_invoices as (
 
     select
-        redemptions.redemption_id,
+        ended_redemptions.redemption_id,
         min(charges.issued_at) as first_list_rate_invoice_at
 
-    from redemptions
+    from ended_redemptions
 
-    inner join {{ of_recalculated_workspaces(ref('fct_discounted_charges')) }} as charges
-        on redemptions.workspace_id = charges.workspace_id
-        and redemptions.ended_at <= charges.issued_at
+    inner join {{ ref('fct_discounted_charges') }} as charges
+        on ended_redemptions.workspace_id = charges.workspace_id
+        and ended_redemptions.ended_at <= charges.issued_at
 
+    -- One condition: DuckDB expects few charges to be equal to something, and would build hash tables of them.
     where
-        redemptions.is_honoured
-        and redemptions.has_ended
-        and charges.list_amount > 0
-        and charges.discount_amount = 0
-        and charges.credit_amount = 0
+        case
+            when charges.list_amount > 0 then charges.discount_amount = 0 and charges.credit_amount = 0
+            else false
+        end
 
-    group by redemptions.redemption_id
+    group by ended_redemptions.redemption_id
 
 ),
 
