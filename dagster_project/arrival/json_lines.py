@@ -370,6 +370,8 @@ def _record(text: str, feed: Feed) -> dict[str, str | None]:
         raise _Malformed("nested too deeply to be read", shown_text(feed, text)) from error
     except ValueError as error:
         why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        if isinstance(error, json.JSONDecodeError) and text[error.pos :].strip() == ",":
+            why = "a comma ends the line: leave it out, or put [ and ] around all rows"
         raise _Malformed(f"not JSON ({why})", shown_text(feed, text)) from error
     if not isinstance(entries, _Pairs):
         raise _Malformed("not a JSON object", shown_text(feed, text))

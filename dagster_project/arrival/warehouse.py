@@ -249,7 +249,7 @@ def _kinds(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
 
 
 def _all_whole(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> bool:
-    files = [file for feed in feeds().values() for file in _loaded(connection, feed, rows)]
+    files = [file for feed in feeds().values() for file in files_of(connection, feed, rows)]
     return all(map(_is_whole, files))
 
 
@@ -266,8 +266,14 @@ def _is_whole(file: Path) -> bool:
     return first == ending[-len(_MAGIC) :] == _MAGIC and size >= len(_MAGIC) + description + _ENDING
 
 
-def _loaded(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) -> list[Path]:
-    """Return the files of a feed's loaded deliveries, in their order."""
+def files_of(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) -> list[Path]:
+    """Return the files of a feed's loaded deliveries, in their order.
+
+    Args:
+        connection: The warehouse.
+        feed: The feed.
+        rows: Where the rows of its deliveries are stored.
+    """
     sequences = connection.execute(
         "select delivery_sequence from raw.deliveries where verdict = 'loaded' "
         f"and feed = {literal(feed.name)} order by delivery_sequence"
@@ -277,7 +283,7 @@ def _loaded(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) ->
 
 def create_view(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) -> None:
     """Make `raw.<feed>` and `landed.<feed>` the rows of all deliveries of the feed that were loaded."""
-    files = _loaded(connection, feed, rows)
+    files = files_of(connection, feed, rows)
     name = identifier(feed.name)
     connection.execute(
         f"create or replace view raw.{name} as from {relation(feed, files)};"

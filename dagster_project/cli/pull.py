@@ -17,7 +17,7 @@ from dagster_project.cli.options import HomeOption, JsonOption, settings_from, w
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
-    from dagster_project.sources.stripe_mapping import Note
+    from dagster_project.sources.stripe_outcome import Note
     from dagster_project.sources.stripe_pull import Report
 
 LandingOption = Annotated[

@@ -68,6 +68,7 @@ def what_if(
 ) -> None:
     """Calculate history and outlook under other terms."""
     from dagster_project.answers import what_if as answers
+    from dagster_project.refresh import changes as given
     from dagster_project.refresh import what_if as asking
     from dagster_project.releases.errors import NoRelease
 
@@ -81,10 +82,10 @@ def what_if(
     settings = settings_of_home(home)
     try:
         if coupon is not None:
-            changes = asking.of_coupon(coupon, set_ or [])
+            changes = given.of_coupon(coupon, set_ or [])
         else:
             assert file is not None
-            changes = asking.read(file)
+            changes = given.read(file)
         with (
             explained(),
             redirect_stdout(sys.stderr if json else sys.stdout),
@@ -92,7 +93,7 @@ def what_if(
                 settings,
                 name,
                 changes,
-                None if from_ is None else asking.checked_day(from_),
+                None if from_ is None else given.checked_day(from_),
                 _tell_waiting,
             ) as question,
         ):
@@ -101,7 +102,7 @@ def what_if(
                 print(line, flush=True)
             began = time.monotonic()
             _tell_calculated(asking.answer(question), time.monotonic() - began)
-    except (asking.WrongTerms, NoRelease) as error:
+    except (given.WrongTerms, NoRelease) as error:
         wrong(str(error))
     asked = question.question
     with explained():

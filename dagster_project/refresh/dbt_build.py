@@ -29,6 +29,7 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.arrival.warehouse import raw_rows
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import carrying_on, standing
 from dagster_project.refresh.left_alone import left_alone
@@ -330,14 +331,22 @@ class RunningBuild:
 
     def _fingerprints(self, names: Iterable[str]) -> dict[str, str]:
         """Return fingerprints of those of some relations that tests read, as they are now."""
-        relations = self._tests.relations
-        wanted = {one: relations[one] for one in names if one in relations}
+        names = set(names)
+        of_feeds = {one: feed for one, feed in self._tests.feeds.items() if one in names}
+        of_tables = {
+            one: relation
+            for one, relation in self._tests.relations.items()
+            if one in names - of_feeds.keys()
+        }
         limits: dict[str, Any] = {
             "threads": self._settings.threads,
             "memory_limit": self._settings.memory_limit,
         }
         with duckdb.connect(str(self._settings.warehouse), config=limits) as connection:
-            return standing.fingerprints(connection, wanted)
+            rows = raw_rows(self._settings.warehouse)
+            return standing.fingerprints(connection, of_tables) | standing.fingerprints_of_files(
+                connection, of_feeds, rows
+            )
 
     def _to_build(self) -> list[str]:
         """Return the unique ids of the models and seeds that are built."""

@@ -17,7 +17,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from dagster_project.sources.stripe_mapping import MappedBill, Remembered, made_again
+from dagster_project.sources.stripe_account import made_again
+from dagster_project.sources.stripe_objects import MappedBill, Remembered
 from dagster_project.sources.stripe_shapes import (
     Json,
     at,
@@ -93,7 +94,7 @@ def _decimals(found: Json) -> Any:
 class Books:
     """The objects of one account and what was delivered of them.
 
-    It returns objects to the mapping as `stripe_mapping.Objects` defines.
+    It returns objects to the mapping as `stripe_objects.Objects` defines.
     """
 
     def __init__(self, path: Path | str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dagster_project.sources.stripe_api import PAGE, Api, NotExpanded, NotFound
-from dagster_project.sources.stripe_mapping import invoice_amounts
+from dagster_project.sources.stripe_bills import invoice_amounts
 from dagster_project.sources.stripe_money import NotAnAmount
 from dagster_project.sources.stripe_shapes import (
     Json,

@@ -24,15 +24,9 @@ from dagster_project.sources.deliveries import Part
 from dagster_project.sources.errors import PullError
 from dagster_project.sources.stripe_api import API_VERSION, PAGE, Api, NotExpanded, NotFound
 from dagster_project.sources.stripe_books import Books
-from dagster_project.sources.stripe_mapping import (
-    COLUMNS,
-    AccountMapping,
-    Choices,
-    Note,
-    Refused,
-    Row,
-    instant,
-)
+from dagster_project.sources.stripe_mapping import AccountMapping
+from dagster_project.sources.stripe_objects import Choices
+from dagster_project.sources.stripe_outcome import COLUMNS, Note, Refused, Row, instant
 from dagster_project.sources.stripe_shapes import (
     Json,
     data_of,

@@ -97,10 +97,13 @@
 {%- endmacro %}
 
 
-{# Delete the rows of recalculated invoices, before they are added again. #}
-{% macro forget_recalculated(relation) -%}
+{# Delete the rows of recalculated invoices, before they are added again. A model without expected bills, of which
+   there are many more, says so. #}
+{% macro forget_recalculated(relation, which='true') -%}
     {%- if carries_on() -%}
-        delete from {{ relation }} where invoice_id in (select invoice_id from {{ ref('int_invoices_recalculated') }})
+        delete from {{ relation }} where invoice_id in (
+            select invoice_id from {{ ref('int_invoices_recalculated') }} where {{ which }}
+        )
     {%- endif -%}
 {%- endmacro %}
 

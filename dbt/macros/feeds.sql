@@ -98,17 +98,24 @@
 
 
 {# An instant in the form that both engines cast alike: `Z` for ` UTC`, two-digit hours, seconds, and no blank
-   before the offset. The text must match one of the patterns. #}
+   before the offset. The text must match one of the patterns. An engine's preparation of a model takes the longer
+   the more often the value is named. #}
 {% macro plain_instant(value) -%}
-    {%- set hour = "case when substring(" ~ value ~ ", 13, 1) = ':' then concat(substring(" ~ value
-        ~ ", 1, 11), '0', substring(" ~ value ~ ", 12)) else " ~ value ~ " end" -%}
-    {%- set offset = "replace(replace(replace(replace(replace(" ~ hour
-        ~ ", 'UTC', 'Z'), ' Z', 'Z'), ' +', '+'), ' -', '-'), ' ', 'T')" -%}
+    {%- set whole = "case when length(" ~ value ~ ") <= 10 then " ~ value
+        ~ " when substring(" ~ value ~ ", 13, 1) = ':' then concat(substring(" ~ value ~ ", 1, 11), '0', substring("
+        ~ value ~ ", 12, 4), " ~ seconds_if_none(value, 16) ~ ", substring(" ~ value ~ ", 16))"
+        ~ " else concat(substring(" ~ value ~ ", 1, 16), " ~ seconds_if_none(value, 17) ~ ", substring("
+        ~ value ~ ", 17)) end" -%}
     {{ return(
-        "case when length(" ~ value ~ ") > 10 and substring(" ~ offset ~ ", 17, 1) <> ':'"
-        ~ " then concat(substring(" ~ offset ~ ", 1, 16), ':00', substring(" ~ offset ~ ", 17))"
-        ~ " else " ~ offset ~ " end"
+        "replace(replace(replace(replace(replace(" ~ whole
+        ~ ", 'UTC', 'Z'), ' Z', 'Z'), ' +', '+'), ' -', '-'), ' ', 'T')"
     ) }}
+{%- endmacro %}
+
+
+{# Seconds for an instant whose minutes end before a place, where it has none. #}
+{% macro seconds_if_none(value, place) -%}
+    {{ return("case when substring(" ~ value ~ ", " ~ place ~ ", 1) = ':' then '' else ':00' end") }}
 {%- endmacro %}
 
 
@@ -214,9 +221,16 @@
     {%- elif column.type == 'instant' -%}
         case
             when {{ matches(value, type_pattern(column, 'canonical')) }} then {{ try_instant(value) }}
+            {%- if zone %}
             when {{ matches(value, type_pattern(column, 'with_offset')) }} then {{ try_instant(plain_instant(value)) }}
             when {{ matches(value, type_pattern(column, 'without_offset')) }}
-                then {{ instant_in_zone(try_local_time(plain_instant(value)), zone) if zone else try_instant(plain_instant(value)) }}
+                then {{ instant_in_zone(try_local_time(plain_instant(value)), zone) }}
+            {%- else %}
+            when
+                {{ matches(value, type_pattern(column, 'with_offset')) }}
+                or {{ matches(value, type_pattern(column, 'without_offset')) }}
+                then {{ try_instant(plain_instant(value)) }}
+            {%- endif %}
         end
     {%- else -%}
         {{ exceptions.raise_compiler_error('Column type ' ~ column.type ~ ' of ' ~ column.name ~ ' is not known.') }}

@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from dagster_project.feeds import Feed, feeds
+from dagster_project.refresh.asked_records import Asking
+from dagster_project.refresh.changes import Change
 from dagster_project.refresh.compiled import (
     Models,
     Moment,
@@ -28,15 +30,20 @@ from dagster_project.refresh.compiled import (
 )
 from dagster_project.refresh.concerned import RECORDED, SUMMED, Calculated, calculate, of_concerned
 from dagster_project.refresh.left_alone import left_alone, states_of_sources
-from dagster_project.refresh.what_if import Asking, Change
 from dagster_project.releases.fingerprint import tables_of
 from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
 from tests.reference.agreement import KEYS
 from tests.reference.rules import first_instant_of
 
-# What stands in compiled SQL for the days of a build, and is replaced by them.
+# What stands in compiled SQL for the days and the time zone of a build, and is replaced by them.
 _AS_OF = date(1983, 2, 1)
+_ELSEWHERE = "Asia/Kolkata"
 _LAST_DELIVERY, _DAY_BEFORE = 987_654_321, date(1987, 6, 5)
+
+COMPILE = ("compile", "--indirect-selection", "empty", "--select")
+"""What tells dbt to compile something without the tests of it."""
+ALL = "resource_type:model"
+"""All models."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,12 @@ def manifest(folder: Path) -> Any:
 
 
 @cache
+def _end_of(day: date, zone: str) -> datetime:
+    """The first instant after a day."""
+    return first_instant_of(day + timedelta(days=1), ZoneInfo(zone))
+
+
+@cache
 def _currencies(folder: Path) -> pa.Table:
     """The seed as dbt loads it."""
     path = folder / "currencies.parquet"
@@ -92,13 +105,13 @@ class CompiledModels:
 
     Attributes:
         as_of: The as-of date they are for.
-        time_zone: The reporting time zone they were compiled for.
+        time_zone: The reporting time zone they are for.
     """
 
     def __init__(self, folder: Path, as_of: date, time_zone: str = "UTC") -> None:
         """Compile the models as they are built from nothing, unless somebody has.
 
-        In the time zone UTC they are compiled once for all as-of dates.
+        They are compiled once for all as-of dates in UTC, and once for all in other time zones.
 
         Args:
             folder: Where what was compiled is kept for all who ask.
@@ -108,7 +121,7 @@ class CompiledModels:
         self.as_of = as_of
         self.time_zone = time_zone
         self._folder = folder
-        self._compiled_for = _AS_OF if time_zone == "UTC" else as_of
+        self._compiled_in = "UTC" if time_zone == "UTC" else _ELSEWHERE
         self._first_day = self._compiled()
 
     @property
@@ -116,16 +129,15 @@ class CompiledModels:
         """The query of each model by its relation, in the order of their dependencies."""
         return {model.relation: self._on(model.query, self.as_of) for model in self._first_day}
 
-    def queries_since(self, last: int) -> dict[str, str]:
+    def queries_since(self, last: int, before: date = _DAY_BEFORE) -> dict[str, str]:
         """The query of each model of a build that carries on, by its relation.
 
         Args:
             last: The last delivery of the build before.
+            before: The as-of date of the build before.
         """
         return {
-            model.relation: self._on(model.query, self.as_of).replace(
-                str(_LAST_DELIVERY), str(last)
-            )
+            model.relation: self._carried_on(model.query, self.as_of, last, before)
             for model in self._next_day
         }
 
@@ -172,7 +184,7 @@ class CompiledModels:
 
     def _compiled(self, kept: dict[str, object] | None = None) -> list[_Model]:
         way = "next" if kept else "first"
-        name = f"{way}-{self._compiled_for}-{self.time_zone.replace('/', '-')}"
+        name = f"{way}-{self._compiled_in.replace('/', '-')}"
         path = self._folder / f"{name}.json"
         with FileLock(self._folder / f"{name}.lock"):
             if not path.exists():
@@ -185,11 +197,12 @@ class CompiledModels:
         refresh = [] if kept else ["--full-refresh"]
         outcome = dbt(
             folder / "warehouse.duckdb",
-            self._compiled_for,
-            *("compile", "--select", "path:models", *refresh),
+            _AS_OF,
+            *COMPILE,
+            *(ALL, *refresh),
             kept=kept,
             manifest=manifest(self._folder),
-            time_zone=self.time_zone,
+            time_zone=self._compiled_in,
         )
         assert outcome.success, outcome.exception
         return [
@@ -201,7 +214,6 @@ class CompiledModels:
                 _forgotten(node),
             )
             for node in (result.node for result in outcome.result.results)
-            if node.resource_type == "model"
         ]
 
     def run(
@@ -348,9 +360,7 @@ class CompiledModels:
         for model in self._next_day:
             if model.unique_id in unchanged:
                 continue
-            query = self._on(model.query, as_of)
-            query = query.replace(str(_LAST_DELIVERY), str(last))
-            query = self._moved(query, _DAY_BEFORE, before)
+            query = self._carried_on(model.query, as_of, last, before)
             if model.is_kept:
                 if model.forgets:
                     connection.execute(model.forgets.replace(str(_LAST_DELIVERY), str(last)))
@@ -359,13 +369,18 @@ class CompiledModels:
                 connection.execute(f"create or replace table {model.relation} as {query}")
 
     def _on(self, query: str, as_of: date) -> str:
-        """A query for another as-of date than it was compiled for."""
-        return self._moved(query, self._compiled_for, as_of)
+        """A query for the as-of date and the time zone instead of those it was compiled for."""
+        query = query.replace(f"'{self._compiled_in}'", f"'{self.time_zone}'")
+        return self._moved(query, _AS_OF, as_of)
+
+    def _carried_on(self, query: str, as_of: date, last: int, before: date) -> str:
+        """A query of a build that carries on from another."""
+        query = self._on(query, as_of).replace(str(_LAST_DELIVERY), str(last))
+        return self._moved(query, _DAY_BEFORE, before)
 
     def _moved(self, query: str, day: date, to: date) -> str:
         """A query with another day, and the end of that day, in the place of one."""
-        zone = ZoneInfo(self.time_zone)
-        end, moved_end = (first_instant_of(one + timedelta(days=1), zone) for one in (day, to))
+        end, moved_end = _end_of(day, self._compiled_in), _end_of(to, self.time_zone)
         query = query.replace(f"'{end.isoformat(' ')}'", f"'{moved_end.isoformat(' ')}'")
         return query.replace(f"'{day.isoformat()}'", f"'{to.isoformat()}'")
 

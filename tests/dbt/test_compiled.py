@@ -1,29 +1,82 @@
-"""The tests run the models as dbt compiles them, on whatever day."""
+"""The tests run the models as dbt compiles them, on whatever day and in whatever time zone."""
 
 from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-from tests.dbt.compiled import CompiledModels, manifest
+import pytest
+
+from tests.dbt.compiled import ALL, COMPILE, CompiledModels, manifest
 from tests.dbt.warehouse import dbt
 
 LEAP_DAY = date(2024, 2, 29)
+# The calendar of Apia leaps from 29 to 31 December 2011, and that of Kiritimati over the last day of 1994.
+LEFT_OUT = date(2011, 12, 30)
+ABROAD = [
+    ("Asia/Kathmandu", LEAP_DAY),
+    ("America/St_Johns", LEAP_DAY),
+    ("Pacific/Apia", date(2011, 12, 29)),
+    ("Pacific/Apia", date(2011, 12, 31)),
+    ("Pacific/Kiritimati", date(1994, 12, 30)),
+]
 
 
+def compiled_by_dbt(
+    folder: Path, warehouse: Path, as_of: date, selected: str, *options: str, **given: Any
+) -> dict[str, str]:
+    outcome = dbt(
+        warehouse,
+        as_of,
+        *COMPILE,
+        *(selected, *options),
+        manifest=manifest(folder),
+        **given,
+    )
+    return {
+        result.node.relation_name: result.node.compiled_code for result in outcome.result.results
+    }
+
+
+@pytest.mark.parametrize(("zone", "as_of"), [("UTC", LEAP_DAY), ("Pacific/Apia", LEFT_OUT)])
 def test_models_for_a_day_are_those_that_dbt_compiles_for_it(
+    compiled_folder: Path, tmp_path: Path, zone: str, as_of: date
+) -> None:
+    compiled = compiled_by_dbt(
+        compiled_folder,
+        tmp_path / "warehouse.duckdb",
+        as_of,
+        *(ALL, "--full-refresh"),
+        time_zone=zone,
+    )
+    assert len(compiled) > 50
+    assert CompiledModels(compiled_folder, as_of, zone).queries == compiled
+
+
+def test_models_that_carry_on_are_those_that_dbt_compiles(
     compiled_folder: Path, tmp_path: Path
 ) -> None:
-    outcome = dbt(
+    zone, before = "Pacific/Apia", date(2011, 12, 29)
+    compiled = compiled_by_dbt(
+        compiled_folder,
         tmp_path / "warehouse.duckdb",
-        LEAP_DAY,
-        *("compile", "--select", "path:models", "--full-refresh"),
-        manifest=manifest(compiled_folder),
+        *(LEFT_OUT, ALL),
+        kept={"delivery_sequence": 17, "as_of_date": before.isoformat()},
+        time_zone=zone,
     )
-    compiled = {
-        result.node.relation_name: result.node.compiled_code
-        for result in outcome.result.results
-        if result.node.resource_type == "model"
-    }
-    assert len(compiled) > 50
-    assert CompiledModels(compiled_folder, LEAP_DAY).queries == compiled
+    assert CompiledModels(compiled_folder, LEFT_OUT, zone).queries_since(17, before) == compiled
+
+
+@pytest.mark.parametrize(("zone", "as_of"), ABROAD, ids=str)
+def test_a_day_ends_for_dbt_where_the_reference_model_ends_it(
+    compiled_folder: Path, tmp_path: Path, zone: str, as_of: date
+) -> None:
+    [(relation, query)] = compiled_by_dbt(
+        compiled_folder,
+        tmp_path / "warehouse.duckdb",
+        as_of,
+        "int_invoices_counted",
+        time_zone=zone,
+    ).items()
+    assert CompiledModels(compiled_folder, as_of, zone).queries[relation] == query

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from pathlib import Path
 
 import duckdb
 import pytest
 
+from dagster_project.arrival.warehouse import RawRows
+from dagster_project.feeds import feeds
 from dagster_project.refresh.compiled import Moment
-from dagster_project.refresh.standing import Checked, DataTests, fingerprints, read, written
+from dagster_project.refresh.standing import (
+    Checked,
+    DataTests,
+    fingerprints,
+    fingerprints_of_files,
+    read,
+    written,
+)
 from dagster_project.releases.gate import Result
 from tests.dbt.compiled import CompiledModels
 
@@ -130,6 +141,57 @@ def test_a_fingerprint_notices_any_other_rows(altered: str) -> None:
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_rows() -> None:
     assert fingerprint_of(f"(from {ROWS} order by id desc)") == fingerprint_of(ROWS)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, RawRows]]:
+    """Two loaded deliveries and a refused one, and where their files are."""
+    rows = RawRows(tmp_path)
+    with duckdb.connect() as connection:
+        connection.execute(
+            "create schema raw; create table raw.deliveries as from (values"
+            " (1, 'coupons', 'loaded'), (2, 'coupons', 'loaded'), (3, 'coupons', 'refused'))"
+            " as deliveries (delivery_sequence, feed, verdict)"
+        )
+        for sequence in (1, 2, 3):
+            path = rows.place("coupons", sequence, "text")
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"rows")
+        yield connection, rows
+
+
+def files_altered(rows: RawRows, connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    """Alter what is stored of a feed in one way after another, and say which."""
+    rows.place("coupons", 1, "text").write_bytes(b"Rows")
+    yield "a byte"
+    connection.execute("delete from raw.deliveries where delivery_sequence = 2")
+    yield "a file less"
+    connection.execute("update raw.deliveries set verdict = 'loaded'")
+    yield "a file more"
+    moved = rows.place("coupons", 1, "values")
+    moved.parent.mkdir()
+    rows.place("coupons", 1, "text").rename(moved)
+    yield "values instead of text"
+
+
+def test_the_fingerprint_of_a_feed_notices_other_files(
+    stored: tuple[duckdb.DuckDBPyConnection, RawRows],
+) -> None:
+    connection, rows = stored
+
+    def of_files() -> str:
+        return fingerprints_of_files(connection, {"one": feeds()["coupons"]}, rows)["one"]
+
+    seen = {of_files()}
+    for altered in files_altered(rows, connection):
+        assert of_files() not in seen, altered
+        seen.add(of_files())
+    rows.place("coupons", 3, "text").touch()
+    assert of_files() in seen, "the same bytes"
+
+
+def test_what_tests_read_of_feeds_is_known_by_its_files(tests: DataTests) -> None:
+    assert [feed.name for feed in tests.feeds.values()] == ["invoices"]
 
 
 def test_what_was_never_built_has_no_fingerprint() -> None:

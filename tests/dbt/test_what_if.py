@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from dagster_project.answers.asking import end_of
 from dagster_project.feeds import feeds
 from dagster_project.refresh import concerned
+from dagster_project.refresh.asked_records import OF_A_BILL, Asking
+from dagster_project.refresh.changes import Change, WrongTerms, first_of_bills
 from dagster_project.refresh.compiled import Models, Moment, Node
 from dagster_project.refresh.concerned import RECORDED, REDEMPTIONS, SUMMED, TERMS
-from dagster_project.refresh.what_if import OF_A_BILL, Asking, Change, WrongTerms, first_of_bills
 from tests.dbt.compiled import CompiledModels, answered
 from tests.dbt.test_properties import slowly
 from tests.reference import histories, model

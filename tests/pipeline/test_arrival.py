@@ -726,6 +726,18 @@ def test_a_line_of_json_is_taken_exactly_or_set_apart(
         assert home.rows("select row_number from raw.invoices order by 1") == [(1,), (3,)]
 
 
+def test_a_comma_after_a_line_of_json_is_named(home: Home) -> None:
+    lines = [jsonl_bytes([invoice(number)]).rstrip() for number in (1, 2, 3)]
+    home.land("invoices/a.jsonl", b" , \n".join(lines) + b"\n")
+    home.arrive()
+    malformed = home.rows("select row_number, reason from raw.malformed_rows order by all")
+    assert [(number, "a comma ends the line" in reason) for number, reason in malformed] == [
+        (1, True),
+        (2, True),
+    ]
+    assert home.rows("select row_number from raw.invoices") == [(3,)]
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -19,6 +19,7 @@ from dagster_project.cli.run import refresh
 from dagster_project.dashboard.blocks import Chosen, Table
 from dagster_project.dashboard.pages import PAGES
 from dagster_project.refresh import what_if
+from dagster_project.refresh.changes import of_coupon
 from dagster_project.releases import answering, files
 from dagster_project.releases.errors import Busy, ReleaseError
 from dagster_project.releases.read import reading
@@ -279,7 +280,7 @@ class TestTheAnswer:
             "with one_writer(Path(sys.argv[1]), 'coupon-ledger run'):\n"
             "    print('held', flush=True); sys.stdin.read()"
         )
-        change = what_if.of_coupon("SIXTY", ["percent_off=5"])
+        change = of_coupon("SIXTY", ["percent_off=5"])
         told = []
         with subprocess.Popen(
             [sys.executable, "-c", holding, str(asked.home)],
@@ -520,7 +521,7 @@ class TestWhatMakesNoSense:
         shutil.copytree(asked.home, home, symlinks=True)
         with duckdb.connect(str(home / "build" / "warehouse.duckdb")) as connection:
             connection.execute("delete from raw.deliveries where feed = 'budgets'")
-        change = what_if.of_coupon("SIXTY", ["percent_off=5"])
+        change = of_coupon("SIXTY", ["percent_off=5"])
         with what_if.prepared(Settings(home=asked.home), "late", change) as question:
             assert question.question.terms
         with (

@@ -10,13 +10,10 @@ import pytest
 
 from dagster_project.feeds import feeds
 from dagster_project.sources.stripe_books import Books, parsed
-from dagster_project.sources.stripe_mapping import (
-    COLUMNS,
-    AccountMapping,
-    Choices,
-    Remembered,
-)
+from dagster_project.sources.stripe_mapping import AccountMapping
 from dagster_project.sources.stripe_money import NotAnAmount, amount_text, percent_text
+from dagster_project.sources.stripe_objects import Choices, Remembered
+from dagster_project.sources.stripe_outcome import COLUMNS
 from tests.sources.stripe_objects import (
     at,
     coupon,

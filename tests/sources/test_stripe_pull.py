@@ -20,7 +20,7 @@ from dagster_project.settings import Settings
 from dagster_project.sources import deliveries, stripe_probe, stripe_pull
 from dagster_project.sources.errors import PullError, SetUpWrong
 from dagster_project.sources.stripe_api import API_VERSION, MOST_TRIES
-from dagster_project.sources.stripe_mapping import AccountMapping
+from dagster_project.sources.stripe_bills import Bills
 from tests.sources.delivered import files, newest
 from tests.sources.stripe_objects import (
     at,
@@ -448,13 +448,13 @@ def test_how_long_pages_stay_is_a_setting(puller: Puller) -> None:
 def mapped(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The invoices that were mapped."""
     found: list[str] = []
-    mapping = AccountMapping._invoice
+    mapping = Bills.row
 
-    def noted(self: AccountMapping, one: Json) -> Any:
+    def noted(self: Bills, one: Json) -> Any:
         found.append(one["id"])
         return mapping(self, one)
 
-    monkeypatch.setattr(AccountMapping, "_invoice", noted)
+    monkeypatch.setattr(Bills, "row", noted)
     return found
 
 

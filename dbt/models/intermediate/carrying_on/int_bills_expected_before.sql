@@ -1,17 +1,27 @@
-{#- Must be built before int_bills_expected deletes the rows to recalculate. -#}
+{#- Must be built before int_bills_expected and int_redemption_invoices_covered delete the rows to recalculate. -#}
 {%- set changed = ref('int_workspaces_changed') %}
 with
 
 final as (
-    {% if carries_on() %}
+    {% if terms_hold_from() -%}
     select invoice_id
 
     from {{ kept('int_bills_expected') }}
 
     where workspace_id in (select workspace_id from {{ changed }})
-    {% else %}
+    {%- elif carries_on() -%}
+    -- What no redemption covers has no row in any model of bills.
+    select distinct invoice_id
+
+    from {{ kept('int_redemption_invoices_covered') }}
+
+    where
+        is_expected
+        and workspace_id in (select workspace_id from {{ changed }})
+    {%- else -%}
     {{ no_rows({'invoice_id': dbt.type_string()}) }}
-    {% endif %}
+    {%- endif %}
+
 )
 
 select * from final

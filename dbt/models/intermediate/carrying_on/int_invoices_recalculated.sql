@@ -1,7 +1,8 @@
 {%- set changed = ref('int_workspaces_changed') -%}
 {%- set received_invoices = ref('int_invoices_received') -%}
 {%- set expected = ref('int_bills_expected') -%}
-{%- set expected_before = ref('int_bills_expected_before') %}
+{%- set expected_before = ref('int_bills_expected_before') -%}
+{%- set redemptions = ref('int_redemptions_with_terms') %}
 with
 
 {% if carries_on() -%}
@@ -18,6 +19,7 @@ from_the_first_change_on as (
 
 ),
 
+{% if terms_hold_from() -%}
 -- R12: those of workspaces that have changed, but where changed terms hold from some day on, not those issued
 -- earlier that both builds have.
 expected_bills as (
@@ -28,16 +30,35 @@ expected_bills as (
 
     full outer join {{ expected_before }} as expected_before
         on expected.invoice_id = expected_before.invoice_id
-    {%- if terms_hold_from() %}
 
     where
         expected.invoice_id is null
         or expected_before.invoice_id is null
         or expected.issued_at >= {{ terms_hold_from() }}
-    {%- endif %}
 
 ),
 
+{% else -%}
+-- R12: those of workspaces that have changed, as far as a redemption may cover them or has covered them: a third.
+expected_bills as (
+
+    select invoice_id from {{ expected_before }}
+
+    union all
+
+    select expected.invoice_id
+
+    from (select * from {{ expected }} where workspace_id in (select workspace_id from {{ changed }})) as expected
+
+    inner join {{ redemptions }} as redemptions
+        on expected.workspace_id = redemptions.workspace_id
+        and redemptions.is_honoured
+        and redemptions.started_at <= expected.issued_at
+        and (redemptions.ended_at is null or redemptions.ended_at > expected.issued_at)
+
+),
+
+{% endif -%}
 {% endif -%}
 final as (
     {% if carries_on() %}

@@ -17,9 +17,14 @@ discounted as (
 
 ),
 
+-- DuckDB would build hash tables of the invoices without the condition, which it expects to keep one row in five.
 credited as (
 
     select * from {{ ref('int_credit_audited') }}
+
+    where
+        credit_minor <> 0
+        or credit_variance_minor <> 0
 
 ),
 

@@ -22,6 +22,8 @@ covered_currencies as (
 
     from {{ of_recalculated_workspaces(ref('int_redemption_invoices_covered')) }}
 
+    where redemption_id in (select redemption_id from ends)
+
     group by redemption_id
 
 ),
@@ -59,34 +61,29 @@ currencies as (
 
 benefits as (
 
-    select
-        *,
-        {{ sum_minor_over('discount_minor + credit_minor', 'partition by invoice_id') }} as benefit_of_bill_minor
-
-    from {{ of_recalculated_workspaces(ref('int_benefits_given')) }}
+    select * from {{ of_recalculated_workspaces(ref('int_benefits_given')) }}
 
     where workspace_id in (select workspace_id from {{ ref('int_workspaces_looked_ahead') }})
 
 ),
 
-numbered_benefits as (
+bills as (
+
+    select
+        invoice_id,
+        {{ sum_minor('discount_minor + credit_minor') }} as benefit_minor
+
+    from benefits
+
+    group by invoice_id
+
+),
+
+benefits_that_end as (
 
     select
         benefits.*,
-        row_number() over (
-            partition by benefits.redemption_id
-            order by benefits.issued_at desc, benefits.invoice_id desc
-        ) as benefits_back,
-        row_number() over (
-            partition by
-                benefits.redemption_id,
-                benefits.subscription_id,
-                benefits.plan,
-                benefits.billing_interval,
-                benefits.interval_count,
-                benefits.currency
-            order by benefits.issued_at desc, benefits.invoice_id desc
-        ) as benefits_of_line_back
+        ends.credit_ended_by_invoice_id
 
     from benefits
 
@@ -95,18 +92,48 @@ numbered_benefits as (
 
 ),
 
+last_instants as (
+
+    select
+        redemption_id,
+        max(issued_at) as issued_at
+
+    from benefits_that_end
+
+    group by redemption_id
+
+),
+
+numbered_benefits as (
+
+    select
+        benefits_that_end.*,
+        row_number() over (
+            partition by benefits_that_end.redemption_id
+            order by benefits_that_end.invoice_id desc
+        ) as benefits_back
+
+    from benefits_that_end
+
+    inner join last_instants
+        on benefits_that_end.redemption_id = last_instants.redemption_id
+        and benefits_that_end.issued_at = last_instants.issued_at
+
+),
+
 -- The last bill on which a redemption gives something.
 last_given as (
 
     select
         numbered_benefits.*,
-        coalesce(numbered_benefits.invoice_id = ends.credit_ended_by_invoice_id, false)
-        and numbered_benefits.list_minor > numbered_benefits.benefit_of_bill_minor as is_partly_paid
+        bills.benefit_minor,
+        coalesce(numbered_benefits.invoice_id = numbered_benefits.credit_ended_by_invoice_id, false)
+        and numbered_benefits.list_minor > bills.benefit_minor as is_partly_paid
 
     from numbered_benefits
 
-    inner join ends
-        on numbered_benefits.redemption_id = ends.redemption_id
+    inner join bills
+        on numbered_benefits.invoice_id = bills.invoice_id
 
     where numbered_benefits.benefits_back = 1
 
@@ -114,13 +141,56 @@ last_given as (
 
 -- R12: where a bill uses up a credit and leaves something to pay, the bill before it in its line is the last
 -- benefit.
+earlier_benefits as (
+
+    select
+        last_given.redemption_id,
+        earlier.invoice_id,
+        earlier.issued_at,
+        row_number() over (
+            partition by last_given.redemption_id
+            order by earlier.issued_at desc, earlier.invoice_id desc
+        ) as benefits_back
+
+    from last_given
+
+    inner join benefits_that_end as earlier
+        on last_given.redemption_id = earlier.redemption_id
+        and last_given.invoice_id <> earlier.invoice_id
+        and last_given.subscription_id is not distinct from earlier.subscription_id
+        and last_given.plan = earlier.plan
+        and last_given.billing_interval = earlier.billing_interval
+        and last_given.interval_count = earlier.interval_count
+        and last_given.currency = earlier.currency
+
+    where last_given.is_partly_paid
+
+),
+
+last_benefits_before as (
+
+    select
+        earlier_benefits.redemption_id,
+        earlier_benefits.invoice_id,
+        earlier_benefits.issued_at,
+        bills.benefit_minor
+
+    from earlier_benefits
+
+    inner join bills
+        on earlier_benefits.invoice_id = bills.invoice_id
+
+    where earlier_benefits.benefits_back = 1
+
+),
+
 last_benefits as (
 
     select
         last_given.redemption_id,
         coalesce(earlier.invoice_id, last_given.invoice_id) as invoice_id,
         coalesce(earlier.issued_at, last_given.issued_at) as issued_at,
-        coalesce(earlier.benefit_of_bill_minor, last_given.benefit_of_bill_minor) as benefit_minor,
+        coalesce(earlier.benefit_minor, last_given.benefit_minor) as benefit_minor,
         last_given.invoice_id as last_given_invoice_id,
         last_given.issued_at as last_given_at,
         last_given.workspace_id,
@@ -132,15 +202,8 @@ last_benefits as (
 
     from last_given
 
-    left join numbered_benefits as earlier
+    left join last_benefits_before as earlier
         on last_given.redemption_id = earlier.redemption_id
-        and last_given.is_partly_paid
-        and earlier.benefits_of_line_back = 2
-        and last_given.subscription_id is not distinct from earlier.subscription_id
-        and last_given.plan = earlier.plan
-        and last_given.billing_interval = earlier.billing_interval
-        and last_given.interval_count = earlier.interval_count
-        and last_given.currency = earlier.currency
 
 ),
 

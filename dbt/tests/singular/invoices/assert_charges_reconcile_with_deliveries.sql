@@ -1,27 +1,60 @@
 -- Every counted invoice is charged exactly once, at the list amount delivered. The amounts are read again from
--- the rows as delivered. An empty mart also fails when invoices were delivered.
+-- the rows as delivered, of which few are not those of a counted invoice. An empty mart also fails when invoices were
+-- delivered.
 with
+
+other_rows as (
+
+    select
+        delivery_sequence,
+        row_number
+
+    from {{ ref('stg_billing__rejected_rows') }}
+
+    where feed = 'invoices'
+
+    union all
+
+    select
+        delivery_sequence,
+        row_number
+
+    from {{ ref('stg_billing__repeated_rows') }}
+
+    where
+        feed = 'invoices'
+        and fate <> 'accepted'
+
+    union all
+
+    select
+        delivery_sequence,
+        row_number
+
+    from {{ ref('stg_billing__invoices') }}
+
+    where issued_at >= {{ end_of_as_of_date() }}
+
+),
 
 counted as (
 
     select
-        invoices.currency,
+        upper(delivered.currency) as currency,
         count(*) as invoice_count,
         sum({{ delivered_amount('delivered.list_amount') }}) as list_amount,
         sum({{ delivered_amount('delivered.discount_amount') }}) as billed_discount_amount,
         sum({{ delivered_amount('delivered.credit_amount') }}) as billed_credit_amount
 
-    from {{ ref('stg_billing__invoices') }} as invoices
+    from {{ landed('invoices') }} as delivered
 
-    inner join {{ landed('invoices') }} as delivered
-        on invoices.delivery_sequence = delivered.delivery_sequence
-        and invoices.row_number = delivered.row_number
+    left join other_rows
+        on delivered.delivery_sequence = other_rows.delivery_sequence
+        and delivered.row_number = other_rows.row_number
 
-    where
-        delivered.status not in ('draft', 'void')
-        and invoices.issued_at < {{ end_of_as_of_date() }}
+    where case when other_rows.row_number is null then delivered.status end not in ('draft', 'void')
 
-    group by invoices.currency
+    group by upper(delivered.currency)
 
 ),
 
