@@ -4,12 +4,12 @@ The order matters and is defined in `publish`: gate, copy aside, checkpoint, rea
 durable, rename, flip. If the process is killed at any point, the current release stays current and whole.
 
 Of a mart that held the rows of the release before when the data tests passed over it, no row is read before
-the new file is read back. In each other table only the rows that differ from the release before are fingerprinted.
-Where most rows are as before, the new file begins as a copy of that release's file, and only what differs is written: rows of
-a large table that mostly is as it was, other tables whole, in the order of their key. Elsewhere tables that equal
-those of the release before are copied from it (`reuse`).
-The Parquet copy of such a table is the file of the release before under one more name. If that release turns out
-to be damaged, all is written again from the build.
+the new file is read back. In each other table only the rows that differ from the release before are
+fingerprinted. Where most rows are as before, the new file begins as a copy of that release's file, and only
+what differs is written: rows of a large table that mostly is as it was, other tables whole, in the order of
+their key. Elsewhere tables that equal those of the release before are copied from it (`reuse`). The Parquet
+copy of such a table is the file of the release before under one more name. If that release turns out to be
+damaged, all is written again from the build.
 """
 
 from __future__ import annotations

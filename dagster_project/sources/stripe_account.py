@@ -247,7 +247,7 @@ def made_again(coupon: Json) -> str:
 
 @cache
 def _version() -> str:
-    """Return a digest of this mapping, from the modules of which it is one."""
+    """Return a digest of the modules about Stripe, whose change has every bill mapped again."""
     made = hashlib.sha256()
     for module in sorted(Path(__file__).parent.glob("stripe_*.py")):
         made.update(module.read_bytes())

@@ -236,7 +236,7 @@ class Bills:
             )
         return {
             "invoice_id": invoice_id,
-            "workspace_id": self._workspaces.of(customer, subscription),
+            "workspace_id": self._workspaces.workspace_of(customer, subscription),
             "status": status,
             "plan": plan,
             "billing_interval": interval,

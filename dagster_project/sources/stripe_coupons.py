@@ -25,11 +25,7 @@ UNLIMITED = "~unlimited"
 
 
 class Coupons:
-    """The coupons that are delivered.
-
-    Attributes:
-        rows: Their rows by id, with those that redemptions need besides.
-    """
+    """The coupons that are delivered."""
 
     def __init__(
         self,
@@ -39,7 +35,7 @@ class Coupons:
         choices: Choices,
         outcome: Outcome,
     ) -> None:
-        """Begin without rows, until bills are mapped.
+        """Make no rows yet: what they say of plans depends on all bills.
 
         Args:
             objects: What the pull left.
@@ -53,11 +49,14 @@ class Coupons:
         self._remembered = remembered
         self._choices = choices
         self._outcome = outcome
-        self.rows: dict[str, Row] = {}
 
-    def map(self) -> None:
-        """Make the rows of all coupons and credit grants, once all bills are mapped."""
-        self.rows = dict(self._each())
+    @cached_property
+    def rows(self) -> dict[str, Row]:
+        """Rows by id of all coupons and credit grants, with those that redemptions need besides.
+
+        All bills must be mapped before they are first asked for.
+        """
+        return dict(self._each())
 
     def _each(self) -> Iterator[tuple[str, Row]]:
         for coupon_id in sorted(self._account.coupons):

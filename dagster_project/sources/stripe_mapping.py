@@ -26,8 +26,8 @@ class AccountMapping:
     """One run of the mapping over all objects.
 
     Attributes:
-        refused: The objects that become no row; complete once all rows were asked for, as `notes` is.
-        notes: What rows cannot say.
+        refused: The objects that become no row; complete once every row has been read.
+        notes: What rows cannot say; complete at the same time.
         counts: Objects counted for the summary, by name.
     """
 
@@ -86,7 +86,6 @@ class AccountMapping:
             if row is not None:
                 yield "credit_notes", row
         self._compare_credit()
-        self._coupons.map()
         yield from (("redemptions", row) for row in self._redemptions.rows())
         yield from (("coupons", row) for _, row in sorted(self._coupons.rows.items()))
         yield from (("workspaces", row) for row in self._workspaces.rows())

@@ -66,17 +66,17 @@ class Redemptions:
             by_customer[discount.customer or ""].append(discount)
         for customer in sorted(by_customer):
             bills = list(map(Bill.of, self._objects.bills_of(customer)))
-            yield from self._of_customer(by_customer[customer], bills)
+            yield from self._rows_of_customer(by_customer[customer], bills)
         for (customer, _), grants in sorted(self._account.grants.items()):
             for grant in grants:
                 if grant["id"] not in self._coupons.rows:
                     continue
                 try:
-                    yield self._of_grant(grant, customer)
+                    yield self._row_of_grant(grant, customer)
                 except Refusal as error:
                     self._outcome.refuse("redemptions", grant["id"], str(error))
 
-    def _of_customer(self, discounts: list[Discount], bills: list[Bill]) -> Iterator[Row]:
+    def _rows_of_customer(self, discounts: list[Discount], bills: list[Bill]) -> Iterator[Row]:
         """Yield the redemptions of one customer: its own after those of its subscriptions."""
         standing: dict[str, list[Window]] = defaultdict(list)
         for discount in sorted(discounts, key=lambda one: one.place == "customer"):
@@ -84,13 +84,13 @@ class Redemptions:
                 if discount.customer is None:
                     raise Refusal("it names no customer, so it belongs to no workspace")
                 if discount.place in ("invoice", "invoice_item"):
-                    yield from self._of_bill(discount, bills)
+                    yield from self._rows_of_bill(discount, bills)
                 else:
                     yield from self._lasting(discount, bills, standing)
             except Refusal as error:
                 self._outcome.refuse("redemptions", discount.id, str(error))
 
-    def _of_bill(self, discount: Discount, bills: list[Bill]) -> Iterator[Row]:
+    def _rows_of_bill(self, discount: Discount, bills: list[Bill]) -> Iterator[Row]:
         """Yield a discount of one bill: in force at its issue alone."""
         carrying = [one for one in bills if discount.id in one.orders]
         carrying = [one for one in carrying if one.id == discount.place_id] or carrying
@@ -185,7 +185,9 @@ class Redemptions:
                 ends = until
             else:
                 revoked = until
-        workspace = self._workspaces.of(discount.customer or "", subscription, "a discount")
+        workspace = self._workspaces.workspace_of(
+            discount.customer or "", subscription, "a discount"
+        )
         self._workspaces.seen(workspace, discount.customer or "", discount.start)
         is_later = starts != discount.start or discount.place in ("invoice", "invoice_item")
         return {
@@ -418,10 +420,10 @@ class Redemptions:
         self._remembered.gone_by[discount.id] = self._now
         return self._now
 
-    def _of_grant(self, grant: Json, customer: str) -> Row:
+    def _row_of_grant(self, grant: Json, customer: str) -> Row:
         if not customer:
             raise Refusal("it names no customer, so it belongs to no workspace")
-        workspace = self._workspaces.of(customer, None, "a credit grant")
+        workspace = self._workspaces.workspace_of(customer, None, "a credit grant")
         created = int(grant["created"])
         self._workspaces.seen(workspace, customer, created)
         self._outcome.counts["redemptions"] += 1

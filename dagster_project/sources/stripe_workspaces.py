@@ -30,7 +30,7 @@ class Workspaces:
         self._earliest: dict[str, int] = {}
         self._customers: dict[str, str] = {}
 
-    def of(self, customer: str, subscription: str | None, what: str = "") -> str:
+    def workspace_of(self, customer: str, subscription: str | None, what: str = "") -> str:
         """Return the workspace: the customer, or the subscription where that was chosen."""
         if self._choices.workspace == "customer":
             return customer

@@ -39,7 +39,7 @@ expected_bills as (
 ),
 
 {% else -%}
--- R12: those of workspaces that have changed, as far as a redemption may cover them or has covered them: a third.
+-- R12: of those of workspaces that have changed, only those that a redemption may cover or has covered, about a third.
 expected_bills as (
 
     select invoice_id from {{ expected_before }}
