@@ -15,6 +15,13 @@ _LOOK_INTO_FINDINGS = (
     " a run without --strict publishes all the same."
 )
 
+_LOAD_AGAIN = (
+    "A file that the build keeps below build/raw is damaged. `coupon-ledger rebuild` loads all deliveries"
+    " again from the archive; then run again."
+)
+_UNREADABLE = "Failed to read file"
+"""What DuckDB says of a Parquet file of which it can read the description, but not the values."""
+
 
 class ReleaseError(Exception):
     """Something about releases did not work; the current release has not changed.
@@ -52,7 +59,14 @@ class PublishRefused(ReleaseError):
         super().__init__(
             f"The build did not pass its checks; nothing was published: {first}"
             + (f"; and {more} more." if more > 0 else "."),
-            _LOOK_INTO_FINDINGS
-            if {problem.kind for problem in self.problems} == {"finding"}
-            else "Correct what the message names and run again.",
+            _remedy(self.problems),
         )
+
+
+def _remedy(problems: Sequence[Problem]) -> str:
+    """Return what to do about what prevents publication."""
+    if {problem.kind for problem in problems} == {"finding"}:
+        return _LOOK_INTO_FINDINGS
+    if any(_UNREADABLE in problem.message for problem in problems):
+        return _LOAD_AGAIN
+    return "Correct what the message names and run again."

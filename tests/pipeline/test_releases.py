@@ -29,7 +29,7 @@ from dagster_project.defs.release import outcome
 from dagster_project.releases import files, fingerprint, publishing, reuse
 from dagster_project.releases.files import FILE_MODE
 from dagster_project.releases.fingerprint import MODULUS, content_hash_of, content_of
-from dagster_project.releases.gate import Build, Result, in_words, judge
+from dagster_project.releases.gate import Build, Problem, Result, in_words, judge
 from dagster_project.settings import CHECKOUT
 from tests.pipeline.conftest import AS_OF, NOW, HandMade
 
@@ -550,6 +550,25 @@ class TestRefusal:
         assert rows(
             hand_made.home, "select name, failures from release.checks where status = 'warn'"
         ) == [("assert_source_is_right", 2)]
+
+    def test_a_damaged_file_of_the_build_is_loaded_again_from_the_archive(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "rows.parquet"
+        duckdb.execute(
+            f"copy (select md5(i::varchar) as text from range(20000) as rows(i)) to '{path}'"
+            " (format parquet, compression lz4_raw)"
+        )
+        content = bytearray(path.read_bytes())
+        for place in range(len(content) // 3, len(content) // 3 + 40):
+            content[place] ^= 0x5A
+        path.write_bytes(content)
+        with pytest.raises(duckdb.Error) as damage:
+            duckdb.execute(f"select max(text) from '{path}'").fetchall()
+        said = [Problem("model", "base_billing__invoices", "error", str(damage.value), "x.sql")]
+        assert "coupon-ledger rebuild" in releases.PublishRefused(said).remedy
+        said = [replace(said[0], message="Binder Error: no such column")]
+        assert "coupon-ledger rebuild" not in releases.PublishRefused(said).remedy
 
     def test_a_mart_without_key_is_refused(self, hand_made: HandMade) -> None:
         manifest = hand_made.manifest
