@@ -22,7 +22,7 @@ from dagster_project.answers.asking import (
 from dagster_project.answers.burndown import grants_left, lapsing
 from dagster_project.answers.outlook import bill_changes
 from dagster_project.answers.values import day_in
-from dagster_project.releases.fingerprint import literal
+from dagster_project.releases.fingerprint import literals
 
 _MOST = 10  # workspaces that are told of one by one
 
@@ -173,7 +173,7 @@ def ending(
     """
     chosen = f"{running_out(connection)} where runs_out_at < ?"
     if redemption_ids is not None:
-        chosen += f" and list_contains([{', '.join(map(literal, redemption_ids))}], redemption_id)"
+        chosen += f" and list_contains([{literals(redemption_ids)}], redemption_id)"
     (found,) = rows(
         connection,
         "select count(*) as redemptions, count(distinct workspace_id) as workspaces,"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 
 from dagster_project.answers.asking import Connection, Row, facts, has_column, rows
 from dagster_project.answers.words import is_open
 from dagster_project.releases.closing import month_of_finding
-from dagster_project.releases.fingerprint import literal
+from dagster_project.releases.fingerprint import literals
 
 
 def findings(connection: Connection, wanted: Mapping[str, str | None], limit: int) -> Row:
@@ -111,8 +111,8 @@ def reviewed(
     with_effects = f"""
         select findings.*,
             case
-                when findings.finding_type in ({_quoted(GIVEN_TOO_LITTLE)}) then findings.amount_at_stake
-                when findings.finding_type in ({_quoted(GIVEN_TOO_MUCH)}) then -findings.amount_at_stake
+                when findings.finding_type in ({literals(GIVEN_TOO_LITTLE)}) then findings.amount_at_stake
+                when findings.finding_type in ({literals(GIVEN_TOO_MUCH)}) then -findings.amount_at_stake
             end as effect_amount
         from {_source(connection)} as findings
         {"" if month is None and plan is None else bills}
@@ -180,10 +180,6 @@ GIVEN_TOO_MUCH = (
     "credit_over_drawn",
 )
 """Types of findings about bills with more discount or credit than was due: so much too little was billed."""
-
-
-def _quoted(types: Iterable[str]) -> str:
-    return ", ".join(map(literal, types))
 
 
 def _where(filters: Mapping[str, str]) -> tuple[str, list[str]]:

@@ -34,6 +34,7 @@ from dagster_project.refresh.left_alone import (
 )
 from dagster_project.releases.fingerprint import columns_of, quote, sum_of_hashes
 from dagster_project.releases.gate import Result
+from dagster_project.releases.reuse import sha256_of
 
 _PASSED = ("pass", "warn")
 
@@ -157,9 +158,9 @@ def fingerprints_of_files(
     for unique_id, feed in read.items():
         digest = hashlib.sha256()
         for path in files_of(connection, feed, rows):
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{path.relative_to(rows.folder).as_posix()} {content}\n".encode())
+            digest.update(
+                f"{path.relative_to(rows.folder).as_posix()} {sha256_of(path)}\n".encode()
+            )
         found[unique_id] = digest.hexdigest()
     return found
 

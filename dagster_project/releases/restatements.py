@@ -15,7 +15,7 @@ import duckdb
 
 from dagster_project.releases import files
 from dagster_project.releases.closing import Closing, closed_months, must_be_as_certified
-from dagster_project.releases.fingerprint import columns_of, literal, quote
+from dagster_project.releases.fingerprint import columns_of, literal, literals, quote
 
 NAME = "fct_restatements"
 SOURCE = f"memory.main.{NAME}"
@@ -270,7 +270,7 @@ def _compare(
         return
     places = [name for name in was.places(key) if name in is_now.places(key)]
     month = closing.month.isoformat()
-    delivered, noted = (", ".join(map(literal, sorted(one))) for one in (DELIVERED, NOTED))
+    delivered, noted = (literals(sorted(one)) for one in (DELIVERED, NOTED))
     is_noted = "true" if table == "fct_credit_notes" else f"found.column_name in ({noted})"
     is_budget = (
         f"found.column_name = 'budget_amount' and {literal(table)} = 'fct_program_budget_monthly'"
