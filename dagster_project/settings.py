@@ -328,8 +328,13 @@ class Settings(BaseSettings):
 
     @property
     def built(self) -> Path:
-        """The DuckDB file into which a build writes the marts: tables, or views of Spark's Parquet."""
+        """The DuckDB file with what a build has besides the marts: tables, or views of Spark's Parquet."""
         return self.warehouse if self.engine == "duckdb" else self.build / "spark.duckdb"
+
+    @property
+    def candidate(self) -> Path:
+        """The DuckDB file of the marts, which becomes a release when they have passed their checks."""
+        return self.build / "candidate.duckdb"
 
     @property
     def scratch(self) -> Path:
@@ -380,6 +385,7 @@ class Settings(BaseSettings):
         return {
             **spark,
             "COUPON_LEDGER_WAREHOUSE": str(self.warehouse),
+            "COUPON_LEDGER_CANDIDATE": str(self.candidate),
             "COUPON_LEDGER_THREADS": str(self.threads),
             "COUPON_LEDGER_MEMORY_LIMIT": self.memory_limit,
         }

@@ -72,7 +72,7 @@ def newest_days(connection: duckdb.DuckDBPyConnection, until: date) -> dict[str,
     Only invoices that count and redemptions that were delivered are looked at.
 
     Args:
-        connection: A release, or the warehouse after its build.
+        connection: A release, or the candidate after its build.
         until: Records of later days are left out: a mistyped year would hide what is missing.
     """
     after = until + timedelta(days=1)
@@ -92,7 +92,7 @@ def late_feeds(
     """Return the feeds whose newest record is older than the settings allow.
 
     Args:
-        connection: A release, or the warehouse after its build.
+        connection: A release, or the candidate after its build.
         settings: Their `late_after_days` limits the age of a feed's newest record.
         today: The day to compare with, see `reference_day`.
 

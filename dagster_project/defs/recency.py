@@ -51,7 +51,7 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
 
         began = time.monotonic()
         today = freshness.reference_day(refresh.settings, refresh.started_at.date())
-        with duckdb.connect(str(refresh.settings.built), read_only=True) as connection:
+        with duckdb.connect(str(refresh.settings.candidate), read_only=True) as connection:
             newest = freshness.newest_days(connection, today)
             late = {
                 one.feed: one for one in freshness.late_feeds(connection, refresh.settings, today)

@@ -13,7 +13,8 @@ from dagster_project.defs.transformation import Translator
 from dagster_project.feeds import feeds
 from dagster_project.product import CODE
 from dagster_project.refresh import dbt_build
-from dagster_project.releases.publishing import Publication, pedigree_tables, publish
+from dagster_project.releases.contents import pedigree_tables
+from dagster_project.releases.publishing import Publication, publish
 from dagster_project.settings import Settings
 
 STEP = "release"
@@ -55,6 +56,8 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
             settings = refresh.settings
             publication = publish(
                 settings.home,
+                marts=settings.candidate,
+                built=settings.built,
                 as_of=refresh.as_of_date,
                 build=dbt_build.read_receipt(settings, context.run_id),
                 manifest=project.manifest,
@@ -62,7 +65,6 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
                 code_version=project.code_version,
                 engine=settings.engine,
                 reporting_time_zone=settings.reporting_time_zone,
-                built=settings.built,
                 threads=settings.threads,
                 memory_limit=settings.memory_limit,
                 report=partial(report, home=settings.home) if settings.reports else None,

@@ -209,7 +209,8 @@ def _build(
         from dagster_project.refresh import spark
 
         spark.gather(refresh.settings, project.manifest)
-    tables = Tables(refresh.settings.built, ["staging", "intermediate", MARTS])
+    tables = Tables(refresh.settings.built, ["staging", "intermediate"])
+    marts = Tables(refresh.settings.candidate, [MARTS])
     deliveries = loaded_deliveries(refresh.settings.warehouse)
     made_of = feeds_of(manifest)
     selected = context.op_execution_context.selected_output_names
@@ -219,7 +220,7 @@ def _build(
         described = {name: column["description"] for name, column in node["columns"].items()}
         metadata = {
             **output.metadata,
-            **tables.metadata(node["alias"], described),
+            **(marts if node["schema"] == MARTS else tables).metadata(node["alias"], described),
             **came_from(deliveries, made_of[unique_id]),
         }
         if output.output_name in selected:
@@ -232,7 +233,9 @@ def _build(
         raise dbt_build.DbtFailed(f"dbt stopped: {said}")
     if not outcome.is_success:
         problems = judge(outcome.build, project.manifest, refresh.as_of_date).problems
-        raise PublishRefused(blaming.with_places(problems, refresh.settings.warehouse))
+        raise PublishRefused(
+            blaming.with_places(problems, refresh.settings.warehouse, refresh.settings.candidate)
+        )
     if refresh.settings.strict:
         _refuse_open_findings(refresh)
     running.outcome = _in_words(
@@ -319,7 +322,7 @@ def _refuse_open_findings(refresh: Refresh) -> None:
         PublishRefused: There are open findings of severity error, or changes of a coupon's terms; one
             problem per type.
     """
-    with duckdb.connect(str(refresh.settings.built), read_only=True) as connection:
+    with duckdb.connect(str(refresh.settings.candidate), read_only=True) as connection:
         rows = connection.execute(
             "select finding_type, count(*), min(finding_id), arg_min(description, finding_id)"
             " from marts.fct_audit_findings"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.releases import candidate
 from dagster_project.releases.gate import Problem
 
 _RECONCILES = "assert_charges_reconcile_with_deliveries"
@@ -40,7 +41,7 @@ select
     strftime(coalesce(delivered.billing_month, charged.billing_month), '%Y-%m') as month,
     coalesce(deliveries.file_name, charged.delivery_id) as delivery
 from delivered
-full outer join marts.fct_discounted_charges as charged on delivered.invoice_id = charged.invoice_id
+full outer join candidate.marts.fct_discounted_charges as charged on delivered.invoice_id = charged.invoice_id
 left join raw.deliveries as deliveries on delivered.delivery_sequence = deliveries.delivery_sequence
 where
     delivered.list_amount is distinct from charged.list_amount
@@ -62,17 +63,18 @@ limit 1
 """
 
 
-def with_places(problems: Sequence[Problem], warehouse: Path) -> list[Problem]:
+def with_places(problems: Sequence[Problem], warehouse: Path, marts: Path) -> list[Problem]:
     """Return the problems, adding to problems about totals where to look.
 
     Args:
         problems: Why a build is not published.
         warehouse: Where it was built; another engine's tables are not there, and nothing is added.
+        marts: The candidate with its marts.
     """
-    return [replace(one, message=_with_place(one, warehouse)) for one in problems]
+    return [replace(one, message=_with_place(one, warehouse, marts)) for one in problems]
 
 
-def _with_place(problem: Problem, warehouse: Path) -> str:
+def _with_place(problem: Problem, warehouse: Path, marts: Path) -> str:
     if problem.kind == "test" and problem.name == _RECONCILES and problem.status == "fail":
         question, words = _FIRST_DIFFERENCE, "the first difference is"
     elif problem.kind == "model" and _TOO_LARGE.search(problem.message):
@@ -81,6 +83,7 @@ def _with_place(problem: Problem, warehouse: Path) -> str:
         return problem.message
     try:
         with duckdb.connect(str(warehouse), read_only=True) as connection:
+            candidate.attach(connection, marts)
             found = connection.execute(question).fetchone()
     except duckdb.Error:  # the tables it queries were not built
         return problem.message

@@ -26,6 +26,7 @@ from typing import Any
 import duckdb
 
 from dagster_project.refresh.dbt_build import DbtFailed, Project, compile_project
+from dagster_project.releases import candidate
 from dagster_project.releases.fingerprint import Column, literal, quote, tables_of
 from dagster_project.settings import Settings
 
@@ -152,13 +153,14 @@ def relations_in(sql: str) -> frozenset[tuple[str, str]]:
     return frozenset(_RELATION.findall(_COMMENT.sub("", sql)))
 
 
-def models(settings: Settings, project: Project, warehouse: Path) -> Models:
+def models(settings: Settings, project: Project, warehouse: Path, marts: Path) -> Models:
     """Return the compiled project: as it was compiled before, or compiled now.
 
     Args:
         settings: What the models are calculated with.
         project: The parsed project.
         warehouse: The file of a build of this project.
+        marts: The file of the marts of such a build: a candidate or a release.
 
     Raises:
         DbtFailed: The project cannot be compiled.
@@ -171,7 +173,13 @@ def models(settings: Settings, project: Project, warehouse: Path) -> Models:
     except (OSError, ValueError, TypeError, KeyError):  # there is none, or one of another version
         nodes = _compile(settings, project)
         with duckdb.connect(str(warehouse), read_only=True) as connection:
-            nodes = with_columns(nodes, tables_of(connection, "warehouse"))
+            candidate.attach(connection, marts)
+            tables = tables_of(connection, "warehouse") | {
+                key: columns
+                for key, columns in tables_of(connection, candidate.DATABASE).items()
+                if key[0] == "marts"
+            }
+        nodes = with_columns(nodes, tables)
         with suppress(OSError):  # without the right to write, the next question compiles again
             with tempfile.NamedTemporaryFile(
                 "w", dir=path.parent, encoding="utf-8", delete=False
@@ -220,7 +228,7 @@ def nodes_of(compiled: Iterable[Any], manifest: Mapping[str, Any]) -> list[Node]
                 for one in parents
             ),
             severity=str(getattr(node.config, "severity", "")).lower(),
-            sql=getattr(node, "compiled_code", None) or "",
+            sql=of_one_database(getattr(node, "compiled_code", None) or ""),
         )
     by_name = {node.name: node for node in found.values()}
     ordered: dict[str, Node] = {}
@@ -234,6 +242,15 @@ def nodes_of(compiled: Iterable[Any], manifest: Mapping[str, Any]) -> list[Node]
     for node in by_name.values():
         place(node)
     return list(ordered.values())
+
+
+def of_one_database(sql: str) -> str:
+    """Return compiled SQL whose marts are in the same database as all else.
+
+    Args:
+        sql: The text as dbt compiled it, whose marts are in the candidate.
+    """
+    return sql.replace(f'"{candidate.DATABASE}"."marts".', '"warehouse"."marts".')
 
 
 def with_columns(nodes: Sequence[Node], tables: Tables) -> list[Node]:

@@ -14,7 +14,7 @@ are calculated again makes no row another one, so that the models of carrying on
 and the models that hold those invoices only, are run wherever a model that is run reads them.
 
 The models are dbt's, compiled (`compiled`). The database `recorded` of the connection is the build of the recorded
-release and is only read; the database `warehouse` becomes that of the concerned workspaces. A recorded relation
+release, whose marts are in a database of their own, and is only read; the database `warehouse` becomes that of the concerned workspaces. A recorded relation
 is there as soon as a query names it.
 """
 
@@ -161,6 +161,7 @@ def calculate(
     moment: Moment,
     rows: Mapping[str, Sequence[Mapping[str, str]]],
     judge: Callable[[], None] = lambda: None,
+    marts: str = "recorded",
 ) -> Calculated:
     """Calculate the marts of the concerned workspaces under other terms.
 
@@ -170,12 +171,13 @@ def calculate(
         moment: The day of the recorded build, and from when on terms are changed.
         rows: The changed rows of coupons and redemptions by feed, as they would be delivered.
         judge: Is called when the redemptions of concerned workspaces are calculated, and nothing else is.
+        marts: The database with the recorded marts.
 
     Raises:
         Broken: A row breaks the contract of its feed.
         ReleaseError: A data test of severity error does not pass.
     """
-    calculation = _Calculation(connection, models, moment)
+    calculation = _Calculation(connection, models, moment, marts)
     calculation.deliver(rows)
     return calculation.run(judge)
 
@@ -195,12 +197,18 @@ def of_concerned(columns: Iterable[str]) -> str | None:
 
 class _Calculation:
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, models: Models, moment: Moment
+        self, connection: duckdb.DuckDBPyConnection, models: Models, moment: Moment, marts: str
     ) -> None:
         self._connection = connection
         self._models = models
         self._moment = moment
-        self._types = _tables_of(connection, "recorded")
+        self._marts_in = marts
+        self._types = {
+            key: columns
+            for database in dict.fromkeys(("recorded", marts))
+            for key, columns in _tables_of(connection, database).items()
+            if database == marts or key[0] != "marts"
+        }
         self._columns = {key: [one.name for one in columns] for key, columns in self._types.items()}
         self._kinds: dict[tuple[str, str], str] = {}
         self._delivered: list[Feed] = []
@@ -271,7 +279,7 @@ class _Calculation:
         for node in self._to_build():
             self._build(node)
         for mart in set(TERMS) - self._ran:
-            self._table(self._models.nodes[mart], None, f"from recorded.marts.{mart}")
+            self._table(self._models.nodes[mart], None, f"from {self._recorded('marts', mart)}")
         self._sum_over_all()
         tests = self._test()
         (workspaces,) = self._connection.execute(f"select count(*) from {WORKSPACES}").fetchall()
@@ -378,7 +386,7 @@ class _Calculation:
             f"create or replace table {_OF_CONCERNED} as {' union '.join(sides)}"
         )
         self._connection.execute(
-            f"create or replace table {CHARGES} as from recorded.marts.{_CHARGES} where {CONCERNED}"
+            f"create or replace table {CHARGES} as from {self._recorded('marts', _CHARGES)} where {CONCERNED}"
         )
         self._connection.execute(
             f"create or replace table {INVOICES} as select invoice_id from {CHARGES}"
@@ -464,7 +472,7 @@ class _Calculation:
 
     def _with_difference(self, node: Node, sums: _Sums) -> str:
         """Return SQL for a mart as recorded, less what concerned workspaces gave it, plus what they give it now."""
-        recorded = f"recorded.{node.schema}.{node.name}"
+        recorded = self._recorded(node.schema, node.name)
         types = {one.name: one.type for one in self._types[node.schema, node.name]}
         keys = ", ".join(sums.key)
         added = ", ".join(
@@ -521,17 +529,23 @@ class _Calculation:
             " where is_honoured and not is_to_come group by program)"
         )
 
+    def _recorded(self, schema: str, name: str) -> str:
+        """Return the recorded rows of a model, as SQL."""
+        database = self._marts_in if schema == "marts" else "recorded"
+        return f"{database}.{schema}.{quote(name)}"
+
     def _of_recorded(self, schema: str, name: str) -> str:
         """Return SQL for the recorded rows of a model that are of concerned workspaces."""
         if name == _CHARGES:
             return CHARGES
         of_these = self._of_these(self._columns[schema, name])
-        return f"(from recorded.{schema}.{quote(name)}{f' where {of_these}' if of_these else ''})"
+        where = f" where {of_these}" if of_these else ""
+        return f"(from {self._recorded(schema, name)}{where})"
 
     def _of_all(self, schema: str, name: str) -> str:
         """Return SQL for the rows of a model of concerned workspaces and, as recorded, of all others."""
         if name not in self._ran:
-            return f"recorded.{schema}.{quote(name)}"
+            return self._recorded(schema, name)
         columns = self._columns.get((schema, name), [])
         if "workspace_id" in columns:
             others = f"workspace_id not in (select workspace_id from {WORKSPACES})"
@@ -540,7 +554,7 @@ class _Calculation:
         else:
             return _written(schema, name)
         return (
-            f"(select * from recorded.{schema}.{quote(name)} where {others}"
+            f"(select * from {self._recorded(schema, name)} where {others}"
             f" union all by name select * from {_written(schema, name)})"
         )
 
@@ -586,7 +600,7 @@ class _Calculation:
             self._view(node.schema, node.name, sql)
         elif node.is_incremental and self._is_any_staying:
             staying = (
-                f"from recorded.{node.schema}.{quote(node.name)} where"
+                f"from {self._recorded(node.schema, node.name)} where"
                 f" {self._of_these(self._columns[node.schema, node.name])} and invoice_id not in"
                 " (select invoice_id from warehouse.intermediate.int_invoices_recalculated)"
             )
@@ -625,7 +639,7 @@ class _Calculation:
         elif (schema, name) in self._columns:
             of_these = self._of_these(self._columns[schema, name])
             where = f" where {of_these}" if of_these and self._are_concerned_known else ""
-            self._view(schema, name, f"from recorded.{schema}.{quote(name)}{where}")
+            self._view(schema, name, f"from {self._recorded(schema, name)}{where}")
         else:  # the recorded build has no table of it
             self._view(schema, name, self._sql(self._models.nodes[name]))
 

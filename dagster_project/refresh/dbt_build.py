@@ -34,6 +34,7 @@ from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import carrying_on, standing
 from dagster_project.refresh.left_alone import left_alone
 from dagster_project.refresh.standing import Checked, DataTests
+from dagster_project.releases import candidate
 from dagster_project.releases.gate import Build, Result
 from dagster_project.settings import Settings
 
@@ -292,7 +293,8 @@ class RunningBuild:
     def carry_on(self) -> None:
         """Find what the build before left, unless any of it that is kept has been altered since."""
         self._kept = carrying_on.take(self._settings.warehouse, self._made_by, self._as_of)
-        if self._kept is None:
+        if self._kept is None or not self._settings.candidate.is_file():
+            self._kept = None
             return
         alone = left_alone(
             self._project.manifest,
@@ -343,6 +345,7 @@ class RunningBuild:
             "memory_limit": self._settings.memory_limit,
         }
         with duckdb.connect(str(self._settings.warehouse), config=limits) as connection:
+            candidate.attach(connection, self._settings.candidate)
             rows = raw_rows(self._settings.warehouse)
             return standing.fingerprints(connection, of_tables) | standing.fingerprints_of_files(
                 connection, of_feeds, rows
@@ -359,6 +362,7 @@ class RunningBuild:
     def _work(self) -> None:
         try:
             if self._kept is None:
+                candidate.begin(self._settings.candidate)
                 self._invoke("all", "--full-refresh")
                 return
             if models := self._to_build():

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from dagster_project.feeds import feeds
+from dagster_project.releases import candidate
+from dagster_project.releases.contents import mart_tables, pedigree_tables
 from dagster_project.releases.fingerprint import literal, quote
-from dagster_project.releases.publishing import pedigree_tables
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ def local_dir(settings: Settings) -> Path:
 
 
 def gather(settings: Settings, manifest: Mapping[str, Any]) -> None:
-    """Make what Spark built available to publication: a DuckDB file of views on Spark's Parquet.
+    """Make what Spark built available to publication: the marts as the candidate, the rest as views.
 
     Args:
         settings: The settings of the refresh.
@@ -289,17 +290,31 @@ def gather(settings: Settings, manifest: Mapping[str, Any]) -> None:
             part = f"tables/{schema}/{name}"
             (local / part).mkdir(parents=True)
             _copy(f"{storage(settings)}/{part}", str(local / part))
+    candidate.begin(settings.candidate)
     settings.built.unlink(missing_ok=True)
-    with duckdb.connect(str(settings.built)) as connection:
+    limits: dict[str, Any] = {
+        "threads": settings.threads,
+        "memory_limit": settings.memory_limit,
+        "temp_directory": str(settings.scratch),
+    }
+    with duckdb.connect(str(settings.built), config=limits) as connection:
+        connection.execute(
+            f"attach {literal(str(settings.candidate))} as {candidate.DATABASE};"
+            f"attach {literal(str(settings.warehouse))} as arrived (read_only)"
+        )
         for layer in _LAYERS:
             connection.execute(f"create schema {layer}")
+        keys = {table.name: ", ".join(map(quote, table.key)) for table in mart_tables(manifest)}
         for schema, name in names:
             files = local / "tables" / schema / name / "*.parquet"
-            connection.execute(
-                f"create view {quote(schema)}.{quote(name)} as"
-                f" select * from read_parquet({literal(str(files))})"
-            )
-        connection.execute(f"attach {literal(str(settings.warehouse))} as arrived (read_only)")
+            rows = f"select * from read_parquet({literal(str(files))})"
+            relation = f"{quote(schema)}.{quote(name)}"
+            if schema == "marts":
+                connection.execute(
+                    f"create table {candidate.DATABASE}.{relation} as {rows} order by {keys[name]}"
+                )
+            else:
+                connection.execute(f"create view {relation} as {rows}")
         connection.execute("create table raw.gate_results as from arrived.raw.gate_results")
 
 

@@ -32,6 +32,7 @@ from dagster_project.refresh.left_alone import (
     parents_of,
     texts_of,
 )
+from dagster_project.releases import candidate
 from dagster_project.releases.fingerprint import columns_of, quote, sum_of_hashes
 from dagster_project.releases.gate import Result
 from dagster_project.releases.reuse import sha256_of
@@ -93,6 +94,8 @@ class DataTests:
             is_feed = node["resource_type"] == "source" and name in feeds()
             schema = "landed" if is_feed else node["schema"]  # as arrival stored them
             found[unique_id] = f"{quote(schema)}.{quote(name)}"
+            if node["database"] == candidate.DATABASE:
+                found[unique_id] = f"{candidate.DATABASE}.{found[unique_id]}"
         return found
 
     @cached_property

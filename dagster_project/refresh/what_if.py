@@ -46,9 +46,9 @@ from dagster_project.releases.errors import Busy, ReleaseError
 from dagster_project.releases.fingerprint import Known, literal
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.machine import explained
-from dagster_project.releases.publishing import MADE_BY
 from dagster_project.releases.read import open_release, read_pedigree
 from dagster_project.releases.reuse import DATABASE, recall
+from dagster_project.releases.writing import MADE_BY
 from dagster_project.settings import Settings
 
 _RECORDED: Final = "recorded.duckdb"
@@ -143,7 +143,7 @@ def prepared(
             _hold(side / _RECORDED, files.release_path(home, release_id))
             questions.write(side, question)
         held.callback(_forget_build, aside)
-        models = _models(aside, project)
+        models = _models(aside, project, side / _RECORDED)
         yield Prepared(aside, question, pedigree, remembered, rows, first, models)
 
 
@@ -197,6 +197,7 @@ def answer(prepared: Prepared) -> Calculated:
                 moment,
                 prepared.rows,
                 partial(_judge, prepared, connection),
+                DATABASE,
             )
         except Broken as error:
             raise ReleaseError(
@@ -397,9 +398,9 @@ def _project_of(settings: Settings, release_id: str, code_version: str) -> dbt_b
     return project
 
 
-def _models(settings: Settings, project: dbt_build.Project) -> Models:
+def _models(settings: Settings, project: dbt_build.Project, marts: Path) -> Models:
     try:
-        return compiled.models(settings, project, settings.warehouse)
+        return compiled.models(settings, project, settings.warehouse, marts)
     except dbt_build.DbtFailed as error:
         raise ReleaseError(str(error)) from error
 

@@ -31,8 +31,9 @@ from dagster_project.releases.fingerprint import (
     sum_of_hashes,
     tables_of,
 )
-from dagster_project.releases.publishing import detach_target, serve
+from dagster_project.releases.publishing import serve
 from dagster_project.releases.reuse import DATABASE
+from dagster_project.releases.writing import detach_target
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,6 @@ def known_by_difference(
     relation: str,
     earlier: str,
     known: Known,
-    differing: str = "differing",
 ) -> Known | None:
     """Fingerprint a relation by only those rows in which it differs from an earlier one.
 
@@ -202,13 +201,10 @@ def known_by_difference(
     too, so that repeated rows, or a change in the earlier relation, are noticed.
 
     Args:
-        connection: The connection that has both; its temporary tables `now` and `then` are replaced.
+        connection: The connection that has both; its temporary tables `now`, `then` and `differing` are replaced.
         relation: The relation, a table, which is already quoted SQL.
         earlier: The earlier relation, as quoted SQL, which has the same columns that are compared.
         known: What the earlier relation held when it was fingerprinted, by this method.
-        differing: The temporary table that gets the rows that only one of them has: `added`, the number of a row
-            (`rowid`) of the relation, which costs less to find again than its hash, and `removed`, the hash of
-            a row of the earlier one.
 
     Returns:
         What the relation holds, `known` itself if that is the same; None if this method cannot
@@ -227,11 +223,11 @@ def known_by_difference(
     if (rows, hashes) == known.hashes:
         return known
     connection.execute(
-        f"create or replace temp table {quote(differing)} as"
+        "create or replace temp table differing as"
         ' select "now".number as added, "then".h as removed'
         ' from "now" full join "then" using (h) where "now".h is null or "then".h is null'
     )
-    (many,) = _numbers(connection, f"select count(*) from {quote(differing)}")
+    (many,) = _numbers(connection, "select count(*) from differing")
     if many > rows / 2:
         return None
     added, removed = (
@@ -239,7 +235,7 @@ def known_by_difference(
             connection,
             f"select count(*), {_sum_of(hashed)}, {_sum_of_md5(row_text(known.content.columns))}"
             f" from {source}"
-            f" where {found_by} in (select {which} from {quote(differing)} where {which} is not null)",
+            f" where {found_by} in (select {which} from differing where {which} is not null)",
         )
         for source, found_by, which in (
             (relation, "rowid", "added"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from dagster_project.releases import files
+from dagster_project.releases import candidate, files
 from dagster_project.releases.closing import Closing, closed_months, must_be_as_certified
 from dagster_project.releases.fingerprint import columns_of, literal, literals, quote
 
@@ -187,10 +187,10 @@ def compute(
     keys: Mapping[str, tuple[str, ...]],
     reporting_time_zone: str = "UTC",
 ) -> None:
-    """Make the table `SOURCE` from the attached `build` and the releases that certify months.
+    """Make the table `SOURCE` from the marts attached as `candidate` and the releases that certify months.
 
     Args:
-        connection: The warehouse is attached to it as `build`.
+        connection: Has the marts, and as `build` the deliveries that may have changed them, if they are known.
         home: The data home.
         keys: Key columns of each mart of the build.
         reporting_time_zone: Where its months begin.
@@ -225,15 +225,17 @@ def unlisted(home: Path, release_id: str) -> dict[date, int]:
     """
     with duckdb.connect() as connection:
         path = literal(str(files.release_path(home, release_id)))
-        connection.execute(f"attach {path} as build (read_only)")
+        connection.execute(f"attach {path} as {candidate.DATABASE} (read_only)")
         keys: dict[str, str] = dict(
             connection.execute(
-                "select table_name, primary_key from build.release.tables"
+                f"select table_name, primary_key from {candidate.DATABASE}.release.tables"
                 " where table_schema = 'marts'"
             ).fetchall()
         )
         compute(connection, home, {name: tuple(key.split(", ")) for name, key in keys.items()})
-        listed = f"build.marts.{NAME}" if NAME in keys else f"(from {SOURCE} limit 0)"
+        listed = (
+            f"{candidate.DATABASE}.marts.{NAME}" if NAME in keys else f"(from {SOURCE} limit 0)"
+        )
         present = {one.name for one in columns_of(connection, listed)} if NAME in keys else COLUMNS
         compared = (*KEY, "closed_amount", "current_amount", "closed_value", "current_value")
         same = " and ".join(
@@ -263,7 +265,7 @@ def _compare(
             table,
             {c.name: c.type for c in columns_of(connection, f"{name}.marts.{quote(table)}")},
         )
-        for name in (database, "build")
+        for name in (database, candidate.DATABASE)
     )
     amounts = [name for name in was.amounts if name in is_now.amounts]
     if not amounts or not set(key) <= was.columns.keys():

@@ -1,6 +1,6 @@
-"""What a new release can reuse of the one published last: tables that are the same today, or nearly.
+"""What a new release can reuse of the one published last: of tables that are the same today, or nearly.
 
-Such a table need not be fingerprinted whole, ordered or written as Parquet again.
+Such a table need not be fingerprinted whole, nor written as Parquet again.
 `HOME/build/published.json` records what each table held, by DuckDB's own hash. Nothing depends on that
 record: if it is missing, or anything disagrees with it, everything is calculated again.
 """
@@ -27,10 +27,6 @@ from dagster_project.releases.fingerprint import (
     quote,
 )
 
-MOST_PATCHES = 10
-"""How often in a row only the rows of a table that differ are written: what is deleted keeps its space."""
-LEAST_PATCHED = 122_880
-"""How many rows a table has at least whose differing rows are written alone: smaller ones stay in key order."""
 DATABASE = "before"
 """The name under which the release before is attached."""
 
@@ -55,15 +51,11 @@ class Before:
     Attributes:
         release_id: Its id.
         tables: What its tables held when it was published, by schema and name.
-        keys: The order in which their rows were stored when they were written whole.
-        patches: How often only rows that differ were written since, by schema and name.
         copies: The Parquet copies of its marts, by name.
     """
 
     release_id: str
     tables: Mapping[tuple[str, str], Known]
-    keys: Mapping[tuple[str, str], tuple[str, ...]]
-    patches: Mapping[tuple[str, str], int]
     copies: Mapping[str, Copy]
 
 
@@ -76,7 +68,7 @@ def remember(
     home: Path,
     release_id: str,
     made_by: str,
-    tables: Mapping[tuple[str, str], tuple[Known, tuple[str, ...], int]],
+    tables: Mapping[tuple[str, str], Known],
     copies: Mapping[str, Copy],
 ) -> None:
     """Record what a release holds; failing to record it is no failure of the run.
@@ -85,7 +77,7 @@ def remember(
         home: The data home.
         release_id: The release.
         made_by: How its files were written: versions and options.
-        tables: What each table holds, its key and its patches, by schema and name.
+        tables: What each table holds, by schema and name.
         copies: The Parquet copies of its marts, by name.
     """
     record = {
@@ -95,13 +87,11 @@ def remember(
             {
                 "schema": schema,
                 "name": name,
-                "key": key,
                 "fingerprint": known.content.fingerprint,
                 "columns": [[column.name, column.type] for column in known.content.columns],
                 "hashes": known.hashes,
-                "patches": patches,
             }
-            for (schema, name), (known, key, patches) in tables.items()
+            for (schema, name), known in tables.items()
         ],
         "copies": {name: [copy.sha256, dict(copy.about)] for name, copy in copies.items()},
     }
@@ -116,7 +106,7 @@ def recall(home: Path, made_by: str) -> Before | None:
         home: The data home.
         made_by: How a new release's files are written: versions and options.
     """
-    tables, keys, patches = {}, {}, {}
+    tables = {}
     try:
         record = json.loads(record_path(home).read_text("utf-8"))
         release_id = str(record["release_id"])
@@ -126,8 +116,6 @@ def recall(home: Path, made_by: str) -> Before | None:
             content = TableContent(rows, str(table["fingerprint"]), columns)
             if content.fingerprint.startswith(METHOD):
                 tables[table["schema"], table["name"]] = Known(content, (rows, total))
-                keys[table["schema"], table["name"]] = tuple(table["key"])
-                patches[table["schema"], table["name"]] = int(table.get("patches", 0))
         copies = {
             str(name): Copy(str(digest), dict(about))
             for name, (digest, about) in record.get("copies", {}).items()
@@ -137,7 +125,7 @@ def recall(home: Path, made_by: str) -> Before | None:
         return None
     if not is_alike or not files.release_path(home, release_id).is_file():
         return None
-    return Before(release_id, tables, keys, patches, copies)
+    return Before(release_id, tables, copies)
 
 
 @contextmanager
@@ -186,7 +174,7 @@ def linked(home: Path, before: Before | None, file: Path, about: Mapping[str, st
 
     Args:
         home: The data home.
-        before: The release before, whose mart holds the same rows in the same order.
+        before: The release before, whose mart holds the same rows.
         file: The name, in the folder of the new release.
         about: What the copy must say of itself.
 
@@ -210,15 +198,6 @@ def sha256_of(file: Path) -> str:
     """Return the sha256 of the bytes of a file."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def has_holes(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether a fifth or more of the attached release's file is free, so that it is better written anew."""
-    [(total, free)] = connection.execute(
-        "select total_blocks, free_blocks from pragma_database_size()"
-        f" where database_name = {literal(DATABASE)}"
-    ).fetchall()
-    return 5 * int(free) >= int(total)
 
 
 def relation(schema: str, name: str) -> str:

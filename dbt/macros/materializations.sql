@@ -2,7 +2,7 @@
    dbt's own way builds beside, renames twice, drops, and asks the catalog about indexes and foreign keys
    in between: a dozen statements per model for what no model here has. To a table that is carried on, rows are
    added directly; dbt's own way puts them into a table beside first and compares the columns of both, which
-   are those of the same code. #}
+   are those of the same code. A mart is stored in the order of its key, since a release is a copy of it. #}
 
 {% materialization table, adapter='duckdb' %}
     {{ return(replaced('table')) }}
@@ -35,7 +35,16 @@
         {%- if before is not none %}
         drop {{ before.type }} if exists {{ before }};
         {%- endif %}
-        {{ create_table_as(False, target, model.compiled_code) if kind == 'table' else get_create_view_as_sql(target, model.compiled_code) }}
+        {%- if kind == 'view' %}
+        {{ get_create_view_as_sql(target, model.compiled_code) }}
+        {%- elif config.get('contract').enforced %}
+        {{ get_assert_columns_equivalent(model.compiled_code) }}
+        create table {{ target }} as
+        {{ get_select_subquery(model.compiled_code) }}
+        order by {{ config.get('meta')['primary_key'] | join(', ') }}
+        {%- else %}
+        {{ create_table_as(False, target, model.compiled_code) }}
+        {%- endif %}
     {%- endcall %}
     {% do adapter.commit() %}
     {{ return({'relations': [target]}) }}

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.releases.candidate import STORAGE_VERSION
 from dagster_project.releases.fingerprint import literal
-from dagster_project.releases.publishing import STORAGE_VERSION
 from tests.bench.programs.contract import RESULTS
 
 MART = "fct_discounted_charges"

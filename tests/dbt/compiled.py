@@ -25,6 +25,7 @@ from dagster_project.refresh.compiled import (
     Models,
     Moment,
     nodes_of,
+    of_one_database,
     variables,
     with_columns,
 )
@@ -208,8 +209,8 @@ class CompiledModels:
         return [
             _Model(
                 node.unique_id,
-                node.relation_name,
-                node.compiled_code,
+                of_one_database(node.relation_name),
+                of_one_database(node.compiled_code),
                 node.config.materialized == "incremental",
                 _forgotten(node),
             )

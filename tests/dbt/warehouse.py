@@ -130,6 +130,7 @@ def dbt(
     from dbt.cli.main import dbtRunner
 
     os.environ["COUPON_LEDGER_WAREHOUSE"] = str(path)
+    os.environ["COUPON_LEDGER_CANDIDATE"] = str(candidate_of(path))
     os.environ["DO_NOT_TRACK"] = "1"
     given: dict[str, object] = {
         "as_of_date": as_of.isoformat(),
@@ -152,9 +153,14 @@ def dbt(
     return result
 
 
+def candidate_of(path: Path) -> Path:
+    """The file of the marts that are built with a warehouse."""
+    return path.with_name("candidate.duckdb")
+
+
 def mart(path: Path, name: str) -> list[dict[str, object]]:
     """All rows of a mart, amounts as Decimal."""
-    with duckdb.connect(str(path), read_only=True) as connection:
+    with duckdb.connect(str(candidate_of(path)), read_only=True) as connection:
         table = connection.execute(f"select * from marts.{name}").to_arrow_table()
     rows: list[dict[str, object]] = table.to_pylist()
     return rows

@@ -20,7 +20,7 @@ import pytest
 
 from dagster_project.cli import main
 from dagster_project.cli.reading import READING
-from dagster_project.releases import Build, Publication, publish
+from dagster_project.releases import Build, Publication, candidate, publish
 from dagster_project.releases.fingerprint import sum_of_hashes
 from dagster_project.releases.gate import Result
 from dagster_project.settings import CHECKOUT, SAMPLE
@@ -57,6 +57,16 @@ class HandMade:
     """Results of tests that did not run again."""
     tested: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """What the data tests passed over, as far as it is known."""
+
+    @property
+    def warehouse(self) -> Path:
+        """Where the build is, but for its marts."""
+        return self.home / "build" / "warehouse.duckdb"
+
+    @property
+    def candidate(self) -> Path:
+        """Where its marts are."""
+        return self.home / "build" / "candidate.duckdb"
 
     @property
     def results_path(self) -> Path:
@@ -107,13 +117,11 @@ class HandMade:
         return self
 
     def write_warehouse(self) -> None:
-        """Write a warehouse whose marts hold the charges."""
-        path = self.home / "build" / "warehouse.duckdb"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        with duckdb.connect(str(path)) as connection:
-            for schema in ("raw", "staging", "intermediate", "marts"):
-                connection.execute(f"create schema {schema}")
+        """Write a warehouse, and a candidate whose marts hold the charges."""
+        self.warehouse.parent.mkdir(parents=True, exist_ok=True)
+        self.warehouse.unlink(missing_ok=True)
+        candidate.begin(self.candidate)
+        with duckdb.connect(str(self.candidate)) as connection:
             connection.execute(
                 "create table marts.fct_discounted_charges (invoice_id varchar, currency varchar,"
                 " issued_at timestamp, billing_month date, mtus bigint, list_amount decimal(18, 2),"
@@ -130,6 +138,9 @@ class HandMade:
             connection.execute(
                 "create table marts.dim_coupons as select 'C1' as coupon_id, true as is_open"
             )
+        with duckdb.connect(str(self.warehouse)) as connection:
+            for schema in ("raw", "staging", "intermediate"):
+                connection.execute(f"create schema {schema}")
             connection.execute(
                 "create table intermediate.int_deliveries_reconciled as select 1::bigint as"
                 " delivery_sequence, 'd1' as delivery_id, 'invoices' as feed, 'invoices/a.csv' as"
@@ -148,7 +159,7 @@ class HandMade:
 
     def test(self) -> None:
         """Note what the marts hold now, as if the data tests passed over it."""
-        with duckdb.connect(str(self.home / "build" / "warehouse.duckdb")) as connection:
+        with duckdb.connect(str(self.candidate)) as connection:
             self.tested = {
                 f"model.p.{name}": sum_of_hashes(connection, f"marts.{name}")
                 for name in ("fct_discounted_charges", "dim_coupons")
@@ -179,6 +190,8 @@ class HandMade:
         """Publish it."""
         return publish(
             self.home,
+            marts=self.candidate,
+            built=self.warehouse,
             as_of=self.as_of,
             build=self.build,
             manifest=self.manifest,
@@ -192,7 +205,7 @@ class HandMade:
 
 def write_lineage(connection: duckdb.DuckDBPyConnection) -> None:
     """Write what else the pedigree is copied from, with no rows: versions, and what does not count."""
-    from dagster_project.releases.publishing import pedigree_sources
+    from dagster_project.releases.contents import pedigree_sources
 
     for source, columns in pedigree_sources().items():
         if source.startswith("intermediate.") and "reconciled" not in source:

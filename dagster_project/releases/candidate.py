@@ -1,0 +1,67 @@
+"""The candidate: the DuckDB file of a build's marts, which becomes a release once they have passed their checks.
+
+dbt builds the marts into this file, and publication copies it instead of writing their rows once more. It is
+therefore stored as a release is, and holds nothing that a release may not show.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from dagster_project.releases.fingerprint import literal
+
+DATABASE = "candidate"
+"""The name under which the file is attached."""
+STORAGE_VERSION = "v1.4.0"  # the oldest version that ignores the log of another file
+
+
+def begin(path: Path) -> None:
+    """Replace the file by an empty one.
+
+    Args:
+        path: The file.
+    """
+    for one in (path, _log_of(path)):
+        one.unlink(missing_ok=True)
+    create(path)
+
+
+def create(path: Path) -> None:
+    """Make an empty file, unless it is there.
+
+    Args:
+        path: The file.
+    """
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"attach {literal(str(path))} as {DATABASE} (storage_version {literal(STORAGE_VERSION)})"
+        )
+        connection.execute(f"create schema if not exists {DATABASE}.marts")
+
+
+def attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Attach the file for reading, with everything in it that its log still held.
+
+    Args:
+        connection: Gets the file as the database `candidate`.
+        path: The file.
+    """
+    if _log_of(path).exists():  # a copy of the file alone would lack it
+        with duckdb.connect(str(path)) as writing:
+            writing.execute("checkpoint")
+    connection.execute(f"attach {literal(str(path))} as {DATABASE} (read_only)")
+
+
+def has_holes(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Return whether a fifth or more of the attached file is free, so that a copy would be, too."""
+    [(total, free)] = connection.execute(
+        "select total_blocks, free_blocks from pragma_database_size()"
+        f" where database_name = {literal(DATABASE)}"
+    ).fetchall()
+    return 5 * int(free) >= int(total)
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + ".wal")

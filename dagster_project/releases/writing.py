@@ -1,0 +1,365 @@
+"""Writes the files of a release: its DuckDB file, its Parquet files, what it says of itself, and its report.
+
+The DuckDB file begins as a copy of the candidate, in which the marts are; marts of a few rows are written anew,
+in the order of their key. Where the candidate holds few rows or much free space, everything is written anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date
+from pathlib import Path
+
+import duckdb
+
+from dagster_project.releases import candidate, files, reuse
+from dagster_project.releases.contents import Table, comments
+from dagster_project.releases.errors import ReleaseError
+from dagster_project.releases.fingerprint import (
+    Known,
+    columns_of,
+    literal,
+    literals,
+    quote,
+    sum_of_hashes,
+)
+from dagster_project.releases.gate import Check
+from dagster_project.releases.read import open_file
+
+ROWS_IN_ORDER = 122_880
+"""A mart of so many rows is copied as it was built; smaller ones are written in the order of their key."""
+PARQUET = (
+    "format parquet, compression zstd, compression_level 1, row_group_size 122880, parquet_version v1,"
+    " dictionary_size_limit 1000"  # beyond, a dictionary costs more time and space than it saves
+)
+MADE_BY = f"DuckDB {duckdb.__version__}, {candidate.STORAGE_VERSION}; {PARQUET}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a table of the build holds.
+
+    Attributes:
+        known: Its content and hashes.
+        is_as_before: Whether the release before holds the same rows.
+        is_unread: Whether its content is known from the data tests and the record of the release before alone.
+    """
+
+    known: Known
+    is_as_before: bool
+    is_unread: bool = False
+
+
+def write(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    built: Path,
+    sources: Mapping[Table, Source],
+    facts: Mapping[str, object],
+    checks: Sequence[Check],
+) -> None:
+    """Write all tables of a release into a new file, leaving nothing in a log.
+
+    Args:
+        connection: Where the build and the candidate are attached.
+        path: The new file.
+        built: The file of the candidate.
+        sources: What each table is to hold.
+        facts: What the release is.
+        checks: What was checked.
+    """
+    copied = _copied(connection, sources)
+    if copied:
+        shutil.copyfile(built, path)
+        connection.execute(f"attach {literal(str(path))} as target")
+        _drop_all_but(connection, {table.name for table in copied})
+    else:
+        connection.execute(
+            f"attach {literal(str(path))} as target"
+            f" (storage_version {literal(candidate.STORAGE_VERSION)})"
+        )
+        connection.execute("create schema target.marts")
+    connection.execute("create schema target.release")
+    for table in sources:
+        if table not in copied:
+            order = ", ".join(f"{quote(name)} nulls last" for name in table.key)
+            connection.execute(
+                f"create table target.{table.full_name} as"
+                f" select * from {table.selected} order by {order}"
+            )
+    connection.begin()  # a transaction for each of some 400 comments would wait for the disk as often
+    for table, source in sources.items():
+        said = comments(table, source.known.content.columns)
+        _describe(connection, table.full_name, table.description, said)
+    _write_facts(connection, facts)
+    _write_contents(connection, sources)
+    _write_checks(connection, checks, facts["created_at"])
+    connection.commit()
+    detach_target(connection, path, "Run the refresh again.")
+
+
+def _copied(
+    connection: duckdb.DuckDBPyConnection, sources: Mapping[Table, Source]
+) -> Collection[Table]:
+    """Return the marts that a copy of the candidate brings along; none if everything is better written anew."""
+    rows = {table: source.known.content.rows for table, source in sources.items()}
+    large = {table for table in rows if table.unique_id and rows[table] >= ROWS_IN_ORDER}
+    if 2 * sum(rows[table] for table in large) < sum(rows.values()):
+        return ()
+    return () if candidate.has_holes(connection) else large
+
+
+def detach_target(connection: duckdb.DuckDBPyConnection, path: Path, remedy: str) -> None:
+    """Make what was written to the new file durable in it, and detach the file.
+
+    Args:
+        connection: Has the file as the database `target`.
+        path: The file.
+        remedy: What to do if DuckDB leaves a log beside it.
+
+    Raises:
+        ReleaseError: There is a log beside the file, which a reader would replay.
+    """
+    connection.execute("checkpoint target")
+    connection.execute("detach target")
+    log = path.with_name(path.name + ".wal")
+    if log.exists():
+        raise ReleaseError(f"DuckDB left a write-ahead log at {log}.", remedy)
+
+
+def _drop_all_but(connection: duckdb.DuckDBPyConnection, kept: Collection[str]) -> None:
+    """Drop from the new file, a copy, every mart that is written anew; its space is free from then on."""
+    for (name,) in connection.execute(
+        "select table_name from duckdb_tables() where database_name = 'target'"
+    ).fetchall():
+        if name not in kept:
+            connection.execute(f"drop table target.marts.{quote(name)}")
+    connection.execute("checkpoint target")
+
+
+def _describe(
+    connection: duckdb.DuckDBPyConnection,
+    full_name: str,
+    description: str,
+    columns: Mapping[str, str],
+) -> None:
+    connection.execute(f"comment on table target.{full_name} is {literal(description)}")
+    for name, text in columns.items():
+        if text:
+            connection.execute(
+                f"comment on column target.{full_name}.{quote(name)} is {literal(text)}"
+            )
+
+
+def _write_facts(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, object]) -> None:
+    connection.execute(
+        "create table target.release.release (release_id varchar, as_of_date date,"
+        " created_at timestamp, code_version varchar, engine varchar, reporting_time_zone varchar,"
+        " content_hash varchar, duckdb_version varchar, dbt_invocation_id varchar)"
+    )
+    connection.execute(f"insert into target.release.release values ({literals(facts.values())})")
+    _describe(
+        connection,
+        '"release"."release"',
+        "One row: what this release is and what made it.",
+        {
+            "release_id": "Identifies the release; later releases have greater ids.",
+            "as_of_date": "Last day whose events count.",
+            "created_at": "When it was published, in UTC.",
+            "code_version": "What calculated the marts: product version and fingerprint of the models.",
+            "engine": "Database engine that calculated the marts.",
+            "reporting_time_zone": "Where days and months begin in it, as an IANA name.",
+            "content_hash": "Fingerprint of everything in it apart from when it was made.",
+            "duckdb_version": "Version of DuckDB that wrote the file.",
+            "dbt_invocation_id": "The dbt invocations whose results were checked; none if nothing had to run.",
+        },
+    )
+
+
+def _write_contents(connection: duckdb.DuckDBPyConnection, sources: Mapping[Table, Source]) -> None:
+    connection.execute(
+        "create table target.release.tables (table_schema varchar, table_name varchar,"
+        " row_count bigint, fingerprint varchar, primary_key varchar)"
+    )
+    for table, source in sources.items():
+        content = source.known.content
+        connection.execute(
+            "insert into target.release.tables values ("
+            + literals(
+                [table.schema, table.name, content.rows, content.fingerprint, ", ".join(table.key)]
+            )
+            + ")"
+        )
+    _describe(
+        connection,
+        '"release"."tables"',
+        "One row per table of the release: what it must hold.",
+        {
+            "table_schema": "Schema of the table.",
+            "table_name": "Name of the table.",
+            "row_count": "Number of its rows.",
+            "fingerprint": "Method, and sum over the rows of 64 bits of their md5, modulo 2^64; order-free.",
+            "primary_key": "Columns that identify a row.",
+        },
+    )
+
+
+def _write_checks(
+    connection: duckdb.DuckDBPyConnection, checks: Sequence[Check], created_at: object
+) -> None:
+    connection.execute(
+        "create table target.release.checks (name varchar, severity varchar, failures bigint,"
+        " status varchar, table_name varchar, description varchar, checked_by varchar,"
+        " checked_at timestamp)"
+    )
+    if checks:
+        rows = [
+            (
+                check.name,
+                check.severity,
+                check.failures,
+                check.status,
+                check.table_name,
+                check.description,
+                check.checked_by,
+                _ran_at(check, created_at),
+            )
+            for check in checks
+        ]
+        connection.execute(
+            "insert into target.release.checks values "
+            + ", ".join(f"({literals(row)})" for row in rows)
+        )
+    _describe(
+        connection,
+        '"release"."checks"',
+        "One row per check of this release and what it found.",
+        {
+            "name": "Name of the check.",
+            "severity": "error: it must pass, or nothing is published (of the supplier gate: the"
+            " file is refused); warn: it is shown.",
+            "failures": "Rows that violate it; for the supplier gate, files.",
+            "status": "pass, or how it failed.",
+            "checked_by": "dbt, or the supplier gate that looks at each delivery.",
+            "checked_at": "When the refresh began in which a check by dbt ran, in UTC; if that is earlier than"
+            " this release, it ran over the same rows.",
+            "table_name": "Table or feed it is about.",
+            "description": "What it asserts.",
+        },
+    )
+
+
+def _ran_at(check: Check, created_at: object) -> object:
+    """Return when a data test ran; nothing is known of it for what is checked on arrival."""
+    if check.checked_by != "dbt":
+        return None
+    if check.checked_at is None:
+        return created_at
+    return check.checked_at.astimezone(UTC).replace(tzinfo=None)
+
+
+def read_back(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    sources: Mapping[Table, Source],
+) -> None:
+    """Open the new file as a reader would and compare its rows, in any order, with the build's."""
+    connection.execute(f"attach {literal(str(path))} as written (read_only)")
+    for table, source in sources.items():
+        relation = f"written.{table.full_name}"
+        copied, wanted = sum_of_hashes(connection, relation), source.known.hashes
+        if copied != wanted and source.is_unread:
+            raise not_as_tested(table.name, copied)
+        if copied != wanted or columns_of(connection, relation) != source.known.content.columns:
+            raise ReleaseError(
+                f"Table {table.name} was not copied whole: {copied[0]} rows of {wanted[0]},"
+                f" sum of hashes {copied[1]} instead of {wanted[1]}.",
+                "Check the disk and run again.",
+            )
+
+
+def not_as_tested(name: str, found: tuple[int, int]) -> ReleaseError:
+    """Return the error of a mart that does not hold the rows that the data tests passed over.
+
+    Args:
+        name: The mart.
+        found: Number of its rows and sum of their hashes.
+    """
+    return ReleaseError(
+        f"Table {name} is not what the data tests passed over: {found[0]} rows, sum of hashes {found[1]}."
+        " Something changed it after the tests.",
+        "Run again: what was changed is built again.",
+    )
+
+
+def write_parquet(
+    connection: duckdb.DuckDBPyConnection,
+    home: Path,
+    folder: Path,
+    sources: Mapping[Table, Source],
+    before: reuse.Before | None,
+) -> dict[str, reuse.Copy]:
+    """Write the marts as Parquet: same content, same bytes (stored order of rows, fixed options).
+
+    Returns:
+        What was written, by mart.
+    """
+    copies = {}
+    for table, source in sources.items():
+        if table.schema != "marts":
+            continue
+        file = folder / f"{table.name}.parquet"
+        about = {
+            "table_comment": table.description,
+            "column_comments": json.dumps(
+                comments(table, source.known.content.columns), ensure_ascii=False
+            ),
+        }
+        kept = reuse.linked(home, before, file, about) if source.is_as_before else None
+        if kept is None:
+            metadata = ", ".join(f"{name}: {literal(text)}" for name, text in about.items())
+            connection.execute(
+                f"copy (from written.{table.full_name}) to {literal(str(file))}"
+                f" ({PARQUET}, kv_metadata {{{metadata}}})"
+            )
+            file.chmod(files.FILE_MODE)
+            files.fsync_file(file)
+            kept = reuse.Copy(reuse.sha256_of(file), about)
+        copies[table.name] = kept
+    connection.execute("detach written")
+    return copies
+
+
+def write_about(folder: Path, facts: Mapping[str, object]) -> None:
+    """Write what the release is beside its Parquet files, which say what a table is and nothing else."""
+    told = {
+        name: value.isoformat() if isinstance(value, date) else value
+        for name, value in facts.items()
+    }
+    file = folder / files.ABOUT_NAME
+    file.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+    file.chmod(files.FILE_MODE)
+    files.fsync_file(file)
+
+
+def write_report(folder: Path, make: Callable[[duckdb.DuckDBPyConnection], str]) -> str:
+    """Write the report of a release into its folder.
+
+    A report that cannot be made is no reason to keep checked numbers back.
+
+    Returns:
+        Why no report could be made; empty if one was.
+    """
+    try:
+        with open_file(folder / files.DATABASE_NAME) as connection:
+            text = make(connection)
+    except Exception as error:  # noqa: BLE001 (whatever goes wrong in drawing; the caller tells it)
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    file = folder / files.REPORT_NAME
+    file.write_text(text, "utf-8")
+    file.chmod(files.FILE_MODE)
+    files.fsync_file(file)
+    return ""
