@@ -33,7 +33,7 @@ import duckdb
 
 from dagster_project import releases
 from dagster_project.arrival import arrive
-from dagster_project.releases import files
+from dagster_project.releases import candidate, files
 from dagster_project.sample import generate_sample
 from dagster_project.settings import CHECKOUT
 from tests.pipeline.conftest import AS_OF, NOW, HandMade, write_lineage
@@ -55,11 +55,13 @@ class FromRaw(HandMade):
 
     def write_warehouse(self) -> None:
         """Make marts and pedigree anew from what has arrived."""
-        with duckdb.connect(str(self.home / "build" / "warehouse.duckdb")) as connection:
-            for schema in ("staging", "intermediate", "marts"):
+        candidate.begin(self.candidate)
+        with duckdb.connect(str(self.warehouse)) as connection:
+            connection.execute(f"attach '{self.candidate}' as candidate")
+            for schema in ("staging", "intermediate"):
                 connection.execute(f"create schema if not exists {schema}")
             connection.execute(
-                "create or replace table marts.fct_discounted_charges as"
+                "create table candidate.marts.fct_discounted_charges as"
                 " select invoice_id || '-' || copy as invoice_id, currency,"
                 " try_cast(issued_at as timestamp) as issued_at,"
                 " cast(date_trunc('month', try_cast(issued_at as timestamp)) as date)"
@@ -74,7 +76,7 @@ class FromRaw(HandMade):
                 " cross join range(30) as copies (copy)"
             )
             connection.execute(
-                "create or replace table marts.dim_coupons as"
+                "create table candidate.marts.dim_coupons as"
                 " select distinct coupon_id, true as is_open from raw.coupons"
                 " where coupon_id is not null"
             )

@@ -6,6 +6,7 @@ therefore stored as a release is, and holds nothing that a release may not show.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import duckdb
@@ -15,6 +16,7 @@ from dagster_project.releases.fingerprint import literal
 DATABASE = "candidate"
 """The name under which the file is attached."""
 STORAGE_VERSION = "v1.4.0"  # the oldest version that ignores the log of another file
+_FEW_BLOCKS = 64  # of 256 KiB each: less free space is not worth a copy
 
 
 def begin(path: Path) -> None:
@@ -54,13 +56,30 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     connection.execute(f"attach {literal(str(path))} as {DATABASE} (read_only)")
 
 
-def has_holes(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Return whether a fifth or more of the attached file is free, so that a copy would be, too."""
+def attach_compact(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Attach the file for reading, without much free space in it, which a copy would have, too.
+
+    Args:
+        connection: Gets the file as the database `candidate`; nothing that it stores may be in use.
+        path: The file.
+    """
+    attach(connection, path)
     [(total, free)] = connection.execute(
         "select total_blocks, free_blocks from pragma_database_size()"
         f" where database_name = {literal(DATABASE)}"
     ).fetchall()
-    return 5 * int(free) >= int(total)
+    if free < _FEW_BLOCKS or 5 * free < total:
+        return
+    compact = path.with_name(f"{path.stem}-compact{path.suffix}")
+    for one in (compact, _log_of(compact)):
+        one.unlink(missing_ok=True)
+    connection.execute(
+        f"attach {literal(str(compact))} as compact (storage_version {literal(STORAGE_VERSION)});"
+        f"copy from database {DATABASE} to compact;"
+        f"detach compact; detach {DATABASE}"
+    )
+    os.replace(compact, path)
+    attach(connection, path)
 
 
 def _log_of(path: Path) -> Path:

@@ -122,7 +122,7 @@ def publish(
         files.releases_dir(home).mkdir(parents=True, exist_ok=True)
         files.remove_leftovers(home)
         _remember_unrecorded(home, now)
-        candidate.attach(connection, marts)
+        candidate.attach_compact(connection, marts)
         connection.execute(f"attach {literal(str(built))} as build (read_only)")
         promised = mart_tables(manifest)
         restatements.compute(

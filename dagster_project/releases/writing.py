@@ -1,7 +1,7 @@
 """Writes the files of a release: its DuckDB file, its Parquet files, what it says of itself, and its report.
 
 The DuckDB file begins as a copy of the candidate, in which the marts are; marts of a few rows are written anew,
-in the order of their key. Where the candidate holds few rows or much free space, everything is written anew.
+in the order of their key, and where all of them have few rows, so is the whole file.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def write(
         facts: What the release is.
         checks: What was checked.
     """
-    copied = _copied(connection, sources)
+    copied = _copied(sources)
     if copied:
         shutil.copyfile(built, path)
         connection.execute(f"attach {literal(str(path))} as target")
@@ -101,15 +101,11 @@ def write(
     detach_target(connection, path, "Run the refresh again.")
 
 
-def _copied(
-    connection: duckdb.DuckDBPyConnection, sources: Mapping[Table, Source]
-) -> Collection[Table]:
-    """Return the marts that a copy of the candidate brings along; none if everything is better written anew."""
+def _copied(sources: Mapping[Table, Source]) -> Collection[Table]:
+    """Return the marts that a copy of the candidate brings along; none if most rows are written anew."""
     rows = {table: source.known.content.rows for table, source in sources.items()}
     large = {table for table in rows if table.unique_id and rows[table] >= ROWS_IN_ORDER}
-    if 2 * sum(rows[table] for table in large) < sum(rows.values()):
-        return ()
-    return () if candidate.has_holes(connection) else large
+    return large if 2 * sum(rows[table] for table in large) >= sum(rows.values()) else ()
 
 
 def detach_target(connection: duckdb.DuckDBPyConnection, path: Path, remedy: str) -> None:

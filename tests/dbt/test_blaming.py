@@ -9,10 +9,11 @@ import duckdb
 import pytest
 
 from dagster_project.refresh.blaming import with_places
+from dagster_project.releases import candidate
 from dagster_project.releases.gate import Problem
 from tests.dbt.compiled import CompiledModels
 from tests.dbt.test_staging import VALID
-from tests.dbt.warehouse import fill_raw
+from tests.dbt.warehouse import candidate_of, fill_raw
 
 RECONCILES = Problem(
     "test", "assert_charges_reconcile_with_deliveries", "fail", "1 row does not hold", "a.sql"
@@ -40,12 +41,18 @@ def built(compiled: CompiledModels, tmp_path_factory: pytest.TempPathFactory) ->
     fill_raw(path, [{"invoices": [invoice(n, n, f"ws_{n}")]} for n in (1, 2, 3)])
     with duckdb.connect(str(path)) as connection:
         compiled.build(connection)
+        candidate.begin(candidate_of(path))
+        connection.execute(f"attach '{candidate_of(path)}' as candidate")
+        connection.execute(
+            "create table candidate.marts.fct_discounted_charges as from marts.fct_discounted_charges"
+        )
     return path
 
 
 @pytest.fixture
 def warehouse(built: Path, tmp_path: Path) -> Path:
-    """A copy of it that may be damaged."""
+    """A copy of it that may be damaged, and of its marts."""
+    shutil.copy(candidate_of(built), tmp_path)
     return Path(shutil.copy(built, tmp_path))
 
 
@@ -73,9 +80,9 @@ def delivery_of(warehouse: Path, invoice_id: str) -> str:
 def test_a_difference_to_the_deliveries_is_told_with_its_place(
     warehouse: Path, damage: str
 ) -> None:
-    with duckdb.connect(str(warehouse)) as connection:
+    with duckdb.connect(str(candidate_of(warehouse))) as connection:
         connection.execute(damage)
-    (told,) = with_places([RECONCILES], warehouse)
+    (told,) = with_places([RECONCILES], warehouse, candidate_of(warehouse))
     place = f"workspace ws_2, month 2025-02, delivery {delivery_of(warehouse, 'in_2')}:"
     assert told.message.startswith(f"the first difference is in {place}")
     assert told.message.endswith("(1 row does not hold)")
@@ -83,8 +90,9 @@ def test_a_difference_to_the_deliveries_is_told_with_its_place(
 
 def test_without_a_difference_and_of_another_problem_nothing_is_made_up(warehouse: Path) -> None:
     other = Problem("model", "dim_coupons", "error", "Binder Error: no such column", "b.sql")
-    assert with_places([RECONCILES, other], warehouse) == [RECONCILES, other]
-    assert with_places([RECONCILES], warehouse.with_name("none.duckdb")) == [RECONCILES]
+    marts = candidate_of(warehouse)
+    assert with_places([RECONCILES, other], warehouse, marts) == [RECONCILES, other]
+    assert with_places([RECONCILES], warehouse.with_name("none.duckdb"), marts) == [RECONCILES]
 
 
 def test_a_total_that_does_not_fit_its_type_is_told_with_its_place(
@@ -96,7 +104,9 @@ def test_a_total_that_does_not_fit_its_type_is_told_with_its_place(
     fill_raw(path, [{"invoices": [invoice(9_999, 6, "ws_other", **amounts)]}, {"invoices": many}])
     with duckdb.connect(str(path)) as connection, pytest.raises(duckdb.Error) as raised:
         compiled.build(connection)
-    (told,) = with_places([Problem("model", "any", "error", str(raised.value), "c.sql")], path)
+    candidate.begin(candidate_of(path))
+    failed = Problem("model", "any", "error", str(raised.value), "c.sql")
+    (told,) = with_places([failed], path, candidate_of(path))
     place = f"workspace ws_many, month 2025-05, delivery {delivery_of(path, 'in_7')}:"
     assert told.message.startswith(
         f"a total does not fit its type, the largest amounts are in {place}"

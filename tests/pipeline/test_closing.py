@@ -23,7 +23,7 @@ from dagster_project.answers.findings import reviewed
 from dagster_project.cli import app
 from dagster_project.cli.close import tell_restated
 from dagster_project.refresh import dbt_build
-from dagster_project.releases import files, restatements
+from dagster_project.releases import candidate, files, restatements
 from dagster_project.releases.closing import open_errors, pack_of
 from dagster_project.settings import Settings
 from tests.pipeline.conftest import AS_OF, NOW, HandMade
@@ -54,7 +54,7 @@ def place(
     hand_made: HandMade, invoice_id: str, workspace: str, plan: str, subscription: str | None
 ) -> None:
     """Say in the build whom a charge is counted under."""
-    with duckdb.connect(str(hand_made.home / "build" / "warehouse.duckdb")) as connection:
+    with duckdb.connect(str(hand_made.candidate)) as connection:
         for name in ("workspace_id", "plan", "subscription_id"):
             connection.execute(
                 f"alter table marts.fct_discounted_charges add column if not exists {name} varchar"
@@ -71,7 +71,7 @@ def with_findings(hand_made: HandMade, *findings: tuple[str, str, str, str | Non
     hand_made.marts["fct_audit_findings"] = ("finding_id",)
     hand_made.statuses["model.p.fct_audit_findings"] = "success"
     hand_made.write_results()
-    with duckdb.connect(str(hand_made.home / "build" / "warehouse.duckdb")) as connection:
+    with duckdb.connect(str(hand_made.candidate)) as connection:
         connection.execute(
             "create or replace table marts.fct_audit_findings (finding_id varchar,"
             " severity varchar, review_status varchar, invoice_id varchar, occurred_at timestamp)"
@@ -239,7 +239,7 @@ class TestOpenErrors:
             ("c", "error", "open", None, "2026-03-31 18:15:00"),
             ("note", "error", "open", "in_1", "2026-04-01"),
         )
-        with duckdb.connect(str(hand_made.home / "build" / "warehouse.duckdb")) as connection:
+        with duckdb.connect(str(hand_made.candidate)) as connection:
             for table, column in (
                 ("fct_audit_findings", "credit_note_id varchar"),
                 ("fct_audit_findings", "finding_type varchar"),
@@ -564,7 +564,7 @@ class TestRestatements:
     def test_another_month_is_not_restated(self, closed: HandMade) -> None:
         closed.charges = [*CHARGES, ("in_4", "USD", "9.00")]
         closed.write()
-        with duckdb.connect(str(closed.home / "build" / "warehouse.duckdb")) as connection:
+        with duckdb.connect(str(closed.candidate)) as connection:
             connection.execute(
                 "update marts.fct_discounted_charges set billing_month = '2026-04-01'"
                 " where invoice_id = 'in_4'"
@@ -689,7 +689,7 @@ class TestRestatements:
             "credit_notes": 6,
             "budgets": 7,
         }
-        with duckdb.connect(str(closed.home / "build" / "warehouse.duckdb")) as connection:
+        with duckdb.connect(str(closed.warehouse)) as connection:
             for feed, sequence in {**sequences, "another": 9}.items():
                 connection.execute(
                     "insert into intermediate.int_deliveries_reconciled by name select * replace"
@@ -739,6 +739,7 @@ class TestRestatements:
                 " 9::bigint as delivery_sequence,"
                 " range as row_number, 'superseded' as fate from range(1, 9)"
             )
+        with duckdb.connect(str(closed.candidate)) as connection:
             connection.execute(
                 "alter table marts.fct_discounted_charges add column workspace_id varchar;"
                 "alter table marts.fct_discounted_charges add column credited_amount decimal(18, 2);"
@@ -764,7 +765,8 @@ class TestRestatements:
             "fct_program_budget_monthly": ("program", "currency", "budget_month"),
         }
         with duckdb.connect() as connection:
-            connection.execute(f"attach '{closed.home / 'build' / 'warehouse.duckdb'}' as build")
+            connection.execute(f"attach '{closed.warehouse}' as build")
+            candidate.attach(connection, closed.candidate)
             restatements.compute(connection, closed.home, keys)
             rows = connection.execute(
                 f"select record_key, column_name, file_name from {restatements.SOURCE}"
@@ -828,6 +830,7 @@ class TestRestatements:
         keys = _keys(home)
         with duckdb.connect() as connection:
             connection.execute(f"attach '{home / 'build' / 'warehouse.duckdb'}' as build")
+            connection.execute(f"attach '{home / 'build' / 'candidate.duckdb'}' as candidate")
             restatements.compute(connection, home, keys)
             unchanged = connection.execute(f"from {restatements.SOURCE}").fetchall()
             assert unchanged == []
@@ -836,12 +839,12 @@ class TestRestatements:
                 where = f"{moment} = '{month}'"
                 if moment == "invoice_month":
                     where = (
-                        "invoice_id in (select invoice_id from build.marts.fct_discounted_charges"
+                        "invoice_id in (select invoice_id from candidate.marts.fct_discounted_charges"
                         f" where billing_month = '{month}')"
                     )
                 amount = self.AMOUNTS.get(table, "credit_amount")
                 (changed,) = connection.execute(
-                    f"update build.marts.{table} set {amount} = {amount} + 1 where {where}"
+                    f"update candidate.marts.{table} set {amount} = {amount} + 1 where {where}"
                 ).fetchall()
                 if changed[0]:
                     counted.add(table)

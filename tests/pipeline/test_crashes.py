@@ -345,10 +345,10 @@ class TestDamagedBuild:
         before = crashes.contents(hand_made.home)
         hand_made.charges = [("in_1", "USD", "1.00")]
         hand_made.write()
-        warehouse = hand_made.home / "build" / "warehouse.duckdb"
-        content = bytearray(warehouse.read_bytes())
+        damaged = hand_made.candidate
+        content = bytearray(damaged.read_bytes())
         content[12288:] = os.urandom(len(content) - 12288)
-        warehouse.write_bytes(content)
+        damaged.write_bytes(content)
         with pytest.raises(releases.ReleaseError) as error:
             hand_made.publish()
         assert "rebuilt" in error.value.remedy

@@ -160,8 +160,7 @@ def test_each_mart_is_published_as_the_data_tests_passed_over_it(sample_run: Sam
 def test_rows_altered_by_hand_are_found_and_everything_is_built_from_nothing(
     own_home: Path, sample_run: SampleRun
 ) -> None:
-    warehouse = str(own_home / "build" / "warehouse.duckdb")
-    with duckdb.connect(warehouse) as connection:
+    with duckdb.connect(str(own_home / "build" / "candidate.duckdb")) as connection:
         [(changed,)] = connection.execute(
             "update marts.dim_workspaces set workspace_name = workspace_name || '.'"
             " where workspace_id = 'ws_00014'"
@@ -189,7 +188,7 @@ def test_what_a_later_day_keeps_is_found_if_it_was_altered_by_hand(
     own_home: Path, alteration: str, altered: tuple[str, ...]
 ) -> None:
     settings = Settings(home=own_home)
-    with duckdb.connect(str(settings.warehouse)) as connection:
+    with duckdb.connect(str(settings.candidate)) as connection:
         connection.execute(alteration)
     later = LAST_DAY + timedelta(days=1)
     build = RunningBuild(settings, prepare(settings), later, "later", datetime.now(UTC))
