@@ -293,7 +293,9 @@ class RunningBuild:
     def carry_on(self) -> None:
         """Find what the build before left, unless any of it that is kept has been altered since."""
         self._kept = carrying_on.take(self._settings.warehouse, self._made_by, self._as_of)
-        if self._kept is None or not self._settings.candidate.is_file():
+        if self._kept is None:
+            return
+        if not candidate.can_be_read(self._settings.candidate):
             self._kept = None
             return
         alone = left_alone(

@@ -56,6 +56,22 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     connection.execute(f"attach {literal(str(path))} as {DATABASE} (read_only)")
 
 
+def can_be_read(path: Path) -> bool:
+    """Return whether the file is there and is one of DuckDB's; its rows are not looked at.
+
+    Args:
+        path: The file.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with duckdb.connect() as connection:
+            attach(connection, path)
+    except duckdb.Error:
+        return False
+    return True
+
+
 def attach_compact(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Attach the file for reading, without much free space in it, which a copy would have, too.
 

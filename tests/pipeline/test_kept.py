@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -13,7 +14,7 @@ import pytest
 from dagster_project.arrival.warehouse import create_tables, drop_tables, raw_rows
 from dagster_project.refresh import carrying_on
 from dagster_project.refresh.dbt_build import RunningBuild, prepare, read_receipt
-from dagster_project.releases import open_release
+from dagster_project.releases import candidate, open_release
 from dagster_project.releases.fingerprint import sum_of_hashes
 from dagster_project.settings import SAMPLE, Settings
 from tests.pipeline.conftest import AS_OF, LAST_DAY, SampleRun, in_process
@@ -197,6 +198,52 @@ def test_what_a_later_day_keeps_is_found_if_it_was_altered_by_hand(
     assert (build.carried_on_from, bool(build.left_alone)) == (
         (None, False) if altered else (LAST_DAY, True)
     )
+
+
+@pytest.mark.parametrize("what", ["gone", "cut", "random"])
+def test_without_the_marts_built_last_everything_is_built_from_nothing(
+    own_home: Path, sample_run: SampleRun, what: str
+) -> None:
+    path = own_home / "build" / "candidate.duckdb"
+    content = path.read_bytes()
+    if what == "gone":
+        path.unlink()
+    elif what == "cut":
+        path.write_bytes(content[:5000])
+    else:
+        path.write_bytes(os.urandom(len(content)))
+    settings = Settings(home=own_home)
+    build = RunningBuild(settings, prepare(settings), LAST_DAY, "again", datetime.now(UTC))
+    build.carry_on()
+    assert build.carried_on_from is None
+    candidate.begin(path)
+    assert candidate.can_be_read(path)
+    if what == "gone":
+        done = in_process("run", "--always", "--home", own_home)
+        assert done.returncode == 0, done.stderr
+        assert marts(own_home) == marts(sample_run.home)
+
+
+def test_a_log_of_another_file_beside_the_marts_does_no_harm(own_home: Path) -> None:
+    path = own_home / "build" / "candidate.duckdb"
+    log = path.with_name(path.name + ".wal")
+    log.write_bytes(os.urandom(5000))
+    settings = Settings(home=own_home)
+    build = RunningBuild(settings, prepare(settings), LAST_DAY, "again", datetime.now(UTC))
+    build.carry_on()
+    assert (build.carried_on_from, build.altered) == (LAST_DAY, ())
+    assert not log.exists()
+
+
+def test_marts_are_built_in_the_order_of_their_key(sample_run: SampleRun) -> None:
+    """A release of many rows is a copy of them."""
+    with duckdb.connect(str(sample_run.home / "build" / "candidate.duckdb"), read_only=True) as one:
+        tables = one.execute("select table_name from duckdb_tables()").fetchall()
+        assert len(tables) > 15
+        with open_release(sample_run.home) as release:
+            for (name,) in tables:
+                told = f"from marts.{name}"
+                assert one.execute(told).fetchall() == release.execute(told).fetchall(), name
 
 
 def marts(home: Path) -> dict[str, tuple[int, str]]:
