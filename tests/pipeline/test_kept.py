@@ -226,13 +226,11 @@ def test_without_the_marts_built_last_everything_is_built_from_nothing(
 
 def test_a_log_of_another_file_beside_the_marts_does_no_harm(own_home: Path) -> None:
     path = own_home / "build" / "candidate.duckdb"
-    log = path.with_name(path.name + ".wal")
-    log.write_bytes(os.urandom(5000))
+    path.with_name(path.name + ".wal").write_bytes(os.urandom(5000))
     settings = Settings(home=own_home)
     build = RunningBuild(settings, prepare(settings), LAST_DAY, "again", datetime.now(UTC))
     build.carry_on()
     assert (build.carried_on_from, build.altered) == (LAST_DAY, ())
-    assert not log.exists()
 
 
 def test_marts_are_built_in_the_order_of_their_key(sample_run: SampleRun) -> None:
