@@ -212,7 +212,7 @@ class CompiledModels:
                 of_one_database(node.relation_name),
                 of_one_database(node.compiled_code),
                 node.config.materialized == "incremental",
-                _forgotten(node),
+                of_one_database(_forgotten(node)),
             )
             for node in (result.node for result in outcome.result.results)
         ]

@@ -9,10 +9,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
+from dagster_project.refresh.compiled import of_one_database
 from tests.dbt.compiled import CompiledModels, manifest
-from tests.dbt.warehouse import DBT_DIR, dbt, fill_raw
+from tests.dbt.warehouse import DBT_DIR, candidate_of, dbt, fill_raw
 from tests.reference import histories
 from tests.shared import Shared
 
@@ -59,7 +61,7 @@ class Built:
 
 
 def _build(folder: Path, records: histories.Records, as_of: date, compiled_folder: Path) -> None:
-    """Build a warehouse, and keep what dbt said of it."""
+    """Build a warehouse, keep what dbt said of it, and put the marts into the same file for compiled SQL."""
     path = folder / "warehouse.duckdb"
     fill_raw(path, [histories.as_deliveries(records)])
     outcome = dbt(path, as_of, *BUILD, manifest=manifest(compiled_folder))
@@ -67,6 +69,15 @@ def _build(folder: Path, records: histories.Records, as_of: date, compiled_folde
     results = outcome.result.results
     ended = {result.node.name: str(result.status) for result in results}
     nodes = {result.node.unique_id: result.node for result in results}
+    for node in nodes.values():
+        node.compiled_code = of_one_database(getattr(node, "compiled_code", None) or "")
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(f"attach '{candidate_of(path)}' as candidate (read_only)")
+        connection.execute("create schema marts")
+        for (name,) in connection.execute(
+            "select table_name from duckdb_tables() where database_name = 'candidate'"
+        ).fetchall():
+            connection.execute(f"create table marts.{name} as from candidate.marts.{name}")
     (folder / "built.pickle").write_bytes(pickle.dumps((records, ended, nodes)))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dagster_project.refresh.compiled import of_one_database
 from tests.dbt.compiled import ALL, COMPILE, CompiledModels, manifest
 from tests.dbt.warehouse import dbt
 
@@ -35,7 +36,8 @@ def compiled_by_dbt(
         **given,
     )
     return {
-        result.node.relation_name: result.node.compiled_code for result in outcome.result.results
+        of_one_database(result.node.relation_name): of_one_database(result.node.compiled_code)
+        for result in outcome.result.results
     }
 
 

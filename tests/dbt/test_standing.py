@@ -49,7 +49,7 @@ def test_what_is_known_to_be_read_is_all_that_a_test_names(
     sql = {node.name: node.sql for node in compiled.of_questions.tests}
     for unique_id, reads in tests.reads.items():
         named = {".".join(one) for one in _RELATION.findall(sql[name_of(compiled, unique_id)])}
-        known = {tests.relations[one].replace('"', "") for one in reads}
+        known = {tests.relations[one].replace('"', "").removeprefix("candidate.") for one in reads}
         assert named and named <= known, unique_id
 
 
