@@ -33,7 +33,7 @@ from dagster_project.arrival.archive import (
     SideRecord,
     identity_of,
     pseudo_sha256,
-    sha256_of,
+    sha256_of_landed,
 )
 from dagster_project.arrival.landing import (
     EXTENSIONS,
@@ -269,7 +269,7 @@ class _Arrival:
                 manifest = manifests.read_manifest(landed)
                 circumstances = self._circumstances(landed, manifest)
                 if self.known.may_have(landed.feed, size):
-                    identity = identity_of(sha256_of(landed), landed.given)
+                    identity = identity_of(sha256_of_landed(landed), landed.given)
                     known = self._settled(landed.feed, identity, circumstances)
                     if known is not None:
                         return self._known_report(landed, known, started)

@@ -30,6 +30,7 @@ from typing import Any
 import duckdb
 
 from dagster_project.arrival.warehouse import raw_rows
+from dagster_project.digests import sha256_of
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import carrying_on, standing
 from dagster_project.refresh.left_alone import left_alone
@@ -103,8 +104,7 @@ def project_fingerprint(project: Path, engine: str = "duckdb") -> str:
             if name.startswith("."):
                 continue
             path = Path(folder) / name
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{path.relative_to(project).as_posix()}\0{content}\n".encode())
+            digest.update(f"{path.relative_to(project).as_posix()}\0{sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 

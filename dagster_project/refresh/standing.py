@@ -24,6 +24,7 @@ from typing import Any
 import duckdb
 
 from dagster_project.arrival.warehouse import RawRows, files_of
+from dagster_project.digests import sha256_of
 from dagster_project.feeds import Feed, feeds
 from dagster_project.refresh.left_alone import (
     depends_on_build,
@@ -34,7 +35,6 @@ from dagster_project.refresh.left_alone import (
 )
 from dagster_project.releases.fingerprint import columns_of, quote, sum_of_hashes
 from dagster_project.releases.gate import Result
-from dagster_project.releases.reuse import sha256_of
 
 _PASSED = ("pass", "warn")
 

@@ -27,6 +27,7 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.digests import sha256_of
 from dagster_project.releases import files, restatements, reuse
 from dagster_project.releases.errors import PublishRefused, ReleaseError
 from dagster_project.releases.fingerprint import (
@@ -954,7 +955,7 @@ def _write_parquet(
             )
             file.chmod(files.FILE_MODE)
             files.fsync_file(file)
-            kept = reuse.Copy(reuse.sha256_of(file), about)
+            kept = reuse.Copy(sha256_of(file), about)
         copies[table.name] = kept
     connection.execute("detach written")
     return copies
