@@ -29,7 +29,6 @@ from typing import Any
 
 import duckdb
 
-from dagster_project.arrival.warehouse import raw_rows
 from dagster_project.digests import sha256_of
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import carrying_on, standing
@@ -343,9 +342,8 @@ class RunningBuild:
             "memory_limit": self._settings.memory_limit,
         }
         with duckdb.connect(str(self._settings.warehouse), config=limits) as connection:
-            rows = raw_rows(self._settings.warehouse)
             return standing.fingerprints(connection, of_tables) | standing.fingerprints_of_files(
-                connection, of_feeds, rows
+                connection, of_feeds
             )
 
     def _to_build(self) -> list[str]:

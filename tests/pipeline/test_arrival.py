@@ -1420,7 +1420,8 @@ def _killed_at(home: Home, point: int, monkeypatch: pytest.MonkeyPatch) -> bool:
         return step
 
     with monkeypatch.context() as patched:
-        for name in ("load_rows", "write_deliveries"):
+        patched.setattr(shutil, "rmtree", counting(shutil.rmtree))
+        for name in ("load_rows", "write_deliveries", "record_digests", "drop_tables"):
             patched.setattr(warehouse, name, counting(getattr(warehouse, name)))
         for name in ("store", "write_record"):
             patched.setattr(Archive, name, counting(getattr(Archive, name)))
@@ -1670,6 +1671,100 @@ def test_stored_rows_that_are_cut_off_or_gone_are_filled_again(
         file.write_bytes(file.read_bytes()[:kept])
     home.arrive()
     assert home.everything() == before
+
+
+def test_a_stored_file_that_somebody_altered_is_made_again_from_the_archive(home: Home) -> None:
+    landed_variety(home)
+    home.arrive()
+    before, files = home.everything(), stored_files(home)
+    for file in files:
+        alter(file)
+        assert told_again(home) == [f"{file} was not the file that was stored"]
+        assert home.everything() == before
+        assert told_again(home) == []
+    for file in files:
+        alter(file)
+    [told] = told_again(home)
+    assert told.endswith(f"and {len(files) - 1} more were not the files that were stored")
+    assert home.everything() == before
+
+
+def test_what_is_loaded_again_is_not_counted_as_delivered_now(home: Home) -> None:
+    landed_variety(home)
+    first = home.arrive()
+    alter(stored_files(home)[0])
+    again = [report for report in home.arrive() if report.is_again]
+    assert not any(report.is_again for report in first)
+    assert sorted((one.feed, one.delivery_id, one.verdict) for one in again) == sorted(
+        {(one.feed, one.delivery_id, one.verdict) for one in first if one.verdict != "known"}
+    )
+
+
+def test_a_file_of_text_beside_stored_values_is_not_read(home: Home) -> None:
+    home.land("invoices/a.parquet", parquet_bytes(typed_invoices("UTC")))
+    home.arrive()
+    before = home.everything()
+    [values] = stored_files(home)
+    text = values.parents[1] / values.name
+    with duckdb.connect(str(home.path / "build/warehouse.duckdb")) as connection:
+        columns = ", ".join(["row_number", *feeds()["invoices"].column_names])
+        connection.execute(f"copy (select {columns} from raw.invoices limit 1) to '{text}'")
+    assert told_again(home) == [f"{text} was not the file that was stored"]
+    assert home.everything() == before
+
+
+def test_files_that_an_earlier_version_stored_stay_and_their_digests_are_recorded(
+    home: Home,
+) -> None:
+    landed_variety(home)
+    home.arrive()
+    before, files = home.everything(), stored_files(home)
+    with duckdb.connect(str(home.path / "build/warehouse.duckdb")) as connection:
+        connection.execute("drop table landed.stored_files; create schema kept")
+    assert told_again(home) == []
+    assert home.rows("from duckdb_schemas() where schema_name = 'kept'"), "a build may carry on"
+    alter(files[0])
+    assert told_again(home) == [f"{files[0]} was not the file that was stored"]
+    assert home.everything() == before
+    assert not home.rows("from duckdb_schemas() where schema_name = 'kept'"), "it read these rows"
+
+
+def test_a_run_killed_while_it_loads_again_is_made_good_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = Home(tmp_path / "undisturbed")
+    land_few(undisturbed)
+    undisturbed.arrive()
+    expected, point = undisturbed.everything(), 0
+    while True:
+        home = Home(tmp_path / f"killed-{point}")
+        shutil.copytree(undisturbed.landing, home.landing, dirs_exist_ok=True)
+        home.arrive()
+        alter(stored_files(home)[0])
+        if not _killed_at(home, point, monkeypatch):
+            break
+        home.arrive()
+        assert home.everything() == expected, point
+        assert not told_again(home), point
+        point += 1
+    assert point > 5
+
+
+def stored_files(home: Home) -> list[Path]:
+    """The files in which delivered rows are stored."""
+    return sorted((home.path / "build/raw").rglob("*.parquet"))
+
+
+def told_again(home: Home) -> list[str]:
+    """Run arrival, and return why it loaded all rows again from the archive."""
+    told: list[str] = []
+    home.arrive(filled_again=told.append)
+    return told
+
+
+def alter(file: Path) -> None:
+    """Leave the first row of a file out, as a Parquet file that is as good as any other."""
+    pq.write_table(pq.read_table(file).slice(1), file)
 
 
 def test_tables_of_another_version_of_the_product_are_filled_again(home: Home) -> None:
