@@ -134,7 +134,7 @@ def prepared(
             is_of_it = published is not None and published.release_id == release_id
             remembered = published.tables if published and is_of_it else {}
             make_private(side.parent)
-            held.enter_context(one_writer(side, command))
+            held.enter_context(one_writer(side, command, is_asking=True))
             aside = settings.model_copy(update={"home": side})
             files.current_link(side).unlink(missing_ok=True)  # it answers an earlier question
             _forget_build(aside)
