@@ -42,7 +42,9 @@ from dagster_project.arrival import (
 )
 from dagster_project.arrival.archive import Archive
 from dagster_project.arrival.delivered import rows_delivered
+from dagster_project.arrival.json_lines import prepare_json
 from dagster_project.arrival.landing import left_alone
+from dagster_project.arrival.report import Refusal
 from dagster_project.feeds import feeds
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -1935,8 +1937,7 @@ def test_json_is_lines_or_one_array_by_its_first_byte(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (f"[{ARRAY}", "the array is not closed"),
-        (f"[{ARRAY},]", "not JSON in row 3"),
+        (f"[{ARRAY},]", "the array ends with a comma, after row 2"),
         (f"[{ARRAY}] x", "something follows"),
         (f"[{ARRAY} {ARRAY}]", "a comma or the end"),
         (ARRAY.join("[]").replace('"team"', '"say "hi""', 1), "not JSON in row 1"),
@@ -1948,6 +1949,48 @@ def test_a_broken_array_is_refused(home: Home, text: str, reason: str) -> None:
     (report,) = home.arrive()
     assert report.verdict == "refused"
     assert reason in str(report.reason)
+
+
+RECORD = '{"invoice_id": "in_1", "status": "pa\\u0069d", "mtus": 1.5e+3, "is_open": false}'
+
+
+def test_a_record_cut_off_anywhere_is_told_as_cut_off(tmp_path: Path) -> None:
+    for place in range(1, len(RECORD)):
+        cut = RECORD[:place]
+        told = refusal_of_json(tmp_path / "a.json", f"[{ARRAY}, {cut}")
+        assert told.startswith("the array is not closed: the file ends within row 3; "), cut
+        (tmp_path / "a.jsonl").write_text(f"{json.dumps(INVOICE)}\n{cut}", "utf-8")
+        assert "the line ends before the object does" in malformed_in(tmp_path / "a.jsonl"), cut
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[", "ends before its first row"),
+        (f"[{ARRAY}", "ends after row 2"),
+        (f"[{ARRAY}\r\n", "ends after row 2"),
+        (f"[{ARRAY}, \n", "ends after row 2"),
+        (f"[{RECORD[:-1]}}}, {RECORD[:-1]},", "ends within row 2"),
+        (f"[{RECORD}, {RECORD[:-1]}]", "not JSON in row 2 (Expecting ',' delimiter)"),
+        (f"[{RECORD}, {RECORD[:-6]}x", "not JSON in row 2 (Expecting value)"),
+    ],
+)
+def test_an_array_is_told_where_it_ends(tmp_path: Path, text: str, told: str) -> None:
+    assert told in refusal_of_json(tmp_path / "a.json", text)
+
+
+def refusal_of_json(path: Path, text: str) -> str:
+    """Why a file of invoices is refused, and what to do."""
+    path.write_text(text, "utf-8")
+    with pytest.raises(Refusal) as refused:
+        prepare_json(path, feeds()["invoices"], Limits(), path.with_name("rows"), {})
+    return str(refused.value)
+
+
+def malformed_in(path: Path) -> str:
+    """Why rows of a file of invoices are set apart."""
+    prepared = prepare_json(path, feeds()["invoices"], Limits(), path.with_name("lines"), {})
+    return str(pq.read_table(prepared.malformed)["reason"].to_pylist())
 
 
 def test_an_array_is_read_as_a_stream(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
