@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self
@@ -450,6 +450,23 @@ def reporting_day(settings: Settings, instant: datetime) -> date:
         instant: An instant with its offset.
     """
     return instant.astimezone(ZoneInfo(settings.reporting_time_zone)).date()
+
+
+def first_instant(day: date, zone: ZoneInfo) -> datetime:
+    """Return the first instant of a day, or of the next one there is, in a time zone (R0).
+
+    Args:
+        day: The day; the calendar of a zone can leave it out.
+        zone: The time zone.
+
+    Returns:
+        The instant in UTC, without a zone.
+    """
+    midnight = datetime.combine(day, time(), UTC)
+    # A day can begin late, or be left out altogether.
+    quarters = (midnight + timedelta(minutes=15 * number) for number in range(-60, 168))
+    first = next(one for one in quarters if one.astimezone(zone).date() >= day)
+    return first.replace(tzinfo=None)
 
 
 def _known_zone(name: str) -> str:

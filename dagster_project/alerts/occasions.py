@@ -397,9 +397,8 @@ def _data(
     from dagster_project.answers import freshness
     from dagster_project.releases.read import open_release
 
-    today = freshness.reference_day(settings, now.date())
-    newest = default_as_of(settings, reporting_day(settings, now))
-    if files.current_release(settings.home) is None or (as_of is not None and as_of < newest):
+    today = default_as_of(settings, reporting_day(settings, now))
+    if files.current_release(settings.home) is None or (as_of is not None and as_of < today):
         return  # a release as of an earlier day, made on request, is not late
     with open_release(settings.home) as connection:
         late = freshness.late_feeds(connection, settings, today)

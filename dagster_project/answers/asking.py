@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -23,6 +23,7 @@ import duckdb
 from dagster_project.answers.values import month
 from dagster_project.answers.words import PROGRAMS
 from dagster_project.releases.fingerprint import literals
+from dagster_project.settings import first_instant
 
 Connection = duckdb.DuckDBPyConnection
 Row = dict[str, Any]
@@ -188,12 +189,7 @@ def local(instant: str, zone: ZoneInfo) -> str:
 
 def end_of(connection: Connection, day: date) -> datetime:
     """Return the instant at which a day ends in the reporting time zone of a release (R0)."""
-    midnight = datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC)
-    # A day can begin late, or be left out altogether.
-    quarters = (midnight + timedelta(minutes=15 * number) for number in range(-60, 168))
-    calendar = zone_of(connection)
-    first = next(one for one in quarters if one.astimezone(calendar).date() > day)
-    return first.replace(tzinfo=None)
+    return first_instant(day + timedelta(days=1), zone_of(connection))
 
 
 def month_to_come(as_of_date: date) -> datetime:

@@ -7,11 +7,12 @@ warehouse in which they were just built.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from dagster_project.releases.fingerprint import literals
-from dagster_project.settings import Settings, default_as_of
+from dagster_project.settings import Settings, first_instant
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,8 +32,8 @@ class LateFeed:
 
     Attributes:
         feed: The feed.
-        newest: Day of its newest record, UTC; None if it has none.
-        days: How many days ago that was; None if it has none.
+        newest: Day of its newest record in the reporting time zone; None if it has none.
+        days: How many days before the as-of date that was; None if it has none.
         days_allowed: How many days are allowed.
     """
 
@@ -51,38 +52,34 @@ class LateFeed:
         )
 
 
-def reference_day(settings: Settings, today: date) -> date:
-    """Return the day the data is compared with: today, or the last day of the sample.
-
-    Args:
-        settings: Their `as_of` takes precedence.
-        today: The current day in UTC.
-    """
-    return default_as_of(settings, today)
-
-
 def mart_of(feed: str) -> str:
     """Return the mart that shows the records of a feed."""
     return _NEWEST[feed][0]
 
 
-def newest_days(connection: duckdb.DuckDBPyConnection, until: date) -> dict[str, date | None]:
-    """Return the day of the newest record of each feed, None where there is no record.
+def newest_days(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, until: date
+) -> dict[str, date | None]:
+    """Return the day of the newest record of each watched feed in the reporting time zone, None where it has none.
 
     Only invoices that count and redemptions that were delivered are looked at.
 
     Args:
         connection: A release, or the candidate after its build.
+        settings: Their `late_after_days` names the feeds; `reporting_time_zone` says where days begin.
         until: Records of later days are left out: a mistyped year would hide what is missing.
     """
-    after = until + timedelta(days=1)
+    zone = ZoneInfo(settings.reporting_time_zone)
+    after = first_instant(until + timedelta(days=1), zone)
     newest: dict[str, date | None] = {}
-    for feed, (mart, instant, condition) in _NEWEST.items():
+    for feed in settings.late_after_days:
+        mart, instant, condition = _NEWEST[feed]
         row = connection.execute(
-            f"select cast(max({instant}) as date) from marts.{mart}"
+            f"select max({instant}) from marts.{mart}"
             f" where {instant} < {literals([after])} and {condition}"
         ).fetchone()
-        newest[feed] = row[0] if row else None
+        last = row[0] if row else None
+        newest[feed] = None if last is None else last.replace(tzinfo=UTC).astimezone(zone).date()
     return newest
 
 
@@ -94,12 +91,12 @@ def late_feeds(
     Args:
         connection: A release, or the candidate after its build.
         settings: Their `late_after_days` limits the age of a feed's newest record.
-        today: The day to compare with, see `reference_day`.
+        today: The day to compare with, in the reporting time zone, see `default_as_of`.
 
     Raises:
         duckdb.Error: The marts do not exist.
     """
-    newest = newest_days(connection, today)
+    newest = newest_days(connection, settings, today)
     late = []
     for feed, days_allowed in settings.late_after_days.items():
         day = newest[feed]

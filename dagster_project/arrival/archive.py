@@ -29,6 +29,7 @@ from dagster_project.arrival.report import (
     TransientRefusal,
     Verdict,
 )
+from dagster_project.digests import sha256_of
 
 BLOCK = MEBIBYTE
 RESERVE_BYTES = 16 * MEBIBYTE
@@ -252,8 +253,7 @@ class Archive:
         path = self.bytes_path(record.sha256)
         remedy = "restore the file from a backup, or deliver it again and run again"
         try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = sha256_of(path)
         except OSError as error:
             raise ArrivalError(
                 f"{path}: cannot be read ({error.strerror}), delivered as {record.file_name}; {remedy}"
@@ -271,7 +271,7 @@ class Archive:
         _sync_folder(path.parent)
 
 
-def sha256_of(landed: LandedFile) -> str:
+def sha256_of_landed(landed: LandedFile) -> str:
     """Return the sha256 of a landed file, only to find out whether the file is known.
 
     Raises:

@@ -33,7 +33,7 @@ from dagster_project.arrival.archive import (
     SideRecord,
     identity_of,
     pseudo_sha256,
-    sha256_of,
+    sha256_of_landed,
 )
 from dagster_project.arrival.landing import (
     EXTENSIONS,
@@ -74,6 +74,7 @@ def arrive(
     *,
     with_gate: bool = True,
     settle_seconds: int = 60,
+    filled_again: Callable[[str], None] = lambda why: None,
 ) -> list[DeliveryReport]:
     """Load every new file of the landing folder into the raw tables of the warehouse.
 
@@ -87,10 +88,12 @@ def arrive(
         limits: How far a file is trusted.
         with_gate: Whether the supplier's gate checks files; only tests and measurements omit it.
         settle_seconds: How long a folder of parts without `_SUCCESS` must have been unchanged.
+        filled_again: Is called with the reason, in words, where all rows are loaded again from the archive because
+            the warehouse or a file beside it is not as it was left.
 
     Returns:
         One report per file, in the order in which they were taken; first those that an earlier run
-        had archived and not loaded.
+        had archived and that are not, or no longer, in the warehouse.
 
     Raises:
         ArrivalError: If the landing folder is absent, or the archive or warehouse is damaged.
@@ -102,6 +105,8 @@ def arrive(
     if unknown:
         raise ArrivalError(f"no feed {unknown[0]!r}; the feeds are {', '.join(names)}")
     with _opened(home, limits, with_gate) as arrival:
+        if arrival.emptied_since is not None:
+            filled_again(arrival.emptied_since)
         reports = arrival.catch_up(None if feed_names is None else set(feed_names))
         waiting = find_landed(landing, names, feed_names, time.time() - settle_seconds)
         while waiting:
@@ -149,15 +154,25 @@ def _opened(home: Path, limits: Limits, with_gate: bool) -> Iterator[_Arrival]:
     temporary = home / "build" / "tmp"
     try:
         path = home / "build" / "warehouse.duckdb"
-        connection, deliveries = warehouse.open_warehouse(path, limits, temporary)
+        opened = warehouse.open_warehouse(path, limits, temporary)
+        connection = opened.connection
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             archive = Archive(home / "archive", temporary)
             archive.folder.mkdir(exist_ok=True)
-            known = _Known(deliveries)
+            known = _Known(opened.deliveries)
             rows = warehouse.raw_rows(path)
-            yield _Arrival(archive, connection, rows, temporary, limits, with_gate, known)
+            yield _Arrival(
+                archive,
+                connection,
+                rows,
+                temporary,
+                limits,
+                with_gate,
+                known,
+                opened.emptied_since,
+            )
             shutil.rmtree(temporary, ignore_errors=True)
         finally:
             connection.close()
@@ -216,6 +231,7 @@ class _Arrival:
     limits: Limits
     with_gate: bool
     known: _Known
+    emptied_since: str | None
     unjudged: set[str] = field(default_factory=set)
 
     def catch_up(self, feed_names: set[str] | None) -> list[DeliveryReport]:
@@ -226,7 +242,11 @@ class _Arrival:
         wanted = [record for record in pending if feed_names is None or record.feed in feed_names]
         for record in wanted:
             self.archive.check_bytes(record)
-        return self.judge_all([(record, 0.0) for record in wanted])
+        reports = self.judge_all([(record, 0.0) for record in wanted])
+        return [
+            replace(report, is_again=report.verdict == record.verdict)
+            for report, record in zip(reports, wanted, strict=True)
+        ]
 
     def take(
         self, files: Sequence[LandedFile], run_id: str, arrived_at: str
@@ -269,7 +289,7 @@ class _Arrival:
                 manifest = manifests.read_manifest(landed)
                 circumstances = self._circumstances(landed, manifest)
                 if self.known.may_have(landed.feed, size):
-                    identity = identity_of(sha256_of(landed), landed.given)
+                    identity = identity_of(sha256_of_landed(landed), landed.given)
                     known = self._settled(landed.feed, identity, circumstances)
                     if known is not None:
                         return self._known_report(landed, known, started)
@@ -605,6 +625,7 @@ class _Arrival:
             warehouse.write_gate_results(self.connection, judged)
             warehouse.write_deliveries(self.connection, judged, notes)
             warehouse.create_view(self.connection, feed, self.rows)
+            warehouse.record_digests(self.connection, feed, self.rows)
         for record in judged:
             if record.verdict != "loaded":
                 self.rows.remove(feed.name, record.delivery_sequence)

@@ -5,7 +5,6 @@ Reading single rows of archived bytes for a person to look at belongs here. Load
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from dagster_project.arrival.report import ArrivalError, Limits, Refusal
 from dagster_project.arrival.rows import REMOVED, OwnParquet
 from dagster_project.arrival.warehouse import rows_of
 from dagster_project.feeds import feeds
-
-BLOCK = 1024 * 1024
 
 
 def rows_delivered(
@@ -44,21 +41,7 @@ def rows_delivered(
         )
     record = archive.read_record(delivery_id)
     path = archive.bytes_path(str(record.sha256))
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise ArrivalError(
-            f"{path}: the bytes of {record.file_name} cannot be read ({error.strerror}); restore the"
-            " archive from a backup"
-        ) from error
-    if digest.hexdigest() != record.sha256:
-        raise ArrivalError(
-            f"{path}: the bytes of {record.file_name} are not those that were delivered; restore the"
-            " archive from a backup"
-        )
+    archive.check_bytes(record)
     feed = feeds()[record.feed]
     limits = Limits()
     try:

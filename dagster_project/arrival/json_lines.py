@@ -204,7 +204,11 @@ def _elements(path: Path, limits: Limits) -> Iterator[str]:
             if number > 1:
                 if stream.take() != ",":
                     raise _not_json(number, "a comma or the end of the array is expected")
-                stream.next_character(number)
+                if stream.next_character(number) == "]":
+                    raise Refusal(
+                        f"the array ends with a comma, after row {number - 1}",
+                        "leave that comma out; if rows are missing after it, deliver it again, complete",
+                    )
             yield stream.value(number)
             number += 1
         stream.take()
@@ -235,10 +239,8 @@ class _Stream:
     def next_character(self, number: int) -> str:
         """Return the next character that is not blank, without taking it."""
         if self.is_at_end():
-            raise Refusal(
-                f"the array is not closed: the file ends before row {number} does",
-                "deliver it again, complete",
-            )
+            place = f"after row {number - 1}" if number > 1 else "before its first row"
+            raise _not_closed(place)
         return self._text[self._place]
 
     def value(self, number: int) -> str:
@@ -267,6 +269,8 @@ class _Stream:
                         f"row {number} is longer than {self.most_characters} characters, or not JSON",
                         "deliver the columns of the feed only, and check the quotes of the file",
                     ) from error
+                if isinstance(error, json.JSONDecodeError) and _is_cut(error):
+                    raise _not_closed(f"within row {number}") from error
                 why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
                 raise _not_json(number, why) from error
             if end >= len(self._text) and self._more():
@@ -289,6 +293,18 @@ class _Stream:
         self._text = self._text[self._place :] + block
         self._place = 0
         return bool(block)
+
+
+def _not_closed(place: str) -> Refusal:
+    return Refusal(f"the array is not closed: the file ends {place}", "deliver it again, complete")
+
+
+def _is_cut(error: json.JSONDecodeError) -> bool:
+    """Return whether a text is no JSON only because it ends where it does."""
+    if error.msg.startswith("Unterminated string"):
+        return True
+    rest = error.doc[error.pos :].strip(BLANK_CHARACTERS)
+    return not rest or _CUT.fullmatch(rest) is not None
 
 
 def _not_json(number: int, why: str) -> Refusal:
@@ -325,6 +341,9 @@ class _Pairs(list[tuple[str, object]]):
     """The entries of an object, in order, twice the same name included."""
 
 
+_CUT = re.compile(
+    r"u[0-9a-fA-F]{0,4}|t(ru?)?|f(a(ls?)?)?|n(ul?)?|-|[.]|[eE][+-]?"  # of an escape, a word, a number
+)
 _SKIPPER = json.JSONDecoder(parse_int=len, parse_float=len)
 """Finds where a value ends; what it is does not matter."""
 _DECODER = json.JSONDecoder(
@@ -372,6 +391,8 @@ def _record(text: str, feed: Feed) -> dict[str, str | None]:
         why = str(error)
         if isinstance(error, json.JSONDecodeError):
             why, rest = error.msg, text[error.pos :].strip(BLANK_CHARACTERS)
+            if _is_cut(error) and text.lstrip(BLANK_CHARACTERS).startswith("{"):
+                why = "the line ends before the object does"
             if (why, rest) == ("Extra data", ",") and text.lstrip(BLANK_CHARACTERS).startswith("{"):
                 why = "a comma ends the line: leave it out, or put [ and ] around all rows"
         raise _Malformed(f"not JSON ({why})", shown_text(feed, text)) from error

@@ -19,7 +19,7 @@ from dagster_project.arrival.archive import (
     SideRecord,
     identity_of,
     pseudo_sha256,
-    sha256_of,
+    sha256_of_landed,
 )
 from dagster_project.arrival.landing import MANIFEST_SUFFIX, LandedFile, find_landed
 from dagster_project.arrival.manifest import read_manifest
@@ -164,7 +164,7 @@ class _Known:
             if not was_unread and (file.feed, file.size_bytes) not in self._sizes:
                 return False
             try:
-                identity = identity_of(sha256_of(file), file.given)
+                identity = identity_of(sha256_of_landed(file), file.given)
             except Refusal as refusal:
                 return pseudo_sha256(file, refusal) in self._ids
             record = self._by_bytes.get((file.feed, identity))

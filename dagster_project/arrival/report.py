@@ -77,6 +77,7 @@ class DeliveryReport:
         blank_rows: Blank lines.
         gate_failures: Checks of the gate that do not hold.
         seconds: Time it took.
+        is_again: Whether an earlier run came to the same verdict, so that it was only loaded again from the archive.
     """
 
     feed: str
@@ -91,6 +92,7 @@ class DeliveryReport:
     blank_rows: int = 0
     gate_failures: tuple[GateResult, ...] = ()
     seconds: float = 0.0
+    is_again: bool = False
 
 
 class Refusal(Exception):

@@ -4,9 +4,10 @@ Every SQL statement of arrival that writes belongs here. The rows of a delivery 
 `raw/<feed>/<delivery_sequence>.parquet` beside the warehouse, or of values, in a folder of `raw/<feed>/`:
 packing them into DuckDB's own file would cost several times as much. Two views show the files
 that were loaded: `raw.<feed>` every column as text, as a CSV file of the same rows has it, and `landed.<feed>`,
-which staging reads, text and values as they are stored. The views, malformed rows, gate results and the
-delivery itself are written in one transaction, so that the warehouse knows what was loaded. Values reach SQL
-as parameters; names that come from a file never do: a file's columns are called c0, c1, … here.
+which staging reads, text and values as they are stored. The views, malformed rows, gate results, the digests
+of the files and the delivery itself are written in one transaction, so that the warehouse knows what was loaded.
+A file that is no longer what was stored is never read: all rows are loaded again from the archive. Values reach
+SQL as parameters; names that come from a file never do: a file's columns are called c0, c1, … here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -38,6 +39,7 @@ from dagster_project.arrival.rows import (
     Prepared,
     has_values,
 )
+from dagster_project.digests import sha256_of
 from dagster_project.feeds import Column, Feed, feeds, type_pattern, value_types
 
 MOST_LINE_BYTES = 4 * 1024 * 1024
@@ -46,6 +48,7 @@ STORAGE = "v1.5.0"
 INSERTED_TOGETHER = 500
 _MAGIC = b"PAR1"  # a Parquet file begins and ends with it
 _ENDING = 4 + len(_MAGIC)  # the length of the file's description stands before it
+_STORED_FILES = "landed.stored_files"
 RAW_TABLES = {
     "malformed_rows": (
         "delivery_sequence bigint, feed varchar, row_number bigint, reason varchar, record varchar"
@@ -84,6 +87,10 @@ class RawRows:
             folder /= f"{form}-{_types_of(feed_name)}"
         return folder / f"{sequence:09d}.parquet"
 
+    def name(self, path: Path) -> str:
+        """Return the name of a file below the folder."""
+        return path.relative_to(self.folder).as_posix()
+
     def path(self, feed_name: str, sequence: int) -> Path:
         """Return the file of one delivery; where there is none, where its text belongs."""
         places = [self.place(feed_name, sequence, form) for form in FORMS]
@@ -110,6 +117,21 @@ def _types_of(feed_name: str) -> str:
     return hashlib.sha256(json.dumps(types).encode()).hexdigest()[:8]
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A warehouse that was opened.
+
+    Attributes:
+        connection: The connection.
+        deliveries: All deliveries that it knows, loaded or refused.
+        emptied_since: Why it is to be filled again from the archive, in words; None where it is as it was left.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    deliveries: list[KnownDelivery]
+    emptied_since: str | None
+
+
 class LoadMismatch(Exception):
     """DuckDB did not read what the independent parser read."""
 
@@ -124,21 +146,17 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def open_warehouse(
-    path: Path, limits: Limits, temporary: Path
-) -> tuple[duckdb.DuckDBPyConnection, list[KnownDelivery]]:
+def open_warehouse(path: Path, limits: Limits, temporary: Path) -> Opened:
     """Open the warehouse, make its raw tables where absent, read what it knows.
 
-    A file that is no longer a readable database is renamed to `<name>.damaged`: the warehouse is a cache
-    of the archive, and arrival fills it again from there.
+    A file that is no longer a readable database is renamed to `<name>.damaged`, and raw tables of another
+    version or with other files of rows than were stored are removed: the warehouse is a cache of the archive,
+    and arrival fills it again from there.
 
     Args:
         path: The warehouse.
         limits: How much memory it may use.
         temporary: Folder below which it may spill.
-
-    Returns:
-        The connection, and all deliveries that the warehouse knows, loaded or refused.
 
     Raises:
         ArrivalError: If it cannot be opened for any other reason.
@@ -150,9 +168,11 @@ def open_warehouse(
         except duckdb.Error as error:
             if not _is_damage(error):
                 raise
-            os.replace(path, path.with_name(path.name + ".damaged"))
+            damaged = path.with_name(path.name + ".damaged")
+            os.replace(path, damaged)
             path.with_name(path.name + ".wal").unlink(missing_ok=True)
-            return _connect(path, limits, temporary)
+            opened = _connect(path, limits, temporary)
+            return replace(opened, emptied_since=f"{path} was damaged and is now {damaged.name}")
     except duckdb.Error as error:
         raise ArrivalError(
             f"{path}: cannot be opened ({error}); "
@@ -160,16 +180,16 @@ def open_warehouse(
         ) from error
 
 
-def _connect(
-    path: Path, limits: Limits, temporary: Path
-) -> tuple[duckdb.DuckDBPyConnection, list[KnownDelivery]]:
+def _connect(path: Path, limits: Limits, temporary: Path) -> Opened:
     connection = duckdb.connect(str(path), config={"storage_compatibility_version": STORAGE})
     try:
         connection.execute(f"set memory_limit = '{int(limits.memory_megabytes)}MB'")
         spill = str(temporary / "spill").replace("'", "''")
         connection.execute(f"set temp_directory = '{spill}'")
-        create_tables(connection, raw_rows(path))
-        return connection, known_deliveries(connection)
+        rows = raw_rows(path)
+        why = _empty_unless_as_left(connection, rows)
+        create_tables(connection, rows)
+        return Opened(connection, known_deliveries(connection), why)
     except BaseException:
         connection.close()
         raise
@@ -201,10 +221,27 @@ def _is_damage(error: duckdb.Error) -> bool:
 def create_tables(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> None:
     """Make the schema raw, its tables where absent, and the views of the rows that were loaded.
 
-    Where a table or view has other columns than this version of the product defines, or a file of rows is
-    gone or cut off, all are made again, and arrival fills them from the archive.
+    Of files that an earlier version stored without a digest, the digests are recorded.
     """
-    connection.execute("create schema if not exists raw")
+    connection.execute("create schema if not exists raw; create schema if not exists landed")
+    for name, declaration in RAW_TABLES.items():
+        connection.execute(f"create table if not exists raw.{identifier(name)} ({declaration})")
+    connection.execute(
+        f"create table if not exists {_STORED_FILES}"
+        " (delivery_sequence bigint, file varchar, sha256 varchar)"
+    )
+    for feed in feeds().values():
+        create_view(connection, feed, rows)
+        record_digests(connection, feed, rows)
+
+
+def _empty_unless_as_left(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> str | None:
+    """Remove the raw tables and all files of rows, unless they can be used as they are.
+
+    Returns:
+        Why they cannot, in words: a table or view has other columns than this version of the product defines, or
+        a file of rows is not what was stored.
+    """
     expected = {
         name: [(column, kind) for column, kind in map(str.split, declaration.split(", "))]
         for name, declaration in RAW_TABLES.items()
@@ -222,35 +259,92 @@ def create_tables(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> None:
     ).fetchall():
         found.setdefault(table, []).append((column, kind))
     kinds = _kinds(connection)
-    if (
-        any(found[name] != columns for name, columns in expected.items() if name in found)
-        or any(kinds.get(name) == "table" for name in feeds())
-        or ("deliveries" in found and not _all_whole(connection, rows))
+    why = None
+    if any(found[name] != columns for name, columns in expected.items() if name in found) or any(
+        kinds.get(name) == "table" for name in feeds()
     ):
-        drop_tables(connection)
+        why = "its raw tables were those of another version of the product"
+    elif "deliveries" in found and (other := not_as_stored(connection, rows)):
+        more = f" and {len(other) - 1:,} more" if len(other) > 1 else ""
+        were = "were not the files that were" if more else "was not the file that was"
+        why = f"{other[0]}{more} {were} stored"
+    if why is not None:
+        with transaction(connection):
+            drop_tables(connection)
         shutil.rmtree(rows.folder, ignore_errors=True)
-    for name in RAW_TABLES:
-        declared = ", ".join(f"{identifier(column)} {kind}" for column, kind in expected[name])
-        connection.execute(f"create table if not exists raw.{identifier(name)} ({declared})")
-    connection.execute("create schema if not exists landed")
-    for feed in feeds().values():
-        create_view(connection, feed, rows)
+    return why
 
 
-def _kinds(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """Return, by name, whether an object in the schema raw is a table or a view."""
+def _kinds(connection: duckdb.DuckDBPyConnection, schema: str = "raw") -> dict[str, str]:
+    """Return, by name, whether an object in a schema is a table or a view."""
+    here = f"schema_name = {literal(schema)} and database_name = current_database()"
     return dict(
         connection.execute(
-            "select table_name, 'table' from duckdb_tables() where schema_name = 'raw' "
-            "and database_name = current_database() union all select view_name, 'view' "
-            "from duckdb_views() where schema_name = 'raw' and database_name = current_database()"
+            f"select table_name, 'table' from duckdb_tables() where {here}"
+            f" union all select view_name, 'view' from duckdb_views() where {here}"
         ).fetchall()
     )
 
 
-def _all_whole(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> bool:
+def not_as_stored(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> list[Path]:
+    """Return the files of loaded deliveries that are gone or hold other bytes than were stored.
+
+    Of a file without a recorded digest, only its two ends are read.
+
+    Args:
+        connection: The warehouse.
+        rows: Where the rows of its deliveries are stored.
+    """
+    recorded: dict[int, tuple[str, str]] = {}
+    if _STORED_FILES.rpartition(".")[2] in _kinds(connection, "landed"):
+        found = connection.execute(f"from {_STORED_FILES}").fetchall()
+        recorded = {sequence: (file, sha256) for sequence, file, sha256 in found}
+
+    def is_as_stored(file: Path) -> bool:
+        stored = recorded.get(int(file.stem))
+        try:
+            return (
+                _is_whole(file) if stored is None else (rows.name(file), sha256_of(file)) == stored
+            )
+        except OSError:  # it is gone
+            return False
+
     files = [file for feed in feeds().values() for file in files_of(connection, feed, rows)]
-    return all(map(_is_whole, files))
+    return [file for file in files if not is_as_stored(file)]
+
+
+def record_digests(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) -> None:
+    """Record name and sha256 of the files of a feed's loaded deliveries for which none is recorded yet.
+
+    Args:
+        connection: The warehouse.
+        feed: The feed.
+        rows: Where the rows of its deliveries are stored.
+    """
+    sequences = connection.execute(
+        f"select delivery_sequence from raw.deliveries anti join {_STORED_FILES} using"
+        f" (delivery_sequence) where verdict = 'loaded' and feed = {literal(feed.name)}"
+    ).fetchall()
+    files = [(sequence, rows.path(feed.name, sequence)) for (sequence,) in sequences]
+    _insert(
+        connection,
+        _STORED_FILES,
+        [(sequence, rows.name(file), sha256_of(file)) for sequence, file in files],
+    )
+
+
+def digests_of(connection: duckdb.DuckDBPyConnection, feed: Feed) -> list[tuple[str, str]]:
+    """Return name and sha256 of the files of a feed's loaded deliveries as they were stored, in their order.
+
+    Args:
+        connection: The warehouse.
+        feed: The feed.
+    """
+    return connection.execute(
+        f"select file, stored.sha256 from {_STORED_FILES} as stored inner join raw.deliveries using"
+        f" (delivery_sequence) where verdict = 'loaded' and feed = {literal(feed.name)}"
+        " order by delivery_sequence"
+    ).fetchall()
 
 
 def _is_whole(file: Path) -> bool:
@@ -666,7 +760,7 @@ def write_gate_results(
     """Write what the gate found to `raw.gate_results`."""
     _insert(
         connection,
-        "gate_results",
+        "raw.gate_results",
         [
             (
                 record.delivery_sequence,
@@ -697,7 +791,7 @@ def write_deliveries(
     """
     _insert(
         connection,
-        "deliveries",
+        "raw.deliveries",
         [
             (
                 record.delivery_sequence,
@@ -729,7 +823,7 @@ def _insert(
         some = rows[start : start + INSERTED_TOGETHER]
         one = f"({', '.join('?' * len(some[0]))})"
         connection.execute(
-            f"insert into raw.{table} values {', '.join([one] * len(some))}",
+            f"insert into {table} values {', '.join([one] * len(some))}",
             [value for row in some for value in row],
         )
 

@@ -53,6 +53,7 @@ def prove(
     from dagster_project.answers import proof
     from dagster_project.answers import releases as verified
     from dagster_project.releases.files import is_what_if
+    from dagster_project.releases.questions import is_of_question
 
     if len(what) not in (1, 3):
         wrong("Give an invoice, a redemption, or a mart with its month and column.")
@@ -61,6 +62,9 @@ def prove(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         wrong(f"{out} is not an empty folder; name another one with --out.")
     settings = settings_of_home(home)
+    if is_of_question(settings.home):
+        recorded = settings.home.resolve().parents[1]
+        wrong(f"A what-if is an assumption and proves nothing; name {recorded} with --home.")
     with opened(home, release) as connection:
         data = proof.of_total(connection, *what) if len(what) == 3 else _of(connection, what[0])
         data["release"] = proof.release_facts(connection)

@@ -85,7 +85,8 @@ def opened(
     from dagster_project.releases.read import reading
 
     settings = settings_of_home(home)
-    asked_about = asked_in(settings.home / release) if release and is_what_if(release) else None
+    named = release if release is not None and is_what_if(release) else ""
+    asked_about = asked_in(settings.home / named)
     token = _question.set(asked_about)
     try:
         with (

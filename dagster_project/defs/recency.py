@@ -46,13 +46,13 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
     def data_age(
         context: dg.AssetCheckExecutionContext, refresh: Refresh
     ) -> Iterator[dg.AssetCheckResult]:
-        """Compare the newest record of each feed with the day of the run."""
+        """Compare the newest record of each feed with the as-of date of the run."""
         import duckdb
 
         began = time.monotonic()
-        today = freshness.reference_day(refresh.settings, refresh.started_at.date())
+        today = refresh.as_of_date
         with duckdb.connect(str(refresh.settings.candidate), read_only=True) as connection:
-            newest = freshness.newest_days(connection, today)
+            newest = freshness.newest_days(connection, refresh.settings, today)
             late = {
                 one.feed: one for one in freshness.late_feeds(connection, refresh.settings, today)
             }

@@ -12,6 +12,7 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
+from dagster_project.arrival.warehouse import not_as_stored, raw_rows
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import Step, step
 from dagster_project.defs.tables import Tables, came_from, code, loaded_deliveries
@@ -19,7 +20,7 @@ from dagster_project.failures import names, plain, without_values
 from dagster_project.feeds import feeds
 from dagster_project.product import DBT_PROJECT
 from dagster_project.refresh import blaming, dbt_build, progress
-from dagster_project.releases.errors import PublishRefused
+from dagster_project.releases.errors import PublishRefused, ReleaseError
 from dagster_project.releases.gate import Problem, Result, judge
 from dagster_project.settings import Settings
 
@@ -173,6 +174,8 @@ def _build(
     translator: Translator,
     running: Step,
 ) -> Iterator[Any]:
+    if not _has_arrived(context):
+        _must_be_as_stored(refresh.settings)
     build = dbt_build.RunningBuild(
         refresh.settings, project, refresh.as_of_date, context.run_id, refresh.started_at
     )
@@ -246,6 +249,30 @@ def _build(
             "everything was built from nothing: rows are not those that the build before left in"
             f" {', '.join(sorted(build.altered))}"
         ]
+
+
+def _has_arrived(context: dg.AssetExecutionContext) -> bool:
+    """Return whether arrival is a step of the same run, which makes sure of the files of rows."""
+    from dagster_project.defs.ingestion import STEP as ARRIVAL
+
+    return any(node.name == ARRIVAL for node in context.job_def.nodes)
+
+
+def _must_be_as_stored(settings: Settings) -> None:
+    """Make sure that the delivered rows are what arrival stored.
+
+    Raises:
+        ReleaseError: A file of them is not.
+    """
+    if not settings.warehouse.is_file():
+        return  # the build fails, and says so
+    with duckdb.connect(str(settings.warehouse)) as connection:
+        other = not_as_stored(connection, raw_rows(settings.warehouse))
+    if other:
+        raise ReleaseError(
+            f"{other[0]} is not the file that was stored.",
+            "Run everything, as `coupon-ledger run` does: it loads the rows again from the archive.",
+        )
 
 
 def _left_alone(

@@ -24,10 +24,10 @@ from dagster_project.refresh.changes import (
     Change,
     Record,
     WrongTerms,
-    first_instant,
     unknown,
 )
 from dagster_project.releases.fingerprint import literal, literals, quote
+from dagster_project.settings import first_instant
 
 OF_A_BILL: Final = (
     *("percent_off", "amount_off", "amount_off_per"),
@@ -68,7 +68,7 @@ class Asking:
             feed_zones: Time zones of feeds whose instants without an offset are not in UTC.
         """
         self._feed_zones = feed_zones
-        self._end = first_instant(as_of + timedelta(days=1), zone)
+        self._end = first_instant(as_of + timedelta(days=1), ZoneInfo(zone))
         self.withdrawn_coupons: list[str] = []
         self._connection = connection
         self._as_of = as_of

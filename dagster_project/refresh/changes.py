@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ import yaml
 
 from dagster_project.feeds import feeds
 from dagster_project.releases import files
+from dagster_project.settings import first_instant
 
 FEEDS: Final = ("coupons", "redemptions")
 """The feeds whose rows are terms."""
@@ -197,16 +198,7 @@ def first_of_bills(holds_from: date | None, as_of: date, zone: str) -> datetime 
             f"--from {holds_from}: bills are looked at up to 24 months after {as_of}, the as-of date;"
             " give a day from 1970-01-01 to then."
         )
-    return first_instant(holds_from, zone)
-
-
-def first_instant(day: date, zone: str) -> datetime:
-    """Return the first instant of a day, or of the next one there is, in a time zone."""
-    midnight = datetime.combine(day, time(), UTC)
-    quarters = (midnight + timedelta(minutes=15 * number) for number in range(-60, 168))
-    reporting = ZoneInfo(zone)
-    first = next(one for one in quarters if one.astimezone(reporting).date() >= day)
-    return first.replace(tzinfo=None)
+    return first_instant(holds_from, ZoneInfo(zone))
 
 
 def unknown(kind: str, wanted: str, known: Iterable[str]) -> str:

@@ -29,7 +29,7 @@ from typing import Any
 
 import duckdb
 
-from dagster_project.arrival.warehouse import raw_rows
+from dagster_project.digests import sha256_of
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import carrying_on, standing
 from dagster_project.refresh.left_alone import left_alone
@@ -104,8 +104,7 @@ def project_fingerprint(project: Path, engine: str = "duckdb") -> str:
             if name.startswith("."):
                 continue
             path = Path(folder) / name
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{path.relative_to(project).as_posix()}\0{content}\n".encode())
+            digest.update(f"{path.relative_to(project).as_posix()}\0{sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -348,9 +347,8 @@ class RunningBuild:
         }
         with duckdb.connect(str(self._settings.warehouse), config=limits) as connection:
             candidate.attach(connection, self._settings.candidate)
-            rows = raw_rows(self._settings.warehouse)
             return standing.fingerprints(connection, of_tables) | standing.fingerprints_of_files(
-                connection, of_feeds, rows
+                connection, of_feeds
             )
 
     def _to_build(self) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import duckdb
 
-from dagster_project.arrival.warehouse import RawRows, files_of
+from dagster_project.arrival.warehouse import digests_of
 from dagster_project.feeds import Feed, feeds
 from dagster_project.refresh.left_alone import (
     depends_on_build,
@@ -35,7 +35,6 @@ from dagster_project.refresh.left_alone import (
 from dagster_project.releases import candidate
 from dagster_project.releases.fingerprint import columns_of, quote, sum_of_hashes
 from dagster_project.releases.gate import Result
-from dagster_project.releases.reuse import sha256_of
 
 _PASSED = ("pass", "warn")
 
@@ -148,23 +147,20 @@ def fingerprints(
 
 
 def fingerprints_of_files(
-    connection: duckdb.DuckDBPyConnection, read: Mapping[str, Feed], rows: RawRows
+    connection: duckdb.DuckDBPyConnection, read: Mapping[str, Feed]
 ) -> dict[str, str]:
-    """Return a fingerprint of the files of each feed, in which its rows are; every arrival makes its views anew.
+    """Return a fingerprint of the files of each feed, in which its rows are, as arrival stored them.
+
+    The files are not read: every arrival makes sure that they are what was stored, or everything starts from nothing.
 
     Args:
         connection: The warehouse.
         read: Feeds by unique id.
-        rows: Where the files are stored.
     """
     found = {}
     for unique_id, feed in read.items():
-        digest = hashlib.sha256()
-        for path in files_of(connection, feed, rows):
-            digest.update(
-                f"{path.relative_to(rows.folder).as_posix()} {sha256_of(path)}\n".encode()
-            )
-        found[unique_id] = digest.hexdigest()
+        files = "".join(f"{name} {sha256}\n" for name, sha256 in digests_of(connection, feed))
+        found[unique_id] = hashlib.sha256(files.encode()).hexdigest()
     return found
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from dagster_project.arrival.archive import Archive
 from dagster_project.arrival.landing import left_alone
+from dagster_project.digests import sha256_of
 from dagster_project.feeds import feeds
 from dagster_project.home import write_whole
 from dagster_project.product import CODE, DBT_PROJECT
@@ -177,7 +178,7 @@ def _changed(path: Path) -> float:
 
 def _content(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256_of(path)
     except FileNotFoundError:
         return ""
 

@@ -22,13 +22,14 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import duckdb
 
 from dagster_project.home import make_private
 from dagster_project.refresh import carrying_on, compiled, dbt_build
 from dagster_project.refresh.asked_records import Asking
-from dagster_project.refresh.changes import Change, checked_name, first_instant, first_of_bills
+from dagster_project.refresh.changes import Change, checked_name, first_of_bills
 from dagster_project.refresh.compiled import Models, Moment
 from dagster_project.refresh.concerned import (
     CHARGES,
@@ -49,7 +50,7 @@ from dagster_project.releases.machine import explained
 from dagster_project.releases.read import open_release, read_pedigree
 from dagster_project.releases.reuse import DATABASE, recall
 from dagster_project.releases.writing import MADE_BY
-from dagster_project.settings import Settings
+from dagster_project.settings import Settings, first_instant
 
 _RECORDED: Final = "recorded.duckdb"
 _JUDGED: Final = "warehouse.marts.judged_charges"
@@ -134,7 +135,7 @@ def prepared(
             is_of_it = published is not None and published.release_id == release_id
             remembered = published.tables if published and is_of_it else {}
             make_private(side.parent)
-            held.enter_context(one_writer(side, command))
+            held.enter_context(one_writer(side, command, is_asking=True))
             aside = settings.model_copy(update={"home": side})
             files.current_link(side).unlink(missing_ok=True)  # it answers an earlier question
             _forget_build(aside)
@@ -179,7 +180,7 @@ def answer(prepared: Prepared) -> Calculated:
     settings, question = prepared.settings, prepared.question
     recorded = Path(os.path.realpath(settings.home / _RECORDED))
     end = first_instant(
-        prepared.pedigree["as_of_date"] + timedelta(days=1), settings.reporting_time_zone
+        prepared.pedigree["as_of_date"] + timedelta(days=1), ZoneInfo(settings.reporting_time_zone)
     )
     remedy = "Ask again; if it fails in the same way, ask after `coupon-ledger run --always`."
     with (

@@ -10,7 +10,6 @@ publication (`restatements`); `retention` sees to it that a closed release is re
 from __future__ import annotations
 
 import calendar
-import hashlib
 import json
 import re
 import shutil
@@ -21,6 +20,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dagster_project.digests import sha256_of
 from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.fingerprint import literal
@@ -244,10 +244,7 @@ def _made_pack(home: Path, release_id: str, month: date, now: datetime, make: Pa
             "code_version": str(pedigree["code_version"]),
             "content_hash": str(pedigree["content_hash"]),
             "tables": _fingerprints(home, release_id),
-            "files": {
-                file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-                for file in sorted(temporary.iterdir())
-            },
+            "files": {file.name: sha256_of(file) for file in sorted(temporary.iterdir())},
             "left_out": left_out,
         }
         text = json.dumps(about, indent=1, ensure_ascii=False)

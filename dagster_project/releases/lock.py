@@ -16,8 +16,9 @@ from filelock import FileLock, Timeout
 
 from dagster_project.home import write_whole, writing
 from dagster_project.releases.data_home import check_layout, stamp_layout
-from dagster_project.releases.errors import Busy
+from dagster_project.releases.errors import Busy, ReleaseError
 from dagster_project.releases.machine import explained
+from dagster_project.releases.questions import is_of_question
 
 
 def lock_path(home: Path) -> Path:
@@ -31,19 +32,27 @@ def holder_path(home: Path) -> Path:
 
 
 @contextmanager
-def one_writer(home: Path, command: str, wait_seconds: float = 0) -> Iterator[None]:
+def one_writer(
+    home: Path, command: str, wait_seconds: float = 0, *, is_asking: bool = False
+) -> Iterator[None]:
     """Hold the data home for writing; taking it again in the same process is allowed.
 
     Args:
         home: The data home.
         command: What is being done, for the message to others.
         wait_seconds: How long to wait for another holder to finish.
+        is_asking: Whether the data home is that of a question, in which nothing else is written.
 
     Raises:
         Busy: Another process holds the lock; the message names that process.
-        ReleaseError: The disk is full or read-only, or a newer version of the product wrote the data
-            home.
+        ReleaseError: The disk is full or read-only, a newer version of the product wrote the data
+            home, or the data home is that of a question, in which nothing is recorded.
     """
+    if not is_asking and is_of_question(home):
+        raise ReleaseError(
+            f"{home} holds the answer of a what-if, which is an assumption: nothing is recorded there.",
+            f"Name the data home it was asked of with --home: {home.resolve().parents[1]}.",
+        )
     with explained(home), writing(home):
         path = lock_path(home)
         lock = FileLock(path, thread_local=False, is_singleton=True)

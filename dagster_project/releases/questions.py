@@ -65,6 +65,11 @@ def asked_in(side: Path) -> Question | None:
         return None
 
 
+def is_of_question(home: Path) -> bool:
+    """Return whether a data home is that of a question, whatever it says of what was asked."""
+    return _path(home).is_file()
+
+
 def all_asked(home: Path) -> list[tuple[str, Question | None, bool]]:
     """The questions of a data home by name: `what-if/NAME`, what was asked, and whether there is an answer."""
     folder = home / files.WHAT_IF

@@ -125,7 +125,7 @@ def remove_what_if(home: Path, name: str) -> str:
             "`coupon-ledger releases` lists them.",
         )
     side = home / wanted
-    with one_writer(side, f"coupon-ledger what-if --remove {name}"):
+    with one_writer(side, f"coupon-ledger what-if --remove {name}", is_asking=True):
         readers = _readers(home, wanted) if wanted in files.what_ifs(home) else []
         if readers:
             raise ReleaseError(

@@ -7,7 +7,6 @@ record: if it is missing, or anything disagrees with it, everything is calculate
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.digests import sha256_of
 from dagster_project.releases import files
 from dagster_project.releases.fingerprint import (
     METHOD,
@@ -192,12 +192,6 @@ def linked(home: Path, before: Before | None, file: Path, about: Mapping[str, st
         return copy
     file.unlink()
     return None
-
-
-def sha256_of(file: Path) -> str:
-    """Return the sha256 of the bytes of a file."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def relation(schema: str, name: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.digests import sha256_of
 from dagster_project.releases import candidate, files, reuse
 from dagster_project.releases.contents import Table, comments
 from dagster_project.releases.errors import ReleaseError
@@ -323,7 +324,7 @@ def write_parquet(
             )
             file.chmod(files.FILE_MODE)
             files.fsync_file(file)
-            kept = reuse.Copy(reuse.sha256_of(file), about)
+            kept = reuse.Copy(sha256_of(file), about)
         copies[table.name] = kept
     connection.execute("detach written")
     return copies

@@ -42,7 +42,9 @@ from dagster_project.arrival import (
 )
 from dagster_project.arrival.archive import Archive
 from dagster_project.arrival.delivered import rows_delivered
+from dagster_project.arrival.json_lines import prepare_json
 from dagster_project.arrival.landing import left_alone
+from dagster_project.arrival.report import Refusal
 from dagster_project.feeds import feeds
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -1420,7 +1422,8 @@ def _killed_at(home: Home, point: int, monkeypatch: pytest.MonkeyPatch) -> bool:
         return step
 
     with monkeypatch.context() as patched:
-        for name in ("load_rows", "write_deliveries"):
+        patched.setattr(shutil, "rmtree", counting(shutil.rmtree))
+        for name in ("load_rows", "write_deliveries", "record_digests", "drop_tables"):
             patched.setattr(warehouse, name, counting(getattr(warehouse, name)))
         for name in ("store", "write_record"):
             patched.setattr(Archive, name, counting(getattr(Archive, name)))
@@ -1672,6 +1675,100 @@ def test_stored_rows_that_are_cut_off_or_gone_are_filled_again(
     assert home.everything() == before
 
 
+def test_a_stored_file_that_somebody_altered_is_made_again_from_the_archive(home: Home) -> None:
+    landed_variety(home)
+    home.arrive()
+    before, files = home.everything(), stored_files(home)
+    for file in files:
+        alter(file)
+        assert told_again(home) == [f"{file} was not the file that was stored"]
+        assert home.everything() == before
+        assert told_again(home) == []
+    for file in files:
+        alter(file)
+    [told] = told_again(home)
+    assert told.endswith(f"and {len(files) - 1} more were not the files that were stored")
+    assert home.everything() == before
+
+
+def test_what_is_loaded_again_is_not_counted_as_delivered_now(home: Home) -> None:
+    landed_variety(home)
+    first = home.arrive()
+    alter(stored_files(home)[0])
+    again = [report for report in home.arrive() if report.is_again]
+    assert not any(report.is_again for report in first)
+    assert sorted((one.feed, one.delivery_id, one.verdict) for one in again) == sorted(
+        {(one.feed, one.delivery_id, one.verdict) for one in first if one.verdict != "known"}
+    )
+
+
+def test_a_file_of_text_beside_stored_values_is_not_read(home: Home) -> None:
+    home.land("invoices/a.parquet", parquet_bytes(typed_invoices("UTC")))
+    home.arrive()
+    before = home.everything()
+    [values] = stored_files(home)
+    text = values.parents[1] / values.name
+    with duckdb.connect(str(home.path / "build/warehouse.duckdb")) as connection:
+        columns = ", ".join(["row_number", *feeds()["invoices"].column_names])
+        connection.execute(f"copy (select {columns} from raw.invoices limit 1) to '{text}'")
+    assert told_again(home) == [f"{text} was not the file that was stored"]
+    assert home.everything() == before
+
+
+def test_files_that_an_earlier_version_stored_stay_and_their_digests_are_recorded(
+    home: Home,
+) -> None:
+    landed_variety(home)
+    home.arrive()
+    before, files = home.everything(), stored_files(home)
+    with duckdb.connect(str(home.path / "build/warehouse.duckdb")) as connection:
+        connection.execute("drop table landed.stored_files; create schema kept")
+    assert told_again(home) == []
+    assert home.rows("from duckdb_schemas() where schema_name = 'kept'"), "a build may carry on"
+    alter(files[0])
+    assert told_again(home) == [f"{files[0]} was not the file that was stored"]
+    assert home.everything() == before
+    assert not home.rows("from duckdb_schemas() where schema_name = 'kept'"), "it read these rows"
+
+
+def test_a_run_killed_while_it_loads_again_is_made_good_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = Home(tmp_path / "undisturbed")
+    land_few(undisturbed)
+    undisturbed.arrive()
+    expected, point = undisturbed.everything(), 0
+    while True:
+        home = Home(tmp_path / f"killed-{point}")
+        shutil.copytree(undisturbed.landing, home.landing, dirs_exist_ok=True)
+        home.arrive()
+        alter(stored_files(home)[0])
+        if not _killed_at(home, point, monkeypatch):
+            break
+        home.arrive()
+        assert home.everything() == expected, point
+        assert not told_again(home), point
+        point += 1
+    assert point > 5
+
+
+def stored_files(home: Home) -> list[Path]:
+    """The files in which delivered rows are stored."""
+    return sorted((home.path / "build/raw").rglob("*.parquet"))
+
+
+def told_again(home: Home) -> list[str]:
+    """Run arrival, and return why it loaded all rows again from the archive."""
+    told: list[str] = []
+    home.arrive(filled_again=told.append)
+    return told
+
+
+def alter(file: Path) -> None:
+    """Leave the first row of a file out, as a Parquet file that is as good as any other."""
+    pq.write_table(pq.read_table(file).slice(1), file)
+
+
 def test_tables_of_another_version_of_the_product_are_filled_again(home: Home) -> None:
     landed_variety(home)
     home.arrive()
@@ -1840,8 +1937,7 @@ def test_json_is_lines_or_one_array_by_its_first_byte(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (f"[{ARRAY}", "the array is not closed"),
-        (f"[{ARRAY},]", "not JSON in row 3"),
+        (f"[{ARRAY},]", "the array ends with a comma, after row 2"),
         (f"[{ARRAY}] x", "something follows"),
         (f"[{ARRAY} {ARRAY}]", "a comma or the end"),
         (ARRAY.join("[]").replace('"team"', '"say "hi""', 1), "not JSON in row 1"),
@@ -1853,6 +1949,48 @@ def test_a_broken_array_is_refused(home: Home, text: str, reason: str) -> None:
     (report,) = home.arrive()
     assert report.verdict == "refused"
     assert reason in str(report.reason)
+
+
+RECORD = '{"invoice_id": "in_1", "status": "pa\\u0069d", "mtus": 1.5e+3, "is_open": false}'
+
+
+def test_a_record_cut_off_anywhere_is_told_as_cut_off(tmp_path: Path) -> None:
+    for place in range(1, len(RECORD)):
+        cut = RECORD[:place]
+        told = refusal_of_json(tmp_path / "a.json", f"[{ARRAY}, {cut}")
+        assert told.startswith("the array is not closed: the file ends within row 3; "), cut
+        (tmp_path / "a.jsonl").write_text(f"{json.dumps(INVOICE)}\n{cut}", "utf-8")
+        assert "the line ends before the object does" in malformed_in(tmp_path / "a.jsonl"), cut
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[", "ends before its first row"),
+        (f"[{ARRAY}", "ends after row 2"),
+        (f"[{ARRAY}\r\n", "ends after row 2"),
+        (f"[{ARRAY}, \n", "ends after row 2"),
+        (f"[{RECORD[:-1]}}}, {RECORD[:-1]},", "ends within row 2"),
+        (f"[{RECORD}, {RECORD[:-1]}]", "not JSON in row 2 (Expecting ',' delimiter)"),
+        (f"[{RECORD}, {RECORD[:-6]}x", "not JSON in row 2 (Expecting value)"),
+    ],
+)
+def test_an_array_is_told_where_it_ends(tmp_path: Path, text: str, told: str) -> None:
+    assert told in refusal_of_json(tmp_path / "a.json", text)
+
+
+def refusal_of_json(path: Path, text: str) -> str:
+    """Why a file of invoices is refused, and what to do."""
+    path.write_text(text, "utf-8")
+    with pytest.raises(Refusal) as refused:
+        prepare_json(path, feeds()["invoices"], Limits(), path.with_name("rows"), {})
+    return str(refused.value)
+
+
+def malformed_in(path: Path) -> str:
+    """Why rows of a file of invoices are set apart."""
+    prepared = prepare_json(path, feeds()["invoices"], Limits(), path.with_name("lines"), {})
+    return str(pq.read_table(prepared.malformed)["reason"].to_pylist())
 
 
 def test_an_array_is_read_as_a_stream(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -667,5 +667,5 @@ class TestDelivered:
         path.chmod(0o600)
         path.write_bytes(path.read_bytes().replace(b"r-1", b"r-2"))
         (tmp_path / "work").mkdir()
-        with pytest.raises(ArrivalError, match="not those that were delivered"):
+        with pytest.raises(ArrivalError, match="changed since it was archived"):
             rows_delivered(archive, str(report.delivery_id), {1}, tmp_path / "work")

@@ -542,6 +542,10 @@ class TestFailure:
             found = record.event.dagster_event.asset_check_evaluation_data
             assert found.passed
             assert "ran_in_refresh_of" in found.metadata, "of the same rows, in an earlier refresh"
+            file = max((served / "build" / "raw").rglob("*.parquet"))
+            file.write_bytes(file.read_bytes() + b"PAR1")
+            with pytest.raises(releases.ReleaseError, match="is not the file that was stored"):
+                job.execute_in_process(run_config=config, instance=instance)
 
 
 class TestPreparedProject:

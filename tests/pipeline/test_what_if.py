@@ -355,6 +355,43 @@ class TestReading:
         unknown = run("programs", "--release", "what-if/othre")
         assert unknown.exit_code != 0 and "what-if/other" in unknown.stderr
 
+    def test_its_own_data_home_is_verified_as_it_is(self, asked: Asked, tmp_path: Path) -> None:
+        side = tmp_path / "what-if" / "other"
+        shutil.copytree(asked.home / "what-if" / "other", side, symlinks=True)
+
+        def verified() -> Result:
+            return CliRunner().invoke(app, ["verify", "--home", str(side)])
+
+        assert (verified().exit_code, "is sound" in verified().output) == (0, True)
+        database = files.release_path(side, files.resolve(side, None))
+        database.chmod(0o600)
+        with duckdb.connect(str(database)) as connection:
+            connection.execute(
+                "update marts.dim_coupons set percent_off = 31 where percent_off = 30"
+            )
+        assert verified().exit_code == 1
+        assert "table dim_coupons has" in verified().output
+        (side / "question.json").write_text("{", "utf-8")  # it is a question still
+        assert "Parquet" not in verified().output
+
+    def test_its_own_data_home_is_told_apart_and_records_nothing(
+        self, asked: Asked, tmp_path: Path
+    ) -> None:
+        side = asked.home / "what-if" / "other"
+        before = crashes.contents(side)
+        shown = CliRunner().invoke(app, ["expiring", "--home", str(side)])
+        assert shown.output.startswith("what-if/other: ")
+        for command in (
+            ["prove", "in_queue_1", "--out", str(tmp_path / "proof")],
+            ["close", "2026-03", "--by", "somebody"],
+            ["prune", "--keep", "1"],
+        ):
+            refused = CliRunner().invoke(app, [*command, "--home", str(side)])
+            told = " ".join(refused.output.split())
+            assert refused.exit_code != 0 and "is an assumption" in told, command
+            assert f"{asked.home}" in told.replace(str(side), ""), command
+        assert crashes.contents(side) == before
+
     @pytest.mark.parametrize("shown", ["recorded", "what-if/other", "another"])
     def test_the_page_ahead_has_it_beside_what_is_recorded(self, asked: Asked, shown: str) -> None:
         recorded = files.current_release(asked.home)

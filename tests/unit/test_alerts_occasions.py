@@ -128,6 +128,29 @@ def test_a_message_that_nobody_takes_for_a_week_is_given_up(settings: Settings) 
     assert (last["status"], last["channel"]) == ("given up", "webhook")
 
 
+@pytest.mark.parametrize(
+    ("zone", "late_from"),
+    [
+        ("UTC", "2026-04-07T00:00:00"),
+        ("America/Los_Angeles", "2026-04-07T07:00:00"),
+        ("Pacific/Kiritimati", "2026-04-07T10:00:00"),
+    ],
+)
+def test_data_is_late_from_a_day_on_that_begins_in_the_reporting_time_zone(
+    settings: Settings, both: tuple[Webhook, Mailbox], zone: str, late_from: str
+) -> None:
+    """The newest bill is of 1 March, 10:00 UTC, which is 2 March in Kiritimati; 36 days are allowed."""
+    HandMade(settings.home).write().publish(reporting_time_zone=zone)
+    there = settings.model_copy(
+        update={"reporting_time_zone": zone, "late_after_days": {"invoices": 36}}
+    )
+    begins = datetime.fromisoformat(late_from).replace(tzinfo=UTC)
+    occasions.look(there, begins - timedelta(microseconds=1))
+    assert titles(both) == []
+    occasions.look(there, begins)
+    assert titles(both) == ["Data is late: invoices"]
+
+
 def test_alerts_that_cannot_be_looked_after_fail_nothing(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file where the data home should be", "utf-8")
     settings = Settings(home=tmp_path / "home", landing=tmp_path / "landing")

@@ -12,11 +12,13 @@ from dagster_project.answers.asking import zone_of
 from dagster_project.answers.burndown import grants_left
 from dagster_project.answers.cohorts import cohorts
 from dagster_project.answers.export import Narrowing, _narrowed
+from dagster_project.answers.freshness import late_feeds, newest_days
 from dagster_project.answers.outlook import bill_changes
 from dagster_project.answers.values import day, days_in
 from dagster_project.dashboard.pages import _age
+from dagster_project.settings import Settings
 
-WEST, EAST = "America/Los_Angeles", "Asia/Tokyo"
+WEST, EAST, FAR_EAST = "America/Los_Angeles", "Asia/Tokyo", "Pacific/Kiritimati"
 
 
 @pytest.fixture
@@ -139,6 +141,38 @@ def test_a_cohort_starts_in_the_quarter_there(
     )
     (cohort,) = cohorts(reporting_in(zone, release), None, 1)["cohorts"]
     assert cohort["start_quarter"] == quarter
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "end"),
+    [
+        ("UTC", "2025-01-31 00:00:00", "2025-03-13 00:00:00"),
+        (WEST, "2025-01-31 08:00:00", "2025-03-13 07:00:00"),
+        (FAR_EAST, "2025-01-30 10:00:00", "2025-03-12 10:00:00"),
+    ],
+)
+def test_the_age_of_data_counts_days_there(
+    release: duckdb.DuckDBPyConnection, zone: str, first: str, end: str
+) -> None:
+    """40 days are allowed; `first` is the first instant of the 40th day before 12 March, `end` that day's end."""
+    settings = Settings.model_validate(
+        {"reporting_time_zone": zone, "late_after_days": {"invoices": 40}}
+    )
+    release.execute(
+        "create table marts.fct_discounted_charges as"
+        f" select timestamp '{first}' - interval 1 microsecond as issued_at"
+    )
+    [late] = late_feeds(release, settings, date(2025, 3, 12))
+    assert (late.newest, late.days) == (date(2025, 1, 30), 41)
+    release.execute(f"insert into marts.fct_discounted_charges values ('{end}')")
+    assert late_feeds(release, settings, date(2025, 3, 12)) == [late], "it is of the day after"
+    release.execute(f"insert into marts.fct_discounted_charges values ('{first}')")
+    assert late_feeds(release, settings, date(2025, 3, 12)) == []
+    release.execute(
+        "insert into marts.fct_discounted_charges"
+        f" select timestamp '{end}' - interval 1 microsecond"
+    )
+    assert newest_days(release, settings, date(2025, 3, 12)) == {"invoices": date(2025, 3, 12)}
 
 
 @pytest.mark.parametrize(("zone", "is_reason"), [("UTC", False), (WEST, True), (EAST, False)])

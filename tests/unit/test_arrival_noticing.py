@@ -201,7 +201,7 @@ def test_a_file_is_new_once_it_may_be_read(watcher: Watcher, landing: Path) -> N
     refused = unreadable(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("dagster_project.arrival.archive._open_landed", raising(refused))
-        patched.setattr("dagster_project.arrival.noticing.sha256_of", raising(refused))
+        patched.setattr("dagster_project.arrival.noticing.sha256_of_landed", raising(refused))
         watcher.take()
         assert watcher.look(settle=0).new == ()
     path.chmod(0o600)

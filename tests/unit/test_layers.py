@@ -34,18 +34,19 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         ["answers", "arrival", "failures", "feeds", "home", "releases", "settings", "sources"]
     ),
     "refresh": frozenset(
-        ["arrival", "expectations", "feeds", "home", "product", "releases", "settings"]
+        ["arrival", "digests", "expectations", "feeds", "home", "product", "releases", "settings"]
     ),
     "dashboard": frozenset({"answers", "releases", "settings", "web"}),
     "answers": frozenset({"product", "releases", "settings"}),
-    "arrival": frozenset({"expectations", "feeds", "product"}),
+    "arrival": frozenset({"digests", "expectations", "feeds", "product"}),
     "sources": frozenset({"feeds", "settings"}),
     "failures": frozenset({"feeds", "releases"}),
     "run_launcher": frozenset({"home", "settings"}),
     "web": frozenset({"settings"}),
     "settings": frozenset({"feeds", "product"}),
     "expectations": frozenset({"feeds"}),
-    "releases": frozenset({"home", "product"}),
+    "releases": frozenset({"digests", "home", "product"}),
+    "digests": frozenset(),
     "home": frozenset(),
     "sample": frozenset(),
     "feeds": frozenset({"product"}),
@@ -101,6 +102,24 @@ def questions_in(path: Path) -> set[str]:
     return asking
 
 
+def digests_in(path: Path) -> set[str]:
+    """What a file calls to digest a whole file by itself."""
+    return {
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and (
+            called(node) == "file_digest"
+            or (
+                called(node) == "sha256"
+                and any(
+                    isinstance(one, ast.Call) and called(one) == "read_bytes" for one in node.args
+                )
+            )
+        )
+    }
+
+
 def breaches(package: str, imported: set[str]) -> set[str]:
     """What a package imports and may not."""
     allowed = MAY_IMPORT[package]
@@ -137,6 +156,12 @@ def test_a_question_outside_the_answers_is_seen(tmp_path: Path) -> None:
         "utf-8",
     )
     assert questions_in(file) == {"rows", "execute"}
+
+
+def test_one_function_digests_a_file() -> None:
+    assert {path.relative_to(ROOT.parent).as_posix() for path in FILES if digests_in(path)} == {
+        "dagster_project/digests.py"
+    }
 
 
 def test_the_table_has_no_circle() -> None:
