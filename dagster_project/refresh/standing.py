@@ -19,7 +19,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 import duckdb
@@ -199,13 +199,17 @@ def fingerprints(
             there = {column.name: column for column in columns_of(connection, relation)}
         except duckdb.CatalogException:  # it was never built
             continue
-        whole = _fingerprints(connection, relation, {ALL: [*there.values()]})
-        if whole[ALL] == before.get(unique_id, {}).get(ALL):
-            found[unique_id] = before[unique_id]
-            continue
-        read = {one[unique_id] for one in columns.values() if unique_id in one}
-        parts = {part: [there[name] for name in part.split(", ")] for part in sorted(read)}
-        found[unique_id] = whole | _fingerprints(connection, relation, parts)
+        whole: dict[str, Sequence[Column]] = {ALL: [*there.values()]}
+        names = sorted({read[unique_id] for read in columns.values() if unique_id in read})
+        parts = {part: [there[name] for name in part.split(", ")] for part in names}
+        made_of = partial(_fingerprints, connection, relation)
+        known = before.get(unique_id)
+        if known is None:
+            found[unique_id] = made_of(whole | parts)
+        elif (now := made_of(whole))[ALL] == known[ALL]:
+            found[unique_id] = known
+        else:
+            found[unique_id] = now | made_of(parts)
     return found
 
 

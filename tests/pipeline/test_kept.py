@@ -11,11 +11,13 @@ import duckdb
 import pytest
 
 from dagster_project.arrival.warehouse import create_tables, drop_tables, raw_rows
-from dagster_project.refresh import carrying_on
+from dagster_project.refresh import carrying_on, standing
 from dagster_project.refresh.dbt_build import RunningBuild, prepare, read_receipt
+from dagster_project.refresh.standing import DataTests
 from dagster_project.releases import open_release
 from dagster_project.releases.fingerprint import sum_of_hashes
 from dagster_project.settings import SAMPLE, Settings
+from tests.dbt import violations
 from tests.pipeline.conftest import AS_OF, LAST_DAY, SampleRun, in_process
 
 CODE = "1+code"
@@ -142,6 +144,20 @@ def test_the_sample_in_two_days_is_the_sample_at_once(
     assert "; what changed since 2025-06-30" in second.stdout, second.stdout + second.stderr
     assert " left as they were, " in second.stdout, "of feeds without deliveries in between"
     assert marts(tmp_path / "home") == marts(sample_run.home)
+    rows_are_known(Settings(home=tmp_path / "home"))
+
+
+def rows_are_known(settings: Settings) -> None:
+    """What is noted of all rows that tests read is what is there, also in tables that were not read again."""
+    tests = DataTests(prepare(settings).manifest)
+    of_tables = {one: name for one, name in tests.relations.items() if one not in tests.feeds}
+    with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
+        [(text,)] = connection.execute("select checked from kept.build").fetchall()
+        noted = standing.read(text)
+        rows = standing.fingerprints(connection, of_tables, noted.columns, {})
+        files = raw_rows(settings.warehouse)
+        assert noted.rows == rows | standing.fingerprints_of_files(connection, tests.feeds, files)
+    assert noted.columns.keys() == noted.results.keys() == tests.reads.keys()
 
 
 def test_each_mart_is_published_as_the_data_tests_passed_over_it(sample_run: SampleRun) -> None:
@@ -198,6 +214,34 @@ def test_what_a_later_day_keeps_is_found_if_it_was_altered_by_hand(
     assert (build.carried_on_from, bool(build.left_alone)) == (
         (None, False) if altered else (LAST_DAY, True)
     )
+
+
+def test_on_a_later_day_what_tests_do_not_read_may_change_and_a_violation_is_found(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=own_home)
+    later = LAST_DAY + timedelta(days=1)
+    build = RunningBuild(settings, prepare(settings), later, "later", datetime.now(UTC))
+    is_read_again = RunningBuild._forget_rows
+    planted = "assert_credit_comes_through_one_redemption"
+
+    def plant(build: RunningBuild) -> None:
+        with duckdb.connect(str(settings.warehouse)) as connection:
+            for statement in violations.SINGULAR[planted]:
+                connection.execute(statement)
+        is_read_again(build)
+
+    monkeypatch.setattr(RunningBuild, "_forget_rows", plant)
+    for _ in build.events():
+        pass
+    outcome = build.outcome()
+    assert not outcome.is_success
+    ended = {one.split(".")[2]: status for one, status in outcome.build.statuses.items()}
+    assert ended[planted] == "fail"
+    mart = "model.coupon_ledger.dim_coupon_redemptions"
+    assert build._rows[mart] != build._before.rows[mart]
+    stand = {one.split(".")[2] for one in build.standing}
+    assert "assert_no_discount_outside_window" in stand - ended.keys(), "which reads that mart"
 
 
 def marts(home: Path) -> dict[str, tuple[int, str]]:

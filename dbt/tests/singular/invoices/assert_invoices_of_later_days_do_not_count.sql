@@ -1,6 +1,16 @@
 -- R1: the invoices that are left out because of their day are those issued after the as-of date, and no others.
 with
 
+deliveries as (
+
+    select
+        delivery_sequence,
+        delivery_id
+
+    from {{ ref('stg_arrival__deliveries') }}
+
+),
+
 later as (
 
     select
@@ -25,15 +35,14 @@ left_out as (
 
     from {{ ref('int_invoices_not_counted') }} as not_counted
 
-    left join {{ ref('stg_arrival__deliveries') }} as deliveries
+    left join deliveries
         on not_counted.delivery_id = deliveries.delivery_id
 
     where not_counted.reason = 'after_as_of_date'
 
 )
 
-select
-    coalesce(later.invoice_id, left_out.invoice_id) as invoice_id
+select coalesce(later.invoice_id, left_out.invoice_id) as invoice_id
 
 from later
 
