@@ -4,8 +4,8 @@ A question is answered in a fraction of the time that dbt takes to start. The mo
 on from a build of the same day under terms that hold from some instant on; the days and the delivery that a
 question names are markers in that SQL, which `Models.sql` replaces. No rule is written a second time.
 
-With each model is kept which columns of other models it reads, as DuckDB's plan of its query tells them: where no
-other column has changed, the model has not.
+With each model is kept which columns of other models it reads (`columns_read`): where no other column has changed,
+the model has not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
@@ -25,9 +25,15 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.refresh.columns_read import (
+    NOT_OF_COLUMNS,
+    Tables,
+    columns_read,
+    without_rows,
+)
 from dagster_project.refresh.dbt_build import DbtFailed, Project, compile_project
 from dagster_project.releases import candidate
-from dagster_project.releases.fingerprint import Column, literal, quote, tables_of
+from dagster_project.releases.fingerprint import quote, tables_of
 from dagster_project.settings import Settings
 
 # No bill is of these years, and no delivery has that number.
@@ -38,14 +44,6 @@ _FIRST_IN_SQL = re.compile(r"'4712-05-0[3-6] [0-9:]{8}'")
 _ALL_TIME = datetime(1, 1, 1)
 _COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
 _RELATION = re.compile(r'"warehouse"\."(\w+)"\."(\w+)"')
-# With these, a plan would depend on the rows there are, or would have filters within its scans.
-_NOT_OF_COLUMNS = (
-    *("statistics_propagation", "empty_result_pullup", "in_clause"),
-    *("filter_pushdown", "cte_filter_pusher"),
-)
-
-Tables = Mapping[tuple[str, str], Sequence[Column]]
-"""Columns by schema and table."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def models(settings: Settings, project: Project, warehouse: Path, marts: Path) -
         DbtFailed: The project cannot be compiled.
     """
     zones = [settings.reporting_time_zone, dict(project.time_zones)]
-    made_by = json.dumps([duckdb.__version__, _NOT_OF_COLUMNS, *zones])
+    made_by = json.dumps([duckdb.__version__, NOT_OF_COLUMNS, *zones])
     path = project.folder / f"compiled-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.json"
     try:
         return Models.of(json.loads(path.read_text("utf-8")))
@@ -256,23 +254,11 @@ def of_one_database(sql: str) -> str:
 def with_columns(nodes: Sequence[Node], tables: Tables) -> list[Node]:
     """Return nodes that know which columns of other models they read.
 
-    The plan of a query from which only unused columns are left out scans the columns that its result can depend
-    on. What a plan does not tell so counts as read.
-
     Args:
         nodes: In the order of their dependencies.
         tables: Those of a build.
     """
-    with duckdb.connect(config={"threads": 1}) as connection:
-        connection.execute("attach ':memory:' as warehouse")
-        connection.execute("use warehouse")
-        _disable(connection, _NOT_OF_COLUMNS)
-        connection.execute("set explain_output = 'physical_only'")
-        for schema in sorted({schema for schema, _ in tables}):
-            connection.execute(f"create schema if not exists {quote(schema)}")
-        for (schema, name), columns in tables.items():
-            typed = ", ".join(f"{quote(column.name)} {column.type}" for column in columns)
-            connection.execute(f"create table {quote(schema)}.{quote(name)} ({typed})")
+    with without_rows({"warehouse": tables}) as connection:
         return [
             replace(node, columns_read=_columns_read(connection, node))
             if node.kind == "model"
@@ -281,44 +267,14 @@ def with_columns(nodes: Sequence[Node], tables: Tables) -> list[Node]:
         ]
 
 
-def _disable(connection: duckdb.DuckDBPyConnection, optimizers: Iterable[str]) -> None:
-    """Disable optimizers, as far as this version of DuckDB has them."""
-    disabled = ""
-    for optimizer in optimizers:
-        with suppress(duckdb.ParserException):
-            connection.execute(f"set disabled_optimizers = {literal(disabled + optimizer)}")
-            disabled += f"{optimizer},"
-
-
 def _columns_read(connection: duckdb.DuckDBPyConnection, node: Node) -> dict[str, list[str]]:
     """Return the columns that a model reads of others; its table then has the columns of its query."""
-    try:
-        [(_, plan)] = connection.execute(f"explain (format json) {node.sql}").fetchall()
-        if not node.is_incremental:
-            table = f"{quote(node.schema)}.{quote(node.name)}"
+    columns = columns_read(connection, node.sql)
+    if not node.is_incremental:
+        table = f"{quote(node.schema)}.{quote(node.name)}"
+        with suppress(duckdb.Error):  # of a source that a build of no rows lacks
             connection.execute(f"create or replace table {table} as {node.sql}")
-    except duckdb.Error:  # of a source that a build of no rows lacks
-        return {}
-    read: dict[str, set[str]] = {}
-    whole = set()
-    for scan in _scans(json.loads(plan)):
-        name = str(scan["Table"]).rsplit(".", 1)[-1]
-        columns = scan.get("Projections")
-        read.setdefault(name, set()).update(
-            [columns] if isinstance(columns, str) else columns or ()
-        )
-        if not columns or scan.get("Filters"):
-            whole.add(name)
-    return {name: sorted(columns) for name, columns in read.items() if name not in whole}
-
-
-def _scans(plan: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield what a plan tells of each scan of a table."""
-    for operator in plan:
-        facts = operator.get("extra_info", {})
-        if "Table" in facts:
-            yield facts
-        yield from _scans(operator.get("children", []))
+    return columns
 
 
 def _compile(settings: Settings, project: Project) -> list[Node]:

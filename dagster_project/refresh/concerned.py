@@ -29,7 +29,8 @@ import duckdb
 
 from dagster_project.arrival.warehouse import landed_text
 from dagster_project.feeds import Feed, feeds
-from dagster_project.refresh.compiled import Models, Moment, Node, Tables
+from dagster_project.refresh.columns_read import Tables
+from dagster_project.refresh.compiled import Models, Moment, Node
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.fingerprint import literal, literals, quote, tables_of
 

@@ -203,7 +203,8 @@ class RunningBuild:
         self._ended: list[Any] = []
         self._failure: BaseException | None = None
         self._kept: carrying_on.Kept | None = None
-        self._rows: dict[str, str] = {}
+        self._before = Checked()
+        self._rows: dict[str, Mapping[str, str]] = {}
         self.left_alone: tuple[str, ...] = ()
         """Unique ids of the models that stay as the build before left them, known once events come."""
         self.standing: dict[str, Result] = {}
@@ -241,6 +242,11 @@ class RunningBuild:
         exceptions = [ended.exception for ended in self._ended if ended.exception is not None]
         is_success = all(ended.success for ended in self._ended)
         is_fingerprinted = is_success and self._settings.engine == "duckdb"
+        if is_fingerprinted and self._kept is None:
+            tests = (one.node for one in results if one.node.unique_id in self._tests.reads)
+            queries = {node.unique_id: str(node.compiled_code) for node in tests}
+            with self._warehouse() as connection:
+                self._before = Checked(columns=self._tests.columns(connection, queries))
         rows = self._rows_of(self._tests.relations) if is_fingerprinted else {}
         outcome = Outcome(
             is_success=is_success,
@@ -271,7 +277,7 @@ class RunningBuild:
                 self._made_by,
                 self._as_of,
                 self._kept,
-                Checked(self.standing | found, rows),
+                Checked(self.standing | found, self._before.columns, rows),
             )
         return outcome
 
@@ -303,13 +309,13 @@ class RunningBuild:
             self._kept.sources_now,
             is_same_day=self._is_same_day,
         )
-        before = self._kept.checked.rows
-        added_to = before.keys() & self._incremental - set(alone)
-        rows = self._rows_of(alone) | self._fingerprints(added_to)
+        self._before = self._kept.checked
+        kept = self._before.rows.keys() & {*alone, *self._incremental}
+        rows = self._rows_of(kept)
         self.altered = tuple(
             one.rpartition(".")[2]
-            for one in sorted(before.keys() & {*alone, *added_to})
-            if before[one] != rows.get(one)
+            for one in sorted(kept)
+            if self._before.rows[one] != rows.get(one)
         )
         if self.altered:
             self._kept = None
@@ -327,29 +333,38 @@ class RunningBuild:
     def _is_same_day(self) -> bool:
         return self._kept is not None and self._kept.as_of_date == self._as_of
 
-    def _rows_of(self, names: Iterable[str]) -> dict[str, str]:
-        """Return fingerprints of those of some relations that tests read; each is made once."""
-        self._rows |= self._fingerprints(one for one in names if one not in self._rows)
-        return self._rows
-
-    def _fingerprints(self, names: Iterable[str]) -> dict[str, str]:
-        """Return fingerprints of those of some relations that tests read, as they are now."""
-        names = set(names)
+    def _rows_of(self, names: Iterable[str]) -> dict[str, Mapping[str, str]]:
+        """Return fingerprints of those of some relations that tests read, as far as they are not known already."""
+        names = set(names) - self._rows.keys()
         of_feeds = {one: feed for one, feed in self._tests.feeds.items() if one in names}
         of_tables = {
             one: relation
             for one, relation in self._tests.relations.items()
             if one in names - of_feeds.keys()
         }
+        with self._warehouse() as connection:
+            self._rows |= standing.fingerprints(
+                connection, of_tables, self._before.columns, self._before.rows
+            )
+            self._rows |= standing.fingerprints_of_files(connection, of_feeds)
+        return self._rows
+
+    def _forget_rows(self) -> None:
+        """Forget the fingerprints of tables to which rows came since, or of which rows went."""
+        for ended in self._ended:
+            for result in ended.result.results:
+                if result.adapter_response.get("rows_affected") != 0:
+                    self._rows.pop(result.node.unique_id, None)
+
+    def _warehouse(self) -> duckdb.DuckDBPyConnection:
+        """Open the warehouse, with the marts attached."""
         limits: dict[str, Any] = {
             "threads": self._settings.threads,
             "memory_limit": self._settings.memory_limit,
         }
-        with duckdb.connect(str(self._settings.warehouse), config=limits) as connection:
-            candidate.attach(connection, self._settings.candidate)
-            return standing.fingerprints(connection, of_tables) | standing.fingerprints_of_files(
-                connection, of_feeds
-            )
+        connection = duckdb.connect(str(self._settings.warehouse), config=limits)
+        candidate.attach(connection, self._settings.candidate)
+        return connection
 
     def _to_build(self) -> list[str]:
         """Return the unique ids of the models and seeds that are built."""
@@ -368,6 +383,7 @@ class RunningBuild:
             if models := self._to_build():
                 self._invoke("models", only=models)
             if all(ended.success for ended in self._ended):
+                self._forget_rows()
                 self.standing = self._tests.standing(
                     self._kept.checked,
                     self._rows_of(self._tests.relations),

@@ -23,7 +23,7 @@ from dagster_project.releases.fingerprint import quote
 _WORD = re.compile(r"\w+")
 _REFERENCE = re.compile(r"""\bref\(\s*['"](\w+)['"]\s*\)""")
 _OF_THIS_BUILD = re.compile(r"\b(?:kept|came_since)\(")  # what was before, or has come since
-_DAY = "as_of_date"
+_DAY = re.compile(r"\bas_of_date\b")  # which every macro that names the day names in the end
 _BUILT = ("model", "seed")
 
 
@@ -131,7 +131,7 @@ def texts_of(node: Mapping[str, Any], macros: Mapping[str, str]) -> Iterator[str
 
 def names_day(texts: Iterable[str]) -> bool:
     """Return whether SQL depends on the as-of date."""
-    return any(_DAY in text for text in texts)
+    return any(map(_DAY.search, texts))
 
 
 def depends_on_build(texts: Iterable[str]) -> bool:

@@ -1,30 +1,32 @@
 """Which data tests need not run again, since they passed over the very rows that are there now.
 
-A data test depends on its code, on the rows of what it reads and, if its SQL names the as-of date, on that
-date. The code is that of the build before, or no build would carry on (`carrying_on`). When the tests of a
-build have passed, the rows that they read are fingerprinted table by table; when the models of the next build
-are there, the rows are fingerprinted again. Where all fingerprints that concern a test are the same, its result
-stands. After a build from nothing, every test runs.
+A data test depends on its code, on the rows of what it reads, in the columns that it reads, and, if its SQL names
+the as-of date, on that date. The code is that of the build before, or no build would carry on (`carrying_on`). When
+the tests of a build have passed, the rows that they read are fingerprinted table by table; when the models of the
+next build are there, the rows of the tables that are not as they were are fingerprinted again. Where all fingerprints
+that concern a test are the same, its result stands. After a build from nothing, every test runs.
 
 A fingerprint is the number of rows and the sum of DuckDB's hashes of them, which is comparable within one version
-of DuckDB; with another version a build starts from nothing. The rows of a feed are in files, of which a digest costs
-a fifth.
+of DuckDB; with another version a build starts from nothing. There is one of all columns, by which a stray change is
+noticed, and one of each set of columns that a test reads (`columns_read`). It hashes the values of a row together:
+rows that exchange values are other rows. The rows of a feed are in files, of which a digest costs a fifth.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Final
 
 import duckdb
 
 from dagster_project.arrival.warehouse import digests_of
 from dagster_project.feeds import Feed, feeds
+from dagster_project.refresh.columns_read import columns_read, without_rows
 from dagster_project.refresh.left_alone import (
     depends_on_build,
     macros_of,
@@ -33,10 +35,23 @@ from dagster_project.refresh.left_alone import (
     texts_of,
 )
 from dagster_project.releases import candidate
-from dagster_project.releases.fingerprint import columns_of, quote, sum_of_hashes
+from dagster_project.releases.fingerprint import (
+    Column,
+    columns_of,
+    quote,
+    sums_of_hashes,
+    tables_of,
+)
 from dagster_project.releases.gate import Result
 
-_PASSED = ("pass", "warn")
+Rows = Mapping[str, Mapping[str, str]]
+"""Fingerprints of rows by unique id of what holds the rows, then by the columns that they are of."""
+Columns = Mapping[str, Mapping[str, str]]
+"""The columns that tests read, separated by commas, by unique id of the test, then of what has the columns; all columns
+of what is not named."""
+ALL: Final = "*"
+"""Stands for all columns."""
+_PASSED: Final = ("pass", "warn")
 
 
 @dataclass(frozen=True)
@@ -45,11 +60,13 @@ class Checked:
 
     Attributes:
         results: Their results by unique id.
-        rows: Fingerprints of the rows that they read, by unique id of what holds the rows.
+        columns: The columns that they read.
+        rows: Fingerprints of the rows that they read.
     """
 
     results: Mapping[str, Result] = field(default_factory=dict)
-    rows: Mapping[str, str] = field(default_factory=dict)
+    columns: Columns = field(default_factory=dict)
+    rows: Rows = field(default_factory=dict)
 
 
 class DataTests:
@@ -87,9 +104,7 @@ class DataTests:
         """Everything that tests read, by unique id, as quoted SQL."""
         found = {}
         for unique_id in sorted(set().union(*self.reads.values())):
-            nodes = self._manifest["sources" if unique_id.startswith("source.") else "nodes"]
-            node = nodes[unique_id]
-            name = node.get("alias") or node["identifier"]
+            node, name = self._node(unique_id), self._name(unique_id)
             is_feed = node["resource_type"] == "source" and name in feeds()
             schema = "landed" if is_feed else node["schema"]  # as arrival stored them
             found[unique_id] = f"{quote(schema)}.{quote(name)}"
@@ -97,15 +112,51 @@ class DataTests:
                 found[unique_id] = f"{candidate.DATABASE}.{found[unique_id]}"
         return found
 
+    def _node(self, unique_id: str) -> Mapping[str, Any]:
+        node = self._manifest["sources" if unique_id.startswith("source.") else "nodes"][unique_id]
+        assert isinstance(node, Mapping)
+        return node
+
+    def _name(self, unique_id: str) -> str:
+        node = self._node(unique_id)
+        return str(node.get("alias") or node["identifier"])
+
     @cached_property
     def feeds(self) -> dict[str, Feed]:
         """The feeds among what tests read, by unique id."""
         names = {one: one.rpartition(".")[2] for one in self.relations if one.startswith("source.")}
         return {one: feeds()[name] for one, name in names.items() if name in feeds()}
 
-    def standing(
-        self, before: Checked, rows: Mapping[str, str], *, is_same_day: bool
-    ) -> dict[str, Result]:
+    def columns(
+        self, connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str]
+    ) -> dict[str, dict[str, str]]:
+        """Return the columns that tests read, as far as the plans of their queries tell them.
+
+        Args:
+            connection: Has the databases of a build.
+            queries: Compiled SQL by unique id of the test.
+        """
+        databases = connection.execute(
+            "select database_name from duckdb_databases() where not internal"
+        ).fetchall()
+        tables = {database: tables_of(connection, database) for (database,) in databases}
+        there = {
+            name: {column.name for column in columns}
+            for of_database in tables.values()
+            for (_, name), columns in of_database.items()
+        }
+        found = {}
+        with without_rows(tables) as emptied:
+            for test, query in queries.items():
+                read = columns_read(emptied, query)
+                found[test] = {
+                    one: ", ".join(read[name])
+                    for one in self.reads[test] - self.feeds.keys()
+                    if (name := self._name(one)) in read and set(read[name]) < there[name]
+                }
+        return found
+
+    def standing(self, before: Checked, rows: Rows, *, is_same_day: bool) -> dict[str, Result]:
         """Return the results that still hold, by unique id.
 
         Args:
@@ -121,34 +172,66 @@ class DataTests:
             and unique_id not in self._of_build
             and (is_same_day or unique_id not in self._of_day)
             and reads
-            and all(one in rows and before.rows.get(one) == rows[one] for one in reads)
+            and all(
+                columns in rows.get(one, {})
+                and before.rows.get(one, {}).get(columns) == rows[one][columns]
+                for one in reads
+                for columns in [before.columns.get(unique_id, {}).get(one, ALL)]
+            )
         }
 
 
 def fingerprints(
-    connection: duckdb.DuckDBPyConnection, relations: Mapping[str, str]
-) -> dict[str, str]:
-    """Return a fingerprint of the rows of each relation that is there.
+    connection: duckdb.DuckDBPyConnection,
+    relations: Mapping[str, str],
+    columns: Columns,
+    before: Rows,
+) -> dict[str, Mapping[str, str]]:
+    """Return the fingerprints of the rows of each relation that is there.
 
     Args:
         connection: The warehouse.
         relations: Relations as quoted SQL, by unique id.
+        columns: The columns that tests read.
+        before: Fingerprints of rows that may be there still; where all columns are as they were, so are some.
     """
-    found = {}
+    found: dict[str, Mapping[str, str]] = {}
     for unique_id, relation in relations.items():
         try:
-            columns = columns_of(connection, relation)
+            there = {column.name: column for column in columns_of(connection, relation)}
         except duckdb.CatalogException:  # it was never built
             continue
-        rows, hashes = sum_of_hashes(connection, relation, columns)
+        whole: dict[str, Sequence[Column]] = {ALL: [*there.values()]}
+        names = sorted({read[unique_id] for read in columns.values() if unique_id in read})
+        parts = {part: [there[name] for name in part.split(", ")] for part in names}
+        made_of = partial(_fingerprints, connection, relation)
+        known = before.get(unique_id)
+        if known is None:
+            found[unique_id] = made_of(whole | parts)
+        elif (now := made_of(whole))[ALL] == known[ALL]:
+            found[unique_id] = known
+        else:
+            found[unique_id] = now | made_of(parts)
+    return found
+
+
+def _fingerprints(
+    connection: duckdb.DuckDBPyConnection, relation: str, parts: Mapping[str, Sequence[Column]]
+) -> dict[str, str]:
+    """Return a fingerprint of the rows of a relation for each part of its columns, by the name of the part."""
+    if not parts:
+        return {}
+    rows, *sums = sums_of_hashes(connection, relation, [*parts.values()])
+    found = {}
+    for (part, columns), hashes in zip(parts.items(), sums, strict=True):
         types = json.dumps([[column.name, column.type] for column in columns])
-        found[unique_id] = f"{rows} {hashes} {hashlib.sha256(types.encode()).hexdigest()[:16]}"
+        found[part] = f"{rows} {hashes} {hashlib.sha256(types.encode()).hexdigest()[:16]}"
     return found
 
 
 def fingerprints_of_files(
     connection: duckdb.DuckDBPyConnection, read: Mapping[str, Feed]
-) -> dict[str, str]:
+) -> dict[str, Mapping[str, str]]:
     """Return a fingerprint of the files of each feed, in which its rows are, as arrival stored them.
 
     The files are not read: every arrival makes sure that they are what was stored, or everything starts from nothing.
@@ -157,16 +240,16 @@ def fingerprints_of_files(
         connection: The warehouse.
         read: Feeds by unique id.
     """
-    found = {}
+    found: dict[str, Mapping[str, str]] = {}
     for unique_id, feed in read.items():
         files = "".join(f"{name} {sha256}\n" for name, sha256 in digests_of(connection, feed))
-        found[unique_id] = hashlib.sha256(files.encode()).hexdigest()
+        found[unique_id] = {ALL: hashlib.sha256(files.encode()).hexdigest()}
     return found
 
 
-def rows_and_hashes(fingerprint: str) -> tuple[int, int]:
-    """Return the number of rows and the sum of their hashes in the fingerprint of a table."""
-    rows, hashes, _ = fingerprint.split()
+def rows_and_hashes(fingerprints: Mapping[str, str]) -> tuple[int, int]:
+    """Return the number of rows and the sum of their hashes in the fingerprints of a table."""
+    rows, hashes, _ = fingerprints[ALL].split()
     return int(rows), int(hashes)
 
 
@@ -176,7 +259,7 @@ def written(checked: Checked) -> str:
         unique_id: [result.status, result.failures, result.checked_at.isoformat()]
         for unique_id, result in checked.results.items()
     }
-    return json.dumps({"results": results, "rows": dict(checked.rows)})
+    return json.dumps({"results": results, "columns": checked.columns, "rows": checked.rows})
 
 
 def read(text: str) -> Checked:
@@ -186,4 +269,4 @@ def read(text: str) -> Checked:
         unique_id: Result(status, failures, datetime.fromisoformat(checked_at))
         for unique_id, (status, failures, checked_at) in content["results"].items()
     }
-    return Checked(results, content["rows"])
+    return Checked(results, content["columns"], content["rows"])

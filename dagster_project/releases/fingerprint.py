@@ -284,9 +284,27 @@ def sum_of_hashes(
         relation: The relation, which is already quoted SQL.
         columns: Its columns, where they are known.
     """
-    hashed = row_hash(columns or columns_of(connection, relation))
-    rows, hashes = _numbers(connection, f"select count(*), {_sum_of(hashed)} from {relation}")
+    rows, hashes = sums_of_hashes(
+        connection, relation, [columns or columns_of(connection, relation)]
+    )
     return rows, hashes
+
+
+def sums_of_hashes(
+    connection: duckdb.DuckDBPyConnection, relation: str, parts: Sequence[Sequence[Column]]
+) -> list[int]:
+    """Count a relation's rows and add up DuckDB's own hashes of them, as `sum_of_hashes` does, in some of its columns.
+
+    Args:
+        connection: The connection that has the relation.
+        relation: The relation, which is already quoted SQL.
+        parts: Columns, whose values in one row are hashed together.
+
+    Returns:
+        The number of rows, then a sum for each part.
+    """
+    sums = ", ".join(_sum_of(row_hash(columns)) for columns in parts)
+    return _numbers(connection, f"select count(*), {sums} from {relation}")
 
 
 def row_hash(columns: Sequence[Column]) -> str:

@@ -2,7 +2,8 @@
    dbt's own way builds beside, renames twice, drops, and asks the catalog about indexes and foreign keys
    in between: a dozen statements per model for what no model here has. To a table that is carried on, rows are
    added directly; dbt's own way puts them into a table beside first and compares the columns of both, which
-   are those of the same code. A mart is stored in the order of its key, since a release is a copy of it. #}
+   are those of the same code. The result says how many rows came and went (`refresh/dbt_build.py`). A mart is stored
+   in the order of its key, since a release is a copy of it. #}
 
 {% materialization table, adapter='duckdb' %}
     {{ return(replaced('table')) }}
@@ -18,13 +19,25 @@
     {%- if should_full_refresh() or load_cached_relation(this) is none -%}
         {{ return(replaced('table')) }}
     {%- endif -%}
-    {{ run_hooks(pre_hooks, inside_transaction=True) }}
-    {% call statement('main') -%}
-        insert into {{ this }} by name ({{ model.compiled_code }})
-    {%- endcall %}
+    {%- set affected = namespace(rows=0) -%}
+    {%- for hook in pre_hooks -%}
+        {%- set affected.rows = affected.rows + rows_affected('hook', render(hook.sql)) -%}
+    {%- endfor -%}
+    {%- set affected.rows = affected.rows + rows_affected('main', 'insert into ' ~ this ~ ' by name (' ~ model.compiled_code ~ ')') -%}
     {% do adapter.commit() %}
+    {% do store_raw_result('main', message='OK', code=none, rows_affected=affected.rows) %}
     {{ return({'relations': [this]}) }}
 {% endmaterialization %}
+
+
+{# How many rows a statement added or deleted, which DuckDB says. #}
+{% macro rows_affected(name, sql) -%}
+    {%- if sql | trim -%}
+        {%- call statement(name, fetch_result=True) -%}{{ sql }}{%- endcall -%}
+        {{ return(load_result(name).data[0][0]) }}
+    {%- endif -%}
+    {{ return(0) }}
+{%- endmacro %}
 
 
 {% macro replaced(kind) -%}

@@ -1,4 +1,4 @@
-"""Which data tests need not run again: those whose SQL and rows are what they were when they passed."""
+"""Which data tests need not run again: those whose SQL and rows, in the columns that they read, are what they were."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from dagster_project.feeds import feeds
 from dagster_project.refresh.compiled import Moment
 from dagster_project.refresh.standing import (
+    ALL,
     Checked,
     DataTests,
     fingerprints,
@@ -22,9 +25,12 @@ from dagster_project.refresh.standing import (
     written,
 )
 from dagster_project.releases.gate import Result
+from tests.dbt import violations
 from tests.dbt.compiled import CompiledModels
+from tests.dbt.conftest import Built
 
 THEN = datetime(2026, 3, 1, 5, 0, tzinfo=UTC)
+AS_BEFORE, OTHER = {ALL: "as before"}, {ALL: "other rows"}
 _RELATION = re.compile(r'"warehouse"\."(\w+)"\."(\w+)"')
 
 
@@ -38,7 +44,15 @@ def tests(compiled: CompiledModels) -> DataTests:
 def before(tests: DataTests) -> Checked:
     """A build in which every test passed."""
     results = dict.fromkeys(tests.reads, Result("pass", 0, THEN))
-    return Checked(results, dict.fromkeys(tests.relations, "as before"))
+    return Checked(results, rows=dict.fromkeys(tests.relations, AS_BEFORE))
+
+
+@pytest.fixture(scope="module")
+def columns(built: Built, tests: DataTests) -> dict[str, dict[str, str]]:
+    """The columns that the data tests of the project read."""
+    queries = {node.unique_id: node.compiled_code for node in built.test_nodes.values()}
+    with duckdb.connect(str(built.path), read_only=True) as connection:
+        return tests.columns(connection, queries)
 
 
 def test_what_is_known_to_be_read_is_all_that_a_test_names(
@@ -57,7 +71,7 @@ def test_where_nothing_has_changed_every_result_stands(tests: DataTests, before:
 
 def test_a_test_of_rows_that_have_changed_runs(tests: DataTests, before: Checked) -> None:
     for changed in tests.relations:
-        now = {**before.rows, changed: "other rows"}
+        now = {**before.rows, changed: OTHER}
         found = tests.standing(before, now, is_same_day=True)
         assert tests.reads.keys() - found.keys() == {
             unique_id for unique_id, reads in tests.reads.items() if changed in reads
@@ -105,10 +119,150 @@ def test_a_warning_stands_with_what_it_found(tests: DataTests, before: Checked) 
 
 
 def test_what_was_found_is_written_and_read(before: Checked) -> None:
-    assert read(written(before)) == before
+    known = replace(before, columns={"test": {"one": "a, b"}}, rows={"one": {"a, b": "1 2 3"}})
+    assert read(written(known)) == known
 
 
-ROWS = "(values (1, 'a', null), (2, 'b', 10.5), (2, 'b', 10.5)) as rows (id, name, amount)"
+def test_nothing_else_is_read_of_what_a_test_names(
+    compiled: CompiledModels, tests: DataTests, columns: dict[str, dict[str, str]]
+) -> None:
+    assert columns.keys() == tests.reads.keys()
+    of = {name_of(compiled, one): read for one, read in columns.items()}
+    first_bills = of["assert_first_bill_after_end_is_at_list"]
+    assert first_bills["model.coupon_ledger.dim_coupon_redemptions"] == (
+        "ends_at, is_honoured, redemption_id, started_at, workspace_id"
+    )
+    read_whole = {
+        name_of(compiled, test)
+        for test, read in columns.items()
+        if not tests.reads[test] - tests.feeds.keys() <= read.keys()
+    }
+    assert read_whole == {
+        "assert_accepted_rows_are_current_records",  # it counts rows: a plan tells nothing of that
+        "assert_bridge_agrees_with_charges",
+        "assert_outlook_adds_up",
+    }
+
+
+@pytest.mark.parametrize("name", violations.SINGULAR)
+def test_a_test_runs_once_its_violation_is_there(
+    built: Built, tests: DataTests, columns: dict[str, dict[str, str]], name: str
+) -> None:
+    must_run_again(built, tests, columns, name, violations.SINGULAR[name])
+
+
+@pytest.mark.parametrize(("name", "broken"), violations.FURTHER, ids=str)
+def test_a_test_runs_whichever_of_its_conditions_is_violated(
+    built: Built, tests: DataTests, columns: dict[str, dict[str, str]], name: str, broken: str
+) -> None:
+    must_run_again(built, tests, columns, name, violations.FURTHER[name, broken])
+
+
+def must_run_again(
+    built: Built,
+    tests: DataTests,
+    columns: dict[str, dict[str, str]],
+    name: str,
+    violation: tuple[str, ...],
+) -> None:
+    """A data test stands while nothing changes, and no longer once the violation is planted."""
+    test = str(built.test_nodes[name].unique_id)
+    relations = {one: tests.relations[one] for one in tests.reads[test] - tests.feeds.keys()}
+    files = dict.fromkeys(tests.reads[test] & tests.feeds.keys(), AS_BEFORE)
+    results = {test: Result("pass", 0, THEN)}
+    with duckdb.connect(str(built.copy())) as connection:
+        rows = fingerprints(connection, relations, columns, {})
+        before = Checked(results, columns, rows | files)
+        connection.execute("begin")
+        assert tests.standing(before, before.rows, is_same_day=True) == results
+        for statement in violation:
+            connection.execute(statement)
+        now = fingerprints(connection, relations, columns, rows)
+        connection.execute("rollback")
+    assert tests.standing(before, now | files, is_same_day=True) == {}
+
+
+QUERIES = {
+    "of two columns": "select name from warehouse.main.one where amount < 0",
+    "of the number of rows": "select count(*) from warehouse.main.one",
+    "of all columns": "select * from warehouse.main.one where amount < 0",
+    "by a filter alone": "select 1 from warehouse.main.one where note = 'wrong'",
+}
+WHOLE = {"of all columns", "of the number of rows"}
+ROWS = "(values (1, 'a', null, 'x'), (2, 'b', 10.5, 'y'), (2, 'b', 10.5, 'y')) as one (id, name, amount, note)"
+
+
+@pytest.mark.parametrize(
+    ("alteration", "run"),
+    [
+        ("update one set id = id", set()),
+        ("update one set id = 3 where id = 1", WHOLE),
+        ("update one set note = 'z' where id = 1", {*WHOLE, "by a filter alone"}),
+        ("update one set name = 'c' where id = 1", {*WHOLE, "of two columns"}),
+        ("update one set amount = 0 where id = 1", {*WHOLE, "of two columns"}),
+        (  # both columns hold the values that they held, in other rows
+            "update one set name = case name when 'a' then 'b' else 'a' end"
+            " where rowid in (select min(rowid) from one group by id)",
+            {*WHOLE, "of two columns"},
+        ),
+        (  # whole rows, as far as this test reads them
+            "update one set id = case id when 1 then 2 else 1 end, note = case note when 'x' then 'y' else 'x' end"
+            " where rowid in (select min(rowid) from one group by id)",
+            WHOLE,
+        ),
+        ("delete from one where rowid = (select max(rowid) from one)", QUERIES.keys()),
+        ("insert into one from one where id = 1", QUERIES.keys()),
+        ("alter table one alter id type bigint", WHOLE),
+        ("alter table one add column more integer", WHOLE),
+    ],
+)
+def test_only_what_a_test_reads_makes_it_run(
+    alteration: str, run: set[str], tmp_path: Path
+) -> None:
+    tests = DataTests(manifest_of(QUERIES))
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as connection:
+        connection.execute(f"create table one as select * from {ROWS}")
+        columns = tests.columns(connection, QUERIES)
+        rows = fingerprints(connection, tests.relations, columns, {})
+        before = Checked(dict.fromkeys(QUERIES, Result("pass", 0, THEN)), columns, rows)
+        connection.execute(alteration)
+        now = fingerprints(connection, tests.relations, columns, rows)
+    standing = tests.standing(before, now, is_same_day=True)
+    assert QUERIES.keys() - standing.keys() == run
+
+
+def manifest_of(queries: dict[str, str]) -> dict[str, Any]:
+    """The manifest of a project with one model and some data tests of it."""
+    model = {"resource_type": "model", "name": "one", "alias": "one", "schema": "main"}
+    nodes = {
+        name: {
+            "resource_type": "test",
+            "name": name,
+            "raw_code": query,
+            "config": {},
+            "depends_on": {"nodes": ["model.one"]},
+        }
+        for name, query in queries.items()
+    }
+    return {
+        "metadata": {"project_name": "any"},
+        "macros": {},
+        "sources": {},
+        "nodes": {"model.one": model, **nodes},
+    }
+
+
+def test_where_all_columns_are_as_they_were_some_are_not_read_again() -> None:
+    columns = {"test": {"one": "id"}}
+    with duckdb.connect() as connection:
+        connection.execute("create table there as select 1 as id, 2 as amount")
+        rows = fingerprints(connection, {"one": "there"}, columns, {})
+        assert rows["one"].keys() == {ALL, "id"}
+        known = {"one": {**rows["one"], "id": "known"}}
+        assert fingerprints(connection, {"one": "there"}, columns, known) == known
+        connection.execute("update there set amount = 3")
+        now = fingerprints(connection, {"one": "there"}, columns, known)
+    assert now["one"]["id"] == rows["one"]["id"] and now["one"][ALL] != rows["one"][ALL]
 
 
 @cache
@@ -116,7 +270,7 @@ def fingerprint_of(relation: str) -> str:
     """The fingerprint of a relation's rows."""
     with duckdb.connect() as connection:
         connection.execute(f"create table there as select * from {relation}")
-        return fingerprints(connection, {"one": '"there"'})["one"]
+        return fingerprints(connection, {"one": '"there"'}, {}, {})["one"][ALL]
 
 
 @pytest.mark.parametrize(
@@ -127,10 +281,10 @@ def fingerprint_of(relation: str) -> str:
         f"(from {ROWS} union all from {ROWS})",
         f"(select * replace (coalesce(amount, 0) as amount) from {ROWS})",
         f"(select * replace (name || ' ' as name) from {ROWS})",
-        f"(select id, amount, name from {ROWS})",
+        f"(select id, amount, name, note from {ROWS})",
         f"(select * rename (name as title) from {ROWS})",
         f"(select * replace (cast(id as bigint) as id) from {ROWS})",
-        "(values (1, 'b', null), (2, 'a', 10.5), (2, 'b', 10.5)) as rows (id, name, amount)",
+        "(values (1, 'b', null, 'x'), (2, 'a', 10.5, 'y'), (2, 'b', 10.5, 'y')) as one (id, name, amount, note)",
     ],
 )
 def test_a_fingerprint_notices_any_other_rows(altered: str) -> None:
@@ -169,7 +323,7 @@ ALTERED = {
 
 def test_the_fingerprint_of_a_feed_notices_other_files(stored: duckdb.DuckDBPyConnection) -> None:
     def of_files() -> str:
-        return fingerprints_of_files(stored, {"one": feeds()["coupons"]})["one"]
+        return fingerprints_of_files(stored, {"one": feeds()["coupons"]})["one"][ALL]
 
     seen = {of_files()}
     for altered, statement in ALTERED.items():
@@ -184,7 +338,7 @@ def test_what_tests_read_of_feeds_is_known_by_its_files(tests: DataTests) -> Non
 
 def test_what_was_never_built_has_no_fingerprint() -> None:
     with duckdb.connect() as connection:
-        assert fingerprints(connection, {"one": '"there"'}) == {}
+        assert fingerprints(connection, {"one": '"there"'}, {}, {}) == {}
 
 
 def name_of(compiled: CompiledModels, unique_id: str) -> str:

@@ -29,6 +29,11 @@ SINGULAR: dict[str, tuple[str, ...]] = {
         " from marts.fct_discount_applications where coupon_id in (select coupon_id from marts.dim_coupons"
         " where once_per in ('user', 'workspace')) limit 1",
     ),
+    "assert_credit_comes_through_one_redemption": (
+        "insert into marts.fct_credit_ledger by name select * replace ('copy' as redemption_id)"
+        " from marts.fct_credit_ledger where coupon_id in (select coupon_id from marts.dim_coupons"
+        " where once_per in ('user', 'workspace')) limit 1",
+    ),
     "assert_no_discount_outside_window": (
         "update marts.dim_coupon_redemptions set ends_at = (select issued_at from"
         f" marts.fct_discounted_charges where invoice_id = {A_DISCOUNTED_INVOICE}) where redemption_id ="
@@ -62,6 +67,9 @@ SINGULAR: dict[str, tuple[str, ...]] = {
     "assert_charges_reconcile_with_deliveries": (
         "delete from marts.fct_discounted_charges",
     ),
+    "assert_invoices_of_later_days_do_not_count": (
+        "delete from intermediate.int_invoices_not_counted where reason = 'after_as_of_date'",
+    ),
     "assert_discounts_stack_without_gaps": (
         "update marts.fct_discount_applications set application_rank = application_rank + 1"
         f" where invoice_id = {A_DISCOUNTED_INVOICE}",
@@ -70,7 +78,8 @@ SINGULAR: dict[str, tuple[str, ...]] = {
         f"update marts.fct_credit_ledger set amount = amount - 0.01 where entry_id = {A_DRAW}",
     ),
     "assert_draws_equal_invoice_credit": (
-        f"delete from marts.fct_credit_ledger where entry_id = {A_DRAW}",
+        "delete from marts.fct_credit_draws where draw_amount > 0 and invoice_id = (select min(invoice_id)"
+        " from marts.fct_credit_draws where draw_amount > 0)",
     ),
     "assert_burndown_agrees_with_ledger": (
         "delete from marts.fct_credit_burndown_monthly where grant_id = (select min(grant_id) from"
@@ -197,6 +206,28 @@ FURTHER: dict[tuple[str, str], tuple[str, ...]] = {
     ("assert_grants_balance", "something left of what has ended"): (
         "update intermediate.int_credit_grants_scheduled set has_ended = true where grant_id in (select grant_id"
         " from marts.fct_credit_ledger group by grant_id having sum(amount) > 0)",
+    ),
+    **{
+        ("assert_draws_agree_with_ledger", f"another {column}"): (
+            f"update marts.fct_credit_draws set {column} = 'other' where draw_amount > 0 and rowid ="
+            " (select min(rowid) from marts.fct_credit_draws where draw_amount > 0)",
+        )
+        for column in ("redemption_id", "workspace_id", "currency")
+    },
+    ("assert_draws_agree_with_ledger", "a draw that only the ledger has"): (
+        f"update marts.fct_credit_ledger set invoice_id = 'other' where entry_id = {A_DRAW}",
+    ),
+    ("assert_credit_comes_through_one_redemption", "a discount through another"): (
+        "insert into marts.fct_discount_applications by name select applications.* replace"
+        " (ledger.coupon_id as coupon_id, 'copy' as redemption_id)"
+        " from marts.fct_discount_applications as applications"
+        " inner join marts.fct_discounted_charges as charges using (invoice_id)"
+        " inner join marts.fct_credit_ledger as ledger on charges.workspace_id = ledger.workspace_id"
+        " where ledger.coupon_id in (select coupon_id from marts.dim_coupons"
+        " where once_per in ('user', 'workspace')) limit 1",
+    ),
+    ("assert_invoices_of_later_days_do_not_count", "an earlier one left out"): (
+        "update intermediate.int_invoices_not_counted set reason = 'after_as_of_date' where reason = 'void'",
     ),
     ("assert_coupon_honoured_once_per_workspace", "a subscription twice"): (
         "insert into marts.dim_coupon_redemptions by name select * replace ('copy' as redemption_id)"

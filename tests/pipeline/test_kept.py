@@ -12,11 +12,13 @@ import duckdb
 import pytest
 
 from dagster_project.arrival.warehouse import create_tables, drop_tables, raw_rows
-from dagster_project.refresh import carrying_on
+from dagster_project.refresh import carrying_on, standing
 from dagster_project.refresh.dbt_build import RunningBuild, prepare, read_receipt
+from dagster_project.refresh.standing import DataTests
 from dagster_project.releases import candidate, open_release
 from dagster_project.releases.fingerprint import sum_of_hashes
 from dagster_project.settings import SAMPLE, Settings
+from tests.dbt import violations
 from tests.pipeline.conftest import AS_OF, LAST_DAY, SampleRun, in_process
 
 CODE = "1+code"
@@ -143,6 +145,20 @@ def test_the_sample_in_two_days_is_the_sample_at_once(
     assert "; what changed since 2025-06-30" in second.stdout, second.stdout + second.stderr
     assert " left as they were, " in second.stdout, "of feeds without deliveries in between"
     assert marts(tmp_path / "home") == marts(sample_run.home)
+    rows_are_known(Settings(home=tmp_path / "home"))
+
+
+def rows_are_known(settings: Settings) -> None:
+    """What is noted of all rows that tests read is what is there, also in tables that were not read again."""
+    tests = DataTests(prepare(settings).manifest)
+    of_tables = {one: name for one, name in tests.relations.items() if one not in tests.feeds}
+    with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
+        candidate.attach(connection, settings.candidate)
+        [(text,)] = connection.execute("select checked from kept.build").fetchall()
+        noted = standing.read(text)
+        rows = standing.fingerprints(connection, of_tables, noted.columns, {})
+        assert noted.rows == rows | standing.fingerprints_of_files(connection, tests.feeds)
+    assert noted.columns.keys() == noted.results.keys() == tests.reads.keys()
 
 
 def test_each_mart_is_published_as_the_data_tests_passed_over_it(sample_run: SampleRun) -> None:
@@ -242,6 +258,32 @@ def test_marts_are_built_in_the_order_of_their_key(sample_run: SampleRun) -> Non
             for (name,) in tables:
                 told = f"from marts.{name}"
                 assert one.execute(told).fetchall() == release.execute(told).fetchall(), name
+
+
+def test_on_a_later_day_a_violation_is_found_and_tests_of_other_columns_stand(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=own_home)
+    later = LAST_DAY + timedelta(days=20)  # until then a redemption ends, of those honoured
+    build = RunningBuild(settings, prepare(settings), later, "later", datetime.now(UTC))
+    forget_rows = RunningBuild._forget_rows
+    planted = "assert_no_credit_outside_window"
+
+    def plant(build: RunningBuild) -> None:
+        with duckdb.connect(str(settings.candidate)) as connection:
+            for statement in violations.SINGULAR[planted]:  # in dim_coupon_redemptions
+                connection.execute(statement)
+        forget_rows(build)
+
+    monkeypatch.setattr(RunningBuild, "_forget_rows", plant)
+    for _ in build.events():
+        pass
+    outcome = build.outcome()
+    assert not outcome.is_success
+    ended = {one.split(".")[2]: status for one, status in outcome.build.statuses.items()}
+    assert ended[planted] == "fail"
+    stand = {one.split(".")[2] for one in build.standing}
+    assert "assert_coupon_honoured_once_per_workspace" in stand - ended.keys()
 
 
 def marts(home: Path) -> dict[str, tuple[int, str]]:

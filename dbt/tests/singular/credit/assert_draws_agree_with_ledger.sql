@@ -1,5 +1,5 @@
 -- R7: what an invoice draws from a grant is the same in the draws and in the ledger, and no draw, expected or as
--- billed, exceeds the balance of the grant.
+-- billed, exceeds the balance of the grant. Other tests of draws therefore read the draws alone.
 with
 
 ledger as (
@@ -7,6 +7,9 @@ ledger as (
     select
         grant_id,
         invoice_id,
+        redemption_id,
+        workspace_id,
+        currency,
         sum(-amount) as drawn_amount
 
     from {{ ref('fct_credit_ledger') }}
@@ -15,7 +18,10 @@ ledger as (
 
     group by
         grant_id,
-        invoice_id
+        invoice_id,
+        redemption_id,
+        workspace_id,
+        currency
 
 )
 
@@ -33,5 +39,13 @@ full outer join ledger
 
 where
     coalesce(draws.draw_amount, -1) <> coalesce(ledger.drawn_amount, 0)
+    or (
+        ledger.grant_id is not null
+        and (
+            draws.redemption_id is distinct from ledger.redemption_id
+            or draws.workspace_id is distinct from ledger.workspace_id
+            or draws.currency is distinct from ledger.currency
+        )
+    )
     or coalesce(draws.draw_amount not between 0 and draws.balance_before_amount, true)
     or coalesce(draws.billed_draw_amount not between 0 and draws.billed_balance_before_amount, true)

@@ -5,11 +5,9 @@ drawn as (
 
     select
         invoice_id,
-        sum(-amount) as drawn_amount
+        sum(draw_amount) as drawn_amount
 
-    from {{ ref('fct_credit_ledger') }}
-
-    where entry_type = 'draw'
+    from {{ ref('fct_credit_draws') }}
 
     group by invoice_id
 

@@ -28,12 +28,15 @@ other_rows as (
     union all
 
     select
-        delivery_sequence,
-        row_number
+        deliveries.delivery_sequence,
+        not_counted.delivery_row as row_number
 
-    from {{ ref('stg_billing__invoices') }}
+    from {{ ref('int_invoices_not_counted') }} as not_counted
 
-    where issued_at >= {{ end_of_as_of_date() }}
+    inner join {{ ref('stg_arrival__deliveries') }} as deliveries
+        on not_counted.delivery_id = deliveries.delivery_id
+
+    where not_counted.reason = 'after_as_of_date'
 
 ),
 

@@ -1,5 +1,5 @@
 -- Invariant 3, in every total: discounts and credit per currency are the same in the charges, in the
--- applications and in the ledger.
+-- applications and in the draws.
 with
 
 charged as (
@@ -35,11 +35,9 @@ drawn as (
 
     select
         currency,
-        sum(-amount) as credit_amount
+        sum(draw_amount) as credit_amount
 
-    from {{ ref('fct_credit_ledger') }}
-
-    where entry_type = 'draw'
+    from {{ ref('fct_credit_draws') }}
 
     group by currency
 

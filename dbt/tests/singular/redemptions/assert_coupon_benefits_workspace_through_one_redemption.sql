@@ -1,10 +1,11 @@
--- Invariant 1, from the side of the money: all that a coupon gave a workspace came through one redemption, unless
--- the once_per of the coupon allows more.
+-- Invariant 1, from the side of the money: all discounts that a coupon gave a workspace came through one redemption,
+-- unless the once_per of the coupon allows more. Of coupons that give credit, `assert_credit_comes_through_one_redemption`
+-- says the same.
 with
 
 benefits as (
 
-    select
+    select distinct
         charges.workspace_id,
         applications.coupon_id,
         applications.redemption_id
@@ -13,15 +14,6 @@ benefits as (
 
     inner join {{ ref('fct_discounted_charges') }} as charges
         on applications.invoice_id = charges.invoice_id
-
-    union
-
-    select
-        workspace_id,
-        coupon_id,
-        redemption_id
-
-    from {{ ref('fct_credit_ledger') }}
 
 )
 

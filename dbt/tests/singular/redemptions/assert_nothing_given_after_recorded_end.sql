@@ -16,9 +16,9 @@ benefits as (
         invoice_id,
         redemption_id
 
-    from {{ ref('fct_credit_ledger') }}
+    from {{ ref('fct_credit_draws') }}
 
-    where entry_type = 'draw'
+    where draw_amount <> 0
 
 )
 

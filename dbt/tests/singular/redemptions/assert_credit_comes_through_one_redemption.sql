@@ -1,0 +1,57 @@
+-- Invariant 1, from the side of the money: all that a coupon with credit gave a workspace, discounts too, came through
+-- one redemption, unless the once_per of the coupon allows more.
+with
+
+ledger as (
+
+    select distinct
+        workspace_id,
+        coupon_id,
+        redemption_id
+
+    from {{ ref('fct_credit_ledger') }}
+
+),
+
+benefits as (
+
+    select
+        workspace_id,
+        coupon_id,
+        redemption_id
+
+    from ledger
+
+    union
+
+    select
+        charges.workspace_id,
+        applications.coupon_id,
+        applications.redemption_id
+
+    from {{ ref('fct_discount_applications') }} as applications
+
+    inner join {{ ref('fct_discounted_charges') }} as charges
+        on applications.invoice_id = charges.invoice_id
+
+    where applications.coupon_id in (select coupon_id from ledger)
+
+)
+
+select
+    benefits.workspace_id,
+    benefits.coupon_id,
+    count(*) as redemptions
+
+from benefits
+
+inner join {{ ref('dim_coupons') }} as coupons
+    on benefits.coupon_id = coupons.coupon_id
+
+where coupons.once_per in ('user', 'workspace')
+
+group by
+    benefits.workspace_id,
+    benefits.coupon_id
+
+having count(*) > 1
