@@ -16,6 +16,12 @@
 {%- endmacro %}
 
 
+{# The place of a row in the order of all deliveries, as one number; no file has a hundred thousand million rows. #}
+{% macro place_in_deliveries(alias) -%}
+    {{ alias }}.delivery_sequence * 100000000000 + {{ alias }}.row_number
+{%- endmacro %}
+
+
 {# The fate of every acceptable row whose record was delivered more than once: the version with the greatest
    updated_at is current; in a tie, the later delivery wins and, within a file, the later row. An equal copy of an
    earlier row is a duplicate, whatever the fate of that row. #}
@@ -39,18 +45,11 @@ repeated_{{ feed }}_keys as (
 ),
 
 repeated_{{ feed }} as (
-    {#- The longer a text, the longer it takes to be sorted: a number is name enough. -#}
-    {%- set values = {} %}
-    {%- for name in typed_names(feed) %}
-    {%- do values.update({loop.index | string: 'rows_of_feed.' ~ name}) %}
-    {%- endfor %}
 
     select
-        rows_of_feed.delivery_sequence,
-        rows_of_feed.row_number,
+        rows_of_feed.*,
         repeated_{{ feed }}_keys.record_id,
-        rows_of_feed.updated_at,
-        {{ json_record(values) }} as content
+        {{ place_in_deliveries('rows_of_feed') }} as place
 
     from {{ ref('base_billing__' ~ feed) }} as rows_of_feed
 
@@ -61,24 +60,33 @@ repeated_{{ feed }} as (
 
 ),
 
-ranked_{{ feed }} as (
+-- Equal copies put together; they have one updated_at.
+{{ feed }}_versions as (
 
     select
-        delivery_sequence,
-        row_number,
         record_id,
-        content,
-        row_number() over (
-            partition by record_id, content
-            order by delivery_sequence, row_number
-        ) as copy_number,
-        first_value(content) over (
-            partition by record_id
-            order by updated_at desc, delivery_sequence desc, row_number desc
-            rows between unbounded preceding and unbounded following
-        ) as current_content
+        updated_at,
+        min(place) as first_place,
+        max(place) as last_place
 
     from repeated_{{ feed }}
+
+    group by
+        record_id,
+        {{ typed_names(feed) | join(',\n        ') }}
+
+),
+
+ranked_{{ feed }}_versions as (
+
+    select
+        first_place,
+        row_number() over (
+            partition by record_id
+            order by updated_at desc, last_place desc
+        ) as version_rank
+
+    from {{ feed }}_versions
 
 ),
 
@@ -86,16 +94,19 @@ ranked_{{ feed }} as (
 
     select
         '{{ feed }}' as feed,
-        record_id,
-        delivery_sequence,
-        row_number,
+        repeated_{{ feed }}.record_id,
+        repeated_{{ feed }}.delivery_sequence,
+        repeated_{{ feed }}.row_number,
         case
-            when copy_number > 1 then 'duplicate'
-            when content = current_content then 'accepted'
+            when ranked_{{ feed }}_versions.version_rank is null then 'duplicate'
+            when ranked_{{ feed }}_versions.version_rank = 1 then 'accepted'
             else 'superseded'
         end as fate
 
-    from ranked_{{ feed }}
+    from repeated_{{ feed }}
+
+    left join ranked_{{ feed }}_versions
+        on repeated_{{ feed }}.place = ranked_{{ feed }}_versions.first_place
 
 )
 {%- endmacro %}

@@ -56,6 +56,7 @@ first_discounts as (
         minor_per_major,
         is_expected,
         application_position,
+        1 as application_rank,
         discountable_minor as base_minor,
         {{ discount_of('percent_off_e4', 'amount_off_minor', 'discountable_minor') }} as discount_minor
 
@@ -85,7 +86,7 @@ later_discounts as (
 ),
 
 -- R6: each discount applies to what earlier discounts left of the discountable amount, and never takes more
--- than that.
+-- than that. Ranks number the discounts that take something.
 applied as (
 
     select
@@ -96,6 +97,7 @@ applied as (
         minor_per_major,
         is_expected,
         application_position,
+        application_rank,
         base_minor,
         discount_minor
 
@@ -111,6 +113,7 @@ applied as (
         later_discounts.minor_per_major,
         later_discounts.is_expected,
         later_discounts.application_position,
+        applied.application_rank + case when applied.discount_minor > 0 then 1 else 0 end as application_rank,
         applied.base_minor - applied.discount_minor as base_minor,
         {{ discount_of(
             'later_discounts.percent_off_e4',
@@ -126,7 +129,7 @@ applied as (
 
 ),
 
--- A discount that takes nothing has no row, and ranks number the remaining rows.
+-- A discount that takes nothing has no row.
 final as (
 
     select
@@ -136,12 +139,7 @@ final as (
         currency,
         minor_per_major,
         is_expected,
-        cast(
-            row_number() over (
-                partition by invoice_id
-                order by application_position
-            ) as bigint
-        ) as application_rank,
+        cast(application_rank as bigint) as application_rank,
         base_minor,
         discount_minor,
         base_minor - discount_minor as remaining_minor

@@ -107,11 +107,13 @@ eligible as (
 ),
 
 -- R3: once, or the first n invoices. An invoice on which the redemption may act on nothing is covered while
--- a use remains, and takes none. Only redemptions with a limit are sorted.
+-- a use remains, and takes none. Only redemptions with a limit are sorted, by the columns that this takes.
 uses_counted as (
 
     select
-        *,
+        redemption_id,
+        invoice_id,
+        invoice_limit,
         coalesce(
             sum(case when is_use then 1 else 0 end) over (
                 partition by redemption_id
@@ -128,31 +130,31 @@ uses_counted as (
 ),
 
 -- The columns that later models need come along, so that none of these models joins the invoices again.
-{%- set columns %}
-        redemption_id,
-        discount_type,
-        invoice_id,
-        workspace_id,
-        subscription_id,
-        plan,
-        billing_interval,
-        interval_count,
-        issued_at,
-        billing_month,
-        currency,
-        minor_per_major,
-        list_minor,
-        discountable_minor,
-        creditable_minor,
-        billed_credit_minor,
-        is_expected,
-        is_use,
-        period_months
-{%- endset %}
+{%- set columns = [
+    'redemption_id',
+    'discount_type',
+    'invoice_id',
+    'workspace_id',
+    'subscription_id',
+    'plan',
+    'billing_interval',
+    'interval_count',
+    'issued_at',
+    'billing_month',
+    'currency',
+    'minor_per_major',
+    'list_minor',
+    'discountable_minor',
+    'creditable_minor',
+    'billed_credit_minor',
+    'is_expected',
+    'is_use',
+    'period_months',
+] %}
 final as (
 
     select
-        {{- columns }}
+        {{ columns | join(',\n        ') }}
 
     from eligible
 
@@ -161,11 +163,15 @@ final as (
     union all
 
     select
-        {{- columns }}
+        eligible.{{ columns | join(',\n        eligible.') }}
 
-    from uses_counted
+    from eligible
 
-    where uses_before < invoice_limit
+    inner join uses_counted
+        on eligible.redemption_id = uses_counted.redemption_id
+        and eligible.invoice_id = uses_counted.invoice_id
+
+    where uses_counted.uses_before < uses_counted.invoice_limit
 
 )
 
