@@ -64,6 +64,7 @@ def test_every_path_lies_in_the_home(tmp_path: Path) -> None:
         settings.archive,
         settings.build,
         settings.warehouse,
+        settings.candidate,
         settings.scratch,
         settings.releases_dir,
         settings.current,
@@ -82,6 +83,7 @@ def test_dbt_is_told_where_and_with_what(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, threads=3, memory_limit="1GB")
     assert settings.dbt_environment() == {
         "COUPON_LEDGER_WAREHOUSE": str(tmp_path / "build" / "warehouse.duckdb"),
+        "COUPON_LEDGER_CANDIDATE": str(tmp_path / "build" / "candidate.duckdb"),
         "COUPON_LEDGER_THREADS": "3",
         "COUPON_LEDGER_MEMORY_LIMIT": "1GB",
     }
