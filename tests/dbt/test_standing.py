@@ -16,6 +16,7 @@ import pytest
 from dagster_project.arrival.warehouse import RawRows
 from dagster_project.feeds import feeds
 from dagster_project.refresh.compiled import Moment
+from dagster_project.refresh.left_alone import macros_of
 from dagster_project.refresh.standing import (
     ALL,
     Checked,
@@ -346,6 +347,24 @@ def test_the_fingerprint_of_a_feed_notices_other_files(
 
 def test_what_tests_read_of_feeds_is_known_by_its_files(tests: DataTests) -> None:
     assert [feed.name for feed in tests.feeds.values()] == ["invoices"]
+
+
+def test_a_kept_table_loses_rows_by_one_statement_which_says_how_many(
+    compiled: CompiledModels,
+) -> None:
+    macros = macros_of(compiled.manifest)
+    hooks = [
+        hook["sql"]
+        for node in compiled.manifest["nodes"].values()
+        if node["config"].get("materialized") == "incremental"
+        for hook in node["config"]["pre-hook"]
+    ]
+    assert len(hooks) > 15
+    for hook in hooks:
+        called = re.fullmatch(r"\{\{ (forget_\w+)\(this[^()]*\) \}\}", hook)
+        assert called, hook
+        macro = macros[called[1]]
+        assert macro.count("delete from") == 1 and ";" not in macro
 
 
 def test_what_was_never_built_has_no_fingerprint() -> None:
