@@ -108,7 +108,7 @@ class DataTests:
             is_feed = node["resource_type"] == "source" and name in feeds()
             schema = "landed" if is_feed else node["schema"]  # as arrival stored them
             found[unique_id] = f"{quote(schema)}.{quote(name)}"
-            if node["database"] == candidate.DATABASE:
+            if node.get("database") == candidate.DATABASE:
                 found[unique_id] = f"{candidate.DATABASE}.{found[unique_id]}"
         return found
 

@@ -15,6 +15,7 @@ import pytest
 
 from dagster_project.feeds import feeds
 from dagster_project.refresh.compiled import Moment
+from dagster_project.refresh.left_alone import macros_of
 from dagster_project.refresh.standing import (
     ALL,
     Checked,
@@ -167,7 +168,10 @@ def must_run_again(
 ) -> None:
     """A data test stands while nothing changes, and no longer once the violation is planted."""
     test = str(built.test_nodes[name].unique_id)
-    relations = {one: tests.relations[one] for one in tests.reads[test] - tests.feeds.keys()}
+    relations = {
+        one: tests.relations[one].removeprefix("candidate.")
+        for one in tests.reads[test] - tests.feeds.keys()
+    }
     files = dict.fromkeys(tests.reads[test] & tests.feeds.keys(), AS_BEFORE)
     results = {test: Result("pass", 0, THEN)}
     with duckdb.connect(str(built.copy())) as connection:
@@ -334,6 +338,24 @@ def test_the_fingerprint_of_a_feed_notices_other_files(stored: duckdb.DuckDBPyCo
 
 def test_what_tests_read_of_feeds_is_known_by_its_files(tests: DataTests) -> None:
     assert [feed.name for feed in tests.feeds.values()] == ["invoices"]
+
+
+def test_a_kept_table_loses_rows_by_one_statement_which_says_how_many(
+    compiled: CompiledModels,
+) -> None:
+    macros = macros_of(compiled.manifest)
+    hooks = [
+        hook["sql"]
+        for node in compiled.manifest["nodes"].values()
+        if node["config"].get("materialized") == "incremental"
+        for hook in node["config"]["pre-hook"]
+    ]
+    assert len(hooks) > 15
+    for hook in hooks:
+        called = re.fullmatch(r"\{\{ (forget_\w+)\(this[^()]*\) \}\}", hook)
+        assert called, hook
+        macro = macros[called[1]]
+        assert macro.count("delete from") == 1 and ";" not in macro
 
 
 def test_what_was_never_built_has_no_fingerprint() -> None:

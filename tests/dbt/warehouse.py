@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import duckdb
 import pyarrow as pa
@@ -129,26 +130,29 @@ def dbt(
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
-    os.environ["COUPON_LEDGER_WAREHOUSE"] = str(path)
-    os.environ["COUPON_LEDGER_CANDIDATE"] = str(candidate_of(path))
-    os.environ["DO_NOT_TRACK"] = "1"
+    environment = {
+        "COUPON_LEDGER_WAREHOUSE": str(path),
+        "COUPON_LEDGER_CANDIDATE": str(candidate_of(path)),
+        "DO_NOT_TRACK": "1",
+    }
     given: dict[str, object] = {
         "as_of_date": as_of.isoformat(),
         "reporting_time_zone": time_zone,
     }
     if kept:
         given["kept"] = dict(kept)
-    result = dbtRunner(manifest=manifest).invoke(
-        [
-            *arguments,
-            "--project-dir", str(DBT_DIR),
-            "--profiles-dir", str(DBT_DIR),
-            "--target-path", str(target or path.parent / "target"),
-            "--log-path", str(path.parent / "logs"),
-            "--vars", json.dumps({**given, **(variables or {})}),
-            "--quiet",
-        ]
-    )  # fmt: skip
+    with mock.patch.dict(os.environ, environment):
+        result = dbtRunner(manifest=manifest).invoke(
+            [
+                *arguments,
+                "--project-dir", str(DBT_DIR),
+                "--profiles-dir", str(DBT_DIR),
+                "--target-path", str(target or path.parent / "target"),
+                "--log-path", str(path.parent / "logs"),
+                "--vars", json.dumps({**given, **(variables or {})}),
+                "--quiet",
+            ]
+        )  # fmt: skip
     DuckDBConnectionManager.close_all_connections()
     return result
 
