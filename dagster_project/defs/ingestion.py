@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import duckdb
 
-from dagster_project.answers.values import clean
+from dagster_project.answers.values import clean, count
 from dagster_project.defs.pulling import source_keys
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import step
@@ -255,7 +255,8 @@ def outcome(reports: "Sequence[DeliveryReport]") -> str:
     loaded = [report for report in reports if report.verdict == "loaded"]
     refused = [report for report in reports if report.verdict == "refused"]
     rows = sum(report.physical_rows for report in loaded)
-    parts = [f"{len(reports):,} files, {len(loaded):,} new with {rows:,} rows"]
+    files, of_them = count(len(reports), "file"), count(rows, "row")
+    parts = [f"{files}, {len(loaded):,} new with {of_them}"]
     if refused:
         parts.append(f"{len(refused):,} REFUSED")
     return ", ".join(parts)
