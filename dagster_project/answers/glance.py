@@ -100,5 +100,5 @@ def checks(connection: Connection) -> list[Row]:
         connection,
         "select name, table_name, severity, status, failures, description, checked_by,"
         f" {is_standing} as is_standing from release.checks cross join release.release"
-        " order by status = 'pass', checked_by, name",
+        " order by status = 'pass', checked_by, name, table_name",
     )

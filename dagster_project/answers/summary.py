@@ -40,6 +40,7 @@ def summary(connection: Connection) -> Row:
                 "name": row["name"],
                 "failures": row["failures"],
                 "unit": "row" if row["checked_by"] == "dbt" else "file",
+                "feed": None if row["checked_by"] == "dbt" else row["table_name"],
             }
             for row in checked
             if row["status"] != "pass"

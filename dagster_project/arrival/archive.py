@@ -235,7 +235,7 @@ class Archive:
             )
         sha256 = digest.hexdigest()
         path = self.bytes_path(sha256)
-        if path.exists() and path.stat().st_size == size:
+        if path.exists() and sha256_of(path) == sha256:
             temporary.unlink()
         else:
             temporary.chmod(0o400)
@@ -251,7 +251,9 @@ class Archive:
         if record.sha256 is None:
             return
         path = self.bytes_path(record.sha256)
-        remedy = "restore the file from a backup, or deliver it again and run again"
+        remedy = (
+            f"restore {path.name} from a backup; or remove it, deliver the file again and run again"
+        )
         try:
             found = sha256_of(path)
         except OSError as error:

@@ -19,7 +19,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,7 +74,7 @@ def arrive(
     *,
     with_gate: bool = True,
     settle_seconds: int = 60,
-    filled_again: Callable[[str], None] = lambda why: None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> list[DeliveryReport]:
     """Load every new file of the landing folder into the raw tables of the warehouse.
 
@@ -88,8 +88,8 @@ def arrive(
         limits: How far a file is trusted.
         with_gate: Whether the supplier's gate checks files; only tests and measurements omit it.
         settle_seconds: How long a folder of parts without `_SUCCESS` must have been unchanged.
-        filled_again: Is called with the reason, in words, where all rows are loaded again from the archive because
-            the warehouse or a file beside it is not as it was left.
+        note: Is given a line where rows are loaded again from the archive, or bytes are archived again, because
+            what the data home had of them is gone or damaged.
 
     Returns:
         One report per file, in the order in which they were taken; first those that an earlier run
@@ -105,10 +105,9 @@ def arrive(
     if unknown:
         raise ArrivalError(f"no feed {unknown[0]!r}; the feeds are {', '.join(names)}")
     with _opened(home, limits, with_gate) as arrival:
-        if arrival.emptied_since is not None:
-            filled_again(arrival.emptied_since)
-        reports = arrival.catch_up(None if feed_names is None else set(feed_names))
+        arrival.note = note
         waiting = find_landed(landing, names, feed_names, time.time() - settle_seconds)
+        reports = arrival.catch_up(None if feed_names is None else set(feed_names), waiting)
         while waiting:
             reported, waiting = arrival.take(waiting, run_id, _utc(now))
             reports += reported
@@ -232,21 +231,56 @@ class _Arrival:
     with_gate: bool
     known: _Known
     emptied_since: str | None
+    note: Callable[[str], None] = lambda line: None
     unjudged: set[str] = field(default_factory=set)
 
-    def catch_up(self, feed_names: set[str] | None) -> list[DeliveryReport]:
-        """Load what the archive holds and the warehouse does not, in the order of all deliveries."""
+    def catch_up(
+        self, feed_names: set[str] | None, landed: Sequence[LandedFile] = ()
+    ) -> list[DeliveryReport]:
+        """Load what the archive holds and the warehouse does not, in the order of all deliveries.
+
+        Args:
+            feed_names: Feeds to look at; None means all.
+            landed: Files that may have the bytes that the archive has lost.
+        """
         pending = self.archive.records(self.archive.delivery_ids() - self.known.ids())
         for record in pending:
             self.known.add(_known(record))
         wanted = [record for record in pending if feed_names is None or record.feed in feed_names]
         for record in wanted:
-            self.archive.check_bytes(record)
-        reports = self.judge_all([(record, 0.0) for record in wanted])
-        return [
+            try:
+                self.archive.check_bytes(record)
+            except ArrivalError:
+                if not self._archived_again(record, landed):
+                    raise
+        reports = [
             replace(report, is_again=report.verdict == record.verdict)
-            for report, record in zip(reports, wanted, strict=True)
+            for report, record in zip(
+                self.judge_all([(record, 0.0) for record in wanted]), wanted, strict=True
+            )
         ]
+        number = sum(report.is_again and report.verdict == "loaded" for report in reports)
+        if number:
+            files = "1 file was" if number == 1 else f"{number:,} files were"
+            why = f": {self.emptied_since}" if self.emptied_since else ""
+            self.note(f"{files} loaded again from the archive{why}")
+        return reports
+
+    def _archived_again(self, record: SideRecord, landed: Sequence[LandedFile]) -> bool:
+        """Archive the bytes of a delivery again from a landed file that has them; return whether there is one."""
+        for file in landed:
+            if not file.is_readable or file.size_bytes != record.size_bytes:
+                continue
+            with suppress(
+                Refusal
+            ):  # which file it is that cannot be read, is reported when it is taken
+                if sha256_of_landed(file) == record.sha256:
+                    self.archive.store(file)
+                    self.note(
+                        f"{file.file_name} was archived again: its bytes were gone or damaged"
+                    )
+                    return True
+        return False
 
     def take(
         self, files: Sequence[LandedFile], run_id: str, arrived_at: str
@@ -292,6 +326,8 @@ class _Arrival:
                     identity = identity_of(sha256_of_landed(landed), landed.given)
                     known = self._settled(landed.feed, identity, circumstances)
                     if known is not None:
+                        if known.sha256 and not self.archive.bytes_path(known.sha256).exists():
+                            self._archived_again(known, [landed])
                         return self._known_report(landed, known, started)
                 sha256, size = self.archive.store(landed)
         except Exception as problem:  # noqa: BLE001 (one file stops no other)

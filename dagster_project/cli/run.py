@@ -377,11 +377,17 @@ def _checks(data: Row) -> list[str]:
     lines = [f"{text}; the others warn, and do not block:"]
     lines += layout.table(
         ["check", ">found"],
-        [[row["name"], count(row["failures"], row["unit"])] for row in failed[:_MOST_CHECKS]],
+        [[row["name"], _found(row)] for row in failed[:_MOST_CHECKS]],
     )
     if len(failed) > _MOST_CHECKS:
         lines.append(f"  and {len(failed) - _MOST_CHECKS:,} more, in release.checks")
     return lines
+
+
+def _found(check: Row) -> str:
+    """Return how many rows or files a check found; a check of a feed's files says which feed."""
+    of_feed = f" of {check['feed']}" if check["feed"] else ""
+    return count(check["failures"], check["unit"]) + of_feed
 
 
 def _times(seconds: Mapping[str, float]) -> list[str]:

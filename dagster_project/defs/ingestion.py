@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import duckdb
 
-from dagster_project.answers.values import clean
+from dagster_project.answers.values import clean, count
 from dagster_project.defs.pulling import source_keys
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import step
@@ -76,14 +76,14 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
             alone = left_alone(
                 settings.landing, list(feeds()), time.time() - settings.settle_seconds
             )
-            reasons: list[str] = []
+            noted: list[str] = []
             arrived = arrive(
                 settings.landing,
                 settings.home,
                 context.run_id,
                 refresh.started_at,
                 settle_seconds=settings.settle_seconds,
-                filled_again=reasons.append,
+                note=noted.append,
             )
             reports = [report for report in arrived if not report.is_again]
             must_have_come(
@@ -95,7 +95,7 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
                 if report.verdict != "known":
                     context.log.debug(_discreetly(report))
             running.outcome = outcome(reports)
-            running.notes = [*notes(**alone), *loaded_again(arrived, reasons)]
+            running.notes = [*notes(**alone), *map(clean, noted)]
         tables = Tables(settings.warehouse, ["raw"])
         deliveries = loaded_deliveries(settings.warehouse)
         for name in feeds():
@@ -255,7 +255,8 @@ def outcome(reports: "Sequence[DeliveryReport]") -> str:
     loaded = [report for report in reports if report.verdict == "loaded"]
     refused = [report for report in reports if report.verdict == "refused"]
     rows = sum(report.physical_rows for report in loaded)
-    parts = [f"{len(reports):,} files, {len(loaded):,} new with {rows:,} rows"]
+    files, of_them = count(len(reports), "file"), count(rows, "row")
+    parts = [f"{files}, {len(loaded):,} new with {of_them}"]
     if refused:
         parts.append(f"{len(refused):,} REFUSED")
     return ", ".join(parts)
@@ -273,20 +274,6 @@ def notes(waiting: Sequence[str], empty: Sequence[str]) -> list[str]:
         others = f" and {len(empty) - 1:,} more" if len(empty) > 1 else ""
         lines.append(f"passed over: {clean(empty[0])}{others}, empty beside other parts")
     return lines
-
-
-def loaded_again(reports: "Sequence[DeliveryReport]", reasons: Sequence[str]) -> list[str]:
-    """Return a line about the deliveries that were loaded again from the archive, if any were.
-
-    Args:
-        reports: One per file of the landing folder, and one per delivery that was loaded again.
-        reasons: Why that was necessary, in words, where it is known.
-    """
-    number = sum(report.is_again and report.verdict == "loaded" for report in reports)
-    if not number:
-        return []
-    files = "1 file was" if number == 1 else f"{number:,} files were"
-    return [clean(": ".join([f"{files} loaded again from the archive", *reasons]))]
 
 
 def _line(report: "DeliveryReport") -> str:

@@ -1381,6 +1381,41 @@ def test_a_changed_archive_is_noticed(home: Home) -> None:
         rebuild(home.path)
 
 
+@pytest.mark.parametrize("damage", ["altered", "cut off", "gone"])
+def test_bytes_that_the_archive_lost_are_taken_from_the_file_delivered_again(
+    home: Home, damage: str
+) -> None:
+    landed_variety(home)
+    home.arrive()
+    before = home.everything()
+    path = Archive(home.path / "archive", home.path).bytes_path(
+        hashlib.sha256((home.landing / "invoices/c.parquet").read_bytes()).hexdigest()
+    )
+    whole = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes(whole[:-1] if damage == "cut off" else whole[:-1] + b"x")
+    with pytest.raises(ArrivalError, match="deliver the file again and run again"):
+        rebuild(home.path)
+    told = told_again(home)
+    assert "invoices/c.parquet was archived again: its bytes were gone or damaged" in told
+    assert path.read_bytes() == whole
+    assert home.everything() == before
+
+
+def test_bytes_that_the_archive_lost_of_a_loaded_delivery_are_taken_again(home: Home) -> None:
+    landed_variety(home)
+    home.arrive()
+    for path in (home.path / "archive").glob("??/*"):
+        if path.suffix != ".json":
+            path.unlink()
+    assert all("was archived again" in line for line in told_again(home))
+    assert told_again(home) == []
+    before = home.everything()
+    rebuild(home.path)
+    assert home.everything() == before
+
+
 class Killed(BaseException):
     """Ends a run as a kill would, at one point."""
 
@@ -1681,7 +1716,9 @@ def test_a_stored_file_that_somebody_altered_is_made_again_from_the_archive(home
     before, files = home.everything(), stored_files(home)
     for file in files:
         alter(file)
-        assert told_again(home) == [f"{file} was not the file that was stored"]
+        number = len(files)
+        why = f"{file} was not the file that was stored"
+        assert told_again(home) == [f"{number} files were loaded again from the archive: {why}"]
         assert home.everything() == before
         assert told_again(home) == []
     for file in files:
@@ -1711,7 +1748,8 @@ def test_a_file_of_text_beside_stored_values_is_not_read(home: Home) -> None:
     with duckdb.connect(str(home.path / "build/warehouse.duckdb")) as connection:
         columns = ", ".join(["row_number", *feeds()["invoices"].column_names])
         connection.execute(f"copy (select {columns} from raw.invoices limit 1) to '{text}'")
-    assert told_again(home) == [f"{text} was not the file that was stored"]
+    [told] = told_again(home)
+    assert told.startswith("1 file was loaded again") and f"{text} was not the file" in told
     assert home.everything() == before
 
 
@@ -1726,7 +1764,8 @@ def test_files_that_an_earlier_version_stored_stay_and_their_digests_are_recorde
     assert told_again(home) == []
     assert home.rows("from duckdb_schemas() where schema_name = 'kept'"), "a build may carry on"
     alter(files[0])
-    assert told_again(home) == [f"{files[0]} was not the file that was stored"]
+    [told] = told_again(home)
+    assert f"{files[0]} was not the file that was stored" in told
     assert home.everything() == before
     assert not home.rows("from duckdb_schemas() where schema_name = 'kept'"), "it read these rows"
 
@@ -1758,9 +1797,9 @@ def stored_files(home: Home) -> list[Path]:
 
 
 def told_again(home: Home) -> list[str]:
-    """Run arrival, and return why it loaded all rows again from the archive."""
+    """Run arrival, and return what it says of rows that it loads again from the archive."""
     told: list[str] = []
-    home.arrive(filled_again=told.append)
+    home.arrive(note=told.append)
     return told
 
 

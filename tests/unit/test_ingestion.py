@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from dagster_project.arrival import DeliveryReport, GateResult
-from dagster_project.defs.ingestion import gate_result, must_have_come
+from dagster_project.cli.run import _checks
+from dagster_project.defs.ingestion import gate_result, must_have_come, outcome
 from dagster_project.defs.tables import Deliveries
 from dagster_project.releases.errors import ReleaseError
 
@@ -40,6 +42,26 @@ def test_a_refused_file_is_an_error() -> None:
 
 def test_a_file_known_before_is_not_held_against_the_feed_again() -> None:
     assert gate_result(KEY, [report("known", BROKEN)]).passed
+
+
+def test_what_arrived_is_counted_in_words() -> None:
+    assert outcome([]) == "0 files, 0 new with 0 rows"
+    assert outcome([replace(report("loaded"), physical_rows=1)]) == "1 file, 1 new with 1 row"
+    many = [replace(report("loaded"), physical_rows=1_000), report("known"), report("refused")]
+    assert outcome(many) == "3 files, 1 new with 1,000 rows, 1 REFUSED"
+
+
+def test_a_check_that_two_feeds_do_not_pass_is_told_with_each_feed() -> None:
+    failed = {"name": "workspace_id_is_mostly_known", "failures": 1, "unit": "file"}
+    rows = {"name": "assert_no_debt", "failures": 2, "unit": "row", "feed": None}
+    of_feeds = [{**failed, "feed": feed} for feed in ("invoices", "redemptions")]
+    data = {"checks_not_passed": [*of_feeds, rows], "checks": 9, "checks_standing": 0}
+    told = [" ".join(line.split()) for line in _checks(data)]
+    assert told[2:] == [
+        "workspace_id_is_mostly_known 1 file of invoices",
+        "workspace_id_is_mostly_known 1 file of redemptions",
+        "assert_no_debt 2 rows",
+    ]
 
 
 class TestNothingToRefreshFrom:
