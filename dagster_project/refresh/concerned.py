@@ -126,6 +126,7 @@ _CARRYING_ON: Final = {
     *("int_workspaces_touched", "int_workspaces_changed", "int_workspaces_recalculated"),
     *("int_uses_before", "int_credit_drawn_before"),
     *("int_bills_expected_before", "int_invoices_credited_before"),
+    *("int_months_recalculated", "int_program_performance_before"),
 }
 """The models that say what is calculated again and what was before: they make no row another one."""
 _READ_ONCE: Final = {

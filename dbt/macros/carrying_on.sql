@@ -13,6 +13,8 @@
      last has all workspaces in which anything changed, and those in which the as-of date has passed an instant or
      the end of a month on which rows depend. A model that depends on another such instant has to add it there.
 
+   What programs gave is summed again for the months of `int_months_recalculated`, and taken over for all others.
+
    Before it adds rows, each of these models deletes those to recalculate. All other models are calculated whole,
    unless their sources, their SQL and the as-of date that it names are those of the previous build: such models
    are not built at all (`refresh/left_alone.py`). Spark always starts from nothing. #}
@@ -120,6 +122,17 @@
     {%- set again = ref(workspaces) -%}
     {%- if keeps_workspaces() -%}
     (select * from {{ relation }} where workspace_id in (select workspace_id from {{ again }}))
+    {%- else -%}
+    {{ relation }}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# The rows of a relation that belong to recalculated months: all rows unless a build carries on. #}
+{% macro of_recalculated_months(relation) -%}
+    {%- set again = ref('int_months_recalculated') -%}
+    {%- if keeps_workspaces() -%}
+    (select * from {{ relation }} where billing_month in (select billing_month from {{ again }}))
     {%- else -%}
     {{ relation }}
     {%- endif -%}

@@ -225,7 +225,7 @@
 {%- endmacro %}
 
 
-{# A JSON object as text, from values by name. #}
+{# A JSON object as text, from values by name. Unless told, Spark leaves out what an instant has below a millisecond. #}
 {% macro json_record(values) -%}
     {{ return(adapter.dispatch('json_record')(values)) }}
 {%- endmacro %}
@@ -235,7 +235,7 @@
 {%- endmacro %}
 
 {% macro spark__json_record(values) -%}
-    to_json(named_struct({% for name, value in values.items() %}'{{ name }}', {{ value }}{{ ', ' if not loop.last }}{% endfor %}), map('ignoreNullFields', 'false'))
+    to_json(named_struct({% for name, value in values.items() %}'{{ name }}', {{ value }}{{ ', ' if not loop.last }}{% endfor %}), map('ignoreNullFields', 'false', 'timestampNTZFormat', "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"))
 {%- endmacro %}
 
 

@@ -93,6 +93,9 @@ MORE_CASES: Sequence[tuple[str, dict[str, str]]] = [
 ] + [
     ("redemptions", {"eligible_until": text}) for _, text, _ in LOCAL_TIMES
 ]  # fmt: skip
+# Instants within one millisecond, in which versions of a record differ.
+INSTANTS = ("2025-01-02T00:00:00.123456Z", "2025-01-02T00:00:00.123789Z")
+DIFFERING = (("coupons", "redeem_by"), ("invoices", "issued_at"), ("redemptions", "redeemed_at"))
 # The feed of those times is read on a clock that is put forward and back.
 LOCAL_ZONE = {"COUPON_LEDGER_FEED_TIME_ZONE": json.dumps({"redemptions": "Europe/Berlin"})}
 
@@ -149,13 +152,19 @@ def environment(engine: str, events: Path) -> Mapping[str, str]:
 
 
 def deliver_histories(landing: Path) -> None:
-    """Write generated histories as CSV, and the rows that try the casts as JSON Lines."""
+    """Write generated histories as CSV, and as JSON Lines rows that try the casts, and versions of records."""
     records = histories.combine(histories.sample_worlds(WORLDS, seed=7))
     tried: dict[str, list[dict[str, str]]] = {feed: [] for feed in feeds()}
     cases = [(feed, changes) for feed, changes, _ in CASES] + list(MORE_CASES)
     for number, (feed, changes) in enumerate(cases):
         key = next(iter(VALID[feed]))
         tried[feed].append({**VALID[feed], key: f"{VALID[feed][key]}{number}", **changes})
+    for feed, column in DIFFERING:
+        key = next(iter(VALID[feed]))
+        versions = [
+            {**VALID[feed], key: f"{VALID[feed][key]}-two", column: one} for one in INSTANTS
+        ]
+        tried[feed] += [*versions, versions[0]]
     for feed, rows in histories.as_deliveries(records).items():
         folder = landing / feed
         folder.mkdir(parents=True, exist_ok=True)

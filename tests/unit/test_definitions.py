@@ -112,6 +112,7 @@ def test_deliveries_lead_to_consumers_layer_by_layer() -> None:
             "accepted_findings",
             # What the build before left.
             *("int_redemptions_before", "int_invoices_credited_before"),
+            "int_program_performance_before",
         ), spec.key
     for feed in feeds():
         raw = next(spec for spec in specs() if spec.key.path == ["billing", feed])

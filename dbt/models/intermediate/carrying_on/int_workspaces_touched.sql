@@ -37,9 +37,14 @@ other_redemptions_before as (
 
     select * from {{ redemptions_before }}
 
-    except
+    where
+        redemption_id not in (
+            select redemption_id from {{ redemptions }}
 
-    select * from {{ redemptions }}
+            except
+
+            select redemption_id from other_redemptions
+        )
 
 ),
 

@@ -48,8 +48,8 @@ described as (
 
 ),
 
--- R2, reasons 4 to 6: "earlier" means before in the order (redeemed_at, redemption_id), honoured or not; the
--- coupon's once_per says among which redemptions reasons 4 and 5 look for an earlier one.
+-- R2, reasons 4 and 5: "earlier" means before in the order (redeemed_at, redemption_id), honoured or not; the coupon's
+-- once_per says among which redemptions they look for an earlier one.
 counted as (
 
     select
@@ -61,25 +61,53 @@ counted as (
         row_number() over (
             partition by coupon_id, user_group
             order by redeemed_at, redemption_id
-        ) as use_by_user,
-        row_number() over (
-            partition by workspace_id
-            order by redeemed_at, redemption_id
-        ) - 1 as earlier_in_workspace,
-        case
-            when user_id is not null
-                then row_number() over (
-                    partition by user_id, {{ if_no_user }}
-                    order by redeemed_at, redemption_id
-                ) - 1
-        end as earlier_by_user
+        ) as use_by_user
 
     from described
 
 ),
 
--- Every redemption once for its own coupon and once for the follow-up of that coupon: the redemptions that do
--- not count as prior ones.
+-- R2, reason 6: only where a coupon asks for no prior one are the redemptions of the workspace and the user counted.
+asking as (
+
+    select * from described
+
+    where requires_no_prior_coupon
+
+),
+
+earlier_in_workspaces as (
+
+    select
+        redemption_id,
+        row_number() over (
+            partition by workspace_id
+            order by redeemed_at, redemption_id
+        ) - 1 as earlier
+
+    from described
+
+    where workspace_id in (select workspace_id from asking)
+
+),
+
+earlier_by_users as (
+
+    select
+        redemption_id,
+        row_number() over (
+            partition by user_id
+            order by redeemed_at, redemption_id
+        ) - 1 as earlier
+
+    from described
+
+    where user_id in (select user_id from asking)
+
+),
+
+-- The redemptions that do not count as prior ones: every redemption once for its own coupon and once for the follow-up
+-- of that coupon, where such a coupon asks for no prior one.
 overlooked as (
 
     select
@@ -90,21 +118,25 @@ overlooked as (
         coupon_id as for_coupon_id,
         true as is_own
 
-    from described
+    from asking
 
     union all
 
     select
-        redemption_id,
-        workspace_id,
-        user_id,
-        redeemed_at,
-        follow_up_coupon_id as for_coupon_id,
+        described.redemption_id,
+        described.workspace_id,
+        described.user_id,
+        described.redeemed_at,
+        described.follow_up_coupon_id as for_coupon_id,
         false as is_own
 
     from described
 
-    where follow_up_coupon_id <> coupon_id
+    inner join coupons as follow_ups
+        on described.follow_up_coupon_id = follow_ups.coupon_id
+        and follow_ups.requires_no_prior_coupon
+
+    where described.follow_up_coupon_id <> described.coupon_id
 
 ),
 
@@ -126,6 +158,27 @@ overlooked_counted as (
 
 ),
 
+with_prior_coupon as (
+
+    select overlooked_counted.redemption_id
+
+    from overlooked_counted
+
+    inner join earlier_in_workspaces
+        on overlooked_counted.redemption_id = earlier_in_workspaces.redemption_id
+
+    left join earlier_by_users
+        on overlooked_counted.redemption_id = earlier_by_users.redemption_id
+
+    where
+        overlooked_counted.is_own
+        and (
+            earlier_in_workspaces.earlier > overlooked_counted.overlooked_in_workspace
+            or earlier_by_users.earlier > overlooked_counted.overlooked_by_user
+        )
+
+),
+
 judged_but_for_limit as (
 
     select
@@ -139,20 +192,13 @@ judged_but_for_limit as (
             when counted.redeemed_at > counted.redeem_by then 'redeemed_after_close'
             when counted.use_in_workspace > 1 then 'duplicate_for_workspace'
             when counted.use_by_user > 1 then 'duplicate_for_user'
-            when
-                counted.requires_no_prior_coupon
-                and (
-                    counted.earlier_in_workspace > overlooked_counted.overlooked_in_workspace
-                    or counted.earlier_by_user > overlooked_counted.overlooked_by_user
-                )
-                then 'prior_coupon'
+            when with_prior_coupon.redemption_id is not null then 'prior_coupon'
         end as refusal_reason
 
     from counted
 
-    inner join overlooked_counted
-        on counted.redemption_id = overlooked_counted.redemption_id
-        and overlooked_counted.is_own
+    left join with_prior_coupon
+        on counted.redemption_id = with_prior_coupon.redemption_id
 
 ),
 

@@ -1,4 +1,5 @@
 -- depends_on: {{ ref('int_invoices_recalculated') }}
+-- depends_on: {{ ref('int_months_recalculated') }}
 with
 
 charged as (

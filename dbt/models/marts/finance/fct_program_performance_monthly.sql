@@ -1,3 +1,5 @@
+{%- set before = ref('int_program_performance_before') -%}
+{%- set again = ref('int_months_recalculated') -%}
 with
 
 redemptions as (
@@ -29,7 +31,7 @@ benefits as (
         given.discount_minor,
         given.credit_minor
 
-    from {{ ref('int_benefits_given') }} as given
+    from {{ of_recalculated_months(ref('int_benefits_given')) }} as given
 
     inner join redemptions
         on given.redemption_id = redemptions.redemption_id
@@ -45,7 +47,7 @@ shared_invoices as (
         invoice_id,
         {{ sum_minor('discount_minor + credit_minor') }} as benefit_minor
 
-    from {{ ref('int_benefits_given') }}
+    from {{ of_recalculated_months(ref('int_benefits_given')) }}
 
     where not is_expected
 
@@ -101,7 +103,7 @@ touched_invoices as (
 
 ),
 
-billed_months as (
+summed_months as (
 
     select
         program,
@@ -120,6 +122,45 @@ billed_months as (
         program,
         currency,
         billing_month
+
+),
+
+-- A month of which no bill is another one is as the previous build left it.
+billed_months as (
+
+    select
+        program,
+        currency,
+        performance_month,
+        active_workspaces,
+        {{ published_amount('list_minor', 'minor_per_major') }} as list_amount,
+        {{ published_amount('discount_minor', 'minor_per_major') }} as discount_amount,
+        {{ published_amount('credit_minor', 'minor_per_major') }} as credit_amount,
+        {{ published_amount('net_minor', 'minor_per_major') }} as net_amount,
+        {{ percent_of('discount_minor + credit_minor', 'list_minor') }} as effective_percent
+
+    from summed_months
+    {%- if keeps_workspaces() %}
+
+    union all
+
+    select
+        program,
+        currency,
+        performance_month,
+        active_workspaces,
+        list_amount,
+        discount_amount,
+        credit_amount,
+        net_amount,
+        effective_percent
+
+    from {{ before }}
+
+    where
+        active_workspaces > 0
+        and performance_month not in (select billing_month from {{ again }})
+    {%- endif %}
 
 ),
 
@@ -197,11 +238,11 @@ final as (
         coalesce(billed_months.active_workspaces, 0) as active_workspaces,
         coalesce(new_redemptions.new_redemptions, 0) as new_redemptions,
         coalesce(ended_redemptions.ended_redemptions, 0) as ended_redemptions,
-        {{ published_amount('coalesce(billed_months.list_minor, 0)', 'coalesce(billed_months.minor_per_major, 100)') }} as list_amount,
-        {{ published_amount('coalesce(billed_months.discount_minor, 0)', 'coalesce(billed_months.minor_per_major, 100)') }} as discount_amount,
-        {{ published_amount('coalesce(billed_months.credit_minor, 0)', 'coalesce(billed_months.minor_per_major, 100)') }} as credit_amount,
-        {{ published_amount('coalesce(billed_months.net_minor, 0)', 'coalesce(billed_months.minor_per_major, 100)') }} as net_amount,
-        {{ percent_of('coalesce(billed_months.discount_minor + billed_months.credit_minor, 0)', 'coalesce(billed_months.list_minor, 0)') }} as effective_percent
+        coalesce(billed_months.list_amount, cast(0 as decimal(18, 2))) as list_amount,
+        coalesce(billed_months.discount_amount, cast(0 as decimal(18, 2))) as discount_amount,
+        coalesce(billed_months.credit_amount, cast(0 as decimal(18, 2))) as credit_amount,
+        coalesce(billed_months.net_amount, cast(0 as decimal(18, 2))) as net_amount,
+        billed_months.effective_percent
 
     from active_months
 
