@@ -164,3 +164,20 @@
         {%- endfor -%}
     {%- endif -%}
 {%- endmacro %}
+
+
+{# A model that is another one as the previous build left it, which is built anew after it: in a build that carries on,
+   the table of the other one takes the name of this one, instead of being copied. The model's meta names the other one
+   in `takes_over`. #}
+{% materialization taken_over, adapter='duckdb' %}
+    {%- if not keeps_workspaces() -%}
+        {{ return(replaced('table')) }}
+    {%- endif -%}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {% call statement('main') -%}
+        drop table if exists {{ this }};
+        alter table {{ kept(model.config.meta.takes_over) }} rename to {{ this.identifier }}
+    {%- endcall %}
+    {% do adapter.commit() %}
+    {{ return({'relations': [this.incorporate(type='table')]}) }}
+{% endmaterialization %}

@@ -1,4 +1,8 @@
-{# Must be built before int_redemptions_with_terms is built again. #}
+{# Must be built before int_redemptions_with_terms is built again. Spark always starts from nothing. #}
+{{ config(
+    materialized='taken_over' if target.type == 'duckdb' else 'table',
+    meta={'takes_over': 'int_redemptions_with_terms'}
+) }}
 with
 
 final as (
