@@ -385,7 +385,7 @@ class RunningBuild:
             if all(ended.success for ended in self._ended):
                 self._forget_rows()
                 self.standing = self._tests.standing(
-                    self._kept.checked,
+                    self._before,
                     self._rows_of(self._tests.relations),
                     is_same_day=self._is_same_day,
                 )
