@@ -360,7 +360,7 @@ def test_a_walk_on_spark_has_as_many_steps_and_rows_as_it_needs(tmp_path: Path) 
 SPREAD = (
     "workspace_id", "invoice_id", "redemption_id", "predecessor_redemption_id", "grant_id", "user_id",
     "finding_id", "row_number", "credit_note_id", "promotion_id", "workspace_group", "user_group",
-    "root_redemption_id", "next_redemption_id",
+    "root_redemption_id", "next_redemption_id", "place", "first_place",
 )  # fmt: skip
 # Tables that stay small however many invoices there are; Spark sends each to every executor.
 REFERENCE = (
