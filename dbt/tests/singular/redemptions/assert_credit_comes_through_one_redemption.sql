@@ -34,7 +34,9 @@ benefits as (
     inner join {{ ref('fct_discounted_charges') }} as charges
         on applications.invoice_id = charges.invoice_id
 
-    where applications.coupon_id in (select coupon_id from ledger)
+    inner join ledger
+        on charges.workspace_id = ledger.workspace_id
+        and applications.coupon_id = ledger.coupon_id
 
 )
 
