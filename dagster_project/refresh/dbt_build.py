@@ -326,8 +326,12 @@ class RunningBuild:
     @property
     def _incremental(self) -> set[str]:
         """Unique ids of the models that keep rows of the build before where they are built again."""
-        nodes = self._project.manifest["nodes"].items()
-        return {one for one, node in nodes if node["config"].get("materialized") == "incremental"}
+        return {
+            one
+            for one, node in self._project.manifest["nodes"].items()
+            if node["config"].get("materialized") == "incremental"
+            or node["config"].get("meta", {}).get("takes_rows_over")
+        }
 
     @property
     def _is_same_day(self) -> bool:

@@ -198,6 +198,10 @@ def test_rows_altered_by_hand_are_found_and_everything_is_built_from_nothing(
     [
         ("update marts.fct_discounted_charges set plan = plan || '.'", ("fct_discounted_charges",)),
         ("drop table marts.fct_discounted_charges", ("fct_discounted_charges",)),
+        (
+            "update marts.fct_program_performance_monthly set list_amount = 1 + list_amount",
+            ("fct_program_performance_monthly",),
+        ),
         ("update marts.dim_workspaces set workspace_name = '.'", ()),  # it is built whole
     ],
 )
