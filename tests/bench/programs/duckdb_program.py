@@ -17,6 +17,7 @@ import duckdb
 
 from dagster_project.arrival.warehouse import STORAGE
 from dagster_project.refresh import dbt_build
+from dagster_project.releases import candidate
 from dagster_project.releases.fingerprint import literal
 from dagster_project.settings import Settings
 from tests.bench.programs.contract import EMPTY, INPUTS, RESULTS, command, nothing, source, target
@@ -44,8 +45,9 @@ def main(inputs: Path, outputs: Path, as_of: date) -> None:
                 )
             for name in EMPTY:
                 connection.execute(f"create view staging.{name} as {nothing(name)}")
+        candidate.begin(settings.candidate)
         run_models(settings, dbt_build.prepare(settings), as_of)
-        with duckdb.connect(str(settings.warehouse), config=limits(settings)) as connection:
+        with duckdb.connect(str(settings.candidate), config=limits(settings)) as connection:
             for mart, columns in RESULTS.items():
                 connection.execute(
                     f"copy (select {', '.join(columns)} from marts.{mart})"
