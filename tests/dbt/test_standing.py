@@ -363,6 +363,38 @@ def test_what_was_never_built_has_no_fingerprint() -> None:
         assert fingerprints(connection, {"one": '"there"'}, {}, {}) == {}
 
 
+def test_what_lacks_a_column_has_no_fingerprint_of_it() -> None:
+    columns = {"test": {"one": "amount, id"}, "other": {"one": "id"}}
+    with duckdb.connect() as connection:
+        connection.execute("create table there as select 1 as id, 2 as amount")
+        rows = fingerprints(connection, {"one": "there"}, columns, {})
+        connection.execute("alter table there drop column amount")
+        for before in ({}, rows):
+            now = fingerprints(connection, {"one": "there"}, columns, before)["one"]
+            assert now.keys() == {ALL, "id"} and now["id"] == rows["one"]["id"]
+            assert now[ALL] != rows["one"][ALL]
+
+
+def test_what_is_damaged_has_no_fingerprint(tmp_path: Path) -> None:
+    path, relations = tmp_path / "warehouse.duckdb", {"one": "damaged", "other": "whole"}
+    with duckdb.connect(str(path)) as connection:
+        for name in relations.values():
+            connection.execute(
+                f"create table {name} as select hash(i) as id from range(9000) as _ (i)"
+            )
+            connection.execute("checkpoint")
+        rows = fingerprints(connection, relations, {}, {})
+        [(block,)] = connection.execute(
+            "select max(block_id) from pragma_storage_info('damaged') where segment_type = 'UBIGINT'"
+        ).fetchall()
+    with path.open("r+b") as file:
+        file.seek(3 * 4096 + block * 256 * 1024 + 1000)
+        file.write(b"damaged")
+    assert rows.keys() == relations.keys()
+    with duckdb.connect(str(path)) as connection:
+        assert fingerprints(connection, relations, {}, rows) == {"other": rows["other"]}
+
+
 def name_of(compiled: CompiledModels, unique_id: str) -> str:
     """The name of a data test."""
     return str(compiled.manifest["nodes"][unique_id]["name"])
