@@ -79,6 +79,9 @@ def attach_compact(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         connection: Gets the file as the database `candidate`; nothing that it stores may be in use.
         path: The file.
     """
+    compact = path.with_name(f"{path.stem}-compact{path.suffix}")
+    for one in (compact, _log_of(compact)):  # of a process that was killed
+        one.unlink(missing_ok=True)
     attach(connection, path)
     [(total, free)] = connection.execute(
         "select total_blocks, free_blocks from pragma_database_size()"
@@ -86,9 +89,6 @@ def attach_compact(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     ).fetchall()
     if free < _FEW_BLOCKS or 5 * free < total:
         return
-    compact = path.with_name(f"{path.stem}-compact{path.suffix}")
-    for one in (compact, _log_of(compact)):
-        one.unlink(missing_ok=True)
     connection.execute(
         f"attach {literal(str(compact))} as compact (storage_version {literal(STORAGE_VERSION)});"
         f"copy from database {DATABASE} to compact;"

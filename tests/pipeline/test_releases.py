@@ -886,6 +886,16 @@ class TestReuse:
         lying = rows(large.home, "select invoice_id from marts.fct_discounted_charges")
         assert lying == sorted(lying)
 
+    def test_what_a_killed_process_left_of_a_compact_build_is_removed(
+        self, large: HandMade
+    ) -> None:
+        left = large.candidate.with_name("candidate-compact.duckdb")
+        for one in (left, left.with_name(left.name + ".wal")):
+            one.write_bytes(b"half of it")
+        large.test()
+        large.publish(code_version="2+code")
+        assert not [*large.candidate.parent.glob("candidate-compact*")]
+
     @pytest.mark.parametrize("is_in_parts", [True, False])
     def test_free_space_of_a_build_is_no_part_of_a_release(
         self, large: HandMade, monkeypatch: pytest.MonkeyPatch, is_in_parts: bool
