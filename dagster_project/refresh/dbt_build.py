@@ -32,7 +32,7 @@ import duckdb
 from dagster_project.digests import sha256_of
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import carrying_on, standing
-from dagster_project.refresh.left_alone import left_alone
+from dagster_project.refresh.left_alone import keeping_rows, left_alone
 from dagster_project.refresh.standing import Checked, DataTests
 from dagster_project.releases import candidate
 from dagster_project.releases.gate import Build, Result
@@ -310,7 +310,7 @@ class RunningBuild:
             is_same_day=self._is_same_day,
         )
         self._before = self._kept.checked
-        kept = self._before.rows.keys() & {*alone, *self._incremental}
+        kept = self._before.rows.keys() & {*alone, *keeping_rows(self._project.manifest)}
         rows = self._rows_of(kept)
         self.altered = tuple(
             one.rpartition(".")[2]
@@ -322,16 +322,6 @@ class RunningBuild:
             self._rows.clear()
         else:
             self.left_alone = alone
-
-    @property
-    def _incremental(self) -> set[str]:
-        """Unique ids of the models that keep rows of the build before where they are built again."""
-        return {
-            one
-            for one, node in self._project.manifest["nodes"].items()
-            if node["config"].get("materialized") == "incremental"
-            or node["config"].get("meta", {}).get("takes_rows_over")
-        }
 
     @property
     def _is_same_day(self) -> bool:

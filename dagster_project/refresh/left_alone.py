@@ -22,6 +22,7 @@ from dagster_project.releases.fingerprint import quote
 
 _WORD = re.compile(r"\w+")
 _REFERENCE = re.compile(r"""\bref\(\s*['"](\w+)['"]\s*\)""")
+_KEPT = re.compile(r"""\bkept\(\s*['"](\w+)['"]\s*\)""")
 _OF_THIS_BUILD = re.compile(r"\b(?:kept|came_since)\(")  # what was before, or has come since
 _DAY = re.compile(r"\bas_of_date\b")  # which every macro that names the day names in the end
 _BUILT = ("model", "seed")
@@ -137,6 +138,23 @@ def names_day(texts: Iterable[str]) -> bool:
 def depends_on_build(texts: Iterable[str]) -> bool:
     """Return whether SQL names what the build before left or what has come since."""
     return any(map(_OF_THIS_BUILD.search, texts))
+
+
+def keeping_rows(manifest: Mapping[str, Any]) -> set[str]:
+    """Return the unique ids of the models of whose rows some are kept where they are built again.
+
+    These are the models to which rows are added, and those of which another model takes rows over.
+
+    Args:
+        manifest: dbt's manifest.
+    """
+    models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+    taken_over = {name for node in models for name in _KEPT.findall(str(node["raw_code"]))}
+    return {
+        str(node["unique_id"])
+        for node in models
+        if node["config"].get("materialized") == "incremental" or node["name"] in taken_over
+    }
 
 
 def parents_of(

@@ -25,8 +25,7 @@ def begin(path: Path) -> None:
     Args:
         path: The file.
     """
-    for one in (path, _log_of(path)):
-        one.unlink(missing_ok=True)
+    _remove(path)
     create(path)
 
 
@@ -79,23 +78,31 @@ def attach_compact(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         connection: Gets the file as the database `candidate`; nothing that it stores may be in use.
         path: The file.
     """
+    compact = path.with_name(f"{path.stem}-compact{path.suffix}")
+    _remove(compact)  # of a process that was killed
     attach(connection, path)
     [(total, free)] = connection.execute(
         "select total_blocks, free_blocks from pragma_database_size()"
         f" where database_name = {literal(DATABASE)}"
     ).fetchall()
-    if free < _FEW_BLOCKS or 5 * free < total:
+    if free < _FEW_BLOCKS or 3 * free < total:
         return
-    compact = path.with_name(f"{path.stem}-compact{path.suffix}")
-    for one in (compact, _log_of(compact)):
-        one.unlink(missing_ok=True)
-    connection.execute(
-        f"attach {literal(str(compact))} as compact (storage_version {literal(STORAGE_VERSION)});"
-        f"copy from database {DATABASE} to compact;"
-        f"detach compact; detach {DATABASE}"
-    )
-    os.replace(compact, path)
+    try:
+        connection.execute(
+            f"attach {literal(str(compact))} as compact (storage_version {literal(STORAGE_VERSION)});"
+            f"copy from database {DATABASE} to compact;"
+            f"detach compact; detach {DATABASE}"
+        )
+        os.replace(compact, path)
+    except BaseException:
+        _remove(compact)  # where the disk is full, it would stay so
+        raise
     attach(connection, path)
+
+
+def _remove(path: Path) -> None:
+    for one in (path, _log_of(path)):
+        one.unlink(missing_ok=True)
 
 
 def _log_of(path: Path) -> Path:

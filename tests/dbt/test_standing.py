@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +269,37 @@ def test_where_all_columns_are_as_they_were_some_are_not_read_again() -> None:
     assert now["one"]["id"] == rows["one"]["id"] and now["one"][ALL] != rows["one"][ALL]
 
 
+def test_of_a_large_table_with_more_rows_no_columns_are_read_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its tests run on that day, and stand on the next if no row has changed."""
+    monkeypatch.setattr("dagster_project.refresh.standing.MANY", 3)
+    queries = {"of two columns": QUERIES["of two columns"]}
+    tests = DataTests(manifest_of(queries))
+    results = {"of two columns": Result("pass", 0, THEN)}
+    columns = {"of two columns": {"model.one": "amount, name"}}
+    with duckdb.connect() as connection:
+        connection.execute(f"create schema if not exists main; create table one as from {ROWS}")
+        read = partial(fingerprints, connection, tests.relations, columns)
+        first = read({})
+        connection.execute("insert into one from one limit 1")
+        second = read(first)
+        assert second["model.one"].keys() == {ALL}
+        assert tests.standing(Checked(results, columns, first), second, is_same_day=True) == {}
+        third = read(second)
+        before = Checked(results, columns, second)
+        assert tests.standing(before, third, is_same_day=True) == results
+        connection.execute("update one set note = 'z'")
+        fourth = read(third)
+        assert fourth["model.one"].keys() == {ALL, "amount, name"}
+        assert tests.standing(before, fourth, is_same_day=True) == {}
+        connection.execute("update one set note = 'w'")
+        before = Checked(results, columns, fourth)
+        assert tests.standing(before, read(fourth), is_same_day=True) == results
+        connection.execute("delete from one where rowid = (select max(rowid) from one)")
+        assert read(fourth)["model.one"].keys() == {ALL, "amount, name"}, "three rows are few"
+
+
 @cache
 def fingerprint_of(relation: str) -> str:
     """The fingerprint of a relation's rows."""
@@ -361,6 +392,38 @@ def test_a_kept_table_loses_rows_by_one_statement_which_says_how_many(
 def test_what_was_never_built_has_no_fingerprint() -> None:
     with duckdb.connect() as connection:
         assert fingerprints(connection, {"one": '"there"'}, {}, {}) == {}
+
+
+def test_what_lacks_a_column_has_no_fingerprint_of_it() -> None:
+    columns = {"test": {"one": "amount, id"}, "other": {"one": "id"}}
+    with duckdb.connect() as connection:
+        connection.execute("create table there as select 1 as id, 2 as amount")
+        rows = fingerprints(connection, {"one": "there"}, columns, {})
+        connection.execute("alter table there drop column amount")
+        for before in ({}, rows):
+            now = fingerprints(connection, {"one": "there"}, columns, before)["one"]
+            assert now.keys() == {ALL, "id"} and now["id"] == rows["one"]["id"]
+            assert now[ALL] != rows["one"][ALL]
+
+
+def test_what_is_damaged_has_no_fingerprint(tmp_path: Path) -> None:
+    path, relations = tmp_path / "warehouse.duckdb", {"one": "damaged", "other": "whole"}
+    with duckdb.connect(str(path)) as connection:
+        for name in relations.values():
+            connection.execute(
+                f"create table {name} as select hash(i) as id from range(9000) as _ (i)"
+            )
+            connection.execute("checkpoint")
+        rows = fingerprints(connection, relations, {}, {})
+        [(block,)] = connection.execute(
+            "select max(block_id) from pragma_storage_info('damaged') where segment_type = 'UBIGINT'"
+        ).fetchall()
+    with path.open("r+b") as file:
+        file.seek(3 * 4096 + block * 256 * 1024 + 1000)
+        file.write(b"damaged")
+    assert rows.keys() == relations.keys()
+    with duckdb.connect(str(path)) as connection:
+        assert fingerprints(connection, relations, {}, rows) == {"other": rows["other"]}
 
 
 def name_of(compiled: CompiledModels, unique_id: str) -> str:

@@ -199,7 +199,11 @@ def test_rows_altered_by_hand_are_found_and_everything_is_built_from_nothing(
         ("update marts.fct_discounted_charges set plan = plan || '.'", ("fct_discounted_charges",)),
         ("drop table marts.fct_discounted_charges", ("fct_discounted_charges",)),
         (
-            "update marts.fct_program_performance_monthly set list_amount = 1 + list_amount",
+            "alter table marts.fct_discounted_charges drop column plan",
+            ("fct_discounted_charges",),
+        ),
+        (  # it is built whole, from rows of before where no bill of a month is another one
+            "update marts.fct_program_performance_monthly set active_workspaces = active_workspaces + 1",
             ("fct_program_performance_monthly",),
         ),
         ("update marts.dim_workspaces set workspace_name = '.'", ()),  # it is built whole

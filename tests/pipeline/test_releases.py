@@ -886,11 +886,21 @@ class TestReuse:
         lying = rows(large.home, "select invoice_id from marts.fct_discounted_charges")
         assert lying == sorted(lying)
 
+    def test_what_a_killed_process_left_of_a_compact_build_is_removed(
+        self, large: HandMade
+    ) -> None:
+        left = large.candidate.with_name("candidate-compact.duckdb")
+        for one in (left, left.with_name(left.name + ".wal")):
+            one.write_bytes(b"half of it")
+        large.test()
+        large.publish(code_version="2+code")
+        assert not [*large.candidate.parent.glob("candidate-compact*")]
+
     @pytest.mark.parametrize("is_in_parts", [True, False])
     def test_free_space_of_a_build_is_no_part_of_a_release(
         self, large: HandMade, monkeypatch: pytest.MonkeyPatch, is_in_parts: bool
     ) -> None:
-        """Whether the process that makes the build compact is killed before it is in its place or not."""
+        """Whether making the build compact fails at first, before it is in its place, or not."""
         with duckdb.connect(str(large.candidate)) as connection:
             connection.execute(
                 "create table marts.gone as select hash(n) as n from range(3_000_000) as r (n)"
@@ -904,10 +914,11 @@ class TestReuse:
         assert holed > 20_000_000
         if is_in_parts:
             with monkeypatch.context() as patch:
-                patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
-                with pytest.raises(releases.ReleaseError, match="killed"):
+                patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no space")))
+                with pytest.raises(releases.ReleaseError, match="no space"):
                     large.publish(code_version="2+code")
             assert large.candidate.stat().st_size == holed
+            assert not [*large.candidate.parent.glob("candidate-compact*")]
         published = large.publish(code_version="2+code")
         assert published.path.stat().st_size < holed / 5
         assert large.candidate.stat().st_size < holed / 5
