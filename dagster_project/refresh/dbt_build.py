@@ -372,6 +372,10 @@ class RunningBuild:
         try:
             if self._kept is None:
                 candidate.begin(self._settings.candidate)
+                if self._settings.engine == "duckdb":
+                    with duckdb.connect(str(self._settings.warehouse)) as connection:
+                        # Earlier versions built the marts there.
+                        connection.execute("drop schema if exists marts cascade")
                 self._invoke("all", "--full-refresh")
                 return
             if models := self._to_build():

@@ -243,9 +243,18 @@ def test_without_the_marts_built_last_everything_is_built_from_nothing(
     candidate.begin(path)
     assert candidate.can_be_read(path)
     if what == "gone":
+        with duckdb.connect(str(settings.warehouse)) as connection:
+            connection.execute(
+                "create schema marts; create table marts.of_an_earlier_version (i int)"
+            )
         done = in_process("run", "--always", "--home", own_home)
         assert done.returncode == 0, done.stderr
         assert marts(own_home) == marts(sample_run.home)
+        with duckdb.connect(str(settings.warehouse)) as connection:
+            schemas = connection.execute(
+                "select schema_name from duckdb_schemas() where database_name = current_database()"
+            ).fetchall()
+        assert ("intermediate",) in schemas and ("marts",) not in schemas
 
 
 def test_a_log_of_another_file_beside_the_marts_does_no_harm(own_home: Path) -> None:
