@@ -1,4 +1,5 @@
-{# When a redemption ends, which others it may not repeat, which follow-ups exist, and the months of run rates. #}
+{# When a redemption ends, which others it may not repeat, which follow-ups exist, the months of run rates, and
+   what came through several redemptions. #}
 
 {# R3: the end of a redemption by its own terms, before revocation and lost eligibility. #}
 {% macro natural_end(started_at, ends_at, coupons) -%}
@@ -226,4 +227,27 @@ settled as (
     ) as marked
 
     where is_contested = 1
+{%- endmacro %}
+
+
+{# Invariant 1: the coupons that gave a workspace something through several redemptions, although their once_per allows
+   one. Each row of benefits is a workspace, a coupon and a redemption, once. #}
+{% macro through_several_redemptions(benefits) -%}
+    select
+        {{ benefits }}.workspace_id,
+        {{ benefits }}.coupon_id,
+        count(*) as redemptions
+
+    from {{ benefits }}
+
+    inner join {{ ref('dim_coupons') }} as coupons
+        on {{ benefits }}.coupon_id = coupons.coupon_id
+
+    where coupons.once_per in ('user', 'workspace')
+
+    group by
+        {{ benefits }}.workspace_id,
+        {{ benefits }}.coupon_id
+
+    having count(*) > 1
 {%- endmacro %}

@@ -40,20 +40,4 @@ benefits as (
 
 )
 
-select
-    benefits.workspace_id,
-    benefits.coupon_id,
-    count(*) as redemptions
-
-from benefits
-
-inner join {{ ref('dim_coupons') }} as coupons
-    on benefits.coupon_id = coupons.coupon_id
-
-where coupons.once_per in ('user', 'workspace')
-
-group by
-    benefits.workspace_id,
-    benefits.coupon_id
-
-having count(*) > 1
+{{ through_several_redemptions('benefits') }}
