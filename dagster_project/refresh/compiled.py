@@ -172,11 +172,7 @@ def models(settings: Settings, project: Project, warehouse: Path, marts: Path) -
         nodes = _compile(settings, project)
         with duckdb.connect(str(warehouse), read_only=True) as connection:
             candidate.attach(connection, marts)
-            tables = tables_of(connection, "warehouse") | {
-                key: columns
-                for key, columns in tables_of(connection, candidate.DATABASE).items()
-                if key[0] == "marts"
-            }
+            tables = tables_of(connection, "warehouse") | tables_of(connection, candidate.DATABASE)
         nodes = with_columns(nodes, tables)
         with suppress(OSError):  # without the right to write, the next question compiles again
             with tempfile.NamedTemporaryFile(

@@ -204,6 +204,6 @@ def _current_state(home: Path) -> list[str]:
         return []
     path = files.release_path(home, current)
     file = path.stat()
-    logs = [one.with_name(one.name + ".wal").exists() for one in (path, home / "current")]
+    logs = [files.log_of(one).exists() for one in (path, home / "current")]
     status = [current, file.st_size, file.st_mtime_ns, file.st_ctime_ns, logs]
     return [json.dumps(status), *_statuses(files.parquet_dir(home, current), are_shared=True)]

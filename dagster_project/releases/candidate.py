@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.releases.files import log_of
 from dagster_project.releases.fingerprint import literal
 
 DATABASE = "candidate"
@@ -26,20 +27,22 @@ def begin(path: Path) -> None:
         path: The file.
     """
     _remove(path)
-    create(path)
+    with duckdb.connect() as connection:
+        attach_new(connection, path, DATABASE)
+        connection.execute(f"create schema {DATABASE}.marts")
 
 
-def create(path: Path) -> None:
-    """Make an empty file, unless it is there.
+def attach_new(connection: duckdb.DuckDBPyConnection, path: Path, database: str) -> None:
+    """Attach a new file, stored as a release is.
 
     Args:
-        path: The file.
+        connection: Gets the file.
+        path: The file, which is not there yet.
+        database: The name of its database.
     """
-    with duckdb.connect() as connection:
-        connection.execute(
-            f"attach {literal(str(path))} as {DATABASE} (storage_version {literal(STORAGE_VERSION)})"
-        )
-        connection.execute(f"create schema if not exists {DATABASE}.marts")
+    connection.execute(
+        f"attach {literal(str(path))} as {database} (storage_version {literal(STORAGE_VERSION)})"
+    )
 
 
 def attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
@@ -49,7 +52,7 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         connection: Gets the file as the database `candidate`.
         path: The file.
     """
-    if _log_of(path).exists():  # a copy of the file alone would lack it
+    if log_of(path).exists():  # a copy of the file alone would lack it
         with duckdb.connect(str(path)) as writing:
             writing.execute("checkpoint")
     connection.execute(f"attach {literal(str(path))} as {DATABASE} (read_only)")
@@ -88,10 +91,9 @@ def attach_compact(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     if free < _FEW_BLOCKS or 3 * free < total:
         return
     try:
+        attach_new(connection, compact, "compact")
         connection.execute(
-            f"attach {literal(str(compact))} as compact (storage_version {literal(STORAGE_VERSION)});"
-            f"copy from database {DATABASE} to compact;"
-            f"detach compact; detach {DATABASE}"
+            f"copy from database {DATABASE} to compact; detach compact; detach {DATABASE}"
         )
         os.replace(compact, path)
     except BaseException:
@@ -101,9 +103,5 @@ def attach_compact(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    for one in (path, _log_of(path)):
+    for one in (path, log_of(path)):
         one.unlink(missing_ok=True)
-
-
-def _log_of(path: Path) -> Path:
-    return path.with_name(path.name + ".wal")

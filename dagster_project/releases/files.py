@@ -86,6 +86,11 @@ def release_of(path: Path) -> str:
     return path.parent.name if path.name == DATABASE_NAME else path.stem
 
 
+def log_of(database: Path) -> Path:
+    """Return where DuckDB keeps the write-ahead log of a database file."""
+    return database.with_name(database.name + ".wal")
+
+
 def parquet_dir(home: Path, release_id: str) -> Path:
     """Return the folder with the same marts as Parquet, one file per table."""
     if is_what_if(release_id):
@@ -263,7 +268,7 @@ def next_release_id(home: Path, now: datetime, content_hash: str) -> str:
 def flip(home: Path, release_id: str) -> None:
     """Make a release current: one rename, then an fsync."""
     link = current_link(home)
-    link.with_name("current.wal").unlink(missing_ok=True)  # a reader would replay it
+    log_of(link).unlink(missing_ok=True)  # a reader would replay it
     temporary = link.with_name(f".current.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(release_path(home, release_id).relative_to(home))

@@ -303,7 +303,7 @@ def serve(home: Path, release_id: str) -> None:
     database = temporary / files.DATABASE_NAME
     database.chmod(files.FILE_MODE)
     files.fsync_file(database)
-    log = database.with_name(database.name + ".wal")
+    log = files.log_of(database)
     if log.exists():
         raise ReleaseError(
             f"There is a write-ahead log beside the new release: {log}.",

@@ -179,7 +179,7 @@ def open_file(
     Raises:
         ReleaseError: It is damaged, or a log lies beside it.
     """
-    if path.with_name(path.name + ".wal").exists():
+    if files.log_of(path).exists():
         raise ReleaseError(
             f"There is a write-ahead log beside the release: {path}.wal.",
             "Releases are read-only: remove that file, or let the next `coupon-ledger run` remove it.",

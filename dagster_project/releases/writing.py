@@ -78,10 +78,7 @@ def write(
         connection.execute(f"attach {literal(str(path))} as target")
         _drop_all_but(connection, {table.name for table in copied})
     else:
-        connection.execute(
-            f"attach {literal(str(path))} as target"
-            f" (storage_version {literal(candidate.STORAGE_VERSION)})"
-        )
+        candidate.attach_new(connection, path, "target")
         connection.execute("create schema target.marts")
     connection.execute("create schema target.release")
     for table in sources:
@@ -122,7 +119,7 @@ def detach_target(connection: duckdb.DuckDBPyConnection, path: Path, remedy: str
     """
     connection.execute("checkpoint target")
     connection.execute("detach target")
-    log = path.with_name(path.name + ".wal")
+    log = files.log_of(path)
     if log.exists():
         raise ReleaseError(f"DuckDB left a write-ahead log at {log}.", remedy)
 
