@@ -42,14 +42,12 @@ from dagster_project.refresh.concerned import (
     of_concerned,
 )
 from dagster_project.releases import files, questions, restatements
-from dagster_project.releases.answering import Mart, publish_answer
+from dagster_project.releases.answering import DATABASE, Mart, publish_answer
 from dagster_project.releases.errors import Busy, ReleaseError
-from dagster_project.releases.fingerprint import Known, literal
+from dagster_project.releases.fingerprint import literal
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.machine import explained
 from dagster_project.releases.read import open_release, read_pedigree
-from dagster_project.releases.reuse import DATABASE, recall
-from dagster_project.releases.writing import MADE_BY
 from dagster_project.settings import Settings, first_instant
 
 _RECORDED: Final = "recorded.duckdb"
@@ -66,7 +64,6 @@ class Prepared:
         settings: Of its data home.
         question: What is asked.
         pedigree: The row of `release.release` of the recorded release.
-        remembered: What the tables of that release held when it was published, where that is known.
         rows: The changed records by feed, as they would be delivered.
         first: The first instant whose bills are under the changed terms; None for all bills.
         models: What is calculated.
@@ -75,7 +72,6 @@ class Prepared:
     settings: Settings
     question: questions.Question
     pedigree: Mapping[str, Any]
-    remembered: Mapping[tuple[str, str], Known]
     rows: Mapping[str, Sequence[Mapping[str, str]]]
     first: datetime | None
     models: Models
@@ -131,9 +127,6 @@ def prepared(
                 None if holds_from is None else holds_from.isoformat(),
                 tuple(asking.withdrawn_coupons),
             )
-            published = recall(home, MADE_BY)
-            is_of_it = published is not None and published.release_id == release_id
-            remembered = published.tables if published and is_of_it else {}
             make_private(side.parent)
             held.enter_context(one_writer(side, command, is_asking=True))
             aside = settings.model_copy(update={"home": side})
@@ -145,7 +138,7 @@ def prepared(
             questions.write(side, question)
         held.callback(_forget_build, aside)
         models = _models(aside, project, side / _RECORDED)
-        yield Prepared(aside, question, pedigree, remembered, rows, first, models)
+        yield Prepared(aside, question, pedigree, rows, first, models)
 
 
 @contextmanager
@@ -211,7 +204,6 @@ def answer(prepared: Prepared) -> Calculated:
             settings.home,
             recorded,
             prepared.pedigree,
-            prepared.remembered,
             _marts(connection, calculated.models),
             datetime.now(UTC),
         )

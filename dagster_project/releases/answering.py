@@ -1,8 +1,8 @@
 """The release that answers a question: the recorded one, of which only the rows that differ are written again.
 
 It begins as a copy of the recorded release's file. What a table holds then is what it held, less the rows that
-are gone and plus those that came: counts, fingerprints and sums of hashes are calculated in this way from the few
-rows that differ, and the whole file is read back and compared with them before it is served. Of Parquet copies
+are gone and plus those that came: counts and fingerprints are calculated in this way from the few rows that differ,
+and the whole file is read back and compared with them before it is served. Of Parquet copies
 there are none: `coupon-ledger export` makes them of any release.
 """
 
@@ -20,20 +20,22 @@ import duckdb
 from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.fingerprint import (
-    Known,
+    METHOD,
     TableContent,
     changed_by,
     content_hash_of,
+    content_of,
     literal,
     literals,
     quote,
     row_hash,
-    sum_of_hashes,
     tables_of,
 )
 from dagster_project.releases.publishing import serve
-from dagster_project.releases.reuse import DATABASE
 from dagster_project.releases.writing import detach_target
+
+DATABASE = "before"
+"""The name under which the recorded release is attached."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,6 @@ def publish_answer(
     side: Path,
     recorded: Path,
     pedigree: Mapping[str, Any],
-    remembered: Mapping[tuple[str, str], Known],
     marts: Mapping[str, Mart],
     now: datetime,
 ) -> str:
@@ -65,7 +66,6 @@ def publish_answer(
         side: The data home of the question.
         recorded: The file of the recorded release.
         pedigree: That release's row of `release.release`.
-        remembered: What its tables held when it was published, as far as that is known, by schema and name.
         marts: The marts that may differ from the recorded ones, by name.
         now: When this happens.
 
@@ -77,7 +77,7 @@ def publish_answer(
     """
     files.releases_dir(side).mkdir(parents=True, exist_ok=True)
     files.remove_leftovers(side)
-    known = _recorded_contents(connection, remembered)
+    known = _recorded_contents(connection)
     found = dict(known)
     for name, mart in marts.items():
         found["marts", name] = _differing(connection, name, mart, known["marts", name])
@@ -85,7 +85,7 @@ def publish_answer(
         pedigree["as_of_date"],
         str(pedigree["code_version"]),
         str(pedigree["engine"]),
-        {name: one.content for name, one in found.items()},
+        found,
         str(pedigree["reporting_time_zone"]),
     )
     release_id = files.next_release_id(side, now, content_hash)
@@ -109,30 +109,27 @@ def publish_answer(
 
 
 def _recorded_contents(
-    connection: duckdb.DuckDBPyConnection, remembered: Mapping[tuple[str, str], Known]
-) -> dict[tuple[str, str], Known]:
+    connection: duckdb.DuckDBPyConnection,
+) -> dict[tuple[str, str], TableContent]:
     """Return what the recorded release holds, in the order in which it lists its tables."""
-    found = {}
     columns = tables_of(connection, DATABASE)
-    for schema, name, rows, fingerprint in connection.execute(
-        f"select table_schema, table_name, row_count, fingerprint from {DATABASE}.release.tables"
-        " order by rowid"
-    ).fetchall():
-        content = TableContent(rows, fingerprint, columns.get((schema, name), ()))
-        known = remembered.get((schema, name))
-        if known is None or known.content != content:
-            relation = f"{DATABASE}.{quote(schema)}.{quote(name)}"
-            known = Known(content, sum_of_hashes(connection, relation, content.columns))
-        found[schema, name] = known
-    return found
+    return {
+        (schema, name): TableContent(rows, fingerprint, columns.get((schema, name), ()))
+        for schema, name, rows, fingerprint in connection.execute(
+            f"select table_schema, table_name, row_count, fingerprint from {DATABASE}.release.tables"
+            " order by rowid"
+        ).fetchall()
+    }
 
 
-def _differing(connection: duckdb.DuckDBPyConnection, name: str, mart: Mart, known: Known) -> Known:
+def _differing(
+    connection: duckdb.DuckDBPyConnection, name: str, mart: Mart, known: TableContent
+) -> TableContent:
     """Find the rows that come into a mart and those that go; return what it will hold.
 
     The temporary table `differing_<mart>` has these rows, and in `is_new` whether they come.
     """
-    columns = known.content.columns
+    columns = known.columns
     names = ", ".join(quote(column.name) for column in columns)
     typed = ", ".join(
         f"cast({quote(column.name)} as {column.type}) as {quote(column.name)}" for column in columns
@@ -147,7 +144,11 @@ def _differing(connection: duckdb.DuckDBPyConnection, name: str, mart: Mart, kno
         f" union all select {names}, false from held"
         " where row_hash not in (select row_hash from asked)"
     ).fetchall()
-    return changed_by(connection, known, _differing_of(name), "is_new") if rows else known
+    if not rows:
+        return known
+    if not known.fingerprint.startswith(METHOD):  # of an earlier version
+        known = content_of(connection, f"{DATABASE}.marts.{quote(name)}")
+    return changed_by(connection, known, _differing_of(name), "is_new")
 
 
 def _differing_of(name: str) -> str:
@@ -161,8 +162,8 @@ def _write(
     content_hash: str,
     now: datetime,
     marts: Mapping[str, Mart],
-    known: Mapping[tuple[str, str], Known],
-    found: Mapping[tuple[str, str], Known],
+    known: Mapping[tuple[str, str], TableContent],
+    found: Mapping[tuple[str, str], TableContent],
 ) -> None:
     """Change the copy of the recorded release into the answer, leaving nothing in a log."""
     database.chmod(files.FILE_MODE | 0o200)
@@ -174,10 +175,10 @@ def _write(
     )
     changed = [name for name in marts if found["marts", name] != known["marts", name]]
     for name in changed:
-        columns = [column.name for column in found["marts", name].content.columns]
+        columns = [column.name for column in found["marts", name].columns]
         _change(connection, name, columns, str(keys[name]).split(", "))
     if changed:
-        contents = {name: found["marts", name].content for name in changed}
+        contents = {name: found["marts", name] for name in changed}
         listed = ", ".join(
             f"({literals([name, content.rows, content.fingerprint])})"
             for name, content in contents.items()
@@ -249,18 +250,16 @@ def _change(
 def _read_back(
     connection: duckdb.DuckDBPyConnection,
     database: Path,
-    found: Mapping[tuple[str, str], Known],
+    contents: Mapping[tuple[str, str], TableContent],
 ) -> None:
     """Open the new file as a reader would and compare its rows with what it is to hold."""
     connection.execute(f"attach {literal(str(database))} as written (read_only)")
-    columns = tables_of(connection, "written")
-    for (schema, name), wanted in found.items():
-        relation = f"written.{quote(schema)}.{quote(name)}"
-        rows = sum_of_hashes(connection, relation, wanted.content.columns)
-        if rows != wanted.hashes or columns.get((schema, name)) != wanted.content.columns:
+    for (schema, name), wanted in contents.items():
+        found = content_of(connection, f"written.{quote(schema)}.{quote(name)}", wanted.fingerprint)
+        if found != wanted:
             raise ReleaseError(
-                f"Table {name} was not written as calculated: {rows[0]} rows of"
-                f" {wanted.hashes[0]}, sum of hashes {rows[1]} instead of {wanted.hashes[1]}.",
+                f"Table {name} was not written as calculated: it has {found.rows} rows with fingerprint"
+                f" {found.fingerprint}, not {wanted.rows} with {wanted.fingerprint}.",
                 "Check the disk and ask again.",
             )
     connection.execute("detach written")

@@ -1,14 +1,14 @@
-"""Order-free fingerprints of tables, the same on every engine and version.
+"""Order-free fingerprints of tables, the same on every engine.
 
-Each row becomes a text that no other row has: the values of all columns that are not text, separated
-by a character that none of them contains, then the length of each text in bytes, then the texts; a null
-is N. The md5 of that text is folded to 64 bits; the fingerprint is the number of this method, then the
-sum over the rows modulo 2^64. Equal rows in any order, in any storage, on any engine with md5 give the
-same fingerprint. DuckDB's own hash() is stable within one version of DuckDB only, and costs a tenth or
-less: it compares copies, and finds the rows that differ from a table whose fingerprint is known.
+The fingerprint of a table is the number of its method, then the sum modulo 2^64 of DuckDB's `hash()` of its rows.
+Equal rows in any order and any storage give the same fingerprint; Spark's releases are fingerprinted by DuckDB, too.
+DuckDB does not promise that `hash()` stays what it is, but 1.4, 1.5 and 2.0 agree, which a test makes sure of.
 
-Method 1, whose number is not written, is that of releases up to version 0.1.0: the text of every column
-after its length. It is used only to check tables that carry such a fingerprint.
+Methods 1 and 2 are those of earlier versions, and check only tables that carry such a fingerprint: 64 bits of the md5
+of a row's text. Of method 2, which versions up to 0.4 used, that is the values of all columns that are not text,
+separated by a character that none of them contains, then the length of each text in bytes, then the texts; a null is
+N. Of method 1, whose number is not written and which versions up to 0.1.0 used, it is the text of every column after
+its length.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from pathlib import Path
 import duckdb
 
 MODULUS = 1 << 64
-METHOD = "2-"
-"""What a fingerprint begins with; one of method 1 has no such beginning."""
+METHOD = "3-"
+"""What a fingerprint begins with."""
+_METHOD_2 = "2-"
+_PUBLISHED = ("VARCHAR", "TIMESTAMP", "DATE", "BOOLEAN")
 
 
 @dataclass(frozen=True)
@@ -49,19 +51,6 @@ class TableContent:
     rows: int
     fingerprint: str
     columns: tuple[Column, ...]
-
-
-@dataclass(frozen=True)
-class Known:
-    """What a table was found to hold, by md5 and by DuckDB's own hash.
-
-    Attributes:
-        content: Its content.
-        hashes: Number of its rows and sum of their hashes, as `sum_of_hashes` returns them.
-    """
-
-    content: TableContent
-    hashes: tuple[int, int]
 
 
 def quote(name: str) -> str:
@@ -104,21 +93,13 @@ def parquet(file: Path) -> str:
 
 
 def _as_text(column: Column) -> str:
-    name, kind = quote(column.name), column.type
-    if kind == "VARCHAR":
-        return name
-    if kind == "TIMESTAMP":
-        return f"cast(epoch_us({name}) as varchar)"
-    if kind in ("DATE", "BOOLEAN") or "INT" in kind or kind.startswith("DECIMAL"):
-        return f"cast({name} as varchar)"
-    raise ValueError(
-        f"Column {column.name} has type {kind}, whose text differs between engines: publish it"
-        " as a decimal, whole number, date, timestamp, boolean or text."
-    )
+    name = quote(column.name)
+    if column.type == "TIMESTAMP":
+        name = f"epoch_us({name})"
+    return name if column.type == "VARCHAR" else f"cast({name} as varchar)"
 
 
-def row_text(columns: Sequence[Column]) -> str:
-    """Return SQL for one row's text: values, lengths of texts, texts."""
+def _row_text_2(columns: Sequence[Column]) -> str:
     texts = [quote(column.name) for column in columns if column.type == "VARCHAR"]
     values = [_as_text(column) for column in columns if column.type != "VARCHAR"]
     values += [f"cast(strlen({text}) as varchar)" for text in texts]
@@ -168,116 +149,65 @@ def content_of(
         connection: The connection that has the relation.
         relation: The relation.
         like: A fingerprint to compare with, whose method is used.
+
+    Raises:
+        ValueError: A column has a type that is not published.
     """
     columns = columns_of(connection, relation)
-    method = METHOD if like.startswith(METHOD) else ""
-    text = row_text(columns) if method else _row_text_1(columns)
-    rows, total = _numbers(connection, f"select count(*), {_sum_of_md5(text)} from {relation}")
-    return TableContent(rows, f"{method}{total % MODULUS:016x}", columns)
+    if like.startswith(METHOD):
+        return content_from(*sum_of_hashes(connection, relation, columns), columns)
+    is_method_2 = like.startswith(_METHOD_2)
+    text = (_row_text_2 if is_method_2 else _row_text_1)(columns)
+    number = f"cast('0x' || substr(md5({text}), 1, 16) as ubigint)"
+    rows, total = _numbers(connection, f"select count(*), {_sum_of(number)} from {relation}")
+    return TableContent(rows, f"{_METHOD_2 if is_method_2 else ''}{total % MODULUS:016x}", columns)
 
 
-def known_of(connection: duckdb.DuckDBPyConnection, relation: str) -> Known:
-    """Count, fingerprint and hash a relation, which is already quoted SQL, in one scan."""
-    columns = columns_of(connection, relation)
-    rows, md5, hashes = _numbers(
-        connection,
-        f"select count(*), {_sum_of_md5(row_text(columns))}, {_sum_of(row_hash(columns))}"
-        f" from {relation}",
-    )
-    content = TableContent(rows, f"{METHOD}{md5 % MODULUS:016x}", columns)
-    return Known(content, (rows, hashes))
-
-
-def known_by_difference(
-    connection: duckdb.DuckDBPyConnection,
-    relation: str,
-    earlier: str,
-    known: Known,
-) -> Known | None:
-    """Fingerprint a relation by only those rows in which it differs from an earlier one.
-
-    Both relations are scanned for DuckDB's hashes of their rows; a row whose hash only one of them has
-    is added to the earlier fingerprint or subtracted from it. Counts and sums of hashes must add up
-    too, so that repeated rows, or a change in the earlier relation, are noticed.
+def content_from(rows: int, hashes: int, columns: tuple[Column, ...]) -> TableContent:
+    """Return what a relation holds whose rows are hashed already.
 
     Args:
-        connection: The connection that has both; its temporary tables `now`, `then` and `differing` are replaced.
-        relation: The relation, a table, which is already quoted SQL.
-        earlier: The earlier relation, as quoted SQL, which has the same columns that are compared.
-        known: What the earlier relation held when it was fingerprinted, by this method.
+        rows: The number of its rows.
+        hashes: The sum of their hashes.
+        columns: Its columns.
 
-    Returns:
-        What the relation holds, `known` itself if that is the same; None if this method cannot
-        find out, or not at less cost than by reading all rows.
+    Raises:
+        ValueError: A column has a type that is not published.
     """
-    hashed = row_hash(known.content.columns)
-    found = []
-    for name, source, numbered in (("now", relation, ", rowid as number"), ("then", earlier, "")):
-        connection.execute(
-            f"create or replace temp table {quote(name)} as select {hashed} as h{numbered} from {source}"
-        )
-        found.append(_numbers(connection, f"select count(*), {_sum_of('h')} from {quote(name)}"))
-    (rows, hashes), then = found
-    if then != list(known.hashes):
-        return None
-    if (rows, hashes) == known.hashes:
-        return known
-    connection.execute(
-        "create or replace temp table differing as"
-        ' select "now".number as added, "then".h as removed'
-        ' from "now" full join "then" using (h) where "now".h is null or "then".h is null'
-    )
-    (many,) = _numbers(connection, "select count(*) from differing")
-    if many > rows / 2:
-        return None
-    added, removed = (
-        _numbers(
-            connection,
-            f"select count(*), {_sum_of(hashed)}, {_sum_of_md5(row_text(known.content.columns))}"
-            f" from {source}"
-            f" where {found_by} in (select {which} from differing where {which} is not null)",
-        )
-        for source, found_by, which in (
-            (relation, "rowid", "added"),
-            (earlier, hashed, "removed"),
-        )
-    )
-    before = [*known.hashes, int(known.content.fingerprint.removeprefix(METHOD), 16)]
-    *counted, md5 = (was + new - old for was, new, old in zip(before, added, removed, strict=True))
-    if counted != [rows, hashes]:
-        return None
-    content = TableContent(rows, f"{METHOD}{md5 % MODULUS:016x}", known.content.columns)
-    return Known(content, (rows, hashes))
+    for column in columns:
+        kind = column.type
+        if not (kind in _PUBLISHED or "INT" in kind or kind.startswith("DECIMAL")):
+            raise ValueError(
+                f"Column {column.name} has type {kind}, whose values differ between engines:"
+                " publish it as a decimal, whole number, date, timestamp, boolean or text."
+            )
+    return TableContent(rows, f"{METHOD}{hashes % MODULUS:016x}", columns)
 
 
 def changed_by(
-    connection: duckdb.DuckDBPyConnection, known: Known, differing: str, is_new: str
-) -> Known:
+    connection: duckdb.DuckDBPyConnection, content: TableContent, differing: str, is_new: str
+) -> TableContent:
     """Return what a relation holds after some rows came and others went, without reading the rest.
 
     Args:
         connection: The connection that has the rows.
-        known: What the relation held, by this method.
+        content: What the relation held, by this method.
         differing: The rows that came and those that went, as quoted SQL, with the same columns.
         is_new: SQL for whether a row of these came.
     """
-    columns = known.content.columns
     sign = f"case when {is_new} then 1 else -1 end::hugeint"
-    changes = _numbers(
+    rows, hashes = _numbers(
         connection,
-        f"select {_sum_of(sign)}, {_sum_of(f'{sign} * {row_hash(columns)}')},"
-        f" {_sum_of(f'{sign} * {_md5_number(row_text(columns))}')} from {differing}",
+        f"select {_sum_of(sign)}, {_sum_of(f'{sign} * {row_hash(content.columns)}')} from {differing}",
     )
-    before = [*known.hashes, int(known.content.fingerprint.removeprefix(METHOD), 16)]
-    rows, hashes, md5 = (was + change for was, change in zip(before, changes, strict=True))
-    content = TableContent(rows, f"{METHOD}{md5 % MODULUS:016x}", columns)
-    return Known(content, (rows, hashes))
+    before = int(content.fingerprint.removeprefix(METHOD), 16)
+    return content_from(content.rows + rows, before + hashes, content.columns)
 
 
 def sum_of_hashes(
     connection: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[Column] | None = None
 ) -> tuple[int, int]:
-    """Count a relation's rows and add up DuckDB's own hashes, comparable within one DuckDB version.
+    """Count a relation's rows and add up DuckDB's hashes of them.
 
     Args:
         connection: The connection that has the relation.
@@ -293,7 +223,7 @@ def sum_of_hashes(
 def sums_of_hashes(
     connection: duckdb.DuckDBPyConnection, relation: str, parts: Sequence[Sequence[Column]]
 ) -> list[int]:
-    """Count a relation's rows and add up DuckDB's own hashes of them, as `sum_of_hashes` does, in some of its columns.
+    """Count a relation's rows and add up DuckDB's hashes of them, as `sum_of_hashes` does, in some of its columns.
 
     Args:
         connection: The connection that has the relation.
@@ -314,14 +244,6 @@ def row_hash(columns: Sequence[Column]) -> str:
 
 def _sum_of(number: str) -> str:
     return f"coalesce(sum(cast({number} as hugeint)), 0)"
-
-
-def _sum_of_md5(text: str) -> str:
-    return _sum_of(_md5_number(text))
-
-
-def _md5_number(text: str) -> str:
-    return f"cast('0x' || substr(md5({text}), 1, 16) as ubigint)"
 
 
 def _numbers(connection: duckdb.DuckDBPyConnection, sql: str) -> list[int]:

@@ -3,17 +3,16 @@
 The order matters and is defined in `publish`: gate, copy aside, checkpoint, read back and compare, make
 durable, rename, flip. If the process is killed at any point, the current release stays current and whole.
 
-The new file begins as a copy of the candidate, the file into which the marts were built (`writing`). Of a mart that
-held the rows of the release before when the data tests passed over it, no row is read before the new file is
-read back. In each other table only the rows that differ from the release before are fingerprinted (`reuse`). The
-Parquet copy of a mart that is as it was is the file of the release before under one more name.
+The new file begins as a copy of the candidate, the file into which the marts were built (`writing`). What a mart holds
+is known from the fingerprint of the rows that the data tests passed over: no row is read before the new file is read
+back. The Parquet copy of a mart that is as it was is the file of the release before under one more name (`reuse`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -30,10 +29,11 @@ from dagster_project.releases.contents import (
 )
 from dagster_project.releases.errors import PublishRefused, ReleaseError
 from dagster_project.releases.fingerprint import (
+    TableContent,
     columns_of,
+    content_from,
     content_hash_of,
-    known_by_difference,
-    known_of,
+    content_of,
     literal,
 )
 from dagster_project.releases.gate import Build, Check, judge
@@ -41,8 +41,6 @@ from dagster_project.releases.machine import explained
 from dagster_project.releases.read import read_pedigree, verify
 from dagster_project.releases.writing import (
     MADE_BY,
-    Source,
-    not_as_tested,
     read_back,
     write,
     write_about,
@@ -129,16 +127,13 @@ def publish(
             connection, home, {mart.name: mart.key for mart in promised}, reporting_time_zone
         )
         listed = sorted([*promised, restatements_table()], key=lambda table: table.name)
-        before = reuse.recall(home, MADE_BY)
-        with reuse.attached(connection, home, before) as readable:
-            sources = {
-                table: _examined(connection, table, readable, build.tested.get(table.unique_id))
-                for table in [*listed, *pedigree_contents()]
-            }
-        known = {(table.schema, table.name): found.known for table, found in sources.items()}
-        described = {name: found.content for name, found in known.items()}
+        contents = {
+            table: _examined(connection, table, build.tested.get(table.unique_id))
+            for table in [*listed, *pedigree_contents()]
+        }
+        described = {(table.schema, table.name): content for table, content in contents.items()}
         content_hash = content_hash_of(as_of, code_version, engine, described, reporting_time_zone)
-        rows = {table.name: sources[table].known.content.rows for table in listed}
+        rows = {table.name: contents[table].rows for table in listed}
         existing = _already_there(home, content_hash)
         if existing is not None:
             if existing != files.current_release(home):
@@ -164,9 +159,10 @@ def publish(
         try:
             temporary.mkdir()
             temporary.chmod(files.FOLDER_MODE)
-            write(connection, database, marts, sources, facts, checks)
-            read_back(connection, database, sources)
-            copies = write_parquet(connection, home, temporary, sources, before)
+            write(connection, database, marts, contents, facts, checks)
+            read_back(connection, database, contents)
+            before = reuse.recall(home, MADE_BY)
+            copies = write_parquet(connection, home, temporary, contents, before)
             write_about(temporary, facts)
             without_report = write_report(temporary, report) if report else ""
         except BaseException:
@@ -174,58 +170,34 @@ def publish(
             raise
         serve(home, release_id)
         files.remember(home, "published", release_id, now, content_hash=content_hash)
-        reuse.remember(home, release_id, MADE_BY, known, copies)
+        reuse.remember(home, release_id, MADE_BY, copies)
     path = files.release_path(home, release_id)
     return Publication(release_id, path, True, rows, judgement.checks, without_report)
 
 
 def _examined(
-    connection: duckdb.DuckDBPyConnection,
-    table: Table,
-    before: reuse.Before | None,
-    tested: tuple[int, int] | None,
-) -> Source:
-    """Return what a table of the build holds, reading as little of it as the release before allows.
+    connection: duckdb.DuckDBPyConnection, table: Table, tested: tuple[int, int] | None
+) -> TableContent:
+    """Return what a table of the build holds, without reading it where the data tests passed over it.
 
     Args:
-        connection: Where the build, the candidate and the release before are attached.
+        connection: Where the build and the candidate are attached.
         table: The table.
-        before: The release before, if it can be read.
         tested: Number and sum of hashes of the rows that the data tests passed over, if they are known.
 
     Raises:
-        ReleaseError: There is no such table, its columns cannot be published, or its rows were changed after
-            the data tests.
+        ReleaseError: There is no such table, or its columns cannot be published.
     """
     try:
-        found = _found(connection, table, before, tested)
+        if tested is None:
+            return content_of(connection, table.selected)
+        return content_from(*tested, columns_of(connection, table.selected))
     except duckdb.CatalogException as error:
         raise ReleaseError(
             f"The build has no table {table.source}: {error}", "Run the refresh again."
         ) from error
     except ValueError as error:
         raise ReleaseError(f"Table {table.name}: {error}") from error
-    if tested not in (None, found.known.hashes):
-        raise not_as_tested(table.name, found.known.hashes)
-    return found
-
-
-def _found(
-    connection: duckdb.DuckDBPyConnection,
-    table: Table,
-    before: reuse.Before | None,
-    tested: tuple[int, int] | None,
-) -> Source:
-    name = (table.schema, table.name)
-    known = before.tables.get(name) if before else None
-    if known and known.content.columns == columns_of(connection, table.selected):
-        if tested == known.hashes:
-            return Source(known, is_as_before=True, is_unread=True)
-        with suppress(duckdb.Error):  # if the release before is damaged, all rows are read
-            found = known_by_difference(connection, table.source, reuse.relation(*name), known)
-            if found is not None:
-                return Source(found, is_as_before=found == known)
-    return Source(known_of(connection, table.selected), is_as_before=False)
 
 
 def _already_there(home: Path, content_hash: str) -> str | None:

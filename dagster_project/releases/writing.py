@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date
 from pathlib import Path
 
@@ -19,14 +18,7 @@ from dagster_project.digests import sha256_of
 from dagster_project.releases import candidate, files, reuse
 from dagster_project.releases.contents import Table, comments
 from dagster_project.releases.errors import ReleaseError
-from dagster_project.releases.fingerprint import (
-    Known,
-    columns_of,
-    literal,
-    literals,
-    quote,
-    sum_of_hashes,
-)
+from dagster_project.releases.fingerprint import TableContent, content_of, literal, literals, quote
 from dagster_project.releases.gate import Check
 from dagster_project.releases.read import open_file
 
@@ -39,26 +31,15 @@ PARQUET = (
 MADE_BY = f"DuckDB {duckdb.__version__}, {candidate.STORAGE_VERSION}; {PARQUET}"
 
 
-@dataclass(frozen=True)
-class Source:
-    """What a table of the build holds.
-
-    Attributes:
-        known: Its content and hashes.
-        is_as_before: Whether the release before holds the same rows.
-        is_unread: Whether its content is known from the data tests and the record of the release before alone.
-    """
-
-    known: Known
-    is_as_before: bool
-    is_unread: bool = False
+Contents = Mapping[Table, TableContent]
+"""What each table of a release holds."""
 
 
 def write(
     connection: duckdb.DuckDBPyConnection,
     path: Path,
     built: Path,
-    sources: Mapping[Table, Source],
+    contents: Contents,
     facts: Mapping[str, object],
     checks: Sequence[Check],
 ) -> None:
@@ -68,11 +49,11 @@ def write(
         connection: Where the build and the candidate are attached.
         path: The new file.
         built: The file of the candidate.
-        sources: What each table is to hold.
+        contents: What each table is to hold.
         facts: What the release is.
         checks: What was checked.
     """
-    copied = _copied(sources)
+    copied = _copied(contents)
     if copied:
         shutil.copyfile(built, path)
         connection.execute(f"attach {literal(str(path))} as target")
@@ -81,7 +62,7 @@ def write(
         candidate.attach_new(connection, path, "target")
         connection.execute("create schema target.marts")
     connection.execute("create schema target.release")
-    for table in sources:
+    for table in contents:
         if table not in copied:
             order = ", ".join(f"{quote(name)} nulls last" for name in table.key)
             connection.execute(
@@ -89,19 +70,19 @@ def write(
                 f" select * from {table.selected} order by {order}"
             )
     connection.begin()  # a transaction for each of some 400 comments would wait for the disk as often
-    for table, source in sources.items():
-        said = comments(table, source.known.content.columns)
+    for table, content in contents.items():
+        said = comments(table, content.columns)
         _describe(connection, table.full_name, table.description, said)
     _write_facts(connection, facts)
-    _write_contents(connection, sources)
+    _write_contents(connection, contents)
     _write_checks(connection, checks, facts["created_at"])
     connection.commit()
     detach_target(connection, path, "Run the refresh again.")
 
 
-def _copied(sources: Mapping[Table, Source]) -> Collection[Table]:
+def _copied(contents: Contents) -> Collection[Table]:
     """Return the marts that a copy of the candidate brings along; none if most rows are written anew."""
-    rows = {table: source.known.content.rows for table, source in sources.items()}
+    rows = {table: content.rows for table, content in contents.items()}
     large = {table for table in rows if table.unique_id and rows[table] >= ROWS_IN_ORDER}
     return large if 2 * sum(rows[table] for table in large) >= sum(rows.values()) else ()
 
@@ -173,13 +154,12 @@ def _write_facts(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, obje
     )
 
 
-def _write_contents(connection: duckdb.DuckDBPyConnection, sources: Mapping[Table, Source]) -> None:
+def _write_contents(connection: duckdb.DuckDBPyConnection, contents: Contents) -> None:
     connection.execute(
         "create table target.release.tables (table_schema varchar, table_name varchar,"
         " row_count bigint, fingerprint varchar, primary_key varchar)"
     )
-    for table, source in sources.items():
-        content = source.known.content
+    for table, content in contents.items():
         connection.execute(
             "insert into target.release.tables values ("
             + literals(
@@ -195,7 +175,7 @@ def _write_contents(connection: duckdb.DuckDBPyConnection, sources: Mapping[Tabl
             "table_schema": "Schema of the table.",
             "table_name": "Name of the table.",
             "row_count": "Number of its rows.",
-            "fingerprint": "Method, and sum over the rows of 64 bits of their md5, modulo 2^64; order-free.",
+            "fingerprint": "Method, and sum modulo 2^64 of DuckDB's hash() of the rows, in any order.",
             "primary_key": "Columns that identify a row.",
         },
     )
@@ -255,45 +235,34 @@ def _ran_at(check: Check, created_at: object) -> object:
     return check.checked_at.astimezone(UTC).replace(tzinfo=None)
 
 
-def read_back(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path,
-    sources: Mapping[Table, Source],
-) -> None:
-    """Open the new file as a reader would and compare its rows, in any order, with the build's."""
-    connection.execute(f"attach {literal(str(path))} as written (read_only)")
-    for table, source in sources.items():
-        relation = f"written.{table.full_name}"
-        copied, wanted = sum_of_hashes(connection, relation), source.known.hashes
-        if copied != wanted and source.is_unread:
-            raise not_as_tested(table.name, copied)
-        if copied != wanted or columns_of(connection, relation) != source.known.content.columns:
-            raise ReleaseError(
-                f"Table {table.name} was not copied whole: {copied[0]} rows of {wanted[0]},"
-                f" sum of hashes {copied[1]} instead of {wanted[1]}.",
-                "Check the disk and run again.",
-            )
-
-
-def not_as_tested(name: str, found: tuple[int, int]) -> ReleaseError:
-    """Return the error of a mart that does not hold the rows that the data tests passed over.
+def read_back(connection: duckdb.DuckDBPyConnection, path: Path, contents: Contents) -> None:
+    """Open the new file as a reader would and compare its rows, in any order, with what they are to be.
 
     Args:
-        name: The mart.
-        found: Number of its rows and sum of their hashes.
+        connection: Gets the file as the database `written`.
+        path: The file.
+        contents: What each table is to hold.
+
+    Raises:
+        ReleaseError: A table holds anything else.
     """
-    return ReleaseError(
-        f"Table {name} is not what the data tests passed over: {found[0]} rows, sum of hashes {found[1]}."
-        " Something changed it after the tests.",
-        "Run again: what was changed is built again.",
-    )
+    connection.execute(f"attach {literal(str(path))} as written (read_only)")
+    for table, wanted in contents.items():
+        found = content_of(connection, f"written.{table.full_name}")
+        if found != wanted:
+            raise ReleaseError(
+                f"Table {table.name} has {found.rows} rows with fingerprint {found.fingerprint}, not"
+                f" {wanted.rows} with {wanted.fingerprint}: something changed it after the data tests, or it"
+                " was not copied whole.",
+                "Check the disk and run again: what was changed is built again.",
+            )
 
 
 def write_parquet(
     connection: duckdb.DuckDBPyConnection,
     home: Path,
     folder: Path,
-    sources: Mapping[Table, Source],
+    contents: Contents,
     before: reuse.Before | None,
 ) -> dict[str, reuse.Copy]:
     """Write the marts as Parquet: same content, same bytes (stored order of rows, fixed options).
@@ -302,17 +271,15 @@ def write_parquet(
         What was written, by mart.
     """
     copies = {}
-    for table, source in sources.items():
+    for table, content in contents.items():
         if table.schema != "marts":
             continue
         file = folder / f"{table.name}.parquet"
         about = {
             "table_comment": table.description,
-            "column_comments": json.dumps(
-                comments(table, source.known.content.columns), ensure_ascii=False
-            ),
+            "column_comments": json.dumps(comments(table, content.columns), ensure_ascii=False),
         }
-        kept = reuse.linked(home, before, file, about) if source.is_as_before else None
+        kept = reuse.linked(home, before, file, content, about)
         if kept is None:
             metadata = ", ".join(f"{name}: {literal(text)}" for name, text in about.items())
             connection.execute(
@@ -321,7 +288,7 @@ def write_parquet(
             )
             file.chmod(files.FILE_MODE)
             files.fsync_file(file)
-            kept = reuse.Copy(sha256_of(file), about)
+            kept = reuse.Copy(content, about, sha256_of(file))
         copies[table.name] = kept
     connection.execute("detach written")
     return copies
