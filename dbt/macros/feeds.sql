@@ -337,8 +337,8 @@
 
 
 {# Conditions of which one is true for every row that is rejected because of a column, and for few others: half as
-   many as the reasons, whose sentences tell apart what is one condition here. #}
-{% macro column_doubts(column, zone=none) -%}
+   many as the reasons, whose sentences tell apart what is one condition here. Of an id, only whether it is missing. #}
+{% macro column_doubts(column) -%}
     {%- set text = delivered_text(column) -%}
     {%- set doubts, reasons = [], [] -%}
     {%- if column.type in ('boolean', 'whole', 'decimal', 'amount', 'date', 'instant') -%}
@@ -350,8 +350,8 @@
     {%- elif column.type == 'enum' -%}
         {#- Nor is one a value of an enum. -#}
         {%- do doubts.append(('coalesce(' ~ text ~ ", '')" if column.required else text) ~ ' not in (' ~ words(column['values']) ~ ')') -%}
-    {%- else -%}
-        {%- do reasons.extend(column_rejections(column, zone)) -%}
+    {%- elif column.required -%}
+        {%- do doubts.append(text ~ ' is null') -%}
     {%- endif -%}
     {%- for condition, sentence in reasons -%}
         {%- do doubts.append(condition) -%}
@@ -374,7 +374,8 @@ delivered as (
         delivery_sequence,
         row_number
         {%- if lands_values() %},
-        is_local
+        is_local,
+        has_plain_ids
         {%- endif %}
         {%- for column in columns %},
         {{ column.name }}
@@ -405,7 +406,8 @@ typed as (
         delivered.delivery_sequence,
         delivered.row_number
         {%- if lands_values() %},
-        delivered.is_local
+        delivered.is_local,
+        delivered.has_plain_ids
         {%- endif %}
         {%- if currencies %},
         currencies.exponent
@@ -432,9 +434,12 @@ judged as (
     select
         *,
 {#- Nearly every row is correct, so the reasons are asked only of rows of which one may be true. #}
-        {%- set doubts, rejections = [], [] %}
+        {%- set doubts, of_ids, rejections = [], [], [] %}
         {%- for column in columns %}
-        {%- do doubts.extend(column_doubts(column, zone)) %}
+        {%- do doubts.extend(column_doubts(column)) %}
+        {%- if column.type == 'id' %}
+        {%- do of_ids.extend(column_rejections(column)) %}
+        {%- endif %}
         {%- for condition, sentence in column_rejections(column, zone) %}
         {%- do rejections.append((condition, column.name ~ ' ' ~ sentence)) %}
         {%- endfor %}
@@ -448,6 +453,13 @@ judged as (
                 {%- for condition in doubts %}
                 {{ 'or ' if not loop.first }}({{ condition }})
                 {%- endfor %}
+                {%- if of_ids %}
+                or {{ 'not has_plain_ids and ' if lands_values() }}(
+                    {%- for condition, sentence in of_ids %}
+                    {{ 'or ' if not loop.first }}({{ condition }})
+                    {%- endfor %}
+                )
+                {%- endif %}
                 then nullif(
                     concat_ws(
                         '; '
