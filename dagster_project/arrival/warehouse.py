@@ -32,12 +32,14 @@ from dagster_project.arrival.report import ArrivalError, Limits
 from dagster_project.arrival.rows import (
     AMOUNT_PLACES,
     FORMS,
+    HAS_PLAIN_IDS,
     ROW_NUMBER,
     Form,
     OwnParquet,
     PlainCsv,
     Prepared,
     has_values,
+    words_in_ids,
 )
 from dagster_project.digests import sha256_of
 from dagster_project.feeds import Column, Feed, feeds, type_pattern, value_types
@@ -110,11 +112,14 @@ def form_of(path: Path) -> Form:
 
 @cache
 def _types_of(feed_name: str) -> str:
-    """Return an identifier of the types of a feed's columns with values; a file may be of no feed, too."""
+    """Return an identifier of the types of a feed's columns with values, and of the words that no plain id is.
+
+    A file may be of no feed, too.
+    """
     feed = feeds().get(feed_name)
     columns = filter(has_values, feed.columns if feed else ())
     types = [(column.name, column.type, column.places) for column in columns]
-    return hashlib.sha256(json.dumps(types).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps([types, words_in_ids()]).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -184,6 +189,7 @@ def _connect(path: Path, limits: Limits, temporary: Path) -> Opened:
     connection = duckdb.connect(str(path), config={"storage_compatibility_version": STORAGE})
     try:
         connection.execute(f"set memory_limit = '{int(limits.memory_megabytes)}MB'")
+        connection.execute("set disabled_optimizers = 'in_clause'")  # as in dbt's profile
         spill = str(temporary / "spill").replace("'", "''")
         connection.execute(f"set temp_directory = '{spill}'")
         rows = raw_rows(path)
@@ -405,7 +411,7 @@ def landed_relation(feed: Feed, files: Sequence[Path]) -> str:
     """Return SQL for the rows in some files of a feed as they are stored, with the delivery each came in.
 
     Of a column that can have values, `<name>` is null where it has one, and `<name>_value` where it has
-    text. Instants of rows that are local have no time zone.
+    text. Instants of rows that are local have no time zone. Ids of rows that have plain ids need no look.
     """
     return _rows(feed, files, lambda form: _landed_columns(feed, form))
 
@@ -428,7 +434,8 @@ def value_name(column: Column) -> str:
 def _landed_columns(feed: Feed, form: Form) -> str:
     """Return the select list for all columns of a file as `landed.<feed>` has them."""
     parts = [part for column in feed.columns for part in _landed(column, form)]
-    return ", ".join([*parts, f"{_is_local(form)} as is_local"])
+    plain = "false as " * (form == "text") + HAS_PLAIN_IDS
+    return ", ".join([*parts, f"{_is_local(form)} as is_local", plain])
 
 
 def _is_local(form: Form) -> str:
@@ -648,32 +655,40 @@ def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> 
     words = ", ".join(map(literal, types["missing_words"]))
     stand_ins = ", ".join(map(literal, (*types["missing_words"], *types["noted_words"])))
     through_a_float = literal(types["id"]["through_a_float"])
-    counts, phrases = [], []
+    counts: list[str] = []
+    of_ids: list[str] = []
+    of_others: list[str] = []
+    phrases = []
+
+    def count(condition: str, column: Column) -> None:
+        counts.append(f"count(*) filter (where {condition})")
+        (of_ids if column.type == "id" else of_others).append(condition)
+
     for column in feed.columns:
         name = identifier(column.name)
         if column.type == "instant":
             pattern = literal(type_pattern(column, "without_offset"))
-            counts.append(
-                f"count(*) filter (where is_local and {value_name(column)} is not null"
-                f" or not suffix({name}, 'Z') and regexp_full_match({name}, {pattern}))"
+            count(
+                f"is_local and {value_name(column)} is not null"
+                f" or not suffix({name}, 'Z') and regexp_full_match({name}, {pattern})",
+                column,
             )
             phrases.append((column.name, "instant", "without an offset"))
         elif column.type == "text":
-            counts.append(f"count(*) filter (where {name} in ({stand_ins}))")
+            count(f"{name} in ({stand_ins})", column)
             phrases.append((column.name, "value", "that may stand for a missing one"))
         elif column.type == "id":
-            counts.append(
-                f"count(*) filter (where suffix({name}, '0') and regexp_full_match({name}, {through_a_float}))"
-            )
+            count(f"suffix({name}, '0') and regexp_full_match({name}, {through_a_float})", column)
             phrases.append((column.name, "number", "that went through a float, rejected"))
-            counts.append(
-                f"count(*) filter (where {name} in ({', '.join(map(literal, types['noted_words']))}))"
-            )
+            count(f"{name} in ({', '.join(map(literal, types['noted_words']))})", column)
             phrases.append((column.name, "value", "that may stand for a missing one"))
-    typed = [column.name for column in feed.columns if column.type != "text"]
-    missing = [f"count(*) filter (where {identifier(name)} in ({words}))" for name in typed]
+    typed = [column for column in feed.columns if column.type != "text"]
+    for column in typed:
+        count(f"{identifier(column.name)} in ({words})", column)
+    if of_ids:
+        of_others.append(f"not {HAS_PLAIN_IDS} and ({' or '.join(of_ids)})")
     found = connection.execute(
-        f"select delivery_sequence, {', '.join([*counts, *missing])} from {loaded}"
+        f"select delivery_sequence, {', '.join(counts)} from {loaded} where {' or '.join(of_others)}"
         " group by delivery_sequence"
     ).fetchall()
     notes = {}
@@ -684,8 +699,8 @@ def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> 
             if number
         ]
         rejected = [
-            f"{number:,} of {name}"
-            for number, name in zip(numbers[len(phrases) :], typed, strict=True)
+            f"{number:,} of {column.name}"
+            for number, column in zip(numbers[len(phrases) :], typed, strict=True)
             if number
         ]
         if rejected:

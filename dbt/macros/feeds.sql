@@ -296,13 +296,7 @@
     {%- if column.required -%}
         {%- do rejections.append((is_not_given(column.name) if has_values(column) else text ~ ' is null', 'is missing')) -%}
     {%- endif -%}
-    {%- if column.type == 'date' -%}
-        {%- do rejections.append((typed ~ " < cast('0001-01-01' as date)", 'is before the year 1')) -%}
-    {%- elif column.type == 'instant' -%}
-        {#- In UTC, since an offset can move an instant past either end. -#}
-        {%- do rejections.append((typed ~ " < cast('0001-01-01 00:00:00' as timestamp)", 'is before the year 1 in UTC')) -%}
-        {%- do rejections.append((typed ~ " > cast('9999-12-31 23:59:59.999999' as timestamp)", 'is after the year 9999 in UTC')) -%}
-    {%- elif column.type == 'id' -%}
+    {%- if column.type == 'id' -%}
         {%- do rejections.append(('length(' ~ text ~ ') > 200', 'is longer than 200 characters')) -%}
         {%- do rejections.append((has_control_characters(text), 'has control characters')) -%}
         {%- do rejections.append((text ~ " like '%.%0' and " ~ matches(text, type_pattern(column, 'through_a_float')), 'is ' ~ type_pattern(column, 'form_through_a_float'))) -%}
@@ -311,6 +305,22 @@
     {%- elif column.type == 'currency' -%}
         {%- do rejections.append((text ~ ' is not null and exponent is null and ' ~ text ~ ' not in (' ~ words(missing_words) ~ ')', 'is not ' ~ type_pattern(column, 'form'))) -%}
         {%- do rejections.append((text ~ ' is not null and exponent not in (0, 2)', 'is not supported: only currencies with 0 or 2 decimal places are')) -%}
+    {%- endif -%}
+    {%- do rejections.extend(out_of_range(column)) -%}
+    {{ return(rejections) }}
+{%- endmacro %}
+
+
+{# The reasons to reject a row because a typed value is out of its range. #}
+{% macro out_of_range(column) -%}
+    {%- set typed = typed_name(column) -%}
+    {%- set rejections = [] -%}
+    {%- if column.type == 'date' -%}
+        {%- do rejections.append((typed ~ " < cast('0001-01-01' as date)", 'is before the year 1')) -%}
+    {%- elif column.type == 'instant' -%}
+        {#- In UTC, since an offset can move an instant past either end. -#}
+        {%- do rejections.append((typed ~ " < cast('0001-01-01 00:00:00' as timestamp)", 'is before the year 1 in UTC')) -%}
+        {%- do rejections.append((typed ~ " > cast('9999-12-31 23:59:59.999999' as timestamp)", 'is after the year 9999 in UTC')) -%}
     {%- endif -%}
     {%- if column.minimum is defined -%}
         {%- do rejections.append((typed ~ ' < ' ~ column.minimum, 'is below ' ~ column.minimum)) -%}
@@ -323,6 +333,30 @@
         {%- do rejections.append((typed ~ ' > ' ~ column.maximum * factor, 'is above ' ~ column.maximum)) -%}
     {%- endif -%}
     {{ return(rejections) }}
+{%- endmacro %}
+
+
+{# Conditions of which one is true for every row that is rejected because of a column, and for few others: half as
+   many as the reasons, whose sentences tell apart what is one condition here. Of an id, only whether it is missing. #}
+{% macro column_doubts(column) -%}
+    {%- set text = delivered_text(column) -%}
+    {%- set doubts, reasons = [], [] -%}
+    {%- if column.type in ('boolean', 'whole', 'decimal', 'amount', 'date', 'instant') -%}
+        {%- do doubts.append(typed_name(column) ~ ' is null' ~ ('' if column.required else ' and ' ~ is_given(column.name))) -%}
+        {%- do reasons.extend(out_of_range(column)) -%}
+    {%- elif column.type == 'currency' -%}
+        {#- No word for a missing value is a currency. -#}
+        {%- do doubts.append(('' if column.required else text ~ ' is not null and ') ~ 'coalesce(exponent, -1) not in (0, 2)') -%}
+    {%- elif column.type == 'enum' -%}
+        {#- Nor is one a value of an enum. -#}
+        {%- do doubts.append(('coalesce(' ~ text ~ ", '')" if column.required else text) ~ ' not in (' ~ words(column['values']) ~ ')') -%}
+    {%- elif column.required -%}
+        {%- do doubts.append(text ~ ' is null') -%}
+    {%- endif -%}
+    {%- for condition, sentence in reasons -%}
+        {%- do doubts.append(condition) -%}
+    {%- endfor -%}
+    {{ return(doubts) }}
 {%- endmacro %}
 
 
@@ -340,7 +374,8 @@ delivered as (
         delivery_sequence,
         row_number
         {%- if lands_values() %},
-        is_local
+        is_local,
+        has_plain_ids
         {%- endif %}
         {%- for column in columns %},
         {{ column.name }}
@@ -371,7 +406,8 @@ typed as (
         delivered.delivery_sequence,
         delivered.row_number
         {%- if lands_values() %},
-        delivered.is_local
+        delivered.is_local,
+        delivered.has_plain_ids
         {%- endif %}
         {%- if currencies %},
         currencies.exponent
@@ -397,24 +433,41 @@ judged as (
 
     select
         *,
-{#- Nearly every row is correct, so the sentences are built only for rows with a reason. #}
-        {%- set rejections = [] %}
+{#- Nearly every row is correct, so the reasons are asked only of rows of which one may be true. #}
+        {%- set doubts, of_ids, rejections = [], [], [] %}
         {%- for column in columns %}
+        {%- do doubts.extend(column_doubts(column)) %}
+        {%- if column.type == 'id' %}
+        {%- do of_ids.extend(column_rejections(column)) %}
+        {%- endif %}
         {%- for condition, sentence in column_rejections(column, zone) %}
         {%- do rejections.append((condition, column.name ~ ' ' ~ sentence)) %}
         {%- endfor %}
         {%- endfor %}
-        {%- do rejections.extend(row_rejections) %}
+        {%- for condition, sentence in row_rejections %}
+        {%- do doubts.append(condition) %}
+        {%- do rejections.append((condition, sentence)) %}
+        {%- endfor %}
         case
             when
-                {%- for condition, sentence in rejections %}
+                {%- for condition in doubts %}
                 {{ 'or ' if not loop.first }}({{ condition }})
                 {%- endfor %}
-                then concat_ws(
-                    '; '
-                    {%- for condition, sentence in rejections %},
-                    case when {{ condition }} then '{{ sentence }}' end
+                {%- if of_ids %}
+                or {{ 'not has_plain_ids and ' if lands_values() }}(
+                    {%- for condition, sentence in of_ids %}
+                    {{ 'or ' if not loop.first }}({{ condition }})
                     {%- endfor %}
+                )
+                {%- endif %}
+                then nullif(
+                    concat_ws(
+                        '; '
+                        {%- for condition, sentence in rejections %},
+                        case when {{ condition }} then '{{ sentence }}' end
+                        {%- endfor %}
+                    ),
+                    ''
                 )
         end as rejection_reasons
 

@@ -2,8 +2,10 @@
    dbt's own way builds beside, renames twice, drops, and asks the catalog about indexes and foreign keys
    in between: a dozen statements per model for what no model here has. To a table that is carried on, rows are
    added directly; dbt's own way puts them into a table beside first and compares the columns of both, which
-   are those of the same code. The result says how many rows came and went (`refresh/dbt_build.py`). A mart is stored
-   in the order of its key, since a release is a copy of it. #}
+   are those of the same code. The result says how many rows came and went (`refresh/dbt_build.py`). Columns that the
+   meta of a model names in `unpacked` are stored as they are: to pack the ids of ten million bills, no two of them
+   alike, takes more time than to write all other columns. A mart is stored in the order of its key, since a release
+   is a copy of it. #}
 
 {% materialization table, adapter='duckdb' %}
     {{ return(replaced('table')) }}
@@ -55,6 +57,13 @@
         create table {{ target }} as
         {{ get_select_subquery(model.compiled_code) }}
         order by {{ config.get('meta')['primary_key'] | join(', ') }}
+        {%- elif config.get('meta').get('unpacked') %}
+        create table {{ target }} (
+            {%- for column in get_column_schema_from_query(model.compiled_code) %}
+            {{ column.quoted }} {{ column.dtype }}{{ ' using compression uncompressed' if column.name in config.get('meta')['unpacked'] }}{{ ',' if not loop.last }}
+            {%- endfor %}
+        );
+        insert into {{ target }} by name ({{ model.compiled_code }})
         {%- else %}
         {{ create_table_as(False, target, model.compiled_code) }}
         {%- endif %}

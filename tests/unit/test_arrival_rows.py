@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagster_project.arrival.report import Limits, Refusal
 from dagster_project.arrival.rows import (
     SHOWN_CHARACTERS,
     check_names,
+    is_plain,
     shown_fields,
     shown_object,
     shown_text,
+    words_in_ids,
 )
-from dagster_project.feeds import feeds
+from dagster_project.feeds import feeds, value_types
 
 WORKSPACES = feeds()["workspaces"]
 INVOICES = feeds()["invoices"]
@@ -106,3 +111,34 @@ def test_no_other_column_of_the_feed_is_taken_for_a_missing_one() -> None:
     with pytest.raises(Refusal) as caught:
         check_names(WORKSPACES, names, Limits())
     assert caught.value.reason == "missing required column workspace_id"
+
+
+@settings(deadline=None)
+@given(
+    texts=st.lists(
+        st.none()
+        | st.sampled_from(["in_1", "12", "NA", "undefined", "7.0", "a\tb", "a\x7f", "é", "x\x85"])
+        | st.sampled_from(["x" * 200, "x" * 201])
+        | st.text(max_size=5),
+        max_size=4,
+    ),
+    first=st.integers(0, 2),
+)
+def test_plain_ids_have_nothing_to_reject_or_note(texts: list[str | None], first: int) -> None:
+    ids = pa.array(texts, pa.string())[first:]
+    given_ids = [text for text in texts[first:] if text is not None]
+    through_a_float = re.compile(str(value_types()["id"]["through_a_float"]))
+    unusual = [
+        text
+        for text in given_ids
+        if len(text) > 200
+        or any(unicodedata.category(letter) == "Cc" for letter in text)
+        or text in words_in_ids()
+        or through_a_float.fullmatch(text)
+    ]
+    assert not (unusual and is_plain(ids))
+
+
+@pytest.mark.parametrize("texts", [[], [None], ["in_1", None, "12"], ["cus_NffrFeUfNV2Hib"]])
+def test_usual_ids_are_plain(texts: list[str | None]) -> None:
+    assert is_plain(pa.array(texts, pa.string()))
