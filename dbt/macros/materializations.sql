@@ -3,7 +3,8 @@
    in between: a dozen statements per model for what no model here has. To a table that is carried on, rows are
    added directly; dbt's own way puts them into a table beside first and compares the columns of both, which
    are those of the same code. The result says how many rows came and went (`refresh/dbt_build.py`). A mart is stored
-   in the order of its key, since a release is a copy of it. #}
+   in the order of its key, since a release is a copy of it; a model whose meta says `is_in_order` puts its rows in
+   order itself. #}
 
 {% materialization table, adapter='duckdb' %}
     {{ return(replaced('table')) }}
@@ -54,7 +55,9 @@
         {{ get_assert_columns_equivalent(model.compiled_code) }}
         create table {{ target }} as
         {{ get_select_subquery(model.compiled_code) }}
+        {%- if not config.get('meta').get('is_in_order') %}
         order by {{ config.get('meta')['primary_key'] | join(', ') }}
+        {%- endif %}
         {%- else %}
         {{ create_table_as(False, target, model.compiled_code) }}
         {%- endif %}
