@@ -251,3 +251,16 @@
 {% macro spark__all_columns_but(columns) -%}
     * except ({{ columns | join(', ') }})
 {%- endmacro %}
+
+
+{# The order in which a mart that is built from nothing is stored, where its model says so (`is_in_order`). Rows that are
+   added later come after the others in any case, and Spark's tables have no order. #}
+{% macro stored_in_order_of(columns) -%}
+    {{ return(adapter.dispatch('stored_in_order_of')(columns)) }}
+{%- endmacro %}
+
+{% macro default__stored_in_order_of(columns) -%}
+    {%- if not carries_on() -%} order by {{ columns }} {%- endif -%}
+{%- endmacro %}
+
+{% macro spark__stored_in_order_of(columns) -%}{%- endmacro %}

@@ -5,7 +5,7 @@
    are those of the same code. The result says how many rows came and went (`refresh/dbt_build.py`). Columns that the
    meta of a model names in `unpacked` are stored as they are: to pack the ids of ten million bills, no two of them
    alike, takes more time than to write all other columns. A mart is stored in the order of its key, since a release
-   is a copy of it. #}
+   is a copy of it; a model whose meta says `is_in_order` puts its rows in order itself. #}
 
 {% materialization table, adapter='duckdb' %}
     {{ return(replaced('table')) }}
@@ -56,7 +56,9 @@
         {{ get_assert_columns_equivalent(model.compiled_code) }}
         create table {{ target }} as
         {{ get_select_subquery(model.compiled_code) }}
+        {%- if not config.get('meta').get('is_in_order') %}
         order by {{ config.get('meta')['primary_key'] | join(', ') }}
+        {%- endif %}
         {%- elif config.get('meta').get('unpacked') %}
         create table {{ target }} (
             {%- for column in get_column_schema_from_query(model.compiled_code) %}

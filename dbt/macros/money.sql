@@ -70,3 +70,13 @@
             )
     end
 {%- endmacro %}
+
+
+{# R8, R9, R13: the expected charge beside the billed one, in minor units, of rows with what was listed, taken off,
+   billed and credited. #}
+{% macro charge_beside_bill() -%}
+    list_minor - discount_minor - credit_minor as net_minor,
+        list_minor - billed_discount_minor - billed_credit_minor as billed_net_minor,
+        list_minor - billed_discount_minor - billed_credit_minor - credited_minor as billed_net_after_notes_minor,
+        billed_discount_minor - discount_minor as discount_variance_minor
+{%- endmacro %}

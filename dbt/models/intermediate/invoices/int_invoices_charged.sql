@@ -84,18 +84,15 @@ final as (
         amount_off_minor,
         discount_minor,
         credit_minor,
-        list_minor - discount_minor - credit_minor as net_minor,
         tax_minor,
         total_minor,
         billed_discount_minor,
         billed_credit_minor,
-        list_minor - billed_discount_minor - billed_credit_minor as billed_net_minor,
-        list_minor - billed_discount_minor - billed_credit_minor - credited_minor as billed_net_after_notes_minor,
-        billed_discount_minor - discount_minor as discount_variance_minor,
         credit_variance_minor,
         credited_minor,
         delivery_sequence,
-        delivery_row
+        delivery_row,
+        {{ charge_beside_bill() }}
 
     from filled
 

@@ -2,9 +2,54 @@
 -- depends_on: {{ ref('int_months_recalculated') }}
 with
 
+-- Put in order before amounts are derived from amounts: DuckDB sorts whole rows, and keeps whole numbers that it knows
+-- to be small in a half or an eighth of the width of an amount.
 charged as (
 
-    select * from {{ ref('int_invoices_charged') }}
+    select
+        invoice_id,
+        workspace_id,
+        plan,
+        billing_interval,
+        interval_count,
+        subscription_id,
+        currency,
+        minor_per_major,
+        period_start,
+        period_end,
+        issued_at,
+        billing_month,
+        status,
+        mtus,
+        list_minor,
+        discountable_minor,
+        creditable_minor,
+        percent_off_minor,
+        amount_off_minor,
+        discount_minor,
+        credit_minor,
+        tax_minor,
+        total_minor,
+        billed_discount_minor,
+        billed_credit_minor,
+        credited_minor,
+        credit_variance_minor,
+        delivery_sequence,
+        delivery_row
+
+    from {{ ref('int_invoices_charged') }}
+
+    {{ stored_in_order_of('invoice_id') }}
+
+),
+
+compared as (
+
+    select
+        *,
+        {{ charge_beside_bill() }}
+
+    from charged
 
 ),
 
@@ -26,7 +71,7 @@ audited as (
             else 'matched'
         end as audit_status
 
-    from charged
+    from compared
 
 ),
 
