@@ -31,7 +31,7 @@ import duckdb
 
 from dagster_project.digests import sha256_of
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
-from dagster_project.refresh import carrying_on, standing
+from dagster_project.refresh import as_left, carrying_on, standing
 from dagster_project.refresh.left_alone import keeping_rows, left_alone
 from dagster_project.refresh.standing import Checked, DataTests
 from dagster_project.releases import candidate
@@ -279,6 +279,7 @@ class RunningBuild:
                 self._kept,
                 Checked(self.standing | found, self._before.columns, rows),
             )
+            as_left.note(self._settings)
         return outcome
 
     @property
@@ -297,6 +298,7 @@ class RunningBuild:
 
     def carry_on(self) -> None:
         """Find what the build before left, unless any of it that is kept has been altered since."""
+        is_as_left = as_left.are_as_left(self._settings)
         self._kept = carrying_on.take(self._settings.warehouse, self._made_by, self._as_of)
         if self._kept is None:
             return
@@ -311,6 +313,8 @@ class RunningBuild:
         )
         self._before = self._kept.checked
         kept = self._before.rows.keys() & {*alone, *keeping_rows(self._project.manifest)}
+        if is_as_left:
+            self._rows = {one: self._before.rows[one] for one in kept}
         rows = self._rows_of(kept)
         self.altered = tuple(
             one.rpartition(".")[2]

@@ -12,10 +12,11 @@ import duckdb
 import pytest
 
 from dagster_project.arrival.warehouse import create_tables, drop_tables, raw_rows
-from dagster_project.refresh import carrying_on, standing
+from dagster_project.refresh import as_left, carrying_on, standing
 from dagster_project.refresh.dbt_build import RunningBuild, prepare, read_receipt
 from dagster_project.refresh.standing import DataTests
 from dagster_project.releases import candidate, open_release
+from dagster_project.releases.files import log_of
 from dagster_project.releases.fingerprint import sum_of_hashes
 from dagster_project.settings import SAMPLE, Settings
 from tests.dbt import violations
@@ -222,6 +223,60 @@ def test_what_a_later_day_keeps_is_found_if_it_was_altered_by_hand(
     assert (build.carried_on_from, bool(build.left_alone)) == (
         (None, False) if altered else (LAST_DAY, True)
     )
+
+
+@pytest.mark.parametrize("file", ["warehouse", "candidate"])
+def test_any_write_by_another_program_is_noticed(own_home: Path, file: str) -> None:
+    settings = Settings(home=own_home)
+    path: Path = getattr(settings, file)
+    table = {"warehouse": "int_discounts_applied", "candidate": "fct_discounted_charges"}[file]
+    assert as_left.are_as_left(settings)
+    before = path.stat()
+    with duckdb.connect(str(path)) as connection:
+        schema = {"warehouse": "intermediate", "candidate": "marts"}[file]
+        connection.execute(f"select count(*) from {schema}.{table}")
+    assert as_left.are_as_left(settings), "reading is no writing"
+    for change in (" || '.'", "[:-2]"):  # the second one makes the rows again what they were
+        with duckdb.connect(str(path)) as connection:
+            connection.execute(f"update {schema}.{table} set invoice_id = invoice_id{change}")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert not as_left.are_as_left(settings)
+
+
+def test_a_log_beside_a_file_may_hold_another_write(own_home: Path) -> None:
+    settings = Settings(home=own_home)
+    log_of(settings.candidate).write_bytes(b"")
+    assert not as_left.are_as_left(settings)
+
+
+def test_what_the_product_writes_keeps_the_files_known_unless_it_fails(own_home: Path) -> None:
+    settings = Settings(home=own_home)
+
+    def write() -> None:
+        with duckdb.connect(str(settings.warehouse)) as connection:
+            connection.execute("create or replace table raw.written as select 1 as one")
+
+    with as_left.kept_up(settings):
+        write()
+    assert as_left.are_as_left(settings)
+    with pytest.raises(ZeroDivisionError), as_left.kept_up(settings):
+        write()
+        raise ZeroDivisionError
+    assert not as_left.are_as_left(settings)
+    with as_left.kept_up(settings):
+        write()
+    assert not as_left.are_as_left(settings)
+
+
+def test_of_files_that_are_as_they_were_left_no_kept_row_is_read(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=own_home)
+    later = LAST_DAY + timedelta(days=1)
+    build = RunningBuild(settings, prepare(settings), later, "later", datetime.now(UTC))
+    monkeypatch.setattr(standing, "sums_of_hashes", lambda *_: pytest.fail("rows are read"))
+    build.carry_on()
+    assert build.carried_on_from == LAST_DAY and not build.altered
 
 
 @pytest.mark.parametrize("what", ["gone", "cut", "random"])
