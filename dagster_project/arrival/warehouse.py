@@ -39,6 +39,7 @@ from dagster_project.arrival.rows import (
     Prepared,
     has_values,
 )
+from dagster_project.databases import open_to_write
 from dagster_project.digests import sha256_of
 from dagster_project.feeds import Column, Feed, feeds, type_pattern, value_types
 
@@ -181,7 +182,7 @@ def open_warehouse(path: Path, limits: Limits, temporary: Path) -> Opened:
 
 
 def _connect(path: Path, limits: Limits, temporary: Path) -> Opened:
-    connection = duckdb.connect(str(path), config={"storage_compatibility_version": STORAGE})
+    connection = open_to_write(path, storage_compatibility_version=STORAGE)
     try:
         connection.execute(f"set memory_limit = '{int(limits.memory_megabytes)}MB'")
         spill = str(temporary / "spill").replace("'", "''")

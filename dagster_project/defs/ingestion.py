@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import duckdb
 
 from dagster_project.answers.values import clean, count
+from dagster_project.databases import open_to_write
 from dagster_project.defs.pulling import source_keys
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import step
@@ -93,7 +93,7 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
                     loaded_deliveries(settings.warehouse),
                     alone["waiting"],
                 )
-                with duckdb.connect(str(settings.warehouse)) as connection:
+                with open_to_write(settings.warehouse) as connection:
                     acceptances.load(connection, settings.accepted_findings_file)
             for report in reports:
                 if report.verdict != "known":

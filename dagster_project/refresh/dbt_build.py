@@ -29,6 +29,7 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.databases import open_to_write
 from dagster_project.digests import sha256_of
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import as_left, carrying_on, standing
@@ -204,6 +205,7 @@ class RunningBuild:
         self._failure: BaseException | None = None
         self._kept: carrying_on.Kept | None = None
         self._before = Checked()
+        self._is_fragmented = False
         self._rows: dict[str, Mapping[str, str]] = {}
         self.left_alone: tuple[str, ...] = ()
         """Unique ids of the models that stay as the build before left them, known once events come."""
@@ -326,6 +328,8 @@ class RunningBuild:
             self._rows.clear()
         else:
             self.left_alone = alone
+            with self._warehouse() as connection:
+                self._is_fragmented = carrying_on.is_fragmented(connection)
 
     @property
     def _is_same_day(self) -> bool:
@@ -356,11 +360,11 @@ class RunningBuild:
 
     def _warehouse(self) -> duckdb.DuckDBPyConnection:
         """Open the warehouse, with the marts attached."""
-        limits: dict[str, Any] = {
-            "threads": self._settings.threads,
-            "memory_limit": self._settings.memory_limit,
-        }
-        connection = duckdb.connect(str(self._settings.warehouse), config=limits)
+        connection = open_to_write(
+            self._settings.warehouse,
+            threads=self._settings.threads,
+            memory_limit=self._settings.memory_limit,
+        )
         candidate.attach(connection, self._settings.candidate)
         return connection
 
@@ -377,7 +381,7 @@ class RunningBuild:
             if self._kept is None:
                 candidate.begin(self._settings.candidate)
                 if self._settings.engine == "duckdb":
-                    with duckdb.connect(str(self._settings.warehouse)) as connection:
+                    with open_to_write(self._settings.warehouse) as connection:
                         # Earlier versions built the marts there.
                         connection.execute("drop schema if exists marts cascade")
                 self._invoke("all", "--full-refresh")
@@ -413,6 +417,7 @@ class RunningBuild:
         }
         if self._kept is not None:
             variables["kept"] = self._kept.as_variable()
+            variables["vacuum"] = self._is_fragmented
         arguments = ["build", "--vars", json.dumps(variables)]
         for kind in ("unit_test", "exposure"):
             arguments += ["--exclude-resource-type", kind]
