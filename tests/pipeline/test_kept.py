@@ -374,3 +374,24 @@ def test_the_days_are_those_of_the_sample() -> None:
     assert date(2025, 6, 30) < LAST_DAY
     names = {path.name for path in (SAMPLE / "landing").rglob("*") if path.is_file()}
     assert names >= LATER
+
+
+def test_after_a_damaged_block_was_met_everything_is_built_from_nothing(
+    own_home: Path, sample_run: SampleRun
+) -> None:
+    settings = Settings(home=own_home)
+    with duckdb.connect(str(settings.candidate), read_only=True) as connection:
+        [(block, start)] = connection.execute(
+            "select block_id, block_offset from pragma_storage_info('marts.fct_discounted_charges')"
+            " where column_name = 'net_amount' and segment_type <> 'VALIDITY'"
+        ).fetchall()
+    with settings.candidate.open("r+b") as file:
+        file.seek(12_288 + block * 262_144 + 8 + start)
+        file.write(b"\xff" * 64)
+    later = (LAST_DAY + timedelta(days=1)).isoformat()
+    assert as_left.are_as_left(settings), "which only reading the block tells"
+    assert in_process("run", "--home", own_home, "--as-of", later).returncode != 0
+    assert not as_left.are_as_left(settings)
+    done = in_process("run", "--home", own_home, "--as-of", LAST_DAY.isoformat())
+    assert done.returncode == 0, done.stderr
+    assert marts(own_home) == marts(sample_run.home)
