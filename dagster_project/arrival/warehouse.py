@@ -41,6 +41,7 @@ from dagster_project.arrival.rows import (
     has_values,
     words_in_ids,
 )
+from dagster_project.databases import open_to_write
 from dagster_project.digests import sha256_of
 from dagster_project.feeds import Column, Feed, feeds, type_pattern, value_types
 
@@ -186,7 +187,7 @@ def open_warehouse(path: Path, limits: Limits, temporary: Path) -> Opened:
 
 
 def _connect(path: Path, limits: Limits, temporary: Path) -> Opened:
-    connection = duckdb.connect(str(path), config={"storage_compatibility_version": STORAGE})
+    connection = open_to_write(path, storage_compatibility_version=STORAGE)
     try:
         connection.execute(f"set memory_limit = '{int(limits.memory_megabytes)}MB'")
         connection.execute("set disabled_optimizers = 'in_clause'")  # as in dbt's profile

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import duckdb
 
 from dagster_project.answers.values import clean, count
+from dagster_project.databases import open_to_write
 from dagster_project.defs.pulling import source_keys
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import step
@@ -27,7 +27,7 @@ from dagster_project.defs.transformation import Translator
 from dagster_project.failures import names, plain, without_values
 from dagster_project.feeds import SOURCES_FILE, feeds
 from dagster_project.product import CODE, DBT_PROJECT
-from dagster_project.refresh import acceptances
+from dagster_project.refresh import acceptances, as_left
 from dagster_project.refresh.dbt_build import Project
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import Settings
@@ -77,20 +77,24 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
                 settings.landing, list(feeds()), time.time() - settings.settle_seconds
             )
             noted: list[str] = []
-            arrived = arrive(
-                settings.landing,
-                settings.home,
-                context.run_id,
-                refresh.started_at,
-                settle_seconds=settings.settle_seconds,
-                note=noted.append,
-            )
-            reports = [report for report in arrived if not report.is_again]
-            must_have_come(
-                settings.landing, reports, loaded_deliveries(settings.warehouse), alone["waiting"]
-            )
-            with duckdb.connect(str(settings.warehouse)) as connection:
-                acceptances.load(connection, settings.accepted_findings_file)
+            with as_left.kept_up(settings):
+                arrived = arrive(
+                    settings.landing,
+                    settings.home,
+                    context.run_id,
+                    refresh.started_at,
+                    settle_seconds=settings.settle_seconds,
+                    note=noted.append,
+                )
+                reports = [report for report in arrived if not report.is_again]
+                must_have_come(
+                    settings.landing,
+                    reports,
+                    loaded_deliveries(settings.warehouse),
+                    alone["waiting"],
+                )
+                with open_to_write(settings.warehouse) as connection:
+                    acceptances.load(connection, settings.accepted_findings_file)
             for report in reports:
                 if report.verdict != "known":
                     context.log.debug(_discreetly(report))

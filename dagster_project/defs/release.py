@@ -12,7 +12,7 @@ from dagster_project.defs.tables import came_from, code, loaded_deliveries, sche
 from dagster_project.defs.transformation import Translator
 from dagster_project.feeds import feeds
 from dagster_project.product import CODE
-from dagster_project.refresh import dbt_build
+from dagster_project.refresh import as_left, dbt_build
 from dagster_project.releases.contents import pedigree_tables
 from dagster_project.releases.publishing import Publication, publish
 from dagster_project.settings import Settings
@@ -54,21 +54,22 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
         """Publish the build of this very run, or refuse."""
         with step(context, refresh, STEP) as running:
             settings = refresh.settings
-            publication = publish(
-                settings.home,
-                marts=settings.candidate,
-                built=settings.built,
-                as_of=refresh.as_of_date,
-                build=dbt_build.read_receipt(settings, context.run_id),
-                manifest=project.manifest,
-                now=refresh.started_at,
-                code_version=project.code_version,
-                engine=settings.engine,
-                reporting_time_zone=settings.reporting_time_zone,
-                threads=settings.threads,
-                memory_limit=settings.memory_limit,
-                report=partial(report, home=settings.home) if settings.reports else None,
-            )
+            with as_left.kept_up(settings):
+                publication = publish(
+                    settings.home,
+                    marts=settings.candidate,
+                    built=settings.built,
+                    as_of=refresh.as_of_date,
+                    build=dbt_build.read_receipt(settings, context.run_id),
+                    manifest=project.manifest,
+                    now=refresh.started_at,
+                    code_version=project.code_version,
+                    engine=settings.engine,
+                    reporting_time_zone=settings.reporting_time_zone,
+                    threads=settings.threads,
+                    memory_limit=settings.memory_limit,
+                    report=partial(report, home=settings.home) if settings.reports else None,
+                )
             running.outcome = outcome(publication)
         passed = sum(check.status == "pass" for check in publication.checks)
         return dg.MaterializeResult(

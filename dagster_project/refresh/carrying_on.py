@@ -18,13 +18,16 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.databases import open_to_write
 from dagster_project.refresh import standing
 from dagster_project.refresh.left_alone import states_of_sources
 from dagster_project.refresh.standing import Checked
-from dagster_project.releases.fingerprint import literals
+from dagster_project.releases.fingerprint import literals, quote
 
 MOST_TIMES = 30
 """How many builds in a row carry on."""
+MOST_DELETED = 0.25
+"""Which part of the rows that are stored may be deleted ones, before a build that carries on clears them out."""
 _NOTE = "kept.build"
 
 
@@ -64,7 +67,7 @@ def take(warehouse: Path, made_by: str, as_of: date) -> Kept | None:
         made_by: What calculates the models; see `Project.code_version`.
         as_of: Last day whose events count in the build that begins.
     """
-    with duckdb.connect(str(warehouse)) as connection:
+    with open_to_write(warehouse) as connection:
         if not _is_there(connection):
             return None
         [found] = connection.execute(f"from {_NOTE}").fetchall()
@@ -100,6 +103,25 @@ def is_left(connection: duckdb.DuckDBPyConnection, made_by: str, as_of: date) ->
     return found == (_maker(made_by), as_of, *_loaded(connection))
 
 
+def is_fragmented(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Return whether so many of the stored rows are deleted that it is worth clearing them out.
+
+    Until then they are passed over where the others are read.
+
+    Args:
+        connection: Has the databases of a build.
+    """
+    stored = there = 0
+    for *names, rows in connection.execute(
+        "select database_name, schema_name, table_name, estimated_size from duckdb_tables()"
+        " where not internal"
+    ).fetchall():
+        table = ".".join(map(quote, names))
+        there += connection.execute(f"select count(*) from {table}").fetchall()[0][0]
+        stored += rows
+    return stored - there > MOST_DELETED * stored
+
+
 def leave(
     warehouse: Path,
     made_by: str,
@@ -116,7 +138,7 @@ def leave(
         before: The build they carried on from, if any.
         checked: What its data tests found, and the rows that they read.
     """
-    with duckdb.connect(str(warehouse)) as connection:
+    with open_to_write(warehouse) as connection:
         last, deliveries = _loaded(connection)
         connection.execute("create schema if not exists kept")
         sources = json.dumps(states_of_sources(connection))

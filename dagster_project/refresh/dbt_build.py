@@ -29,9 +29,10 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.databases import open_to_write
 from dagster_project.digests import sha256_of
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
-from dagster_project.refresh import carrying_on, standing
+from dagster_project.refresh import as_left, carrying_on, standing
 from dagster_project.refresh.left_alone import keeping_rows, left_alone
 from dagster_project.refresh.standing import Checked, DataTests
 from dagster_project.releases import candidate
@@ -204,6 +205,7 @@ class RunningBuild:
         self._failure: BaseException | None = None
         self._kept: carrying_on.Kept | None = None
         self._before = Checked()
+        self._is_fragmented = False
         self._rows: dict[str, Mapping[str, str]] = {}
         self.left_alone: tuple[str, ...] = ()
         """Unique ids of the models that stay as the build before left them, known once events come."""
@@ -279,6 +281,7 @@ class RunningBuild:
                 self._kept,
                 Checked(self.standing | found, self._before.columns, rows),
             )
+            as_left.note(self._settings)
         return outcome
 
     @property
@@ -297,6 +300,7 @@ class RunningBuild:
 
     def carry_on(self) -> None:
         """Find what the build before left, unless any of it that is kept has been altered since."""
+        is_as_left = as_left.are_as_left(self._settings)
         self._kept = carrying_on.take(self._settings.warehouse, self._made_by, self._as_of)
         if self._kept is None:
             return
@@ -311,6 +315,8 @@ class RunningBuild:
         )
         self._before = self._kept.checked
         kept = self._before.rows.keys() & {*alone, *keeping_rows(self._project.manifest)}
+        if is_as_left:
+            self._rows = {one: self._before.rows[one] for one in kept}
         rows = self._rows_of(kept)
         self.altered = tuple(
             one.rpartition(".")[2]
@@ -322,6 +328,8 @@ class RunningBuild:
             self._rows.clear()
         else:
             self.left_alone = alone
+            with self._warehouse() as connection:
+                self._is_fragmented = carrying_on.is_fragmented(connection)
 
     @property
     def _is_same_day(self) -> bool:
@@ -352,11 +360,11 @@ class RunningBuild:
 
     def _warehouse(self) -> duckdb.DuckDBPyConnection:
         """Open the warehouse, with the marts attached."""
-        limits: dict[str, Any] = {
-            "threads": self._settings.threads,
-            "memory_limit": self._settings.memory_limit,
-        }
-        connection = duckdb.connect(str(self._settings.warehouse), config=limits)
+        connection = open_to_write(
+            self._settings.warehouse,
+            threads=self._settings.threads,
+            memory_limit=self._settings.memory_limit,
+        )
         candidate.attach(connection, self._settings.candidate)
         return connection
 
@@ -373,7 +381,7 @@ class RunningBuild:
             if self._kept is None:
                 candidate.begin(self._settings.candidate)
                 if self._settings.engine == "duckdb":
-                    with duckdb.connect(str(self._settings.warehouse)) as connection:
+                    with open_to_write(self._settings.warehouse) as connection:
                         # Earlier versions built the marts there.
                         connection.execute("drop schema if exists marts cascade")
                 self._invoke("all", "--full-refresh")
@@ -409,6 +417,7 @@ class RunningBuild:
         }
         if self._kept is not None:
             variables["kept"] = self._kept.as_variable()
+            variables["vacuum"] = self._is_fragmented
         arguments = ["build", "--vars", json.dumps(variables)]
         for kind in ("unit_test", "exposure"):
             arguments += ["--exclude-resource-type", kind]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.databases import open_to_write
 from dagster_project.releases.files import log_of
 from dagster_project.releases.fingerprint import literal
 
@@ -53,7 +54,7 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         path: The file.
     """
     if log_of(path).exists():  # a copy of the file alone would lack it
-        with duckdb.connect(str(path)) as writing:
+        with open_to_write(path) as writing:
             writing.execute("checkpoint")
     connection.execute(f"attach {literal(str(path))} as {DATABASE} (read_only)")
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.databases import NO_VACUUM
 from dagster_project.releases import candidate, files, restatements, reuse
 from dagster_project.releases.contents import (
     Table,
@@ -232,6 +233,7 @@ def _engine(home: Path, threads: int, memory_limit: str) -> Iterator[duckdb.Duck
     connection = duckdb.connect(
         ":memory:",
         config={
+            **NO_VACUUM,
             "threads": threads,
             "memory_limit": memory_limit,
             "temp_directory": str(scratch),

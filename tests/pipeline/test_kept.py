@@ -12,10 +12,11 @@ import duckdb
 import pytest
 
 from dagster_project.arrival.warehouse import create_tables, drop_tables, raw_rows
-from dagster_project.refresh import carrying_on, standing
+from dagster_project.refresh import as_left, carrying_on, standing
 from dagster_project.refresh.dbt_build import RunningBuild, prepare, read_receipt
 from dagster_project.refresh.standing import DataTests
 from dagster_project.releases import candidate, open_release
+from dagster_project.releases.files import log_of
 from dagster_project.releases.fingerprint import sum_of_hashes
 from dagster_project.settings import SAMPLE, Settings
 from tests.dbt import violations
@@ -224,6 +225,60 @@ def test_what_a_later_day_keeps_is_found_if_it_was_altered_by_hand(
     )
 
 
+@pytest.mark.parametrize("file", ["warehouse", "candidate"])
+def test_any_write_by_another_program_is_noticed(own_home: Path, file: str) -> None:
+    settings = Settings(home=own_home)
+    path: Path = getattr(settings, file)
+    table = {"warehouse": "int_discounts_applied", "candidate": "fct_discounted_charges"}[file]
+    assert as_left.are_as_left(settings)
+    before = path.stat()
+    with duckdb.connect(str(path)) as connection:
+        schema = {"warehouse": "intermediate", "candidate": "marts"}[file]
+        connection.execute(f"select count(*) from {schema}.{table}")
+    assert as_left.are_as_left(settings), "reading is no writing"
+    for change in (" || '.'", "[:-2]"):  # the second one makes the rows again what they were
+        with duckdb.connect(str(path)) as connection:
+            connection.execute(f"update {schema}.{table} set invoice_id = invoice_id{change}")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert not as_left.are_as_left(settings)
+
+
+def test_a_log_beside_a_file_may_hold_another_write(own_home: Path) -> None:
+    settings = Settings(home=own_home)
+    log_of(settings.candidate).write_bytes(b"")
+    assert not as_left.are_as_left(settings)
+
+
+def test_what_the_product_writes_keeps_the_files_known_unless_it_fails(own_home: Path) -> None:
+    settings = Settings(home=own_home)
+
+    def write() -> None:
+        with duckdb.connect(str(settings.warehouse)) as connection:
+            connection.execute("create or replace table raw.written as select 1 as one")
+
+    with as_left.kept_up(settings):
+        write()
+    assert as_left.are_as_left(settings)
+    with pytest.raises(ZeroDivisionError), as_left.kept_up(settings):
+        write()
+        raise ZeroDivisionError
+    assert not as_left.are_as_left(settings)
+    with as_left.kept_up(settings):
+        write()
+    assert not as_left.are_as_left(settings)
+
+
+def test_of_files_that_are_as_they_were_left_no_kept_row_is_read(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=own_home)
+    later = LAST_DAY + timedelta(days=1)
+    build = RunningBuild(settings, prepare(settings), later, "later", datetime.now(UTC))
+    monkeypatch.setattr(standing, "sums_of_hashes", lambda *_: pytest.fail("rows are read"))
+    build.carry_on()
+    assert build.carried_on_from == LAST_DAY and not build.altered
+
+
 @pytest.mark.parametrize("what", ["gone", "cut", "random"])
 def test_without_the_marts_built_last_everything_is_built_from_nothing(
     own_home: Path, sample_run: SampleRun, what: str
@@ -319,3 +374,24 @@ def test_the_days_are_those_of_the_sample() -> None:
     assert date(2025, 6, 30) < LAST_DAY
     names = {path.name for path in (SAMPLE / "landing").rglob("*") if path.is_file()}
     assert names >= LATER
+
+
+def test_after_a_damaged_block_was_met_everything_is_built_from_nothing(
+    own_home: Path, sample_run: SampleRun
+) -> None:
+    settings = Settings(home=own_home)
+    with duckdb.connect(str(settings.candidate), read_only=True) as connection:
+        [(block, start)] = connection.execute(
+            "select block_id, block_offset from pragma_storage_info('marts.fct_discounted_charges')"
+            " where column_name = 'net_amount' and segment_type <> 'VALIDITY'"
+        ).fetchall()
+    with settings.candidate.open("r+b") as file:
+        file.seek(12_288 + block * 262_144 + 8 + start)
+        file.write(b"\xff" * 64)
+    later = (LAST_DAY + timedelta(days=1)).isoformat()
+    assert as_left.are_as_left(settings), "which only reading the block tells"
+    assert in_process("run", "--home", own_home, "--as-of", later).returncode != 0
+    assert not as_left.are_as_left(settings)
+    done = in_process("run", "--home", own_home, "--as-of", LAST_DAY.isoformat())
+    assert done.returncode == 0, done.stderr
+    assert marts(own_home) == marts(sample_run.home)

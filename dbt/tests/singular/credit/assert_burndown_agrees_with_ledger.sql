@@ -7,7 +7,7 @@ months as (
     select
         *,
         lag(closing_amount) over (partition by grant_id order by burn_month) as left_before,
-        row_number() over (partition by grant_id order by burn_month desc) as months_back
+        lead(burn_month) over (partition by grant_id order by burn_month) as next_month
 
     from {{ ref('fct_credit_burndown_monthly') }}
 
@@ -46,4 +46,4 @@ where
     - months.drawn_amount
     - months.expired_amount
     - months.forfeited_amount
-    or (months.months_back = 1 and months.closing_amount is distinct from balances.balance_amount)
+    or (months.next_month is null and months.closing_amount is distinct from balances.balance_amount)

@@ -1,0 +1,71 @@
+"""Whether the files of a build are as the product left them, so that no row need be read to know what they hold.
+
+DuckDB never changes a block in use: it writes another one, then a header with a number that only grows. So the
+headers of a file, and the checksums with which its blocks begin, tell of every write by any program, whatever it
+does to the time of the file. DuckDB itself compares a block with its checksum whenever it reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from dagster_project.releases.files import log_of
+from dagster_project.settings import Settings
+
+_HEADERS: Final = 3 * 4096
+_BLOCK: Final = 262_144
+_CHECKSUM: Final = 8
+
+
+def note(settings: Settings) -> None:
+    """Note how the warehouse and the candidate are now; where that fails, they will be read."""
+    with suppress(OSError):
+        _noted(settings).write_text(_state(settings), "utf-8")
+
+
+def are_as_left(settings: Settings) -> bool:
+    """Return whether the warehouse and the candidate are as they were noted last."""
+    try:
+        return _noted(settings).read_text("utf-8") == _state(settings)
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def kept_up(settings: Settings) -> Iterator[None]:
+    """Keep the note up to date while the product writes.
+
+    There is none afterwards where the files were not as noted, or where something failed, such as reading a damaged block.
+    """
+    is_known = are_as_left(settings)
+    _noted(settings).unlink(missing_ok=True)
+    yield
+    if is_known:
+        note(settings)
+
+
+def _noted(settings: Settings) -> Path:
+    return settings.build / "as_left"
+
+
+def _state(settings: Settings) -> str:
+    """Return a digest of the headers and checksums of both files.
+
+    Raises:
+        OSError: A file is not there, or has a log, which may hold more.
+    """
+    digest = hashlib.sha256()
+    for path in (settings.warehouse, settings.candidate):
+        if log_of(path).exists():
+            raise FileExistsError(log_of(path))
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            digest.update(f"{size} ".encode() + file.read(_HEADERS))
+            for start in range(_HEADERS, size, _BLOCK):
+                digest.update(os.pread(file.fileno(), _CHECKSUM, start))
+    return digest.hexdigest()
