@@ -13,19 +13,6 @@ ledger as (
 
 ),
 
-applications as ( -- of which there may be none, and then no bill is looked up
-
-    select
-        invoice_id,
-        coupon_id,
-        redemption_id
-
-    from {{ ref('fct_discount_applications') }}
-
-    where coupon_id in (select coupon_id from ledger)
-
-),
-
 benefits as (
 
     select
@@ -42,7 +29,7 @@ benefits as (
         applications.coupon_id,
         applications.redemption_id
 
-    from applications
+    from {{ ref('fct_discount_applications') }} as applications
 
     inner join {{ ref('fct_discounted_charges') }} as charges
         on applications.invoice_id = charges.invoice_id
