@@ -21,6 +21,12 @@ _LOAD_AGAIN = (
 )
 _UNREADABLE = "Failed to read file"
 """What DuckDB says of a Parquet file of which it can read the description, but not the values."""
+_BUILD_AGAIN = (
+    "A file of the build is damaged on the disk. Run again: everything is then built from nothing. If it"
+    " fails in the same way, check the disk."
+)
+_CORRUPT = "Corrupt database file"
+"""What DuckDB says of a block that does not have its checksum."""
 
 
 class ReleaseError(Exception):
@@ -69,4 +75,6 @@ def _remedy(problems: Sequence[Problem]) -> str:
         return _LOOK_INTO_FINDINGS
     if any(_UNREADABLE in problem.message for problem in problems):
         return _LOAD_AGAIN
+    if any(_CORRUPT in problem.message for problem in problems):
+        return _BUILD_AGAIN
     return "Correct what the message names and run again."
