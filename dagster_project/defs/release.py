@@ -52,24 +52,23 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
     )
     def release(context: dg.AssetExecutionContext, refresh: Refresh) -> dg.MaterializeResult[None]:
         """Publish the build of this very run, or refuse."""
-        with step(context, refresh, STEP) as running:
-            settings = refresh.settings
-            with as_left.kept_up(settings):
-                publication = publish(
-                    settings.home,
-                    marts=settings.candidate,
-                    built=settings.built,
-                    as_of=refresh.as_of_date,
-                    build=dbt_build.read_receipt(settings, context.run_id),
-                    manifest=project.manifest,
-                    now=refresh.started_at,
-                    code_version=project.code_version,
-                    engine=settings.engine,
-                    reporting_time_zone=settings.reporting_time_zone,
-                    threads=settings.threads,
-                    memory_limit=settings.memory_limit,
-                    report=partial(report, home=settings.home) if settings.reports else None,
-                )
+        settings = refresh.settings
+        with step(context, refresh, STEP) as running, as_left.forgotten_on_failure(settings):
+            publication = publish(
+                settings.home,
+                marts=settings.candidate,
+                built=settings.built,
+                as_of=refresh.as_of_date,
+                build=dbt_build.read_receipt(settings, context.run_id),
+                manifest=project.manifest,
+                now=refresh.started_at,
+                code_version=project.code_version,
+                engine=settings.engine,
+                reporting_time_zone=settings.reporting_time_zone,
+                threads=settings.threads,
+                memory_limit=settings.memory_limit,
+                report=partial(report, home=settings.home) if settings.reports else None,
+            )
             running.outcome = outcome(publication)
         passed = sum(check.status == "pass" for check in publication.checks)
         return dg.MaterializeResult(

@@ -38,15 +38,28 @@ def are_as_left(settings: Settings) -> bool:
 
 @contextmanager
 def kept_up(settings: Settings) -> Iterator[None]:
-    """Keep the note up to date while the product writes.
+    """Keep the note up to date while the product writes to the warehouse.
 
-    There is none afterwards where the files were not as noted, or where something failed, such as reading a damaged block.
+    There is none afterwards where the files were not as noted, where something failed, such as reading a damaged block, or
+    where the candidate has changed, too.
     """
     is_known = are_as_left(settings)
+    candidate = _state_of(settings.candidate) if is_known else ""
     _noted(settings).unlink(missing_ok=True)
     yield
-    if is_known:
-        note(settings)
+    with suppress(OSError):
+        if is_known and _state_of(settings.candidate) == candidate:
+            note(settings)
+
+
+@contextmanager
+def forgotten_on_failure(settings: Settings) -> Iterator[None]:
+    """Remove the note where something fails, which may be that the candidate is not what was tested."""
+    try:
+        yield
+    except BaseException:
+        _noted(settings).unlink(missing_ok=True)
+        raise
 
 
 def _noted(settings: Settings) -> Path:
@@ -54,18 +67,20 @@ def _noted(settings: Settings) -> Path:
 
 
 def _state(settings: Settings) -> str:
-    """Return a digest of the headers and checksums of both files.
+    """Return digests of the headers and checksums of both files.
 
     Raises:
         OSError: A file is not there, or has a log, which may hold more.
     """
-    digest = hashlib.sha256()
-    for path in (settings.warehouse, settings.candidate):
-        if log_of(path).exists():
-            raise FileExistsError(log_of(path))
-        with path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            digest.update(f"{size} ".encode() + file.read(_HEADERS))
-            for start in range(_HEADERS, size, _BLOCK):
-                digest.update(os.pread(file.fileno(), _CHECKSUM, start))
+    return f"{_state_of(settings.warehouse)} {_state_of(settings.candidate)}"
+
+
+def _state_of(path: Path) -> str:
+    if log_of(path).exists():
+        raise FileExistsError(log_of(path))
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(f"{size} ".encode() + file.read(_HEADERS))
+        for start in range(_HEADERS, size, _BLOCK):
+            digest.update(os.pread(file.fileno(), _CHECKSUM, start))
     return digest.hexdigest()

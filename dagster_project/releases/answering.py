@@ -260,6 +260,7 @@ def _read_back(
             raise ReleaseError(
                 f"Table {name} was not written as calculated: it has {found.rows} rows with fingerprint"
                 f" {found.fingerprint}, not {wanted.rows} with {wanted.fingerprint}.",
-                "Check the disk and ask again.",
+                "Ask again; if it fails in the same way, `coupon-ledger verify` tells whether the release that"
+                " it was asked of is damaged.",
             )
     connection.execute("detach written")

@@ -252,19 +252,27 @@ def test_a_log_beside_a_file_may_hold_another_write(own_home: Path) -> None:
 def test_what_the_product_writes_keeps_the_files_known_unless_it_fails(own_home: Path) -> None:
     settings = Settings(home=own_home)
 
-    def write() -> None:
-        with duckdb.connect(str(settings.warehouse)) as connection:
-            connection.execute("create or replace table raw.written as select 1 as one")
+    def write(path: Path) -> None:
+        with duckdb.connect(str(path)) as connection:
+            connection.execute("create or replace table written as select 1 as one")
 
     with as_left.kept_up(settings):
-        write()
+        write(settings.warehouse)
     assert as_left.are_as_left(settings)
+    with as_left.kept_up(settings):
+        write(settings.candidate)
+    assert not as_left.are_as_left(settings), "the product writes to the warehouse only"
+    as_left.note(settings)
     with pytest.raises(ZeroDivisionError), as_left.kept_up(settings):
-        write()
+        write(settings.warehouse)
         raise ZeroDivisionError
     assert not as_left.are_as_left(settings)
     with as_left.kept_up(settings):
-        write()
+        write(settings.warehouse)
+    assert not as_left.are_as_left(settings)
+    as_left.note(settings)
+    with pytest.raises(ZeroDivisionError), as_left.forgotten_on_failure(settings):
+        raise ZeroDivisionError
     assert not as_left.are_as_left(settings)
 
 
