@@ -340,10 +340,12 @@
    many as the reasons, whose sentences tell apart what is one condition here. Of an id, only whether it is missing. #}
 {% macro column_doubts(column) -%}
     {%- set text = delivered_text(column) -%}
-    {%- set doubts, reasons = [], [] -%}
+    {%- set doubts = [] -%}
     {%- if column.type in ('boolean', 'whole', 'decimal', 'amount', 'date', 'instant') -%}
         {%- do doubts.append(typed_name(column) ~ ' is null' ~ ('' if column.required else ' and ' ~ is_given(column.name))) -%}
-        {%- do reasons.extend(out_of_range(column)) -%}
+        {%- for condition, sentence in out_of_range(column) -%}
+            {%- do doubts.append(condition) -%}
+        {%- endfor -%}
     {%- elif column.type == 'currency' -%}
         {#- No word for a missing value is a currency. -#}
         {%- do doubts.append(('' if column.required else text ~ ' is not null and ') ~ 'coalesce(exponent, -1) not in (0, 2)') -%}
@@ -353,9 +355,6 @@
     {%- elif column.required -%}
         {%- do doubts.append(text ~ ' is null') -%}
     {%- endif -%}
-    {%- for condition, sentence in reasons -%}
-        {%- do doubts.append(condition) -%}
-    {%- endfor -%}
     {{ return(doubts) }}
 {%- endmacro %}
 

@@ -6,36 +6,7 @@ with
 -- to be small in a half or an eighth of the width of an amount.
 charged as (
 
-    select
-        invoice_id,
-        workspace_id,
-        plan,
-        billing_interval,
-        interval_count,
-        subscription_id,
-        currency,
-        minor_per_major,
-        period_start,
-        period_end,
-        issued_at,
-        billing_month,
-        status,
-        mtus,
-        list_minor,
-        discountable_minor,
-        creditable_minor,
-        percent_off_minor,
-        amount_off_minor,
-        discount_minor,
-        credit_minor,
-        tax_minor,
-        total_minor,
-        billed_discount_minor,
-        billed_credit_minor,
-        credited_minor,
-        credit_variance_minor,
-        delivery_sequence,
-        delivery_row
+    select {{ all_columns_but(['net_minor', 'billed_net_minor', 'billed_net_after_notes_minor', 'discount_variance_minor']) }}
 
     from {{ ref('int_invoices_charged') }}
 
