@@ -33,7 +33,7 @@ from dagster_project.databases import open_to_write
 from dagster_project.digests import sha256_of
 from dagster_project.product import DBT_PROJECT, IS_INSTALLED, product_version
 from dagster_project.refresh import as_left, carrying_on, standing
-from dagster_project.refresh.left_alone import keeping_rows, left_alone
+from dagster_project.refresh.left_alone import adding_rows, keeping_rows, left_alone
 from dagster_project.refresh.standing import Checked, DataTests
 from dagster_project.releases import candidate
 from dagster_project.releases.gate import Build, Result
@@ -249,7 +249,7 @@ class RunningBuild:
             queries = {node.unique_id: str(node.compiled_code) for node in tests}
             with self._warehouse() as connection:
                 self._before = Checked(columns=self._tests.columns(connection, queries))
-        rows = self._rows_of(self._tests.relations) if is_fingerprinted else {}
+        rows = self._rows_of(self._tests.relations, self._added) if is_fingerprinted else {}
         outcome = Outcome(
             is_success=is_success,
             build=Build(
@@ -335,8 +335,23 @@ class RunningBuild:
     def _is_same_day(self) -> bool:
         return self._kept is not None and self._kept.as_of_date == self._as_of
 
-    def _rows_of(self, names: Iterable[str]) -> dict[str, Mapping[str, str]]:
-        """Return fingerprints of those of some relations that tests read, as far as they are not known already."""
+    @property
+    def _added(self) -> dict[str, str]:
+        """Which rows models added to those that they keep, where they keep all, by the model's unique id."""
+        if self._kept is None:
+            return {}
+        came_since = f"delivery_sequence > {self._kept.delivery_sequence}"
+        return dict.fromkeys(adding_rows(self._project.manifest), came_since)
+
+    def _rows_of(
+        self, names: Iterable[str], added: Mapping[str, str] | None = None
+    ) -> dict[str, Mapping[str, str]]:
+        """Return fingerprints of those of some relations that tests read, as far as they are not known already.
+
+        Args:
+            names: Unique ids of the relations.
+            added: As `standing.fingerprints` takes it.
+        """
         names = set(names) - self._rows.keys()
         of_feeds = {one: feed for one, feed in self._tests.feeds.items() if one in names}
         of_tables = {
@@ -346,7 +361,7 @@ class RunningBuild:
         }
         with self._warehouse() as connection:
             self._rows |= standing.fingerprints(
-                connection, of_tables, self._before.columns, self._before.rows
+                connection, of_tables, self._before.columns, self._before.rows, added
             )
             self._rows |= standing.fingerprints_of_files(connection, of_feeds)
         return self._rows
@@ -392,7 +407,7 @@ class RunningBuild:
                 self._forget_rows()
                 self.standing = self._tests.standing(
                     self._before,
-                    self._rows_of(self._tests.relations),
+                    self._rows_of(self._tests.relations, self._added),
                     is_same_day=self._is_same_day,
                 )
                 if tests := self._tests.reads.keys() - self.standing.keys():

@@ -157,6 +157,21 @@ def keeping_rows(manifest: Mapping[str, Any]) -> set[str]:
     }
 
 
+def adding_rows(manifest: Mapping[str, Any]) -> set[str]:
+    """Return the unique ids of the models that keep all their rows where they are built again, and add others.
+
+    Args:
+        manifest: dbt's manifest.
+    """
+    return {
+        str(node["unique_id"])
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "model"
+        and node["config"].get("materialized") == "incremental"
+        and not node["config"].get("pre-hook")
+    }
+
+
 def parents_of(
     node: Mapping[str, Any], texts: Iterable[str], by_name: Mapping[str, str]
 ) -> set[str]:

@@ -193,6 +193,7 @@ def fingerprints(
     relations: Mapping[str, str],
     columns: Columns,
     before: Rows,
+    added: Mapping[str, str] | None = None,
 ) -> dict[str, Mapping[str, str]]:
     """Return the fingerprints of the rows of each relation that is there and can be read.
 
@@ -201,13 +202,21 @@ def fingerprints(
         relations: Relations as quoted SQL, by unique id.
         columns: The columns that tests read.
         before: Fingerprints of rows that may be there still; where all columns are as they were, so are some.
+        added: Which rows were added to those that had the fingerprints before and are there still, as a condition,
+            by unique id. Only these are read.
     """
+    added = added or {}
     found: dict[str, Mapping[str, str]] = {}
     for unique_id, relation in relations.items():
         # Otherwise it was never built, or its blocks are damaged.
         with suppress(duckdb.CatalogException, duckdb.IOException):
             found[unique_id] = _fingerprints_of(
-                connection, unique_id, relation, columns, before.get(unique_id)
+                connection,
+                unique_id,
+                relation,
+                columns,
+                before.get(unique_id),
+                added.get(unique_id),
             )
     return found
 
@@ -218,6 +227,7 @@ def _fingerprints_of(
     relation: str,
     columns: Columns,
     known: Mapping[str, str] | None,
+    added: str | None,
 ) -> Mapping[str, str]:
     there = {column.name: column for column in columns_of(connection, relation)}
     whole: dict[str, Sequence[Column]] = {ALL: [*there.values()]}
@@ -228,6 +238,9 @@ def _fingerprints_of(
     }
     if known is None:
         return _fingerprints(connection, relation, whole | parts)
+    if added is not None:
+        came = f"(select * from {relation} where {added})"
+        return _added_up(known, _fingerprints(connection, came, whole | parts))
     now = _fingerprints(connection, relation, whole)
     if now[ALL] == known[ALL]:
         return known
@@ -248,6 +261,16 @@ def _fingerprints(
     for (part, columns), hashes in zip(parts.items(), sums, strict=True):
         types = json.dumps([[column.name, column.type] for column in columns])
         found[part] = f"{rows} {hashes} {hashlib.sha256(types.encode()).hexdigest()[:16]}"
+    return found
+
+
+def _added_up(known: Mapping[str, str], came: Mapping[str, str]) -> dict[str, str]:
+    """Return the fingerprints of rows together with those that came to them, of the parts that both have."""
+    found = {}
+    for part in known.keys() & came.keys():
+        rows, hashes, types = known[part].split()
+        more_rows, more_hashes, _ = came[part].split()
+        found[part] = f"{int(rows) + int(more_rows)} {int(hashes) + int(more_hashes)} {types}"
     return found
 
 

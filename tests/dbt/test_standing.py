@@ -300,6 +300,23 @@ def test_of_a_large_table_with_more_rows_no_columns_are_read_alone(
         assert read(fourth)["model.one"].keys() == {ALL, "amount, name"}, "three rows are few"
 
 
+def test_of_rows_that_were_added_only_these_are_read() -> None:
+    columns = {"test": {"one": "id"}, "other": {"one": "amount"}}
+    with duckdb.connect() as connection:
+        connection.execute(
+            "create table there as select i as id, 2 as amount from range(5) as _ (i)"
+        )
+        read = partial(fingerprints, connection, {"one": "there"}, columns)
+        first = read({})
+        connection.execute("insert into there values (7, null), (8, 3)")
+        whole = read({})
+        assert read(first, {"one": "id > 4"}) == whole
+        assert read(first, {"one": "id > 7"}) != whole
+        assert read(whole, {"one": "id > 8"}) == whole, "no rows came"
+        known = {"one": {part: first["one"][part] for part in (ALL, "id")}}
+        assert read(known, {"one": "id > 4"})["one"].keys() == {ALL, "id"}
+
+
 @cache
 def fingerprint_of(relation: str) -> str:
     """The fingerprint of a relation's rows."""
