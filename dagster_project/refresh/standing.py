@@ -3,8 +3,9 @@
 A data test depends on its code, on the rows of what it reads, in the columns that it reads, and, if its SQL names
 the as-of date, on that date. The code is that of the build before, or no build would carry on (`carrying_on`). When
 the tests of a build have passed, the rows that they read are fingerprinted table by table; when the models of the
-next build are there, the rows of the tables that are not as they were are fingerprinted again. Where all fingerprints
-that concern a test are the same, its result stands. After a build from nothing, every test runs.
+next build are there, the rows of the tables that are not as they were are fingerprinted again, and of tables that keep
+all their rows those that came. Where all fingerprints that concern a test are the same, its result stands. After a
+build from nothing, every test runs.
 
 A fingerprint is the number of rows and the sum of DuckDB's hashes of them, which is comparable within one version
 of DuckDB; with another version a build starts from nothing. There is one of all columns, by which a stray change is
