@@ -80,11 +80,13 @@
 {%- endmacro %}
 
 
-{# The rows of a relation that are recalculated: all rows unless a build carries on. #}
+{# The rows of a relation that are recalculated: all rows unless a build carries on. Where all recalculated bills are
+   expected ones, which is the rule on a day without deliveries, DuckDB looks up the ids of expected bills only, and
+   reads no other column of the rest. #}
 {% macro recalculated(relation) -%}
     {%- set again = ref('int_invoices_recalculated') -%}
     {%- if carries_on() -%}
-    (select * from {{ relation }} where invoice_id in (select invoice_id from {{ again }}))
+    (select * from {{ relation }} where (invoice_id, is_expected) in (select invoice_id, is_expected from {{ again }}))
     {%- else -%}
     {{ relation }}
     {%- endif -%}
@@ -99,12 +101,16 @@
 {%- endmacro %}
 
 
-{# Delete the rows of recalculated invoices, before they are added again. A model without expected bills, of which
+{# Delete the rows of recalculated invoices, before they are added again. A model that has no expected bills, of which
    there are many more, says so. #}
-{% macro forget_recalculated(relation, which='true') -%}
-    {%- if carries_on() -%}
+{% macro forget_recalculated(relation, which=none) -%}
+    {%- if carries_on() and which -%}
         delete from {{ relation }} where invoice_id in (
             select invoice_id from {{ ref('int_invoices_recalculated') }} where {{ which }}
+        )
+    {%- elif carries_on() -%}
+        delete from {{ relation }} where (invoice_id, is_expected) in (
+            select invoice_id, is_expected from {{ ref('int_invoices_recalculated') }}
         )
     {%- endif -%}
 {%- endmacro %}
