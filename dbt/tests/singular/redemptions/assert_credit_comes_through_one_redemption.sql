@@ -31,7 +31,16 @@ benefits as (
 
     from {{ ref('fct_discount_applications') }} as applications
 
-    inner join {{ ref('fct_discounted_charges') }} as charges
+    -- Only bills of workspaces with credit: DuckDB would put all others into a hash table, too.
+    inner join (
+        select
+            invoice_id,
+            workspace_id
+
+        from {{ ref('fct_discounted_charges') }}
+
+        where workspace_id in (select workspace_id from ledger)
+    ) as charges
         on applications.invoice_id = charges.invoice_id
 
     inner join ledger
