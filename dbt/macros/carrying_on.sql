@@ -13,7 +13,8 @@
      last has all workspaces in which anything changed, and those in which the as-of date has passed an instant or
      the end of a month on which rows depend. A model that depends on another such instant has to add it there.
 
-   What programs gave is summed again for the months of `int_months_recalculated`, and taken over for all others.
+   What was billed and what programs gave is summed again for the months of `int_months_recalculated`, and taken over
+   for all others.
 
    Before it adds rows, each of these models deletes those to recalculate. All other models are calculated whole,
    unless their sources, their SQL and the as-of date that it names are those of the previous build: such models
@@ -145,10 +146,10 @@
 {%- endmacro %}
 
 
-{# Delete the rows of recalculated workspaces, before they are added again. #}
-{% macro forget_workspaces(relation, workspaces='int_workspaces_recalculated') -%}
+{# Delete the rows of recalculated workspaces, or of what else a model has its rows by, before they are added again. #}
+{% macro forget_workspaces(relation, again='int_workspaces_recalculated', column='workspace_id', column_again='workspace_id') -%}
     {%- if carries_on() -%}
-        delete from {{ relation }} where workspace_id in (select workspace_id from {{ ref(workspaces) }})
+        delete from {{ relation }} where {{ column }} in (select {{ column_again }} from {{ ref(again) }})
     {%- endif -%}
 {%- endmacro %}
 

@@ -415,11 +415,12 @@ def _forgotten(node: object) -> str:
             " (select invoice_id from intermediate.int_invoices_received)"
         )
     if "forget_workspaces" in hooks:
-        named = re.search(r"'(\w+)'", hooks)
-        workspaces = named.group(1) if named else "int_workspaces_recalculated"
+        named = re.findall(r"'(\w+)'", hooks)
+        usual = ("int_workspaces_recalculated", "workspace_id", "workspace_id")
+        again, column, column_again = [*named, *usual[len(named) :]]
         return (
-            f"delete from {relation} where workspace_id in"
-            f" (select workspace_id from intermediate.{workspaces})"
+            f"delete from {relation} where {column} in"
+            f" (select {column_again} from intermediate.{again})"
         )
     if "forget_fates" in hooks:
         conditions = " or ".join(
