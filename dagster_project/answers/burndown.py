@@ -20,12 +20,9 @@ _AMOUNTS = (
 _GRANT = ("grant_id", "redemption_id", "coupon_id", "workspace_id", "currency")
 LAST_MONTHS = """(
     select * from marts.fct_credit_burndown_monthly
-    semi join (
-        select grant_id, max(burn_month) as burn_month
-        from marts.fct_credit_burndown_monthly group by grant_id
-    ) using (grant_id, burn_month)
+    where burn_month = (select max(burn_month) from marts.fct_credit_burndown_monthly)
 )"""
-"""SQL for the last month of each grant: one scan of two columns finds the months, the others are read of these rows."""
+"""SQL for the last month of each grant that has not ended, the only ones with something left then."""
 
 _SCOPES = {
     "all": "true",

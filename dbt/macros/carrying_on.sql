@@ -13,7 +13,8 @@
      last has all workspaces in which anything changed, and those in which the as-of date has passed an instant or
      the end of a month on which rows depend. A model that depends on another such instant has to add it there.
 
-   What programs gave is summed again for the months of `int_months_recalculated`, and taken over for all others.
+   What was billed and what programs gave is summed again for the months of `int_months_recalculated`, and taken over
+   for all others.
 
    Before it adds rows, each of these models deletes those to recalculate. All other models are calculated whole,
    unless their sources, their SQL and the as-of date that it names are those of the previous build: such models
@@ -80,11 +81,13 @@
 {%- endmacro %}
 
 
-{# The rows of a relation that are recalculated: all rows unless a build carries on. #}
+{# The rows of a relation that are recalculated: all rows unless a build carries on. Where all recalculated bills are
+   expected ones, which is the rule on a day without deliveries, DuckDB looks up the ids of expected bills only, and
+   reads no other column of the rest. #}
 {% macro recalculated(relation) -%}
     {%- set again = ref('int_invoices_recalculated') -%}
     {%- if carries_on() -%}
-    (select * from {{ relation }} where invoice_id in (select invoice_id from {{ again }}))
+    (select * from {{ relation }} where (invoice_id, is_expected) in (select invoice_id, is_expected from {{ again }}))
     {%- else -%}
     {{ relation }}
     {%- endif -%}
@@ -99,12 +102,16 @@
 {%- endmacro %}
 
 
-{# Delete the rows of recalculated invoices, before they are added again. A model without expected bills, of which
+{# Delete the rows of recalculated invoices, before they are added again. A model that has no expected bills, of which
    there are many more, says so. #}
-{% macro forget_recalculated(relation, which='true') -%}
-    {%- if carries_on() -%}
+{% macro forget_recalculated(relation, which=none) -%}
+    {%- if carries_on() and which -%}
         delete from {{ relation }} where invoice_id in (
             select invoice_id from {{ ref('int_invoices_recalculated') }} where {{ which }}
+        )
+    {%- elif carries_on() -%}
+        delete from {{ relation }} where (invoice_id, is_expected) in (
+            select invoice_id, is_expected from {{ ref('int_invoices_recalculated') }}
         )
     {%- endif -%}
 {%- endmacro %}
@@ -139,10 +146,10 @@
 {%- endmacro %}
 
 
-{# Delete the rows of recalculated workspaces, before they are added again. #}
-{% macro forget_workspaces(relation, workspaces='int_workspaces_recalculated') -%}
+{# Delete the rows of recalculated workspaces, or of what else a model has its rows by, before they are added again. #}
+{% macro forget_workspaces(relation, again='int_workspaces_recalculated', column='workspace_id', column_again='workspace_id') -%}
     {%- if carries_on() -%}
-        delete from {{ relation }} where workspace_id in (select workspace_id from {{ ref(workspaces) }})
+        delete from {{ relation }} where {{ column }} in (select {{ column_again }} from {{ ref(again) }})
     {%- endif -%}
 {%- endmacro %}
 

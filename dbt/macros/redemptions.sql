@@ -251,3 +251,9 @@ settled as (
 
     having count(*) > 1
 {%- endmacro %}
+
+
+{# How many months after the end of a promotion a workspace is looked at, to see whether it is retained. #}
+{% macro retention_months() -%}
+    {{ return([1, 3, 6, 12]) }}
+{%- endmacro %}

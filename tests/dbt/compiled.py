@@ -399,10 +399,15 @@ def _forgotten(node: object) -> str:
     """What a macro that forgets rows says, such as `forget_recalculated`, which dbt does not show."""
     hooks = "".join(hook.sql for hook in node.config.pre_hook)  # type: ignore[attr-defined]
     relation = node.relation_name  # type: ignore[attr-defined]
-    if "forget_recalculated" in hooks:
+    if "not is_expected" in hooks:
         return (
             f"delete from {relation} where invoice_id in"
-            " (select invoice_id from intermediate.int_invoices_recalculated)"
+            " (select invoice_id from intermediate.int_invoices_recalculated where not is_expected)"
+        )
+    if "forget_recalculated" in hooks:
+        return (
+            f"delete from {relation} where (invoice_id, is_expected) in"
+            " (select invoice_id, is_expected from intermediate.int_invoices_recalculated)"
         )
     if "forget_received" in hooks:
         return (
@@ -410,11 +415,12 @@ def _forgotten(node: object) -> str:
             " (select invoice_id from intermediate.int_invoices_received)"
         )
     if "forget_workspaces" in hooks:
-        named = re.search(r"'(\w+)'", hooks)
-        workspaces = named.group(1) if named else "int_workspaces_recalculated"
+        named = re.findall(r"'(\w+)'", hooks)
+        usual = ("int_workspaces_recalculated", "workspace_id", "workspace_id")
+        again, column, column_again = [*named, *usual[len(named) :]]
         return (
-            f"delete from {relation} where workspace_id in"
-            f" (select workspace_id from intermediate.{workspaces})"
+            f"delete from {relation} where {column} in"
+            f" (select {column_again} from intermediate.{again})"
         )
     if "forget_fates" in hooks:
         conditions = " or ".join(

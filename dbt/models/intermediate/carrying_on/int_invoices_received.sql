@@ -25,13 +25,11 @@ came_back as (
 
     from {{ repeated_rows }}
 
-    where feed = 'invoices'
-
-    group by record_id
-
-    having
-        max(case when fate = 'duplicate' and {{ came_since() }} then 1 else 0 end) = 1
-        and max(case when fate = 'superseded' then 1 else 0 end) = 1
+    where
+        feed = 'invoices'
+        and fate = 'duplicate'
+        and {{ came_since() }}
+        and record_id in (select record_id from {{ repeated_rows }} where feed = 'invoices' and fate = 'superseded')
 
 ),
 

@@ -1,5 +1,6 @@
 {# Must be built before int_redemption_invoices_covered deletes the rows to recalculate. #}
 -- depends_on: {{ ref('int_invoices_recalculated') }}
+-- depends_on: {{ ref('int_redemptions_with_terms') }}
 with
 
 final as (
@@ -10,8 +11,10 @@ final as (
 
     from {{ kept('int_redemption_invoices_covered') }}
 
+    -- Only uses of redemptions with a limit are asked for.
     where
         is_use
+        and redemption_id in (select redemption_id from {{ ref('int_redemptions_with_terms') }} where invoice_limit is not null)
         and invoice_id not in (select invoice_id from {{ ref('int_invoices_recalculated') }})
 
     group by redemption_id

@@ -1,6 +1,7 @@
 {%- set changed = ref('int_workspaces_changed') -%}
 {%- set covered = ref('int_redemption_invoices_covered') -%}
-{%- set grants = ref('int_credit_grants_scheduled') %}
+{%- set grants = ref('int_credit_grants_scheduled') -%}
+{%- set redemptions = ref('int_redemptions_with_terms') %}
 with
 
 {% if carries_on() -%}
@@ -51,6 +52,27 @@ workspaces_with_grants_of_the_day as (
 
 ),
 
+-- Whoever has not paid some months after the end of a promotion is then no longer too early to judge.
+workspaces_with_promotions_of_an_age as (
+
+    select workspace_id
+
+    from {{ redemptions }}
+
+    where
+        has_ended
+        and ended_by = 'expiry'
+        and (
+            {%- for months in retention_months() %}
+            {{ 'or ' if not loop.first }}(
+                {{ add_months('ended_at', months) }} >= {{ kept_end_of_as_of_date() }}
+                and {{ add_months('ended_at', months) }} < {{ end_of_as_of_date() }}
+            )
+            {%- endfor %}
+        )
+
+),
+
 {% endif -%}
 final as (
     {% if carries_on() %}
@@ -67,6 +89,10 @@ final as (
     union
 
     select workspace_id from workspaces_with_grants_of_the_day
+
+    union
+
+    select workspace_id from workspaces_with_promotions_of_an_age
     {% else %}
     {{ no_rows({'workspace_id': dbt.type_string()}) }}
     {% endif %}

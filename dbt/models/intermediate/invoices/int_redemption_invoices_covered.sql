@@ -54,7 +54,11 @@ invoices as (
         cast(0 as bigint) as billed_credit_minor,
         true as is_expected
 
-    from {{ recalculated(ref('int_bills_expected')) }}
+    from {{ ref('int_bills_expected') }}
+    {%- if carries_on() %}
+
+    where invoice_id in (select invoice_id from {{ ref('int_invoices_recalculated') }} where is_expected)
+    {%- endif %}
 
 ),
 

@@ -2,7 +2,11 @@ with
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_known') }}
+    select * from {{ ref('int_redemption_windows_recorded') }}
+
+    where
+        ended_by = 'expiry'
+        and ended_at > started_at
 
 ),
 
@@ -18,12 +22,6 @@ coupons as (
 
 ),
 
-windows as (
-
-    select * from {{ ref('int_redemption_windows_recorded') }}
-
-),
-
 -- R4: an honoured redemption that ends by expiry hands over to the follow-up of its coupon. Ends are scheduled,
 -- so a follow-up that is not due by the end of the as-of date will be due later.
 final as (
@@ -36,19 +34,14 @@ final as (
         redemptions.coupon_id as predecessor_coupon_id,
         coupons.follow_up_coupon_id as coupon_id,
         redemptions.redeemed_at as predecessor_redeemed_at,
-        windows.ended_at as due_at,
-        windows.ended_at < {{ end_of_as_of_date() }} as is_due
+        redemptions.ended_at as due_at,
+        redemptions.ended_at < {{ end_of_as_of_date() }} as is_due
 
     from redemptions
 
     inner join judged
         on redemptions.redemption_id = judged.redemption_id
         and judged.refusal_reason is null
-
-    inner join windows
-        on redemptions.redemption_id = windows.redemption_id
-        and windows.ended_by = 'expiry'
-        and windows.ended_at > windows.started_at
 
     inner join coupons
         on redemptions.coupon_id = coupons.coupon_id

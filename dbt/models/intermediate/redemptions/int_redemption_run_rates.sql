@@ -1,10 +1,17 @@
 with
 
+-- Of all redemptions, only those that are active are asked for.
+active as (
+
+    select redemption_id from {{ ref('int_redemption_ends_looked_ahead') }}
+
+),
+
 redemptions as (
 
     select * from {{ ref('int_redemptions_with_terms') }}
 
-    where not is_to_come
+    where redemption_id in (select redemption_id from active)
 
 ),
 
@@ -20,6 +27,7 @@ benefits as (
         not is_expected
         and billing_month < {{ month_after_as_of_date() }}
         and billing_month >= {{ three_months_before_end() }}
+        and redemption_id in (select redemption_id from active)
 
     group by redemption_id
 

@@ -1,3 +1,6 @@
+{# A view: what it adds to its source costs less than to write it, and to join it to the source again. #}
+{{ config(materialized='view') }}
+
 with
 
 redemptions as (
@@ -15,10 +18,7 @@ coupons as (
 natural_ends as (
 
     select
-        redemptions.redemption_id,
-        redemptions.started_at,
-        redemptions.revoked_at,
-        redemptions.eligible_until,
+        redemptions.*,
         {{ natural_end('redemptions.started_at', 'redemptions.ends_at', 'coupons') }} as natural_end_at
 
     from redemptions
@@ -31,11 +31,7 @@ natural_ends as (
 ends as (
 
     select
-        redemption_id,
-        started_at,
-        natural_end_at,
-        revoked_at,
-        eligible_until,
+        *,
         least(
             coalesce(natural_end_at, revoked_at, eligible_until),
             coalesce(revoked_at, eligible_until, natural_end_at),
@@ -50,10 +46,7 @@ ends as (
 final as (
 
     select
-        redemption_id,
-        started_at,
-        natural_end_at,
-        ended_at,
+        *,
         case
             when ended_at = natural_end_at then 'expiry'
             when ended_at = revoked_at then 'revocation'

@@ -49,23 +49,43 @@ described as (
 ),
 
 -- R2, reasons 4 and 5: "earlier" means before in the order (redeemed_at, redemption_id), honoured or not; the coupon's
--- once_per says among which redemptions they look for an earlier one.
-counted as (
+-- once_per says among which redemptions they look for an earlier one. Only groups of several are put in order.
+{%- set uses = {'workspace': 'use_in_workspace', 'user': 'use_by_user'} %}
+{%- for of, use in uses.items() %}
+several_of_{{ of }} as (
 
     select
-        *,
-        row_number() over (
-            partition by coupon_id, workspace_group
-            order by redeemed_at, redemption_id
-        ) as use_in_workspace,
-        row_number() over (
-            partition by coupon_id, user_group
-            order by redeemed_at, redemption_id
-        ) as use_by_user
+        coupon_id,
+        {{ of }}_group
 
     from described
 
+    group by
+        coupon_id,
+        {{ of }}_group
+
+    having count(*) > 1
+
 ),
+
+{{ use }} as (
+
+    select
+        described.redemption_id,
+        row_number() over (
+            partition by described.coupon_id, described.{{ of }}_group
+            order by described.redeemed_at, described.redemption_id
+        ) as {{ use }}
+
+    from described
+
+    inner join several_of_{{ of }}
+        on described.coupon_id = several_of_{{ of }}.coupon_id
+        and described.{{ of }}_group = several_of_{{ of }}.{{ of }}_group
+
+),
+
+{%- endfor %}
 
 -- R2, reason 6: only where a coupon asks for no prior one are the redemptions of the workspace and the user counted.
 asking as (
@@ -182,23 +202,29 @@ with_prior_coupon as (
 judged_but_for_limit as (
 
     select
-        counted.redemption_id,
-        counted.coupon_id,
-        counted.redeemed_at,
-        counted.max_redemptions,
+        described.redemption_id,
+        described.coupon_id,
+        described.redeemed_at,
+        described.max_redemptions,
         case
-            when counted.is_unknown_coupon then 'unknown_coupon'
-            when counted.is_unknown_workspace then 'unknown_workspace'
-            when counted.redeemed_at > counted.redeem_by then 'redeemed_after_close'
-            when counted.use_in_workspace > 1 then 'duplicate_for_workspace'
-            when counted.use_by_user > 1 then 'duplicate_for_user'
+            when described.is_unknown_coupon then 'unknown_coupon'
+            when described.is_unknown_workspace then 'unknown_workspace'
+            when described.redeemed_at > described.redeem_by then 'redeemed_after_close'
+            when use_in_workspace.use_in_workspace > 1 then 'duplicate_for_workspace'
+            when use_by_user.use_by_user > 1 then 'duplicate_for_user'
             when with_prior_coupon.redemption_id is not null then 'prior_coupon'
         end as refusal_reason
 
-    from counted
+    from described
+
+    left join use_in_workspace
+        on described.redemption_id = use_in_workspace.redemption_id
+
+    left join use_by_user
+        on described.redemption_id = use_by_user.redemption_id
 
     left join with_prior_coupon
-        on counted.redemption_id = with_prior_coupon.redemption_id
+        on described.redemption_id = with_prior_coupon.redemption_id
 
 ),
 

@@ -3,19 +3,13 @@ with
 
 redemptions as (
 
-    select * from {{ ref('int_redemptions_known') }}
+    select * from {{ ref('int_redemption_windows_recorded') }}
 
 ),
 
 judged as (
 
     select * from {{ ref('int_redemptions_judged') }}
-
-),
-
-windows as (
-
-    select * from {{ ref('int_redemption_windows_recorded') }}
 
 ),
 
@@ -47,10 +41,10 @@ recorded_redemptions as (
         redemptions.subscription_id,
         redemptions.redeemed_at,
         redemptions.application_order,
-        windows.started_at,
-        windows.natural_end_at,
-        windows.ended_at,
-        windows.ended_by,
+        redemptions.started_at,
+        redemptions.natural_end_at,
+        redemptions.ended_at,
+        redemptions.ended_by,
         judged.refusal_reason,
         false as is_derived,
         redemptions.delivery_sequence,
@@ -60,9 +54,6 @@ recorded_redemptions as (
 
     inner join judged
         on redemptions.redemption_id = judged.redemption_id
-
-    inner join windows
-        on redemptions.redemption_id = windows.redemption_id
 
 ),
 

@@ -2,7 +2,7 @@ with
 
 charges as (
 
-    select * from {{ ref('fct_discounted_charges') }}
+    select * from {{ of_recalculated_months(ref('fct_discounted_charges')) }}
 
 ),
 

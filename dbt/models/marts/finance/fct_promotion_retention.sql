@@ -21,7 +21,7 @@ ended as (
         program,
         ended_at
 
-    from {{ ref('int_redemptions_with_terms') }}
+    from {{ of_recalculated_workspaces(ref('int_redemptions_with_terms')) }}
 
     where
         is_honoured
@@ -64,7 +64,7 @@ final as (
             when totals.is_one_currency
                 then {{ published_amount('(totals.discount_minor + totals.credit_minor)', 'totals.minor_per_major') }}
         end as total_discount_amount,
-        {%- for months in [1, 3, 6, 12] %}
+        {%- for months in retention_months() %}
         case
             when later_charges.last_paying_invoice_at >= {{ add_months('ended.ended_at', months) }} then true
             when {{ add_months('ended.ended_at', months) }} < {{ end_of_as_of_date() }} then false

@@ -13,6 +13,19 @@ ledger as (
 
 ),
 
+-- Of workspaces with credit only: DuckDB would put all others into a hash table, too.
+charges as (
+
+    select
+        invoice_id,
+        workspace_id
+
+    from {{ ref('fct_discounted_charges') }}
+
+    where workspace_id in (select workspace_id from ledger)
+
+),
+
 benefits as (
 
     select
@@ -31,7 +44,7 @@ benefits as (
 
     from {{ ref('fct_discount_applications') }} as applications
 
-    inner join {{ ref('fct_discounted_charges') }} as charges
+    inner join charges
         on applications.invoice_id = charges.invoice_id
 
     inner join ledger
