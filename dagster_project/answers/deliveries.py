@@ -29,11 +29,15 @@ def deliveries(connection: Connection) -> Row:
     of its `parts`.
     """
     found = rows(connection, "from release.deliveries order by arrived_at, feed, file_name")
-    return {**facts(connection), "deliveries": _with_folders(found)}
+    return {**facts(connection), "deliveries": with_folders(found)}
 
 
-def _with_folders(files: list[Row]) -> list[Row]:
-    """Combine the parts of a folder, in the place of the first."""
+def with_folders(files: list[Row]) -> list[Row]:
+    """Combine the parts of a folder that arrived together and have the same fate, in the place of the first.
+
+    Args:
+        files: Rows of `release.deliveries`.
+    """
     together: dict[tuple[object, ...], list[Row]] = {}
     for number, file in enumerate(files):
         _, _, inside = str(file["file_name"]).partition("/")

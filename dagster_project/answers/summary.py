@@ -9,6 +9,7 @@ from dagster_project.answers.asking import Connection, Row, end_of, rows
 from dagster_project.answers.bridge import GIFTS
 from dagster_project.answers.burndown import grants_left, lapsing
 from dagster_project.answers.closes import moves, restatements
+from dagster_project.answers.deliveries import with_folders
 from dagster_project.answers.expiring import ending
 from dagster_project.answers.findings import totals_by_type
 from dagster_project.answers.glance import checks
@@ -50,7 +51,10 @@ def summary(connection: Connection) -> Row:
 
 
 def rows_in(connection: Connection) -> Row:
-    """Return what became of the delivered rows by feed, and the files that were refused, newest first."""
+    """Return what became of the delivered rows by feed, and what was refused, newest first.
+
+    The parts of a folder that have the same fate are one entry.
+    """
     return {
         "rows_in": rows(
             connection,
@@ -60,15 +64,19 @@ def rows_in(connection: Connection) -> Row:
             " from release.deliveries where verdict = 'loaded' group by feed"
             " order by min(arrived_at), feed",
         ),
-        "refused_files": rows(
-            connection,
-            "select file_name, refusal_reason from release.deliveries where verdict = 'refused'"
-            " order by arrived_at desc, file_name",
+        "refused_files": with_folders(
+            rows(
+                connection,
+                "from release.deliveries where verdict = 'refused'"
+                " order by arrived_at desc, file_name",
+            )
         ),
-        "noted_files": rows(
-            connection,
-            "select file_name, notes from release.deliveries where notes is not null"
-            " and arrived_at = (select max(arrived_at) from release.deliveries) order by file_name",
+        "noted_files": with_folders(
+            rows(
+                connection,
+                "from release.deliveries where notes is not null and arrived_at ="
+                " (select max(arrived_at) from release.deliveries) order by file_name",
+            )
         ),
     }
 

@@ -371,6 +371,10 @@ def _other_shape(text: str, feed: Feed) -> Refusal | None:
         if all(isinstance(value, _Pairs) for value in known):
             return Refusal("its first object has columns, not rows", SHAPE_REMEDY)
         return None
+    if len(first) > 1 and all(_is_row(value, feed) for _, value in first):
+        return Refusal(
+            "its rows are values of one object, each under a key of its own", SHAPE_REMEDY
+        )
     below = next((name for name, value in first if isinstance(value, list) and value), None)
     if below is None:
         return None
@@ -378,6 +382,10 @@ def _other_shape(text: str, feed: Feed) -> Refusal | None:
         f"its first object is no row: the rows may be in its {below[:60]!r}",
         f"deliver what is in it alone; or {SHAPE_REMEDY}",
     )
+
+
+def _is_row(value: object, feed: Feed) -> bool:
+    return isinstance(value, _Pairs) and any(name in feed.column_names for name, _ in value)
 
 
 def _record(text: str, feed: Feed) -> dict[str, str | None]:

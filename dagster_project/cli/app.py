@@ -130,6 +130,8 @@ def main() -> None:
     sys.stdout = cast("TextIO", Output(sys.stdout))
     if sys.stderr is not None:
         sys.stderr = cast("TextIO", Output(sys.stderr))
+    # The Python processes started from here import nothing from the current folder, which may be the landing folder.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:
         try:
             app()

@@ -188,16 +188,21 @@ def tell_rows_in(data: Row) -> list[str]:
     )
     refused = data["refused_files"]
     if refused:
-        lines.append(f"  {count(len(refused), 'file')} refused, see `coupon-ledger deliveries`:")
+        lines.append(f"  {count(_files(refused), 'file')} refused, see `coupon-ledger deliveries`:")
         for row in refused[:_MOST_FILES]:
-            lines += layout.wrap(f"{row['file_name']}: {row['refusal_reason']}", "    ", "      ")
+            lines += layout.wrap(f"{_name(row)}: {row['refusal_reason']}", "    ", "      ")
         if len(refused) > _MOST_FILES:
-            lines.append(f"    and {len(refused) - _MOST_FILES:,} more")
+            lines.append(f"    and {_files(refused[_MOST_FILES:]):,} more")
     noted = data["noted_files"]
     if noted:
-        lines.append(f"  Notes on {count(len(noted), 'new file')}:")
+        lines.append(f"  Notes on {count(_files(noted), 'new file')}:")
         for row in noted[:_MOST_FILES]:
-            lines += layout.wrap(f"{row['file_name']}: {row['notes']}", "    ", "      ")
+            lines += layout.wrap(f"{_name(row)}: {row['notes']}", "    ", "      ")
         if len(noted) > _MOST_FILES:
-            lines.append(f"    and {len(noted) - _MOST_FILES:,} more")
+            lines.append(f"    and {_files(noted[_MOST_FILES:]):,} more")
     return lines
+
+
+def _files(found: list[Row]) -> int:
+    """Return how many files these are, each part of a folder counted."""
+    return sum(len(row.get("parts", [row])) for row in found)

@@ -47,6 +47,10 @@ class NoRelease(ReleaseError):
     """The release asked for does not exist."""
 
 
+class LaterMethod(ReleaseError):
+    """A table carries a fingerprint of a later version, by a method that this one does not know."""
+
+
 class Busy(ReleaseError):
     """Another process is refreshing the same data home."""
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -23,10 +24,13 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.releases.errors import LaterMethod
+
 MODULUS = 1 << 64
 METHOD = "3-"
 """What a fingerprint begins with."""
 _METHOD_2 = "2-"
+_NUMBERED = re.compile("[0-9]+-")
 _PUBLISHED = ("VARCHAR", "TIMESTAMP", "DATE", "BOOLEAN")
 
 
@@ -152,11 +156,14 @@ def content_of(
 
     Raises:
         ValueError: A column has a type that is not published.
+        LaterMethod: The fingerprint to compare with is of a method that is not known here.
     """
     columns = columns_of(connection, relation)
     if like.startswith(METHOD):
         return content_from(*sum_of_hashes(connection, relation, columns), columns)
     is_method_2 = like.startswith(_METHOD_2)
+    if not is_method_2 and _NUMBERED.match(like):
+        raise LaterMethod(f"Fingerprint {like} is of a method that this version does not know.")
     text = (_row_text_2 if is_method_2 else _row_text_1)(columns)
     number = f"cast('0x' || substr(md5({text}), 1, 16) as ubigint)"
     rows, total = _numbers(connection, f"select count(*), {_sum_of(number)} from {relation}")

@@ -15,7 +15,7 @@ import duckdb
 
 from dagster_project.releases import files
 from dagster_project.releases.data_home import check_layout
-from dagster_project.releases.errors import NoRelease, ReleaseError
+from dagster_project.releases.errors import LaterMethod, NoRelease, ReleaseError
 from dagster_project.releases.fingerprint import (
     TableContent,
     content_hash_of,
@@ -286,6 +286,7 @@ def verify(home: Path, release_id: str | None = None) -> Verification:
 
     Raises:
         NoRelease: There is no such release.
+        LaterMethod: A later version published it, whose fingerprints this one cannot compare.
     """
     wanted = files.resolve(home, release_id)
     problems: list[str] = []
@@ -317,6 +318,13 @@ def verify(home: Path, release_id: str | None = None) -> Verification:
             pedigree = read_pedigree(home, wanted)
             problems += _pedigree_problems(named, pedigree, contents)
             problems += _about_problems(files.parquet_dir(home, wanted), pedigree)
+    except LaterMethod as error:
+        raise LaterMethod(
+            f"Release {wanted} cannot be verified by this version of Coupon Ledger, and nothing says that"
+            " it is damaged: its tables have fingerprints of a later version's method.",
+            f"Verify it with the version that published it, {read_pedigree(home, wanted)['code_version']},"
+            " or a later one.",
+        ) from error
     except (duckdb.Error, ReleaseError) as error:
         problems.append(" ".join(str(error).split()))
     if not promised and not problems:

@@ -313,6 +313,7 @@ def in_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         for name, value in (("argv", given), ("stdout", out), ("stderr", err)):
             patch.setattr(sys, name, value)
         patch.delenv("COLUMNS", raising=False)
+        patch.setenv("PYTHONSAFEPATH", "1")  # main() sets it, and this process goes on
         for name in ("freeze", "set_threshold"):
             patch.setattr(gc, name, lambda *_: None)  # this process goes on
         try:

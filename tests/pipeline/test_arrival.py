@@ -758,6 +758,7 @@ def test_a_comma_is_not_named_where_leaving_it_out_makes_no_row(home: Home, line
         ({"columns": list(INVOICE), "data": [list(INVOICE.values())]}, "may be in its 'columns'"),
         ({"has_more": False, "data": [INVOICE]}, "the rows may be in its 'data'"),
         ({"0": INVOICE}, "the rows may be in its '0'"),
+        ({"usr_1": INVOICE, "usr_2": INVOICE}, "each under a key of its own"),
         ([list(INVOICE.values())], "its rows are arrays"),
     ],
     ids=lambda part: str(part)[:30],

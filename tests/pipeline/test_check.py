@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -202,3 +206,23 @@ def test_what_is_no_file_in_a_folder_is_told_and_never_opened(tmp_path: Path) ->
         *("fifo.csv", "circle.csv", "away.csv", "d")
     }
     assert {file["verdict"] for file in found["files"]} == {"refused"}
+
+
+def test_python_files_in_the_current_folder_are_never_imported(tmp_path: Path) -> None:
+    rows = {name: ["2025-01-01T00:00:00Z"] for name in ("created_at", "updated_at")}
+    (tmp_path / "workspaces").mkdir()
+    table = pa.table({"workspace_id": ["ws_1"], **rows})
+    pq.write_table(table, tmp_path / "workspaces" / "w.parquet")
+    for name in ("csv", "random", "struct"):
+        (tmp_path / f"{name}.py").write_text(
+            f"open('{name} was run', 'w')\nraise SystemExit('no')\n"
+        )
+    checked = subprocess.run(
+        [sys.executable, "-P", "-m", "dagster_project.cli", "check", "workspaces"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert not list(tmp_path.glob("*was run"))

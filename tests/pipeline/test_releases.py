@@ -1259,6 +1259,25 @@ class TestKeeping:
             connection.execute(change)
         assert releases.verify(home, three[0]).problems
 
+    def test_a_release_of_a_later_method_is_not_called_damaged(
+        self, home: Path, three: list[str]
+    ) -> None:
+        with duckdb.connect(str(files.release_path(home, three[0]))) as connection:
+            connection.execute("update release.release set code_version = '9.1.0+abc'")
+            connection.execute(
+                "update release.tables set fingerprint = '14-' || substr(fingerprint, 3)"
+                " where table_name = 'rejected_rows'"
+            )
+        for ask in (
+            lambda: releases.verify(home, three[0]),
+            lambda: releases.restore(home, three[0], NOW, by="me"),
+        ):
+            with pytest.raises(releases.ReleaseError) as caught:
+                ask()
+            assert "cannot be verified by this version" in caught.value.message
+            assert "9.1.0+abc" in caught.value.remedy
+        assert releases.current_release(home) == three[2]
+
     def test_what_lies_beside_the_parquet_files_is_found_by_verification_if_it_is_of_another(
         self, home: Path, three: list[str]
     ) -> None:

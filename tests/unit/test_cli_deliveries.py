@@ -34,6 +34,25 @@ def test_of_refused_files_the_first_are_named_and_the_others_counted(
     assert (lines[2], lines[-1]) == (first, last)
 
 
+def test_the_parts_of_a_folder_are_refused_once_and_counted_each() -> None:
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("create schema release")
+        connection.execute(
+            "create table release.deliveries as select 'invoices' as feed, 'refused' as verdict,"
+            " 'no header' as refusal_reason, null::varchar as notes, timestamp '2026-01-01' as arrived_at,"
+            " format('invoices/{}/{:03d}.csv', if(n < 100, 'export', 'other'), n) as file_name,"
+            " null as delivery_id, null as sha256, 0 as physical_rows, 0 as accepted_rows,"
+            " 0 as superseded_rows, 0 as duplicate_rows, 0 as rejected_rows"
+            " from range(101) as numbers (n)"
+        )
+        lines = tell_rows_in(rows_in(connection))
+    assert lines[2:] == [
+        "  101 files refused, see `coupon-ledger deliveries`:",
+        "    invoices/export/ (100 parts): no header",
+        "    invoices/other/100.csv: no header",
+    ]
+
+
 REASON = "mtus is not a whole number of at most 18 digits"
 
 
