@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,8 +53,8 @@ def check(
 def tell(data: Row) -> str:
     """Lay out what would become of each file as text."""
     lines: list[str] = []
-    for file in data["files"]:
-        lines += [*layout.wrap(_verdict(file)), *_details(file), ""]
+    for first, *others in _alike(data["files"]):
+        lines += [*layout.wrap(_verdict(first, len(others))), *_details(first), ""]
     if not data["files"]:
         lines += ["A run would take none of these files.", ""]
     lines.append(
@@ -64,8 +65,23 @@ def tell(data: Row) -> str:
     return "\n".join(lines)
 
 
-def _verdict(file: dict[str, Any]) -> str:
+def _alike(files: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
+    """Put the parts of a folder that are refused for the same reason together, in the place of the first."""
+    together: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for file in files:
+        feed, _, inside = file["file_name"].partition("/")
+        folder, is_part, _ = inside.partition("/")
+        key: tuple[str, ...] = (file["file_name"],)
+        if is_part and file["verdict"] == "refused":
+            key = (feed, folder, file["reason"], file["remedy"])
+        together.setdefault(key, []).append(file)
+    return together.values()
+
+
+def _verdict(file: dict[str, Any], others: int) -> str:
     name = f"{clean(file['file_name'])} ({file['feed']})"
+    if others:
+        name = f"{clean(file['file_name'])} and {count(others, 'other part')} ({file['feed']})"
     if file["verdict"] == "refused":
         return f"{name}: REFUSED as a whole. {clean(str(file['reason']))}"
     if file["verdict"] == "known":

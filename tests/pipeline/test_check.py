@@ -153,6 +153,19 @@ def test_a_folder_of_parts_is_checked_as_one(tmp_path: Path) -> None:
     assert sum(file["accepted_rows"] for file in found["files"]) >= 1
 
 
+def test_parts_that_are_refused_for_one_reason_are_told_together(tmp_path: Path) -> None:
+    folder = tmp_path / "workspaces" / "export"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        (folder / f"part-{number}.csv").write_text(f"id\nws_{number}\n", "utf-8")
+    (folder / "part-3.csv").write_text("workspace_id;x\n1;2\n", "utf-8")
+    (folder / "_SUCCESS").touch()
+    told = " ".join(CliRunner().invoke(app, ["check", str(tmp_path)]).stdout.split())
+    assert told.count("REFUSED as a whole") == 2
+    assert "workspaces/export/part-0.csv and 2 other parts (workspaces): REFUSED" in told
+    assert len(checked(tmp_path)[1]["files"]) == 4
+
+
 def test_a_copy_is_told_as_one_and_a_copy_of_a_refused_file_as_refused(tmp_path: Path) -> None:
     landing = tmp_path / "workspaces"
     landing.mkdir()
