@@ -46,7 +46,7 @@ def failure_of(error: BaseException) -> Failure:
         lines = tuple(in_words(error.problems))
         return Failure(lines, error.remedy, True, error.problems)
     if isinstance(error, ReleaseError):
-        return Failure(tuple(error.message.splitlines()), error.remedy)
+        return Failure((error.message,), error.remedy)
     if _is_ours(error):
         return Failure((str(error),))
     # Later lines of a library's message may hold rows of the data.

@@ -530,7 +530,7 @@ def _explain(settings: Settings, error: BaseException, log: Path) -> None:
     if isinstance(error, PublishRefused):
         lines, remedy = in_words(error.problems), error.remedy
     elif isinstance(error, ReleaseError):
-        lines, remedy = error.message.splitlines(), error.remedy
+        lines, remedy = [error.message], error.remedy
     elif _is_interrupt(error):
         lines, remedy = ["The run was interrupted."], "Run again; the refresh starts over."
     else:

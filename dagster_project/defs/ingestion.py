@@ -39,7 +39,6 @@ STEP = "arrival"
 DELIVERIES = "deliveries"
 GATE = "supplier_gate"
 """The check of a feed's raw table: what was checked in new files on arrival, and whether any was refused."""
-_MOST_REASONS = 10
 
 
 def delivery_key(feed: str) -> dg.AssetKey:
@@ -136,23 +135,10 @@ def must_have_come(
         waiting: Folders of parts that are not whole yet, each with the reason.
 
     Raises:
-        ReleaseError: No feed's folder has a file that is not refused, and no file was ever loaded.
+        ReleaseError: No feed's folder has a file, and no file was ever loaded.
     """
-    if loaded:
+    if loaded or any(report.feed in feeds() for report in reports):
         return
-    if refused := [report for report in reports if report.feed in feeds() and report.reason]:
-        raise ReleaseError(
-            "\n".join(
-                [
-                    f"No file of {landing} can be loaded, and none was loaded before, so that the"
-                    " release would be empty:",
-                    *_refusals(refused),
-                    *(f"Waiting: {folder}." for folder in waiting),
-                ]
-            ),
-            f"Correct the files and run again. `coupon-ledger check {landing}` shows what to do for"
-            " each, with the values concerned.",
-        )
     *others, last = (f"{feed}/" for feed in feeds())
     elsewhere = ""
     if reports:
@@ -165,26 +151,6 @@ def must_have_come(
         "Name the folder that has them with --landing (or COUPON_LEDGER_LANDING), or put the files"
         " there, and run again.",
     )
-
-
-def _refusals(refused: "Sequence[DeliveryReport]") -> list[str]:
-    """Return why files were refused, one line for each reason, without values."""
-    by_reason: dict[str | None, list[DeliveryReport]] = {}
-    for report in refused:
-        by_reason.setdefault(report.reason, []).append(report)
-    lines = [
-        without_values(
-            f"{first.file_name}{_and_more(others)}: {first.reason}; {first.remedy}", names()
-        )
-        for first, *others in by_reason.values()
-    ]
-    if len(lines) > _MOST_REASONS:
-        lines[_MOST_REASONS:] = [f"{len(lines) - _MOST_REASONS:,} further reasons."]
-    return lines
-
-
-def _and_more(others: Sequence[object]) -> str:
-    return f" and {len(others):,} more" if others else ""
 
 
 def _delivery(feed: str, settings: Settings) -> dg.AssetSpec:
@@ -309,9 +275,8 @@ def notes(waiting: Sequence[str], empty: Sequence[str]) -> list[str]:
     """
     lines = [f"waiting: {clean(folder)}" for folder in waiting]
     if empty:
-        lines.append(
-            f"passed over: {clean(empty[0])}{_and_more(empty[1:])}, empty beside other parts"
-        )
+        others = f" and {len(empty) - 1:,} more" if len(empty) > 1 else ""
+        lines.append(f"passed over: {clean(empty[0])}{others}, empty beside other parts")
     return lines
 
 

@@ -466,22 +466,6 @@ class TestFailure:
         assert "What to do: Name the folder that has them with --landing" in told
         assert releases.release_ids(home) == []
 
-    def test_a_first_run_whose_files_are_all_refused_publishes_no_empty_release(
-        self, tmp_path: Path
-    ) -> None:
-        home, landing = tmp_path / "home", tmp_path / "landing"
-        (landing / "invoices").mkdir(parents=True)
-        (landing / "invoices" / "a.csv").write_text("invoice_id;workspace_id\nin_1;ws_1\n")
-        for _ in range(2):
-            result = coupon_ledger("run", "--home", home, "--landing", landing)
-            assert result.returncode == 1
-            told = " ".join(result.stderr.split())
-            assert "invoices/a.csv: missing required columns: the header has semicolons" in told
-            assert "deliver it with a comma as the separator" in told
-            assert f"`coupon-ledger check {landing}`" in told
-            assert "there is no current release yet" in told
-        assert releases.release_ids(home) == []
-
     def test_an_earlier_day_is_noted_and_ends_well(
         self, served: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
