@@ -463,9 +463,9 @@ def first_instant(day: date, zone: ZoneInfo) -> datetime:
         The instant in UTC, without a zone.
     """
     midnight = datetime.combine(day, time(), UTC)
-    # A day can begin late, or be left out altogether.
-    quarters = (midnight + timedelta(minutes=15 * number) for number in range(-60, 168))
-    first = next(one for one in quarters if one.astimezone(zone).date() >= day)
+    # A day can begin late, or be left out altogether; Kiritimati was at -10:40 until 1979.
+    steps = (midnight + timedelta(minutes=5 * number) for number in range(-180, 504))
+    first = next(one for one in steps if one.astimezone(zone).date() >= day)
     return first.replace(tzinfo=None)
 
 

@@ -7,8 +7,9 @@
 {%- endmacro %}
 
 
-{# The first instant after a day in the reporting time zone; the day is given as text. Since 1972 every offset
-   has been a whole number of quarter hours; a day can begin late, or be left out altogether. #}
+{# The first instant after a day in the reporting time zone; the day is given as text. A day can begin late, or be
+   left out altogether. Since 1972 every offset has been a whole number of quarter hours, but for that of Kiritimati
+   until 1979, -10:40. #}
 {% macro first_instant_after(day) -%}
     {%- set day = modules.datetime.date.fromisoformat(day) -%}
     {%- set midnight = modules.datetime.datetime(day.year, day.month, day.day) + modules.datetime.timedelta(days=1) -%}
@@ -19,6 +20,13 @@
         {%- for quarters in range(-60, 168) if first.instant is none -%}
             {%- set instant = midnight + modules.datetime.timedelta(minutes=15 * quarters) -%}
             {%- if first.instant is none and modules.pytz.utc.localize(instant).astimezone(zone).date() > day -%}
+                {%- set first.instant = instant -%}
+            {%- endif -%}
+        {%- endfor -%}
+        {%- set quarter = first.instant -%}
+        {%- for minutes in [5, 10] -%}
+            {%- set instant = quarter - modules.datetime.timedelta(minutes=minutes) -%}
+            {%- if modules.pytz.utc.localize(instant).astimezone(zone).date() > day -%}
                 {%- set first.instant = instant -%}
             {%- endif -%}
         {%- endfor -%}

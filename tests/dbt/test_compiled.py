@@ -21,6 +21,8 @@ ABROAD = [
     ("Pacific/Apia", date(2011, 12, 29)),
     ("Pacific/Apia", date(2011, 12, 31)),
     ("Pacific/Kiritimati", date(1994, 12, 30)),
+    # At -10:40, the only offset since 1972 that is no whole number of quarter hours.
+    ("Pacific/Kiritimati", date(1979, 3, 31)),
 ]
 
 

@@ -651,6 +651,7 @@ def test_what_is_settled_before_a_bill_cannot_change_from_a_day_on(
         # The day begins at one o'clock, and 30 December 2011 was left out.
         ("Africa/Cairo", date(2025, 4, 25)),
         ("Pacific/Apia", date(2011, 12, 30)),
+        ("Pacific/Kiritimati", date(1979, 4, 1)),
     ],
 )
 def test_a_day_begins_where_the_reporting_time_zone_says(zone: str, day: date) -> None:

@@ -227,6 +227,7 @@ def test_a_wrongly_typed_value_is_named() -> None:
         ("Pacific/Apia", date(2011, 12, 31), datetime(2011, 12, 30, 10)),
         ("Pacific/Apia", date(2012, 1, 1), datetime(2011, 12, 31, 10)),
         ("Pacific/Kiritimati", date(1995, 1, 1), datetime(1994, 12, 31, 10)),
+        ("Pacific/Kiritimati", date(1979, 4, 1), datetime(1979, 4, 1, 10, 40)),
         # Clocks that leap over midnight, and clocks that go back over it.
         ("America/Sao_Paulo", date(2018, 11, 4), datetime(2018, 11, 4, 3)),
         ("America/Toronto", date(1919, 3, 31), datetime(1919, 3, 31, 4, 30)),
