@@ -105,13 +105,10 @@
 {# Delete the rows of recalculated invoices, before they are added again. A model that has no expected bills, of which
    there are many more, says so. #}
 {% macro forget_recalculated(relation, which=none) -%}
-    {%- if carries_on() and which -%}
-        delete from {{ relation }} where invoice_id in (
-            select invoice_id from {{ ref('int_invoices_recalculated') }} where {{ which }}
-        )
-    {%- elif carries_on() -%}
-        delete from {{ relation }} where (invoice_id, is_expected) in (
-            select invoice_id, is_expected from {{ ref('int_invoices_recalculated') }}
+    {%- set key = 'invoice_id' if which else 'invoice_id, is_expected' -%}
+    {%- if carries_on() -%}
+        delete from {{ relation }} where ({{ key }}) in (
+            select {{ key }} from {{ ref('int_invoices_recalculated') }} where {{ which or 'true' }}
         )
     {%- endif -%}
 {%- endmacro %}
