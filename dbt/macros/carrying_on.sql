@@ -143,10 +143,18 @@
 {%- endmacro %}
 
 
-{# Delete the rows of recalculated workspaces, or of what else a model has its rows by, before they are added again. #}
-{% macro forget_workspaces(relation, again='int_workspaces_recalculated', column='workspace_id', column_again='workspace_id') -%}
+{# Delete the rows of recalculated workspaces, before they are added again. #}
+{% macro forget_workspaces(relation, workspaces='int_workspaces_recalculated') -%}
     {%- if carries_on() -%}
-        delete from {{ relation }} where {{ column }} in (select {{ column_again }} from {{ ref(again) }})
+        delete from {{ relation }} where workspace_id in (select workspace_id from {{ ref(workspaces) }})
+    {%- endif -%}
+{%- endmacro %}
+
+
+{# Delete the rows of recalculated months, before they are added again. #}
+{% macro forget_months(relation, month) -%}
+    {%- if carries_on() -%}
+        delete from {{ relation }} where {{ month }} in (select billing_month from {{ ref('int_months_recalculated') }})
     {%- endif -%}
 {%- endmacro %}
 

@@ -414,13 +414,17 @@ def _forgotten(node: object) -> str:
             f"delete from {relation} where invoice_id in"
             " (select invoice_id from intermediate.int_invoices_received)"
         )
+    named = re.search(r"'(\w+)'", hooks)
     if "forget_workspaces" in hooks:
-        named = re.findall(r"'(\w+)'", hooks)
-        usual = ("int_workspaces_recalculated", "workspace_id", "workspace_id")
-        again, column, column_again = [*named, *usual[len(named) :]]
+        workspaces = named.group(1) if named else "int_workspaces_recalculated"
         return (
-            f"delete from {relation} where {column} in"
-            f" (select {column_again} from intermediate.{again})"
+            f"delete from {relation} where workspace_id in"
+            f" (select workspace_id from intermediate.{workspaces})"
+        )
+    if "forget_months" in hooks and named:
+        return (
+            f"delete from {relation} where {named.group(1)} in"
+            " (select billing_month from intermediate.int_months_recalculated)"
         )
     if "forget_fates" in hooks:
         conditions = " or ".join(
