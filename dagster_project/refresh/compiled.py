@@ -42,6 +42,7 @@ _DAY_IN_SQL = re.compile(f"'{_DAY}'")
 _END_IN_SQL = re.compile(r"'4711-03-(?:08|09|10|11) [0-9:]{8}'")
 _FIRST_IN_SQL = re.compile(r"'4712-05-0[3-6] [0-9:]{8}'")
 _ALL_TIME = datetime(1, 1, 1)
+_FORGETTING_GROUPS = ("forget_workspaces", "forget_months")
 _COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
 _RELATION = re.compile(r'"warehouse"\."(\w+)"\."(\w+)"')
 
@@ -54,7 +55,7 @@ class Node:
         name: Its name.
         kind: `model`, `test` or `seed`.
         schema: The schema of a model.
-        is_incremental: Whether a model adds rows to those it has, other than of whole workspaces.
+        is_incremental: Whether a model adds rows to those it has, other than of whole workspaces or months.
         forgets_invoices: Whether it first deletes the rows of the invoices that are calculated again.
         reads: Names of the models and seeds it depends on, and ids of sources.
         severity: Of a test: `error` or `warn`.
@@ -164,7 +165,7 @@ def models(settings: Settings, project: Project, warehouse: Path, marts: Path) -
         DbtFailed: The project cannot be compiled.
     """
     zones = [settings.reporting_time_zone, dict(project.time_zones)]
-    made_by = json.dumps([duckdb.__version__, NOT_OF_COLUMNS, *zones])
+    made_by = json.dumps([duckdb.__version__, NOT_OF_COLUMNS, _FORGETTING_GROUPS, *zones])
     path = project.folder / f"compiled-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.json"
     try:
         return Models.of(json.loads(path.read_text("utf-8")))
@@ -215,7 +216,7 @@ def nodes_of(compiled: Iterable[Any], manifest: Mapping[str, Any]) -> list[Node]
             kind=str(node.resource_type),
             schema=node.schema,
             is_incremental=node.config.materialized == "incremental"
-            and "forget_workspaces" not in hooks,
+            and not any(macro in hooks for macro in _FORGETTING_GROUPS),
             forgets_invoices="forget_recalculated" in hooks,
             reads=tuple(
                 manifest["nodes"][one]["name"] if one in manifest["nodes"] else one
