@@ -154,6 +154,11 @@ HAPPENINGS = {
     "the horizon comes to a weekly bill": "select workspace_id, issued_at - to_months(24) as instant"
     " from intermediate.int_bills_expected where billing_interval = 'week'"
     " and issued_at > '2027-05-01'",
+    **{
+        f"a promotion ended {months} months ago": f"select workspace_id, ended_at + to_months({months}) as instant"
+        " from intermediate.int_redemptions_with_terms where has_ended and ended_by = 'expiry'"
+        for months in (1, 12)
+    },
 }
 # Instants at which a workspace changes for other reasons.
 _OTHER_REASONS = " union all ".join(
