@@ -67,7 +67,8 @@ class Settings(BaseSettings):
         landing: The folder the billing system drops its files in; it is only read.
         as_of: Last day whose events count (R0); unless given, the sample's last day for the sample,
             else today in the reporting time zone.
-        reporting_time_zone: Where days and months begin in what is calculated (R0), as an IANA name.
+        reporting_time_zone: Where days and months begin in what is calculated (R0), as an IANA name. Offsets of
+            seconds, as Liberia's until 1972, are not supported: its days begin 30 seconds late.
         threads: Threads of DuckDB and dbt, and of Spark where it runs on this machine.
         memory_limit: DuckDB's memory limit, such as `4GB`; beyond it work spills to disk.
         schedule_cron: When the daily refresh ticks.
