@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from dagster_project.answers.asking import Connection, NotThere, Row, facts, near, rows
 
@@ -38,18 +38,28 @@ def with_folders(files: list[Row]) -> list[Row]:
     Args:
         files: Rows of `release.deliveries`.
     """
+    together = parts_together(
+        files, lambda file: (file["arrived_at"], file["verdict"], file["refusal_reason"])
+    )
+    return [_folder(parts) if len(parts) > 1 else parts[0] for parts in together]
+
+
+def parts_together(
+    files: Iterable[Row], fate: Callable[[Row], tuple[object, ...] | None]
+) -> list[list[Row]]:
+    """Put the parts of a folder that have the same fate together, in the place of the first.
+
+    Args:
+        files: Each has a `file_name` that begins with its feed.
+        fate: What parts must have in common; None keeps a file by itself.
+    """
     together: dict[tuple[object, ...], list[Row]] = {}
     for number, file in enumerate(files):
-        _, _, inside = str(file["file_name"]).partition("/")
-        folder, is_part, _ = inside.partition("/")
-        key: tuple[object, ...] = (number,)
-        if is_part:
-            key = (
-                *(file["arrived_at"], file["feed"], folder),
-                *(file["verdict"], file["refusal_reason"]),
-            )
+        *folder, _ = str(file["file_name"]).split("/", 2)
+        shared = fate(file) if len(folder) == 2 else None
+        key = (number,) if shared is None else (*folder, *shared)
         together.setdefault(key, []).append(file)
-    return [_folder(parts) if len(parts) > 1 else parts[0] for parts in together.values()]
+    return [*together.values()]
 
 
 def _folder(parts: list[Row]) -> Row:

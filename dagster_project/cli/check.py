@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,8 +51,10 @@ def check(
 
 def tell(data: Row) -> str:
     """Lay out what would become of each file as text."""
+    from dagster_project.answers.deliveries import parts_together
+
     lines: list[str] = []
-    for first, *others in _alike(data["files"]):
+    for first, *others in parts_together(data["files"], _refusal):
         lines += [*layout.wrap(_verdict(first, len(others))), *_details(first), ""]
     if not data["files"]:
         lines += ["A run would take none of these files.", ""]
@@ -65,17 +66,9 @@ def tell(data: Row) -> str:
     return "\n".join(lines)
 
 
-def _alike(files: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
-    """Put the parts of a folder that are refused for the same reason together, in the place of the first."""
-    together: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for file in files:
-        feed, _, inside = file["file_name"].partition("/")
-        folder, is_part, _ = inside.partition("/")
-        key: tuple[str, ...] = (file["file_name"],)
-        if is_part and file["verdict"] == "refused":
-            key = (feed, folder, file["reason"], file["remedy"])
-        together.setdefault(key, []).append(file)
-    return together.values()
+def _refusal(file: Row) -> tuple[object, ...] | None:
+    """Return what refused parts of a folder must have in common to be told together."""
+    return (file["reason"], file["remedy"]) if file["verdict"] == "refused" else None
 
 
 def _verdict(file: dict[str, Any], others: int) -> str:
