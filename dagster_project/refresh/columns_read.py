@@ -18,7 +18,7 @@ from dagster_project.releases.fingerprint import Column, literal, quote
 Tables = Mapping[tuple[str, str], Sequence[Column]]
 """Columns by schema and table."""
 
-NOT_OF_COLUMNS: Final = (
+_NOT_OF_COLUMNS: Final = (
     *("statistics_propagation", "empty_result_pullup", "in_clause"),
     *("filter_pushdown", "cte_filter_pusher"),
 )
@@ -33,7 +33,7 @@ def without_rows(databases: Mapping[str, Tables]) -> Iterator[duckdb.DuckDBPyCon
         databases: Tables and views by the name of their database.
     """
     with duckdb.connect(config={"threads": 1}) as connection:
-        _disable(connection, NOT_OF_COLUMNS)
+        _disable(connection, _NOT_OF_COLUMNS)
         connection.execute("set explain_output = 'physical_only'")
         for database, tables in databases.items():
             connection.execute(f"attach ':memory:' as {quote(database)}")

@@ -25,8 +25,8 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.digests import sha256_of
 from dagster_project.refresh.columns_read import (
-    NOT_OF_COLUMNS,
     Tables,
     columns_read,
     without_rows,
@@ -42,6 +42,8 @@ _DAY_IN_SQL = re.compile(f"'{_DAY}'")
 _END_IN_SQL = re.compile(r"'4711-03-(?:08|09|10|11) [0-9:]{8}'")
 _FIRST_IN_SQL = re.compile(r"'4712-05-0[3-6] [0-9:]{8}'")
 _ALL_TIME = datetime(1, 1, 1)
+_DESCRIBING = ("compiled.py", "columns_read.py")
+"""The modules whose code decides what is kept of a compiled model."""
 _FORGETTING_GROUPS = ("forget_workspaces", "forget_months")
 _COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
 _RELATION = re.compile(r'"warehouse"\."(\w+)"\."(\w+)"')
@@ -165,7 +167,8 @@ def models(settings: Settings, project: Project, warehouse: Path, marts: Path) -
         DbtFailed: The project cannot be compiled.
     """
     zones = [settings.reporting_time_zone, dict(project.time_zones)]
-    made_by = json.dumps([duckdb.__version__, NOT_OF_COLUMNS, _FORGETTING_GROUPS, *zones])
+    code = [sha256_of(Path(__file__).with_name(name)) for name in _DESCRIBING]
+    made_by = json.dumps([duckdb.__version__, *code, *zones])
     path = project.folder / f"compiled-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.json"
     try:
         return Models.of(json.loads(path.read_text("utf-8")))
