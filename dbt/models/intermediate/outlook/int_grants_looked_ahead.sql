@@ -16,7 +16,7 @@ draws as (
 
 ),
 
--- The bill that takes the balance of a grant to zero, and what expected bills draw from the grant.
+-- The bill that takes the balance of a grant to zero, and what bills draw from the grant.
 drawn as (
 
     select
@@ -24,7 +24,8 @@ drawn as (
         max(case when draw_minor = balance_before_minor then invoice_id end) as last_invoice_id,
         max(case when draw_minor = balance_before_minor then issued_at end) as used_up_at,
         max(case when draw_minor = balance_before_minor and is_expected then 1 else 0 end) = 1 as is_used_up_in_outlook,
-        {{ sum_minor('draw_minor') }} as drawn_minor
+        {{ sum_minor('draw_minor') }} as drawn_minor,
+        {{ sum_minor('case when not is_expected then draw_minor else 0 end') }} as drawn_to_date_minor
 
     from draws
 
@@ -40,6 +41,10 @@ final as (
         grants.redemption_id,
         grants.grant_started_at,
         grants.grant_ended_at,
+        case
+            when grants.is_issued and not grants.has_ended then grants.grant_minor - coalesce(drawn.drawn_to_date_minor, 0)
+            else 0
+        end as balance_minor,
         drawn.last_invoice_id,
         drawn.used_up_at,
         coalesce(drawn.is_used_up_in_outlook, false) as is_used_up_in_outlook,

@@ -30,9 +30,9 @@ balances as (
 
     select
         redemption_id,
-        {{ sum_minor('signed_minor') }} as balance_minor
+        {{ sum_minor('balance_minor') }} as balance_minor
 
-    from {{ ref('int_credit_entries_posted') }}
+    from {{ ref('int_grants_looked_ahead') }}
 
     group by redemption_id
 

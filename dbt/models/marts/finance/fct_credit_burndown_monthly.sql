@@ -2,7 +2,7 @@ with
 
 entries as (
 
-    select * from {{ of_recalculated_workspaces(ref('int_credit_entries_posted')) }}
+    select * from {{ of_recalculated_workspaces(ref('fct_credit_ledger')) }}
 
 ),
 
@@ -45,18 +45,18 @@ entries_of_months as (
 
     select
         grant_id,
-        {{ month_of('effective_at') }} as burn_month,
-        {{ sum_minor('signed_minor') }} as change_minor,
-        {{ sum_minor("case when entry_type = 'grant' then signed_minor else 0 end") }} as granted_minor,
-        {{ sum_minor("case when entry_type = 'draw' then -signed_minor else 0 end") }} as drawn_minor,
-        {{ sum_minor("case when entry_type = 'expire' then -signed_minor else 0 end") }} as expired_minor,
-        {{ sum_minor("case when entry_type = 'forfeit' then -signed_minor else 0 end") }} as forfeited_minor
+        effective_month as burn_month,
+        cast(sum(amount) as decimal(18, 2)) as change_amount,
+        cast(sum(case when entry_type = 'grant' then amount else 0 end) as decimal(18, 2)) as granted_amount,
+        cast(sum(case when entry_type = 'draw' then -amount else 0 end) as decimal(18, 2)) as drawn_amount,
+        cast(sum(case when entry_type = 'expire' then -amount else 0 end) as decimal(18, 2)) as expired_amount,
+        cast(sum(case when entry_type = 'forfeit' then -amount else 0 end) as decimal(18, 2)) as forfeited_amount
 
     from entries
 
     group by
         grant_id,
-        {{ month_of('effective_at') }}
+        effective_month
 
 ),
 
@@ -64,17 +64,21 @@ balanced as (
 
     select
         *,
-        {{ sum_minor_over(
-            'change_minor',
-            'partition by grant_id order by burn_month rows between unbounded preceding and current row'
-        ) }} as closing_minor,
-        {{ sum_minor_over(
-            'case
-                when burn_month >= ' ~ three_months_before_end() ~ ' and burn_month < ' ~ month_after_as_of_date() ~ ' then drawn_minor
-                else 0
-            end',
-            'partition by grant_id'
-        ) }} as run_rate_drawn_minor,
+        cast(
+            sum(change_amount) over (
+                partition by grant_id
+                order by burn_month
+                rows between unbounded preceding and current row
+            ) as decimal(18, 2)
+        ) as closing_amount,
+        cast(
+            sum(
+                case
+                    when burn_month >= {{ three_months_before_end() }} and burn_month < {{ month_after_as_of_date() }} then drawn_amount
+                    else 0
+                end
+            ) over (partition by grant_id) as decimal(18, 2)
+        ) as run_rate_drawn_amount,
         lead(burn_month) over (partition by grant_id order by burn_month) as next_month_with_entries
 
     from entries_of_months
@@ -126,13 +130,13 @@ months as (
         grant_ended_at,
         {{ month_later('burn_month', 'month_number') }} as burn_month,
         not has_ended and {{ month_later('burn_month', 'month_number') }} = last_month as is_projected,
-        case when month_number = 0 then change_minor else 0 end as change_minor,
-        case when month_number = 0 then granted_minor else 0 end as granted_minor,
-        case when month_number = 0 then drawn_minor else 0 end as drawn_minor,
-        case when month_number = 0 then expired_minor else 0 end as expired_minor,
-        case when month_number = 0 then forfeited_minor else 0 end as forfeited_minor,
-        closing_minor,
-        run_rate_drawn_minor,
+        case when month_number = 0 then change_amount else 0 end as change_amount,
+        case when month_number = 0 then granted_amount else 0 end as granted_amount,
+        case when month_number = 0 then drawn_amount else 0 end as drawn_amount,
+        case when month_number = 0 then expired_amount else 0 end as expired_amount,
+        case when month_number = 0 then forfeited_amount else 0 end as forfeited_amount,
+        closing_amount,
+        cast(run_rate_drawn_amount * minor_per_major as bigint) as run_rate_drawn_minor,
         run_rate_months,
         used_up_on,
         breakage_minor
@@ -152,17 +156,17 @@ final as (
         grant_period,
         grant_ended_at as grant_ends_at,
         burn_month,
-        {{ published_amount('(closing_minor - change_minor)') }} as opening_amount,
-        {{ published_amount('granted_minor') }} as granted_amount,
-        {{ published_amount('drawn_minor') }} as drawn_amount,
-        {{ published_amount('expired_minor') }} as expired_amount,
-        {{ published_amount('forfeited_minor') }} as forfeited_amount,
-        {{ published_amount('closing_minor') }} as closing_amount,
+        cast(closing_amount - change_amount as decimal(18, 2)) as opening_amount,
+        cast(granted_amount as decimal(18, 2)) as granted_amount,
+        cast(drawn_amount as decimal(18, 2)) as drawn_amount,
+        cast(expired_amount as decimal(18, 2)) as expired_amount,
+        cast(forfeited_amount as decimal(18, 2)) as forfeited_amount,
+        closing_amount,
         case
             when is_projected and run_rate_months > 0
                 then {{ published_amount(divide_rounded('run_rate_drawn_minor', 'greatest(run_rate_months, 1)')) }}
         end as run_rate_amount,
-        case when is_projected and closing_minor > 0 then used_up_on end as projected_exhaustion_date,
+        case when is_projected and closing_amount > 0 then used_up_on end as projected_exhaustion_date,
         case when is_projected then {{ published_amount('breakage_minor') }} end as projected_breakage_amount
 
     from months
