@@ -1,8 +1,8 @@
 {# The walk through the ranks of credit grants (R7): CTEs, the last of which is named walk and has every demand
-   with what is left to pay at its rank. Grants of rank 0 share no invoice: nothing is taken from their demands. DuckDB
-   recurses. Spark does not allow a window over a recursive reference, so there the steps are written out, one per rank
-   up to the highest; what a step has drawn does not change in the next. On Spark, all windows have the workspace in
-   their key, so that rows move only once. #}
+   with what is left to pay at its rank, as it should have been and as billed (R9). Grants of rank 0 share no invoice:
+   nothing is taken from their demands. DuckDB recurses. Spark does not allow a window over a recursive reference, so
+   there the steps are written out, one per rank up to the highest; what a step has drawn does not change in the next.
+   On Spark, all windows have the workspace in their key, so that rows move only once. #}
 
 {% macro walk_credit(demands) -%}
     {{ return(adapter.dispatch('walk_credit')(demands)) }}
@@ -12,16 +12,8 @@
 steps as (
 
     select
-        basis,
-        grant_id,
-        grant_minor,
-        grant_rank,
-        workspace_id,
-        invoice_id,
-        issued_at,
-        is_expected,
-        cast(1 as bigint) as step,
-        left_minor
+        *,
+        cast(1 as bigint) as step
 
     from {{ demands }}
 
@@ -29,32 +21,33 @@ steps as (
 
     -- The demands of later ranks, less what the rank of the step has drawn.
     select
-        later.basis,
+        later.workspace_id,
         later.grant_id,
         later.grant_minor,
+        later.billed_grant_minor,
         later.grant_rank,
-        later.workspace_id,
         later.invoice_id,
         later.issued_at,
         later.is_expected,
-        later.step + 1 as step,
-        later.left_minor - coalesce(least(drawing.left_minor, drawing.balance_before_minor), 0) as left_minor
+        later.left_minor - coalesce(least(drawing.left_minor, drawing.balance_before_minor), 0) as left_minor,
+        later.billed_left_minor
+        - coalesce(least(drawing.billed_left_minor, drawing.billed_balance_before_minor), 0) as billed_left_minor,
+        later.step + 1 as step
 
     from steps as later
 
     left join (
         select
-            basis,
             invoice_id,
             left_minor,
-            {{ balance_before() }} as balance_before_minor
+            billed_left_minor,
+            {{ balances_before() }}
 
         from steps
 
         where grant_rank = step
     ) as drawing
         on later.invoice_id = drawing.invoice_id
-        and later.basis = drawing.basis
 
     where later.grant_rank > later.step
 
@@ -64,7 +57,7 @@ walk as (
 
     select
         *,
-        {{ balance_before() }} as balance_before_minor
+        {{ balances_before() }}
 
     from steps
 
@@ -78,12 +71,12 @@ walk as (
 {% macro spark__walk_credit(demands) -%}
     {%- set ranks = run_query('select greatest(coalesce(max(grant_rank), 1), 1) from ' ~ ref('int_credit_demands_ranked')) if execute -%}
     {%- set last_rank = ranks.columns[0].values()[0] | int if execute else 1 -%}
-    {%- set by_grant = 'workspace_id, basis, grant_id' -%}
+    {%- set by_grant = 'workspace_id, grant_id' -%}
 step_1 as (
 
     select
         *,
-        {{ balance_before(by_grant) }} as balance_before_minor
+        {{ balances_before(by_grant) }}
 
     from (select /*+ repartition(workspace_id) */ * from {{ demands }}) as by_workspace
 
@@ -92,40 +85,47 @@ step_1 as (
 step_{{ step }} as (
 
     select
-        basis,
+        workspace_id,
         grant_id,
         grant_minor,
+        billed_grant_minor,
         grant_rank,
-        workspace_id,
         invoice_id,
         issued_at,
         is_expected,
         left_minor,
+        billed_left_minor,
+        {%- for of in ('', 'billed_') %}
         case
-            when grant_rank >= {{ step }} then {{ balance_before(by_grant) }}
-            else balance_before_minor
-        end as balance_before_minor
+            when grant_rank >= {{ step }} then {{ balance_before(by_grant, of) }}
+            else {{ of }}balance_then_minor
+        end as {{ of }}balance_before_minor{{ ',' if not loop.last }}
+        {%- endfor %}
 
     from (
         select
-            basis,
+            workspace_id,
             grant_id,
             grant_minor,
+            billed_grant_minor,
             grant_rank,
-            workspace_id,
             invoice_id,
             issued_at,
             is_expected,
-            balance_before_minor,
-            left_minor - case when grant_rank >= {{ step }} then taken_minor else 0 end as left_minor
+            balance_before_minor as balance_then_minor,
+            billed_balance_before_minor as billed_balance_then_minor,
+            left_minor - case when grant_rank >= {{ step }} then taken_minor else 0 end as left_minor,
+            billed_left_minor - case when grant_rank >= {{ step }} then billed_taken_minor else 0 end as billed_left_minor
 
         from (
             select
                 *,
+                {%- for of in ('', 'billed_') %}
                 {{ sum_minor_over(
-                    'case when grant_rank = ' ~ (step - 1) ~ ' then least(left_minor, balance_before_minor) else 0 end',
-                    'partition by workspace_id, basis, invoice_id'
-                ) }} as taken_minor
+                    'case when grant_rank = ' ~ (step - 1) ~ ' then least(' ~ of ~ 'left_minor, ' ~ of ~ 'balance_before_minor) else 0 end',
+                    'partition by workspace_id, invoice_id'
+                ) }} as {{ of }}taken_minor{{ ',' if not loop.last }}
+                {%- endfor %}
 
             from step_{{ step - 1 }}
         ) as taken
@@ -141,12 +141,20 @@ walk as (
 {%- endmacro %}
 
 
-{# R7: the balance of a grant before an invoice, from what earlier invoices had left to pay. #}
-{% macro balance_before(grant='basis, grant_id') -%}
+{# R7, R9: the balances of a grant before an invoice, as they should have been and as billed, as two columns. #}
+{% macro balances_before(grant='grant_id') -%}
+    {{ balance_before(grant) }} as balance_before_minor,
+        {{ balance_before(grant, 'billed_') }} as billed_balance_before_minor
+{%- endmacro %}
+
+
+{# R7: the balance of a grant before an invoice, from what earlier invoices had left to pay; with `billed_`, from what
+   was billed. #}
+{% macro balance_before(grant, of='') -%}
     greatest(
-        grant_minor - coalesce(
+        {{ of }}grant_minor - coalesce(
             {{ sum_minor_over(
-                'left_minor',
+                of ~ 'left_minor',
                 'partition by ' ~ grant ~ ' order by issued_at, invoice_id rows between unbounded preceding and 1 preceding'
             ) }},
             0

@@ -12,9 +12,9 @@ draws as (
 
     select
         invoice_id,
-        {{ sum_minor("case when basis = 'expected' then draw_minor else 0 end") }} as expected_credit_minor,
-        {{ sum_minor("case when basis = 'billed' then draw_minor else 0 end") }} as served_credit_minor,
-        {{ sum_minor("case when basis = 'billed' then balance_before_minor else 0 end") }} as available_credit_minor
+        {{ sum_minor('draw_minor') }} as expected_credit_minor,
+        {{ sum_minor('billed_draw_minor') }} as served_credit_minor,
+        {{ sum_minor('billed_balance_before_minor') }} as available_credit_minor
 
     from {{ recalculated(ref('int_credit_draws')) }}
 
@@ -22,7 +22,7 @@ draws as (
 
     group by invoice_id
 
-    having max(balance_before_minor) > 0
+    having max(greatest(balance_before_minor, billed_balance_before_minor)) > 0
 
 ),
 

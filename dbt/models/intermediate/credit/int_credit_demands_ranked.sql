@@ -109,60 +109,29 @@ ranked as (
 
 ),
 
--- One walk for both bases: what should have been drawn, at most the creditable amount of the invoice (R7),
--- and all credit that was billed (R9). Expected bills have no billed credit yet (R12).
-demanded as (
-
-    select
-        'expected' as basis,
-        workspace_id,
-        grant_id,
-        grant_minor,
-        grant_rank,
-        invoice_id,
-        issued_at,
-        is_expected,
-        least(after_discounts_minor, coalesce(creditable_minor, after_discounts_minor)) as left_minor
-
-    from ranked
-
-    union all
-
-    select
-        'billed' as basis,
-        workspace_id,
-        grant_id,
-        grant_minor,
-        grant_rank,
-        invoice_id,
-        issued_at,
-        is_expected,
-        billed_demand_minor as left_minor
-
-    from ranked
-
-    where not is_expected
-
-),
-
+-- What should have been drawn, at most the creditable amount of the invoice (R7), and all credit that was billed (R9).
+-- Expected bills have no billed credit yet (R12).
 final as (
 
     select
-        demanded.basis,
-        demanded.workspace_id,
-        demanded.grant_id,
-        demanded.grant_minor - coalesce(drawn_before.drawn_minor, 0) as grant_minor,
-        demanded.grant_rank,
-        demanded.invoice_id,
-        demanded.issued_at,
-        demanded.is_expected,
-        demanded.left_minor
+        ranked.workspace_id,
+        ranked.grant_id,
+        ranked.grant_minor - coalesce(drawn_before.drawn_minor, 0) as grant_minor,
+        ranked.grant_minor - coalesce(drawn_before.billed_drawn_minor, 0) as billed_grant_minor,
+        ranked.grant_rank,
+        ranked.invoice_id,
+        ranked.issued_at,
+        ranked.is_expected,
+        least(
+            ranked.after_discounts_minor,
+            coalesce(ranked.creditable_minor, ranked.after_discounts_minor)
+        ) as left_minor,
+        case when ranked.is_expected then 0 else ranked.billed_demand_minor end as billed_left_minor
 
-    from demanded
+    from ranked
 
     left join drawn_before
-        on demanded.basis = drawn_before.basis
-        and demanded.grant_id = drawn_before.grant_id
+        on ranked.grant_id = drawn_before.grant_id
 
 )
 

@@ -15,15 +15,15 @@ demanded as (
 final as (
 
     select
-        basis,
         grant_id,
         workspace_id,
         invoice_id,
         issued_at,
         is_expected,
-        left_minor as demand_minor,
         balance_before_minor,
-        least(left_minor, balance_before_minor) as draw_minor
+        least(left_minor, balance_before_minor) as draw_minor,
+        billed_balance_before_minor,
+        least(billed_left_minor, billed_balance_before_minor) as billed_draw_minor
 
     from walk
 

@@ -10,9 +10,7 @@ draws as (
 
     select * from {{ ref('int_credit_draws') }}
 
-    where
-        basis = 'expected'
-        and draw_minor > 0
+    where draw_minor > 0
 
 ),
 

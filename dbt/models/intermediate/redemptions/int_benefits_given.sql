@@ -31,9 +31,7 @@ draws as (
     inner join grants
         on draws_of_grants.grant_id = grants.grant_id
 
-    where
-        draws_of_grants.basis = 'expected'
-        and draws_of_grants.draw_minor > 0
+    where draws_of_grants.draw_minor > 0
 
     group by
         grants.redemption_id,

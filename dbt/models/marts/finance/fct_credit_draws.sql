@@ -8,24 +8,11 @@ grants as (
 
 ),
 
--- Both bases have the same grants and invoices.
 draws as (
 
-    select
-        grant_id,
-        invoice_id,
-        max(case when basis = 'expected' then balance_before_minor end) as balance_before_minor,
-        max(case when basis = 'expected' then draw_minor end) as draw_minor,
-        max(case when basis = 'billed' then balance_before_minor end) as billed_balance_before_minor,
-        max(case when basis = 'billed' then draw_minor end) as billed_draw_minor
-
-    from {{ recalculated(ref('int_credit_draws')) }}
+    select * from {{ recalculated(ref('int_credit_draws')) }}
 
     where not is_expected
-
-    group by
-        grant_id,
-        invoice_id
 
 ),
 

@@ -13,8 +13,7 @@ draws as (
     select * from {{ of_recalculated_workspaces(ref('int_credit_draws')) }}
 
     where
-        basis = 'expected'
-        and not is_expected
+        not is_expected
         and draw_minor > 0
 
 ),

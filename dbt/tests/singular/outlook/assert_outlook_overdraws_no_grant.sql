@@ -12,9 +12,7 @@ drawn as (
 
     from {{ ref('int_credit_draws') }} as draws
 
-    where
-        draws.basis = 'expected'
-        and draws.draw_minor <> 0
+    where draws.draw_minor <> 0
 
     group by draws.grant_id
 
