@@ -1,3 +1,7 @@
+{# A view: it is read once, by the mart of these months. In a build that carries on, it has the months of recalculated
+   workspaces. #}
+{{ config(materialized='view') }}
+
 with
 
 redemptions as (
