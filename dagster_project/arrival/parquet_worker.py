@@ -14,6 +14,7 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from dagster_project.arrival.rows import (
     columns_of,
     few_values,
     has_values,
+    sample_step,
     stored_type,
 )
 from dagster_project.feeds import Column, Feed, feeds
@@ -80,7 +82,12 @@ def _answer(asked: dict[str, Any], feed: Feed, limits: Limits) -> dict[str, obje
     """Read one file; a problem with the file is an answer, too."""
     try:
         return read_parquet(
-            Path(asked["path"]), feed, limits, Path(asked["rows"]), given=asked["given"]
+            Path(asked["path"]),
+            feed,
+            limits,
+            Path(asked["rows"]),
+            given=asked["given"],
+            sample_path=Path(asked["sample"]),
         )
     except Refusal as refusal:
         return {"refusal": [refusal.reason, refusal.remedy]}
@@ -111,8 +118,17 @@ def read_parquet(
     limits: Limits,
     rows_path: Path,
     given: Mapping[str, str | None] = NOTHING_GIVEN,
+    sample_path: Path | None = None,
 ) -> dict[str, object]:
     """Convert a Parquet file to rows of values or, if it does not hold such values only, of text.
+
+    Args:
+        path: The file.
+        feed: The feed it is delivered for.
+        limits: How far it is trusted.
+        rows_path: Where its rows are written.
+        given: Columns that its folder gives.
+        sample_path: Where those rows are written, too, that the supplier's gate looks at if it does not look at all.
 
     Returns:
         rows, form, absent_columns and unknown_columns.
@@ -137,10 +153,17 @@ def read_parquet(
             (group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0
         )
         batch_rows = max(1, min(GROUP_ROWS, BATCH_BYTES // max(row_bytes, 1)))
+        step = sample_step(metadata.num_rows)
 
         def convert_all(converters: Mapping[str, Convert], form: Form) -> int:
             count = written = 0
-            with RowWriter(rows_path, feed, given, form) as writer:
+            with ExitStack() as opened:
+                writer = opened.enter_context(RowWriter(rows_path, feed, given, form))
+                sample = (
+                    opened.enter_context(RowWriter(sample_path, feed, given, form))
+                    if sample_path is not None and step > 1
+                    else None
+                )
                 for batch in file.iter_batches(
                     batch_rows, columns=list(converters), use_threads=False
                 ):
@@ -153,7 +176,14 @@ def read_parquet(
                             raise _not_converted(name, count + 1, last, error) from error
                         written += _text_bytes(columns[name])
                     _check_unpacked(written, max(most, limits.unpacked_bytes))
-                    writer.write(pa.arange(count + 1, count + len(batch) + 1), columns)
+                    numbers = pa.arange(count + 1, count + len(batch) + 1)
+                    writer.write(numbers, columns)
+                    if sample is not None:
+                        places = pa.arange(-(count + 1) % step, len(batch), step)
+                        sample.write(
+                            numbers.take(places),
+                            {name: values.take(places) for name, values in columns.items()},
+                        )
                     count += len(batch)
             return count
 

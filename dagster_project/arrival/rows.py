@@ -76,6 +76,8 @@ MOST_ID_BYTES: Final = 200
 _UNUSUAL_IN_ID = bytes([*range(32), 127])
 AMOUNT_PLACES: Final = 2
 """An amount as a value is in hundredths, whatever its currency."""
+WHOLE_ROWS: Final = 200_000
+SAMPLE_ROWS: Final = 50_000
 
 
 def has_values(column: Column) -> bool:
@@ -89,10 +91,17 @@ class OwnParquet:
 
     Every value in a file of values is one that its text is read as, in the unit of the typed column; a
     file that has any other value is of text.
+
+    Attributes:
+        path: The file.
+        form: What it holds.
+        sample: A file like it of which the rows are those that the supplier's gate looks at (`sample_step`);
+            None if that is not written or the gate looks at all.
     """
 
     path: Path
     form: Form = "text"
+    sample: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,15 @@ class Prepared:
     def good_rows(self) -> int:
         """Records to be loaded."""
         return self.physical_rows - self.malformed_rows
+
+
+def sample_step(rows: int) -> int:
+    """Return the number by which a row's number is divisible if the supplier's gate looks at the row.
+
+    Args:
+        rows: How many rows the file has.
+    """
+    return 1 if rows <= WHOLE_ROWS else -(-rows // SAMPLE_ROWS)
 
 
 class Columns(TypedDict):

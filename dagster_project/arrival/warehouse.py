@@ -417,6 +417,21 @@ def landed_relation(feed: Feed, files: Sequence[Path]) -> str:
     return _rows(feed, files, lambda form: _landed_columns(feed, form))
 
 
+def landed_sample(feed: Feed, sequence: int, form: Form, sample: Path) -> str:
+    """Return SQL for the rows of one delivery that the gate looks at, as `landed_relation` returns rows.
+
+    Args:
+        feed: The feed.
+        sequence: The number of the delivery.
+        form: What its files hold.
+        sample: The file of these rows.
+    """
+    return (
+        f"(select cast({sequence} as bigint) as delivery_sequence, {ROW_NUMBER}, {_landed_columns(feed, form)}"
+        f" from read_parquet([{literal(without_pattern(sample))}]))"
+    )
+
+
 def landed_text(feed: Feed, rows: str) -> str:
     """Return SQL for rows of text as `landed_relation` returns rows.
 
