@@ -69,9 +69,10 @@ Form = Literal["text", "values", "local_values"]
 Instants without a time zone are local values."""
 FORMS: Final[tuple[Form, ...]] = ("text", "values", "local_values")
 VALUE_TYPES: Final = frozenset({"boolean", "whole", "decimal", "amount", "date", "instant"})
-HAS_PLAIN_IDS: Final = "has_plain_ids"
-"""The column of a file of values that says of a row that its ids need no look: it stands for all rows of a batch, of
-which no id has anything that staging rejects or arrival notes, as nearly always. Where it is false, nothing is said."""
+HAS_PLAIN_TEXTS: Final = "has_plain_texts"
+"""The column of a file of values that says of a row that its texts need no look: it stands for all rows of a batch, of
+which no id has anything that staging rejects or arrival notes, and no other text is a word for a missing value or may
+stand for one, as nearly always. Where it is false, nothing is said."""
 MOST_ID_BYTES: Final = 200
 _UNUSUAL_IN_ID = bytes([*range(32), 127])
 AMOUNT_PLACES: Final = 2
@@ -374,16 +375,16 @@ class RowWriter:
             else pa.string()
             for column in feed.columns
         }
-        self._ids = [column.name for column in feed.columns if column.type == "id"]
-        self._says_ids_are_plain = form != "text"
-        said = [(HAS_PLAIN_IDS, pa.bool_())] if self._says_ids_are_plain else []
+        self._ids = {column.name for column in feed.columns if column.type == "id"}
+        self._says_texts_are_plain = form != "text"
+        said = [(HAS_PLAIN_TEXTS, pa.bool_())] if self._says_texts_are_plain else []
         self._schema = pa.schema([(ROW_NUMBER, pa.int64()), *kinds.items(), *said])
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
             compression="lz4",
             use_dictionary=list(few),
-            write_statistics=[ROW_NUMBER],
+            write_statistics=[ROW_NUMBER, *(name for name, _ in said)],
             store_schema=False,  # columns with few values are text to any reader
         )
         self.rows = 0
@@ -410,8 +411,12 @@ class RowWriter:
                 arrays.append(texts.cast(kind))
             else:
                 arrays.append(pa.nulls(len(row_numbers), kind))
-        if self._says_ids_are_plain:
-            plain = all(is_plain(arrays[self._schema.get_field_index(name)]) for name in self._ids)
+        if self._says_texts_are_plain:
+            plain = all(
+                has_plain_ids(values) if name in self._ids else not has_words(values)
+                for name, values in zip(self._names, arrays[1:], strict=True)
+                if _is_text(values.type)
+            )
             arrays.append(pa.repeat(pa.scalar(plain), len(row_numbers)))
         self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
         self.rows += len(row_numbers)
@@ -430,7 +435,7 @@ class RowWriter:
         self._writer.close()
 
 
-def is_plain(ids: pa.Array) -> bool:
+def has_plain_ids(ids: pa.Array) -> bool:
     """Return whether no id of a batch has anything that a row can be rejected for, or that is worth a note.
 
     All bytes are looked at together, which takes a tenth of the time of a pattern for each id.
@@ -441,16 +446,11 @@ def is_plain(ids: pa.Array) -> bool:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    lengths = pc.min_max(pc.binary_length(ids))
-    if not lengths["max"].is_valid:
+    longest = pc.max(pc.binary_length(ids))
+    if not longest.is_valid:
         return True
-    if lengths["max"].as_py() > MOST_ID_BYTES:
+    if longest.as_py() > MOST_ID_BYTES or has_words(ids):
         return False
-    words = words_in_ids()
-    if lengths["min"].as_py() <= max(map(len, words)):
-        values = pa.array(words, pa.string())
-        if pc.any(pc.is_in(ids, value_set=values)).as_py():
-            return False
     _, offsets, data = ids.buffers()
     places = memoryview(offsets).cast("i")
     first, last = places[ids.offset], places[ids.offset + len(ids)]
@@ -462,8 +462,23 @@ def is_plain(ids: pa.Array) -> bool:
     )
 
 
-def words_in_ids() -> list[str]:
-    """Return the words that as an id reject its row or are worth a note."""
+def has_words(texts: pa.Array) -> bool:
+    """Return whether one of the texts is a word for a missing value, or may stand for one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(texts.type):
+        texts = texts.dictionary
+    words = words_for_missing()
+    shortest = pc.min(pc.binary_length(texts))
+    if not shortest.is_valid or shortest.as_py() > max(map(len, words)):
+        return False
+    found = pc.is_in(texts, value_set=pa.array(words, pa.string()))
+    return bool(pc.any(found).as_py())
+
+
+def words_for_missing() -> list[str]:
+    """Return the words that as a value reject its row or are worth a note."""
     types = value_types()
     return [*types["missing_words"], *types["noted_words"]]
 

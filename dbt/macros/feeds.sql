@@ -374,7 +374,7 @@ delivered as (
         row_number
         {%- if lands_values() %},
         is_local,
-        has_plain_ids
+        has_plain_texts
         {%- endif %}
         {%- for column in columns %},
         {{ column.name }}
@@ -406,7 +406,7 @@ typed as (
         delivered.row_number
         {%- if lands_values() %},
         delivered.is_local,
-        delivered.has_plain_ids
+        delivered.has_plain_texts
         {%- endif %}
         {%- if currencies %},
         currencies.exponent
@@ -453,7 +453,7 @@ judged as (
                 {{ 'or ' if not loop.first }}({{ condition }})
                 {%- endfor %}
                 {%- if of_ids %}
-                or {{ 'not has_plain_ids and ' if lands_values() }}(
+                or {{ 'not has_plain_texts and ' if lands_values() }}(
                     {%- for condition, sentence in of_ids %}
                     {{ 'or ' if not loop.first }}({{ condition }})
                     {%- endfor %}
