@@ -379,11 +379,13 @@ class RowWriter:
         self._says_texts_are_plain = form != "text"
         said = [(HAS_PLAIN_TEXTS, pa.bool_())] if self._says_texts_are_plain else []
         self._schema = pa.schema([(ROW_NUMBER, pa.int64()), *kinds.items(), *said])
+        numbers = [field.name for field in self._schema if not _is_text(field.type) and field.type != pa.bool_()]
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
             compression="lz4",
             use_dictionary=list(few),
+            column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
             write_statistics=[ROW_NUMBER, *(name for name, _ in said)],
             store_schema=False,  # columns with few values are text to any reader
         )
