@@ -206,7 +206,9 @@ def _opened(path: Path, feed: Feed) -> pq.ParquetFile:
     """Open a file so that its columns with few values are read as dictionaries, if it holds them as texts."""
     file = pq.ParquetFile(path, buffer_size=READ_BYTES)
     few = few_values(feed)
-    texts = [field.name for field in file.schema_arrow if field.name in few and _has_texts(field.type)]
+    texts = [
+        field.name for field in file.schema_arrow if field.name in few and _has_texts(field.type)
+    ]
     if not texts or len(set(file.schema_arrow.names)) < len(file.schema_arrow.names):
         return file
     file.close()
@@ -221,7 +223,11 @@ def _batches(file: pq.ParquetFile, columns: list[str], rows: int) -> Iterator[pa
 
     def together(groups: list[int]) -> list[pa.RecordBatch]:
         table = file.read_row_groups(groups, columns, use_threads=False)
-        return table.unify_dictionaries().combine_chunks().to_batches() if len(groups) > 1 else table.to_batches()
+        return (
+            table.unify_dictionaries().combine_chunks().to_batches()
+            if len(groups) > 1
+            else table.to_batches()
+        )
 
     small: list[int] = []
     held = 0

@@ -32,7 +32,7 @@ from dagster_project.arrival.report import ArrivalError, Limits
 from dagster_project.arrival.rows import (
     AMOUNT_PLACES,
     FORMS,
-    HAS_PLAIN_TEXTS,
+    IS_PLAIN,
     ROW_NUMBER,
     Form,
     OwnParquet,
@@ -82,12 +82,12 @@ class RawRows:
     def place(self, feed_name: str, sequence: int, form: Form) -> Path:
         """Return where the file of one delivery belongs whose rows have this form.
 
-        What values mean depends on the types of their columns, so these are part of the place: where the
-        contract gives a column another type, the rows are stored again.
+        What values mean and which are plain depends on the columns of the contract, so these are part of the place:
+        where one has another type or range, the rows are stored again.
         """
         folder = self.folder / feed_name
         if form != "text":
-            folder /= f"{form}-{_types_of(feed_name)}"
+            folder /= f"{form}-{_contract_of(feed_name)}"
         return folder / f"{sequence:09d}.parquet"
 
     def name(self, path: Path) -> str:
@@ -112,15 +112,15 @@ def form_of(path: Path) -> Form:
 
 
 @cache
-def _types_of(feed_name: str) -> str:
-    """Return an identifier of the types of a feed's columns with values, and of what is said of their texts.
+def _contract_of(feed_name: str) -> str:
+    """Return an identifier of what a feed's columns hold, and of which values of them are plain.
 
     A file may be of no feed, too.
     """
     feed = feeds().get(feed_name)
-    columns = filter(has_values, feed.columns if feed else ())
-    types = [(column.name, column.type, column.places) for column in columns]
-    return hashlib.sha256(json.dumps([types, HAS_PLAIN_TEXTS, words_for_missing()]).encode()).hexdigest()[:8]
+    columns = [replace(column, description="") for column in (feed.columns if feed else ())]
+    what = [IS_PLAIN, words_for_missing(), *map(repr, columns)]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -412,7 +412,7 @@ def landed_relation(feed: Feed, files: Sequence[Path]) -> str:
     """Return SQL for the rows in some files of a feed as they are stored, with the delivery each came in.
 
     Of a column that can have values, `<name>` is null where it has one, and `<name>_value` where it has
-    text. Instants of rows that are local have no time zone. Texts of rows that have plain texts need no look.
+    text. Instants of rows that are local have no time zone. Values of plain rows need no look one by one.
     """
     return _rows(feed, files, lambda form: _landed_columns(feed, form))
 
@@ -450,7 +450,7 @@ def value_name(column: Column) -> str:
 def _landed_columns(feed: Feed, form: Form) -> str:
     """Return the select list for all columns of a file as `landed.<feed>` has them."""
     parts = [part for column in feed.columns for part in _landed(column, form)]
-    plain = "false as " * (form == "text") + HAS_PLAIN_TEXTS
+    plain = "false as " * (form == "text") + IS_PLAIN
     return ", ".join([*parts, f"{_is_local(form)} as is_local", plain])
 
 
@@ -701,10 +701,10 @@ def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> 
     typed = [column for column in feed.columns if column.type != "text"]
     for column in typed:
         count(f"{identifier(column.name)} in ({words})", of_texts)
-    noted = " or ".join([f"not {HAS_PLAIN_TEXTS} and ({' or '.join(of_texts)})", *of_instants])
+    noted = " or ".join([f"not {IS_PLAIN} and ({' or '.join(of_texts)})", *of_instants])
     found = connection.execute(  # the first condition leaves batches unread: only text and local values can have notes
         f"select delivery_sequence, {', '.join(counts)} from {loaded}"
-        f" where (not {HAS_PLAIN_TEXTS} or is_local) and ({noted}) group by delivery_sequence"
+        f" where (not {IS_PLAIN} or is_local) and ({noted}) group by delivery_sequence"
     ).fetchall()
     notes = {}
     for sequence, *numbers in found:
