@@ -223,11 +223,9 @@ def _batches(file: pq.ParquetFile, columns: list[str], rows: int) -> Iterator[pa
 
     def together(groups: list[int]) -> list[pa.RecordBatch]:
         table = file.read_row_groups(groups, columns, use_threads=False)
-        return (
-            table.unify_dictionaries().combine_chunks().to_batches()
-            if len(groups) > 1
-            else table.to_batches()
-        )
+        if len(groups) > 1:
+            table = table.unify_dictionaries().combine_chunks()
+        return list(table.to_batches())
 
     small: list[int] = []
     held = 0

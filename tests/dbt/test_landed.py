@@ -257,9 +257,10 @@ def check_judged_as_text(compiled: CompiledModels, deliveries: Sequence[Delivere
         expected = staged(compiled, text)
         with compiled.database() as connection:
             forms = landed(connection, Path(folder), deliveries)
-            for name, feed in feeds().items():
-                noted = notes_of(connection, feed, f"landed.{name}")
-                assert noted == notes_of(text, feed, f"({landed_text(feed, f'raw.{name}')})")
+            for name, declared in feeds().items():
+                noted = notes_of(connection, declared, f"landed.{name}")
+                rows_as_text = f"({landed_text(declared, f'raw.{name}')})"
+                assert noted == notes_of(text, declared, rows_as_text)
             for feed in feeds():
                 rows = f"from raw.{feed} order by delivery_sequence, row_number"
                 assert connection.execute(rows).fetchall() == text.execute(rows).fetchall()
