@@ -42,7 +42,7 @@ class ParquetFile:
 
     Attributes:
         path: The file.
-        rows_path: Where its rows are written; the worker's answer is written beside it.
+        rows_path: Where its rows are written; the worker's answer and the gate's sample are written beside it.
         given: Columns that the folder of the file gives, with the value of all its rows.
     """
 
@@ -54,6 +54,11 @@ class ParquetFile:
     def answer_path(self) -> Path:
         """Where the worker's answer is written."""
         return self.rows_path.with_suffix(".answer")
+
+    @property
+    def sample_path(self) -> Path:
+        """Where the rows are written that the gate looks at, if it does not look at all."""
+        return self.rows_path.with_suffix(".sample")
 
 
 def prepare_parquet(
@@ -130,6 +135,7 @@ def _work(files: Sequence[ParquetFile], feed: Feed, limits: Limits) -> Refusal |
                 "path": str(file.path),
                 "rows": str(file.rows_path),
                 "answer": str(file.answer_path),
+                "sample": str(file.sample_path),
                 "given": dict(file.given),
             }
             for file in files
@@ -172,8 +178,9 @@ def _outcome(answer: dict[str, Any], file: ParquetFile) -> Prepared | Refusal:
         return Refusal(*answer["refusal"])
     if "trouble" in answer:
         return TransientRefusal(f"it cannot be taken ({answer['trouble'][0]})", OWN_TROUBLE_REMEDY)
+    sample = file.sample_path if file.sample_path.exists() else None
     return Prepared(
-        source=OwnParquet(file.rows_path, answer["form"]),
+        source=OwnParquet(file.rows_path, answer["form"], sample),
         physical_rows=answer["rows"],
         absent_columns=tuple(answer["absent_columns"]),
         unknown_columns=tuple(answer["unknown_columns"]),

@@ -13,7 +13,8 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,14 @@ from dagster_project.arrival.rows import (
     columns_of,
     few_values,
     has_values,
+    sample_step,
     stored_type,
 )
 from dagster_project.feeds import Column, Feed, feeds
 
 GROUP_ROWS = 122_880
-"""Rows of a batch and of a row group: what DuckDB gives to one thread."""
+"""Rows of a batch and of a row group, or about as many: what DuckDB gives to one thread."""
+READ_BYTES = 1024 * 1024
 DAY_LETTERS = len("2026-01-31")
 MOST_WHOLE_FLOAT, MOST_WHOLE_DOUBLE = 2**24, 2**53
 """From here on a float does not hold every whole number."""
@@ -80,7 +83,12 @@ def _answer(asked: dict[str, Any], feed: Feed, limits: Limits) -> dict[str, obje
     """Read one file; a problem with the file is an answer, too."""
     try:
         return read_parquet(
-            Path(asked["path"]), feed, limits, Path(asked["rows"]), given=asked["given"]
+            Path(asked["path"]),
+            feed,
+            limits,
+            Path(asked["rows"]),
+            given=asked["given"],
+            sample_path=Path(asked["sample"]),
         )
     except Refusal as refusal:
         return {"refusal": [refusal.reason, refusal.remedy]}
@@ -111,8 +119,17 @@ def read_parquet(
     limits: Limits,
     rows_path: Path,
     given: Mapping[str, str | None] = NOTHING_GIVEN,
+    sample_path: Path | None = None,
 ) -> dict[str, object]:
     """Convert a Parquet file to rows of values or, if it does not hold such values only, of text.
+
+    Args:
+        path: The file.
+        feed: The feed it is delivered for.
+        limits: How far it is trusted.
+        rows_path: Where its rows are written.
+        given: Columns that its folder gives.
+        sample_path: Where those rows are written, too, that the supplier's gate looks at if it does not look at all.
 
     Returns:
         rows, form, absent_columns and unknown_columns.
@@ -121,7 +138,7 @@ def read_parquet(
         Refusal: If a column is missing, delivered twice, or of a type that is not exact text, or
             the file unpacks beyond the limits.
     """
-    with pq.ParquetFile(path, buffer_size=1024 * 1024) as file:
+    with _opened(path, feed) as file:
         schema, metadata = file.schema_arrow, file.metadata
         names = schema.names
         check_names(feed, names, limits, given=given)
@@ -137,13 +154,18 @@ def read_parquet(
             (group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0
         )
         batch_rows = max(1, min(GROUP_ROWS, BATCH_BYTES // max(row_bytes, 1)))
+        step = sample_step(metadata.num_rows)
 
         def convert_all(converters: Mapping[str, Convert], form: Form) -> int:
             count = written = 0
-            with RowWriter(rows_path, feed, given, form) as writer:
-                for batch in file.iter_batches(
-                    batch_rows, columns=list(converters), use_threads=False
-                ):
+            with ExitStack() as opened:
+                writer = opened.enter_context(RowWriter(rows_path, feed, given, form))
+                sample = (
+                    opened.enter_context(RowWriter(sample_path, feed, given, form))
+                    if sample_path is not None and step > 1
+                    else None
+                )
+                for batch in _batches(file, list(converters), batch_rows):
                     columns: dict[str, pa.Array] = {}
                     for name, convert in converters.items():
                         try:
@@ -153,7 +175,14 @@ def read_parquet(
                             raise _not_converted(name, count + 1, last, error) from error
                         written += _text_bytes(columns[name])
                     _check_unpacked(written, max(most, limits.unpacked_bytes))
-                    writer.write(pa.arange(count + 1, count + len(batch) + 1), columns)
+                    numbers = pa.arange(count + 1, count + len(batch) + 1)
+                    writer.write(numbers, columns)
+                    if sample is not None:
+                        places = pa.arange(-(count + 1) % step, len(batch), step)
+                        sample.write(
+                            numbers.take(places),
+                            {name: values.take(places) for name, values in columns.items()},
+                        )
                     count += len(batch)
             return count
 
@@ -171,6 +200,48 @@ def read_parquet(
         "form": form,
         **columns_of(feed, names, given),
     }
+
+
+def _opened(path: Path, feed: Feed) -> pq.ParquetFile:
+    """Open a file so that its columns with few values are read as dictionaries, if it holds them as texts."""
+    file = pq.ParquetFile(path, buffer_size=READ_BYTES)
+    few = few_values(feed)
+    texts = [
+        field.name for field in file.schema_arrow if field.name in few and _has_texts(field.type)
+    ]
+    if not texts or len(set(file.schema_arrow.names)) < len(file.schema_arrow.names):
+        return file
+    file.close()
+    return pq.ParquetFile(path, buffer_size=READ_BYTES, read_dictionary=texts)
+
+
+def _batches(file: pq.ParquetFile, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file in batches of about so many.
+
+    A dictionary ends with its row group: small row groups are put together, a large one gives equal parts.
+    """
+
+    def together(groups: list[int]) -> list[pa.RecordBatch]:
+        table = file.read_row_groups(groups, columns, use_threads=False)
+        if len(groups) > 1:
+            table = table.unify_dictionaries().combine_chunks()
+        return list(table.to_batches())
+
+    small: list[int] = []
+    held = 0
+    for group in range(file.num_row_groups):
+        count = file.metadata.row_group(group).num_rows
+        if small and held + count > rows:
+            yield from together(small)
+            small, held = [], 0
+        if count <= rows:
+            small.append(group)
+            held += count
+        else:
+            parts = round(count / rows)
+            yield from file.iter_batches(-(-count // parts), [group], columns, use_threads=False)
+    if small:
+        yield from together(small)
 
 
 def _not_converted(name: str, first: int, last: int, error: pa.ArrowInvalid) -> Refusal:
@@ -342,7 +413,9 @@ def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False)
         Refusal: If the type does not say exactly what the text would be.
     """
     if pa.types.is_dictionary(kind):
-        inner = text_converter(column, kind.value_type, by_value=by_value)
+        inner = text_converter(column, kind.value_type)
+        if by_value:
+            return lambda values: _by_value(values, inner)
         return lambda values: inner(values.dictionary_decode())
     if _is_short_decimal(kind) and column.type in ("amount", "decimal", "whole", "id"):
         wide = pa.decimal128(kind.precision, kind.scale)
@@ -351,10 +424,8 @@ def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False)
     if by_value and not pa.types.is_null(kind):
         convert = text_converter(column, kind)
         return lambda values: _by_value(values.dictionary_encode(), convert)
-    if pa.types.is_null(kind) or _is_text(kind):
+    if pa.types.is_null(kind) or _has_texts(kind):
         return _checked_text
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return _checked_text  # Hive and Impala write text so; what is not UTF-8 is noticed
     accepted: dict[str, Sequence[tuple[Callable[[pa.DataType], bool], Convert]]] = {
         "id": [
             (pa.types.is_integer, _cast_text),
@@ -402,6 +473,11 @@ def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False)
 
 def _by_value(values: pa.DictionaryArray, convert: Convert) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(values.indices, convert(values.dictionary))
+
+
+def _has_texts(kind: pa.DataType) -> bool:
+    """Return whether it is text, or bytes, as which Hive and Impala write text; what is not UTF-8 is noticed."""
+    return _is_text(kind) or bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _is_text(kind: pa.DataType) -> bool:

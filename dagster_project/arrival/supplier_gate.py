@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from dagster_project.arrival.report import GateResult, Refusal
-from dagster_project.arrival.rows import AMOUNT_PLACES
+from dagster_project.arrival.rows import AMOUNT_PLACES, OwnParquet, sample_step
 from dagster_project.arrival.warehouse import (
     Batch,
     RawRows,
     identifier,
     landed_relation,
+    landed_sample,
     relation,
     text_of,
     value_name,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from expectations import Contract
 
 FRAME_ROWS = 100_000
-WHOLE_ROWS = 200_000
-SAMPLE_ROWS = 50_000
 DRIFT_SAMPLE_ROWS = 20_000
 RECENT_DELIVERIES = 5
 FEW_DELIVERIES = 3
@@ -80,7 +79,7 @@ def ask_gate(
     paths = [rows.path(feed.name, batch.sequence) for batch in batches]
     loaded = relation(feed, paths)
     most = max(batch.prepared.good_rows for batch in batches)
-    step = 1 if most <= WHOLE_ROWS else -(-most // SAMPLE_ROWS)
+    step = sample_step(most)
     facts = _facts(connection, contract, batches, loaded)
 
     def usual(refused: Collection[int]) -> dict[int, dict[str, int]]:
@@ -88,8 +87,7 @@ def ask_gate(
 
     answers: dict[int, tuple[GateResult, ...]] = {}
     for absent, alike in _by_absent_columns(batches).items():
-        paths = [rows.path(feed.name, batch.sequence) for batch in alike]
-        frames = _frames(connection, feed, absent, landed_relation(feed, paths), step)
+        frames = _frames(connection, feed, absent, _looked_at(feed, alike, rows, step), step)
         some = {batch.sequence: facts[batch.sequence] for batch in alike}
         found = ask_together(contract, frames, some, usual, is_sample=step > 1)
         for sequence, findings in found.items():
@@ -105,6 +103,23 @@ def _by_absent_columns(batches: Sequence[Batch]) -> dict[frozenset[str], list[Ba
     for batch in batches:
         alike.setdefault(frozenset(batch.prepared.absent_columns), []).append(batch)
     return alike
+
+
+def _looked_at(feed: Feed, batches: Sequence[Batch], rows: RawRows, step: int) -> str:
+    """Return SQL for landed rows among which are all those whose number is divisible by a step.
+
+    These are all rows, unless they were written apart when the file was read.
+    """
+    [batch, *others] = batches
+    source = batch.prepared.source
+    if (
+        not others
+        and isinstance(source, OwnParquet)
+        and source.sample is not None
+        and sample_step(batch.prepared.physical_rows) == step
+    ):
+        return landed_sample(feed, batch.sequence, source.form, source.sample)
+    return landed_relation(feed, [rows.path(feed.name, one.sequence) for one in batches])
 
 
 def _frames(

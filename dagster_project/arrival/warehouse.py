@@ -32,14 +32,14 @@ from dagster_project.arrival.report import ArrivalError, Limits
 from dagster_project.arrival.rows import (
     AMOUNT_PLACES,
     FORMS,
-    HAS_PLAIN_IDS,
+    IS_PLAIN,
     ROW_NUMBER,
     Form,
     OwnParquet,
     PlainCsv,
     Prepared,
     has_values,
-    words_in_ids,
+    words_for_missing,
 )
 from dagster_project.databases import open_to_write
 from dagster_project.digests import sha256_of
@@ -82,12 +82,12 @@ class RawRows:
     def place(self, feed_name: str, sequence: int, form: Form) -> Path:
         """Return where the file of one delivery belongs whose rows have this form.
 
-        What values mean depends on the types of their columns, so these are part of the place: where the
-        contract gives a column another type, the rows are stored again.
+        What values mean and which are plain depends on the columns of the contract, so these are part of the place:
+        where one has another type or range, the rows are stored again.
         """
         folder = self.folder / feed_name
         if form != "text":
-            folder /= f"{form}-{_types_of(feed_name)}"
+            folder /= f"{form}-{_contract_of(feed_name)}"
         return folder / f"{sequence:09d}.parquet"
 
     def name(self, path: Path) -> str:
@@ -112,15 +112,15 @@ def form_of(path: Path) -> Form:
 
 
 @cache
-def _types_of(feed_name: str) -> str:
-    """Return an identifier of the types of a feed's columns with values, and of the words that no plain id is.
+def _contract_of(feed_name: str) -> str:
+    """Return an identifier of what a feed's columns hold, and of which values of them are plain.
 
     A file may be of no feed, too.
     """
     feed = feeds().get(feed_name)
-    columns = filter(has_values, feed.columns if feed else ())
-    types = [(column.name, column.type, column.places) for column in columns]
-    return hashlib.sha256(json.dumps([types, words_in_ids()]).encode()).hexdigest()[:8]
+    columns = [replace(column, description="") for column in (feed.columns if feed else ())]
+    what = [IS_PLAIN, words_for_missing(), *map(repr, columns)]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -412,9 +412,24 @@ def landed_relation(feed: Feed, files: Sequence[Path]) -> str:
     """Return SQL for the rows in some files of a feed as they are stored, with the delivery each came in.
 
     Of a column that can have values, `<name>` is null where it has one, and `<name>_value` where it has
-    text. Instants of rows that are local have no time zone. Ids of rows that have plain ids need no look.
+    text. Instants of rows that are local have no time zone. Values of plain rows need no look one by one.
     """
     return _rows(feed, files, lambda form: _landed_columns(feed, form))
+
+
+def landed_sample(feed: Feed, sequence: int, form: Form, sample: Path) -> str:
+    """Return SQL for the rows of one delivery that the gate looks at, as `landed_relation` returns rows.
+
+    Args:
+        feed: The feed.
+        sequence: The number of the delivery.
+        form: What its files hold.
+        sample: The file of these rows.
+    """
+    return (
+        f"(select cast({sequence} as bigint) as delivery_sequence, {ROW_NUMBER}, {_landed_columns(feed, form)}"
+        f" from read_parquet([{literal(without_pattern(sample))}]))"
+    )
 
 
 def landed_text(feed: Feed, rows: str) -> str:
@@ -435,7 +450,7 @@ def value_name(column: Column) -> str:
 def _landed_columns(feed: Feed, form: Form) -> str:
     """Return the select list for all columns of a file as `landed.<feed>` has them."""
     parts = [part for column in feed.columns for part in _landed(column, form)]
-    plain = "false as " * (form == "text") + HAS_PLAIN_IDS
+    plain = "false as " * (form == "text") + IS_PLAIN
     return ", ".join([*parts, f"{_is_local(form)} as is_local", plain])
 
 
@@ -657,13 +672,13 @@ def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> 
     stand_ins = ", ".join(map(literal, (*types["missing_words"], *types["noted_words"])))
     through_a_float = literal(types["id"]["through_a_float"])
     counts: list[str] = []
-    of_ids: list[str] = []
-    of_others: list[str] = []
+    of_instants: list[str] = []
+    of_texts: list[str] = []
     phrases = []
 
-    def count(condition: str, column: Column) -> None:
+    def count(condition: str, conditions: list[str]) -> None:
         counts.append(f"count(*) filter (where {condition})")
-        (of_ids if column.type == "id" else of_others).append(condition)
+        conditions.append(condition)
 
     for column in feed.columns:
         name = identifier(column.name)
@@ -672,25 +687,24 @@ def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> 
             count(
                 f"is_local and {value_name(column)} is not null"
                 f" or not suffix({name}, 'Z') and regexp_full_match({name}, {pattern})",
-                column,
+                of_instants,
             )
             phrases.append((column.name, "instant", "without an offset"))
         elif column.type == "text":
-            count(f"{name} in ({stand_ins})", column)
+            count(f"{name} in ({stand_ins})", of_texts)
             phrases.append((column.name, "value", "that may stand for a missing one"))
         elif column.type == "id":
-            count(f"suffix({name}, '0') and regexp_full_match({name}, {through_a_float})", column)
+            count(f"suffix({name}, '0') and regexp_full_match({name}, {through_a_float})", of_texts)
             phrases.append((column.name, "number", "that went through a float, rejected"))
-            count(f"{name} in ({', '.join(map(literal, types['noted_words']))})", column)
+            count(f"{name} in ({', '.join(map(literal, types['noted_words']))})", of_texts)
             phrases.append((column.name, "value", "that may stand for a missing one"))
     typed = [column for column in feed.columns if column.type != "text"]
     for column in typed:
-        count(f"{identifier(column.name)} in ({words})", column)
-    if of_ids:
-        of_others.append(f"not {HAS_PLAIN_IDS} and ({' or '.join(of_ids)})")
-    found = connection.execute(
-        f"select delivery_sequence, {', '.join(counts)} from {loaded} where {' or '.join(of_others)}"
-        " group by delivery_sequence"
+        count(f"{identifier(column.name)} in ({words})", of_texts)
+    noted = " or ".join([f"not {IS_PLAIN} and ({' or '.join(of_texts)})", *of_instants])
+    found = connection.execute(  # the first condition leaves batches unread: only text and local values can have notes
+        f"select delivery_sequence, {', '.join(counts)} from {loaded}"
+        f" where (not {IS_PLAIN} or is_local) and ({noted}) group by delivery_sequence"
     ).fetchall()
     notes = {}
     for sequence, *numbers in found:

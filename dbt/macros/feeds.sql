@@ -374,7 +374,7 @@ delivered as (
         row_number
         {%- if lands_values() %},
         is_local,
-        has_plain_ids
+        is_plain
         {%- endif %}
         {%- for column in columns %},
         {{ column.name }}
@@ -406,7 +406,7 @@ typed as (
         delivered.row_number
         {%- if lands_values() %},
         delivered.is_local,
-        delivered.has_plain_ids
+        delivered.is_plain
         {%- endif %}
         {%- if currencies %},
         currencies.exponent
@@ -432,33 +432,39 @@ judged as (
 
     select
         *,
-{#- Nearly every row is correct, so the reasons are asked only of rows of which one may be true. #}
-        {%- set doubts, of_ids, rejections = [], [], [] %}
+{#- Nearly every row is correct, so the reasons are asked only of rows of which one may be true. Arrival says of most
+    rows that they are plain: none of their values is rejected by itself, unless it is of a currency without two decimal
+    places or a time that a zone makes an instant of. #}
+        {%- set of_rows, of_values, of_amounts, of_instants, rejections = [], [], [], [], [] %}
         {%- for column in columns %}
-        {%- do doubts.extend(column_doubts(column)) %}
+        {%- set of_column = of_amounts if column.type in ('amount', 'currency') else of_instants if column.type == 'instant' and zone else of_values %}
+        {%- do of_column.extend(column_doubts(column)) %}
         {%- if column.type == 'id' %}
-        {%- do of_ids.extend(column_rejections(column)) %}
+        {%- do of_column.extend(column_rejections(column) | map('first')) %}
         {%- endif %}
         {%- for condition, sentence in column_rejections(column, zone) %}
         {%- do rejections.append((condition, column.name ~ ' ' ~ sentence)) %}
         {%- endfor %}
         {%- endfor %}
         {%- for condition, sentence in row_rejections %}
-        {%- do doubts.append(condition) %}
+        {%- do of_rows.append(condition) %}
         {%- do rejections.append((condition, sentence)) %}
         {%- endfor %}
+        {%- set doubts = {
+            'not is_plain': of_values,
+            '(not is_plain or exponent is distinct from 2)': of_amounts,
+            '(not is_plain or is_local)': of_instants,
+            'true': of_rows,
+        } %}
         case
             when
-                {%- for condition in doubts %}
-                {{ 'or ' if not loop.first }}({{ condition }})
-                {%- endfor %}
-                {%- if of_ids %}
-                or {{ 'not has_plain_ids and ' if lands_values() }}(
-                    {%- for condition, sentence in of_ids %}
+                {%- for asked, conditions in doubts.items() if conditions %}
+                {{ 'or ' if not loop.first }}{{ asked ~ ' and ' if lands_values() and asked != 'true' }}(
+                    {%- for condition in conditions %}
                     {{ 'or ' if not loop.first }}({{ condition }})
                     {%- endfor %}
                 )
-                {%- endif %}
+                {%- endfor %}
                 then nullif(
                     concat_ws(
                         '; '

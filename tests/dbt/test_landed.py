@@ -19,7 +19,13 @@ from hypothesis import strategies as st
 from dagster_project.arrival.parquet_worker import read_parquet
 from dagster_project.arrival.report import Limits
 from dagster_project.arrival.rows import Form, has_values
-from dagster_project.arrival.warehouse import RawRows, landed_relation, relation
+from dagster_project.arrival.warehouse import (
+    RawRows,
+    landed_relation,
+    landed_text,
+    notes_of,
+    relation,
+)
 from dagster_project.feeds import Column, Feed, feeds
 from tests.dbt.compiled import CompiledModels
 from tests.dbt.test_staging import VALID
@@ -199,6 +205,44 @@ def landed(
 def test_values_of_a_parquet_file_are_judged_as_their_text_is(
     compiled: CompiledModels, deliveries: list[Delivered]
 ) -> None:
+    check_judged_as_text(compiled, deliveries)
+
+
+def test_each_value_that_is_not_plain_is_judged(compiled: CompiledModels) -> None:
+    """Files of one row with one such value, so that no other value has the row judged."""
+    deliveries = []
+    for feed in feeds().values():
+        usual = {column.name: valid(feed, column) for column in feed.columns}
+        for column in feed.columns:
+            for value in dict.fromkeys([usual[column.name], *values_of(column)]):
+                deliveries.append(delivery_of(feed, [usual | {column.name: value}]))
+                if column.type == "amount" and "currency" in usual:
+                    yen = usual | {column.name: value, "currency": "JPY"}
+                    deliveries.append(delivery_of(feed, [yen]))
+    forms = check_judged_as_text(compiled, deliveries)
+    assert forms.count("values") > len(forms) / 2
+
+
+def delivery_of(feed: Feed, rows: Sequence[dict[str, Any]]) -> Delivered:
+    """Rows of a feed, with instants in UTC and each column of the first type that holds its values."""
+    arrays = {
+        column.name: pa.array(
+            [row[column.name] for row in rows], KINDS.get(column.type, [pa.string()])[0]
+        )
+        for column in feed.columns
+    }
+    for column in feed.columns:
+        if column.type == "instant":
+            arrays[column.name] = arrays[column.name].cast(pa.timestamp("us", "UTC"))
+    texts = [
+        {column.name: text_of(column, row[column.name], is_local=False) for column in feed.columns}
+        for row in rows
+    ]
+    return Delivered(feed, pa.table(arrays), texts)
+
+
+def check_judged_as_text(compiled: CompiledModels, deliveries: Sequence[Delivered]) -> list[Form]:
+    """Compare what is staged and noted of Parquet files and of the same rows as text; return the files' forms."""
     with compiled.database() as text, tempfile.TemporaryDirectory() as folder:
         fill_raw_tables(text, [])
         for sequence, delivery in enumerate(deliveries, start=1):
@@ -212,7 +256,11 @@ def test_values_of_a_parquet_file_are_judged_as_their_text_is(
             )
         expected = staged(compiled, text)
         with compiled.database() as connection:
-            landed(connection, Path(folder), deliveries)
+            forms = landed(connection, Path(folder), deliveries)
+            for name, declared in feeds().items():
+                noted = notes_of(connection, declared, f"landed.{name}")
+                rows_as_text = f"({landed_text(declared, f'raw.{name}')})"
+                assert noted == notes_of(text, declared, rows_as_text)
             for feed in feeds():
                 rows = f"from raw.{feed} order by delivery_sequence, row_number"
                 assert connection.execute(rows).fetchall() == text.execute(rows).fetchall()
@@ -221,3 +269,4 @@ def test_values_of_a_parquet_file_are_judged_as_their_text_is(
     for feed in feeds():
         assert found[feed] == expected[feed]
         assert later[feed] == [row for row in expected[feed] if row[0] > len(deliveries) // 2]
+    return forms

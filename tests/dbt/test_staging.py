@@ -312,7 +312,7 @@ def test_an_instant_without_an_offset_is_read_in_the_time_zone_of_its_feed(
         connection.execute(texts.replace("invoices", "texts", 1))
         connection.execute(
             "create or replace view landed.invoices as from landed.texts union all"
-            " select * replace (delivery_sequence + 1000 as delivery_sequence, true as is_local,"
+            " select * replace (delivery_sequence + 1000 as delivery_sequence, true as is_local, true as is_plain,"
             " cast(null as varchar) as issued_at, cast(issued_at as timestamp) as issued_at_value)"
             " from landed.texts where regexp_full_match(issued_at, '.{10}[T ][0-9:.]+')"
             " and try_cast(issued_at as timestamp) is not null"

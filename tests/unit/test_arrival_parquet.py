@@ -1,20 +1,25 @@
-"""Which Parquet types are exact text, and which refuse the file."""
+"""Which Parquet types are exact text, and which refuse the file; and how its rows are stored."""
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
+import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from dagster_project.arrival import parquet_worker, rows, supplier_gate, warehouse
 from dagster_project.arrival.parquet_worker import (
     NotValues,
+    read_parquet,
     text_converter,
     value_converter,
     value_converters,
 )
-from dagster_project.arrival.report import Refusal
+from dagster_project.arrival.report import Limits, Refusal
 from dagster_project.feeds import Column, feeds
 
 
@@ -188,3 +193,61 @@ def test_text_that_is_not_utf8_is_noticed() -> None:
     values = pa.array([b"\xff"]).view(pa.string())
     with pytest.raises(pa.ArrowInvalid):
         text_converter(column("plan"), values.type)(values)
+
+
+@pytest.mark.parametrize("group_rows", [1, 7, 40, 100, 249, 1000])
+def test_the_rows_are_stored_in_order_whatever_the_row_groups_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_rows: int
+) -> None:
+    monkeypatch.setattr(parquet_worker, "GROUP_ROWS", 100)
+    table = redemptions(1000)
+    stored = tmp_path / "rows"
+    pq.write_table(table, tmp_path / "file", row_group_size=group_rows)
+    answer = read_parquet(tmp_path / "file", feeds()["redemptions"], Limits(), stored)
+    found = pq.read_table(stored)
+    assert answer["rows"] == 1000
+    assert found["row_number"].to_pylist() == list(range(1, 1001))
+    for name in ("redemption_id", "channel", "redeemed_at"):
+        expected = table[name] if name != "redeemed_at" else table[name].cast(pa.timestamp("us"))
+        assert found[name].to_pylist() == expected.to_pylist()
+    groups = pq.ParquetFile(stored).metadata
+    sizes = [groups.row_group(place).num_rows for place in range(groups.num_row_groups)]
+    assert min(sizes[:-1]) >= 50
+    assert max(sizes) <= 150
+
+
+@pytest.mark.parametrize("group_rows", [1, 7, 1000])
+def test_the_gate_finds_in_the_sample_of_a_file_what_it_would_find_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_rows: int
+) -> None:
+    monkeypatch.setattr(rows, "WHOLE_ROWS", 200)
+    monkeypatch.setattr(rows, "SAMPLE_ROWS", 90)
+    feed, raw = feeds()["redemptions"], warehouse.RawRows(tmp_path)
+    stored, sample = raw.place(feed.name, 7, "values"), tmp_path / "sample"
+    stored.parent.mkdir(parents=True)
+    pq.write_table(redemptions(1000), tmp_path / "file", row_group_size=group_rows)
+    answer = read_parquet(tmp_path / "file", feed, Limits(), stored, sample_path=sample)
+    assert answer["form"] == "values"
+    read = rows.Prepared(rows.OwnParquet(stored, "values", sample), 1000)
+    step = rows.sample_step(1000)
+    looked_at = supplier_gate._looked_at(feed, [warehouse.Batch(7, read)], raw, step)
+    whole = warehouse.landed_relation(feed, [stored])
+    with duckdb.connect() as connection:
+        some = connection.execute(f"from {looked_at} order by row_number").fetchall()
+        all_of_them = f"from {whole} where row_number % {step} = 0 order by row_number"
+        assert some == connection.execute(all_of_them).fetchall()
+    assert len(some) == 1000 // step
+
+
+def redemptions(number: int) -> pa.Table:
+    """Redemptions with a column of few values, some of them missing."""
+    at = pa.array(
+        [datetime(2026, 1, 1) + timedelta(minutes=one) for one in range(number)],
+        pa.timestamp("us", "UTC"),
+    )
+    channels = [("support", None, "partner")[one % 3] for one in range(number)]
+    ids = {
+        name: [f"{name}_{one}" for one in range(number)]
+        for name in ("redemption_id", "coupon_id", "workspace_id")
+    }
+    return pa.table({**ids, "channel": channels, "redeemed_at": at, "updated_at": at})

@@ -1,3 +1,5 @@
+{{ config(meta={'unpacked': ['record_id']}) }}
+
 with
 
 {% for feed in feed_names() %}
