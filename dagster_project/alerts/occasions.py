@@ -225,7 +225,8 @@ def _alone(
             message = replace(message, channels=tuple(ways))
             _write(settings, message)
             issued.append(Told(message))
-            state.waiting.append(message)
+            if ways:
+                state.waiting.append(message)
     try:
         fold.save(state, path)
     except OSError as error:

@@ -260,7 +260,7 @@ def open_findings(connection: duckdb.DuckDBPyConnection) -> list[Finding]:
     """
     return connection.execute(
         "select finding_id, finding_type, currency, amount_at_stake from marts.fct_audit_findings"
-        " where severity = 'error' and review_status = 'open' order by finding_id"
+        " where severity = 'error' and review_status = 'open'"
     ).fetchall()
 
 
