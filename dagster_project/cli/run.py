@@ -513,6 +513,7 @@ def _instance() -> dg.DagsterInstance:
     storage: Any = instance.event_log_storage
     storage.store_event = lambda event: None
     storage.get_asset_records = lambda asset_keys=None: []
+    storage.fetch_observations = lambda *_, **__: dg.EventRecordsResult([], "", has_more=False)
     return instance
 
 
