@@ -200,7 +200,9 @@ def _waterfall(block: Waterfall, is_narrow: bool) -> dict[str, Any]:
     if block.leads:
         encoded["href"] = {"field": "lead", "type": "nominal"}
     layers = [{"mark": {"type": "bar"}, "encoding": encoded}]
-    if not is_narrow:  # else the numbers would stand on one another: they are in the table beside it
+    if (
+        not is_narrow
+    ):  # else the numbers would stand on one another: they are in the table beside it
         told = {
             "x": x,
             "y": {"field": "top", "type": "quantitative"},
