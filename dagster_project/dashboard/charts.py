@@ -200,9 +200,7 @@ def _waterfall(block: Waterfall, is_narrow: bool) -> dict[str, Any]:
     if block.leads:
         encoded["href"] = {"field": "lead", "type": "nominal"}
     layers = [{"mark": {"type": "bar"}, "encoding": encoded}]
-    if (
-        not is_narrow
-    ):  # else the numbers would stand on one another: they are in the table beside it
+    if not is_narrow:  # where the numbers would stand on one another, they are in the table beside
         told = {
             "x": x,
             "y": {"field": "top", "type": "quantitative"},
