@@ -175,7 +175,7 @@ def save(state: State, path: Path) -> None:
         OSError: The file cannot be written.
     """
     content = {
-        "entries": {kind: asdict(entry) for kind, entry in state.entries.items()},
+        "entries": {kind: vars(entry) for kind, entry in state.entries.items()},
         "runs": state.runs[-MOST_RUNS:],
         "waiting": [asdict(message) for message in state.waiting[-MOST_WAITING:]],
     }

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -27,9 +26,6 @@ from dagster_project.home import make_private, writing
 from dagster_project.releases import data_home, files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import Settings, default_as_of, reporting_day
-
-if TYPE_CHECKING:
-    from dagster_project.alerts.watch import Finding
 
 WAIT_SECONDS = 60
 """How long one occasion waits for another one of the same data home."""
@@ -225,7 +221,8 @@ def _alone(
             message = replace(message, channels=tuple(ways))
             _write(settings, message)
             issued.append(Told(message))
-            state.waiting.append(message)
+            if ways:
+                state.waiting.append(message)
     try:
         fold.save(state, path)
     except OSError as error:
@@ -339,12 +336,11 @@ def _findings(state: State, settings: Settings, now: datetime) -> Iterator[Watch
     current = files.current_release(settings.home)
     if current is None:
         return
-    with open_release(settings.home, current) as connection:
-        found = watch.open_findings(connection)
     known = state.known("new_findings")
     if known is None:
-        known = frozenset(one[0] for one in _findings_before(settings.home, current))
-    yield watch.new_findings(found, known, settings.home, now)
+        known = _findings_before(settings.home, current)
+    with open_release(settings.home, current) as connection:
+        yield watch.new_findings(connection, known, settings.home, now)
 
 
 def _terms(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
@@ -375,20 +371,20 @@ def _running_out(state: State, settings: Settings, now: datetime) -> Iterator[Wa
     yield watch.running_out(ahead, settings.home, now)
 
 
-def _findings_before(home: Path, current: str) -> list[Finding]:
-    """Return the open findings of the release before the current one, none if it cannot be read."""
+def _findings_before(home: Path, current: str) -> frozenset[str]:
+    """Return the ids of the open findings of the release before the current one, none if it cannot be read."""
     import duckdb
 
     from dagster_project.releases.read import open_release
 
     before = [one for one in files.release_ids(home) if one < current]
     if not before:
-        return []
+        return frozenset()
     try:
         with open_release(home, before[-1]) as connection:
             return watch.open_findings(connection)
     except (ReleaseError, duckdb.Error):
-        return []
+        return frozenset()
 
 
 def _data(

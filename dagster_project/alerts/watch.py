@@ -21,6 +21,7 @@ from dagster_project.alerts.alert import Alert, Kind, listed
 from dagster_project.answers import health
 from dagster_project.failures import Failure, plain, without_values
 from dagster_project.releases import files
+from dagster_project.releases.fingerprint import literals
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from dagster_project.answers.freshness import LateFeed
     from dagster_project.arrival.archive import SideRecord
 
-    Finding = tuple[str, str, str | None, Decimal | None]
+    Total = tuple[str, str | None, int, Decimal | None]
+    """Findings of a type and currency: how many, and what is at stake."""
 
+_OPEN = "from marts.fct_audit_findings where severity = 'error' and review_status = 'open'"
 _VARYING = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+", re.IGNORECASE)
 
 
@@ -252,48 +255,52 @@ def _refusal(record: SideRecord) -> str:
     return plain(f"{record.file_name}: {reason}" + (f"; {remedy}" if remedy else ""))
 
 
-def open_findings(connection: duckdb.DuckDBPyConnection) -> list[Finding]:
-    """Return the open findings of severity error: id, type, currency and amount at stake.
+def open_findings(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """Return the ids of the open findings of severity error.
 
     Args:
         connection: A release.
     """
-    return connection.execute(
-        "select finding_id, finding_type, currency, amount_at_stake from marts.fct_audit_findings"
-        " where severity = 'error' and review_status = 'open' order by finding_id"
-    ).fetchall()
+    return frozenset(row[0] for row in connection.execute(f"select finding_id {_OPEN}").fetchall())
 
 
 def new_findings(
-    found: Iterable[Finding], known: Collection[str], home: Path, now: datetime
+    connection: duckdb.DuckDBPyConnection, known: Collection[str], home: Path, now: datetime
 ) -> Watched:
     """Open findings of severity error that readers do not know of.
 
     Args:
-        found: The open findings of severity error in the current release.
+        connection: The current release.
         known: Ids of those that readers know of.
         home: The data home.
         now: When this is noticed.
     """
-    by_id = {finding[0]: finding for finding in found}
-    new = frozenset(by_id) - frozenset(known)
-    shown = [by_id[key] for key in by_id if key in new] or list(by_id.values())
+    found = open_findings(connection)
+    new = found - frozenset(known)
     alert = None
-    if shown:
-        types = sorted({finding[1] for finding in shown})
-        by_type = [_findings([one for one in shown if one[1] == name]) for name in types]
-        many = "finding" if len(shown) == 1 else "findings"
+    if found:
+        is_shown = f"finding_id in ({literals(new)})" if new and new != found else "true"
+        shown: list[Total] = connection.execute(
+            "select finding_type, currency, count(*), sum(amount_at_stake)"
+            f" {_OPEN} and {is_shown} group by all order by all"
+        ).fetchall()
+        by_type = {
+            name: _counted([one for one in shown if one[0] == name])
+            for name in dict.fromkeys(one[0] for one in shown)
+        }
+        number = len(new or found)
+        many = "finding" if number == 1 else "findings"
         alert = Alert(
             kind="new_findings",
             severity="warn",
-            happened=f"{len(shown):,} new {many} of severity error{_at_stake(shown, ': ')}",
+            happened=f"{number:,} new {many} of severity error{_at_stake(shown, ': ')}",
             meaning=f"Billing got something wrong, and nobody has accepted it; {_served_now(home)} and lists it.",
             command=_command("findings --severity error --review open", home),
             at=now,
-            details=listed([f"{name} {line}" for name, line in zip(types, by_type, strict=True)]),
+            details=listed([f"{name} {line}" for name, line in by_type.items()]),
         )
     solved = "No finding of severity error is open any more."
-    return Watched("new_findings", frozenset(by_id), new, alert, solved)
+    return Watched("new_findings", found, new, alert, solved)
 
 
 def terms_changed(
@@ -359,16 +366,16 @@ def running_out(ahead: Row, home: Path, now: datetime) -> Watched:
     return Watched("running_out", members, new, alert, solved)
 
 
-def _findings(told: list[Finding]) -> str:
-    return f"{len(told):,}{_at_stake(told, ': ')}"
+def _counted(told: Iterable[Total]) -> str:
+    return f"{sum(number for _, _, number, _ in told):,}{_at_stake(told, ': ')}"
 
 
-def _at_stake(told: Iterable[Finding], lead: str) -> str:
+def _at_stake(told: Iterable[Total], lead: str) -> str:
     """Return amounts by currency, never added up across currencies."""
     from dagster_project.answers.values import money
 
     totals: dict[str | None, Decimal] = {}
-    for _, _, currency, amount in told:
+    for _, currency, _, amount in told:
         if amount is not None:
             totals[currency] = totals.get(currency, Decimal(0)) + amount
     amounts = [money(totals[key], key) for key in sorted(totals, key=lambda key: key or "")]

@@ -184,6 +184,8 @@ def local(instant: str, zone: ZoneInfo) -> str:
         instant: SQL for the instant, a timestamp in UTC.
         zone: The time zone, as `zone_of` gives it.
     """
+    if zone.key == "UTC":
+        return instant
     return f"timezone({_literal(zone.key)}, timezone('UTC', {instant}))"
 
 

@@ -25,7 +25,12 @@ AMOUNTS = ("granted_amount", "used_amount", "lapsed_amount", "discount_amount", 
 
 
 def cohorts(
-    connection: Connection, program: str | None, age: int | None, plan: str | None = None
+    connection: Connection,
+    program: str | None,
+    age: int | None,
+    plan: str | None = None,
+    *,
+    is_of_credit: bool = False,
 ) -> Row:
     """Return the cohorts of every program, each at every age.
 
@@ -34,6 +39,7 @@ def cohorts(
         program: Only this one.
         age: Only this age in months.
         plan: Only workspaces on this plan.
+        is_of_credit: Only programs that give credit, without what their discounts gave.
 
     Returns:
         `cohorts`, each with `program`, `start_quarter`, `age_months` and counts: `paying` have a counted
@@ -45,6 +51,9 @@ def cohorts(
     end = end_of(connection, of_release["as_of_date"])
     ages = [age] if age is not None else list(AGES)
     values: list[object] = [end, *([program] if program else [])]
+    gives_credit = (
+        "coupons.program in (select program from marts.dim_coupons where discount_type = 'credit')"
+    )
     started = f"""
         started as (
             select coupons.program, redemptions.workspace_id,
@@ -57,39 +66,34 @@ def cohorts(
                 and (redemptions.ends_at is null or redemptions.started_at < redemptions.ends_at)
                 and {of_plan(plan, "redemptions.workspace_id")}
                 {"and coupons.program = ?" if program else ""}
+                {"and " + gives_credit if is_of_credit else ""}
             group by coupons.program, redemptions.workspace_id
         )
     """
+    of_ages = ", ".join(
+        f"""
+            count(*) filter (where last_paying_at >= started_at + to_months({one})) as paying_{one},
+            count(*) filter (where last_paying_at >= started_at + to_months({one}) is not true
+                and started_at + to_months({one}) < ?) as gone_{one}"""
+        for one in ages
+    )
     counts = rows(
         connection,
         f"""
         with {started},
-
-        aged as (
-            select started.*, ages.age_months, started_at + to_months(ages.age_months) as aged_at
-            from started
-            cross join (select cast(unnest([{", ".join(map(str, ages))}]) as integer)
-                as age_months) as ages
-        ),
 
         paid as (
             select workspace_id, max(issued_at) as last_paying_at
             from marts.fct_discounted_charges where net_amount > 0 group by workspace_id
         )
 
-        select aged.program, aged.start_quarter, aged.age_months, count(*) as workspaces,
-            count(*) filter (where paid.last_paying_at >= aged.aged_at) as paying,
-            count(*) filter (where paid.last_paying_at >= aged.aged_at is not true
-                and aged.aged_at < ?) as gone,
-            count(*) filter (where paid.last_paying_at >= aged.aged_at is not true
-                and aged.aged_at >= ?) as too_early
-        from aged left join paid using (workspace_id)
-        group by aged.program, aged.start_quarter, aged.age_months
-        order by aged.program, aged.start_quarter, aged.age_months
+        select program, start_quarter, count(*) as workspaces, {of_ages}
+        from started left join paid using (workspace_id)
+        group by program, start_quarter order by program, start_quarter
         """,
-        [*values, end, end],
+        [*values, *[end] * len(ages)],
     )
-    amounts = rows(connection, _amounts(started, ages), values)
+    amounts = rows(connection, _amounts(started, ages, is_of_credit), values)
     key = ("program", "start_quarter", "age_months")
     of_cohort: dict[tuple[object, ...], list[Row]] = {}
     for row in amounts:
@@ -100,13 +104,23 @@ def cohorts(
         "program": program,
         "ages": ages,
         "cohorts": [
-            {**row, "amounts": of_cohort.get(tuple(row[name] for name in key), [])}
+            {
+                "program": row["program"],
+                "start_quarter": row["start_quarter"],
+                "age_months": one,
+                "workspaces": row["workspaces"],
+                "paying": row[f"paying_{one}"],
+                "gone": row[f"gone_{one}"],
+                "too_early": row["workspaces"] - row[f"paying_{one}"] - row[f"gone_{one}"],
+                "amounts": of_cohort.get((row["program"], row["start_quarter"], one), []),
+            }
             for row in counts
+            for one in ages
         ],
     }
 
 
-def _amounts(started: str, ages: Sequence[int]) -> str:
+def _amounts(started: str, ages: Sequence[int], is_of_credit: bool) -> str:
     """Return SQL for what moved in each cohort up to each age, by currency.
 
     Each movement is added up once, at the first age that it counts for; later ages count the earlier too.
@@ -114,10 +128,14 @@ def _amounts(started: str, ages: Sequence[int]) -> str:
     Args:
         started: SQL of `started`, a row per program and workspace.
         ages: Ages in months, ascending.
+        is_of_credit: Whether what discounts gave is left out.
     """
+    *earlier, last = ages
     ends = ", ".join(f"started_at + to_months({age}) as aged_at_{age}" for age in ages)
-    whens = " ".join(f"when happened_at < aged_at_{age} then {age}" for age in ages)
-    none = {one: f"0 as {one}" for one in AMOUNTS}
+    whens = "".join(f"when happened_at < aged_at_{age} then {age} " for age in earlier)
+    first_age = f"case {whens} else {last} end" if earlier else str(last)
+    named = [one for one in AMOUNTS if one != "discount_amount" or not is_of_credit]
+    none = {one: f"0 as {one}" for one in named}
     key = ("program", "start_quarter", "currency", "first_age")
 
     def summed(source: str, *more_key: str, **amounts: str) -> str:
@@ -126,10 +144,19 @@ def _amounts(started: str, ages: Sequence[int]) -> str:
         return f"""
             select {by}, {", ".join(sums.values())}
             from (
-                select *, case {whens} end as first_age from {source}
-                where happened_at >= started_at
-            ) where first_age is not null group by {by}"""
+                select *, {first_age} as first_age from {source}
+                where happened_at >= started_at and happened_at < aged_at_{last}
+            ) group by {by}"""
 
+    of_bills = {"net_amount": "net_amount"}
+    of_applications, is_mixed = "", "false"
+    if not is_of_credit:
+        is_mixed = "workspace_id in (from mixed)"
+        of_bills["discount_amount"] = "case when is_mixed then 0 else discount_amount end"
+        of_applications = "union all by name" + summed(
+            "applied inner join aged using (program, workspace_id)",
+            discount_amount="discount_amount",
+        )
     return f"""
         with {started},
 
@@ -142,7 +169,7 @@ def _amounts(started: str, ages: Sequence[int]) -> str:
         ),
 
         aged as materialized (
-            select started.*, {ends}, workspace_id in (from mixed) as is_mixed from started
+            select started.*, {ends}, {is_mixed} as is_mixed from started
         ),
 
         -- Of each coupon, and only then of its program: far fewer rows than entries.
@@ -173,26 +200,19 @@ def _amounts(started: str, ages: Sequence[int]) -> str:
         moved as (
             select entered.* exclude (coupon_id) from entered
             inner join marts.dim_coupons as coupons using (coupon_id, program)
-            union all by name
-            {
-        summed(
-            "applied inner join aged using (program, workspace_id)",
-            discount_amount="discount_amount",
-        )
-    }
+            {of_applications}
             union all by name
             {
         summed(
             "(select workspace_id, currency, issued_at as happened_at, discount_amount, net_amount"
             " from marts.fct_discounted_charges) inner join aged using (workspace_id)",
-            discount_amount="case when is_mixed then 0 else discount_amount end",
-            net_amount="net_amount",
+            **of_bills,
         )
     }
         )
 
         select program, start_quarter, age_months, currency,
-            {", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in AMOUNTS)}
+            {", ".join(f"cast(sum({one}) as decimal(18, 2)) as {one}" for one in named)}
         from moved
         inner join (select cast(unnest([{", ".join(map(str, ages))}]) as integer) as age_months)
             on first_age <= age_months

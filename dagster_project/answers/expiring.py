@@ -49,16 +49,7 @@ def expiring(
     of_release = facts(connection)
     until = add_months(end_of(connection, of_release["as_of_date"]), within_months)
     last_day = day_in(until, zone_of(connection))
-    found = rows(
-        connection,
-        "select ending.*, workspaces.workspace_name"
-        f" from {running_out(connection)} as ending"
-        " left join marts.dim_workspaces as workspaces using (workspace_id)"
-        f" where ending.runs_out_at < ? and {of_plan(plan, 'ending.workspace_id')}"
-        + (" and ending.program = ?" if program else "")
-        + " order by ending.runs_out_at, ending.redemption_id",
-        [until, *([program] if program else [])],
-    )
+    found = _running_out_before(connection, until, program, plan)
     more_granted = {
         row["redemption_id"]: row["next_event_at"]
         for row in rows(
@@ -118,6 +109,22 @@ def expiring(
     }
 
 
+def _running_out_before(
+    connection: Connection, until: datetime, program: str | None, plan: str | None
+) -> list[Row]:
+    """Return the redemptions that run out before an instant, by when they do."""
+    return rows(
+        connection,
+        "select ending.*, workspaces.workspace_name"
+        f" from {running_out(connection)} as ending"
+        " left join marts.dim_workspaces as workspaces using (workspace_id)"
+        f" where ending.runs_out_at < ? and {of_plan(plan, 'ending.workspace_id')}"
+        + (" and ending.program = ?" if program else "")
+        + " order by ending.runs_out_at, ending.redemption_id",
+        [until, *([program] if program else [])],
+    )
+
+
 def calendar(
     connection: Connection, currency: str, program: str | None = None, plan: str | None = None
 ) -> Row:
@@ -135,14 +142,14 @@ def calendar(
         `redemptions`, `followed_up`, `monthly_rise_amount`, `workspaces` with bills and `behind_amount`,
         in which each workspace counts once.
     """
-    data = expiring(connection, 12, program, "amount", plan=plan)
-    found = [row for row in data["expirations"] if row["currency"] == currency]
-    behind = revenue_behind(connection, (row["workspace_id"] for row in found), currency)
+    end = end_of(connection, facts(connection)["as_of_date"])
+    of_all = _running_out_before(connection, add_months(end, 12), program, plan)
+    found = [row for row in of_all if row["currency"] == currency]
+    behind = _revenue_behind(connection, found, currency)
     months = []
-    for row in data["totals_by_month"]:
-        if row["currency"] == currency:
-            ids = {one["workspace_id"] for one in found if one["ends_month"] == row["ends_month"]}
-            months.append({**row, "behind_amount": _added(behind.get(one) for one in ids)})
+    for row in _totals(found, "ends_month"):
+        ids = {one["workspace_id"] for one in found if one["ends_month"] == row["ends_month"]}
+        months.append({**row, "behind_amount": _added(behind.get(one) for one in ids)})
     return {
         "redemptions": len(found),
         "followed_up": sum(bool(row["is_followed_up"]) for row in found),
@@ -150,7 +157,10 @@ def calendar(
         "workspaces": len(behind),
         "behind_amount": _added(behind.values()),
         "months": months,
-        "expirations": [{**row, "behind_amount": behind.get(row["workspace_id"])} for row in found],
+        "expirations": [
+            {**row, "behind_amount": behind.get(row["workspace_id"])}
+            for row in _chosen(found, "monthly_rise_amount", "amount", None)
+        ],
     }
 
 
@@ -242,28 +252,31 @@ def _sentences(
     ]
 
 
-def revenue_behind(
-    connection: Connection, workspace_ids: Iterable[str], currency: str
+def _revenue_behind(
+    connection: Connection, found: Iterable[Row], currency: str
 ) -> dict[str, Decimal]:
-    """Return what workspaces were charged in the last twelve months, by workspace.
+    """Return what workspaces were charged in one currency in the last twelve months, by workspace.
 
     Args:
         connection: The release.
-        workspace_ids: The workspaces.
-        currency: Only bills in it.
+        found: Redemptions that run out, of these workspaces.
+        currency: The currency.
     """
-    wanted = sorted(set(workspace_ids))
-    if not wanted:
-        return {}
     end = end_of(connection, facts(connection)["as_of_date"])
-    found = rows(
+    charged = rows(  # the same query for each currency
         connection,
-        "select workspace_id, cast(sum(net_amount) as decimal(18, 2)) as net_amount"
-        " from marts.fct_discounted_charges where currency = ? and issued_at >= ?"
-        f" and workspace_id in ({', '.join('?' for _ in wanted)}) group by workspace_id",
-        [currency, add_months(end, -12), *wanted],
+        "select currency, workspace_id, cast(sum(net_amount) as decimal(18, 2)) as net_amount"
+        " from marts.fct_discounted_charges where issued_at >= ?"
+        f" and workspace_id in (select workspace_id from {running_out(connection)})"
+        " group by currency, workspace_id",
+        [add_months(end, -12)],
     )
-    return {row["workspace_id"]: row["net_amount"] for row in found}
+    ids = {row["workspace_id"] for row in found}
+    return {
+        row["workspace_id"]: row["net_amount"]
+        for row in charged
+        if row["currency"] == currency and row["workspace_id"] in ids
+    }
 
 
 def _counted_in_bills(connection: Connection, program: str | None, plan: str | None) -> int:

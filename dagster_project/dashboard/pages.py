@@ -240,7 +240,9 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
     named = names(connection, (grant["workspace_id"] for grant in data["grants"]))
     grown = [
         {**row, **part}
-        for row in cohorts(connection, chosen.program, None, chosen.plan)["cohorts"]
+        for row in cohorts(connection, chosen.program, None, chosen.plan, is_of_credit=True)[
+            "cohorts"
+        ]
         for part in row["amounts"]
         if part["currency"] == code and part["granted_amount"]
     ]

@@ -647,6 +647,35 @@ class TestLists:
             if Decimal(part["discount_amount"])
         } == {(one[0], one[1].isoformat(), *one[2:4]): one[4] for one in expected}
 
+    def test_cohorts_of_credit_are_those_of_all_programs_that_give_it(self, desk: Desk) -> None:
+        gives = {
+            one[0]
+            for one in desk.rows(
+                "select program from marts.dim_coupons where discount_type = 'credit'"
+            )
+        }
+        with open_release(desk.home) as connection:
+            of_all = cohorts(connection, None, None)["cohorts"]
+            of_credit = cohorts(connection, None, None, is_of_credit=True)["cohorts"]
+        assert of_credit == [
+            {
+                **row,
+                "amounts": [
+                    {name: value for name, value in one.items() if name != "discount_amount"}
+                    for one in row["amounts"]
+                ],
+            }
+            for row in of_all
+            if row["program"] in gives
+        ]
+        assert 0 < len(of_credit) < len(of_all)
+        assert {
+            row["program"]
+            for row in of_all
+            for one in row["amounts"]
+            if one["granted_amount"] or one["used_amount"] or one["lapsed_amount"]
+        } == gives
+
 
 class TestCurrencies:
     """A page shows one currency, whatever the others have."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import duckdb
 import pytest
 
 from dagster_project import failures
@@ -78,18 +78,24 @@ def test_only_files_nobody_knows_of_are_described(home: Path) -> None:
 
 
 def test_new_findings_are_counted_and_added_up_by_currency(home: Path) -> None:
-    found = watch.new_findings(
-        [
-            ("f1", "over_discounted", "USD", Decimal("10.50")),
-            ("f2", "over_discounted", "JPY", Decimal("700.00")),
-            ("f3", "duplicate_for_user", None, None),
-            ("f4", "over_discounted", "USD", Decimal("1.00")),
-        ],
-        ["f4"],
-        home,
-        NOW,
-    )
+    with duckdb.connect() as release:
+        release.execute("create schema marts")
+        release.execute(
+            "create table marts.fct_audit_findings as select *, cast(amount as decimal(18, 2))"
+            " as amount_at_stake from (values"
+            " ('f1', 'over_discounted', 'error', 'open', 'USD', '10.50'),"
+            " ('f2', 'over_discounted', 'error', 'open', 'JPY', '700.00'),"
+            " ('f3', 'duplicate_for_user', 'error', 'open', null, null),"
+            " ('f4', 'over_discounted', 'error', 'open', 'USD', '1.00'),"
+            " ('f5', 'over_discounted', 'error', 'accepted', 'USD', '2.00'),"
+            " ('f6', 'follow_up_not_immediate', 'warn', 'open', 'USD', '4.00'))"
+            " as findings(finding_id, finding_type, severity, review_status, currency, amount)"
+        )
+        found = watch.new_findings(release, ["f4"], home, NOW)
+        all_of_them = watch.new_findings(release, [], home, NOW)
+        none = watch.new_findings(release, ["f1", "f2", "f3", "f4"], home, NOW)
     assert found.new == {"f1", "f2", "f3"}
+    assert found.members == all_of_them.new == none.members == {"f1", "f2", "f3", "f4"}
     assert found.alert is not None
     assert found.alert.happened == "3 new findings of severity error: 700 JPY, 10.50 USD at stake"
     assert found.alert.details == (
@@ -97,6 +103,10 @@ def test_new_findings_are_counted_and_added_up_by_currency(home: Path) -> None:
         "over_discounted 2: 700 JPY, 10.50 USD at stake",
     )
     assert "--severity error --review open" in found.alert.command
+    assert none.new == frozenset()
+    assert none.alert == all_of_them.alert
+    assert none.alert is not None
+    assert none.alert.happened == "4 new findings of severity error: 700 JPY, 11.50 USD at stake"
 
 
 def test_late_data_is_told_by_feed_with_its_age(home: Path) -> None:
