@@ -1,4 +1,4 @@
-"""Charts of blocks, by Vega-Lite, as SVG: the same on a page and in the report.
+"""Charts of blocks, by Altair, as SVG: the same on a page and in the report.
 
 Amounts become points of a chart in `_points`, and nowhere else: a chart of DECIMAL can be drawn a hundred
 times too large, so a point is a float, rounded to what one can see. No number that is read comes from here.
@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from dagster_project.answers.values import amount
 from dagster_project.dashboard.blocks import Bars, Lead, Waterfall
+
+if TYPE_CHECKING:
+    import altair as alt
 
 ACCENT = "#17608a"
 SHADES = (ACCENT, "#8fb4c9", "#d3dde3", "#52616b")
@@ -25,62 +28,66 @@ _HEIGHT = 220
 WIDE, PAPER, NARROW = 1080, 760, 340
 """How wide a chart is drawn, in pixels."""
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-_LOOK = {
-    "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-    "height": _HEIGHT,
-    "autosize": {"type": "fit-x", "contains": "padding"},
-    "config": {
-        "font": _FONT,
-        "background": "#ffffff",
-        "padding": {"left": 4, "right": 8, "top": 8, "bottom": 4},
-        "view": {"stroke": None},
-        "axis": {
-            "labelColor": FAINT,
-            "titleColor": FAINT,
-            "labelFontSize": 12,
-            "titleFontSize": 12,
-            "titleFontWeight": "normal",
-            "domain": False,
-            "ticks": False,
-            "gridColor": "#e6eaee",
-            "labelPadding": 6,
-        },
-        "legend": {
-            "orient": "top",
-            "title": None,
-            "labelFontSize": 12,
-            "labelColor": INK,
-            "symbolType": "square",
-            "padding": 0,
-            "offset": 10,
-        },
-    },
-}
-"""What all charts have, as Vega-Lite."""
 
 
-def _points(rows: Iterable[dict[str, Any]], *amounts: str) -> dict[str, Any]:
+def _points(rows: Iterable[dict[str, Any]], *amounts: str) -> alt.InlineData:
     """Return rows as what a chart is drawn from, its amounts as floats."""
-    return {
-        "values": [
+    import altair as alt
+
+    return alt.InlineData(
+        values=[
             {name: float(value) if name in amounts else value for name, value in row.items()}
             for row in rows
         ]
-    }
+    )
 
 
-def chart(block: Bars | Waterfall, width: int = WIDE) -> dict[str, Any]:
-    """Return the chart of a block, as Vega-Lite.
+def chart(block: Bars | Waterfall, width: int = WIDE) -> alt.Chart | alt.LayerChart:
+    """Return the chart of a block.
 
     Args:
         block: What to draw; its amounts are of one currency.
         width: In pixels.
     """
     drawn = _bars(block, width) if isinstance(block, Bars) else _waterfall(block, width < PAPER)
-    return {**_LOOK, **drawn, "width": width, "description": block.title}
+    styled: alt.Chart | alt.LayerChart = (
+        drawn.properties(
+            width=width,
+            height=_HEIGHT,
+            description=block.title,
+            autosize={"type": "fit-x", "contains": "padding"},
+        )
+        .configure(
+            font=_FONT, background="#ffffff", padding={"left": 4, "right": 8, "top": 8, "bottom": 4}
+        )
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor=FAINT,
+            titleColor=FAINT,
+            labelFontSize=12,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            domain=False,
+            ticks=False,
+            gridColor="#e6eaee",
+            labelPadding=6,
+        )
+        .configure_legend(
+            orient="top",
+            title=None,
+            labelFontSize=12,
+            labelColor=INK,
+            symbolType="square",
+            padding=0,
+            offset=10,
+        )
+    )
+    return styled
 
 
-def _bars(block: Bars, width: int) -> dict[str, Any]:
+def _bars(block: Bars, width: int) -> alt.Chart:
+    import altair as alt
+
     places = list(dict.fromkeys(place for place, _, _ in block.points))
     points = _points(
         (
@@ -97,42 +104,37 @@ def _bars(block: Bars, width: int) -> dict[str, Any]:
         "amount",
     )
     is_slanted = len(places) > width // 75
-    parts = list(block.parts)
-    encoded: dict[str, Any] = {
-        "x": {
-            "field": "place",
-            "type": "nominal",
-            "sort": places,
-            "title": None,
-            "axis": {"labelAngle": -45 if is_slanted else 0, "labelOverlap": True, "grid": False},
-        },
-        "y": {
-            "field": "amount",
-            "type": "quantitative",
-            "title": block.unit,
-            "stack": "zero" if block.is_stacked else None,
-            "axis": {"format": ",.0f" if _is_large(block) else ",.2f", "tickCount": 5},
-        },
-        "color": {
-            "field": "part",
-            "type": "nominal",
-            "sort": parts,
-            "scale": {"domain": parts, "range": list(SHADES[: len(parts)])},
-            "legend": {} if len(parts) > 1 else None,
-        },
-        "description": {"field": "told", "type": "nominal"},
+    encoded = {
+        "x": alt.X(
+            "place:N",
+            sort=places,
+            title=None,
+            axis=alt.Axis(labelAngle=-45 if is_slanted else 0, labelOverlap=True, grid=False),
+        ),
+        "y": alt.Y(
+            "amount:Q",
+            title=block.unit,
+            stack="zero" if block.is_stacked else None,
+            axis=alt.Axis(format=",.0f" if _is_large(block) else ",.2f", tickCount=5),
+        ),
+        "color": alt.Color(
+            "part:N",
+            sort=list(block.parts),
+            scale=alt.Scale(domain=list(block.parts), range=list(SHADES[: len(block.parts)])),
+            legend=alt.Legend() if len(block.parts) > 1 else None,
+        ),
+        "order": alt.Order("order:Q"),
+        "description": alt.Description("told:N"),
     }
     if block.leads:
-        encoded["href"] = {"field": "lead", "type": "nominal"}
-    if block.is_stacked:
-        encoded["order"] = {"field": "order", "type": "quantitative"}
-    else:
-        encoded["xOffset"] = {"field": "part", "type": "nominal", "sort": parts}
-    return {
-        "data": points,
-        "mark": {"type": "bar", "stroke": "#ffffff", "strokeWidth": 0.5},
-        "encoding": encoded,
-    }
+        encoded["href"] = alt.Href("lead:N")
+    if not block.is_stacked:
+        encoded["xOffset"] = alt.XOffset("part:N", sort=list(block.parts))
+        del encoded["order"]
+    bars: alt.Chart = (
+        alt.Chart(points).mark_bar(stroke="#ffffff", strokeWidth=0.5).encode(**encoded)
+    )
+    return bars
 
 
 def _is_large(block: Bars) -> bool:
@@ -149,7 +151,9 @@ def _mark(block: Bars | Waterfall, place: str) -> str:
     return f"#{list(block.leads).index(place)}" if place in block.leads else ""
 
 
-def _waterfall(block: Waterfall, is_narrow: bool) -> dict[str, Any]:
+def _waterfall(block: Waterfall, is_narrow: bool) -> alt.LayerChart:
+    import altair as alt
+
     rows, level = [], Decimal(0)
     for name, value, is_level in block.steps:
         start, end = (Decimal(0), value) if is_level else (level, level + value)
@@ -167,48 +171,34 @@ def _waterfall(block: Waterfall, is_narrow: bool) -> dict[str, Any]:
             }
         )
     points = _points(rows, "start", "end", "top")
-    x = {
-        "field": "step",
-        "type": "nominal",
-        "sort": [name for name, _, _ in block.steps],
-        "title": None,
-        "axis": {
-            "labelAngle": -45 if is_narrow else 0,
-            "grid": False,
-            "labelFontSize": 11,
-            "labelOverlap": False,
-            "labelExpr": "datum.label" if is_narrow else "split(datum.label, ' ')",
-        },
-    }
-    encoded: dict[str, Any] = {
-        "x": x,
-        "y": {
-            "field": "start",
-            "type": "quantitative",
-            "title": block.unit,
-            "axis": {"format": ",.0f", "tickCount": 5},
-        },
-        "y2": {"field": "end"},
-        "color": {
-            "field": "kind",
-            "type": "nominal",
-            "scale": {"domain": ["amount", "step"], "range": [ACCENT, "#8fb4c9"]},
-            "legend": None,
-        },
-        "description": {"field": "told", "type": "nominal"},
+    labels = alt.Axis(
+        labelAngle=-45 if is_narrow else 0,
+        grid=False,
+        labelFontSize=11,
+        labelOverlap=False,
+        labelExpr="datum.label" if is_narrow else "split(datum.label, ' ')",
+    )
+    x = alt.X("step:N", sort=[name for name, _, _ in block.steps], title=None, axis=labels)
+    base = alt.Chart(points).encode(x=x)
+    encoded = {
+        "y": alt.Y("start:Q", title=block.unit, axis=alt.Axis(format=",.0f", tickCount=5)),
+        "y2": alt.Y2("end:Q"),
+        "color": alt.Color(
+            "kind:N",
+            scale=alt.Scale(domain=["amount", "step"], range=[ACCENT, "#8fb4c9"]),
+            legend=None,
+        ),
+        "description": alt.Description("told:N"),
     }
     if block.leads:
-        encoded["href"] = {"field": "lead", "type": "nominal"}
-    layers = [{"mark": {"type": "bar"}, "encoding": encoded}]
-    if not is_narrow:  # where the numbers would stand on one another, they are in the table beside
-        told = {
-            "x": x,
-            "y": {"field": "top", "type": "quantitative"},
-            "text": {"field": "amount", "type": "nominal"},
-        }
-        mark = {"type": "text", "dy": -7, "fontSize": 10, "color": INK, "aria": False}
-        layers.append({"mark": mark, "encoding": told})
-    return {"data": points, "layer": layers}
+        encoded["href"] = alt.Href("lead:N")
+    bars = base.mark_bar().encode(**encoded)
+    if is_narrow:  # where the numbers would stand on one another: they are in the table beside it
+        return alt.LayerChart(layer=[bars])
+    told = base.mark_text(dy=-7, fontSize=10, color=INK, aria=False).encode(
+        y="top:Q", text="amount:N"
+    )
+    return alt.LayerChart(layer=[bars, told])
 
 
 def svg(
@@ -221,9 +211,11 @@ def svg(
         width: In pixels.
         address: Gives the address of where a mark leads on to; without it marks are no links.
     """
+    import altair as alt
     import vl_convert
 
-    text = vl_convert.vegalite_to_svg(chart(block, width))
+    with alt.utils.schemapi.debug_mode(False):  # what is drawn here is checked by tests
+        text = vl_convert.vegalite_to_svg(chart(block, width).to_dict(validate=False))
     ElementTree.register_namespace("", _SVG)
     root = ElementTree.fromstring(text)  # noqa: S314 (drawn by ourselves)
     leads = list(block.leads.values())

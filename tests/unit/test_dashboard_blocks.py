@@ -12,7 +12,8 @@ from dagster_project.dashboard.blocks import Bars, Column, Lead, Table, Waterfal
 
 
 def drawn_rows(block: Bars | Waterfall) -> list[dict[str, Any]]:
-    return list(charts.chart(block)["data"]["values"])
+    (rows,) = charts.chart(block).to_dict()["datasets"].values()
+    return list(rows)
 
 
 @pytest.mark.parametrize("value", ["1803.85", "0.01", "-12.30", "123456789012.34", "0.00"])
