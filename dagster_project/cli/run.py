@@ -268,14 +268,14 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
         _explain(settings, error, log)
         _alert(settings, run_id, as_of, error)
         return False
+    _alert(settings, run_id, as_of, None)
     from dagster_project.answers import terms
     from dagster_project.answers.summary import summary
     from dagster_project.settings import reporting_day
 
-    with open_release(settings.home) as connection:  # open once for all who ask it here
-        _alert(settings, run_id, as_of, None)
+    with open_release(settings.home) as connection:
         data = summary(connection)
-        data["terms_changed"] = terms.changed(settings.home, data["release_id"])
+    data["terms_changed"] = terms.changed(settings.home, data["release_id"])
     print()
     with days_in(ZoneInfo(settings.reporting_time_zone)):
         layout.show(tell(data, settings.home, terminal.seconds))
