@@ -119,15 +119,15 @@ ranked_{{ feed }}_versions as (
 
     from {{ ref('base_billing__' ~ feed) }} as rows_of_feed
 
-    left join {{ ref('stg_billing__repeated_rows') }} as repeated_rows
-        on rows_of_feed.delivery_sequence = repeated_rows.delivery_sequence
-        and rows_of_feed.row_number = repeated_rows.row_number
-        and repeated_rows.feed = '{{ feed }}'
-        and repeated_rows.fate <> 'accepted'
+    left join {{ ref('stg_billing__repeated_rows') }} as fates
+        on rows_of_feed.delivery_sequence = fates.delivery_sequence
+        and rows_of_feed.row_number = fates.row_number
+        and fates.feed = '{{ feed }}'
+        and fates.fate <> 'accepted'
 
     where
         case
             when rows_of_feed.rejection_reasons is null
-                then coalesce(repeated_rows.fate, 'accepted')
+                then coalesce(fates.fate, 'accepted')
         end = 'accepted'
 {%- endmacro %}
