@@ -507,7 +507,7 @@ def test_what_is_carried_on_makes_no_row_another_one(compiled: CompiledModels) -
             assert node.is_incremental, f"{node.name} holds recalculated invoices only"
         if concerned._FATES in node.named and node.kind == "model":
             feed = node.name.removeprefix("stg_billing__")
-            own = re.findall(r"repeated_rows\.feed = '(\w+)'", node.sql)
+            own = re.findall(r"fates\.feed = '(\w+)'", node.sql)
             others = {*concerned._DELIVERED, concerned._RECEIVED}
             assert own == [feed] or node.name in others
 
