@@ -78,7 +78,8 @@ class DataTests:
     """The data tests of the project, each with what its result depends on.
 
     Attributes:
-        reads: Unique ids of the models, seeds and sources that each test reads, by the test's unique id.
+        reads: Unique ids of the models, seeds and sources whose rows each test reads, by the test's unique id. A view
+            has no rows of its own: where it depends on nothing else, they are those of what it reads.
     """
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
@@ -98,11 +99,25 @@ class DataTests:
             if node["resource_type"] != "test":
                 continue
             texts = list(texts_of(node, macros))
-            self.reads[unique_id] = frozenset(parents_of(node, texts, by_name))
+            reads = parents_of(node, texts, by_name)
+            while views := {one for one in reads if self._is_view(one, macros)}:
+                for one in views:
+                    view = nodes[one]
+                    reads |= parents_of(view, texts_of(view, macros), by_name)
+                reads -= views
+            self.reads[unique_id] = frozenset(reads)
             if names_day(texts):
                 self._of_day.add(unique_id)
             if depends_on_build(texts):
                 self._of_build.add(unique_id)
+
+    def _is_view(self, unique_id: str, macros: Mapping[str, str]) -> bool:
+        """Return whether something is a view that depends on nothing but the rows that it reads."""
+        node = self._manifest["nodes"].get(unique_id)
+        if node is None or node["resource_type"] != "model":
+            return False
+        texts = list(texts_of(node, macros)) if node["config"].get("materialized") == "view" else []
+        return bool(texts) and not names_day(texts) and not depends_on_build(texts)
 
     @cached_property
     def relations(self) -> dict[str, str]:

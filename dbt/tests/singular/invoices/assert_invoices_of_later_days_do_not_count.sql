@@ -11,13 +11,6 @@ deliveries as (
 
 ),
 
--- Not from the view of these rows: of typed rows, which are only added to, a fingerprint is made of those that came.
-invoices as (
-
-    {{ current_versions('invoices') }}
-
-),
-
 later as (
 
     select
@@ -25,7 +18,7 @@ later as (
         delivery_sequence,
         row_number
 
-    from invoices
+    from {{ ref('stg_billing__invoices') }}
 
     where
         issued_at >= {{ end_of_as_of_date() }}
