@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from dagster_project.answers.asking import Connection, Row, end_of, rows
+from dagster_project.answers.bridge import GIFTS
 from dagster_project.answers.burndown import grants_left, lapsing
 from dagster_project.answers.closes import moves, restatements
 from dagster_project.answers.deliveries import with_folders
@@ -84,22 +85,13 @@ def _given(connection: Connection) -> list[Row]:
     """Return discount and credit by program and currency."""
     return rows(
         connection,
-        """
-        with given as (
-            select redemption_id, coupon_id, currency, sum(discount_amount) as discount_amount,
-                0 as credit_amount
-            from marts.fct_discount_applications group by redemption_id, coupon_id, currency
-            union all
-            select redemption_id, coupon_id, currency, 0, -sum(amount)
-            from marts.fct_credit_ledger where entry_type = 'draw'
-            group by redemption_id, coupon_id, currency
-        )
-
-        select coupons.program, given.currency, count(*) as redemptions,
-            cast(sum(given.discount_amount) as decimal(18, 2)) as discount_amount,
-            cast(sum(given.credit_amount) as decimal(18, 2)) as credit_amount
-        from given inner join marts.dim_coupons as coupons using (coupon_id)
-        group by coupons.program, given.currency order by coupons.program, given.currency
+        f"""
+        select program, currency, count(distinct redemption_id) as redemptions,
+            cast(coalesce(sum(amount) filter (where discount_type <> 'credit'), 0)
+                as decimal(18, 2)) as discount_amount,
+            cast(coalesce(sum(amount) filter (where discount_type = 'credit'), 0)
+                as decimal(18, 2)) as credit_amount
+        from ({GIFTS}) group by program, currency order by program, currency
         """,
     )
 
