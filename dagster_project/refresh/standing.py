@@ -91,6 +91,13 @@ class DataTests:
             for unique_id, node in nodes.items()
             if node["resource_type"] in ("model", "seed")
         }
+        of_views = {  # what each reads, where its rows depend on nothing else
+            unique_id: parents_of(node, texts, by_name)
+            for unique_id, node in nodes.items()
+            if node["resource_type"] == "model" and node["config"].get("materialized") == "view"
+            for texts in [list(texts_of(node, macros))]
+            if not names_day(texts) and not depends_on_build(texts)
+        }
         self._manifest = manifest
         self._of_day: set[str] = set()
         self._of_build: set[str] = set()
@@ -100,24 +107,13 @@ class DataTests:
                 continue
             texts = list(texts_of(node, macros))
             reads = parents_of(node, texts, by_name)
-            while views := {one for one in reads if self._is_view(one, macros)}:
-                for one in views:
-                    view = nodes[one]
-                    reads |= parents_of(view, texts_of(view, macros), by_name)
-                reads -= views
+            while views := reads & of_views.keys():
+                reads = reads.union(*(of_views[one] for one in views)) - views
             self.reads[unique_id] = frozenset(reads)
             if names_day(texts):
                 self._of_day.add(unique_id)
             if depends_on_build(texts):
                 self._of_build.add(unique_id)
-
-    def _is_view(self, unique_id: str, macros: Mapping[str, str]) -> bool:
-        """Return whether something is a view that depends on nothing but the rows that it reads."""
-        node = self._manifest["nodes"].get(unique_id)
-        if node is None or node["resource_type"] != "model":
-            return False
-        texts = list(texts_of(node, macros)) if node["config"].get("materialized") == "view" else []
-        return bool(texts) and not names_day(texts) and not depends_on_build(texts)
 
     @cached_property
     def relations(self) -> dict[str, str]:
