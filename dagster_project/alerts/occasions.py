@@ -428,7 +428,7 @@ def _disk(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
     yield watch.disk_nearly_full(settings, state.known("disk_nearly_full"), now)
 
 
-_WAITING: dict[Kind, Callable[[State, Settings, datetime], Iterator[Watched]]] = {
+_WAITING: dict[Kind, Callable[..., Iterator[Watched]]] = {
     "file_refused": _files,
     "new_findings": _findings,
     "terms_changed": _terms,
