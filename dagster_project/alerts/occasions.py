@@ -394,6 +394,9 @@ def _data(
     from dagster_project.answers import freshness
     from dagster_project.releases.read import open_release
 
+    if not settings.late_after_days:
+        state.entries.pop("data_late", None)  # none is watched any more: it is not over
+        return
     today = default_as_of(settings, reporting_day(settings, now))
     if files.current_release(settings.home) is None or (as_of is not None and as_of < today):
         return  # a release as of an earlier day, made on request, is not late
@@ -405,6 +408,9 @@ def _data(
 def _pulls(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
     from dagster_project.sources.deliveries import last_pull
 
+    if not settings.pull_from:
+        state.entries.pop("pull_late", None)  # none is watched any more: it is not over
+        return
     last = {str(source): last_pull(settings.home, source) for source in settings.pull_from}
     within = timedelta(hours=settings.pull_within_hours)
     known = state.known("pull_late")
@@ -417,6 +423,9 @@ def _months(state: State, settings: Settings, now: datetime, today: date) -> Ite
     if files.current_release(settings.home) is None:
         return
     due = watch.month_due(settings, today)
+    if due is None:
+        state.entries.pop("month_open", None)  # nobody is reminded any more: it is not over
+        return
     last = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
     if due != last and "month_open" not in state.entries:
         return  # its day has not come, and no reminder of an earlier month was sent

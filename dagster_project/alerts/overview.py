@@ -33,6 +33,7 @@ def overview(settings: Settings, limit: int) -> dict[str, Any]:
             "told_at": entry.sent_at.isoformat(timespec="seconds") if entry.sent_at else None,
         }
         for kind, entry in state.entries.items()
+        if kind != "running_out" or settings.alert_ahead_days
     ]
     waiting: dict[str, int] = {}
     for message in state.waiting:

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from dagster_project.alerts import fold, occasions, send, watch
+from dagster_project.alerts import Kind, fold, occasions, send, watch
 from dagster_project.alerts.overview import overview
 from dagster_project.cli.service import tell_alerts
 from dagster_project.failures import Failure
@@ -268,6 +268,29 @@ def test_nobody_is_reminded_of_a_month_that_is_closed(settings: Settings) -> Non
     HandMade(settings.home).write().publish()
     close(settings.home, date(2026, 3, 1), by="me", now=NOW)
     assert closing_on(settings, DAY) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "off"),
+    [
+        ("month_open", {"close_working_day": 0}),
+        ("data_late", {"late_after_days": {}}),
+        ("pull_late", {"pull_from": ()}),
+        ("running_out", {"alert_ahead_days": 0}),
+    ],
+)
+def test_what_is_switched_off_neither_goes_on_nor_is_over(
+    settings: Settings, kind: Kind, off: dict[str, object]
+) -> None:
+    HandMade(settings.home).write().publish()
+    assert occasions.look(settings, NOW) == []
+    entry = fold.Entry(frozenset({"2026-03"}), NOW, sent_at=NOW)
+    fold.save(fold.State({kind: entry}), settings.home / "alerts" / "state.json")
+    without = settings.model_copy(update={"late_after_days": {"invoices": 1}, **off})
+    told = occasions.after_run(without, "r1", None, DAY, NOW)
+    told += occasions.look(without, NOW)
+    assert kind not in [one.message.alert.kind for one in told]
+    assert kind not in [one["kind"] for one in overview(without, 5)["going_on"]]
 
 
 def test_an_overview_tells_what_goes_on_and_what_became_of_the_last_ones(
