@@ -129,7 +129,7 @@ def decide(
     still_known = entry.told if watched.is_event else entry.told & watched.members
     entry = replace(entry, told=still_known, times=entry.times + 1, is_held=False)
     sent = replace(entry, told=still_known | watched.members, sent_at=now)
-    age = None if entry.sent_at is None else now - entry.sent_at
+    age = None if entry.sent_at is None else abs(now - entry.sent_at)  # the clock may be set back
     if new and age is not None and age < quiet and not watched.is_repeated:
         return replace(entry, is_held=True), _message("folded", watched.alert, entry)
     if new:

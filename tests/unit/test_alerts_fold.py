@@ -102,6 +102,14 @@ def test_failures_of_one_cause_fold_and_another_cause_is_told() -> None:
     assert status == "folded", "two causes that take turns are no storm"
 
 
+def test_a_clock_that_is_set_back_keeps_nothing_from_being_told() -> None:
+    month = -30 * 24 * 60
+    entry, _ = after(None, watched("a", repeated=False), 0)
+    assert after(entry, watched("a", "b", repeated=False), month)[1] == "new"
+    entry, _ = after(None, watched("invoices"), 0)
+    assert after(entry, watched("invoices"), month)[1] == "again"
+
+
 @given(
     st.lists(
         st.tuples(st.frozensets(st.sampled_from("abc")), st.integers(1, 2000), st.booleans()),
