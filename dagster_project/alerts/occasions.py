@@ -226,10 +226,10 @@ def _alone(
     try:
         fold.save(state, path)
     except OSError as error:
-        # The disk may be full. Alerts about a run are sent once all the same; the others would be sent
-        # again and again.
+        # The disk may be full. Alerts about this run are sent once all the same; the others, and those that
+        # wait, would be sent again and again.
         _log.warning("%s cannot be written: %s", path, error)
-        state.waiting = [one for one in state.waiting if one.alert.run_id is not None]
+        state.waiting = [one.message for one in issued if one.message.alert.run_id is not None]
         _deliver(settings, state, ways, issued, now)
         return issued
     if state.waiting:

@@ -111,6 +111,26 @@ def test_a_channel_that_is_down_gets_its_messages_later_and_none_twice(
     assert fold.load(settings.home / "alerts" / "state.json").waiting == []
 
 
+def test_what_waits_is_not_sent_again_and_again_while_nothing_can_be_remembered(
+    settings: Settings, both: tuple[Webhook, Mailbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    both[0].status = 503
+    fail(settings, "r1")
+    both[0].status = 200
+    both[0].bodies.clear()
+    with monkeypatch.context() as full:
+        full.setattr(fold, "save", fails)
+        occasions.look(settings, NOW + timedelta(minutes=5))
+        occasions.look(settings, NOW + timedelta(minutes=10))
+    assert both[0].bodies == []
+    occasions.look(settings, NOW + timedelta(minutes=15))
+    occasions.look(settings, NOW + timedelta(minutes=20))
+    assert titles(both) == ["The refresh failed: the disk is broken"]
+
+
 def test_a_message_that_nobody_takes_for_a_week_is_given_up(settings: Settings) -> None:
     broken = settings.model_copy(
         update={"alert_smtp_host": None, "alert_timeout_seconds": 1, "late_after_days": {}}
