@@ -262,6 +262,7 @@ def _deliver(
         left = []
         for channel in message.channels:
             if channel not in ways:
+                left.append(channel)  # a run by hand may be without the settings of the service
                 continue
             if channel in down:
                 outcome, is_down = down[channel], True

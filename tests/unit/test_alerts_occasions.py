@@ -111,6 +111,20 @@ def test_a_channel_that_is_down_gets_its_messages_later_and_none_twice(
     assert fold.load(settings.home / "alerts" / "state.json").waiting == []
 
 
+def test_what_waits_is_not_lost_by_a_run_without_the_settings_of_the_channel(
+    settings: Settings, both: tuple[Webhook, Mailbox]
+) -> None:
+    both[0].status = 503
+    fail(settings, "r1")
+    both[0].status = 200
+    both[0].bodies.clear()
+    by_hand = settings.model_copy(update={"alert_webhook_url": None})
+    occasions.look(by_hand, NOW + timedelta(minutes=5))
+    occasions.look(settings, NOW + timedelta(minutes=10))
+    occasions.look(settings, NOW + timedelta(minutes=15))
+    assert titles(both) == ["The refresh failed: the disk is broken"]
+
+
 def test_what_waits_is_not_sent_again_and_again_while_nothing_can_be_remembered(
     settings: Settings, both: tuple[Webhook, Mailbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
