@@ -73,14 +73,14 @@ class State:
     """What is remembered between occasions.
 
     Attributes:
-        entries: By kind, what persists.
+        entries: What persists, by the `key` of what is watched.
         runs: The last runs that were looked at, so that none is reported twice.
         waiting: Messages that some channel has not taken yet, oldest first.
         has_seen_findings: Whether the findings of a release were looked at. Where they were and none is remembered,
             none was open then.
     """
 
-    entries: dict[Kind, Entry] = field(default_factory=dict)
+    entries: dict[str, Entry] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
     waiting: list[Message] = field(default_factory=list)
     has_seen_findings: bool = False
@@ -154,7 +154,7 @@ def load(path: Path) -> State:
     try:
         content = json.loads(path.read_text("utf-8"))
         return State(
-            {kind: _entry(entry) for kind, entry in content["entries"].items()},
+            {key: _entry(entry) for key, entry in content["entries"].items()},
             [str(run) for run in content["runs"]],
             [_waiting(message) for message in content["waiting"]],
             bool(content.get("has_seen_findings")),
@@ -179,7 +179,7 @@ def save(state: State, path: Path) -> None:
         OSError: The file cannot be written.
     """
     content = {
-        "entries": {kind: vars(entry) for kind, entry in state.entries.items()},
+        "entries": {key: vars(entry) for key, entry in state.entries.items()},
         "runs": state.runs[-MOST_RUNS:],
         "waiting": [asdict(message) for message in state.waiting[-MOST_WAITING:]],
         "has_seen_findings": state.has_seen_findings,

@@ -205,12 +205,12 @@ def _alone(
     issued: list[Told] = []
     for watcher in watchers(state):
         for watched in _safely(watcher, state):
-            entry = state.entries.get(watched.kind)
+            entry = state.entries.get(watched.key)
             entry, message = fold.decide(entry, watched, now, repeat_after, quiet)
             if entry is None:
-                state.entries.pop(watched.kind, None)
+                state.entries.pop(watched.key, None)
             else:
-                state.entries[watched.kind] = entry
+                state.entries[watched.key] = entry
             if message is None:
                 continue
             if message.status == "folded":

@@ -27,13 +27,13 @@ def overview(settings: Settings, limit: int) -> dict[str, Any]:
     state = fold.load(settings.home / "alerts" / "state.json")
     going_on = [
         {
-            "kind": kind,
+            "kind": key.partition(":")[0],
             "since": entry.since.isoformat(timespec="seconds"),
             "times": entry.times,
             "told_at": entry.sent_at.isoformat(timespec="seconds") if entry.sent_at else None,
         }
-        for kind, entry in state.entries.items()
-        if kind != "running_out" or settings.alert_ahead_days
+        for key, entry in state.entries.items()
+        if key != "running_out" or settings.alert_ahead_days
     ]
     waiting: dict[str, int] = {}
     for message in state.waiting:

@@ -50,6 +50,7 @@ class Watched:
         solved: What to report when nothing is wrong any more.
         is_event: Whether it is about one run, not about everything that is wrong.
         is_repeated: Whether it is sent again while it persists.
+        source: The billing system that it is about, if it is about one alone.
     """
 
     kind: Kind
@@ -59,6 +60,12 @@ class Watched:
     solved: str
     is_event: bool = False
     is_repeated: bool = False
+    source: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it is remembered by: the kind, and the source if it is about one alone."""
+        return f"{self.kind}:{self.source}" if self.source else self.kind
 
 
 def served(home: Path) -> str:
@@ -136,7 +143,7 @@ def pull(
     """
     solved = f"Pulling from {source} works again."
     if failure is None:
-        return [_event("pull_failed", None, solved)]
+        return [_event("pull_failed", None, solved, source)]
     lines = failures.told(failure)
     log = home / "logs" / f"{run_id}.log"
     alert = Alert(
@@ -153,7 +160,7 @@ def pull(
         + ((f"What to do: {plain(failure.remedy)}",) if failure.remedy else ()),
         run_id=run_id,
     )
-    return [_event("pull_failed", alert, solved)]
+    return [_event("pull_failed", alert, solved, source)]
 
 
 def pulls_late(
@@ -202,9 +209,9 @@ def pulls_late(
     )
 
 
-def _event(kind: Kind, alert: Alert | None, solved: str) -> Watched:
+def _event(kind: Kind, alert: Alert | None, solved: str, source: str = "") -> Watched:
     cause = frozenset() if alert is None else frozenset({_fingerprint(alert.happened)})
-    return Watched(kind, cause, cause, alert, solved, is_event=True, is_repeated=True)
+    return Watched(kind, cause, cause, alert, solved, True, True, source)
 
 
 def _fingerprint(text: str) -> str:

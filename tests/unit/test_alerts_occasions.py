@@ -91,6 +91,21 @@ def test_the_same_failure_is_folded_told_again_after_a_day_and_when_it_is_over(
     assert [line["status"] for line in logged].count("folded") == 28
 
 
+def test_a_pull_from_one_system_does_not_tell_that_another_works_again(
+    settings: Settings, both: tuple[Webhook, Mailbox]
+) -> None:
+    pulls = [("stripe", BROKEN), ("postgres", None), ("stripe", BROKEN), ("stripe", None)]
+    for hours, (source, failure) in enumerate(pulls):
+        now = NOW + timedelta(hours=hours)
+        occasions.after_pull(settings, source, f"p{hours}", failure, now)
+        going_on = [one["kind"] for one in overview(settings, 5)["going_on"]]
+        assert going_on == ["pull_failed"] * (hours < 3)
+    assert titles(both) == [
+        "The pull from stripe failed: the disk is broken",
+        "Resolved: Pulling from stripe works again.",
+    ]
+
+
 def test_a_channel_that_is_down_gets_its_messages_later_and_none_twice(
     settings: Settings, both: tuple[Webhook, Mailbox]
 ) -> None:
