@@ -234,8 +234,8 @@ class Alerts(RuleBasedStateMachine):
             log_message(settings, message)
 
         def take(channel: str, message: Message) -> None:
-            if self.answers[channel] != "ok":
-                raise send.NotTaken("no", is_down=self.answers[channel] == "down")
+            if self.answers[channel] != "ok" or self.accident == "channels down":
+                raise send.NotTaken("no", is_down=self.answers[channel] != "refuses")
             self.taken.append((channel, sight(message)))
             if self.accident == "killed between" and len(self.taken) == self.dies_after:
                 raise Died
@@ -368,26 +368,25 @@ class Alerts(RuleBasedStateMachine):
         self.expected, self.issued, self.taken, self.saves = [], [], [], 0
         for one in sees:
             one()
-        accident = self.accident
         with contextlib.suppress(Died):
             happens()
-        self.accident, self.broken = "", frozenset()
         assert self.issued == self.expected
         stored = self.book.due[-MOST_WAITING:]
         taken, left = self.takes(self.book.due)
-        if accident == "killed first":
+        if self.accident == "killed first":
             taken, self.book = [], earlier
-        elif accident == "full first":
+        elif self.accident == "full first":
             # What cannot be remembered is not sent, but for what a run was looked at for.
             now = [one for one in self.book.due[len(earlier.due) :] if is_of_this_run(one.sight)]
             taken, self.book = self.takes(now)[0], earlier
-        elif accident == "killed between" and len(taken) >= self.dies_after:
+        elif self.accident == "killed between" and len(taken) >= self.dies_after:
             taken, self.book.due = taken[: self.dies_after], stored
-        elif accident in ("killed last", "full last"):
+        elif self.accident in ("killed last", "full last"):
             self.book.due = stored
         else:
             self.book.due = left[-MOST_WAITING:]
         self.book.runs = self.book.runs[-MOST_RUNS:]
+        self.accident, self.broken = "", frozenset()
         assert self.taken == taken
         self.compare_overview()
 
@@ -407,7 +406,9 @@ class Alerts(RuleBasedStateMachine):
             takers = [
                 channel
                 for channel in one.channels
-                if channel in self.channels and self.answers[channel] == "ok"
+                if channel in self.channels
+                and self.answers[channel] == "ok"
+                and self.accident != "channels down"
             ]
             taken += [(channel, one.sight) for channel in takers]
             others = tuple(channel for channel in one.channels if channel not in takers)
@@ -617,18 +618,27 @@ class Alerts(RuleBasedStateMachine):
 
     @rule(
         accident=st.sampled_from(
-            ["killed first", "killed between", "killed last", "full first", "full last"]
+            [
+                "killed first",
+                "killed between",
+                "killed last",
+                "full first",
+                "full last",
+                "channels down",
+                "watchers broken",
+            ]
         ),
         dies_after=st.integers(1, 3),
         broken=st.frozensets(
-            st.sampled_from([*TOGETHER, "data_late", "pull_late", "disk_nearly_full"]), max_size=2
+            st.sampled_from([*TOGETHER, "data_late", "pull_late", "disk_nearly_full"]),
+            min_size=1,
+            max_size=2,
         ),
     )
     def an_accident_is_ahead(self, accident: str, dies_after: int, broken: frozenset[str]) -> None:
-        """On the next occasion watchers fail, or else the process or the disk."""
-        self.broken = broken
-        if not broken:
-            self.accident, self.dies_after = accident, dies_after
+        """On the next occasion the process, the disk, channels or watchers fail."""
+        self.accident, self.dies_after = accident, dies_after
+        self.broken = broken if accident == "watchers broken" else frozenset()
 
     @precondition(lambda self: len(self.book.topics) > 3)
     @rule(content=st.sampled_from(["", "{", "[]", '{"entries": {"x": 1}}', "\x00"]))
@@ -650,7 +660,7 @@ def is_of_this_run(seen: Sight) -> bool:
 TestAlerts = Alerts.TestCase
 TestAlerts.settings = hypothesis_settings(
     deadline=None,
-    max_examples=150,
-    stateful_step_count=30,
+    max_examples=100,
+    stateful_step_count=50,
     suppress_health_check=list(HealthCheck),
 )
