@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Python compiles a module once, even where a container's image turns that off: the tests start it hundreds of times.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run dev dashboard screenshots test check lint style types sql definitions install install-test install-dashboard system-packages test-packages documents bench mutations lock clean
+.PHONY: run dev dashboard screenshots test check lint style types sql definitions install install-test install-dashboard system-packages test-packages test-bytecode documents bench mutations lock clean
 
 run: $(VENV)/.installed
 	@echo 'Refreshing from the committed sample: about 20 seconds on two cores.'
@@ -31,7 +31,7 @@ PYTEST := $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 SIDE_BY_SIDE := @$(MAKE) --no-print-directory --jobs 2 --output-sync
 
 test: $(VENV)/.installed-test
-	$(SIDE_BY_SIDE) types sql style definitions
+	$(SIDE_BY_SIDE) types sql style definitions test-bytecode
 	$(PYTEST)
 
 check: lint
@@ -40,7 +40,7 @@ check: lint
 lint: $(VENV)/.installed-test
 	$(SIDE_BY_SIDE) types style
 
-style types sql definitions: $(VENV)/.installed-test
+style types sql definitions test-bytecode: $(VENV)/.installed-test
 
 style:
 	$(BIN)/ruff check .
@@ -54,6 +54,11 @@ sql:
 
 definitions:
 	$(BIN)/dg check defs
+
+# pytest compiles the tests, and the libraries that extend it, in its own way: once, and not in each worker at the
+# same time. What cannot be imported is told by the tests.
+test-bytecode:
+	@$(BIN)/pytest --collect-only -qq >/dev/null 2>&1 || true
 
 # Write the generated parts of README.md and docs/: tables from YAML and settings, output of commands and queries.
 documents: $(VENV)/.installed-test
