@@ -110,8 +110,8 @@ class Settings(BaseSettings):
         alert_timeout_seconds: How long a channel may take to answer.
         alert_repeat_hours: After how many hours an alert that goes on is sent again.
         alert_ahead_days: How many days ahead alerts tell of promotions that run out; 0 for never.
-        alert_quiet_minutes: How many minutes after an alert further refused files or findings wait,
-            to be reported together.
+        alert_quiet_minutes: How many minutes after an alert further refused files, findings, changed terms or
+            promotions that run out wait, to be reported together.
         feed_time_zone: The time zone of instants that come without an offset, as an IANA name for all
             feeds, or as a JSON object by feed; UTC where none is named.
         late_after_days: By feed, how many days old its newest record may be; a feed that is not

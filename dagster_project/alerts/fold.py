@@ -76,16 +76,19 @@ class State:
         entries: By kind, what persists.
         runs: The last runs that were looked at, so that none is reported twice.
         waiting: Messages that some channel has not taken yet, oldest first.
+        has_seen_findings: Whether the findings of a release were looked at. Where they were and none is remembered,
+            none was open then.
     """
 
     entries: dict[Kind, Entry] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
     waiting: list[Message] = field(default_factory=list)
+    has_seen_findings: bool = False
 
-    def known(self, kind: Kind) -> frozenset[str] | None:
-        """Return the members of this kind that readers know of; None if nothing is remembered."""
+    def known(self, kind: Kind) -> frozenset[str]:
+        """Return the members of this kind that readers know of."""
         entry = self.entries.get(kind)
-        return None if entry is None else entry.told
+        return frozenset() if entry is None else entry.told
 
 
 def decide(
@@ -154,6 +157,7 @@ def load(path: Path) -> State:
             {kind: _entry(entry) for kind, entry in content["entries"].items()},
             [str(run) for run in content["runs"]],
             [_waiting(message) for message in content["waiting"]],
+            bool(content.get("has_seen_findings")),
         )
     except FileNotFoundError:
         return State()
@@ -178,6 +182,7 @@ def save(state: State, path: Path) -> None:
         "entries": {kind: vars(entry) for kind, entry in state.entries.items()},
         "runs": state.runs[-MOST_RUNS:],
         "waiting": [asdict(message) for message in state.waiting[-MOST_WAITING:]],
+        "has_seen_findings": state.has_seen_findings,
     }
     write_whole(path, json.dumps(content, default=_plain))
 

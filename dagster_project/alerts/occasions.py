@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -123,10 +124,9 @@ def look(settings: Settings, now: datetime) -> list[Told]:
         yield lambda state: _data(state, settings, now)
         yield lambda state: _pulls(state, settings, now)
         yield lambda state: _disk(state, settings, now)
-        if _is_held(state, "file_refused"):
-            yield lambda state: _files(state, settings, now)
-        if _is_held(state, "new_findings"):
-            yield lambda state: _findings(state, settings, now)
+        for kind, watcher in _WAITING.items():
+            if _is_held(state, kind):
+                yield partial(watcher, settings=settings, now=now)
         if "month_open" in state.entries:
             today = now.astimezone(ZoneInfo(settings.schedule_timezone)).date()
             yield lambda state: _months(state, settings, now, today)
@@ -327,7 +327,7 @@ def _files(state: State, settings: Settings, now: datetime) -> Iterator[Watched]
         return
     archive = Archive(settings.archive, settings.scratch)
     records = archive.records(archive.delivery_ids())
-    yield watch.files_refused(records, state.known("file_refused") or (), settings.home, now)
+    yield watch.files_refused(records, state.known("file_refused"), settings.home, now)
 
 
 def _findings(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
@@ -337,10 +337,11 @@ def _findings(state: State, settings: Settings, now: datetime) -> Iterator[Watch
     if current is None:
         return
     known = state.known("new_findings")
-    if known is None:
+    if "new_findings" not in state.entries and not state.has_seen_findings:
         known = _findings_before(settings.home, current)
     with open_release(settings.home, current) as connection:
         yield watch.new_findings(connection, known, settings.home, now)
+    state.has_seen_findings = True
 
 
 def _terms(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
@@ -352,7 +353,7 @@ def _terms(state: State, settings: Settings, now: datetime) -> Iterator[Watched]
         return
     with days_in(ZoneInfo(settings.reporting_time_zone)):
         changed = terms.open_changes(settings.home, current)
-    known = state.known("terms_changed") or ()
+    known = state.known("terms_changed")
     yield watch.terms_changed(changed, known, settings.home, now)
 
 
@@ -367,7 +368,7 @@ def _running_out(state: State, settings: Settings, now: datetime) -> Iterator[Wa
     if current is None or not days:
         return
     with open_release(settings.home, current) as connection, days_in(zone_of(connection)):
-        ahead = expiring.ahead(connection, days, state.known("running_out") or ())
+        ahead = expiring.ahead(connection, days, state.known("running_out"))
     yield watch.running_out(ahead, settings.home, now)
 
 
@@ -398,7 +399,7 @@ def _data(
         return  # a release as of an earlier day, made on request, is not late
     with open_release(settings.home) as connection:
         late = freshness.late_feeds(connection, settings, today)
-    yield watch.data_late(late, state.known("data_late") or (), settings.home, now)
+    yield watch.data_late(late, state.known("data_late"), settings.home, now)
 
 
 def _pulls(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
@@ -406,7 +407,7 @@ def _pulls(state: State, settings: Settings, now: datetime) -> Iterator[Watched]
 
     last = {str(source): last_pull(settings.home, source) for source in settings.pull_from}
     within = timedelta(hours=settings.pull_within_hours)
-    known = state.known("pull_late") or ()
+    known = state.known("pull_late")
     yield watch.pulls_late(last, within, known, settings.home, now)
 
 
@@ -420,8 +421,17 @@ def _months(state: State, settings: Settings, now: datetime, today: date) -> Ite
     if due != last and "month_open" not in state.entries:
         return  # its day has not come, and no reminder of an earlier month was sent
     closed = set(closed_months(settings.home))
-    yield watch.months_open(due, closed, state.known("month_open") or (), settings.home, now)
+    yield watch.months_open(due, closed, state.known("month_open"), settings.home, now)
 
 
 def _disk(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
-    yield watch.disk_nearly_full(settings, state.known("disk_nearly_full") or (), now)
+    yield watch.disk_nearly_full(settings, state.known("disk_nearly_full"), now)
+
+
+_WAITING: dict[Kind, Callable[..., Iterator[Watched]]] = {
+    "file_refused": _files,
+    "new_findings": _findings,
+    "terms_changed": _terms,
+    "running_out": _running_out,
+}
+"""Which further members wait for the quiet time, and how to look at them."""

@@ -32,7 +32,7 @@ from dagster_project.feeds import Feed, feeds
 from dagster_project.refresh.columns_read import Tables
 from dagster_project.refresh.compiled import Models, Moment, Node
 from dagster_project.releases.errors import ReleaseError
-from dagster_project.releases.fingerprint import literal, literals, quote, tables_of
+from dagster_project.releases.fingerprint import literal, literals, quote, row_hash, tables_of
 
 WORKSPACES: Final = "memory.main.concerned_workspaces"
 """The table of the workspaces that are concerned."""
@@ -352,11 +352,11 @@ class _Calculation:
                 differing = f"memory.main.differing_{name}"
                 parts += [f"select {when} from {differing}" for when in ("before", "after")]
                 continue
-            columns = self._columns["intermediate", name]
-            row_hash = f"hash(hash({', '.join(map(quote, columns))})) as hashed"
-            where = "workspace_id" if "workspace_id" in columns else "redemption_id"
+            names = self._columns["intermediate", name]
+            where = "workspace_id" if "workspace_id" in names else "redemption_id"
+            row = row_hash(self._types["intermediate", name])
             one, other = (
-                f"(select {where}, {row_hash} from {side}.intermediate.{name})"
+                f"(select {where}, {row} from {side}.intermediate.{name})"
                 for side in ("recorded", "warehouse")
             )
             differing = f"({one} except all {other}) union all ({other} except all {one})"

@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 
 from dagster_project.feeds import feeds
-from dagster_project.releases.fingerprint import quote
+from dagster_project.releases.fingerprint import quote, sum_of_hashes
 
 _WORD = re.compile(r"\w+")
 _REFERENCE = re.compile(r"""\bref\(\s*['"](\w+)['"]\s*\)""")
@@ -45,9 +45,7 @@ def states_of_sources(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     ).fetchall()
     for (name,) in others:
         if name not in states:
-            [(rows, hashes)] = connection.execute(
-                f"select count(*), sum(hash(hash(one))) from raw.{quote(name)} as one"
-            ).fetchall()
+            rows, hashes = sum_of_hashes(connection, f"raw.{quote(name)}")
             states[name] = f"{rows} {hashes}"
     return states
 

@@ -101,14 +101,19 @@ class DataTests:
         self._manifest = manifest
         self._of_day: set[str] = set()
         self._of_build: set[str] = set()
+        self._in_views: dict[str, set[str]] = {}  # what each test reads through views
         self.reads: dict[str, frozenset[str]] = {}
         for unique_id, node in nodes.items():
             if node["resource_type"] != "test":
                 continue
             texts = list(texts_of(node, macros))
             reads = parents_of(node, texts, by_name)
+            in_views: set[str] = set()
             while views := reads & of_views.keys():
-                reads = reads.union(*(of_views[one] for one in views)) - views
+                read = set().union(*(of_views[one] for one in views))
+                in_views |= read
+                reads = (reads | read) - views
+            self._in_views[unique_id] = in_views
             self.reads[unique_id] = frozenset(reads)
             if names_day(texts):
                 self._of_day.add(unique_id)
@@ -148,6 +153,8 @@ class DataTests:
     ) -> dict[str, dict[str, str]]:
         """Return the columns that tests read, as far as the plans of their queries tell them.
 
+        Of what a test reads through a view, a plan tells only what the test reads of it besides.
+
         Args:
             connection: Has the databases of a build.
             queries: Compiled SQL by unique id of the test.
@@ -167,7 +174,7 @@ class DataTests:
                 read = columns_read(emptied, query)
                 found[test] = {
                     one: ", ".join(read[name])
-                    for one in self.reads[test] - self.feeds.keys()
+                    for one in self.reads[test] - self.feeds.keys() - self._in_views[test]
                     if (name := self._name(one)) in read and set(read[name]) < there[name]
                 }
         return found

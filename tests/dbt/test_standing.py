@@ -247,6 +247,31 @@ def test_only_what_a_test_reads_makes_it_run(
     assert QUERIES.keys() - standing.keys() == run
 
 
+def test_what_a_test_reads_through_a_view_too_is_read_whole(tmp_path: Path) -> None:
+    query = "select id from warehouse.main.one where id in (select id from warehouse.main.shown where note = 'z')"
+    manifest = manifest_of({"both": query})
+    manifest["nodes"]["model.shown"] = {
+        **manifest["nodes"]["model.one"],
+        "name": "shown",
+        "alias": "shown",
+        "raw_code": "",
+        "config": {"materialized": "view"},
+        "depends_on": {"nodes": ["model.one"]},
+    }
+    manifest["nodes"]["both"]["depends_on"]["nodes"].append("model.shown")
+    tests = DataTests(manifest)
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as connection:
+        connection.execute(f"create table one as select * from {ROWS}")
+        connection.execute("create view shown as select id, note from one")
+        columns = tests.columns(connection, {"both": query})
+        rows = fingerprints(connection, tests.relations, columns, {})
+        before = Checked({"both": Result("pass", 0, THEN)}, columns, rows)
+        assert tests.standing(before, rows, is_same_day=True) == before.results
+        connection.execute("update one set note = 'z' where id = 1")
+        now = fingerprints(connection, tests.relations, columns, rows)
+    assert tests.standing(before, now, is_same_day=True) == {}
+
+
 def manifest_of(queries: dict[str, str]) -> dict[str, Any]:
     """The manifest of a project with one model and some data tests of it."""
     model = {

@@ -143,7 +143,11 @@ def message(number: int = 1) -> Message:
 
 def test_what_is_remembered_is_read_back_as_it_was(tmp_path: Path) -> None:
     entry = Entry(frozenset({"b", "a"}), NOW, 3, NOW, True)
-    state = State({"run_failed": entry, "data_late": replace(entry, sent_at=None)}, ["r1"])
+    state = State(
+        {"run_failed": entry, "data_late": replace(entry, sent_at=None)},
+        ["r1"],
+        has_seen_findings=True,
+    )
     state.waiting = [message()]
     path = tmp_path / "state.json"
     fold.save(state, path)

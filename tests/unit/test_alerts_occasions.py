@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from dagster_project.alerts import fold, occasions, send, watch
@@ -167,6 +168,66 @@ def test_a_watcher_that_fails_does_not_keep_the_others_from_looking(
     monkeypatch.setattr(watch, "disk_nearly_full", fails)
     fail(settings, "r1")
     assert titles(both) == ["The refresh failed: the disk is broken"]
+
+
+def publish_findings(settings: Settings, hours: int, *findings: str) -> None:
+    """Publish a release with open findings of severity error."""
+    built = HandMade(settings.home, marts={"fct_audit_findings": ("finding_id",)})
+    built.statuses["model.p.fct_audit_findings"] = "success"
+    built.write()
+    rows = ", ".join(f"('{finding}')" for finding in findings) or "(null)"
+    with duckdb.connect(str(built.candidate)) as connection:
+        connection.execute(
+            "create table marts.fct_audit_findings as select finding_id, 'error' as severity,"
+            " 'open' as review_status, 'over_discounted' as finding_type, 'USD' as currency,"
+            " cast(1 as decimal(18, 2)) as amount_at_stake"
+            f" from (values {rows}) as _ (finding_id) where finding_id is not null"
+        )
+    built.publish(NOW + timedelta(hours=hours))
+
+
+def end_well(settings: Settings, hours: int) -> list[str]:
+    """What is told after a run that published."""
+    when = NOW + timedelta(hours=hours)
+    told = occasions.after_run(settings, f"r{hours}", None, DAY, when)
+    return [one.message.alert.happened for one in told if one.message.status == "new"]
+
+
+@pytest.mark.parametrize("first", [(), ("f0",)])
+def test_findings_of_a_run_that_died_before_it_told_them_are_told_after_the_next(
+    settings: Settings, first: tuple[str, ...]
+) -> None:
+    publish_findings(settings, 0, *first)
+    assert len(end_well(settings, 0)) == len(first)
+    publish_findings(settings, 1, *first, "f1", "f2")  # and nobody looked
+    publish_findings(settings, 2, *first, "f1", "f2", "f3")
+    assert end_well(settings, 2) == ["3 new findings of severity error: 3.00 USD at stake"]
+    publish_findings(settings, 3, *first, "f1", "f2", "f3")
+    assert end_well(settings, 3) == []
+
+
+def test_findings_that_were_open_before_anything_is_remembered_are_not_told(
+    settings: Settings,
+) -> None:
+    publish_findings(settings, 0, "f1")
+    publish_findings(settings, 1, "f1", "f2")
+    assert end_well(settings, 1) == ["1 new finding of severity error: 1.00 USD at stake"]
+
+
+def test_changes_of_terms_that_had_to_wait_are_told_after_the_quiet_time(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = {"t1": "C1 gives more"}
+    monkeypatch.setattr("dagster_project.answers.terms.open_changes", lambda *_: changed)
+    HandMade(settings.home).write().publish()
+    assert end_well(settings, 0) == ["The terms of a coupon were changed"]
+    changed["t2"] = "C2 gives less"
+    within = NOW + timedelta(minutes=settings.alert_quiet_minutes - 1)
+    assert occasions.after_run(settings, "soon after", None, DAY, within) == []
+    assert occasions.look(settings, within) == []
+    (told,) = occasions.look(settings, within + timedelta(minutes=5))
+    assert told.message.alert.details == ("C2 gives less",)
+    assert occasions.look(settings, within + timedelta(minutes=10)) == []
 
 
 def test_a_test_goes_through_every_channel_and_says_which_failed(
