@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --require-hashes
+EDITABLE := $(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
 # Silence pip's remarks about running as root and about newer versions of itself.
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Python compiles a module once, even where a container's image turns that off: the tests start it hundreds of times.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run dev dashboard screenshots test check lint style types sql definitions install install-test install-dashboard system-packages documents bench mutations lock clean
+.PHONY: run dev dashboard screenshots test check lint style types sql definitions install install-test install-dashboard system-packages test-packages test-bytecode documents bench mutations lock clean
 
 run: $(VENV)/.installed
 	@echo 'Refreshing from the committed sample: about 20 seconds on two cores.'
@@ -30,7 +31,7 @@ PYTEST := $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 SIDE_BY_SIDE := @$(MAKE) --no-print-directory --jobs 2 --output-sync
 
 test: $(VENV)/.installed-test
-	$(SIDE_BY_SIDE) types sql style definitions
+	$(SIDE_BY_SIDE) types sql style definitions test-bytecode
 	$(PYTEST)
 
 check: lint
@@ -39,7 +40,7 @@ check: lint
 lint: $(VENV)/.installed-test
 	$(SIDE_BY_SIDE) types style
 
-style types sql definitions: $(VENV)/.installed-test
+style types sql definitions test-bytecode: $(VENV)/.installed-test
 
 style:
 	$(BIN)/ruff check .
@@ -53,6 +54,11 @@ sql:
 
 definitions:
 	$(BIN)/dg check defs
+
+# pytest compiles the tests, and the libraries that extend it, in its own way: once, and not in each worker at the
+# same time. What cannot be imported is told by the tests.
+test-bytecode:
+	@$(BIN)/pytest --collect-only -qq >/dev/null 2>&1 || true
 
 # Write the generated parts of README.md and docs/: tables from YAML and settings, output of commands and queries.
 documents: $(VENV)/.installed-test
@@ -76,7 +82,7 @@ $(VENV)/bin/python:
 $(VENV)/.installed: $(VENV)/bin/python requirements.lock pyproject.toml
 	@echo 'Installing into $(VENV): one to three minutes, most of it downloading about 300 MB.'
 	@$(PIP) -r requirements.lock
-	@$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
+	@$(EDITABLE)
 	@touch $@
 
 # The locked versions of what the tests need include those of the dashboard.
@@ -90,14 +96,22 @@ $(VENV)/.installed-dashboard: $(VENV)/.installed requirements-test.lock
 # tests that read and run on both and 1.4 for the tests that read, and mypy 2, which is twice as fast as 1 and
 # wants a pathspec that dbt-core refuses.
 BESIDE := duckdb-1.4 duckdb-2 mypy
-$(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock $(BESIDE:%=requirements-%.lock)
-	@$(MAKE) --no-print-directory system-packages
-	@echo 'Installing what the tests need: one to three minutes.'
+LOCKS := requirements.lock requirements-test.lock $(BESIDE:%=requirements-%.lock)
+
+# pip and apt-get use one core each: they work side by side.
+$(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml $(LOCKS)
+	@echo 'Installing into $(VENV) what the tests need: two to four minutes.'
+	@$(MAKE) --no-print-directory --jobs 2 system-packages test-packages
+	@touch $@
+
+# What runs is a subset of what is tested.
+test-packages:
 	@$(PIP) -r requirements-test.lock
+	@$(EDITABLE)
+	@touch $(VENV)/.installed $(VENV)/.installed-dashboard
 	@for name in $(BESIDE); do \
 		$(PIP) --no-deps --target $(VENV)/$$name --upgrade -r requirements-$$name.lock || exit 1; \
 	done
-	@touch $@
 
 # The tests need Java for Spark, Chromium for pages and PostgreSQL for pulls. As root on Debian, what is missing is
 # installed; elsewhere the tests say what did not run, and in CI they fail.

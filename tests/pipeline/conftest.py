@@ -23,7 +23,8 @@ from dagster_project.cli.reading import READING
 from dagster_project.releases import Build, Publication, candidate, publish
 from dagster_project.releases.fingerprint import sum_of_hashes
 from dagster_project.releases.gate import Result
-from dagster_project.settings import CHECKOUT, SAMPLE
+from dagster_project.settings import CHECKOUT, SAMPLE, Settings
+from tests.pipeline import ahead
 from tests.shared import Shared
 
 LAST_DAY = date.fromisoformat(json.loads((SAMPLE / "truth.json").read_text("utf-8"))["last_day"])
@@ -381,6 +382,19 @@ def sample_run(shared: Shared) -> SampleRun:
     told = json.loads((folder / "told.json").read_text("utf-8"))
     result = subprocess.CompletedProcess(told["args"], told["code"], told["out"], told["err"])
     return SampleRun(folder / "home", result)
+
+
+@pytest.fixture(scope="session")
+def ahead_home(shared: Shared) -> Path:
+    """A data home with the release of the workspaces invented in `ahead.py`, to be copied."""
+
+    def make(folder: Path) -> None:
+        from dagster_project.cli.run import refresh
+
+        settings = Settings(home=folder / "home", landing=ahead.write(folder / "landing"))
+        assert refresh(settings, ahead.AS_OF)
+
+    return shared.made("ahead", make) / "home"
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,19 +17,17 @@ from dagster_project.alerts import occasions
 from dagster_project.answers import expiring
 from dagster_project.answers.summary import summary
 from dagster_project.cli import app
-from dagster_project.cli.run import refresh, tell
+from dagster_project.cli.run import tell
 from dagster_project.releases import open_release
 from dagster_project.settings import Settings
 from tests.pipeline import ahead
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(ahead_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data home with the release of the invented workspaces."""
-    folder = tmp_path_factory.mktemp("ahead")
-    settings = Settings(home=folder / "home", landing=ahead.write(folder / "landing"))
-    assert refresh(settings, ahead.AS_OF)
-    return settings.home
+    home = tmp_path_factory.mktemp("ahead") / "home"
+    return Path(shutil.copytree(ahead_home, home, symlinks=True))
 
 
 def told(home: Path, *arguments: str) -> str:

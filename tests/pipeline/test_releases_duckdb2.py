@@ -27,6 +27,7 @@ from tests.pipeline.conftest import (
     HandMade,
     SampleRun,
     coupon_ledger,
+    in_process,
     needs,
     reading_commands,
     with_duckdb_2,
@@ -127,7 +128,7 @@ class TestReading:
     ) -> None:
         home = ("--home", sample_run.home)
         here, there = (
-            coupon_ledger(*command, *home),
+            in_process(*command, *home),
             coupon_ledger(*command, *home, **next_line),
         )
         assert (there.returncode, there.stderr) == (0, "")
@@ -143,7 +144,7 @@ class TestReading:
         assert found is not None
         home = ("--home", sample_run.home)
         here, there = (
-            coupon_ledger("explain", found[0], *home),
+            in_process("explain", found[0], *home),
             coupon_ledger("explain", found[0], *home, **next_line),
         )
         assert there.returncode == 0, there.stderr
@@ -168,7 +169,7 @@ class TestReading:
             (outs[0] / name).read_bytes() for name in names
         ]
         compared = ("diff", *files.release_ids(home), "--home", str(home))
-        here, there = coupon_ledger(*compared), coupon_ledger(*compared, **next_line)
+        here, there = in_process(*compared), coupon_ledger(*compared, **next_line)
         assert "120.00  1.00  -119.00" in here.stdout
         assert there.stdout == here.stdout
 

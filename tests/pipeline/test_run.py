@@ -26,7 +26,7 @@ from dagster_project.feeds import feeds
 from dagster_project.refresh import dbt_build
 from dagster_project.releases import files, gate
 from dagster_project.settings import CHECKOUT, SAMPLE_LANDING, Settings
-from tests.pipeline.conftest import LAST_DAY, SampleRun, coupon_ledger, in_process
+from tests.pipeline.conftest import LAST_DAY, SampleRun, in_process
 
 
 def told(answer: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -456,7 +456,7 @@ class TestFailure:
     ) -> None:
         home, landing = tmp_path / "home", tmp_path / "landing"
         (landing / "invoices").mkdir(parents=True)
-        result = coupon_ledger("run", "--home", home, "--landing", landing)
+        result = in_process("run", "--home", home, "--landing", landing)
         assert result.returncode == 1
         told = " ".join(result.stderr.split())
         assert (
@@ -475,11 +475,13 @@ class TestFailure:
         assert last.startswith("Note: this release is as of")
         assert f"`coupon-ledger restore {before} --home" in last
 
-    def test_too_little_memory_is_told_with_the_settings_that_help(self, served: Path) -> None:
+    def test_too_little_memory_is_told_with_the_settings_that_help(
+        self, served: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         before = os.readlink(served / "current")
-        limit = {"COUPON_LEDGER_MEMORY_LIMIT": "30MB"}
+        monkeypatch.setenv("COUPON_LEDGER_MEMORY_LIMIT", "30MB")
         earlier = (LAST_DAY - timedelta(days=1)).isoformat()  # for which all is built from nothing
-        result = coupon_ledger("run", "--home", served, "--as-of", earlier, **limit)
+        result = in_process("run", "--home", served, "--as-of", earlier)
         assert result.returncode == 1
         assert "Out of Memory Error" in result.stderr
         assert "Possible solutions" not in result.stderr  # DuckDB's, for who writes SQL
@@ -501,7 +503,7 @@ class TestFailure:
             text=True,
         ) as holder:
             assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-            second = coupon_ledger("run", "--home", served)
+            second = in_process("run", "--home", served)
         assert second.returncode == 1
         assert f"process {holder.pid}" in second.stderr
         assert "is still current" in " ".join(second.stderr.split())

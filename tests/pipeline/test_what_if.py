@@ -65,11 +65,11 @@ def ask(home: Path, *arguments: str | Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
+def asked(ahead_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     """A release, a question about it, and a release of a delivery of what was asked."""
     folder = tmp_path_factory.mktemp("what_if")
-    recorded = Settings(home=folder / "home", landing=ahead.write(folder / "landing"))
-    assert refresh(recorded, ahead.AS_OF)
+    recorded = Settings(home=folder / "home")
+    shutil.copytree(ahead_home, recorded.home, symlinks=True)
     coupons = [
         {**row, "percent_off": "30"} if row["coupon_id"] == "SIXTY" else row
         for row in ahead.coupons()
