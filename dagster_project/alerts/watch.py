@@ -211,7 +211,9 @@ def pulls_late(
 
 def _event(kind: Kind, alert: Alert | None, solved: str, source: str = "") -> Watched:
     cause = frozenset() if alert is None else frozenset({_fingerprint(alert.happened)})
-    return Watched(kind, cause, cause, alert, solved, True, True, source)
+    return Watched(
+        kind, cause, cause, alert, solved, is_event=True, is_repeated=True, source=source
+    )
 
 
 def _fingerprint(text: str) -> str:
