@@ -157,7 +157,8 @@ def load(path: Path) -> State:
             {key: _entry(entry) for key, entry in content["entries"].items()},
             [str(run) for run in content["runs"]],
             [_waiting(message) for message in content["waiting"]],
-            bool(content.get("has_seen_findings")),
+            # Earlier versions did not say so.
+            bool(content.get("has_seen_findings", "new_findings" in content["entries"])),
         )
     except FileNotFoundError:
         return State()

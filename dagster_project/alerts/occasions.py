@@ -338,11 +338,12 @@ def _findings(state: State, settings: Settings, now: datetime) -> Iterator[Watch
     if current is None:
         return
     known = state.known("new_findings")
-    if "new_findings" not in state.entries and not state.has_seen_findings:
+    if not state.has_seen_findings:
         known = _findings_before(settings.home, current)
     with open_release(settings.home, current) as connection:
-        yield watch.new_findings(connection, known, settings.home, now)
+        found = watch.new_findings(connection, known, settings.home, now)
     state.has_seen_findings = True
+    yield found
 
 
 def _terms(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:

@@ -3,7 +3,7 @@
 The fingerprint of a table is the number of its method, then the sum modulo 2^64 of DuckDB's `hash()` of its rows.
 Equal rows in any order and any storage give the same fingerprint; Spark's releases are fingerprinted by DuckDB, too.
 DuckDB does not promise that `hash()` stays what it is, but 1.4, 1.5 and 2.0 agree, which a test makes sure of.
-Texts of 16 characters and more are hashed a second time without their first four: of texts that differ only in their
+Texts of 16 bytes and more are hashed a second time without their first four: of texts that differ only in their
 characters 8 and 16, `hash()` gives one in 256 the same number.
 
 Methods 1 and 2 are those of earlier versions, and check only tables that carry such a fingerprint: 64 bits of the md5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -147,6 +148,18 @@ def test_whatever_happens_no_member_goes_untold_and_messages_are_few(
 def message(number: int = 1) -> Message:
     alert = Alert("run_failed", "error", "It failed", "Old.", "look", NOW, ("a", "b"), "run-1")
     return Message(f"id{number}", "new", alert, 2, NOW, ("webhook",), 1)
+
+
+@pytest.mark.parametrize("kind", ["new_findings", "data_late"])
+def test_an_earlier_version_has_seen_findings_where_it_remembers_some(
+    tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "state.json"
+    fold.save(State({kind: Entry(frozenset({"a"}), NOW, 1, NOW)}), path)
+    content = json.loads(path.read_text("utf-8"))
+    del content["has_seen_findings"]
+    path.write_text(json.dumps(content), "utf-8")
+    assert fold.load(path).has_seen_findings == (kind == "new_findings")
 
 
 def test_what_is_remembered_is_read_back_as_it_was(tmp_path: Path) -> None:
