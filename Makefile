@@ -145,9 +145,8 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 	--no-emit-index-url --no-annotate --no-header --no-strip-extras
 lock:
 	mkdir -p build
-	echo 'duckdb<2' > build/constraints.txt
 	echo hatchling > build/backend.in
-	$(UV_COMPILE) pyproject.toml build/backend.in --extra test -c build/constraints.txt -o requirements-test.lock
+	$(UV_COMPILE) pyproject.toml build/backend.in --extra test -o requirements-test.lock
 	sed -E 's/^([A-Za-z0-9._-]+)\[[^]]*\]/\1/' requirements-test.lock | grep -oE '^[A-Za-z0-9._-]+==[^\]*' > build/constraints.txt
 	$(UV_COMPILE) pyproject.toml build/backend.in -c build/constraints.txt -o requirements.lock
 	echo 'duckdb>=1.4.5,<1.5' > build/duckdb-1.4.in

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# DuckDB 2.0.0 and 2.0.1: a LIMIT without ORDER BY and OFFSET is left out of the plan, and all rows come, where it is
+# taken of a left join whose right side can have no rows by the statistics of its columns: here no value of feed is
+# 'invoices'. What is put around it does not matter: a common table expression, a condition after the join, IN. With
+# ORDER BY, with OFFSET, as a percentage, or over a full join the result is right, as it is in 1.5.6, and in 2.0.1
+# without the optimizer statistics_propagation. A scalar subquery with such a LIMIT 1 ends with "More than one row
+# returned by a subquery used as an expression".
+# It matters to programs that look at some rows of a view, and it depends on the data: a table that has one row of
+# the feed hides it.
+# Expected: two rows.
+# Output seen:
+#   DuckDB 1.5.6
+#   limit 2: 2
+#   condition after the join, limit 2: 2
+#   in (... limit 2): 2
+#   order by, limit 2: 2
+#   limit 2 offset 1: 2
+#   limit 2 without statistics_propagation: 2
+#   DuckDB 2.0.0, and the same of 2.0.1
+#   limit 2: 1000
+#   condition after the join, limit 2: 1000
+#   in (... limit 2): 1000
+#   order by, limit 2: 2
+#   limit 2 offset 1: 2
+#   limit 2 without statistics_propagation: 2
+set -euo pipefail
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cat > "$work/limits.py" <<'PYTHON'
+import sys
+
+import duckdb
+
+connection = duckdb.connect()
+connection.execute("create table records as select range as id from range(1000)")
+connection.execute("create table repeated as select range as id, 'coupons' as feed from range(10)")
+joined = "select records.id from records left join repeated on records.id = repeated.id and feed = 'invoices'"
+cases = {
+    "limit 2": f"from ({joined} limit 2)",
+    "condition after the join, limit 2": f"from ({joined} where feed is null limit 2)",
+    "in (... limit 2)": f"from records where id in ({joined} limit 2)",
+    "order by, limit 2": f"from ({joined} order by all limit 2)",
+    "limit 2 offset 1": f"from ({joined} limit 2 offset 1)",
+    "limit 2 without statistics_propagation": f"from ({joined} limit 2)",
+}
+print("DuckDB", duckdb.__version__)
+found = []
+for name, query in cases.items():
+    if "without" in name:
+        connection.execute("set disabled_optimizers = 'statistics_propagation'")
+    [(rows,)] = connection.execute(f"select count(*) {query}").fetchall()
+    print(f"{name}: {rows}")
+    found.append(rows)
+is_lost = duckdb.__version__.startswith("2.")
+sys.exit(found != [1000 if is_lost else 2] * 3 + [2] * 3)
+PYTHON
+for version in 1.5.6 2.0.0 2.0.1; do
+    python3 -m venv "$work/$version"
+    "$work/$version/bin/pip" install --quiet --disable-pip-version-check "duckdb==$version"
+    "$work/$version/bin/python" "$work/limits.py"
+done
