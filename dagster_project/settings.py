@@ -226,7 +226,7 @@ class Settings(BaseSettings):
     def _every_group(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         for group, owner in value.items():
             if group not in OWNERS:
-                raise ValueError(f"there is no group {group!r}; there is {', '.join(OWNERS)}")
+                raise ValueError(f"there is no group {group!r}; name one of {', '.join(OWNERS)}")
             if not owner.startswith("team:") and "@" not in owner:
                 raise ValueError(
                     f"{group}: {owner!r} is neither team:NAME nor an e-mail address; give one of them"

@@ -35,7 +35,7 @@ def check(
     from dagster_project.refresh import checking
 
     if feed is not None and feed not in feeds():
-        wrong(f"There is no feed {feed!r}; there is {', '.join(feeds())}.")
+        wrong(f"There is no feed {feed!r}; use one of: {', '.join(feeds())}.")
     settings = settings_from(None)
     try:
         found = checking.check(path, feed, settings)

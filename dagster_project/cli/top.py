@@ -50,7 +50,7 @@ def tell(data: Row) -> str:
             code,
         ],
     )
-    lines += ["", "Rises to expect within 12 months, per month"]
+    lines += ["", "Expected rises within 12 months, per month"]
     lines += _table(
         data["rises"],
         ["workspace", "~name", "coupon", "runs out", "by", ">rise", ""],

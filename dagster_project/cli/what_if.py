@@ -192,7 +192,7 @@ def tell(data: Row) -> str:
             ],
         )
     else:
-        lines += ["  none: no bill would have been, or is expected to be, another"]
+        lines += ["  none: no bill, past or expected, would be different"]
     return "\n".join(lines)
 
 

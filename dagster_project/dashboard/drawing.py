@@ -144,7 +144,7 @@ def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
         st.html(look.note(f"{error.message} {error.remedy}", is_warning=True))
         if wanted:
             st.html(
-                f'<p class="cl-note"><a href="{_address(page.name)}">Open what is served now</a></p>'
+                f'<p class="cl-note"><a href="{_address(page.name)}">Open the current release</a></p>'
             )
 
 
@@ -195,7 +195,7 @@ def _top(page: Page, seen: Row, newest: str | None, all_pages: dict[str, Streaml
     """Show the release, and links to the other pages that carry the choices."""
     st.html(f'<p class="cl-top"><b>{look.plain(TITLE)}</b>{look.plain(heading_of(seen))}</p>')
     if newest is not None and newest != seen["shown"]:
-        text = "A newer release is current." if seen["shown"] < newest else "Another is current."
+        text = "A newer release is current." if seen["shown"] < newest else "Another release is current."
         if is_what_if(seen["shown"]):
             text = f"This is {seen['shown']}: bills under other terms, not the recorded ones."
         address = urlencode({**_kept(seen), "release": newest})
@@ -304,7 +304,7 @@ def _table(table: Table, seen: Row) -> None:
     st.html(
         f'<div class="cl-block">{search if has_search else ""}'
         + look.table(table, _MOST_ROWS, partial(_lead, seen), is_sorted_by_click=True)
-        + look.left_out(table, _MOST_ROWS, "save the table to have all.")
+        + look.left_out(table, _MOST_ROWS, "save the table to get all of them.")
         + "</div>"
     )
     if not table.rows:

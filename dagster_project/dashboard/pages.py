@@ -257,7 +257,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
                 Tile(
                     "Expected to lapse",
                     f"{amount(data['projected_breakage_amount'], code)} {code}",
-                    "unused, at the run rate",
+                    "unused, when the grants end",
                 ),
             )
         ),
@@ -488,18 +488,18 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
         was = {row["month"] for row in bills["months"] if not row["is_expected"]}
         drawn = [
             Bars(
-                f"Net of bills that were and are expected, by month, {code}",
+                f"Net of past and expected bills, by month, {code}",
                 "month",
                 code,
                 tuple(
                     (
                         month(row["month"]),
-                        "expected" if row["is_expected"] else "was",
+                        "expected" if row["is_expected"] else "past",
                         row["net_amount"],
                     )
                     for row in bills["months"]
                 ),
-                ("was", "expected"),
+                ("past", "expected"),
                 leads=_to_months("month", sorted(was)),
             ),
             Note(
@@ -531,7 +531,7 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
                 *(
                     [
                         Tile(
-                            "Net to expect",
+                            "Expected net",
                             f"{amount(bills['totals_expected']['net_amount'], code)} {code}",
                             "bills of the next twelve months",
                         )
@@ -541,7 +541,7 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
                 ),
             )
         ),
-        Heading("Bills that were, and bills to expect"),
+        Heading("Past and expected bills"),
         *drawn,
         Table(
             "outlook",
@@ -643,11 +643,11 @@ def _beside(chosen: Chosen) -> list[Block]:
             continue
         found = outlook_beside(chosen.home, recorded, asked, code)
         name = clean(asked)
-        blocks.append(Heading(f"Bills to expect as recorded, and under the terms of {name}"))
+        blocks.append(Heading(f"Expected bills as recorded, and under the terms of {name}"))
         if found:
             blocks.append(
                 Bars(
-                    f"Net to expect as recorded and under the terms of {name}, by month, {code}",
+                    f"Expected net as recorded and under the terms of {name}, by month, {code}",
                     "month",
                     code,
                     tuple(

@@ -212,7 +212,7 @@ def unknown(kind: str, wanted: str, known: Iterable[str]) -> str:
     names = list(known)
     near = get_close_matches(wanted.casefold(), [name.casefold() for name in names], 3, 0.5)
     meant = [name for name in names if name.casefold() in near]
-    hint = f"Did you mean {' or '.join(meant)}?" if meant else f"There is {', '.join(names)}."
+    hint = f"Did you mean {' or '.join(meant)}?" if meant else f"Use one of: {', '.join(names)}."
     return f"there is no {kind} {wanted!r}. {hint if names else ''}".strip()
 
 

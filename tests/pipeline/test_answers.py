@@ -1200,7 +1200,7 @@ class TestWrongQuestions:
             (("explain", "in_00105"), "Near it are in_00105_001, in_00105_002, in_00105_003"),
             (("explain", "IN_00105_01"), "Near it are in_00105_001, in_00105_010, in_00105_011"),
             (("explain", "rdm_000004"), "a redemption of ws_00005: coupon-ledger workspace ws_0"),
-            (("workspace", "in_00105"), "Invoices begin with it, in_00105_001, in_00105_002"),
+            (("workspace", "in_00105"), "Invoice ids that begin with it: in_00105_001, in_00105_002"),
             (("burndown", "in_00105"), "coupon-ledger explain in_00105_001"),
             (("burndown", "startups"), "Did you mean startup"),
             (("variance", "ws_0005"), "ws_00005"),

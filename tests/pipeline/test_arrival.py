@@ -422,7 +422,7 @@ POLLUTIONS = [
             f"Excel's line {line!r}",
             partial(below_excels_line, line),
             None,
-            refused=f"its first line is {line.decode().strip()!r}, by which Excel is told",
+            refused=f"its first line is {line.decode().strip()!r}, which names the separator for Excel",
         )
         for line in (b"sep=,\r\n", b"sep=;\r\n", b"SEP=|\r\n")
     ),
@@ -430,13 +430,13 @@ POLLUTIONS = [
         "lines above the header",
         lambda content: b"Invoices of 2026, as of 1 May\n\n" + content,
         None,
-        refused="the header stands in line 3",
+        refused="the header is in line 3",
     ),
     Pollution(
         "each line in quotes",
         lambda content: b"".join(b'"' + line[:-1] + b'"\n' for line in lines(content)),
         None,
-        refused="the whole header stands in one pair of quotes",
+        refused="the whole header is in one pair of quotes",
     ),
     Pollution(
         "a column missing and one twice",
