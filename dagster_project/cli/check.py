@@ -99,7 +99,7 @@ def _details(file: dict[str, Any]) -> list[str]:
         lines += layout.wrap(clean(line), "  ", "    ")
     for one in file["gate"]:
         lines += layout.wrap(
-            clean(f"{one['severity']} {one['check'].replace('_', ' ')}: {one['observed']}"),
+            clean(f"check failed ({one['severity']}): {one['check']}, {one['observed']}"),
             "  ",
             "    ",
         )

@@ -54,7 +54,7 @@ READING: Final = (
 TargetArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[WS|PROGRAM]",
+        metavar="WS|PROGRAM",
         help="A workspace or a program; workspace:ID where an id is a program's name too."
         " [default: all]",
     ),
@@ -62,7 +62,9 @@ TargetArgument = Annotated[
 ProgramOption = Annotated[
     str | None, typer.Option("--program", metavar="P", help="Only this program.")
 ]
-MonthOption = Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="This month.")]
+MonthOption = Annotated[
+    str | None, typer.Option("--month", metavar="YYYY-MM", help="Only this month.")
+]
 
 
 @contextmanager

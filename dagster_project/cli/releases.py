@@ -83,7 +83,7 @@ def restore(
 
 def verify(
     release_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A release. [default: current]")
+        str | None, typer.Argument(metavar="ID", help="A release. [default: current]")
     ] = None,
     home: HomeOption = None,
     json: JsonOption = False,
@@ -215,7 +215,7 @@ def tell_sound(data: Row) -> str:
     """Lay out a sound release in one sentence."""
     return (
         f"Release {data['release_id']} is sound: {count(data['tables'], 'table')} as"
-        f" fingerprinted, {count(data['checks'], 'check')} recorded."
+        f" fingerprinted, {count(data['checks'], 'data test')} recorded."
     )
 
 

@@ -39,7 +39,7 @@ def what_if(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="Changed rows: .csv, .yaml or .json."),
+        typer.Argument(metavar="FILE", help="Changed rows: .csv, .yaml or .json."),
     ] = None,
     coupon: Annotated[
         str | None, typer.Option(metavar="ID", help="One coupon to change instead of a file.")

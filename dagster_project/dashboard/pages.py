@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Final
 
 from dagster_project.answers.asking import Connection, NotThere, Row
-from dagster_project.answers.values import amount, clean, count, day, day_of, month, signed
+from dagster_project.answers.values import amount, clean, count, day, day_of, month, quarter, signed
 from dagster_project.dashboard.blocks import (
     Bars,
     Block,
@@ -97,7 +97,7 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
                 Tile(
                     "At stake",
                     f"{amount(data['at_stake_amount'], code)} {code}",
-                    count(data["open_findings"], "open finding") + ", all months",
+                    f"{count(data['open_findings'], 'open finding')} in {code}, all months",
                 ),
             )
         ),
@@ -239,7 +239,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
         return [Note(f"No credit in {code} was granted.")]
     named = names(connection, (grant["workspace_id"] for grant in data["grants"]))
     grown = [
-        {**row, **part}
+        {**row, **part, "start_quarter": quarter(row["start_quarter"])}
         for row in cohorts(connection, chosen.program, None, chosen.plan, is_of_credit=True)[
             "cohorts"
         ]
@@ -344,7 +344,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
             "cohorts",
             (
                 Column("program", "Program", to="credit", choice="program"),
-                Column("start_quarter", "Started from", "day"),
+                Column("start_quarter", "Start"),
                 Column("age_months", "Age, months", "count"),
                 Column("workspaces", "Workspaces", "count"),
                 Column("paying", "Still paying", "count"),
@@ -612,7 +612,7 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
             [
                 {
                     **row,
-                    "followed": row["follow_up_coupon_id"] if row["is_followed_up"] else "no",
+                    "followed": row["follow_up_coupon_id"] if row["is_followed_up"] else "none",
                 }
                 for row in listed
             ],
@@ -926,6 +926,7 @@ _ON_PLAN = "Only workspaces whose last bill is of plan {}."
 _NARROWED: Final[dict[str, dict[str, str]]] = {
     "month": {
         "plan": "Only bills of plan {}; credit left, what is at stake and budgets are of all plans.",
+        "program": "Only the list of bills is of program {}; all other amounts are of all programs.",
     },
     "credit": {"plan": _ON_PLAN, "program": "Only credit of program {}."},
     "percent-off": {

@@ -229,7 +229,7 @@ def _change(feed_name: str, values: dict[str, str], place: str) -> Change:
     for name, value in values.items():
         if name not in feed.column_names:
             known = [*feed.column_names, WITHDRAWN]
-            raise WrongTerms(f"{place}: {unknown(f'column of {feed_name}', name, known)}")
+            raise WrongTerms(f"{place}: {unknown(f'column of {feed_name} named', name, known)}")
         column = feed.column(name)
         if column.values and value and value not in column.values:
             raise WrongTerms(f"{place}, {name}: {unknown('value', value, column.values)}")

@@ -212,7 +212,7 @@ class TestWorkspace:
 
     def test_what_is_to_come_is_told(self, desk: Desk) -> None:
         assert "Coupons to come\n  ACCEL-20" in desk.answer("workspace", "ws_00085")
-        assert "Next: NONPROFIT-USD ends, eligibility is lost on 2026-03-02." in desk.answer(
+        assert "Next: NONPROFIT-USD ends with its eligibility on 2026-03-02." in desk.answer(
             "workspace", "ws_00087"
         )
         assert "Credit left: 900.00 USD." in desk.answer("workspace", "ws_00095")
@@ -574,7 +574,7 @@ class TestLists:
 
     def test_a_grant_lapses_before_its_redemption_ends(self, altered: Desk) -> None:
         told = " ".join(altered.answer("workspace", "ws_00095").split())
-        assert "Next: CREDIT-OPEN credit lapses on 2026-03-15." in told
+        assert "Next: CREDIT-OPEN has credit that lapses on 2026-03-15." in told
         assert "900.00 USD left, lapses on 2026-03-15 with about 653.00 left" in told
         (line,) = (
             one
@@ -1200,7 +1200,10 @@ class TestWrongQuestions:
             (("explain", "in_00105"), "Near it are in_00105_001, in_00105_002, in_00105_003"),
             (("explain", "IN_00105_01"), "Near it are in_00105_001, in_00105_010, in_00105_011"),
             (("explain", "rdm_000004"), "a redemption of ws_00005: coupon-ledger workspace ws_0"),
-            (("workspace", "in_00105"), "Invoice ids that begin with it: in_00105_001, in_00105_002"),
+            (
+                ("workspace", "in_00105"),
+                "Invoice ids that begin with it: in_00105_001, in_00105_002",
+            ),
             (("burndown", "in_00105"), "coupon-ledger explain in_00105_001"),
             (("burndown", "startups"), "Did you mean startup"),
             (("variance", "ws_0005"), "ws_00005"),

@@ -155,9 +155,7 @@ class TestTheAnswer:
         shown = ask(asked.home, file, "--name", "name")
         assert shown.exit_code == 0, shown.output
         assert differences(release(asked.home), release(asked.home, "name")) == {"dim_coupons": 2}
-        assert "no bill, past or expected, would be different" in " ".join(
-            shown.stdout.split()
-        )
+        assert "no bill, past or expected, would be different" in " ".join(shown.stdout.split())
 
     def test_a_withdrawn_coupon_is_as_if_it_had_never_been(
         self, asked: Asked, tmp_path: Path
@@ -547,7 +545,7 @@ class TestWhatMakesNoSense:
         header = "coupon_id,percent_off,requires_no_prior_coupon"
         file.write_text(f"{header}\n{same}\n{wrong}\n", "utf-8")
         shown = ask(asked.home, file, "--name", "much")
-        assert shown.exit_code == 1
+        assert shown.exit_code == 2
         told = " ".join(shown.stderr.split())
         assert "break the contract of the feeds: coupon SIXTY: percent_off is above 100" in told
         assert "requires_no_prior_coupon is not true or false" in told
