@@ -227,7 +227,7 @@ def tell_differences(data: Row) -> str:
         for name, one in zip("AB", both, strict=True)
     ]
     if both[0]["as_of_date"] != both[1]["as_of_date"]:
-        lines.append("The as-of days differ: events between them are part of the difference.")
+        lines.append("The as-of dates differ: events between them are part of the difference.")
     lines += ["", "Rows"]
     lines += layout.table(
         ["table", ">in A", ">in B", ">added", ">gone", ">changed"],

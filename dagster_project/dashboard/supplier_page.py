@@ -34,6 +34,7 @@ _TEMPLATE = """<!doctype html>
   .number { text-align: right; font-variant-numeric: tabular-nums; }
   .bad { color: #a3261b; font-weight: 600; }
   .file { overflow-wrap: anywhere; }
+  @media (max-width: 40rem) { table { display: block; overflow-x: auto; } }
   code { font: 12.5px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
 </style>
 </head>

@@ -221,7 +221,10 @@ def resolve(home: Path, release_id: str | None, *, is_recorded: bool = False) ->
     if len(matches) > 1:
         problem = f"{release_id!r} matches {len(matches)} releases in {home}, the newest"
     elif matches:
-        problem = f"{release_id!r} is less than {_LEAST} characters of a release id in {home}:"
+        problem = (
+            f"{release_id!r} is too short: give at least {_LEAST} characters of the id of a release in"
+            f" {home}:"
+        )
     else:
         problem = f"There is no release {release_id!r} in {home}; use one of:"
         halves = {half: one for one in known for half in (one, *one.split("-"))}
