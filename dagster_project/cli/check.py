@@ -94,7 +94,7 @@ def _details(file: dict[str, Any]) -> list[str]:
         # The reason says which form is expected where it says that the value does not have it.
         expected, form = one["expected"] or "", one["reason"].partition(" is not ")[2]
         if form:
-            expected = expected.removeprefix(f"expected is {form}").removeprefix("; ")
+            expected = expected.removeprefix(f"expected: {form}").removeprefix("; ")
         line += f"; {expected}" if expected else ""
         lines += layout.wrap(clean(line), "  ", "    ")
     for one in file["gate"]:

@@ -2348,7 +2348,7 @@ def test_many_small_files_each_keep_their_own_verdict(home: Home) -> None:
         " join raw.deliveries using (delivery_sequence) where check_name not like '%usual' order by all"
     )
     (one,) = [report for report in reports if report.file_name == "invoices/000.csv"]
-    assert "row 1: 'yesterday': expected is an ISO 8601 instant" in str(one.reason)
+    assert "row 1: 'yesterday': expected: an ISO 8601 instant" in str(one.reason)
 
 
 def test_many_parquet_files_are_read_in_one_process_and_one_that_ends_it_is_found(
