@@ -217,6 +217,15 @@ class TestWorkspace:
         )
         assert "Credit left: 900.00 USD." in desk.answer("workspace", "ws_00095")
 
+    def test_a_grant_that_is_used_up_before_the_next_one_changes_bills(self, desk: Desk) -> None:
+        told = " ".join(desk.answer("workspace", "ws_00165").split())
+        why = "QUEUE-YEARLY has no credit left after the bill of 2026-06-05."
+        assert (
+            f"From 2026-06: 100.00 USD net (list 150.00, less 50.00 credit), 0.00 before: {why}"
+            in told
+        )
+        assert f"From 2026-07: 150.00 USD net (list 150.00), 100.00 before: {why}" in told
+
     def test_credit_that_expired_is_not_called_used_up(self, desk: Desk) -> None:
         (data,) = desk.json("workspace", "ws_00031")["coupons"]
         assert data["forfeited_amount"] == "19024.20"
@@ -748,6 +757,12 @@ class TestCurrencies:
                     if one.label == "At stake"
                 ] or [""]
                 assert tile == ("99.00 CHF" if name == "trust" else "")
+
+    def test_a_page_with_a_program_chosen_says_what_is_of_all_programs(self, desk: Desk) -> None:
+        with open_release(desk.home) as connection:
+            for name in ("month", "credit", "percent-off", "ahead", "trust"):
+                blocks = PAGES[name][1](connection, Chosen("USD", program="special"))
+                assert isinstance(blocks[0], Note) and "special" in blocks[0].text, name
 
 
 def _altered_file(home: Path, folder: Path, change: str) -> Path:
