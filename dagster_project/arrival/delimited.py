@@ -251,7 +251,7 @@ def _check_is_header(path: Path, header: tuple[str, ...], feed: Feed) -> None:
         )
     if any(_VALUE.fullmatch(field.strip()) for field in header):
         raise Refusal(
-            f"missing required column {', '.join(feed.required_names)}: the file has no header, its"
+            f"missing required columns {', '.join(feed.required_names)}: the file has no header, its"
             " first row looks like data",
             "deliver it with a header of column names (Postgres: copy … with (format csv, header);"
             " pandas: header=True; Spark: option('header', True))",

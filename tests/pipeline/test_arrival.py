@@ -1164,7 +1164,7 @@ def test_files_that_lie_in_no_feeds_folder_are_refused_and_kept(home: Home) -> N
     reports = {report.file_name: report for report in home.arrive()}
     assert {report.verdict for report in reports.values()} == {"refused"}
     assert "a folder inside 2026/" in str(reports["invoices/2026/01/a.csv"].reason)
-    assert "none of the feeds" in str(reports["invoicez/a.csv"].reason)
+    assert "not that of a feed" in str(reports["invoicez/a.csv"].reason)
     assert "no feed's folder" in str(reports["a.csv"].reason)
     ids = [row[0] for row in home.rows("select delivery_id from raw.deliveries")]
     assert len(ids) == len(set(ids)) == 3
