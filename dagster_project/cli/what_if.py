@@ -125,8 +125,8 @@ def _tell_calculated(calculated: Calculated, seconds: float) -> None:
     """Leave one line with the time that it took and what was calculated."""
     workspaces = count(calculated.workspaces, "workspace")
     print(
-        f"  calculated {seconds:6.1f} s  {workspaces} concerned: {len(calculated.models)} models run,"
-        f" {calculated.tests} data tests passed",
+        f"  calculated {seconds:6.1f} s  {workspaces} concerned: {count(len(calculated.models), 'model')}"
+        f" run, {count(calculated.tests, 'data test')} passed",
         flush=True,
     )
 

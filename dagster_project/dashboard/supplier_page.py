@@ -40,7 +40,7 @@ _TEMPLATE = """<!doctype html>
 </head>
 <body>
 <h1>Deliveries as of {{ as_of_date }}</h1>
-<p class="lead">Release {{ release_id }}. {{ totals.files }} files with {{ "{:,}".format(totals.rows) }} rows:
+<p class="lead">Release {{ release_id }}. {{ totals.files }} file{{ "s" if totals.files != 1 }} with {{ "{:,}".format(totals.rows) }} row{{ "s" if totals.rows != 1 }}:
 {{ "{:,}".format(totals.accepted) }} accepted, {{ "{:,}".format(totals.superseded) }} superseded by a later version,
 {{ "{:,}".format(totals.duplicate) }} duplicate,
 <span class="{{ 'bad' if totals.rejected else '' }}">{{ "{:,}".format(totals.rejected) }} rejected</span>.</p>

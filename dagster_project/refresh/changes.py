@@ -112,7 +112,8 @@ def _table(text: str) -> list[Record]:
     found = []
     for number, values in enumerate(body, 1):
         if len(values) != len(header):
-            raise ValueError(f"row {number} has {len(values)} values for {len(header)} columns")
+            has = "1 value" if len(values) == 1 else f"{len(values)} values"
+            raise ValueError(f"row {number} has {has} for {len(header)} columns")
         found.append(_once(list(zip(header, values, strict=True))))
     return found
 

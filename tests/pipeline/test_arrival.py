@@ -1526,7 +1526,7 @@ def test_a_manifest_notices_a_file_cut_at_a_line_end(home: Home) -> None:
     content = csv_bytes([invoice(1), invoice(2)])
     home.land("invoices/a.csv", b"".join(lines(content)[:-1]))
     home.land("invoices/a.csv.manifest.json", b'{"rows": 2}')
-    assert "it has 1 rows, its manifest says 2" in str(home.arrive()[0].reason)
+    assert "it has 1 row, its manifest says 2" in str(home.arrive()[0].reason)
 
 
 def test_a_file_that_grows_while_it_is_read_waits_for_the_next_run(

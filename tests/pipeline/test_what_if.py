@@ -491,7 +491,7 @@ class TestWhatMakesNoSense:
             ("a.yaml", "- {coupon_id: HALF, coupon_id: SIXTY}", "'coupon_id' is given twice"),
             ("a.json", '[{"coupon_id": "HALF", "coupon_id": "SIXTY"}]', "is given twice"),
             ("a.csv", "coupon_id,coupon_id\nHALF,SIXTY\n", "is given twice"),
-            ("a.csv", "coupon_id,percent_off\nHALF\n", "row 1 has 1 values for 2 columns"),
+            ("a.csv", "coupon_id,percent_off\nHALF\n", "row 1 has 1 value for 2 columns"),
             ("a.csv", "coupon_id;percent_off\nHALF;5\n", "no coupon_id or redemption_id"),
             ("a.json", "[" * 100_000, "cannot be read as JSON"),
             ("a.yaml", "- {coupon_id: HALF, withdrawn: flase}", "give true or false"),
@@ -499,7 +499,7 @@ class TestWhatMakesNoSense:
             (
                 "a.csv",
                 "coupon_id,percent_off,user_id\nHALF,5,u1\n",
-                "no column of coupons 'user_id'",
+                "no column of coupons named 'user_id'",
             ),
         ],
     )
