@@ -56,7 +56,7 @@ definitions:
 	$(BIN)/dg check defs
 
 # pytest compiles the tests, and the libraries that extend it, in its own way: once, and not in each worker at the
-# same time. What cannot be imported is told by the tests.
+# same time. The tests report what cannot be imported.
 test-bytecode:
 	@$(BIN)/pytest --collect-only -qq >/dev/null 2>&1 || true
 

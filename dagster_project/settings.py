@@ -93,7 +93,7 @@ class Settings(BaseSettings):
         query_rows: After how many rows `query` stops; 0 for never.
         query_memory: How much memory DuckDB may use for `query`; `memory_limit` unless given.
         spark_master: Spark's master, such as `spark://host:7077`; this machine unless given.
-        spark_conf: Further configuration of Spark, as a JSON object of texts.
+        spark_conf: Further configuration of Spark, as a JSON object of strings.
         spark_storage: Where Spark's tables are stored: a folder that the driver and every executor reach
             under the same path, or the address of one in object storage; below the data home unless
             given.
@@ -109,7 +109,7 @@ class Settings(BaseSettings):
         alert_email_to: The addresses that alerts are sent to, separated by commas.
         alert_timeout_seconds: How long a channel may take to answer.
         alert_repeat_hours: After how many hours an alert that goes on is sent again.
-        alert_ahead_days: How many days ahead alerts tell of promotions that run out; 0 for never.
+        alert_ahead_days: How many days ahead alerts report promotions that run out; 0 for never.
         alert_quiet_minutes: How many minutes after an alert further refused files, findings, changed terms or
             promotions that run out wait, to be reported together.
         feed_time_zone: The time zone of instants that come without an offset, as an IANA name for all
@@ -123,7 +123,7 @@ class Settings(BaseSettings):
         login_file: The TOML file that configures the dashboard's log-in by OpenID Connect; without one
             there is no log-in, and the dashboard is for this machine only.
         pull_from: The billing systems that Dagster pulls from, as a JSON list: `stripe`, `postgres`.
-        pull_cron: When Dagster pulls, in the zone of the schedule.
+        pull_cron: When Dagster pulls, in the time zone of the schedules.
         pull_within_hours: After how many hours without a successful pull the next one is late.
         pull_keep_days: How many days the raw pages of a pull from Stripe are retained; a page that
             is the last to show some object is retained for good.
@@ -226,7 +226,7 @@ class Settings(BaseSettings):
     def _every_group(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         for group, owner in value.items():
             if group not in OWNERS:
-                raise ValueError(f"there is no group {group!r}; there is {', '.join(OWNERS)}")
+                raise ValueError(f"there is no group {group!r}; name one of {', '.join(OWNERS)}")
             if not owner.startswith("team:") and "@" not in owner:
                 raise ValueError(
                     f"{group}: {owner!r} is neither team:NAME nor an e-mail address; give one of them"

@@ -99,7 +99,7 @@ def explanation_of(column: Column, value: str | None) -> str:
         column: The column.
         value: What was delivered; None if it is missing or may not be looked at.
     """
-    expected = f"expected is {form_of(column)}"
+    expected = f"expected: {form_of(column)}"
     if value is None:
         return expected
     types = value_types()

@@ -8,6 +8,7 @@ from decimal import Decimal
 from dagster_project.answers.asking import Connection, Row, zone_of
 from dagster_project.answers.burndown import burndown
 from dagster_project.answers.values import day_in
+from dagster_project.answers.values import quarter as quarter_of
 
 MONTHS = 24
 
@@ -54,7 +55,7 @@ def credit(
         ):
             if not value:
                 continue
-            quarter = None if on is None else f"{on.year} Q{(on.month + 2) // 3}"
+            quarter = None if on is None else quarter_of(on)
             row = quarters.setdefault(
                 quarter,
                 {

@@ -168,7 +168,7 @@ def _outside(redemption: Row, invoice: Row) -> tuple[str, str, str] | None:
         return (
             "R3",
             "ended",
-            f"it ended {moment_beside(ends, issued)}, {words.ENDINGS[redemption['ended_by']]}",
+            f"it ended {moment_beside(ends, issued)} because {words.ENDINGS[redemption['ended_by']]}",
         )
     if invoice["list_amount"] < 0:
         return "R5", "negative_bill", "a bill below zero is covered by no coupon"

@@ -11,6 +11,7 @@ from datetime import UTC, date, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from dagster_project.answers.values import count
 from dagster_project.releases.fingerprint import literals
 from dagster_project.settings import Settings, first_instant
 
@@ -47,7 +48,7 @@ class LateFeed:
         if self.newest is None:
             return f"{self.feed}: no record exists"
         return (
-            f"{self.feed}: the newest record is of {self.newest}, {self.days:,} days ago;"
+            f"{self.feed}: the newest record is of {self.newest}, {count(self.days or 0, 'day')} ago;"
             f" {self.days_allowed:,} are allowed"
         )
 

@@ -6,7 +6,7 @@ amounts of a workspace's bills over time.
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -152,8 +152,8 @@ def bill_changes(connection: Connection, workspace_id: str) -> list[Row]:
         f" from marts.{_MART} where workspace_id = ? order by currency, outlook_month",
         [workspace_id],
     )
-    reasons = _reasons(connection, workspace_id) if expected else []
     zone = zone_of(connection)
+    reasons = _reasons(connection, workspace_id, zone) if expected else []
     changes: list[Row] = []
     for currency in dict.fromkeys(row["currency"] for row in expected):
         series = [row for row in expected if row["currency"] == currency]
@@ -188,8 +188,11 @@ def bill_changes(connection: Connection, workspace_id: str) -> list[Row]:
     return changes
 
 
-def _reasons(connection: Connection, workspace_id: str) -> list[Row]:
-    """Return what runs out, starts or is granted: `coupon_id`, `event`, `at`, `follow_up_coupon_id`."""
+def _reasons(connection: Connection, workspace_id: str, zone: ZoneInfo) -> list[Row]:
+    """Return what runs out, starts or is granted: `coupon_id`, `event`, `at`, `follow_up_coupon_id`.
+
+    The event `drawn`: a grant is used up, and more credit of the same redemption is granted later.
+    """
     running_out = rows(
         connection,
         "select redemption_id, coupon_id, runs_out_by as event, runs_out_at as at, last_benefit_at,"
@@ -217,8 +220,23 @@ def _reasons(connection: Connection, workspace_id: str) -> list[Row]:
         " and redemptions.ended_by = 'expiry' and coupons.follow_up_coupon_id is not null",
         [workspace_id],
     )
+    drawn = rows(
+        connection,
+        "select burned.redemption_id, burned.coupon_id, 'drawn' as event,"
+        " burned.projected_exhaustion_date as at, cast(null as varchar) as follow_up_coupon_id"
+        " from marts.fct_credit_burndown_monthly as burned"
+        " inner join marts.dim_coupon_redemptions as redemptions using (redemption_id)"
+        " where burned.workspace_id = ? and redemptions.next_event = 'grant'"
+        " and burned.projected_exhaustion_date is not null"
+        " and burned.burn_month = (select max(burn_month) from marts.fct_credit_burndown_monthly)",
+        [workspace_id],
+    )
+    for row in drawn:  # the mart has the day of the bill, in the reporting time zone
+        at = datetime.combine(row["at"], time(), zone).astimezone(UTC).replace(tzinfo=None)
+        row["at"] = row["last_benefit_at"] = at
     return sorted(
-        [*running_out, *to_come, *followed_up], key=lambda one: (one["at"], one["redemption_id"])
+        [*running_out, *to_come, *followed_up, *drawn],
+        key=lambda one: (one["at"], one["redemption_id"]),
     )
 
 
@@ -233,7 +251,7 @@ def _is_between(reason: Row, earlier: date | None, month: date, zone: ZoneInfo) 
         return after <= at <= month
     if last is None:
         return False
-    if reason["event"] == "credit" and (after < at <= month or after <= at < month):
+    if reason["event"] in ("credit", "drawn") and (after < at <= month or after <= at < month):
         return True
     return after <= _first_day(last, zone) < month
 

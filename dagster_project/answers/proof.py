@@ -165,7 +165,7 @@ def of_total(connection: Connection, mart: str, wanted: str, column: str) -> Row
     Raises:
         NotThere: There is no such mart, month or column.
     """
-    must_be("mart with months", mart, MONTH_OF)
+    must_be("mart with months named", mart, MONTH_OF)
     types = {
         row["column_name"]: row["data_type"]
         for row in rows(
@@ -181,7 +181,7 @@ def of_total(connection: Connection, mart: str, wanted: str, column: str) -> Row
         if kind.startswith("DECIMAL") and (name == "amount" or name.endswith("_amount"))
     ]
     if column not in amounts:
-        raise NotThere(f"amount of {mart}", column, near=near(column, amounts), known=amounts)
+        raise NotThere(f"amount of {mart} named", column, near=near(column, amounts), known=amounts)
     source = f"marts.{quote(mart)} as own"
     month, currency = MONTH_OF[mart], "own.currency"
     if mart == "fct_credit_ledger" and "effective_month" in types:

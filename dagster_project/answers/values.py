@@ -113,6 +113,11 @@ def month(value: date) -> str:
     return value.isoformat()[:7]
 
 
+def quarter(value: date) -> str:
+    """Return a quarter as 2024-Q1."""
+    return f"{value.year}-Q{(value.month + 2) // 3}"
+
+
 def count(number: int, one: str, several: str | None = None) -> str:
     """Return a number with its noun."""
     return f"{number:,} {one if number == 1 else several or one + 's'}"

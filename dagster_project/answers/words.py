@@ -68,11 +68,11 @@ ENDINGS_TO_COME: Final = {
 
 NEXT_EVENTS: Final = {
     "start": "starts",
-    "grant": "further credit is granted",
-    "lapse": "credit lapses",
-    "expiry": "ends, its time runs out",
-    "revocation": "ends, it is revoked",
-    "eligibility": "ends, eligibility is lost",
+    "grant": "grants more credit",
+    "lapse": "has credit that lapses",
+    "expiry": "expires",
+    "revocation": "is revoked",
+    "eligibility": "ends with its eligibility",
     "uses": "has its last use",
     "credit": "is used up",
 }
@@ -280,6 +280,7 @@ RUNNING_OUT: Final = {
     "end": "ends on",
     "uses": "has its last use with the bill of",
     "credit": "is used up by the bill of",
+    "drawn": "has no credit left after the bill of",
     "start": "starts on",
     "grant": "grants more credit on",
     "follow_up": "ends on",
@@ -368,18 +369,27 @@ def does_not_count(invoice: Mapping[str, Any], as_of: date) -> list[str]:
         "void": "It is void, so it takes no discount, draws no credit and uses up no coupon, as if it"
         " had never existed (R1).",
         "draft": "It is a draft, so it takes no discount, draws no credit and uses up no coupon until it"
-        " is finalised (R1).",
+        " is finalized (R1).",
         "after_as_of_date": f"It was issued {moment(invoice['issued_at'])}, after the as-of date"
         f" {as_of}, so it does not count yet (R1). A run as of that day or later counts it.",
     }[invoice["reason"]]
     told = [meaning]
-    if invoice["billed_discount_amount"] or invoice["billed_credit_amount"]:
-        told.append(
-            f"It shows a discount of {money(invoice['billed_discount_amount'], code)} and credit of"
-            f" {money(invoice['billed_credit_amount'], code)}, which do not count either: credit that"
-            " it drew can be drawn again."
-            if invoice["reason"] == "void"
-            else f"It shows a discount of {money(invoice['billed_discount_amount'], code)} and credit"
-            f" of {money(invoice['billed_credit_amount'], code)}, which do not count yet."
+    shown = [
+        f"{noun} of {money(invoice[name], code)}"
+        for name, noun in (
+            ("billed_discount_amount", "a discount"),
+            ("billed_credit_amount", "credit"),
         )
+        if invoice[name]
+    ]
+    if shown:
+        text = (
+            f"It shows {' and '.join(shown)}, which {'does' if len(shown) == 1 else 'do'} not count"
+        )
+        if invoice["reason"] != "void":
+            told.append(f"{text} yet.")
+        elif invoice["billed_credit_amount"]:
+            told.append(f"{text} either: credit that it drew can be drawn again.")
+        else:
+            told.append(f"{text} either.")
     return told

@@ -207,8 +207,8 @@ def _check_separator(header: tuple[str, ...], feed: Feed) -> None:
     """
     if header[0].lower().startswith("sep=") and len(header) <= 2:
         raise Refusal(
-            f"its first line is {shortened(','.join(header), 20)!r}, by which Excel is told the separator;"
-            " the header should stand there",
+            f"its first line is {shortened(','.join(header), 20)!r}, which names the separator for Excel;"
+            " the header should be there",
             "leave that line out, and deliver the file with a comma as the separator",
         )
     if len(header) != 1:
@@ -222,7 +222,7 @@ def _check_separator(header: tuple[str, ...], feed: Feed) -> None:
     found = between[1] if between else next((one for one in SEPARATORS if one in header[0]), None)
     if found == ",":
         raise Refusal(
-            "missing required columns: the whole header stands in one pair of quotes",
+            "missing required columns: the whole header is in one pair of quotes",
             "quote each value, or none, not each line",
         )
     if found is not None:
@@ -246,12 +246,12 @@ def _check_is_header(path: Path, header: tuple[str, ...], feed: Feed) -> None:
     line = _line_of_header(path, feed)
     if line:
         raise Refusal(
-            f"missing required columns: the header stands in line {line}, below other text",
+            f"missing required columns: the header is in line {line}, below other text",
             "deliver the file without the lines above its header",
         )
     if any(_VALUE.fullmatch(field.strip()) for field in header):
         raise Refusal(
-            f"missing required column {', '.join(feed.required_names)}: the file has no header, its"
+            f"missing required columns {', '.join(feed.required_names)}: the file has no header, its"
             " first row looks like data",
             "deliver it with a header of column names (Postgres: copy … with (format csv, header);"
             " pandas: header=True; Spark: option('header', True))",

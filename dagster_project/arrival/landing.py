@@ -172,7 +172,7 @@ def find_landed(
     for entry in sorted(top, key=lambda entry: entry.name):
         if entry.name not in known_feeds and _is_folder(entry) and entry.name[:1] != ".":
             refusal = Refusal(
-                f"folder {printable(entry.name)!r} is none of the feeds",
+                f"folder {printable(entry.name)!r} is not that of a feed",
                 f"move the file to {where}",
             )
             found += _in_order(_below(landing, Path(entry.path), entry.name, refusal))

@@ -163,7 +163,8 @@ def check_rows(manifest: Manifest, rows: int) -> None:
         Refusal: If the file has more or fewer than the manifest says.
     """
     if manifest.rows not in (None, rows):
-        raise Refusal(f"it has {rows} rows, its manifest says {manifest.rows}", REMEDY)
+        has = "1 row" if rows == 1 else f"{rows} rows"
+        raise Refusal(f"it has {has}, its manifest says {manifest.rows}", REMEDY)
 
 
 def check_total(manifest: Manifest, total: Decimal) -> None:

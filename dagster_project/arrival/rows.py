@@ -207,7 +207,8 @@ def check_names(
             for found, name in _likes(missing, seen - set(feed.column_names))
         ]
         hint = f" ({'; '.join(likes)})" if likes else ""
-        reasons.append(f"missing required column {', '.join(missing)}{hint}")
+        columns = "column" if len(missing) == 1 else "columns"
+        reasons.append(f"missing required {columns} {', '.join(missing)}{hint}")
         remedies.append(
             f"deliver all of {', '.join(feed.required_names)}, named exactly so"
             + (" in the header" if has_header else "")

@@ -73,10 +73,11 @@ def tell_roll_forward(data: Row) -> str:
         lines += ["", "No credit was ever granted here."]
     for part in data["programs"]:
         code = part["currency"]
-        lines += ["", f"{clean(part['program'])}, {clean(code)}"]
+        title = f"{clean(part['program'])}, {clean(code)}"
         if part["months_before"]:
             earlier = count(part["months_before"], "earlier month")
-            lines[-1] += f" ({earlier} left out: --months N shows more)"
+            title += f" ({earlier} left out: --months N shows more)"
+        lines += ["", *layout.wrap(title)]
         lines += layout.table(
             ["month", *(f">{one}" for one in _ROLLED.values())],
             [
@@ -93,10 +94,11 @@ def tell_roll_forward(data: Row) -> str:
 def _of_currency(part: Row) -> list[str]:
     code, series = part["currency"], part["months"]
     first, last = month(series[0]["burn_month"]), month(series[-1]["burn_month"])
-    lines = ["", f"{clean(code)}, {first} to {last}"]
+    title = f"{clean(code)}, {first} to {last}"
     if part["months_before"]:
         earlier = count(part["months_before"], "earlier month")
-        lines[-1] += f" ({earlier} left out: --months N shows more)"
+        title += f" ({earlier} left out: --months N shows more)"
+    lines = ["", *layout.wrap(title)]
     labels = {
         "granted_amount": "granted",
         "drawn_amount": "drawn",
@@ -136,7 +138,7 @@ def _grants(part: Row, code: str) -> list[str]:
     if len(grants) > _MOST_GRANTS:
         title += f", the {_MOST_GRANTS} largest"
     return [
-        f"{title} (until: used up, or at its end)",
+        *layout.wrap(f"{title} (until: used up, or at its end)"),
         *layout.table(
             ["grant", "workspace", "coupon", ">left", ">will be used", "until", ">will lapse"],
             [

@@ -35,7 +35,7 @@ def check(
     from dagster_project.refresh import checking
 
     if feed is not None and feed not in feeds():
-        wrong(f"There is no feed {feed!r}; there is {', '.join(feeds())}.")
+        wrong(f"There is no feed {feed!r}; use one of: {', '.join(feeds())}.")
     settings = settings_from(None)
     try:
         found = checking.check(path, feed, settings)
@@ -94,12 +94,12 @@ def _details(file: dict[str, Any]) -> list[str]:
         # The reason says which form is expected where it says that the value does not have it.
         expected, form = one["expected"] or "", one["reason"].partition(" is not ")[2]
         if form:
-            expected = expected.removeprefix(f"expected is {form}").removeprefix("; ")
+            expected = expected.removeprefix(f"expected: {form}").removeprefix("; ")
         line += f"; {expected}" if expected else ""
         lines += layout.wrap(clean(line), "  ", "    ")
     for one in file["gate"]:
         lines += layout.wrap(
-            clean(f"{one['severity']} {one['check'].replace('_', ' ')}: {one['observed']}"),
+            clean(f"check failed ({one['severity']}): {one['check']}, {one['observed']}"),
             "  ",
             "    ",
         )

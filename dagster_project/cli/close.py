@@ -156,7 +156,7 @@ def tell_month(data: Row) -> str:
     )
     if data["credit"]:
         lines += ["", "Credit", *_by_currency(data["credit"], "grants", roll_forward)]
-    lines += ["", f"Open findings of severity error in it: {data['open_errors'] or 'none'}"]
+    lines += ["", f"Open findings of severity error in the month: {data['open_errors'] or 'none'}"]
     return "\n".join(lines)
 
 

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.answers.values import amount
+from dagster_project.answers.values import amount, quarter
 from dagster_project.cli import layout
 from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption
 from dagster_project.cli.reading import ProgramOption, answer, opened
 
 if TYPE_CHECKING:
-    from datetime import date
-
     from dagster_project.answers.asking import Row
 
 
@@ -78,8 +76,3 @@ def tell(data: Row) -> str:
         " yet, and no such bill. Granted, used and lapsed are the program's credit; net is of all bills."
     )
     return "\n".join(lines)
-
-
-def quarter(first_day: date) -> str:
-    """Return a quarter as 2024-Q1."""
-    return f"{first_day.year}-Q{(first_day.month + 2) // 3}"

@@ -18,7 +18,6 @@ from dagster_project.cli.options import (
     settings_of_home,
     wrong,
 )
-from dagster_project.cli.reading import MonthOption
 from dagster_project.home import write_whole
 
 
@@ -67,7 +66,12 @@ def dashboard(
 
 
 def report(
-    month: MonthOption = None,
+    month: Annotated[
+        str | None,
+        typer.Option(
+            "--month", metavar="YYYY-MM", help="The month. [default: the last with bills]"
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The file to write. [default: report-RELEASE.html]"),

@@ -79,7 +79,7 @@ def tell(data: Row) -> str:
 def _promotions(data: Row, promotions: int) -> list[str]:
     from dagster_project.answers.expiring import is_used_up
 
-    lines = ["", "Together (rise: of the bills, a month, when they have run out)"]
+    lines = ["", *layout.wrap("Together (rise: of the bills, per month, once they have run out)")]
     lines += layout.table(
         [">running out", ">workspaces", ">followed up", ">rise", ""],
         [_total(row) for row in data["totals_by_currency"]],
@@ -92,7 +92,9 @@ def _promotions(data: Row, promotions: int) -> list[str]:
     shown = data["expirations"]
     lines += [
         "",
-        _title("Promotions", len(shown), promotions, data) + " (–: no bill to compare)",
+        *layout.wrap(
+            _title("Promotions", len(shown), promotions, data) + " (–: no bill to compare)"
+        ),
     ]
     lines += layout.table(
         ["runs out", "by", "workspace", "~name", "coupon", ">rise", "", "follow-up"],
@@ -142,7 +144,9 @@ def _credit(data: Row) -> list[str]:
     )
     lines += [
         "",
-        _title("Grants", len(grants), there_are, data) + " (until: used up, or at its end)",
+        *layout.wrap(
+            _title("Grants", len(grants), there_are, data) + " (until: used up, or at its end)"
+        ),
     ]
     lines += layout.table(
         ["until", "workspace", "grant", ">left", ">will lapse", "", "then"],

@@ -38,7 +38,10 @@ def findings(
         str | None, typer.Option("--review", metavar="R", help="Only open, or only accepted.")
     ] = None,
     limit: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many to list, largest first.")
+        int,
+        typer.Option(
+            metavar="N", min=1, help="How many to list, by currency, the most at stake first."
+        ),
     ] = 20,
     home: HomeOption = None,
     release: ReleaseOption = None,
@@ -95,7 +98,7 @@ def tell(data: Row) -> str:
                 row["currency"] or "none",
                 *([row["review_status"]] if is_reviewed else []),
                 f"{row['findings']:,}",
-                amount(row["amount_at_stake"], row["currency"]),
+                amount(row["amount_at_stake"], row["currency"]) if row["currency"] else "–",
             ]
             for row in data["totals_by_currency"]
         ],
@@ -103,7 +106,7 @@ def tell(data: Row) -> str:
     changed = tell_changed(data["terms_changed"])
     lines += ["", *changed] if changed else []
     shown = len(data["findings"])
-    lines += ["", "Findings, the most at stake first"]
+    lines += ["", "Findings by currency, the most at stake first"]
     for row in data["findings"]:
         where = f"  {row['workspace_id']}" if row["workspace_id"] else ""
         lines += layout.wrap(f"{day(row['occurred_at'])}{where}  {row['finding_type']}", "  ")

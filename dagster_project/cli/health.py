@@ -91,7 +91,7 @@ def _release(found: dict[str, Any]) -> str:
 def _last_run(found: dict[str, Any]) -> str:
     if found["run_id"] is None:
         return "no run is recorded"
-    return f"ended well {found['hours_ago']:,.1f} hours ago, as of {found['as_of_date']}"
+    return f"succeeded {found['hours_ago']:,.1f} hours ago, as of {found['as_of_date']}"
 
 
 def _disk(found: dict[str, Any]) -> str:

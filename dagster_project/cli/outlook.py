@@ -28,7 +28,7 @@ def outlook(
     release: ReleaseOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the bills to expect, beside past bills."""
+    """Show expected bills beside past ones."""
     from dagster_project.answers import asking
     from dagster_project.answers import outlook as ahead
 
@@ -76,13 +76,13 @@ def _months(part: Row) -> list[str]:
     body = [
         [
             month(row["month"]),
-            "expected" if row["is_expected"] else "was",
+            "expected" if row["is_expected"] else "past",
             f"{row['bills']:,}",
             *(amount(row[one], code) for one in shown),
         ]
         for row in part["months"]
     ]
-    for kind, title in (("totals_before", "was"), ("totals_expected", "expected")):
+    for kind, title in (("totals_before", "past"), ("totals_expected", "expected")):
         body.append(["together", title, "", *(amount(part[kind][one], code) for one in shown)])
     return layout.table(
         ["month", "", ">bills", *(f">{_LABELS[one]}" for one in shown)],

@@ -36,9 +36,7 @@ _PATIENCE = 0.2  # seconds in which a pipe must send something, or it has no que
 def query(
     sql: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[SQL]", help="One SELECT statement; - reads it from standard input."
-        ),
+        typer.Argument(metavar="SQL", help="One SELECT statement; - reads it from standard input."),
     ] = None,
     file: Annotated[
         str | None,

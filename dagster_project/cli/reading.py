@@ -54,7 +54,7 @@ READING: Final = (
 TargetArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[WS|PROGRAM]",
+        metavar="WS|PROGRAM",
         help="A workspace or a program; workspace:ID where an id is a program's name too."
         " [default: all]",
     ),
@@ -62,7 +62,9 @@ TargetArgument = Annotated[
 ProgramOption = Annotated[
     str | None, typer.Option("--program", metavar="P", help="Only this program.")
 ]
-MonthOption = Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="This month.")]
+MonthOption = Annotated[
+    str | None, typer.Option("--month", metavar="YYYY-MM", help="Only this month.")
+]
 
 
 @contextmanager
@@ -120,7 +122,7 @@ def asked() -> Iterator[None]:
         if error.near:
             lines.append(f"Did you mean {_either(error.near)}?")
         elif error.known:
-            lines.append(f"There is {', '.join(error.known)}.")
+            lines.append(f"Use one of: {', '.join(error.known)}.")
         plain = [clean(line) for part in lines for line in part.splitlines() if line.strip()]
         wrong("\n".join(plain), is_one_line=False)
 
@@ -192,7 +194,7 @@ def sentence(missing: NotThere) -> str:
         return f"There is no delivery {name} in this release. {hint}"
     if hints:
         return f"There is no {missing.kind} {name}. {' '.join(hints)}"
-    return f"There is no {missing.kind} {name}; there is {known or 'none'}."
+    return f"There is no {missing.kind} {name}" + (f"; use one of: {known}." if known else ".")
 
 
 def _of_invoice(missing: NotThere, name: str, hints: Sequence[str]) -> str:
@@ -242,7 +244,7 @@ def _as_other(other: Other) -> str:
         command = f"workspace {as_argument(other.owner_id)}"
     if not other.is_exact:
         ids = ", ".join(map(clean, other.ids))
-        return f"{noun.capitalize()}s begin with it, {ids}: coupon-ledger {command}"
+        return f"{noun.capitalize()} ids that begin with it: {ids}; coupon-ledger {command}"
     if other.kind == "workspace":
         return f"It is a workspace: coupon-ledger {command}"
     article = "an" if other.kind == "invoice" else "a"

@@ -83,7 +83,7 @@ def restore(
 
 def verify(
     release_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A release. [default: current]")
+        str | None, typer.Argument(metavar="ID", help="A release. [default: current]")
     ] = None,
     home: HomeOption = None,
     json: JsonOption = False,
@@ -215,7 +215,7 @@ def tell_sound(data: Row) -> str:
     """Lay out a sound release in one sentence."""
     return (
         f"Release {data['release_id']} is sound: {count(data['tables'], 'table')} as"
-        f" fingerprinted, {count(data['checks'], 'check')} recorded."
+        f" fingerprinted, {count(data['checks'], 'data test')} recorded."
     )
 
 
@@ -227,7 +227,7 @@ def tell_differences(data: Row) -> str:
         for name, one in zip("AB", both, strict=True)
     ]
     if both[0]["as_of_date"] != both[1]["as_of_date"]:
-        lines.append("The as-of days differ: events between them are part of the difference.")
+        lines.append("The as-of dates differ: events between them are part of the difference.")
     lines += ["", "Rows"]
     lines += layout.table(
         ["table", ">in A", ">in B", ">added", ">gone", ">changed"],

@@ -150,8 +150,9 @@ def rebuild(home: HomeOption = None) -> None:
         except ArrivalError as error:
             complain(str(error))
             raise typer.Exit(1) from None
-    rows = sum(report.loaded_rows for report in reports)
-    print(f"{len(reports):,} deliveries with {rows:,} rows loaded again from the archive.")
+    rows = sum(report.physical_rows for report in reports)
+    deliveries = count(len(reports), "delivery", "deliveries")
+    print(f"{deliveries} with {count(rows, 'row')} loaded again from the archive.")
     print(f"To publish from them: coupon-ledger run --home {settings.home} --landing DIR")
 
 

@@ -11,7 +11,9 @@ from dagster_project.cli.options import wrong
 
 
 def sample(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets landing/ and truth.json.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder to write landing/ and truth.json to.")
+    ],
     workspaces: Annotated[
         int | None, typer.Option(min=1, help="How many workspaces. [default: 150]")
     ] = None,

@@ -111,8 +111,10 @@ def _prepared(settings: Settings) -> dict[str, str]:
     """
     import warnings
 
-    # Warnings of libraries are for programmers, not for the user who starts a service.
+    # Warnings of libraries are for programmers, not for the user who starts a service; parsing starts a process
+    # that would warn when this one becomes another.
     warnings.simplefilter("ignore")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
     from dagster_project.refresh import dbt_build
     from dagster_project.releases.data_home import check_layout
     from dagster_project.releases.errors import ReleaseError
@@ -139,7 +141,6 @@ def _prepared(settings: Settings) -> dict[str, str]:
         complain(str(error))
         raise typer.Exit(1) from None
     return {
-        "PYTHONWARNINGS": "ignore",
         **os.environ,
         "DAGSTER_HOME": str(storage),
         "DAGSTER_DISABLE_TELEMETRY": "1",

@@ -35,7 +35,7 @@ def top(
 
 def tell(data: Row) -> str:
     """Lay out the three lists as text."""
-    when = f"of {month(data['month'])}" if data["month"] else "so far"
+    when = f"in {month(data['month'])}" if data["month"] else "so far"
     lines = layout.heading(f"The largest {data['most']} of each currency", data)
     lines += ["", f"Discounts and credit given, {when}"]
     lines += _table(
@@ -50,7 +50,7 @@ def tell(data: Row) -> str:
             code,
         ],
     )
-    lines += ["", "Rises to expect within 12 months, per month"]
+    lines += ["", "Expected rises within 12 months, per month"]
     lines += _table(
         data["rises"],
         ["workspace", "~name", "coupon", "runs out", "by", ">rise", ""],

@@ -39,7 +39,7 @@ def what_if(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="Changed rows: .csv, .yaml or .json."),
+        typer.Argument(metavar="FILE", help="Changed rows: .csv, .yaml or .json."),
     ] = None,
     coupon: Annotated[
         str | None, typer.Option(metavar="ID", help="One coupon to change instead of a file.")
@@ -125,8 +125,8 @@ def _tell_calculated(calculated: Calculated, seconds: float) -> None:
     """Leave one line with the time that it took and what was calculated."""
     workspaces = count(calculated.workspaces, "workspace")
     print(
-        f"  calculated {seconds:6.1f} s  {workspaces} concerned: {len(calculated.models)} models run,"
-        f" {calculated.tests} data tests passed",
+        f"  calculated {seconds:6.1f} s  {workspaces} concerned: {count(len(calculated.models), 'model')}"
+        f" run, {count(calculated.tests, 'data test')} passed",
         flush=True,
     )
 
@@ -192,7 +192,7 @@ def tell(data: Row) -> str:
             ],
         )
     else:
-        lines += ["  none: no bill would have been, or is expected to be, another"]
+        lines += ["  none: no bill, past or expected, would be different"]
     return "\n".join(lines)
 
 

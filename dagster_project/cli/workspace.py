@@ -56,7 +56,7 @@ def tell(data: Row) -> str:
             " redemptions that name it."
         )
     else:
-        lines.append(
+        lines += layout.wrap(
             f"Created {day(known['created_at'])}, first bill {day(known['first_invoice_at'])},"
             f" last bill {day(known['last_invoice_at'])}"
         )
@@ -93,7 +93,7 @@ def _today(data: Row) -> list[str]:
                 text += f" {latest['coupon_id']} {_exhausted(latest)}."
             else:
                 text += (
-                    f" {latest['coupon_id']} ended on {day(latest['ends_at'])},"
+                    f" {latest['coupon_id']} ended on {day(latest['ends_at'])} because"
                     f" {words.ENDINGS[latest['ended_by']]}."
                 )
     lines = layout.wrap(text, hanging="  ")
@@ -290,7 +290,7 @@ def _bills(data: Row) -> list[str]:
         )
     of = f" in {clean(currencies[0])}" if len(currencies) == 1 else ""
     title = "The last bill" if len(bills) == 1 else f"The last {len(bills)} bills"
-    lines = [f"{title}{of}, before tax (net: as it should be; billed: as it was)"]
+    lines = layout.wrap(f"{title}{of}, before tax (net: as it should be; billed: as it was)")
     lines += layout.table(
         [
             "issued",

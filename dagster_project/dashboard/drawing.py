@@ -144,7 +144,7 @@ def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
         st.html(look.note(f"{error.message} {error.remedy}", is_warning=True))
         if wanted:
             st.html(
-                f'<p class="cl-note"><a href="{_address(page.name)}">Open what is served now</a></p>'
+                f'<p class="cl-note"><a href="{_address(page.name)}">Open the current release</a></p>'
             )
 
 
@@ -195,7 +195,11 @@ def _top(page: Page, seen: Row, newest: str | None, all_pages: dict[str, Streaml
     """Show the release, and links to the other pages that carry the choices."""
     st.html(f'<p class="cl-top"><b>{look.plain(TITLE)}</b>{look.plain(heading_of(seen))}</p>')
     if newest is not None and newest != seen["shown"]:
-        text = "A newer release is current." if seen["shown"] < newest else "Another is current."
+        text = (
+            "A newer release is current."
+            if seen["shown"] < newest
+            else "Another release is current."
+        )
         if is_what_if(seen["shown"]):
             text = f"This is {seen['shown']}: bills under other terms, not the recorded ones."
         address = urlencode({**_kept(seen), "release": newest})
@@ -231,23 +235,35 @@ def _choose(page: Page, seen: Row, ids: list[str], home: Path) -> Chosen:
         "type": [_ALL, *seen["finding_types"]],
     }
     found: dict[str, str] = {}
+    missing: list[str] = []
     with st.container(horizontal=True, gap="small"):
-        _select("release", ids, seen["shown"], 270)
+        _select("release", ids, seen["shown"], 270, missing)
         for name in page.filters:
             if name == "id":
                 found["id"] = _enter(page)
             elif options[name]:
-                found[name] = _select(name, options[name], options[name][0], _WIDTHS.get(name, 120))
+                width = _WIDTHS.get(name, 120)
+                found[name] = _select(name, options[name], options[name][0], width, missing)
+    for text in missing:
+        st.html(look.note(text))
     currency = found.get("currency", options["currency"][0])
     chosen = {name: value for name, value in found.items() if value and value != _ALL}
     return Chosen(**{**chosen, "currency": currency}, home=home, release=seen["shown"])
 
 
-def _select(name: str, options: list[str], default: str, width: int) -> str:
-    """Let people choose one of a few; the address stores the choice."""
+def _select(name: str, options: list[str], default: str, width: int, missing: list[str]) -> str:
+    """Let people choose one of a few; the address stores the choice.
+
+    Args:
+        name: Of the filter.
+        options: What can be chosen.
+        default: What is chosen unless the address says otherwise.
+        width: In pixels.
+        missing: Gets a sentence if the address asks for something else.
+    """
     wanted = st.query_params.get(name, default)
     if wanted not in options:
-        st.html(look.note(f"There is no {name} {wanted!r} in this release: {default} is shown."))
+        missing.append(f"There is no {name} {wanted!r} in this release: {default} is shown.")
         wanted = default
     key = f"choice_{name}"
     st.session_state[key] = wanted
@@ -304,7 +320,7 @@ def _table(table: Table, seen: Row) -> None:
     st.html(
         f'<div class="cl-block">{search if has_search else ""}'
         + look.table(table, _MOST_ROWS, partial(_lead, seen), is_sorted_by_click=True)
-        + look.left_out(table, _MOST_ROWS, "save the table to have all.")
+        + look.left_out(table, _MOST_ROWS, "save the table to get all of them.")
         + "</div>"
     )
     if not table.rows:

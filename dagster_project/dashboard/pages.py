@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Final
 
 from dagster_project.answers.asking import Connection, NotThere, Row
-from dagster_project.answers.values import amount, clean, count, day, day_of, month, signed
+from dagster_project.answers.values import amount, clean, count, day, day_of, month, quarter, signed
 from dagster_project.dashboard.blocks import (
     Bars,
     Block,
@@ -97,7 +97,7 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
                 Tile(
                     "At stake",
                     f"{amount(data['at_stake_amount'], code)} {code}",
-                    count(data["open_findings"], "open finding") + ", all months",
+                    f"{count(data['open_findings'], 'open finding')} in {code}, all months",
                 ),
             )
         ),
@@ -239,7 +239,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
         return [Note(f"No credit in {code} was granted.")]
     named = names(connection, (grant["workspace_id"] for grant in data["grants"]))
     grown = [
-        {**row, **part}
+        {**row, **part, "start_quarter": quarter(row["start_quarter"])}
         for row in cohorts(connection, chosen.program, None, chosen.plan, is_of_credit=True)[
             "cohorts"
         ]
@@ -257,7 +257,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
                 Tile(
                     "Expected to lapse",
                     f"{amount(data['projected_breakage_amount'], code)} {code}",
-                    "unused, at the run rate",
+                    "unused, when the grants end",
                 ),
             )
         ),
@@ -344,7 +344,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
             "cohorts",
             (
                 Column("program", "Program", to="credit", choice="program"),
-                Column("start_quarter", "Started from", "day"),
+                Column("start_quarter", "Start"),
                 Column("age_months", "Age, months", "count"),
                 Column("workspaces", "Workspaces", "count"),
                 Column("paying", "Still paying", "count"),
@@ -488,18 +488,18 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
         was = {row["month"] for row in bills["months"] if not row["is_expected"]}
         drawn = [
             Bars(
-                f"Net of bills that were and are expected, by month, {code}",
+                f"Net of past and expected bills, by month, {code}",
                 "month",
                 code,
                 tuple(
                     (
                         month(row["month"]),
-                        "expected" if row["is_expected"] else "was",
+                        "expected" if row["is_expected"] else "past",
                         row["net_amount"],
                     )
                     for row in bills["months"]
                 ),
-                ("was", "expected"),
+                ("past", "expected"),
                 leads=_to_months("month", sorted(was)),
             ),
             Note(
@@ -531,7 +531,7 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
                 *(
                     [
                         Tile(
-                            "Net to expect",
+                            "Expected net",
                             f"{amount(bills['totals_expected']['net_amount'], code)} {code}",
                             "bills of the next twelve months",
                         )
@@ -541,7 +541,7 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
                 ),
             )
         ),
-        Heading("Bills that were, and bills to expect"),
+        Heading("Past and expected bills"),
         *drawn,
         Table(
             "outlook",
@@ -612,7 +612,7 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
             [
                 {
                     **row,
-                    "followed": row["follow_up_coupon_id"] if row["is_followed_up"] else "no",
+                    "followed": row["follow_up_coupon_id"] if row["is_followed_up"] else "none",
                 }
                 for row in listed
             ],
@@ -643,11 +643,11 @@ def _beside(chosen: Chosen) -> list[Block]:
             continue
         found = outlook_beside(chosen.home, recorded, asked, code)
         name = clean(asked)
-        blocks.append(Heading(f"Bills to expect as recorded, and under the terms of {name}"))
+        blocks.append(Heading(f"Expected bills as recorded, and under the terms of {name}"))
         if found:
             blocks.append(
                 Bars(
-                    f"Net to expect as recorded and under the terms of {name}, by month, {code}",
+                    f"Expected net as recorded and under the terms of {name}, by month, {code}",
                     "month",
                     code,
                     tuple(
@@ -926,6 +926,7 @@ _ON_PLAN = "Only workspaces whose last bill is of plan {}."
 _NARROWED: Final[dict[str, dict[str, str]]] = {
     "month": {
         "plan": "Only bills of plan {}; credit left, what is at stake and budgets are of all plans.",
+        "program": "Only the list of bills is of program {}; all other amounts are of all programs.",
     },
     "credit": {"plan": _ON_PLAN, "program": "Only credit of program {}."},
     "percent-off": {

@@ -158,7 +158,7 @@ def _to_come(data: Row) -> list[Block]:
 def _next(coupon: Row) -> str | None:
     if coupon["next_event"] is None:
         return None
-    return f"{words.NEXT_EVENTS[coupon['next_event']]}, {day(coupon['next_event_at'])}"
+    return f"{words.NEXT_EVENTS[coupon['next_event']]} on {day(coupon['next_event_at'])}"
 
 
 def _changed_terms(coupons: Iterable[Row]) -> list[Block]:
@@ -279,9 +279,9 @@ def bill(connection: Connection, chosen: Chosen) -> list[Block]:
             "bill",
             (
                 Column("what", ""),
-                Column("expected", "Should be", "amount"),
+                Column("expected", "Expected", "amount"),
                 Column("billed", "Billed", "amount"),
-                Column("difference", "Billed more", "signed"),
+                Column("difference", "Difference", "signed"),
             ),
             compared,
             code,

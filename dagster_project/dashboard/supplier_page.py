@@ -34,12 +34,13 @@ _TEMPLATE = """<!doctype html>
   .number { text-align: right; font-variant-numeric: tabular-nums; }
   .bad { color: #a3261b; font-weight: 600; }
   .file { overflow-wrap: anywhere; }
+  @media (max-width: 40rem) { table { display: block; overflow-x: auto; } }
   code { font: 12.5px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
 </style>
 </head>
 <body>
 <h1>Deliveries as of {{ as_of_date }}</h1>
-<p class="lead">Release {{ release_id }}. {{ totals.files }} files with {{ "{:,}".format(totals.rows) }} rows:
+<p class="lead">Release {{ release_id }}. {{ totals.files }} file{{ "s" if totals.files != 1 }} with {{ "{:,}".format(totals.rows) }} row{{ "s" if totals.rows != 1 }}:
 {{ "{:,}".format(totals.accepted) }} accepted, {{ "{:,}".format(totals.superseded) }} superseded by a later version,
 {{ "{:,}".format(totals.duplicate) }} duplicate,
 <span class="{{ 'bad' if totals.rejected else '' }}">{{ "{:,}".format(totals.rejected) }} rejected</span>.</p>

@@ -281,7 +281,7 @@ def notes(waiting: Sequence[str], empty: Sequence[str]) -> list[str]:
 
 
 def _line(report: "DeliveryReport") -> str:
-    line = f"{report.verdict} {report.file_name}: {report.physical_rows:,} rows"
+    line = f"{report.verdict} {report.file_name}: {count(report.physical_rows, 'row')}"
     if report.malformed_rows:
         line += f", {report.malformed_rows:,} of them malformed"
     if report.reason:

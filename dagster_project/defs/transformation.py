@@ -12,6 +12,7 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
+from dagster_project.answers.values import count
 from dagster_project.arrival.warehouse import not_as_stored, raw_rows
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import Step, step
@@ -374,9 +375,9 @@ def _in_words(
     models = sum(kind != "test" for kind, _ in statuses)
     tests = [status for kind, status in statuses if kind == "test"]
     tests += [result.status for result in standing]
-    words = f"{models} models built, "
+    words = f"{count(models, 'model')} built, "
     words += f"{left_alone} left as they were, " if left_alone else ""
-    words += f"{tests.count('pass')} tests passed"
+    words += f"{count(tests.count('pass'), 'test')} passed"
     words += f", {tests.count('warn')} warned" if "warn" in tests else ""
     words += f" ({len(standing)} ran before, over the same rows)" if standing else ""
     return words + (f"; what changed since {carried_on_from}" if carried_on_from else "")

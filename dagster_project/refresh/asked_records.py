@@ -93,7 +93,7 @@ class Asking:
             self._values[change.feed, key] = change.values
             self._add(change, feeds()[change.feed], key)
         if not self._told:
-            raise WrongTerms("These terms are those that are recorded: nothing would change.")
+            raise WrongTerms("These are the recorded terms: nothing would change.")
         self._must_leave_withdrawn()
         self._must_refer()
         return {feed: list(self._put_together(feed).values()) for feed in FEEDS}, self._told
@@ -162,14 +162,14 @@ class Asking:
             if row["coupon_id"] in self.withdrawn_coupons and not is_withdrawn:
                 raise WrongTerms(
                     f"Redemption {row['redemption_id']}: its coupon {row['coupon_id']} is withdrawn;"
-                    " leave out one of both."
+                    " leave out one of the two."
                 )
         for key, row in self._found["coupons"].items():
             follow_up = self._values["coupons", key].get("follow_up_coupon_id")
             if follow_up and follow_up in self.withdrawn_coupons:
                 raise WrongTerms(
                     f"Coupon {row['coupon_id']}: its follow-up {row['follow_up_coupon_id']} is"
-                    " withdrawn; leave out one of both."
+                    " withdrawn; leave out one of the two."
                 )
 
     def _must_be_known(self, change: Change, row: Record) -> None:
@@ -195,9 +195,10 @@ class Asking:
             refused.append("duration, where bills are counted,")
         if refused:
             raise WrongTerms(
-                f"{change.place}: {' and '.join(refused)} cannot change with --from: it is settled before"
-                " a bill is issued, for all bills alike. With --from can change"
-                f" {', '.join(OF_A_BILL)}; ask for the others without it."
+                f"{change.place}: {' and '.join(refused)} cannot change with --from:"
+                f" {'it is' if len(refused) == 1 else 'they are'} settled before a bill is issued, for all"
+                f" bills alike. With --from, only {', '.join(OF_A_BILL)} can change; ask for the others"
+                " without it."
             )
         if {"duration", "duration_months"} & set(differing):
             self._end_redemptions(change, row["coupon_id"], row["duration_months"])
@@ -226,7 +227,7 @@ class Asking:
                 raise WrongTerms(
                     f"{change.place}: how long it lasts cannot change with --from: redemption"
                     f" {redemption_id} is a follow-up that nobody recorded, whose end only the coupon's"
-                    " terms say. Ask without --from."
+                    " terms give. Ask without --from."
                 )
         for record in _records(self._connection, feeds()["redemptions"], list(ending)):
             if not record["ends_at"]:

@@ -112,7 +112,8 @@ def _table(text: str) -> list[Record]:
     found = []
     for number, values in enumerate(body, 1):
         if len(values) != len(header):
-            raise ValueError(f"row {number} has {len(values)} values for {len(header)} columns")
+            has = "1 value" if len(values) == 1 else f"{len(values)} values"
+            raise ValueError(f"row {number} has {has} for {len(header)} columns")
         found.append(_once(list(zip(header, values, strict=True))))
     return found
 
@@ -212,7 +213,7 @@ def unknown(kind: str, wanted: str, known: Iterable[str]) -> str:
     names = list(known)
     near = get_close_matches(wanted.casefold(), [name.casefold() for name in names], 3, 0.5)
     meant = [name for name in names if name.casefold() in near]
-    hint = f"Did you mean {' or '.join(meant)}?" if meant else f"There is {', '.join(names)}."
+    hint = f"Did you mean {' or '.join(meant)}?" if meant else f"Use one of: {', '.join(names)}."
     return f"there is no {kind} {wanted!r}. {hint if names else ''}".strip()
 
 
@@ -229,7 +230,7 @@ def _change(feed_name: str, values: dict[str, str], place: str) -> Change:
     for name, value in values.items():
         if name not in feed.column_names:
             known = [*feed.column_names, WITHDRAWN]
-            raise WrongTerms(f"{place}: {unknown(f'column of {feed_name}', name, known)}")
+            raise WrongTerms(f"{place}: {unknown(f'column of {feed_name} named', name, known)}")
         column = feed.column(name)
         if column.values and value and value not in column.values:
             raise WrongTerms(f"{place}, {name}: {unknown('value', value, column.values)}")

@@ -264,9 +264,15 @@ def _seen(feed: Feed | None, reason: str, record: str) -> Row:
             if not column.personal:
                 with contextlib.suppress(ValueError, AttributeError):
                     value = json.loads(record).get(name)
-            is_form = column.type == "id" or reason.startswith(
-                (f"{name} is missing", f"{name} is a word ", f"{name} is not {form_of(column)}")
+            wrong_forms = (
+                (f"{name} is ", f"{name} has ")
+                if column.type == "id"
+                else (
+                    f"{name} is missing",
+                    f"{name} is a word ",
+                    f"{name} is not {form_of(column)}",
+                )
             )
-            expected = explanation_of(column, value) if is_form else None
+            expected = explanation_of(column, value) if reason.startswith(wrong_forms) else None
             return {"column": name, "value": value, "expected": expected}
     return {"column": None, "value": None, "expected": None}

@@ -29,7 +29,7 @@ import duckdb
 from dagster_project.home import make_private
 from dagster_project.refresh import carrying_on, compiled, dbt_build
 from dagster_project.refresh.asked_records import Asking
-from dagster_project.refresh.changes import Change, checked_name, first_of_bills
+from dagster_project.refresh.changes import Change, WrongTerms, checked_name, first_of_bills
 from dagster_project.refresh.compiled import Models, Moment
 from dagster_project.refresh.concerned import (
     CHARGES,
@@ -167,8 +167,9 @@ def answer(prepared: Prepared) -> Calculated:
     """Calculate what a question asks, and publish it in the question's data home.
 
     Raises:
-        ReleaseError: A row breaks the supplier's contract, what was settled before --from would be
-            another, a data test does not pass, or the release cannot be written.
+        WrongTerms: A row breaks the supplier's contract.
+        ReleaseError: What was settled before --from would be another, a data test does not pass, or the
+            release cannot be written.
     """
     settings, question = prepared.settings, prepared.question
     recorded = Path(os.path.realpath(settings.home / _RECORDED))
@@ -194,9 +195,9 @@ def answer(prepared: Prepared) -> Calculated:
                 DATABASE,
             )
         except Broken as error:
-            raise ReleaseError(
-                f"The changed terms break the contract of the feeds: {error}.",
-                "Correct them; docs/inputs.md says what each column must be.",
+            raise WrongTerms(
+                f"The changed terms break the contract of the feeds: {error}. Correct them;"
+                " docs/inputs.md says what each column must be."
             ) from error
         _judge_by_record(connection, calculated.models, question.withdrawn_coupons)
         publish_answer(

@@ -23,7 +23,7 @@ _DELIVERIES = {
     "arrived_at": "When a run first saw it, in UTC.",
     "verdict": "Whether the file was loaded or refused.",
     "refusal_reason": "Why it was refused, if it was.",
-    "notes": "What it has that was taken and is worth a word, with counts by column.",
+    "notes": "What was accepted in it and is worth noting, with counts by column.",
     "physical_rows": "Records in the file, counted independently.",
     "blank_rows": "Blank lines in the file, which are no records.",
     "accepted_rows": "Records that count.",

@@ -221,9 +221,12 @@ def resolve(home: Path, release_id: str | None, *, is_recorded: bool = False) ->
     if len(matches) > 1:
         problem = f"{release_id!r} matches {len(matches)} releases in {home}, the newest"
     elif matches:
-        problem = f"{release_id!r} is less than {_LEAST} characters of a release id in {home}:"
+        problem = (
+            f"{release_id!r} is too short: give at least {_LEAST} characters of the id of a release in"
+            f" {home}:"
+        )
     else:
-        problem = f"There is no release {release_id!r} in {home}; there is"
+        problem = f"There is no release {release_id!r} in {home}; use one of:"
         halves = {half: one for one in known for half in (one, *one.split("-"))}
         near = difflib.get_close_matches(release_id, halves, n=3)
         matches = list(dict.fromkeys(halves[half] for half in near)) or known
@@ -243,7 +246,7 @@ def _resolve_what_if(home: Path, release_id: str, is_recorded: bool) -> str:
     near = difflib.get_close_matches(release_id, known, n=3) or known
     raise NoRelease(
         f"There is no release {release_id!r} in {home}"
-        + (f"; there is {', '.join(near)}." if near else "."),
+        + (f"; use one of: {', '.join(near)}." if near else "."),
         "`coupon-ledger what-if` makes one.",
     )
 

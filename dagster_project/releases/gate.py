@@ -261,5 +261,7 @@ def in_words(problems: Sequence[Problem], limit: int = 10) -> list[str]:
     if len(causes) > limit:
         shown.append(f"and {len(causes) - limit} more")
     if len(problems) > len(causes):
-        shown.append(f"{len(problems) - len(causes)} models and tests after them were skipped")
+        left = len(problems) - len(causes)
+        after = "model or test after it was" if left == 1 else "models and tests after them were"
+        shown.append(f"{left} {after} skipped")
     return shown

@@ -121,7 +121,8 @@ def remove_what_if(home: Path, name: str) -> str:
     if wanted not in known:
         near = difflib.get_close_matches(wanted, known, n=3) or known
         raise NoRelease(
-            f"There is no {wanted!r} in {home}; there is {', '.join(near) or 'none'}.",
+            f"There is no {wanted!r} in {home}"
+            + (f"; use one of: {', '.join(near)}." if near else "."),
             "`coupon-ledger releases` lists them.",
         )
     side = home / wanted

@@ -163,7 +163,7 @@ def read_file(named: str | Path) -> SourcesFile:
     known = feeds()
     for name in content:
         if name not in known:
-            raise SetUpWrong(f"{path}: there is no feed {name!r}; there is {', '.join(known)}.")
+            raise SetUpWrong(f"{path}: there is no feed {name!r}; use one of: {', '.join(known)}.")
     if not content:
         raise SetUpWrong(f"{path} has no SELECT.", "Write one for each feed: docs/postgres.md.")
     return SourcesFile(

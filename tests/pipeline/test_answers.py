@@ -212,10 +212,19 @@ class TestWorkspace:
 
     def test_what_is_to_come_is_told(self, desk: Desk) -> None:
         assert "Coupons to come\n  ACCEL-20" in desk.answer("workspace", "ws_00085")
-        assert "Next: NONPROFIT-USD ends, eligibility is lost on 2026-03-02." in desk.answer(
+        assert "Next: NONPROFIT-USD ends with its eligibility on 2026-03-02." in desk.answer(
             "workspace", "ws_00087"
         )
         assert "Credit left: 900.00 USD." in desk.answer("workspace", "ws_00095")
+
+    def test_a_grant_that_is_used_up_before_the_next_one_changes_bills(self, desk: Desk) -> None:
+        told = " ".join(desk.answer("workspace", "ws_00165").split())
+        why = "QUEUE-YEARLY has no credit left after the bill of 2026-06-05."
+        assert (
+            f"From 2026-06: 100.00 USD net (list 150.00, less 50.00 credit), 0.00 before: {why}"
+            in told
+        )
+        assert f"From 2026-07: 150.00 USD net (list 150.00), 100.00 before: {why}" in told
 
     def test_credit_that_expired_is_not_called_used_up(self, desk: Desk) -> None:
         (data,) = desk.json("workspace", "ws_00031")["coupons"]
@@ -440,7 +449,7 @@ class TestLists:
             "select currency, count(*), coalesce(sum(amount_at_stake), 0)"
             " from marts.fct_audit_findings group by currency"
         ):
-            line = [currency or "none", f"{number:,}", text(stake, currency)]
+            line = [currency or "none", f"{number:,}", text(stake, currency) if currency else "–"]
             assert line in [one.split() for one in told.splitlines()]
 
     def test_amounts_in_sentences_are_written_as_everywhere(self, desk: Desk) -> None:
@@ -574,7 +583,7 @@ class TestLists:
 
     def test_a_grant_lapses_before_its_redemption_ends(self, altered: Desk) -> None:
         told = " ".join(altered.answer("workspace", "ws_00095").split())
-        assert "Next: CREDIT-OPEN credit lapses on 2026-03-15." in told
+        assert "Next: CREDIT-OPEN has credit that lapses on 2026-03-15." in told
         assert "900.00 USD left, lapses on 2026-03-15 with about 653.00 left" in told
         (line,) = (
             one
@@ -748,6 +757,12 @@ class TestCurrencies:
                     if one.label == "At stake"
                 ] or [""]
                 assert tile == ("99.00 CHF" if name == "trust" else "")
+
+    def test_a_page_with_a_program_chosen_says_what_is_of_all_programs(self, desk: Desk) -> None:
+        with open_release(desk.home) as connection:
+            for name in ("month", "credit", "percent-off", "ahead", "trust"):
+                blocks = PAGES[name][1](connection, Chosen("USD", program="special"))
+                assert isinstance(blocks[0], Note) and "special" in blocks[0].text, name
 
 
 def _altered_file(home: Path, folder: Path, change: str) -> Path:
@@ -1200,7 +1215,10 @@ class TestWrongQuestions:
             (("explain", "in_00105"), "Near it are in_00105_001, in_00105_002, in_00105_003"),
             (("explain", "IN_00105_01"), "Near it are in_00105_001, in_00105_010, in_00105_011"),
             (("explain", "rdm_000004"), "a redemption of ws_00005: coupon-ledger workspace ws_0"),
-            (("workspace", "in_00105"), "Invoices begin with it, in_00105_001, in_00105_002"),
+            (
+                ("workspace", "in_00105"),
+                "Invoice ids that begin with it: in_00105_001, in_00105_002",
+            ),
             (("burndown", "in_00105"), "coupon-ledger explain in_00105_001"),
             (("burndown", "startups"), "Did you mean startup"),
             (("variance", "ws_0005"), "ws_00005"),

@@ -422,7 +422,7 @@ POLLUTIONS = [
             f"Excel's line {line!r}",
             partial(below_excels_line, line),
             None,
-            refused=f"its first line is {line.decode().strip()!r}, by which Excel is told",
+            refused=f"its first line is {line.decode().strip()!r}, which names the separator for Excel",
         )
         for line in (b"sep=,\r\n", b"sep=;\r\n", b"SEP=|\r\n")
     ),
@@ -430,13 +430,13 @@ POLLUTIONS = [
         "lines above the header",
         lambda content: b"Invoices of 2026, as of 1 May\n\n" + content,
         None,
-        refused="the header stands in line 3",
+        refused="the header is in line 3",
     ),
     Pollution(
         "each line in quotes",
         lambda content: b"".join(b'"' + line[:-1] + b'"\n' for line in lines(content)),
         None,
-        refused="the whole header stands in one pair of quotes",
+        refused="the whole header is in one pair of quotes",
     ),
     Pollution(
         "a column missing and one twice",
@@ -1164,7 +1164,7 @@ def test_files_that_lie_in_no_feeds_folder_are_refused_and_kept(home: Home) -> N
     reports = {report.file_name: report for report in home.arrive()}
     assert {report.verdict for report in reports.values()} == {"refused"}
     assert "a folder inside 2026/" in str(reports["invoices/2026/01/a.csv"].reason)
-    assert "none of the feeds" in str(reports["invoicez/a.csv"].reason)
+    assert "not that of a feed" in str(reports["invoicez/a.csv"].reason)
     assert "no feed's folder" in str(reports["a.csv"].reason)
     ids = [row[0] for row in home.rows("select delivery_id from raw.deliveries")]
     assert len(ids) == len(set(ids)) == 3
@@ -1526,7 +1526,7 @@ def test_a_manifest_notices_a_file_cut_at_a_line_end(home: Home) -> None:
     content = csv_bytes([invoice(1), invoice(2)])
     home.land("invoices/a.csv", b"".join(lines(content)[:-1]))
     home.land("invoices/a.csv.manifest.json", b'{"rows": 2}')
-    assert "it has 1 rows, its manifest says 2" in str(home.arrive()[0].reason)
+    assert "it has 1 row, its manifest says 2" in str(home.arrive()[0].reason)
 
 
 def test_a_file_that_grows_while_it_is_read_waits_for_the_next_run(
@@ -2348,7 +2348,7 @@ def test_many_small_files_each_keep_their_own_verdict(home: Home) -> None:
         " join raw.deliveries using (delivery_sequence) where check_name not like '%usual' order by all"
     )
     (one,) = [report for report in reports if report.file_name == "invoices/000.csv"]
-    assert "row 1: 'yesterday': expected is an ISO 8601 instant" in str(one.reason)
+    assert "row 1: 'yesterday': expected: an ISO 8601 instant" in str(one.reason)
 
 
 def test_many_parquet_files_are_read_in_one_process_and_one_that_ends_it_is_found(

@@ -86,15 +86,15 @@ def test_the_form_of_a_value_is_told_once_and_only_where_it_is_wrong(tmp_path: P
         expected["currency is not supported: only currencies with 0 or 2 decimal places are"]
         is None
     )
-    assert expected["currency is not an ISO 4217 currency"] == "expected is an ISO 4217 currency"
-    assert expected["updated_at is missing"].startswith("expected is an ISO 8601 instant")
+    assert expected["currency is not an ISO 4217 currency"] == "expected: an ISO 4217 currency"
+    assert expected["updated_at is missing"].startswith("expected: an ISO 8601 instant")
     assert expected[f"percent_off is not {form}"].startswith(
-        f"expected is {form}; it has an exponent"
+        f"expected: {form}; it has an exponent"
     )
     text = " ".join(CliRunner().invoke(app, ["check", str(path)]).stdout.split())
     assert "which has '1e1'; it has an exponent" in text
     assert "which has 'KWD'; expected" not in text
-    assert "updated_at is missing: 1 row, first row 4; expected is an ISO 8601 instant" in text
+    assert "updated_at is missing: 1 row, first row 4; expected: an ISO 8601 instant" in text
 
 
 def test_a_refused_file_and_one_of_no_known_feed_have_their_own_exit_codes(tmp_path: Path) -> None:

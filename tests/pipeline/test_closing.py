@@ -304,7 +304,7 @@ class TestOpenErrors:
             ["billing", "errors", "0.00", "0.00"],
             ["billed,", "before", "tax", "80.50", "120.00"],
         ]
-        assert "Open findings of severity error in it: 1" in shown.stdout
+        assert "Open findings of severity error in the month: 1" in shown.stdout
         assert "--with-open-findings --reason TEXT" in shown.stderr
         reason = ("--with-open-findings", "--reason", "waiting for billing")
         shown = ask(app, ["close", "2026-03", "--by", "Ada", *reason, *home])

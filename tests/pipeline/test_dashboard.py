@@ -329,7 +329,7 @@ def test_an_old_release_opens_or_says_what_it_lacks(served: Served, page: Page) 
     told = page.locator(".cl-note.warning").last
     expect(told).to_contain_text(f"Release {served.old} made by version 0.4.0", timeout=PATIENCE)
     expect(told).to_contain_text("fct_charge_bridge_monthly")
-    page.get_by_role("link", name="Open what is served now").click()
+    page.get_by_role("link", name="Open the current release").click()
     expect(page.locator(".cl-tile").first).to_be_visible(timeout=PATIENCE)
     assert served.first in page.locator(".cl-top").inner_text()
 

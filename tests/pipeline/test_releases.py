@@ -385,11 +385,11 @@ class TestIds:
             ("2026", f"'2026' matches 2 releases in .*, the newest {first}, {second}"),
             (
                 first[-5:],
-                f"'{first[-5:]}' is less than 8 characters of a release id in .*: {first}",
+                f"'{first[-5:]}' is too short: give at least 8 characters of .*: {first}",
             ),
-            (altered, f"no release '{altered}' in .*; there is .*{first}"),
-            (altered[-8:], f"no release '{altered[-8:]}' in .*; there is {first}"),
-            ("nonsense", f"no release 'nonsense' in .*; there is {first}, {second}"),
+            (altered, f"no release '{altered}' in .*; use one of: .*{first}"),
+            (altered[-8:], f"no release '{altered[-8:]}' in .*; use one of: {first}"),
+            ("nonsense", f"no release 'nonsense' in .*; use one of: {first}, {second}"),
         ):
             with pytest.raises(releases.NoRelease, match=told):
                 files.resolve(hand_made.home, asked)

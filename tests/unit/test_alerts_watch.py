@@ -165,7 +165,7 @@ def test_a_refused_release_names_the_checks_and_what_readers_get(home: Path) -> 
     text = " ".join(found.alert.details)
     assert "fct_x" in text
     assert PERSON not in text
-    assert "1 models and tests after them were skipped" in text
+    assert "1 model or test after it was skipped" in text
 
 
 def test_open_findings_of_a_strict_run_lead_to_the_findings(home: Path) -> None:

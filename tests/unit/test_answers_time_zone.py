@@ -199,6 +199,8 @@ def test_bills_change_after_the_month_there_in_which_a_promotion_gave_for_the_la
         create table marts.dim_coupon_redemptions (redemption_id varchar, coupon_id varchar,
             workspace_id varchar, is_honoured boolean, next_event varchar, next_event_at timestamp,
             ends_at timestamp, status varchar, ended_by varchar);
+        create table marts.fct_credit_burndown_monthly (redemption_id varchar, coupon_id varchar,
+            workspace_id varchar, burn_month date, projected_exhaustion_date date);
         """
     )
     changes = bill_changes(reporting_in(zone, release), "w")

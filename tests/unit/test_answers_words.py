@@ -397,3 +397,34 @@ def test_a_refusal_names_what_it_is_due_to(
         [*others, redemption], key=lambda one: (one["redeemed_at"], one["redemption_id"])
     )
     assert told in words.refusal(redemption, everything)
+
+
+@pytest.mark.parametrize(
+    ("reason", "discount", "credit", "text"),
+    [
+        (
+            "void",
+            "573.52",
+            "0.00",
+            "It shows a discount of 573.52 USD, which does not count either.",
+        ),
+        (
+            *("void", "5.00", "7.00"),
+            "It shows a discount of 5.00 USD and credit of 7.00 USD, which do not count either: credit"
+            " that it drew can be drawn again.",
+        ),
+        ("draft", "0.00", "7.00", "It shows credit of 7.00 USD, which does not count yet."),
+        ("draft", "0.00", "0.00", None),
+    ],
+)
+def test_a_bill_that_does_not_count_shows_only_what_it_has(
+    reason: str, discount: str, credit: str, text: str | None
+) -> None:
+    invoice = {
+        "reason": reason,
+        "currency": "USD",
+        "issued_at": datetime(2025, 1, 1),
+        "billed_discount_amount": Decimal(discount),
+        "billed_credit_amount": Decimal(credit),
+    }
+    assert words.does_not_count(invoice, date(2025, 6, 30))[1:] == ([text] if text else [])

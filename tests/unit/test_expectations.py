@@ -341,5 +341,5 @@ def test_what_a_value_looks_like_is_told_beside_the_form_expected(
 ) -> None:
     (column,) = (one for one in feeds()["invoices"].columns if one.name == name)
     explained = explanation_of(column, value)
-    assert explained.startswith(f"expected is {form_of(column)}")
-    assert explained == f"expected is {form_of(column)}" if told is None else told in explained
+    assert explained.startswith(f"expected: {form_of(column)}")
+    assert explained == f"expected: {form_of(column)}" if told is None else told in explained
