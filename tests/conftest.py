@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 import typer.testing
 
@@ -29,6 +30,11 @@ def pytest_configure() -> None:
     if "TMPDIR" not in os.environ and has_room():
         os.environ["TMPDIR"] = str(MEMORY)
         tempfile.tempdir = None  # is looked up again
+    # How long an example takes says nothing where other tests use the same cores.
+    hypothesis.settings.register_profile(
+        "tests", deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+    )
+    hypothesis.settings.load_profile("tests")
     # Libraries leave millions of objects that are never garbage, to be looked through time and again.
     gc.set_threshold(100_000, 20, 20)
     # A runner makes all commands anew whenever it invokes one.

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from dagster_project.feeds import feeds
 from dagster_project.product import DBT_PROJECT
@@ -136,7 +136,7 @@ def test_a_program_equals_the_reference_model(
 
 
 @pytest.mark.parametrize("program", LIGHT)
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30)
 @given(records=histories.workspace_histories())
 def test_a_program_equals_the_reference_model_on_any_history(
     program: str, records: histories.Records

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagster_project.arrival.parquet_worker import read_parquet
@@ -200,7 +200,7 @@ def landed(
     return forms  # type: ignore[return-value]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12)
 @given(deliveries=all_feeds())
 def test_values_of_a_parquet_file_are_judged_as_their_text_is(
     compiled: CompiledModels, deliveries: list[Delivered]

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.dbt.compiled import CompiledModels
@@ -24,9 +24,7 @@ from tests.reference.agreement import PROVENANCE, all_differences, differences
 Marts = dict[str, list[dict[str, object]]]
 
 slowly = settings(
-    deadline=None,
     max_examples=12,
-    suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
 )
 # These marts add workspaces up, so that the rows of disjoint workspaces are not disjoint.

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -189,8 +189,6 @@ class Deliveries(RuleBasedStateMachine):
 
 TestDeliveries = Deliveries.TestCase
 TestDeliveries.settings = settings(
-    deadline=None,
     max_examples=9,
     stateful_step_count=14,
-    suppress_health_check=list(HealthCheck),
 )

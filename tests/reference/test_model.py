@@ -15,7 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from dagster_project.feeds import feeds
 from tests.reference.histories import (
@@ -2492,7 +2492,7 @@ INVARIANTS = (
 
 
 @pytest.mark.parametrize("check", INVARIANTS)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(records=workspace_histories())
 def test_the_invariants_hold_of_any_history(
     check: Callable[[Marts, Records], None], records: Records

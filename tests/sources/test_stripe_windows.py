@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagster_project.sources.stripe_windows import Mark, Window, windows
@@ -47,7 +47,7 @@ def test_it_is_not_in_force_while_another_stands_in_its_place() -> None:
     assert windows(10, None, [], [(5, None)]) == [(10, 10)], "never in force"
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300)
 @given(
     start=instants,
     end=ends,

@@ -21,7 +21,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -659,8 +658,6 @@ def is_of_this_run(seen: Sight) -> bool:
 
 TestAlerts = Alerts.TestCase
 TestAlerts.settings = hypothesis_settings(
-    deadline=None,
     max_examples=100,
     stateful_step_count=50,
-    suppress_health_check=list(HealthCheck),
 )

@@ -12,7 +12,7 @@ from zipfile import ZipFile
 import duckdb
 import openpyxl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagster_project.answers import workbook
@@ -114,9 +114,7 @@ def test_what_a_spreadsheet_keeps_is_no_text(tmp_path: Path, value: str, kept: o
     assert (cell.value, cell.data_type) == (kept, "d" if isinstance(kept, date) else "n")
 
 
-_QUICK = settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+_QUICK = settings(max_examples=40)
 
 
 @_QUICK

@@ -77,7 +77,7 @@ TEXTS = st.text(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=TEXTS, line_end=st.sampled_from(["\n", "\r\n", "\r"]))
 @example(text="1,2,3,4\n5,6,7,8", line_end="\n")
 @example(text="1,2,3,4\r\n5,6,7,8\r\n", line_end="\r\n")
@@ -124,7 +124,7 @@ def has_quotes_in_place(text: str) -> bool:
     return state != "inside"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rows=st.lists(
         st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=4, max_size=4),

@@ -8,7 +8,7 @@ import unicodedata
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dagster_project.arrival.report import Limits, Refusal
@@ -113,7 +113,6 @@ def test_no_other_column_of_the_feed_is_taken_for_a_missing_one() -> None:
     assert caught.value.reason == "missing required column workspace_id"
 
 
-@settings(deadline=None)
 @given(
     texts=st.lists(
         st.none()
