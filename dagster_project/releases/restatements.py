@@ -356,6 +356,13 @@ def _make_causes(
         knew_workspace = (
             f"workspace_id in (select workspace_id from {database}.marts.dim_workspaces)"
         )
+    notes_then = "(select null::varchar as credit_note_id, null::varchar as invoice_id limit 0)"
+    if _has(connection, database, "marts", "fct_credit_notes"):
+        notes_then = f"{database}.marts.fct_credit_notes"
+    charges_then = f"{database}.marts.fct_discounted_charges"
+    redeemed_then, redeemed_now = (
+        f"{name}.marts.dim_coupon_redemptions" for name in (database, candidate.DATABASE)
+    )
     next_month = literal((month + timedelta(days=32)).replace(day=1).isoformat())
     until = f"timezone('UTC', timezone({literal(zone)}, timestamp {next_month}))"
     connection.execute(
@@ -368,8 +375,14 @@ def _make_causes(
         from {invoices} semi join memory.main.news using (delivery_sequence);
 
         insert into memory.main.note_causes
+        with noted as (
+            select invoice_id, delivery_sequence from {notes}
+            union
+            select earlier.invoice_id, notes.delivery_sequence
+            from {notes_then} as earlier inner join {notes} as notes using (credit_note_id)
+        )
         select invoice_id, if(count(distinct delivery_sequence) = 1, any_value(delivery_sequence), null)
-        from {notes} semi join memory.main.news using (delivery_sequence)
+        from noted semi join memory.main.news using (delivery_sequence)
         group by invoice_id;
 
         insert into memory.main.budget_causes
@@ -377,29 +390,45 @@ def _make_causes(
         from {budgets} semi join memory.main.news using (delivery_sequence);
 
         insert into memory.main.causes
-        with redeemed as (
-            select workspace_id, delivery_sequence, coupon_id, follow_up_coupon_id
-            from (
-                select workspace_id, delivery_sequence, coupon_id
-                from {redemptions}
-                where coalesce(starts_at, redeemed_at) < {until}
-            ) left join (
-                select coupon_id, follow_up_coupon_id from {coupons}
-            ) using (coupon_id)
+        -- A record bears on the workspace and the month in which it is now, and on those in which it was.
+        with billed as (
+            select invoice_id, workspace_id from {invoices} where issued_at < {until}
+            union
+            select invoice_id, workspace_id from {charges_then} where issued_at < {until}
+        ),
+        redeemed as (
+            select redemption_id, coupon_id, workspace_id from {redeemed_now} where started_at < {until}
+            union
+            select redemption_id, coupon_id, workspace_id from {redeemed_then} where started_at < {until}
+        ),
+        -- What a redemption is judged by can be a redemption or coupon of another workspace.
+        rejudged as (
+            select is_now.workspace_id
+            from {redeemed_now} as is_now inner join {redeemed_then} as was using (redemption_id)
+            where is_now.is_honoured <> was.is_honoured and redemption_id not in (
+                select redemption_id from {redemptions} semi join memory.main.news using (delivery_sequence)
+            )
         ),
         brought as (
-            select workspace_id, delivery_sequence, false as is_terms, false as is_note
-            from {invoices} where issued_at < {until}
+            select billed.workspace_id, invoices.delivery_sequence, false as is_terms, false as is_note
+            from billed inner join {invoices} as invoices using (invoice_id)
             union
-            select invoices.workspace_id, notes.delivery_sequence, false, true
-            from {notes} as notes inner join {invoices} as invoices using (invoice_id)
-            where invoices.issued_at < {until}
+            select billed.workspace_id, notes.delivery_sequence, false, true
+            from {notes} as notes left join {notes_then} as earlier using (credit_note_id)
+            inner join billed on billed.invoice_id in (notes.invoice_id, earlier.invoice_id)
             union
-            select workspace_id, delivery_sequence, true, false from redeemed
+            select redeemed.workspace_id, redemptions.delivery_sequence, true, false
+            from redeemed inner join {redemptions} as redemptions using (redemption_id)
             union
             select redeemed.workspace_id, coupons.delivery_sequence, true, false
-            from redeemed inner join {coupons} as coupons
-            on coupons.coupon_id in (redeemed.coupon_id, redeemed.follow_up_coupon_id)
+            from redeemed inner join {coupons} as coupons using (coupon_id)
+            union
+            select rejudged.workspace_id, judging.delivery_sequence, true, false
+            from rejudged, (
+                select delivery_sequence from {redemptions}
+                union
+                select delivery_sequence from {coupons}
+            ) as judging
             union
             select workspace_id, delivery_sequence, true, false
             from {workspaces}
