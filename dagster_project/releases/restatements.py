@@ -28,7 +28,8 @@ DESCRIPTION = (
 COLUMNS: Mapping[str, str] = {
     "closed_month": "First day of the month that was closed.",
     "table_name": "The mart that holds the value.",
-    "record_key": "The values of the mart's key columns, joined with a vertical bar.",
+    "record_key": "The values of the mart's key columns, joined with a vertical bar; where there are"
+    " several, a vertical bar within a value has a backslash before it.",
     "column_name": "The column: an amount, or workspace_id, plan or subscription_id of a row that is"
     " counted elsewhere now.",
     "currency": "Currency of the amounts; a value whose currency changed has a row for each.",
@@ -142,7 +143,10 @@ class _Side:
                 f" invoice_currency, billing_month as invoice_month) from {self.database}.marts"
                 ".fct_discounted_charges) as charged on own.invoice_id = charged.charged_id"
             )
-        joined = " || '|' || ".join(f"coalesce(cast({quote(c)} as varchar), '')" for c in key)
+        parts = [f"coalesce(cast({quote(c)} as varchar), '')" for c in key]
+        if len(parts) > 1:  # or ids with a vertical bar would make one key of two
+            parts = [f"replace(replace({part}, '\\', '\\\\'), '|', '\\|')" for part in parts]
+        joined = " || '|' || ".join(parts)
         invoice = "invoice_id" if "invoice_id" in self.columns else "cast(null as varchar)"
         workspace = "cast(null as varchar)"
         if "workspace_id" in self.columns:

@@ -838,6 +838,32 @@ class TestRestatements:
             name: feed and f"{feed}/late.csv" for name, feed in told.items()
         }
 
+    def test_ids_with_a_vertical_bar_are_told_apart(self, closed: HandMade) -> None:
+        (first,) = files.release_ids(closed.home)
+        for path, amount in ((files.release_path(closed.home, first), 10), (closed.candidate, 20)):
+            with duckdb.connect(str(path)) as connection:
+                connection.execute(
+                    "alter table marts.fct_discounted_charges add column workspace_id varchar;"
+                    "insert into marts.fct_discounted_charges by name"
+                    " select unnest(['a|b', 'a']) as invoice_id, 'USD' as currency,"
+                    " date '2026-03-01' as billing_month;"
+                    "create table marts.fct_discount_applications as"
+                    " select invoice_id, redemption_id, amount::decimal(18, 2) as discount_amount"
+                    f" from (values ('a|b', 'c', {amount}), ('a', 'b|c', 20))"
+                    " as given (invoice_id, redemption_id, amount)"
+                )
+        with duckdb.connect() as connection:
+            candidate.attach(connection, closed.candidate)
+            restatements.compute(
+                connection,
+                closed.home,
+                {"fct_discount_applications": ("invoice_id", "redemption_id")},
+            )
+            rows = connection.execute(
+                f"select record_key, closed_amount, current_amount from {restatements.SOURCE}"
+            ).fetchall()
+        assert rows == [(r"a\|b|c", Decimal(10), Decimal(20))]
+
     @pytest.mark.parametrize("what", ["gone", "altered", "a line of nonsense"])
     def test_nothing_is_published_against_a_damaged_close(
         self, closed: HandMade, what: str
