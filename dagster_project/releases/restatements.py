@@ -405,11 +405,13 @@ def _make_causes(
             union
             select redemption_id, coupon_id, workspace_id from {redeemed_then} where started_at < {until}
         ),
-        -- What a redemption is judged by can be a redemption or coupon of another workspace.
+        -- A redemption is also judged, or derived, by others of its coupon and its user, wherever they are.
         rejudged as (
-            select is_now.workspace_id
-            from {redeemed_now} as is_now inner join {redeemed_then} as was using (redemption_id)
-            where is_now.is_honoured <> was.is_honoured and redemption_id not in (
+            select coalesce(is_now.workspace_id, was.workspace_id) as workspace_id,
+                coalesce(is_now.coupon_id, was.coupon_id) as coupon_id, redemption_id
+            from {redeemed_now} as is_now full join {redeemed_then} as was using (redemption_id)
+            where is_now.is_honoured is distinct from was.is_honoured
+            and regexp_replace(redemption_id, '(~follow-up)+$', '') not in (
                 select redemption_id from {redemptions} semi join memory.main.news using (delivery_sequence)
             )
         ),
@@ -427,12 +429,12 @@ def _make_causes(
             select redeemed.workspace_id, coupons.delivery_sequence, true, false
             from redeemed inner join {coupons} as coupons using (coupon_id)
             union
-            select rejudged.workspace_id, judging.delivery_sequence, true, false
-            from rejudged, (
-                select delivery_sequence from {redemptions}
-                union
-                select delivery_sequence from {coupons}
-            ) as judging
+            select rejudged.workspace_id, others.delivery_sequence, true, false
+            from rejudged inner join {redemptions} as others using (coupon_id)
+            union
+            select rejudged.workspace_id, others.delivery_sequence, true, false
+            from rejudged inner join {redemptions} as judged using (redemption_id)
+            inner join {redemptions} as others on judged.user_id = others.user_id
             union
             select workspace_id, delivery_sequence, true, false
             from {workspaces}

@@ -618,6 +618,11 @@ class TestRestatements:
                 id="an invoice, and a redemption of another workspace by which one is refused",
             ),
             pytest.param(
+                {"redemptions": ["r_5"], "refused now": ["r_1~follow-up"]},
+                {"discount": "redemptions", "another's": "redemptions", "program": "redemptions"},
+                id="a redemption of another workspace by which a follow-up is refused",
+            ),
+            pytest.param(
                 {"coupons": ["C1"]},
                 {"discount": "coupons", "another's": "coupons", "program": "coupons"},
                 id="a corrected coupon",
@@ -741,7 +746,11 @@ class TestRestatements:
             for feed, columns, values in (
                 ("workspaces", "workspace_id", "('ws_1'), ('ws_9')"),
                 ("coupons", "coupon_id", "('C1'), ('C2'), ('C3'), ('C9')"),
-                ("redemptions", "redemption_id", "('r_1'), ('r_2'), ('r_9')"),
+                (
+                    "redemptions",
+                    "redemption_id, coupon_id, user_id",
+                    "('r_1', 'C1', 'u'), ('r_2', 'C1', null), ('r_5', 'C2', null), ('r_9', 'C9', 'u')",
+                ),
                 (
                     "invoices",
                     "invoice_id, workspace_id, issued_at",
