@@ -341,8 +341,8 @@ def _make_causes(
     connection.execute(
         "create or replace table memory.main.news"
         " (delivery_sequence bigint, delivery_id varchar, file_name varchar);"
-        "create or replace table memory.main.own_causes"
-        " (invoice_id varchar, delivery_sequence bigint);"
+        "create or replace table memory.main.own_causes (invoice_id varchar, delivery_sequence bigint,"
+        " workspace_id varchar, issued_at timestamp);"
         "create or replace table memory.main.causes"
         " (workspace_id varchar, is_of_all boolean, sole bigint, sole_with_notes bigint,"
         " has_terms boolean);"
@@ -354,7 +354,10 @@ def _make_causes(
     needed = [*(f"base_billing__{feed}" for feed in feeds), "stg_billing__repeated_rows"]
     if not all(_has(connection, "build", "staging", name) for name in needed):
         return
-    workspaces, coupons, redemptions, invoices, notes, budgets = map(_current_versions, feeds)
+    workspaces, coupons, redemptions, invoices, notes, budgets = (
+        f"(from {_current_versions(feed)} semi join memory.main.news using (delivery_sequence))"
+        for feed in feeds
+    )
     knew_workspace = "true"
     if _has(connection, database, "marts", "dim_workspaces"):
         knew_workspace = (
@@ -375,32 +378,26 @@ def _make_causes(
         from build.intermediate.int_deliveries_reconciled
         where delivery_id not in (select delivery_id from {database}.release.deliveries);
 
-        insert into memory.main.own_causes select invoice_id, delivery_sequence
-        from {invoices} semi join memory.main.news using (delivery_sequence);
+        insert into memory.main.own_causes
+        select invoice_id, delivery_sequence, workspace_id, issued_at from {invoices};
+
+        -- A record bears on the workspace and the month in which it is now, and on those in which it was.
+        create or replace temp table noted as
+        select invoice_id, delivery_sequence from {notes}
+        union
+        select was.invoice_id, is_now.delivery_sequence
+        from {notes_then} as was inner join {notes} as is_now using (credit_note_id);
 
         insert into memory.main.note_causes
-        with noted as (
-            select invoice_id, delivery_sequence from {notes}
-            union
-            select earlier.invoice_id, notes.delivery_sequence
-            from {notes_then} as earlier inner join {notes} as notes using (credit_note_id)
-        )
         select invoice_id, if(count(distinct delivery_sequence) = 1, any_value(delivery_sequence), null)
-        from noted semi join memory.main.news using (delivery_sequence)
+        from noted
         group by invoice_id;
 
         insert into memory.main.budget_causes
-        select concat_ws('|', program, currency, month), delivery_sequence
-        from {budgets} semi join memory.main.news using (delivery_sequence);
+        select concat_ws('|', program, currency, month), delivery_sequence from {budgets};
 
         insert into memory.main.causes
-        -- A record bears on the workspace and the month in which it is now, and on those in which it was.
-        with billed as (
-            select invoice_id, workspace_id from {invoices} where issued_at < {until}
-            union
-            select invoice_id, workspace_id from {charges_then} where issued_at < {until}
-        ),
-        redeemed as (
+        with redeemed as (
             select redemption_id, coupon_id, workspace_id from {redeemed_now} where started_at < {until}
             union
             select redemption_id, coupon_id, workspace_id from {redeemed_then} where started_at < {until}
@@ -412,16 +409,24 @@ def _make_causes(
             from {redeemed_now} as is_now full join {redeemed_then} as was using (redemption_id)
             where is_now.is_honoured is distinct from was.is_honoured
             and regexp_replace(redemption_id, '(~follow-up)+$', '') not in (
-                select redemption_id from {redemptions} semi join memory.main.news using (delivery_sequence)
+                select redemption_id from {redemptions}
             )
         ),
         brought as (
-            select billed.workspace_id, invoices.delivery_sequence, false as is_terms, false as is_note
-            from billed inner join {invoices} as invoices using (invoice_id)
+            select workspace_id, delivery_sequence, false as is_terms, false as is_note
+            from memory.main.own_causes where issued_at < {until}
             union
-            select billed.workspace_id, notes.delivery_sequence, false, true
-            from {notes} as notes left join {notes_then} as earlier using (credit_note_id)
-            inner join billed on billed.invoice_id in (notes.invoice_id, earlier.invoice_id)
+            select was.workspace_id, is_now.delivery_sequence, false, false
+            from memory.main.own_causes as is_now inner join {charges_then} as was using (invoice_id)
+            where was.issued_at < {until}
+            union
+            select invoices.workspace_id, noted.delivery_sequence, false, true
+            from noted inner join {_current_versions("invoices")} as invoices using (invoice_id)
+            where invoices.issued_at < {until}
+            union
+            select was.workspace_id, noted.delivery_sequence, false, true
+            from noted inner join {charges_then} as was using (invoice_id)
+            where was.issued_at < {until}
             union
             select redeemed.workspace_id, redemptions.delivery_sequence, true, false
             from redeemed inner join {redemptions} as redemptions using (redemption_id)
@@ -433,7 +438,7 @@ def _make_causes(
             from rejudged inner join {redemptions} as others using (coupon_id)
             union
             select rejudged.workspace_id, others.delivery_sequence, true, false
-            from rejudged inner join {redemptions} as judged using (redemption_id)
+            from rejudged inner join {_current_versions("redemptions")} as judged using (redemption_id)
             inner join {redemptions} as others on judged.user_id = others.user_id
             union
             select workspace_id, delivery_sequence, true, false
@@ -445,7 +450,7 @@ def _make_causes(
                 any_value(delivery_sequence) filter (not is_note), null),
             if(count(distinct delivery_sequence) = 1, any_value(delivery_sequence), null),
             bool_or(is_terms)
-        from brought semi join memory.main.news using (delivery_sequence)
+        from brought
         group by grouping sets ((workspace_id), ())
         """
     )
