@@ -41,7 +41,7 @@ RECENT_DELIVERIES = 5
 FEW_DELIVERIES = 3
 FEW_ROWS = 20
 MOST_DIGITS = 14
-"""Before the point, of a number that is checked."""
+"""Before the point, of a number that is checked: fewer where it has more than two places (`_most_digits`)."""
 REMEDY = (
     "check that the file is of this feed and delimited as its header says, and deliver it again"
 )
@@ -181,7 +181,7 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 
 def _number(column: Column, scale: int) -> str:
     """Return SQL for the number in a column of landed rows, as `_scaled` returns that of a text."""
-    value, most = value_name(column), 10 ** (MOST_DIGITS + scale) - 1
+    value, most = value_name(column), 10 ** (_most_digits(scale) + scale) - 1
     return (
         f"coalesce(case when {value} between -{most} and {most} then {value} end,"
         f" {_scaled(identifier(column.name), scale)})"
@@ -192,9 +192,14 @@ def _scaled(name: str, scale: int) -> str:
     """Return SQL for a number as an integer of this many places; null if it is no such number."""
     fraction = f"([.][0-9]{{1,{scale}}}0*)?" if scale else "([.]0*)?"
     return (
-        f"case when regexp_full_match({name}, '-?[0-9]{{1,{MOST_DIGITS}}}{fraction}') "
+        f"case when regexp_full_match({name}, '-?[0-9]{{1,{_most_digits(scale)}}}{fraction}') "
         f"then cast(cast({name} as decimal(18, {scale})) * {10**scale} as bigint) end"
     )
+
+
+def _most_digits(scale: int) -> int:
+    """Return how many digits before the point leave room for the multiplication in 18 digits."""
+    return min(MOST_DIGITS, 18 - 2 * scale)
 
 
 def _facts(

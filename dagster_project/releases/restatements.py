@@ -6,7 +6,7 @@ which months. Only that comparison belongs here; the register of closes is in `c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -28,7 +28,8 @@ DESCRIPTION = (
 COLUMNS: Mapping[str, str] = {
     "closed_month": "First day of the month that was closed.",
     "table_name": "The mart that holds the value.",
-    "record_key": "The values of the mart's key columns, joined with a vertical bar.",
+    "record_key": "The values of the mart's key columns, joined with a vertical bar; where there are"
+    " several, a vertical bar within a value has a backslash before it.",
     "column_name": "The column: an amount, or workspace_id, plan or subscription_id of a row that is"
     " counted elsewhere now.",
     "currency": "Currency of the amounts; a value whose currency changed has a row for each.",
@@ -142,7 +143,6 @@ class _Side:
                 f" invoice_currency, billing_month as invoice_month) from {self.database}.marts"
                 ".fct_discounted_charges) as charged on own.invoice_id = charged.charged_id"
             )
-        joined = " || '|' || ".join(f"coalesce(cast({quote(c)} as varchar), '')" for c in key)
         invoice = "invoice_id" if "invoice_id" in self.columns else "cast(null as varchar)"
         workspace = "cast(null as varchar)"
         if "workspace_id" in self.columns:
@@ -157,12 +157,20 @@ class _Side:
             for name in places
         )
         return (
-            f"(select {joined} as record_key,"
+            f"(select {_record_key(key)} as record_key,"
             f" {'own.currency' if own_currency else 'invoice_currency'} as currency,"
             f" {invoice} as invoice_id, {workspace} as workspace_id, struct_pack({values}) as amounts,"
             f" {f'[{where}]' if places else _NO_PLACES} as places"
             f" from {source} where {self.month} = date {literal(month)})"
         )
+
+
+def _record_key(key: Sequence[str]) -> str:
+    """Return SQL for the values of key columns, joined with a vertical bar."""
+    parts = [f"coalesce(cast({quote(column)} as varchar), '')" for column in key]
+    if len(parts) > 1:  # or ids with a vertical bar would make one key of two
+        parts = [f"replace(replace({part}, '\\', '\\\\'), '|', '\\|')" for part in parts]
+    return " || '|' || ".join(parts)
 
 
 _NO_PLACES = "cast([] as struct(name varchar, value varchar)[])"
@@ -337,8 +345,8 @@ def _make_causes(
     connection.execute(
         "create or replace table memory.main.news"
         " (delivery_sequence bigint, delivery_id varchar, file_name varchar);"
-        "create or replace table memory.main.own_causes"
-        " (invoice_id varchar, delivery_sequence bigint);"
+        "create or replace table memory.main.own_causes (invoice_id varchar, delivery_sequence bigint,"
+        " workspace_id varchar, issued_at timestamp);"
         "create or replace table memory.main.causes"
         " (workspace_id varchar, is_of_all boolean, sole bigint, sole_with_notes bigint,"
         " has_terms boolean);"
@@ -350,12 +358,22 @@ def _make_causes(
     needed = [*(f"base_billing__{feed}" for feed in feeds), "stg_billing__repeated_rows"]
     if not all(_has(connection, "build", "staging", name) for name in needed):
         return
-    workspaces, coupons, redemptions, invoices, notes, budgets = map(_current_versions, feeds)
+    workspaces, coupons, redemptions, invoices, notes, budgets = (
+        f"(from {_current_versions(feed)} semi join memory.main.news using (delivery_sequence))"
+        for feed in feeds
+    )
     knew_workspace = "true"
     if _has(connection, database, "marts", "dim_workspaces"):
         knew_workspace = (
             f"workspace_id in (select workspace_id from {database}.marts.dim_workspaces)"
         )
+    notes_then = "(select null::varchar as credit_note_id, null::varchar as invoice_id limit 0)"
+    if _has(connection, database, "marts", "fct_credit_notes"):
+        notes_then = f"{database}.marts.fct_credit_notes"
+    charges_then = f"{database}.marts.fct_discounted_charges"
+    redeemed_then, redeemed_now = (
+        f"{name}.marts.dim_coupon_redemptions" for name in (database, candidate.DATABASE)
+    )
     next_month = literal((month + timedelta(days=32)).replace(day=1).isoformat())
     until = f"timezone('UTC', timezone({literal(zone)}, timestamp {next_month}))"
     connection.execute(
@@ -364,42 +382,68 @@ def _make_causes(
         from build.intermediate.int_deliveries_reconciled
         where delivery_id not in (select delivery_id from {database}.release.deliveries);
 
-        insert into memory.main.own_causes select invoice_id, delivery_sequence
-        from {invoices} semi join memory.main.news using (delivery_sequence);
+        insert into memory.main.own_causes
+        select invoice_id, delivery_sequence, workspace_id, issued_at from {invoices};
+
+        -- A record bears on the workspace and the month in which it is now, and on those in which it was.
+        create or replace temp table noted as
+        select invoice_id, delivery_sequence from {notes}
+        union
+        select was.invoice_id, is_now.delivery_sequence
+        from {notes_then} as was inner join {notes} as is_now using (credit_note_id);
 
         insert into memory.main.note_causes
         select invoice_id, if(count(distinct delivery_sequence) = 1, any_value(delivery_sequence), null)
-        from {notes} semi join memory.main.news using (delivery_sequence)
+        from noted
         group by invoice_id;
 
         insert into memory.main.budget_causes
-        select concat_ws('|', program, currency, month), delivery_sequence
-        from {budgets} semi join memory.main.news using (delivery_sequence);
+        select {_record_key(("program", "currency", "month"))}, delivery_sequence from {budgets};
 
         insert into memory.main.causes
         with redeemed as (
-            select workspace_id, delivery_sequence, coupon_id, follow_up_coupon_id
-            from (
-                select workspace_id, delivery_sequence, coupon_id
-                from {redemptions}
-                where coalesce(starts_at, redeemed_at) < {until}
-            ) left join (
-                select coupon_id, follow_up_coupon_id from {coupons}
-            ) using (coupon_id)
+            select redemption_id, coupon_id, workspace_id from {redeemed_now} where started_at < {until}
+            union
+            select redemption_id, coupon_id, workspace_id from {redeemed_then} where started_at < {until}
+        ),
+        -- A redemption is also judged, or derived, by others of its coupon and its user, wherever they are.
+        rejudged as (
+            select coalesce(is_now.workspace_id, was.workspace_id) as workspace_id,
+                coalesce(is_now.coupon_id, was.coupon_id) as coupon_id, redemption_id
+            from {redeemed_now} as is_now full join {redeemed_then} as was using (redemption_id)
+            where is_now.is_honoured is distinct from was.is_honoured
+            and regexp_replace(redemption_id, '(~follow-up)+$', '') not in (
+                select redemption_id from {redemptions}
+            )
         ),
         brought as (
             select workspace_id, delivery_sequence, false as is_terms, false as is_note
-            from {invoices} where issued_at < {until}
+            from memory.main.own_causes where issued_at < {until}
             union
-            select invoices.workspace_id, notes.delivery_sequence, false, true
-            from {notes} as notes inner join {invoices} as invoices using (invoice_id)
+            select was.workspace_id, is_now.delivery_sequence, false, false
+            from memory.main.own_causes as is_now inner join {charges_then} as was using (invoice_id)
+            where was.issued_at < {until}
+            union
+            select invoices.workspace_id, noted.delivery_sequence, false, true
+            from noted inner join {_current_versions("invoices")} as invoices using (invoice_id)
             where invoices.issued_at < {until}
             union
-            select workspace_id, delivery_sequence, true, false from redeemed
+            select was.workspace_id, noted.delivery_sequence, false, true
+            from noted inner join {charges_then} as was using (invoice_id)
+            where was.issued_at < {until}
+            union
+            select redeemed.workspace_id, redemptions.delivery_sequence, true, false
+            from redeemed inner join {redemptions} as redemptions using (redemption_id)
             union
             select redeemed.workspace_id, coupons.delivery_sequence, true, false
-            from redeemed inner join {coupons} as coupons
-            on coupons.coupon_id in (redeemed.coupon_id, redeemed.follow_up_coupon_id)
+            from redeemed inner join {coupons} as coupons using (coupon_id)
+            union
+            select rejudged.workspace_id, others.delivery_sequence, true, false
+            from rejudged inner join {redemptions} as others using (coupon_id)
+            union
+            select rejudged.workspace_id, others.delivery_sequence, true, false
+            from rejudged inner join {_current_versions("redemptions")} as judged using (redemption_id)
+            inner join {redemptions} as others on judged.user_id = others.user_id
             union
             select workspace_id, delivery_sequence, true, false
             from {workspaces}
@@ -410,7 +454,7 @@ def _make_causes(
                 any_value(delivery_sequence) filter (not is_note), null),
             if(count(distinct delivery_sequence) = 1, any_value(delivery_sequence), null),
             bool_or(is_terms)
-        from brought semi join memory.main.news using (delivery_sequence)
+        from brought
         group by grouping sets ((workspace_id), ())
         """
     )

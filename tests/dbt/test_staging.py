@@ -85,6 +85,8 @@ CASES: Sequence[Case] = [
     ("invoices", {"discountable_amount": "-0.01"}, "discountable_amount is below 0"),
     ("invoices", {"list_amount": "-5.00", "discountable_amount": "0.00"}, None),
     ("invoices", {"list_amount": "-5.00", "discountable_amount": "0.01"}, f"discountable_amount {ABOVE_LIST}"),
+    ("invoices", {"list_amount": "1e3", "discountable_amount": "120.00"}, f"list_amount {AMOUNT}"),
+    ("invoices", {"list_amount": "", "discountable_amount": "120.00"}, "list_amount is missing"),
     ("invoices", {"creditable_amount": "500.00"}, None),
     ("invoices", {"creditable_amount": "-0.01"}, "creditable_amount is below 0"),
     ("invoices", {"billing_interval": "once"}, None),

@@ -1597,6 +1597,24 @@ def test_the_gate_reports_bad_rows_and_lets_the_file_in(home: Home) -> None:
     assert {row[0] for row in recorded} == failures.keys()
 
 
+COUPON = {
+    "coupon_id": "c", "coupon_name": "C", "program": "special", "discount_type": "percent_off",
+    "percent_off": "20", "duration": "forever", "updated_at": "2026-01-01T00:00:00Z",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("feed", ["invoices", "coupons"])
+def test_the_gate_takes_numbers_of_any_length(home: Home, feed: str) -> None:
+    good = invoice(1) if feed == "invoices" else COUPON
+    numbers = [c.name for c in feeds()[feed].columns if c.type in ("amount", "decimal", "whole")]
+    good = dict.fromkeys(numbers, "1") | good
+    texts = [f"{sign}{'9' * digits}{end}" for digits in range(1, 40) for sign in ("", "-") for end in ("", ".9", ".0")]  # fmt: skip
+    rows = [good | dict.fromkeys(numbers, text) for text in texts]
+    home.land(f"{feed}/a.csv", csv_bytes([*rows, *[good] * len(rows)]))
+    (report,) = home.arrive(with_gate=True)
+    assert (report.verdict, report.reason) == ("loaded", None)
+
+
 def test_the_gate_refuses_a_file_of_another_kind(home: Home) -> None:
     rows = [invoice(number, issued_at="soon") for number in range(30)]
     home.land("invoices/a.csv", csv_bytes(rows))

@@ -598,9 +598,29 @@ class TestRestatements:
                 id="a corrected invoice",
             ),
             pytest.param(
-                {"redemptions": ["ws_1"]},
+                {"redemptions": ["r_1"]},
                 {"discount": "redemptions", "another's": "redemptions", "program": "redemptions"},
                 id="a revoked redemption",
+            ),
+            pytest.param(
+                {"redemptions": ["r_2"], "invoices": ["in_1"]},
+                {"list": "invoices", "discount": None, "another's": None, "program": None},
+                id="an invoice, and a redemption that was moved away",
+            ),
+            pytest.param(
+                {"redemptions": ["r_9"], "invoices": ["in_1"]},
+                {"list": "invoices", "discount": "invoices", "another's": "invoices"},
+                id="an invoice, and a redemption of another workspace",
+            ),
+            pytest.param(
+                {"redemptions": ["r_9"], "invoices": ["in_1"], "refused now": ["r_1"]},
+                {"list": "invoices", "discount": None, "another's": None, "program": None},
+                id="an invoice, and a redemption of another workspace by which one is refused",
+            ),
+            pytest.param(
+                {"redemptions": ["r_5"], "refused now": ["r_1~follow-up"]},
+                {"discount": "redemptions", "another's": "redemptions", "program": "redemptions"},
+                id="a redemption of another workspace by which a follow-up is refused",
             ),
             pytest.param(
                 {"coupons": ["C1"]},
@@ -613,12 +633,22 @@ class TestRestatements:
                 id="a corrected follow-up",
             ),
             pytest.param(
+                {"coupons": ["C3"], "invoices": ["in_1"]},
+                {"list": "invoices", "discount": None, "another's": None, "program": None},
+                id="an invoice, and the follow-up of a follow-up",
+            ),
+            pytest.param(
+                {"invoices": ["in_8"]},
+                {"discount": "invoices", "another's": "invoices", "program": "invoices"},
+                id="an invoice that was moved away",
+            ),
+            pytest.param(
                 {"workspaces": ["ws_1"]},
                 {"discount": "workspaces", "another's": "workspaces", "program": "workspaces"},
                 id="a workspace that was unknown",
             ),
             pytest.param(
-                {"invoices": ["in_1"], "redemptions": ["ws_1"]},
+                {"invoices": ["in_1"], "redemptions": ["r_1"]},
                 {"list": "invoices", "discount": None, "another's": None, "program": None},
                 id="an invoice and a redemption",
             ),
@@ -653,12 +683,17 @@ class TestRestatements:
                 id="a credit note and its invoice",
             ),
             pytest.param(
-                {"budgets": ["special"], "invoices": ["in_1"]},
+                {"credit_notes": ["of_2"], "invoices": ["in_1"]},
+                {"list": "invoices", "credited": None, "after notes": None, "bridge": None},
+                id="an invoice, and a credit note that was moved away",
+            ),
+            pytest.param(
+                {"budgets": ["spec|ial"], "invoices": ["in_1"]},
                 {"list": "invoices", "program": "invoices", "budget": "budgets"},
                 id="a budget and an invoice",
             ),
             pytest.param(
-                {"invoices": ["in_9"], "coupons": ["C9"], "redemptions": ["ws_9"]},
+                {"invoices": ["in_9"], "coupons": ["C9"], "redemptions": ["r_9"]},
                 {"list": None, "discount": None, "another's": None, "program": None},
                 id="only what does not bear on the month",
             ),
@@ -667,19 +702,30 @@ class TestRestatements:
     def test_the_delivery_that_caused_it_is_told(
         self, closed: HandMade, arrived: dict[str, list[str]], told: dict[str, str | None]
     ) -> None:
-        """in_1 and in_2 are of ws_1, which has C1 with C2 to follow; all else comes after March."""
+        """in_1 and in_2 are of ws_1, which has C1, followed by C2 and C3; all else comes after March.
+
+        When March was closed, in_8 and r_2 were of ws_1, and of_2 of in_1.
+        """
         closed.charges = [("in_1", "USD", "100.00"), ("in_2", "EUR", "81.00")]
         closed.write()
         programs = (
-            "create table marts.fct_program_performance_monthly as select 'special' as program,"
+            "create table marts.fct_program_performance_monthly as select 'spec|ial' as program,"
             " 'USD' as currency, date '2026-03-01' as performance_month,"
             " cast({0} as decimal(18, 2)) as discount_amount;"
             "create table marts.fct_charge_bridge_monthly as select 'USD' as currency,"
             " date '2026-03-01' as bridge_month, cast({0} as decimal(18, 2)) as list_amount,"
             " cast({0} as decimal(18, 2)) as credited_amount;"
-            "create table marts.fct_program_budget_monthly as select 'special' as program,"
+            "create table marts.fct_program_budget_monthly as select 'spec|ial' as program,"
             " 'USD' as currency, date '2026-03-01' as budget_month,"
             " cast({0} as decimal(18, 2)) as budget_amount"
+        )
+        redeemed = (
+            "create table marts.dim_coupon_redemptions as select redemption_id, coupon_id, workspace_id,"
+            " started_at::timestamp as started_at, coalesce(redemption_id not in ({0}), true) as"
+            " is_honoured from (values ('r_1', 'C1', 'ws_1', '2026-03-31'), ('r_2', 'C1', {1}),"
+            " ('r_1~follow-up', 'C2', 'ws_1', '2026-03-31'), ('r_9', 'C9', 'ws_9', '2026-04-01'),"
+            " ('r_1~follow-up~follow-up', 'C3', 'ws_1', '2026-03-31'))"
+            " as redeemed (redemption_id, coupon_id, workspace_id, started_at)"
         )
         sequences = {
             "workspaces": 2,
@@ -699,25 +745,28 @@ class TestRestatements:
                 )
             for feed, columns, values in (
                 ("workspaces", "workspace_id", "('ws_1'), ('ws_9')"),
-                ("coupons", "coupon_id, follow_up_coupon_id", "('C1', 'C2'), ('C2', null), ('C9', null)"),
+                ("coupons", "coupon_id", "('C1'), ('C2'), ('C3'), ('C9')"),
                 (
                     "redemptions",
-                    "workspace_id, coupon_id, redeemed_at, starts_at",
-                    "('ws_1', 'C1', timestamp '2026-04-02', timestamp '2026-03-31'),"
-                    " ('ws_9', 'C9', timestamp '2026-03-31', timestamp '2026-04-01')",
+                    "redemption_id, coupon_id, user_id",
+                    "('r_1', 'C1', 'u'), ('r_2', 'C1', null), ('r_5', 'C2', null), ('r_9', 'C9', 'u')",
                 ),
                 (
                     "invoices",
                     "invoice_id, workspace_id, issued_at",
                     "('in_1', 'ws_1', timestamp '2026-03-01'),"
                     " ('in_2', 'ws_1', timestamp '2026-03-31 23:59:59'),"
-                    " ('in_9', 'ws_9', timestamp '2026-04-01')",
+                    " ('in_8', 'ws_9', timestamp '2026-04-01'), ('in_9', 'ws_9', timestamp '2026-04-01')",
                 ),
-                ("credit_notes", "credit_note_id, invoice_id", "('of_1', 'in_1'), ('of_9', 'in_9')"),
+                (
+                    "credit_notes",
+                    "credit_note_id, invoice_id",
+                    "('of_1', 'in_1'), ('of_2', 'in_9'), ('of_9', 'in_9')",
+                ),
                 (
                     "budgets",
                     "program, currency, month",
-                    "('special', 'USD', date '2026-03-01'), ('startup', 'USD', date '2026-03-01')",
+                    "('spec|ial', 'USD', date '2026-03-01'), ('startup', 'USD', date '2026-03-01')",
                 ),
             ):  # fmt: skip
                 late = ", ".join(f"'{name}'" for name in arrived.get(feed, [])) or "null"
@@ -737,7 +786,7 @@ class TestRestatements:
                 "create table staging.stg_billing__repeated_rows as select unnest(['workspaces',"
                 " 'coupons', 'redemptions', 'invoices', 'credit_notes', 'budgets']) as feed,"
                 " 9::bigint as delivery_sequence,"
-                " range as row_number, 'superseded' as fate from range(1, 9)"
+                " range as row_number, 'superseded' as fate from range(1, 20)"
             )
         with duckdb.connect(str(closed.candidate)) as connection:
             connection.execute(
@@ -749,10 +798,20 @@ class TestRestatements:
                 " credited_amount = 1, billed_net_after_notes_amount = 1"
             )
             connection.execute(programs.format(2))
+            refused = ", ".join(f"'{name}'" for name in arrived.get("refused now", [])) or "null"
+            connection.execute(redeemed.format(refused, "'ws_9', '2026-04-01'"))
         (first,) = files.release_ids(closed.home)
         with duckdb.connect(str(files.release_path(closed.home, first))) as connection:
             connection.execute(programs.format(1))
-            connection.execute("create table marts.dim_workspaces as select 'ws_9' as workspace_id")
+            connection.execute(redeemed.format("null", "'ws_1', '2026-03-31'"))
+            connection.execute(
+                "create table marts.dim_workspaces as select 'ws_9' as workspace_id;"
+                "create table marts.fct_credit_notes as select * from (values ('of_2', 'in_1'))"
+                " as noted (credit_note_id, invoice_id);"
+                "alter table marts.fct_discounted_charges add column workspace_id varchar;"
+                "insert into marts.fct_discounted_charges by name"
+                " select 'in_8' as invoice_id, 'ws_1' as workspace_id, timestamp '2026-03-31' as issued_at"
+            )
             connection.execute(
                 "alter table marts.fct_discounted_charges add column credited_amount decimal(18, 2);"
                 "alter table marts.fct_discounted_charges"
@@ -776,17 +835,43 @@ class TestRestatements:
             "list": ("in_1", "list_amount"),
             "discount": ("in_1", "discount_amount"),
             "another's": ("in_2", "discount_amount"),
-            "program": ("special|2026-03-01", "discount_amount"),
+            "program": (r"spec\|ial|2026-03-01", "discount_amount"),
             "credited": ("in_1", "credited_amount"),
             "another's credited": ("in_2", "credited_amount"),
             "after notes": ("in_1", "billed_net_after_notes_amount"),
             "bridge": ("USD|2026-03-01", "credited_amount"),
             "bridge list": ("USD|2026-03-01", "list_amount"),
-            "budget": ("special|USD|2026-03-01", "budget_amount"),
+            "budget": (r"spec\|ial|USD|2026-03-01", "budget_amount"),
         }
         assert {name: found[names[name]] for name in told} == {
             name: feed and f"{feed}/late.csv" for name, feed in told.items()
         }
+
+    def test_ids_with_a_vertical_bar_are_told_apart(self, closed: HandMade) -> None:
+        (first,) = files.release_ids(closed.home)
+        for path, amount in ((files.release_path(closed.home, first), 10), (closed.candidate, 20)):
+            with duckdb.connect(str(path)) as connection:
+                connection.execute(
+                    "alter table marts.fct_discounted_charges add column workspace_id varchar;"
+                    "insert into marts.fct_discounted_charges by name"
+                    " select unnest(['a|b', 'a']) as invoice_id, 'USD' as currency,"
+                    " date '2026-03-01' as billing_month;"
+                    "create table marts.fct_discount_applications as"
+                    " select invoice_id, redemption_id, amount::decimal(18, 2) as discount_amount"
+                    f" from (values ('a|b', 'c', {amount}), ('a', 'b|c', 20))"
+                    " as given (invoice_id, redemption_id, amount)"
+                )
+        with duckdb.connect() as connection:
+            candidate.attach(connection, closed.candidate)
+            restatements.compute(
+                connection,
+                closed.home,
+                {"fct_discount_applications": ("invoice_id", "redemption_id")},
+            )
+            rows = connection.execute(
+                f"select record_key, closed_amount, current_amount from {restatements.SOURCE}"
+            ).fetchall()
+        assert rows == [(r"a\|b|c", Decimal(10), Decimal(20))]
 
     @pytest.mark.parametrize("what", ["gone", "altered", "a line of nonsense"])
     def test_nothing_is_published_against_a_damaged_close(
