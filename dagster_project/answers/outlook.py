@@ -6,7 +6,7 @@ amounts of a workspace's bills over time.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from decimal import Decimal
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -23,6 +23,7 @@ from dagster_project.answers.asking import (
     zone_of,
 )
 from dagster_project.answers.values import day_in
+from dagster_project.settings import first_instant
 
 MONTHS = 12
 AMOUNTS = (
@@ -232,8 +233,7 @@ def _reasons(connection: Connection, workspace_id: str, zone: ZoneInfo) -> list[
         [workspace_id],
     )
     for row in drawn:  # the mart has the day of the bill, in the reporting time zone
-        at = datetime.combine(row["at"], time(), zone).astimezone(UTC).replace(tzinfo=None)
-        row["at"] = row["last_benefit_at"] = at
+        row["at"] = row["last_benefit_at"] = first_instant(row["at"], zone)
     return sorted(
         [*running_out, *to_come, *followed_up, *drawn],
         key=lambda one: (one["at"], one["redemption_id"]),

@@ -18,7 +18,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -243,12 +243,16 @@ def _resolve_what_if(home: Path, release_id: str, is_recorded: bool) -> str:
     known = what_ifs(home)
     if release_id in known:
         return release_id
-    near = difflib.get_close_matches(release_id, known, n=3) or known
     raise NoRelease(
-        f"There is no release {release_id!r} in {home}"
-        + (f"; use one of: {', '.join(near)}." if near else "."),
+        f"There is no release {release_id!r} in {home}{one_of(release_id, known)}",
         "`coupon-ledger what-if` makes one.",
     )
+
+
+def one_of(wanted: str, known: Sequence[str]) -> str:
+    """Return the end of a message that there is no such what-if: those most like it, or all there are."""
+    near = difflib.get_close_matches(wanted, known, n=3) or known
+    return f"; use one of: {', '.join(near)}." if near else "."
 
 
 def next_release_id(home: Path, now: datetime, content_hash: str) -> str:

@@ -401,7 +401,8 @@ def _make_causes(
         select {_record_key(("program", "currency", "month"))}, delivery_sequence from {budgets};
 
         insert into memory.main.causes
-        with redeemed as (
+        with new_redemptions as (from {redemptions}),
+        redeemed as (
             select redemption_id, coupon_id, workspace_id from {redeemed_now} where started_at < {until}
             union
             select redemption_id, coupon_id, workspace_id from {redeemed_then} where started_at < {until}
@@ -413,7 +414,7 @@ def _make_causes(
             from {redeemed_now} as is_now full join {redeemed_then} as was using (redemption_id)
             where is_now.is_honoured is distinct from was.is_honoured
             and regexp_replace(redemption_id, '(~follow-up)+$', '') not in (
-                select redemption_id from {redemptions}
+                select redemption_id from new_redemptions
             )
         ),
         brought as (
@@ -432,18 +433,18 @@ def _make_causes(
             from noted inner join {charges_then} as was using (invoice_id)
             where was.issued_at < {until}
             union
-            select redeemed.workspace_id, redemptions.delivery_sequence, true, false
-            from redeemed inner join {redemptions} as redemptions using (redemption_id)
+            select redeemed.workspace_id, new_redemptions.delivery_sequence, true, false
+            from redeemed inner join new_redemptions using (redemption_id)
             union
             select redeemed.workspace_id, coupons.delivery_sequence, true, false
             from redeemed inner join {coupons} as coupons using (coupon_id)
             union
-            select rejudged.workspace_id, others.delivery_sequence, true, false
-            from rejudged inner join {redemptions} as others using (coupon_id)
+            select rejudged.workspace_id, new_redemptions.delivery_sequence, true, false
+            from rejudged inner join new_redemptions using (coupon_id)
             union
-            select rejudged.workspace_id, others.delivery_sequence, true, false
+            select rejudged.workspace_id, new_redemptions.delivery_sequence, true, false
             from rejudged inner join {_current_versions("redemptions")} as judged using (redemption_id)
-            inner join {redemptions} as others on judged.user_id = others.user_id
+            inner join new_redemptions on judged.user_id = new_redemptions.user_id
             union
             select workspace_id, delivery_sequence, true, false
             from {workspaces}

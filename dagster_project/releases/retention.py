@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 from collections.abc import Iterator
@@ -119,10 +118,8 @@ def remove_what_if(home: Path, name: str) -> str:
     wanted = name if name.startswith(f"{files.WHAT_IF}/") else f"{files.WHAT_IF}/{name}"
     known = [release_id for release_id, _, _ in questions.all_asked(home)]
     if wanted not in known:
-        near = difflib.get_close_matches(wanted, known, n=3) or known
         raise NoRelease(
-            f"There is no {wanted!r} in {home}"
-            + (f"; use one of: {', '.join(near)}." if near else "."),
+            f"There is no {wanted!r} in {home}{files.one_of(wanted, known)}",
             "`coupon-ledger releases` lists them.",
         )
     side = home / wanted
