@@ -20,7 +20,7 @@ from dagster_project.alerts.watch import Watched
 from dagster_project.home import write_whole
 
 MOST_RUNS = 500
-MOST_WAITING = 200
+MOST_WAITING = 200  # the oldest of more are given up
 GIVEN_UP_AFTER = timedelta(days=7)
 
 Status = Literal["new", "again", "folded", "resolved", "test"]
@@ -173,7 +173,7 @@ def save(state: State, path: Path) -> None:
     """Remember, in one rename.
 
     Args:
-        state: What to remember; only the newest runs and messages are stored.
+        state: What to remember; only the newest runs are stored.
         path: The state's file, in a folder that exists.
 
     Raises:
@@ -182,7 +182,7 @@ def save(state: State, path: Path) -> None:
     content = {
         "entries": {key: vars(entry) for key, entry in state.entries.items()},
         "runs": state.runs[-MOST_RUNS:],
-        "waiting": [asdict(message) for message in state.waiting[-MOST_WAITING:]],
+        "waiting": [asdict(message) for message in state.waiting],
         "has_seen_findings": state.has_seen_findings,
     }
     write_whole(path, json.dumps(content, default=_plain))

@@ -278,12 +278,19 @@ def _deliver(
                 by_id[message.id].outcome[channel] = outcome
         if not left:
             continue
+        message = replace(message, channels=tuple(left), attempts=message.attempts + 1)
         if now - message.alert.at > fold.GIVEN_UP_AFTER:
-            for channel in left:
-                _log_outcome(settings, message, channel, "given up", now)
-            continue
-        waiting.append(replace(message, channels=tuple(left), attempts=message.attempts + 1))
-    state.waiting = waiting
+            _give_up(settings, message, now)
+        else:
+            waiting.append(message)
+    for message in waiting[: -fold.MOST_WAITING]:
+        _give_up(settings, message, now)
+    state.waiting = waiting[-fold.MOST_WAITING :]
+
+
+def _give_up(settings: Settings, message: Message, now: datetime) -> None:
+    for channel in message.channels:
+        _log_outcome(settings, message, channel, "given up", now)
 
 
 def _try(way: send.Sender, message: Message) -> tuple[str, bool]:

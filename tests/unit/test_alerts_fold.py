@@ -176,13 +176,10 @@ def test_what_is_remembered_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["state.json"]
 
 
-def test_only_the_newest_runs_and_messages_are_kept(tmp_path: Path) -> None:
+def test_only_the_newest_runs_are_kept(tmp_path: Path) -> None:
     state = State(runs=[str(number) for number in range(fold.MOST_RUNS + 5)])
-    state.waiting = [message(number) for number in range(fold.MOST_WAITING + 5)]
     fold.save(state, tmp_path / "state.json")
-    kept = fold.load(tmp_path / "state.json")
-    assert kept.runs == state.runs[5:]
-    assert [one.id for one in kept.waiting] == [one.id for one in state.waiting[5:]]
+    assert fold.load(tmp_path / "state.json").runs == state.runs[5:]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"entries": {"x": 1}}', "\x00"])

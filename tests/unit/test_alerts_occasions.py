@@ -178,6 +178,27 @@ def test_a_message_that_nobody_takes_for_a_week_is_given_up(settings: Settings) 
     assert (last["status"], last["channel"]) == ("given up", "webhook")
 
 
+def test_the_oldest_of_too_many_that_wait_are_given_up(
+    settings: Settings, both: tuple[Webhook, Mailbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fold, "MOST_WAITING", 2)
+    quick = settings.model_copy(update={"alert_quiet_minutes": 0, "late_after_days": {}})
+    both[0].status = 503
+    ids = []
+    for number, cause in enumerate(("a disk", "a cable", "a fan")):
+        failure = Failure((f"{cause} is broken",), "Buy one.")
+        (told,) = occasions.after_run(
+            quick, f"r{number}", failure, DAY, NOW + timedelta(hours=number)
+        )
+        ids.append(told.message.id)
+    both[0].status = 200
+    waiting = fold.load(settings.home / "alerts" / "state.json").waiting
+    assert [(one.id, one.channels) for one in waiting] == [(one, ("webhook",)) for one in ids[1:]]
+    logged = read_lines(send.log_path(settings.home))
+    given_up = [(one["id"], one["channel"]) for one in logged if one["status"] == "given up"]
+    assert given_up == [(ids[0], "webhook")]
+
+
 @pytest.mark.parametrize(
     ("zone", "late_from"),
     [
