@@ -31,8 +31,8 @@ def title(message: Message) -> str:
 
 
 def moment(at: datetime) -> str:
-    """Return an instant as people write it: 21 November 05:00 UTC."""
-    return f"{at.day} {at:%B %H:%M} UTC"
+    """Return an instant as people write it: 21 November 2026, 05:00 UTC."""
+    return f"{at.day} {at:%B %Y, %H:%M} UTC"
 
 
 def line(message: Message, home: Path) -> str:

@@ -84,7 +84,7 @@ def test_the_same_failure_is_folded_told_again_after_a_day_and_when_it_is_over(
     occasions.after_run(settings, "well", None, DAY, NOW + timedelta(hours=40))
     assert titles(both) == [
         "The refresh failed: the disk is broken",
-        "The refresh failed: the disk is broken (25 times since 7 April 05:00 UTC)",
+        "The refresh failed: the disk is broken (25 times since 7 April 2026, 05:00 UTC)",
         "Resolved: Refreshing works again: there is no current release yet.",
     ]
     logged = [line for line in read_lines(send.log_path(settings.home)) if "kind" in line]
@@ -374,7 +374,7 @@ def test_an_overview_tells_what_goes_on_and_what_became_of_the_last_ones(
     found = overview(settings, 5)
     assert found["waiting"] == {"webhook": 1}
     text = tell_alerts(found)
-    assert "the refresh fails, since 7 April 05:00 UTC" in text
+    assert "the refresh fails, since 7 April 2026, 05:00 UTC" in text
     assert "webhook not delivered, email delivered" in text
     assert "1 wait for webhook" in text
     assert SECRET not in text + json.dumps(found)

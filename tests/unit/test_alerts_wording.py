@@ -44,8 +44,8 @@ def test_text_says_what_happened_what_it_means_and_what_to_enter() -> None:
     ("status", "expected"),
     [
         ("new", "It failed"),
-        ("again", "It failed (3 times since 21 November 05:00 UTC)"),
-        ("folded", "It failed (3 times since 21 November 05:00 UTC)"),
+        ("again", "It failed (3 times since 21 November 2026, 05:00 UTC)"),
+        ("folded", "It failed (3 times since 21 November 2026, 05:00 UTC)"),
         ("resolved", "Resolved: It failed"),
         ("test", "Test: It failed"),
     ],
