@@ -167,7 +167,7 @@ def change_of_terms(change: Mapping[str, Any]) -> str:
 def percent(value: Decimal) -> str:
     """Return a percentage without trailing zeros."""
     text = f"{value:f}"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text}%"
 
 
 def offer(coupon: Mapping[str, Any]) -> str:

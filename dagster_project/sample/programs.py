@@ -169,11 +169,11 @@ def catalogue(start: int, end: int, workspaces: int) -> Catalogue:
             redeem_by=STARTUP_CLOSE,
             requires_no_prior_coupon=True,
         ),
-        _percent("ACCEL-20", "Accelerators: 20 % for a year", "accelerator", "20", months=12),
-        _percent("ACCEL-25", "Accelerators: 25 % for six months", "accelerator", "25", months=6),
+        _percent("ACCEL-20", "Accelerators: 20% for a year", "accelerator", "20", months=12),
+        _percent("ACCEL-25", "Accelerators: 25% for six months", "accelerator", "25", months=6),
         _percent("ACCEL-50", "Accelerators: half of three bills", "accelerator", "50", invoices=3),
         replace(
-            _percent("ACCEL-ALUMNI", "Accelerator alumni: 15 %", "accelerator", "15", months=12),
+            _percent("ACCEL-ALUMNI", "Accelerator alumni: 15%", "accelerator", "15", months=12),
             redeem_by=add_months(start, 9) - 1,
         ),
         _amount("ACCEL-75-USD", "Accelerators: 75 off", "accelerator", 75_00, "USD", months=12),
@@ -197,7 +197,7 @@ def catalogue(start: int, end: int, workspaces: int) -> Catalogue:
             _percent("SPRING-50", "Spring: half price, six months", special, "50", months=6),
             follow_up_coupon_id="SPRING-20",
         ),
-        _percent("SPRING-20", "Spring, after it: 20 % for a year", special, "20", months=12),
+        _percent("SPRING-20", "Spring, after it: 20% for a year", special, "20", months=12),
         _percent("WELCOME", "Welcome: a third of one bill", special, "33.3333", duration="once"),
         _amount("GIFT-250", "A gift: 250 off one bill", special, 250_00, "USD", duration="once"),
         replace(
@@ -219,11 +219,11 @@ def catalogue(start: int, end: int, workspaces: int) -> Catalogue:
         ),
         _credit("WINBACK-CREDIT", "Win-back, after it: 300 of credit", 300_00, "USD", 5, 6),
         replace(
-            _percent("YEARLY-15", "15 % for paying by the year", special, "15"),
+            _percent("YEARLY-15", "15% for paying by the year", special, "15"),
             applies_to_interval="year",
         ),
         replace(
-            _percent("BUSINESS-10", "Business: 10 % for a year", special, "10", months=12),
+            _percent("BUSINESS-10", "Business: 10% for a year", special, "10", months=12),
             applies_to_plan=BUSINESS,
         ),
         _percent("PILOT-100", "Pilot: two free months", special, "100", months=2),
@@ -246,7 +246,7 @@ def catalogue(start: int, end: int, workspaces: int) -> Catalogue:
 # What a few coupons were in the first snapshot: the startup program had no closing date yet.
 _CHANGED: Final[dict[str, dict[str, object]]] = {
     "STARTUP-TEAM": {"redeem_by": None},
-    "ACCEL-25": {"coupon_name": "Accelerators, 25 %"},
+    "ACCEL-25": {"coupon_name": "Accelerators, 25%"},
     "WINBACK-40": {},
     "WINBACK-CREDIT": {},
 }

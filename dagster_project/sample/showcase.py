@@ -49,7 +49,7 @@ def _coupons() -> tuple[Coupon, ...]:
     return (
         _percent(
             "TEAMS-30",
-            "30 % for a year, once for each subscription",
+            "30% for a year, once for each subscription",
             30,
             duration_months=12,
             once_per="subscription",
@@ -66,7 +66,7 @@ def _coupons() -> tuple[Coupon, ...]:
             duration="repeating",
             duration_months=12,
         ),
-        _percent("LOYAL-20", "Loyal customers: 20 %", 20),
+        _percent("LOYAL-20", "Loyal customers: 20%", 20),
         Coupon(
             "NONPROFIT-40-EUR",
             "Non-profits on other plans: 40 a month",
@@ -77,11 +77,11 @@ def _coupons() -> tuple[Coupon, ...]:
             currency="EUR",
             once_per="workspace",
         ),
-        _percent("WEEKLY-10", "10 % for a quarter", 10, duration_months=3),
-        _percent("MONTHLY-10", "10 % of what recurs by the month", 10, applies_to_interval="month"),
+        _percent("WEEKLY-10", "10% for a quarter", 10, duration_months=3),
+        _percent("MONTHLY-10", "10% of what recurs by the month", 10, applies_to_interval="month"),
         _percent(
             "LADDER-60",
-            "Ladder, first step: 60 % for two months",
+            "Ladder, first step: 60% for two months",
             60,
             program="accelerator",
             duration_months=2,
@@ -89,7 +89,7 @@ def _coupons() -> tuple[Coupon, ...]:
         ),
         _percent(
             "LADDER-40",
-            "Ladder, second step: 40 % for two months",
+            "Ladder, second step: 40% for two months",
             40,
             program="accelerator",
             duration_months=2,
@@ -97,13 +97,13 @@ def _coupons() -> tuple[Coupon, ...]:
         ),
         _percent(
             "LADDER-20",
-            "Ladder, last step: 20 % for two months",
+            "Ladder, last step: 20% for two months",
             20,
             program="accelerator",
             duration_months=2,
         ),
         _percent(
-            "AGENCY-15", "Agencies: 15 % for each workspace of a client", 15, once_per="workspace"
+            "AGENCY-15", "Agencies: 15% for each workspace of a client", 15, once_per="workspace"
         ),
         Coupon(
             "THANKS-50",
@@ -115,7 +115,7 @@ def _coupons() -> tuple[Coupon, ...]:
             duration="once",
             once_per="unlimited",
         ),
-        _percent("EXTENDED-15", "15 % for half a year", 15, duration_months=6),
+        _percent("EXTENDED-15", "15% for half a year", 15, duration_months=6),
         Coupon(
             "QUEUE-400",
             "400 of credit, drawn first",

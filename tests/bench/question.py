@@ -114,7 +114,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     """Results for the page on speed, with where they were measured."""
     rows = [
         f"| {result['asked_invoices']:,} | {WORDS[one['discount_type']]}"
-        f" | {100 * one['coupon_workspaces'] / result['workspaces']:.0f} %"
+        f" | {100 * one['coupon_workspaces'] / result['workspaces']:.0f}%"
         f" | {result['refresh_cpu_seconds']:.1f} | {one['cpu_seconds']:.1f}"
         f" | {one['cpu_seconds'] / result['refresh_cpu_seconds']:.2f} |"
         for result in results

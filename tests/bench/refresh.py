@@ -31,7 +31,7 @@ _STEP = re.compile(r"^ {2}(\w+) +([0-9.]+) s {2}\S", re.MULTILINE)
 _PACKAGES = ("duckdb", "dbt-core", "dbt-duckdb", "dagster", "pyarrow", "great-expectations")
 FLOOR, FULL = "floor", "full rebuild"
 _NOTHING, _MONTH, _RESTATED, _DAY = (
-    "nothing new", "one new month", "1 % restated", "nothing new, the day after",
+    "nothing new", "one new month", "1% restated", "nothing new, the day after",
 )  # fmt: skip
 
 

@@ -214,7 +214,7 @@ def _given_before(marts: Marts, first: datetime) -> list[tuple[object, ...]]:
 
 
 def _example() -> dict[str, list[dict[str, str]]]:
-    """Bills of 100.00 from January on; 20 % off the first three, and credit of 250.00."""
+    """Bills of 100.00 from January on; 20% off the first three, and credit of 250.00."""
     long_ago = {"updated_at": "2024-01-01T00:00:00Z"}
     coupon = {"coupon_name": "C", "program": "special", "duration": "repeating", **long_ago}
     days = [f"2025-{number:02}-01" for number in range(1, 7)]

@@ -387,7 +387,7 @@ class TestChangedTerms:
     """A change of a coupon's terms is told with what it changed, and stops a strict run."""
 
     said = (
-        "SAVE: percentage 15 % → 25 %, by the version of 2025-06-10 (coupons/c2.parquet, row 1);"
+        "SAVE: percentage 15% → 25%, by the version of 2025-06-10 (coupons/c2.parquet, row 1);"
         " since release {} it gives 54.00 USD more on 3 bills."
     )
 
@@ -399,14 +399,14 @@ class TestChangedTerms:
 
     def test_explain_says_so_beside_a_bill_of_the_old_terms_and_no_other(self, data: Data) -> None:
         told = data.answer("explain", "b-1")
-        assert "percentage 15 % → 25 % by the version of 2025-06-10" in told
+        assert "percentage 15% → 25% by the version of 2025-06-10" in told
         assert "Billing made a mistake" not in told
-        assert "→ 25 %" not in data.answer("explain", "b-4")
+        assert "→ 25%" not in data.answer("explain", "b-4")
 
     def test_the_workspace_says_so_beside_the_coupon_and_only_there(self, data: Data) -> None:
         told = data.answer("workspace", "ws_one")
         assert (
-            "terms changed: percentage 15 % → 25 % by the version of 2025-06-10 (coupons/c2.parquet,"
+            "terms changed: percentage 15% → 25% by the version of 2025-06-10 (coupons/c2.parquet,"
             " row 1)"
         ) in told
         assert told.count("terms changed") == 1

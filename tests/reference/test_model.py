@@ -51,7 +51,7 @@ Record = dict[str, Any]
 
 
 def coupon(coupon_id: str = "ten", **columns: object) -> Record:
-    """A coupon; by default 10 % off for ever."""
+    """A coupon; by default 10% off for ever."""
     amounts = ("percent_off", "amount_off", "credit_amount")
     record: Record = {
         "coupon_id": coupon_id,
@@ -619,7 +619,7 @@ def test_a_coupon_for_monthly_bills_covers_quarterly_ones_too() -> None:
 
 
 def follow_up_world(*more: Record, **columns: object) -> Marts:
-    """20 % for a month that gives way to 10 %, with more redemptions on record."""
+    """20% for a month that gives way to 10%, with more redemptions on record."""
     return marts_of(
         [
             coupon(
@@ -1200,7 +1200,7 @@ def test_the_draws_show_every_grant_that_covers_a_bill_and_what_each_was_billed_
 
 
 def billed(amount: str, credit: str = "0") -> Marts:
-    """A 10 % coupon and credit of 50.00; an invoice of 100.00 billed so."""
+    """A 10% coupon and credit of 50.00; an invoice of 100.00 billed so."""
     return marts_of(
         [coupon(), coupon("credit", credit_amount=Decimal(50))],
         [redemption(), redemption("s", "credit")],

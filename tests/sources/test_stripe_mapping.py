@@ -825,7 +825,7 @@ def test_a_coupon_that_was_limited_to_a_plan_keeps_its_terms() -> None:
 
 @pytest.mark.parametrize(("lines", "is_noted"), [(3, False), (4, True)])
 def test_rounding_on_each_line_is_noted_where_it_shows(lines: int, is_noted: bool) -> None:
-    # 15 % of 0.50 is 7.5 cents: 8 on each line.
+    # 15% of 0.50 is 7.5 cents: 8 on each line.
     found = [line(f"il_{one}", 50, {"di_1": 8}) for one in range(lines)]
     mapped = Mapped(
         coupons=[coupon(percent=15)], invoices=[invoice(lines=found, discounts=[discount()])]

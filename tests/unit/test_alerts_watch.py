@@ -277,7 +277,7 @@ def test_holidays_put_the_working_day_off() -> None:
 
 
 def test_a_change_of_terms_is_told_once_and_is_solved_when_none_is_open(home: Path) -> None:
-    changed = {"t:A": "A: percentage 5 % → 6 %.", "t:B": "B: amount off 7.00 USD → 8.00 USD."}
+    changed = {"t:A": "A: percentage 5% → 6%.", "t:B": "B: amount off 7.00 USD → 8.00 USD."}
     first = watch.terms_changed(changed, (), home, NOW)
     assert first.alert is not None
     assert first.alert.happened == "The terms of coupons were changed 2 times"

@@ -35,11 +35,11 @@ COUPON: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({}, "20 % off"),
-        ({"percent_off": Decimal("100.0000"), "duration": "once"}, "100 % off, one bill only"),
+        ({}, "20% off"),
+        ({"percent_off": Decimal("100.0000"), "duration": "once"}, "100% off, one bill only"),
         (
             {"percent_off": Decimal("33.3333"), "duration_invoices": 3},
-            "33.3333 % off, the first 3 bills",
+            "33.3333% off, the first 3 bills",
         ),
         (
             {

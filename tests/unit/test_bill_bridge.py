@@ -119,7 +119,7 @@ def test_a_follow_up_is_another_percentage_and_not_an_end_and_a_beginning() -> N
     assert [(one["kind"], one["about"], one["amount"]) for one in steps] == [
         ("price_or_usage", "price or usage", Decimal("20.00")),
         ("same_coupon", "C-a on another amount", Decimal("-8.00")),
-        ("percentage", "percentage, C-a 40 % → C-a~follow-up 10 %", Decimal("66.00")),
+        ("percentage", "percentage, C-a 40% → C-a~follow-up 10%", Decimal("66.00")),
     ]
 
 
