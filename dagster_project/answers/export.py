@@ -737,7 +737,7 @@ def summary(connection: Connection, tables: Sequence[Table]) -> list[Row]:
             f"{_CREDIT_LEFT if is_whole else ''}) order by currency, place, entry_type",
         ),
         (
-            "Billing errors",
+            "Findings",
             ("fct_audit_findings",),
             "select finding_type, severity, currency, count(*) as findings,"
             " sum(amount_at_stake) as amount_at_stake from {fct_audit_findings}"

@@ -364,8 +364,8 @@ def _ending(data: Row) -> list[str]:
 
 def _findings(data: Row) -> list[str]:
     if not data["findings_by_type"]:
-        return ["Billing errors: none"]
-    return ["Billing errors", *by_type(data["findings_by_type"])]
+        return ["Findings: none"]
+    return ["Findings", *by_type(data["findings_by_type"])]
 
 
 def _checks(data: Row) -> list[str]:

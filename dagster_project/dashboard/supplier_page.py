@@ -71,6 +71,7 @@ empty one.</p>
 {% endif %}
 
 <h2>Checks of the files on arrival</h2>
+{% macro table_of(checks) %}
 <table>
   <tr><th>feed</th><th>expectation</th><th>severity</th><th class="number">files that break it</th></tr>
   {% for check in checks %}
@@ -78,6 +79,13 @@ empty one.</p>
       <td class="number {{ 'bad' if check.failures }}">{{ check.failures }}</td></tr>
   {% endfor %}
 </table>
+{% endmacro %}
+{% if broken %}{{ table_of(broken) }}{% endif %}
+{% if met %}
+<details><summary>{{ "{:,}".format(met | length) }} expectation{{ "s" if met | length != 1 }} that every file meets</summary>
+{{ table_of(met) }}
+</details>
+{% endif %}
 
 <h2>Every file</h2>
 <table>

@@ -190,7 +190,7 @@ CASES: Sequence[Case] = [
     ("coupons", {"duration": "once", "duration_months": "1"}, "duration_months and duration_invoices are only for duration repeating"),
     ("coupons", {"duration": "repeating", "duration_months": "0"}, "duration_months is below 1"),
     ("coupons", {"duration": "repeating", "duration_months": "1201"}, "duration_months is above 1200"),
-    ("redemptions", {"redemption_id": "r~follow-up"}, "redemption_id ends in ~follow-up, which is kept for derived redemptions"),
+    ("redemptions", {"redemption_id": "r~follow-up"}, "redemption_id ends in ~follow-up, which is reserved for derived redemptions"),
     ("redemptions", {"redemption_id": "r~follow-up2"}, None),
     ("redemptions", {"application_order": "-3"}, None),
     ("redemptions", {"channel": "fax"}, "channel is not one of self_serve, support, partner, follow_up"),

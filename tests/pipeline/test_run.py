@@ -98,7 +98,7 @@ class TestRunOnTheSample:
             "startup      USD",
             "Credit left",
             f"will lapse by {LAST_DAY + timedelta(days=90)}",
-            "Billing errors",
+            "Findings",
             "Checks:",
             "assert_source_redeems_once_per_user",
             "Seconds: prepare",

@@ -27,6 +27,12 @@ def test_the_page_names_every_file_and_every_rejected_row(
     assert all(name in text for (name,) in files)
     assert rejected
     assert all(reason in text for (reason,) in rejected)
+    before, inside = text.split("<details>")
+    assert "record is malformed" in before
+    assert "<summary>" in inside
+    broken = '<td class="number bad">'
+    assert broken in before
+    assert broken not in inside.split("</details>")[0]
 
 
 def test_what_was_delivered_is_escaped() -> None:

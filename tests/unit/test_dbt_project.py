@@ -16,9 +16,11 @@ from dagster_project.feeds import feeds
 
 DBT_DIR = Path(__file__).resolve().parents[2] / "dbt"
 MODELS = {path.stem: path for path in (DBT_DIR / "models").rglob("*.sql")}
-YAML_FILES = sorted((DBT_DIR / "models").rglob("*.yml")) + sorted(
-    (DBT_DIR / "seeds").rglob("*.yml")
-)
+YAML_FILES = [
+    path
+    for folder in ("models", "seeds", "tests")
+    for path in sorted((DBT_DIR / folder).rglob("*.yml"))
+]
 REFERENCE = re.compile(r"ref\('(\w+)'\)")
 WRITTEN_ONCE = {"fct_discounted_charges", "fct_credit_ledger"}
 
@@ -88,6 +90,12 @@ def test_every_model_has_a_description_that_states_its_grain() -> None:
     assert described.keys() == MODELS.keys()
     for name, entry in described.items():
         assert entry["description"].startswith("One row per "), name
+
+
+def test_every_singular_data_test_says_what_it_checks() -> None:
+    described = documents("data_tests")
+    assert described.keys() == {path.stem for path in (DBT_DIR / "tests/singular").rglob("*.sql")}
+    assert all(entry["description"] for entry in described.values())
 
 
 def test_every_mart_column_has_a_type_and_a_description_and_every_mart_a_key() -> None:

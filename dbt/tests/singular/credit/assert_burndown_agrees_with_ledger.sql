@@ -1,5 +1,3 @@
--- Invariant 4, month by month: a month opens where the one before closed, its movements explain the
--- closing, and the last closing is the balance of the ledger.
 with
 
 months as (

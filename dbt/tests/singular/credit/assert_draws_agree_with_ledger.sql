@@ -1,5 +1,4 @@
--- R7: what an invoice draws from a grant is the same in the draws and in the ledger, and no draw, expected or as
--- billed, exceeds the balance of the grant. Other tests of draws therefore read the draws alone.
+-- Other tests of draws therefore read the draws alone.
 with
 
 ledger as (

@@ -1,4 +1,3 @@
--- Invariant 4: the draws for an invoice sum to the credit on it.
 with
 
 drawn as (

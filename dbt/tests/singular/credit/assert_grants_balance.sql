@@ -1,5 +1,3 @@
--- Invariant 4, per grant: what was granted is drawn, expired, forfeited or still left. The balance is the running
--- sum of the entries, is never below zero, and is zero once the grant has ended.
 with
 
 entries as (

@@ -1,4 +1,3 @@
--- Invariant 2: credit is drawn only for invoices issued while the redemption of the credit was in force.
 select
     ledger.entry_id,
     ledger.effective_at,

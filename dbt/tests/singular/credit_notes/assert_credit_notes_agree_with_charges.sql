@@ -1,4 +1,3 @@
--- R13: a charge shows exactly what the counted credit notes take off the invoice, and no other note counts.
 with
 
 noted as (

@@ -1,4 +1,3 @@
--- R13: an issued credit note either takes money off a bill or is a finding.
 select
     credit_notes.credit_note_id,
     credit_notes.is_counted

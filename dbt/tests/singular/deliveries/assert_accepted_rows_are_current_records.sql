@@ -1,4 +1,3 @@
--- Invariant 6: accepted rows are the current versions of the records, one for one.
 with
 
 accepted as (

@@ -1,5 +1,3 @@
--- Invariant 6: per file, accepted, superseded, duplicate and rejected rows add up to the records
--- counted on arrival. A file without rows has zeros; a refused file has only its count.
 select
     delivery_id,
     file_name,

@@ -1,5 +1,3 @@
--- R6: the discounts of an invoice are ranked from 1; the first starts from the discountable amount, each later
--- one from what the one before left.
 with
 
 applications as (

@@ -1,5 +1,3 @@
--- Invariant 2: a discount only on invoices issued from the start of its redemption until, and not
--- including, its end.
 select
     applications.invoice_id,
     applications.redemption_id,

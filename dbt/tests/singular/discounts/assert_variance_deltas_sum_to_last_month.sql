@@ -1,4 +1,3 @@
--- Invariant 5: the changes of a workspace sum to its last month's discount, without a month missing.
 select
     workspace_id,
     currency,

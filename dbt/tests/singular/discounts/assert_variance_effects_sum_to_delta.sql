@@ -1,4 +1,3 @@
--- Invariant 5: the four effects explain the whole change.
 select
     workspace_id,
     currency,

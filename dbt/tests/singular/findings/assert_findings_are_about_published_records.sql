@@ -1,5 +1,3 @@
--- A finding names an invoice, redemption, credit note or coupon that can be looked up; amounts at stake are
--- never negative, and every invoice that is not matched has a finding.
 select findings.finding_id
 
 from {{ ref('fct_audit_findings') }} as findings

@@ -1,5 +1,3 @@
--- Expected of the billing system: a coupon for newcomers is redeemed only by newcomers. A breach is an error of that
--- system and a finding: it warns and never stops a release.
 {{ config(severity='warn') }}
 
 select

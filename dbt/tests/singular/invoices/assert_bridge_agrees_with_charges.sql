@@ -1,5 +1,3 @@
--- Invariant 3, in every total: the bridge of a month contains every counted invoice once, and each step is what
--- the steps before it leave.
 with
 
 charged as (

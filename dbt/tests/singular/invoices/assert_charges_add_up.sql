@@ -1,5 +1,3 @@
--- Invariant 3, per invoice: nothing is below zero, discounts are at most the discountable amount, credit is at
--- most the creditable amount, and list is discount plus credit plus net. A negative bill gets nothing.
 select
     invoice_id,
     list_amount,

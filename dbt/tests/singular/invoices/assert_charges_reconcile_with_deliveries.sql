@@ -1,6 +1,4 @@
--- Every counted invoice is charged exactly once, at the list amount delivered. The amounts are read again from
--- the rows as delivered, of which few are not those of a counted invoice. An empty mart also fails when invoices were
--- delivered.
+-- The amounts are read again from the rows as delivered, of which few are not those of a counted invoice.
 with
 
 other_rows as (

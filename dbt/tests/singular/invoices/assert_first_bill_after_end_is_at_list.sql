@@ -1,5 +1,3 @@
--- Invariant 2: the first bill after a redemption's end is at list, unless another redemption on the
--- workspace was in force when it was issued.
 with
 
 ended_redemptions as (

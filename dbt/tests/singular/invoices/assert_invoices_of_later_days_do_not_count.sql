@@ -1,4 +1,3 @@
--- R1: the invoices that are left out because of their day are those issued after the as-of date, and no others.
 with
 
 deliveries as (

@@ -1,5 +1,3 @@
--- Invariant 3, in every total: discounts and credit per currency are the same in the charges, in the
--- applications and in the draws.
 with
 
 charged as (

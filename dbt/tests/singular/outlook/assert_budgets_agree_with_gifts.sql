@@ -1,4 +1,3 @@
--- All that programs gave, and all that is expected of them, appears beside their budgets; every budget appears once.
 with
 
 published as (

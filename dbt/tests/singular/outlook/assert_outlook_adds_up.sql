@@ -1,4 +1,3 @@
--- Invariant 7: the expected bills of a month obey invariant 3.
 select
     workspace_id,
     currency,

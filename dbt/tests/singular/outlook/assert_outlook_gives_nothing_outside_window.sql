@@ -1,4 +1,3 @@
--- Invariant 7: a redemption gives something only on bills, counted or expected, issued in its window.
 select
     benefits.redemption_id,
     benefits.invoice_id,

@@ -1,5 +1,3 @@
--- Invariant 7: coupons take at most the discountable amount off an expected bill, and credit pays at most the
--- creditable amount.
 select
     invoice_id,
     discount_minor,

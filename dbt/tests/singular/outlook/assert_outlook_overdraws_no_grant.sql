@@ -1,5 +1,3 @@
--- Invariant 7: counted and expected bills together draw at most the amount of a grant, and only while the grant
--- is valid; the draws of a bill sum to its credit.
 with
 
 drawn as (

@@ -1,6 +1,4 @@
--- Invariant 1, from the side of the money: all discounts that a coupon gave a workspace came through one redemption,
--- unless the once_per of the coupon allows more. Of coupons that give credit, `assert_credit_comes_through_one_redemption`
--- says the same.
+-- Of coupons that give credit, `assert_credit_comes_through_one_redemption` says the same.
 with
 
 benefits as (

@@ -1,5 +1,4 @@
--- Invariant 1: a coupon is honoured once per user, in any workspace, where its once_per requires that. No mart has
--- users, so this test reads an intermediate model.
+-- No mart has users, so this test reads an intermediate model.
 select
     coupon_id,
     user_id,

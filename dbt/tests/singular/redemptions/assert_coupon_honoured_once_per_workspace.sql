@@ -1,5 +1,3 @@
--- Invariant 1: a coupon is honoured once per workspace, or once per subscription of a workspace, as its once_per
--- requires. Two honoured redemptions would discount a bill twice.
 select
     redemptions.coupon_id,
     redemptions.workspace_id,

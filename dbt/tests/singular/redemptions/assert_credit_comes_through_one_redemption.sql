@@ -1,5 +1,3 @@
--- Invariant 1, from the side of the money: all that a coupon with credit gave a workspace, discounts too, came through
--- one redemption, unless the once_per of the coupon allows more.
 with
 
 ledger as (

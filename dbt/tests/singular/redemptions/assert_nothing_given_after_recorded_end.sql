@@ -1,5 +1,3 @@
--- Invariant 2, checked against the record itself: whatever window was calculated, nothing is given at or after
--- an end, a revocation or a loss of eligibility that the redemption states.
 with
 
 benefits as (
