@@ -21,9 +21,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dagster_project.product import CODE, IS_INSTALLED
-from dagster_project.product import DBT_PROJECT as DBT_PROJECT
-from dagster_project.product import SAMPLE as SAMPLE
+from dagster_project.product import CODE, IS_INSTALLED, SAMPLE
 
 CHECKOUT = CODE
 """The checkout, in which tests and benchmarks run."""
@@ -350,11 +348,6 @@ class Settings(BaseSettings):
     def accepted_findings_file(self) -> Path:
         """The reviewed file of accepted findings; it need not exist."""
         return self.accepted_findings or self.home / "accepted_findings.csv"
-
-    @property
-    def releases_dir(self) -> Path:
-        """The retained releases."""
-        return self.home / "releases"
 
     @property
     def current(self) -> Path:

@@ -20,10 +20,11 @@ import pytest
 
 from dagster_project.cli import main
 from dagster_project.cli.reading import READING
+from dagster_project.product import SAMPLE
 from dagster_project.releases import Build, Publication, candidate, publish
 from dagster_project.releases.fingerprint import sum_of_hashes
 from dagster_project.releases.gate import Result
-from dagster_project.settings import CHECKOUT, SAMPLE, Settings
+from dagster_project.settings import CHECKOUT, Settings
 from tests.pipeline import ahead
 from tests.shared import Shared
 

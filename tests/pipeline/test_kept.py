@@ -12,13 +12,14 @@ import duckdb
 import pytest
 
 from dagster_project.arrival.warehouse import create_tables, drop_tables, raw_rows
+from dagster_project.product import SAMPLE
 from dagster_project.refresh import as_left, carrying_on, standing
 from dagster_project.refresh.dbt_build import RunningBuild, prepare, read_receipt
 from dagster_project.refresh.standing import DataTests
 from dagster_project.releases import candidate, open_release
 from dagster_project.releases.files import log_of
 from dagster_project.releases.fingerprint import sum_of_hashes
-from dagster_project.settings import SAMPLE, Settings
+from dagster_project.settings import Settings
 from tests.dbt import violations
 from tests.pipeline.conftest import AS_OF, LAST_DAY, SampleRun, in_process
 
