@@ -281,7 +281,7 @@ def open_findings(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
 def new_findings(
     connection: duckdb.DuckDBPyConnection, known: Collection[str], home: Path, now: datetime
 ) -> Watched:
-    """Open findings of severity error that readers do not know of.
+    """Report open findings of severity error that readers do not know of.
 
     Args:
         connection: The current release.
@@ -349,7 +349,7 @@ def terms_changed(
 
 
 def running_out(ahead: Row, home: Path, now: datetime) -> Watched:
-    """Promotions that run out soon and readers do not know of, in the words of the reading commands.
+    """Report promotions that run out soon and readers do not know of, in the words of the reading commands.
 
     Args:
         ahead: As `answers.expiring.ahead` gives it.
