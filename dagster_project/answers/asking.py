@@ -127,8 +127,10 @@ def remembering() -> Iterator[None]:
 
 
 def _literal(value: object) -> str:
-    if isinstance(value, str):
-        value = value.replace("\0", "\ufffd")  # no text in a release has NUL characters
+    if isinstance(
+        value, str
+    ):  # no text in a release has NUL characters, or bytes that are not UTF-8
+        value = value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
     return literals([value])
 
 
