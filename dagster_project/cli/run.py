@@ -100,8 +100,10 @@ def run(
     settings = settings_from(home, landing) if known_at is None else settings_of_home(home)
     if engine is not None:
         settings = settings.model_copy(update={"engine": engine})
+    if strict:
+        settings = settings.model_copy(update={"strict": True})
     if known_at is not None:
-        raise typer.Exit(0 if _refresh_known_at(settings, known_at, as_of) else 1)
+        raise typer.Exit(0 if _refresh_known_at(settings, known_at, as_of, always) else 1)
     if not settings.landing.is_dir():
         wrong(f"There is no landing folder {settings.landing}; name one with --landing.")
     if any(path.is_file() for path in (settings.home, *settings.home.parents)):
@@ -113,12 +115,10 @@ def run(
         )
     except ValueError as error:
         wrong(f"--as-of {as_of}: {error}." if as_of else str(error))
-    if strict:
-        settings = settings.model_copy(update={"strict": True})
     raise typer.Exit(0 if refresh(settings, day, always=always) else 1)
 
 
-def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> bool:
+def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None, always: bool) -> bool:
     from dagster_project.releases.errors import NoRelease
     from dagster_project.settings import checked_as_of
 
@@ -127,7 +127,7 @@ def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> b
     except ValueError as error:
         wrong(f"--as-of {as_of}: {error}.")
     try:
-        return refresh_known_at(settings, known_at, day)
+        return refresh_known_at(settings, known_at, day, always=always)
     except (ValueError, NoRelease) as error:
         wrong(str(error))
 
@@ -422,7 +422,9 @@ def notes(
     return notes
 
 
-def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = None) -> bool:
+def refresh_known_at(
+    settings: Settings, known_at: str, as_of: date | None = None, *, always: bool = False
+) -> bool:
     """Run the refresh with only the deliveries that had arrived by an instant.
 
     The release goes to a data home of its own, `HOME/known-at/<instant>`, which every command reads
@@ -433,6 +435,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
         known_at: The id of a release, or an instant in ISO 8601.
         as_of: Last day whose events count; by default that of the release that was newest then,
             else the day of the instant.
+        always: Whether to run even if nothing has changed since it was last asked.
 
     Returns:
         Whether a release of what was known is current there.
@@ -460,7 +463,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
         f"As known at {instant.at:%Y-%m-%d %H:%M:%S} UTC: {prepared.known:,} of"
         f" {prepared.deliveries:,} deliveries; {_short(settings.current)} does not change."
     )
-    return refresh(prepared.settings, day)
+    return refresh(prepared.settings, day, always=always)
 
 
 def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -> None:

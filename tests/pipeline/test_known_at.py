@@ -7,9 +7,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from dagster_project import releases
 from dagster_project.arrival import arrive
+from dagster_project.cli import app
+from dagster_project.cli import run as cli_run
 from dagster_project.cli.run import refresh, refresh_known_at
 from dagster_project.refresh import known_at
 from dagster_project.releases import files
@@ -122,6 +125,22 @@ class TestLayingOut:
         )
         assert known_at.resolve(home, "2026-04-01T06:00Z").as_of == date(2026, 3, 31)
         assert known_at.resolve(home, "2026-03-01T06:00Z").as_of is None
+
+    @pytest.mark.parametrize("given", [False, True])
+    def test_strict_and_always_hold_here_too(
+        self, home: Path, given: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[tuple[bool, bool]] = []
+
+        def refreshed(settings: Settings, as_of: date, *, always: bool = False) -> bool:
+            asked.append((settings.strict, always))
+            return True
+
+        monkeypatch.setattr(cli_run, "refresh", refreshed)
+        options = ["--strict", "--always"] if given else []
+        command = ["run", "--home", str(home), "--known-at", "2026-04-01T06:00Z", *options]
+        assert CliRunner().invoke(app, command).exit_code == 0
+        assert asked == [(given, given)]
 
     def test_nothing_known_is_told(self, home: Path) -> None:
         with pytest.raises(ValueError, match="the first came at 2026-04-01T05:00:00Z"):
