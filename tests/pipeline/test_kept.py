@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,15 +20,9 @@ from dagster_project.releases.files import log_of
 from dagster_project.releases.fingerprint import sum_of_hashes
 from dagster_project.settings import Settings
 from tests.dbt import violations
-from tests.pipeline.conftest import AS_OF, LAST_DAY, SampleRun, in_process
+from tests.pipeline.conftest import AS_OF, LAST_DAY, LATER, SampleRun, TwoDays, in_process
 
 CODE = "1+code"
-LATER = {
-    *("coupons-2025-01-03.csv", "redemptions-ended.csv", "redemptions-2025.csv"),
-    *("workspaces-second-half.csv", "invoices-2025h2.parquet", "invoices-2025h2-yen.csv"),
-    *("invoices-restated.csv", "invoices-again-2024-01-01.csv"),
-}
-"""Files of the sample that come on the second day: late, restated, voided, with other terms."""
 
 
 @pytest.fixture
@@ -131,23 +124,14 @@ class TestTheNote:
 
 
 def test_the_sample_in_two_days_is_the_sample_at_once(
-    tmp_path: Path, sample_run: SampleRun
+    two_days: TwoDays, sample_run: SampleRun
 ) -> None:
-    landing = tmp_path / "landing"
-    shutil.copytree(
-        SAMPLE / "landing",
-        landing,
-        ignore=lambda _, names: [name for name in names if name in LATER],
-    )
-    arguments = ("run", "--landing", landing, "--home", tmp_path / "home", "--as-of")
-    first = in_process(*arguments, "2025-06-30")
-    assert "changed since" not in first.stdout
-    shutil.copytree(SAMPLE / "landing", landing, dirs_exist_ok=True)
-    second = in_process(*arguments, LAST_DAY.isoformat())
-    assert "; what changed since 2025-06-30" in second.stdout, second.stdout + second.stderr
-    assert " left as they were, " in second.stdout, "of feeds without deliveries in between"
-    assert marts(tmp_path / "home") == marts(sample_run.home)
-    rows_are_known(Settings(home=tmp_path / "home"))
+    first, second = two_days.told
+    assert "changed since" not in first
+    assert "; what changed since 2025-06-30" in second, second
+    assert " left as they were, " in second, "of feeds without deliveries in between"
+    assert marts(two_days.home) == marts(sample_run.home)
+    rows_are_known(Settings(home=two_days.home))
 
 
 def rows_are_known(settings: Settings) -> None:
