@@ -286,9 +286,6 @@ def needs(missing: str) -> None:
         pytest.skip(missing)
 
 
-CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
 def coupon_ledger(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user would, without this shell's settings."""
     inherited = {
