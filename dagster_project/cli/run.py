@@ -104,10 +104,11 @@ def run(
         settings = settings.model_copy(update={"strict": True})
     if known_at is not None:
         raise typer.Exit(0 if _refresh_known_at(settings, known_at, as_of, always) else 1)
-    if not settings.landing.is_dir():
-        wrong(f"There is no landing folder {settings.landing}; name one with --landing.")
-    if any(path.is_file() for path in (settings.home, *settings.home.parents)):
-        wrong(f"{settings.home} is not a folder. Name another data home with --home.")
+    with explained():
+        if not settings.landing.is_dir():
+            wrong(f"There is no landing folder {settings.landing}; name one with --landing.")
+        if any(path.is_file() for path in (settings.home, *settings.home.parents)):
+            wrong(f"{settings.home} is not a folder. Name another data home with --home.")
     now = datetime.now(UTC)
     try:
         day = (
@@ -142,8 +143,9 @@ def rebuild(home: HomeOption = None) -> None:
     from dagster_project.releases.lock import one_writer
 
     settings = settings_from(home)
-    if not settings.archive.is_dir():
-        wrong(f"There is no archive in {settings.home}; name another data home with --home.")
+    with explained():
+        if not settings.archive.is_dir():
+            wrong(f"There is no archive in {settings.home}; name another data home with --home.")
     with explained(), one_writer(settings.home, "coupon-ledger rebuild"):
         try:
             reports = rebuild_raw(settings.home)
