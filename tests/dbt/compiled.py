@@ -223,9 +223,22 @@ class CompiledModels:
         self,
         deliveries: Sequence[TextRows],
         as_of: date | None = None,
-        also: Collection[str] = (),
     ) -> dict[str, list[dict[str, object]]]:
         """The marts that come of the deliveries, amounts as Decimal.
+
+        Args:
+            deliveries: What is delivered.
+            as_of: The as-of date, if it is another than the models'.
+        """
+        return {name: table.to_pylist() for name, table in self.tables(deliveries, as_of).items()}
+
+    def tables(
+        self,
+        deliveries: Sequence[TextRows],
+        as_of: date | None = None,
+        also: Collection[str] = (),
+    ) -> dict[str, pa.Table]:
+        """The marts that come of the deliveries, each in the order of all its columns.
 
         Args:
             deliveries: What is delivered.
@@ -235,10 +248,10 @@ class CompiledModels:
         with self.built(deliveries, as_of) as connection:
             return _marts(connection, also)
 
-    def run_day_by_day(
+    def tables_day_by_day(
         self, days: Sequence[tuple[date, TextRows]], also: Collection[str] = ()
-    ) -> dict[str, list[dict[str, object]]]:
-        """The marts after some days, each carrying on from the one before; amounts as Decimal.
+    ) -> dict[str, pa.Table]:
+        """The marts after some days, each carrying on from the one before.
 
         Args:
             days: The as-of date of each day with what is delivered on it.
@@ -479,7 +492,7 @@ def answered(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, 
 
 def _marts(
     connection: duckdb.DuckDBPyConnection, also: Collection[str] = ()
-) -> dict[str, list[dict[str, object]]]:
+) -> dict[str, pa.Table]:
     published = {
         row[0]
         for row in connection.execute(
@@ -487,8 +500,8 @@ def _marts(
         ).fetchall()
     }
     relations = {name: f"marts.{name}" for name in KEYS if name in published}
-    relations |= {name: f"(from intermediate.{name} order by all)" for name in also}
+    relations |= {name: f"intermediate.{name}" for name in also}
     return {
-        name: connection.execute(f"select * from {relation}").to_arrow_table().to_pylist()
+        name: connection.execute(f"from {relation} order by all").to_arrow_table()
         for name, relation in relations.items()
     }
