@@ -83,7 +83,7 @@ class Feed:
         return tuple(column.name for column in self.columns)
 
     def column(self, name: str) -> Column:
-        """The column of that name."""
+        """Return the column of a name."""
         return next(column for column in self.columns if column.name == name)
 
     @property

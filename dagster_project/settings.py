@@ -21,9 +21,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dagster_project.product import CODE, IS_INSTALLED
-from dagster_project.product import DBT_PROJECT as DBT_PROJECT
-from dagster_project.product import SAMPLE as SAMPLE
+from dagster_project.product import CODE, IS_INSTALLED, SAMPLE
 
 CHECKOUT = CODE
 """The checkout, in which tests and benchmarks run."""
@@ -115,7 +113,7 @@ class Settings(BaseSettings):
         feed_time_zone: The time zone of instants that come without an offset, as an IANA name for all
             feeds, or as a JSON object by feed; UTC where none is named.
         late_after_days: By feed, how many days old its newest record may be; a feed that is not
-            named is not watched.
+            named is not watched, and budgets, which are for months to come, cannot be.
         disk_free_gb: Least free space of the data home's disk, in gigabytes (10^9 bytes).
         disk_free_percent: Least free space of the data home's disk, in percent.
         web_addresses: Addresses under which Dagster's pages and the dashboard are opened besides those of
@@ -268,9 +266,13 @@ class Settings(BaseSettings):
     def _feeds_and_days(cls, value: Mapping[str, int]) -> Mapping[str, int]:
         from dagster_project.feeds import feeds
 
+        watchable = [feed for feed in feeds() if feed != "budgets"]
         for feed, days in value.items():
-            if feed not in feeds():
-                raise ValueError(f"there is no feed {feed!r}; name one of {', '.join(feeds())}")
+            if feed not in watchable:
+                what = f"there is no feed {feed!r}"
+                if feed in feeds():
+                    what = f"the age of {feed} cannot be watched"
+                raise ValueError(f"{what}; name one of {', '.join(watchable)}")
             if days < 0:
                 raise ValueError(f"{feed}: {days} days is negative; give 0 or more")
         return value
@@ -346,11 +348,6 @@ class Settings(BaseSettings):
     def accepted_findings_file(self) -> Path:
         """The reviewed file of accepted findings; it need not exist."""
         return self.accepted_findings or self.home / "accepted_findings.csv"
-
-    @property
-    def releases_dir(self) -> Path:
-        """The retained releases."""
-        return self.home / "releases"
 
     @property
     def current(self) -> Path:

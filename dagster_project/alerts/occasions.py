@@ -163,7 +163,7 @@ def test(settings: Settings, now: datetime) -> Told:
         "test",
         "info",
         "This is a test of the alerts",
-        f"Nothing has happened; {watch.served(settings.home).replace(' still ', ' ')}.",
+        f"Nothing has happened; {watch.served_now(settings.home)}.",
         "coupon-ledger alerts",
         now,
     )
@@ -427,6 +427,7 @@ def _pulls(state: State, settings: Settings, now: datetime) -> Iterator[Watched]
 
 
 def _months(state: State, settings: Settings, now: datetime, today: date) -> Iterator[Watched]:
+    from dagster_project.answers.asking import month_from
     from dagster_project.releases.closing import closed_months
 
     if files.current_release(settings.home) is None:
@@ -435,8 +436,7 @@ def _months(state: State, settings: Settings, now: datetime, today: date) -> Ite
     if due is None:
         state.entries.pop("month_open", None)  # nobody is reminded any more: it is not over
         return
-    last = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
-    if due != last and "month_open" not in state.entries:
+    if due != month_from(today, -1) and "month_open" not in state.entries:
         return  # its day has not come, and no reminder of an earlier month was sent
     closed = set(closed_months(settings.home))
     yield watch.months_open(due, closed, state.known("month_open"), settings.home, now)

@@ -53,8 +53,8 @@ def _channels(settings: Settings) -> dict[str, str]:
     if "webhook" in ways:
         found["webhook"] = "set"
     if "email" in ways:
-        recipients = len(str(settings.alert_email_to).split(","))
-        found["email"] = f"{recipients} by {settings.alert_smtp_host}:{settings.alert_smtp_port}"
+        number = len(send.recipients(settings))
+        found["email"] = f"{number} by {settings.alert_smtp_host}:{settings.alert_smtp_port}"
     return found
 
 

@@ -55,6 +55,15 @@ def senders(settings: Settings) -> dict[str, Sender]:
     return found
 
 
+def recipients(settings: Settings) -> list[str]:
+    """Return the addresses that alerts are mailed to.
+
+    Args:
+        settings: Their `alert_email_to` has them, separated by commas.
+    """
+    return [one.strip() for one in str(settings.alert_email_to).split(",") if one.strip()]
+
+
 def _checked(
     send: Callable[[Settings, Message], None], settings: Settings, message: Message
 ) -> None:
@@ -116,7 +125,6 @@ def _post(settings: Settings, message: Message) -> None:
 def _mail(settings: Settings, message: Message) -> None:
     host, port = str(settings.alert_smtp_host), settings.alert_smtp_port
     sender = str(settings.alert_email_from)
-    recipients = [one.strip() for one in str(settings.alert_email_to).split(",") if one.strip()]
     context = ssl.create_default_context()
     timeout = settings.alert_timeout_seconds
     connected = (
@@ -136,7 +144,7 @@ def _mail(settings: Settings, message: Message) -> None:
             if not is_encrypted and not _is_this_machine(host):
                 raise NotTaken("it offers no encryption, so the password is not sent", is_down=True)
             server.login(settings.alert_smtp_user or sender, password.get_secret_value())
-        mail = wording.mail(message, settings.home, sender, recipients)
+        mail = wording.mail(message, settings.home, sender, recipients(settings))
         try:
             refused = server.send_message(mail)
         except smtplib.SMTPRecipientsRefused as error:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from dagster_project import failures
 from dagster_project.alerts.alert import Alert, Kind, listed
 from dagster_project.answers import health
+from dagster_project.answers.asking import month_from
 from dagster_project.failures import Failure, plain, without_values
 from dagster_project.releases import files
 from dagster_project.releases.fingerprint import literals
@@ -86,8 +87,12 @@ def served(home: Path) -> str:
     return f"the release of {day_in_words(day)} ({release_id}) is still current"
 
 
-def _served_now(home: Path) -> str:
-    """Say in words which release is current, where no failure held back a newer one."""
+def served_now(home: Path) -> str:
+    """Say in words which release is current, where no failure held back a newer one.
+
+    Args:
+        home: The data home.
+    """
     return served(home).replace(" still ", " ")
 
 
@@ -105,7 +110,7 @@ def run(failure: Failure | None, run_id: str, home: Path, now: datetime) -> list
         home: The data home, for what is served and the run's log.
         now: When this is noticed.
     """
-    solved = f"Refreshing works again: {_served_now(home)}."
+    solved = f"Refreshing works again: {served_now(home)}."
     if failure is None:
         return [_event("run_failed", None, solved), _event("release_refused", None, solved)]
     lines = failures.told(failure)
@@ -151,7 +156,7 @@ def pull(
         severity="error",
         happened=f"The pull from {source} failed:"
         f" {plain(lines[0] if lines else 'no reason was given', 300)}",
-        meaning=f"Nothing of it was delivered; the next pull continues; {_served_now(home)}.",
+        meaning=f"Nothing of it was delivered; the next pull continues; {served_now(home)}.",
         command=f"less {shlex.quote(str(log))}"
         if log.is_file()
         else _command(f"pull {source}", home),
@@ -190,7 +195,7 @@ def pulls_late(
             kind="pull_late",
             severity="warn",
             happened=f"No pull has worked for too long: {', '.join(sorted(late))}",
-            meaning=f"What happened since then is missing; {_served_now(home)}.",
+            meaning=f"What happened since then is missing; {served_now(home)}.",
             command=_command(f"pull {min(late)}", home),
             at=now,
             details=listed(
@@ -249,7 +254,7 @@ def files_refused(
             happened=f"The file {first} was refused"
             if count == 1
             else f"{count:,} files were refused, the first is {first}",
-            meaning=f"{'Its' if count == 1 else 'Their'} rows are in no release; {_served_now(home)}.",
+            meaning=f"{'Its' if count == 1 else 'Their'} rows are in no release; {served_now(home)}.",
             command=_command("deliveries", home),
             at=now,
             details=listed([_refusal(record) for record in shown]),
@@ -276,7 +281,7 @@ def open_findings(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
 def new_findings(
     connection: duckdb.DuckDBPyConnection, known: Collection[str], home: Path, now: datetime
 ) -> Watched:
-    """Open findings of severity error that readers do not know of.
+    """Report open findings of severity error that readers do not know of.
 
     Args:
         connection: The current release.
@@ -303,7 +308,7 @@ def new_findings(
             kind="new_findings",
             severity="warn",
             happened=f"{number:,} new {many} of severity error{_at_stake(shown, ': ')}",
-            meaning=f"Billing got something wrong, and nobody has accepted it; {_served_now(home)} and lists it.",
+            meaning=f"Billing got something wrong, and nobody has accepted it; {served_now(home)} and lists it.",
             command=_command("findings --severity error --review open", home),
             at=now,
             details=listed([f"{name} {line}" for name, line in by_type.items()]),
@@ -334,7 +339,7 @@ def terms_changed(
             if len(shown) == 1
             else f"The terms of coupons were changed {len(shown):,} times",
             meaning="They apply to earlier bills too, which may now differ from what was billed;"
-            f" {_served_now(home)}.",
+            f" {served_now(home)}.",
             command=_command("findings --type coupon_terms_changed", home),
             at=now,
             details=listed([plain(line, 400) for line in shown]),
@@ -344,7 +349,7 @@ def terms_changed(
 
 
 def running_out(ahead: Row, home: Path, now: datetime) -> Watched:
-    """Promotions that run out soon and readers do not know of, in the words of the reading commands.
+    """Report promotions that run out soon and readers do not know of, in the words of the reading commands.
 
     Args:
         ahead: As `answers.expiring.ahead` gives it.
@@ -360,7 +365,7 @@ def running_out(ahead: Row, home: Path, now: datetime) -> Watched:
             kind="running_out",
             severity="info",
             happened=words.running_out(ahead, ahead["until"]),
-            meaning=f"Bills change if nothing else happens; {_served_now(home)}.",
+            meaning=f"Bills change if nothing else happens; {served_now(home)}.",
             command=_command("expiring --sort amount", home),
             at=now,
             details=listed(
@@ -410,7 +415,7 @@ def data_late(
             kind="data_late",
             severity="warn",
             happened=f"Data is late: {feeds}",
-            meaning=f"What happened since the newest record is missing; {_served_now(home)}.",
+            meaning=f"What happened since the newest record is missing; {served_now(home)}.",
             command=_command("deliveries", home),
             at=now,
             details=listed([str(one) for one in late]),
@@ -465,10 +470,10 @@ def months_open(
     months: list[str] = []
     if due is not None and due not in closed:
         first = max((month for month in closed if month < due), default=None)
-        month = due if first is None else _next_month(first)
+        month = due if first is None else month_from(first, 1)
         while month <= due:
             months.append(f"{month:%Y-%m}")
-            month = _next_month(month)
+            month = month_from(month, 1)
     alert = None
     if months:
         alert = Alert(
@@ -476,17 +481,13 @@ def months_open(
             severity="warn",
             happened=f"{', '.join(months)} {'is' if len(months) == 1 else 'are'} to be closed",
             meaning="Until a month is closed, later changes in it are not reported;"
-            f" {_served_now(home)}.",
+            f" {served_now(home)}.",
             command=_command(f"close {months[0]} --by NAME", home),
             at=now,
             details=(f"`{_command('closes', home)}` lists what was closed, when and by whom.",),
         )
     new = frozenset(months) - frozenset(known)
     return Watched("month_open", frozenset(months), new, alert, "Every month due is closed.")
-
-
-def _next_month(month: date) -> date:
-    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
 
 
 def month_due(settings: Settings, today: date) -> date | None:
@@ -499,10 +500,8 @@ def month_due(settings: Settings, today: date) -> date | None:
     if settings.close_working_day == 0:
         return None
     this = today.replace(day=1)
-    before = (this - timedelta(days=1)).replace(day=1)
-    if today >= working_day(this, settings.close_working_day, settings.holidays):
-        return before
-    return (before - timedelta(days=1)).replace(day=1)
+    has_come = today >= working_day(this, settings.close_working_day, settings.holidays)
+    return month_from(this, -1 if has_come else -2)
 
 
 def working_day(month: date, number: int, holidays: Collection[date]) -> date:

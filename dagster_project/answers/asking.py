@@ -127,8 +127,10 @@ def remembering() -> Iterator[None]:
 
 
 def _literal(value: object) -> str:
-    if isinstance(value, str):
-        value = value.replace("\0", "\ufffd")  # no text in a release has NUL characters
+    if isinstance(
+        value, str
+    ):  # no text in a release has NUL characters, or bytes that are not UTF-8
+        value = value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
     return literals([value])
 
 
@@ -205,6 +207,12 @@ def add_months(start: datetime, months: int) -> datetime:
     year, month_number = divmod(place, 12)
     last = monthrange(year, month_number + 1)[1]
     return start.replace(year=year, month=month_number + 1, day=min(start.day, last))
+
+
+def month_from(day: date, months: int) -> date:
+    """Return the first day of the month so many months after that of a day, or before it if they are negative."""
+    place = day.year * 12 + day.month - 1 + months
+    return date(place // 12, place % 12 + 1, 1)
 
 
 def near(wanted: str, known: Iterable[str]) -> list[str]:
@@ -422,7 +430,7 @@ def month_in(wanted: str, first: date | None, last: date | None) -> date:
     at = first
     while at is not None and last is not None and at <= last:
         known.append(month(at))
-        at = (at + timedelta(days=31)).replace(day=1)
+        at = month_from(at, 1)
     plain = re.fullmatch(r"([0-9]{4}-[0-9]{2})(-[0-9]{2})?", wanted.strip())
     if plain and plain.group(1) in known:
         return date.fromisoformat(f"{plain.group(1)}-01")

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
-from dagster_project.answers.asking import Connection, Row, facts, of_plan, rows, zone_of
+from dagster_project.answers.asking import (
+    Connection,
+    Row,
+    facts,
+    month_from,
+    of_plan,
+    rows,
+    zone_of,
+)
 from dagster_project.answers.values import day_in
 
 _AMOUNTS = (
@@ -196,7 +204,7 @@ def _filled(series: list[Row]) -> list[Row]:
     filled: list[Row] = []
     for row in series:
         while filled:
-            following = (filled[-1]["burn_month"] + timedelta(days=31)).replace(day=1)
+            following = month_from(filled[-1]["burn_month"], 1)
             if following >= row["burn_month"]:
                 break
             zeros = dict.fromkeys(_AMOUNTS, Decimal("0.00"))

@@ -80,7 +80,7 @@ def _folder(parts: list[Row]) -> Row:
 
 
 def added_notes(notes: Iterable[str]) -> str | None:
-    """The notes of some files as one, with the counts of what they say alike added up.
+    """Return the notes of some files as one, with the counts of what they say alike added up.
 
     Args:
         notes: The notes of each, as `release.deliveries` has them.

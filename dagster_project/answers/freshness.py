@@ -24,6 +24,7 @@ _NEWEST = {
     "coupons": ("dim_coupons", "updated_at", "true"),
     "redemptions": ("dim_coupon_redemptions", "redeemed_at", "not is_derived"),
     "invoices": ("fct_discounted_charges", "issued_at", "true"),
+    "credit_notes": ("fct_credit_notes", "issued_at", "true"),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
-from dagster_project.answers.asking import Connection, Row, facts, month_in, rows
+from dagster_project.answers.asking import Connection, Row, facts, month_from, month_in, rows
 from dagster_project.answers.bridge import AMOUNTS, GIVEN, gifts, given_by_program
 from dagster_project.answers.findings import findings
 from dagster_project.answers.programs import budget
@@ -68,7 +68,7 @@ def month(
     }
     none = {"invoices": 0, **dict.fromkeys(AMOUNTS, Decimal("0.00"))}
     series = []
-    for one in (_months_before(at, back) for back in range(MONTHS, -1, -1)):
+    for one in (month_from(at, -back) for back in range(MONTHS, -1, -1)):
         if one >= min(at, span["first_of_currency"]):
             row = found.get(one, {"month": one, **none})
             series.append({**row, "given_amount": sum((row[each] for each in GIVEN), Decimal(0))})
@@ -118,8 +118,3 @@ def _programs(connection: Connection, currency: str, at: date, plan: str | None)
     for row in found:
         row["share_percent"] = 100 * row["given_amount"] / total if total else None
     return found
-
-
-def _months_before(of: date, months: int) -> date:
-    place = of.year * 12 + of.month - 1 - months
-    return date(place // 12, place % 12 + 1, 1)

@@ -170,9 +170,13 @@ def only_statement(connection: Connection, sql: str) -> str:
     """Return the one statement in a text, without what ends it.
 
     Raises:
-        WrongQuestion: The text has no statement, or several.
+        WrongQuestion: The text has no statement, or several, or bytes that are not UTF-8.
         duckdb.Error: The text is not valid SQL.
     """
+    try:
+        sql.encode("utf-8")
+    except UnicodeEncodeError:  # as which Python takes such bytes of an argument
+        raise WrongQuestion("The question is not UTF-8: write it in UTF-8.", [], []) from None
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
         what = f"{len(statements)} statements" if statements else "none"

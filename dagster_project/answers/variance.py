@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
 from decimal import Decimal
 
-from dagster_project.answers.asking import Connection, Row, facts, month_in, of_plan, rows
+from dagster_project.answers.asking import (
+    Connection,
+    Row,
+    facts,
+    month_from,
+    month_in,
+    of_plan,
+    rows,
+)
 
 EFFECTS = (
     "bill_effect_amount",
@@ -60,7 +67,7 @@ def variance(
         first = last = month_in(wanted, span["first"], span["last"])
     elif span["last"] is not None:
         last = span["last"]
-        first = _month_before(last, months - 1)
+        first = month_from(last, 1 - months)
     else:
         return {**facts(connection), "scope": scope, "name": name or None, "currencies": []}
     values = [] if scope == "all" else [name]
@@ -93,12 +100,12 @@ def variance(
         while at <= last:
             row = by_month.get(at, {"workspaces": 0, **dict.fromkeys(_AMOUNTS, Decimal("0.00"))})
             of_months.append({"month": at, **{one: row[one] for one in ("workspaces", *_AMOUNTS)}})
-            at = (at + timedelta(days=31)).replace(day=1)
+            at = month_from(at, 1)
         currencies.append(
             {
                 "currency": currency,
                 "bridge": {
-                    "from_month": _month_before(first, 1),
+                    "from_month": month_from(first, -1),
                     "to_month": last,
                     "previous_percent_off_amount": of_months[0]["previous_percent_off_amount"],
                     **{one: sum((row[one] for row in of_months), Decimal(0)) for one in EFFECTS},
@@ -121,11 +128,6 @@ def variance(
         "to_month": last,
         "currencies": currencies,
     }
-
-
-def _month_before(of: date, months: int) -> date:
-    place = of.year * 12 + of.month - 1 - months
-    return date(place // 12, place % 12 + 1, 1)
 
 
 def sums(found: list[Row]) -> Row:

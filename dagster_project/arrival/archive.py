@@ -17,7 +17,7 @@ import stat
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 from dagster_project.arrival.landing import Format, LandedFile, unreadable
 from dagster_project.arrival.report import (
@@ -336,9 +336,9 @@ def _read(source: BinaryIO) -> bytes:
         raise unreadable(error) from error
 
 
-def _sync(file: object) -> None:
-    file.flush()  # type: ignore[attr-defined]
-    os.fsync(file.fileno())  # type: ignore[attr-defined]
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ import codecs
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -398,8 +399,11 @@ def _rewrite(
     given: Mapping[str, str | None],
     doubts: Sequence[Doubt],
 ) -> Prepared:
-    malformed = MalformedWriter(rows_path.with_suffix(".malformed"))
-    with _open_text(path) as file, RowWriter(rows_path, feed, given) as writer:
+    with (
+        closing(MalformedWriter(rows_path.with_suffix(".malformed"))) as malformed,
+        _open_text(path) as file,
+        RowWriter(rows_path, feed, given) as writer,
+    ):
         records = _Records(file, limits, doubts)
         iterator = iter(records)
         header = next(iterator).fields

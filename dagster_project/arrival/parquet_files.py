@@ -142,6 +142,7 @@ def _work(files: Sequence[ParquetFile], feed: Feed, limits: Limits) -> Refusal |
         ],
     }
     errors_path = files[0].rows_path.with_suffix(".errors")
+    code: int | None
     try:
         with errors_path.open("wb") as errors:
             ended = subprocess.run(
@@ -153,17 +154,20 @@ def _work(files: Sequence[ParquetFile], feed: Feed, limits: Limits) -> Refusal |
                 timeout=limits.parquet_seconds,
                 check=False,
             )
+        code = ended.returncode
     except subprocess.TimeoutExpired:
+        code = None
+    if not files[0].answer_path.exists():
+        last = errors_path.read_text("utf-8", "replace").strip().splitlines()[-1:]
+        why = " ".join(last) if code is not None else f"not in {limits.parquet_seconds} seconds"
+        raise ArrivalError(f"the Parquet reader could not start ({why}); install again")
+    if code is None:
         return Refusal(
             f"reading it took more than {limits.parquet_seconds} seconds",
             "deliver it in parts, or raise the limit if the file is right",
         )
-    if not files[0].answer_path.exists():
-        last = errors_path.read_text("utf-8", "replace").strip().splitlines()[-1:]
-        raise ArrivalError(f"the Parquet reader could not start ({' '.join(last)}); install again")
-    if ended.returncode == 0:
+    if code == 0:
         return None
-    code = ended.returncode
     if code == -signal.SIGKILL:
         return TransientRefusal(
             "its Parquet reader was killed, as when memory runs out",

@@ -28,7 +28,7 @@ class Limits:
         line_bytes: Longest line or record of a text file. Reading one takes several times its size: as
             Python's text, as fields, as a batch.
         columns: Most columns of a file.
-        parquet_seconds: Longest time that reading one Parquet file may take.
+        parquet_seconds: Longest time that reading one Parquet file, or small ones together, may take.
         parquet_memory_bytes: Most memory, as address space, that reading one Parquet file may take.
         memory_megabytes: Memory that DuckDB may use before it writes to disk.
     """

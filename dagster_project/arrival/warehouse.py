@@ -191,8 +191,7 @@ def _connect(path: Path, limits: Limits, temporary: Path) -> Opened:
     try:
         connection.execute(f"set memory_limit = '{int(limits.memory_megabytes)}MB'")
         connection.execute("set disabled_optimizers = 'in_clause'")  # as in dbt's profile
-        spill = str(temporary / "spill").replace("'", "''")
-        connection.execute(f"set temp_directory = '{spill}'")
+        connection.execute(f"set temp_directory = {literal(str(temporary / 'spill'))}")
         rows = raw_rows(path)
         why = _empty_unless_as_left(connection, rows)
         create_tables(connection, rows)

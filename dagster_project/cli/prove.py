@@ -59,8 +59,9 @@ def prove(
         wrong("Give an invoice, a redemption, or a mart with its month and column.")
     if release is not None and is_what_if(release):
         wrong("A what-if is an assumption and proves nothing; name a release with --release ID.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        wrong(f"{out} is not an empty folder; name another one with --out.")
+    with explained():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            wrong(f"{out} is not an empty folder; name another one with --out.")
     settings = settings_of_home(home)
     if is_of_question(settings.home):
         recorded = settings.home.resolve().parents[1]

@@ -213,12 +213,18 @@ def _question(sql: str | None, file: str | None) -> str | None:
             wrong(
                 f"{clean(file)} cannot be read ({error.strerror}): name another file with --file."
             )
-    if file == "-" or sql == "-":
-        return sys.stdin.read()
-    if sql is not None:
+    if sql is not None and sql != "-":
         return sql
-    piped = sys.stdin.read() if _is_piped() else ""
-    return piped if piped.strip() else None
+    is_asked = "-" in (file, sql)
+    if is_asked and sys.stdin is None:
+        wrong("Standard input is closed; give a question, or --file FILE.")
+    if not is_asked and not _is_piped():
+        return None
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError:
+        wrong("Standard input is not UTF-8: write the question in UTF-8.")
+    return text if is_asked or text.strip() else None
 
 
 def _is_piped() -> bool:

@@ -100,12 +100,15 @@ def run(
     settings = settings_from(home, landing) if known_at is None else settings_of_home(home)
     if engine is not None:
         settings = settings.model_copy(update={"engine": engine})
+    if strict:
+        settings = settings.model_copy(update={"strict": True})
     if known_at is not None:
-        raise typer.Exit(0 if _refresh_known_at(settings, known_at, as_of) else 1)
-    if not settings.landing.is_dir():
-        wrong(f"There is no landing folder {settings.landing}; name one with --landing.")
-    if any(path.is_file() for path in (settings.home, *settings.home.parents)):
-        wrong(f"{settings.home} is not a folder. Name another data home with --home.")
+        raise typer.Exit(0 if _refresh_known_at(settings, known_at, as_of, always) else 1)
+    with explained():
+        if not settings.landing.is_dir():
+            wrong(f"There is no landing folder {settings.landing}; name one with --landing.")
+        if any(path.is_file() for path in (settings.home, *settings.home.parents)):
+            wrong(f"{settings.home} is not a folder. Name another data home with --home.")
     now = datetime.now(UTC)
     try:
         day = (
@@ -113,12 +116,10 @@ def run(
         )
     except ValueError as error:
         wrong(f"--as-of {as_of}: {error}." if as_of else str(error))
-    if strict:
-        settings = settings.model_copy(update={"strict": True})
     raise typer.Exit(0 if refresh(settings, day, always=always) else 1)
 
 
-def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> bool:
+def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None, always: bool) -> bool:
     from dagster_project.releases.errors import NoRelease
     from dagster_project.settings import checked_as_of
 
@@ -127,7 +128,7 @@ def _refresh_known_at(settings: Settings, known_at: str, as_of: str | None) -> b
     except ValueError as error:
         wrong(f"--as-of {as_of}: {error}.")
     try:
-        return refresh_known_at(settings, known_at, day)
+        return refresh_known_at(settings, known_at, day, always=always)
     except (ValueError, NoRelease) as error:
         wrong(str(error))
 
@@ -142,8 +143,9 @@ def rebuild(home: HomeOption = None) -> None:
     from dagster_project.releases.lock import one_writer
 
     settings = settings_from(home)
-    if not settings.archive.is_dir():
-        wrong(f"There is no archive in {settings.home}; name another data home with --home.")
+    with explained():
+        if not settings.archive.is_dir():
+            wrong(f"There is no archive in {settings.home}; name another data home with --home.")
     with explained(), one_writer(settings.home, "coupon-ledger rebuild"):
         try:
             reports = rebuild_raw(settings.home)
@@ -422,7 +424,9 @@ def notes(
     return notes
 
 
-def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = None) -> bool:
+def refresh_known_at(
+    settings: Settings, known_at: str, as_of: date | None = None, *, always: bool = False
+) -> bool:
     """Run the refresh with only the deliveries that had arrived by an instant.
 
     The release goes to a data home of its own, `HOME/known-at/<instant>`, which every command reads
@@ -433,6 +437,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
         known_at: The id of a release, or an instant in ISO 8601.
         as_of: Last day whose events count; by default that of the release that was newest then,
             else the day of the instant.
+        always: Whether to run even if nothing has changed since it was last asked.
 
     Returns:
         Whether a release of what was known is current there.
@@ -460,7 +465,7 @@ def refresh_known_at(settings: Settings, known_at: str, as_of: date | None = Non
         f"As known at {instant.at:%Y-%m-%d %H:%M:%S} UTC: {prepared.known:,} of"
         f" {prepared.deliveries:,} deliveries; {_short(settings.current)} does not change."
     )
-    return refresh(prepared.settings, day)
+    return refresh(prepared.settings, day, always=always)
 
 
 def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -> None:

@@ -47,9 +47,9 @@ def sample(
         wrong("Give --workspaces or --invoices, not both: one follows from the other.")
     if hold_back and months < 2:
         wrong("--hold-back needs a month before the last: give --months 2 or more.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        wrong(f"{out} is not an empty folder: name a new one with --out.")
     try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            wrong(f"{out} is not an empty folder: name a new one with --out.")
         out.mkdir(parents=True, exist_ok=True)
         if invoices is None:
             from dagster_project.sample import generate_sample

@@ -119,8 +119,9 @@ def _prepared(settings: Settings) -> dict[str, str]:
     from dagster_project.releases.data_home import check_layout
     from dagster_project.releases.errors import ReleaseError
 
-    if not settings.landing.is_dir():
-        wrong(f"There is no landing folder {settings.landing}: name one with --landing.")
+    with explained():
+        if not settings.landing.is_dir():
+            wrong(f"There is no landing folder {settings.landing}: name one with --landing.")
     storage = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home).absolute()
     from dagster_project.home import make_private, writing
 

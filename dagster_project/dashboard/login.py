@@ -67,7 +67,8 @@ class Login:
         if not self.emails:
             return True
         email = str(user.get("email") or "").strip().lower()
-        if not email or user.get("email_verified") is False:
+        is_verified = str(user.get("email_verified", True)).lower() != "false"  # some send a text
+        if not email or not is_verified:
             return False
         return email in self.emails or f"@{email.rpartition('@')[2]}" in self.emails
 

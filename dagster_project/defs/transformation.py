@@ -267,7 +267,7 @@ def _must_be_as_stored(settings: Settings) -> None:
     """
     if not settings.warehouse.is_file():
         return  # the build fails, and says so
-    with duckdb.connect(str(settings.warehouse)) as connection:
+    with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
         other = not_as_stored(connection, raw_rows(settings.warehouse))
     if other:
         raise ReleaseError(

@@ -228,6 +228,10 @@ def _change(feed_name: str, values: dict[str, str], place: str) -> Change:
     if withdrawn not in ("", *TRUE, *FALSE):
         raise WrongTerms(f"{place}, {WITHDRAWN}: give true or false, not {withdrawn!r}.")
     for name, value in values.items():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:  # bytes of an argument, or half of a pair of escapes in JSON
+            raise WrongTerms(f"{place}, {name}: the value is not UTF-8.") from None
         if name not in feed.column_names:
             known = [*feed.column_names, WITHDRAWN]
             raise WrongTerms(f"{place}: {unknown(f'column of {feed_name} named', name, known)}")

@@ -68,7 +68,7 @@ def is_unchanged(settings: Settings, as_of: date) -> bool:
         as_of: Last day whose events count.
     """
     try:
-        return inputs(settings, as_of) == _path(settings).read_text("utf-8")
+        return inputs(settings, as_of).encode() == _path(settings).read_bytes()
     except (OSError, ReleaseError):
         return False  # whatever it is, the refresh reports it
 

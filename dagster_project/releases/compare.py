@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 
 from dagster_project.releases import files, restatements
+from dagster_project.releases.contents import is_amount
 from dagster_project.releases.errors import NoRelease
 from dagster_project.releases.fingerprint import Column, columns_of, quote
 from dagster_project.releases.read import attached
@@ -242,11 +243,7 @@ def _names(connection: duckdb.DuckDBPyConnection, release: str, table: str) -> t
 
 
 def _amounts(connection: duckdb.DuckDBPyConnection, pair: _Pair) -> Iterator[AmountDifference]:
-    amounts = [
-        column.name
-        for column in pair.shared
-        if "amount" in column.name.split("_") and column.type.startswith("DECIMAL")
-    ]
+    amounts = [column.name for column in pair.shared if is_amount(column)]
     sources = [_with_currency(release, pair) for release in ("r0", "r1")]
     if not amounts or None in sources or pair.name == restatements.NAME:
         return  # amounts without a currency, or of different kinds, cannot be added up

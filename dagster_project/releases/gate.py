@@ -87,10 +87,10 @@ class Problem:
     """One reason not to publish.
 
     Attributes:
-        kind: `test`, `model` or `results`.
-        name: The test or model, or what is wrong with the results as a whole.
-        status: dbt's status, or `missing`, `stale`, `altered`.
-        message: What dbt said, in one line.
+        kind: `test`, `model`, `results` or, in a strict run, `finding`.
+        name: The test, model or type of findings, or what is wrong with the results as a whole.
+        status: dbt's status, or `missing`, `stale`, `altered`, `open`.
+        message: What dbt said, or how many findings are open, in one line.
         path: The SQL or YAML file concerned, relative to the dbt project.
     """
 

@@ -56,7 +56,7 @@ def write(side: Path, question: Question) -> None:
 
 
 def asked_in(side: Path) -> Question | None:
-    """What a data home asks; None where it is not of a question, or does not say."""
+    """Return what a data home asks; None where it is not of a question, or does not say."""
     try:
         content = json.loads(_path(side).read_text("utf-8"))
         lists = {name: tuple(content[name]) for name in ("terms", "withdrawn_coupons")}
@@ -71,7 +71,7 @@ def is_of_question(home: Path) -> bool:
 
 
 def all_asked(home: Path) -> list[tuple[str, Question | None, bool]]:
-    """The questions of a data home by name: `what-if/NAME`, what was asked, and whether there is an answer."""
+    """Return the questions of a data home by name: `what-if/NAME`, what was asked, and whether there is an answer."""
     folder = home / files.WHAT_IF
     if not folder.is_dir():
         return []

@@ -25,7 +25,6 @@ REF = "b411622"
 """Version 0.4.0."""
 FULL, MONTH, RESTATED, DAY = "full refresh", "one new month", "1% restated", "a day later"
 SAMPLE, AGAIN = "sample, from nothing", "sample, `run --always`"
-SCENARIOS = (FULL, MONTH, RESTATED, DAY, SAMPLE, AGAIN)
 READING = (
     ("releases",),
     ("workspace", "{workspace}"),

@@ -30,8 +30,10 @@ from dagster_project.refresh.compiled import (
     with_columns,
 )
 from dagster_project.refresh.concerned import RECORDED, SUMMED, Calculated, calculate, of_concerned
+from dagster_project.refresh.dbt_build import Project, prepare
 from dagster_project.refresh.left_alone import left_alone, states_of_sources
 from dagster_project.releases.fingerprint import tables_of
+from dagster_project.settings import Settings
 from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
 from tests.reference.agreement import KEYS
 from tests.reference.rules import first_instant_of
@@ -58,23 +60,24 @@ class _Model:
     forgets: str
 
 
-def manifest(folder: Path) -> Any:
-    """Return the project as dbt's `parse` gives it, for a command of dbt to use up.
+def parsed(folder: Path) -> Project:
+    """Return the project as the product parses it, which is done once for all who ask.
 
     What a model depends on does not change with the variables, and a run parses once for both ways of
     building too.
 
     Args:
-        folder: Where the project is kept for all who ask.
+        folder: Where those who ask at once wait for each other.
     """
+    with FileLock(folder / "parsed.lock"):
+        return prepare(Settings(home=folder / "home"))
+
+
+def manifest(folder: Path) -> Any:
+    """Return the project as dbt's `parse` gives it, for a command of dbt to use up."""
     from dbt.contracts.graph.manifest import Manifest
 
-    parsed = folder / "parsed"
-    with FileLock(folder / "parsed.lock"):
-        if not parsed.exists():
-            parsed.mkdir()
-            dbt(parsed / "warehouse.duckdb", _AS_OF, "parse")
-    made = Manifest.from_msgpack((parsed / "target" / "partial_parse.msgpack").read_bytes())
+    made = Manifest.from_msgpack((parsed(folder).folder / "manifest.msgpack").read_bytes())
     made.build_flat_graph()
     return made
 
@@ -150,8 +153,7 @@ class CompiledModels:
     @cached_property
     def manifest(self) -> Any:
         """The manifest as dbt writes it."""
-        manifest(self._folder)  # parses the project, unless somebody has
-        return json.loads((self._folder / "parsed/target/manifest.json").read_text("utf-8"))
+        return parsed(self._folder).manifest
 
     @cached_property
     def _next_day(self) -> list[_Model]:
@@ -221,9 +223,22 @@ class CompiledModels:
         self,
         deliveries: Sequence[TextRows],
         as_of: date | None = None,
-        also: Collection[str] = (),
     ) -> dict[str, list[dict[str, object]]]:
         """The marts that come of the deliveries, amounts as Decimal.
+
+        Args:
+            deliveries: What is delivered.
+            as_of: The as-of date, if it is another than the models'.
+        """
+        return {name: table.to_pylist() for name, table in self.tables(deliveries, as_of).items()}
+
+    def tables(
+        self,
+        deliveries: Sequence[TextRows],
+        as_of: date | None = None,
+        also: Collection[str] = (),
+    ) -> dict[str, pa.Table]:
+        """The marts that come of the deliveries, each in the order of all its columns.
 
         Args:
             deliveries: What is delivered.
@@ -233,10 +248,10 @@ class CompiledModels:
         with self.built(deliveries, as_of) as connection:
             return _marts(connection, also)
 
-    def run_day_by_day(
+    def tables_day_by_day(
         self, days: Sequence[tuple[date, TextRows]], also: Collection[str] = ()
-    ) -> dict[str, list[dict[str, object]]]:
-        """The marts after some days, each carrying on from the one before; amounts as Decimal.
+    ) -> dict[str, pa.Table]:
+        """The marts after some days, each carrying on from the one before.
 
         Args:
             days: The as-of date of each day with what is delivered on it.
@@ -477,7 +492,7 @@ def answered(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, 
 
 def _marts(
     connection: duckdb.DuckDBPyConnection, also: Collection[str] = ()
-) -> dict[str, list[dict[str, object]]]:
+) -> dict[str, pa.Table]:
     published = {
         row[0]
         for row in connection.execute(
@@ -485,8 +500,8 @@ def _marts(
         ).fetchall()
     }
     relations = {name: f"marts.{name}" for name in KEYS if name in published}
-    relations |= {name: f"(from intermediate.{name} order by all)" for name in also}
+    relations |= {name: f"intermediate.{name}" for name in also}
     return {
-        name: connection.execute(f"select * from {relation}").to_arrow_table().to_pylist()
+        name: connection.execute(f"from {relation} order by all").to_arrow_table()
         for name, relation in relations.items()
     }

@@ -20,10 +20,18 @@ import pytest
 
 from dagster_project.cli import main
 from dagster_project.cli.reading import READING
-from dagster_project.releases import Build, Publication, candidate, publish
+from dagster_project.product import SAMPLE
+from dagster_project.releases import (
+    Build,
+    Publication,
+    candidate,
+    close,
+    current_release,
+    publish,
+)
 from dagster_project.releases.fingerprint import sum_of_hashes
 from dagster_project.releases.gate import Result
-from dagster_project.settings import CHECKOUT, SAMPLE, Settings
+from dagster_project.settings import CHECKOUT, Settings
 from tests.pipeline import ahead
 from tests.shared import Shared
 
@@ -278,9 +286,6 @@ def needs(missing: str) -> None:
         pytest.skip(missing)
 
 
-CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
 def coupon_ledger(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user would, without this shell's settings."""
     inherited = {
@@ -384,6 +389,61 @@ def sample_run(shared: Shared) -> SampleRun:
     return SampleRun(folder / "home", result)
 
 
+LATER = {
+    *("coupons-2025-01-03.csv", "redemptions-ended.csv", "redemptions-2025.csv"),
+    *("workspaces-second-half.csv", "invoices-2025h2.parquet", "invoices-2025h2-yen.csv"),
+    *("invoices-restated.csv", "invoices-again-2024-01-01.csv"),
+}
+"""Files of the sample that come on the second day: late, restated, voided, with other terms."""
+CLOSED = date(2024, 1, 1)
+"""The month that is closed on the first day."""
+
+
+@dataclass(frozen=True)
+class TwoDays:
+    """The sample, delivered and refreshed on two days.
+
+    Attributes:
+        home: The data home, which no test changes.
+        first: The release of the first day.
+        contents: What that release held, as `crashes.contents` tells it.
+        told: What the run of each day said.
+    """
+
+    home: Path
+    first: str
+    contents: Mapping[tuple[str, str], tuple[int, str]]
+    told: tuple[str, str]
+
+
+@pytest.fixture(scope="session")
+def two_days(shared: Shared) -> TwoDays:
+    """Two real runs: of a part of the sample, of which a month is then closed, and of all of it."""
+
+    def make(folder: Path) -> None:
+        from tests import crashes
+
+        home, landing = folder / "home", folder / "landing"
+        arguments = ("run", "--landing", landing, "--home", home, "--as-of")
+        shutil.copytree(SAMPLE / "landing", landing, ignore=lambda _, names: LATER & {*names})
+        first = in_process(*arguments, "2025-06-30")
+        assert first.returncode == 0, first.stderr
+        release_id, contents = current_release(home), crashes.contents(home)
+        why = "the sample has errors in every month"
+        now = datetime.now(UTC)
+        close(home, CLOSED, by="Ada", now=now, with_open_findings=True, reason=why)
+        shutil.copytree(SAMPLE / "landing", landing, dirs_exist_ok=True)
+        second = in_process(*arguments, LAST_DAY.isoformat())
+        assert second.returncode == 0, second.stderr
+        made = (release_id, [*contents.items()], (first.stdout, second.stdout))
+        (folder / "made.json").write_text(json.dumps(made), "utf-8")
+
+    folder = shared.made("two-days", make)
+    first, contents, told = json.loads((folder / "made.json").read_text("utf-8"))
+    held = {(schema, name): (rows, found) for (schema, name), (rows, found) in contents}
+    return TwoDays(folder / "home", first, held, tuple(told))
+
+
 @pytest.fixture(scope="session")
 def ahead_home(shared: Shared) -> Path:
     """A data home with the release of the workspaces invented in `ahead.py`, to be copied."""
@@ -411,11 +471,13 @@ def view_models() -> set[str]:
 
 
 NOT_ON_SPARK = "The Spark half did not run"
+_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
 QUICK_JAVA: Mapping[str, str] = {
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.driver.extraJavaOptions": _JAVA_OPTIONS,
+    "spark.executor.extraJavaOptions": _JAVA_OPTIONS,
 }
-"""What suits Java processes that end within a minute or two: only the quicker compiler compiles."""
+"""What suits Java processes that end within a minute or two: only the quicker compiler compiles. On its own it
+would have 48 MB for what it compiled, which a build fills; what is then thrown out has to be compiled again."""
 QUICK_SPARK: Mapping[str, str] = {
     **QUICK_JAVA,
     "spark.sql.codegen.wholeStage": "false",

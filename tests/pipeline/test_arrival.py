@@ -2329,7 +2329,7 @@ def test_a_line_of_very_many_keys_or_values_takes_no_time_and_little_memory(home
 
 def test_many_small_files_each_keep_their_own_verdict(home: Home) -> None:
     expected: dict[str, tuple[str, str | None]] = {}
-    for number in range(30):
+    for number in range(15):
         rows = [invoice(100 * number + row) for row in range(25 if number % 7 == 0 else 1)]
         if number % 14 == 0:
             rows = [{**row, "issued_at": "yesterday"} for row in rows]
@@ -2357,7 +2357,7 @@ def test_many_small_files_each_keep_their_own_verdict(home: Home) -> None:
         " join raw.deliveries using (delivery_sequence) where check_name not like '%usual' order by all"
     )
     alone = Home(home.path.parent / "alone")
-    for number in range(30):
+    for number in range(15):
         name = f"invoices/{number:03d}.csv"
         alone.land(name, (home.landing / name).read_bytes())
         alone.arrive(with_gate=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,23 +11,18 @@ import duckdb
 import pytest
 
 from dagster_project.arrival.warehouse import create_tables, drop_tables, raw_rows
+from dagster_project.product import SAMPLE
 from dagster_project.refresh import as_left, carrying_on, standing
 from dagster_project.refresh.dbt_build import RunningBuild, prepare, read_receipt
 from dagster_project.refresh.standing import DataTests
 from dagster_project.releases import candidate, open_release
 from dagster_project.releases.files import log_of
 from dagster_project.releases.fingerprint import sum_of_hashes
-from dagster_project.settings import SAMPLE, Settings
+from dagster_project.settings import Settings
 from tests.dbt import violations
-from tests.pipeline.conftest import AS_OF, LAST_DAY, SampleRun, in_process
+from tests.pipeline.conftest import AS_OF, LAST_DAY, LATER, SampleRun, TwoDays, in_process
 
 CODE = "1+code"
-LATER = {
-    *("coupons-2025-01-03.csv", "redemptions-ended.csv", "redemptions-2025.csv"),
-    *("workspaces-second-half.csv", "invoices-2025h2.parquet", "invoices-2025h2-yen.csv"),
-    *("invoices-restated.csv", "invoices-again-2024-01-01.csv"),
-}
-"""Files of the sample that come on the second day: late, restated, voided, with other terms."""
 
 
 @pytest.fixture
@@ -130,23 +124,14 @@ class TestTheNote:
 
 
 def test_the_sample_in_two_days_is_the_sample_at_once(
-    tmp_path: Path, sample_run: SampleRun
+    two_days: TwoDays, sample_run: SampleRun
 ) -> None:
-    landing = tmp_path / "landing"
-    shutil.copytree(
-        SAMPLE / "landing",
-        landing,
-        ignore=lambda _, names: [name for name in names if name in LATER],
-    )
-    arguments = ("run", "--landing", landing, "--home", tmp_path / "home", "--as-of")
-    first = in_process(*arguments, "2025-06-30")
-    assert "changed since" not in first.stdout
-    shutil.copytree(SAMPLE / "landing", landing, dirs_exist_ok=True)
-    second = in_process(*arguments, LAST_DAY.isoformat())
-    assert "; what changed since 2025-06-30" in second.stdout, second.stdout + second.stderr
-    assert " left as they were, " in second.stdout, "of feeds without deliveries in between"
-    assert marts(tmp_path / "home") == marts(sample_run.home)
-    rows_are_known(Settings(home=tmp_path / "home"))
+    first, second = two_days.told
+    assert "changed since" not in first
+    assert "; what changed since 2025-06-30" in second, second
+    assert " left as they were, " in second, "of feeds without deliveries in between"
+    assert marts(two_days.home) == marts(sample_run.home)
+    rows_are_known(Settings(home=two_days.home))
 
 
 def rows_are_known(settings: Settings) -> None:
@@ -289,7 +274,7 @@ def test_of_files_that_are_as_they_were_left_no_kept_row_is_read(
 
 @pytest.mark.parametrize("what", ["gone", "cut", "random"])
 def test_without_the_marts_built_last_everything_is_built_from_nothing(
-    own_home: Path, sample_run: SampleRun, what: str
+    own_home: Path, what: str
 ) -> None:
     path = own_home / "build" / "candidate.duckdb"
     content = path.read_bytes()
@@ -305,19 +290,6 @@ def test_without_the_marts_built_last_everything_is_built_from_nothing(
     assert build.carried_on_from is None
     candidate.begin(path)
     assert candidate.can_be_read(path)
-    if what == "gone":
-        with duckdb.connect(str(settings.warehouse)) as connection:
-            connection.execute(
-                "create schema marts; create table marts.of_an_earlier_version (i int)"
-            )
-        done = in_process("run", "--always", "--home", own_home)
-        assert done.returncode == 0, done.stderr
-        assert marts(own_home) == marts(sample_run.home)
-        with duckdb.connect(str(settings.warehouse)) as connection:
-            schemas = connection.execute(
-                "select schema_name from duckdb_schemas() where database_name = current_database()"
-            ).fetchall()
-        assert ("intermediate",) in schemas and ("marts",) not in schemas
 
 
 def test_a_log_of_another_file_beside_the_marts_does_no_harm(own_home: Path) -> None:
@@ -402,6 +374,13 @@ def test_after_a_damaged_block_was_met_everything_is_built_from_nothing(
     assert failed.returncode != 0
     assert "damaged on the disk. Run again" in " ".join(failed.stderr.split())
     assert not as_left.are_as_left(settings)
+    with duckdb.connect(str(settings.warehouse)) as connection:
+        connection.execute("create schema marts; create table marts.of_an_earlier_version (i int)")
     done = in_process("run", "--home", own_home, "--as-of", LAST_DAY.isoformat(), "--always")
     assert done.returncode == 0, done.stderr
     assert marts(own_home) == marts(sample_run.home)
+    with duckdb.connect(str(settings.warehouse)) as connection:
+        schemas = connection.execute(
+            "select schema_name from duckdb_schemas() where database_name = current_database()"
+        ).fetchall()
+    assert ("intermediate",) in schemas and ("marts",) not in schemas

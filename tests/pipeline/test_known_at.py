@@ -3,59 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from dagster_project import releases
 from dagster_project.arrival import arrive
-from dagster_project.cli.run import refresh, refresh_known_at
+from dagster_project.cli import app
+from dagster_project.cli import run as cli_run
+from dagster_project.cli.run import refresh_known_at
 from dagster_project.refresh import known_at
 from dagster_project.releases import files
 from dagster_project.sample import generate_sample
 from dagster_project.settings import Settings
 from tests import crashes
-from tests.pipeline.conftest import NOW, HandMade
-
-
-class TestTheRealRun:
-    """A run at the instant of an old release gives that release's content."""
-
-    def test_it_gives_the_old_content_and_touches_nothing_else(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        generate_sample(12, 8, 7, tmp_path / "sample")
-        landing, later = tmp_path / "sample" / "landing", tmp_path / "later"
-        later.mkdir()
-        for file in sorted(landing.glob("invoices/*"))[1:]:
-            shutil.move(file, later)
-        settings = Settings(home=tmp_path / "home", landing=landing)
-        day = date(2024, 2, 29)
-        assert refresh(settings, day)
-        first, before = files.current_release(settings.home), crashes.contents(settings.home)
-        assert first is not None
-        releases.close(settings.home, date(2024, 1, 1), by="Ada", now=datetime.now(UTC))
-        for file in later.iterdir():
-            shutil.move(file, landing / "invoices")
-        assert refresh(settings, day)
-        second, after = files.current_release(settings.home), crashes.contents(settings.home)
-        assert after != before
-        assert after["marts", "fct_restatements"][0] > 0
-        with releases.open_release(settings.home) as connection:
-            told = connection.execute(
-                "select distinct file_name from marts.fct_restatements where file_name is not null"
-            ).fetchall()
-        assert told
-        assert "Changed in closed months" in capsys.readouterr().out
-
-        assert refresh_known_at(settings, first)
-        shown = capsys.readouterr().out
-        assert "As known at" in shown and "deliveries" in shown
-        (side,) = (settings.home / "known-at").iterdir()
-        assert crashes.contents(side) == before
-        assert crashes.contents(settings.home) == after
-        assert files.current_release(settings.home) == second
+from tests.pipeline.conftest import NOW, HandMade, TwoDays
 
 
 class TestLayingOut:
@@ -123,6 +87,22 @@ class TestLayingOut:
         assert known_at.resolve(home, "2026-04-01T06:00Z").as_of == date(2026, 3, 31)
         assert known_at.resolve(home, "2026-03-01T06:00Z").as_of is None
 
+    @pytest.mark.parametrize("given", [False, True])
+    def test_strict_and_always_hold_here_too(
+        self, home: Path, given: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[tuple[bool, bool]] = []
+
+        def refreshed(settings: Settings, as_of: date, *, always: bool = False) -> bool:
+            asked.append((settings.strict, always))
+            return True
+
+        monkeypatch.setattr(cli_run, "refresh", refreshed)
+        options = ["--strict", "--always"] if given else []
+        command = ["run", "--home", str(home), "--known-at", "2026-04-01T06:00Z", *options]
+        assert CliRunner().invoke(app, command).exit_code == 0
+        assert asked == [(given, given)]
+
     def test_nothing_known_is_told(self, home: Path) -> None:
         with pytest.raises(ValueError, match="the first came at 2026-04-01T05:00:00Z"):
             refresh_known_at(Settings(home=home), "2026-03-31T00:00Z")
@@ -135,3 +115,30 @@ class TestLayingOut:
     def test_a_release_that_is_not_there_is_told(self, home: Path) -> None:
         with pytest.raises(releases.NoRelease):
             known_at.resolve(home, "20200101T000000Z-00000000")
+
+
+class TestTheRealRun:
+    """A run at the instant of an old release gives that release's content."""
+
+    def test_it_gives_the_old_content_and_touches_nothing_else(
+        self, two_days: TwoDays, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        settings = Settings(home=tmp_path / "home")
+        shutil.copytree(two_days.home, settings.home, symlinks=True)
+        served, after = files.current_release(settings.home), crashes.contents(settings.home)
+        assert after != two_days.contents
+        assert after["marts", "fct_restatements"][0] > 0
+        with releases.open_release(settings.home) as connection:
+            told = connection.execute(
+                "select distinct file_name from marts.fct_restatements where file_name is not null"
+            ).fetchall()
+        assert told
+        assert "Changed in closed months" in two_days.told[1]
+
+        assert refresh_known_at(settings, two_days.first)
+        shown = capsys.readouterr().out
+        assert "As known at" in shown and "deliveries" in shown
+        (side,) = (settings.home / "known-at").iterdir()
+        assert crashes.contents(side) == two_days.contents
+        assert crashes.contents(settings.home) == after
+        assert files.current_release(settings.home) == served

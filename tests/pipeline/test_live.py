@@ -131,7 +131,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         settings = {
             **settings_of(webhook, mailbox),
             "alert_quiet_minutes": "0",
-            "sensor_seconds": "1",
+            "sensor_seconds": "3",
             "settle_seconds": "2",
             "schedule_cron": NEVER,
             "schedule_timezone": other_zone(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from decimal import Decimal
@@ -11,6 +12,7 @@ from pathlib import Path
 import openpyxl
 import pyarrow.parquet as pq
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from dagster_project.cli import app
@@ -54,6 +56,29 @@ class TestQuestions:
 
     def test_show_tables_shows_the_marts(self, home: Path) -> None:
         assert "fct_discounted_charges" in ask(home, "show tables").stdout.splitlines()
+
+    @pytest.mark.parametrize("strictness", ["strict", "surrogateescape"])
+    def test_a_question_that_is_not_utf8_is_refused(self, home: Path, strictness: str) -> None:
+        found = subprocess.run(
+            [sys.executable, "-m", "dagster_project.cli", "query", "--home", home],
+            input="select 'caf\xe9'".encode("latin-1"),
+            env={**os.environ, "PYTHONIOENCODING": f"utf-8:{strictness}"},
+            cwd=CHECKOUT,
+            capture_output=True,
+            check=False,
+        )
+        assert found.returncode == 2
+        assert b"is not UTF-8" in found.stderr
+        assert b"Traceback" not in found.stderr
+
+    def test_closed_standard_input_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from dagster_project.cli.query import _question
+
+        monkeypatch.setattr(sys, "stdin", None)
+        with pytest.raises(typer.Exit) as ended:
+            _question("-", None)
+        assert ended.value.exit_code == 2
+        assert _question(None, None) is None
 
     def test_it_is_read_from_a_file_and_from_standard_input(
         self, home: Path, tmp_path: Path

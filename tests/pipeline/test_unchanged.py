@@ -77,6 +77,7 @@ CHANGES: dict[str, Callable[[Settings], object]] = {
         HandMade(s.home, [("in_9", "USD", "1.00")]).write().publish(NOW + timedelta(days=1))
     ),
     "the build thrown away": lambda s: (s.build / "unchanged").unlink(),
+    "damage to what is remembered": lambda s: (s.build / "unchanged").write_bytes(b"\xff"),
 }
 
 

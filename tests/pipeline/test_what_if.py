@@ -462,6 +462,7 @@ class TestWhatMakesNoSense:
             ("a.csv", "coupon_id,percent_off\n", "has no rows"),
             ("a.txt", "x", "neither .csv, .yaml nor .json"),
             ("a.json", "{", "cannot be read as JSON"),
+            ("a.json", '[{"coupon_id": "\\ud800"}]', "coupon_id: the value is not UTF-8"),
             ("a.yaml", "invoices: []", "no list of rows 'invoices'"),
             ("a.json", '[{"percent_off": 5}]', "no coupon_id or redemption_id"),
             ("a.csv", "coupon_id,percent_off\nHALF,5\nHALF,6\n", "has two rows"),

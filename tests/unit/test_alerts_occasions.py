@@ -385,3 +385,14 @@ def test_an_overview_of_nothing_says_so(tmp_path: Path) -> None:
     text = tell_alerts(overview(Settings(home=tmp_path), 5))
     assert "Going on: nothing" in text
     assert "Last ones: none" in text
+
+
+def test_an_overview_counts_the_recipients_to_whom_mail_goes(tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path,
+        alert_smtp_host="mail",
+        alert_email_from="a@example.com",
+        alert_email_to="b@example.com, c@example.com,",
+    )
+    assert send.recipients(settings) == ["b@example.com", "c@example.com"]
+    assert overview(settings, 5)["channels"]["email"] == "2 by mail:25"

@@ -341,3 +341,19 @@ def test_a_header_too_wide_for_the_plain_way_is_read_the_other_way(tmp_path: Pat
     path = tmp_path / "delivery"
     path.write_bytes(b"a\n1\n")
     assert _scan_plain(path, ("a",)) is None
+
+
+def test_malformed_rows_written_before_a_doubtful_line_are_all_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dagster_project.arrival.rows.BATCH_ROWS", 1_000)
+    short = "ws_1,2026-01-01\n"
+    content = HEADER + "\n" + 2_500 * short + 'y"z,b,c,d\n' + "ws_2,b,c,d\n" + 2_500 * short
+    (tmp_path / "delivery").write_text(content, "utf-8")
+    found = rewrite_csv(tmp_path / "delivery", WORKSPACES, LIMITS, tmp_path / "rows")
+    assert (found.good_rows, found.malformed_rows) == (1, 5_001)
+    numbers = duckdb.execute(
+        "select row_number from read_parquet(?) where reason <> '' and record <> '' order by all",
+        [str(found.malformed)],
+    ).fetchall()
+    assert [number for (number,) in numbers] == [one for one in range(1, 5_003) if one != 2_502]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dagster_project.arrival import parquet_worker, rows, supplier_gate, warehouse
+from dagster_project.arrival.parquet_files import ParquetFile, prepare_parquets
 from dagster_project.arrival.parquet_worker import (
     NotValues,
     read_parquet,
@@ -19,7 +22,8 @@ from dagster_project.arrival.parquet_worker import (
     value_converter,
     value_converters,
 )
-from dagster_project.arrival.report import Limits, Refusal
+from dagster_project.arrival.report import ArrivalError, Limits, Refusal
+from dagster_project.arrival.rows import Prepared
 from dagster_project.feeds import Column, feeds
 
 
@@ -251,3 +255,54 @@ def redemptions(number: int) -> pa.Table:
         for name in ("redemption_id", "coupon_id", "workspace_id")
     }
     return pa.table({**ids, "channel": channels, "redeemed_at": at, "updated_at": at})
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[ParquetFile]:
+    """Two files of one workspace each, and where their rows go."""
+    found = []
+    for number in range(2):
+        day = "2026-01-01"
+        table = {"workspace_id": [f"ws_{number}"], "created_at": [day], "updated_at": [day]}
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table(table), path)
+        (tmp_path / f"work-{number}").mkdir()
+        found.append(ParquetFile(path, tmp_path / f"work-{number}" / "rows"))
+    return found
+
+
+class TestTime:
+    """A reader of Parquet files that takes too long."""
+
+    @pytest.fixture(autouse=True)
+    def readers(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What the readers begin before they take too long; the next one reads."""
+        begun: list[str] = []
+        real = subprocess.run
+
+        def run(*arguments: Any, **options: Any) -> Any:
+            if not begun:
+                return real(*arguments, **options)
+            if answer := begun.pop():
+                Path(answer).write_text("{}", "utf-8")
+            raise subprocess.TimeoutExpired("reader", 1)
+
+        monkeypatch.setattr(subprocess, "run", run)
+        return begun
+
+    def test_the_file_that_it_has_begun_is_refused_and_the_others_are_read(
+        self, files: list[ParquetFile], readers: list[str]
+    ) -> None:
+        readers.append(str(files[0].answer_path))
+        first, second = prepare_parquets(files, feeds()["workspaces"], Limits(parquet_seconds=1))
+        assert isinstance(first, Refusal)
+        assert first.reason == "reading it took more than 1 seconds"
+        assert isinstance(second, Prepared)
+        assert second.physical_rows == 1
+
+    def test_one_that_begins_nothing_is_not_waited_for_again(
+        self, files: list[ParquetFile], readers: list[str]
+    ) -> None:
+        readers.append("")
+        with pytest.raises(ArrivalError, match="not in 1 seconds"):
+            prepare_parquets(files, feeds()["workspaces"], Limits(parquet_seconds=1))

@@ -83,6 +83,8 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
         ({"email": "anybody@sub.example.org"}, False),
         ({"email": "anybody@example.org.example.net"}, False),
         ({"email": "ada@example.com", "email_verified": False}, False),
+        ({"email": "ada@example.com", "email_verified": "false"}, False),
+        ({"email": "ada@example.com", "email_verified": "true"}, True),
         ({"email": "ada@example.com", "email_verified": True}, True),
         ({"email": None}, False),
         ({}, False),

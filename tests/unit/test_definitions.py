@@ -155,6 +155,13 @@ def test_the_age_of_data_is_checked_on_the_mart_that_shows_the_feed() -> None:
             assert not spec.blocking
 
 
+def test_the_age_of_every_feed_but_budgets_can_be_checked() -> None:
+    days = dict.fromkeys([feed for feed in feeds() if feed != "budgets"], 40)
+    graph = load(Settings(late_after_days=days), project()).resolve_asset_graph()
+    checked = {key.name for key in graph.asset_check_keys}
+    assert checked >= {f"newest_{feed}_are_recent" for feed in days}
+
+
 def test_marts_and_release_are_to_stay_fresh() -> None:
     for spec in specs():
         assert (spec.freshness_policy is not None) == (spec.group_name in ("marts", "release"))

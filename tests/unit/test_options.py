@@ -80,3 +80,26 @@ def test_an_empty_folder_is_one_that_waits_for_its_first_run(tmp_path: Path) -> 
     shown = CliRunner().invoke(app, ["releases", "--home", str(tmp_path)])
     assert shown.exit_code == 0
     assert "No release in" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sample", "--out"),
+        ("prove", "in_1", "--out"),
+        ("run", "--landing"),
+        ("run", "--home"),
+        ("rebuild", "--home"),
+        ("dev", "--only", "daemon", "--landing"),
+        ("releases", "--home"),
+    ],
+    ids=of,
+)
+def test_a_folder_that_cannot_be_looked_at_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COUPON_LEDGER_HOME", str(tmp_path))
+    shown = CliRunner().invoke(app, [*arguments, str(tmp_path / ("x" * 300))])
+    assert isinstance(shown.exception, SystemExit), shown.exception
+    assert shown.exit_code in (1, 2)
+    assert "File name too long" in shown.stderr

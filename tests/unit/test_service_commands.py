@@ -402,6 +402,8 @@ def test_settings_of_the_service_are_checked() -> None:
         Settings(owners={"marts": "finance"})
     with pytest.raises(ValueError, match="no feed 'bills'"):
         Settings(late_after_days={"bills": 3})
+    with pytest.raises(ValueError, match="age of budgets"):
+        Settings(late_after_days={"budgets": 3})
 
 
 @pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01", "tomorrow"])

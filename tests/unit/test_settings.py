@@ -66,7 +66,6 @@ def test_every_path_lies_in_the_home(tmp_path: Path) -> None:
         settings.warehouse,
         settings.candidate,
         settings.scratch,
-        settings.releases_dir,
         settings.current,
         settings.logs,
     ]
