@@ -100,7 +100,8 @@ class Redemptions:
         coupon_id = self._coupon_of(discount, bill.subscription, carrying)
         coupon_id = self._coupons.variant(coupon_id, carrying, 1)
         order = bill.orders[discount.id]
-        window = (bill.at, bill.at + 1)
+        is_idle = discount.id in bill.idle and bill.discount
+        window = (bill.at, bill.at if is_idle else bill.at + 1)
         yield self._row(discount, coupon_id, bill.subscription, window, order, 1)
 
     def _lasting(
@@ -213,7 +214,9 @@ class Redemptions:
             if not bill.is_counted:
                 continue
             if discount.id in bill.orders:
-                if discount.end is None or bill.created < discount.end:
+                if discount.id in bill.idle and bill.discount:
+                    found.append((bill, Mark.SET_ASIDE))
+                elif discount.end is None or bill.created < discount.end:
                     found.append((bill, Mark.CARRIES))
                 continue
             if not bill.products or (plan is not None and bill.plan != plan):
@@ -255,7 +258,12 @@ class Redemptions:
         """Return the bill that used up a coupon for one bill, if there is one."""
         coupon = self._account.coupons.get(discount.coupon_id)
         return next(
-            (one for one in carrying if one.is_counted and _could_act_on(coupon, one)), None
+            (
+                one
+                for one in carrying
+                if one.is_counted and discount.id not in one.idle and _could_act_on(coupon, one)
+            ),
+            None,
         )
 
     def _is_in_parts(

@@ -694,6 +694,56 @@ def test_a_bill_that_carries_a_discount_after_its_end_was_made_before_or_is_left
         assert mapped.redemption()["ends_at"] == f"2025-03-01T{ends}Z", created
 
 
+def with_an_idle_discount(taken_by_others: int) -> Mapped:
+    """A bill of February that carries di_1, which no line qualifies for, and di_2."""
+    limited = coupon(percent=10, applies_to={"products": ["prod_other"]})
+    other = discount("di_2", "OTHER")
+    taken = {"di_2": taken_by_others} if taken_by_others else {}
+    return Mapped(
+        coupons=[limited, coupon("OTHER", percent=20)],
+        subscriptions=[subscription(discounts=[other])],
+        invoices=[invoice(lines=[line(discounts=taken)], discounts=[discount(), other])],
+        events=[removed(discount(), at("2025-02-20"))],
+    )
+
+
+@pytest.mark.parametrize(
+    ("taken_by_others", "starts"), [(0, None), (2_400, "2025-02-01T01:00:01Z")]
+)
+def test_a_discount_that_no_line_qualifies_for_is_set_aside_where_others_act(
+    taken_by_others: int, starts: str | None
+) -> None:
+    row = with_an_idle_discount(taken_by_others).redemption()
+    assert (row["starts_at"], row["revoked_at"]) == (starts, "2025-02-20T00:00:00Z")
+
+
+def test_an_items_coupon_for_one_bill_is_not_used_up_by_a_line_over_nothing() -> None:
+    of_item = discount(subscription=None, subscription_item="si_1")
+    items = {"data": [{"id": "si_1", "price": price(), "discounts": []}], "has_more": False}
+    for amount, revoked in ((0, "2025-02-20T00:00:00Z"), (1_000, None)):
+        taken = {"di_1": amount // 10}
+        lines = [{**line("il_1", amount, taken), "discounts": [of_item]}, line("il_2", item="si_2")]
+        row = Mapped(
+            coupons=[coupon(percent=10, duration="once")],
+            subscriptions=[subscription(items=items)],
+            invoices=[invoice(lines=lines)],
+            events=[removed(of_item, at("2025-02-20"))],
+        ).redemption()
+        assert row["revoked_at"] == revoked, amount
+
+
+def test_a_discount_of_one_bill_that_no_line_qualifies_for_is_never_in_force() -> None:
+    own = discount(subscription=None, invoice="in_1")
+    limited = coupon(percent=10, applies_to={"products": ["prod_other"]})
+    of_item = discount("di_2", "OTHER", subscription=None, subscription_item="si_1")
+    lines = [line(discounts={"di_2": 2_400, "di_1": 0})]
+    row = Mapped(
+        coupons=[limited, coupon("OTHER", percent=20)],
+        invoices=[invoice(lines=lines, discounts=[own, of_item])],
+    ).redemption()
+    assert row["starts_at"] == row["ends_at"] == "2025-02-01T01:00:00Z"
+
+
 def test_a_trial_does_not_use_up_a_coupon_for_one_bill() -> None:
     trial = invoice(lines=[line(amount=0)], discounts=[discount()])
     mapped = with_bills(False, trial, without(3), coupon={"duration": "once"})
@@ -831,6 +881,27 @@ def test_rounding_on_each_line_is_noted_where_it_shows(lines: int, is_noted: boo
         coupons=[coupon(percent=15)], invoices=[invoice(lines=found, discounts=[discount()])]
     )
     assert (("rounded_by_line", "in_1") in mapped.notes) is is_noted
+
+
+def test_rounding_in_a_currency_without_decimals_is_noted_in_its_units() -> None:
+    # 15 % of 50 krónur is 7.5: 8 on each line; both are sent in hundredths.
+    for lines, is_noted in ((3, False), (4, True)):
+        found = [line(f"il_{one}", 5_000, {"di_1": 800}) for one in range(lines)]
+        mapped = Mapped(
+            coupons=[coupon(percent=15)],
+            invoices=[invoice(lines=found, discounts=[discount()], currency="isk")],
+        )
+        assert (("rounded_by_line", "in_1") in mapped.notes) is is_noted
+
+
+@pytest.mark.parametrize(("small", "base"), [(9, "120.09"), (10, "120.00")])
+def test_a_line_too_small_for_a_part_of_the_discount_is_acted_on(small: int, base: str) -> None:
+    # 10 % of 9 cents is less than a cent.
+    lines = [line("il_1", 12_000, {"di_1": 1_200}), line("il_2", small, {"di_1": 0})]
+    row = Mapped(
+        coupons=[coupon(percent=10)], invoices=[invoice(lines=lines, discounts=[discount()])]
+    ).invoice()
+    assert row["discountable_amount"] == base
 
 
 # -- Workspaces ------------------------------------------------------------------------------------
