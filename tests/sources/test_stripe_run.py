@@ -262,7 +262,9 @@ def an_account_with_discounts_of_several_levels() -> dict[str, list[Json]]:
             bill(281, [line(discounts={"di_28": 1_200})], 3, discounts=[narrow], **of(28)),
             bill(282, [line(**big)], 3, **other),
             # One that no line qualifies for, beside one that acts on the bill.
-            bill(291, [line(discounts={"di_29f": 3_000}, **big)], discounts=[idle, beside], **of(29)),
+            bill(
+                291, [line(discounts={"di_29f": 3_000}, **big)], discounts=[idle, beside], **of(29)
+            ),
             bill(
                 292,
                 [line(discounts={"di_29s": 1_200, "di_29f": 3_000})],
@@ -270,7 +272,9 @@ def an_account_with_discounts_of_several_levels() -> dict[str, list[Json]]:
                 discounts=[idle, beside],
                 **of(29),
             ),
-            bill(301, [line(discounts={"di_30f": 3_000}, **big)], discounts=[later, steady], **of(30)),
+            bill(
+                301, [line(discounts={"di_30f": 3_000}, **big)], discounts=[later, steady], **of(30)
+            ),
             bill(
                 302,
                 [line(discounts={"di_30s": 6_000, "di_30f": 3_000})],
