@@ -117,7 +117,7 @@ class BillAmounts:
             total=whole(invoice.get("total")),
             by_discount=by_discount,
         )
-        if found.discount < 0 or (found.discount and found.list < 0):
+        if found.discount < 0 or (found.discount and found.total < found.tax):
             # A bill that gives money back takes no discount; its net is its list amount.
             found.returned = found.discount
             found.list, found.discount, found.by_discount = found.list - found.discount, 0, {}
@@ -197,6 +197,11 @@ class Bills:
         subscription = subscription_of(invoice)
         amounts = BillAmounts.of(invoice, lines)
         self._must_add_up(invoice, amounts, currency)
+        if amounts.tax < 0 <= amounts.list:
+            raise Refusal(
+                f"it gives {shown(-amounts.tax, currency)} of tax back but no money before tax,"
+                " which the feed does not allow"
+            )
         plan_line, group = self._plan_line(lines)
         recurrence = self._account.recurrence(plan_line) if plan_line else None
         if plan_line is not None and recurrence is not None:

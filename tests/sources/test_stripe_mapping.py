@@ -263,6 +263,44 @@ def test_a_discount_that_is_taken_back_comes_off_the_list_amount() -> None:
     assert ("discount_given_back", "in_1") in mapped.notes
 
 
+@pytest.mark.parametrize(
+    ("back", "amounts"),
+    [
+        (-5_000, ["50.00", "50.00", "50.00", "0.00", "0.00"]),
+        (-5_001, ["-0.01", "0.00", "0.00", "0.00", "-0.01"]),
+        (-8_000, ["-30.00", "0.00", "0.00", "-5.70", "-35.70"]),
+    ],
+)
+def test_a_bill_that_gives_money_back_after_its_discount_takes_none(
+    back: int, amounts: list[str]
+) -> None:
+    lines = [line("il_1", 10_000, {"di_1": 5_000}), line("il_2", back, proration=True)]
+    tax = -570 if back == -8_000 else 0
+    mapped = Mapped(
+        invoices=[invoice(lines=lines, discounts=[discount()], tax=tax)],
+        coupons=[coupon(percent=50)],
+    )
+    names = ("list", "discountable", "discount", "tax", "total")
+    assert [mapped.invoice()[f"{name}_amount"] for name in names] == amounts
+    assert (("discount_given_back", "in_1") in mapped.notes) is (back < -5_000)
+
+
+def test_shipping_counts_for_whether_a_bill_gives_money_back() -> None:
+    lines = [line("il_1", 10_000, {"di_1": 5_000}), line("il_2", -8_000, proration=True)]
+    shipping = {"amount_subtotal": 3_000, "amount_total": 3_000}
+    row = Mapped(
+        invoices=[invoice(lines=lines, discounts=[discount()], total=0, shipping_cost=shipping)],
+        coupons=[coupon(percent=50)],
+    ).invoice()
+    assert (row["list_amount"], row["discount_amount"]) == ("50.00", "50.00")
+
+
+def test_tax_that_goes_back_without_money_is_refused() -> None:
+    for amount, is_refused in ((-100, False), (0, True), (100, True)):
+        mapped = Mapped(invoices=[invoice(lines=[line(amount=amount, proration=True)], tax=-1)])
+        assert ("0.01 USD of tax back" in mapped.refused.get("in_1", "")) is is_refused, amount
+
+
 def test_prorations_are_not_discountable() -> None:
     lines = [line("il_1", 4_000, {"di_1": 400}), line("il_2", 2_500, proration=True)]
     row = Mapped(
