@@ -332,7 +332,7 @@ class Bills:
         """Return what the discounts of a bill act on; None where they act on different lines."""
         if amounts.list <= 0:
             return 0
-        bases = self._bases(lines, amounts, currency)
+        bases = self._bases(invoice, lines, amounts, currency)
         if len(set(bases.values())) > 1:
             told = "; ".join(
                 f"{discount} on {', '.join(sorted(base)) or 'no line that is known'}"
@@ -394,28 +394,36 @@ class Bills:
             )
 
     def _bases(
-        self, lines: list[Line], amounts: BillAmounts, currency: str
+        self, invoice: Json, lines: list[Line], amounts: BillAmounts, currency: str
     ) -> dict[str, frozenset[str]]:
-        """Return, by discount that took money off, the lines it acts on.
+        """Return, by discount, the lines it acts on, if any discount took money off.
 
         A line with an entry of zero is one of them if nothing was left of it, or if it is so small
-        that its part of the discount is less than the smallest unit.
+        that its part of the discount is less than the smallest unit. A discount that took nothing acts
+        on the lines it may act on.
         """
+        if not amounts.discount:
+            return {}
         unit = smallest_unit(currency)
         bases = {}
-        for discount, amount in amounts.by_discount.items():
-            if not amount:
-                continue
+        for discount in carried_by(invoice, lines):
+            amount = amounts.by_discount.get(discount, 0)
             entered = [line for line in lines if discount in line.discounts]
             taken_from = sum(line.subtotal for line in entered if line.discounts[discount])
-            base = frozenset(
-                line.id
-                for line in entered
-                if line.discounts[discount]
-                or line.subtotal == sum(line.discounts.values())
-                or abs(line.subtotal * amount) < unit * abs(taken_from)
+            acting = (
+                frozenset(
+                    line.id
+                    for line in entered
+                    if line.discounts[discount]
+                    or line.subtotal == sum(line.discounts.values())
+                    or abs(line.subtotal * amount) < unit * abs(taken_from)
+                )
+                if amount and entered
+                else self._could_act(discount, lines)
             )
-            bases[discount] = base if entered else self._could_act(discount, lines)
+            base = frozenset(line.id for line in lines if line.id in acting and line.subtotal)
+            if amount or (base and discount in self._account.discounts):
+                bases[discount] = base
         return bases
 
     def _base_of(self, discount_id: str, lines: list[Line]) -> int:

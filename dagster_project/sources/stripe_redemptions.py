@@ -367,13 +367,15 @@ class Redemptions:
             return None  # a coupon that is used up leaves by itself
         exact = self._account.removed_at.get(discount.id)
         ended = at(self._account.subscriptions.get(subscription or ""), "ended_at")
-        known = [one for one in (exact, ended) if one]
-        if known:
-            return self._not_before_bills(min(known), discount, bills)
+        if exact:
+            return self._not_before_bills(min(exact, ended or exact), discount, bills)
         without = self._first_bill_without(discount, bills, marks)
-        bounds = [one for one in (without, self._gone_by(discount, subscription)) if one]
+        gone_by = self._gone_by(discount, subscription)
+        bounds = [one for one in (ended, without, gone_by) if one]
         if not bounds:
             return None
+        if ended and ended == min(bounds):
+            return self._not_before_bills(ended, discount, bills)
         bound = self._not_before_bills(min(bounds), discount, bills)
         if bound is not None:
             hung = self._remembered.hung_at.get(discount.id, 0)

@@ -711,6 +711,69 @@ def test_a_canceled_subscription_ends_its_discounts() -> None:
     assert mapped.redemption()["revoked_at"] == "2025-02-15T00:00:00Z"
 
 
+def test_the_end_of_a_subscription_does_not_move_an_earlier_bound() -> None:
+    ended = {"status": "canceled", "ended_at": at("2025-04-20")}
+    by_bill = with_bills(False, carrying(2), without(3), subscription=ended)
+    assert by_bill.redemption()["revoked_at"] == "2025-03-01T01:00:00Z"
+    remembered = Remembered()
+    with_bills(False, carrying(2), remembered=remembered, now=at("2025-04-10"))
+    by_pull = with_bills(False, carrying(2), remembered=remembered, subscription=ended)
+    assert by_pull.redemption()["revoked_at"] == "2025-04-10T00:00:00Z"
+    assert ("end_is_a_bound", "di_1") in by_pull.notes
+    neither = with_bills(False, carrying(2), subscription=ended)
+    assert neither.redemption()["revoked_at"] == "2025-04-20T00:00:00Z"
+    assert neither.notes == {}
+
+
+def gone(found: Json) -> Json:
+    """A discount as bills show it once it is gone: Stripe leaves out when it would have ended."""
+    return {**{name: value for name, value in found.items() if name != "end"}, "deleted": True}
+
+
+def test_a_repeating_coupon_that_is_gone_ran_out_after_its_months() -> None:
+    repeats = {"duration": "repeating", "duration_in_months": 1}
+    for start, ends in (("2025-01-30", "2025-02-28"), ("2025-01-28T10:00", "2025-02-28T10:00")):
+        own = discount(start=start)
+        bill = {**carrying(2), "discounts": [gone(own)]}
+        mapped = with_bills(False, bill, without(3), without(4), coupon=repeats)
+        row = mapped.redemption()
+        assert (row["ends_at"], row["revoked_at"]) == (
+            f"{ends[:10]}T{ends[11:] or '00:00'}:00Z",
+            None,
+        )
+        assert mapped.notes == {}
+    forever = with_bills(False, {**carrying(2), "discounts": [gone(discount())]})
+    assert forever.redemption()["ends_at"] is None
+
+
+@pytest.mark.parametrize(
+    ("made", "is_known"),
+    [("2024-12-31T23:59:59", True), ("2025-01-01", True), ("2025-01-02", False)],
+)
+def test_a_discount_is_not_of_a_coupon_that_was_made_after_it_began(
+    made: str, is_known: bool
+) -> None:
+    mapped = Mapped(
+        coupons=[coupon(percent=10, created=at(made))],
+        subscriptions=[subscription(discounts=[discount(coupon_id="TEN")])],
+    )
+    assert ("di_1" in mapped.rows["redemptions"]) is is_known
+    if not is_known:
+        assert "TEN~deleted gives is not known" in mapped.refused["di_1"]
+
+
+def test_a_discount_that_shows_its_coupon_is_of_it_whenever_it_began() -> None:
+    older = coupon(percent=25, created=at("2024-06-01"))
+    newer = coupon(percent=10, created=at("2025-03-01"))
+    given = [discount("di_1", older), discount("di_2", newer, "2025-02-01")]
+    mapped = Mapped(coupons=[newer], subscriptions=[subscription(discounts=given)])
+    terms = {
+        one: mapped.rows["coupons"][row["coupon_id"]]["percent_off"]
+        for one, row in mapped.rows["redemptions"].items()
+    }
+    assert terms == {"di_1": "25", "di_2": "10"}
+
+
 def test_a_bill_on_which_a_coupon_could_not_act_says_nothing_of_its_end() -> None:
     proration = invoice(
         "in_3",
@@ -940,6 +1003,22 @@ def test_a_line_too_small_for_a_part_of_the_discount_is_acted_on(small: int, bas
         coupons=[coupon(percent=10)], invoices=[invoice(lines=lines, discounts=[discount()])]
     ).invoice()
     assert row["discountable_amount"] == base
+
+
+def test_a_discount_too_small_to_take_anything_acts_on_its_own_lines() -> None:
+    lines = [line("il_1", 12_000, {"di_2": 1_200}), line("il_2", 4, product="prod_other")]
+    lines[1]["discount_amounts"] = [{"amount": 0, "discount": one} for one in ("di_1", "di_2")]
+    given = [discount(), discount("di_2", "OTHER")]
+    for products, base in ((["prod_other"], None), (["prod_team", "prod_other"], "120.04")):
+        mapped = Mapped(
+            coupons=[
+                coupon(percent=10, applies_to={"products": products}),
+                coupon("OTHER", percent=10),
+            ],
+            invoices=[invoice(lines=lines, discounts=given)],
+        )
+        assert mapped.invoice()["discountable_amount"] == base
+        assert (("different_lines", "in_1") in mapped.notes) is (base is None)
 
 
 # -- Workspaces ------------------------------------------------------------------------------------
