@@ -78,8 +78,9 @@ class Bill:
     @classmethod
     def of(cls, text: str) -> Bill:
         """Return a bill from its text."""
-        *values, products, idle = json.loads(text)
-        return cls(*values, tuple(products), tuple(idle))
+        values = json.loads(text)
+        values[-2:] = map(tuple, values[-2:])
+        return cls(*values)
 
 
 @dataclass

@@ -245,10 +245,16 @@ class Redemptions:
     ) -> tuple[Window, str | None]:
         """Return when a coupon for one bill waited for the bill, and its subscription, if limited."""
         used = self._used_by(discount, carrying)
-        until = [(bill.at, mark) for bill, mark in marks if used is None or bill.at <= used.at]
-        found = windows(discount.start, end, until)
         if used is None:
+            found = windows(discount.start, end, [(bill.at, mark) for bill, mark in marks])
             return found[-1], subscription
+        # A bill that was made after the one that used it up came too late, even if issued before.
+        until = [
+            (bill.at, mark if bill == used or bill.created < used.created else Mark.SET_ASIDE)
+            for bill, mark in marks
+            if bill.at <= used.at
+        ]
+        found = windows(discount.start, end, until)
         window = next((one for one in found if one[1] is None or used.at < one[1]), found[-1])
         if window[0] != discount.start or self._choices.workspace == "subscription":
             subscription = used.subscription or subscription

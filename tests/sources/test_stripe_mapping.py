@@ -845,6 +845,22 @@ def test_a_discount_of_one_bill_that_no_line_qualifies_for_is_never_in_force() -
     assert row["starts_at"] == row["ends_at"] == "2025-02-01T01:00:00Z"
 
 
+@pytest.mark.parametrize(
+    ("made", "starts"),
+    [("2025-01-31T23:59", None), ("2025-02-01T00:00", "2025-02-01T00:30:01Z")],
+)
+def test_a_bill_made_after_the_one_that_used_a_coupon_up_may_be_issued_before_it(
+    made: str, starts: str | None
+) -> None:
+    own = discount(subscription=None)
+    using = invoice(lines=[line(discounts={"di_1": 1_200})], discounts=[own])
+    other = invoice("in_2", created=made, finalized="2025-02-01T00:30", subscription_id="sub_2")
+    row = Mapped(
+        coupons=[coupon(percent=10, duration="once")], invoices=[using, other]
+    ).redemption()
+    assert (row["starts_at"], row["subscription_id"]) == (starts, "sub_1" if starts else None)
+
+
 def test_a_trial_does_not_use_up_a_coupon_for_one_bill() -> None:
     trial = invoice(lines=[line(amount=0)], discounts=[discount()])
     mapped = with_bills(False, trial, without(3), coupon={"duration": "once"})
