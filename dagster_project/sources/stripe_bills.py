@@ -62,7 +62,7 @@ class Bill:
     subscription: str | None
     currency: str
     plan: str
-    discount: int
+    is_discountable: bool
     credit: int
     orders: Mapping[str, int]
     products: tuple[str | None, ...]
@@ -231,7 +231,7 @@ class Bills:
             subscription=subscription,
             currency=currency,
             plan=plan,
-            discount=amounts.discount,
+            is_discountable=base != 0,
             credit=amounts.credit,
             orders=self._orders(invoice, carried),
             products=tuple(

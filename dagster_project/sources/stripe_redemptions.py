@@ -100,7 +100,7 @@ class Redemptions:
         coupon_id = self._coupon_of(discount, bill.subscription, carrying)
         coupon_id = self._coupons.variant(coupon_id, carrying, 1)
         order = bill.orders[discount.id]
-        is_idle = discount.id in bill.idle and bill.discount
+        is_idle = discount.id in bill.idle and bill.is_discountable
         window = (bill.at, bill.at if is_idle else bill.at + 1)
         yield self._row(discount, coupon_id, bill.subscription, window, order, 1)
 
@@ -214,7 +214,7 @@ class Redemptions:
             if not bill.is_counted:
                 continue
             if discount.id in bill.orders:
-                if discount.id in bill.idle and bill.discount:
+                if discount.id in bill.idle and bill.is_discountable:
                     found.append((bill, Mark.SET_ASIDE))
                 elif discount.end is None or bill.created < discount.end:
                     found.append((bill, Mark.CARRIES))

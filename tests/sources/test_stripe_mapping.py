@@ -800,10 +800,11 @@ def with_an_idle_discount(taken_by_others: int) -> Mapped:
     limited = coupon(percent=10, applies_to={"products": ["prod_other"]})
     other = discount("di_2", "OTHER")
     taken = {"di_2": taken_by_others} if taken_by_others else {}
+    given = [discount(), other] if taken_by_others else [discount()]
     return Mapped(
         coupons=[limited, coupon("OTHER", percent=20)],
         subscriptions=[subscription(discounts=[other])],
-        invoices=[invoice(lines=[line(discounts=taken)], discounts=[discount(), other])],
+        invoices=[invoice(lines=[line(discounts=taken)], discounts=given)],
         events=[removed(discount(), at("2025-02-20"))],
     )
 
@@ -816,6 +817,18 @@ def test_a_discount_that_no_line_qualifies_for_is_set_aside_where_others_act(
 ) -> None:
     row = with_an_idle_discount(taken_by_others).redemption()
     assert (row["starts_at"], row["revoked_at"]) == (starts, "2025-02-20T00:00:00Z")
+
+
+def test_a_discount_beside_one_that_is_too_small_to_take_anything_is_set_aside() -> None:
+    of_item = discount("di_2", "OTHER", subscription=None, subscription_item="si_2")
+    small = line("il_2", 4, {"di_2": 0}, item="si_2")
+    limited = coupon(percent=10, applies_to={"products": ["prod_other"]})
+    row = Mapped(
+        coupons=[limited, coupon("OTHER", percent=10)],
+        subscriptions=[subscription(discounts=[discount()])],
+        invoices=[invoice(lines=[{**small, "discounts": [of_item]}], discounts=[discount()])],
+    ).redemption()
+    assert row["starts_at"] == "2025-02-01T01:00:01Z"
 
 
 def test_an_items_coupon_for_one_bill_is_not_used_up_by_a_line_over_nothing() -> None:
