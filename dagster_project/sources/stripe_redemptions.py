@@ -431,7 +431,8 @@ class Redemptions:
             ("subscriptions", subscription) if subscription else ("customers", discount.customer)
         )
         was_seen = discount.id in self._remembered.hung_at
-        if not was_seen and not self._objects.is_listed(place[0], place[1] or ""):
+        is_newer = discount.start >= self._began
+        if not was_seen and (is_newer or not self._objects.is_listed(place[0], place[1] or "")):
             return None  # nothing says that it is gone
         self._remembered.gone_by[discount.id] = self._now
         return self._now

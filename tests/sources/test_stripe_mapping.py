@@ -41,6 +41,7 @@ class Mapped:
         choices: Choices | None = None,
         remembered: Remembered | None = None,
         now: int = NOW,
+        began: int | None = None,
         **objects: list[Json],
     ) -> None:
         books = Books(":memory:")
@@ -49,7 +50,7 @@ class Mapped:
         for kind, found in parsed(json.dumps(given)).items():
             books.take(kind, found)
         self.remembered = remembered or Remembered()
-        mapping = AccountMapping(books, self.remembered, choices or Choices(), now)
+        mapping = AccountMapping(books, self.remembered, choices or Choices(), now, began)
         self.rows: dict[str, dict[str, Json]] = {feed: {} for feed in COLUMNS}
         for feed, row in mapping.rows():
             assert {*row, "updated_at"} == set(COLUMNS[feed])
@@ -441,6 +442,12 @@ def test_a_credit_note_is_delivered_before_tax() -> None:
     assert (row["invoice_id"], row["issued_at"]) == ("in_1", "2025-02-10T12:00:00Z")
 
 
+def test_a_credit_note_for_a_bill_that_stripe_does_not_show_is_refused() -> None:
+    mapped = Mapped(credit_notes=[credit_note()])
+    assert mapped.rows["credit_notes"] == {}
+    assert mapped.refused["cn_1"] == "its invoice in_1 is not delivered: Stripe does not show it"
+
+
 def test_a_credit_note_takes_its_total_off_whether_it_was_paid_back_or_not() -> None:
     before = credit_note("cn_1", pre_payment_amount=1_190, post_payment_amount=0)
     after = credit_note("cn_2", pre_payment_amount=0, post_payment_amount=1_190)
@@ -678,6 +685,14 @@ def test_a_removal_after_the_last_bill_is_bound_by_the_pull_that_missed_it_first
 def test_nothing_is_said_of_a_discount_whose_subscription_is_not_shown() -> None:
     mapped = Mapped(coupons=[coupon(percent=10)], invoices=[carrying(2)])
     assert mapped.redemption()["revoked_at"] is None
+
+
+def test_a_discount_given_while_the_pull_reads_is_not_taken_for_gone() -> None:
+    for start, revoked in (("2025-01-31T23:59:59", "2025-02-02T00:00:00Z"), ("2025-02-01", None)):
+        bill = carrying(2, start=start)
+        more = {"began": at("2025-02-01"), "now": at("2025-02-02")}
+        mapped = with_bills(False, bill, discount={"start": start}, **more)
+        assert mapped.redemption()["revoked_at"] == revoked
 
 
 def test_a_coupon_that_is_used_up_is_not_revoked() -> None:
