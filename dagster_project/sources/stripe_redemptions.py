@@ -102,7 +102,7 @@ class Redemptions:
         order = bill.orders[discount.id]
         is_idle = discount.id in bill.idle and bill.is_discountable
         window = (bill.at, bill.at if is_idle else bill.at + 1)
-        yield self._row(discount, coupon_id, bill.subscription, window, order, 1)
+        yield self._row(discount, coupon_id, bill.subscription, window, order, 1, of_bills=True)
 
     def _lasting(
         self,
@@ -132,6 +132,7 @@ class Redemptions:
         if discount.place == "subscription" and subscription and not is_once:
             standing[subscription].append((discount.start, end))
         parts: list[tuple[Window, str | None]]
+        of_bills = is_once and self._used_by(discount, carrying) is not None
         if is_once:
             parts = [self._window_of_one_use(discount, subscription, end, carrying, marks)]
         else:
@@ -143,6 +144,7 @@ class Redemptions:
             replaced_by: Mapping[str, list[Window]] = {} if takes_both else standing
             if is_of_customer and self._is_in_parts(discount, end, marks, found, replaced_by):
                 parts = self._parts(discount, end, marks, replaced_by)
+                of_bills = True
         order = (
             carrying[0].orders[discount.id]
             if carrying
@@ -150,7 +152,10 @@ class Redemptions:
         )
         for number, (window, of_subscription) in enumerate(parts, 1):
             one = self._coupons.variant(coupon_id, carrying, number)
-            yield self._row(discount, one, of_subscription, window, order, number)
+            is_of_bills = of_bills and window[0] != window[1]
+            yield self._row(
+                discount, one, of_subscription, window, order, number, of_bills=is_of_bills
+            )
         known = self._remembered.parts.get(discount.id, 1)
         for number in range(len(parts) + 1, known + 1):
             one = self._coupons.variant(coupon_id, carrying, number)
@@ -173,8 +178,13 @@ class Redemptions:
         window: Window,
         order: int | None,
         number: int,
+        *,
+        of_bills: bool = False,
     ) -> Row:
-        """Return a row of a discount, in force in a window."""
+        """Return a row of a discount, in force in a window.
+
+        Where it is of bills, one without a subscription is of the workspace of such bills.
+        """
         starts, until = window
         if number == 1:
             self._outcome.counts["redemptions"] += 1
@@ -187,7 +197,7 @@ class Redemptions:
             else:
                 revoked = until
         workspace = self._workspaces.workspace_of(
-            discount.customer or "", subscription, "a discount"
+            discount.customer or "", subscription, "" if of_bills else "a discount"
         )
         self._workspaces.seen(workspace, discount.customer or "", discount.start)
         is_later = starts != discount.start or discount.place in ("invoice", "invoice_item")
@@ -283,7 +293,9 @@ class Redemptions:
         """Return whether a customer's discount must be stated for each subscription separately."""
         if self._choices.workspace == "subscription":
             several = self._account.subscriptions_of.get(discount.customer or "", ())
-            if len(several) > 1:
+            if len(several) > 1 or any(
+                bill.subscription is None for bill, mark in marks if mark is Mark.CARRIES
+            ):
                 return True
         is_replaced = any(
             (end is None or first < end) and (after is None or after > discount.start)

@@ -1113,6 +1113,31 @@ def test_a_customers_coupon_for_one_bill_belongs_to_the_workspace_whose_bill_use
     assert "2 subscriptions" in of_both(**wide, **several).refused["di_c"]
 
 
+@pytest.mark.parametrize(
+    ("own", "duration"),
+    [
+        ({"subscription": None}, "forever"),
+        ({"subscription": None}, "once"),
+        ({"subscription": None, "invoice": "in_1"}, "forever"),
+    ],
+)
+def test_a_discount_on_a_bill_without_subscription_is_of_that_bills_workspace(
+    own: Json, duration: str
+) -> None:
+    alone = line(discounts={"di_1": 1_200}, subscription_id=None)
+    found = Mapped(
+        Choices(workspace="subscription"),
+        coupons=[coupon(percent=10, duration=duration)],
+        subscriptions=[subscription()],
+        invoices=[invoice(lines=[alone], discounts=[discount(**own)], subscription_id=None)],
+    )
+    assert found.invoice()["workspace_id"] == "cus_1"
+    of_bill = [row for row in found.rows["redemptions"].values() if row["workspace_id"] == "cus_1"]
+    assert len(of_bill) == 1
+    of_subscription = len(found.rows["redemptions"]) - 1
+    assert of_subscription == (duration == "forever" and "invoice" not in own)
+
+
 def test_what_acts_on_several_subscriptions_is_refused_where_each_is_a_workspace() -> None:
     mapped = Mapped(
         Choices(workspace="subscription"),
