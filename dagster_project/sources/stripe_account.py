@@ -172,18 +172,14 @@ class Account:
         later, it was a deleted one.
         """
         known = self._generations[discount.coupon_id]
+        made_at = {one.get("created") or 0: str(one["id"]) for one in known}
         shown = self._coupon_made_at.get(discount.id)
-        found = [
-            one
-            for one in known
-            if (
-                one.get("created") == shown
-                if shown
-                else (one.get("created") or 0) <= discount.start
-            )
-        ]
-        if found or not known:
-            return str(found[-1]["id"]) if found else discount.coupon_id
+        if shown in made_at:
+            return made_at[shown]
+        if not known:
+            return discount.coupon_id
+        if before := [made for made in made_at if made <= discount.start]:
+            return made_at[max(before)]
         return f"{discount.coupon_id}{DELETED}"
 
     def _take_subscription(self, subscription: Json) -> None:
