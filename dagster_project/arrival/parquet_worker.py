@@ -203,9 +203,12 @@ def read_parquet(
 
 
 def _opened(path: Path, feed: Feed) -> pq.ParquetFile:
-    """Open a file so that its columns with few values are read as dictionaries, if it holds them as texts."""
+    """Open a file so that its columns with few values are read as dictionaries, if it holds them as texts.
+
+    Arrow reads no dictionaries from the encodings of texts by their differences.
+    """
     file = pq.ParquetFile(path, buffer_size=READ_BYTES)
-    few = few_values(feed)
+    few = few_values(feed) - _by_differences(file.metadata)
     texts = [
         field.name for field in file.schema_arrow if field.name in few and _has_texts(field.type)
     ]
@@ -213,6 +216,16 @@ def _opened(path: Path, feed: Feed) -> pq.ParquetFile:
         return file
     file.close()
     return pq.ParquetFile(path, buffer_size=READ_BYTES, read_dictionary=texts)
+
+
+def _by_differences(metadata: pq.FileMetaData) -> set[str]:
+    """Return the columns of which some part is encoded by differences."""
+    return {
+        column.path_in_schema
+        for group in range(metadata.num_row_groups)
+        for column in map(metadata.row_group(group).column, range(metadata.num_columns))
+        if any(encoding.startswith("DELTA_") for encoding in column.encodings)
+    }
 
 
 def _batches(file: pq.ParquetFile, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:

@@ -345,18 +345,22 @@ def _where_and_when(connection: psycopg.Connection[Any], overlap: str) -> tuple[
     """Return the database's identity, and since when the next pull must look for changed rows.
 
     A row changed by a running transaction is not visible yet, and its time of change may be the start of
-    that transaction: so the start of the oldest running transaction counts.
+    that transaction: so the start of the oldest running transaction counts. On a replica, what was
+    committed after the last transaction that it replayed is not visible either; where it has replayed
+    none since its start, nobody knows how far behind it is.
     """
     row = connection.execute(
         "select current_database() || '/' || (select oid from pg_database"
         " where datname = current_database()) || '@' || coalesce(inet_server_addr()::text, 'local')"
         " || ':' || coalesce(inet_server_port()::text, ''),"
-        " least(now(), (select min(xact_start) from pg_stat_activity"
-        " where datname = current_database())) - %s::interval",
+        " (least(case when pg_is_in_recovery()"
+        " then coalesce(pg_last_xact_replay_timestamp(), '-infinity') else now() end,"
+        " (select min(xact_start) from pg_stat_activity where datname = current_database()))"
+        " - %s::interval)::text",
         (overlap,),
     ).fetchone()
     assert row is not None
-    return str(row[0]), row[1].isoformat()
+    return str(row[0]), str(row[1])
 
 
 def check(connection: psycopg.Connection[Any], select: Select, since: str = "-infinity") -> None:

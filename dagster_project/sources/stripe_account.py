@@ -28,8 +28,12 @@ from dagster_project.sources.stripe_shapes import (
     discounts_hanging_on,
     has_contents,
     id_of,
+    months_after,
     recurrence_of,
 )
+
+DELETED = "~deleted"
+"""Ends the id of a coupon that was deleted, where another one was made under its id."""
 
 
 class Account:
@@ -75,7 +79,7 @@ class Account:
         self.customer_currency: dict[str, str] = {}
         self._embedded: dict[tuple[str, Any], Json] = {}
         self._generations: dict[str, list[Json]] = defaultdict(list)
-        self._made_again: set[str] = set()
+        self._coupon_made_at: dict[str, int] = {}
         self._hanging: dict[str, int] = {}
         self._take_in()
 
@@ -147,7 +151,9 @@ class Account:
 
     def _settle_coupons(self) -> None:
         """Tell coupons apart that were made again under the id of a deleted one."""
-        for (coupon_id, created), contents in self._embedded.items():
+        for (coupon_id, created), contents in sorted(
+            self._embedded.items(), key=lambda one: (one[0][0], one[0][1] or 0)
+        ):
             known = self._generations[coupon_id]
             if not known:
                 self.coupons[coupon_id] = contents
@@ -156,18 +162,25 @@ class Account:
                 apart = made_again(contents)
                 self.coupons[apart] = {**contents, "id": apart, "made_again": coupon_id}
                 known.append(self.coupons[apart])
-        for coupon_id, known in self._generations.items():
-            if len(known) > 1:
-                known.sort(key=lambda one: one.get("created") or 0)
-                self._made_again.add(coupon_id)
+        for known in self._generations.values():
+            known.sort(key=lambda one: one.get("created") or 0)
 
     def _coupon_named(self, discount: Discount) -> str:
-        """The coupon of a discount; of several with one id the last that was made before it began."""
-        if discount.coupon_id not in self._made_again:
-            return discount.coupon_id
+        """The coupon of a discount: of several with one id, the one that the discount shows.
+
+        Where it shows none, the last one that was made before the discount began; where all were made
+        later, it was a deleted one.
+        """
         known = self._generations[discount.coupon_id]
-        before = [one for one in known if (one.get("created") or 0) <= discount.start]
-        return str((before or known[:1])[-1]["id"])
+        made_at = {one.get("created") or 0: str(one["id"]) for one in known}
+        shown = self._coupon_made_at.get(discount.id)
+        if shown in made_at:
+            return made_at[shown]
+        if not known:
+            return discount.coupon_id
+        if before := [made for made in made_at if made <= discount.start]:
+            return made_at[max(before)]
+        return f"{discount.coupon_id}{DELETED}"
 
     def _take_subscription(self, subscription: Json) -> None:
         self.subscriptions[subscription["id"]] = {
@@ -209,9 +222,18 @@ class Account:
         coupon_id, contents = coupon_in(found)
         if coupon_id is not None and contents is not None:
             self._embedded[coupon_id, contents.get("created")] = contents
+            if found.get("id") and contents.get("created"):
+                self._coupon_made_at[found["id"]] = contents["created"]
         discount = discount_of(found)
         if discount is not None:
             self.discounts.setdefault(discount.id, discount)
+
+    def _natural_end(self, discount: Discount, coupon: Json | None) -> int | None:
+        """When a repeating coupon runs out, which Stripe does not say of a discount that is gone."""
+        months = at(coupon, "duration_in_months")
+        if at(coupon, "duration") != "repeating" or not months:
+            return None
+        return months_after(discount.start, months)
 
     def _settle_copies(self) -> None:
         """Give a discount and its copies under other ids the id that was first delivered."""
@@ -228,8 +250,8 @@ class Account:
                 self.alias[one] = chosen
         for discount_id, discount in self.discounts.items():
             named = self._coupon_named(discount)
-            if named != discount.coupon_id:
-                self.discounts[discount_id] = replace(discount, coupon_id=named)
+            end = discount.end or self._natural_end(discount, self.coupons.get(named))
+            self.discounts[discount_id] = replace(discount, coupon_id=named, end=end)
         self.orders_hanging = {
             self.alias.get(one, one): order for one, order in self._hanging.items()
         }

@@ -10,7 +10,12 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 
 from dagster_project.sources.stripe_account import Account, place_order
-from dagster_project.sources.stripe_money import NotAnAmount, amount_text, currency_code
+from dagster_project.sources.stripe_money import (
+    NotAnAmount,
+    amount_text,
+    currency_code,
+    smallest_unit,
+)
 from dagster_project.sources.stripe_objects import Choices, MappedBill, Objects
 from dagster_project.sources.stripe_outcome import (
     SHAPELESS,
@@ -57,10 +62,13 @@ class Bill:
     subscription: str | None
     currency: str
     plan: str
+    is_discountable: bool
     credit: int
     orders: Mapping[str, int]
     products: tuple[str | None, ...]
     """Of the lines on which a coupon could act."""
+    idle: tuple[str, ...]
+    """The discounts it carries that no line of it qualifies for."""
 
     @property
     def text(self) -> str:
@@ -71,7 +79,7 @@ class Bill:
     def of(cls, text: str) -> Bill:
         """Return a bill from its text."""
         values = json.loads(text)
-        values[-1] = tuple(values[-1])
+        values[-2:] = map(tuple, values[-2:])
         return cls(*values)
 
 
@@ -110,7 +118,7 @@ class BillAmounts:
             total=whole(invoice.get("total")),
             by_discount=by_discount,
         )
-        if found.discount < 0 or (found.discount and found.list < 0):
+        if found.discount < 0 or (found.discount and found.total < found.tax):
             # A bill that gives money back takes no discount; its net is its list amount.
             found.returned = found.discount
             found.list, found.discount, found.by_discount = found.list - found.discount, 0, {}
@@ -190,6 +198,11 @@ class Bills:
         subscription = subscription_of(invoice)
         amounts = BillAmounts.of(invoice, lines)
         self._must_add_up(invoice, amounts, currency)
+        if amounts.tax < 0 <= amounts.list:
+            raise Refusal(
+                f"it gives {shown(-amounts.tax, currency)} of tax back but no money before tax,"
+                " which the feed does not allow"
+            )
         plan_line, group = self._plan_line(lines)
         recurrence = self._account.recurrence(plan_line) if plan_line else None
         if plan_line is not None and recurrence is not None:
@@ -209,7 +222,7 @@ class Bills:
         issued = issued_at(invoice)
         start, end = _period_of(group or lines, issued)
         carried = carried_by(invoice, lines)
-        base = self._discountable(invoice, lines, amounts)
+        base = self._discountable(invoice, lines, amounts, currency)
         bill = Bill(
             id=invoice_id,
             created=int(invoice["created"]),
@@ -218,6 +231,7 @@ class Bills:
             subscription=subscription,
             currency=currency,
             plan=plan,
+            is_discountable=base != 0,
             credit=amounts.credit,
             orders=self._orders(invoice, carried),
             products=tuple(
@@ -225,6 +239,11 @@ class Bills:
             )
             if amounts.list > 0
             else (),
+            idle=tuple(
+                self._account.alias.get(one, one)
+                for one in carried
+                if not amounts.by_discount.get(one) and not self._base_of(one, lines)
+            ),
         )
         self._notes_about(invoice, amounts, currency)
         for discount in bill.orders.keys() - self._account.discounts.keys():
@@ -308,11 +327,13 @@ class Bills:
         group = groups[min(groups)]
         return max(group, key=lambda line: (line.subtotal, line.id)), group
 
-    def _discountable(self, invoice: Json, lines: list[Line], amounts: BillAmounts) -> int | None:
+    def _discountable(
+        self, invoice: Json, lines: list[Line], amounts: BillAmounts, currency: str
+    ) -> int | None:
         """Return what the discounts of a bill act on; None where they act on different lines."""
         if amounts.list <= 0:
             return 0
-        bases = self._bases(invoice, lines, amounts)
+        bases = self._bases(invoice, lines, amounts, currency)
         if len(set(bases.values())) > 1:
             told = "; ".join(
                 f"{discount} on {', '.join(sorted(base)) or 'no line that is known'}"
@@ -339,15 +360,19 @@ class Bills:
                     " the list amount is delivered",
                 )
             base = amounts.list
-        self._note_rounding(invoice, lines, amounts, base)
+        self._note_rounding(invoice, lines, amounts, base, currency)
         return max(base, 0)
 
     def _note_rounding(
-        self, invoice: Json, lines: list[Line], amounts: BillAmounts, base: int
+        self, invoice: Json, lines: list[Line], amounts: BillAmounts, base: int, currency: str
     ) -> None:
         """Note a bill on which rounding line by line is not what rounding once gives (R6, R9)."""
+        unit = smallest_unit(currency)
         left = base
         for discount_id in carried_by(invoice, lines):
+            taken = amounts.by_discount.get(discount_id, 0)
+            if not taken and not self._base_of(discount_id, lines):
+                continue
             discount = self._account.discounts.get(discount_id)
             percent = (
                 at(self._account.coupons.get(discount.coupon_id), "percent_off")
@@ -355,12 +380,13 @@ class Bills:
                 else None
             )
             if percent is None:
-                left -= amounts.by_discount.get(discount_id, 0)
+                left -= taken
             else:
-                left -= int((left * Decimal(percent) / 100).quantize(Decimal(1), ROUND_HALF_UP))
+                units = left * Decimal(percent) / 100 / unit
+                left -= int(units.quantize(Decimal(1), ROUND_HALF_UP)) * unit
         difference = amounts.discount - (base - left)
         most = sum(map(len, (line.discounts for line in lines)))
-        if 1 < abs(difference) <= most:
+        if 1 < abs(difference) // unit <= most:
             self._note_on_bill(
                 "rounded_by_line",
                 invoice["id"],
@@ -369,25 +395,44 @@ class Bills:
             )
 
     def _bases(
-        self, invoice: Json, lines: list[Line], amounts: BillAmounts
+        self, invoice: Json, lines: list[Line], amounts: BillAmounts, currency: str
     ) -> dict[str, frozenset[str]]:
-        """Return, by discount that took money off, the lines it acts on."""
+        """Return, by discount, the lines it acts on, if any discount took money off.
+
+        A line with an entry of zero is one of them if nothing was left of it, or if it is so small
+        that its part of the discount is less than the smallest unit. A discount that took nothing acts
+        on the lines it may act on.
+        """
+        if not amounts.discount:
+            return {}
+        unit = smallest_unit(currency)
         bases = {}
-        for discount, amount in amounts.by_discount.items():
-            if not amount:
-                continue
+        for discount in carried_by(invoice, lines):
+            amount = amounts.by_discount.get(discount, 0)
             entered = [line for line in lines if discount in line.discounts]
-            base = frozenset(
-                line.id
-                for line in entered
-                if line.discounts[discount]
-                or line.subtotal == 0
-                or line.subtotal == sum(line.discounts.values())
+            taken_from = sum(line.subtotal for line in entered if line.discounts[discount])
+            acting = (
+                frozenset(
+                    line.id
+                    for line in entered
+                    if line.discounts[discount]
+                    or line.subtotal == sum(line.discounts.values())
+                    or abs(line.subtotal * amount) < unit * abs(taken_from)
+                )
+                if amount and entered
+                else self._could_act(discount, lines)
             )
-            bases[discount] = base if entered else self._could_act(discount, invoice, lines)
+            base = frozenset(line.id for line in lines if line.id in acting and line.subtotal)
+            if amount or (base and discount in self._account.discounts):
+                bases[discount] = base
         return bases
 
-    def _could_act(self, discount_id: str, invoice: Json, lines: list[Line]) -> frozenset[str]:
+    def _base_of(self, discount_id: str, lines: list[Line]) -> int:
+        """Return the amount of the lines a discount may act on."""
+        acting = self._could_act(discount_id, lines)
+        return sum(line.subtotal for line in lines if line.id in acting)
+
+    def _could_act(self, discount_id: str, lines: list[Line]) -> frozenset[str]:
         """Return the lines a discount may act on by its coupon and place."""
         discount = self._account.discounts.get(discount_id)
         coupon = self._account.coupons.get(discount.coupon_id) if discount else None
@@ -405,7 +450,7 @@ class Bills:
         carried = [one for one in carried_by(invoice, lines) if one in self._account.discounts]
         if not carried:
             return frozenset(line.id for line in lines if line.is_discountable)
-        return frozenset().union(*(self._could_act(one, invoice, lines) for one in carried))
+        return frozenset().union(*(self._could_act(one, lines) for one in carried))
 
     def _creditable(
         self, customer: str, currency: str, lines: list[Line], amounts: BillAmounts

@@ -126,7 +126,7 @@ class AccountMapping:
         invoice = id_of(note.get("invoice"))
         if invoice is None:
             raise Refusal("it names no invoice")
-        refused, _ = self._objects.bill(invoice) or (None, "")
+        refused, _ = self._objects.bill(invoice) or ("Stripe does not show it", "")
         if refused is not None:
             raise Refusal(f"its invoice {invoice} is not delivered: {refused}")
         status = note.get("status")

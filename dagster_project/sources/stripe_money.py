@@ -55,6 +55,11 @@ def currency_code(currency: Any) -> str:
     return code
 
 
+def smallest_unit(currency: str) -> int:
+    """Return what the currency's smallest amount is sent as: 100 where hundredths are always zeros."""
+    return 100 if currency in TWO_ZEROS else 1
+
+
 def amount_text(amount: Any, currency: str) -> str:
     """Return an amount of Stripe in major units.
 

@@ -11,7 +11,7 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -69,7 +69,9 @@ class Kind:
     is_optional: bool = False
 
 
-INVOICES = Kind("invoices", "/v1/invoices", expand=("data.discounts", "data.lines.data.discounts"))
+OF_INVOICE = ("discounts", "lines.data.discounts", "discounts.source.coupon")
+"""What to expand of an invoice; the coupon of a line's discount is too deep for Stripe."""
+INVOICES = Kind("invoices", "/v1/invoices", expand=tuple(f"data.{one}" for one in OF_INVOICE))
 EVENTS = Kind("events", "/v1/events", is_optional=True)
 WHOLE = (
     Kind(
@@ -433,9 +435,7 @@ class _Pull:
 
     def _ask_for_invoice(self, invoice_id: str) -> None:
         try:
-            found, page = self._one(
-                f"/v1/invoices/{invoice_id}", ["discounts", "lines.data.discounts"]
-            )
+            found, page = self._one(f"/v1/invoices/{invoice_id}", OF_INVOICE)
         except NotFound:
             known = self._books.get("invoices", invoice_id)
             if known is not None and known.get("status") == "draft":
@@ -447,14 +447,18 @@ class _Pull:
         with self._books.together():
             self._books.take("invoices", [whole], page)
 
-    def _one(self, path: str, expand: list[str]) -> tuple[Json, str]:
-        """Return one object, and the page it came on."""
+    def _one(self, path: str, expand: Sequence[str]) -> tuple[Json, str]:
+        """Return one object, and the page it came on; what Stripe does not expand is left out."""
         name = f"single/{_file_name(path)}"
-        try:
-            found = self._api.get(path, {"expand": expand} if expand else {}, name)
-        except NotExpanded:
-            found = self._api.get(path, {}, name)
-        return found, self._page(name)
+        while True:
+            try:
+                found = self._api.get(path, {"expand": list(expand)} if expand else {}, name)
+            except NotExpanded:
+                if not expand:
+                    raise
+                expand = expand[:-1]
+                continue
+            return found, self._page(name)
 
     def _ask_for_missing(self) -> None:
         """Request what is named but not listed: deleted coupons, and objects newer than the lists."""
@@ -465,7 +469,7 @@ class _Pull:
         for invoice_id in self._books.missing("invoices"):
             self._ask_for_invoice(invoice_id)
 
-    def _ask_for(self, kind: str, path: str, expand: list[str]) -> None:
+    def _ask_for(self, kind: str, path: str, expand: Sequence[str]) -> None:
         try:
             found, page = self._one(path, expand)
         except NotFound:

@@ -100,8 +100,9 @@ class Redemptions:
         coupon_id = self._coupon_of(discount, bill.subscription, carrying)
         coupon_id = self._coupons.variant(coupon_id, carrying, 1)
         order = bill.orders[discount.id]
-        window = (bill.at, bill.at + 1)
-        yield self._row(discount, coupon_id, bill.subscription, window, order, 1)
+        is_idle = discount.id in bill.idle and bill.is_discountable
+        window = (bill.at, bill.at if is_idle else bill.at + 1)
+        yield self._row(discount, coupon_id, bill.subscription, window, order, 1, of_bills=True)
 
     def _lasting(
         self,
@@ -131,6 +132,7 @@ class Redemptions:
         if discount.place == "subscription" and subscription and not is_once:
             standing[subscription].append((discount.start, end))
         parts: list[tuple[Window, str | None]]
+        of_bills = is_once and self._used_by(discount, carrying) is not None
         if is_once:
             parts = [self._window_of_one_use(discount, subscription, end, carrying, marks)]
         else:
@@ -142,6 +144,7 @@ class Redemptions:
             replaced_by: Mapping[str, list[Window]] = {} if takes_both else standing
             if is_of_customer and self._is_in_parts(discount, end, marks, found, replaced_by):
                 parts = self._parts(discount, end, marks, replaced_by)
+                of_bills = True
         order = (
             carrying[0].orders[discount.id]
             if carrying
@@ -149,7 +152,10 @@ class Redemptions:
         )
         for number, (window, of_subscription) in enumerate(parts, 1):
             one = self._coupons.variant(coupon_id, carrying, number)
-            yield self._row(discount, one, of_subscription, window, order, number)
+            is_of_bills = of_bills and window[0] != window[1]
+            yield self._row(
+                discount, one, of_subscription, window, order, number, of_bills=is_of_bills
+            )
         known = self._remembered.parts.get(discount.id, 1)
         for number in range(len(parts) + 1, known + 1):
             one = self._coupons.variant(coupon_id, carrying, number)
@@ -172,8 +178,13 @@ class Redemptions:
         window: Window,
         order: int | None,
         number: int,
+        *,
+        of_bills: bool = False,
     ) -> Row:
-        """Return a row of a discount, in force in a window."""
+        """Return a row of a discount, in force in a window.
+
+        Where it is of bills, one without a subscription is of the workspace of such bills.
+        """
         starts, until = window
         if number == 1:
             self._outcome.counts["redemptions"] += 1
@@ -186,7 +197,7 @@ class Redemptions:
             else:
                 revoked = until
         workspace = self._workspaces.workspace_of(
-            discount.customer or "", subscription, "a discount"
+            discount.customer or "", subscription, "" if of_bills else "a discount"
         )
         self._workspaces.seen(workspace, discount.customer or "", discount.start)
         is_later = starts != discount.start or discount.place in ("invoice", "invoice_item")
@@ -213,7 +224,9 @@ class Redemptions:
             if not bill.is_counted:
                 continue
             if discount.id in bill.orders:
-                if discount.end is None or bill.created < discount.end:
+                if discount.id in bill.idle and bill.is_discountable:
+                    found.append((bill, Mark.SET_ASIDE))
+                elif discount.end is None or bill.created < discount.end:
                     found.append((bill, Mark.CARRIES))
                 continue
             if not bill.products or (plan is not None and bill.plan != plan):
@@ -242,10 +255,16 @@ class Redemptions:
     ) -> tuple[Window, str | None]:
         """Return when a coupon for one bill waited for the bill, and its subscription, if limited."""
         used = self._used_by(discount, carrying)
-        until = [(bill.at, mark) for bill, mark in marks if used is None or bill.at <= used.at]
-        found = windows(discount.start, end, until)
         if used is None:
+            found = windows(discount.start, end, [(bill.at, mark) for bill, mark in marks])
             return found[-1], subscription
+        # A bill that was made after the one that used it up came too late, even if issued before.
+        until = [
+            (bill.at, mark if bill == used or bill.created < used.created else Mark.SET_ASIDE)
+            for bill, mark in marks
+            if bill.at <= used.at
+        ]
+        found = windows(discount.start, end, until)
         window = next((one for one in found if one[1] is None or used.at < one[1]), found[-1])
         if window[0] != discount.start or self._choices.workspace == "subscription":
             subscription = used.subscription or subscription
@@ -255,7 +274,12 @@ class Redemptions:
         """Return the bill that used up a coupon for one bill, if there is one."""
         coupon = self._account.coupons.get(discount.coupon_id)
         return next(
-            (one for one in carrying if one.is_counted and _could_act_on(coupon, one)), None
+            (
+                one
+                for one in carrying
+                if one.is_counted and discount.id not in one.idle and _could_act_on(coupon, one)
+            ),
+            None,
         )
 
     def _is_in_parts(
@@ -269,7 +293,9 @@ class Redemptions:
         """Return whether a customer's discount must be stated for each subscription separately."""
         if self._choices.workspace == "subscription":
             several = self._account.subscriptions_of.get(discount.customer or "", ())
-            if len(several) > 1:
+            if len(several) > 1 or any(
+                bill.subscription is None for bill, mark in marks if mark is Mark.CARRIES
+            ):
                 return True
         is_replaced = any(
             (end is None or first < end) and (after is None or after > discount.start)
@@ -359,13 +385,15 @@ class Redemptions:
             return None  # a coupon that is used up leaves by itself
         exact = self._account.removed_at.get(discount.id)
         ended = at(self._account.subscriptions.get(subscription or ""), "ended_at")
-        known = [one for one in (exact, ended) if one]
-        if known:
-            return self._not_before_bills(min(known), discount, bills)
+        if exact:
+            return self._not_before_bills(min(exact, ended or exact), discount, bills)
         without = self._first_bill_without(discount, bills, marks)
-        bounds = [one for one in (without, self._gone_by(discount, subscription)) if one]
+        gone_by = self._gone_by(discount, subscription)
+        bounds = [one for one in (ended, without, gone_by) if one]
         if not bounds:
             return None
+        if ended and ended == min(bounds):
+            return self._not_before_bills(ended, discount, bills)
         bound = self._not_before_bills(min(bounds), discount, bills)
         if bound is not None:
             hung = self._remembered.hung_at.get(discount.id, 0)
@@ -415,7 +443,8 @@ class Redemptions:
             ("subscriptions", subscription) if subscription else ("customers", discount.customer)
         )
         was_seen = discount.id in self._remembered.hung_at
-        if not was_seen and not self._objects.is_listed(place[0], place[1] or ""):
+        is_newer = discount.start >= self._began
+        if not was_seen and (is_newer or not self._objects.is_listed(place[0], place[1] or "")):
             return None  # nothing says that it is gone
         self._remembered.gone_by[discount.id] = self._now
         return self._now

@@ -7,8 +7,10 @@ before basil (2025-03-31) and of clover, dahlia and endive are all understood.
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dagster_project.sources.stripe_money import NotAnAmount
@@ -32,6 +34,14 @@ def at(value: Any, *path: str) -> Any:
             return None
         value = value.get(name)
     return value
+
+
+def months_after(start: int, months: int) -> int:
+    """Return an instant some months later, clamped to the end of its month, in seconds since 1970."""
+    begun = datetime.fromtimestamp(start, UTC)
+    year, month = divmod(begun.year * 12 + begun.month - 1 + months, 12)
+    day = min(begun.day, monthrange(year, month + 1)[1])
+    return int(begun.replace(year=year, month=month + 1, day=day).timestamp())
 
 
 def whole(value: Any) -> int:

@@ -32,6 +32,18 @@ def postgres() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
+def replica(postgres: dict[str, str]) -> Iterator[str]:
+    """The port of a replica of the Postgres as it is now."""
+    folder = Path(tempfile.mkdtemp(prefix="coupon-ledger-replica-"))
+    folder.chmod(0o755)
+    try:
+        with postgres_server.replica_of(postgres["PGPORT"], folder) as port:
+            yield port
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
 def database(
     postgres: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str], None]]:

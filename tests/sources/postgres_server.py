@@ -60,31 +60,71 @@ def running(folder: Path) -> Iterator[dict[str, str]]:
         The variables to connect with.
     """
     data = folder / "data"
-    if os.getuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-    where = binaries()
+    _owned_by_nobody(folder)
     _as_nobody(
         [
-            *(str(where / "initdb"), "--pgdata", str(data), "--auth=trust", "--username=tester"),
+            *(
+                str(binaries() / "initdb"),
+                "--pgdata",
+                str(data),
+                "--auth=trust",
+                "--username=tester",
+            ),
             *("--encoding=UTF8", "--locale=C", "--no-sync"),
         ]
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = (
-        f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
-        " -c timezone=Europe/Berlin -c datestyle=SQL,DMY"
-    )
-    control = [str(where / "pg_ctl"), "--pgdata", str(data)]
-    _as_nobody([*control, "--wait", "--log", str(folder / "log"), "-o", options, "start"])
-    try:
+    port = _free_port()
+    with _started(data, port, "-c timezone=Europe/Berlin -c datestyle=SQL,DMY"):
         yield {
             "PGHOST": "127.0.0.1",
             "PGPORT": str(port),
             "PGUSER": "tester",
             "PGDATABASE": "postgres",
         }
+
+
+@contextmanager
+def replica_of(port: str, folder: Path) -> Iterator[str]:
+    """Start a replica of a Postgres in a folder that everybody may pass, and stop it.
+
+    Yields:
+        Its port.
+    """
+    _owned_by_nobody(folder)
+    data = folder / "replica"
+    _as_nobody(
+        [
+            *(str(binaries() / "pg_basebackup"), "--host=127.0.0.1", f"--port={port}"),
+            *("--username=tester", f"--pgdata={data}", "--write-recovery-conf", "--no-sync"),
+        ]
+    )
+    own = _free_port()
+    with _started(data, own):
+        yield str(own)
+
+
+@contextmanager
+def _started(data: Path, port: int, more: str = "") -> Iterator[None]:
+    options = (
+        f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off {more}"
+    )
+    control = [str(binaries() / "pg_ctl"), "--pgdata", str(data)]
+    log = str(data.with_suffix(".log"))
+    _as_nobody([*control, "--wait", "--log", log, "-o", options, "start"])
+    try:
+        yield
     finally:
         _as_nobody([*control, "--wait", "--mode=immediate", "stop"])
+
+
+def _owned_by_nobody(folder: Path) -> None:
+    if os.getuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -48,6 +48,7 @@ class Account:
         versions: The versions of the API that were asked for.
         missing: Paths it does not know.
         forbidden: Paths the key may not read.
+        unexpanded: How a path ends that it does not expand.
     """
 
     objects: dict[str, list[Json]] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Account:
     versions: set[str] = field(default_factory=set)
     missing: frozenset[str] = frozenset()
     forbidden: frozenset[str] = frozenset()
+    unexpanded: str = ""
 
     def of(self, kind: str) -> list[Json]:
         """The objects of a kind, newest first."""
@@ -141,6 +143,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
         if parts.path in account.missing:
             return self._error(404, f"Unrecognized request URL (GET: {parts.path})")
+        refused = [one for one in _expansions(pairs) if one.endswith(account.unexpanded or " ")]
+        if refused:
+            return self._error(400, f"This property cannot be expanded ({refused[0]}).")
         expand = {
             one.removeprefix("data.")
             if parts.path in LISTS or parts.path.endswith("/lines")

@@ -104,6 +104,59 @@ def test_a_row_that_a_running_transaction_changed_is_asked_for_later(
     assert newest(settings.landing)["workspaces"]["w1"]["workspace_name"] == "Late"
 
 
+def test_a_row_that_a_replica_has_not_replayed_yet_is_asked_for_later(
+    database: Run, replica: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    path = tmp_path / "sources.toml"
+    path.write_text(
+        'overlap = "0 seconds"\n[workspaces]\nselect = "'
+        f'{SELECT} from ws where changed >= {postgres.SINCE}"\n'
+    )
+    source = postgres.read_file(path)
+    with (
+        psycopg.connect(autocommit=True) as primary,
+        psycopg.connect(autocommit=True, port=int(replica)) as connection,
+        monkeypatch.context() as patched,
+    ):
+
+        def replayed() -> None:
+            row = primary.execute("select pg_current_wal_lsn()::text").fetchone()
+            assert row is not None
+            until = time.monotonic() + 30
+            behind = "select pg_last_wal_replay_lsn() < %s::pg_lsn"
+            while connection.execute(behind, row).fetchone() == (True,):
+                assert time.monotonic() < until
+                time.sleep(0.02)
+
+        patched.setenv("PGPORT", replica)
+        primary.execute(WORKSPACES)
+        replayed()
+        assert postgres.pull(settings, source).delivered == {"workspaces": 2}
+        connection.execute("select pg_wal_replay_pause()")
+        primary.execute("update ws set name = 'Late', changed = now() where id = 'w1'")
+        postgres.pull(settings, source)
+        connection.execute("select pg_wal_replay_resume()")
+        replayed()
+        assert postgres.pull(settings, source).delivered == {"workspaces": 1}
+        assert newest(settings.landing)["workspaces"]["w1"]["workspace_name"] == "Late"
+
+
+def test_a_replica_that_has_replayed_nothing_is_asked_for_everything_again(
+    database: Run, replica: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = written(
+        tmp_path,
+        workspaces="select 'w1' as workspace_id, now() as created_at, now() as updated_at"
+        f" where now() >= {postgres.SINCE}",
+    )
+    with monkeypatch.context() as patched:
+        patched.setenv("PGPORT", replica)
+        for _ in range(2):
+            assert postgres.pull(settings, source).since == {"workspaces": "-infinity"}
+
+
 def test_another_select_is_asked_for_everything_again(
     database: Run, settings: Settings, tmp_path: Path
 ) -> None:

@@ -224,13 +224,21 @@ insert into invoice values
     ('in_2', 'cus_1', 'open', 'sub_1', 'eur', '2025-03-01 00:10+00', null, '2025-03-01 01:10+00',
      12000, 2000, 12000, false, '2025-03-01'),
     ('in_3', 'cus_1', 'draft', 'sub_1', 'eur', '2025-04-01 00:10+00', null, null,
-     12000, 0, 12000, false, '2025-03-01');
+     12000, 0, 12000, false, '2025-03-01'),
+    ('in_4', 'cus_1', 'paid', 'sub_1', 'usd', '2025-02-10', null, '2025-02-10',
+     700, 0, 700, false, '2025-03-01'),
+    ('in_5', 'cus_1', 'paid', 'sub_1', 'usd', '2025-02-11', null, '2025-02-11',
+     700, 0, 700, false, '2025-03-01');
 insert into invoice_line_item values
     ('il_1', 'in_1', 10000, true, false, 'price_m', 'sub_1', '2025-02-01', '2025-03-01',
      '2025-03-01'),
     ('il_2', 'in_1', 8000, false, false, 'price_u', 'sub_1', '2025-01-01', '2025-02-01',
      '2025-03-01'),
     ('il_3', 'in_2', 12000, true, false, 'price_m', 'sub_1', '2025-03-01', '2025-04-01',
+     '2025-03-01'),
+    ('il_4', 'in_4', 700, false, true, 'price_m', 'sub_1', '2025-02-10', '2025-03-01',
+     '2025-03-01'),
+    ('il_5', 'in_5', 700, null, true, 'price_m', 'sub_1', '2025-02-11', '2025-03-01',
      '2025-03-01');
 insert into credit_note values
     ('cn_1', 'in_1', 'issued', '2025-02-05', 'usd', 2000, 250, 1925, 'duplicate', '2025-03-01');
@@ -270,6 +278,8 @@ def test_fivetrans_copy_of_stripe_becomes_the_five_feeds(
     inclusive = rows["invoices"]["in_2"]
     assert (inclusive["tax_amount"], inclusive["total_amount"]) == ("0", "120")
     assert "in_3" not in rows["invoices"], "it is a draft"
+    assert rows["invoices"]["in_4"]["discountable_amount"] == "0", "it is a proration alone"
+    assert rows["invoices"]["in_5"]["discountable_amount"] == "7", "nothing says that it is not"
     note = rows["credit_notes"]["cn_1"]
     assert (note["amount"], note["tax_amount"]) == ("17.5", "1.75")
 

@@ -41,6 +41,7 @@ class Mapped:
         choices: Choices | None = None,
         remembered: Remembered | None = None,
         now: int = NOW,
+        began: int | None = None,
         **objects: list[Json],
     ) -> None:
         books = Books(":memory:")
@@ -49,7 +50,7 @@ class Mapped:
         for kind, found in parsed(json.dumps(given)).items():
             books.take(kind, found)
         self.remembered = remembered or Remembered()
-        mapping = AccountMapping(books, self.remembered, choices or Choices(), now)
+        mapping = AccountMapping(books, self.remembered, choices or Choices(), now, began)
         self.rows: dict[str, dict[str, Json]] = {feed: {} for feed in COLUMNS}
         for feed, row in mapping.rows():
             assert {*row, "updated_at"} == set(COLUMNS[feed])
@@ -263,6 +264,44 @@ def test_a_discount_that_is_taken_back_comes_off_the_list_amount() -> None:
     assert ("discount_given_back", "in_1") in mapped.notes
 
 
+@pytest.mark.parametrize(
+    ("back", "amounts"),
+    [
+        (-5_000, ["50.00", "50.00", "50.00", "0.00", "0.00"]),
+        (-5_001, ["-0.01", "0.00", "0.00", "0.00", "-0.01"]),
+        (-8_000, ["-30.00", "0.00", "0.00", "-5.70", "-35.70"]),
+    ],
+)
+def test_a_bill_that_gives_money_back_after_its_discount_takes_none(
+    back: int, amounts: list[str]
+) -> None:
+    lines = [line("il_1", 10_000, {"di_1": 5_000}), line("il_2", back, proration=True)]
+    tax = -570 if back == -8_000 else 0
+    mapped = Mapped(
+        invoices=[invoice(lines=lines, discounts=[discount()], tax=tax)],
+        coupons=[coupon(percent=50)],
+    )
+    names = ("list", "discountable", "discount", "tax", "total")
+    assert [mapped.invoice()[f"{name}_amount"] for name in names] == amounts
+    assert (("discount_given_back", "in_1") in mapped.notes) is (back < -5_000)
+
+
+def test_shipping_counts_for_whether_a_bill_gives_money_back() -> None:
+    lines = [line("il_1", 10_000, {"di_1": 5_000}), line("il_2", -8_000, proration=True)]
+    shipping = {"amount_subtotal": 3_000, "amount_total": 3_000}
+    row = Mapped(
+        invoices=[invoice(lines=lines, discounts=[discount()], total=0, shipping_cost=shipping)],
+        coupons=[coupon(percent=50)],
+    ).invoice()
+    assert (row["list_amount"], row["discount_amount"]) == ("50.00", "50.00")
+
+
+def test_tax_that_goes_back_without_money_is_refused() -> None:
+    for amount, is_refused in ((-100, False), (0, True), (100, True)):
+        mapped = Mapped(invoices=[invoice(lines=[line(amount=amount, proration=True)], tax=-1)])
+        assert ("0.01 USD of tax back" in mapped.refused.get("in_1", "")) is is_refused, amount
+
+
 def test_prorations_are_not_discountable() -> None:
     lines = [line("il_1", 4_000, {"di_1": 400}), line("il_2", 2_500, proration=True)]
     row = Mapped(
@@ -401,6 +440,12 @@ def test_a_credit_note_is_delivered_before_tax() -> None:
     row = Mapped(invoices=[invoice()], credit_notes=[credit_note()]).rows["credit_notes"]["cn_1"]
     assert (row["amount"], row["tax_amount"], row["status"]) == ("10.00", "1.90", "issued")
     assert (row["invoice_id"], row["issued_at"]) == ("in_1", "2025-02-10T12:00:00Z")
+
+
+def test_a_credit_note_for_a_bill_that_stripe_does_not_show_is_refused() -> None:
+    mapped = Mapped(credit_notes=[credit_note()])
+    assert mapped.rows["credit_notes"] == {}
+    assert mapped.refused["cn_1"] == "its invoice in_1 is not delivered: Stripe does not show it"
 
 
 def test_a_credit_note_takes_its_total_off_whether_it_was_paid_back_or_not() -> None:
@@ -642,6 +687,14 @@ def test_nothing_is_said_of_a_discount_whose_subscription_is_not_shown() -> None
     assert mapped.redemption()["revoked_at"] is None
 
 
+def test_a_discount_given_while_the_pull_reads_is_not_taken_for_gone() -> None:
+    for start, revoked in (("2025-01-31T23:59:59", "2025-02-02T00:00:00Z"), ("2025-02-01", None)):
+        bill = carrying(2, start=start)
+        more = {"began": at("2025-02-01"), "now": at("2025-02-02")}
+        mapped = with_bills(False, bill, discount={"start": start}, **more)
+        assert mapped.redemption()["revoked_at"] == revoked
+
+
 def test_a_coupon_that_is_used_up_is_not_revoked() -> None:
     mapped = with_bills(False, carrying(2), without(3), coupon={"duration": "once"})
     assert mapped.redemption()["revoked_at"] is None
@@ -673,6 +726,69 @@ def test_a_canceled_subscription_ends_its_discounts() -> None:
     assert mapped.redemption()["revoked_at"] == "2025-02-15T00:00:00Z"
 
 
+def test_the_end_of_a_subscription_does_not_move_an_earlier_bound() -> None:
+    ended = {"status": "canceled", "ended_at": at("2025-04-20")}
+    by_bill = with_bills(False, carrying(2), without(3), subscription=ended)
+    assert by_bill.redemption()["revoked_at"] == "2025-03-01T01:00:00Z"
+    remembered = Remembered()
+    with_bills(False, carrying(2), remembered=remembered, now=at("2025-04-10"))
+    by_pull = with_bills(False, carrying(2), remembered=remembered, subscription=ended)
+    assert by_pull.redemption()["revoked_at"] == "2025-04-10T00:00:00Z"
+    assert ("end_is_a_bound", "di_1") in by_pull.notes
+    neither = with_bills(False, carrying(2), subscription=ended)
+    assert neither.redemption()["revoked_at"] == "2025-04-20T00:00:00Z"
+    assert neither.notes == {}
+
+
+def gone(found: Json) -> Json:
+    """A discount as bills show it once it is gone: Stripe leaves out when it would have ended."""
+    return {**{name: value for name, value in found.items() if name != "end"}, "deleted": True}
+
+
+def test_a_repeating_coupon_that_is_gone_ran_out_after_its_months() -> None:
+    repeats = {"duration": "repeating", "duration_in_months": 1}
+    for start, ends in (("2025-01-30", "2025-02-28"), ("2025-01-28T10:00", "2025-02-28T10:00")):
+        own = discount(start=start)
+        bill = {**carrying(2), "discounts": [gone(own)]}
+        mapped = with_bills(False, bill, without(3), without(4), coupon=repeats)
+        row = mapped.redemption()
+        assert (row["ends_at"], row["revoked_at"]) == (
+            f"{ends[:10]}T{ends[11:] or '00:00'}:00Z",
+            None,
+        )
+        assert mapped.notes == {}
+    forever = with_bills(False, {**carrying(2), "discounts": [gone(discount())]})
+    assert forever.redemption()["ends_at"] is None
+
+
+@pytest.mark.parametrize(
+    ("made", "is_known"),
+    [("2024-12-31T23:59:59", True), ("2025-01-01", True), ("2025-01-02", False)],
+)
+def test_a_discount_is_not_of_a_coupon_that_was_made_after_it_began(
+    made: str, is_known: bool
+) -> None:
+    mapped = Mapped(
+        coupons=[coupon(percent=10, created=at(made))],
+        subscriptions=[subscription(discounts=[discount(coupon_id="TEN")])],
+    )
+    assert ("di_1" in mapped.rows["redemptions"]) is is_known
+    if not is_known:
+        assert "TEN~deleted gives is not known" in mapped.refused["di_1"]
+
+
+def test_a_discount_that_shows_its_coupon_is_of_it_whenever_it_began() -> None:
+    older = coupon(percent=25, created=at("2024-06-01"))
+    newer = coupon(percent=10, created=at("2025-03-01"))
+    given = [discount("di_1", older), discount("di_2", newer, "2025-02-01")]
+    mapped = Mapped(coupons=[newer], subscriptions=[subscription(discounts=given)])
+    terms = {
+        one: mapped.rows["coupons"][row["coupon_id"]]["percent_off"]
+        for one, row in mapped.rows["redemptions"].items()
+    }
+    assert terms == {"di_1": "25", "di_2": "10"}
+
+
 def test_a_bill_on_which_a_coupon_could_not_act_says_nothing_of_its_end() -> None:
     proration = invoice(
         "in_3",
@@ -692,6 +808,85 @@ def test_a_bill_that_carries_a_discount_after_its_end_was_made_before_or_is_left
         late = {**carrying(3, **own), "created": at(created)}
         mapped = with_bills(False, late, discount=own, coupon=repeats)
         assert mapped.redemption()["ends_at"] == f"2025-03-01T{ends}Z", created
+
+
+def with_an_idle_discount(taken_by_others: int) -> Mapped:
+    """A bill of February that carries di_1, which no line qualifies for, and di_2."""
+    limited = coupon(percent=10, applies_to={"products": ["prod_other"]})
+    other = discount("di_2", "OTHER")
+    taken = {"di_2": taken_by_others} if taken_by_others else {}
+    given = [discount(), other] if taken_by_others else [discount()]
+    return Mapped(
+        coupons=[limited, coupon("OTHER", percent=20)],
+        subscriptions=[subscription(discounts=[other])],
+        invoices=[invoice(lines=[line(discounts=taken)], discounts=given)],
+        events=[removed(discount(), at("2025-02-20"))],
+    )
+
+
+@pytest.mark.parametrize(
+    ("taken_by_others", "starts"), [(0, None), (2_400, "2025-02-01T01:00:01Z")]
+)
+def test_a_discount_that_no_line_qualifies_for_is_set_aside_where_others_act(
+    taken_by_others: int, starts: str | None
+) -> None:
+    row = with_an_idle_discount(taken_by_others).redemption()
+    assert (row["starts_at"], row["revoked_at"]) == (starts, "2025-02-20T00:00:00Z")
+
+
+def test_a_discount_beside_one_that_is_too_small_to_take_anything_is_set_aside() -> None:
+    of_item = discount("di_2", "OTHER", subscription=None, subscription_item="si_2")
+    small = line("il_2", 4, {"di_2": 0}, item="si_2")
+    limited = coupon(percent=10, applies_to={"products": ["prod_other"]})
+    row = Mapped(
+        coupons=[limited, coupon("OTHER", percent=10)],
+        subscriptions=[subscription(discounts=[discount()])],
+        invoices=[invoice(lines=[{**small, "discounts": [of_item]}], discounts=[discount()])],
+    ).redemption()
+    assert row["starts_at"] == "2025-02-01T01:00:01Z"
+
+
+def test_an_items_coupon_for_one_bill_is_not_used_up_by_a_line_over_nothing() -> None:
+    of_item = discount(subscription=None, subscription_item="si_1")
+    items = {"data": [{"id": "si_1", "price": price(), "discounts": []}], "has_more": False}
+    for amount, revoked in ((0, "2025-02-20T00:00:00Z"), (1_000, None)):
+        taken = {"di_1": amount // 10}
+        lines = [{**line("il_1", amount, taken), "discounts": [of_item]}, line("il_2", item="si_2")]
+        row = Mapped(
+            coupons=[coupon(percent=10, duration="once")],
+            subscriptions=[subscription(items=items)],
+            invoices=[invoice(lines=lines)],
+            events=[removed(of_item, at("2025-02-20"))],
+        ).redemption()
+        assert row["revoked_at"] == revoked, amount
+
+
+def test_a_discount_of_one_bill_that_no_line_qualifies_for_is_never_in_force() -> None:
+    own = discount(subscription=None, invoice="in_1")
+    limited = coupon(percent=10, applies_to={"products": ["prod_other"]})
+    of_item = discount("di_2", "OTHER", subscription=None, subscription_item="si_1")
+    lines = [line(discounts={"di_2": 2_400, "di_1": 0})]
+    row = Mapped(
+        coupons=[limited, coupon("OTHER", percent=20)],
+        invoices=[invoice(lines=lines, discounts=[own, of_item])],
+    ).redemption()
+    assert row["starts_at"] == row["ends_at"] == "2025-02-01T01:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("made", "starts"),
+    [("2025-01-31T23:59", None), ("2025-02-01T00:00", "2025-02-01T00:30:01Z")],
+)
+def test_a_bill_made_after_the_one_that_used_a_coupon_up_may_be_issued_before_it(
+    made: str, starts: str | None
+) -> None:
+    own = discount(subscription=None)
+    using = invoice(lines=[line(discounts={"di_1": 1_200})], discounts=[own])
+    other = invoice("in_2", created=made, finalized="2025-02-01T00:30", subscription_id="sub_2")
+    row = Mapped(
+        coupons=[coupon(percent=10, duration="once")], invoices=[using, other]
+    ).redemption()
+    assert (row["starts_at"], row["subscription_id"]) == (starts, "sub_1" if starts else None)
 
 
 def test_a_trial_does_not_use_up_a_coupon_for_one_bill() -> None:
@@ -833,6 +1028,43 @@ def test_rounding_on_each_line_is_noted_where_it_shows(lines: int, is_noted: boo
     assert (("rounded_by_line", "in_1") in mapped.notes) is is_noted
 
 
+def test_rounding_in_a_currency_without_decimals_is_noted_in_its_units() -> None:
+    # 15 % of 50 krónur is 7.5: 8 on each line; both are sent in hundredths.
+    for lines, is_noted in ((3, False), (4, True)):
+        found = [line(f"il_{one}", 5_000, {"di_1": 800}) for one in range(lines)]
+        mapped = Mapped(
+            coupons=[coupon(percent=15)],
+            invoices=[invoice(lines=found, discounts=[discount()], currency="isk")],
+        )
+        assert (("rounded_by_line", "in_1") in mapped.notes) is is_noted
+
+
+@pytest.mark.parametrize(("small", "base"), [(9, "120.09"), (10, "120.00")])
+def test_a_line_too_small_for_a_part_of_the_discount_is_acted_on(small: int, base: str) -> None:
+    # 10 % of 9 cents is less than a cent.
+    lines = [line("il_1", 12_000, {"di_1": 1_200}), line("il_2", small, {"di_1": 0})]
+    row = Mapped(
+        coupons=[coupon(percent=10)], invoices=[invoice(lines=lines, discounts=[discount()])]
+    ).invoice()
+    assert row["discountable_amount"] == base
+
+
+def test_a_discount_too_small_to_take_anything_acts_on_its_own_lines() -> None:
+    lines = [line("il_1", 12_000, {"di_2": 1_200}), line("il_2", 4, product="prod_other")]
+    lines[1]["discount_amounts"] = [{"amount": 0, "discount": one} for one in ("di_1", "di_2")]
+    given = [discount(), discount("di_2", "OTHER")]
+    for products, base in ((["prod_other"], None), (["prod_team", "prod_other"], "120.04")):
+        mapped = Mapped(
+            coupons=[
+                coupon(percent=10, applies_to={"products": products}),
+                coupon("OTHER", percent=10),
+            ],
+            invoices=[invoice(lines=lines, discounts=given)],
+        )
+        assert mapped.invoice()["discountable_amount"] == base
+        assert (("different_lines", "in_1") in mapped.notes) is (base is None)
+
+
 # -- Workspaces ------------------------------------------------------------------------------------
 
 
@@ -879,6 +1111,31 @@ def test_a_customers_coupon_for_one_bill_belongs_to_the_workspace_whose_bill_use
     used = of_both(taking("di_c", 2, subscription_id="sub_2"), **wide, **several)
     assert used.redemption("di_c")["workspace_id"] == "sub_2"
     assert "2 subscriptions" in of_both(**wide, **several).refused["di_c"]
+
+
+@pytest.mark.parametrize(
+    ("own", "duration"),
+    [
+        ({"subscription": None}, "forever"),
+        ({"subscription": None}, "once"),
+        ({"subscription": None, "invoice": "in_1"}, "forever"),
+    ],
+)
+def test_a_discount_on_a_bill_without_subscription_is_of_that_bills_workspace(
+    own: Json, duration: str
+) -> None:
+    alone = line(discounts={"di_1": 1_200}, subscription_id=None)
+    found = Mapped(
+        Choices(workspace="subscription"),
+        coupons=[coupon(percent=10, duration=duration)],
+        subscriptions=[subscription()],
+        invoices=[invoice(lines=[alone], discounts=[discount(**own)], subscription_id=None)],
+    )
+    assert found.invoice()["workspace_id"] == "cus_1"
+    of_bill = [row for row in found.rows["redemptions"].values() if row["workspace_id"] == "cus_1"]
+    assert len(of_bill) == 1
+    of_subscription = len(found.rows["redemptions"]) - 1
+    assert of_subscription == (duration == "forever" and "invoice" not in own)
 
 
 def test_what_acts_on_several_subscriptions_is_refused_where_each_is_a_workspace() -> None:

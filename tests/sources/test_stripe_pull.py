@@ -288,6 +288,32 @@ def test_a_deleted_coupon_is_read_from_the_discount_that_holds_it(puller: Puller
     assert newest(puller.settings.landing)["coupons"]["TEN"]["percent_off"] == "10"
 
 
+def test_a_deleted_coupon_is_read_from_the_bills_that_carried_it(puller: Puller) -> None:
+    objects = puller.account.objects
+    objects["coupons"] = [coupon(percent=40, created=at("2025-05-01"))]
+    objects["subscriptions"] = [subscription()]
+    report = puller()
+    rows = newest(puller.settings.landing)
+    coupon_id = rows["redemptions"]["di_1"]["coupon_id"]
+    assert rows["coupons"][coupon_id]["percent_off"] == "10"
+    assert rows["coupons"]["TEN"]["percent_off"] == "40"
+    assert report.refused == []
+
+
+def test_what_stripe_does_not_expand_is_left_out_and_nothing_else(puller: Puller) -> None:
+    puller.account.unexpanded = "source.coupon"
+    puller()
+    assert newest(puller.settings.landing)["redemptions"]["di_1"]["coupon_id"] == "TEN"
+    own = discount("di_9", subscription=None, invoice="in_2", start="2025-03-01")
+    taking = invoice(
+        "in_2", [line(discounts={"di_9": 1_200})], discounts=[own], created="2025-03-01"
+    )
+    puller.account.objects["invoices"][1:] = [taking, newer()]
+    puller.now += 3_600
+    puller()
+    assert "di_9" in newest(puller.settings.landing)["redemptions"]
+
+
 def test_a_coupon_that_was_deleted_between_pulls_is_known_from_before(puller: Puller) -> None:
     puller()
     holder = puller.account.objects["subscriptions"][0]["discounts"][0]

@@ -189,19 +189,22 @@ def an_account_with_discounts_of_several_levels() -> dict[str, list[Json]]:
     kept, alone = of_customer(26, fixed), of_customer(26, seat, id="di_26i", invoice="in_264")
     waits, used = of_customer(27, first), of_subscription(27, tenth, end="2025-02-20")
     narrow = of_customer(28, seat)
+    welcome = coupon("WELCOME", percent=50, duration="once", applies_to={"products": ["prod_team"]})
+    idle, beside = of_subscription(29, seat), of_subscription(29, fixed, id="di_29f")
+    later, steady = of_subscription(30, welcome), of_subscription(30, fixed, id="di_30f")
     second: Json = {"customer": "cus_21", "subscription_id": "sub_21b"}
     other: Json = {"customer": "cus_28", "subscription_id": "sub_28b"}
     big: Json = {"price_id": "price_big", "product": "prod_big"}
     night: Json = {"created": "2025-03-01T00:00", "finalized": "2025-03-01T01:00"}
     return {
         "prices": [price(), METERED, price("price_big", "prod_big")],
-        "coupons": [fifth, tenth, first, seat, fixed],
+        "coupons": [fifth, tenth, first, seat, fixed, welcome],
         "customers": [
             *(
                 customer(f"cus_{number}", discount=found)
                 for number, found in (
                     *((21, wide), (22, whole), (23, late), (26, kept), (28, narrow)),
-                    *((24, None), (25, None), (27, None)),
+                    *((24, None), (25, None), (27, None), (29, None), (30, None)),
                 )
             )
         ],
@@ -216,6 +219,8 @@ def an_account_with_discounts_of_several_levels() -> dict[str, list[Json]]:
             subscription("sub_27", customer="cus_27"),
             subscription("sub_28", customer="cus_28"),
             subscription("sub_28b", customer="cus_28"),
+            subscription("sub_29", [idle, beside], customer="cus_29"),
+            subscription("sub_30", [steady], customer="cus_30"),
         ],
         "events": [removed(gone, at("2025-02-20")), removed(waits, at("2025-03-01"), "evt_2")],
         "invoices": [
@@ -256,6 +261,28 @@ def an_account_with_discounts_of_several_levels() -> dict[str, list[Json]]:
             # A coupon for a product that the other subscription does not bill.
             bill(281, [line(discounts={"di_28": 1_200})], 3, discounts=[narrow], **of(28)),
             bill(282, [line(**big)], 3, **other),
+            # One that no line qualifies for, beside one that acts on the bill.
+            bill(
+                291, [line(discounts={"di_29f": 3_000}, **big)], discounts=[idle, beside], **of(29)
+            ),
+            bill(
+                292,
+                [line(discounts={"di_29s": 1_200, "di_29f": 3_000})],
+                3,
+                discounts=[idle, beside],
+                **of(29),
+            ),
+            bill(
+                301, [line(discounts={"di_30f": 3_000}, **big)], discounts=[later, steady], **of(30)
+            ),
+            bill(
+                302,
+                [line(discounts={"di_30s": 6_000, "di_30f": 3_000})],
+                3,
+                discounts=[later, steady],
+                **of(30),
+            ),
+            bill(303, [line(discounts={"di_30f": 3_000})], 4, discounts=[steady], **of(30)),
         ],
     }
 

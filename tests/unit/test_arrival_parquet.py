@@ -220,6 +220,25 @@ def test_the_rows_are_stored_in_order_whatever_the_row_groups_of_the_file(
     assert max(sizes) <= 150
 
 
+@pytest.mark.parametrize(
+    "encoding", ["PLAIN", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"]
+)
+def test_texts_are_read_whatever_their_encoding(tmp_path: Path, encoding: str) -> None:
+    table, is_dictionary = redemptions(100), encoding == "RLE_DICTIONARY"
+    pq.write_table(
+        table,
+        tmp_path / "file",
+        use_dictionary=is_dictionary,
+        column_encoding=None if is_dictionary else {"channel": encoding, "coupon_id": encoding},
+        row_group_size=40,
+    )
+    assert encoding in pq.ParquetFile(tmp_path / "file").metadata.row_group(0).column(3).encodings
+    read_parquet(tmp_path / "file", feeds()["redemptions"], Limits(), tmp_path / "rows")
+    found = pq.read_table(tmp_path / "rows")
+    for name in ("channel", "coupon_id"):
+        assert found[name].to_pylist() == table[name].to_pylist()
+
+
 @pytest.mark.parametrize("group_rows", [1, 7, 1000])
 def test_the_gate_finds_in_the_sample_of_a_file_what_it_would_find_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_rows: int
