@@ -59,6 +59,7 @@ FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 DAY_MICROSECONDS = 86_400_000_000
 
 REMEDY = "write and deliver the file again"
+PLAIN_REMEDY = "write it with the encodings that its writer chooses, or as CSV, and deliver it again"
 
 Convert = Callable[[pa.Array], pa.Array]
 
@@ -103,7 +104,8 @@ def _answer(asked: dict[str, Any], feed: Feed, limits: Limits) -> dict[str, obje
         if is_own_trouble(error):
             return {"trouble": [os.strerror(error.errno)]}  # type: ignore[attr-defined]
         text = " ".join(str(error).split())[:300]
-        return {"refusal": [f"unreadable Parquet ({type(error).__name__}: {text})", REMEDY]}
+        remedy = PLAIN_REMEDY if text.startswith("Not yet implemented") else REMEDY
+        return {"refusal": [f"unreadable Parquet ({type(error).__name__}: {text})", remedy]}
 
 
 def bound_resources(limits: Limits) -> None:

@@ -239,6 +239,20 @@ def test_texts_are_read_whatever_their_encoding(tmp_path: Path, encoding: str) -
         assert found[name].to_pylist() == table[name].to_pylist()
 
 
+def test_what_arrow_does_not_read_is_to_be_written_otherwise(tmp_path: Path) -> None:
+    table = redemptions(2)
+    place = table.column_names.index("channel")
+    table = table.set_column(place, "channel", table["channel"].dictionary_encode())
+    file = ParquetFile(tmp_path / "file", tmp_path / "rows")
+    pq.write_table(
+        table, file.path, use_dictionary=False, column_encoding={"channel": "DELTA_BYTE_ARRAY"}
+    )
+    (refused,) = prepare_parquets([file], feeds()["redemptions"], Limits())
+    assert isinstance(refused, Refusal)
+    assert "Not yet implemented" in refused.reason
+    assert refused.remedy == parquet_worker.PLAIN_REMEDY
+
+
 @pytest.mark.parametrize("group_rows", [1, 7, 1000])
 def test_the_gate_finds_in_the_sample_of_a_file_what_it_would_find_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_rows: int
