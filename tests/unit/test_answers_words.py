@@ -326,6 +326,25 @@ def test_an_instant_is_told_exactly_where_the_minute_is_the_same(
     assert found[2] == f"it does not start {told}"
 
 
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [
+        (datetime(2024, 11, 2), ("2024-11-01 00:00 UTC", "2024-11-02 00:00 UTC")),
+        (
+            datetime(2024, 11, 1, microsecond=1),
+            ("2024-11-01 00:00:00 UTC", "2024-11-01 00:00:00.000001 UTC"),
+        ),
+        (None, ("2024-11-01 00:00 UTC", "none")),
+    ],
+)
+def test_old_and_new_terms_are_told_apart(after: datetime | None, told: tuple[str, str]) -> None:
+    before = datetime(2024, 11, 1)
+    assert told == (
+        words.term("redeem_by", before, None, after),
+        words.term("redeem_by", after, None, before),
+    )
+
+
 def redeemed(
     redemption_id: str, coupon_id: str, at: datetime, *, is_derived: bool = False, **more: Any
 ) -> dict[str, Any]:
