@@ -166,7 +166,8 @@ def _next_event(coupon: Row) -> Row:
     """
     event = {name: coupon[name] for name in _EVENT}
     is_end = event["next_event"] not in (None, "start", "grant")
-    if coupon["status"] == "exhausted" and is_end and not coupon["follow_up_coupon_id"]:
+    is_followed_up = event["next_event"] == "expiry" and coupon["follow_up_coupon_id"] is not None
+    if coupon["status"] == "exhausted" and is_end and not is_followed_up:
         return {**event, "next_event": None, "next_event_at": None}
     runs_out_at = coupon["runs_out_at"]
     if coupon["runs_out_by"] in ("uses", "credit") and (
