@@ -166,7 +166,7 @@ LONG = "長い名前" * 50
 HUGE = "9999999999999999.99"
 
 
-def text(value: Decimal, currency: str | None) -> str:
+def text(value: Decimal | None, currency: str | None) -> str:
     return amount(value, currency)
 
 
@@ -470,11 +470,19 @@ class TestLists:
     def test_totals_of_findings_are_those_of_the_mart(self, desk: Desk) -> None:
         told = desk.answer("findings")
         for currency, number, stake in desk.rows(
-            "select currency, count(*), coalesce(sum(amount_at_stake), 0)"
+            "select currency, count(*), sum(amount_at_stake)"
             " from marts.fct_audit_findings group by currency"
         ):
-            line = [currency or "none", f"{number:,}", text(stake, currency) if currency else "–"]
+            line = [currency or "none", f"{number:,}", text(stake, currency)]
             assert line in [one.split() for one in told.splitlines()]
+
+    def test_what_is_at_stake_is_unknown_where_no_finding_has_an_amount(self, desk: Desk) -> None:
+        about = ("findings", "--type", "coupon_terms_changed")
+        data = desk.json(*about)
+        assert {row["amount_at_stake"] for row in data["totals_by_type"]} == {None}
+        assert {row["currency"] for row in data["totals_by_currency"]} > {None}
+        assert {row["amount_at_stake"] for row in data["totals_by_currency"]} == {None}
+        assert "0.00" not in desk.answer(*about).partition("Findings by currency")[0]
 
     def test_amounts_in_sentences_are_written_as_everywhere(self, desk: Desk) -> None:
         found = desk.rows(
