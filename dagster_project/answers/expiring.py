@@ -22,7 +22,6 @@ from dagster_project.answers.asking import (
 from dagster_project.answers.burndown import grants_left, lapsing
 from dagster_project.answers.outlook import bill_changes
 from dagster_project.answers.values import day_in
-from dagster_project.releases.fingerprint import literals
 
 _MOST = 10  # workspaces that are told of one by one
 
@@ -182,20 +181,22 @@ def ending(
         `redemptions`, `workspaces`, `followed_up`, and `rises` by currency.
     """
     chosen = f"{running_out(connection)} where runs_out_at < ?"
+    values: list[object] = [before]
     if redemption_ids is not None:
-        chosen += f" and list_contains([{literals(redemption_ids)}], redemption_id)"
+        chosen += f" and list_contains([{', '.join('?' * len(redemption_ids))}], redemption_id)"
+        values += redemption_ids
     (found,) = rows(
         connection,
         "select count(*) as redemptions, count(distinct workspace_id) as workspaces,"
         f" count(*) filter (where is_followed_up) as followed_up from {chosen}",
-        [before],
+        values,
     )
     found["rises"] = rows(
         connection,
         "select currency, cast(sum(monthly_rise_amount) as decimal(18, 2)) as monthly_rise_amount"
         f" from {chosen} and monthly_rise_amount is not null"
         " group by currency having sum(monthly_rise_amount) <> 0 order by currency",
-        [before],
+        values,
     )
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 
@@ -45,9 +45,7 @@ def findings(connection: Connection, wanted: Mapping[str, str | None], limit: in
                 "currency": currency,
                 "review_status": status_of_group,
                 "findings": sum(row["findings"] for row in group),
-                "amount_at_stake": sum(
-                    (row["amount_at_stake"] or Decimal(0) for row in group), Decimal("0.00")
-                ),
+                "amount_at_stake": _added(row["amount_at_stake"] for row in group),
             }
             for (currency, status_of_group), group in sorted(
                 by_currency.items(),
@@ -56,6 +54,12 @@ def findings(connection: Connection, wanted: Mapping[str, str | None], limit: in
         ],
         "findings": listed,
     }
+
+
+def _added(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """Add up the amounts that are known; None where none is."""
+    known = [one for one in amounts if one is not None]
+    return sum(known, Decimal(0)) if known else None
 
 
 def totals_by_type(connection: Connection, filters: Mapping[str, str]) -> list[Row]:

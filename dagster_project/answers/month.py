@@ -91,7 +91,9 @@ def month(
         "programs": _programs(connection, currency, at, plan),
         "gifts": gifts(connection, program, at, currency, plan, _MOST_GIFTS) if program else None,
         **left,
-        "at_stake_amount": sum((row["amount_at_stake"] for row in stake), Decimal("0.00")),
+        "at_stake_amount": sum(
+            (row["amount_at_stake"] or Decimal(0) for row in stake), Decimal("0.00")
+        ),
         "open_findings": sum(row["findings"] for row in stake),
     }
 

@@ -217,8 +217,11 @@ def _reasons(connection: Connection, workspace_id: str, zone: ZoneInfo) -> list[
         " coupons.follow_up_coupon_id"
         " from marts.dim_coupon_redemptions as redemptions"
         " inner join marts.dim_coupons as coupons using (coupon_id)"
+        " inner join marts.dim_coupons as following"
+        " on coupons.follow_up_coupon_id = following.coupon_id"
+        " and coupons.coupon_id <> following.coupon_id"
         " where redemptions.workspace_id = ? and redemptions.status = 'exhausted'"
-        " and redemptions.ended_by = 'expiry' and coupons.follow_up_coupon_id is not null",
+        " and redemptions.ended_by = 'expiry'",
         [workspace_id],
     )
     drawn = rows(

@@ -54,8 +54,10 @@ def versions_of(connection: Connection, coupon_id: str) -> list[Row]:
                     "changes": [
                         {
                             "name": name,
-                            "before": words.term(name, before[name], before["currency"]),
-                            "after": words.term(name, after[name], after["currency"]),
+                            "before": words.term(
+                                name, before[name], before["currency"], after[name]
+                            ),
+                            "after": words.term(name, after[name], after["currency"], before[name]),
                         }
                         for name in differing
                     ],

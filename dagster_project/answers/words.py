@@ -115,8 +115,15 @@ TERMS: Final = {
 """The columns of a coupon's terms: what it gives, for how long, to what and whom."""
 
 
-def term(name: str, value: Any, currency: str | None) -> str:
-    """Return one term of a coupon as people write it."""
+def term(name: str, value: Any, currency: str | None, other: Any) -> str:
+    """Return one term of a coupon as people write it.
+
+    Args:
+        name: The term.
+        value: What it is.
+        currency: The currency of the coupon.
+        other: What it was before, or is afterwards.
+    """
     if value is None:
         return "none"
     if name == "percent_off":
@@ -124,7 +131,7 @@ def term(name: str, value: Any, currency: str | None) -> str:
     if name in ("amount_off", "credit_amount"):
         return money(value, currency)
     if name == "redeem_by":
-        return moment(value)
+        return moment_beside(value, other or value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)

@@ -43,9 +43,13 @@ def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
             coupons.currency as coupon_currency, coupons.applies_to_plan,
             coupons.applies_to_interval, coupons.duration, coupons.duration_months,
             coupons.duration_invoices, coupons.redeem_by, coupons.max_redemptions,
-            coupons.follow_up_coupon_id, {once_per}
+            coupons.follow_up_coupon_id, {once_per},
+            following.coupon_id is not null as can_be_followed_up
         from marts.dim_coupon_redemptions as redemptions
         left join marts.dim_coupons as coupons using (coupon_id)
+        left join marts.dim_coupons as following
+            on coupons.follow_up_coupon_id = following.coupon_id
+            and coupons.coupon_id <> following.coupon_id
         where redemptions.workspace_id = ?
         order by redemptions.redeemed_at, redemptions.redemption_id
         """,
@@ -109,7 +113,12 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
                 "rise_to_expect": coming.get("rise_amount"),
                 "runs_out_at": coming.get("runs_out_at"),
                 "runs_out_by": coming.get("runs_out_by"),
-                "is_followed_up": coming.get("is_followed_up"),
+                "is_followed_up": coming.get(
+                    "is_followed_up",
+                    False
+                    if found["follow_up_coupon_id"] and not found["can_be_followed_up"]
+                    else None,
+                ),
                 **{name: ledgers.get(found["redemption_id"], {}).get(name) for name in _CREDIT},
                 "grants_left": [
                     {name: value for name, value in grant.items() if name not in _OF_ALL_GRANTS}
@@ -166,7 +175,12 @@ def _next_event(coupon: Row) -> Row:
     """
     event = {name: coupon[name] for name in _EVENT}
     is_end = event["next_event"] not in (None, "start", "grant")
-    if coupon["status"] == "exhausted" and is_end and not coupon["follow_up_coupon_id"]:
+    is_followed_up = (
+        event["next_event"] == "expiry"
+        and coupon["follow_up_coupon_id"] is not None
+        and coupon["is_followed_up"] is not False
+    )
+    if coupon["status"] == "exhausted" and is_end and not is_followed_up:
         return {**event, "next_event": None, "next_event_at": None}
     runs_out_at = coupon["runs_out_at"]
     if coupon["runs_out_by"] in ("uses", "credit") and (

@@ -98,7 +98,7 @@ def tell(data: Row) -> str:
                 row["currency"] or "none",
                 *([row["review_status"]] if is_reviewed else []),
                 f"{row['findings']:,}",
-                amount(row["amount_at_stake"], row["currency"]) if row["currency"] else "–",
+                amount(row["amount_at_stake"], row["currency"]),
             ]
             for row in data["totals_by_currency"]
         ],

@@ -83,7 +83,8 @@ def _today(data: Row) -> list[str]:
         over = [
             coupon
             for coupon in data["coupons"]
-            if coupon["standing"] == "past" or coupon["status"] == "exhausted"
+            if (coupon["standing"] == "past" and _is_ever_in_force(coupon))
+            or coupon["status"] == "exhausted"
         ]
         if over:
             latest = max(
@@ -121,6 +122,11 @@ def _today(data: Row) -> list[str]:
     from dagster_project.cli.outlook import tell_changes
 
     return lines + tell_changes(data["bill_changes"])
+
+
+def _is_ever_in_force(coupon: Row) -> bool:
+    """Return whether a coupon was or will be in force: whether its end is after its start (R3)."""
+    return coupon["ends_at"] is None or bool(coupon["started_at"] < coupon["ends_at"])
 
 
 def _exhausted(coupon: Row) -> str:
@@ -162,6 +168,11 @@ def _coupon(coupon: Row) -> list[str]:
     span = f"from {day(coupon['started_at'])}"
     if coupon["ends_at"] is None:
         span += ", no end" if coupon["uses_left"] is None else ", no end date"
+    elif not _is_ever_in_force(coupon):
+        span = (
+            f"never in force: its end, {day(coupon['ends_at'])}, is not after its start,"
+            f" {day(coupon['started_at'])}"
+        )
     else:
         ended = coupon["standing"] == "past"
         why = (words.ENDINGS if ended else words.ENDINGS_TO_COME)[coupon["ended_by"]]
@@ -208,7 +219,11 @@ def _coupon(coupon: Row) -> list[str]:
             "    ",
         )
     if coupon["follow_up_coupon_id"] and coupon["standing"] in ("now", "to come"):
-        follows = coupon["ended_by"] == "expiry" and coupon["is_followed_up"] is not False
+        follows = (
+            coupon["ended_by"] == "expiry"
+            and coupon["is_followed_up"] is not False
+            and _is_ever_in_force(coupon)
+        )
         lines += layout.wrap(
             f"then {coupon['follow_up_coupon_id']} follows"
             if follows

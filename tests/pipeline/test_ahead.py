@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from typer.testing import CliRunner
 
@@ -175,6 +176,22 @@ class TestEverywhereTheSame:
             for one in occasions.after_run(Settings(home=home), "b-run", None, ahead.AS_OF, now)
         ]
         assert "running_out" not in kinds
+
+    def test_ids_may_have_question_marks(self, home: Path, tmp_path: Path) -> None:
+        with open_release(home) as connection:
+            expected = expiring.ahead(connection, 90, ())
+        with duckdb.connect(
+            shutil.copyfile(home / "current", tmp_path / "with_question_marks")
+        ) as connection:
+            connection.execute(
+                "update marts.fct_upcoming_expirations set redemption_id = redemption_id || '?'"
+            )
+            found = expiring.ahead(connection, 90, ())
+        assert found["redemption_ids"] == [f"{one}?" for one in expected["redemption_ids"]]
+        assert (found["redemptions"], found["rises"]) == (
+            expected["redemptions"],
+            expected["rises"],
+        )
 
     def test_credit_of_the_first_year_does_not_lapse(self, home: Path) -> None:
         shown = told(home, "expiring")

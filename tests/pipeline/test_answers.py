@@ -36,6 +36,7 @@ from dagster_project.answers.outlook import outlook
 from dagster_project.answers.summary import summary
 from dagster_project.answers.values import amount
 from dagster_project.answers.variance import variance
+from dagster_project.answers.workspace import workspace
 from dagster_project.cli import app, layout
 from dagster_project.cli.explain import tell as tell_charge
 from dagster_project.dashboard.blocks import Chosen, Note, Tiles
@@ -165,7 +166,7 @@ LONG = "長い名前" * 50
 HUGE = "9999999999999999.99"
 
 
-def text(value: Decimal, currency: str | None) -> str:
+def text(value: Decimal | None, currency: str | None) -> str:
     return amount(value, currency)
 
 
@@ -232,6 +233,29 @@ class TestWorkspace:
         told = " ".join(desk.answer("workspace", "ws_00048").split())
         assert "STARTUP-TEAM has no credit left: 19,708.83 USD expired unused on 2025-10-05" in told
         assert "drawn 5,291.17 USD, expired 19,708.83 USD" in told
+
+    @pytest.mark.parametrize(
+        ("named", "told", "event"),
+        [("ACCEL-20", None, "expiry"), ("CREDIT-OPEN", False, None), ("NOWHERE", False, None)],
+    )
+    def test_only_another_coupon_on_record_can_follow(
+        self, desk: Desk, tmp_path: Path, named: str, told: bool | None, event: str | None
+    ) -> None:
+        copy = shutil.copyfile(desk.home / "current", tmp_path / "altered.duckdb")
+        with duckdb.connect(copy) as connection:
+            connection.execute(
+                f"update marts.dim_coupons set follow_up_coupon_id = '{named}'"
+                " where coupon_id = 'CREDIT-OPEN'"
+            )
+            connection.execute(
+                "update marts.dim_coupon_redemptions set status = 'exhausted', ended_by = 'expiry',"
+                " ends_at = '2027-03-15', next_event = 'expiry', next_event_at = '2027-03-15'"
+                " where redemption_id = 'rdm_000105'"
+            )
+            found = workspace(connection, "ws_00095")
+        (coupon,) = (one for one in found["coupons"] if one["redemption_id"] == "rdm_000105")
+        assert coupon["is_followed_up"] is told
+        assert (found["next_event"] or {}).get("next_event") == event
 
     def test_a_refusal_names_what_it_met(self, desk: Desk) -> None:
         assert "the workspace had redeemed this coupon before, on" in " ".join(
@@ -446,11 +470,19 @@ class TestLists:
     def test_totals_of_findings_are_those_of_the_mart(self, desk: Desk) -> None:
         told = desk.answer("findings")
         for currency, number, stake in desk.rows(
-            "select currency, count(*), coalesce(sum(amount_at_stake), 0)"
+            "select currency, count(*), sum(amount_at_stake)"
             " from marts.fct_audit_findings group by currency"
         ):
-            line = [currency or "none", f"{number:,}", text(stake, currency) if currency else "–"]
+            line = [currency or "none", f"{number:,}", text(stake, currency)]
             assert line in [one.split() for one in told.splitlines()]
+
+    def test_what_is_at_stake_is_unknown_where_no_finding_has_an_amount(self, desk: Desk) -> None:
+        about = ("findings", "--type", "coupon_terms_changed")
+        data = desk.json(*about)
+        assert {row["amount_at_stake"] for row in data["totals_by_type"]} == {None}
+        assert {row["currency"] for row in data["totals_by_currency"]} > {None}
+        assert {row["amount_at_stake"] for row in data["totals_by_currency"]} == {None}
+        assert "0.00" not in desk.answer(*about).partition("Findings by currency")[0]
 
     def test_amounts_in_sentences_are_written_as_everywhere(self, desk: Desk) -> None:
         found = desk.rows(

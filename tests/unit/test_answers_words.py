@@ -11,8 +11,9 @@ import yaml
 
 from dagster_project.answers import asking, words
 from dagster_project.answers.explain import _differs_without_finding, verdict
+from dagster_project.answers.workspace import _next_event
 from dagster_project.cli.reading import sentence
-from dagster_project.cli.workspace import _rise
+from dagster_project.cli.workspace import _coupon, _rise, _today
 from dagster_project.product import DBT_PROJECT
 
 COUPON: dict[str, Any] = {
@@ -309,6 +310,52 @@ def test_how_often_a_bill_recurs_is_one_phrase(changes: dict[str, Any], told: st
     assert words.interval(bill(datetime(2024, 2, 1), **changes)) == told
 
 
+def held(coupon_id: str, status: str, started_at: datetime, ends_at: datetime) -> dict[str, Any]:
+    """A redemption that ends by revocation, as `workspace` gives it; nothing was given."""
+    nothing = (
+        *("coupon_name", "currency", "offer", "uses_left", "granted_amount", "expired_amount"),
+        *("next_event", "next_event_at", "monthly_rise_to_expect", "last_discounted_invoice_at"),
+        *("runs_out_at", "runs_out_by", "is_followed_up"),
+    )
+    return {
+        **dict.fromkeys(nothing),
+        "redemption_id": f"r_{coupon_id}",
+        "coupon_id": coupon_id,
+        "status": status,
+        "standing": "now" if status == "exhausted" else "past",
+        "started_at": started_at,
+        "ends_at": ends_at,
+        "ended_by": "revocation",
+        "is_honoured": True,
+        "is_derived": False,
+        "terms_changed": [],
+        "grants_left": [],
+        "follow_up_coupon_id": "NEXT",
+        "invoices_discounted": 0,
+    }
+
+
+def test_a_coupon_that_ended_before_it_began_is_never_said_to_have_ended() -> None:
+    used_up = held("USED", "exhausted", datetime(2024, 1, 1), datetime(2024, 12, 1))
+    cancelled = held("CANCELLED", "revoked", datetime(2024, 6, 1), datetime(2024, 3, 1))
+    data = {"coupons": [used_up, cancelled], "credit_left": [], "next_event": None}
+    said = " ".join(_today({**data, "bill_changes": []}))
+    assert said.startswith("Today: list price; nothing is taken off. USED is used up.")
+    assert (
+        "never in force: its end, 2024-03-01, is not after its start, 2024-06-01 (r_CANCELLED)"
+        in " ".join(map(str.strip, _coupon(cancelled)))
+    )
+
+
+@pytest.mark.parametrize(("ended_by", "told"), [("expiry", "expiry"), ("revocation", None)])
+def test_of_a_used_up_coupon_only_an_end_that_is_followed_up_is_told(
+    ended_by: str, told: str | None
+) -> None:
+    coupon = held("USED", "exhausted", datetime(2024, 1, 1), datetime(2024, 12, 1))
+    event = {"next_event": ended_by, "next_event_at": coupon["ends_at"]}
+    assert _next_event({**coupon, **event})["next_event"] == told
+
+
 @pytest.mark.parametrize(
     ("issued_at", "told"),
     [
@@ -324,6 +371,25 @@ def test_an_instant_is_told_exactly_where_the_minute_is_the_same(
     found = verdict({**REDEMPTION, **starts}, of, [of])
     assert found is not None
     assert found[2] == f"it does not start {told}"
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [
+        (datetime(2024, 11, 2), ("2024-11-01 00:00 UTC", "2024-11-02 00:00 UTC")),
+        (
+            datetime(2024, 11, 1, microsecond=1),
+            ("2024-11-01 00:00:00 UTC", "2024-11-01 00:00:00.000001 UTC"),
+        ),
+        (None, ("2024-11-01 00:00 UTC", "none")),
+    ],
+)
+def test_old_and_new_terms_are_told_apart(after: datetime | None, told: tuple[str, str]) -> None:
+    before = datetime(2024, 11, 1)
+    assert told == (
+        words.term("redeem_by", before, None, after),
+        words.term("redeem_by", after, None, before),
+    )
 
 
 def redeemed(
