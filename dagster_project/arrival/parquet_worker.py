@@ -59,7 +59,9 @@ FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 DAY_MICROSECONDS = 86_400_000_000
 
 REMEDY = "write and deliver the file again"
-PLAIN_REMEDY = "write it with the encodings that its writer chooses, or as CSV, and deliver it again"
+PLAIN_REMEDY = (
+    "write it with the encodings that its writer chooses, or as CSV, and deliver it again"
+)
 
 Convert = Callable[[pa.Array], pa.Array]
 
