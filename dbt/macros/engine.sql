@@ -78,19 +78,6 @@
 {%- endmacro %}
 
 
-{% macro add_days(day, days) -%}
-    {{ return(adapter.dispatch('add_days')(day, days)) }}
-{%- endmacro %}
-
-{% macro default__add_days(day, days) -%}
-    cast({{ day }} + cast({{ days }} as integer) as date)
-{%- endmacro %}
-
-{% macro spark__add_days(day, days) -%}
-    date_add({{ day }}, cast({{ days }} as int))
-{%- endmacro %}
-
-
 {# An instant some days after another. #}
 {% macro days_after(instant, days) -%}
     {{ return(adapter.dispatch('days_after')(instant, days)) }}

@@ -423,8 +423,10 @@ typed as (
 
     from delivered
     {% if currencies %}
+    -- Of ASCII letters only: other letters become an I or an S as capitals, and not the same ones on both engines.
     left join currencies
-        on upper(delivered.currency) = currencies.currency
+        on upper(case when bit_length(delivered.currency) = 8 * length(delivered.currency) then delivered.currency end)
+        = currencies.currency
     {% endif %}
 ),
 

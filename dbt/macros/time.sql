@@ -9,9 +9,19 @@
 
 {# The first instant after a day in the reporting time zone; the day is given as text. A day can begin late, or be
    left out altogether. Since 1972 every offset has been a whole number of quarter hours, but for that of Kiritimati
-   until 1979, -10:40. #}
+   until 1979, -10:40. pytz knows no change of clocks after 2037. A later day therefore ends as the same day of an
+   earlier year in which it is the same day of the week: clocks change on a certain weekday of a month, but for those
+   of Gaza, which follow the moon. #}
 {% macro first_instant_after(day) -%}
-    {%- set day = modules.datetime.date.fromisoformat(day) -%}
+    {%- set given_day = modules.datetime.date.fromisoformat(day) -%}
+    {%- set known = namespace(day=given_day) -%}
+    {%- for year in range(2027, 2038) if given_day.year > 2037 -%}
+        {%- set same_day = modules.datetime.date(year, given_day.month, 28 if (given_day.month, given_day.day) == (2, 29) else given_day.day) -%}
+        {%- if same_day.weekday() == given_day.weekday() -%}
+            {%- set known.day = same_day -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set day = known.day -%}
     {%- set midnight = modules.datetime.datetime(day.year, day.month, day.day) + modules.datetime.timedelta(days=1) -%}
     {%- set first = namespace(instant=midnight) -%}
     {%- if has_reporting_time_zone() -%}
@@ -31,7 +41,7 @@
             {%- endif -%}
         {%- endfor -%}
     {%- endif -%}
-    cast('{{ first.instant.isoformat(' ') }}' as timestamp)
+    cast('{{ (first.instant + (given_day - day)).isoformat(' ') }}' as timestamp)
 {%- endmacro %}
 
 

@@ -23,6 +23,10 @@ ABROAD = [
     ("Pacific/Kiritimati", date(1994, 12, 30)),
     # At -10:40, the only offset since 1972 that is no whole number of quarter hours.
     ("Pacific/Kiritimati", date(1979, 3, 31)),
+    # After 2037, of which pytz knows nothing: summer time there, the day on which it begins, and a leap day.
+    ("America/New_York", date(2040, 6, 30)),
+    ("Europe/Berlin", date(2099, 3, 29)),
+    ("Australia/Sydney", date(2040, 2, 29)),
 ]
 
 

@@ -158,6 +158,7 @@ _ONE_EXPECTED = (
     "where invoice_id = (select min(invoice_id) from intermediate.int_bills_looked_ahead"
     " where {} > 0)"
 )
+_ONE_FINDING = "where finding_id = (select min(finding_id) from marts.fct_audit_findings where finding_type = '{}')"
 
 # What a data test with several conditions watches over besides, each broken alone.
 FURTHER: dict[tuple[str, str], tuple[str, ...]] = {
@@ -246,6 +247,34 @@ FURTHER: dict[tuple[str, str], tuple[str, ...]] = {
     ),
     ("assert_outlook_adds_up", "parts that are not the discount"): (
         "update marts.fct_bill_outlook_monthly set amount_off_amount = amount_off_amount + 0.01 where rowid = 0",
+    ),
+    ("assert_budgets_agree_with_gifts", "a budget left out"): (
+        "update marts.fct_program_budget_monthly set budget_amount = null, difference_amount = null where rowid ="
+        " (select min(rowid) from marts.fct_program_budget_monthly where budget_amount is not null)",
+    ),
+    ("assert_budgets_agree_with_gifts", "another budget"): (
+        "update marts.fct_program_budget_monthly set budget_amount = budget_amount + 1, difference_amount ="
+        " difference_amount + 1 where budget_amount is not null",
+    ),
+    ("assert_budgets_agree_with_gifts", "another difference"): (
+        "update marts.fct_program_budget_monthly set difference_amount = difference_amount + 0.01 where rowid ="
+        " (select min(rowid) from marts.fct_program_budget_monthly where budget_amount is not null)",
+    ),
+    ("assert_findings_are_about_published_records", "an unknown invoice"): (
+        "update marts.fct_audit_findings set invoice_id = 'nowhere', workspace_id = null"
+        f" {_ONE_FINDING.format('invoice_does_not_add_up')}",
+    ),
+    ("assert_findings_are_about_published_records", "an unknown redemption"): (
+        "update marts.fct_audit_findings set redemption_id = 'nowhere', workspace_id = null"
+        f" {_ONE_FINDING.format('unknown_coupon')}",
+    ),
+    ("assert_findings_are_about_published_records", "no record at all"): (
+        "update marts.fct_audit_findings set redemption_id = null, workspace_id = null, coupon_id = null"
+        f" {_ONE_FINDING.format('unknown_coupon')}",
+    ),
+    ("assert_findings_are_about_published_records", "another finding than that of the variance"): (
+        "update marts.fct_audit_findings set finding_type = 'invoice_does_not_add_up'"
+        f" {_ONE_FINDING.format('over_discounted')}",
     ),
     ("assert_bridge_agrees_with_charges", "another billing error"): (
         "update marts.fct_charge_bridge_monthly set billing_error_amount = billing_error_amount + 0.01"

@@ -37,7 +37,6 @@ final as (
     select
         grants.grant_id,
         grants.redemption_id,
-        grants.grant_started_at,
         grants.grant_ended_at,
         case
             when grants.is_issued and not grants.has_ended then grants.grant_minor - coalesce(drawn.drawn_to_date_minor, 0)

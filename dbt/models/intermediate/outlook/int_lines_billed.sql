@@ -83,18 +83,19 @@ lines as (
 
 ),
 
--- An interval in days or in months. Lengths are capped at thirty years or more, far beyond the horizon.
+-- An interval in days or in months. Lengths are capped at ten thousand years or more, so that no bill ever comes after
+-- a capped interval.
 measured as (
 
     select
         *,
         case billing_interval
-            when 'day' then least(interval_count, 12000)
-            when 'week' then 7 * least(interval_count, 2000)
+            when 'day' then least(interval_count, 4000000)
+            when 'week' then 7 * least(interval_count, 600000)
         end as interval_days,
         case billing_interval
-            when 'month' then least(interval_count, 1200)
-            when 'year' then 12 * least(interval_count, 100)
+            when 'month' then least(interval_count, 120000)
+            when 'year' then 12 * least(interval_count, 10000)
         end as interval_months
 
     from lines

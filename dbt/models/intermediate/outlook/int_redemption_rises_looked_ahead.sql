@@ -238,7 +238,6 @@ raised as (
 
     select
         last_benefits.*,
-        currencies.currency as own_currency,
         case
             when last_benefits.currency = currencies.currency then last_benefits.benefit_minor - next_bills.benefit_minor
         end as rise_minor

@@ -118,7 +118,6 @@ final as (
         coalesce(all_redemptions.ended_at < {{ end_of_as_of_date() }}, false) as has_ended,
         coupons.program,
         coupons.discount_type,
-        coupons.duration,
         case coupons.duration when 'once' then 1 else coupons.duration_invoices end as invoice_limit,
         coupons.percent_off_e4,
         coupons.amount_off_minor,

@@ -20,7 +20,13 @@ where
         else coalesce(charges.workspace_id, redemptions.workspace_id)
     end is distinct from findings.workspace_id
     or (findings.credit_note_id is not null and credit_notes.credit_note_id is null)
+    or (findings.credit_note_id is null and findings.invoice_id is not null and charges.invoice_id is null)
+    or (findings.redemption_id is not null and redemptions.redemption_id is null)
     or (findings.finding_type = 'coupon_terms_changed' and coupons.coupon_id is null)
+    or (
+        findings.finding_type <> 'acceptance_unmatched'
+        and coalesce(findings.invoice_id, findings.redemption_id, findings.credit_note_id, findings.coupon_id) is null
+    )
     or findings.description is null
     or findings.amount_at_stake < 0
 
@@ -32,6 +38,15 @@ from {{ ref('fct_discounted_charges') }} as charges
 
 left join {{ ref('fct_audit_findings') }} as findings
     on charges.invoice_id = findings.invoice_id
+    and findings.finding_type in (
+        'over_discounted',
+        'under_discounted',
+        'discount_after_expiry',
+        'discount_on_refused_redemption',
+        'discount_without_coupon',
+        'credit_over_drawn',
+        'credit_under_drawn'
+    )
 
 where
     charges.audit_status <> 'matched'
