@@ -15,7 +15,7 @@ from dagster_project.sources.stripe_coupons import Coupons, amounts_by_currency
 from dagster_project.sources.stripe_objects import Choices, Objects, Remembered
 from dagster_project.sources.stripe_outcome import Outcome, Refusal, Row, instant
 from dagster_project.sources.stripe_shapes import Discount, Json, at, data_of, id_of
-from dagster_project.sources.stripe_windows import Mark, Window, windows
+from dagster_project.sources.stripe_windows import Mark, Window, holds, windows
 from dagster_project.sources.stripe_workspaces import Workspaces
 
 
@@ -151,7 +151,13 @@ class Redemptions:
             else self._account.orders_hanging.get(discount.id)
         )
         for number, (window, of_subscription) in enumerate(parts, 1):
-            one = self._coupons.variant(coupon_id, carrying, number)
+            of_part = [
+                bill
+                for bill in carrying
+                if of_subscription in (None, bill.subscription) and holds(window, bill.at)
+            ]
+            one = self._coupon_of(discount, of_subscription, of_part or carrying)
+            one = self._coupons.variant(one, carrying, number)
             is_of_bills = of_bills and window[0] != window[1]
             yield self._row(
                 discount, one, of_subscription, window, order, number, of_bills=is_of_bills
@@ -302,6 +308,9 @@ class Redemptions:
             for of_subscription in standing.values()
             for first, after in of_subscription
         )
+        amounts = amounts_by_currency(self._account.coupons[discount.coupon_id])
+        if len(amounts.keys() & {bill.currency for bill, _ in marks}) > 1:
+            return True
         said: dict[int, set[bool]] = defaultdict(set)
         for bill, mark in marks:
             said[bill.at].add(mark is Mark.SET_ASIDE)

@@ -519,6 +519,32 @@ def test_a_coupon_with_several_currencies_becomes_one_for_each() -> None:
     assert mapped.redemption()["coupon_id"] == "EACH~JPY"
 
 
+def test_a_customers_discount_takes_the_amount_of_each_subscriptions_currency() -> None:
+    each = coupon(
+        "EACH", amount_off=1_000, currency="usd", currency_options={"eur": {"amount_off": 900}}
+    )
+    wide = discount("di_c", "EACH", subscription=None)
+    bills = [
+        invoice("in_1", [line(discounts={"di_c": 1_000})], discounts=[wide]),
+        invoice(
+            "in_2",
+            [line(discounts={"di_c": 900}, subscription_id="sub_2")],
+            discounts=[wide],
+            currency="eur",
+            subscription_id="sub_2",
+        ),
+    ]
+    mapped = Mapped(
+        coupons=[each],
+        customers=[customer(discount=wide)],
+        subscriptions=[subscription(), subscription("sub_2", currency="eur")],
+        invoices=bills,
+    )
+    assert {
+        (row["subscription_id"], row["coupon_id"]) for row in mapped.rows["redemptions"].values()
+    } == {("sub_1", "EACH~USD"), ("sub_2", "EACH~EUR")}
+
+
 def test_a_coupon_with_its_own_currency_alone_keeps_its_id() -> None:
     one = coupon(
         "ONE", amount_off=1_000, currency="usd", currency_options={"usd": {"amount_off": 1_000}}
