@@ -255,6 +255,8 @@ class Account:
         self.orders_hanging = {
             self.alias.get(one, one): order for one, order in self._hanging.items()
         }
+        for discount_id, when in sorted(self.removed_at.items(), key=lambda one: one[1]):
+            self.removed_at[self.alias.get(discount_id, discount_id)] = when
 
 
 def place_order(place: int, is_of_item: bool) -> int:

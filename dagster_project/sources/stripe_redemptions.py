@@ -128,6 +128,7 @@ class Redemptions:
         plan = self._coupons.rows[coupon_id]["applies_to_plan"]
         marks = self._marks(discount, of_scope, plan)
         revoked = self._revoked_at(discount, subscription, carrying, marks)
+        marks = self._marks_once_gone(discount, subscription, carrying, marks)
         end = min((one for one in (discount.end, revoked) if one is not None), default=None)
         if discount.place == "subscription" and subscription and not is_once:
             standing[subscription].append((discount.start, end))
@@ -244,6 +245,31 @@ class Redemptions:
             )
             found.append((bill, Mark.SET_ASIDE if is_set_aside else Mark.SILENT))
         return found
+
+    def _marks_once_gone(
+        self,
+        discount: Discount,
+        subscription: str | None,
+        carrying: list[Bill],
+        marks: list[tuple[Bill, Mark]],
+    ) -> list[tuple[Bill, Mark]]:
+        """Return the marks with bills set aside that were made after a discount was gone.
+
+        The last bill that carries it may be issued long after, and so after them.
+        """
+        ended = at(self._account.subscriptions.get(subscription or ""), "ended_at")
+        known = [one for one in (self._account.removed_at.get(discount.id), ended) if one]
+        if discount.id in self._account.orders_hanging:
+            known = [ended] if ended else []
+        elif not known:
+            known = [max(bill.created for bill in carrying) + 1] if carrying else []
+        last = max((bill.at for bill in carrying if bill.is_counted), default=0)
+        return [
+            (bill, Mark.SET_ASIDE)
+            if mark is Mark.SILENT and bill.at < last and any(bill.created >= one for one in known)
+            else (bill, mark)
+            for bill, mark in marks
+        ]
 
     def _comes_before(self, other_id: str, discount: Discount) -> bool:
         """Return whether a bill with another discount applies that one in place of this one."""

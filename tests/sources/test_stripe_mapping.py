@@ -689,6 +689,38 @@ def test_a_removal_before_a_bill_that_still_carries_it_ends_after_that_bill() ->
     assert mapped.redemption()["revoked_at"] == "2025-02-01T01:00:01Z"
 
 
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_bill_made_after_a_removal_may_be_issued_before_the_last_bill_that_carries_it(
+    is_seen: bool,
+) -> None:
+    late = {
+        **carrying(2),
+        "created": at("2025-02-01"),
+        "status_transitions": {"finalized_at": at("2025-03-15")},
+    }
+    after = {**without(3), "created": at("2025-03-01")}
+    events = [removed(discount(), at("2025-02-05"))] if is_seen else []
+    mapped = with_bills(False, late, after, events=events)
+    row = mapped.redemption()
+    assert (row["starts_at"], row["revoked_at"]) == (
+        "2025-03-01T01:00:01Z",
+        "2025-03-15T00:00:01Z" if is_seen else "2025-06-01T00:00:00Z",
+    )
+
+
+def test_a_discount_that_was_given_again_in_the_same_second_lasts_until_the_last_removal() -> None:
+    first, again = discount(), discount("di_2")
+    events = [
+        removed(first, at("2025-01-01")),
+        removed(again, at("2025-03-20"), "evt_2"),
+    ]
+    remembered = Remembered()
+    with_bills(True, remembered=remembered)
+    mapped = with_bills(False, events=events, remembered=remembered)
+    assert set(mapped.rows["redemptions"]) == {"di_1"}
+    assert mapped.redemption()["revoked_at"] == "2025-03-20T00:00:00Z"
+
+
 def test_a_removal_seen_in_bills_alone_is_a_bound() -> None:
     mapped = with_bills(False, carrying(2), without(3), without(4))
     assert mapped.redemption()["revoked_at"] == "2025-03-01T01:00:00Z"
