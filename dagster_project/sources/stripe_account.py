@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -255,8 +255,12 @@ class Account:
         self.orders_hanging = {
             self.alias.get(one, one): order for one, order in self._hanging.items()
         }
-        for discount_id, when in sorted(self.removed_at.items(), key=lambda one: one[1]):
-            self.removed_at[self.alias.get(discount_id, discount_id)] = when
+        shared = Counter(self.alias.values())
+        self.removed_at = {
+            chosen: when
+            for when, one in sorted((when, one) for one, when in self.removed_at.items())
+            if shared[chosen := self.alias.get(one, one)] < 2 or when > self.discounts[one].start
+        }
 
 
 def place_order(place: int, is_of_item: bool) -> int:

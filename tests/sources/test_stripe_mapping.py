@@ -719,6 +719,9 @@ def test_a_discount_that_was_given_again_in_the_same_second_lasts_until_the_last
     mapped = with_bills(False, events=events, remembered=remembered)
     assert set(mapped.rows["redemptions"]) == {"di_1"}
     assert mapped.redemption()["revoked_at"] == "2025-03-20T00:00:00Z"
+    given = {**events[1], "created": at("2025-01-01"), "type": "customer.discount.created"}
+    unseen = with_bills(False, events=[events[0], given], remembered=remembered)
+    assert unseen.redemption()["revoked_at"] == "2025-06-01T00:00:00Z", "when the pull missed it"
 
 
 def test_a_removal_seen_in_bills_alone_is_a_bound() -> None:
