@@ -231,7 +231,9 @@ class Redemptions:
             if not bill.is_counted:
                 continue
             if discount.id in bill.orders:
-                if discount.id in bill.idle and bill.is_discountable:
+                if not bill.is_discountable:
+                    continue
+                if discount.id in bill.idle:
                     found.append((bill, Mark.SET_ASIDE))
                 elif discount.end is None or bill.created < discount.end:
                     found.append((bill, Mark.CARRIES))
@@ -442,8 +444,13 @@ class Redemptions:
         return bound
 
     def _not_before_bills(self, revoked: int, discount: Discount, bills: list[Bill]) -> int | None:
-        """Return an end that covers what bills show was in force; None from the natural end on."""
-        last = max((bill.at for bill in bills if bill.is_counted), default=None)
+        """Return an end that covers what bills show was in force; None from the natural end on.
+
+        A bill on which nothing can act, as one that gives money back, shows nothing.
+        """
+        last = max(
+            (bill.at for bill in bills if bill.is_counted and bill.is_discountable), default=None
+        )
         if last is not None and revoked <= last:
             revoked = last + 1
         return None if discount.end is not None and revoked >= discount.end else revoked

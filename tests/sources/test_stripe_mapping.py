@@ -724,6 +724,15 @@ def test_a_discount_that_was_given_again_in_the_same_second_lasts_until_the_last
     assert unseen.redemption()["revoked_at"] == "2025-06-01T00:00:00Z", "when the pull missed it"
 
 
+def test_a_bill_that_gives_money_back_does_not_move_the_end_of_a_coupon_for_one_bill() -> None:
+    back = [line("il_1", 300, {"di_1": 300}), line("il_2", -500, proration=True)]
+    bill = invoice("in_2", back, discounts=[discount()], finalized="2025-02-02T20:00")
+    event = removed(discount(), at("2025-02-01T20:00"))
+    mapped = with_bills(False, bill, events=[event], coupon={"duration": "once"})
+    assert mapped.invoice("in_2")["discount_amount"] == "0.00"
+    assert mapped.redemption()["revoked_at"] == "2025-02-01T20:00:00Z"
+
+
 def test_a_removal_seen_in_bills_alone_is_a_bound() -> None:
     mapped = with_bills(False, carrying(2), without(3), without(4))
     assert mapped.redemption()["revoked_at"] == "2025-03-01T01:00:00Z"
