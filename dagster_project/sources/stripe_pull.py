@@ -506,6 +506,7 @@ class _Pull:
                         books.set_delivered(feed, key, digest, stamp)
                 parts = writer.finished()
                 books.remember(remembered)
+                books.take("coupons", mapping.held_coupons)
                 books.set_fact("last_stamp", stamp)
                 books.set_fact("to_deliver", json.dumps([part.as_json() for part in parts]))
                 books.set_fact("completed", books.fact("started"))
