@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -46,6 +46,7 @@ class Account:
         subscriptions: Customer, currency, end and beginning of each subscription.
         subscriptions_of: Subscriptions by customer.
         coupons: Coupons by the id they are delivered under.
+        held_coupons: Those of them that only discounts show.
         discounts: Discounts by id.
         alias: By discount, the id that it and its copies are delivered under.
         orders_hanging: By delivered discount that hangs on something, its place.
@@ -71,6 +72,7 @@ class Account:
         self.subscriptions: dict[str, Json] = {}
         self.subscriptions_of: dict[str, list[str]] = defaultdict(list)
         self.coupons: dict[str, Json] = {}
+        self.held_coupons: list[Json] = []
         self.discounts: dict[str, Discount] = {}
         self.alias: dict[str, str] = {}
         self.orders_hanging: dict[str, int] = {}
@@ -157,6 +159,7 @@ class Account:
             known = self._generations[coupon_id]
             if not known:
                 self.coupons[coupon_id] = contents
+                self.held_coupons.append(contents)
                 known.append(contents)
             elif created is not None and all(one.get("created") != created for one in known):
                 apart = made_again(contents)
@@ -254,6 +257,12 @@ class Account:
             self.discounts[discount_id] = replace(discount, coupon_id=named, end=end)
         self.orders_hanging = {
             self.alias.get(one, one): order for one, order in self._hanging.items()
+        }
+        shared = Counter(self.alias.values())
+        self.removed_at = {
+            chosen: when
+            for when, one in sorted((when, one) for one, when in self.removed_at.items())
+            if shared[chosen := self.alias.get(one, one)] < 2 or when > self.discounts[one].start
         }
 
 

@@ -29,6 +29,7 @@ class AccountMapping:
         refused: The objects that become no row; complete once every row has been read.
         notes: What rows cannot say; complete at the same time.
         counts: Objects counted for the summary, by name.
+        held_coupons: The coupons that only discounts show: they keep their ids from now on.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class AccountMapping:
         self._outcome = outcome = Outcome()
         self.refused, self.notes, self.counts = outcome.refused, outcome.notes, outcome.counts
         account = Account(objects, remembered, choices)
+        self.held_coupons = account.held_coupons
         self._workspaces = Workspaces(objects, account, choices, outcome)
         self._bills = Bills(objects, account, self._workspaces, choices)
         self._coupons = Coupons(objects, account, remembered, choices, outcome)

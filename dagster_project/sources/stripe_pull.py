@@ -72,6 +72,8 @@ class Kind:
 OF_INVOICE = ("discounts", "lines.data.discounts", "discounts.source.coupon")
 """What to expand of an invoice; the coupon of a line's discount is too deep for Stripe."""
 INVOICES = Kind("invoices", "/v1/invoices", expand=tuple(f"data.{one}" for one in OF_INVOICE))
+ASKED = f"{API_VERSION} {' '.join(OF_INVOICE)}"
+"""How invoices are requested: those that were requested otherwise may lack what the mapping reads."""
 EVENTS = Kind("events", "/v1/events", is_optional=True)
 WHOLE = (
     Kind(
@@ -235,13 +237,15 @@ class _Pull:
         if is_running and started and now - int(started) < GOES_ON_FOR_SECONDS and not everything:
             return
         is_late = completed is None or now - int(completed) > EVERYTHING_AFTER_DAYS * DAY
+        is_asked_otherwise = books.fact("completed_asked") != ASKED
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
         name = stamp if books.fact("name") != stamp else f"{stamp}-{books.pull + 1}"
         books.begin(
             {
                 "started": str(now),
                 "is_running": "yes",
-                "is_everything": "yes" if everything or is_late else "no",
+                "asked": ASKED,
+                "is_everything": "yes" if everything or is_late or is_asked_otherwise else "no",
                 "name": name,
             }
         )
@@ -502,9 +506,11 @@ class _Pull:
                         books.set_delivered(feed, key, digest, stamp)
                 parts = writer.finished()
                 books.remember(remembered)
+                books.take("coupons", mapping.held_coupons)
                 books.set_fact("last_stamp", stamp)
                 books.set_fact("to_deliver", json.dumps([part.as_json() for part in parts]))
                 books.set_fact("completed", books.fact("started"))
+                books.set_fact("completed_asked", books.fact("asked"))
                 books.set_fact("is_running", "no")
         except BaseException:
             writer.discard()

@@ -15,7 +15,7 @@ from dagster_project.sources.stripe_coupons import Coupons, amounts_by_currency
 from dagster_project.sources.stripe_objects import Choices, Objects, Remembered
 from dagster_project.sources.stripe_outcome import Outcome, Refusal, Row, instant
 from dagster_project.sources.stripe_shapes import Discount, Json, at, data_of, id_of
-from dagster_project.sources.stripe_windows import Mark, Window, windows
+from dagster_project.sources.stripe_windows import Mark, Window, holds, windows
 from dagster_project.sources.stripe_workspaces import Workspaces
 
 
@@ -128,6 +128,7 @@ class Redemptions:
         plan = self._coupons.rows[coupon_id]["applies_to_plan"]
         marks = self._marks(discount, of_scope, plan)
         revoked = self._revoked_at(discount, subscription, carrying, marks)
+        marks = self._marks_once_gone(discount, subscription, carrying, marks)
         end = min((one for one in (discount.end, revoked) if one is not None), default=None)
         if discount.place == "subscription" and subscription and not is_once:
             standing[subscription].append((discount.start, end))
@@ -151,7 +152,13 @@ class Redemptions:
             else self._account.orders_hanging.get(discount.id)
         )
         for number, (window, of_subscription) in enumerate(parts, 1):
-            one = self._coupons.variant(coupon_id, carrying, number)
+            of_part = [
+                bill
+                for bill in carrying
+                if of_subscription in (None, bill.subscription) and holds(window, bill.at)
+            ]
+            one = self._coupon_of(discount, of_subscription, of_part or carrying)
+            one = self._coupons.variant(one, carrying, number)
             is_of_bills = of_bills and window[0] != window[1]
             yield self._row(
                 discount, one, of_subscription, window, order, number, of_bills=is_of_bills
@@ -224,7 +231,9 @@ class Redemptions:
             if not bill.is_counted:
                 continue
             if discount.id in bill.orders:
-                if discount.id in bill.idle and bill.is_discountable:
+                if not bill.is_discountable:
+                    continue
+                if discount.id in bill.idle:
                     found.append((bill, Mark.SET_ASIDE))
                 elif discount.end is None or bill.created < discount.end:
                     found.append((bill, Mark.CARRIES))
@@ -238,6 +247,31 @@ class Redemptions:
             )
             found.append((bill, Mark.SET_ASIDE if is_set_aside else Mark.SILENT))
         return found
+
+    def _marks_once_gone(
+        self,
+        discount: Discount,
+        subscription: str | None,
+        carrying: list[Bill],
+        marks: list[tuple[Bill, Mark]],
+    ) -> list[tuple[Bill, Mark]]:
+        """Return the marks with bills set aside that were made after a discount was gone.
+
+        The last bill that carries it may be issued long after, and so after them.
+        """
+        ended = at(self._account.subscriptions.get(subscription or ""), "ended_at")
+        known = [one for one in (self._account.removed_at.get(discount.id), ended) if one]
+        if discount.id in self._account.orders_hanging:
+            known = [ended] if ended else []
+        elif not known:
+            known = [max(bill.created for bill in carrying) + 1] if carrying else []
+        last = max((bill.at for bill in carrying if bill.is_counted), default=0)
+        return [
+            (bill, Mark.SET_ASIDE)
+            if mark is Mark.SILENT and bill.at < last and any(bill.created >= one for one in known)
+            else (bill, mark)
+            for bill, mark in marks
+        ]
 
     def _comes_before(self, other_id: str, discount: Discount) -> bool:
         """Return whether a bill with another discount applies that one in place of this one."""
@@ -302,6 +336,9 @@ class Redemptions:
             for of_subscription in standing.values()
             for first, after in of_subscription
         )
+        amounts = amounts_by_currency(self._account.coupons[discount.coupon_id])
+        if len(amounts.keys() & {bill.currency for bill, _ in marks}) > 1:
+            return True
         said: dict[int, set[bool]] = defaultdict(set)
         for bill, mark in marks:
             said[bill.at].add(mark is Mark.SET_ASIDE)
@@ -407,8 +444,13 @@ class Redemptions:
         return bound
 
     def _not_before_bills(self, revoked: int, discount: Discount, bills: list[Bill]) -> int | None:
-        """Return an end that covers what bills show was in force; None from the natural end on."""
-        last = max((bill.at for bill in bills if bill.is_counted), default=None)
+        """Return an end that covers what bills show was in force; None from the natural end on.
+
+        A bill on which nothing can act, as one that gives money back, shows nothing.
+        """
+        last = max(
+            (bill.at for bill in bills if bill.is_counted and bill.is_discountable), default=None
+        )
         if last is not None and revoked <= last:
             revoked = last + 1
         return None if discount.end is not None and revoked >= discount.end else revoked

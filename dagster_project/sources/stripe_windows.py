@@ -42,7 +42,7 @@ def windows(
     """
 
     def is_inside(at: int) -> bool:
-        return _holds((start, end), at) and not any(_holds(one, at) for one in excluded)
+        return holds((start, end), at) and not any(holds(one, at) for one in excluded)
 
     found: list[Window] = []
     begun: int | None = None
@@ -69,7 +69,8 @@ def windows(
     return found or [(start, start)]
 
 
-def _holds(window: Window, at: int) -> bool:
+def holds(window: Window, at: int) -> bool:
+    """Return whether an instant is in a window."""
     return window[0] <= at and (window[1] is None or at < window[1])
 
 

@@ -519,6 +519,32 @@ def test_a_coupon_with_several_currencies_becomes_one_for_each() -> None:
     assert mapped.redemption()["coupon_id"] == "EACH~JPY"
 
 
+def test_a_customers_discount_takes_the_amount_of_each_subscriptions_currency() -> None:
+    each = coupon(
+        "EACH", amount_off=1_000, currency="usd", currency_options={"eur": {"amount_off": 900}}
+    )
+    wide = discount("di_c", "EACH", subscription=None)
+    bills = [
+        invoice("in_1", [line(discounts={"di_c": 1_000})], discounts=[wide]),
+        invoice(
+            "in_2",
+            [line(discounts={"di_c": 900}, subscription_id="sub_2")],
+            discounts=[wide],
+            currency="eur",
+            subscription_id="sub_2",
+        ),
+    ]
+    mapped = Mapped(
+        coupons=[each],
+        customers=[customer(discount=wide)],
+        subscriptions=[subscription(), subscription("sub_2", currency="eur")],
+        invoices=bills,
+    )
+    assert {
+        (row["subscription_id"], row["coupon_id"]) for row in mapped.rows["redemptions"].values()
+    } == {("sub_1", "EACH~USD"), ("sub_2", "EACH~EUR")}
+
+
 def test_a_coupon_with_its_own_currency_alone_keeps_its_id() -> None:
     one = coupon(
         "ONE", amount_off=1_000, currency="usd", currency_options={"usd": {"amount_off": 1_000}}
@@ -661,6 +687,50 @@ def test_a_removal_before_a_bill_that_still_carries_it_ends_after_that_bill() ->
     event = removed(discount(), at("2025-02-01T00:30"))
     mapped = with_bills(False, carrying(2), events=[event])
     assert mapped.redemption()["revoked_at"] == "2025-02-01T01:00:01Z"
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_bill_made_after_a_removal_may_be_issued_before_the_last_bill_that_carries_it(
+    is_seen: bool,
+) -> None:
+    late = {
+        **carrying(2),
+        "created": at("2025-02-01"),
+        "status_transitions": {"finalized_at": at("2025-03-15")},
+    }
+    after = {**without(3), "created": at("2025-03-01")}
+    events = [removed(discount(), at("2025-02-05"))] if is_seen else []
+    mapped = with_bills(False, late, after, events=events)
+    row = mapped.redemption()
+    assert (row["starts_at"], row["revoked_at"]) == (
+        "2025-03-01T01:00:01Z",
+        "2025-03-15T00:00:01Z" if is_seen else "2025-06-01T00:00:00Z",
+    )
+
+
+def test_a_discount_that_was_given_again_in_the_same_second_lasts_until_the_last_removal() -> None:
+    first, again = discount(), discount("di_2")
+    events = [
+        removed(first, at("2025-01-01")),
+        removed(again, at("2025-03-20"), "evt_2"),
+    ]
+    remembered = Remembered()
+    with_bills(True, remembered=remembered)
+    mapped = with_bills(False, events=events, remembered=remembered)
+    assert set(mapped.rows["redemptions"]) == {"di_1"}
+    assert mapped.redemption()["revoked_at"] == "2025-03-20T00:00:00Z"
+    given = {**events[1], "created": at("2025-01-01"), "type": "customer.discount.created"}
+    unseen = with_bills(False, events=[events[0], given], remembered=remembered)
+    assert unseen.redemption()["revoked_at"] == "2025-06-01T00:00:00Z", "when the pull missed it"
+
+
+def test_a_bill_that_gives_money_back_does_not_move_the_end_of_a_coupon_for_one_bill() -> None:
+    back = [line("il_1", 300, {"di_1": 300}), line("il_2", -500, proration=True)]
+    bill = invoice("in_2", back, discounts=[discount()], finalized="2025-02-02T20:00")
+    event = removed(discount(), at("2025-02-01T20:00"))
+    mapped = with_bills(False, bill, events=[event], coupon={"duration": "once"})
+    assert mapped.invoice("in_2")["discount_amount"] == "0.00"
+    assert mapped.redemption()["revoked_at"] == "2025-02-01T20:00:00Z"
 
 
 def test_a_removal_seen_in_bills_alone_is_a_bound() -> None:

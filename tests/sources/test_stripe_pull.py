@@ -300,6 +300,41 @@ def test_a_deleted_coupon_is_read_from_the_bills_that_carried_it(puller: Puller)
     assert report.refused == []
 
 
+def test_a_coupon_that_only_a_discount_shows_keeps_its_id_when_it_is_made_again(
+    puller: Puller,
+) -> None:
+    objects = puller.account.objects
+    objects["coupons"] = []
+    puller()
+    objects["coupons"] = [coupon(percent=40, created=at("2025-06-01"))]
+    puller.now += 86_400
+    puller()
+    rows = newest(puller.settings.landing)
+    assert rows["coupons"]["TEN"]["percent_off"] == "10"
+    assert rows["coupons"][f"TEN~{at('2025-06-01')}"]["percent_off"] == "40"
+    assert rows["redemptions"]["di_1"]["coupon_id"] == "TEN"
+
+
+def test_bills_that_an_earlier_version_requested_otherwise_are_read_again(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = puller.account.objects
+    objects["coupons"], objects["subscriptions"] = [], [subscription()]
+    expand = ("data.discounts", "data.lines.data.discounts")
+    with monkeypatch.context() as before:
+        before.setattr(
+            stripe_pull, "INVOICES", stripe_pull.Kind("invoices", "/v1/invoices", expand=expand)
+        )
+        before.setattr(stripe_pull, "ASKED", None)
+        assert [one.feed for one in puller().refused] == ["redemptions"]
+    puller.now += 3_600
+    report = puller()
+    assert report.refused == []
+    assert newest(puller.settings.landing)["redemptions"]["di_1"]["coupon_id"] == "TEN"
+    puller.now += 3_600
+    assert not puller().is_everything
+
+
 def test_what_stripe_does_not_expand_is_left_out_and_nothing_else(puller: Puller) -> None:
     puller.account.unexpanded = "source.coupon"
     puller()
