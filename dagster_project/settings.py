@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import re
+from calendar import monthrange
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
@@ -498,3 +499,11 @@ def default_as_of(settings: Settings, today: date) -> date:
         raise ValueError(
             f"{truth} does not say the sample's last day ({error!r}): give --as-of"
         ) from error
+
+
+def add_months(start: datetime, months: int) -> datetime:
+    """Return a later instant, clamped to the end of its month (R0)."""
+    place = start.year * 12 + start.month - 1 + months
+    year, month_number = divmod(place, 12)
+    last = monthrange(year, month_number + 1)[1]
+    return start.replace(year=year, month=month_number + 1, day=min(start.day, last))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from calendar import monthrange
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -127,9 +126,8 @@ def remembering() -> Iterator[None]:
 
 
 def _literal(value: object) -> str:
-    if isinstance(
-        value, str
-    ):  # no text in a release has NUL characters, or bytes that are not UTF-8
+    if isinstance(value, str):
+        # No text in a release has NUL characters, or bytes that are not UTF-8.
         value = value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
     return literals([value])
 
@@ -199,14 +197,6 @@ def end_of(connection: Connection, day: date) -> datetime:
 def month_to_come(as_of_date: date) -> datetime:
     """Return the first day of the month in which the day after the as-of date lies, as an instant."""
     return datetime.combine((as_of_date + timedelta(days=1)).replace(day=1), datetime.min.time())
-
-
-def add_months(start: datetime, months: int) -> datetime:
-    """Return a later instant, clamped to the end of its month (R0)."""
-    place = start.year * 12 + start.month - 1 + months
-    year, month_number = divmod(place, 12)
-    last = monthrange(year, month_number + 1)[1]
-    return start.replace(year=year, month=month_number + 1, day=min(start.day, last))
 
 
 def month_from(day: date, months: int) -> date:

@@ -11,8 +11,9 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from dagster_project.answers import words
-from dagster_project.answers.asking import Row, add_months
+from dagster_project.answers.asking import Row
 from dagster_project.answers.values import places
+from dagster_project.settings import add_months
 
 ZERO = Decimal(0)
 

@@ -11,7 +11,6 @@ from dagster_project.answers import words
 from dagster_project.answers.asking import (
     Connection,
     Row,
-    add_months,
     end_of,
     facts,
     has_column,
@@ -22,6 +21,7 @@ from dagster_project.answers.asking import (
 from dagster_project.answers.burndown import grants_left, lapsing
 from dagster_project.answers.outlook import bill_changes
 from dagster_project.answers.values import day_in
+from dagster_project.settings import add_months
 
 _MOST = 10  # workspaces that are told of one by one
 

@@ -11,11 +11,12 @@ from datetime import datetime
 from decimal import Decimal
 
 from dagster_project.answers import bill_bridge, words
-from dagster_project.answers.asking import Connection, Row, add_months, facts, has_table, rows
+from dagster_project.answers.asking import Connection, Row, facts, has_table, rows
 from dagster_project.answers.lineage import credit_notes, standing
 from dagster_project.answers.terms import versions_of
 from dagster_project.answers.values import amount, count, day, moment, moment_beside, money, places
 from dagster_project.answers.workspace import redemptions_of
+from dagster_project.settings import add_months
 
 ZERO = Decimal(0)
 _MOST_REASONS = 4

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dagster_project.answers.asking import (
     Connection,
     Row,
-    add_months,
     facts,
     has_column,
     has_table,
@@ -21,6 +20,7 @@ from dagster_project.answers.asking import (
 from dagster_project.answers.findings import totals_by_type
 from dagster_project.answers.outlook import MONTHS
 from dagster_project.answers.words import PROGRAMS, is_open
+from dagster_project.settings import add_months
 
 _WITHOUT_BILLS = ("fct_audit_findings", "fct_credit_burndown_monthly", "fct_upcoming_expirations")
 """Marts whose currency need not have a bill."""

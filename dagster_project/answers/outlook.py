@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 from dagster_project.answers.asking import (
     Connection,
     Row,
-    add_months,
     facts,
     has_table,
     month_to_come,
@@ -23,7 +22,7 @@ from dagster_project.answers.asking import (
     zone_of,
 )
 from dagster_project.answers.values import day_in
-from dagster_project.settings import first_instant
+from dagster_project.settings import add_months, first_instant
 
 MONTHS = 12
 AMOUNTS = (

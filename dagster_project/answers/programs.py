@@ -8,12 +8,12 @@ from decimal import ROUND_HALF_UP, Decimal
 from dagster_project.answers.asking import (
     Connection,
     Row,
-    add_months,
     facts,
     month_in,
     month_to_come,
     rows,
 )
+from dagster_project.settings import add_months
 
 BUDGET_AMOUNTS = ("budget_amount", "given_amount", "expected_amount", "difference_amount")
 AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "net_amount")

@@ -10,10 +10,11 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
-from dagster_project.answers.asking import Connection, Row, add_months, facts, month_to_come, rows
+from dagster_project.answers.asking import Connection, Row, facts, month_to_come, rows
 from dagster_project.answers.outlook import MONTHS
 from dagster_project.releases.fingerprint import literals
 from dagster_project.releases.read import attached
+from dagster_project.settings import add_months
 
 AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "net_amount")
 _ZERO = Decimal("0.00")

@@ -7,12 +7,12 @@ before basil (2025-03-31) and of clover, dahlia and endive are all understood.
 
 from __future__ import annotations
 
-from calendar import monthrange
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from dagster_project.settings import add_months
 from dagster_project.sources.stripe_money import NotAnAmount
 
 Json = dict[str, Any]
@@ -38,10 +38,7 @@ def at(value: Any, *path: str) -> Any:
 
 def months_after(start: int, months: int) -> int:
     """Return an instant some months later, clamped to the end of its month, in seconds since 1970."""
-    begun = datetime.fromtimestamp(start, UTC)
-    year, month = divmod(begun.year * 12 + begun.month - 1 + months, 12)
-    day = min(begun.day, monthrange(year, month + 1)[1])
-    return int(begun.replace(year=year, month=month + 1, day=day).timestamp())
+    return int(add_months(datetime.fromtimestamp(start, UTC), months).timestamp())
 
 
 def whole(value: Any) -> int:

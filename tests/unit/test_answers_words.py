@@ -15,6 +15,7 @@ from dagster_project.answers.workspace import _next_event
 from dagster_project.cli.reading import sentence
 from dagster_project.cli.workspace import _coupon, _rise, _today
 from dagster_project.product import DBT_PROJECT
+from dagster_project.settings import add_months
 
 COUPON: dict[str, Any] = {
     "discount_type": "percent_off",
@@ -185,7 +186,7 @@ def test_uses_are_counted_over_eligible_bills_that_are_not_zero() -> None:
     ],
 )
 def test_months_are_added_clamped(start: datetime, months: int, end: datetime) -> None:
-    assert asking.add_months(start, months) == end
+    assert add_months(start, months) == end
 
 
 @pytest.mark.parametrize("text", ["2024-02", "2024-02-17", " 2024-02 "])
