@@ -45,7 +45,7 @@ def findings(connection: Connection, wanted: Mapping[str, str | None], limit: in
                 "currency": currency,
                 "review_status": status_of_group,
                 "findings": sum(row["findings"] for row in group),
-                "amount_at_stake": _added(row["amount_at_stake"] for row in group),
+                "amount_at_stake": sum_of_known(row["amount_at_stake"] for row in group),
             }
             for (currency, status_of_group), group in sorted(
                 by_currency.items(),
@@ -56,10 +56,11 @@ def findings(connection: Connection, wanted: Mapping[str, str | None], limit: in
     }
 
 
-def _added(amounts: Iterable[Decimal | None]) -> Decimal | None:
-    """Add up the amounts that are known; None where none is."""
-    known = [one for one in amounts if one is not None]
-    return sum(known, Decimal(0)) if known else None
+def sum_of_known(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """Return the sum of the amounts that are known: 0.00 of none at all, None where there are only unknown ones."""
+    given = list(amounts)
+    known = [one for one in given if one is not None]
+    return sum(known, Decimal("0.00")) if known or not given else None
 
 
 def totals_by_type(connection: Connection, filters: Mapping[str, str]) -> list[Row]:
@@ -105,7 +106,8 @@ def reviewed(
         `totals`, by type, severity and review: `findings`, `amount_at_stake`, `effect_amount` (what was
         billed too much above zero, too little below; None where no discount or credit of a bill is in
         question) and `oldest_at`; `total`; `findings`, each with its `effect_amount` too; and `open`, the
-        `findings`, `amount_at_stake` and `effect_amount` of those that are not accepted.
+        `findings`, `amount_at_stake` (None where it is unknown of all) and `effect_amount` of those that
+        are not accepted.
     """
     # Findings are few beside bills, which are joined only where a filter is about them.
     bills = """
@@ -152,10 +154,10 @@ def reviewed(
         **facts(connection),
         "open": {
             "findings": sum(row["findings"] for row in still_open),
-            **{
-                one: sum((row[one] or Decimal(0) for row in still_open), Decimal("0.00"))
-                for one in ("amount_at_stake", "effect_amount")
-            },
+            "amount_at_stake": sum_of_known(row["amount_at_stake"] for row in still_open),
+            "effect_amount": sum(
+                (row["effect_amount"] or Decimal(0) for row in still_open), Decimal("0.00")
+            ),
         },
         "totals": totals,
         "total": sum(row["findings"] for row in totals),

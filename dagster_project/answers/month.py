@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from dagster_project.answers.asking import Connection, Row, facts, month_from, month_in, rows
 from dagster_project.answers.bridge import AMOUNTS, GIVEN, gifts, given_by_program
-from dagster_project.answers.findings import findings
+from dagster_project.answers.findings import findings, sum_of_known
 from dagster_project.answers.programs import budget
 
 MONTHS = 12
@@ -36,8 +36,8 @@ def month(
         `month`; `this` and `before`, the bridges of the month and of the month before; `months`, up to
         twelve ending with the month, oldest first, each with `given_amount`; `programs`, what each gave, with
         its share of all that was given in percent and its budget; `gifts` of the program asked for, as `bridge.gifts` gives them;
-        `credit_left_amount` at the end of the month; `at_stake_amount` and `open_findings` of all open
-        findings.
+        `credit_left_amount` at the end of the month; `at_stake_amount` (None where it is unknown of
+        all) and `open_findings` of all open findings.
 
     Raises:
         NotThere: The release has no bills of that month.
@@ -91,9 +91,7 @@ def month(
         "programs": _programs(connection, currency, at, plan),
         "gifts": gifts(connection, program, at, currency, plan, _MOST_GIFTS) if program else None,
         **left,
-        "at_stake_amount": sum(
-            (row["amount_at_stake"] or Decimal(0) for row in stake), Decimal("0.00")
-        ),
+        "at_stake_amount": sum_of_known(row["amount_at_stake"] for row in stake),
         "open_findings": sum(row["findings"] for row in stake),
     }
 

@@ -47,8 +47,8 @@ def read(path: Path) -> list[Acceptance]:
         path: A CSV file with the columns finding_id, reason, approved_by, until (YYYY-MM-DD).
 
     Raises:
-        AcceptancesUnreadable: A column or value is missing, a day is not a date, or a finding occurs
-            twice.
+        AcceptancesUnreadable: The file cannot be read, a column or value is missing, a day is not a date,
+            or a finding occurs twice.
     """
     if not path.exists():
         return []
@@ -71,6 +71,8 @@ def read(path: Path) -> list[Acceptance]:
                 entries[entry.finding_id] = entry
     except (UnicodeDecodeError, csv.Error) as error:
         raise AcceptancesUnreadable(f"{path} is not a CSV file in UTF-8: {error}.") from error
+    except OSError as error:
+        raise AcceptancesUnreadable(f"{path} cannot be read: {error.strerror}.") from error
     return list(entries.values())
 
 

@@ -790,6 +790,24 @@ class TestCurrencies:
                 ] or [""]
                 assert tile == ("99.00 CHF" if name == "trust" else "")
 
+    def test_what_is_at_stake_is_unknown_where_no_open_finding_has_an_amount(
+        self, desk: Desk, tmp_path: Path
+    ) -> None:
+        path = _altered_file(
+            desk.home,
+            tmp_path,
+            "update marts.fct_audit_findings set amount_at_stake = null",
+        )
+        with duckdb.connect(str(path), read_only=True) as connection:
+            for name in ("month", "trust"):
+                tiles = [
+                    one
+                    for block in PAGES[name][1](connection, Chosen("USD"))
+                    if isinstance(block, Tiles)
+                    for one in block.tiles
+                ]
+                assert [one.value for one in tiles if one.label == "At stake"] == ["– USD"], name
+
     def test_a_page_with_a_program_chosen_says_what_is_of_all_programs(self, desk: Desk) -> None:
         with open_release(desk.home) as connection:
             for name in ("month", "credit", "percent-off", "ahead", "trust"):

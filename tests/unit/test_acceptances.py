@@ -49,3 +49,8 @@ def test_an_entry_is_read(tmp_path: Path) -> None:
 def test_a_faulty_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(acceptances.AcceptancesUnreadable, match=message):
         acceptances.read(write(tmp_path, text))
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(acceptances.AcceptancesUnreadable, match="cannot be read: Is a directory"):
+        acceptances.read(tmp_path)
