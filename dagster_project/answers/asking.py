@@ -260,8 +260,10 @@ def of_plan(plan: str | None, workspace_id: str = "workspace_id") -> str:
         return "true"
     wanted = _literal(plan).replace("?", "' || chr(63) || '")  # `rows` puts values in place of `?`
     return (
-        f"{workspace_id} in (select workspace_id from marts.fct_discounted_charges group by workspace_id"
-        f" having last(plan order by issued_at, invoice_id) = {wanted})"
+        f"{workspace_id} in (select workspace_id from marts.fct_discounted_charges semi join"
+        " (select workspace_id, max(issued_at) as issued_at from marts.fct_discounted_charges"
+        " group by workspace_id) using (workspace_id, issued_at)"
+        f" group by workspace_id having last(plan order by invoice_id) = {wanted})"
     )
 
 

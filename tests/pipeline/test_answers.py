@@ -857,6 +857,22 @@ class TestPlans:
             )
             assert ((moved[0],) in found) == (plan == moved[2])
 
+    def test_of_bills_of_one_instant_the_one_with_the_last_id_decides(self) -> None:
+        with duckdb.connect() as connection:
+            connection.execute(
+                "create schema marts; create table marts.fct_discounted_charges as from (values"
+                " ('w', 'a', 1, 'in_9'), ('w', 'b', 2, 'in_1'), ('w', 'c', 2, 'in_2'), ('v', 'b', 2, 'in_3'))"
+                " as charges (workspace_id, plan, issued_at, invoice_id)"
+            )
+            on = {
+                plan: connection.sql(
+                    "select distinct workspace_id from marts.fct_discounted_charges"
+                    f" where {of_plan(plan)}"
+                ).fetchall()
+                for plan in "abc"
+            }
+        assert on == {"a": [], "b": [("v",)], "c": [("w",)]}
+
     def test_a_plan_may_have_any_name(self, desk: Desk) -> None:
         with open_release(desk.home) as connection:
             assert _of_plan(connection, "te?m's")["rise"] == 0
