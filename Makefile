@@ -8,7 +8,7 @@ EDITABLE := $(BIN)/pip install --quiet --no-build-isolation --no-deps --editable
 # Silence pip's remarks about running as root and about newer versions of itself.
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Let Python cache compiled modules even where a container image turns that off: the tests start Python hundreds of times.
+# Let Python cache compiled modules even where a container image turns it off: the tests start Python hundreds of times.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run dev dashboard screenshots test check lint style types sql definitions install install-test install-dashboard system-packages test-packages test-bytecode documents bench mutations lock clean
