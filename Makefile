@@ -1,5 +1,5 @@
-# The two commands are `make run` and `make test`; each installs what it needs. `make check` is the part
-# of `make test` that takes less than two minutes.
+# The two main targets are `run` and `test`; each installs what it needs. `check` is the part of `test` that
+# takes less than two minutes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ EDITABLE := $(BIN)/pip install --quiet --no-build-isolation --no-deps --editable
 # Silence pip's remarks about running as root and about newer versions of itself.
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Python compiles a module once, even where a container's image turns that off: the tests start it hundreds of times.
+# Let Python cache compiled modules even where a container image turns it off: the tests start Python hundreds of times.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run dev dashboard screenshots test check lint style types sql definitions install install-test install-dashboard system-packages test-packages test-bytecode documents bench mutations lock clean
@@ -25,9 +25,9 @@ dev: $(VENV)/.installed
 dashboard: install-dashboard
 	@$(BIN)/coupon-ledger dashboard
 
-# Three workers keep two cores busy: some tests wait for other processes most of their time.
+# Three workers keep two cores busy, because some tests mostly wait for other processes.
 PYTEST := $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
-# Two checks at a time, the output of each in one piece.
+# Two checks at a time, with the output of each kept together.
 SIDE_BY_SIDE := @$(MAKE) --no-print-directory --jobs 2 --output-sync
 
 test: $(VENV)/.installed-test
@@ -55,12 +55,12 @@ sql:
 definitions:
 	$(BIN)/dg check defs
 
-# pytest compiles the tests, and the libraries that extend it, in its own way: once, and not in each worker at the
-# same time. The tests report what cannot be imported.
+# pytest rewrites and compiles the tests and its plugins: do this once, not in every worker at the same time. Errors
+# are ignored here, because the tests report what cannot be imported.
 test-bytecode:
 	@$(BIN)/pytest --collect-only -qq >/dev/null 2>&1 || true
 
-# Write the generated parts of README.md and docs/: tables from YAML and settings, output of commands and queries.
+# Write the generated parts of README.md and docs/: tables from YAML and settings, and output of commands and queries.
 documents: $(VENV)/.installed-test
 	$(BIN)/python -m tests.documents
 
@@ -78,7 +78,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Coupon Ledger needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.13 run")'
 	@$(PYTHON) -m venv $(VENV)
 
-# pip compiles what it installs to bytecode, which halves the time of the imports.
+# pip compiles what it installs to bytecode, which halves import times.
 $(VENV)/.installed: $(VENV)/bin/python requirements.lock pyproject.toml
 	@echo 'Installing into $(VENV): one to three minutes, most of it downloading about 300 MB.'
 	@$(PIP) -r requirements.lock
@@ -92,13 +92,13 @@ $(VENV)/.installed-dashboard: $(VENV)/.installed requirements-test.lock
 		$(PIP) -r requirements-test.lock; }
 	@touch $@
 
-# What cannot be in one environment with the rest is installed beside it: two more lines of DuckDB, 2 for the
-# tests that read and run on both and 1.4 for the tests that read, and mypy 2, which is twice as fast as 1 and
-# wants a pathspec that dbt-core refuses.
+# Packages that conflict with the rest are installed in folders of their own: DuckDB 2, on which tests read and run,
+# DuckDB 1.4, on which tests read, and mypy 2, which is twice as fast as mypy 1 and needs a pathspec that dbt-core
+# does not allow.
 BESIDE := duckdb-1.4 duckdb-2 mypy
 LOCKS := requirements.lock requirements-test.lock $(BESIDE:%=requirements-%.lock)
 
-# pip and apt-get use one core each: they work side by side.
+# pip and apt-get use one core each, so they run in parallel.
 $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml $(LOCKS)
 	@echo 'Installing into $(VENV) what the tests need: two to four minutes.'
 	@$(MAKE) --no-print-directory --jobs 2 system-packages test-packages
@@ -113,8 +113,8 @@ test-packages:
 		$(PIP) --no-deps --target $(VENV)/$$name --upgrade -r requirements-$$name.lock || exit 1; \
 	done
 
-# The tests need Java for Spark, Chromium for pages and PostgreSQL for pulls. As root on Debian, what is missing is
-# installed; elsewhere the tests say what did not run, and in CI they fail.
+# The tests need Java for Spark, Chromium for pages and PostgreSQL for pulls. As root on Debian, missing ones are
+# installed; elsewhere the tests report what did not run, and in CI they fail.
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 MISSING = $$( \
 	{ [ -n "$$JAVA_HOME" ] || command -v java; } >/dev/null || echo openjdk-17-jre-headless; \
@@ -134,13 +134,13 @@ bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench refresh
 
 # Deliveries changed at random, with runs killed in between: `make mutations HISTORIES=2000` takes a second
-# or two for each history. A history is told by its number, so one that fails can be run again alone.
+# or two for each history. A number identifies each history, so one that fails can be run again alone.
 HISTORIES ?= 200
 mutations: $(VENV)/.installed-test
 	MUTATED_HISTORIES=$(HISTORIES) $(PYTEST) --dist load tests/pipeline/test_arrival_mutations.py
 
-# Needs uv and a package index; the locks hold names, versions and hashes only. DuckDB is locked to its
-# 1.5 line, with others beside it for tests; what runs is a subset of what is tested.
+# Needs uv and a package index; the locks hold only names, versions and hashes. DuckDB is locked to 1.5, with other
+# versions in separate locks for tests. The runtime lock is a subset of the test lock.
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --no-strip-extras
 lock:

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Arrow 26.0.1 (pyarrow): a text column that a Parquet file stores by the encodings DELTA_LENGTH_BYTE_ARRAY or
-# DELTA_BYTE_ARRAY is read as text, but not with `read_dictionary`. So Arrow does not read back its own file of a
-# dictionary (a categorical of pandas) with these encodings. DuckDB 1.5.6 writes the first of them for texts that
-# repeat little where it is told `parquet_version v2`.
-# Expected: whether a column is read into dictionaries is a choice of the reader and works for every encoding, as for
-# PLAIN; at least, writing refuses what cannot be read back.
+# Arrow 26.0.1 (pyarrow): a Parquet text column encoded as DELTA_LENGTH_BYTE_ARRAY or DELTA_BYTE_ARRAY can be read as
+# text, but not with `read_dictionary`. Arrow therefore cannot read back its own file of a dictionary column (a pandas
+# categorical) with these encodings. With `parquet_version v2`, DuckDB 1.5.6 writes the first of them for text that
+# rarely repeats.
+# Expected: `read_dictionary` works for every encoding, as it does for PLAIN, or at least writing refuses what cannot
+# be read back.
 # Output seen:
 #   pyarrow 26.0.1, DuckDB 1.5.6
 #   PLAIN: as text True, with read_dictionary True
@@ -30,7 +30,7 @@ TEXTS = [f"a text of its own, {number}" for number in range(2_000)]
 
 
 def read(path, **options):
-    """Whether the texts are read; else how that fails."""
+    """Return whether the texts are read back, or else the error."""
     try:
         return pq.read_table(path, **options)["a"].to_pylist() == TEXTS
     except OSError as error:
@@ -38,14 +38,14 @@ def read(path, **options):
 
 
 def told(label, path):
-    """What a file gives, read as it is and as a dictionary."""
+    """Print and return the results of reading a file as text and as a dictionary."""
     result = read(path), read(path, read_dictionary=["a"])
     print(f"{label}: as text {result[0]}, with read_dictionary {result[1]}")
     return result
 
 
 def write(values, encoding):
-    """Write a column by an encoding to a.parquet."""
+    """Write a column to a.parquet in an encoding."""
     table = pa.table({"a": values})
     pq.write_table(table, "a.parquet", use_dictionary=False, column_encoding={"a": encoding})
 

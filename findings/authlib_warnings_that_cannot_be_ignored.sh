@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Authlib 1.9.10: whoever imports its client for Starlette gets AuthlibDeprecationWarning on standard error,
-# with `-W ignore` and PYTHONWARNINGS=ignore too: the package registers an "always" filter of its own when it
-# is imported, which comes before the filters of the command line. Even the application that imports
-# nothing of Authlib itself (Streamlit's log-in does) cannot quiet it by configuration.
-# Expected: the filters that a user sets hold for the warnings of a library.
+# Authlib 1.9.10: importing its client for Starlette prints an AuthlibDeprecationWarning to standard error, even with
+# `-W ignore` or PYTHONWARNINGS=ignore: on import, the package registers an "always" filter, which takes precedence
+# over the filters of the command line. An application cannot silence it by configuration, even if it does not import
+# Authlib itself (Streamlit's log-in does).
+# Expected: the user's warning filters apply to the warnings of a library.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# dbt-core 1.11.16: a Manifest that was pickled and read again has its attributes mixed up: `__reduce_ex__` gives
-# the constructor's values in their order, but leaves `fixtures` out, so every later one lands one place too
-# early: `fixtures` holds the lookup of docs, `_source_lookup` that of models. dbt then fails to compile with
+# dbt-core 1.11.16: an unpickled Manifest has its attributes mixed up. `__reduce_ex__` returns the constructor's
+# arguments in order but omits `fixtures`, so every later one is assigned one place too early: `fixtures` holds the
+# lookup of docs, `_source_lookup` that of models. dbt then fails to compile with
 # "RefableLookup.find() missing 1 required positional argument: 'manifest'".
-# Expected: a manifest that is equal to the one that was pickled. Manifest.to_msgpack does keep it.
+# Expected: the unpickled manifest equals the pickled one, as it does with Manifest.to_msgpack.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -15,7 +15,7 @@ import pickle
 from dbt.contracts.graph.manifest import Manifest
 
 manifest = Manifest()
-manifest.doc_lookup, manifest.ref_lookup  # made when first asked for
+manifest.doc_lookup, manifest.ref_lookup  # created on first access
 again = pickle.loads(pickle.dumps(manifest))
 found = {name: type(getattr(again, name)).__name__ for name in ("fixtures", "_source_lookup", "_ref_lookup")}
 print(found)

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# DuckDB 1.5.6: a database opened through a symbolic link is called by another name in the Python client
-# than in the command line of the same version, and than in DuckDB 1.4.5: Python 1.5 takes the name of
-# the file that the link leads to, the others that of the link. SQL that names the catalog works in one
-# and fails in the other.
-# Expected: one name for one path, in every client and from one minor version to the next.
+# DuckDB 1.5.6: the catalog of a database opened through a symbolic link has a different name in the Python client
+# than in the command line of the same version and in DuckDB 1.4.5. Python 1.5 takes the name of the file that the
+# link points to, the others that of the link. SQL that names the catalog works in one and fails in the other.
+# Expected: the same path gives the same name in every client and in every minor version.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

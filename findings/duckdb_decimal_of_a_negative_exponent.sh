@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# DuckDB 1.5.6: of a text with a negative exponent, only the digits before the exponent are held against the
-# type. 0.12 fits DECIMAL(3, 2) and is read from '0.12' and '0.12e0', but not from '12e-2', the same number,
-# since 12 has two digits and the type has one before its point. TRY_CAST gives null for it.
-# Expected: a number that the type holds is cast, however its text spells it.
+# DuckDB 1.5.6: casting text with a negative exponent to a decimal checks only the digits before the exponent against
+# the type. 0.12 fits DECIMAL(3, 2) and can be cast from '0.12' and '0.12e0', but not from '12e-2', the same number,
+# because 12 has two digits and the type has only one before its point. TRY_CAST returns null.
+# Expected: a number that fits the type is cast, however it is written.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# DuckDB 1.5.6: hash(a, b) combines the hashes of its values by exclusive or, so that bit_xor over the hashes of
-# all rows, a usual checksum of a table in any order, is the same when rows exchange the values of a column: a
-# table in which two customers have each other's balance has the checksum of the right one. hash(hash(a, b)) does
-# not have this property, and neither does a sum. Expected: another pairing of values has another checksum, but
-# for chance.
+# DuckDB 1.5.6: hash(a, b) combines the hashes of its values by exclusive or. bit_xor over the hashes of all rows, a
+# common order-independent checksum of a table, therefore stays the same when rows exchange the values of a column: a
+# table in which two customers have each other's balance has the same checksum as the correct one. hash(hash(a, b))
+# does not have this property, and neither does a sum.
+# Expected: a different pairing of values has a different checksum, except by chance.
 # Output seen:
 #   DuckDB 1.5.6
 #   bit_xor(hash(a, b)) of (1, 10), (2, 20) and of (1, 20), (2, 10) equal: True

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# DuckDB 1.5.6: hash() of texts of 16 bytes and more multiplies and combines eight bytes at a time, so that what
-# the eighth byte adds reaches only the highest byte, where the sixteenth can take it away again: texts that differ
-# in characters 8 and 16 alone have 256 hashes between them, however many they are. Ids with a counter at such
-# places meet by nature: 32 of 9.9 million ids of invoices shared a hash with another, where one would expect none
-# in a 64-bit hash. It matters where a sum of hashes is to tell whether a table is as it was, or where rows are
-# compared by hash. Hashing a second time from the fifth character on, where the text is that long, tells them apart.
+# DuckDB 1.5.6: hash() of text of 16 bytes and more multiplies and combines eight bytes at a time. The eighth byte
+# therefore affects only the highest byte, where the sixteenth can cancel it: texts that differ only in characters 8
+# and 16 have at most 256 different hashes, however many there are. Ids with a counter at such positions collide
+# systematically: 32 of 9.9 million invoice ids shared a hash with another, where a 64-bit hash should give none. This
+# matters if a sum of hashes shows whether a table has changed, or if rows are compared by hash. A second hash, from
+# the fifth character on, distinguishes such texts.
 # Expected: 4,900 texts have 4,900 hashes.
 # Output seen:
 #   DuckDB 1.5.6

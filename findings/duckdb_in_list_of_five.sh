@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# DuckDB 1.5.6: `x in (...)` is a comparison with each constant up to four of them; from five on it is a hash
+# DuckDB 1.5.6: `x in (...)` compares with each constant if there are up to four; with five or more it becomes a hash
 # join with a table of the constants. A query with sixty such lists then takes fifty times as long over ten
 # rows, and more than twice as long over a million. The setting disabled_optimizers = 'in_clause' keeps the
 # comparisons. Expected: a fifth constant costs about as much as the fourth.
@@ -23,13 +23,13 @@ LISTS = 60
 
 
 def lists(constants):
-    """Sixty questions, each of other constants."""
+    """Return sixty `in` conditions, each with different constants."""
     texts = (", ".join(f"'{one}_{two}'" for two in range(constants)) for one in range(LISTS))
     return ", ".join(f"x in ({text}) as c{number}" for number, text in enumerate(texts))
 
 
 def looked_at(constants, **config):
-    """Whether the plan has a join, and the processor's seconds of the query, the median of nine runs."""
+    """Return whether the plan has a join, and the median CPU seconds of nine runs of the query."""
     connection = duckdb.connect(config={"threads": 1, **config})
     connection.execute("create table words as select 'word ' || i as x from range(10) as r(i)")
     query = f"select {lists(constants)} from words"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# DuckDB 1.5.6: a left join by an equality, whose condition also asks something of its left side alone, compares every
-# row of one side with every row of the other: 20,000 rows with 20,000 are 400 million comparisons. The same condition
-# in an inner join, or asked of the right side, leaves a hash join. The plan drawn as text shows less: where it is wide,
-# it shortens the name of the join to BLOCKWIS..., so that a search for BLOCKWISE_NL_JOIN finds nothing.
-# Expected: a hash join by the equality, which looks up only rows for which the other condition holds.
+# DuckDB 1.5.6: a left join on an equality and a further condition on only its left side compares every row of one side
+# with every row of the other: 20,000 by 20,000 rows are 400 million comparisons. With the same condition in an inner
+# join, or on the right side, it remains a hash join. A wide plan drawn as text hides this, because it shortens the
+# name of the join to BLOCKWIS..., and a search for BLOCKWISE_NL_JOIN finds nothing.
+# Expected: a hash join on the equality that looks up only rows for which the other condition holds.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# DuckDB 2.0.0 and 2.0.1: a LIMIT without ORDER BY and OFFSET is left out of the plan, and all rows come, where it is
-# taken of a left join whose right side can have no rows by the statistics of its columns: here no value of feed is
-# 'invoices'. What is put around it does not matter: a common table expression, a condition after the join, IN. With
-# ORDER BY, with OFFSET, as a percentage, or over a full join the result is right, as it is in 1.5.6, and in 2.0.1
-# without the optimizer statistics_propagation. A scalar subquery with such a LIMIT 1 ends with "More than one row
-# returned by a subquery used as an expression".
-# It matters to programs that look at some rows of a view, and it depends on the data: a table that has one row of
-# the feed hides it.
+# DuckDB 2.0.0 and 2.0.1: a LIMIT without ORDER BY and OFFSET disappears from the plan, and all rows are returned, if
+# it applies to a left join whose right side has no rows according to the statistics of its columns: here no value of
+# feed is 'invoices'. It does not matter what surrounds it: a common table expression, a condition after the join, IN.
+# The result is correct with ORDER BY, with OFFSET, as a percentage, over a full join, in 1.5.6, and without the
+# optimizer statistics_propagation. A scalar subquery with such a LIMIT 1 fails with "More than one row returned by a
+# subquery used as an expression".
+# This affects programs that look at some rows of a view, and depends on the data: a single row of the feed in the
+# table hides it.
 # Expected: two rows.
 # Output seen:
 #   DuckDB 1.5.6

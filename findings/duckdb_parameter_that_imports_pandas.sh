@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # DuckDB 1.5.6 with pandas 3.1.1 installed: a statement with a bound parameter imports pandas, whatever the
-# parameter is, which takes a fifth of a second or more of a short program. The same statement without one does not.
-# Expected: a whole number is bound without pandas, as it is where pandas is not installed.
+# parameter is, which costs a short program a fifth of a second or more. The same statement without one does not.
+# Expected: a whole number is bound without pandas, as it is if pandas is not installed.
 # Output seen:
 #   DuckDB 1.5.6, pandas 3.1.1
 #   select 1: pandas imported: False

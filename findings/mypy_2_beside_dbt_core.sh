@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# mypy 2.4.1 and dbt-core 1.11.16 cannot be installed into one environment: mypy 2 asks for pathspec 1.0 or
-# later, dbt-core for pathspec below 0.13. A project of dbt models with typed Python is held at mypy 1 unless mypy
-# is installed elsewhere (pip's --target, and PYTHONPATH when it runs). Expected: a type checker and what it
-# checks have no requirement in common that they disagree on.
+# mypy 2.4.1 and dbt-core 1.11.16 cannot be installed into one environment: mypy 2 requires pathspec 1.0 or
+# later, dbt-core pathspec below 0.13. A project of dbt models with typed Python is stuck with mypy 1 unless mypy
+# is installed elsewhere (pip's --target, and PYTHONPATH when it runs). Expected: a type checker does not conflict
+# with the packages of the code that it checks.
 # Output seen:
 #   mypy 2.4.1 depends on pathspec>=1.0.0
 #   dbt-core 1.11.16 depends on pathspec<0.13 and >=0.9

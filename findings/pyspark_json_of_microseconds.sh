@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# PySpark 4.3.0: a timestamp has microseconds, but to_json writes three decimals of them, so that two different
-# instants of the same millisecond give the same JSON, and a record read back with from_json is another one. A
-# cast to text keeps all six. So does the option timestampNTZFormat (timestampFormat for timestamps of a session's
-# time zone) with six digits. Expected: JSON, which has no limit of decimals, keeps what the value has.
+# PySpark 4.3.0: a timestamp has microseconds, but to_json writes only three decimal places, so two different
+# instants within a millisecond give the same JSON, and a record read back with from_json differs from the original. A
+# cast to text keeps all six places, and so does the option timestampNTZFormat (timestampFormat for timestamps in the
+# session's time zone) with six digits. Expected: JSON, which does not limit decimal places, keeps the whole value.
 # Needs Java 17.
 # Output seen:
 #   PySpark 4.3.0
@@ -33,7 +33,7 @@ INSTANTS = ("2026-01-02 03:04:05.123456", "2026-01-02 03:04:05.123999")
 
 
 def each(expression):
-    """The value of an expression of both instants."""
+    """Return the value of an expression for each of the two instants."""
     return [
         session.sql(f"select {expression} from (select timestamp_ntz '{one}' as at)").first()[0]
         for one in INSTANTS

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Streamlit 1.67.0: an application served as ASGI (`streamlit.starlette.App`) reads config.toml but takes no
-# setting from the environment, which only the command `streamlit run` does. With
-# STREAMLIT_BROWSER_GATHER_USAGE_STATS=false, `streamlit config show` says false, and the same variable
-# leaves usage statistics on in a process that makes an App.
-# Expected: the order that `streamlit.config.get_config_options` documents, in which environment variables
-# come after config.toml, wherever the application is served.
+# Streamlit 1.67.0: an application served as ASGI (`streamlit.starlette.App`) reads config.toml but ignores settings in
+# the environment, which only the streamlit command reads. With STREAMLIT_BROWSER_GATHER_USAGE_STATS=false,
+# `streamlit config show` says false, but in a process that creates an App usage statistics stay on.
+# Expected: the precedence that `streamlit.config.get_config_options` documents, in which environment variables
+# come after config.toml, however the application is served.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

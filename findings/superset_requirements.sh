@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Apache Superset 6.1.0, as pip installs it into an empty environment, does not start: `superset version` imports
-# rich, which is no requirement of the package; with rich, its cache class fails, since the requirement of
-# Flask-Caching has no upper bound and Flask-Caching 2.5 passes an option that this class does not take. With
-# rich and Flask-Caching 2.4.1 it starts. Expected: what is installed with it suffices.
+# rich, which the package does not require; with rich, its cache class fails, because the requirement of
+# Flask-Caching has no upper bound and Flask-Caching 2.5 passes an option that this class does not accept. With
+# rich and Flask-Caching 2.4.1 it starts. Expected: it starts with the packages that pip installs.
 # Output seen:
 #   as installed, Flask-Caching 2.5.1: ModuleNotFoundError: No module named 'rich'
 #   with rich 15.0.0: TypeError: SupersetMetastoreCache.__init__() got an unexpected keyword argument 'ignore_delete_many_errors'

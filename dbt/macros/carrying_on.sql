@@ -1,32 +1,32 @@
-{# Carrying on from the previous build. The variable `kept` says what that build knew: the last delivery and
-   the as-of date. Models of materialization `incremental` then hold the rows of that build, and only what can
-   have changed is recalculated; without the variable, everything is calculated. Incremental are:
+{# Incremental builds, which carry on from the previous build. The variable `kept` holds the last delivery and the
+   as-of date of that build. Models materialized as `incremental` then start with the rows of that build, and only
+   what can have changed is recalculated. Without the variable, everything is calculated from nothing. Incremental are:
 
-   - typed rows, by delivery: a row once typed does not change,
+   - typed rows, by delivery: a typed row never changes,
    - the fates of records delivered more than once, by record,
-   - what is calculated per invoice, by `int_invoices_recalculated`: new and changed invoices, the invoices
-     after them where the workspace has uses or credit that are used up in the order of invoices, and all
-     invoices of a workspace in which a redemption or its terms changed. Earlier invoices are not recalculated;
-     their uses and draws enter as totals,
-   - what depends on nothing outside a workspace: the lines of its bills by `int_workspaces_touched`, its expected
-     bills by `int_workspaces_changed`, and its credit, months and redemptions by `int_workspaces_recalculated`. The
-     last has all workspaces in which anything changed, and those in which the as-of date has passed an instant or
-     the end of a month on which rows depend. A model that depends on another such instant has to add it there.
+   - what is calculated per invoice, by `int_invoices_recalculated`: new and changed invoices, the invoices after
+     them in workspaces whose limited uses or credit are used up in the order of invoices, and all invoices of a
+     workspace in which a redemption or its terms changed. Earlier invoices are not recalculated; their uses and
+     draws enter as totals,
+   - what depends on nothing outside its workspace: lines of bills by `int_workspaces_touched`, expected bills by
+     `int_workspaces_changed`, and credit, months and redemptions by `int_workspaces_recalculated`. The last contains
+     every workspace in which anything changed, and those in which the as-of date has passed an instant or a month
+     end on which rows depend. A model that depends on another such instant must add it there.
 
-   What was billed and what programs gave is summed again for the months of `int_months_recalculated`, and taken over
-   for all others.
+   The monthly bridge and program performance are summed again for the months of `int_months_recalculated`; their
+   other months are taken over.
 
-   Before it adds rows, each of these models deletes those to recalculate. All other models are calculated whole,
-   unless their sources, their SQL and the as-of date that it names are those of the previous build: such models
-   are not built at all (`refresh/left_alone.py`). Spark always starts from nothing. #}
+   Before it adds rows, each incremental model deletes those to recalculate. Every other model is calculated whole,
+   unless its sources, its SQL and the as-of date in it are unchanged since the previous build: such a model is not
+   built at all (`refresh/left_alone.py`). Spark always starts from nothing. #}
 
 {% macro carries_on() -%}
     {{ return(var('kept', none) is not none) }}
 {%- endmacro %}
 
 
-{# The first instant at which the changed terms of a question hold, none where they hold for the whole past. Bills
-   issued before it stay as the build before left them. #}
+{# The first instant at which the changed terms of a what-if hold; none if they hold for the whole past. Bills issued
+   earlier stay as the previous build left them. #}
 {% macro terms_hold_from() -%}
     {%- set day = var('terms_hold_from', none) -%}
     {%- if day is not none and carries_on() -%}
@@ -36,7 +36,8 @@
 {%- endmacro %}
 
 
-{# A model as the previous build left it. This is no dependency for dbt: the caller must run before that model. #}
+{# The relation of a model, for reading it as the previous build left it. dbt sees no dependency here: the caller must
+   be built before that model. #}
 {% macro kept(model) -%}
     {%- if execute -%}
         {%- for node in graph.nodes.values() if node.resource_type == 'model' and node.name == model -%}
@@ -70,7 +71,8 @@
 {%- endmacro %}
 
 
-{# No rows, with these columns: the content of a model that is used only in a build that carries on. #}
+{# An empty result with these columns: what a model that only a build that carries on uses contains in a build from
+   nothing. #}
 {% macro no_rows(columns) -%}
     select
         {%- for name, type in columns.items() %}
@@ -81,9 +83,9 @@
 {%- endmacro %}
 
 
-{# The rows of a relation that are recalculated: all rows unless a build carries on. Where all recalculated bills are
-   expected ones, which is the rule on a day without deliveries, DuckDB looks up the ids of expected bills only, and
-   reads no other column of the rest. #}
+{# The rows of a relation that are recalculated: all rows unless a build carries on. On a day without deliveries, all
+   recalculated bills are usually expected ones; `is_expected` in the lookup then lets DuckDB look up the ids of
+   expected bills only, without reading any other column of the rest. #}
 {% macro recalculated(relation) -%}
     {%- set again = ref('int_invoices_recalculated') -%}
     {%- if carries_on() -%}
@@ -102,8 +104,8 @@
 {%- endmacro %}
 
 
-{# Delete the rows of recalculated invoices, before they are added again. A model that has no expected bills, of which
-   there are many more, says so. #}
+{# Delete the rows of recalculated invoices before they are added again. A model without expected bills excludes them
+   by `which`, because most recalculated bills are expected ones. #}
 {% macro forget_recalculated(relation, which=none) -%}
     {%- set key = 'invoice_id' if which else 'invoice_id, is_expected' -%}
     {%- if carries_on() -%}
@@ -114,8 +116,8 @@
 {%- endmacro %}
 
 
-{# Whether a model keeps the rows of workspaces. A question has the rows of the workspaces it concerns, and calculates
-   all of these. #}
+{# Whether models keep the rows of workspaces that are not recalculated. A what-if contains only the workspaces that it
+   concerns, and recalculates them all. #}
 {% macro keeps_workspaces() -%}
     {{ return(carries_on() and var('terms_hold_from', none) is none) }}
 {%- endmacro %}
@@ -143,7 +145,7 @@
 {%- endmacro %}
 
 
-{# Delete the rows of recalculated workspaces, before they are added again. #}
+{# Delete the rows of recalculated workspaces before they are added again. #}
 {% macro forget_workspaces(relation, workspaces='int_workspaces_recalculated') -%}
     {%- if carries_on() -%}
         delete from {{ relation }} where workspace_id in (select workspace_id from {{ ref(workspaces) }})
@@ -151,7 +153,7 @@
 {%- endmacro %}
 
 
-{# Delete the rows of recalculated months, before they are added again. #}
+{# Delete the rows of recalculated months before they are added again. #}
 {% macro forget_months(relation, month) -%}
     {%- if carries_on() -%}
         delete from {{ relation }} where {{ month }} in (select billing_month from {{ ref('int_months_recalculated') }})
@@ -159,7 +161,7 @@
 {%- endmacro %}
 
 
-{# Delete the rows of received invoices, before they are added again. #}
+{# Delete the rows of received invoices before they are added again. #}
 {% macro forget_received(relation) -%}
     {%- if carries_on() -%}
         delete from {{ relation }} where invoice_id in (select invoice_id from {{ ref('int_invoices_received') }})
@@ -167,7 +169,7 @@
 {%- endmacro %}
 
 
-{# Delete the fates of records of which another row has arrived, before they are added again. #}
+{# Delete the fates of records for which another row has arrived, before they are added again. #}
 {% macro forget_fates(relation) -%}
     {%- if carries_on() -%}
         delete from {{ relation }} where
@@ -178,9 +180,9 @@
 {%- endmacro %}
 
 
-{# A model that is another one as the previous build left it, which is built anew after it: in a build that carries on,
-   the table of the other one takes the name of this one, instead of being copied. The model's meta names the other one
-   in `takes_over`. #}
+{# A model that holds another model's rows as the previous build left them, and runs before that model is rebuilt. In a
+   build that carries on, the other model's table is renamed to this one instead of being copied. The meta entry
+   `takes_over` names the other model. #}
 {% materialization taken_over, adapter='duckdb' %}
     {%- if not keeps_workspaces() -%}
         {{ return(replaced('table')) }}

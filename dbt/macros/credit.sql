@@ -1,8 +1,8 @@
-{# The walk through the ranks of credit grants (R7): CTEs, the last of which is named walk and has every demand
-   with what is left to pay at its rank, as it should have been and as billed (R9). Grants of rank 0 share no invoice:
-   nothing is taken from their demands. DuckDB recurses. Spark does not allow a window over a recursive reference, so
-   there the steps are written out, one per rank up to the highest; what a step has drawn does not change in the next.
-   On Spark, all windows have the workspace in their key, so that rows move only once. #}
+{# Draw credit rank by rank (R7): CTEs, the last of which, `walk`, has every demand with the amount left to pay at its
+   rank, as it should have been and as billed (R9). Grants of rank 0 share no invoice, so nothing is taken from their
+   demands. DuckDB recurses. Spark does not allow a window over a recursive reference, so the steps are written out
+   there, one per rank up to the highest; later steps do not change what a step has drawn. On Spark, every window has
+   the workspace in its partition key, so rows are shuffled only once. #}
 
 {% macro walk_credit(demands) -%}
     {{ return(adapter.dispatch('walk_credit')(demands)) }}
@@ -141,7 +141,7 @@ walk as (
 {%- endmacro %}
 
 
-{# R7, R9: the balances of a grant before an invoice, as they should have been and as billed, as two columns. #}
+{# R7, R9: two columns with the balance of a grant before an invoice, as it should have been and as billed. #}
 {% macro balances_before(grant='grant_id') -%}
     {{ balance_before(grant) }} as balance_before_minor,
         {{ balance_before(grant, 'billed_') }} as billed_balance_before_minor
@@ -164,8 +164,8 @@ walk as (
 {%- endmacro %}
 
 
-{# R7: what a grant gives. Where changed terms hold from some day on, a grant that started earlier keeps the amount
-   it was issued with. #}
+{# R7: the amount of a grant. Where the terms of a what-if hold only from some day, a grant that started earlier keeps
+   the amount with which it was issued. #}
 {% macro grant_amount_of_its_day(grants, redemptions_before) -%}
     {%- if terms_hold_from() -%}
     case

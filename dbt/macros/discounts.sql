@@ -1,4 +1,4 @@
-{# What a discount takes off a bill. #}
+{# The amount that a discount takes off a bill. #}
 
 {# R6: what one percent-off or dollar-off discount takes off the remaining amount. #}
 {% macro discount_of(percent_off_e4, amount_off_minor, base_minor) -%}

@@ -1,7 +1,7 @@
-{# SQL that DuckDB and Spark write differently. Models call these macros, so that one text serves both. #}
+{# SQL that differs between DuckDB and Spark. Models call these macros, so the same model runs on both. #}
 
-{# The rows of a feed as arrival stores them. In DuckDB's schema `landed` (`arrival/warehouse.py`) the rows of Parquet
-   files that have their columns' types hold values; Spark gets all rows as text. #}
+{# The rows of a feed as arrival stores them. In DuckDB's schema `landed` (`arrival/warehouse.py`), rows of Parquet
+   files whose columns have the contract's types hold typed values; Spark gets all rows as text. #}
 {% macro landed(feed) -%}
     {{ return(adapter.dispatch('landed')(feed)) }}
 {%- endmacro %}
@@ -15,7 +15,7 @@
 {%- endmacro %}
 
 
-{# Whether rows can hold values instead of text. #}
+{# Whether delivered rows can hold typed values instead of text. #}
 {% macro lands_values() -%}
     {{ return(adapter.dispatch('lands_values')()) }}
 {%- endmacro %}
@@ -133,7 +133,7 @@
 {%- endmacro %}
 
 
-{# One row for every whole number from first to last, no row if last is less; for use in a select list. #}
+{# One row for every whole number from first to last, no row if last is less than first; for use in a select list. #}
 {% macro each_whole_number(first, last) -%}
     {{ return(adapter.dispatch('each_whole_number')(first, last)) }}
 {%- endmacro %}
@@ -180,12 +180,12 @@
 {%- endmacro %}
 
 
-{# An ISO 8601 instant as a UTC timestamp; null for text that is no instant. #}
+{# An ISO 8601 instant as a UTC timestamp; null for text that is not an instant. #}
 {% macro try_instant(value) -%}
     {{ return(adapter.dispatch('try_instant')(value)) }}
 {%- endmacro %}
 
-{# An instant marked as UTC needs no calendar, and a calendar costs DuckDB four times as much. #}
+{# An instant in UTC is cast without a time zone conversion, which takes DuckDB four times as long. #}
 {% macro default__try_instant(value) -%}
     case
         when suffix({{ value }}, 'Z') then try_cast({{ value }} as timestamp)
@@ -198,7 +198,7 @@
 {%- endmacro %}
 
 
-{# A time without an offset as a local timestamp; null for text that is no time. #}
+{# A time without an offset as a local timestamp; null for text that is not a time. #}
 {% macro try_local_time(value) -%}
     {{ return(adapter.dispatch('try_local_time')(value)) }}
 {%- endmacro %}
@@ -212,7 +212,7 @@
 {%- endmacro %}
 
 
-{# A JSON object as text, from values by name. Unless told, Spark leaves out what an instant has below a millisecond. #}
+{# A JSON object as text, from values by name. By default, Spark truncates instants to milliseconds. #}
 {% macro json_record(values) -%}
     {{ return(adapter.dispatch('json_record')(values)) }}
 {%- endmacro %}
@@ -240,8 +240,8 @@
 {%- endmacro %}
 
 
-{# The order in which a mart that is built from nothing is stored, where its model says so (`is_in_order`). Rows that are
-   added later come after the others in any case, and Spark's tables have no order. #}
+{# The order by clause of a mart whose meta has `is_in_order`, for a build from nothing. Rows that a later build adds
+   are stored after the others in any case, and tables on Spark have no order. #}
 {% macro stored_in_order_of(columns) -%}
     {{ return(adapter.dispatch('stored_in_order_of')(columns)) }}
 {%- endmacro %}

@@ -1,6 +1,6 @@
 {# Where the tables of a build on Spark are stored. DuckDB builds do not call this. #}
 
-{# Register in Spark's catalog the databases and the raw tables, which exist as Parquet files. #}
+{# Register the databases and the raw tables, which exist as Parquet files, in Spark's catalog. #}
 {% macro lay_out_databases(storage) -%}
     {%- set root = storage | replace('\\', '\\\\') | replace("'", "\\'") -%}
     {%- set schemas = graph.nodes.values() | selectattr('resource_type', 'in', ['model', 'seed']) | map(attribute='schema') | unique | sort -%}

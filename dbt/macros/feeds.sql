@@ -1,4 +1,4 @@
-{# From the columns that a feed declares in the source file to typed rows with reasons for rejection. #}
+{# Type the rows of a feed by the columns that the source file declares, and give the reasons for rejection. #}
 
 {# The feeds, in the order of the contract. #}
 {% macro feed_names() -%}
@@ -23,7 +23,7 @@
 {%- endmacro %}
 
 
-{# The name of a column once typed: amounts are in minor units, percentages in ten-thousandths. #}
+{# The name of the typed column: amounts are in minor units, percentages in ten-thousandths. #}
 {% macro typed_name(column) -%}
     {%- if column.type == 'amount' -%}
         {{ return(column.name | replace('_amount', '') ~ '_minor') }}
@@ -43,27 +43,27 @@
 {%- endmacro %}
 
 
-{# The column that holds the text as delivered while a row is being typed: one of its own where the typed value
-   can lose the text. #}
+{# The column that holds the text as delivered while a row is being typed: a separate one where typing can change or
+   lose the text. #}
 {% macro delivered_text(column) -%}
     {{ return(column.name if column.type in ('id', 'text', 'enum') else column.name ~ '_text') }}
 {%- endmacro %}
 
 
-{# The types of columns whose values a Parquet file can hold as values. #}
+{# Whether a column is of a type whose values a Parquet file can hold as values, not text. #}
 {% macro has_values(column) -%}
     {{ return(lands_values() and column.type in ('boolean', 'whole', 'decimal', 'amount', 'date', 'instant')) }}
 {%- endmacro %}
 
 
-{# The column that holds the value of a row of a Parquet file that has its columns' types: amounts in hundredths,
-   whatever the currency; the text is null then. Only columns with `has_values` have it. #}
+{# The column that holds the value if a Parquet file delivered it in the column's type: amounts are in hundredths,
+   whatever the currency. The text is then null. Only columns with `has_values` have one. #}
 {% macro delivered_value(column) -%}
     {{ return(column.name ~ '_value') }}
 {%- endmacro %}
 
 
-{# Whether a column of a row being typed was delivered with a value, of one of the types above. #}
+{# Whether a column of one of these types was delivered with a value, for a row that is being typed. #}
 {% macro is_given(name) -%}
     {{ return('(' ~ name ~ '_text is not null' ~ (' or ' ~ name ~ '_value is not null' if lands_values() else '') ~ ')') }}
 {%- endmacro %}
@@ -73,15 +73,14 @@
 {%- endmacro %}
 
 
-{# How many digits an amount may have before the point: one more where the column says so, for a sum of other
-   amounts. No sum or product within one row can then overflow its type. #}
+{# How many digits an amount may have before the point: 13, or as many as the column declares, which for a sum of other
+   amounts is one more. With these limits, no sum or product within one row can overflow its type. #}
 {% macro amount_digits(column) -%}
     {{ return(column.digits | default(13)) }}
 {%- endmacro %}
 
 
-{# The pattern that the text of a column's type must match, or its description in words; dbt_project.yml defines
-   both. #}
+{# The pattern that the text of a column must match, or its form in words; dbt_project.yml defines both by type. #}
 {% macro type_pattern(column, which='pattern') -%}
     {{ return(
         var('value_types')[column.type][which]
@@ -98,8 +97,8 @@
 
 
 {# An instant in the form that both engines cast alike: `Z` for ` UTC`, two-digit hours, seconds, and no blank
-   before the offset. The text must match one of the patterns. An engine's preparation of a model takes the longer
-   the more often the value is named. #}
+   before the offset. The text must match one of the patterns. The expression names the value as rarely as it can,
+   because each occurrence makes an engine take longer to plan the model. #}
 {% macro plain_instant(value) -%}
     {%- set whole = "case when length(" ~ value ~ ") <= 10 then " ~ value
         ~ " when substring(" ~ value ~ ", 13, 1) = ':' then concat(substring(" ~ value ~ ", 1, 11), '0', substring("
@@ -113,7 +112,7 @@
 {%- endmacro %}
 
 
-{# Seconds for an instant whose minutes end before a place, where it has none. #}
+{# The seconds to insert at a position of an instant, after its minutes: `:00`, or nothing if it has seconds there. #}
 {% macro seconds_if_none(value, place) -%}
     {{ return("case when substring(" ~ value ~ ", " ~ place ~ ", 1) = ':' then '' else ':00' end") }}
 {%- endmacro %}
@@ -140,8 +139,8 @@
 
 
 {# The instant at which the clocks of a zone show a local time, as a UTC timestamp: the first instant of a time
-   shown twice, null for a time never shown. The offsets in force more than a day before and after are tried,
-   since clocks do not change twice within days. The engines' own conversions differ and are not used. #}
+   shown twice, null for a time never shown. It tries the offsets in force 26 hours before and after, because clocks do
+   not change twice within days. The engines' own conversions differ and are not used. #}
 {% macro instant_in_zone(local, zone) -%}
     {%- set before = shifted_by_zone(local, zone, -26) -%}
     {%- set after = shifted_by_zone(local, zone, 26) -%}
@@ -153,15 +152,15 @@
 {%- endmacro %}
 
 
-{# A local time less the offset that the zone has some hours earlier or later. #}
+{# A local time minus the offset in force in the zone some hours earlier or later. #}
 {% macro shifted_by_zone(local, zone, hours) -%}
     {%- set away = "(" ~ local ~ " + interval '" ~ hours ~ "' hour)" -%}
     {{ return("(" ~ local ~ " - (" ~ time_in_zone(away, zone) ~ " - " ~ away ~ "))") }}
 {%- endmacro %}
 
 
-{# The typed value of a column; null where the text is not of the column's type. A value that was delivered as one
-   is of that type, but for an amount with more places than its currency, and for a time that no clock showed.
+{# The typed value of a column; null if the text is not of the column's type. A value delivered as a value is of that
+   type, except for an amount with more decimal places than its currency and a time that no clock showed.
    zone is the time zone of instants without an offset, none for UTC. #}
 {% macro typed_value(column, zone=none) -%}
     {%- set value = 'delivered.' ~ delivered_value(column) -%}
@@ -185,7 +184,7 @@
 {%- endmacro %}
 
 
-{# The typed value of a column's text; null where the text is not of the column's type. #}
+{# The typed value of a column's text; null if the text is not of the column's type. #}
 {% macro value_of_text(column, zone=none) -%}
     {%- set value = 'delivered.' ~ column.name -%}
     {%- if column.type in ('id', 'text', 'enum') -%}
@@ -238,7 +237,7 @@
 {%- endmacro %}
 
 
-{# A delivered amount in major units, of an accepted row. #}
+{# The amount in major units, as delivered by an accepted row. #}
 {% macro delivered_amount(name) -%}
     {%- if lands_values() -%}
     coalesce(cast({{ name }}_value as decimal(18, 0)) * 0.01, cast({{ name }} as decimal(18, 2)))
@@ -276,7 +275,7 @@
     {%- set text = delivered_text(column) -%}
     {%- set missing_words = var('value_types').missing_words -%}
     {%- if column.type != 'text' -%}
-        {#- No such word has a typed value, which is quicker to ask of every row. -#}
+        {#- No such word has a typed value, and that is the cheaper condition to check in every row. -#}
         {%- set untyped = typed ~ ' is null and ' if column.type in ('boolean', 'whole', 'decimal', 'amount', 'date', 'instant') else '' -%}
         {%- do rejections.append((untyped ~ text ~ ' in (' ~ words(missing_words) ~ ')', 'is a word for a missing value (' ~ missing_words | join(', ') ~ '), which is delivered as an empty one')) -%}
     {%- endif -%}
@@ -286,7 +285,7 @@
         {%- set as_value = ' or ' ~ delivered_value(column) ~ ' is not null' if has_values(column) else '' -%}
         {%- set unreadable = typed ~ ' is null' ~ judgeable ~ ' and (' ~ text ~ ' not in (' ~ words(missing_words) ~ ')' ~ as_value ~ ')' -%}
         {%- if column.type == 'instant' and zone -%}
-            {#- A time can be written correctly and still be one that the clocks of the zone skip. -#}
+            {#- A well-formed time can still be one that the clocks of the zone skip. -#}
             {%- set skipped = '(' ~ matches(text, type_pattern(column, 'without_offset')) ~ ' and ' ~ try_local_time(plain_instant(text)) ~ ' is not null' ~ as_value ~ ')' -%}
             {%- do rejections.append((unreadable ~ ' and ' ~ skipped, 'is a time that the clocks of ' ~ zone ~ ' never showed: they were put forward over it')) -%}
             {%- set unreadable = unreadable ~ ' and not ' ~ skipped -%}
@@ -336,8 +335,9 @@
 {%- endmacro %}
 
 
-{# Conditions of which one is true for every row that is rejected because of a column, and for few others: half as
-   many as the reasons, whose sentences tell apart what is one condition here. Of an id, only whether it is missing. #}
+{# Cheap conditions that select the rows to check for rejection because of a column: one of them is true for every row
+   that is rejected and for few others. They are about half as many as the reasons, because several reasons share one
+   condition here. For an id, they only cover a missing one. #}
 {% macro column_doubts(column) -%}
     {%- set text = delivered_text(column) -%}
     {%- set doubts = [] -%}
@@ -423,7 +423,7 @@ typed as (
 
     from delivered
     {% if currencies %}
-    -- Of ASCII letters only: other letters become an I or an S as capitals, and not the same ones on both engines.
+    -- ASCII text only: in upper case some other letters become I or S, and not the same ones on both engines.
     left join currencies
         on upper(case when bit_length(delivered.currency) = 8 * length(delivered.currency) then delivered.currency end)
         = currencies.currency
@@ -434,9 +434,9 @@ judged as (
 
     select
         *,
-{#- Nearly every row is correct, so the reasons are asked only of rows of which one may be true. Arrival says of most
-    rows that they are plain: none of their values is rejected by itself, unless it is of a currency without two decimal
-    places or a time that a zone makes an instant of. #}
+{#- Nearly every row is correct, so the reasons are evaluated only for rows for which one may be true. Arrival marks
+    most rows as plain: none of their values is rejected by itself, except possibly amounts in a currency without two
+    decimal places and local times that a time zone turns into instants. #}
         {%- set of_rows, of_values, of_amounts, of_instants, rejections = [], [], [], [], [] %}
         {%- for column in columns %}
         {%- set of_column = of_amounts if column.type in ('amount', 'currency') else of_instants if column.type == 'instant' and zone else of_values %}

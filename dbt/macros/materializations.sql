@@ -1,11 +1,11 @@
-{# How a model becomes a table or a view of DuckDB: in one transaction, what was there goes and the new comes.
-   dbt's own way builds beside, renames twice, drops, and asks the catalog about indexes and foreign keys
-   in between: a dozen statements per model for what no model here has. To a table that is carried on, rows are
-   added directly; dbt's own way puts them into a table beside first and compares the columns of both, which
-   are those of the same code. The result says how many rows came and went (`refresh/dbt_build.py`). Columns that the
-   meta of a model names in `unpacked` are stored as they are: to pack the ids of ten million bills, no two of them
-   alike, takes more time than to write all other columns. A mart is stored in the order of its key, since a release
-   is a copy of it; a model whose meta says `is_in_order` puts its rows in order itself. #}
+{# How a model becomes a table or a view in DuckDB: one transaction drops the old relation and creates the new one.
+   dbt's own materializations build a second relation, rename twice, drop, and query the catalog about indexes and
+   foreign keys in between: a dozen statements per model for features that no model here uses. Rows are inserted
+   directly into an incremental table; dbt's own materialization writes them to a second table first and compares the
+   columns of both, which come from the same code. The result reports the number of rows inserted and deleted
+   (`refresh/dbt_build.py`). Columns listed in `unpacked` in the meta of a model are stored uncompressed: compressing
+   the ids of ten million bills, all of them different, takes longer than writing all other columns. A mart is sorted by
+   its key, because a release is a copy of it; a model with `is_in_order` in its meta sorts its rows itself. #}
 
 {% materialization table, adapter='duckdb' %}
     {{ return(replaced('table')) }}
@@ -32,7 +32,7 @@
 {% endmaterialization %}
 
 
-{# How many rows a statement added or deleted, which DuckDB says. #}
+{# Run a statement, if there is one, and return how many rows it inserted or deleted, as DuckDB reports. #}
 {% macro rows_affected(name, sql) -%}
     {%- if sql | trim -%}
         {%- call statement(name, fetch_result=True) -%}{{ sql }}{%- endcall -%}

@@ -72,8 +72,8 @@
 {%- endmacro %}
 
 
-{# R8, R9, R13: the expected charge beside the billed one, in minor units, of rows with what was listed, taken off,
-   billed and credited. #}
+{# R8, R9, R13: columns with the expected charge beside the billed one, in minor units, for rows with the list amount,
+   discounts, credit, billed amounts and credit notes. #}
 {% macro charge_beside_bill() -%}
     list_minor - discount_minor - credit_minor as net_minor,
         list_minor - billed_discount_minor - billed_credit_minor as billed_net_minor,

@@ -1,5 +1,5 @@
-{# When a redemption ends, which others it may not repeat, which follow-ups exist, the months of run rates, and
-   what came through several redemptions. #}
+{# When a redemption ends, which redemptions it may not repeat, which derived follow-ups exist, the months of run rates
+   and of retention, and which coupons gave something through several redemptions. #}
 
 {# R3: the end of a redemption by its own terms, before revocation and lost eligibility. #}
 {% macro natural_end(started_at, ends_at, coupons) -%}
@@ -27,8 +27,8 @@
 {%- endmacro %}
 
 
-{# R2: the group of a coupon's redemptions of which a user may have only one. Redemptions without a user form no
-   group; on Spark they would all come to one task. #}
+{# R2: the group of a coupon's redemptions of which a user may have only one. A redemption without a user is a group of
+   its own; in one group, all of these would go to a single task on Spark. #}
 {% macro group_by_user(once_per, redemption_id, user_id) -%}
     case
         when coalesce({{ once_per }}, 'user') = 'user' and {{ user_id }} is not null
@@ -45,10 +45,10 @@
 
 
 {# R4: which of the possible derived redemptions exist: the CTEs `settling` and `settled`, over the relation
-   `contested`. A derived redemption is refused where an earlier one of its group exists, and the follow-ups of a
-   refused one are not derived. Each round therefore removes from the chains what the previous round found
-   refused, until a round changes nothing. DuckDB recurses; Spark does not allow a window over a recursive
-   reference, so there the rounds are written out, as many as are needed. #}
+   `contested`. A derived redemption is refused if an earlier one of its group exists, and the follow-ups of a
+   refused one are not derived. Each round therefore decides again, from the outcome of the previous round, which ones
+   exist, until a round changes nothing. DuckDB recurses. Spark does not allow a window over a recursive reference, so
+   the rounds are written out there, as many as are needed. #}
 {% macro settle_derived() -%}
     {{ return(adapter.dispatch('settle_derived')()) }}
 {%- endmacro %}
@@ -197,7 +197,7 @@ settled as (
 {%- endmacro %}
 
 
-{# Chains of possible derived redemptions in which one comes after another of the same group. #}
+{# The chains of possible derived redemptions in which at least one shares a group with another. #}
 {% macro contested_chains() -%}
     select
         redemption_id,
@@ -231,7 +231,7 @@ settled as (
 
 
 {# Invariant 1: the coupons that gave a workspace something through several redemptions, although their once_per allows
-   one. Each row of benefits is a workspace, a coupon and a redemption, once. #}
+   only one. `benefits` has one row per workspace, coupon and redemption. #}
 {% macro through_several_redemptions(benefits) -%}
     select
         {{ benefits }}.workspace_id,
@@ -253,7 +253,7 @@ settled as (
 {%- endmacro %}
 
 
-{# How many months after the end of a promotion a workspace is looked at, to see whether it is retained. #}
+{# After how many months from the end of a promotion retention is measured. #}
 {% macro retention_months() -%}
     {{ return([1, 3, 6, 12]) }}
 {%- endmacro %}

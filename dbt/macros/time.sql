@@ -7,11 +7,11 @@
 {%- endmacro %}
 
 
-{# The first instant after a day in the reporting time zone; the day is given as text. A day can begin late, or be
-   left out altogether. Since 1972 every offset has been a whole number of quarter hours, but for that of Kiritimati
-   until 1979, -10:40. pytz knows no change of clocks after 2037. A later day therefore ends as the same day of an
-   earlier year in which it is the same day of the week: clocks change on a certain weekday of a month, but for those
-   of Gaza, which follow the moon. #}
+{# The first instant after a day in the reporting time zone; the day is given as text. Because of clock changes, a day
+   can begin late or be skipped altogether. Since 1972 every offset has been a multiple of a quarter of an hour, except
+   that of Kiritimati until 1979, -10:40. pytz knows no clock change after 2037. A later day therefore ends like the
+   same date of the latest year up to 2037 in which it falls on the same weekday: clocks change on a certain weekday of
+   a month, except in Gaza, where they follow the moon. #}
 {% macro first_instant_after(day) -%}
     {%- set given_day = modules.datetime.date.fromisoformat(day) -%}
     {%- set known = namespace(day=given_day) -%}
@@ -82,7 +82,7 @@
 {%- endmacro %}
 
 
-{# The instant at which a day begins in the reporting time zone; midnight UTC if no clock there showed midnight. #}
+{# The instant at which a day begins in the reporting time zone; midnight UTC if the clocks there skipped midnight. #}
 {% macro start_of_day(day) -%}
     {%- set midnight = 'cast(' ~ day ~ ' as timestamp)' -%}
     {%- if has_reporting_time_zone() -%}
@@ -122,7 +122,7 @@
 {%- endmacro %}
 
 
-{# Some months after an instant; null after the year 9999, which not every reader can represent. #}
+{# An instant some months later; null after the year 9999, which not every reader can represent. #}
 {% macro months_after(instant, months) -%}
     {%- set moved = add_months(instant, months) -%}
     case when extract(year from {{ moved }}) <= 9999 then {{ moved }} end
@@ -155,7 +155,7 @@
 {%- endmacro %}
 
 
-{# R12: a number of expected bills of a line, as many as there are before an instant or one more. #}
+{# R12: a number of expected bills of a line, at least as many as there are before an instant and at most one more. #}
 {% macro expected_bills_until(instant) -%}
     {{ intervals_until(instant, 'last_issued_at', 'interval_days', 'interval_months') }}
 {%- endmacro %}

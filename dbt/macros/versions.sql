@@ -16,7 +16,7 @@
 {%- endmacro %}
 
 
-{# The place of a row in the order of all deliveries, as one number; no file has a hundred thousand million rows. #}
+{# The position of a row in the order of all deliveries, as one number; no file has a hundred billion rows. #}
 {% macro place_in_deliveries(alias) -%}
     {{ alias }}.delivery_sequence * 100000000000 + {{ alias }}.row_number
 {%- endmacro %}
@@ -60,7 +60,7 @@ repeated_{{ feed }} as (
 
 ),
 
--- Equal copies put together; they have one updated_at.
+-- One row per group of equal copies, which share one updated_at.
 {{ feed }}_versions as (
 
     select
@@ -112,8 +112,9 @@ ranked_{{ feed }}_versions as (
 {%- endmacro %}
 
 
-{# The current version of every record of a feed. All is one condition, since DuckDB expects each to keep one row in
-   five: after three it took the invoices for the smaller side of every join and built hash tables of them. #}
+{# The current version of every record of a feed. The filter is one condition because DuckDB assumes that each
+   condition keeps one row in five: after three, it took the invoices for the smaller side of every join and built hash
+   tables of them. #}
 {% macro current_versions(feed) -%}
     select rows_of_feed.*
 

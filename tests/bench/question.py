@@ -95,7 +95,7 @@ def block(result: dict[str, Any]) -> str:
     """A result for people."""
     lines = [
         f"{result['asked_invoices']:,} invoices, {measure.rounds_in_words(result['rounds'])};"
-        f" refresh {result['refresh_cpu_seconds']:.1f} processors' seconds,"
+        f" refresh {result['refresh_cpu_seconds']:.1f} CPU seconds,"
         f" {result['refresh_seconds']:.1f} by the clock",
         machine.sentence(result),
     ]
@@ -104,7 +104,7 @@ def block(result: dict[str, Any]) -> str:
         lines.append(
             f"  what-if {one['coupon_id']} ({one['discount_type']}), of"
             f" {one['coupon_workspaces']:,} of {result['workspaces']:,} workspaces:"
-            f" {one['cpu_seconds']:.1f} processors' seconds, {part:.3f} of the refresh;"
+            f" {one['cpu_seconds']:.1f} CPU seconds, {part:.3f} of the refresh;"
             f" {one['seconds']:.1f} by the clock"
         )
     return "\n".join(lines)
@@ -123,7 +123,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(
         [
             "| invoices | terms of the coupon that change | of the workspaces"
-            " | refresh, processors' seconds | what-if | part |",
+            " | refresh, CPU seconds | what-if | part |",
             "|---|---|---|---|---|---|",
             *rows,
             "",

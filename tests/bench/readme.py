@@ -102,7 +102,7 @@ def _beside(results: Results) -> Iterator[str]:
         )
         yield f"This version beside commit {result['ref']}, {what}:"
         yield _table(
-            "what | earlier, processors' seconds | now | part | part by the clock | peak memory now",
+            "what | earlier, CPU seconds | now | part | part by the clock | peak memory now",
             (
                 (
                     row.scenario,

@@ -30,4 +30,4 @@ def test_the_page_on_speed_tells_what_part_of_a_refresh_a_question_costs() -> No
         "measured_at": "today",
     }
     assert "| 1,000,000 | percentage | 9% | 40.0 | 3.2 | 0.08 |" in question.table([result])
-    assert "3.2 processors' seconds, 0.080 of the refresh" in question.block(result)
+    assert "3.2 CPU seconds, 0.080 of the refresh" in question.block(result)

@@ -1,5 +1,5 @@
-{# Every row has a key and no two rows share one: one pass with a hash aggregate. A null stands for a key of
-   its own only in the columns named as nullable. #}
+{# Every row has a key and no two rows share one, in one pass with a hash aggregate. Null is allowed only in the columns
+   listed in `nullable`, where it is a value like any other. #}
 {% test primary_key(model, columns, nullable=[]) %}
 
 select

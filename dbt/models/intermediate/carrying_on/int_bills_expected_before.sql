@@ -10,7 +10,7 @@ final as (
 
     where workspace_id in (select workspace_id from {{ changed }})
     {%- elif carries_on() -%}
-    -- An expected bill that no redemption covers has no row in the models that are calculated by invoice.
+    -- Only covered bills: the others have no row in the models that are calculated by invoice.
     select distinct invoice_id
 
     from {{ kept('int_redemption_invoices_covered') }}

@@ -1,7 +1,7 @@
 {%- set again = ref('int_invoices_recalculated') -%}
 with
 
--- Where no counted invoice is recalculated, which is the rule on a day without deliveries, no invoice is read.
+-- If no counted invoice is recalculated, as is usual on a day without deliveries, no invoice is read.
 final as (
 
     select * from {{ ref('int_invoices_counted') }}

@@ -6,7 +6,7 @@
 with
 
 {% if carries_on() -%}
--- The previous build has every counted invoice that was not received since.
+-- The charges of the previous build are enough: a counted invoice that is not among them is a received one.
 from_the_first_change_on as (
 
     select invoices.invoice_id
@@ -20,8 +20,8 @@ from_the_first_change_on as (
 ),
 
 {% if terms_hold_from() -%}
--- R12: those of workspaces that have changed, but where changed terms hold from some day on, not those issued
--- earlier that both builds have.
+-- R12: the expected bills of changed workspaces, except those that are issued before the changed terms hold and that
+-- both builds have.
 expected_bills as (
 
     select coalesce(expected.invoice_id, expected_before.invoice_id) as invoice_id
@@ -39,7 +39,7 @@ expected_bills as (
 ),
 
 {% else -%}
--- R12: of those of workspaces that have changed, only those that a redemption may cover or has covered, about a third.
+-- R12: the expected bills of changed workspaces that a redemption may cover or has covered, about a third of them.
 expected_bills as (
 
     select invoice_id from {{ expected_before }}

@@ -46,7 +46,7 @@ again as (
 {% endif -%}
 final as (
     {% if carries_on() %}
-    -- Two scans: one with all conditions would look up the id of every invoice.
+    -- Two scans, because a single one with all conditions would look up the id of every invoice.
     select
         invoice_id,
         workspace_id,

@@ -11,7 +11,7 @@ final as (
 
     from {{ kept('int_redemption_invoices_covered') }}
 
-    -- Only uses of redemptions with a limit are asked for.
+    -- Only redemptions with a limit need their uses.
     where
         is_use
         and redemption_id in (select redemption_id from {{ ref('int_redemptions_with_terms') }} where invoice_limit is not null)

@@ -3,7 +3,7 @@
 with
 
 {% if carries_on() -%}
--- R12: where a line goes on as before, its expected bills are others only if the first of them is no longer to come...
+-- R12: the expected bills of an unchanged line change only if the as-of date has passed the first of them, ...
 workspaces_with_bills_past as (
 
     select workspace_id
@@ -14,8 +14,8 @@ workspaces_with_bills_past as (
 
 ),
 
--- ... or the line has become too late, or its last bill before the horizon is a new one. That is the last of those that
--- are numbered or the one before.
+-- ... if the next bill has become too late for the line to continue, or if the horizon has passed another bill. That
+-- bill is the last of the numbered ones or the one before it.
 workspaces_with_other_lines as (
 
     select workspace_id

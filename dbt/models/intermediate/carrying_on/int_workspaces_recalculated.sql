@@ -20,8 +20,8 @@ workspaces_covered_in_the_month_before as (
 
 ),
 
--- R12: the months of a grant that has not ended go to the month of the as-of date, and what it gave lately is that of
--- the months that have ended.
+-- R12: a grant that has not ended has rows up to the month of the as-of date, and its run rate is over the last months
+-- that have ended.
 workspaces_with_grants_in_a_new_month as (
 
     select workspace_id
@@ -52,7 +52,7 @@ workspaces_with_grants_of_the_day as (
 
 ),
 
--- Whoever has not paid some months after the end of a promotion is then no longer too early to judge.
+-- The retention of a workspace can be judged once enough months have passed since the end of its promotion.
 workspaces_with_promotions_of_an_age as (
 
     select workspace_id

@@ -1,14 +1,14 @@
 {%- set received_invoices = ref('int_invoices_received') -%}
 {%- set redemptions = ref('int_redemptions_with_terms') -%}
 {%- set redemptions_before = ref('int_redemptions_before') -%}
-{#- Columns that change with the as-of date, the promotion and the delivery have no bearing on any single issued
-    invoice. -#}
+{#- The excluded columns depend on the as-of date or name the promotion and the delivery. They do not affect the
+    calculation of any issued invoice. -#}
 {%- set terms = all_columns_but(['has_started', 'has_ended', 'promotion_id', 'delivery_sequence', 'delivery_row']) %}
 with
 
 {% if carries_on() -%}
--- Credit, and coupons limited to some invoices, are used up in the order of invoices, so that a changed invoice
--- affects all later ones. Other discounts affect one invoice each.
+-- Credit and coupons limited to a number of invoices are used up in the order of invoices, so a changed invoice
+-- affects all later ones. Any other discount depends on its own invoice only.
 workspaces_in_order as (
 
     select distinct workspace_id
@@ -22,7 +22,7 @@ workspaces_in_order as (
 
 ),
 
--- The few redemptions that are not what they were, as they are and as they were.
+-- Redemptions that differ from the previous build, usually few: as they are now, and below as they were.
 other_redemptions as (
 
     select * from {{ redemptions }}
@@ -78,7 +78,7 @@ changed_redemptions as (
 
 ),
 
--- The workspace an invoice belonged to and the one it belongs to now, whether or not the invoice counts.
+-- The workspace that an invoice belonged to and the one that it belongs to now, whether or not the invoice counts.
 changed_invoices as (
 
     select
@@ -109,7 +109,7 @@ with_other_redemptions as (
 
 ),
 
--- R12: what comes on expected bills depends on all that their workspace has, but on no other workspace.
+-- R12: the discounts and credit on expected bills depend on everything in their workspace, but on no other workspace.
 changes as (
 
     select

@@ -6,8 +6,8 @@ invoices as (
 
 ),
 
--- An invoice for which no grant has anything left is like one that no grant covers. DuckDB would build hash tables of
--- the invoices without the condition, which it expects to keep one row in five.
+-- An invoice for which no grant has a balance is treated like one that no grant covers. Without this condition, which
+-- DuckDB assumes to keep one row in five, it would build hash tables of the invoices.
 draws as (
 
     select

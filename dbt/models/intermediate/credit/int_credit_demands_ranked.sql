@@ -8,7 +8,7 @@ grants as (
 
 ),
 
--- What invoices that are not recalculated have drawn; all of these precede the recalculated ones.
+-- The draws of invoices that are not recalculated, all of which precede the recalculated ones.
 drawn_before as (
 
     select * from {{ ref('int_credit_drawn_before') }}
@@ -78,8 +78,8 @@ shared_grants as (
 
 ),
 
--- R7: grants are drawn in one fixed order, so a grant that shares no invoice with another can be drawn at once and has
--- no rank; the others are drawn in the order of their rank in the workspace.
+-- R7: grants are drawn in the order of their rank in the workspace. A grant that shares no invoice with another does
+-- not depend on any other and gets no rank.
 ranked_grants as (
 
     select
@@ -109,8 +109,8 @@ ranked as (
 
 ),
 
--- What should have been drawn, at most the creditable amount of the invoice (R7), and all credit that was billed (R9).
--- Expected bills have no billed credit yet (R12).
+-- Left to pay: what credit may pay of the invoice, at most its creditable amount (R7), and the credit that was billed
+-- (R9). Expected bills have no billed credit yet (R12).
 final as (
 
     select

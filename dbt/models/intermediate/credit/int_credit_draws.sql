@@ -7,9 +7,9 @@ demanded as (
 
 ),
 
--- A grant pays what its invoices, in their order, have left to pay, up to the amount of the grant. Its balance
--- before an invoice is that amount less all that earlier invoices had left to pay, and never below zero.
--- Grants that share invoices are drawn rank by rank; each step takes what it draws off the demands of later ranks.
+-- A grant pays what its invoices have left to pay, in their order, up to the amount of the grant. Its balance before
+-- an invoice is that amount less all that earlier invoices had left to pay, and at least zero. Grants that share
+-- invoices are drawn rank by rank; each step subtracts its draws from the demands of later ranks.
 {{ walk_credit('demanded') }},
 
 final as (

@@ -1,5 +1,5 @@
-{# A view: it is read once, by the mart of these months. In a build that carries on, it has the months of recalculated
-   workspaces. #}
+{# A view, because it is read only once, by fct_percent_off_variance_monthly. In a build that carries on, it contains
+   only recalculated workspaces. #}
 {{ config(materialized='view') }}
 
 with
@@ -102,7 +102,7 @@ covered_months as (
 
 ),
 
--- A covered month beside the covered months before and after it, which need not be the next ones.
+-- Each covered month with the covered months before and after it, which need not be adjacent months.
 neighboured as (
 
     select
@@ -118,8 +118,9 @@ neighboured as (
 
 ),
 
--- Discounts can change in a covered month and in the month after it, but not past the month of the as-of date. The
--- gap month is the one of these two months that has no invoices, unless the promotion covered none before.
+-- Discounts can change in a covered month and in the month after it, but not past the month of the as-of date. Each
+-- month is compared with the one before it. The gap month is the one of these two without covered invoices; it is null
+-- if both have some, or if the promotion covered none before.
 compared as (
 
     select
@@ -162,7 +163,7 @@ compared as (
 
 ),
 
--- R3: the month of the last use of a redemption that has no use left.
+-- R3: the month in which a redemption with no uses left had its last use.
 used_up as (
 
     select
@@ -196,8 +197,8 @@ links as (
 
 ),
 
--- R10: a link of a promotion is in force at the end of a month if it starts before the next month, does not end
--- before the next month, and has uses left after the invoices up to then.
+-- R10: a promotion is in force at the end of a gap month if one of its redemptions starts before the next month, does
+-- not end before the next month, and has uses left after the invoices up to then.
 gaps_in_force as (
 
     select distinct
@@ -242,7 +243,7 @@ measured as (
 
 ),
 
--- R10: the effect, by whether the promotion covered invoices of this month and of the month before.
+-- R10: the effect depends on whether the promotion covered invoices of this month and of the month before.
 final as (
 
     select

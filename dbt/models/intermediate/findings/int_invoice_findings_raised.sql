@@ -24,7 +24,7 @@ redemptions as (
 
 ),
 
--- The redemptions of the workspace when the invoice was issued: one pass for all types of finding.
+-- The state of the workspace's redemptions when the invoice was issued, in one pass for all types of finding.
 surrounded as (
 
     select

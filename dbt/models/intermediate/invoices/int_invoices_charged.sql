@@ -17,7 +17,7 @@ discounted as (
 
 ),
 
--- DuckDB would build hash tables of the invoices without the condition, which it expects to keep one row in five.
+-- Without this condition, which DuckDB assumes to keep one row in five, it would build hash tables of the invoices.
 credited as (
 
     select * from {{ ref('int_credit_audited') }}

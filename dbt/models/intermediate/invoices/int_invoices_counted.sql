@@ -41,7 +41,8 @@ final as (
 
     from invoices
 
-    -- One condition: DuckDB expects each to keep one row in five, and would build hash tables of the invoices.
+    -- A single condition: DuckDB assumes that each keeps one row in five; with several, it would build hash tables of
+    -- the invoices.
     where
         case
             when status in ('open', 'paid', 'uncollectible') then issued_at < {{ end_of_as_of_date() }}

@@ -11,14 +11,14 @@ redemptions as (
 
 ),
 
--- Uses by invoices that are not recalculated; all of these precede the recalculated ones.
+-- Uses by invoices that are not recalculated, all of which precede the recalculated ones.
 uses_before as (
 
     select * from {{ ref('int_uses_before') }}
 
 ),
 
--- R12: expected bills are calculated together with the counted invoices; all of them come later.
+-- R12: expected bills are calculated together with the counted invoices, all of which were issued before them.
 invoices as (
     {%- set asked %}
         invoice_id,
@@ -62,10 +62,10 @@ invoices as (
 
 ),
 
--- R5: a redemption covers the counted invoices of its workspace issued from its start until, and not
--- including, its end, of the plan and interval that its coupon applies to; dollar-off and credit only in
--- their own currency; a redemption limited to a subscription only that subscription. No redemption covers a
--- negative bill.
+-- R5: a redemption covers the counted invoices of its workspace that were issued from its start until, and not
+-- including, its end and are of the plan and interval that its coupon applies to. Dollar-off and credit cover only
+-- invoices in their own currency; a redemption limited to a subscription covers only that subscription. No redemption
+-- covers a negative bill.
 eligible as (
 
     select
@@ -111,7 +111,7 @@ eligible as (
 ),
 
 -- R3: once, or the first n invoices. An invoice on which the redemption may act on nothing is covered while
--- a use remains, and takes none. Only redemptions with a limit are sorted, by the columns that this takes.
+-- a use remains, and takes none. Only redemptions with a limit are sorted, with only the columns needed for that.
 uses_counted as (
 
     select
@@ -133,7 +133,7 @@ uses_counted as (
 
 ),
 
--- The columns that later models need come along, so that none of these models joins the invoices again.
+-- Includes the columns that later models need, so that none of them has to join the invoices again.
 {%- set columns = [
     'redemption_id',
     'discount_type',

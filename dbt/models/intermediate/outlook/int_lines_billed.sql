@@ -1,6 +1,6 @@
 with
 
--- R12: coupons and credit change a bill only where a redemption is in force or still to come.
+-- R12: the outlook needs bills only for workspaces with a redemption in force or still to come.
 workspaces as (
 
     select distinct workspace_id
@@ -83,8 +83,8 @@ lines as (
 
 ),
 
--- An interval in days or in months. Lengths are capped at ten thousand years or more, so that no bill ever comes after
--- a capped interval.
+-- An interval in days or in months. Lengths are capped at ten thousand years or more; no bill can follow a capped
+-- interval.
 measured as (
 
     select

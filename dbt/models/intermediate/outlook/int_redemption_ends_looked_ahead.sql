@@ -31,7 +31,7 @@ grants as (
 
 ),
 
--- The last bill that takes a grant of the redemption to zero.
+-- The last bill that takes a grant of the redemption to zero, if it is in the outlook.
 last_used_up as (
 
     select

@@ -28,7 +28,7 @@ covered_currencies as (
 
 ),
 
--- R12: covered bills of the outlook also help to decide the one currency of a redemption's amounts.
+-- R12: the currency of a redemption's amounts also depends on the expected bills that the redemption covers.
 currencies as (
 
     select

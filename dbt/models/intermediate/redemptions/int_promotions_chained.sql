@@ -1,7 +1,7 @@
 with recursive
 
--- R4: the redemption that another one follows; of several the first at whose end the follow-up starts, else the
--- first. A follow-up on record belongs to no chain as long as the redemption before it has not ended.
+-- R4: the redemption that another one follows. If there are several, it is the first one at whose end the follow-up
+-- starts, or else the first. A follow-up on record joins no chain while the redemption before it has not ended.
 ranked as (
 
     select

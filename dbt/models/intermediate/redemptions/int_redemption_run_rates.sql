@@ -1,6 +1,6 @@
 with
 
--- Of all redemptions, only those that are active are asked for.
+-- Only active redemptions have a run rate.
 active as (
 
     select redemption_id from {{ ref('int_redemption_ends_looked_ahead') }}

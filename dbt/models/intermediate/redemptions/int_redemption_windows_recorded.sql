@@ -1,4 +1,4 @@
-{# A view: what it adds to its source costs less than to write it, and to join it to the source again. #}
+{# A view, because calculating its columns costs less than storing them and joining them to the source again. #}
 {{ config(materialized='view') }}
 
 with

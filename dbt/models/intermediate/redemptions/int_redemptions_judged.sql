@@ -1,4 +1,4 @@
-{# Redemptions without a user form no group; on Spark they would all come to one task. #}
+{# Each redemption without a user is a group of its own; in one group, all of them would go to a single Spark task. #}
 {%- set if_no_user = 'case when user_id is null then redemption_id end' -%}
 
 with
@@ -48,8 +48,8 @@ described as (
 
 ),
 
--- R2, reasons 4 and 5: "earlier" means before in the order (redeemed_at, redemption_id), honoured or not; the coupon's
--- once_per says among which redemptions they look for an earlier one. Only groups of several are put in order.
+-- R2, reasons 4 and 5: "earlier" means before in the order (redeemed_at, redemption_id), honoured or not. The coupon's
+-- once_per decides which redemptions are compared. Only groups of several redemptions are sorted.
 {%- set uses = {'workspace': 'use_in_workspace', 'user': 'use_by_user'} %}
 {%- for of, use in uses.items() %}
 several_of_{{ of }} as (
@@ -87,7 +87,8 @@ several_of_{{ of }} as (
 
 {%- endfor %}
 
--- R2, reason 6: only where a coupon asks for no prior one are the redemptions of the workspace and the user counted.
+-- R2, reason 6: earlier redemptions are counted only for workspaces and users that redeemed a coupon which requires no
+-- prior one.
 asking as (
 
     select * from described
@@ -126,8 +127,8 @@ earlier_by_users as (
 
 ),
 
--- The redemptions that do not count as prior ones: every redemption once for its own coupon and once for the follow-up
--- of that coupon, where such a coupon asks for no prior one.
+-- The redemptions that do not count as prior to those of a coupon that requires no prior one: redemptions of the
+-- coupon itself, and redemptions of coupons that name it as their follow-up.
 overlooked as (
 
     select

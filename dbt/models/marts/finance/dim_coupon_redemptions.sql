@@ -56,7 +56,7 @@ list_rate_invoices as (
         on ended_redemptions.workspace_id = charges.workspace_id
         and ended_redemptions.ended_at <= charges.issued_at
 
-    -- One condition: DuckDB expects few charges to be equal to something, and would build hash tables of them.
+    -- A single condition: DuckDB assumes that each equality keeps few charges, and would build hash tables of them.
     where
         case
             when charges.list_amount > 0 then charges.discount_amount = 0 and charges.credit_amount = 0

@@ -220,7 +220,7 @@ reviewed as (
 
 ),
 
--- An entry that has run out or matches no finding is reported as a finding itself.
+-- An acceptance that has run out or matches no finding is itself reported as a finding.
 stale_acceptances as (
 
     select

@@ -12,9 +12,9 @@ looked_ahead as (
 
 ),
 
--- Up to the month the grant ended, or the month of the as-of date. R12: of the last three months that had ended by the
--- end of the as-of date, those since the grant started; the bill that uses up the balance, and what is left of the
--- grant at its end.
+-- The last month of a grant is the one in which it ended, or else that of the as-of date. R12: the run rate is over
+-- those of the last three ended months that are not before the grant's start; the outlook gives the day on which a
+-- bill uses up the balance, and what is left of the grant at its end.
 grants as (
 
     select
@@ -85,8 +85,8 @@ balanced as (
 
 ),
 
--- A grant has an entry in its first month. Each month with entries is followed by the months without any, up to the
--- next or the last.
+-- A grant has an entry in its first month. Each month with entries is followed by the months without any, until the
+-- next one with entries or the last month.
 numbered_months as (
 
     select

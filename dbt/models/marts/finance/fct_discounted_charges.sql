@@ -2,8 +2,8 @@
 -- depends_on: {{ ref('int_months_recalculated') }}
 with
 
--- Put in order before amounts are derived from amounts: DuckDB sorts whole rows, and keeps whole numbers that it knows
--- to be small in a half or an eighth of the width of an amount.
+-- Sorted before the other amounts are derived: DuckDB sorts whole rows, and stores integers that it knows to be small
+-- in half or an eighth of the width of an amount.
 charged as (
 
     select {{ all_columns_but(['net_minor', 'billed_net_minor', 'billed_net_after_notes_minor', 'discount_variance_minor']) }}

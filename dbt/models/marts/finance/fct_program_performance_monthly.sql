@@ -40,7 +40,7 @@ benefits as (
 
 ),
 
--- Few invoices benefit from several redemptions; only these are put together.
+-- Few invoices benefit from several redemptions; only these are aggregated.
 shared_invoices as (
 
     select
@@ -125,7 +125,7 @@ summed_months as (
 
 ),
 
--- A month of which no bill is another one is as the previous build left it.
+-- Months in which no bill was recalculated are taken over from the previous build.
 billed_months as (
 
     select

@@ -1,4 +1,4 @@
--- Other tests of draws therefore read the draws alone.
+-- Because of this test, other tests of draws need not read the ledger.
 with
 
 ledger as (

@@ -1,4 +1,4 @@
--- The amounts are read again from the rows as delivered, of which few are not those of a counted invoice.
+-- The amounts are read again from the rows as delivered, excluding the few that are not those of a counted invoice.
 with
 
 other_rows as (

@@ -1,4 +1,4 @@
--- Of coupons that give credit, `assert_credit_comes_through_one_redemption` says the same.
+-- `assert_credit_comes_through_one_redemption` checks the same for coupons that give credit.
 with
 
 benefits as (

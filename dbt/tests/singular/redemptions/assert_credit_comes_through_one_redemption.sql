@@ -11,7 +11,7 @@ ledger as (
 
 ),
 
--- Of workspaces with credit only: DuckDB would put all others into a hash table, too.
+-- Only workspaces with credit: without this condition, DuckDB would put all the others into a hash table, too.
 charges as (
 
     select
