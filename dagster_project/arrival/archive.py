@@ -54,8 +54,8 @@ class SideRecord:
         format: Format by its name, None if unknown.
         is_packed: Whether it is gzipped.
         manifest: Content of its manifest, if there was one beside it.
-        circumstances: What else its verdicts rested on, one digest for each time it was judged; a
-            refused file is judged again when it comes in circumstances that are none of these.
+        circumstances: Digests of what else its verdicts depended on, one for each time it was judged. A
+            refused file is judged again if it comes in circumstances that are none of these.
         verdict: None until judged.
         reason: Why it was refused.
         remedy: What to do about that.
@@ -90,12 +90,12 @@ class SideRecord:
 
     @property
     def identity(self) -> str:
-        """What tells its content from another's: its bytes with the columns its folder gives."""
+        """Identifies its content: its bytes, with the columns that its folder gives."""
         return self.delivery_id.partition("-")[0]
 
     @property
     def is_to_be_tried_again(self) -> bool:
-        """Whether it was refused for what is no fault of its own, such as a full disk."""
+        """Whether it was refused through no fault of its own, such as for a full disk."""
         return self.verdict == "refused" and not self.circumstances
 
     @property
@@ -302,7 +302,7 @@ def too_large(size: int) -> TransientRefusal:
     """Return the refusal of a delivery that does not fit on the disk of the data home.
 
     Args:
-        size: Its bytes.
+        size: Its size in bytes.
     """
     return TransientRefusal(
         f"it has {size} bytes, more than can be copied to the disk of the data home",
@@ -311,7 +311,7 @@ def too_large(size: int) -> TransientRefusal:
 
 
 def pseudo_sha256(landed: LandedFile, refusal: Refusal) -> str:
-    """Return an id for a delivery whose bytes may not or cannot be read: place and reason."""
+    """Return an id for a delivery whose bytes may not or cannot be read, from its place and the reason."""
     text = json.dumps(["not read", landed.feed, landed.file_name, refusal.reason])
     return hashlib.sha256(text.encode()).hexdigest()
 

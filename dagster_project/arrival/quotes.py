@@ -145,7 +145,7 @@ class _Judge:
             self._trust(raw, line)
 
     def end(self) -> list[Doubt]:
-        """Return what is to be set apart.
+        """Return the lines to set apart.
 
         Raises:
             Refusal: If a quote is never closed.
@@ -220,7 +220,7 @@ class _Judge:
             self._readings = readings
 
     def _close(self, raw: str, line: str) -> None:
-        """Take a line of a record that is known to be broken and to go on."""
+        """Take a line of a record that is known to be broken and to continue."""
         after = _step(INSIDE, line)
         if after is None:
             self._break(raw, "a quote that is neither opened nor closed")
