@@ -57,17 +57,17 @@ def make_private(folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str, mode: int | None = None) -> None:
-    """Write a small file so that a reader finds it whole, as it is now or as it was before.
+    """Write a small file atomically: a reader finds either the old or the new content, whole.
 
     The text is on the disk before the file gets its name.
 
     Args:
         path: The file.
         text: Its content.
-        mode: Who may read it, whatever the umask; the umask decides without it.
+        mode: Who may read it, whatever the umask; without it, the umask decides.
 
     Raises:
-        OSError: The file cannot be written; the file of before is as it was.
+        OSError: The file cannot be written; an earlier file is unchanged.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as file:

@@ -137,5 +137,5 @@ def _origin(message: Message, home: Path) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text that Slack takes as text: no mention, no link."""
+    """Return text that Slack shows as it is, without mentions and links."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

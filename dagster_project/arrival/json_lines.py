@@ -129,8 +129,7 @@ def prepare_json(
                     ) from problem
                 if not is_array and count == 1 and text.strip() == "{":
                     raise Refusal(
-                        "its first line is only the beginning of an object: objects stand over several"
-                        " lines",
+                        "its first line is only the beginning of an object: objects span several lines",
                         "write each object in a line of its own (jq: -c; pandas: lines=True), or all in"
                         " one array",
                     ) from problem
@@ -423,7 +422,7 @@ def _record(text: str, feed: Feed) -> dict[str, str | None]:
     if len(record) != len(entries):
         times = Counter(name for name, _ in entries)
         twice = next(name for name, count in times.items() if count > 1)
-        raise _Malformed(f"{twice[:60]!r} stands there twice", _shown(feed, entries))
+        raise _Malformed(f"{twice[:60]!r} occurs twice", _shown(feed, entries))
     if "\\u" in text and not _is_unicode(record):
         raise _Malformed("half of a surrogate pair: not valid Unicode", _shown(feed, entries))
     return record

@@ -352,7 +352,7 @@ def _below(
     while waiting:
         here, why, columns, depth = waiting.pop()
         if depth > DEEPEST:
-            why = Refusal(f"more than {DEEPEST} folders lie in each other", _deep_remedy(feed))
+            why = Refusal(f"folders are nested more than {DEEPEST} deep", _deep_remedy(feed))
             yield _refused_folder(landing, here, feed, why)
             continue
         try:
@@ -426,7 +426,7 @@ def unreadable(error: OSError | RuntimeError) -> Refusal:
     if is_own_trouble(error):
         return TransientRefusal(
             f"it cannot be read at the moment ({why})",
-            "nothing is wrong with the file: check the disk or the network share it lies on, and run"
+            "nothing is wrong with the file: check the disk or the network share it is on, and run"
             " again",
         )
     return Refusal(

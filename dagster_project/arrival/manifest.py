@@ -78,7 +78,7 @@ def _unreadable(error: OSError) -> str:
         return UNREADABLE
     raise TransientRefusal(
         f"its manifest cannot be read at the moment ({error.strerror})",
-        "nothing is wrong with the file: check the disk or the network share it lies on, and run again",
+        "nothing is wrong with the file: check the disk or the network share it is on, and run again",
     ) from error
 
 
