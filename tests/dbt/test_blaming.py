@@ -1,4 +1,4 @@
-"""Of a total that does not fit it is told in which workspace, month and delivery to look."""
+"""The message about a total that does not fit says in which workspace, month and delivery to look."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def built(compiled: CompiledModels, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def warehouse(built: Path, tmp_path: Path) -> Path:
-    """A copy of it that may be damaged, and of its marts."""
+    """A copy of it, and of its marts, that may be damaged."""
     shutil.copy(candidate_of(built), tmp_path)
     return Path(shutil.copy(built, tmp_path))
 

@@ -1,4 +1,4 @@
-"""What a build that carries on leaves as it is: models whose SQL and inputs are those of the build before."""
+"""What a build that carries on does not build: models whose SQL and inputs are those of the previous build."""
 
 from __future__ import annotations
 

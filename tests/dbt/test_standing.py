@@ -1,4 +1,4 @@
-"""Which data tests need not run again: those whose SQL and rows, in the columns that they read, are what they were."""
+"""Which data tests need not run again: those whose SQL and rows, in the columns that they read, are unchanged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.dbt.conftest import Built
 THEN = datetime(2026, 3, 1, 5, 0, tzinfo=UTC)
 AS_BEFORE, OTHER = {ALL: "as before"}, {ALL: "other rows"}
 VIEWS = {"stg_billing__invoices", "stg_billing__workspaces"}
-"""Views that have no rows but those of what they read."""
+"""Views whose rows depend on nothing but the relations that they read."""
 _RELATION = re.compile(r'"warehouse"\."(\w+)"\."(\w+)"')
 
 
@@ -150,7 +150,7 @@ def test_nothing_else_is_read_of_what_a_test_names(
         if not tests.reads[test] - tests.feeds.keys() <= read.keys()
     }
     assert read_whole == {
-        "assert_accepted_rows_are_current_records",  # it counts rows: a plan tells nothing of that
+        "assert_accepted_rows_are_current_records",  # it counts rows, which a plan does not show
         "assert_bridge_agrees_with_charges",
         "assert_invoices_of_later_days_do_not_count",  # it reads invoices through a view
         "assert_outlook_adds_up",
@@ -178,7 +178,7 @@ def must_run_again(
     name: str,
     violation: tuple[str, ...],
 ) -> None:
-    """A data test stands while nothing changes, and no longer once the violation is planted."""
+    """The result of a data test stands while nothing changes, but not once the violation is planted."""
     test = str(built.test_nodes[name].unique_id)
     relations = {
         one: tests.relations[one].removeprefix("candidate.")
@@ -216,12 +216,12 @@ ROWS = "(values (1, 'a', null, 'x'), (2, 'b', 10.5, 'y'), (2, 'b', 10.5, 'y')) a
         ("update one set note = 'z' where id = 1", {*WHOLE, "by a filter alone"}),
         ("update one set name = 'c' where id = 1", {*WHOLE, "of two columns"}),
         ("update one set amount = 0 where id = 1", {*WHOLE, "of two columns"}),
-        (  # both columns hold the values that they held, in other rows
+        (  # both columns have the same values as before, in other rows
             "update one set name = case name when 'a' then 'b' else 'a' end"
             " where rowid in (select min(rowid) from one group by id)",
             {*WHOLE, "of two columns"},
         ),
-        (  # whole rows, as far as this test reads them
+        (  # whole rows exchange places, as far as this test reads them
             "update one set id = case id when 1 then 2 else 1 end, note = case note when 'x' then 'y' else 'x' end"
             " where rowid in (select min(rowid) from one group by id)",
             WHOLE,
@@ -273,7 +273,7 @@ def test_what_a_test_reads_through_a_view_too_is_read_whole(tmp_path: Path) -> N
 
 
 def manifest_of(queries: dict[str, str]) -> dict[str, Any]:
-    """The manifest of a project with one model and some data tests of it."""
+    """The manifest of a project with one model and some data tests on it."""
     model = {
         "resource_type": "model",
         "name": "one",
@@ -413,7 +413,7 @@ ALTERED = {
         "update landed.stored_files set file = 'coupons/values/1' where delivery_sequence = 1"
     ),
 }
-"""What can alter what is stored of a feed."""
+"""Statements that alter what is stored for a feed."""
 
 
 def test_the_fingerprint_of_a_feed_notices_other_files(stored: duckdb.DuckDBPyConnection) -> None:

@@ -1,4 +1,4 @@
-"""The same thing is told once, again after a while, and once more when it is over."""
+"""The same thing is reported once, again after a while, and once more when it is over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After a run, every few minutes, on a working day: what is noticed is told once, and waits if it must."""
+"""After a run, every few minutes, on a working day: what is noticed is reported once, and waits if it must."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def publish_findings(settings: Settings, hours: int, *findings: str) -> None:
 
 
 def end_well(settings: Settings, hours: int) -> list[str]:
-    """What is told after a run that published."""
+    """What is reported after a run that published."""
     when = NOW + timedelta(hours=hours)
     told = occasions.after_run(settings, f"r{hours}", None, DAY, when)
     return [one.message.alert.happened for one in told if one.message.status == "new"]

@@ -1,4 +1,4 @@
-"""Messages reach a web hook and a mailbox; what goes wrong is said without a secret."""
+"""Messages reach a web hook and a mailbox; problems are reported without a secret."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_web_hook_that_refuses_is_down_only_if_later_may_be_better(
     finally:
         both[0].status = 200
     assert caught.value.is_down == is_down
-    # The server said the address in its answer.
+    # The server's answer contained the address.
     assert SECRET not in str(caught.value)
 
 

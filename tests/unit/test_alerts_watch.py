@@ -1,4 +1,4 @@
-"""What there is to notice, and what is said of it: never a value that may be personal."""
+"""What there is to notice, and what is reported about it: never a value that may be personal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An alert says what happened, what it means and what to enter; nothing in it can be taken for more."""
+"""An alert says what happened, what it means and what to enter; nothing in it is read as markup."""
 
 from __future__ import annotations
 

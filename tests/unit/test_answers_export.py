@@ -31,7 +31,7 @@ def test_other_text_is_untouched(text: str) -> None:
 
 
 def sheet_of(folder: Path, select: str) -> Any:
-    """What openpyxl reads of the only sheet that a select becomes."""
+    """The only sheet of the workbook that a select becomes, as openpyxl reads it."""
     path = folder / "book.xlsx"
     with duckdb.connect() as connection:
         workbook.write(path, connection, [workbook.Sheet("s", f"({select})")])

@@ -1,4 +1,4 @@
-"""A value is written one way everywhere: escaped, with the places of its currency, in UTC."""
+"""A value is written in one way everywhere: escaped, with the places of its currency, in UTC."""
 
 from __future__ import annotations
 

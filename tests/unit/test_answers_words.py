@@ -1,4 +1,4 @@
-"""Names, offers and reasons in the words of people; what is asked for wrongly meets its near matches."""
+"""Names, offers and reasons in words for people; a misspelt name gets its near matches."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def test_a_bill_rises_or_falls_when_a_promotion_ends(
     ],
 )
 def test_only_minor_units_are_rounding(billed: str, currency: str, told: str) -> None:
-    """In a what-if, a bill differs from what the other terms ask for, and that is no finding."""
+    """In a what-if, a bill differs from what the other terms ask for, and that is not a finding."""
     invoice = {
         "list_amount": Decimal(100),
         "billed_discount_amount": Decimal(100) - Decimal(billed),
@@ -312,7 +312,7 @@ def test_how_often_a_bill_recurs_is_one_phrase(changes: dict[str, Any], told: st
 
 
 def held(coupon_id: str, status: str, started_at: datetime, ends_at: datetime) -> dict[str, Any]:
-    """A redemption that ends by revocation, as `workspace` gives it; nothing was given."""
+    """A redemption that ends by revocation and gave nothing, as `workspace` returns it."""
     nothing = (
         *("coupon_name", "currency", "offer", "uses_left", "granted_amount", "expired_amount"),
         *("next_event", "next_event_at", "monthly_rise_to_expect", "last_discounted_invoice_at"),

@@ -27,14 +27,14 @@ LIMITS = Limits()
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_file_is_small() -> Iterator[None]:
-    """Let files as small as those of tests take the way of large ones."""
+    """Have the small files of tests read in the way of large ones."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("dagster_project.arrival.delimited.SMALL_BYTES", 0)
         yield
 
 
 def prepared(folder: Path, content: bytes) -> Prepared:
-    """Check a file of this content."""
+    """Check a file with this content."""
     path = folder / "delivery"
     path.write_bytes(content)
     return prepare_csv(path, WORKSPACES, LIMITS, folder / "rows")
@@ -237,7 +237,7 @@ HYPHENATED = "workspace_id,workspace_name,created_at,updated_at"
 def trusted(
     folder: Path, lines: list[str], header: str = HYPHENATED
 ) -> tuple[list[str], list[int]]:
-    """Ids of the rows that are taken, and numbers of those set apart, of a file of these lines."""
+    """Ids of the rows that are taken from a file of these lines, and numbers of those set apart."""
     (folder / "delivery").write_text("\n".join([header, *lines]) + "\n", "utf-8")
     preparation = prepare_csv(folder / "delivery", WORKSPACES, LIMITS, folder / "rows")
     rows = load_rows(memory(), WORKSPACES, [Batch(1, preparation)], RawRows(folder / "raw"))
@@ -256,7 +256,7 @@ PLAIN = [f"w{number},Name,2025-01-01,2025-01-01" for number in range(9)]
 @pytest.mark.parametrize(
     ("lines", "taken", "apart"),
     [
-        # A quote inside a value that does not begin with one; the next quoted value makes sure.
+        # A quote inside a value that does not begin with one; the next quoted value resolves the doubt.
         ([*GOOD[:2], 'a,5" pipe,2025-01-01,2025-01-01', *GOOD[2:4]], "w0 w1 w2 w3", [3]),
         # No quote follows at all, so none can be open.
         ([*GOOD[:2], 'a,5" pipe,2025-01-01,2025-01-01', *PLAIN[2:4]], "w0 w1 w2 w3", [3]),
@@ -265,7 +265,7 @@ PLAIN = [f"w{number},Name,2025-01-01,2025-01-01" for number in range(9)]
         # A line break is written as a closing quote and a line break: the tail looks like a row.
         ([GOOD[0], 'a,"Half "', 'causes," and more",2025-01-01,2025-01-01', GOOD[1]], "w0 w1", [2, 3]),
         ([GOOD[0], 'a,"Half "', 'causes, and more",2025-01-01,2025-01-01', GOOD[1]], "w0 w1", [2, 3]),
-        # The record that is broken goes on over a line without quotes.
+        # The broken record continues over a line without quotes.
         (
             [GOOD[0], 'a,"x"y', "causes,b,2025-01-01,2025-01-01", 'z",2025-01-01,2025-01-01', GOOD[1]],
             "w0 w1",

@@ -48,7 +48,7 @@ class Watcher:
         return found
 
     def take(self) -> None:
-        """What a run does."""
+        """Do what a run does."""
         arrive(self.landing, self.home, "run", TAKEN, with_gate=False)
 
 
@@ -209,7 +209,7 @@ def test_a_file_is_new_once_it_may_be_read(watcher: Watcher, landing: Path) -> N
 
 
 def raising(error: Exception) -> Callable[..., Any]:
-    """What raises, whatever it is called with."""
+    """A function that raises an error, whatever its arguments."""
 
     def function(*_: Any) -> Any:
         raise error

@@ -1,4 +1,4 @@
-"""Rows kept only to be shown carry no personal data and are never too long."""
+"""Rows stored only to be shown have no personal data and are never too long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`config` tells every setting, where it comes from and what may be a typing error; never a secret."""
+"""`config` lists every setting, where it comes from and what may be a typing error; never a secret."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOOK = "https://hooks.example.com/services/very-private"
 
 
 def told(monkeypatch: pytest.MonkeyPatch, home: Path, **environment: str) -> dict[str, Any]:
-    """What is told where the environment has these variables."""
+    """The answer if the environment has these variables."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return config(Settings(home=home), environment, ["home"])

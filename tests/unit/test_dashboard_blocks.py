@@ -1,4 +1,4 @@
-"""Blocks as charts, text and files: an amount is never another one, and text is never markup or a formula."""
+"""Blocks as charts, text and files: amounts stay exact, and text is never markup or a formula."""
 
 from __future__ import annotations
 

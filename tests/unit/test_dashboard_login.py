@@ -1,4 +1,4 @@
-"""The file that configures the log-in: what it must say, who may look, and where one is led back to."""
+"""The file that configures the log-in: what it must have, who may look, and where a log-in leads back to."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ FACTS = {"malformed_rows": 0, "malformed_percent": 0, "repeated_keys": 0}
 
 
 def frame(feed: str, rows: list[dict[str, str | None]]) -> pd.DataFrame:
-    """Rows of text as the gate hands them on: every number also as an integer."""
+    """Rows of text as the gate passes them on, with every number also as an integer."""
     found = pd.DataFrame(rows, columns=list(VALID[feed]), dtype=object)
     for column in feeds()[feed].columns:
         scale = places(column)

@@ -1,4 +1,4 @@
-"""What a feed's check says of its files."""
+"""What a feed's check reports about its files."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_check_that_two_feeds_do_not_pass_is_told_with_each_feed() -> None:
 
 
 class TestNothingToRefreshFrom:
-    """A landing folder without a delivery is a slip unless there were some before."""
+    """A landing folder without a delivery is a mistake, unless some were loaded before."""
 
     LANDING = Path("/srv/drop")
 

@@ -1,4 +1,4 @@
-"""What the commands share: a data home that is not there is said not to be, and none is made."""
+"""What the commands share: a data home that does not exist is reported, and none is made."""
 
 from __future__ import annotations
 

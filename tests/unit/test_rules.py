@@ -14,7 +14,7 @@ COLUMNS = ("rule", "models", "unit tests", "data tests", "reference")
 
 
 def table() -> dict[str, dict[str, list[str]]]:
-    """What the table names, by rule and column."""
+    """The names in the table, by rule and column."""
     rows = {}
     for line in re.findall(r"(?m)^\| (?:R\d+|Deliveries) \|.*$", RULES):
         rule, *cells = (cell.strip() for cell in line.strip("|").split("|"))

@@ -1,7 +1,7 @@
-"""The sample generator: reproducible, realistic, billed by the rules but for the errors it admits to.
+"""The sample generator: reproducible, realistic, billed by the rules except for the errors it declares.
 
-Here belong tests of dagster_project/sample and of the committed sample. That the reference model finds
-exactly what `truth.json` tells is the strongest of them: two independent readings of the rules agree.
+Tests of dagster_project/sample and of the committed sample belong here. The strongest of them is that the
+reference model finds exactly what `truth.json` lists: two independent readings of the rules agree.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def read_file(path: Path) -> list[dict[str, str]]:
 
 
 def typed(column: Column, text: str | None) -> Any:
-    """A value as the feed says, None where empty."""
+    """A value of the column's type, None if empty."""
     if not text:
         return None
     if column.type == "instant":
@@ -190,7 +190,7 @@ def test_committed_sample_is_what_the_generator_writes(
     del committed["README.md"]
     assert set(committed) == set(files_of(fresh))
     for name, content in committed.items():
-        if name.endswith((".gz", ".parquet")):  # their packing may differ between library versions
+        if name.endswith((".gz", ".parquet")):  # their bytes may differ between library versions
             assert read_file(COMMITTED / name) == read_file(fresh / name), name
         else:
             assert content == (fresh / name).read_bytes(), name
@@ -714,7 +714,7 @@ def test_bad_rows_are_where_the_truth_says_and_concern_nothing_else(sample: Samp
 
 
 def marts_of(sample: Sample) -> dict[str, list[Record]]:
-    """The marts by the reference model, which is given every version of a coupon."""
+    """The marts of the reference model, which gets every version of a coupon."""
     records = {name: list(of_feed.values()) for name, of_feed in sample.latest.items()}
     return publish(
         records | {"coupons": sample.versions["coupons"]},

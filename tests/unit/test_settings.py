@@ -39,7 +39,7 @@ def test_an_installed_package_keeps_data_in_the_users_folder_for_it(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert Settings().home == tmp_path / "data" / "coupon-ledger"
-    for ignored in ("relative/folder", ""):  # as the XDG specification has it
+    for ignored in ("relative/folder", ""):  # as the XDG specification demands
         monkeypatch.setenv("XDG_DATA_HOME", ignored)
         assert Settings().home == tmp_path / ".local" / "share" / "coupon-ledger"
     monkeypatch.delenv("XDG_DATA_HOME")
