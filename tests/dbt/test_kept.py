@@ -123,7 +123,7 @@ def test_many_worlds_over_many_days(compiled: CompiledModels, seed: int) -> None
 
 
 @pytest.mark.parametrize("feed", ["coupons", "redemptions", "invoices", "credit_notes"])
-def test_a_few_records_of_one_feed_are_other_ones(compiled: CompiledModels, feed: str) -> None:
+def test_a_few_records_of_one_feed_change(compiled: CompiledModels, feed: str) -> None:
     versions = [
         histories.combine(histories.sample_worlds(150, seed=9000 + one)) for one in range(4)
     ]
@@ -215,7 +215,7 @@ def test_a_day_on_which_nothing_else_happens_in_a_workspace(
         assert_same(compiled, days_without_deliveries(records, day - timedelta(days=1), [1]))
 
 
-def test_the_horizon_comes_to_the_end_of_grants(compiled: CompiledModels) -> None:
+def test_the_horizon_reaches_the_end_of_grants(compiled: CompiledModels) -> None:
     records = histories.combine(histories.sample_worlds(150, seed=16))
     end = datetime(2026, 11, 15, 9, 30)
     records["redemptions"] = [dict(one, ends_at=end) for one in records["redemptions"]]

@@ -58,7 +58,7 @@ def columns(built: Built, tests: DataTests) -> dict[str, dict[str, str]]:
         return tests.columns(connection, queries)
 
 
-def test_what_is_known_to_be_read_is_all_that_a_test_names(
+def test_what_a_test_is_known_to_read_is_all_that_it_names(
     compiled: CompiledModels, tests: DataTests
 ) -> None:
     sql = {node.name: node.sql for node in compiled.of_questions.tests}
@@ -77,7 +77,7 @@ def test_what_is_known_to_be_read_is_all_that_a_test_names(
         assert not {one.partition(".")[2] for one in known} & VIEWS
 
 
-def test_where_nothing_has_changed_every_result_stands(tests: DataTests, before: Checked) -> None:
+def test_if_nothing_has_changed_every_result_stands(tests: DataTests, before: Checked) -> None:
     assert tests.standing(before, before.rows, is_same_day=True) == before.results
 
 
@@ -299,7 +299,7 @@ def manifest_of(queries: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def test_where_all_columns_are_as_they_were_some_are_not_read_again() -> None:
+def test_if_all_columns_are_unchanged_sets_of_columns_are_not_read_again() -> None:
     columns = {"test": {"one": "id"}}
     with duckdb.connect() as connection:
         connection.execute("create table there as select 1 as id, 2 as amount")
@@ -312,7 +312,7 @@ def test_where_all_columns_are_as_they_were_some_are_not_read_again() -> None:
     assert now["one"]["id"] == rows["one"]["id"] and now["one"][ALL] != rows["one"][ALL]
 
 
-def test_of_a_large_table_with_more_rows_no_columns_are_read_alone(
+def test_in_a_large_table_with_more_rows_no_columns_are_read_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its tests run on that day, and stand on the next if no row has changed."""
@@ -343,7 +343,7 @@ def test_of_a_large_table_with_more_rows_no_columns_are_read_alone(
         assert read(fourth)["model.one"].keys() == {ALL, "amount, name"}, "three rows are few"
 
 
-def test_of_rows_that_were_added_only_these_are_read() -> None:
+def test_if_rows_were_added_only_these_are_read() -> None:
     columns = {"test": {"one": "id"}, "other": {"one": "amount"}}
     with duckdb.connect() as connection:
         connection.execute(

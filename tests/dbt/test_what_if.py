@@ -110,7 +110,7 @@ def comparable(marts: Marts) -> dict[str, list[dict[str, object]]]:
 
 @SOME
 @given(worlds=WORLDS, seed=histories.SEEDS)
-def test_terms_of_all_the_past_are_those_of_the_model(
+def test_terms_for_all_bills_agree_with_the_model(
     compiled: CompiledModels, worlds: list[histories.Records], seed: int
 ) -> None:
     records = histories.combine(worlds)
@@ -125,7 +125,7 @@ def test_terms_of_all_the_past_are_those_of_the_model(
 
 @SOME
 @given(worlds=WORLDS, seed=histories.SEEDS, holds_from=DAYS)
-def test_terms_from_a_day_on_are_those_of_the_model(
+def test_terms_from_a_day_on_agree_with_the_model(
     compiled: CompiledModels, worlds: list[histories.Records], seed: int, holds_from: date
 ) -> None:
     _from_a_day_on(compiled, histories.combine(worlds), seed, holds_from)
@@ -139,7 +139,7 @@ def test_terms_of_many_worlds_from_a_day_on(compiled: CompiledModels, seed: int)
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_other_redemptions_are_those_of_the_model(compiled: CompiledModels, seed: int) -> None:
+def test_other_redemptions_agree_with_the_model(compiled: CompiledModels, seed: int) -> None:
     records = histories.combine(histories.sample_worlds(120, seed=7100 + seed))
     random = Random(seed)
     workspaces = sorted(map(str, newest(records, "workspaces")))
@@ -305,7 +305,7 @@ def test_later_bills_find_what_earlier_ones_left(
     ("holds_from", "expected"),
     [(date(2025, 7, 1), (30, 30, 30)), (date(2025, 8, 2), (20, 20, 30))],
 )
-def test_bills_to_come_before_that_day_stay_as_expected(
+def test_expected_bills_before_that_day_stay_as_expected(
     compiled: CompiledModels, holds_from: date, expected: tuple[int, ...]
 ) -> None:
     example = _example()
@@ -421,7 +421,7 @@ NOT_RUN = {
     [(kind, None) for kind in NOT_RUN]
     + [(kind, date(2025, 3, 1)) for kind in ("percent", "amount", "credit", "duration")],
 )
-def test_models_that_read_no_other_row_are_not_run(
+def test_models_that_read_no_changed_row_are_not_run(
     compiled: CompiledModels,
     many_worlds: duckdb.DuckDBPyConnection,
     monkeypatch: pytest.MonkeyPatch,
@@ -478,7 +478,7 @@ def test_recorded_rows_are_of_concerned_workspaces(many_worlds: duckdb.DuckDBPyC
     }
 
 
-def test_a_plan_tells_which_columns_a_model_reads(compiled: CompiledModels) -> None:
+def test_a_plan_shows_which_columns_a_model_reads(compiled: CompiledModels) -> None:
     models = compiled.of_questions.nodes
     terms = "int_redemptions_with_terms"
     assert "percent_off_e4" in models[terms].columns_read["stg_billing__coupons"]
@@ -494,7 +494,7 @@ def test_a_plan_tells_which_columns_a_model_reads(compiled: CompiledModels) -> N
             )
 
 
-def test_what_is_carried_on_makes_no_row_another_one(compiled: CompiledModels) -> None:
+def test_what_is_carried_on_does_not_change_any_row(compiled: CompiledModels) -> None:
     """Only for such models may it be ignored whether what they read differs."""
     models = compiled.of_questions.nodes
     of_this_build = {

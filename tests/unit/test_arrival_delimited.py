@@ -150,7 +150,7 @@ def test_any_value_written_by_the_csv_module_comes_back(
     ]
 
 
-def test_a_plain_file_is_passed_on_as_it_is(tmp_path: Path) -> None:
+def test_a_plain_file_is_passed_on_unchanged(tmp_path: Path) -> None:
     content = f"{HEADER}\n".encode() + b"".join(b"%d,a,b,c\n" % row for row in range(1000))
     source = prepared(tmp_path, content).source
     assert isinstance(source, PlainCsv)
@@ -198,7 +198,9 @@ def test_both_ways_of_reading_give_the_same_rows(tmp_path: Path) -> None:
     assert loaded(tmp_path, plain) == loaded(tmp_path, rewritten)
 
 
-def test_the_place_of_a_bad_byte_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_place_of_a_bad_byte_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "delivery"
     path.write_bytes("a,é\nb,é\n".encode() + b"c,\xe9\n")
     for size in (1, 2, 3, 5, 100):
@@ -215,7 +217,7 @@ def test_an_endless_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         check_text(path, Limits(line_bytes=100))
 
 
-def test_a_field_beyond_the_limit_is_no_crash(tmp_path: Path) -> None:
+def test_a_field_beyond_the_limit_does_not_crash(tmp_path: Path) -> None:
     content = f'{HEADER}\n1,"{"x" * 500}",b,c\n2,a,b,c\n'.encode()
     path = tmp_path / "delivery"
     path.write_bytes(content)
@@ -298,7 +300,7 @@ def test_no_row_is_taken_before_reading_is_certain_again(
         ([GOOD[0], 'a,"open,2025-01-01,2025-01-01', PLAIN[1]], "not closed"),
     ],
 )
-def test_a_file_whose_records_cannot_be_told_is_refused(
+def test_a_file_whose_records_cannot_be_told_apart_is_refused(
     tmp_path: Path, lines: list[str], reason: str
 ) -> None:
     with pytest.raises(Refusal, match=reason):

@@ -239,7 +239,7 @@ def test_texts_are_read_whatever_their_encoding(tmp_path: Path, encoding: str) -
         assert found[name].to_pylist() == table[name].to_pylist()
 
 
-def test_what_arrow_does_not_read_is_to_be_written_otherwise(tmp_path: Path) -> None:
+def test_what_arrow_does_not_read_must_be_written_differently(tmp_path: Path) -> None:
     table = redemptions(2)
     place = table.column_names.index("channel")
     table = table.set_column(place, "channel", table["channel"].dictionary_encode())

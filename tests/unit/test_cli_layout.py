@@ -105,7 +105,7 @@ def test_the_middle_of_a_file_name_is_left_out_and_an_id_is_whole(
     assert identifier in line and name in line
 
 
-def test_a_sentence_goes_on_in_further_lines_of_its_column() -> None:
+def test_a_sentence_continues_in_further_lines_of_its_column() -> None:
     words = " ".join(["word"] * 30)
     lines = layout.table(["|reason", ">rows"], [[words, "7"]])
     assert len(lines) == 4

@@ -336,7 +336,7 @@ def test_any_text_can_be_asked(feed: str) -> None:
         ("list_amount", "free", None),
     ],
 )
-def test_what_a_value_looks_like_is_told_beside_the_form_expected(
+def test_what_a_value_looks_like_is_reported_beside_the_expected_form(
     name: str, value: str, told: str | None
 ) -> None:
     (column,) = (one for one in feeds()["invoices"].columns if one.name == name)

@@ -40,7 +40,7 @@ def test_a_new_data_home_is_for_its_owner_and_a_group_of_readers(
     assert os.umask(umask) == umask, "what is written later is written as before"
 
 
-def test_a_private_folder_made_by_itself_is_no_obstacle_to_readers(
+def test_a_private_folder_made_on_its_own_is_no_obstacle_to_readers(
     umask: int, tmp_path: Path
 ) -> None:
     make_private(tmp_path / "home" / "logs")

@@ -181,7 +181,7 @@ def test_one_function_digests_a_file() -> None:
     }
 
 
-def test_the_table_has_no_circle() -> None:
+def test_the_table_has_no_cycle() -> None:
     above: set[str] = set()
     for package, below in MAY_IMPORT.items():
         assert not below & above, f"{package} imports what stands above it"

@@ -543,7 +543,7 @@ def test_a_sample_one_month_too_short_for_the_showcase_has_none(tmp_path: Path) 
     assert not list(tmp_path.rglob("*showcase*"))
 
 
-def test_the_showcase_lies_within_the_shortest_sample_that_has_it(tmp_path: Path) -> None:
+def test_the_showcase_is_within_the_shortest_sample_that_has_it(tmp_path: Path) -> None:
     generate_sample(3, SHOWCASE_MONTHS, 3, tmp_path, date(2024, 2, 1))
     short = Sample(tmp_path)
     first = min(one["issued_at"] for one in short.latest["invoices"].values())
@@ -738,7 +738,7 @@ def told_by(sample: Sample) -> Counter[tuple[object, object]]:
     return Counter((one["type"], one["record_id"]) for one in told)
 
 
-def test_the_reference_model_finds_exactly_what_the_truth_tells(sample: Sample) -> None:
+def test_the_reference_model_finds_exactly_what_the_truth_lists(sample: Sample) -> None:
     assert Counter(findings_of(sample)) == told_by(sample)
 
 

@@ -72,7 +72,7 @@ def test_a_storage_elsewhere_is_used(
     assert (tmp_path / "elsewhere" / "dagster.yaml").is_file()
 
 
-def test_a_port_in_use_and_an_absent_landing_folder_are_told(
+def test_a_port_in_use_and_an_absent_landing_folder_are_reported(
     started: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.socket() as taken:
@@ -183,7 +183,9 @@ def test_a_service_that_was_started_with_signals_ignored_ends_on_sigterm(tmp_pat
     wait_until(lambda: not any(map(is_running, pids)))
 
 
-def test_where_one_process_ends_by_itself_the_other_is_ended_and_it_is_told(tmp_path: Path) -> None:
+def test_if_one_process_ends_by_itself_the_other_is_ended_and_that_is_reported(
+    tmp_path: Path,
+) -> None:
     process, pids, _ = watched(tmp_path, ["willing", "failing"], set())
     assert process.wait(20) == 1
     assert "failing ended by itself, exit code 3" in process.stderr.read()

@@ -245,7 +245,7 @@ def test_answers_may_not_be_framed_or_embedded_by_other_sites(port: int) -> None
     assert "cross-origin-resource-policy: same-origin" in answered
 
 
-def test_what_is_no_request_is_not_handed_on() -> None:
+def test_what_is_not_a_request_is_not_passed_on() -> None:
     """A kind of message that the guard does not know is treated like a request, not let through."""
     reached = []
 
@@ -294,6 +294,6 @@ def test_an_address_is_kept_as_a_browser_writes_it(address: str, kept: str) -> N
         "https://ledger.example.com?x",
     ],
 )
-def test_what_is_not_the_address_of_a_server_is_no_setting(address: str) -> None:
+def test_what_is_not_the_address_of_a_server_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="not of the form https://HOST"):
         Settings(web_addresses=(address,))
