@@ -23,8 +23,8 @@ _NOT_THE_OWNERS = 0o077
 def writing(home: Path) -> Iterator[list[str]]:
     """Prepare a data home; until the block ends, files are written for their owner only.
 
-    The code that makes what readers of releases need opens it to their group. The umask is that of the
-    whole process: files of its threads and child processes follow it too.
+    Code that makes files for readers of releases opens them to their group. The umask is that of the whole
+    process, so it applies to its threads and child processes too.
 
     Args:
         home: The data home; created if absent, with the folders above it.

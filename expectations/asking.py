@@ -27,13 +27,13 @@ from expectations.hints import explanation_of
 SHOWN_VALUES = 3
 SHOWN_CHARACTERS = 40
 SHOWN = {"result_format": "BASIC", "partial_unexpected_count": SHOWN_VALUES}
-"""What is reported of the rows of one file: counts and some values."""
+"""What is reported about the rows of one file: counts and some values."""
 LOCATED = {
     "result_format": "COMPLETE",
     "partial_unexpected_count": SHOWN_VALUES,
     "return_unexpected_index_query": False,
 }
-"""What is reported of the rows of several files: also which rows they are."""
+"""What is reported about the rows of several files: also which rows they are."""
 DELIVERY, ROW = "delivery_sequence", "row_number"
 """Columns of a frame that are not checked: the delivery of the row, and its number."""
 FEW_ROWS = 20

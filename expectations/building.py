@@ -141,7 +141,7 @@ def places(column: Column) -> int | None:
 def pattern(column: Column) -> str | None:
     """Return the pattern of a column's text; None if any text will do.
 
-    The currency of an amount does not matter: the staging models check for too many places.
+    The currency of an amount does not matter, because the staging models check for too many places.
     """
     types = value_types()
     match column.type:

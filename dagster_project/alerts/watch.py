@@ -88,7 +88,7 @@ def served(home: Path) -> str:
 
 
 def served_now(home: Path) -> str:
-    """Say in words which release is current, where no failure held back a newer one.
+    """Say in words which release is current, if no failure held back a newer one.
 
     Args:
         home: The data home.

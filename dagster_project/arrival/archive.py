@@ -1,4 +1,4 @@
-"""The archive: every delivered byte under its sha256, and beside it what is known of the delivery.
+"""The archive: every delivered byte under its sha256, and beside it what is known about the delivery.
 
 Everything that writes to `archive/` belongs here. A file there is written aside, fsynced and renamed, so
 it is whole or absent; its bytes never change afterwards. A side record holds enough to rebuild the
@@ -39,14 +39,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class SideRecord:
-    """What the archive knows of one delivery; stored beside its bytes as `<delivery_id>.json`.
+    """What the archive knows about one delivery; stored beside its bytes as `<delivery_id>.json`.
 
     Attributes:
-        delivery_id: The sha256 of the bytes; `<sha256>-2` … where another feed had them before.
+        delivery_id: Its identity; `<identity>-2` … if another feed had the same before.
         delivery_sequence: Place in the order of all deliveries.
         feed: Feed, or name of the folder.
         file_name: Path relative to the landing folder.
-        sha256: The sha256 of the bytes; None where they could not be read.
+        sha256: The sha256 of the bytes; None if they could not be read.
         size_bytes: Size of the bytes.
         modified_ns: Modification time in the landing folder, nanoseconds since 1970.
         arrived_at: When the run that first saw it started, ISO 8601, UTC.
@@ -243,7 +243,7 @@ class Archive:
         return sha256, size
 
     def check_bytes(self, record: SideRecord) -> None:
-        """Make sure that the archive still holds what it was given.
+        """Make sure that the archive still has the bytes of a delivery, unchanged.
 
         Raises:
             ArrivalError: If the bytes are gone or changed.

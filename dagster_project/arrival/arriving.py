@@ -59,7 +59,7 @@ Reader = Callable[[Path, Feed, Limits, Path, Mapping[str, str | None]], Prepared
 READ_AHEAD = 2
 """How many groups of deliveries are read, each by a thread or a process of its own, while another is loaded."""
 SMALL_BYTES, MOST_TOGETHER, MOST_BYTES_TOGETHER = 1024 * 1024, 250, 32 * 1024 * 1024
-"""Deliveries of one feed up to the first size are read, judged and loaded together, at most so many, of so many bytes."""
+"""Deliveries of one feed up to the first size are taken together, at most so many, of so many bytes in all."""
 RULES_VERSION = 3
 """Raised when arrival accepts what it used to refuse, so that refused files are judged again."""
 
@@ -286,7 +286,7 @@ class _Arrival:
         """Archive all of these files, then judge them.
 
         Returns:
-            The reports, and the files to be looked at again: those that have the same bytes as
+            The reports, and the files to look at again: those that have the same bytes as
             another one, which may have been refused for its place or name only.
         """
         reports: list[DeliveryReport] = []

@@ -236,7 +236,7 @@ def _in_feed(landing: Path, feed: str, settled_before: float) -> Iterator[Landed
 
 
 def _parts(landing: Path, folder: Path, feed: str, settled_before: float) -> Iterator[LandedFile]:
-    """Yield the parts in a folder once it is whole; empty parts count only where all are empty."""
+    """Yield the parts in a folder once it is whole; empty parts count only if all are empty."""
     found = list(_below(landing, folder, feed, None, _given(folder.name)))
     if _why_it_waits(folder, found, settled_before) is not None:
         found = [file for file in found if file.refusal is not None]

@@ -33,7 +33,7 @@ class ControlTotal:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a manifest promises; None where it says nothing."""
+    """What a manifest promises; None for what it does not state."""
 
     sha256: str | None = None
     rows: int | None = None

@@ -115,4 +115,4 @@ class TransientRefusal(Refusal):
 
 
 class ArrivalError(Exception):
-    """Arrival itself cannot go on: the archive or the warehouse is not as it was left."""
+    """Arrival itself cannot go on, for instance because the archive is damaged or the disk is full."""

@@ -167,7 +167,7 @@ def _frames(
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    """Return text and integers; integers are nullable (slower) only where one is missing."""
+    """Return a frame of text and integers; a column of integers is nullable (slower) only if one is missing."""
     import pandas as pd
     import pyarrow as pa
 

@@ -865,7 +865,7 @@ def forget_delivery(connection: duckdb.DuckDBPyConnection, delivery_id: str) -> 
 
 
 def sum_of_amounts(connection: duckdb.DuckDBPyConnection, loaded: str, column: str) -> Decimal:
-    """Return the exact sum of an amount column over one delivery's rows, where it is an amount."""
+    """Return the exact sum of an amount column over one delivery's rows, without values that are not amounts."""
     total = connection.execute(
         f"select coalesce(sum(cast({identifier(column)} as decimal(38, 8))), 0) from {loaded} "
         f"where regexp_full_match({identifier(column)}, '-?[0-9]{{1,18}}([.][0-9]{{1,8}}0*)?')"

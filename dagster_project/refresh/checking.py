@@ -43,8 +43,8 @@ def check(path: Path, feed: str | None, settings: Settings) -> Row:
         settings: Time zones of feeds, threads and memory; their data home is not touched.
 
     Returns:
-        `is_accepted`, and `files`: each with its verdict (`loaded`, `refused`, or `known` where it has the
-        bytes of the file `same_as`, which adds nothing), the rows accepted and rejected, the reasons with the
+        `is_accepted`, and `files`: each with its verdict (`loaded`, `refused`, or `known` if it has the bytes
+        of the file `same_as`, so that it adds nothing), the rows accepted and rejected, the reasons with the
         first row and value of each, and what the gate found.
 
     Raises:

@@ -185,7 +185,7 @@ def calculate(
 
 
 def of_concerned(columns: Iterable[str]) -> str | None:
-    """Return SQL for the rows of a model that are of concerned workspaces; None if no column tells the workspace.
+    """Return SQL for the rows of a model that are of concerned workspaces; None if it has no column for that.
 
     Args:
         columns: The model's columns.

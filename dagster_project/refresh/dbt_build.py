@@ -1,6 +1,6 @@
 """dbt, in this process: the project prepared once, and one build of everything per refresh.
 
-Preparing the manifest and running the build belong here; what Dagster makes of dbt's events does not.
+Preparing the manifest and running the build belong here; what Dagster does with dbt's events does not.
 
 A dbt subprocess costs some four seconds of imports, and dagster-dbt's command line as much again to ask
 for dbt's version and to set up an adapter. dbt also parses the whole project again whenever a variable

@@ -178,7 +178,7 @@ def _problems(
     manifest: Mapping[str, Any],
     build: Build,
 ) -> Iterator[Problem]:
-    # Tests come after the models; where a model failed, they did not run.
+    # Tests run after the models; if a model failed, they did not run.
     without = (
         "skipped" if any(one.get("status") == "error" for one in results.values()) else "missing"
     )

@@ -1,4 +1,4 @@
-"""The suites say what the feeds say, find what they are there for, and nothing else."""
+"""The suites agree with the definitions of the feeds, and find the violations they are made for and nothing else."""
 
 from __future__ import annotations
 
