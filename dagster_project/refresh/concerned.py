@@ -448,7 +448,7 @@ class _Calculation:
         return [node for node in waiting if node.name in wanted]
 
     def _is_of_this_build(self, node: Node) -> bool:
-        """Return whether the recorded rows of a model are useless, being of what the recorded build recalculated."""
+        """Return whether a model has recorded rows only of what the recorded build recalculated; they are no use."""
         if node.name in {_BEFORE, _RECEIVED}:
             return False
         return node.name in _CARRYING_ON or (not node.is_incremental and bool(node.named & _AGAIN))

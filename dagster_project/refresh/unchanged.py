@@ -106,7 +106,7 @@ def _has_waiting(settings: Settings) -> bool:
 
 
 def _is_to_be_tried_again(settings: Settings, run_id: str) -> bool:
-    """Return whether a run refused a file for lack of space or memory, which more of it will not show in any file."""
+    """Return whether a run refused a file for lack of space or memory; no file shows when there is more."""
     archive = Archive(settings.archive, settings.build / "tmp")
     return any(
         record.run_id == run_id and record.is_to_be_tried_again

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import duckdb
 
 Pack = Callable[["duckdb.DuckDBPyConnection", Path], Mapping[str, str]]
-"""Writes the files of a close pack into a folder; returns which it left out, with the reasons."""
+"""Writes the files of a close pack into a folder; returns which files it left out, each with the reason."""
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _UNREADABLE = "Restore the register from a backup; nothing is published while it is damaged."
 
