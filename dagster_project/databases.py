@@ -1,8 +1,8 @@
-"""How the product opens the DuckDB files of a build to write to them.
+"""How the product opens the DuckDB files of a build for writing.
 
-Whenever DuckDB writes its log to a file, it writes all columns of four row groups of a table again that hold the rows
-of three, in whichever table rows were deleted. Where rows are deleted and added daily that is most of what writing costs.
-It is therefore left to the models, which do it where much of what is stored is deleted rows (`refresh/carrying_on.py`).
+At every checkpoint, DuckDB vacuums the tables from which rows were deleted: it writes four row groups that hold the rows
+of three again, in all columns. If rows are deleted and added daily, that is most of the cost of writing. So it is
+switched off here, and the models do it once many of the stored rows are deleted ones (`refresh/carrying_on.py`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ NO_VACUUM: Final = {"max_vacuum_tasks": 0}
 
 
 def open_to_write(path: Path, **config: Any) -> duckdb.DuckDBPyConnection:
-    """Open a file of a build, and leave deleted rows in it where they are.
+    """Open a file of a build for writing, and leave deleted rows in it where they are.
 
     Args:
         path: The file.
-        config: More of DuckDB's configuration.
+        config: Further configuration of DuckDB.
     """
     return duckdb.connect(str(path), config={**NO_VACUUM, **config})

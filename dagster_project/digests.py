@@ -1,4 +1,4 @@
-"""The digest by which the bytes of a file are known again, wherever the product needs one.
+"""The digest that identifies the bytes of a file, wherever the product needs one.
 
 The digest of a file on the product's own disks belongs here. A file of the landing folder, which another
 program may be writing, is digested by arrival as it reads it.

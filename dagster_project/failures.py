@@ -1,7 +1,7 @@
-"""What went wrong, in words that hold no personal data.
+"""What went wrong, in words that contain no personal data.
 
-Putting an error of any kind into sentences for people and for stored records belongs here. To whom and
-when the sentences are sent does not.
+Putting an error of any kind into sentences, for people and for stored records, belongs here. To whom and
+when they are sent does not.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def failure_of_run(messages: Sequence[str], is_repeated: bool) -> Failure:
-    """Return what can be said of a run that ended without an explanation of its own.
+    """Return what can be said about a run that ended without an explanation of its own.
 
     Args:
         messages: What was recorded about its end, the cause first.

@@ -83,7 +83,7 @@ class Feed:
         return tuple(column.name for column in self.columns)
 
     def column(self, name: str) -> Column:
-        """Return the column of a name."""
+        """Return the column with a name."""
         return next(column for column in self.columns if column.name == name)
 
     @property
@@ -113,7 +113,7 @@ def type_pattern(column: Column, which: str = "pattern") -> str:
 
     Args:
         column: The column.
-        which: Name of the pattern, where its type has several.
+        which: Name of the pattern, if the type has several.
     """
     pattern = str(value_types()[column.type][which])
     return pattern.replace("DIGITS", str(column.digits)).replace("PLACES", str(column.places or 0))

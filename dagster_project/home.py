@@ -23,8 +23,8 @@ _NOT_THE_OWNERS = 0o077
 def writing(home: Path) -> Iterator[list[str]]:
     """Prepare a data home; until the block ends, files are written for their owner only.
 
-    The code that makes what readers of releases need opens it to their group. The umask is that of the
-    whole process: files of its threads and child processes follow it too.
+    Code that makes files for readers of releases opens them to their group. The umask is that of the whole
+    process, so it applies to its threads and child processes too.
 
     Args:
         home: The data home; created if absent, with the folders above it.
@@ -57,17 +57,17 @@ def make_private(folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str, mode: int | None = None) -> None:
-    """Write a small file so that a reader finds it whole, as it is now or as it was before.
+    """Write a small file atomically: a reader finds either the old or the new content, whole.
 
     The text is on the disk before the file gets its name.
 
     Args:
         path: The file.
         text: Its content.
-        mode: Who may read it, whatever the umask; the umask decides without it.
+        mode: Who may read it, whatever the umask; without it, the umask decides.
 
     Raises:
-        OSError: The file cannot be written; the file of before is as it was.
+        OSError: The file cannot be written; an earlier file is unchanged.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as file:

@@ -36,7 +36,7 @@ OWNERS = {
     "marts": "team:finance",
     "release": "team:data",
 }
-"""The owners of the assets of a group unless a setting names others."""
+"""The default owners of the assets of each group."""
 FIRST_AS_OF, LAST_AS_OF = date(1970, 1, 1), date(9990, 12, 31)
 """The as-of dates that can be calculated: the outlook is 24 months, and dates end with 9999."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -44,7 +44,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def default_home() -> Path:
-    """Return the data home used where no setting names one.
+    """Return the data home used if no setting names one.
 
     Returns:
         `data/home` in a checkout; for an installed package `coupon-ledger` in the user's folder for
@@ -452,7 +452,7 @@ def reporting_day(settings: Settings, instant: datetime) -> date:
 
 
 def first_instant(day: date, zone: ZoneInfo) -> datetime:
-    """Return the first instant of a day, or of the next one there is, in a time zone (R0).
+    """Return the first instant of a day in a time zone, or of the next day that exists there (R0).
 
     Args:
         day: The day; the calendar of a zone can leave it out.

@@ -2,7 +2,7 @@
 
 What is checked in a batch before it may be loaded belongs here, generated from the feed definitions
 wherever they say the same thing. Making a frame from a file belongs to arrival; which row is rejected
-and why, to the staging models: a suite refuses a file only where it is of another kind altogether, and
+and why, to the staging models. A suite refuses a file only if it is of another kind altogether, and
 reports everything else.
 
 Importing this package imports Great Expectations, with its telemetry switched off; arrival does so

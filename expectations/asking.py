@@ -27,17 +27,17 @@ from expectations.hints import explanation_of
 SHOWN_VALUES = 3
 SHOWN_CHARACTERS = 40
 SHOWN = {"result_format": "BASIC", "partial_unexpected_count": SHOWN_VALUES}
-"""What is reported of the rows of one file: counts and some values."""
+"""What is reported about the rows of one file: counts and some values."""
 LOCATED = {
     "result_format": "COMPLETE",
     "partial_unexpected_count": SHOWN_VALUES,
     "return_unexpected_index_query": False,
 }
-"""What is reported of the rows of several files: also which rows they are."""
+"""What is reported about the rows of several files: also which rows they are."""
 DELIVERY, ROW = "delivery_sequence", "row_number"
 """Columns of a frame that are not checked: the delivery of the row, and its number."""
 FEW_ROWS = 20
-"""In fewer rows than these a share means nothing, so it refuses no file."""
+"""With fewer rows than this, a percentage means nothing, so it refuses no file."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class _Question:
 
 @dataclass(frozen=True)
 class _Answered:
-    """What an expectation says of a frame."""
+    """The result of an expectation on a frame."""
 
     expectation: Expectation
     success: bool
@@ -226,7 +226,7 @@ class _Asked:
             )
             return [self._answer(question, metrics, aborted) for question in self._questions]
         finally:
-            self._engine.load_batch_data("frame", pd.DataFrame())  # the rows are let go
+            self._engine.load_batch_data("frame", pd.DataFrame())  # frees the rows
 
     def _answer(
         self, question: _Question, metrics: Mapping[Any, Any], aborted: Mapping[Any, Any]
@@ -238,7 +238,7 @@ class _Asked:
                 runtime_configuration={"result_format": question.dependencies.result_format},
                 execution_engine=self._engine,
             )
-        except Exception as error:  # noqa: BLE001 (what cannot be asked is an answer, too)
+        except Exception as error:  # noqa: BLE001 (a failed check is an answer, too)
             reasons = [info["exception_info"].exception_message for info in aborted.values()]
             problem = next(iter(reasons), f"{type(error).__name__}: {error}")
             return _Answered(question.expectation, False, {}, problem)
@@ -265,12 +265,12 @@ def _validate(
     owners: npt.NDArray[np.int64],
     numbers: npt.NDArray[np.int64] | None,
 ) -> None:
-    """Validate one frame and add the answers to those of the frames before.
+    """Validate one frame and add the answers to those of earlier frames.
 
     Args:
         contract: What is checked.
         frame: The rows.
-        answers: Those of every delivery.
+        answers: The answers so far, by delivery.
         owners: The delivery of each row.
         numbers: The number of each row in its file, if known.
     """
@@ -310,7 +310,7 @@ def _validate(
 
 
 def _ask_facts(contract: Contract, facts: Facts) -> Answers:
-    """Check what is known of whole files, a row for each; an unknown fact is not checked."""
+    """Check the facts about whole files, with a row for each file; an unknown fact is not checked."""
     names = list(dict.fromkeys(name for of_file in facts.values() for name in of_file))
     frame = pd.DataFrame(
         {

@@ -139,9 +139,9 @@ def places(column: Column) -> int | None:
 
 
 def pattern(column: Column) -> str | None:
-    """Return the pattern of a column's text; None where any text will do.
+    """Return the pattern of a column's text; None if any text will do.
 
-    The currency of an amount does not matter: the staging models check for too many places.
+    The currency of an amount does not matter, because the staging models check for too many places.
     """
     types = value_types()
     match column.type:
@@ -216,12 +216,12 @@ def _range(column: Column) -> list[Expectation]:
 
 
 def holds(column: str, name: str, about: Sequence[str]) -> Expectation:
-    """Expect a statement about several columns, true in a row where a derived column is 1.
+    """Expect a statement about several columns to be true, which is when a derived column is 1.
 
     Args:
         column: The derived column.
         name: Name of the check.
-        about: The delivered columns it rests on.
+        about: The delivered columns that it depends on.
     """
     return AllInSet(column=column, value_set=[1], **_about(name, WARN, *about))
 

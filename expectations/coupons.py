@@ -9,7 +9,7 @@ DURATIONS = ("duration_months", "duration_invoices")
 
 
 def derive(rows: pd.DataFrame) -> pd.DataFrame:
-    """Add three statements, 1 where they are true.
+    """Add three columns for statements about a row: 1 if true, else 0.
 
     `amount_fits`: exactly the amount of the discount type is given. `currency_fits`: a dollar-off or
     credit coupon has a currency. `duration_fits`: a repeating coupon has exactly one length, any

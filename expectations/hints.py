@@ -1,7 +1,7 @@
 """Which form is expected of a value that cannot be read, and what it looks like instead.
 
-Advice for the person who exports the files belongs here: the option of the exporting tool, where the
-tool can be recognised.
+Advice for the person who exports the files belongs here: the option of the exporting tool, if the tool
+can be recognised.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ from expectations.building import Contract, contract, holds
 PARTS = ("list_amount", "discount_amount", "credit_amount", "tax_amount", "total_amount")
 PERIOD = ("period_start", "period_end")
 DAY_LETTERS = len("2026-01-31")
-"""A day may be delivered as its midnight."""
+"""How many letters a day has; it may be delivered as its midnight."""
 
 
 def derive(rows: pd.DataFrame) -> pd.DataFrame:
-    """Add two statements: 1 where true, 0 where false, empty where a value is unreadable.
+    """Add two columns for statements about a row: 1 if true, 0 if false, empty if a value is unreadable.
 
     `adds_up`: total = list - discount - credit + tax. `period_is_ordered`: the period ends after it starts.
     """

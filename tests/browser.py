@@ -1,8 +1,8 @@
 """A real browser for tests: Debian's Chromium, driven by Playwright, with a profile of its own.
 
-Here belong the fixture `page`, a page of the one browser that a module has, and what tests ask of a
-browser in general. Install Chromium with `apt-get install chromium`; where it is missing the tests say
-so, and in CI they fail.
+The fixture `page`, a page of the one browser of a module, and what tests need of a browser in general belong
+here. Install Chromium with `apt-get install chromium`; without it, the tests are skipped with that message,
+and in CI they fail.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ARGUMENTS = [
 
 
 def chromium() -> str:
-    """The path of Chromium; skips the test where there is none, and fails it in CI."""
+    """The path of Chromium; without it, the test is skipped, and in CI it fails."""
     path = shutil.which(PROGRAM)
     if path is None:
         told = "There is no Chromium: apt-get install chromium."
@@ -43,10 +43,10 @@ def opened(profile: Path, *arguments: str, width: int = 1280, height: int = 800)
     """A page of a browser that nobody has used before.
 
     Args:
-        profile: An empty folder for what the browser keeps.
+        profile: An empty folder for the browser's profile.
         arguments: Further arguments of Chromium.
-        width: Of the window, in pixels.
-        height: Of the window, in pixels.
+        width: Width of the window, in pixels.
+        height: Height of the window, in pixels.
     """
     program = chromium()
     with sync_playwright() as playwright:
@@ -80,7 +80,7 @@ def browser_context(
 
 @pytest.fixture
 def page(browser_context: BrowserContext) -> Iterator[Page]:
-    """A page as somebody has it who has never been here."""
+    """A page without cookies, as for a first visit."""
     browser_context.clear_cookies()
     opened_page = browser_context.new_page()
     yield opened_page

@@ -20,41 +20,41 @@ __all__ = ["browser_arguments", "browser_context", "compiled_folder", "page", "s
 MEMORY = Path("/dev/shm")
 """A folder in memory, on Linux."""
 WRITTEN = 3 * 1024**3
-"""Bytes that suffice for what the tests have in temporary files at one time."""
+"""Bytes that suffice for all temporary files of the tests at one time."""
 
 
 def pytest_configure() -> None:
-    """Take away the settings of this machine, on which no test depends, and spare its disk and time."""
+    """Remove this machine's settings, so that no test depends on them, and save time on its disk and processors."""
     for name in [name for name in os.environ if name.upper().startswith("COUPON_LEDGER_")]:
         del os.environ[name]
     if "TMPDIR" not in os.environ and has_room():
         os.environ["TMPDIR"] = str(MEMORY)
-        tempfile.tempdir = None  # is looked up again
-    # How long an example takes says nothing where other tests use the same cores.
+        tempfile.tempdir = None  # so that it is looked up again
+    # The time of an example says nothing while other tests use the same cores.
     hypothesis.settings.register_profile(
         "tests", deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
     )
     hypothesis.settings.load_profile("tests")
-    # Libraries leave millions of objects that are never garbage, to be looked through time and again.
+    # Libraries leave millions of objects that are never garbage, and each collection would scan them.
     gc.set_threshold(100_000, 20, 20)
-    # A runner makes all commands anew whenever it invokes one.
+    # A runner builds all commands again whenever it invokes one.
     typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that mostly wait for a service, so that others are calculated meanwhile."""
+    """Begin with the tests that mostly wait for a service, so that others run meanwhile."""
     items.sort(key=lambda item: item.path.name != "test_live.py")
 
 
 def pytest_collection_finish() -> None:
-    """Leave what has been imported out of the search for garbage."""
+    """Exclude what has been imported from garbage collection."""
     gc.freeze()
 
 
 def has_room() -> bool:
-    """Whether temporary files have room in memory, with as much again left to the processes.
+    """Whether temporary files fit into memory, with as much again left to the processes.
 
-    Tests wait for a disk, whose waits are no part of what they test, a third of their time.
+    On a disk, tests spend a third of their time waiting for it, which is not what they test.
     """
     if not os.access(MEMORY, os.W_OK) or os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
         return False

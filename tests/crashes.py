@@ -1,11 +1,11 @@
-"""Kills refreshes with SIGKILL at random points and looks at what is served, then and after a rerun.
+"""Kills refreshes with SIGKILL at random points and checks the current release, then and after a rerun.
 
-Here belongs the machinery; `tests/pipeline/test_crashes.py` uses it in a bounded form, and
+The machinery belongs here; `tests/pipeline/test_crashes.py` uses it in a bounded form, and
 `python -m tests.crashes --kills 200` runs it at length.
 
-Two kinds of victims: the steps of a refresh in a small process (real arrival, publication and pruning
-around marts made by a few statements from the raw tables), cheap enough to be killed often, and the
-real `coupon-ledger run`.
+There are two kinds of victims: the steps of a refresh in a small process (real arrival, publication and
+pruning around marts made from the raw tables by a few statements), which is cheap enough to be killed often,
+and the real `coupon-ledger run`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class FromRaw(HandMade):
     """A build whose marts come from the raw tables, as dbt's do, but in a few statements."""
 
     def write_warehouse(self) -> None:
-        """Make marts and pedigree anew from what has arrived."""
+        """Make marts and pedigree again from what has arrived."""
         candidate.begin(self.candidate)
         with duckdb.connect(str(self.warehouse)) as connection:
             connection.execute(f"attach '{self.candidate}' as candidate")
@@ -96,16 +96,16 @@ class FromRaw(HandMade):
 def refresh(
     home: Path, landing: Path, as_of: date = AS_OF, told: Callable[[str], None] = lambda _: None
 ) -> str:
-    """The steps of one refresh; tells each step as it begins, then `done`.
+    """The steps of one refresh; reports each step as it begins, then `done`.
 
     Args:
         home: The data home.
         landing: The landing folder.
         as_of: Last day whose events count.
-        told: Is called with the name of each step.
+        told: Called with the name of each step.
 
     Returns:
-        The id of the release served.
+        The id of the current release.
     """
     with releases.one_writer(home, "tests.crashes", wait_seconds=10):
         told("arrival")
@@ -125,10 +125,10 @@ def _victim(told: Connection, home: Path, landing: Path) -> None:
 
 
 def contents(home: Path, schemas: tuple[str, ...] = ("marts", "release")) -> Contents:
-    """Rows and fingerprint of every table of the release served, opened as a reader would.
+    """Rows and fingerprint of every table of the current release, opened as a reader would.
 
     Raises:
-        AssertionError: The release served is not whole, or not the one its name says.
+        AssertionError: The current release is not whole, or not the one its name says.
     """
     with duckdb.connect(str(home / "current"), read_only=True) as connection:
         (release_id,) = connection.execute("select release_id from release.release").fetchall()[0]
@@ -143,10 +143,10 @@ def contents(home: Path, schemas: tuple[str, ...] = ("marts", "release")) -> Con
 
 @dataclass
 class Victims:
-    """A data home with some releases, a landing folder with more, and what a refresh makes of it.
+    """A data home with some releases, a landing folder with further deliveries, and the result of a refresh.
 
     Attributes:
-        folder: Where everything lies.
+        folder: Where everything is stored.
         seconds: How long each step takes undisturbed.
     """
 
@@ -183,7 +183,7 @@ class Victims:
 
     @property
     def template(self) -> Path:
-        """The data home every victim starts from."""
+        """The data home from which every victim starts."""
         return self.folder / "template"
 
     def copied(self, name: str) -> Path:
@@ -217,12 +217,12 @@ class Victims:
         return process.exitcode == -signal.SIGKILL
 
     def trial(self, part: float, step: str, name: str) -> bool:
-        """Kill one refresh in a step, and see that nothing is lost; then refresh again.
+        """Kill one refresh in a step, and check that nothing is lost; then refresh again.
 
         Args:
             part: How much of the step has passed, from 0 to 1.
             step: The step.
-            name: Of the data home.
+            name: Name of the data home.
 
         Returns:
             Whether it was still running when it was killed.
@@ -246,14 +246,15 @@ class Victims:
 
 
 def kill_many(folder: Path, kills: int, seed: int, *, is_shown: bool = False) -> Counter[str]:
-    """Kill refreshes until so many were running when they were killed, in every step in turn.
+    """Kill refreshes, in every step in turn, until a number of them were still running when killed.
 
-    The moments of a step are spread over it: one in each of as many parts as it is killed times.
+    The moments are spread over each step: it is divided into as many parts as there are kills in it, with one
+    kill in each.
 
     Args:
         folder: An empty folder to work in.
         kills: How many.
-        seed: Of the random moments.
+        seed: Seed of the random moments.
         is_shown: Whether progress is printed.
 
     Returns:
@@ -282,7 +283,7 @@ def kill_run(home: Path, step: str, delay: float, *arguments: str) -> bool:
         home: The data home.
         step: `arrival`, `dbt_build` or `release`.
         delay: Seconds after the step began.
-        arguments: More arguments of the command.
+        arguments: Further arguments of the command.
 
     Returns:
         Whether it was still running.
@@ -329,7 +330,7 @@ while not os.path.exists(home + "/stop"):
 assert long_lived.execute(ask).fetchall() == first
 print(polls, last)
 """
-"""One reader process: opens `current` again and again, and keeps one connection all the time."""
+"""A reader process that opens `current` again and again, and keeps one connection open all the time."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Local receivers of alerts: a web server and a mail server that keep what they are sent.
+"""Local receivers of alerts: a web server and a mail server that store what they receive.
 
 Both ask for the secret, so that tests can look for it where it must not be.
 """
@@ -23,19 +23,19 @@ USER = "ledger"
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on just now."""
+    """A port of 127.0.0.1 on which nobody is listening."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Webhook:
-    """A web server that keeps the JSON bodies posted to it.
+    """A web server that stores the JSON bodies posted to it.
 
     Attributes:
-        bodies: What came, oldest first.
+        bodies: The bodies, oldest first.
         keys: The idempotency key of each.
-        status: What it answers.
+        status: The status code that it answers.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Webhook:
                 self.wfile.write(b"ok")
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/{SECRET}"
@@ -72,7 +72,7 @@ class Webhook:
 
 
 class Mailbox(MessageHandler):
-    """A mail server that keeps the messages sent to it by whoever logs in."""
+    """A mail server that stores the messages of clients that log in."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Mailbox(MessageHandler):
 
 
 def _authenticate(*call: Any) -> AuthResult:
-    """Let in whoever has the secret."""
+    """Accept a client that has the secret."""
     data = call[-1]
     known = isinstance(data, LoginPassword) and data.password == SECRET.encode()
     return AuthResult(success=known, handled=False)
@@ -112,14 +112,14 @@ def kind_of(mail: Message) -> str:
 
 
 def text_of(mail: Message) -> str:
-    """What a mail says."""
+    """The text of a mail."""
     payload = mail.get_payload(decode=True)
     assert isinstance(payload, bytes)
     return payload.decode("utf-8").replace("\r\n", "\n")
 
 
 def settings_of(webhook: Webhook, mailbox: Mailbox) -> dict[str, str]:
-    """The settings that lead alerts to the receivers, by name."""
+    """The settings that send alerts to the receivers, by name."""
     return {
         "alert_webhook_url": webhook.url,
         "alert_smtp_host": "127.0.0.1",

@@ -1,4 +1,4 @@
-"""What takes long to make, made once for all workers of a run of the tests."""
+"""What takes long to make, made once for all workers of a test run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Shared:
 
         Args:
             name: Name of the folder.
-            make: Fills an empty folder. What it makes is not changed by any test.
+            make: Fills an empty folder; no test changes its content.
         """
         folder = self.root / "shared" / name
         folder.parent.mkdir(exist_ok=True)
@@ -52,5 +52,5 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 
 @pytest.fixture(scope="session")
 def compiled_folder(shared: Shared) -> Path:
-    """Where the project is kept as parsed and compiled, for `tests.dbt.compiled`."""
+    """Where the parsed and compiled project is stored, for `tests.dbt.compiled`."""
     return shared.made("compiled", lambda _: None)

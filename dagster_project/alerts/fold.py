@@ -20,7 +20,7 @@ from dagster_project.alerts.watch import Watched
 from dagster_project.home import write_whole
 
 MOST_RUNS = 500
-MOST_WAITING = 200  # the oldest of more are given up
+MOST_WAITING = 200  # if there are more, the oldest are given up
 GIVEN_UP_AFTER = timedelta(days=7)
 
 Status = Literal["new", "again", "folded", "resolved", "test"]
@@ -51,7 +51,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is remembered of a kind of alert that persists.
+    """What is remembered about a kind of alert that persists.
 
     Attributes:
         told: The members that readers know of.
@@ -76,7 +76,7 @@ class State:
         entries: What persists, by the `key` of what is watched.
         runs: The last runs that were looked at, so that none is reported twice.
         waiting: Messages that some channel has not taken yet, oldest first.
-        has_seen_findings: Whether the findings of a release were looked at. Where they were and none is remembered,
+        has_seen_findings: Whether the findings of a release were looked at. If they were and none is remembered,
             none was open then.
     """
 
@@ -101,11 +101,11 @@ def decide(
     """Decide whether to send what was noticed.
 
     Args:
-        entry: What is remembered of this kind of alert.
+        entry: What is remembered about this kind of alert.
         watched: What was noticed.
         now: When.
         repeat_after: After how long an alert that persists is sent again.
-        quiet: How long after a message further members wait, unless they are all of one run.
+        quiet: How long after a message new members wait, for kinds of alerts that are not repeated.
 
     Returns:
         What to remember, None for nothing, and the message; a folded one is for the log only.
@@ -170,7 +170,7 @@ def load(path: Path) -> State:
 
 
 def save(state: State, path: Path) -> None:
-    """Remember, in one rename.
+    """Write the state to its file, in one rename.
 
     Args:
         state: What to remember; only the newest runs are stored.

@@ -135,7 +135,7 @@ def look(settings: Settings, now: datetime) -> list[Told]:
 
 
 def close_reminder(settings: Settings, today: date, now: datetime) -> list[Told]:
-    """Look for a month that is to be closed.
+    """Look for months that should be closed by now.
 
     Args:
         settings: The data home, the channels, and the working day on which a month is closed.
@@ -262,7 +262,7 @@ def _deliver(
         left = []
         for channel in message.channels:
             if channel not in ways:
-                left.append(channel)  # a run by hand may be without the settings of the service
+                left.append(channel)  # a run by hand may lack the service's settings
                 continue
             if channel in down:
                 outcome, is_down = down[channel], True
@@ -404,7 +404,7 @@ def _data(
     from dagster_project.releases.read import open_release
 
     if not settings.late_after_days:
-        state.entries.pop("data_late", None)  # none is watched any more: it is not over
+        state.entries.pop("data_late", None)  # no feed is watched any more; that resolves nothing
         return
     today = default_as_of(settings, reporting_day(settings, now))
     if files.current_release(settings.home) is None or (as_of is not None and as_of < today):
@@ -418,7 +418,7 @@ def _pulls(state: State, settings: Settings, now: datetime) -> Iterator[Watched]
     from dagster_project.sources.deliveries import last_pull
 
     if not settings.pull_from:
-        state.entries.pop("pull_late", None)  # none is watched any more: it is not over
+        state.entries.pop("pull_late", None)  # no source is watched any more; that resolves nothing
         return
     last = {str(source): last_pull(settings.home, source) for source in settings.pull_from}
     within = timedelta(hours=settings.pull_within_hours)
@@ -434,7 +434,7 @@ def _months(state: State, settings: Settings, now: datetime, today: date) -> Ite
         return
     due = watch.month_due(settings, today)
     if due is None:
-        state.entries.pop("month_open", None)  # nobody is reminded any more: it is not over
+        state.entries.pop("month_open", None)  # nobody is reminded any more; that resolves nothing
         return
     if due != month_from(today, -1) and "month_open" not in state.entries:
         return  # its day has not come, and no reminder of an earlier month was sent
@@ -452,4 +452,4 @@ _WAITING: dict[Kind, Callable[..., Iterator[Watched]]] = {
     "terms_changed": _terms,
     "running_out": _running_out,
 }
-"""Which further members wait for the quiet time, and how to look at them."""
+"""The kinds of alerts whose new members wait for the quiet time, and how to look for them."""

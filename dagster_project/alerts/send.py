@@ -1,4 +1,4 @@
-"""The channels: a log file always, a web hook and a mail server where they are set.
+"""The channels: a log file always, a web hook and a mail server if they are set.
 
 Code that opens a connection belongs here. A message that a channel did not take waits for the next
 occasion; sending it again is safe, since it has an id. Neither the web hook's address nor a password is

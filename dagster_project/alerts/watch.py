@@ -51,7 +51,7 @@ class Watched:
         solved: What to report when nothing is wrong any more.
         is_event: Whether it is about one run, not about everything that is wrong.
         is_repeated: Whether it is sent again while it persists.
-        source: The billing system that it is about, if it is about one alone.
+        source: The billing system that it is about, if it is about a single one.
     """
 
     kind: Kind
@@ -65,7 +65,7 @@ class Watched:
 
     @property
     def key(self) -> str:
-        """What it is remembered by: the kind, and the source if it is about one alone."""
+        """The key under which it is remembered: the kind, with the source if it is about a single one."""
         return f"{self.kind}:{self.source}" if self.source else self.kind
 
 
@@ -88,7 +88,7 @@ def served(home: Path) -> str:
 
 
 def served_now(home: Path) -> str:
-    """Say in words which release is current, where no failure held back a newer one.
+    """Say in words which release is current, if no failure held back a newer one.
 
     Args:
         home: The data home.
@@ -102,7 +102,7 @@ def day_in_words(day: date) -> str:
 
 
 def run(failure: Failure | None, run_id: str, home: Path, now: datetime) -> list[Watched]:
-    """Report how a run ended: a failure is one kind of alert or the other, a success solves both.
+    """Report how a run ended: a failure is one of two kinds of alerts, a success resolves both.
 
     Args:
         failure: What went wrong, None if nothing did.
@@ -352,7 +352,7 @@ def running_out(ahead: Row, home: Path, now: datetime) -> Watched:
     """Report promotions that run out soon and readers do not know of, in the words of the reading commands.
 
     Args:
-        ahead: As `answers.expiring.ahead` gives it.
+        ahead: As `answers.expiring.ahead` returns it.
         home: The data home.
         now: When this is noticed.
     """
@@ -491,7 +491,7 @@ def months_open(
 
 
 def month_due(settings: Settings, today: date) -> date | None:
-    """Return the last month whose closing day has come, None where no such day is set.
+    """Return the last month whose closing day has come, None if no such day is set.
 
     Args:
         settings: On which working day a month is closed, and which days are holidays.
@@ -509,7 +509,7 @@ def working_day(month: date, number: int, holidays: Collection[date]) -> date:
 
     Args:
         month: First day of the month.
-        number: Its number, from 1; where the month has fewer, days of the next month follow.
+        number: Its number, from 1; if the month has fewer, days of the next month follow.
         holidays: Days on which nobody works.
     """
     day = month - timedelta(days=1)

@@ -1,7 +1,7 @@
 """An alert as text: for a terminal and a log, for a web hook that takes Slack's JSON, and as a mail.
 
 Only the layout belongs here. Inserted texts come from elsewhere, file names for instance, and are escaped
-where they could have a meaning.
+where they could be read as markup.
 """
 
 from __future__ import annotations
@@ -137,5 +137,5 @@ def _origin(message: Message, home: Path) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text that Slack takes as text: no mention, no link."""
+    """Return text that Slack shows as it is, without mentions and links."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

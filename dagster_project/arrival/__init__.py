@@ -1,9 +1,9 @@
-"""Arrival: from files in the landing folder to rows of text in the raw tables, nothing lost.
+"""Arrival: from files in the landing folder to rows of text or values, nothing lost.
 
 Everything that touches a delivered file belongs here: finding it, archiving its bytes, checking them, and
 loading its rows unchanged. The meaning of a value does not: the staging models define it.
 
-Code that loads files is imported on demand: the process that reads one Parquet file does not need it.
+Code that loads files is imported on demand, because the process that reads Parquet files does not need it.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The archive: every delivered byte under its sha256, and beside it what is known of the delivery.
+"""The archive: every delivered byte under its sha256, and beside it what is known about the delivery.
 
 Everything that writes to `archive/` belongs here. A file there is written aside, fsynced and renamed, so
 it is whole or absent; its bytes never change afterwards. A side record holds enough to rebuild the
@@ -39,14 +39,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class SideRecord:
-    """What the archive knows of one delivery; stored beside its bytes as `<delivery_id>.json`.
+    """What the archive knows about one delivery; stored beside its bytes as `<delivery_id>.json`.
 
     Attributes:
-        delivery_id: The sha256 of the bytes; `<sha256>-2` … where another feed had them before.
+        delivery_id: Its identity; `<identity>-2` … if another feed had the same before.
         delivery_sequence: Place in the order of all deliveries.
         feed: Feed, or name of the folder.
         file_name: Path relative to the landing folder.
-        sha256: The sha256 of the bytes; None where they could not be read.
+        sha256: The sha256 of the bytes; None if they could not be read.
         size_bytes: Size of the bytes.
         modified_ns: Modification time in the landing folder, nanoseconds since 1970.
         arrived_at: When the run that first saw it started, ISO 8601, UTC.
@@ -54,8 +54,8 @@ class SideRecord:
         format: Format by its name, None if unknown.
         is_packed: Whether it is gzipped.
         manifest: Content of its manifest, if there was one beside it.
-        circumstances: What else its verdicts rested on, one digest for each time it was judged; a
-            refused file is judged again when it comes in circumstances that are none of these.
+        circumstances: Digests of what else its verdicts depended on, one for each time it was judged. A
+            refused file is judged again if it comes in circumstances that are none of these.
         verdict: None until judged.
         reason: Why it was refused.
         remedy: What to do about that.
@@ -90,12 +90,12 @@ class SideRecord:
 
     @property
     def identity(self) -> str:
-        """What tells its content from another's: its bytes with the columns its folder gives."""
+        """Identifies its content: its bytes, with the columns that its folder gives."""
         return self.delivery_id.partition("-")[0]
 
     @property
     def is_to_be_tried_again(self) -> bool:
-        """Whether it was refused for what is no fault of its own, such as a full disk."""
+        """Whether it was refused through no fault of its own, such as for a full disk."""
         return self.verdict == "refused" and not self.circumstances
 
     @property
@@ -243,7 +243,7 @@ class Archive:
         return sha256, size
 
     def check_bytes(self, record: SideRecord) -> None:
-        """Make sure that the archive still holds what it was given.
+        """Make sure that the archive still has the bytes of a delivery, unchanged.
 
         Raises:
             ArrivalError: If the bytes are gone or changed.
@@ -302,7 +302,7 @@ def too_large(size: int) -> TransientRefusal:
     """Return the refusal of a delivery that does not fit on the disk of the data home.
 
     Args:
-        size: Its bytes.
+        size: Its size in bytes.
     """
     return TransientRefusal(
         f"it has {size} bytes, more than can be copied to the disk of the data home",
@@ -311,7 +311,7 @@ def too_large(size: int) -> TransientRefusal:
 
 
 def pseudo_sha256(landed: LandedFile, refusal: Refusal) -> str:
-    """Return an id for a delivery whose bytes may not or cannot be read: place and reason."""
+    """Return an id for a delivery whose bytes may not or cannot be read, from its place and the reason."""
     text = json.dumps(["not read", landed.feed, landed.file_name, refusal.reason])
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -57,9 +57,9 @@ _log = logging.getLogger(__name__)
 Reader = Callable[[Path, Feed, Limits, Path, Mapping[str, str | None]], Prepared]
 
 READ_AHEAD = 2
-"""Groups of deliveries that are read, each by a thread or a process of its own, while one is loaded."""
+"""How many groups of deliveries are read, each by a thread or a process of its own, while another is loaded."""
 SMALL_BYTES, MOST_TOGETHER, MOST_BYTES_TOGETHER = 1024 * 1024, 250, 32 * 1024 * 1024
-"""Deliveries of one feed up to the first size are read, judged and loaded together: how many, of what size in all."""
+"""Deliveries of one feed up to the first size are taken together, at most so many, of so many bytes in all."""
 RULES_VERSION = 3
 """Raised when arrival accepts what it used to refuse, so that refused files are judged again."""
 
@@ -88,7 +88,7 @@ def arrive(
         limits: How far a file is trusted.
         with_gate: Whether the supplier's gate checks files; only tests and measurements omit it.
         settle_seconds: How long a folder of parts without `_SUCCESS` must have been unchanged.
-        note: Is given a line where rows are loaded again from the archive, or bytes are archived again, because
+        note: Called with a line if rows are loaded again from the archive, or bytes are archived again, because
             what the data home had of them is gone or damaged.
 
     Returns:
@@ -148,7 +148,7 @@ def _opened(home: Path, limits: Limits, with_gate: bool) -> Iterator[_Arrival]:
     """Open a data home for one call, alone, with an empty folder for temporary files.
 
     Raises:
-        ArrivalError: Also for what the operating system or DuckDB refuses: space, memory, rights.
+        ArrivalError: Also if the operating system or DuckDB lacks space, memory or rights.
     """
     temporary = home / "build" / "tmp"
     try:
@@ -209,7 +209,7 @@ class _Known:
         return (feed, size_bytes) in self._sizes
 
     def free_id(self, feed: str, identity: str, earlier: warehouse.KnownDelivery | None) -> str:
-        """Return the sha256, followed by a number where another feed had the same bytes before."""
+        """Return the earlier delivery's id, else the identity, with a number if another feed had the same content."""
         if earlier is not None:
             return earlier.delivery_id
         delivery_id, number = identity, 1
@@ -271,9 +271,7 @@ class _Arrival:
         for file in landed:
             if not file.is_readable or file.size_bytes != record.size_bytes:
                 continue
-            with suppress(
-                Refusal
-            ):  # which file it is that cannot be read, is reported when it is taken
+            with suppress(Refusal):  # a file that cannot be read is reported when it is taken
                 if sha256_of_landed(file) == record.sha256:
                     self.archive.store(file)
                     self.note(
@@ -288,7 +286,7 @@ class _Arrival:
         """Archive all of these files, then judge them.
 
         Returns:
-            The reports, and the files to be looked at again: those that have the same bytes as
+            The reports, and the files to look at again: those that have the same bytes as
             another one, which may have been refused for its place or name only.
         """
         reports: list[DeliveryReport] = []
@@ -311,7 +309,7 @@ class _Arrival:
 
         Returns:
             The side record to be judged and the seconds used so far; a report if there is nothing
-            more to do; None if the same bytes are to be judged first.
+            more to do; None if the same bytes must be judged first.
         """
         started = time.perf_counter()
         refusal = landed.refusal
@@ -379,7 +377,7 @@ class _Arrival:
         return record, time.perf_counter() - started
 
     def _better_named(self, refusal: Refusal, sha256: str | None) -> Refusal:
-        """Return the refusal of a name, adding what the bytes reveal of the file."""
+        """Return the refusal of a name, adding what the bytes reveal about the file."""
         from dagster_project.arrival.unpacking import kind_of
 
         kind = None if sha256 is None else kind_of(self.archive.bytes_path(sha256))
@@ -409,10 +407,10 @@ class _Arrival:
         return reports
 
     def _read_all(self, records: Sequence[SideRecord]) -> list[Prepared | Refusal]:
-        """Make the rows of some deliveries of one feed ready, each in a folder of its own.
+        """Prepare the rows of some deliveries of one feed, each in a folder of its own.
 
         Returns:
-            Of each its rows, or why it is refused.
+            For each, its rows or why it is refused.
         """
         found: dict[str, Prepared | Refusal] = {}
         parquet: list[SideRecord] = []
@@ -459,7 +457,7 @@ class _Arrival:
         return found
 
     def _better_told(self, record: SideRecord, refusal: Refusal) -> Refusal:
-        """Return the refusal of bytes that cannot be read as named, and what they are instead."""
+        """Return the refusal of bytes that cannot be read as their name says, with what they are instead if known."""
         if isinstance(refusal, TransientRefusal):
             return refusal
         from dagster_project.arrival.unpacking import misnamed
@@ -502,7 +500,7 @@ class _Arrival:
         """Load archived deliveries of one feed, or refuse them; the warehouse knows all afterwards.
 
         Args:
-            group: Their side records, and what each has taken so far.
+            group: Their side records, and the seconds that each has taken so far.
             reading: The rows of each, or why it is refused.
         """
         started = time.perf_counter()
@@ -541,7 +539,7 @@ class _Arrival:
         return reports
 
     def _load_all(self, readable: Sequence[tuple[SideRecord, Prepared]]) -> dict[str, SideRecord]:
-        """Load deliveries of one feed together; where that fails, each half of them on its own."""
+        """Load deliveries of one feed together; if that fails, each half of them on its own."""
         if not readable:
             return {}
         if len(readable) > 1:
@@ -549,7 +547,7 @@ class _Arrival:
                 return self._load(readable)
             except ArrivalError:
                 raise
-            except Exception:  # noqa: BLE001 (which file it is, is found by loading fewer)
+            except Exception:  # noqa: BLE001 (loading fewer finds which file it is)
                 _log.debug("small files could not be loaded together", exc_info=True)
             middle = len(readable) // 2
             return self._load_all(readable[:middle]) | self._load_all(readable[middle:])
@@ -562,7 +560,7 @@ class _Arrival:
             return {record.delivery_id: refused}
 
     def _load_one(self, record: SideRecord, prepared: Prepared) -> dict[str, SideRecord]:
-        """Load a delivery; where DuckDB reads it otherwise, as the csv module reads it."""
+        """Load a delivery; if DuckDB reads a CSV file differently, load it as the csv module reads it."""
         try:
             return self._load([(record, prepared)])
         except warehouse.LoadMismatch as mismatch:
@@ -575,7 +573,7 @@ class _Arrival:
             raise _read_differently(mismatch) from mismatch
 
     def _refuse(self, records: Sequence[SideRecord]) -> None:
-        """Write that deliveries are refused."""
+        """Record that deliveries are refused, and remove their rows."""
         if not records:
             return
         for record in records:
@@ -589,7 +587,7 @@ class _Arrival:
     def _prepare(
         self, record: SideRecord, feed: Feed, *, is_plain_trusted: bool = True
     ) -> Prepared:
-        """Check the bytes of a delivery and make its rows ready to be loaded."""
+        """Check the bytes of a delivery and prepare its rows for loading."""
         try:
             prepared = self._read_rows(record, str(record.sha256), feed, is_plain_trusted)
         except Refusal as refusal:
@@ -614,7 +612,7 @@ class _Arrival:
         return read(path, feed, self.limits, work / "rows", dict(record.given))
 
     def _load(self, members: Sequence[tuple[SideRecord, Prepared]]) -> dict[str, SideRecord]:
-        """Write the rows, what the gate says of them, and the deliveries: all of it or nothing.
+        """Write the rows, the gate's results and the deliveries: all or nothing.
 
         Returns:
             Their side records, loaded or refused, by delivery id.
@@ -690,7 +688,7 @@ class _Arrival:
     def _settled(self, feed: str, identity: str, circumstances: str) -> SideRecord | None:
         """Return the delivery that brought these bytes to the feed before, if its verdict stands.
 
-        A refusal does not stand when what it rested on has changed: the place, the manifest, the
+        A refusal does not stand if what it depended on has changed: the place, the manifest, the
         format by the name, the limits, the feed's columns, or the rules of arrival.
         """
         known = self.known.with_bytes(feed, identity)
@@ -735,7 +733,7 @@ class _Arrival:
 def _together(
     outcomes: Sequence[tuple[SideRecord, float]],
 ) -> list[list[tuple[SideRecord, float]]]:
-    """Return groups of deliveries, in order: consecutive small ones of a feed, or one."""
+    """Return deliveries in groups, in order: consecutive small ones of a feed, or a single one."""
     groups: list[list[tuple[SideRecord, float]]] = []
     group_bytes = 0
     for outcome in outcomes:
@@ -772,7 +770,7 @@ def as_refusal(error: Exception) -> Refusal:
     """Return an error with one file as its refusal, without values, which may be personal data.
 
     Raises:
-        ArrivalError: If it is arrival itself that cannot go on.
+        ArrivalError: If arrival itself cannot go on.
     """
     if isinstance(error, Refusal):
         return error

@@ -1,7 +1,7 @@
 """Reads CSV: checks the bytes, counts the records independently of DuckDB, sets malformed rows apart.
 
 What is particular to CSV belongs here. A file with nothing in it that two parsers could read differently
-is passed on as it is (`PlainCsv`); any other file is read by the standard csv module, whose rows are
+is passed on unchanged (`PlainCsv`). Any other file is read by the standard csv module, and its rows are
 written to Parquet, so that DuckDB's CSV reader never sees it.
 """
 
@@ -46,23 +46,23 @@ from dagster_project.feeds import Feed
 
 CHUNK = 4 * MEBIBYTE
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "pipes", "\x01": "control characters 0x01"}
-"""What files are separated by that should be separated by commas."""
+"""Separators found in files that should have commas."""
 NULL_MARK = "\\N"
-"""What databases write for null, where it stands without quotes."""
+"""What databases write for null; in quotes, it is a value."""
 ESCAPED_ALWAYS = (b"\\", b",", b"\n", b"\r")
-"""What has a backslash before it only where a tool escapes by backslashes."""
+"""Characters that have a backslash before them only if a tool escapes with backslashes."""
 ESCAPED_SOMETIMES = (b'"', b"'", *(bytes([byte]) for byte in b"0bfnrtvZ"))
-"""What follows a backslash there, too, and elsewhere in a path."""
+"""Characters that such a tool escapes too, but that also follow a backslash in a path."""
 LINES_ABOVE_HEADER = 50
 LINE_BYTES_ABOVE_HEADER = 64 * 1024
 _VALUE = re.compile(r"[+-]?[0-9][0-9.,:TZ+ -]*|true|false|\\N|", re.IGNORECASE)
-"""What a name of a column never looks like, and a value often does."""
+"""A pattern that the name of a column never matches, and a value often does."""
 PLAIN_LINE_BYTES = MEBIBYTE
 SMALL_BYTES = 64 * 1024
 """Below this size a file is read by the csv module, which costs less than to start DuckDB's reader."""
 PLAIN_COLUMNS = 500
 FIELD_BYTES = 64
-"""What a short field takes in memory beside its characters."""
+"""What a short field takes in memory besides its characters."""
 DELIMITERS = b",\n"
 NOT_DELIMITERS = bytes(byte for byte in range(256) if byte not in DELIMITERS)
 
@@ -113,8 +113,7 @@ def check_text(path: Path, limits: Limits, line_ends: Sequence[bytes] = (b"\n", 
     Args:
         path: The file, unpacked.
         limits: How long a line may be.
-        line_ends: What ends a line, so that a line may not be longer than a record; nothing where a
-            record is no line.
+        line_ends: What ends a line. If there are none, the length of lines is not checked.
 
     Returns:
         Whether it has a backslash.
@@ -200,11 +199,11 @@ def _read_header(path: Path, limits: Limits) -> tuple[str, ...]:
 
 
 def _check_separator(header: tuple[str, ...], feed: Feed) -> None:
-    """Refuse a header that another separator than the comma keeps in one piece.
+    """Refuse a header that is in one piece because its separator is not the comma.
 
     Raises:
-        Refusal: If its only name has two names of the feed, and something else between them; or if it
-            is the line in which Excel names a separator.
+        Refusal: If its only name contains another separator, or two names of the feed with something
+            between them; or if it is the line in which Excel names a separator.
     """
     if header[0].lower().startswith("sep=") and len(header) <= 2:
         raise Refusal(
@@ -238,8 +237,8 @@ def _check_is_header(path: Path, header: tuple[str, ...], feed: Feed) -> None:
     """Refuse a file whose first row has values where the names of columns should be.
 
     Raises:
-        Refusal: If none of its fields is a name of the feed, and one looks like a value, or the header
-            stands in a line below.
+        Refusal: If none of its fields is a name of the feed, and one looks like a value or the header
+            is in a later line.
     """
     names = {name.lower() for name in feed.column_names}
     if any(field.strip().lower() in names for field in header):
@@ -271,14 +270,14 @@ def _line_of_header(path: Path, feed: Feed) -> int:
 
 
 def _check_backslashes(path: Path) -> None:
-    """Refuse a file whose values are escaped by backslashes, although no quote is.
+    """Refuse a file whose values are escaped by backslashes, even if no quote is.
 
-    MariaDB, MySQL and Postgres' text format have a mark for null, and write a backslash, a comma or
-    a line break within a value with a backslash before it. A file is theirs that has the null mark and such escapes,
-    and no backslash that would be none of them.
+    MariaDB, MySQL and Postgres' text format have a mark for null, and write a backslash, a comma or a line break
+    within a value with a backslash before it. A file is one of theirs if it has the null mark and such escapes, and no
+    backslash of another kind.
 
     Raises:
-        Refusal: With the first line that has one, since no value with a backslash can be trusted.
+        Refusal: With the first line that has one, because no value with a backslash can be trusted.
     """
     first = number = 0
     has_null_marks = False
@@ -311,9 +310,9 @@ def _open_text(path: Path) -> TextIO:
 def _scan_plain(path: Path, header: tuple[str, ...]) -> tuple[int, PlainCsv] | None:
     """Count the rows of a plain file, or None if the file is not plain.
 
-    In a file without quote characters a record is a line and a field ends at a comma, so the
-    delimiters of the whole file, everything else taken out, must be one pattern repeated: as many
-    commas as the header has, then a line end.
+    In a file without quote characters, a record is a line and a field ends at a comma. So the delimiters
+    of the whole file, with everything else removed, must be one pattern repeated: as many commas as the
+    header has, then a line end.
     """
     if len(header) < 2 or len(header) > PLAIN_COLUMNS:
         return None
@@ -373,11 +372,11 @@ def rewrite_csv(
 ) -> Prepared:
     """Read a CSV file with the standard csv module and write its rows to Parquet.
 
-    Blank lines are counted and not numbered. A record with the wrong number of fields is set apart,
-    and so is every line whose quotes leave in doubt where its record begins or ends; the others go on.
+    Blank lines are counted and not numbered. A record with the wrong number of fields is set apart, and
+    so is every line whose quotes make it doubtful where its record begins or ends. The others are kept.
 
     Raises:
-        Refusal: If nobody can tell from some line on where a record ends.
+        Refusal: If it cannot be decided from some line on where a record ends.
     """
     try:
         return _rewrite(path, feed, limits, rows_path, given, ())
@@ -388,7 +387,7 @@ def rewrite_csv(
 
 
 class _InDoubt(Exception):
-    """The quotes of a record are not as they should be; its lines have not been judged."""
+    """The quotes of a record are malformed, and the lines of the file have not been judged yet."""
 
 
 def _rewrite(
@@ -509,7 +508,7 @@ class _Records:
     Attributes:
         file: The text, line ends untranslated.
         limits: How long a record may be.
-        doubts: Lines that are set apart, by their numbers; none before they have been judged.
+        doubts: Lines that are set apart, in their order; none until the lines have been judged.
         count: Records so far, broken ones included, blank lines not.
         blank: Blank lines so far.
     """
@@ -556,7 +555,7 @@ class _Records:
         return ""
 
     def _keep(self, line: str) -> None:
-        """Keep a line of the record; as one text, since a list of short lines takes many times more."""
+        """Keep a line of the record, in one text because a list of short lines takes many times more memory."""
         if self._lines == 0:
             self._text = line
         else:
@@ -601,11 +600,11 @@ class _Records:
             yield _Record(self.count - 1, _fields(line), problem, line)
 
     def _broken(self, error: csv.Error) -> _Record:
-        """Return a record that is not CSV for another reason than its quotes.
+        """Return a record that is not CSV for a reason other than its quotes.
 
         Raises:
-            Refusal: If it is the header, or nobody can tell where it ends.
-            _InDoubt: If its quotes leave in doubt where it ends.
+            Refusal: If it cannot be decided where it ends.
+            _InDoubt: If its quotes make it doubtful where it ends.
         """
         self.count += 1
         lines = self._lines
@@ -621,7 +620,7 @@ class _Records:
 
 
 def _fields(line: str) -> list[str]:
-    """Return the fields of a line to be shown, as far as they can be separated."""
+    """Return the fields of a line, for people, as far as they can be separated."""
     try:
         return next(csv.reader([line], strict=False), [])
     except csv.Error:

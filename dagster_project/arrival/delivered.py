@@ -30,7 +30,7 @@ def rows_delivered(
         work: An empty folder to unpack the file in.
 
     Returns:
-        By row number the text of each column of the feed that the file has a value for.
+        By row number, the text of each column of the feed for which the row has a value.
 
     Raises:
         ArrivalError: The archive no longer has the bytes, or has other bytes.

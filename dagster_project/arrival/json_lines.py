@@ -43,16 +43,16 @@ HEAD_BYTES = 4096
 ARRAY_BLOCK = MEBIBYTE
 LONG_CHARACTERS = MEBIBYTE
 MOST_NAMES = 100
-"""In a record of a batch; of those with more, only the columns of the feed are kept."""
+"""The most names of a record in a batch; of a record with more, only the columns of the feed are kept."""
 MOST_FLOAT_CHARACTERS = 60
 MOST_EXPONENT = 60
 MOST_WHOLE_DOUBLE = 2**53
 MOST_CENTS_DOUBLE = 2**46
 """From here on the next double is more than a hundredth away."""
 DOUBLE_DIGITS = 17
-"""As many tell every double from all others."""
+"""So many digits distinguish every double from all others."""
 SLIP = 1_000
-"""The part of the distance between two doubles that SQLite is off by."""
+"""SQLite is off by less than the distance between two doubles divided by this."""
 SHAPE_REMEDY = (
     'write one object for each row (pandas: to_json(orient="records", lines=True); ClickHouse: format'
     " JSONEachRow)"
@@ -61,7 +61,7 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 
 
 class _Number(str):
-    """A number by its digits, distinguished from a text where that matters."""
+    """The digits of a number, distinguished from a text where that matters."""
 
 
 class _Float(_Number):
@@ -97,8 +97,8 @@ def prepare_json(
         Its rows as Parquet, with counts.
 
     Raises:
-        Refusal: If the file as a whole cannot be loaded; a required name that stands in no record at
-            all is a missing column.
+        Refusal: If the file as a whole cannot be loaded; a required name that occurs in no record is a
+            missing column.
     """
     is_array = _is_array(path)
     check_text(path, limits, () if is_array else (b"\n",))
@@ -129,8 +129,7 @@ def prepare_json(
                     ) from problem
                 if not is_array and count == 1 and text.strip() == "{":
                     raise Refusal(
-                        "its first line is only the beginning of an object: objects stand over several"
-                        " lines",
+                        "its first line is only the beginning of an object: objects span several lines",
                         "write each object in a line of its own (jq: -c; pandas: lines=True), or all in"
                         " one array",
                     ) from problem
@@ -184,7 +183,7 @@ def _lines(path: Path) -> Iterator[str]:
             file.seek(0)
         for line in file:
             text = line.decode().strip(BLANK_CHARACTERS)
-            if "\r" in text:  # which no value has but escaped
+            if "\r" in text:  # values can only have it escaped
                 yield from (part.strip(BLANK_CHARACTERS) for part in text.split("\r"))
             else:
                 yield text
@@ -194,7 +193,7 @@ def _elements(path: Path, limits: Limits) -> Iterator[str]:
     """Yield the elements of an array, each as its text, read as a stream.
 
     Raises:
-        Refusal: If the file is not one array of JSON: from there on nobody can tell what is a record.
+        Refusal: If the file is not one array of JSON, because what follows cannot be split into records.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         stream = _Stream(file, limits.line_bytes)
@@ -288,7 +287,7 @@ class _Stream:
                 return
 
     def _more(self) -> bool:
-        """Read a further block; whether there was one."""
+        """Read another block, and return whether there was one."""
         block = self.file.read(ARRAY_BLOCK)
         self._text = self._text[self._place :] + block
         self._place = 0
@@ -300,7 +299,7 @@ def _not_closed(place: str) -> Refusal:
 
 
 def _is_cut(error: json.JSONDecodeError) -> bool:
-    """Return whether a text is no JSON only because it ends where it does."""
+    """Return whether a text is not JSON only because it is cut off."""
     if error.msg.startswith("Unterminated string"):
         return True
     rest = error.doc[error.pos :].strip(BLANK_CHARACTERS)
@@ -338,14 +337,14 @@ def _refuse_constant(name: str) -> str:
 
 
 class _Pairs(list[tuple[str, object]]):
-    """The entries of an object, in order, twice the same name included."""
+    """The entries of an object, in order, repeated names included."""
 
 
 _CUT = re.compile(
     r"u[0-9a-fA-F]{0,4}|t(ru?)?|f(a(ls?)?)?|n(ul?)?|-|[.]|[eE][+-]?"  # of an escape, a word, a number
 )
 _SKIPPER = json.JSONDecoder(parse_int=len, parse_float=len)
-"""Finds where a value ends; what it is does not matter."""
+"""Finds where a value ends, whatever the value is."""
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_Pairs,
     parse_float=_Float,
@@ -423,17 +422,17 @@ def _record(text: str, feed: Feed) -> dict[str, str | None]:
     if len(record) != len(entries):
         times = Counter(name for name, _ in entries)
         twice = next(name for name, count in times.items() if count > 1)
-        raise _Malformed(f"{twice[:60]!r} stands there twice", _shown(feed, entries))
+        raise _Malformed(f"{twice[:60]!r} occurs twice", _shown(feed, entries))
     if "\\u" in text and not _is_unicode(record):
         raise _Malformed("half of a surrogate pair: not valid Unicode", _shown(feed, entries))
     return record
 
 
 def _float_text(number: str, feed: Feed, name: str) -> str:
-    """Return a number with a point or exponent by its digits, without a small exponent.
+    """Return a number with a point or exponent as digits, unless its exponent is large.
 
-    Java writes a double of ten million as 1.0E7. An id that is one ends in .0 then, which tells that it
-    went through a float.
+    Java writes a double of ten million as 1.0E7. An id that is such a double then ends in .0, which shows
+    that it went through a float.
     """
     if "e" not in number and "E" not in number:
         return _spelt_out(number, feed, name) if len(number) > DOUBLE_DIGITS else number
@@ -452,8 +451,8 @@ def _float_text(number: str, feed: Feed, name: str) -> str:
 def _spelt_out(number: str, feed: Feed, name: str) -> str:
     """Return the text, for its column, of a number with more digits than distinguish doubles.
 
-    A whole number with a point that a double does not hold to the last digit has an exponent, by which
-    its row is rejected.
+    A whole number that a double does not hold to the last digit gets an exponent, for which its row is
+    rejected.
     """
     types = {column.type for column in feed.columns if column.name == name}
     if len(number) > MOST_FLOAT_CHARACTERS:
@@ -466,13 +465,13 @@ def _spelt_out(number: str, feed: Feed, name: str) -> str:
 def _shortest(number: str) -> str:
     """Return the shortest decimal of a double written with more digits than distinguish doubles.
 
-    SQLite writes 99.9 as 99.900000000000005687: the double, but for the last digit. What is further from
-    the double than such a slip stays as it is written.
+    SQLite writes 99.9 as 99.900000000000005687, which is the double except for the last digit. A number
+    that is further from the double is returned unchanged.
     """
     value, double = Decimal(number), float(number)
     exact, places = Decimal(double), len(number.partition(".")[2])
     if abs(double) >= MOST_CENTS_DOUBLE or _has_places(exact, places):
-        return number  # whoever spells out a double of so few digits writes all of them
+        return number  # a tool that spells out a double of so few digits writes all of them
     if abs(exact - value) >= max(Decimal(1).scaleb(-places), Decimal(math.ulp(double)) / SLIP):
         return number
     return f"{Decimal(repr(double)):f}"

@@ -2,8 +2,8 @@
 
 What can be found from names and status alone belongs here. Nothing here opens a file.
 
-A folder directly in a feed's folder is what a distributed engine writes: its files are parts, each a
-delivery of its own, that are taken together once the folder is whole. A folder named `column=value` gives
+A folder directly in a feed's folder is what a distributed engine writes. Its files are parts, each a
+delivery of its own, which are taken together once the folder is whole. A folder named `column=value` gives
 its parts that column.
 """
 
@@ -55,9 +55,9 @@ OTHER_KINDS = {
     },
     ".gz": ("a gzip file of a kind that its name does not tell", "name it .csv.gz or .jsonl.gz"),
 }  # fmt: skip
-"""Of extensions that are not read: what such a file is, and what to do."""
+"""What a file is whose extension is not read, and what to do, by extension."""
 DEEPEST = 8
-"""Folders below a feed's folder that are looked into; what is deeper is refused with its folder."""
+"""How many levels of folders below a feed's folder are searched; a deeper folder is refused as a whole."""
 WHOLE_MARK = "_SUCCESS"
 UNFINISHED_MARK = "_temporary"
 UNFINISHED_SUFFIX = ".part"
@@ -69,7 +69,7 @@ OF_THE_FILE = frozenset(
         *(errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EOVERFLOW, errno.EBADMSG),
     )
 )
-"""Errors that come of the file and its rights; any other is of the disk, the network or this machine."""
+"""Errors caused by the file or its rights; any other is caused by the disk, the network or this machine."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def find_landed(
 
     Args:
         landing: The landing folder; it is only read.
-        known_feeds: Names of all feeds, in the order in which they are to be loaded.
+        known_feeds: Names of all feeds, in the order in which they are loaded.
         feed_names: Feeds asked for, or None for all, which includes files that are in no feed's
             folder (they are refused, so that nothing is lost unseen).
         settled_before: A folder of parts without `_SUCCESS` waits if anything in it changed after
@@ -193,7 +193,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """Return the entries of the landing folder.
 
     Raises:
-        ArrivalError: If it cannot be listed: then there is nothing to do.
+        ArrivalError: If it exists and cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:
@@ -236,7 +236,7 @@ def _in_feed(landing: Path, feed: str, settled_before: float) -> Iterator[Landed
 
 
 def _parts(landing: Path, folder: Path, feed: str, settled_before: float) -> Iterator[LandedFile]:
-    """Yield the parts in a folder once it is whole; empty parts count only where all are empty."""
+    """Yield the parts in a folder once it is whole; empty parts count only if all are empty."""
     found = list(_below(landing, folder, feed, None, _given(folder.name)))
     if _why_it_waits(folder, found, settled_before) is not None:
         found = [file for file in found if file.refusal is not None]
@@ -256,7 +256,7 @@ def _why_it_waits(folder: Path, found: Sequence[LandedFile], settled_before: flo
             with os.scandir(here) as opened:
                 entries = list(opened)
         except OSError:
-            continue  # it is refused, which is not put off
+            continue  # it is refused without waiting
         for entry in entries:
             if entry.name == UNFINISHED_MARK:
                 return f"it is still being written: {UNFINISHED_MARK} is in it"
@@ -275,7 +275,7 @@ def _why_it_waits(folder: Path, found: Sequence[LandedFile], settled_before: flo
 def _empty_parts(found: Sequence[LandedFile]) -> list[LandedFile]:
     """Return the parts without a byte, which engines write for partitions without a row.
 
-    Where there are no others, or a manifest says what should be in one, they are none of these.
+    If all parts are empty, none is returned; nor is a part with a manifest, which says what it should contain.
     """
     if not any(file.size_bytes for file in found):
         return []
@@ -301,7 +301,7 @@ def left_alone(
 
     Returns:
         `waiting`: the folders that are not whole yet, each with the reason; `empty`: the names of the
-        empty parts that are passed over in the others.
+        empty parts that are skipped in the others.
     """
     waiting: list[str] = []
     empty: list[str] = []
@@ -352,7 +352,7 @@ def _below(
     while waiting:
         here, why, columns, depth = waiting.pop()
         if depth > DEEPEST:
-            why = Refusal(f"more than {DEEPEST} folders lie in each other", _deep_remedy(feed))
+            why = Refusal(f"folders are nested more than {DEEPEST} deep", _deep_remedy(feed))
             yield _refused_folder(landing, here, feed, why)
             continue
         try:
@@ -417,16 +417,16 @@ def unreadable(error: OSError | RuntimeError) -> Refusal:
     """Return the refusal of a file that the operating system does not let us read.
 
     Args:
-        error: What it says; of links in a circle, Python's own error.
+        error: Its error; for links in a circle, Python's own error.
 
     Returns:
-        The refusal, transient where the file is not to blame.
+        The refusal, transient if the file is not to blame.
     """
     why = error.strerror if isinstance(error, OSError) else str(error)
     if is_own_trouble(error):
         return TransientRefusal(
             f"it cannot be read at the moment ({why})",
-            "nothing is wrong with the file: check the disk or the network share it lies on, and run"
+            "nothing is wrong with the file: check the disk or the network share it is on, and run"
             " again",
         )
     return Refusal(

@@ -33,7 +33,7 @@ class ControlTotal:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a manifest promises; None where it says nothing."""
+    """What a manifest promises; None for what it does not state."""
 
     sha256: str | None = None
     rows: int | None = None
@@ -43,8 +43,8 @@ class Manifest:
 def read_manifest(landed: LandedFile) -> str | None:
     """Return the text of the manifest beside a landed file, None if there is no manifest.
 
-    What cannot be read as text is returned as a text that is no manifest, so that it is refused
-    where it is parsed, and refused again when the warehouse is rebuilt.
+    A manifest that cannot be read as text is returned as a text that is not a manifest, so that it is
+    refused when it is parsed, and refused again when the warehouse is rebuilt.
 
     Raises:
         TransientRefusal: If the disk, the network or this machine is to blame.
@@ -78,16 +78,16 @@ def _unreadable(error: OSError) -> str:
         return UNREADABLE
     raise TransientRefusal(
         f"its manifest cannot be read at the moment ({error.strerror})",
-        "nothing is wrong with the file: check the disk or the network share it lies on, and run again",
+        "nothing is wrong with the file: check the disk or the network share it is on, and run again",
     ) from error
 
 
 def parse_manifest(text: str, feed: Feed) -> Manifest:
-    """Take a manifest apart.
+    """Parse a manifest.
 
     Args:
         text: Its text: an object with any of `sha256`, `rows`, `control_total`.
-        feed: Whose amount columns a control total may name.
+        feed: The feed whose amount columns a control total may name.
 
     Raises:
         Refusal: If it is not a manifest.
@@ -122,7 +122,7 @@ def parse_manifest(text: str, feed: Feed) -> Manifest:
 
 
 class _Number(str):
-    """A number with a point or an exponent, by its digits: its exponent may be beyond any arithmetic."""
+    """The digits of a number with a point or an exponent, which may be too large to calculate with."""
 
 
 def _control_total(content: object, feed: Feed) -> ControlTotal | None:

@@ -1,7 +1,7 @@
 """Noticing deliveries that no run has seen, by their content, once they have stopped growing.
 
-What a sensor asks every minute or so belongs here: it reads names, sizes and the archive's records, and
-bytes only where the size does not decide. Nothing here writes.
+What a sensor asks every minute or so belongs here. It reads names, sizes and the archive's records, and
+bytes only if the size does not decide. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dagster_project.feeds import feeds
 Marks = dict[str, str]
 
 TRIED_AGAIN_SECONDS = 900
-"""After which a file is looked at again that was refused for want of space, memory or a working disk."""
+"""The time after which a file that was refused for lack of space, memory or a working disk is new again."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Memory:
 
     Attributes:
         settled: The digest of the landing folder's state in which a run had seen every file.
-        growing: By file that no run has seen, its size and times, and when they were first seen.
+        growing: Size and times of each file that no run has seen, and when they were first seen, by name.
     """
 
     settled: str = ""
@@ -69,7 +69,7 @@ class Noticed:
     Attributes:
         new: Names of the files that no run has seen.
         waiting: Those of them that may not be whole yet.
-        state: A digest of the new files, which differs if they are others or have changed.
+        state: A digest of the new files, which differs if there are others or one has changed.
         memory: For the next look.
     """
 
@@ -82,17 +82,17 @@ class Noticed:
 def notice(landing: Path, home: Path, settle_seconds: int, now: float, memory: Memory) -> Noticed:
     """Look for deliveries that no run has seen.
 
-    A file is new if its feed never had its bytes, or had them refused beside another manifest. It
-    waits until it has been seen unchanged for as long as it must settle, by this machine's clock
-    alone: the times of files are those of whoever wrote them. One that was refused for what is no fault
-    of its own, such as a full disk, is new again after a while.
+    A file is new if its feed never had its bytes, or had them refused under another name or beside another
+    manifest. It waits until it has been seen unchanged for as long as it must settle, by this machine's
+    clock alone, because the times of files come from the clocks of their writers. A file that was refused
+    through no fault of its own, such as for a full disk, is new again after a while.
 
     Args:
         landing: The landing folder.
         home: The data home.
         settle_seconds: How long size and times of a file must have stayed the same.
         now: The current time in seconds since 1970.
-        memory: What the look before left.
+        memory: What the previous look left.
 
     Raises:
         ArrivalError: The landing folder cannot be listed, or the archive is damaged.
@@ -121,7 +121,7 @@ def notice(landing: Path, home: Path, settle_seconds: int, now: float, memory: M
 
 
 class _Known:
-    """What the archive knows, by what is visible of a file without reading it, and by its bytes."""
+    """The archive's records, by what is visible of a file without reading it, and by its bytes."""
 
     def __init__(self, records: Sequence[SideRecord]) -> None:
         self._by_place = {
@@ -172,7 +172,7 @@ class _Known:
             return False
         if record.verdict != "refused":
             return True
-        # Under another name or beside another manifest arrival may judge it otherwise.
+        # Under another name or beside another manifest, arrival may judge it differently.
         return record.file_name == file.file_name and record.manifest == _manifest(file)
 
 
@@ -191,7 +191,7 @@ def _mark(file: LandedFile) -> str:
     except OSError:
         beside = "-"
     try:
-        changed = file.path.lstat().st_ctime_ns  # by which rights are known to have changed
+        changed = file.path.lstat().st_ctime_ns  # it also changes with the file's rights
     except OSError:
         changed = 0
     return f"{file.size_bytes} {file.modified_ns} {changed} {beside}"

@@ -57,7 +57,7 @@ class ParquetFile:
 
     @property
     def sample_path(self) -> Path:
-        """Where the rows are written that the gate looks at, if it does not look at all."""
+        """Where the rows that the gate looks at are written, if it does not look at all rows."""
         return self.rows_path.with_suffix(".sample")
 
 
@@ -81,7 +81,7 @@ def prepare_parquet(
         Its rows, with counts.
 
     Raises:
-        Refusal: If the file is unreadable or a column has a type that is not exact text.
+        Refusal: If the file is unreadable, or a column has a type without an exact text.
         ArrivalError: If the worker cannot be started.
     """
     [outcome] = prepare_parquets([ParquetFile(path, rows_path, given)], feed, limits)
@@ -101,7 +101,7 @@ def prepare_parquets(
         limits: How long reading one may take, how much memory it may use, how much may be unpacked.
 
     Returns:
-        Of each its rows, or why it is refused.
+        For each, its rows or why it is refused.
 
     Raises:
         ArrivalError: If the worker cannot be started.

@@ -41,19 +41,19 @@ from dagster_project.arrival.rows import (
 from dagster_project.feeds import Column, Feed, feeds
 
 GROUP_ROWS = 122_880
-"""Rows of a batch and of a row group, or about as many: what DuckDB gives to one thread."""
+"""About how many rows a batch and a row group have: as many as DuckDB gives to one thread."""
 READ_BYTES = 1024 * 1024
 DAY_LETTERS = len("2026-01-31")
 MOST_WHOLE_FLOAT, MOST_WHOLE_DOUBLE = 2**24, 2**53
 """From here on a float does not hold every whole number."""
 MOST_CENTS_DOUBLE = 2**46
-"""From here on a double does not tell one hundredth from the next."""
+"""From here on a double does not distinguish one hundredth from the next."""
 PLAIN_DECIMAL_SCALE = 6
 """Up to this scale Arrow writes decimals without an exponent."""
 DECIMAL_PRECISION = 18
-"""Of the decimals that fit in 64 bits."""
+"""The most digits of a decimal that fits in 64 bits."""
 DECIMAL_DIGITS, WHOLE_DIGITS = 9, 18
-"""How many digits a decimal has before the point at most, and a whole number at all."""
+"""The most digits of a decimal before the point, and of a whole number."""
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 """Of the years 1 to 9999, as days since 1970."""
 DAY_MICROSECONDS = 86_400_000_000
@@ -133,7 +133,7 @@ def read_parquet(
         limits: How far it is trusted.
         rows_path: Where its rows are written.
         given: Columns that its folder gives.
-        sample_path: Where those rows are written, too, that the supplier's gate looks at if it does not look at all.
+        sample_path: Where the rows that the supplier's gate looks at are written too, if it does not look at all.
 
     Returns:
         rows, form, absent_columns and unknown_columns.
@@ -209,7 +209,7 @@ def read_parquet(
 def _opened(path: Path, feed: Feed) -> pq.ParquetFile:
     """Open a file so that its columns with few values are read as dictionaries, if it holds them as texts.
 
-    Arrow reads no dictionaries from the encodings of texts by their differences.
+    Arrow cannot read dictionaries from texts in a delta encoding.
     """
     file = pq.ParquetFile(path, buffer_size=READ_BYTES)
     few = few_values(feed) - _by_differences(file.metadata)
@@ -223,7 +223,7 @@ def _opened(path: Path, feed: Feed) -> pq.ParquetFile:
 
 
 def _by_differences(metadata: pq.FileMetaData) -> set[str]:
-    """Return the columns of which some part is encoded by differences."""
+    """Return the columns that have a delta encoding in some row group."""
     return {
         column.path_in_schema
         for group in range(metadata.num_row_groups)
@@ -235,7 +235,7 @@ def _by_differences(metadata: pq.FileMetaData) -> set[str]:
 def _batches(file: pq.ParquetFile, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a file in batches of about so many.
 
-    A dictionary ends with its row group: small row groups are put together, a large one gives equal parts.
+    A dictionary ends with its row group, so small row groups are combined, and a large one is split into equal parts.
     """
 
     def together(groups: list[int]) -> list[pa.RecordBatch]:
@@ -273,7 +273,7 @@ def _converters(feed: Feed, schema: pa.Schema) -> dict[str, Convert]:
     """Return how each column of a file becomes text.
 
     Raises:
-        Refusal: If one has a type that does not say exactly what the text would be; names all.
+        Refusal: If one has a type that does not say exactly what the text would be; it names all such columns.
     """
     few = few_values(feed)
     converters: dict[str, Convert] = {}
@@ -309,7 +309,7 @@ def value_converters(
         given: Columns that its folder gives.
 
     Raises:
-        NotValues: If one is delivered as something else, or some instants have a time zone and others not.
+        NotValues: If one is delivered as something else, or some instants have a time zone and others do not.
             The conversions raise it for a value that is not of its column's type.
     """
     converters: dict[str, Convert] = {}
@@ -336,7 +336,7 @@ def value_converter(column: Column, kind: pa.DataType) -> Convert:
 
     Raises:
         NotValues: If the physical type does not hold such values; the conversion raises it for a value
-            that the column's text may not have, or whose text could not be told from the value.
+            that the column's text may not have, or from which that text could not be derived.
     """
     if pa.types.is_null(kind):
         return lambda values: values.cast(stored_type(column))
@@ -364,7 +364,7 @@ def _exactly(values: pa.Array, kind: pa.DataType) -> pa.Array:
     """Return the values as another type.
 
     Raises:
-        NotValues: If one is lost or changed.
+        NotValues: If a value would be lost or changed.
     """
     try:
         return values.cast(kind)
@@ -373,10 +373,10 @@ def _exactly(values: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _within(values: pa.Array, least: int, most: int) -> pa.Array:
-    """Return the values, whole numbers of 32 or 64 bits whatever they stand for.
+    """Return the values unchanged; whatever they stand for, they are integers of 32 or 64 bits.
 
     Raises:
-        NotValues: If one is not between two numbers.
+        NotValues: If one is not between the two limits.
     """
     numbers = values.view(pa.int32() if pa.types.is_date32(values.type) else pa.int64())
     found = pc.min_max(numbers)
@@ -424,7 +424,7 @@ def text_converter(column: Column, kind: pa.DataType, *, by_value: bool = False)
     Args:
         column: The column.
         kind: Its physical type.
-        by_value: Whether each of its values is converted once; the text is a dictionary then.
+        by_value: Whether each distinct value is converted once; the texts are then a dictionary.
 
     Raises:
         Refusal: If the type does not say exactly what the text would be.
@@ -493,7 +493,7 @@ def _by_value(values: pa.DictionaryArray, convert: Convert) -> pa.DictionaryArra
 
 
 def _has_texts(kind: pa.DataType) -> bool:
-    """Return whether it is text, or bytes, as which Hive and Impala write text; what is not UTF-8 is noticed."""
+    """Return whether it is text, or bytes, as which Hive and Impala write text; the conversion checks for UTF-8."""
     return _is_text(kind) or bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
@@ -525,7 +525,7 @@ def _instant_text(values: pa.Array) -> pa.Array:
     plain = values.cast(pa.int64()).cast(pa.timestamp(values.type.unit)) if is_utc else values
     text = plain.cast(pa.string())
     lengths = pc.min_max(pc.binary_length(text))
-    if lengths["min"] == lengths["max"]:  # years of four digits: the space stands at one place
+    if lengths["min"] == lengths["max"]:  # all years have four digits: the space is at one place
         text = pc.binary_replace_slice(text, DAY_LETTERS, DAY_LETTERS + 1, "T")
     else:
         text = pc.replace_substring(text, " ", "T")
@@ -575,8 +575,8 @@ def _whole_float_text(values: pa.Array) -> pa.Array:
 def _decimal_float_text(values: pa.Array) -> pa.Array:
     """Return the shortest decimal of a double; with an exponent where doubles are too far apart.
 
-    From 2^46 on the next double is more than a hundredth away, so that the shortest decimal may not be
-    the amount that was meant: such a number is rejected with its row.
+    From 2^46 on, the next double is more than a hundredth away, so the shortest decimal may not be the
+    amount that was meant, and such a number is rejected with its row.
     """
 
     def text(value: float) -> str:

@@ -4,7 +4,7 @@ The grammar of one line, and the consequences of a line that breaks it, belong h
 beginning and at the end of a value, and doubled within one; anything else was written by a tool with
 rules of its own, whose records may continue in the lines that follow.
 
-Where a line breaks the grammar, two readings of the next line are followed: that a record begins with it,
+When a line breaks the grammar, two readings of the next line are followed: that a record begins with it,
 and that it continues a value in quotes. Lines are trusted again once the second reading breaks the
 grammar or would never end, so that only the first is left; until then they are set apart.
 """
@@ -145,7 +145,7 @@ class _Judge:
             self._trust(raw, line)
 
     def end(self) -> list[Doubt]:
-        """Return what is to be set apart.
+        """Return the lines to set apart.
 
         Raises:
             Refusal: If a quote is never closed.
@@ -220,7 +220,7 @@ class _Judge:
             self._readings = readings
 
     def _close(self, raw: str, line: str) -> None:
-        """Take a line of a record that is known to be broken and to go on."""
+        """Take a line of a record that is known to be broken and to continue."""
         after = _step(INSIDE, line)
         if after is None:
             self._break(raw, "a quote that is neither opened nor closed")

@@ -65,10 +65,10 @@ class DeliveryReport:
     """What became of one file of the landing folder.
 
     Attributes:
-        feed: Feed, or the name of the folder where it is none of the feeds.
+        feed: Feed, or the name of the folder if that is not a feed.
         file_name: Path relative to the landing folder.
-        delivery_id: Identifies the delivery: the sha256 of its bytes.
-        verdict: `loaded`, `refused`, or `known` where the feed had these bytes before.
+        delivery_id: Identifies the delivery (`SideRecord`).
+        verdict: `loaded`, `refused`, or `known` if the feed had these bytes before.
         reason: Why it was refused; for a known one, why it was refused then; else None.
         remedy: What to do about a refusal, else None.
         physical_rows: Records in the file, malformed ones included, blank lines not.
@@ -99,7 +99,7 @@ class Refusal(Exception):
     """A whole file is refused; the other files go on.
 
     Attributes:
-        reason: What is wrong, with the place in the file where there is one.
+        reason: What is wrong, with the place in the file if there is one.
         remedy: What the supplier or the operator can do.
     """
 
@@ -111,8 +111,8 @@ class Refusal(Exception):
 
 
 class TransientRefusal(Refusal):
-    """A file is refused for no fault of its own; the next run judges it again."""
+    """A file is refused through no fault of its own; the next run judges it again."""
 
 
 class ArrivalError(Exception):
-    """Arrival itself cannot go on: the archive or the warehouse is not as it was left."""
+    """Arrival itself cannot go on, for instance because the archive is damaged or the disk is full."""

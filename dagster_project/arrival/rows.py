@@ -1,7 +1,7 @@
-"""What a reader of one format passes on: a checked file of text, ready to be loaded, and its counts.
+"""What a reader of one format passes on: a checked file, ready to be loaded, and its counts.
 
-The shapes all readers share, the writers of text Parquet, and the removal of personal data from rows that
-are stored only to be shown belong here. What is particular to a format does not.
+The types that all readers share, the writers of Parquet files of our own, and the removal of personal data from
+rows that are stored only to be shown belong here. What is particular to a format does not.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ ROW_NUMBER = "row_number"
 BATCH_ROWS = 20_000
 BATCH_BYTES = 32 * 1024 * 1024
 MOST_VALUES = 200_000
-"""In a long record; more would take many times its size in memory."""
+"""The most values in a long record; more would take many times its size in memory."""
 SHOWN_CHARACTERS = 20_000
 SHOWN_FIELDS = 200
 _MOST_TOLD = 5
-"""Columns that a note names."""
+"""The most columns that a note names."""
 REMOVED = "[removed]"
 SWALLOWED = "(not shown: it has control characters)"
 NOTHING_GIVEN: Mapping[str, str | None] = MappingProxyType({})
@@ -65,14 +65,14 @@ class PlainCsv:
 
 
 Form = Literal["text", "values", "local_values"]
-"""What a Parquet file of our own holds: every column as text, or, of columns of the `VALUE_TYPES`, values.
-Instants without a time zone are local values."""
+"""What a Parquet file of our own holds: every column as text, or columns of the `VALUE_TYPES` as values.
+They are local values if instants have no time zone."""
 FORMS: Final[tuple[Form, ...]] = ("text", "values", "local_values")
 VALUE_TYPES: Final = frozenset({"boolean", "whole", "decimal", "amount", "date", "instant"})
 IS_PLAIN: Final = "is_plain"
-"""The column of a file of values that says of a row that its values need no look one by one: it stands for all rows of
-a batch, none of which has a value that staging rejects by itself or arrival notes, as nearly always (`is_plain`). Where
-it is false, nothing is said."""
+"""The column of a file of values that is true if a row's values need not be checked one by one. It is true for all rows
+of a batch in which no value is rejected by staging or noted by arrival on its own (`is_plain`), which are nearly all
+batches. False says nothing about a row."""
 MOST_ID_BYTES: Final = 200
 _UNUSUAL_IN_ID = bytes([*range(32), 127])
 AMOUNT_PLACES: Final = 2
@@ -90,14 +90,14 @@ def has_values(column: Column) -> bool:
 class OwnParquet:
     """A Parquet file of our own: row_number and every column of the feed.
 
-    Every value in a file of values is one that its text is read as, in the unit of the typed column; a
-    file that has any other value is of text.
+    A value in a file of values is exactly what its text would be read as, in the unit of the typed column; a
+    file that has any other value holds text.
 
     Attributes:
         path: The file.
         form: What it holds.
-        sample: A file like it of which the rows are those that the supplier's gate looks at (`sample_step`);
-            None if that is not written or the gate looks at all.
+        sample: A file of the same form with the rows that the supplier's gate looks at (`sample_step`); None if
+            it was not written, or the gate looks at all rows.
     """
 
     path: Path
@@ -178,7 +178,7 @@ def check_names(
         feed: The feed it is delivered for.
         names: The names, in order.
         limits: How many columns there may be.
-        has_header: Whether the names stand in a header, with commas between them.
+        has_header: Whether the names are in a header, with commas between them.
         given: Columns that the folder of the file gives.
 
     Raises:
@@ -233,10 +233,10 @@ def _likes(absent: Iterable[str], names: Iterable[str]) -> list[tuple[str, str]]
 
 
 def note_of_unknown(prepared: Prepared) -> str | None:
-    """Return a note on the columns that a feed does not have, those first that look like one that it has.
+    """Return a note on a file's columns that the feed does not have, first those that resemble one that it has.
 
     Args:
-        prepared: What a file has and lacks.
+        prepared: The columns that the file has and lacks.
 
     Returns:
         The note; None if there is no such column.
@@ -255,7 +255,7 @@ def note_of_unknown(prepared: Prepared) -> str | None:
 
 
 def _listed(name: str) -> str:
-    """Return a name for a list with commas in a note with semicolons."""
+    """Return a name without commas and semicolons, which separate the parts of a note."""
     return repr(re.sub(r"[,;]", " ", name[:60]))
 
 
@@ -268,9 +268,9 @@ def quoted(names: Sequence[str], most: int = 10) -> str:
 def shown_fields(feed: Feed, fields: Sequence[str]) -> str:
     """Return a malformed row of a delimited file as a JSON array, personal data removed.
 
-    Nobody can tell which field is which: fields may have been lost, added or run together. Where the
-    feed has personal data, only what cannot be any is shown: what is empty, days and instants, and the
-    values of the feed's enums and booleans.
+    Which field is which is not known, because fields may have been lost, added or run together. If the
+    feed has personal data, only fields that cannot be personal are shown: empty ones, days and instants,
+    and the values of the feed's enums and booleans.
     """
     harmless = _harmless_values(feed) if _has_personal(feed) else None
     most = _most_characters(len(fields))
@@ -288,8 +288,8 @@ def shown_fields(feed: Feed, fields: Sequence[str]) -> str:
 def shown_object(feed: Feed, entries: Sequence[tuple[str, object]]) -> str:
     """Return a malformed row of named values as a JSON object, personal data removed.
 
-    Where the feed has personal data, a column it does not have may hold some under another name, and
-    a value with a line break or another control character may have swallowed some.
+    If the feed has personal data, an unknown column may hold some under another name, and a value with a
+    line break or another control character may have swallowed some.
     """
     most = _most_characters(len(entries))
     parts = (
@@ -318,7 +318,7 @@ def _harmless_values(feed: Feed) -> frozenset[str]:
 
 
 def shown_text(feed: Feed, text: str) -> str:
-    """Return, as a JSON string, a line that cannot be parsed, withheld where it may be personal."""
+    """Return, as a JSON string, a line that cannot be parsed, withheld if it may hold personal data."""
     if _has_personal(feed):
         return json.dumps("[not shown: it cannot be read and may hold personal data]")
     return json.dumps(shortened(text))
@@ -439,11 +439,11 @@ class RowWriter:
 
 
 def is_plain(column: Column, values: pa.Array) -> bool:
-    """Return whether no value of a batch is one for which staging rejects its row, or that arrival notes.
+    """Return whether a batch has no value for which staging rejects its row, or that arrival notes.
 
-    Staging itself judges what this does not look at: amounts in currencies without two decimal places, the currency,
-    and instants without a time zone; and what a value is beside others. What is rejected is told by the macros of
-    `dbt/macros/feeds.sql`; a test compares.
+    Staging always judges what this does not look at: amounts in currencies without two decimal places, the currency,
+    instants without a time zone, and values in relation to others. The macros of `dbt/macros/feeds.sql` define what is
+    rejected; a test compares.
 
     Args:
         column: The column.
@@ -461,7 +461,7 @@ def is_plain(column: Column, values: pa.Array) -> bool:
 
 
 def _is_in_range(column: Column, values: pa.Array) -> bool:
-    """Return whether all values, numbers of the least units of their type, are in the range of their column."""
+    """Return whether all values, numbers of the smallest unit of their type, are in the range of their column."""
     import pyarrow.compute as pc
 
     least, most, above = column.minimum, column.maximum, column.exclusive_minimum
@@ -478,9 +478,9 @@ def _is_in_range(column: Column, values: pa.Array) -> bool:
 
 
 def has_plain_ids(ids: pa.Array) -> bool:
-    """Return whether no id of a batch has anything that a row can be rejected for, or that is worth a note.
+    """Return whether no id of a batch has anything for which a row can be rejected, or that is worth a note.
 
-    All bytes are looked at together, which takes a tenth of the time of a pattern for each id.
+    All bytes are checked together, which takes a tenth of the time of a pattern for each id.
 
     Args:
         ids: The ids, as text.
@@ -519,16 +519,16 @@ def has_words(texts: pa.Array) -> bool:
 
 
 def words_for_missing() -> list[str]:
-    """Return the words that as a value reject its row or are worth a note."""
+    """Return the words for which, as a value, a row is rejected or noted."""
     types = value_types()
     return [*types["missing_words"], *types["noted_words"]]
 
 
 def stored_type(column: Column) -> pa.DataType:
-    """Return how a file of values holds a column of the `VALUE_TYPES`.
+    """Return the type in which a file of values holds a column of the `VALUE_TYPES`.
 
     Args:
-        column: An amount or decimal is a whole number of its least units.
+        column: The column; an amount or decimal is stored as a whole number of its smallest unit.
     """
     import pyarrow as pa
 

@@ -3,7 +3,7 @@
 Making frames and facts from the raw tables belongs here. What is checked is defined in `expectations/`;
 nothing of Great Expectations or pandas is imported before a batch is checked.
 
-A file of up to 200,000 rows is checked row by row, in frames of 100,000. Of a larger file every n-th row
+A file of up to 200,000 rows is checked row by row, in frames of 100,000. In a larger file, every n-th row
 is checked, some 50,000 evenly spread over the file; checks that need all rows (repeated keys, references,
 counts) are aggregates over the whole file by DuckDB. So a million rows take about two seconds.
 """
@@ -41,7 +41,8 @@ RECENT_DELIVERIES = 5
 FEW_DELIVERIES = 3
 FEW_ROWS = 20
 MOST_DIGITS = 14
-"""Before the point, of a number that is checked: fewer where it has more than two places (`_most_digits`)."""
+"""The most digits before the point of a number that is checked; fewer if it has more than two places
+(`_most_digits`)."""
 REMEDY = (
     "check that the file is of this feed and delimited as its header says, and deliver it again"
 )
@@ -62,7 +63,7 @@ def ask_gate(
     batches: Sequence[Batch],
     rows: RawRows,
 ) -> dict[int, tuple[GateResult, ...]]:
-    """Check batches against the contract of their feed: together, each with its own answers.
+    """Check batches against the contract of their feed, together but each with its own results.
 
     Args:
         connection: The warehouse, within the transaction that loaded the batches.
@@ -106,9 +107,9 @@ def _by_absent_columns(batches: Sequence[Batch]) -> dict[frozenset[str], list[Ba
 
 
 def _looked_at(feed: Feed, batches: Sequence[Batch], rows: RawRows, step: int) -> str:
-    """Return SQL for landed rows among which are all those whose number is divisible by a step.
+    """Return SQL for landed rows that include all those whose number is divisible by a step.
 
-    These are all rows, unless they were written apart when the file was read.
+    They are all rows, unless a sample was written when the file was read.
     """
     [batch, *others] = batches
     source = batch.prepared.source
@@ -144,7 +145,7 @@ def _frames(
         name, scale = identifier(column.name), places(column)
         if scale is None:
             selected.append(f"{text_of(column)} as {name}")
-        else:  # a number that was delivered as one needs no text of its own: any number is readable
+        else:  # the text of a delivered value is not checked, so '0' stands for it
             text = f"coalesce({name}, case when {value_name(column)} is not null then '0' end)"
             selected.append(f"{text} as {name}")
             selected.append(f"{_number(column, scale)} as {identifier(number_name(column))}")
@@ -166,7 +167,7 @@ def _frames(
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    """Return text and integers; integers are nullable (slower) only where one is missing."""
+    """Return a frame of text and integers; a column of integers is nullable (slower) only if one is missing."""
     import pandas as pd
     import pyarrow as pa
 
@@ -296,7 +297,7 @@ def _percent_of_usual(
     recent: list[tuple[int, int]],
     rows: RawRows,
 ) -> int | None:
-    """Return an amount's average in the commonest currency, in percent of recent deliveries'."""
+    """Return an amount's average in the most common currency, in percent of that in recent deliveries."""
     value = _number(feed.column(column), AMOUNT_PLACES)
 
     def source(sequence: int) -> str:

@@ -1,7 +1,7 @@
 """Unpacking a gzip file into plain bytes, within limits, checked by Python's own gzip.
 
-What happens to bytes before they are text belongs here, and recognising from them that a file has another
-format than its extension says. DuckDB never unpacks a delivery: it accepts truncated files.
+What happens to bytes before they are text belongs here, and recognising from them that a file is not of the
+format that its extension says. DuckDB never unpacks a delivery, because it accepts truncated files.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ UTF_8_REMEDY = (
 )
 ZIP_MAGIC = b"PK\x03\x04"
 OFFICE_NAMES = (b"[Content_Types]", b"_rels/", b"docProps/", b"xl/", b"mimetype", b"Index/")
-"""How the first entry of a ZIP archive is named that is a spreadsheet."""
+"""The beginnings of the name of the first entry in a ZIP archive that is a spreadsheet."""
 UTF_16_BYTES = 64
-"""As many tell text in UTF-16 by every second byte of them, which is NUL."""
+"""In how many first bytes text in UTF-16 is recognised: every second one is NUL."""
 ZIP_REMEDY = OTHER_KINDS[".zip"][1]
 TAR_MAGIC_AT = 257
 ZIP_NAME_AT = 30
-"""Where the name of that entry stands."""
+"""The position of that name in the archive."""
 
 
 def unpack(packed: Path, target: Path, limits: Limits) -> Path:
@@ -80,12 +80,12 @@ def unpack(packed: Path, target: Path, limits: Limits) -> Path:
 
 @dataclass(frozen=True)
 class Kind:
-    """What the first bytes of a file tell of it.
+    """What the first bytes of a file reveal.
 
     Attributes:
         name: What it is, in words.
         remedy: How to deliver it.
-        is_container: Whether files of many kinds begin so, among which a name may decide.
+        is_container: Whether files of many kinds begin in this way, so that a file's name may say more.
     """
 
     name: str
@@ -112,7 +112,7 @@ MAGIC = {
     codecs.BOM_UTF16_LE: Kind("text in UTF-16", UTF_8_REMEDY),
     codecs.BOM_UTF16_BE: Kind("text in UTF-16", UTF_8_REMEDY),
 }
-"""Of files that are no text: what they are, by how they begin."""
+"""What files that are not text in UTF-8 are, by how they begin."""
 
 
 def kind_of(path: Path) -> Kind | None:

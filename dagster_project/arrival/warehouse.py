@@ -47,7 +47,7 @@ from dagster_project.feeds import Column, Feed, feeds, type_pattern, value_types
 
 MOST_LINE_BYTES = 4 * 1024 * 1024
 STORAGE = "v1.5.0"
-"""Of a new warehouse: text is written with a third less work than for older readers."""
+"""The storage version of a new warehouse; it writes text with a third less work than older ones."""
 INSERTED_TOGETHER = 500
 _MAGIC = b"PAR1"  # a Parquet file begins and ends with it
 _ENDING = 4 + len(_MAGIC)  # the length of the file's description stands before it
@@ -80,10 +80,10 @@ class RawRows:
     folder: Path
 
     def place(self, feed_name: str, sequence: int, form: Form) -> Path:
-        """Return where the file of one delivery belongs whose rows have this form.
+        """Return the path for the file of one delivery, if its rows have this form.
 
-        What values mean and which are plain depends on the columns of the contract, so these are part of the place:
-        where one has another type or range, the rows are stored again.
+        What values mean, and which are plain, depends on the columns of the contract, so a digest of these is part of
+        the path. If a column gets another type or range, the rows are stored again.
         """
         folder = self.folder / feed_name
         if form != "text":
@@ -95,12 +95,12 @@ class RawRows:
         return path.relative_to(self.folder).as_posix()
 
     def path(self, feed_name: str, sequence: int) -> Path:
-        """Return the file of one delivery; where there is none, where its text belongs."""
+        """Return the file of one delivery; if there is none, the path for its text."""
         places = [self.place(feed_name, sequence, form) for form in FORMS]
         return next((place for place in places if place.is_file()), places[0])
 
     def remove(self, feed_name: str, sequence: int) -> None:
-        """Remove what is stored of one delivery."""
+        """Remove the stored rows of one delivery."""
         for form in FORMS:
             self.place(feed_name, sequence, form).unlink(missing_ok=True)
 
@@ -113,9 +113,9 @@ def form_of(path: Path) -> Form:
 
 @cache
 def _contract_of(feed_name: str) -> str:
-    """Return an identifier of what a feed's columns hold, and of which values of them are plain.
+    """Return a digest of what a feed's columns hold, and of which of their values are plain.
 
-    A file may be of no feed, too.
+    The name may be that of no feed.
     """
     feed = feeds().get(feed_name)
     columns = [replace(column, description="") for column in (feed.columns if feed else ())]
@@ -130,7 +130,7 @@ class Opened:
     Attributes:
         connection: The connection.
         deliveries: All deliveries that it knows, loaded or refused.
-        emptied_since: Why it is to be filled again from the archive, in words; None where it is as it was left.
+        emptied_since: Why it must be filled again from the archive, in words; None if it was used unchanged.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -155,9 +155,9 @@ def literal(text: str) -> str:
 def open_warehouse(path: Path, limits: Limits, temporary: Path) -> Opened:
     """Open the warehouse, make its raw tables where absent, read what it knows.
 
-    A file that is no longer a readable database is renamed to `<name>.damaged`, and raw tables of another
-    version or with other files of rows than were stored are removed: the warehouse is a cache of the archive,
-    and arrival fills it again from there.
+    A file that is no longer a readable database is renamed to `<name>.damaged`. Raw tables are removed if they are
+    of another version, or if their files of rows are not those that were stored. The warehouse is a cache of the
+    archive, and arrival fills it again from there.
 
     Args:
         path: The warehouse.
@@ -227,7 +227,7 @@ def _is_damage(error: duckdb.Error) -> bool:
 def create_tables(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> None:
     """Make the schema raw, its tables where absent, and the views of the rows that were loaded.
 
-    Of files that an earlier version stored without a digest, the digests are recorded.
+    Digests are recorded for the files that an earlier version stored without them.
     """
     connection.execute("create schema if not exists raw; create schema if not exists landed")
     for name, declaration in RAW_TABLES.items():
@@ -242,7 +242,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> None:
 
 
 def _empty_unless_as_left(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> str | None:
-    """Remove the raw tables and all files of rows, unless they can be used as they are.
+    """Remove the raw tables and all files of rows, unless they can be used unchanged.
 
     Returns:
         Why they cannot, in words: a table or view has other columns than this version of the product defines, or
@@ -295,7 +295,7 @@ def _kinds(connection: duckdb.DuckDBPyConnection, schema: str = "raw") -> dict[s
 def not_as_stored(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> list[Path]:
     """Return the files of loaded deliveries that are gone or hold other bytes than were stored.
 
-    Of a file without a recorded digest, only its two ends are read.
+    For a file without a recorded digest, only its two ends are read.
 
     Args:
         connection: The warehouse.
@@ -320,7 +320,7 @@ def not_as_stored(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> list[
 
 
 def record_digests(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) -> None:
-    """Record name and sha256 of the files of a feed's loaded deliveries for which none is recorded yet.
+    """Record the name and sha256 of each file of a feed's loaded deliveries that has none recorded yet.
 
     Args:
         connection: The warehouse.
@@ -340,7 +340,7 @@ def record_digests(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawR
 
 
 def digests_of(connection: duckdb.DuckDBPyConnection, feed: Feed) -> list[tuple[str, str]]:
-    """Return name and sha256 of the files of a feed's loaded deliveries as they were stored, in their order.
+    """Return the recorded name and sha256 of each file of a feed's loaded deliveries, in their order.
 
     Args:
         connection: The warehouse.
@@ -410,8 +410,9 @@ def rows_of(feed: Feed, source: OwnParquet) -> str:
 def landed_relation(feed: Feed, files: Sequence[Path]) -> str:
     """Return SQL for the rows in some files of a feed as they are stored, with the delivery each came in.
 
-    Of a column that can have values, `<name>` is null where it has one, and `<name>_value` where it has
-    text. Instants of rows that are local have no time zone. Values of plain rows need no look one by one.
+    A column that can have values has two here: `<name>` has its text, else null, and `<name>_value` its value,
+    else null. Instants of rows with `is_local` have no time zone. The values of rows with `is_plain` need not be
+    checked one by one.
     """
     return _rows(feed, files, lambda form: _landed_columns(feed, form))
 
@@ -458,7 +459,7 @@ def _is_local(form: Form) -> str:
 
 
 def _landed(column: Column, form: Form) -> Iterator[str]:
-    """Yield what stands in a select list for a column of `landed.<feed>`."""
+    """Yield the columns of `landed.<feed>` for a column of the feed, as they are in a select list."""
     name = identifier(column.name)
     if not has_values(column):
         yield name
@@ -508,7 +509,7 @@ def _rows(feed: Feed, files: Sequence[Path], columns: Callable[[Form], str]) -> 
     Args:
         feed: The feed.
         files: The files.
-        columns: The select list, without the number of the delivery and the row, of rows of a form.
+        columns: Returns the select list for rows of a form, without the numbers of delivery and row.
     """
     selects = []
     for form in FORMS:
@@ -531,7 +532,7 @@ def _rows(feed: Feed, files: Sequence[Path], columns: Callable[[Form], str]) -> 
 
 
 def without_pattern(path: Path) -> str:
-    """Return a path escaped for DuckDB's readers, to which brackets and stars are a pattern."""
+    """Return a path escaped for DuckDB's readers, which take brackets and stars for a pattern."""
     return glob.escape(str(path.resolve()))
 
 
@@ -543,7 +544,7 @@ def drop_tables(connection: duckdb.DuckDBPyConnection) -> None:
             connection.execute(f"drop {kinds[name]} raw.{identifier(name)}")
     connection.execute(
         "drop schema if exists landed cascade; drop schema if exists kept cascade"
-    )  # no build may be incremental from what was there
+    )  # no build may carry on from what was there
 
 
 @contextlib.contextmanager
@@ -562,7 +563,7 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 class KnownDelivery:
     """A delivery as the warehouse knows it; `identity` is that of its side record.
 
-    The size is -1 where its bytes could not be stored: they are never compared.
+    The size is -1 if its bytes could not be stored, so that they are never compared.
     """
 
     delivery_id: str
@@ -646,7 +647,7 @@ def _keep_rows(
             _copy_plain_csv(connection, feed, source, path)
         except duckdb.InvalidInputException as error:
             raise LoadMismatch(str(error)) from error
-    elif source.path.exists():  # else an attempt before, together with others, has moved it
+    elif source.path.exists():  # otherwise an earlier attempt, together with others, has moved it
         os.replace(source.path, path)
     with path.open("rb") as file:
         os.fsync(file.fileno())
@@ -654,7 +655,7 @@ def _keep_rows(
 
 
 def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> dict[int, str]:
-    """Return, by delivery_sequence, what of a delivery's rows is worth a note.
+    """Return what is worth a note in the rows of deliveries, by delivery_sequence.
 
     Args:
         connection: The warehouse.
@@ -847,7 +848,7 @@ def write_deliveries(
 def _insert(
     connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[object, ...]]
 ) -> None:
-    """Insert rows with one statement for some hundreds of them: a statement each costs more."""
+    """Insert rows with one statement for some hundreds of them, because a statement each costs more."""
     for start in range(0, len(rows), INSERTED_TOGETHER):
         some = rows[start : start + INSERTED_TOGETHER]
         one = f"({', '.join('?' * len(some[0]))})"
@@ -864,7 +865,7 @@ def forget_delivery(connection: duckdb.DuckDBPyConnection, delivery_id: str) -> 
 
 
 def sum_of_amounts(connection: duckdb.DuckDBPyConnection, loaded: str, column: str) -> Decimal:
-    """Return the exact sum of an amount column over one delivery's rows, where it is an amount."""
+    """Return the exact sum of an amount column over one delivery's rows, without values that are not amounts."""
     total = connection.execute(
         f"select coalesce(sum(cast({identifier(column)} as decimal(38, 8))), 0) from {loaded} "
         f"where regexp_full_match({identifier(column)}, '-?[0-9]{{1,18}}([.][0-9]{{1,8}}0*)?')"

@@ -1,8 +1,8 @@
-"""Whether the files of a build are as the product left them, so that no row need be read to know what they hold.
+"""Whether the files of a build are unchanged since the product wrote them; if so, their rows need not be verified.
 
 DuckDB never changes a block in use: it writes another one, then a header with a number that only grows. So the
-headers of a file, and the checksums with which its blocks begin, tell of every write by any program, whatever it
-does to the time of the file. DuckDB itself compares a block with its checksum whenever it reads it.
+headers of a file, and the checksums with which its blocks begin, reveal every write by any program, whatever the
+modification time says. DuckDB itself compares a block with its checksum whenever it reads it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _CHECKSUM: Final = 8
 
 
 def note(settings: Settings) -> None:
-    """Note how the warehouse and the candidate are now; where that fails, they will be read."""
+    """Note the state of the warehouse and the candidate; if that fails, the next build reads their rows."""
     with suppress(OSError):
         _noted(settings).write_text(_state(settings), "utf-8")
 
 
 def are_as_left(settings: Settings) -> bool:
-    """Return whether the warehouse and the candidate are as they were noted last."""
+    """Return whether the warehouse and the candidate are in the state last noted."""
     try:
         return _noted(settings).read_text("utf-8") == _state(settings)
     except (OSError, ValueError):
@@ -40,8 +40,8 @@ def are_as_left(settings: Settings) -> bool:
 def kept_up(settings: Settings) -> Iterator[None]:
     """Keep the note up to date while the product writes to the warehouse.
 
-    There is none afterwards where the files were not as noted, where something failed, such as reading a damaged block, or
-    where the candidate has changed, too.
+    Afterwards there is no note if the files did not match it before, if something failed, such as reading a damaged
+    block, or if the candidate has changed as well.
     """
     is_known = are_as_left(settings)
     candidate = _state_of(settings.candidate) if is_known else ""
@@ -54,7 +54,7 @@ def kept_up(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def forgotten_on_failure(settings: Settings) -> Iterator[None]:
-    """Remove the note where something fails, which may be that the candidate is not what was tested."""
+    """Remove the note if something fails, because the candidate may then not be what was tested."""
     try:
         yield
     except BaseException:
@@ -70,7 +70,7 @@ def _state(settings: Settings) -> str:
     """Return digests of the headers and checksums of both files.
 
     Raises:
-        OSError: A file is not there, or has a log, which may hold more.
+        OSError: A file is missing, or has a write-ahead log, which may hold further changes.
     """
     return f"{_state_of(settings.warehouse)} {_state_of(settings.candidate)}"
 

@@ -1,8 +1,9 @@
-"""Which records a question changes: the rows that would be delivered, and what they change in words.
+"""Which records a question changes: the rows that would be delivered, and their changes in words.
 
-A redemption is withdrawn by a version that is redeemed after the as-of date, which the rules do not know yet; a
-coupon by withdrawing its redemptions, with nothing leading to it. Changes of what is settled when a coupon is
-redeemed are refused where terms hold from some day on.
+A redemption is withdrawn by a version that is redeemed after the as-of date, which the rules do not know yet, or, if
+terms hold from some day on, by one that is revoked on that day. A coupon is withdrawn by withdrawing its redemptions
+and removing it as the follow-up of other coupons. If terms hold from some day on, changes of what is settled when a
+coupon is redeemed are refused.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ _REFERS: Final = {
     "workspace_id": "workspaces",
     "follow_up_coupon_id": "coupons",
 }
-"""The columns that name a record, and of which feed."""
+"""The columns that refer to another record, and the feed of that record."""
 
 
 class Asking:
-    """From changes to the rows to deliver, and what they change in words.
+    """Turns changes into the rows to deliver, and describes them.
 
     Attributes:
-        withdrawn_coupons: The coupons that are as if they had never been.
+        withdrawn_coupons: The coupons that count as never delivered.
     """
 
     def __init__(
@@ -80,10 +81,11 @@ class Asking:
         self._named: list[tuple[str, Record, str]] = []
 
     def rows(self, changes: Sequence[Change]) -> tuple[dict[str, list[Record]], list[str]]:
-        """Return the rows by feed, and what they change, one sentence each.
+        """Return the rows by feed, and a description of each change.
 
         Raises:
-            WrongTerms: They name what is not there, change nothing, or what cannot change from a day on.
+            WrongTerms: The changes name what does not exist, change nothing, or change what cannot change from a
+                day on.
         """
         for change in changes:
             key = change.values[feeds()[change.feed].key.name]
@@ -99,7 +101,7 @@ class Asking:
         return {feed: list(self._put_together(feed).values()) for feed in FEEDS}, self._told
 
     def _put_together(self, feed: str) -> dict[str, Record]:
-        """Return the rows of a feed: what follows from other changes, and on it what is asked of the record."""
+        """Return the rows of a feed: those implied by other changes, overlaid with what is asked of the record."""
         rows = {**self._found[feed], **self._implied[feed]}
         for key in self._found[feed].keys() & self._implied[feed].keys():
             rows[key] = {**self._implied[feed][key], **self._values[feed, key]}
@@ -147,7 +149,7 @@ class Asking:
         return self._feed_zones.get(feed_name, "UTC")
 
     def _must_refer(self) -> None:
-        """Make sure that the coupons and workspaces that changes name exist; what is recorded may name others."""
+        """Make sure that the coupons and workspaces that changes name exist; recorded values may name others."""
         for place, row, name in self._named:
             feed = feeds()[_REFERS[name]]
             if row[name] in self._found.get(feed.name, {}):
@@ -156,7 +158,7 @@ class Asking:
                 raise WrongTerms(f"{place}, {name}: {_no(self._connection, feed, row[name])}")
 
     def _must_leave_withdrawn(self) -> None:
-        """Make sure that nothing is changed to be of a coupon that is withdrawn."""
+        """Make sure that no change refers to a coupon that is withdrawn."""
         for row in self._found["redemptions"].values():
             is_withdrawn = row is self._values["redemptions", row["redemption_id"]]
             if row["coupon_id"] in self.withdrawn_coupons and not is_withdrawn:
@@ -173,7 +175,7 @@ class Asking:
                 )
 
     def _must_be_known(self, change: Change, row: Record) -> None:
-        """Make sure that a redemption is made by the as-of date: a later one is in no release (R0)."""
+        """Make sure that a redemption is redeemed by the as-of date, since a later one is in no release (R0)."""
         redeemed = row.get("redeemed_at", "")
         at = _moment(redeemed, self._zone_of(change.feed))
         if change.feed == "redemptions" and at is not None and at.replace(tzinfo=None) >= self._end:
@@ -186,7 +188,7 @@ class Asking:
     def _from_a_day_on(
         self, change: Change, recorded: Record, row: Record, differing: Sequence[str]
     ) -> None:
-        """Make sure that a coupon's terms can change from a day on, and end its redemptions as they then do."""
+        """Make sure that a coupon's terms can change from a day on, and end the redemptions that need an end."""
         refused = [name for name in differing if name not in OF_A_BILL]
         is_counted = any(
             one["duration"] == "once" or one["duration_invoices"] for one in (row, recorded)
@@ -204,9 +206,12 @@ class Asking:
             self._end_redemptions(change, row["coupon_id"], row["duration_months"])
 
     def _end_redemptions(self, change: Change, coupon_id: str, months: str) -> None:
-        """End the redemptions of a coupon that ended before the day as recorded, and none of the others before it."""
+        """Set the ends of redemptions where the new duration would change what was settled before the day.
+
+        A redemption that ended by the day keeps its end; one that would now have ended before the day ends on it.
+        """
         if not re.fullmatch("[0-9]{1,4}|", months):
-            return  # the contract of the feed says so
+            return  # the contract of the feed refuses it
         own = f"to_months({int(months)})" if months else "null::interval"
         periods = (
             "case discount_type when 'credit' then credit_period_months * credit_max_periods end"
@@ -238,7 +243,7 @@ class Asking:
                 }
 
     def _withdraw(self, change: Change, feed: Feed, recorded: Record) -> None:
-        """Take a record away, or end it with the day from which on terms change."""
+        """Withdraw a record, or end it on the day from which terms change."""
         key = recorded[feed.key.name]
         if feed.name == "redemptions":
             if not self._open([key]):
@@ -277,7 +282,7 @@ class Asking:
         self._told.append(f"{key}: withdrawn, with {len(own):,} {noun}")
 
     def _withdrawn(self, recorded: Record) -> Record:
-        """Return the version of a redemption that takes it away."""
+        """Return the version of a redemption that withdraws it, or revokes it on the day from which terms change."""
         if self._first is None:
             dates = dict.fromkeys(("starts_at", "ends_at", "revoked_at", "eligible_until"), "")
             later = self._as_of + timedelta(days=2)
@@ -285,7 +290,7 @@ class Asking:
         return {**recorded, "revoked_at": f"{self._first.isoformat()}Z"}
 
     def _open(self, redemption_ids: Sequence[str]) -> list[str]:
-        """Return those redemptions that a withdrawal changes: known, and not ended by the day of the change."""
+        """Return the redemptions that a withdrawal changes: those known and not ended by the day of the change."""
         still = f" and coalesce(ended_at > {literals([self._first])}, true)" if self._first else ""
         found = self._connection.execute(
             "select redemption_id from intermediate.int_redemptions_with_terms"
@@ -296,7 +301,7 @@ class Asking:
 
 
 def _is_same(column: Column, recorded: str, value: str, zone: str) -> bool:
-    """Return whether two texts are one value: `15` and `15.00`, an instant, empty and what it stands for.
+    """Return whether two texts mean the same value: `15` and `15.00`, or empty and the column's default.
 
     Args:
         column: The column.
@@ -323,7 +328,7 @@ def _is_same(column: Column, recorded: str, value: str, zone: str) -> bool:
 
 
 def _moment(text: str, zone: str) -> datetime | None:
-    """Return the instant that a text names in ISO 8601, in a time zone where it has no offset."""
+    """Return the instant of a text in ISO 8601, read in a time zone if it has no offset; None if it has no instant."""
     try:
         found = datetime.fromisoformat(text)
         return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
@@ -336,14 +341,14 @@ def _plain(number: str) -> str:
 
 
 def _recorded(connection: duckdb.DuckDBPyConnection, feed: Feed, key: str) -> Record | None:
-    """Return the version of a record that holds, as it was delivered, dated a second later."""
+    """Return the current version of a record as delivered, but with `updated_at` a second later."""
     return next(iter(_records(connection, feed, [key])), None)
 
 
 def _records(
     connection: duckdb.DuckDBPyConnection, feed: Feed, keys: Sequence[str]
 ) -> list[Record]:
-    """Return the versions of records that hold, as they were delivered, dated a second later."""
+    """Return the current versions of records as delivered, but with `updated_at` a second later."""
     names = feed.column_names
     columns = {
         str(row[0]) for row in connection.execute(f"describe raw.{quote(feed.name)}").fetchall()
@@ -364,7 +369,7 @@ def _records(
 
 
 def _must_be_whole(connection: duckdb.DuckDBPyConnection, feed: Feed, change: Change) -> None:
-    """Make sure that a record that is not on record has all it must have."""
+    """Make sure that an added record has all required values."""
     needed = [name for name in feed.required_names if name != "updated_at"]
     missing = [name for name in needed if not change.values.get(name)]
     if missing:
@@ -373,7 +378,7 @@ def _must_be_whole(connection: duckdb.DuckDBPyConnection, feed: Feed, change: Ch
 
 
 def _no(connection: duckdb.DuckDBPyConnection, feed: Feed, key: str) -> str:
-    """Say that there is no such record, and which come near."""
+    """Say that there is no such record, and name similar ones."""
     known = connection.execute(
         f"select {quote(feed.key.name)} from staging.stg_billing__{feed.name}"
         f" order by jaro_winkler_similarity(lower({quote(feed.key.name)}), lower({literal(key)})) desc,"

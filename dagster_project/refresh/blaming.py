@@ -1,7 +1,7 @@
 """Where to look for the cause of a wrong total: the workspace, month and delivery.
 
-Queries on the tables of a failed build belong here. They are never run on a build that succeeded, which
-they would only slow down.
+Queries on the tables of a failed build belong here. They are never run on a build that succeeded, because
+they would only slow it down.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ limit 1
 
 
 def with_places(problems: Sequence[Problem], warehouse: Path, marts: Path) -> list[Problem]:
-    """Return the problems, adding to problems about totals where to look.
+    """Return the problems; those about totals say where to look.
 
     Args:
         problems: Why a build is not published.
-        warehouse: Where it was built; another engine's tables are not there, and nothing is added.
+        warehouse: Where it was built. If another engine built it, the tables are not there, and nothing is added.
         marts: The candidate with its marts.
     """
     return [replace(one, message=_with_place(one, warehouse, marts)) for one in problems]

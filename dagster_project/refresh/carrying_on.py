@@ -1,11 +1,11 @@
-"""What the build before left in the warehouse, from which the next build may be incremental.
+"""What the previous build left in the warehouse, from which the next build may carry on.
 
-Whether dbt's models may calculate only what has changed (`macros/carrying_on.sql`) or must start from
-nothing is decided here. A note in the warehouse says what its models were calculated from. It is removed
-before a build begins and written when all of it, every data test too, has passed: after a crash, a
-failure, other code, another DuckDB, an earlier as-of day or deliveries that are gone, everything is
-rebuilt, and after a month of days in any case: tables from which rows were deleted become fragmented.
-What the data tests found is noted too, with fingerprints of the rows that they read (`standing`).
+This module decides whether dbt's models may calculate only what has changed (`macros/carrying_on.sql`) or must
+start from nothing. A note in the warehouse says what its models were calculated from. It is removed before a
+build begins, and written when the whole build has passed, every data test included. Everything is rebuilt after a
+crash or failure, with other code or another DuckDB, for an earlier as-of date, and if deliveries are gone; also after
+`MOST_TIMES` builds in a row, because tables from which rows were deleted become fragmented. The note also has the
+results of the data tests, with fingerprints of the rows that they read (`standing`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from dagster_project.refresh.standing import Checked
 from dagster_project.releases.fingerprint import literals, quote
 
 MOST_TIMES = 30
-"""How many builds in a row carry on."""
+"""How many builds in a row may carry on."""
 MOST_DELETED = 0.25
-"""Which part of the rows that are stored may be deleted ones, before a build that carries on clears them out."""
+"""The share of stored rows that may be deleted ones before a build that carries on clears them out."""
 _NOTE = "kept.build"
 
 
@@ -38,10 +38,10 @@ class Kept:
     Attributes:
         delivery_sequence: That of the last delivery it includes.
         as_of_date: Last day whose events count in it.
-        times: How many incremental builds there have been since the last from nothing.
-        sources: What its sources held, as `states_of_sources` tells it.
-        sources_now: What they hold now.
-        checked: What its data tests found, and the rows that they read.
+        times: How many builds have carried on since the last one from nothing.
+        sources: The content of its sources, as `states_of_sources` returns it.
+        sources_now: Their content now.
+        checked: What its data tests found, and fingerprints of the rows that they read.
     """
 
     delivery_sequence: int
@@ -60,7 +60,7 @@ class Kept:
 
 
 def take(warehouse: Path, made_by: str, as_of: date) -> Kept | None:
-    """Take the note away, and return what a build of this day may carry on from, if anything.
+    """Remove the note, and return what a build of this day may carry on from, if anything.
 
     Args:
         warehouse: The DuckDB file, created by arrival.
@@ -75,7 +75,7 @@ def take(warehouse: Path, made_by: str, as_of: date) -> Kept | None:
         made_by_before, day, last, deliveries, times, *more = found
         is_same = (made_by_before, deliveries) == (_maker(made_by), _loaded(connection, last)[1])
         may = is_same and day <= as_of and times < MOST_TIMES
-        if not may or len(more) < 2:  # a note of an earlier version has less
+        if not may or len(more) < 2:  # a note of an earlier version has fewer columns
             return None
         sources, checked = more
         return Kept(
@@ -89,7 +89,7 @@ def take(warehouse: Path, made_by: str, as_of: date) -> Kept | None:
 
 
 def is_left(connection: duckdb.DuckDBPyConnection, made_by: str, as_of: date) -> bool:
-    """Return whether every model in the warehouse is of a day and of all deliveries it has.
+    """Return whether every model in the warehouse was calculated for a day, from all loaded deliveries.
 
     Args:
         connection: The warehouse.
@@ -106,7 +106,7 @@ def is_left(connection: duckdb.DuckDBPyConnection, made_by: str, as_of: date) ->
 def is_fragmented(connection: duckdb.DuckDBPyConnection) -> bool:
     """Return whether so many of the stored rows are deleted that it is worth clearing them out.
 
-    Until then they are passed over where the others are read.
+    Until then, scans skip them.
 
     Args:
         connection: Has the databases of a build.
@@ -129,14 +129,14 @@ def leave(
     before: Kept | None = None,
     checked: Checked | None = None,
 ) -> None:
-    """Note that every model in the warehouse is of this day and of all deliveries it has.
+    """Note that every model in the warehouse was calculated for this day, from all loaded deliveries.
 
     Args:
         warehouse: The DuckDB file.
         made_by: What calculated the models.
         as_of: Last day whose events count in them.
         before: The build they carried on from, if any.
-        checked: What its data tests found, and the rows that they read.
+        checked: What the data tests found, and fingerprints of the rows that they read.
     """
     with open_to_write(warehouse) as connection:
         last, deliveries = _loaded(connection)
@@ -165,7 +165,7 @@ def _is_there(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _loaded(connection: duckdb.DuckDBPyConnection, last: int | None = None) -> tuple[int, str]:
-    """Return the last delivery loaded up to a given one, and an identifier of all loaded."""
+    """Return the number of the last loaded delivery and an identifier of all loaded ones, up to `last` if given."""
     [row] = connection.execute(
         "select coalesce(max(delivery_sequence), 0), coalesce(sha256(string_agg("
         "concat_ws(' ', delivery_sequence, delivery_id), ',' order by delivery_sequence)), '')"

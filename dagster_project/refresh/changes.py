@@ -1,7 +1,7 @@
-"""The changed terms of a question as a person gives them: files, options, days and names, checked by themselves.
+"""The changed terms of a question as a person gives them: files, options, days and names, each checked on its own.
 
-A row names its record and the columns that change; what it leaves out stays as recorded. Whether the record exists
-and the change makes sense is judged elsewhere (`asked_records`).
+A row names its record and the columns that change; the other columns stay as recorded. `asked_records` checks whether
+the record exists and the change makes sense.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from dagster_project.settings import first_instant
 FEEDS: Final = ("coupons", "redemptions")
 """The feeds whose rows are terms."""
 WITHDRAWN: Final = "withdrawn"
-"""The column of a row that takes its record away."""
+"""The column of a row that withdraws its record."""
 TRUE: Final = ("true", "t", "1", "yes")
 FALSE: Final = ("false", "f", "0", "no")
-"""The words for true and false, besides their capitals."""
+"""The words for true and false, in lower case; case does not matter."""
 
 Record = dict[str, str]
 
 
 class WrongTerms(Exception):
-    """The question does not make sense as it is; says what is wrong and what to do."""
+    """The question does not make sense as asked; the message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Change:
 
     Attributes:
         feed: `coupons` or `redemptions`.
-        values: Columns that change, as text, the key among them.
-        is_withdrawn: Whether the record is taken away.
-        place: Where the row stands, for messages.
+        values: The key and the columns that change, as text.
+        is_withdrawn: Whether the record is withdrawn.
+        place: Where the row was given, for messages.
     """
 
     feed: str
@@ -103,7 +103,7 @@ def _table(text: str) -> list[Record]:
     """Return the rows of a CSV file by the names of its columns.
 
     Raises:
-        ValueError: A row has more or fewer values than there are columns, or two have one name.
+        ValueError: A row has more or fewer values than there are columns, or two columns have the same name.
     """
     lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
     if not lines:
@@ -119,10 +119,10 @@ def _table(text: str) -> list[Record]:
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return what is named, each once.
+    """Return pairs of names and values as a dictionary.
 
     Raises:
-        ValueError: A name comes twice.
+        ValueError: A name occurs twice.
     """
     found: dict[str, Any] = {}
     for name, value in pairs:
@@ -133,7 +133,7 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _Texts(yaml.BaseLoader):
-    """YAML of which every scalar is its text, and every name of a mapping comes once."""
+    """Loads every scalar as text, and refuses a mapping in which a name occurs twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [self.construct_object(name, deep=True) for name, _ in node.value]
@@ -145,7 +145,7 @@ def of_coupon(coupon_id: str, settings_of: Sequence[str]) -> list[Change]:
     """Return the change of one coupon given as `column=value`.
 
     Raises:
-        WrongTerms: One of them is not so.
+        WrongTerms: One of them has another form, sets a column twice, or sets one that does not exist.
     """
     values = {"coupon_id": coupon_id}
     for text in settings_of:
@@ -161,10 +161,10 @@ def of_coupon(coupon_id: str, settings_of: Sequence[str]) -> list[Change]:
 
 
 def checked_name(name: str) -> str:
-    """Return a name that can be that of a folder.
+    """Return the name of a question, which is also that of its folder.
 
     Raises:
-        WrongTerms: It cannot.
+        WrongTerms: It cannot be the name of a folder.
     """
     if not re.fullmatch(files.WHAT_IF_NAME, name):
         raise WrongTerms(
@@ -175,10 +175,10 @@ def checked_name(name: str) -> str:
 
 
 def checked_day(text: str) -> date:
-    """Return the day from which on terms change.
+    """Return the day from which terms change.
 
     Raises:
-        WrongTerms: It is no day.
+        WrongTerms: The text is not a day.
     """
     try:
         return date.fromisoformat(text)
@@ -190,7 +190,7 @@ def first_of_bills(holds_from: date | None, as_of: date, zone: str) -> datetime 
     """Return the first instant of a day in the reporting time zone.
 
     Raises:
-        WrongTerms: No bill is looked at from that day on.
+        WrongTerms: The day is before 1970 or after the outlook.
     """
     if holds_from is None:
         return None
@@ -203,12 +203,12 @@ def first_of_bills(holds_from: date | None, as_of: date, zone: str) -> datetime 
 
 
 def unknown(kind: str, wanted: str, known: Iterable[str]) -> str:
-    """Say that there is no such thing, and which are meant.
+    """Say that there is no such thing, and suggest those that may be meant.
 
     Args:
         kind: What it would be, in the singular.
-        wanted: What was asked for.
-        known: Those that there are, or that come near.
+        wanted: The name asked for.
+        known: The names that exist, or those of them that are similar.
     """
     names = list(known)
     near = get_close_matches(wanted.casefold(), [name.casefold() for name in names], 3, 0.5)
@@ -218,10 +218,10 @@ def unknown(kind: str, wanted: str, known: Iterable[str]) -> str:
 
 
 def _change(feed_name: str, values: dict[str, str], place: str) -> Change:
-    """Return a row whose columns are those of its feed.
+    """Return a row as a change, without `updated_at`.
 
     Raises:
-        WrongTerms: They are not, or it does not say which record it is.
+        WrongTerms: A column or value is not one of the feed, or the key is missing.
     """
     feed = feeds()[feed_name]
     withdrawn = values.pop(WITHDRAWN, "").casefold()
@@ -230,7 +230,7 @@ def _change(feed_name: str, values: dict[str, str], place: str) -> Change:
     for name, value in values.items():
         try:
             value.encode("utf-8")
-        except UnicodeEncodeError:  # bytes of an argument, or half of a pair of escapes in JSON
+        except UnicodeEncodeError:  # undecodable bytes of an argument, a lone surrogate in JSON
             raise WrongTerms(f"{place}, {name}: the value is not UTF-8.") from None
         if name not in feed.column_names:
             known = [*feed.column_names, WITHDRAWN]
@@ -245,7 +245,7 @@ def _change(feed_name: str, values: dict[str, str], place: str) -> Change:
 
 
 def _feed_of(values: Mapping[str, str], place: str) -> str:
-    """Return the feed of a row by its key; a redemption names its coupon too."""
+    """Return the feed of a row by its key; redemption_id comes first, since a redemption names its coupon too."""
     if "redemption_id" in values:
         return "redemptions"
     if "coupon_id" in values:

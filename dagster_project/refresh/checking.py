@@ -1,7 +1,7 @@
 """What a run would make of a file or folder, tried in a data home that is thrown away.
 
-The trial belongs here: arrival, the gate and the staging models, which judge every row, on a copy.
-Nothing is stored, and no data home is needed.
+The trial belongs here: arrival, the gate, and the staging models, which judge every row. It works on a
+copy, stores nothing, and needs no data home.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dagster_project.settings import Settings
 Row = dict[str, Any]
 
 _NEEDS_OTHERS = ("_is_mostly_known", "_is_as_usual")
-"""Endings of the names of checks that compare a file with earlier deliveries."""
+"""Endings of the names of checks that compare a file with other deliveries."""
 MODELS = "+stg_billing__rejected_rows"
 
 
@@ -43,8 +43,8 @@ def check(path: Path, feed: str | None, settings: Settings) -> Row:
         settings: Time zones of feeds, threads and memory; their data home is not touched.
 
     Returns:
-        `is_accepted`, and `files`: each with its verdict (`loaded`, `refused`, or `known` where it has the
-        bytes of the file `same_as`, which adds nothing), the rows accepted and rejected, the reasons with the
+        `is_accepted`, and `files`: each with its verdict (`loaded`, `refused`, or `known` if it has the bytes
+        of the file `same_as`, so that it adds nothing), the rows accepted and rejected, the reasons with the
         first row and value of each, and what the gate found.
 
     Raises:
@@ -81,7 +81,7 @@ def check(path: Path, feed: str | None, settings: Settings) -> Row:
 
 
 def _lay_out(path: Path, feed: str | None, landing: Path) -> Path:
-    """Put the file or folder where a run would find it; a landing folder is one already.
+    """Put the file or folder where a run would find it; a landing folder stays where it is.
 
     Returns:
         The landing folder, which is only read from here on.
@@ -119,7 +119,7 @@ def _feed_of(path: Path) -> str:
 
 
 def _copy_folder(source: Path, target: Path) -> None:
-    """Copy a folder as it is: links as links, and no deeper than a run looks."""
+    """Copy a folder, links as links, no deeper than a run looks."""
     waiting = [(source, target, 0)]
     while waiting:
         here, there, depth = waiting.pop()
@@ -135,11 +135,11 @@ def _copy_folder(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy what is no folder; a file of the same disk is linked, which costs nothing."""
+    """Copy anything but a folder; a file on the same disk is hard-linked, which costs nothing."""
     if source.is_symlink():
         target.symlink_to(os.readlink(source))
     elif not source.is_file():
-        os.mkfifo(target)  # for whatever it is: it is refused unopened
+        os.mkfifo(target)  # stands for any special file, which is refused unopened
     else:
         try:
             os.link(source, target)
@@ -159,7 +159,7 @@ def _judge_rows(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Let libraries write nothing to standard output, which may be JSON."""
+    """Discard what libraries write to standard output, which may be JSON."""
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nothing,
         contextlib.redirect_stdout(nothing),
@@ -225,7 +225,7 @@ def _has_rejected(connection: duckdb.DuckDBPyConnection) -> bool:
 def _rejections(
     connection: duckdb.DuckDBPyConnection, report: DeliveryReport, feed: Feed | None
 ) -> list[Row]:
-    """Return the reasons for rejection, the commonest first, each with its first row and value."""
+    """Return the reasons for rejection, the most common first, each with its first row and value."""
     relation = (
         "staging.stg_billing__rejected_rows"
         if _has_rejected(connection)
@@ -252,8 +252,8 @@ def _rejections(
 def _seen(feed: Feed | None, reason: str, record: str) -> Row:
     """Return the column of a reason, the value seen and, where the form is wrong, the form expected.
 
-    A value of the right form that breaks a rule gets no form: the reason says what is wrong. No personal data
-    is returned.
+    No form is returned for a value of the right form that breaks a rule, because the reason says what is wrong.
+    No personal data is returned.
     """
     from expectations.hints import explanation_of, form_of
 

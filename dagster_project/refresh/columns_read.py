@@ -1,7 +1,7 @@
-"""Which columns of tables and views a query reads, as DuckDB's plan of the query tells them.
+"""Which columns of tables and views a query reads, according to DuckDB's plan of the query.
 
-The plan of a query from which only unused columns are left out scans the columns that the result can depend on. What
-a plan does not tell counts as read.
+With the optimizers disabled that depend on rows or move filters, a plan scans exactly the columns on which the result
+can depend. Where the plan is silent, a column counts as read.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _NOT_OF_COLUMNS: Final = (
     *("statistics_propagation", "empty_result_pullup", "in_clause"),
     *("filter_pushdown", "cte_filter_pusher"),
 )
-"""DuckDB's optimizers with which a plan would depend on the rows there are, or would have filters within its scans."""
+"""DuckDB's optimizers that make a plan depend on the rows of tables, or move filters into scans."""
 
 
 @contextmanager
 def without_rows(databases: Mapping[str, Tables]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection to databases in which each table and view is a table without rows.
+    """Yield a connection to empty copies of databases, in which each table and view is a table without rows.
 
     Args:
         databases: Tables and views by the name of their database.
@@ -47,7 +47,7 @@ def without_rows(databases: Mapping[str, Tables]) -> Iterator[duckdb.DuckDBPyCon
 
 
 def columns_read(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, list[str]]:
-    """Return the columns that a query reads, by the name of their table; all columns of a table that is not named.
+    """Return the columns that a query reads, by table name; a table that is not named is read in all columns.
 
     Args:
         connection: As `without_rows` yields it.
@@ -55,7 +55,7 @@ def columns_read(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str,
     """
     try:
         [(_, plan)] = connection.execute(f"explain (format json) {query}").fetchall()
-    except duckdb.Error:  # of a source that a build of no rows lacks
+    except duckdb.Error:  # the query names a table that the build does not have
         return {}
     read: dict[str, set[str]] = {}
     whole = set()
@@ -71,7 +71,7 @@ def columns_read(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str,
 
 
 def _disable(connection: duckdb.DuckDBPyConnection, optimizers: Iterable[str]) -> None:
-    """Disable optimizers, as far as this version of DuckDB has them."""
+    """Disable those of the optimizers that this version of DuckDB has."""
     disabled = ""
     for optimizer in optimizers:
         with suppress(duckdb.ParserException):
@@ -80,7 +80,7 @@ def _disable(connection: duckdb.DuckDBPyConnection, optimizers: Iterable[str]) -
 
 
 def _scans(plan: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield what a plan tells of each scan of a table."""
+    """Yield the facts that a plan states about each scan of a table."""
     for operator in plan:
         facts = operator.get("extra_info", {})
         if "Table" in facts:

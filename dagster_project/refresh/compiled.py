@@ -1,11 +1,11 @@
 """The models and data tests as SQL that DuckDB runs without dbt, compiled once per version of the code.
 
-A question is answered in a fraction of the time that dbt takes to start. The models are compiled as they carry
-on from a build of the same day under terms that hold from some instant on; the days and the delivery that a
-question names are markers in that SQL, which `Models.sql` replaces. No rule is written a second time.
+So a question is answered in a fraction of the time that dbt takes to start. The models are compiled for a build that
+carries on from one of the same day, under terms that hold from some instant on. The days and the delivery number of a
+question are markers in that SQL, which `Models.sql` replaces. No rule is written twice.
 
-With each model is kept which columns of other models it reads (`columns_read`): where no other column has changed,
-the model has not.
+Each model is stored with the columns that it reads from other models (`columns_read`). If none of these has changed,
+the model has not changed either.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from dagster_project.releases import candidate
 from dagster_project.releases.fingerprint import quote, tables_of
 from dagster_project.settings import Settings
 
-# No bill is of these years, and no delivery has that number.
+# No bill is from these years, and no delivery has that number.
 _DAY, _HOLDS_FROM, _LAST_DELIVERY = date(4711, 3, 9), date(4712, 5, 5), 987_654_321_987
 _DAY_IN_SQL = re.compile(f"'{_DAY}'")
 _END_IN_SQL = re.compile(r"'4711-03-(?:08|09|10|11) [0-9:]{8}'")
 _FIRST_IN_SQL = re.compile(r"'4712-05-0[3-6] [0-9:]{8}'")
 _ALL_TIME = datetime(1, 1, 1)
 _DESCRIBING = ("compiled.py", "columns_read.py")
-"""The modules whose code decides what is kept of a compiled model."""
+"""The modules whose code decides what is stored of a compiled model; a change in them compiles the project again."""
 _FORGETTING_GROUPS = ("forget_workspaces", "forget_months")
 _COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
 _RELATION = re.compile(r'"warehouse"\."(\w+)"\."(\w+)"')
@@ -57,12 +57,13 @@ class Node:
         name: Its name.
         kind: `model`, `test` or `seed`.
         schema: The schema of a model.
-        is_incremental: Whether a model adds rows to those it has, other than of whole workspaces or months.
-        forgets_invoices: Whether it first deletes the rows of the invoices that are calculated again.
+        is_incremental: Whether a model adds rows to those it has, and not by replacing whole workspaces or months.
+        forgets_invoices: Whether it first deletes the rows of recalculated invoices.
         reads: Names of the models and seeds it depends on, and ids of sources.
         severity: Of a test: `error` or `warn`.
         sql: The query, with markers.
-        columns_read: The columns that a model reads of others, by their names; all columns of those not named.
+        columns_read: The columns that a model reads from others, by the others' names; it reads all columns of those
+            that are not named.
     """
 
     name: str
@@ -93,12 +94,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Moment:
-    """What the markers stand for.
+    """The values that replace the markers.
 
     Attributes:
         as_of: Last day whose events count.
         end: The first instant after it.
-        last_delivery: Number of the last delivery that the build before knows.
+        last_delivery: Number of the last delivery in the recorded build.
         first: The first instant whose bills are under the changed terms; None for all bills.
     """
 
@@ -112,7 +113,7 @@ class Models:
     """The compiled project.
 
     Attributes:
-        nodes: Everything in it by name, each after what it reads.
+        nodes: Models, seeds and data tests by name, each after those that it reads.
     """
 
     def __init__(self, nodes: Iterable[Node]) -> None:
@@ -155,7 +156,7 @@ def relations_in(sql: str) -> frozenset[tuple[str, str]]:
 
 
 def models(settings: Settings, project: Project, warehouse: Path, marts: Path) -> Models:
-    """Return the compiled project: as it was compiled before, or compiled now.
+    """Return the compiled project, from the cache if it is there, else compiled now.
 
     Args:
         settings: What the models are calculated with.
@@ -172,13 +173,13 @@ def models(settings: Settings, project: Project, warehouse: Path, marts: Path) -
     path = project.folder / f"compiled-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.json"
     try:
         return Models.of(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError, KeyError):  # there is none, or one of another version
+    except (OSError, ValueError, TypeError, KeyError):  # none, or of another version
         nodes = _compile(settings, project)
         with duckdb.connect(str(warehouse), read_only=True) as connection:
             candidate.attach(connection, marts)
             tables = tables_of(connection, "warehouse") | tables_of(connection, candidate.DATABASE)
         nodes = with_columns(nodes, tables)
-        with suppress(OSError):  # without the right to write, the next question compiles again
+        with suppress(OSError):  # if it cannot be written, the next question compiles again
             with tempfile.NamedTemporaryFile(
                 "w", dir=path.parent, encoding="utf-8", delete=False
             ) as file:
@@ -204,11 +205,11 @@ def variables(time_zone: str, feed_time_zones: Mapping[str, str]) -> dict[str, o
 
 
 def nodes_of(compiled: Iterable[Any], manifest: Mapping[str, Any]) -> list[Node]:
-    """Return what dbt compiled, each after what it reads.
+    """Return what dbt compiled, each node after those that it reads.
 
     Args:
         compiled: dbt's nodes.
-        manifest: The manifest that they are of, as dbt writes it for others.
+        manifest: The content of their `manifest.json`.
     """
     found = {}
     for node in compiled:
@@ -243,10 +244,10 @@ def nodes_of(compiled: Iterable[Any], manifest: Mapping[str, Any]) -> list[Node]
 
 
 def of_one_database(sql: str) -> str:
-    """Return compiled SQL whose marts are in the same database as all else.
+    """Return compiled SQL with the marts in the same database as everything else.
 
     Args:
-        sql: The text as dbt compiled it, whose marts are in the candidate.
+        sql: The text as dbt compiled it, with the marts in the candidate.
     """
     return sql.replace(f'"{candidate.DATABASE}"."marts".', '"warehouse"."marts".')
 
@@ -256,7 +257,7 @@ def with_columns(nodes: Sequence[Node], tables: Tables) -> list[Node]:
 
     Args:
         nodes: In the order of their dependencies.
-        tables: Those of a build.
+        tables: The tables and views of a build.
     """
     with without_rows({"warehouse": tables}) as connection:
         return [
@@ -268,11 +269,11 @@ def with_columns(nodes: Sequence[Node], tables: Tables) -> list[Node]:
 
 
 def _columns_read(connection: duckdb.DuckDBPyConnection, node: Node) -> dict[str, list[str]]:
-    """Return the columns that a model reads of others; its table then has the columns of its query."""
+    """Return the columns that a model reads from others, and give its empty table the columns of its query."""
     columns = columns_read(connection, node.sql)
     if not node.is_incremental:
         table = f"{quote(node.schema)}.{quote(node.name)}"
-        with suppress(duckdb.Error):  # of a source that a build of no rows lacks
+        with suppress(duckdb.Error):  # the query names a table that the build does not have
             connection.execute(f"create or replace table {table} as {node.sql}")
     return columns
 

@@ -1,21 +1,21 @@
 """The marts under other terms, calculated for only those workspaces that a question can concern.
 
-First the models of redemptions are run over all redemptions: a user can have workspaces, and a coupon a limit,
-so that a change can make any redemption another one. Workspaces are concerned if a redemption or follow-up of
-theirs is not as recorded; no bill of the others can differ, since bills meet terms in their own workspace's
-redemptions only. Then the other models, and the data tests, are run over the records of these workspaces and
-nothing else. The marts that sum over workspaces are calculated from these results and, for all other workspaces,
+First, the models of redemptions run over all redemptions, because a change can affect any of them: a user can have
+several workspaces, and a coupon can have a limit. A workspace is concerned if one of its redemptions or follow-ups
+differs from the recorded one. Bills of other workspaces cannot differ, because a bill depends only on the
+redemptions of its own workspace. Then the other models and the data tests run over the records of the concerned
+workspaces only. The marts that sum over workspaces are calculated from these results and, for all other workspaces,
 from the recorded ones.
 
-Of both parts, a model is run only if it reads a row that is not as recorded, in a column that it reads
-(`Node.columns_read`): of coupons and of redemptions with their terms, what differs is found column by column, of
-all other models that were run, all counts as other. A model that is not run has its recorded rows. Which invoices
-are calculated again makes no row another one, so that the models of carrying on count for nothing in this; they,
-and the models that hold those invoices only, are run wherever a model that is run reads them.
+In both parts, a model is run only if it reads a row that differs from the recorded one, in a column that it reads
+(`Node.columns_read`). For coupons, and for redemptions with their terms, differences are found column by column; all
+columns of any other model that was run count as different. A model that is not run keeps its recorded rows. Which
+invoices are recalculated does not change any result, so the models of carrying on are ignored here. These models, and
+those that hold only the rows of recalculated invoices, are run wherever a model that is run reads them.
 
-The models are dbt's, compiled (`compiled`). The database `recorded` of the connection is the build of the recorded
-release, whose marts are in a database of their own, and is only read; the database `warehouse` becomes that of the concerned workspaces. A recorded relation
-is there as soon as a query names it.
+The models are dbt's, compiled (`compiled`). The connection's database `recorded` is the build of the recorded release
+and is only read; the recorded marts can be in a database of their own. The database `warehouse` receives the results
+for the concerned workspaces. A recorded relation is added to it when a query first names it.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.fingerprint import literal, literals, quote, row_hash, tables_of
 
 WORKSPACES: Final = "memory.main.concerned_workspaces"
-"""The table of the workspaces that are concerned."""
+"""The table of concerned workspaces."""
 CONCERNED: Final = f"workspace_id in (select workspace_id from {WORKSPACES})"
 """SQL for the rows of concerned workspaces."""
 CHARGES: Final = "memory.main.recorded_charges"
 """The table of the recorded charges of concerned workspaces, which are read more than once."""
 _OF_CONCERNED: Final = "memory.main.concerned_redemptions"
-"""The table of their redemptions, as recorded and under other terms."""
+"""The table of the redemptions of concerned workspaces, recorded ones and those under other terms."""
 INVOICES: Final = "memory.main.concerned_invoices"
-"""The table of their counted and expected invoices."""
+"""The table of the recorded invoices of concerned workspaces, counted and expected."""
 SUMMED: Final = (
     "fct_charge_bridge_monthly",
     "fct_program_performance_monthly",
@@ -54,14 +54,14 @@ SUMMED: Final = (
 
 @dataclass(frozen=True)
 class _Sums:
-    """A mart whose columns add up: what workspaces give it is the sum of what each of them gives.
+    """A mart whose columns add up over workspaces.
 
     Attributes:
         key: The columns that identify a row.
-        is_there: SQL for whether a workspace gives the row anything.
-        derived: The columns that are calculated from the sums, as SQL.
-        counted: The columns that count redemptions: a count whose row is not there adds up to nothing, so that
-            they are calculated from all workspaces.
+        is_there: SQL for whether any workspace contributes to the row; other rows are not in the mart.
+        derived: SQL for the columns that are calculated from the sums, by column.
+        counted: The columns that count redemptions. They are calculated from all workspaces, because a part that
+            has no row for a month and currency has no count to add either.
     """
 
     key: tuple[str, ...]
@@ -86,11 +86,11 @@ _ADDED_UP: Final = {
         ("new_redemptions", "ended_redemptions"),
     ),
 }
-"""Those of them to which the difference that concerned workspaces make can be added."""
+"""The marts in `SUMMED` that are the recorded ones plus the difference that concerned workspaces make."""
 TERMS: Final = ("dim_coupons",)
-"""The marts of terms alone, which are whole in every answer."""
+"""The marts of terms alone, of which every answer has all rows."""
 RECORDED: Final = ("fct_audit_findings", "fct_restatements")
-"""The marts that are as recorded, whatever is asked."""
+"""The marts that stay as recorded, whatever the question."""
 REDEMPTIONS: Final = (
     "int_redemptions_known",
     "int_redemptions_with_terms",
@@ -100,26 +100,26 @@ REDEMPTIONS: Final = (
 _CHARGES: Final = "fct_discounted_charges"
 """The mart of charges."""
 _BENEFITS: Final = "int_benefits_given"
-"""The model of what redemptions give on bills."""
+"""The model of the benefits that redemptions give on bills."""
 _COUPONS: Final = "stg_billing__coupons"
 """The model of coupons."""
 _TERMS: Final = "int_redemptions_with_terms"
 """The model of redemptions with their terms."""
 _BY_COLUMN: Final = {_COUPONS: "coupon_id", _TERMS: "redemption_id"}
-"""The models of which it is found out which columns differ, and the columns that identify their rows."""
+"""The models that are compared column by column, and the columns that identify their rows."""
 _DELIVERED: Final = {
     *("stg_arrival__deliveries", "stg_arrival__accepted_findings", "stg_billing__rejected_rows"),
     *("int_deliveries_reconciled", "int_rows_superseded"),
 }
-"""The models that say what was delivered: a question delivers nothing."""
+"""The models of what was delivered, which are not run because a question delivers nothing."""
 _FATES: Final = "stg_billing__repeated_rows"
-"""The model that says which version of a record is current; of each feed, only that feed's own models read it."""
+"""The model that says which version of a record is current. Its rows of a feed are read only by that feed's models."""
 _BEFORE: Final = "int_redemptions_before"
-"""The model that has the redemptions of the recorded build, whose terms are compared."""
+"""The model of the recorded build's redemptions with their terms, with which those under other terms are compared."""
 _RECEIVED: Final = "int_invoices_received"
-"""The model of the invoices that have come since the recorded build: none."""
+"""The model of the invoices received since the recorded build: in a question, none."""
 _AGAIN: Final = {"int_invoices_recalculated", "int_counted_invoices_recalculated"}
-"""The models of the invoices that are calculated again."""
+"""The models of the invoices that are recalculated."""
 _CARRYING_ON: Final = {
     *_AGAIN,
     *(_BEFORE, _RECEIVED),
@@ -128,12 +128,12 @@ _CARRYING_ON: Final = {
     *("int_bills_expected_before", "int_invoices_credited_before"),
     *("int_months_recalculated", "int_program_performance_before"),
 }
-"""The models that say what is calculated again and what was before: they make no row another one."""
+"""The models of what is recalculated and what was there before. A difference in them does not change any result."""
 _READ_ONCE: Final = {
     *("stg_billing__workspaces", "stg_billing__invoices"),
     *("int_invoices_counted", "int_invoices_charged"),
 }
-"""Models that need not be stored, since only few columns of them are read, or only once."""
+"""Models that are made as views, since they are read only once, or only in a few columns."""
 _ROWS_OF_A_STATEMENT: Final = 500
 _SCHEMAS: Final = ("raw", "landed", "staging", "intermediate", "marts", "all_workspaces")
 
@@ -144,7 +144,7 @@ class Calculated:
 
     Attributes:
         workspaces: How many workspaces are concerned.
-        models: The models that were run; all others are as recorded.
+        models: The models that were run; all others keep their recorded rows.
         tests: How many data tests passed.
     """
 
@@ -170,9 +170,9 @@ def calculate(
     Args:
         connection: Has the databases `recorded` and `warehouse`, the latter empty and in use.
         models: The compiled models.
-        moment: The day of the recorded build, and from when on terms are changed.
+        moment: The day of the recorded build, and the instant from which terms are changed.
         rows: The changed rows of coupons and redemptions by feed, as they would be delivered.
-        judge: Is called when the redemptions of concerned workspaces are calculated, and nothing else is.
+        judge: Is called once the redemptions of concerned workspaces are calculated, before anything else is.
         marts: The database with the recorded marts.
 
     Raises:
@@ -185,7 +185,7 @@ def calculate(
 
 
 def of_concerned(columns: Iterable[str]) -> str | None:
-    """Return SQL for the rows of a model that are of concerned workspaces; None where it says of no workspace.
+    """Return SQL for the rows of a model that are of concerned workspaces; None if it has no column for that.
 
     Args:
         columns: The model's columns.
@@ -215,21 +215,21 @@ class _Calculation:
         self._kinds: dict[tuple[str, str], str] = {}
         self._delivered: list[Feed] = []
         self._changed: dict[str, Collection[str] | None] = {}
-        """The models that are not as recorded, with the columns that differ; None for all."""
+        """The models whose rows differ from the recorded ones, with the columns that differ; None for all columns."""
         self._ran: set[str] = set()
         self._are_concerned_known = False
         for schema in _SCHEMAS:
             connection.execute(f"create schema warehouse.{schema}")
 
     def deliver(self, rows: Mapping[str, Sequence[Mapping[str, str]]]) -> None:
-        """Type the changed rows, and find out which versions of records they make the current ones."""
+        """Type the changed rows, and calculate which versions of records are current."""
         self._delivered = [feeds()[name] for name, found in rows.items() if found]
         for number, feed in enumerate(self._delivered, start=1):
             self._deliver(feed, self._moment.last_delivery + number, rows[feed.name])
             base = self._models.nodes[f"base_billing__{feed.name}"]
             self._table(base, f"from recorded.{base.schema}.{base.name}", self._sql(base))
             self._changed[base.name] = None
-        # No row of another feed has come, so that none has another fate.
+        # Other feeds have no new rows, so their fates stay as recorded.
         for feed in feeds().values():
             if feed not in self._delivered:
                 typed = f"base_billing__{feed.name}"
@@ -246,7 +246,7 @@ class _Calculation:
         self._forget_views()
 
     def _deliver(self, feed: Feed, delivery: int, rows: Sequence[Mapping[str, str]]) -> None:
-        """Make the raw table of a feed of its changed rows alone."""
+        """Create the raw table of a feed with its changed rows only."""
         names = feed.column_names
         columns = ", ".join(f"{quote(name)} varchar" for name in names)
         raw = f"warehouse.raw.{quote(feed.name)}"
@@ -264,7 +264,7 @@ class _Calculation:
             self._connection.execute(f"insert into {raw} values ({some})")
 
     def run(self, judge: Callable[[], None]) -> Calculated:
-        """Run the models whose rows can be others, all of them tested.
+        """Run the models whose rows can differ from the recorded ones, and their data tests.
 
         Raises:
             Broken: A row breaks the contract of its feed.
@@ -307,7 +307,7 @@ class _Calculation:
             raise Broken("; ".join(told))
 
     def _differs(self, node: Node) -> bool:
-        """Return whether a model reads what is not as recorded."""
+        """Return whether a model reads a column in which rows differ from the recorded ones."""
         for name in node.named - _CARRYING_ON - {_FATES}:
             if name in self._changed:
                 columns, read = self._changed[name], node.columns_read.get(name)
@@ -316,7 +316,7 @@ class _Calculation:
         return False
 
     def _compare(self, node: Node) -> None:
-        """Note what of a model that was run is not as recorded."""
+        """Note in which columns a model that was run differs from the recorded one."""
         key = _BY_COLUMN.get(node.name)
         if key is None:
             self._changed[node.name] = None
@@ -336,13 +336,13 @@ class _Calculation:
             f"select {ors} from memory.main.differing_{node.name}"
         ).fetchall()
         columns = [name for name, differs in zip(names, found, strict=True) if differs]
-        if key in columns:  # a row is there that was not, or the other way round
+        if key in columns:  # a row was added or removed
             self._changed[node.name] = None
         elif columns:
             self._changed[node.name] = columns
 
     def _find_concerned(self) -> None:
-        """List the workspaces with a redemption or follow-up that is not as recorded."""
+        """List the workspaces with a redemption or follow-up that differs from the recorded one."""
         terms = f"intermediate.{_TERMS}"
         parts = ["select null::varchar as workspace_id where false"]
         for name in REDEMPTIONS:
@@ -413,7 +413,7 @@ class _Calculation:
         return of_concerned(columns)
 
     def _waiting(self) -> list[Node]:
-        """Return the models that may have to be run for the marts, but for those of redemptions."""
+        """Return the models that may have to be run for the marts, except those of redemptions."""
         redemptions = {node.name for node in self._models.needed_for(REDEMPTIONS)}
         return [
             node
@@ -429,14 +429,14 @@ class _Calculation:
         ]
 
     def _to_build(self) -> list[Node]:
-        """Return the models to be run for concerned workspaces, in the order of their dependencies."""
+        """Return the models to run for concerned workspaces, in the order of their dependencies."""
         waiting = self._waiting()
         wanted = set()
         for node in waiting:
             if node.name not in _CARRYING_ON and self._differs(node):
                 self._changed[node.name] = None
                 wanted.add(node.name)
-        if wanted - {*TERMS}:  # data tests compare sums with what is run
+        if wanted - {*TERMS}:  # data tests compare the marts of sums with the other marts
             wanted |= {*SUMMED}
         for node in reversed(waiting):
             if node.name in wanted:
@@ -448,13 +448,13 @@ class _Calculation:
         return [node for node in waiting if node.name in wanted]
 
     def _is_of_this_build(self, node: Node) -> bool:
-        """Return whether the recorded rows of a model do not serve, as others were calculated again then."""
+        """Return whether a model has recorded rows only of what the recorded build recalculated; they are no use."""
         if node.name in {_BEFORE, _RECEIVED}:
             return False
         return node.name in _CARRYING_ON or (not node.is_incremental and bool(node.named & _AGAIN))
 
     def _sum_over_all(self) -> None:
-        """Calculate the marts that sum over workspaces from the results of all workspaces."""
+        """Calculate the marts that sum over workspaces, from the results of all workspaces."""
         for mart in SUMMED:
             if mart not in self._ran:
                 continue
@@ -466,14 +466,19 @@ class _Calculation:
             self._connection.execute(f"create table warehouse.all_workspaces.{mart} as {rows}")
 
     def _reading(self, node: Node, instead: Callable[[str, str], str]) -> str:
-        """Return the query of a model that reads other rows than those of concerned workspaces."""
+        """Return the query of a model with each relation that it reads replaced.
+
+        Args:
+            node: The model.
+            instead: Returns the replacement of a relation as SQL, given its schema and name.
+        """
         sql = self._models.sql(node, self._moment)
         for schema, name in node.relations:
             sql = sql.replace(_written(schema, name), instead(schema, name))
         return sql
 
     def _with_difference(self, node: Node, sums: _Sums) -> str:
-        """Return SQL for a mart as recorded, less what concerned workspaces gave it, plus what they give it now."""
+        """Return SQL for a mart: as recorded, less what concerned workspaces contributed, plus what they do now."""
         recorded = self._recorded(node.schema, node.name)
         types = {one.name: one.type for one in self._types[node.schema, node.name]}
         keys = ", ".join(sums.key)
@@ -512,7 +517,7 @@ class _Calculation:
         return "one_bill_of_each_month" if name == _BENEFITS else self._of_all(schema, name)
 
     def _one_bill_of_each_month(self) -> str:
-        """Return SQL for benefits of nothing, with which each program has a row of each currency and month."""
+        """Return SQL for empty benefits that give each program a row in each currency and month."""
         given = {
             "redemption_id": "redemption_id",
             "invoice_id": "concat_ws(' ', redemption_id, currency, performance_month)",
@@ -545,7 +550,7 @@ class _Calculation:
         return f"(from {self._recorded(schema, name)}{where})"
 
     def _of_all(self, schema: str, name: str) -> str:
-        """Return SQL for the rows of a model of concerned workspaces and, as recorded, of all others."""
+        """Return SQL for the rows of a model: calculated ones of concerned workspaces, recorded ones of all others."""
         if name not in self._ran:
             return self._recorded(schema, name)
         columns = self._columns.get((schema, name), [])
@@ -561,10 +566,10 @@ class _Calculation:
         )
 
     def _test(self) -> int:
-        """Run the data tests of the models that were run; return how many there are.
+        """Run the data tests of the models that were run, and return their number.
 
         Raises:
-            ReleaseError: One of severity error does not pass.
+            ReleaseError: A data test of severity error does not pass.
         """
         count = 0
         there = {
@@ -612,7 +617,7 @@ class _Calculation:
 
     @cached_property
     def _is_any_staying(self) -> bool:
-        """Whether a bill of concerned workspaces is not calculated again."""
+        """Whether any bill of concerned workspaces keeps its recorded rows."""
         ((staying,),) = self._connection.execute(
             f"select count(*) from {INVOICES} where invoice_id not in"
             " (select invoice_id from warehouse.intermediate.int_invoices_recalculated)"
@@ -620,14 +625,14 @@ class _Calculation:
         return bool(staying)
 
     def _sql(self, node: Node) -> str:
-        """Return the query of a model or data test, whose relations are there then."""
+        """Return the query of a model or data test, after creating the relations that it reads."""
         sql = self._models.sql(node, self._moment)
         for schema, name in sorted(node.relations):
             self._relation(schema, name)
         return sql
 
     def _relation(self, schema: str, name: str) -> None:
-        """Make sure that a relation is there: as it was run, or else with its recorded rows."""
+        """Make sure that a relation exists: with calculated rows if its model was run, else with recorded ones."""
         if (schema, name) in self._kinds or schema in ("raw", "landed"):
             return
         if name == _BEFORE:
@@ -646,12 +651,12 @@ class _Calculation:
             self._view(schema, name, self._sql(self._models.nodes[name]))
 
     def _table(self, node: Node, staying: str | None, query: str) -> None:
-        """Make the table of a model.
+        """Create or replace the table of a model.
 
         Args:
             node: The model.
-            staying: A query for rows that it has besides, if any.
-            query: A query for its rows; it may read what was there.
+            staying: A query for further rows of the table, if any.
+            query: A query for its rows; it may read the table that it replaces.
         """
         rows = query if staying is None else f"({staying}) union all by name ({query})"
         if (node.schema, node.name) not in self._kinds:
@@ -668,7 +673,7 @@ class _Calculation:
         self._kinds[schema, name] = "view"
 
     def _forget_views(self) -> None:
-        """Remove all relations that were not run."""
+        """Drop all views, which have recorded rows."""
         for (schema, name), kind in [*self._kinds.items()]:
             if kind == "view":
                 self._drop(schema, name)
@@ -680,7 +685,7 @@ class _Calculation:
 
 
 def _is_calculated(node: Node) -> bool:
-    """Return whether a node is a model of more than typed rows and their fates, or what was before."""
+    """Return whether a node is a model that `run` may run: not typed rows, their fates, or `_BEFORE`."""
     is_typed = node.name.startswith("base_") or node.name == _FATES
     return node.kind == "model" and not is_typed and node.name != _BEFORE
 
@@ -691,7 +696,7 @@ def _written(schema: str, name: str) -> str:
 
 
 def _tables_of(connection: duckdb.DuckDBPyConnection, database: str) -> Tables:
-    """Return the tables of a build, without its views and what was delivered, each column with its type."""
+    """Return the tables of a build with their typed columns, without views and the schema `raw`."""
     tables = set(
         connection.execute(
             "select schema_name, table_name from duckdb_tables()"

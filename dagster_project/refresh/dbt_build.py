@@ -1,11 +1,11 @@
 """dbt, in this process: the project prepared once, and one build of everything per refresh.
 
-Preparing the manifest and running the build belong here; what Dagster makes of dbt's events does not.
+Preparing the manifest and running the build belong here; what Dagster does with dbt's events does not.
 
-A dbt subprocess costs some four seconds of imports, dagster-dbt's own command line as much again for
-asking its version and setting up an adapter; and dbt parses the whole project again whenever a variable
+A dbt subprocess costs some four seconds of imports, and dagster-dbt's command line as much again to ask
+for dbt's version and to set up an adapter. dbt also parses the whole project again whenever a variable
 such as the as-of date changes. So dbt runs in this process with a manifest parsed earlier, as long as
-no file of the project has changed. The price: variables may be used in SQL only.
+no file of the project has changed. The price is that variables may be used in SQL only.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from dagster_project.releases import candidate
 from dagster_project.releases.gate import Build, Result
 from dagster_project.settings import Settings
 
-EventMsg = Any  # dbt's EventMsg, whose generated class says nothing of its fields
+EventMsg = Any  # dbt's EventMsg, whose generated class does not declare its fields
 
 _NOT_PROJECT = {"target", "logs", "dbt_packages", "__pycache__"}
 _KEPT_MANIFESTS = 3
@@ -67,14 +67,14 @@ class Project:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """The manifest as dbt writes it for others."""
+        """The content of `manifest.json`."""
         content = json.loads((self.folder / "manifest.json").read_text("utf-8"))
         assert isinstance(content, dict)
         return content
 
     @property
     def code_version(self) -> str:
-        """What calculates the marts: product version, the models' fingerprint, time zones of feeds."""
+        """What calculates the marts: the product's version, the project's fingerprint, time zones of feeds."""
         zones = "".join(f", {feed} in {zone}" for feed, zone in self.time_zones.items())
         return f"{product_version()}+{self.fingerprint[:12]}{zones}"
 
@@ -140,10 +140,10 @@ def prepare(settings: Settings) -> Project:
 
 
 def _caches(settings: Settings) -> tuple[Path, ...]:
-    """Return the folders for parsed projects, the first that can be written being the one to use.
+    """Return the folders for parsed projects; the first writable one is used.
 
-    In a checkout all data homes share one beside the project; nothing is written beside an installed
-    package.
+    In a checkout, all data homes share a folder beside the project. Nothing is written beside an
+    installed package.
     """
     own = settings.build / "prepared"
     return (own,) if IS_INSTALLED else (DBT_PROJECT / "target" / "prepared", own)
@@ -169,15 +169,15 @@ def _parse_into(cache: Path, fingerprint: str, settings: Settings) -> Project:
 
 
 def made_by(settings: Settings, project: Project) -> str:
-    """Return what models are calculated by: with another one a build starts from nothing."""
+    """Return what identifies the calculation of the models; if it changes, a build starts from nothing."""
     return f"{project.code_version}, {settings.reporting_time_zone}"
 
 
 class RunningBuild:
     """One build of everything into the warehouse, yielding dbt's events.
 
-    From nothing, it is one `dbt build`. A build that carries on, as it does on DuckDB where that may be, first
-    builds the models that may have changed, and then runs the data tests whose results may have (`standing`).
+    A build from nothing is one `dbt build`. A build that carries on, which is possible on DuckDB only, first builds the
+    models that may have changed, and then runs the data tests whose results may have changed (`standing`).
     Unit tests are left out: they check the code and run in the test suite.
     """
 
@@ -208,12 +208,12 @@ class RunningBuild:
         self._is_fragmented = False
         self._rows: dict[str, Mapping[str, str]] = {}
         self.left_alone: tuple[str, ...] = ()
-        """Unique ids of the models that stay as the build before left them, known once events come."""
+        """Unique ids of the models and seeds that stay as the previous build left them; set before the first event."""
         self.standing: dict[str, Result] = {}
-        """Results of the data tests that need no run, by unique id, known once all events have come."""
+        """Results of the data tests that need not run, by unique id; set when all events have come."""
         self.altered: tuple[str, ...] = ()
-        """Tables that keep rows of the build before, but whose rows are not those that it left, so that everything
-        is built from nothing."""
+        """Tables that keep rows of the previous build and were altered after it. If there is any, everything is built
+        from nothing."""
 
     def events(self) -> Generator[EventMsg]:
         """Build, and yield dbt's events as they happen."""
@@ -237,7 +237,7 @@ class RunningBuild:
             raise self._failure
 
     def outcome(self) -> Outcome:
-        """Return how the build ended; also leave it beside dbt's results, as their second witness."""
+        """Return how the build ended, and also write it beside dbt's results, for the gate to compare them with."""
         results = [
             one for ended in self._ended for one in getattr(ended.result, "results", None) or []
         ]
@@ -286,12 +286,12 @@ class RunningBuild:
 
     @property
     def carried_on_from(self) -> date | None:
-        """As-of date of the build before, if this one calculates only what has changed since."""
+        """As-of date of the previous build, if this one calculates only what has changed since."""
         return None if self._kept is None else self._kept.as_of_date
 
     @property
     def asked(self) -> int:
-        """How many models, seeds and data tests dbt is asked to build and run, as far as it is known."""
+        """How many models, seeds and data tests dbt is asked to build and run, as far as is known yet."""
         return len(self._to_build()) + len(self._tests.reads.keys() - self.standing.keys())
 
     @property
@@ -299,7 +299,7 @@ class RunningBuild:
         return made_by(self._settings, self._project)
 
     def carry_on(self) -> None:
-        """Find what the build before left, unless any of it that is kept has been altered since."""
+        """Find the previous build to carry on from, unless a table that would be kept has been altered since."""
         is_as_left = as_left.are_as_left(self._settings)
         self._kept = carrying_on.take(self._settings.warehouse, self._made_by, self._as_of)
         if self._kept is None:
@@ -337,7 +337,7 @@ class RunningBuild:
 
     @property
     def _added(self) -> dict[str, str]:
-        """Which rows models added to those that they keep, where they keep all, by the model's unique id."""
+        """SQL conditions for the rows added in this build to models that keep all their rows, by unique id."""
         if self._kept is None:
             return {}
         came_since = f"delivery_sequence > {self._kept.delivery_sequence}"
@@ -346,7 +346,7 @@ class RunningBuild:
     def _rows_of(
         self, names: Iterable[str], added: Mapping[str, str] | None = None
     ) -> dict[str, Mapping[str, str]]:
-        """Return fingerprints of those of some relations that tests read, as far as they are not known already.
+        """Fingerprint those of some relations that tests read and that have no fingerprints yet; return all known ones.
 
         Args:
             names: Unique ids of the relations.
@@ -367,7 +367,7 @@ class RunningBuild:
         return self._rows
 
     def _forget_rows(self) -> None:
-        """Forget the fingerprints of tables to which rows came since, or of which rows went."""
+        """Forget the fingerprints of tables to which this build added rows, or from which it deleted some."""
         for ended in self._ended:
             for result in ended.result.results:
                 if result.adapter_response.get("rows_affected") != 0:
@@ -412,18 +412,18 @@ class RunningBuild:
                 )
                 if tests := self._tests.reads.keys() - self.standing.keys():
                     self._invoke("tests", only=tests)
-        except BaseException as error:  # noqa: BLE001 (whoever waits for the events gets it)
+        except BaseException as error:  # noqa: BLE001 (`events` raises it)
             self._failure = error
         finally:
             self._queue.put(None)
 
     def _invoke(self, name: str, *options: str, only: Collection[str] | None = None) -> None:
-        """Run `dbt build`; its results go to a folder of that name.
+        """Run `dbt build` and write its results to a folder.
 
         Args:
-            name: The folder.
-            options: More options of `dbt build`.
-            only: Unique ids of the nodes that are built or run, if not all are.
+            name: The folder's name.
+            options: Further options of `dbt build`.
+            only: Unique ids of the nodes to build or run; None for all.
         """
         variables: dict[str, object] = {
             "as_of_date": self._as_of.isoformat(),
@@ -500,7 +500,7 @@ def build_models(settings: Settings, select: str) -> None:
     """Build some models from nothing, outside of any run.
 
     Args:
-        settings: Their warehouse is built in.
+        settings: The models are built in their warehouse.
         select: The models, in dbt's selection syntax.
 
     Raises:
@@ -557,7 +557,7 @@ def results_folder(settings: Settings, run_id: str) -> Path:
 
 
 def read_receipt(settings: Settings, run_id: str) -> Build:
-    """Return what the dbt step of a run recorded; a build without an id if it recorded nothing."""
+    """Return what the dbt step of a run recorded; if nothing, a build whose invocation has no id."""
     folder = results_folder(settings, run_id)
     try:
         receipt = json.loads((folder / "receipt.json").read_text("utf-8"))
@@ -600,7 +600,7 @@ def _invoke(
         parsed.build_flat_graph()  # what macros see as `graph`
         arguments = [*arguments, "--no-write-json"]  # dbt would write the manifest too
     if only is not None:
-        for unique_id in only:  # dbt compares each name it is given with that of every node
+        for unique_id in only:  # by tag, since dbt compares every selected name with every node
             parsed.nodes[unique_id].tags.append(_CHOSEN)
         arguments = [*arguments, "--select", f"tag:{_CHOSEN}", "--indirect-selection", "empty"]
     shared = ["--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)]

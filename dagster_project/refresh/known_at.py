@@ -28,9 +28,9 @@ class Instant:
     """An instant to look back to.
 
     Attributes:
-        at: The instant; what had arrived by then is known.
-        as_of: The day of the release that was the newest then, if any.
-        release_id: The release that was given for it, which knew the deliveries that it lists.
+        at: The instant. Deliveries that had arrived by then are known, unless a release was given.
+        as_of: The as-of date of the newest release at that instant, if any.
+        release_id: The release given instead of an instant, if any; the deliveries that it lists are known.
     """
 
     at: datetime
@@ -85,7 +85,7 @@ def resolve(home: Path, text: str) -> Instant:
 
 
 def _as_of_then(home: Path, at: datetime) -> date | None:
-    """Return the day of the newest release made by an instant."""
+    """Return the as-of date of the newest release made by an instant."""
     for release_id in reversed(files.release_ids(home)):
         try:
             pedigree = read_pedigree(home, release_id)
@@ -141,7 +141,7 @@ def prepare(settings: Settings, instant: Instant) -> Prepared:
 
 
 def _listed(home: Path, release_id: str, records: list[SideRecord]) -> list[SideRecord]:
-    """Return the deliveries a release lists, whatever the clock said when they arrived."""
+    """Return the deliveries that a release lists, whatever their arrival times say."""
     with open_release(home, release_id) as connection:
         listed = connection.execute("select delivery_id, file_name from release.deliveries")
         names: dict[str, str] = dict(listed.fetchall())
@@ -173,7 +173,7 @@ def copy_archive(source: Archive, target: Archive, records: list[SideRecord]) ->
 
 
 def _copy_closes(home: Path, side: Path, at: datetime) -> None:
-    """Copy the register as it was, and link to the releases it names."""
+    """Copy the register of closes as it was at an instant, and link to the releases it names."""
     path = files.closes_path(side)
     path.unlink(missing_ok=True)
     files.releases_dir(side).mkdir(exist_ok=True)

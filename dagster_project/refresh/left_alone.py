@@ -1,12 +1,12 @@
-"""Which models a build that carries on leaves as they are, since nothing they are made of has changed.
+"""Which models a build that carries on does not build, because nothing they depend on has changed.
 
-A model depends on its code, on models and sources, and, if its SQL names the as-of date, on that date. The
-code is that of the build before, or no build would carry on (`carrying_on`). What a source held then is
-compared with what it holds now: of a feed, its deliveries, whose rows never change; of any other table of
-schema raw, its rows. Which data tests are left out is decided after models are built (`standing`).
+A model depends on its code, on models and sources, and, if its SQL names the as-of date, on that date. A build that
+carries on has the same code as the previous build (`carrying_on`). The current content of each source is compared
+with its content then: for a feed, its deliveries, whose rows never change; for any other table of schema raw, its
+rows. Which data tests are skipped is decided after models are built (`standing`).
 
-What a model names is looked up in the text of its SQL and of the macros it names, since dbt records only
-what it meets when it parses the project as if nothing were carried on.
+References are looked up in the text of a model's SQL and of the macros it names, because dbt records only those that
+it meets when it parses the project as a build from nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from dagster_project.releases.fingerprint import quote, sum_of_hashes
 _WORD = re.compile(r"\w+")
 _REFERENCE = re.compile(r"""\bref\(\s*['"](\w+)['"]\s*\)""")
 _KEPT = re.compile(r"""\bkept\(\s*['"](\w+)['"]\s*\)""")
-_OF_THIS_BUILD = re.compile(r"\b(?:kept|came_since)\(")  # what was before, or has come since
-_DAY = re.compile(r"\bas_of_date\b")  # which every macro that names the day names in the end
+_OF_THIS_BUILD = re.compile(r"\b(?:kept|came_since)\(")  # the previous build, or arrivals since
+_DAY = re.compile(r"\bas_of_date\b")  # every macro that depends on the day leads to this name
 _BUILT = ("model", "seed")
 
 
@@ -61,9 +61,9 @@ def left_alone(
 
     Args:
         manifest: dbt's manifest.
-        before: `states_of_sources` when the build before began.
+        before: `states_of_sources` after the previous build.
         now: `states_of_sources` now.
-        is_same_day: Whether the build before had the same as-of date.
+        is_same_day: Whether the previous build had the same as-of date.
     """
     changed_sources = {
         name for name in before.keys() | now.keys() if before.get(name) != now.get(name)
@@ -134,14 +134,14 @@ def names_day(texts: Iterable[str]) -> bool:
 
 
 def depends_on_build(texts: Iterable[str]) -> bool:
-    """Return whether SQL names what the build before left or what has come since."""
+    """Return whether SQL refers to the previous build or to what has arrived since."""
     return any(map(_OF_THIS_BUILD.search, texts))
 
 
 def keeping_rows(manifest: Mapping[str, Any]) -> set[str]:
-    """Return the unique ids of the models of whose rows some are kept where they are built again.
+    """Return the unique ids of the models that keep some of their rows when they are built again.
 
-    These are the models to which rows are added, and those of which another model takes rows over.
+    These are the incremental models, and those whose previous rows another model takes over.
 
     Args:
         manifest: dbt's manifest.
@@ -156,7 +156,7 @@ def keeping_rows(manifest: Mapping[str, Any]) -> set[str]:
 
 
 def adding_rows(manifest: Mapping[str, Any]) -> set[str]:
-    """Return the unique ids of the models that keep all their rows where they are built again, and add others.
+    """Return the unique ids of the models that keep all their rows when they are built again, and add others.
 
     Args:
         manifest: dbt's manifest.
@@ -173,7 +173,7 @@ def adding_rows(manifest: Mapping[str, Any]) -> set[str]:
 def parents_of(
     node: Mapping[str, Any], texts: Iterable[str], by_name: Mapping[str, str]
 ) -> set[str]:
-    """Return the unique ids of all that a node reads.
+    """Return the unique ids of everything that a node reads.
 
     Args:
         node: A model or data test of the manifest.

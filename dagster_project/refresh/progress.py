@@ -1,4 +1,4 @@
-"""How far a refresh is, for a listener in this process; by default nobody listens.
+"""The progress of a refresh, reported to a listener in this process; by default nobody listens.
 
 The one hook between the steps and the command line belongs here. Log files and Dagster's own events do
 not.

@@ -1,11 +1,11 @@
 """Spark as the engine of a build: raw text out of the warehouse, a session, marts back for publication.
 
 What a build on Spark needs around dbt belongs here. The models are the same for every engine, and so
-are arrival and publication, which use DuckDB: text goes to Spark as Parquet, and DuckDB reads the
+are arrival and publication, which use DuckDB. Text goes to Spark as Parquet, and DuckDB reads the
 published tables that Spark writes.
 
-Where one build's tables are, below the storage (`COUPON_LEDGER_SPARK_STORAGE`, else `build/spark`):
-`raw/<table>/` what arrived, every column of a feed as text; `tables/<schema>/<model>/` what Spark made.
+The tables of one build are below the storage (`COUPON_LEDGER_SPARK_STORAGE`, else `build/spark`):
+`raw/<table>/` has what arrived, every column of a feed as text; `tables/<schema>/<model>/` has what Spark wrote.
 """
 
 from __future__ import annotations
@@ -117,14 +117,14 @@ def ready(settings: Settings) -> Iterator[None]:
 
 
 def write_raw(settings: Settings) -> int:
-    """Write the raw tables of the warehouse as Parquet, replacing those of the build before.
+    """Write the raw tables of the warehouse as Parquet, replacing those of the previous build.
 
     Returns:
-        The rows of all feeds together.
+        The number of rows of all feeds.
     """
     local = local_dir(settings)
     for layer in _LAYERS[1:]:
-        _remove(f"{storage(settings)}/tables/{layer}")  # Spark makes no table where files exist
+        _remove(f"{storage(settings)}/tables/{layer}")  # Spark creates no table where files exist
     shutil.rmtree(local / "raw", ignore_errors=True)
     with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
         connection.execute(f"set memory_limit = {literal(settings.memory_limit)}")
@@ -150,11 +150,11 @@ def write_raw(settings: Settings) -> int:
 def start(settings: Settings, rows: int) -> SparkSession:
     """Start the session that dbt then finds in this process.
 
-    Its catalog is in memory: every build describes its tables again.
+    Its catalog is in memory, so every build registers its tables again.
 
     Args:
         settings: The settings of the refresh.
-        rows: How many rows were delivered, which sets into how many parts they are split.
+        rows: How many rows were delivered, which determines the number of shuffle partitions.
 
     Raises:
         SparkUnavailable: Spark does not start.
@@ -181,7 +181,7 @@ def start(settings: Settings, rows: int) -> SparkSession:
 
 @contextlib.contextmanager
 def _errors_to(log: Path) -> Iterator[None]:
-    """Redirect standard error of processes started now to a file: nobody needs Java's notes."""
+    """Redirect standard error to a file, also for processes started meanwhile: nobody needs Java's notes."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with log.open("ab") as file:
@@ -201,9 +201,9 @@ def master(settings: Settings) -> str:
 def sql_configuration(settings: Settings, rows: int) -> dict[str, str]:
     """Return the configuration every session needs, wherever it runs.
 
-    Rows that are moved are split into parts small enough to sort in memory, at least one per core;
-    adaptive execution merges parts that turn out small. The walks through discounts and credit are
-    recursive and end by themselves: Spark's own limits, a hundred steps and a million rows, are lifted.
+    A shuffle splits rows into partitions small enough to sort in memory, at least two per thread;
+    adaptive execution merges those that turn out small. The walks through discounts and credit are
+    recursive and end by themselves, so Spark's own limits, a hundred steps and a million rows, are lifted.
 
     Args:
         settings: The settings of the refresh.
@@ -218,7 +218,7 @@ def sql_configuration(settings: Settings, rows: int) -> dict[str, str]:
 
 
 def configuration(settings: Settings, logging: Path, rows: int) -> dict[str, str]:
-    """Return the session's configuration: what is needed, suits this machine, and was set.
+    """Return the session's configuration: what is needed, what suits this machine, and what was set.
 
     Args:
         settings: Master, limits and further configuration.
@@ -276,7 +276,7 @@ def local_dir(settings: Settings) -> Path:
 
 
 def gather(settings: Settings, manifest: Mapping[str, Any]) -> None:
-    """Make what Spark built available to publication: the marts as the candidate, the rest as views.
+    """Make what Spark built available to publication: the marts as the candidate, other tables as views.
 
     Args:
         settings: The settings of the refresh.
@@ -319,7 +319,7 @@ def gather(settings: Settings, manifest: Mapping[str, Any]) -> None:
 
 
 def published(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    """Return schema and name of every table of a build that publication reads."""
+    """Return the schema and name of every table of a build that publication reads."""
     marts = {
         (str(node["schema"]), str(node["alias"]))
         for node in manifest["nodes"].values()
@@ -370,7 +370,7 @@ def _copy(source: str, target: str) -> None:
 
 @contextlib.contextmanager
 def _ansi_mode(conf: Mapping[str, str]) -> Iterator[None]:
-    """Keep Spark's ANSI mode on, which dbt-spark turns off: without it too large a sum wraps round.
+    """Keep Spark's ANSI mode on, which dbt-spark turns off; without it, a sum that is too large wraps around.
 
     Args:
         conf: Further configuration; SQL settings reach a Thrift server too.

@@ -1,16 +1,17 @@
-"""Which data tests need not run again, since they passed over the very rows that are there now.
+"""Which data tests need not run again, because they passed over exactly the rows that are there now.
 
-A data test depends on its code, on the rows of what it reads, in the columns that it reads, and, if its SQL names
-the as-of date, on that date. The code is that of the build before, or no build would carry on (`carrying_on`). When
-the tests of a build have passed, the rows that they read are fingerprinted table by table; when the models of the
-next build are there, the rows of the tables that are not as they were are fingerprinted again, and of tables that keep
-all their rows those that came. Where all fingerprints that concern a test are the same, its result stands. After a
-build from nothing, every test runs.
+The result of a data test depends on its code, on the rows that it reads, in the columns that it reads, and, if its
+SQL names the as-of date, on that date. A build that carries on has the same code as the previous build
+(`carrying_on`). After the tests of a build, the tables that they read are fingerprinted. After the models of the next
+build, the tables that may have changed are fingerprinted again; of a table that keeps all its rows, only the new rows
+are read. If all fingerprints that a test depends on are unchanged, its result stands. In a build from nothing, every
+test runs.
 
-A fingerprint is the number of rows and the sum of DuckDB's hashes of them, which is comparable within one version
-of DuckDB; with another version a build starts from nothing. There is one of all columns, by which a stray change is
-noticed, and one of each set of columns that a test reads (`columns_read`). It hashes the values of a row together:
-rows that exchange values are other rows. The rows of a feed are in files, of which a digest costs a fifth.
+A fingerprint is the number of rows and the sum of DuckDB's hashes of them. Sums are comparable within one version of
+DuckDB only; with another version, a build starts from nothing. Each table has one fingerprint of all columns, which
+also reveals a change from outside, and one of each set of columns that a test reads (`columns_read`). The values of a
+row are hashed together, so rows that exchange values change the fingerprint. For the rows of a feed, the digests of
+their files are used instead, at a fifth of the cost.
 """
 
 from __future__ import annotations
@@ -47,15 +48,15 @@ from dagster_project.releases.fingerprint import (
 from dagster_project.releases.gate import Result
 
 Rows = Mapping[str, Mapping[str, str]]
-"""Fingerprints of rows by unique id of what holds the rows, then by the columns that they are of."""
+"""Fingerprints of rows by unique id of the model, seed or source, then by the columns that they cover."""
 Columns = Mapping[str, Mapping[str, str]]
-"""The columns that tests read, separated by commas, by unique id of the test, then of what has the columns; all columns
-of what is not named."""
+"""The columns that tests read, separated by commas, by unique id of the test, then of the model, seed or source. A test
+reads all columns of one that is not named."""
 ALL: Final = "*"
 """Stands for all columns."""
 MANY: Final = 2_000_000
-"""Where a table has more rows, and not as many as before, so that no fingerprint of some columns can be what it was, none
-is made: each reads the whole table."""
+"""The number of rows above which a table whose number of rows has changed gets no fingerprints of some of its columns.
+Each of them reads the whole table, and none can be unchanged."""
 _PASSED: Final = ("pass", "warn")
 
 
@@ -79,7 +80,7 @@ class DataTests:
 
     Attributes:
         reads: Unique ids of the models, seeds and sources whose rows each test reads, by the test's unique id. A view
-            has no rows of its own: where it depends on nothing else, they are those of what it reads.
+            whose rows depend on nothing but the relations that it reads is replaced by these relations.
     """
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
@@ -91,7 +92,7 @@ class DataTests:
             for unique_id, node in nodes.items()
             if node["resource_type"] in ("model", "seed")
         }
-        of_views = {  # what each reads, where its rows depend on nothing else
+        of_views = {  # the relations that each view reads, if its rows depend on nothing else
             unique_id: parents_of(node, texts, by_name)
             for unique_id, node in nodes.items()
             if node["resource_type"] == "model" and node["config"].get("materialized") == "view"
@@ -122,7 +123,7 @@ class DataTests:
 
     @cached_property
     def relations(self) -> dict[str, str]:
-        """Everything that tests read, by unique id, as quoted SQL."""
+        """The relations that tests read, as quoted SQL by unique id."""
         found = {}
         for unique_id in sorted(set().union(*self.reads.values())):
             node, name = self._node(unique_id), self._name(unique_id)
@@ -144,16 +145,17 @@ class DataTests:
 
     @cached_property
     def feeds(self) -> dict[str, Feed]:
-        """The feeds among what tests read, by unique id."""
+        """The feeds that tests read, by unique id."""
         names = {one: one.rpartition(".")[2] for one in self.relations if one.startswith("source.")}
         return {one: feeds()[name] for one, name in names.items() if name in feeds()}
 
     def columns(
         self, connection: duckdb.DuckDBPyConnection, queries: Mapping[str, str]
     ) -> dict[str, dict[str, str]]:
-        """Return the columns that tests read, as far as the plans of their queries tell them.
+        """Return the columns that tests read, as far as the plans of their queries show them.
 
-        Of what a test reads through a view, a plan tells only what the test reads of it besides.
+        A relation that a test reads through a view gets no entry: the plan shows only the columns that the test
+        reads from it directly.
 
         Args:
             connection: Has the databases of a build.
@@ -183,9 +185,9 @@ class DataTests:
         """Return the results that still hold, by unique id.
 
         Args:
-            before: What the build before found.
+            before: What the previous build found.
             rows: Fingerprints of the rows that are there now.
-            is_same_day: Whether the build before had the same as-of date.
+            is_same_day: Whether the previous build had the same as-of date.
         """
         return {
             unique_id: before.results[unique_id]
@@ -214,20 +216,20 @@ def fingerprints(
     before: Rows,
     added: Mapping[str, str] | None = None,
 ) -> dict[str, Mapping[str, str]]:
-    """Return the fingerprints of the rows of each relation that is there and can be read.
+    """Return the fingerprints of the rows of each relation that exists and can be read.
 
     Args:
         connection: The warehouse.
         relations: Relations as quoted SQL, by unique id.
         columns: The columns that tests read.
-        before: Fingerprints of rows that may be there still; where all columns are as they were, so are some.
-        added: Which rows were added to those that had the fingerprints before and are there still, as a condition,
-            by unique id. Only these are read.
+        before: Earlier fingerprints. If that of all columns is unchanged, the others of the relation are taken over.
+        added: SQL conditions by unique id, for relations that still have all rows of their earlier fingerprints: which
+            rows were added since. Only these rows are read.
     """
     added = added or {}
     found: dict[str, Mapping[str, str]] = {}
     for unique_id, relation in relations.items():
-        # Otherwise it was never built, or its blocks are damaged.
+        # Skip a relation that was never built, or whose blocks are damaged.
         with suppress(duckdb.CatalogException, duckdb.IOException):
             found[unique_id] = _fingerprints_of(
                 connection,
@@ -272,7 +274,7 @@ def _fingerprints_of(
 def _fingerprints(
     connection: duckdb.DuckDBPyConnection, relation: str, parts: Mapping[str, Sequence[Column]]
 ) -> dict[str, str]:
-    """Return a fingerprint of the rows of a relation for each part of its columns, by the name of the part."""
+    """Return fingerprints of the rows of a relation, one for each set of columns, by the name of the set."""
     if not parts:
         return {}
     rows, *sums = sums_of_hashes(connection, relation, [*parts.values()])
@@ -284,7 +286,7 @@ def _fingerprints(
 
 
 def _added_up(known: Mapping[str, str], came: Mapping[str, str]) -> dict[str, str]:
-    """Return the fingerprints of rows together with those that came to them, of the parts that both have."""
+    """Return the fingerprints of known and added rows together, for the sets of columns that both have."""
     found = {}
     for part in known.keys() & came.keys():
         rows, hashes, types = known[part].split()
@@ -296,9 +298,9 @@ def _added_up(known: Mapping[str, str], came: Mapping[str, str]) -> dict[str, st
 def fingerprints_of_files(
     connection: duckdb.DuckDBPyConnection, read: Mapping[str, Feed]
 ) -> dict[str, Mapping[str, str]]:
-    """Return a fingerprint of the files of each feed, in which its rows are, as arrival stored them.
+    """Return a fingerprint of the files in which arrival stored the rows of each feed.
 
-    The files are not read: every arrival makes sure that they are what was stored, or everything starts from nothing.
+    The files are not read. Every arrival verifies that they are unchanged; otherwise everything starts from nothing.
 
     Args:
         connection: The warehouse.
@@ -312,13 +314,13 @@ def fingerprints_of_files(
 
 
 def rows_and_hashes(fingerprints: Mapping[str, str]) -> tuple[int, int]:
-    """Return the number of rows and the sum of their hashes in the fingerprints of a table."""
+    """Return the number of rows of a table and the sum of their hashes, from its fingerprints."""
     rows, hashes, _ = fingerprints[ALL].split()
     return int(rows), int(hashes)
 
 
 def written(checked: Checked) -> str:
-    """Return what tests found as text."""
+    """Return what tests found as JSON."""
     results = {
         unique_id: [result.status, result.failures, result.checked_at.isoformat()]
         for unique_id, result in checked.results.items()

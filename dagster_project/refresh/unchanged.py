@@ -35,7 +35,7 @@ _TICK_SECONDS = 2.0
 
 
 def inputs(settings: Settings, as_of: date) -> str:
-    """Return an identifier of everything a refresh would rest on.
+    """Return an identifier of everything that a refresh would depend on.
 
     Args:
         settings: Landing folder, data home, engine, strictness.
@@ -70,11 +70,11 @@ def is_unchanged(settings: Settings, as_of: date) -> bool:
     try:
         return inputs(settings, as_of).encode() == _path(settings).read_bytes()
     except (OSError, ReleaseError):
-        return False  # whatever it is, the refresh reports it
+        return False  # the refresh reports the error
 
 
 def remember(settings: Settings, as_of: date, landing_before: list[str], run_id: str) -> None:
-    """Remember what the release just published rests on, if that is beyond doubt.
+    """Remember what the release just published depends on, unless that may have changed meanwhile.
 
     Args:
         settings: Those of the refresh.
@@ -95,18 +95,18 @@ def remember(settings: Settings, as_of: date, landing_before: list[str], run_id:
 
 
 def landing_state(settings: Settings) -> list[str]:
-    """List name and status of everything in the landing folder."""
+    """List the name and status of everything in the landing folder."""
     return _statuses(settings.landing)
 
 
 def _has_waiting(settings: Settings) -> bool:
-    """Return whether a folder of parts waits: no file will show that it has settled."""
+    """Return whether a folder of parts waits to settle, which will change no file."""
     settled = time.time() - settings.settle_seconds
     return bool(left_alone(settings.landing, list(feeds()), settled)["waiting"])
 
 
 def _is_to_be_tried_again(settings: Settings, run_id: str) -> bool:
-    """Return whether a run refused a file for want of space or memory: no file shows there is more."""
+    """Return whether a run refused a file for lack of space or memory; no file shows when there is more."""
     archive = Archive(settings.archive, settings.build / "tmp")
     return any(
         record.run_id == run_id and record.is_to_be_tried_again
@@ -121,7 +121,7 @@ def _path(settings: Settings) -> Path:
 def _files(folder: Path) -> Iterator[Path]:
     """Yield the files below a folder, sorted by folder; a folder that cannot be listed has none.
 
-    `os.walk` would not do: it calls itself for every folder within a folder.
+    `os.walk` would not do, because it recurses into every folder within a folder.
     """
     waiting = [folder]
     while waiting:
@@ -140,11 +140,12 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _statuses(folder: Path, *, are_shared: bool = False) -> list[str]:
-    """Return name and status of everything in a folder.
+    """Return the name and status of everything in a folder.
 
     Args:
         folder: The folder.
-        are_shared: Whether another release may share the files: removing it changes their status then.
+        are_shared: Whether another release may share the files. Removing that release changes their time of change,
+            which is then left out.
     """
     found = []
     for path in _files(folder):

@@ -1,14 +1,14 @@
-"""The recorded history and the outlook under other terms, in a data home of their own.
+"""What-ifs: the recorded history and the outlook under other terms, in a data home of their own.
 
-Whether a question can be asked, and its answer, belong here: the release in `HOME/what-if/NAME`. It is calculated
-(`concerned`) from a copy of the last build and written as a changed copy of the recorded release
-(`releases/answering.py`); `HOME/current` is not touched. How terms are given is in `changes`, which records they
-change in `asked_records`. Findings are those of the recorded release: no bill is called wrong because of a question.
+The check whether a question can be asked, and its answer, belong here. The answer is a release in `HOME/what-if/NAME`.
+It is calculated (`concerned`) from a copy of the last build and written as a changed copy of the recorded release
+(`releases/answering.py`); `HOME/current` is not touched. `changes` reads the changed terms, and `asked_records` finds
+the records that they change. The findings are those of the recorded release, because a question makes no bill wrong.
 
-Where terms hold from some day on, bills issued earlier stay as the build before left them, with the uses and
-the credit they took; only later ones are calculated, under the changed terms with what is left. What was settled
-before that day can then not change: which redemptions are honoured, when they started, which ended, what was
-granted, which is compared with the recorded build before anything is published.
+If terms hold from some day on, bills issued earlier stay as the last build left them, with the uses and the credit
+they took. Only later bills are calculated, under the changed terms and with what is left. What was settled before that
+day must then stay the same: which redemptions are honoured, when they started and which ended, and therefore what was
+granted. Redemptions are compared with those of the recorded build before anything is published.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _BILLS_OF_A_THREAD: Final = 2_000_000
 
 @dataclass(frozen=True)
 class Prepared:
-    """A question that can be asked, with a copy of what it is asked about.
+    """A question that can be asked, with a copy of the build it is about.
 
     Attributes:
         settings: Of its data home.
@@ -66,7 +66,7 @@ class Prepared:
         pedigree: The row of `release.release` of the recorded release.
         rows: The changed records by feed, as they would be delivered.
         first: The first instant whose bills are under the changed terms; None for all bills.
-        models: What is calculated.
+        models: The compiled models.
     """
 
     settings: Settings
@@ -85,20 +85,20 @@ def prepared(
     holds_from: date | None = None,
     waiting: Callable[[str], None] | None = None,
 ) -> Iterator[Prepared]:
-    """Hold the data home of a question, with what is needed to answer it; that goes at the end.
+    """Lock the data home of a question and fill it with what is needed to answer it; remove that at the end.
 
     Args:
-        settings: Of the data home with the recorded release, which is the one served.
-        name: What the question is called.
-        changes: What is other than recorded.
-        holds_from: The day from which on bills are issued under these terms, if not all are.
-        waiting: Is told what a running refresh is, before its end is waited for; None not to wait.
+        settings: Of the data home with the recorded release, which is the current one.
+        name: The name of the question.
+        changes: The changes to the recorded terms.
+        holds_from: The day from which bills are issued under these terms; None for all bills.
+        waiting: Called with a message about a running refresh before waiting for its end; None to raise `Busy` instead.
 
     Raises:
-        WrongTerms: They name what is not there, or change nothing.
+        WrongTerms: The changes name what does not exist, or change nothing.
         NoRelease: Nothing has been published yet.
-        ReleaseError: What the last build left is not what is served.
-        Busy: A refresh is running, or the same question is asked.
+        ReleaseError: The current release was not made from the last build, or not by this version.
+        Busy: A refresh is running, or the same question is being asked.
     """
     home = settings.home
     side = home / files.WHAT_IF / checked_name(name)
@@ -145,7 +145,7 @@ def prepared(
 def _recorded_state(
     home: Path, command: str, waiting: Callable[[str], None] | None
 ) -> Iterator[None]:
-    """Hold a data home, so that its build and its release stay those of one refresh; wait for a running one."""
+    """Lock a data home, so that its build and its release stay those of one refresh; wait for a running one."""
     with ExitStack() as held:
         try:
             held.enter_context(one_writer(home, command))
@@ -168,8 +168,8 @@ def answer(prepared: Prepared) -> Calculated:
 
     Raises:
         WrongTerms: A row breaks the supplier's contract.
-        ReleaseError: What was settled before --from would be another, a data test does not pass, or the
-            release cannot be written.
+        ReleaseError: What was settled before --from would change, a data test does not pass, or the release
+            cannot be written.
     """
     settings, question = prepared.settings, prepared.question
     recorded = Path(os.path.realpath(settings.home / _RECORDED))
@@ -212,7 +212,7 @@ def answer(prepared: Prepared) -> Calculated:
 
 
 def _judge(prepared: Prepared, connection: duckdb.DuckDBPyConnection) -> None:
-    """Make sure that redemptions fit the bills that are not calculated again."""
+    """Make sure that redemptions fit the bills that are not recalculated."""
     holds_from = prepared.question.holds_from
     if holds_from is not None and prepared.first is not None:
         _must_leave_the_past(connection, holds_from, prepared.first)
@@ -220,7 +220,7 @@ def _judge(prepared: Prepared, connection: duckdb.DuckDBPyConnection) -> None:
 
 @contextmanager
 def _calculating(settings: Settings, recorded: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open an empty database, with the recorded build and release attached, as dbt's settings are."""
+    """Open an empty database with dbt's settings, and attach the recorded build and release."""
     with duckdb.connect(
         config={
             "threads": 1,
@@ -247,7 +247,7 @@ def _calculating(settings: Settings, recorded: Path) -> Iterator[duckdb.DuckDBPy
 
 
 def _marts(connection: duckdb.DuckDBPyConnection, models: Collection[str]) -> dict[str, Mart]:
-    """Return what each mart is to hold that may be another than recorded.
+    """Return the new rows of each mart that may differ from the recorded one, and the rows that they replace.
 
     Args:
         connection: The connection of the calculation.
@@ -263,7 +263,7 @@ def _marts(connection: duckdb.DuckDBPyConnection, models: Collection[str]) -> di
     marts = {}
     for name, names in columns.items():
         recorded = f"{DATABASE}.marts.{name}"
-        if name == restatements.NAME:  # what a month was closed with is compared with records only
+        if name == restatements.NAME:  # a question restates no closed month
             marts[name] = Mart(f"(select * from {recorded} where false)", recorded)
         elif name in TERMS:
             marts[name] = Mart(f"warehouse.marts.{name}", recorded)
@@ -282,13 +282,13 @@ def _marts(connection: duckdb.DuckDBPyConnection, models: Collection[str]) -> di
 def _must_leave_the_past(
     connection: duckdb.DuckDBPyConnection, holds_from: date, first: datetime
 ) -> None:
-    """Make sure that terms that hold from a day on leave what was settled before as it is recorded.
+    """Make sure that terms that hold from a day on do not change what was settled before it.
 
-    Bills issued before are not calculated again, nor are bills to come before that day, so that redemptions and
-    grants must fit them, follow-ups to come among them.
+    Bills issued or expected before that day are not recalculated, so redemptions that start before it, expected
+    follow-ups included, must be as recorded up to that day.
 
     Raises:
-        ReleaseError: A redemption that starts before is another one.
+        ReleaseError: A redemption that starts before that day would differ.
     """
     stands = "coupon_id, workspace_id, subscription_id, promotion_id, started_at, refusal_reason"
     until = f"least(coalesce(ended_at, {literal(str(first))}), {literal(str(first))}) as ends_at"
@@ -326,8 +326,7 @@ def _must_leave_the_past(
             if one != other
         )
     raise ReleaseError(
-        f"What was settled before {holds_from} would be other than recorded: redemption {found[0]}"
-        f" {told}.",
+        f"What was settled before {holds_from} would change: redemption {found[0]} {told}.",
         "Bills issued before --from stay as recorded, so that redemptions that start earlier must"
         " start as they did and not end earlier. Ask without --from, or give a later start or end.",
     )
@@ -336,9 +335,9 @@ def _must_leave_the_past(
 def _judge_by_record(
     connection: duckdb.DuckDBPyConnection, models: Collection[str], withdrawn_coupons: Sequence[str]
 ) -> None:
-    """Take what bills were found to differ by, and where records came from, from the recorded release.
+    """Take the variances of bills, and the deliveries of records, from the recorded release.
 
-    A question is no edit in the billing system: it delivers nothing, and no bill is wrong because of it.
+    A question edits nothing in the billing system: it delivers nothing and makes no bill wrong.
     """
     for coupon_id in withdrawn_coupons:
         connection.execute(f"delete from marts.dim_coupons where coupon_id = {literal(coupon_id)}")
@@ -363,7 +362,7 @@ def _judge_by_record(
         " from warehouse.marts.fct_discounted_charges as charges inner join"
         f" {CHARGES} as recorded on charges.invoice_id = recorded.invoice_id"
     )
-    # From net on, as if billing had known these terms and made the errors that it made.
+    # After net, the bridge has the recorded errors, as if billing had known these terms.
     connection.execute(
         "update all_workspaces.fct_charge_bridge_monthly as bridge set"
         " billing_error_amount = recorded.billing_error_amount,"
@@ -441,9 +440,9 @@ def _point_to(link: Path, target: Path) -> None:
 
 
 def _hold(link: Path, target: Path) -> None:
-    """Keep a file that is never written again, whatever a refresh or pruning does meanwhile."""
+    """Link to a file that is never written again, so that it stays even if a refresh or pruning removes it."""
     link.unlink(missing_ok=True)
     try:
         link.hardlink_to(os.path.realpath(target))
-    except OSError:  # another file system, or one without such links
+    except OSError:  # another file system, or one without hard links
         _point_to(link, target)

@@ -1,9 +1,8 @@
-"""The release that answers a question: the recorded one, of which only the rows that differ are written again.
+"""The release that answers a question: a copy of the recorded one, in which only the rows that differ are written.
 
-It begins as a copy of the recorded release's file. What a table holds then is what it held, less the rows that
-are gone and plus those that came: counts and fingerprints are calculated in this way from the few rows that differ,
-and the whole file is read back and compared with them before it is served. Of Parquet copies
-there are none: `coupon-ledger export` makes them of any release.
+The row counts and fingerprints of its tables are the recorded ones, less the rows that are gone and plus those that are
+new, so only the few rows that differ are hashed. The whole file is read back and compared with them before it becomes
+current. An answer has no Parquet copies; `coupon-ledger export` makes them of any release.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ DATABASE = "before"
 
 @dataclass(frozen=True)
 class Mart:
-    """What a mart is to hold.
+    """How a mart may differ from the recorded one.
 
     Attributes:
-        rows: Some of its rows, as SQL.
-        held: The recorded rows that these rows replace, as SQL.
+        rows: New rows, as SQL.
+        held: The recorded rows that they replace, as SQL.
     """
 
     rows: str
@@ -111,7 +110,7 @@ def publish_answer(
 def _recorded_contents(
     connection: duckdb.DuckDBPyConnection,
 ) -> dict[tuple[str, str], TableContent]:
-    """Return what the recorded release holds, in the order in which it lists its tables."""
+    """Return the contents of the recorded release's tables, in the order in which it lists them."""
     columns = tables_of(connection, DATABASE)
     return {
         (schema, name): TableContent(rows, fingerprint, columns.get((schema, name), ()))
@@ -125,9 +124,9 @@ def _recorded_contents(
 def _differing(
     connection: duckdb.DuckDBPyConnection, name: str, mart: Mart, known: TableContent
 ) -> TableContent:
-    """Find the rows that come into a mart and those that go; return what it will hold.
+    """Find the rows that a mart gains and those that it loses; return its new content.
 
-    The temporary table `differing_<mart>` has these rows, and in `is_new` whether they come.
+    The temporary table `differing_<mart>` has these rows, and in `is_new` whether they are gained.
     """
     columns = known.columns
     names = ", ".join(quote(column.name) for column in columns)
@@ -146,7 +145,7 @@ def _differing(
     ).fetchall()
     if not rows:
         return known
-    if not known.fingerprint.startswith(METHOD):  # of an earlier version
+    if not known.fingerprint.startswith(METHOD):  # by the method of an earlier version
         known = content_of(connection, f"{DATABASE}.marts.{quote(name)}")
     return changed_by(connection, known, _differing_of(name), "is_new")
 
@@ -165,7 +164,7 @@ def _write(
     known: Mapping[tuple[str, str], TableContent],
     found: Mapping[tuple[str, str], TableContent],
 ) -> None:
-    """Change the copy of the recorded release into the answer, leaving nothing in a log."""
+    """Change the copy of the recorded release into the answer, leaving no write-ahead log."""
     database.chmod(files.FILE_MODE | 0o200)
     connection.execute(f"attach {literal(str(database))} as target")
     keys = dict(
@@ -200,10 +199,10 @@ def _write(
 def _change(
     connection: duckdb.DuckDBPyConnection, name: str, columns: list[str], key: list[str]
 ) -> None:
-    """Change the rows of a mart that differ, delete those that are gone, add those that came.
+    """Update the rows of a mart that differ, delete those that are gone, and insert the new ones.
 
-    Only the columns that differ are written: rows that are deleted and added again leave holes, and most of the
-    table is written again to fill them.
+    Only the columns that differ are updated. Rows that were deleted and inserted again would leave holes, and most of
+    the table would be written again to fill them.
     """
     table, differing = f"target.marts.{quote(name)}", _differing_of(name)
     came, gone = (
@@ -252,7 +251,7 @@ def _read_back(
     database: Path,
     contents: Mapping[tuple[str, str], TableContent],
 ) -> None:
-    """Open the new file as a reader would and compare its rows with what it is to hold."""
+    """Open the new file as a reader would and compare its rows with what it must hold."""
     connection.execute(f"attach {literal(str(database))} as written (read_only)")
     for (schema, name), wanted in contents.items():
         found = content_of(connection, f"written.{quote(schema)}.{quote(name)}", wanted.fingerprint)

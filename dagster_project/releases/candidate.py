@@ -1,7 +1,7 @@
 """The candidate: the DuckDB file of a build's marts, which becomes a release once they have passed their checks.
 
-dbt builds the marts into this file, and publication copies it instead of writing their rows once more. It is
-therefore stored as a release is, and holds nothing that a release may not show.
+dbt builds the marts into this file, and publication copies it instead of writing the rows again. So it has the
+storage format of a release, and holds nothing that a release may not show.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FEW_BLOCKS = 64  # of 256 KiB each: less free space is not worth a copy
 
 
 def begin(path: Path) -> None:
-    """Replace the file by an empty one.
+    """Replace the file with an empty one.
 
     Args:
         path: The file.
@@ -34,11 +34,11 @@ def begin(path: Path) -> None:
 
 
 def attach_new(connection: duckdb.DuckDBPyConnection, path: Path, database: str) -> None:
-    """Attach a new file, stored as a release is.
+    """Attach a new file in the storage format of a release.
 
     Args:
         connection: Gets the file.
-        path: The file, which is not there yet.
+        path: The file, which does not exist yet.
         database: The name of its database.
     """
     connection.execute(
@@ -47,7 +47,7 @@ def attach_new(connection: duckdb.DuckDBPyConnection, path: Path, database: str)
 
 
 def attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Attach the file for reading, with everything in it that its log still held.
+    """Attach the file for reading, after a checkpoint of its write-ahead log, if it has one.
 
     Args:
         connection: Gets the file as the database `candidate`.
@@ -60,7 +60,7 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 
 def can_be_read(path: Path) -> bool:
-    """Return whether the file is there and is one of DuckDB's; its rows are not looked at.
+    """Return whether the file exists and is a DuckDB file; its rows are not read.
 
     Args:
         path: The file.
@@ -76,14 +76,14 @@ def can_be_read(path: Path) -> bool:
 
 
 def attach_compact(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Attach the file for reading, without much free space in it, which a copy would have, too.
+    """Attach the file for reading, compacted first if much of it is free space, which a copy would have too.
 
     Args:
         connection: Gets the file as the database `candidate`; nothing that it stores may be in use.
         path: The file.
     """
     compact = path.with_name(f"{path.stem}-compact{path.suffix}")
-    _remove(compact)  # of a process that was killed
+    _remove(compact)  # left by a process that was killed
     attach(connection, path)
     [(total, free)] = connection.execute(
         "select total_blocks, free_blocks from pragma_database_size()"
@@ -98,7 +98,7 @@ def attach_compact(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         )
         os.replace(compact, path)
     except BaseException:
-        _remove(compact)  # where the disk is full, it would stay so
+        _remove(compact)  # otherwise, a full disk would stay full
         raise
     attach(connection, path)
 

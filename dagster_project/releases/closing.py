@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import duckdb
 
 Pack = Callable[["duckdb.DuckDBPyConnection", Path], Mapping[str, str]]
-"""Writes the files of a close pack into a folder; returns why it left out what a release does not have."""
+"""Writes the files of a close pack into a folder; returns which files it left out, each with the reason."""
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _UNREADABLE = "Restore the register from a backup; nothing is published while it is damaged."
 
@@ -106,7 +106,7 @@ def closed_months(home: Path) -> dict[date, Closing]:
 
 
 def certified_releases(home: Path) -> dict[str, list[str]]:
-    """Return the releases that ever closed a month, with their months; all are retained for ever."""
+    """Return the releases that ever closed a month, with their months; all are retained forever."""
     certified: dict[str, list[str]] = {}
     for entry in register(home):
         months = certified.setdefault(entry.release_id, [])
@@ -218,7 +218,7 @@ def close(
 
 
 def pack_of(home: Path, closing: Closing) -> Path | None:
-    """Return what a close stored beside its release, None for a close of an earlier version.
+    """Return the folder of a close's pack beside its release; None for a close of an earlier version.
 
     Args:
         home: The data home.
@@ -229,7 +229,7 @@ def pack_of(home: Path, closing: Closing) -> Path | None:
 
 
 def _made_pack(home: Path, release_id: str, month: date, now: datetime, make: Pack) -> Path:
-    """Make a close pack in a temporary folder, which gets its name once the close is recorded."""
+    """Make a close pack in a temporary folder, which gets its final name once the close is recorded."""
     place = files.pack_dir(home, release_id, name_of(month), now)
     temporary = place.with_name(f"{place.name}.tmp")
     temporary.mkdir(parents=True)
@@ -281,10 +281,10 @@ def open_errors(connection: duckdb.DuckDBPyConnection, month: date) -> int:
 
 
 def month_of_finding(connection: duckdb.DuckDBPyConnection) -> str:
-    """Return SQL for the month of a finding, of `findings` joined with the bills they are about as `charges`.
+    """Return SQL for the month of a finding, in `findings` joined with the bills that they are about as `charges`.
 
-    A finding about a bill belongs to the month of the bill, any other finding to the month it occurred in,
-    in the reporting time zone of the release. A credit note without its invoice occurred when it was issued.
+    A finding about a bill belongs to the bill's month, any other finding to the month in which it occurred,
+    in the reporting time zone of the release. A finding about a credit note occurred when the note was issued.
 
     Args:
         connection: The release.
@@ -310,7 +310,7 @@ def _columns(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> 
 
 
 def reopen(home: Path, month: date, *, by: str, now: datetime, reason: str) -> Closing:
-    """Take back the close of a month; its release is retained all the same.
+    """Take back the close of a month; its release is still retained.
 
     Args:
         home: The data home.
@@ -346,7 +346,7 @@ def reopen(home: Path, month: date, *, by: str, now: datetime, reason: str) -> C
 
 def _record(home: Path, line: Mapping[str, object], now: datetime) -> None:
     written = files.append_line(files.closes_path(home), line, is_chained=True)
-    with suppress(OSError):  # the register holds without this witness
+    with suppress(OSError):  # the register is valid without this second record
         files.remember(
             home,
             str(line["event"]),
@@ -383,7 +383,7 @@ def must_be_as_certified(home: Path, closing: Closing) -> None:
 
 
 def _must_not_be_before_all(home: Path, release_id: str, month: date) -> None:
-    """Refuse a month before the first invoice, which is a slip of the hand."""
+    """Refuse a month before the first invoice, which must be a typing error."""
     with reading(home, release_id) as connection:
         row = connection.execute(
             "select min(billing_month) from marts.fct_discounted_charges"

@@ -91,7 +91,7 @@ class _Pair:
 
     @property
     def joined(self) -> str:
-        """SQL: the two tables, a and b, in a full join by key, each with a flag that it has the row."""
+        """SQL for a full join of the two tables, a and b, by key; `is_there` in each says that it has the row."""
         name = quote(self.name)
         on = " and ".join(
             f"a.{quote(column)} is not distinct from b.{quote(column)}" for column in self.key
@@ -268,7 +268,7 @@ def _amounts(connection: duckdb.DuckDBPyConnection, pair: _Pair) -> Iterator[Amo
 
 
 def _with_currency(release: str, pair: _Pair) -> str | None:
-    """Return SQL for the table in one release, rows with the currency of their amounts; else None."""
+    """Return SQL for the table in one release, each row with its currency; None if it has no currency."""
     shared = {column.name for column in pair.shared}
     table = f"{release}.marts.{quote(pair.name)}"
     if "currency" in shared:

@@ -1,7 +1,7 @@
-"""The tables of a release: which there are, where they come from, and what they say of themselves.
+"""The tables of a release: their sources, keys and descriptions.
 
-The marts are those that dbt's manifest promises, and what has changed in closed months; the pedigree is what a
-reader needs to follow a number back to the files that were delivered.
+The marts are those in dbt's manifest, and the one of what has changed in closed months. The pedigree is what a
+reader needs to trace a number back to the files that were delivered.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Table:
         name: Its name.
         source: The relation in the build it is copied from, as quoted SQL.
         columns: Columns to copy with their descriptions; None copies all.
-        key: Columns that identify a row; rows written at once are written in this order.
+        key: Columns that identify a row; tables that publication itself writes are in this order.
         description: What a row is.
         unique_id: dbt's id of the model that the table copies with all columns, if any.
     """
@@ -233,7 +233,7 @@ def pedigree_sources() -> dict[str, Mapping[str, str]]:
 
 
 def pedigree_tables() -> set[tuple[str, str]]:
-    """Return schema and name of the models that a release copies besides the marts."""
+    """Return the schema and name of the models that a release copies besides the marts."""
     return {
         (schema, name) for schema, _, name in (one.partition(".") for one in pedigree_sources())
     }
@@ -244,15 +244,15 @@ def _one_line(text: object) -> str:
 
 
 def is_amount(column: Column) -> bool:
-    """Return whether a column holds amounts of money; percentages and quantities are no money."""
+    """Return whether a column holds amounts of money, not percentages or quantities."""
     return column.type.startswith("DECIMAL") and "amount" in column.name.split("_")
 
 
 def comments(table: Table, columns: Sequence[Column]) -> dict[str, str]:
-    """Return the columns' comments; those of amounts and instants say what readers get wrong.
+    """Return the columns' comments, with warnings for amounts and instants.
 
-    A reader who adds up a column sees its comment, not this project: currencies are never added, and
-    an instant has no zone of its own in the file.
+    A reader who adds up a column sees its comment, not this project. So the comment of an amount says never to
+    add currencies, and that of an instant says UTC, because instants have no zone in the file.
 
     Args:
         table: The table.

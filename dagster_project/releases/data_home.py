@@ -34,7 +34,7 @@ def last_run_path(home: Path) -> Path:
 
 
 def layout_of(home: Path) -> int:
-    """Return the version of the layout of a data home; 1 where it does not say.
+    """Return the version of the layout of a data home; 1 if it does not say.
 
     Raises:
         ReleaseError: The file does not hold a version.

@@ -20,13 +20,13 @@ _LOAD_AGAIN = (
     " again from the archive; then run again."
 )
 _UNREADABLE = "Failed to read file"
-"""What DuckDB says of a Parquet file of which it can read the description, but not the values."""
+"""DuckDB's message about a Parquet file whose metadata it can read, but not its values."""
 _BUILD_AGAIN = (
     "A file of the build is damaged on the disk. Run again: everything is then built from nothing. If it"
     " fails in the same way, check the disk."
 )
 _CORRUPT = "Corrupt database file"
-"""What DuckDB says of a block that does not have its checksum."""
+"""DuckDB's message about a block that does not match its checksum."""
 
 
 class ReleaseError(Exception):
@@ -48,7 +48,7 @@ class NoRelease(ReleaseError):
 
 
 class LaterMethod(ReleaseError):
-    """A table carries a fingerprint of a later version, by a method that this one does not know."""
+    """A table has a fingerprint by the method of a later version, which this one does not know."""
 
 
 class Busy(ReleaseError):

@@ -39,12 +39,12 @@ DATABASE_NAME = "coupon_ledger.duckdb"
 REPORT_NAME = "report.html"
 """The report of a release, in its folder; a release of an earlier version has none."""
 ABOUT_NAME = "release.json"
-"""What a release is, in its folder, for readers of Parquet; a release of an earlier version has none."""
+"""The file in a release's folder that describes it to readers of Parquet; a release of an earlier version has none."""
 _PACK = re.compile(r"close-(\d{4}-\d{2})-(\d{8}T\d{6}Z)")
 _PACK_ENTRY = "register.json"
 _EARLIER_SUFFIX = ".duckdb"  # a release was a file with this suffix, up to version 0.4
 _RECORD_MODE = 0o640  # the publisher appends, a group reads
-FILE_MODE = 0o440  # a tool that opens read-write by default is refused, its publisher's too
+FILE_MODE = 0o440  # a tool that opens files read-write by default is refused, even its publisher's
 FOLDER_MODE = 0o750  # of a release: its publisher and a group of readers, nobody else
 
 
@@ -110,7 +110,7 @@ def temporary_dir(home: Path, release_id: str) -> Path:
 
 
 def pack_dir(home: Path, release_id: str, month: str, at: datetime) -> Path:
-    """Return the folder of what a close stores beside its release."""
+    """Return the folder in which a close stores its pack beside its release."""
     stamp = at.astimezone(UTC).strftime(_STAMP)
     return parquet_dir(home, release_id) / f"close-{month}-{stamp}"
 
@@ -250,7 +250,7 @@ def _resolve_what_if(home: Path, release_id: str, is_recorded: bool) -> str:
 
 
 def one_of(wanted: str, known: Sequence[str]) -> str:
-    """Return the end of a message that there is no such what-if: those most like it, or all there are."""
+    """Return the end of a message that there is no such what-if, naming those most like it, or all."""
     near = difflib.get_close_matches(wanted, known, n=3) or known
     return f"; use one of: {', '.join(near)}." if near else "."
 
@@ -419,14 +419,14 @@ def remove_leftovers(home: Path) -> list[str]:
 def finish_pack(home: Path, temporary: Path) -> bool:
     """Give a close pack its name if its close is in the register, or remove it.
 
-    Only the holder of the lock may call this: it carries on where a killed close has stopped.
+    Only the holder of the lock may call this. It also finishes what a killed close left.
 
     Args:
         home: The data home.
-        temporary: The pack as it was made, a folder beside its place.
+        temporary: The folder in which the pack was made, beside its final place.
 
     Returns:
-        Whether the pack is there now.
+        Whether the pack has its name now.
     """
     named = _PACK.fullmatch(temporary.stem)
     path = closes_path(home)
@@ -450,7 +450,7 @@ def finish_pack(home: Path, temporary: Path) -> bool:
 
 
 def make_durable(folder: Path) -> None:
-    """Make the files of a folder that nobody writes any more durable, and readable by the group only."""
+    """Make the files of a finished folder durable, and readable only by their owner and group."""
     for file in folder.iterdir():
         file.chmod(FILE_MODE)
         fsync_file(file)

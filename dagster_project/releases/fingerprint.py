@@ -1,16 +1,15 @@
-"""Order-free fingerprints of tables, the same on every engine.
+"""Order-independent fingerprints of tables, the same on every engine.
 
 The fingerprint of a table is the number of its method, then the sum modulo 2^64 of DuckDB's `hash()` of its rows.
 Equal rows in any order and any storage give the same fingerprint; Spark's releases are fingerprinted by DuckDB, too.
-DuckDB does not promise that `hash()` stays what it is, but 1.4, 1.5 and 2.0 agree, which a test makes sure of.
-Texts of 16 bytes and more are hashed a second time without their first four: of texts that differ only in their
-characters 8 and 16, `hash()` gives one in 256 the same number.
+DuckDB does not promise that `hash()` stays the same, but 1.4, 1.5 and 2.0 agree, which a test verifies.
+Texts of 16 bytes and more are hashed a second time without their first four characters, because `hash()` gives one in
+256 of the texts that differ only in their characters 8 and 16 the same number.
 
-Methods 1 and 2 are those of earlier versions, and check only tables that carry such a fingerprint: 64 bits of the md5
-of a row's text. Of method 2, which versions up to 0.4 used, that is the values of all columns that are not text,
+Methods 1 and 2 are those of earlier versions, and only check tables with such a fingerprint. Both take 64 bits of the
+md5 of a row's text. In method 2, used up to version 0.4, the text is the values of all columns that are not text,
 separated by a character that none of them contains, then the length of each text in bytes, then the texts; a null is
-N. Of method 1, whose number is not written and which versions up to 0.1.0 used, it is the text of every column after
-its length.
+N. In method 1, used up to version 0.1.0, whose number is not written, it is the text of every column after its length.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableContent:
-    """What a table holds, in three values that can be compared.
+    """What a table holds, as three values that can be compared.
 
     Attributes:
         rows: Number of rows.
@@ -75,7 +74,7 @@ def literals(values: Iterable[object]) -> str:
     Bound as parameters, they would make DuckDB import pandas, which takes longer than the statement.
 
     Args:
-        values: Texts, whole numbers, truth values, days, instants and nulls.
+        values: Texts, integers, Booleans, days, instants and nulls.
     """
     return ", ".join(map(_literal_of, values))
 
@@ -87,14 +86,14 @@ def _literal_of(value: object) -> str:
         return f"timestamp {literal(value.isoformat(' '))}"
     if isinstance(value, date):
         return f"date {literal(value.isoformat())}"
-    if isinstance(value, int):  # a truth value too
+    if isinstance(value, int):  # or a Boolean
         return str(value).lower()
     assert isinstance(value, str), type(value)
     return literal(value)
 
 
 def parquet(file: Path) -> str:
-    """Return SQL for the rows of a Parquet file; to DuckDB, a name with brackets is a pattern."""
+    """Return SQL for the rows of a Parquet file; DuckDB would read brackets in its name as a pattern."""
     return f"read_parquet({literal(glob.escape(str(file)))})"
 
 
@@ -158,7 +157,7 @@ def content_of(
 
     Raises:
         ValueError: A column has a type that is not published.
-        LaterMethod: The fingerprint to compare with is of a method that is not known here.
+        LaterMethod: The fingerprint to compare with is by a method that this version does not know.
     """
     columns = columns_of(connection, relation)
     if like.startswith(METHOD):
@@ -173,7 +172,7 @@ def content_of(
 
 
 def content_from(rows: int, hashes: int, columns: tuple[Column, ...]) -> TableContent:
-    """Return what a relation holds whose rows are hashed already.
+    """Return the content of a relation whose rows are already hashed.
 
     Args:
         rows: The number of its rows.
@@ -196,13 +195,13 @@ def content_from(rows: int, hashes: int, columns: tuple[Column, ...]) -> TableCo
 def changed_by(
     connection: duckdb.DuckDBPyConnection, content: TableContent, differing: str, is_new: str
 ) -> TableContent:
-    """Return what a relation holds after some rows came and others went, without reading the rest.
+    """Return the content of a relation after rows were added and removed, without reading the rest.
 
     Args:
         connection: The connection that has the rows.
-        content: What the relation held, by this method.
-        differing: The rows that came and those that went, as quoted SQL, with the same columns.
-        is_new: SQL for whether a row of these came.
+        content: The content before, by the current method.
+        differing: The added and removed rows, as quoted SQL, with the same columns.
+        is_new: SQL for whether such a row was added.
     """
     sign = f"case when {is_new} then 1 else -1 end::hugeint"
     rows, hashes = _numbers(
@@ -232,27 +231,27 @@ def sum_of_hashes(
 def sums_of_hashes(
     connection: duckdb.DuckDBPyConnection, relation: str, parts: Sequence[Sequence[Column]]
 ) -> list[int]:
-    """Count a relation's rows and add up DuckDB's hashes of them, as `sum_of_hashes` does, in some of its columns.
+    """Count a relation's rows and add up DuckDB's hashes of them, as `sum_of_hashes` does, for sets of its columns.
 
     Args:
         connection: The connection that has the relation.
         relation: The relation, which is already quoted SQL.
-        parts: Columns, whose values in one row are hashed together.
+        parts: Sets of columns; the values of a set in one row are hashed together.
 
     Returns:
-        The number of rows, then a sum for each part.
+        The number of rows, then a sum for each set.
     """
     sums = ", ".join(_sum_of(row_hash(columns)) for columns in parts)
     return _numbers(connection, f"select count(*), {sums} from {relation}")
 
 
 def row_hash(columns: Sequence[Column]) -> str:
-    """Return SQL for 64 bits of a row; hashed twice, as hash() combines columns by exclusive or."""
+    """Return SQL for a 64-bit hash of a row; it is hashed twice, since hash() combines columns by exclusive or."""
     values = []
     for column in columns:
         name = quote(column.name)
         values.append(name)
-        if column.type == "VARCHAR":  # hash() reads eight bytes at a time, here at other places
+        if column.type == "VARCHAR":  # hash() reads eight bytes at a time; this shifts them
             values.append(f"case when strlen({name}) > 15 then substr({name}, 5) end")
     return f"hash(hash({', '.join(values)}))"
 

@@ -2,8 +2,8 @@
 
 Dagster does not stop downstream Python assets for a failed dbt test, so the release step
 judges for itself. Everything the manifest names must have a result of this run, or stand as an earlier
-build left it, and every blocking test must have passed; a missing, skipped, stale or altered result refuses
-the build.
+build left it, and every blocking test must have passed. A build with a missing, skipped, stale or altered
+result is refused.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Build:
 
     Attributes:
         invocations: Folders that dbt wrote its results to, by dbt's id of the invocation, from its events.
-        statuses: Final status by unique id, as seen in the events while dbt ran: the second witness
-            to the results files.
-        left_alone: Models that needed no building, since nothing they are made of has changed since the
-            build before, all of which passed.
-        standing: Results of data tests that needed no run, since an earlier build ran them over the same
+        statuses: Final status by unique id, as seen in the events while dbt ran, to compare with the
+            results files.
+        left_alone: Models that were not built, because nothing they depend on has changed since the
+            previous build, which passed.
+        standing: Results of data tests that were not run, because an earlier build ran them over the same
             rows, by unique id.
-        tested: Number of rows and sum of their hashes in what the data tests passed over, by unique id of the
-            model; of no table where that is not known.
+        tested: Number of rows, and sum of their hashes, of each model over which the data tests passed, by
+            unique id; empty if not known.
     """
 
     invocations: Mapping[str, Path]
@@ -109,7 +109,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The data tests of a build and the reasons not to publish it; without a reason it may be."""
+    """The data tests of a build, and the reasons not to publish it; if there are none, it may be published."""
 
     checks: tuple[Check, ...]
     problems: tuple[Problem, ...]
@@ -178,7 +178,7 @@ def _problems(
     manifest: Mapping[str, Any],
     build: Build,
 ) -> Iterator[Problem]:
-    # Tests come after the models; where a model failed, they did not run.
+    # Tests run after the models; if a model failed, they did not run.
     without = (
         "skipped" if any(one.get("status") == "error" for one in results.values()) else "missing"
     )
@@ -251,7 +251,7 @@ def _last_model(node: Mapping[str, Any]) -> str | None:
 
 
 def in_words(problems: Sequence[Problem], limit: int = 10) -> list[str]:
-    """Return problems for people: causes first, checks skipped because of them as a number."""
+    """Return problems for people: causes first, then the number of checks skipped because of them."""
     causes = [problem for problem in problems if problem.status != "skipped"] or list(problems)
     shown = [
         f"{one.kind} {one.name}: {one.message or one.status}"

@@ -1,4 +1,4 @@
-"""What it means that the machine lacks disk space or memory, and what to do about it.
+"""Lack of disk space, memory or rights to files: what has happened, and what to do about it.
 
 Turning errors of the operating system and of DuckDB into messages for people belongs here; deciding
 what is written, and in which order, does not.
@@ -27,17 +27,17 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def is_full(text: str) -> bool:
-    """Return whether a message, of whichever program, speaks of a full disk."""
+    """Return whether a message of any program is about a full disk."""
     return "No space left" in text or "Disk quota exceeded" in text
 
 
 def is_out_of_memory(text: str) -> bool:
-    """Return whether a message, DuckDB's or one that quotes it, speaks of DuckDB's memory limit."""
+    """Return whether a message, DuckDB's or one that quotes it, is about DuckDB's memory limit."""
     return "Out of Memory Error" in text
 
 
 def without_advice(text: str) -> str:
-    """Remove from a message what DuckDB advises its programmers."""
+    """Remove DuckDB's advice for programmers from a message."""
     return re.sub(r"\s*Possible solutions:.*", "", text, flags=re.DOTALL)
 
 
@@ -73,7 +73,7 @@ def explained(home: Path, failed: str = "", remedy: str = "") -> Iterator[None]:
 
     Args:
         home: The data home.
-        failed: What has failed if it is not the machine; without it, such an error is raised as it is.
+        failed: What failed, for other errors than the machine's; without it, these are raised unchanged.
         remedy: What to do then.
 
     Raises:

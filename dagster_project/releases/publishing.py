@@ -3,9 +3,9 @@
 The order matters and is defined in `publish`: gate, copy aside, checkpoint, read back and compare, make
 durable, rename, flip. If the process is killed at any point, the current release stays current and whole.
 
-The new file begins as a copy of the candidate, the file into which the marts were built (`writing`). What a mart holds
-is known from the fingerprint of the rows that the data tests passed over: no row is read before the new file is read
-back. The Parquet copy of a mart that is as it was is the file of the release before under one more name (`reuse`).
+The new file begins as a copy of the candidate, the file into which the marts were built (`writing`). What a mart built
+on DuckDB must hold is known from the fingerprint taken when the data tests passed, so its rows are not read again for
+that. The Parquet copy of an unchanged mart is a hard link to that of the previous release (`reuse`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Publication:
         is_new: False if the content was recognised as that of an existing release.
         rows: Rows by mart.
         checks: The data tests of the build.
-        without_report: Why it has no report although one was to be made; empty otherwise.
+        without_report: Why it has no report although one was asked for; empty otherwise.
     """
 
     release_id: str
@@ -96,7 +96,7 @@ def publish(
         marts: The DuckDB file of the candidate (`candidate`), with the marts.
         built: The DuckDB file with what the build has besides these.
         as_of: Last day whose events count in this build.
-        build: The dbt invocation that made the marts.
+        build: The build that made the marts, for the gate.
         manifest: dbt's manifest: which marts there are, their keys and descriptions.
         now: When this happens, for the id and the record.
         code_version: What calculated the marts.
@@ -179,12 +179,12 @@ def publish(
 def _examined(
     connection: duckdb.DuckDBPyConnection, table: Table, tested: tuple[int, int] | None
 ) -> TableContent:
-    """Return what a table of the build holds, without reading it where the data tests passed over it.
+    """Return the content of a table of the build, without reading its rows if their hashes are known.
 
     Args:
         connection: Where the build and the candidate are attached.
         table: The table.
-        tested: Number and sum of hashes of the rows that the data tests passed over, if they are known.
+        tested: Number of the rows over which the data tests passed, and sum of their hashes, if known.
 
     Raises:
         ReleaseError: There is no such table, or its columns cannot be published.
@@ -202,7 +202,7 @@ def _examined(
 
 
 def _already_there(home: Path, content_hash: str) -> str | None:
-    """Return the newest or the current release, if its content equals the given one."""
+    """Return the current or the newest release, if its content equals the given one and it is undamaged."""
     current = files.current_release(home)
     newest = files.release_ids(home)[-1:]
     for release_id in dict.fromkeys([*([current] if current else []), *newest]):

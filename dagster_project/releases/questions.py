@@ -1,4 +1,4 @@
-"""The questions asked about other terms: what each asked, and which of them have an answer.
+"""The questions asked about other terms: what each asked, and whether it has an answer.
 
 A question has a data home of its own, `HOME/what-if/NAME`, in which `question.json` says what was asked. Its
 answer is the current release of that home, which is never the current release of the recorded one. That file
@@ -21,14 +21,14 @@ class Question:
     """What was asked.
 
     Attributes:
-        name: What it is called; its release is `what-if/NAME`.
+        name: Its name; its release is `what-if/NAME`.
         asked_at: When, UTC, ISO 8601.
         recorded_release_id: The release it is asked about.
         as_of_date: Last day whose events count, ISO 8601.
-        terms: What is other than recorded, one sentence each.
-        terms_hold_from: The day from which on bills are issued under these terms, ISO 8601; None where
-            they hold for the whole past.
-        withdrawn_coupons: The coupons that are as if they had never been.
+        terms: The changes to the recorded terms, one text each.
+        terms_hold_from: The day from which bills are issued under these terms, ISO 8601; None if they hold
+            for all bills.
+        withdrawn_coupons: The coupons that count as never delivered.
     """
 
     name: str
@@ -46,27 +46,27 @@ class Question:
 
     @property
     def holds_from(self) -> date | None:
-        """The day from which on bills are issued under these terms, if not all are."""
+        """The day from which bills are issued under these terms; None if all are."""
         return None if self.terms_hold_from is None else date.fromisoformat(self.terms_hold_from)
 
 
 def write(side: Path, question: Question) -> None:
-    """Note in the data home of a question what is asked."""
+    """Write a question into its data home."""
     write_whole(_path(side), json.dumps(asdict(question), indent=1) + "\n")
 
 
 def asked_in(side: Path) -> Question | None:
-    """Return what a data home asks; None where it is not of a question, or does not say."""
+    """Return the question of a data home; None if it is not that of a question, or the file cannot be read."""
     try:
         content = json.loads(_path(side).read_text("utf-8"))
         lists = {name: tuple(content[name]) for name in ("terms", "withdrawn_coupons")}
         return Question(**{**content, **lists})
-    except (OSError, ValueError, KeyError, TypeError):  # of another version, or damaged
+    except (OSError, ValueError, KeyError, TypeError):  # absent, damaged, or of another version
         return None
 
 
 def is_of_question(home: Path) -> bool:
-    """Return whether a data home is that of a question, whatever it says of what was asked."""
+    """Return whether a data home is that of a question, even one that cannot be read."""
     return _path(home).is_file()
 
 
@@ -83,7 +83,7 @@ def all_asked(home: Path) -> list[tuple[str, Question | None, bool]]:
 
 
 def recorded_release(home: Path, release_id: str) -> str | None:
-    """Return the recorded release that a question was asked about, None where it is not there any more."""
+    """Return the recorded release that a question was asked about, None if it no longer exists."""
     question = asked_in(home / release_id)
     if question is None or not files.release_path(home, question.recorded_release_id).is_file():
         return None

@@ -177,7 +177,7 @@ def open_file(
         configuration: DuckDB's, besides what locks it down.
 
     Raises:
-        ReleaseError: It is damaged, or a log lies beside it.
+        ReleaseError: It is damaged, or has a write-ahead log beside it.
     """
     if files.log_of(path).exists():
         raise ReleaseError(
@@ -257,7 +257,7 @@ def _summary(home: Path, release_id: str, is_current: bool) -> ReleaseSummary:
 
 
 def _totals(connection: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
-    """Return list, discount, credit and net by currency, from a mart that has them by month where there is one."""
+    """Return list, discount, credit and net by currency, from the monthly mart if the release has it."""
     marts = {
         "fct_charge_bridge_monthly": "percent_off_amount + amount_off_amount",
         "fct_discounted_charges": "discount_amount",  # of a release of version 0.4 or older
@@ -280,13 +280,13 @@ def _totals(connection: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
 def verify(home: Path, release_id: str | None = None) -> Verification:
     """Compare what a release holds with what its records say, its Parquet copy included.
 
-    The release stores the hash over all its content, and the release's name has the hash's first
-    digits: a release that was altered together with its own fingerprints, or has the name of another
-    release, is noticed too.
+    The release stores a hash of all its content, and its name has the first digits of the hash. So a
+    release that was altered together with its own fingerprints, or has the name of another release,
+    is noticed too.
 
     Raises:
         NoRelease: There is no such release.
-        LaterMethod: A later version published it, whose fingerprints this one cannot compare.
+        LaterMethod: A later version published it, and this one cannot compare its fingerprints.
     """
     wanted = files.resolve(home, release_id)
     problems: list[str] = []
@@ -342,7 +342,7 @@ def _pedigree_problems(
     pedigree: Mapping[str, Any],
     contents: Mapping[tuple[str, str], TableContent],
 ) -> list[str]:
-    """Check that a release of intact tables is the one its name says, as of the day it says."""
+    """Check that a release with intact tables is the one that its name and its pedigree say."""
     if pedigree["release_id"] != release_id:
         return [f"it is release {pedigree['release_id']} under another name"]
     found = content_hash_of(
@@ -360,7 +360,7 @@ def _pedigree_problems(
 
 
 def _about_problems(folder: Path, pedigree: Mapping[str, Any]) -> list[str]:
-    """Check that what lies beside the Parquet files names the same release and day."""
+    """Check that `release.json` beside the Parquet files names the same release and day."""
     file = folder / files.ABOUT_NAME
     try:
         about = json.loads(file.read_text("utf-8"))

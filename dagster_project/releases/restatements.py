@@ -168,7 +168,7 @@ class _Side:
 def _record_key(key: Sequence[str]) -> str:
     """Return SQL for the values of key columns, joined with a vertical bar."""
     parts = [f"coalesce(cast({quote(column)} as varchar), '')" for column in key]
-    if len(parts) > 1:  # or ids with a vertical bar would make one key of two
+    if len(parts) > 1:  # otherwise ids with a vertical bar could make two keys the same
         parts = [f"replace(replace({part}, '\\', '\\\\'), '|', '\\|')" for part in parts]
     return " || '|' || ".join(parts)
 
@@ -290,7 +290,7 @@ def _compare(
         f"insert into {SOURCE}"
         f" with rows_then as materialized {was.rows(key, amounts, places, month)},"
         f" rows_now as materialized {is_now.rows(key, amounts, places, month)},"
-        # An amount of zero that appeared or disappeared with its row is no difference.
+        # An amount of zero that appeared or disappeared with its row is not a difference.
         " amounts as (select coalesce(was.record_key, is_now.record_key) as record_key,"
         " coalesce(was.column_name, is_now.column_name) as column_name,"
         " coalesce(was.currency, is_now.currency) as currency,"
@@ -338,9 +338,9 @@ def _compare(
 def _make_causes(
     connection: duckdb.DuckDBPyConnection, database: str, month: date, zone: str
 ) -> None:
-    """Collect what the certified release did not know, by the invoices and workspaces it affects.
+    """Collect the deliveries that the certified release did not know, by the invoices and workspaces they affect.
 
-    The comparison is with the deliveries that the release lists, not by time: a clock may go back.
+    They are those that the release does not list. Their times are not compared, because a clock may go back.
     """
     connection.execute(
         "create or replace table memory.main.news"
@@ -462,7 +462,7 @@ def _make_causes(
 
 
 def _current_versions(feed: str) -> str:
-    """Return SQL for a feed's accepted records, from tables: views fail in an attached file."""
+    """Return SQL for a feed's accepted records, from tables because views fail in an attached file."""
     return (
         f"(select * from build.staging.base_billing__{feed} anti join (from"
         f" build.staging.stg_billing__repeated_rows where feed = {literal(feed)} and fate <>"

@@ -101,11 +101,11 @@ def prune(home: Path, keep: int, now: datetime) -> Pruned:
 
 
 def remove_what_if(home: Path, name: str) -> str:
-    """Remove a question and its answer, or what a killed one left.
+    """Remove a question and its answer, or what a killed what-if left.
 
     Args:
         home: The data home.
-        name: What the question is called, `what-if/` before it or not.
+        name: The name of the question, with or without `what-if/` before it.
 
     Returns:
         Its release, `what-if/NAME`.
@@ -130,7 +130,7 @@ def remove_what_if(home: Path, name: str) -> str:
                 f"{wanted} stays: process {', '.join(map(str, readers))} reads it.",
                 "Remove it when that has ended.",
             )
-        # The link first: from then on it is no answer any more.
+        # The link goes first: without it, there is no answer.
         files.current_link(side).unlink(missing_ok=True)
         shutil.rmtree(side)
     return wanted

@@ -1,7 +1,7 @@
-"""What a new release can reuse of the one published last: the Parquet copies of marts that are the same today.
+"""What a new release can reuse of the one published last: the Parquet copies of unchanged marts.
 
 `HOME/build/published.json` records what each copy holds. Nothing depends on that record: if it is missing, or
-anything disagrees with it, every copy is written again.
+a copy disagrees with it, copies are written again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Copy:
 
     Attributes:
         content: What the mart holds.
-        about: What the copy says of itself, by name.
-        sha256: That of its bytes.
+        about: The metadata of the file, by key.
+        sha256: The digest of the file.
     """
 
     content: TableContent
@@ -52,7 +52,7 @@ def record_path(home: Path) -> Path:
 
 
 def remember(home: Path, release_id: str, made_by: str, copies: Mapping[str, Copy]) -> None:
-    """Record the Parquet copies of a release; failing to record them is no failure of the run.
+    """Record the Parquet copies of a release; if that fails, the run does not.
 
     Args:
         home: The data home.
@@ -79,7 +79,7 @@ def remember(home: Path, release_id: str, made_by: str, copies: Mapping[str, Cop
 
 
 def recall(home: Path, made_by: str) -> Before | None:
-    """Return the last published release, if its files were written as those of a new one would be.
+    """Return the last published release, if its files were written in the way of a new one's.
 
     Args:
         home: The data home.
@@ -113,16 +113,16 @@ def linked(
     content: TableContent,
     about: Mapping[str, str],
 ) -> Copy | None:
-    """Give the Parquet copy of a mart in the release before one more name, if it can be used as it is.
+    """Hard-link to the Parquet copy of a mart in the previous release, if it can be used unchanged.
 
-    Its bytes are read and compared with those that were written, so that damage is not passed on.
+    Its bytes are compared with the recorded digest, so that damage is not passed on.
 
     Args:
         home: The data home.
-        before: The release before.
-        file: The name, in the folder of the new release.
+        before: The previous release.
+        file: The link, in the folder of the new release.
         content: What the mart holds.
-        about: What the copy must say of itself.
+        about: The metadata that the file must have.
 
     Returns:
         The copy; None if it must be written.
@@ -132,7 +132,7 @@ def linked(
         return None
     try:
         os.link(files.parquet_dir(home, before.release_id) / file.name, file)
-    except OSError:  # it is gone, or this disk gives a file one name only
+    except OSError:  # it is gone, or this disk has no hard links
         return None
     if sha256_of(file) == copy.sha256:
         return copy

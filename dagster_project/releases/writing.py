@@ -1,7 +1,7 @@
-"""Writes the files of a release: its DuckDB file, its Parquet files, what it says of itself, and its report.
+"""Writes the files of a release: its DuckDB file, its Parquet files, `release.json` and its report.
 
-The DuckDB file begins as a copy of the candidate, in which the marts are; marts of a few rows are written anew,
-in the order of their key, and where all of them have few rows, so is the whole file.
+The DuckDB file begins as a copy of the candidate, which has the marts. Small marts are written again, in the order of
+their key. If the large marts have less than half of all rows, nothing is copied, and every table is written.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dagster_project.releases.gate import Check
 from dagster_project.releases.read import open_file
 
 ROWS_IN_ORDER = 122_880
-"""A mart of so many rows is copied as it was built; smaller ones are written in the order of their key."""
+"""A mart with at least so many rows is copied as it was built; smaller ones are written in the order of their key."""
 PARQUET = (
     "format parquet, compression zstd, compression_level 1, row_group_size 122880, parquet_version v1,"
     " dictionary_size_limit 1000"  # beyond, a dictionary costs more time and space than it saves
@@ -43,13 +43,13 @@ def write(
     facts: Mapping[str, object],
     checks: Sequence[Check],
 ) -> None:
-    """Write all tables of a release into a new file, leaving nothing in a log.
+    """Write all tables of a release into a new file, leaving no write-ahead log.
 
     Args:
         connection: Where the build and the candidate are attached.
         path: The new file.
         built: The file of the candidate.
-        contents: What each table is to hold.
+        contents: What each table must hold.
         facts: What the release is.
         checks: What was checked.
     """
@@ -81,7 +81,7 @@ def write(
 
 
 def _copied(contents: Contents) -> Collection[Table]:
-    """Return the marts that a copy of the candidate brings along; none if most rows are written anew."""
+    """Return the marts that are taken over in a copy of the candidate; none if most rows are in other tables."""
     rows = {table: content.rows for table, content in contents.items()}
     large = {table for table in rows if table.unique_id and rows[table] >= ROWS_IN_ORDER}
     return large if 2 * sum(rows[table] for table in large) >= sum(rows.values()) else ()
@@ -106,7 +106,7 @@ def detach_target(connection: duckdb.DuckDBPyConnection, path: Path, remedy: str
 
 
 def _drop_all_but(connection: duckdb.DuckDBPyConnection, kept: Collection[str]) -> None:
-    """Drop from the new file, a copy, every mart that is written anew; its space is free from then on."""
+    """Drop every mart that is written again from the new file, a copy of the candidate, and free its space."""
     for (name,) in connection.execute(
         "select table_name from duckdb_tables() where database_name = 'target'"
     ).fetchall():
@@ -227,7 +227,7 @@ def _write_checks(
 
 
 def _ran_at(check: Check, created_at: object) -> object:
-    """Return when a data test ran; nothing is known of it for what is checked on arrival."""
+    """Return when a data test ran; None for a check on arrival, whose time is not known."""
     if check.checked_by != "dbt":
         return None
     if check.checked_at is None:
@@ -236,12 +236,12 @@ def _ran_at(check: Check, created_at: object) -> object:
 
 
 def read_back(connection: duckdb.DuckDBPyConnection, path: Path, contents: Contents) -> None:
-    """Open the new file as a reader would and compare its rows, in any order, with what they are to be.
+    """Open the new file as a reader would and compare its rows, in any order, with what they must be.
 
     Args:
         connection: Gets the file as the database `written`.
         path: The file.
-        contents: What each table is to hold.
+        contents: What each table must hold.
 
     Raises:
         ReleaseError: A table holds anything else.
@@ -295,7 +295,7 @@ def write_parquet(
 
 
 def write_about(folder: Path, facts: Mapping[str, object]) -> None:
-    """Write what the release is beside its Parquet files, which say what a table is and nothing else."""
+    """Write `release.json`, which describes the release; its Parquet files describe only their own tables."""
     told = {
         name: value.isoformat() if isinstance(value, date) else value
         for name, value in facts.items()
@@ -309,7 +309,7 @@ def write_about(folder: Path, facts: Mapping[str, object]) -> None:
 def write_report(folder: Path, make: Callable[[duckdb.DuckDBPyConnection], str]) -> str:
     """Write the report of a release into its folder.
 
-    A report that cannot be made is no reason to keep checked numbers back.
+    A report that cannot be made is no reason to withhold checked numbers.
 
     Returns:
         Why no report could be made; empty if one was.
@@ -317,7 +317,7 @@ def write_report(folder: Path, make: Callable[[duckdb.DuckDBPyConnection], str])
     try:
         with open_file(folder / files.DATABASE_NAME) as connection:
             text = make(connection)
-    except Exception as error:  # noqa: BLE001 (whatever goes wrong in drawing; the caller tells it)
+    except Exception as error:  # noqa: BLE001 (whatever goes wrong in drawing; the caller reports it)
         return " ".join(f"{type(error).__name__}: {error}".split())
     file = folder / files.REPORT_NAME
     file.write_text(text, "utf-8")

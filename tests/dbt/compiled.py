@@ -38,20 +38,20 @@ from tests.dbt.warehouse import TextRows, dbt, fill_raw_tables, load_deliveries
 from tests.reference.agreement import KEYS
 from tests.reference.rules import first_instant_of
 
-# What stands in compiled SQL for the days and the time zone of a build, and is replaced by them.
+# Placeholders in compiled SQL for the days and the time zone of a build.
 _AS_OF = date(1983, 2, 1)
 _ELSEWHERE = "Asia/Kolkata"
 _LAST_DELIVERY, _DAY_BEFORE = 987_654_321, date(1987, 6, 5)
 
 COMPILE = ("compile", "--indirect-selection", "empty", "--select")
-"""What tells dbt to compile something without the tests of it."""
+"""dbt's command and options to compile something without its tests."""
 ALL = "resource_type:model"
 """All models."""
 
 
 @dataclass(frozen=True)
 class _Model:
-    """A compiled model: its id, relation, query, and what it forgets before it adds, if it is kept."""
+    """A compiled model: its id, relation, query, and, if it is incremental, what it deletes before it adds rows."""
 
     unique_id: str
     relation: str
@@ -61,20 +61,20 @@ class _Model:
 
 
 def parsed(folder: Path) -> Project:
-    """Return the project as the product parses it, which is done once for all who ask.
+    """Return the project as the product parses it, which is done once for all callers.
 
-    What a model depends on does not change with the variables, and a run parses once for both ways of
-    building too.
+    What a model depends on does not change with the variables; the product too parses once for both ways of
+    building.
 
     Args:
-        folder: Where those who ask at once wait for each other.
+        folder: Where concurrent callers wait for each other.
     """
     with FileLock(folder / "parsed.lock"):
         return prepare(Settings(home=folder / "home"))
 
 
 def manifest(folder: Path) -> Any:
-    """Return the project as dbt's `parse` gives it, for a command of dbt to use up."""
+    """Return the project as dbt's `parse` returns it, for one command of dbt, which changes it."""
     from dbt.contracts.graph.manifest import Manifest
 
     made = Manifest.from_msgpack((parsed(folder).folder / "manifest.msgpack").read_bytes())
@@ -108,17 +108,17 @@ class CompiledModels:
     """The project's models as SQL, for one as-of date or, day by day, for others.
 
     Attributes:
-        as_of: The as-of date they are for.
-        time_zone: The reporting time zone they are for.
+        as_of: Their as-of date.
+        time_zone: Their reporting time zone.
     """
 
     def __init__(self, folder: Path, as_of: date, time_zone: str = "UTC") -> None:
-        """Compile the models as they are built from nothing, unless somebody has.
+        """Compile the models as they are built from nothing, unless that was done before.
 
-        They are compiled once for all as-of dates in UTC, and once for all in other time zones.
+        They are compiled once for all as-of dates in UTC, and once for all those in other time zones.
 
         Args:
-            folder: Where what was compiled is kept for all who ask.
+            folder: Where the compiled models are stored for all callers.
             as_of: The as-of date.
             time_zone: The reporting time zone.
         """
@@ -137,8 +137,8 @@ class CompiledModels:
         """The query of each model of a build that carries on, by its relation.
 
         Args:
-            last: The last delivery of the build before.
-            before: The as-of date of the build before.
+            last: The last delivery of the previous build.
+            before: The as-of date of the previous build.
         """
         return {
             model.relation: self._carried_on(model.query, self.as_of, last, before)
@@ -157,7 +157,7 @@ class CompiledModels:
 
     @cached_property
     def _next_day(self) -> list[_Model]:
-        """The models as they carry on from the build of the day before."""
+        """The models as they carry on from the build of the previous day."""
         kept = {"delivery_sequence": _LAST_DELIVERY, "as_of_date": _DAY_BEFORE.isoformat()}
         return self._compiled(kept)
 
@@ -224,11 +224,11 @@ class CompiledModels:
         deliveries: Sequence[TextRows],
         as_of: date | None = None,
     ) -> dict[str, list[dict[str, object]]]:
-        """The marts that come of the deliveries, amounts as Decimal.
+        """The marts of the deliveries, amounts as Decimal.
 
         Args:
             deliveries: What is delivered.
-            as_of: The as-of date, if it is another than the models'.
+            as_of: The as-of date, if it differs from the models'.
         """
         return {name: table.to_pylist() for name, table in self.tables(deliveries, as_of).items()}
 
@@ -238,11 +238,11 @@ class CompiledModels:
         as_of: date | None = None,
         also: Collection[str] = (),
     ) -> dict[str, pa.Table]:
-        """The marts that come of the deliveries, each in the order of all its columns.
+        """The marts of the deliveries, each in the order of all its columns.
 
         Args:
             deliveries: What is delivered.
-            as_of: The as-of date, if it is another than the models'.
+            as_of: The as-of date, if it differs from the models'.
             also: Intermediate models that are wanted too.
         """
         with self.built(deliveries, as_of) as connection:
@@ -251,7 +251,7 @@ class CompiledModels:
     def tables_day_by_day(
         self, days: Sequence[tuple[date, TextRows]], also: Collection[str] = ()
     ) -> dict[str, pa.Table]:
-        """The marts after some days, each carrying on from the one before.
+        """The marts after some days, each of which carries on from the previous one.
 
         Args:
             days: The as-of date of each day with what is delivered on it.
@@ -283,7 +283,7 @@ class CompiledModels:
         changes: Sequence[Change],
         holds_from: date | None = None,
     ) -> dict[str, list[dict[str, object]]]:
-        """The marts of the same day under other terms, without findings, which are those of the deliveries.
+        """The marts of the same day under other terms, without findings, which stay those of the deliveries.
 
         Raises:
             WrongTerms: The changes cannot be asked.
@@ -302,8 +302,8 @@ class CompiledModels:
 
         Args:
             deliveries: What is recorded.
-            changes: What is other than recorded.
-            holds_from: The day from which on bills are issued under these terms, if not all are.
+            changes: The changes to the recorded terms.
+            holds_from: The day from which bills are issued under these terms; None for all bills.
 
         Raises:
             WrongTerms: The changes cannot be asked.
@@ -314,7 +314,7 @@ class CompiledModels:
 
     @contextmanager
     def recorded(self, deliveries: Sequence[TextRows]) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A database that has all of the deliveries as `recorded`, to ask about."""
+        """A database with all of the deliveries as `recorded`, for questions."""
         with self.built(deliveries) as connection:
             connection.execute("attach ':memory:' as recorded")
             connection.execute("copy from database warehouse to recorded")
@@ -385,7 +385,7 @@ class CompiledModels:
                 connection.execute(f"create or replace table {model.relation} as {query}")
 
     def _on(self, query: str, as_of: date) -> str:
-        """A query for the as-of date and the time zone instead of those it was compiled for."""
+        """A query for an as-of date and the time zone, instead of those for which it was compiled."""
         query = query.replace(f"'{self._compiled_in}'", f"'{self.time_zone}'")
         return self._moved(query, _AS_OF, as_of)
 
@@ -395,23 +395,23 @@ class CompiledModels:
         return self._moved(query, _DAY_BEFORE, before)
 
     def _moved(self, query: str, day: date, to: date) -> str:
-        """A query with another day, and the end of that day, in the place of one."""
+        """A query with one day and its end replaced by another day and its end."""
         end, moved_end = _end_of(day, self._compiled_in), _end_of(to, self.time_zone)
         query = query.replace(f"'{end.isoformat(' ')}'", f"'{moved_end.isoformat(' ')}'")
         return query.replace(f"'{day.isoformat()}'", f"'{to.isoformat()}'")
 
     def database(self) -> duckdb.DuckDBPyConnection:
-        """An empty database in memory, of the name the models know."""
+        """An empty database in memory, with the name that the models use."""
         connection = duckdb.connect()
         connection.execute("attach ':memory:' as warehouse")
         connection.execute("use warehouse")
-        # As dbt does, but with one thread: tables are small here.
+        # As in dbt's profile, but with one thread, because tables are small here.
         connection.execute("set threads = 1; set disabled_optimizers = 'in_clause'")
         return connection
 
 
 def _forgotten(node: object) -> str:
-    """What a macro that forgets rows says, such as `forget_recalculated`, which dbt does not show."""
+    """The SQL of a macro that forgets rows, such as `forget_recalculated`, which dbt does not show."""
     hooks = "".join(hook.sql for hook in node.config.pre_hook)  # type: ignore[attr-defined]
     relation = node.relation_name  # type: ignore[attr-defined]
     if "not is_expected" in hooks:
@@ -453,14 +453,14 @@ def _forgotten(node: object) -> str:
 
 
 def _record_id(feed: Feed) -> str:
-    """What the macro `record_id` says."""
+    """The SQL of the macro `record_id`."""
     if len(feed.key_names) == 1:
         return feed.key.name
     return f"concat_ws(' ', {', '.join(f'cast({name} as varchar)' for name in feed.key_names)})"
 
 
 def answered(connection: duckdb.DuckDBPyConnection) -> dict[str, list[dict[str, object]]]:
-    """All marts under other terms but the findings: those of workspaces not concerned as recorded."""
+    """All marts under other terms, without findings; rows of workspaces that are not concerned are as recorded."""
     calculated = set(
         connection.execute(
             "select schema_name, table_name from duckdb_tables() where database_name = 'warehouse'"

@@ -19,7 +19,7 @@ from tests.reference import histories
 from tests.shared import Shared
 
 WORLDS = 1500
-"""How many generated worlds the shared build holds; together well over 2,000 workspaces."""
+"""How many generated worlds the shared build has; together they have well over 2,000 workspaces."""
 
 BUILD = ("build", "--exclude-resource-type", "unit_test")
 
@@ -28,7 +28,7 @@ __all__ = ["DBT_DIR", "WORLDS", "Built"]
 
 @dataclass
 class Built:
-    """A built warehouse and what dbt said of it.
+    """A built warehouse and dbt's results.
 
     Attributes:
         path: The warehouse file, which no test changes: all workers read it.
@@ -53,7 +53,7 @@ class Built:
         }
 
     def copy(self) -> Path:
-        """A copy of the warehouse that may be damaged, under the name the compiled SQL knows."""
+        """A copy of the warehouse that may be damaged, under the name that the compiled SQL uses."""
         copy = self.copies / self.path.name
         if not copy.exists():
             shutil.copyfile(self.path, copy)
@@ -61,7 +61,7 @@ class Built:
 
 
 def _build(folder: Path, records: histories.Records, as_of: date, compiled_folder: Path) -> None:
-    """Build a warehouse, keep what dbt said of it, and put the marts into the same file for compiled SQL."""
+    """Build a warehouse, store dbt's results, and put the marts into the same file for compiled SQL."""
     path = folder / "warehouse.duckdb"
     fill_raw(path, [histories.as_deliveries(records)])
     outcome = dbt(path, as_of, *BUILD, manifest=manifest(compiled_folder))

@@ -1,4 +1,4 @@
-"""An accepted finding is moved, not hidden; an entry that has run out or fits nothing is reported."""
+"""An accepted finding is moved, not hidden; an entry that has expired or matches nothing is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of a total that does not fit it is told in which workspace, month and delivery to look."""
+"""The message about a total that does not fit says in which workspace, month and delivery to look."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def built(compiled: CompiledModels, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def warehouse(built: Path, tmp_path: Path) -> Path:
-    """A copy of it that may be damaged, and of its marts."""
+    """A copy of it, and of its marts, that may be damaged."""
     shutil.copy(candidate_of(built), tmp_path)
     return Path(shutil.copy(built, tmp_path))
 
@@ -77,7 +77,7 @@ def delivery_of(warehouse: Path, invoice_id: str) -> str:
         "delete from marts.fct_discounted_charges where invoice_id = 'in_2'",
     ],
 )
-def test_a_difference_to_the_deliveries_is_told_with_its_place(
+def test_a_difference_from_the_deliveries_is_reported_with_its_place(
     warehouse: Path, damage: str
 ) -> None:
     with duckdb.connect(str(candidate_of(warehouse))) as connection:
@@ -88,14 +88,14 @@ def test_a_difference_to_the_deliveries_is_told_with_its_place(
     assert told.message.endswith("(1 row does not hold)")
 
 
-def test_without_a_difference_and_of_another_problem_nothing_is_made_up(warehouse: Path) -> None:
+def test_without_a_difference_or_for_another_problem_nothing_is_made_up(warehouse: Path) -> None:
     other = Problem("model", "dim_coupons", "error", "Binder Error: no such column", "b.sql")
     marts = candidate_of(warehouse)
     assert with_places([RECONCILES, other], warehouse, marts) == [RECONCILES, other]
     assert with_places([RECONCILES], warehouse.with_name("none.duckdb"), marts) == [RECONCILES]
 
 
-def test_a_total_that_does_not_fit_its_type_is_told_with_its_place(
+def test_a_total_that_does_not_fit_its_type_is_reported_with_its_place(
     compiled: CompiledModels, tmp_path: Path
 ) -> None:
     path = tmp_path / "warehouse.duckdb"

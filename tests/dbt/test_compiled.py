@@ -13,7 +13,7 @@ from tests.dbt.compiled import ALL, COMPILE, CompiledModels, manifest
 from tests.dbt.warehouse import dbt
 
 LEAP_DAY = date(2024, 2, 29)
-# The calendar of Apia leaps from 29 to 31 December 2011, and that of Kiritimati over the last day of 1994.
+# The calendar of Apia skips 30 December 2011, and that of Kiritimati the last day of 1994.
 LEFT_OUT = date(2011, 12, 30)
 ABROAD = [
     ("Asia/Kathmandu", LEAP_DAY),
@@ -21,9 +21,9 @@ ABROAD = [
     ("Pacific/Apia", date(2011, 12, 29)),
     ("Pacific/Apia", date(2011, 12, 31)),
     ("Pacific/Kiritimati", date(1994, 12, 30)),
-    # At -10:40, the only offset since 1972 that is no whole number of quarter hours.
+    # At -10:40, the only offset since 1972 that is not a whole number of quarter hours.
     ("Pacific/Kiritimati", date(1979, 3, 31)),
-    # After 2037, of which pytz knows nothing: summer time there, the day on which it begins, and a leap day.
+    # After 2037, which pytz does not cover: summer time there, the day on which it begins, and a leap day.
     ("America/New_York", date(2040, 6, 30)),
     ("Europe/Berlin", date(2099, 3, 29)),
     ("Australia/Sydney", date(2040, 2, 29)),

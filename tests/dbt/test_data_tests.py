@@ -1,4 +1,4 @@
-"""Every data test passes on good data and is seen failing on a planted violation."""
+"""Every data test passes on good data and fails on a planted violation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a redemption does not cover a bill is judged for people as the models judge it for amounts."""
+"""The reason given to people why a redemption does not cover a bill agrees with the models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REASONS = {
     *("never_in_force", "not_started", "ended", "used_up"),
     *("negative_bill", "subscription", "plan", "billing_interval", "currency"),
 }
-"""What the words know besides refusals (R2)."""
+"""The reasons that are put into words besides refusals (R2)."""
 SOME = (
     "workspace_id in (select workspace_id from marts.dim_workspaces"
     " qualify row_number() over (order by workspace_id) % 2 = 0)"
@@ -24,7 +24,7 @@ SOME = (
 
 @pytest.fixture(scope="module")
 def judged(built: Built) -> dict[tuple[str, str], str | None]:
-    """Why each redemption of some workspaces does not cover each bill; None where it does."""
+    """Why each redemption of some workspaces does not cover each bill; None if it does."""
     found: dict[tuple[str, str], str | None] = {}
     with duckdb.connect(str(built.path), read_only=True) as connection:
         bills_of: dict[str, list[dict[str, object]]] = {}

@@ -1,4 +1,4 @@
-"""A workspace with very many bills and coupons costs what as many pairs in many workspaces cost."""
+"""A workspace with very many bills and coupons costs no more than as many pairs in many workspaces."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def deliver(
 
 
 def processors_seconds(models: CompiledModels, kind: str, *shape: int) -> tuple[float, int]:
-    """What building all models takes, and how many amounts of coupons on bills come of it."""
+    """The processors' seconds of building all models, and the number of amounts of coupons on bills in the result."""
     with models.database() as connection:
         deliver(connection, kind, *shape)
         before = resource.getrusage(resource.RUSAGE_SELF)

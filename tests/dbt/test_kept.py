@@ -1,7 +1,7 @@
-"""A build that carries on from the one before gives what a build from nothing gives.
+"""A build that carries on from the previous one gives the same result as a build from nothing.
 
-Records come late, change in any way and come again: invoices are restated, voided, moved to another
-workspace; redemptions are revoked or turn up afterwards; coupons change their terms backwards; and the
+Records arrive late, change in any way and arrive again: invoices are restated, voided, moved to another
+workspace; redemptions are revoked or arrive afterwards; terms of coupons change retroactively; and the
 as-of date moves over everything.
 """
 
@@ -24,7 +24,7 @@ PUBLISHED_TOO = ("int_invoices_not_counted", "int_rows_superseded")
 
 Days = list[tuple[date, dict[str, list[dict[str, str]]]]]
 
-# Days on which much happens in a history, so that it falls on either side of an as-of date.
+# Days on which much happens in a history, so that events fall on either side of an as-of date.
 DATES = [
     *(date(2023, 12, 31), date(2024, 2, 29), date(2024, 6, 30), date(2024, 12, 31)),
     *(date(2025, 1, 31), date(2025, 4, 30), date(2025, 6, 29), histories.AS_OF),
@@ -35,9 +35,9 @@ def days_of(versions: list[histories.Records], dates: list[date], random: Random
     """Deliver versions of the same records over some days.
 
     Args:
-        versions: The same ids in every one of them, with other values.
+        versions: Records with the same ids in each, but other values.
         dates: The as-of date of each day.
-        random: Chooses which record comes when, in which version, and whether it says to be newer.
+        random: Chooses which record arrives when, in which version, and whether its `updated_at` is newer.
     """
     days: Days = []
     for number, as_of in enumerate(dates):
@@ -59,7 +59,7 @@ def days_of_one_feed(versions: list[histories.Records], feed: str, random: Rando
     """Deliver everything on one day, then a few records of one feed in other versions, day after day.
 
     Args:
-        versions: The same ids in every one of them, with other values.
+        versions: Records with the same ids in each, but other values.
         feed: The feed.
         random: Chooses the records.
     """
@@ -75,7 +75,7 @@ def days_of_one_feed(versions: list[histories.Records], feed: str, random: Rando
 
 
 def days_without_deliveries(records: histories.Records, first: date, steps: list[int]) -> Days:
-    """Deliver everything on one day, then nothing, while the as-of date moves on by some days each time."""
+    """Deliver everything on one day, then nothing, while the as-of date advances by some days each time."""
     days: Days = [(first, histories.as_deliveries(records))]
     nothing = histories.as_deliveries({feed: [] for feed in histories.FEEDS})
     for step in steps:
@@ -97,7 +97,7 @@ def assert_same(compiled: CompiledModels, days: Days) -> None:
     stepwise = compiled.tables_day_by_day(days, also=PUBLISHED_TOO)
     whole = compiled.tables([delivery for _, delivery in days], days[-1][0], also=PUBLISHED_TOO)
     assert stepwise.keys() == whole.keys()
-    # Rows are compared one by one, which takes longer, only where some are not the same.
+    # Rows are compared one by one, which takes longer, only in tables that differ.
     others = [name for name in whole if not stepwise[name].equals(whole[name])]
     found, wanted = ({name: one[name].to_pylist() for name in others} for one in (stepwise, whole))
     assert all_differences(found, wanted) == []
@@ -123,15 +123,15 @@ def test_many_worlds_over_many_days(compiled: CompiledModels, seed: int) -> None
 
 
 @pytest.mark.parametrize("feed", ["coupons", "redemptions", "invoices", "credit_notes"])
-def test_a_few_records_of_one_feed_are_other_ones(compiled: CompiledModels, feed: str) -> None:
+def test_a_few_records_of_one_feed_change(compiled: CompiledModels, feed: str) -> None:
     versions = [
         histories.combine(histories.sample_worlds(150, seed=9000 + one)) for one in range(4)
     ]
     assert_same(compiled, days_of_one_feed(versions, feed, Random(1)))
 
 
-# To the last day of a month, of a leap day's month and of a year; to the first day of a month and of a year; over
-# some days within a month; over a month.
+# To the last day of a month, of a February with a leap day and of a year; to the first day of a month and of a year;
+# over some days within a month; over a month.
 STEPS = [
     *((date(2024, 6, 29), [1]), (date(2024, 2, 28), [1]), (date(2024, 12, 30), [1])),
     *((date(2024, 6, 30), [1]), (date(2024, 12, 31), [1])),
@@ -215,7 +215,7 @@ def test_a_day_on_which_nothing_else_happens_in_a_workspace(
         assert_same(compiled, days_without_deliveries(records, day - timedelta(days=1), [1]))
 
 
-def test_the_horizon_comes_to_the_end_of_grants(compiled: CompiledModels) -> None:
+def test_the_horizon_reaches_the_end_of_grants(compiled: CompiledModels) -> None:
     records = histories.combine(histories.sample_worlds(150, seed=16))
     end = datetime(2026, 11, 15, 9, 30)
     records["redemptions"] = [dict(one, ends_at=end) for one in records["redemptions"]]
@@ -233,7 +233,7 @@ def test_days_begin_and_months_end_elsewhere(
     there = CompiledModels(compiled_folder, first, zone)
     records = histories.combine(histories.sample_worlds(150, seed=len(zone)))
     hours = timedelta(hours=-12 if zone.startswith("Pacific") else 7)
-    records = histories.moved(records, hours)  # much happens where days begin
+    records = histories.moved(records, hours)  # so that much happens where days begin
     assert_same(there, days_without_deliveries(records, first, steps))
 
 
@@ -244,5 +244,5 @@ def test_the_horizon_passes_a_leap_day_and_the_last_bill_but_one(
     last: histories.Record = {"billing_interval": "day", "interval_count": 17}
     last["issued_at"] = datetime(2026, 2, 19, 10)
     records["invoices"] = [{**one, **last} for one in records["invoices"]]
-    # The as-of date moves by 16 days, in which no bill is due; the horizon moves by 17.
+    # The as-of date advances by 16 days, in which no bill is due; the horizon advances by 17.
     assert_same(compiled, days_without_deliveries(records, date(2026, 2, 19), [16]))

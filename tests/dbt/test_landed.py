@@ -1,4 +1,4 @@
-"""Rows of a Parquet file that has its columns' types become what the same rows of a CSV file become."""
+"""Rows of a Parquet file with its columns' types have the same result as the same rows in a CSV file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ NUMBERS: Mapping[str, Sequence[Any]] = {
         datetime(9999, 12, 31, 23, 59, 59, 999_999), datetime(2025, 3, 30, 2, 30), None,
     ],
 }  # fmt: skip
-"""Values of every type, of which some break a rule of their column."""
+"""Values of every type, some of which break a rule of their column."""
 KINDS: Mapping[str, Sequence[pa.DataType]] = {
     "whole": [pa.int64()],
     "amount": [pa.decimal128(18, 2), pa.decimal64(18, 2), pa.decimal128(38, 9)],
@@ -77,7 +77,7 @@ class Delivered:
 
 
 def text_of(column: Column, value: Any, is_local: bool) -> str | None:
-    """What a CSV file has for a value, without zeros that mean nothing."""
+    """The text of a value in a CSV file, without insignificant zeros."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, Decimal):
@@ -91,7 +91,7 @@ def text_of(column: Column, value: Any, is_local: bool) -> str | None:
 
 @st.composite
 def delivered(draw: st.DrawFn, feed: Feed) -> Delivered:
-    """A few rows of a feed, most of them valid but for some columns; now and then a column is text."""
+    """A few rows of a feed, most of them valid except in some columns; sometimes a column is text."""
     is_local = draw(st.booleans())
     as_text = draw(st.sampled_from([None, None, None, *feed.column_names]))
     rows = [
@@ -152,7 +152,7 @@ def all_feeds(draw: st.DrawFn) -> list[Delivered]:
 def staged(
     compiled: CompiledModels, connection: duckdb.DuckDBPyConnection, since: int | None = None
 ) -> dict[str, list[tuple[Any, ...]]]:
-    """Every typed row of the raw tables, or those of deliveries after one, by feed."""
+    """Every typed row of the raw tables, or only those of deliveries after a given one, by feed."""
     connection.execute("create schema if not exists staging")
     connection.register("currencies", compiled.currencies)
     connection.execute("create or replace table staging.iso_4217_currencies as from currencies")
@@ -209,7 +209,7 @@ def test_values_of_a_parquet_file_are_judged_as_their_text_is(
 
 
 def test_each_value_that_is_not_plain_is_judged(compiled: CompiledModels) -> None:
-    """Files of one row with one such value, so that no other value has the row judged."""
+    """Each file has one row with one such value, so that no other value causes the row to be judged."""
     deliveries = []
     for feed in feeds().values():
         usual = {column.name: valid(feed, column) for column in feed.columns}
@@ -242,7 +242,7 @@ def delivery_of(feed: Feed, rows: Sequence[dict[str, Any]]) -> Delivered:
 
 
 def check_judged_as_text(compiled: CompiledModels, deliveries: Sequence[Delivered]) -> list[Form]:
-    """Compare what is staged and noted of Parquet files and of the same rows as text; return the files' forms."""
+    """Compare the staged rows and notes of Parquet files with those of the same rows as text; return the forms."""
     with compiled.database() as text, tempfile.TemporaryDirectory() as folder:
         fill_raw_tables(text, [])
         for sequence, delivery in enumerate(deliveries, start=1):

@@ -1,4 +1,4 @@
-"""What a build that carries on leaves as it is: models whose SQL and inputs are those of the build before."""
+"""What a build that carries on does not build: models whose SQL and inputs are those of the previous build."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def unchanged(compiled: CompiledModels, changed: tuple[str, ...], *, is_same_day
     return {unique_id.rpartition(".")[2] for unique_id in found}
 
 
-def test_where_nothing_has_changed_all_models_are(compiled: CompiledModels) -> None:
+def test_if_nothing_has_changed_all_models_are_left_alone(compiled: CompiledModels) -> None:
     nodes = compiled.manifest["nodes"].values()
     assert unchanged(compiled, (), is_same_day=True) == {
         node["name"] for node in nodes if node["resource_type"] in ("model", "seed")

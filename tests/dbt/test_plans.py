@@ -16,7 +16,7 @@ EVERY_WITH_EVERY = re.compile(
 def joins_of(connection: duckdb.DuckDBPyConnection, query: str) -> set[str]:
     """The joins in DuckDB's plan whose work grows with the product of their sides.
 
-    A plan drawn as text shortens the names of its joins where it is wide, so JSON is read.
+    A wide plan as text has shortened names of joins, so the JSON form is read.
     """
     [(_, plan)] = connection.execute(f"explain (format json) {query}").fetchall()
     return set(EVERY_WITH_EVERY.findall(plan))
@@ -25,7 +25,7 @@ def joins_of(connection: duckdb.DuckDBPyConnection, query: str) -> set[str]:
 def test_every_join_has_an_equality(built: Built) -> None:
     found = {}
     with duckdb.connect(str(built.path), read_only=True) as connection:
-        # Where one side is tiny DuckDB takes a nested loop although it could do otherwise.
+        # If one side is tiny, DuckDB uses a nested loop even where it need not.
         connection.execute("set nested_loop_join_threshold = 0; set merge_join_threshold = 0")
         for node in built.nodes.values():
             if node.resource_type in ("model", "test"):

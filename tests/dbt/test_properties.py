@@ -1,4 +1,4 @@
-"""What must hold whatever the history: agreement with the model, and what may not matter.
+"""What must hold for every history: agreement with the reference model, and independence of what must not matter.
 
 These run the compiled models in memory, so that Hypothesis can look for a counter-example and shrink it.
 """
@@ -27,7 +27,7 @@ slowly = settings(
     max_examples=12,
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
 )
-# These marts add workspaces up, so that the rows of disjoint workspaces are not disjoint.
+# These marts sum over workspaces, so the rows of disjoint workspaces are not disjoint.
 ADDED_UP = {
     "fct_program_performance_monthly",
     "fct_program_budget_monthly",
@@ -58,7 +58,7 @@ def test_the_marts_equal_the_model_on_any_day(compiled_folder: Path, as_of: date
     assert all_differences(found, model.publish(records, as_of)) == []
 
 
-# What is recorded is moved to before the as-of day where that is another one, and to where days begin.
+# For other as-of dates, records are moved to before them, and to where days begin.
 @pytest.mark.parametrize(
     ("zone", "as_of", "moved"),
     [
@@ -66,7 +66,7 @@ def test_the_marts_equal_the_model_on_any_day(compiled_folder: Path, as_of: date
         ("Australia/Eucla", histories.AS_OF, timedelta()),
         ("America/St_Johns", histories.AS_OF, timedelta()),
         ("Europe/Berlin", histories.AS_OF, timedelta()),
-        # The calendar of Apia leaps from 29 to 31 December 2011, at 10 o'clock UTC on the 30th.
+        # The calendar of Apia skips 30 December 2011, at 10 o'clock UTC on that day.
         ("Pacific/Apia", date(2011, 12, 29), timedelta(days=-4931, hours=10)),
         ("Pacific/Apia", date(2011, 12, 30), timedelta(days=-4931, hours=10)),
         ("Pacific/Apia", date(2011, 12, 31), timedelta(days=-4930, hours=10)),
@@ -122,7 +122,7 @@ def test_older_versions_and_copies_change_nothing(
         row["status"] = "void"
     for row in outdated["budgets"]:
         row["amount"] = "1"
-    # Of a coupon with several versions, an older one more would be one more change of its terms.
+    # For a coupon with several versions, a further older one would be a further change of its terms.
     of_coupon = Counter(row["coupon_id"] for row in outdated["coupons"])
     outdated["coupons"] = [row for row in outdated["coupons"] if of_coupon[row["coupon_id"]] == 1]
     found = compiled.run([delivery, outdated, delivery])
@@ -155,7 +155,7 @@ def test_two_disjoint_data_sets_give_the_union(compiled: CompiledModels) -> None
             first = next(str(value) for name, value in record.items() if name.endswith("_id"))
             return belongs(int(first[1:5]))
 
-        # A budget is of no workspace.
+        # A budget does not belong to a workspace.
         records = {
             feed: [record for record in rows if is_in(record)]
             for feed, rows in together.items()

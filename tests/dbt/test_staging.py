@@ -1,4 +1,4 @@
-"""What a delivered text becomes: a typed value, or a rejected row with every reason that holds."""
+"""What a delivered text becomes: a typed value, or a rejected row with every reason that applies."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ CASES: Sequence[Case] = [
     ("invoices", {"currency": "usd"}, None),
     ("invoices", {"currency": "Eur"}, None),
     ("invoices", {"currency": "EURO"}, "currency is not an ISO 4217 currency"),
-    # As capitals these are USD and INR, and on Spark SSP.
+    # In capitals, these are USD and INR, and on Spark SSP.
     ("invoices", {"currency": "u\u017fd"}, "currency is not an ISO 4217 currency"),
     ("invoices", {"currency": "\u0131nr"}, "currency is not an ISO 4217 currency"),
     ("invoices", {"currency": "\u00dfp"}, "currency is not an ISO 4217 currency"),
@@ -220,7 +220,7 @@ RECORDS: Sequence[tuple[str, dict[str, str], Mapping[str, str | None]]] = [
 
 @pytest.fixture(scope="module")
 def reasons(compiled: CompiledModels) -> dict[int, str | None]:
-    """The reasons of every case, each a delivery of its own, by its number."""
+    """The reasons of every case by its number; each case is a delivery of its own."""
     cases = [{feed: [{**VALID[feed], **changes}]} for feed, changes, _ in CASES]
     with compiled.built(cases) as connection:
         rows = connection.execute(
@@ -299,7 +299,7 @@ LOCAL_TIMES: Sequence[tuple[str, str, datetime | None]] = [
     ("Pacific/Apia", "2011-12-29 23:59:59", datetime(2011, 12, 30, 9, 59, 59)),
     ("Asia/Kolkata", "2025-02-30 12:00:00", None),
 ]  # fmt: skip
-"""Of a zone, what a text without an offset is in UTC; None for what its clocks never show."""
+"""Zone, text without an offset, and its instant in UTC; None for a time that the zone's clocks never show."""
 
 
 @pytest.mark.parametrize("zone", sorted({zone for zone, _, _ in LOCAL_TIMES}))

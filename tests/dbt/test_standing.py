@@ -1,4 +1,4 @@
-"""Which data tests need not run again: those whose SQL and rows, in the columns that they read, are what they were."""
+"""Which data tests need not run again: those whose SQL and rows, in the columns that they read, are unchanged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.dbt.conftest import Built
 THEN = datetime(2026, 3, 1, 5, 0, tzinfo=UTC)
 AS_BEFORE, OTHER = {ALL: "as before"}, {ALL: "other rows"}
 VIEWS = {"stg_billing__invoices", "stg_billing__workspaces"}
-"""Views that have no rows but those of what they read."""
+"""Views whose rows depend on nothing but the relations that they read."""
 _RELATION = re.compile(r'"warehouse"\."(\w+)"\."(\w+)"')
 
 
@@ -58,7 +58,7 @@ def columns(built: Built, tests: DataTests) -> dict[str, dict[str, str]]:
         return tests.columns(connection, queries)
 
 
-def test_what_is_known_to_be_read_is_all_that_a_test_names(
+def test_what_a_test_is_known_to_read_is_all_that_it_names(
     compiled: CompiledModels, tests: DataTests
 ) -> None:
     sql = {node.name: node.sql for node in compiled.of_questions.tests}
@@ -77,7 +77,7 @@ def test_what_is_known_to_be_read_is_all_that_a_test_names(
         assert not {one.partition(".")[2] for one in known} & VIEWS
 
 
-def test_where_nothing_has_changed_every_result_stands(tests: DataTests, before: Checked) -> None:
+def test_if_nothing_has_changed_every_result_stands(tests: DataTests, before: Checked) -> None:
     assert tests.standing(before, before.rows, is_same_day=True) == before.results
 
 
@@ -150,7 +150,7 @@ def test_nothing_else_is_read_of_what_a_test_names(
         if not tests.reads[test] - tests.feeds.keys() <= read.keys()
     }
     assert read_whole == {
-        "assert_accepted_rows_are_current_records",  # it counts rows: a plan tells nothing of that
+        "assert_accepted_rows_are_current_records",  # it counts rows, which a plan does not show
         "assert_bridge_agrees_with_charges",
         "assert_invoices_of_later_days_do_not_count",  # it reads invoices through a view
         "assert_outlook_adds_up",
@@ -178,7 +178,7 @@ def must_run_again(
     name: str,
     violation: tuple[str, ...],
 ) -> None:
-    """A data test stands while nothing changes, and no longer once the violation is planted."""
+    """The result of a data test stands while nothing changes, but not once the violation is planted."""
     test = str(built.test_nodes[name].unique_id)
     relations = {
         one: tests.relations[one].removeprefix("candidate.")
@@ -216,12 +216,12 @@ ROWS = "(values (1, 'a', null, 'x'), (2, 'b', 10.5, 'y'), (2, 'b', 10.5, 'y')) a
         ("update one set note = 'z' where id = 1", {*WHOLE, "by a filter alone"}),
         ("update one set name = 'c' where id = 1", {*WHOLE, "of two columns"}),
         ("update one set amount = 0 where id = 1", {*WHOLE, "of two columns"}),
-        (  # both columns hold the values that they held, in other rows
+        (  # both columns have the same values as before, in other rows
             "update one set name = case name when 'a' then 'b' else 'a' end"
             " where rowid in (select min(rowid) from one group by id)",
             {*WHOLE, "of two columns"},
         ),
-        (  # whole rows, as far as this test reads them
+        (  # whole rows exchange places, as far as this test reads them
             "update one set id = case id when 1 then 2 else 1 end, note = case note when 'x' then 'y' else 'x' end"
             " where rowid in (select min(rowid) from one group by id)",
             WHOLE,
@@ -273,7 +273,7 @@ def test_what_a_test_reads_through_a_view_too_is_read_whole(tmp_path: Path) -> N
 
 
 def manifest_of(queries: dict[str, str]) -> dict[str, Any]:
-    """The manifest of a project with one model and some data tests of it."""
+    """The manifest of a project with one model and some data tests on it."""
     model = {
         "resource_type": "model",
         "name": "one",
@@ -299,7 +299,7 @@ def manifest_of(queries: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def test_where_all_columns_are_as_they_were_some_are_not_read_again() -> None:
+def test_if_all_columns_are_unchanged_sets_of_columns_are_not_read_again() -> None:
     columns = {"test": {"one": "id"}}
     with duckdb.connect() as connection:
         connection.execute("create table there as select 1 as id, 2 as amount")
@@ -312,7 +312,7 @@ def test_where_all_columns_are_as_they_were_some_are_not_read_again() -> None:
     assert now["one"]["id"] == rows["one"]["id"] and now["one"][ALL] != rows["one"][ALL]
 
 
-def test_of_a_large_table_with_more_rows_no_columns_are_read_alone(
+def test_in_a_large_table_with_more_rows_no_columns_are_read_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its tests run on that day, and stand on the next if no row has changed."""
@@ -343,7 +343,7 @@ def test_of_a_large_table_with_more_rows_no_columns_are_read_alone(
         assert read(fourth)["model.one"].keys() == {ALL, "amount, name"}, "three rows are few"
 
 
-def test_of_rows_that_were_added_only_these_are_read() -> None:
+def test_if_rows_were_added_only_these_are_read() -> None:
     columns = {"test": {"one": "id"}, "other": {"one": "amount"}}
     with duckdb.connect() as connection:
         connection.execute(
@@ -413,7 +413,7 @@ ALTERED = {
         "update landed.stored_files set file = 'coupons/values/1' where delivery_sequence = 1"
     ),
 }
-"""What can alter what is stored of a feed."""
+"""Statements that alter what is stored for a feed."""
 
 
 def test_the_fingerprint_of_a_feed_notices_other_files(stored: duckdb.DuckDBPyConnection) -> None:

@@ -1,7 +1,7 @@
-"""What would be under other terms is what the reference model makes of them.
+"""Answers under other terms agree with the reference model.
 
-Without a day, that is the model over the changed records. With one, bills issued earlier keep what recorded
-terms gave them, and later ones find the uses and the credit that those left.
+For terms that hold for all bills, that is the model on the changed records. For terms that hold from a day on, bills
+issued earlier keep what the recorded terms gave them, and later ones find the uses and the credit that these left.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ Marts = Mapping[str, list[dict[str, object]]]
 SOME = settings(slowly, max_examples=14)
 WORLDS = st.lists(histories.workspace_histories(), min_size=1, max_size=12)
 DAYS = st.dates(date(2023, 1, 1), date(2027, 6, 1))
-# A question is a further version of a coupon, which no finding tells.
+# A question is a further version of a coupon, which no finding mentions.
 OF_VERSIONS = {"updated_at", *PROVENANCE}
 
 
 def newest(records: histories.Records, feed: str) -> dict[object, dict[str, object]]:
-    """The versions that hold, by id, in the order of arrival."""
+    """The current versions by id, in the order of arrival."""
     key = feeds()[feed].key.name
     found: dict[object, dict[str, object]] = {}
     for record in records[feed]:
@@ -54,7 +54,7 @@ def newest(records: histories.Records, feed: str) -> dict[object, dict[str, obje
 def asked(
     records: histories.Records, seed: int, columns: tuple[str, ...]
 ) -> tuple[histories.Records, list[Change]]:
-    """Change some coupons, in some of the columns: what is recorded then, and how that is asked."""
+    """Change some coupons in some columns; return the records with the changes, and the changes as a question."""
     random = Random(seed)
     coupons = newest(records, "coupons")
     changes = []
@@ -78,7 +78,7 @@ def asked(
 def _others(
     coupon: Mapping[str, object], name: str, random: Random, others: list[str]
 ) -> list[object]:
-    """At most one other value of a column that a coupon of its kind may have."""
+    """At most one other value of a column, allowed for a coupon of its kind."""
     kind, duration = coupon["discount_type"], coupon["duration"]
     if name == "percent_off" and kind == "percent_off":
         return [Decimal(random.choice(histories.PERCENTS))]
@@ -104,13 +104,13 @@ def _others(
 
 
 def comparable(marts: Marts) -> dict[str, list[dict[str, object]]]:
-    """Marts without findings, which are those of the recorded terms."""
+    """Marts without findings, which stay those of the recorded terms."""
     return {name: rows for name, rows in marts.items() if name != "fct_audit_findings"}
 
 
 @SOME
 @given(worlds=WORLDS, seed=histories.SEEDS)
-def test_terms_of_all_the_past_are_those_of_the_model(
+def test_terms_for_all_bills_agree_with_the_model(
     compiled: CompiledModels, worlds: list[histories.Records], seed: int
 ) -> None:
     records = histories.combine(worlds)
@@ -125,7 +125,7 @@ def test_terms_of_all_the_past_are_those_of_the_model(
 
 @SOME
 @given(worlds=WORLDS, seed=histories.SEEDS, holds_from=DAYS)
-def test_terms_from_a_day_on_are_those_of_the_model(
+def test_terms_from_a_day_on_agree_with_the_model(
     compiled: CompiledModels, worlds: list[histories.Records], seed: int, holds_from: date
 ) -> None:
     _from_a_day_on(compiled, histories.combine(worlds), seed, holds_from)
@@ -139,7 +139,7 @@ def test_terms_of_many_worlds_from_a_day_on(compiled: CompiledModels, seed: int)
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_other_redemptions_are_those_of_the_model(compiled: CompiledModels, seed: int) -> None:
+def test_other_redemptions_agree_with_the_model(compiled: CompiledModels, seed: int) -> None:
     records = histories.combine(histories.sample_worlds(120, seed=7100 + seed))
     random = Random(seed)
     workspaces = sorted(map(str, newest(records, "workspaces")))
@@ -175,7 +175,7 @@ def _from_a_day_on(
 ) -> bool:
     changed, changes = asked(records, seed, OF_A_BILL)
     deliveries = [histories.as_deliveries(records)]
-    # What a follow-up that nobody recorded lasts is refused, where it would differ before that day.
+    # A change is refused if the duration of an unrecorded follow-up would differ before that day.
     while changes:
         try:
             with compiled.question(deliveries, changes, holds_from) as connection:
@@ -305,7 +305,7 @@ def test_later_bills_find_what_earlier_ones_left(
     ("holds_from", "expected"),
     [(date(2025, 7, 1), (30, 30, 30)), (date(2025, 8, 2), (20, 20, 30))],
 )
-def test_bills_to_come_before_that_day_stay_as_expected(
+def test_expected_bills_before_that_day_stay_as_expected(
     compiled: CompiledModels, holds_from: date, expected: tuple[int, ...]
 ) -> None:
     example = _example()
@@ -319,7 +319,7 @@ def test_bills_to_come_before_that_day_stay_as_expected(
 
 
 def test_bills_meet_terms_in_redemptions_only(compiled: CompiledModels) -> None:
-    """What is calculated for concerned workspaces only rests on it."""
+    """The restriction to concerned workspaces depends on this."""
     models = compiled.of_questions
     of_redemptions = {node.name for node in models.needed_for(REDEMPTIONS)}
     terms = {
@@ -344,7 +344,7 @@ def test_bills_meet_terms_in_redemptions_only(compiled: CompiledModels) -> None:
 
 @pytest.fixture(scope="module")
 def many_worlds(compiled: CompiledModels) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The build of many generated workspaces, to ask about."""
+    """The build of many generated workspaces, for questions."""
     records = histories.combine(histories.sample_worlds(150, seed=7200))
     with compiled.recorded([histories.as_deliveries(records)]) as connection:
         yield connection
@@ -353,7 +353,7 @@ def many_worlds(compiled: CompiledModels) -> Iterator[duckdb.DuckDBPyConnection]
 def _coupon(
     connection: duckdb.DuckDBPyConnection, condition: str, values: dict[str, str]
 ) -> Change:
-    """Change the coupon with the most redemptions of those for which a condition holds."""
+    """Change the coupon with the most redemptions among those for which a condition holds."""
     [(coupon_id,)] = connection.execute(
         "select coupon_id from recorded.staging.stg_billing__coupons as coupons"
         " inner join recorded.intermediate.int_redemptions_with_terms as redemptions"
@@ -397,7 +397,7 @@ def _of_kind(connection: duckdb.DuckDBPyConnection, kind: str) -> Change:
 
 
 OF_REDEMPTIONS = ("int_redemptions_judged", "int_follow_ups_taken")
-# Notes of bills that do not count are not calculated for some workspaces only, and never have to be.
+# The restriction to concerned workspaces loses credit notes of bills that do not count; no question changes these.
 OF_NOTES = (
     *("stg_billing__credit_notes", "int_credit_notes_issued"),
     *("int_invoices_credited", "fct_credit_notes"),
@@ -421,7 +421,7 @@ NOT_RUN = {
     [(kind, None) for kind in NOT_RUN]
     + [(kind, date(2025, 3, 1)) for kind in ("percent", "amount", "credit", "duration")],
 )
-def test_models_that_read_no_other_row_are_not_run(
+def test_models_that_read_no_changed_row_are_not_run(
     compiled: CompiledModels,
     many_worlds: duckdb.DuckDBPyConnection,
     monkeypatch: pytest.MonkeyPatch,
@@ -453,7 +453,7 @@ def test_what_changes_no_bill_is_found_without_bills(compiled: CompiledModels) -
         ran = compiled.ask(connection, [change])
         found = answered(connection)
     assert ran.workspaces == 1
-    # What sums over workspaces is there for the data tests.
+    # The marts that sum over workspaces are built for the data tests.
     assert {"fct_upcoming_expirations", *SUMMED} <= ran.models
     assert ran.models.isdisjoint({"fct_discounted_charges", "int_benefits_given"})
     example["coupons"][0] |= follow_up
@@ -461,7 +461,7 @@ def test_what_changes_no_bill_is_found_without_bills(compiled: CompiledModels) -
 
 
 def test_recorded_rows_are_of_concerned_workspaces(many_worlds: duckdb.DuckDBPyConnection) -> None:
-    """Models whose rows name no workspace, bill or redemption are of terms, deliveries and sums."""
+    """Models whose rows name no workspace, bill or redemption hold terms, deliveries or sums."""
     found = many_worlds.execute(
         "select table_name, list(column_name) from duckdb_columns() where database_name = 'recorded'"
         " and schema_name in ('staging', 'intermediate', 'marts') group by table_name"
@@ -478,14 +478,14 @@ def test_recorded_rows_are_of_concerned_workspaces(many_worlds: duckdb.DuckDBPyC
     }
 
 
-def test_a_plan_tells_which_columns_a_model_reads(compiled: CompiledModels) -> None:
+def test_a_plan_shows_which_columns_a_model_reads(compiled: CompiledModels) -> None:
     models = compiled.of_questions.nodes
     terms = "int_redemptions_with_terms"
     assert "percent_off_e4" in models[terms].columns_read["stg_billing__coupons"]
     assert "coupon_name" not in models[terms].columns_read["stg_billing__coupons"]
     assert "percent_off_e4" in models["int_discounts_applied"].columns_read[terms]
     assert "invoice_limit" in models["int_redemption_invoices_covered"].columns_read[terms]
-    # A filter is reading.
+    # A column in a filter counts as read.
     assert "is_honoured" in models["int_redemption_invoices_covered"].columns_read[terms]
     for node in models.values():
         if node.schema in ("intermediate", "marts") and node.name != "int_deliveries_reconciled":
@@ -494,8 +494,8 @@ def test_a_plan_tells_which_columns_a_model_reads(compiled: CompiledModels) -> N
             )
 
 
-def test_what_is_carried_on_makes_no_row_another_one(compiled: CompiledModels) -> None:
-    """Only such models are not asked whether what they read differs."""
+def test_what_is_carried_on_does_not_change_any_row(compiled: CompiledModels) -> None:
+    """Only for such models may it be ignored whether what they read differs."""
     models = compiled.of_questions.nodes
     of_this_build = {
         node.name
@@ -574,7 +574,7 @@ def test_a_user_and_a_limit_connect_workspaces(compiled: CompiledModels) -> None
     reasons = {
         row["redemption_id"]: row["refusal_reason"] for row in found["dim_coupon_redemptions"]
     }
-    # Of one user's two the first is gone, so that the second is honoured and uses the coupon up.
+    # One user's first redemption is gone, so the second is honoured and uses the coupon up.
     assert reasons == {"credit": None, "w2": None, "w3": "over_redeemed"}
     given = [
         (row["workspace_id"], row["discount_amount"])
@@ -618,7 +618,7 @@ def test_grants_have_the_amount_of_the_day_they_start(compiled: CompiledModels) 
 
 @pytest.fixture(scope="module")
 def example(compiled: CompiledModels) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The build of the example, to ask about."""
+    """The build of the example, for questions."""
     with compiled.built([_example()]) as connection:
         yield connection
 
@@ -648,7 +648,7 @@ def test_what_is_settled_before_a_bill_cannot_change_from_a_day_on(
         ("Europe/Berlin", date(2025, 10, 27)),
         ("America/St_Johns", date(2024, 2, 29)),
         ("Australia/Eucla", date(2025, 1, 1)),
-        # The day begins at one o'clock, and 30 December 2011 was left out.
+        # In Cairo, the day begins at one o'clock; in Apia, 30 December 2011 was left out.
         ("Africa/Cairo", date(2025, 4, 25)),
         ("Pacific/Apia", date(2011, 12, 30)),
         ("Pacific/Kiritimati", date(1979, 4, 1)),

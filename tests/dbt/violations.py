@@ -1,6 +1,6 @@
-"""One planted violation per data test: statements that break what the test watches over.
+"""One planted violation per data test: statements that break what the test checks.
 
-Singular tests have theirs written out here; generic tests have theirs derived from what they say.
+Those of singular tests are written out here; those of generic tests are derived from their arguments.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ _ONE_EXPECTED = (
 )
 _ONE_FINDING = "where finding_id = (select min(finding_id) from marts.fct_audit_findings where finding_type = '{}')"
 
-# What a data test with several conditions watches over besides, each broken alone.
+# Further conditions of data tests that have several, each broken alone.
 FURTHER: dict[tuple[str, str], tuple[str, ...]] = {
     ("assert_charges_add_up", "a discount below zero"): (
         f"{_CHARGES} discount_amount = -1, amount_off_amount = -1 - percent_off_amount, net_amount = list_amount"
@@ -287,7 +287,7 @@ FURTHER: dict[tuple[str, str], tuple[str, ...]] = {
 
 
 def of_generic(node: Any, relation: str) -> list[tuple[str, ...]]:
-    """The ways to violate a generic test of a relation, each as statements.
+    """The ways to violate a generic test on a relation, each as statements.
 
     Raises:
         KeyError: There is no recipe for this kind of test.

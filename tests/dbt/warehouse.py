@@ -1,6 +1,6 @@
 """Builds the models on records given as text rows, without arrival and without Dagster.
 
-Here belongs what tests of the SQL share: filling the raw tables, one `dbt build`, reading a mart.
+What tests of the SQL share belongs here: filling the raw tables, one `dbt build`, reading a mart.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def load_deliveries(
     Args:
         connection: The database, with the schema raw.
         deliveries: One delivery per feed and element, in the order given.
-        after: The sequence number of the last delivery there is.
-        without_empty: Whether a delivery without rows has its number and nothing else.
+        after: The sequence number of the last existing delivery.
+        without_empty: Whether a delivery without rows only uses up its number.
 
     Returns:
         The sequence number of the last of these.
@@ -122,8 +122,8 @@ def dbt(
         as_of: Last day whose events count.
         arguments: dbt's command and options.
         target: Where dbt writes; beside the warehouse unless given.
-        kept: What the build knew that this one carries on from; all is built anew without it.
-        manifest: The project as `parse` gives it; parsed anew if none is given.
+        kept: The variable `kept` of a build that carries on; without it, everything is built from nothing.
+        manifest: The project as `parse` returns it; parsed now if none is given.
         time_zone: The reporting time zone.
         variables: Further variables of dbt.
     """

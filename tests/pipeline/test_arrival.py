@@ -703,7 +703,7 @@ JSON_LINES: list[tuple[bytes, str | None, str | None]] = [
     (b'"plan": "te\tam"', "not JSON", None),
     (b'"plan": team', "not JSON", None),
     (b'"plan": "\\ud83c"', "surrogate", None),
-    (b'"plan": "a", "plan": "b"', "'plan' stands there twice", None),
+    (b'"plan": "a", "plan": "b"', "'plan' occurs twice", None),
     (b'"plan": ' + b"[" * 100_000, "nested too deeply", None),
     (b'"deep": ' + b"[" * 100_000 + b"]" * 100_000, "nested too deeply", None),
     (b'"plan": "team", "tags": ["a", {"b": [1, null]}]', None, "team"),
@@ -2128,7 +2128,7 @@ def test_objects_over_several_lines_are_refused_with_what_to_do(home: Home) -> N
     home.land("invoices/b.json", json.dumps([invoice(1)], indent=2).encode())
     home.land("invoices/c.json", jsonl_bytes([invoice(2)]) + b"{\n}\n")
     reports = {report.file_name[-6:]: report for report in home.arrive()}
-    assert "objects stand over several lines" in str(reports["a.json"].reason)
+    assert "objects span several lines" in str(reports["a.json"].reason)
     assert "jq: -c" in str(reports["a.json"].remedy)
     assert reports["b.json"].loaded_rows == 1
     assert (reports["c.json"].loaded_rows, reports["c.json"].malformed_rows) == (1, 2)
@@ -2313,7 +2313,7 @@ def test_deep_folders_and_long_names_are_refused_once(home: Home) -> None:
     ]
     deep = [report for report in reports if report.file_name != "invoices/a.csv"]
     assert [report.verdict for report in deep] == ["refused"]
-    assert "folders lie in each other" in str(deep[0].reason)
+    assert "folders are nested" in str(deep[0].reason)
 
 
 def test_a_line_of_very_many_keys_or_values_takes_no_time_and_little_memory(home: Home) -> None:

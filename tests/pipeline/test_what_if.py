@@ -209,7 +209,7 @@ class TestTheAnswer:
         shown = ask(asked.home, file, "--name", "ends", "--from", "2026-05-01")
         assert shown.exit_code == 1
         told = " ".join(shown.stderr.split())
-        assert "What was settled before 2026-05-01 would be other than recorded" in told
+        assert "What was settled before 2026-05-01 would change" in told
         assert "redemption half-1 ends_at 2026-09-01 00:00:00, what if 2026-04-15 00:00:00" in told
         assert "what-if/ends" not in files.what_ifs(asked.home)
         listed = CliRunner().invoke(app, ["releases", "--home", str(asked.home)])
@@ -233,7 +233,7 @@ class TestTheAnswer:
         shown = ask(asked.home, file, "--name", "displaced", "--from", "2027-01-01")
         assert shown.exit_code == 1, shown.output
         told = " ".join(shown.stderr.split())
-        assert "What was settled before 2027-01-01 would be other than recorded" in told
+        assert "What was settled before 2027-01-01 would change" in told
         assert "follow-1~follow-up is a follow-up that nobody recorded" in told
         # Before the follow-up is due nothing is settled.
         shown = ask(asked.home, file, "--name", "displaced", "--from", "2026-08-01")

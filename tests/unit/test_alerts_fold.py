@@ -1,4 +1,4 @@
-"""The same thing is told once, again after a while, and once more when it is over."""
+"""The same thing is reported once, again after a while, and once more when it is over."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def after(entry: Entry | None, seen: Watched, minutes: float) -> tuple[Entry | N
     return new, None if message is None else message.status
 
 
-def test_what_is_new_is_told_and_then_folded_until_it_has_gone_on_for_long() -> None:
+def test_what_is_new_is_reported_and_then_folded_until_it_has_persisted_for_long() -> None:
     entry, status = after(None, watched("invoices"), 0)
     assert status == "new"
     assert entry is not None
@@ -47,14 +47,14 @@ def test_what_is_new_is_told_and_then_folded_until_it_has_gone_on_for_long() -> 
     assert entry.since == NOW
 
 
-def test_a_further_member_is_told_at_once_where_it_is_repeated() -> None:
+def test_a_new_member_of_a_repeated_kind_is_reported_at_once() -> None:
     entry, _ = after(None, watched("invoices"), 0)
     assert entry is not None
     _, status = after(entry, watched("invoices", "coupons", known=entry.told), 1)
     assert status == "new"
 
 
-def test_further_members_wait_for_the_quiet_time_where_nothing_is_repeated() -> None:
+def test_new_members_of_a_kind_that_is_not_repeated_wait_for_the_quiet_time() -> None:
     entry, _ = after(None, watched("a", repeated=False), 0)
     assert entry is not None
     entry, status = after(entry, watched("a", "b", known=entry.told, repeated=False), 5)
@@ -71,7 +71,7 @@ def test_further_members_wait_for_the_quiet_time_where_nothing_is_repeated() -> 
     assert status is None
 
 
-def test_what_is_over_is_told_once() -> None:
+def test_what_is_over_is_reported_once() -> None:
     entry, _ = after(None, watched("invoices"), 0)
     entry, status = after(entry, watched(), 30)
     assert (entry, status) == (None, "resolved")
@@ -84,7 +84,7 @@ def test_what_comes_back_after_it_was_over_is_new() -> None:
     assert after(entry, watched("invoices"), 60)[1] == "new"
 
 
-def test_what_was_known_before_anything_was_remembered_is_not_told() -> None:
+def test_what_was_known_before_anything_was_remembered_is_not_reported() -> None:
     seen = watched("f1", known=frozenset({"f1"}), repeated=False)
     entry, status = after(None, seen, 0)
     assert status is None
@@ -92,7 +92,7 @@ def test_what_was_known_before_anything_was_remembered_is_not_told() -> None:
     assert after(entry, watched(), 5) == (None, None), "nor that it is over"
 
 
-def test_failures_of_one_cause_fold_and_another_cause_is_told() -> None:
+def test_failures_of_one_cause_fold_and_another_cause_is_reported() -> None:
     entry, status = after(None, watched("disk", event=True), 0)
     assert status == "new"
     entry, status = after(entry, watched("disk", event=True), 60)
@@ -103,7 +103,7 @@ def test_failures_of_one_cause_fold_and_another_cause_is_told() -> None:
     assert status == "folded", "two causes that take turns are no storm"
 
 
-def test_a_clock_that_is_set_back_keeps_nothing_from_being_told() -> None:
+def test_a_clock_that_is_set_back_keeps_nothing_from_being_reported() -> None:
     month = -30 * 24 * 60
     entry, _ = after(None, watched("a", repeated=False), 0)
     assert after(entry, watched("a", "b", repeated=False), month)[1] == "new"
@@ -117,7 +117,7 @@ def test_a_clock_that_is_set_back_keeps_nothing_from_being_told() -> None:
         max_size=40,
     )
 )
-def test_whatever_happens_no_member_goes_untold_and_messages_are_few(
+def test_whatever_happens_every_member_is_reported_and_messages_are_few(
     story: list[tuple[frozenset[str], int, bool]],
 ) -> None:
     """Each message that goes out has a reason: something new, a day that passed, or an end."""
@@ -162,7 +162,7 @@ def test_an_earlier_version_has_seen_findings_where_it_remembers_some(
     assert fold.load(path).has_seen_findings == (kind == "new_findings")
 
 
-def test_what_is_remembered_is_read_back_as_it_was(tmp_path: Path) -> None:
+def test_what_is_remembered_is_read_back_unchanged(tmp_path: Path) -> None:
     entry = Entry(frozenset({"b", "a"}), NOW, 3, NOW, True)
     state = State(
         {"run_failed": entry, "data_late": replace(entry, sent_at=None)},
@@ -183,7 +183,7 @@ def test_only_the_newest_runs_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"entries": {"x": 1}}', "\x00"])
-def test_a_damaged_memory_begins_anew(tmp_path: Path, content: str) -> None:
+def test_a_damaged_memory_starts_again_empty(tmp_path: Path, content: str) -> None:
     (tmp_path / "state.json").write_text(content, "utf-8")
     assert fold.load(tmp_path / "state.json") == State()
     assert fold.load(tmp_path / "none.json") == State()

@@ -1,8 +1,8 @@
-"""Whatever happens in whatever order, readers are told everything, and nothing twice.
+"""Whatever happens, in whatever order, readers learn everything, and nothing twice.
 
 A state machine goes through the occasions for alerts: runs, pulls, looks every few minutes, processes that
-die, channels that fail, a clock that is set. `Book` has what must be told, as the chapter on alerts of
-docs/operations.md promises it. What watchers read, the marts of a release for instance, are plain sets.
+die, channels that fail, a clock that is set. `Book` has what must be reported, as the chapter on alerts in
+docs/operations.md promises. What watchers read, such as the marts of a release, is replaced by plain sets.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from dagster_project.settings import Settings
 
 ZONE = ZoneInfo("Europe/Berlin")
 BEGINNINGS = [
-    datetime(2026, 3, 28, 22, 55, tzinfo=UTC),  # the next night an hour is left out
-    datetime(2026, 10, 24, 21, 55, tzinfo=UTC),  # the next night an hour comes twice
+    datetime(2026, 3, 28, 22, 55, tzinfo=UTC),  # the next night skips an hour
+    datetime(2026, 10, 24, 21, 55, tzinfo=UTC),  # the next night repeats an hour
     datetime(2026, 12, 31, 22, 55, tzinfo=UTC),
 ]
 SOON = [0, 1, 5, 9]
 LATER = [10, 10, 11, 59, 24 * 60 - 1, 24 * 60, 7 * 24 * 60, 8 * 24 * 60, -3, -30 * 24 * 60]
-"""Minutes between occasions; the clock is set back, too."""
+"""Minutes between occasions; negative if the clock is set back."""
 MOST_RUNS, MOST_WAITING = 4, 5
 CHANNELS = ("webhook", "email")
 SOURCES = ("stripe", "postgres")
 NAMES = ("m_a", "m_b", "m_c")
 OF_A_RUN = ("run_failed", "release_refused", "pull_failed")
 TOGETHER = ("file_refused", "new_findings", "terms_changed", "running_out", "month_open")
-"""The kinds whose further members wait for the quiet time; the others are sent again while they go on."""
+"""The kinds whose new members wait for the quiet time; the others are sent again while they persist."""
 
 SETTINGS = Settings.model_validate(
     {
@@ -69,7 +69,7 @@ some = st.sampled_from(
 )
 minutes = st.sampled_from([*SOON, *LATER])
 Sight = tuple[str, str, frozenset[str]]
-"""A message as a reader sees it: the kind, the status, and what it names."""
+"""A message as a reader sees it: the kind, the status, and the members that it names."""
 
 
 def sight(message: Message) -> Sight:
@@ -88,7 +88,7 @@ class Died(BaseException):
 
 @dataclass
 class Topic:
-    """What readers know of one kind of alert, since it began."""
+    """What readers know about one kind of alert, since it began."""
 
     knows: frozenset[str] = frozenset()
     told_at: datetime | None = None
@@ -97,7 +97,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class Due:
-    """What channels have still to take."""
+    """What channels still have to take."""
 
     sight: Sight
     at: datetime
@@ -106,7 +106,7 @@ class Due:
 
 @dataclass
 class Book:
-    """What readers were told, and must be told."""
+    """What was reported to readers, and what must be."""
 
     topics: dict[str, Topic] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
@@ -122,7 +122,7 @@ class Mart:
     is_broken: bool
 
     def execute(self, query: str) -> Mart:
-        """Keep what to answer."""
+        """Remember the answer to a query."""
         if self.is_broken:
             raise RuntimeError("broken")
         named = frozenset(re.findall(r"'(m_[abc])'", query)) or self.findings
@@ -134,12 +134,12 @@ class Mart:
         return self
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """Answer."""
+        """Return the answer."""
         return self.found
 
 
 class Alerts(RuleBasedStateMachine):
-    """Occasions for alerts, and what must be told on each."""
+    """Occasions for alerts, and what must be reported on each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -247,10 +247,10 @@ class Alerts(RuleBasedStateMachine):
         self.patch.setattr(send, "_post", lambda _, message: take("webhook", message))
         self.patch.setattr(send, "_mail", lambda _, message: take("email", message))
 
-    # What must be told
+    # What must be reported
 
     def sees(self, key: str, present: frozenset[str], names: frozenset[str] | None = None) -> None:
-        """What is wrong now is told once, again after a while, and once when it is over."""
+        """What is wrong now is reported once, again after a while, and once when it is over."""
         kind = key.partition(":")[0]
         if kind in self.broken:
             return
@@ -281,7 +281,7 @@ class Alerts(RuleBasedStateMachine):
             self.book.due.append(Due(told, self.now, self.channels))
 
     def forgets(self, kind: str) -> None:
-        """What is no longer watched is not over."""
+        """What is no longer watched is not reported as over."""
         self.book.topics.pop(kind, None)
 
     def sees_files(self) -> None:
@@ -375,7 +375,7 @@ class Alerts(RuleBasedStateMachine):
         if self.accident == "killed first":
             taken, self.book = [], earlier
         elif self.accident == "full first":
-            # What cannot be remembered is not sent, but for what a run was looked at for.
+            # What cannot be remembered is not sent, except for alerts about this run.
             now = [one for one in self.book.due[len(earlier.due) :] if is_of_this_run(one.sight)]
             taken, self.book = self.takes(now)[0], earlier
         elif self.accident == "killed between" and len(taken) >= self.dies_after:
@@ -557,7 +557,7 @@ class Alerts(RuleBasedStateMachine):
         )
     )
     def the_world_changes(self, change: Any) -> None:
-        """A file was judged, data is late and the disk is full, or a month is closed."""
+        """A file is judged, data is late, the disk is full, or a month is closed."""
         match change:
             case str(name), str(verdict):
                 number = len(self.records)
@@ -647,7 +647,7 @@ class Alerts(RuleBasedStateMachine):
 
 
 def before(month: date) -> date:
-    """The month before."""
+    """The previous month."""
     return (month - timedelta(days=1)).replace(day=1)
 
 

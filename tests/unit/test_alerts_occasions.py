@@ -1,4 +1,4 @@
-"""After a run, every few minutes, on a working day: what is noticed is told once, and waits if it must."""
+"""After a run, every few minutes, on a working day: what is noticed is reported once, and waits if it must."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def fail(settings: Settings, run_id: str, hours: float = 0) -> list[occasions.To
     return occasions.after_run(settings, run_id, BROKEN, DAY, NOW + timedelta(hours=hours))
 
 
-def test_a_run_that_failed_is_told_by_every_channel(
+def test_a_run_that_failed_is_reported_by_every_channel(
     settings: Settings, both: tuple[Webhook, Mailbox]
 ) -> None:
     (told,) = fail(settings, "r1")
@@ -67,16 +67,14 @@ def test_a_run_that_failed_is_told_by_every_channel(
     assert titles(both) == ["The refresh failed: the disk is broken"]
 
 
-def test_a_run_is_looked_at_once_whoever_looks(
-    settings: Settings, both: tuple[Webhook, Mailbox]
-) -> None:
+def test_a_run_is_looked_at_only_once(settings: Settings, both: tuple[Webhook, Mailbox]) -> None:
     fail(settings, "r1")
     assert fail(settings, "r1") == []
     assert occasions.after_run(settings, "r1", None, DAY, NOW) == []
     assert len(titles(both)) == 1
 
 
-def test_the_same_failure_is_folded_told_again_after_a_day_and_when_it_is_over(
+def test_the_same_failure_is_folded_reported_again_after_a_day_and_when_it_is_over(
     settings: Settings, both: tuple[Webhook, Mailbox]
 ) -> None:
     for number in range(30):
@@ -91,7 +89,7 @@ def test_the_same_failure_is_folded_told_again_after_a_day_and_when_it_is_over(
     assert [line["status"] for line in logged].count("folded") == 28
 
 
-def test_a_pull_from_one_system_does_not_tell_that_another_works_again(
+def test_a_pull_from_one_system_does_not_report_that_another_works_again(
     settings: Settings, both: tuple[Webhook, Mailbox]
 ) -> None:
     pulls = [("stripe", BROKEN), ("postgres", None), ("stripe", BROKEN), ("stripe", None)]
@@ -257,14 +255,14 @@ def publish_findings(settings: Settings, hours: int, *findings: str) -> None:
 
 
 def end_well(settings: Settings, hours: int) -> list[str]:
-    """What is told after a run that published."""
+    """What is reported after a run that published."""
     when = NOW + timedelta(hours=hours)
     told = occasions.after_run(settings, f"r{hours}", None, DAY, when)
     return [one.message.alert.happened for one in told if one.message.status == "new"]
 
 
 @pytest.mark.parametrize("first", [(), ("f0",)])
-def test_findings_of_a_run_that_died_before_it_told_them_are_told_after_the_next(
+def test_findings_of_a_run_that_died_before_reporting_them_are_reported_after_the_next(
     settings: Settings, first: tuple[str, ...]
 ) -> None:
     publish_findings(settings, 0, *first)
@@ -276,7 +274,7 @@ def test_findings_of_a_run_that_died_before_it_told_them_are_told_after_the_next
     assert end_well(settings, 3) == []
 
 
-def test_findings_that_were_open_before_anything_is_remembered_are_not_told(
+def test_findings_that_were_open_before_anything_is_remembered_are_not_reported(
     settings: Settings,
 ) -> None:
     publish_findings(settings, 0, "f1")
@@ -284,7 +282,7 @@ def test_findings_that_were_open_before_anything_is_remembered_are_not_told(
     assert end_well(settings, 1) == ["1 new finding of severity error: 1.00 USD at stake"]
 
 
-def test_changes_of_terms_that_had_to_wait_are_told_after_the_quiet_time(
+def test_changes_of_terms_that_had_to_wait_are_reported_after_the_quiet_time(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = {"t1": "C1 gives more"}
@@ -317,7 +315,7 @@ def closing_on(settings: Settings, day: date, hours: float = 0) -> list[str]:
     return [one.message.alert.happened for one in told]
 
 
-def test_a_month_to_be_closed_is_told_once_from_its_working_day_on_and_when_it_is_closed(
+def test_a_month_to_close_is_reported_once_from_its_working_day_on_and_when_it_is_closed(
     settings: Settings,
 ) -> None:
     from dagster_project.releases.closing import close
@@ -349,7 +347,7 @@ def test_nobody_is_reminded_of_a_month_that_is_closed(settings: Settings) -> Non
         ("running_out", {"alert_ahead_days": 0}),
     ],
 )
-def test_what_is_switched_off_neither_goes_on_nor_is_over(
+def test_what_is_switched_off_neither_persists_nor_is_over(
     settings: Settings, kind: Kind, off: dict[str, object]
 ) -> None:
     HandMade(settings.home).write().publish()
@@ -363,7 +361,7 @@ def test_what_is_switched_off_neither_goes_on_nor_is_over(
     assert kind not in [one["kind"] for one in overview(without, 5)["going_on"]]
 
 
-def test_an_overview_tells_what_goes_on_and_what_became_of_the_last_ones(
+def test_an_overview_shows_what_persists_and_what_became_of_the_last_alerts(
     settings: Settings, both: tuple[Webhook, Mailbox]
 ) -> None:
     both[0].status = 503

@@ -1,4 +1,4 @@
-"""Messages reach a web hook and a mailbox; what goes wrong is said without a secret."""
+"""Messages reach a web hook and a mailbox; problems are reported without a secret."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def settings_for(home: Path, both: tuple[Webhook, Mailbox], **changes: str | Non
     return Settings.model_validate({"home": home, **settings_of(*both), **changes})
 
 
-def test_nothing_is_sent_where_no_channel_is_set(tmp_path: Path) -> None:
+def test_nothing_is_sent_if_no_channel_is_set(tmp_path: Path) -> None:
     assert send.senders(Settings(home=tmp_path)) == {}
 
 
-def test_a_web_hook_gets_json_and_an_id_that_tells_repetitions(
+def test_a_web_hook_gets_json_and_an_id_that_reveals_repetitions(
     tmp_path: Path, both: tuple[Webhook, Mailbox]
 ) -> None:
     send.senders(settings_for(tmp_path, both))["webhook"](MESSAGE)
@@ -64,7 +64,7 @@ def test_a_web_hook_that_refuses_is_down_only_if_later_may_be_better(
     finally:
         both[0].status = 200
     assert caught.value.is_down == is_down
-    # The server said the address in its answer.
+    # The server's answer contained the address.
     assert SECRET not in str(caught.value)
 
 
@@ -89,7 +89,9 @@ def test_channels_that_cannot_be_reached_say_so_without_a_secret(tmp_path: Path)
         assert SECRET not in str(caught.value)
 
 
-def test_a_wrong_password_is_told_without_it(tmp_path: Path, both: tuple[Webhook, Mailbox]) -> None:
+def test_a_wrong_password_is_reported_without_it(
+    tmp_path: Path, both: tuple[Webhook, Mailbox]
+) -> None:
     settings = settings_for(tmp_path, both, alert_smtp_password="another-secret")
     with pytest.raises(send.NotTaken, match="535") as caught:
         send.senders(settings)["email"](MESSAGE)

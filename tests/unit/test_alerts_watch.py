@@ -1,4 +1,4 @@
-"""What there is to notice, and what is said of it: never a value that may be personal."""
+"""What there is to notice, and what is reported about it: never a value that may be personal."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def files(home: Path, *records: SideRecord, known: Sequence[str] = ()) -> watch.
     return watch.files_refused(records, known, home, NOW)
 
 
-def test_a_refused_file_is_told_with_why_and_what_to_do(home: Path) -> None:
+def test_a_refused_file_is_reported_with_the_reason_and_what_to_do(home: Path) -> None:
     reason = f"row 3: '{PERSON}' is no date; column 'coupon_id' is there"
     found = files(home, record("coupons/a.csv", "refused", 1, reason=reason, remedy="correct it"))
     assert found.alert is not None
@@ -62,7 +62,7 @@ def test_a_refused_file_is_told_with_why_and_what_to_do(home: Path) -> None:
     assert detail == "coupons/a.csv: row 3: '…' is no date; column 'coupon_id' is there; correct it"
 
 
-def test_a_file_that_came_again_and_was_loaded_is_no_longer_refused(home: Path) -> None:
+def test_a_file_that_was_delivered_again_and_loaded_is_no_longer_refused(home: Path) -> None:
     found = files(home, record("coupons/a.csv", "refused", 1), record("coupons/a.csv", "loaded", 2))
     assert (found.members, found.alert) == (frozenset(), None)
     assert "delivered again" in found.solved
@@ -109,7 +109,7 @@ def test_new_findings_are_counted_and_added_up_by_currency(home: Path) -> None:
     assert none.alert.happened == "4 new findings of severity error: 700 JPY, 11.50 USD at stake"
 
 
-def test_late_data_is_told_by_feed_with_its_age(home: Path) -> None:
+def test_late_data_is_reported_by_feed_with_its_age(home: Path) -> None:
     late = [
         LateFeed("invoices", date(2026, 10, 1), 51, 40),
         LateFeed("coupons", None, None, 10),
@@ -174,7 +174,7 @@ def test_open_findings_of_a_strict_run_lead_to_the_findings(home: Path) -> None:
     assert found.alert.command.startswith("coupon-ledger findings --severity error")
 
 
-def test_an_error_of_a_library_is_told_by_its_first_line_without_values(home: Path) -> None:
+def test_an_error_of_a_library_is_reported_by_its_first_line_without_values(home: Path) -> None:
     error = ValueError(f"Could not convert '{PERSON}'\nrow: {PERSON}, 12")
     found = failed(error, home)
     assert found.kind == "run_failed"
@@ -183,7 +183,7 @@ def test_an_error_of_a_library_is_told_by_its_first_line_without_values(home: Pa
     assert PERSON not in str(found.alert)
 
 
-def test_a_failure_of_ours_is_told_with_its_remedy(home: Path) -> None:
+def test_a_failure_of_ours_is_reported_with_its_remedy(home: Path) -> None:
     found = failed(Busy("Another refresh is running.", "Wait for it."), home)
     assert found.alert is not None
     assert found.alert.details == ("What to do: Wait for it.",)
@@ -266,7 +266,7 @@ def test_a_month_is_due_from_its_working_day_on(today: date, due: date) -> None:
     assert watch.month_due(settings, today) == due
 
 
-def test_nobody_is_reminded_where_no_working_day_is_set() -> None:
+def test_nobody_is_reminded_if_no_working_day_is_set() -> None:
     assert watch.month_due(Settings(close_working_day=0), date(2026, 11, 20)) is None
 
 
@@ -276,7 +276,7 @@ def test_holidays_put_the_working_day_off() -> None:
     assert watch.working_day(first, 1, {first, date(2026, 1, 2)}) == date(2026, 1, 5)
 
 
-def test_a_change_of_terms_is_told_once_and_is_solved_when_none_is_open(home: Path) -> None:
+def test_a_change_of_terms_is_reported_once_and_is_resolved_when_none_is_open(home: Path) -> None:
     changed = {"t:A": "A: percentage 5% → 6%.", "t:B": "B: amount off 7.00 USD → 8.00 USD."}
     first = watch.terms_changed(changed, (), home, NOW)
     assert first.alert is not None

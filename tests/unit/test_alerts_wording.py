@@ -1,4 +1,4 @@
-"""An alert says what happened, what it means and what to enter; nothing in it can be taken for more."""
+"""An alert says what happened, what it means and what to enter; nothing in it is read as markup."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_text_says_what_happened_what_it_means_and_what_to_enter() -> None:
         ("test", "Test: It failed"),
     ],
 )
-def test_a_title_says_whether_it_goes_on_or_is_over(status: Status, expected: str) -> None:
+def test_a_title_says_whether_an_alert_persists_or_is_over(status: Status, expected: str) -> None:
     assert wording.title(message(status=status)) == expected
 
 
@@ -91,7 +91,7 @@ def test_a_mail_has_one_subject_line_whatever_happened() -> None:
         ("nothing quoted", "nothing quoted"),
     ],
 )
-def test_quoted_values_are_taken_out_and_known_names_stay(text: str, expected: str) -> None:
+def test_quoted_values_are_removed_and_known_names_stay(text: str, expected: str) -> None:
     assert without_values(text, {"list_amount"}) == expected
 
 

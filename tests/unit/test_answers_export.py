@@ -31,7 +31,7 @@ def test_other_text_is_untouched(text: str) -> None:
 
 
 def sheet_of(folder: Path, select: str) -> Any:
-    """What openpyxl reads of the only sheet that a select becomes."""
+    """The only sheet of the workbook that a select becomes, as openpyxl reads it."""
     path = folder / "book.xlsx"
     with duckdb.connect() as connection:
         workbook.write(path, connection, [workbook.Sheet("s", f"({select})")])
@@ -109,7 +109,9 @@ def test_what_a_spreadsheet_would_change_is_text(tmp_path: Path, value: str, kep
         ("date '1900-03-01'", datetime(1900, 3, 1)),
     ],
 )
-def test_what_a_spreadsheet_keeps_is_no_text(tmp_path: Path, value: str, kept: object) -> None:
+def test_what_a_spreadsheet_keeps_unchanged_is_not_text(
+    tmp_path: Path, value: str, kept: object
+) -> None:
     cell = sheet_of(tmp_path, f"select {value} as a")["A2"]
     assert (cell.value, cell.data_type) == (kept, "d" if isinstance(kept, date) else "n")
 
@@ -149,7 +151,7 @@ def test_any_text_is_stored_and_never_obeyed(tmp_path: Path, texts: list[str]) -
         assert cell.quotePrefix == text.startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
-def test_a_relation_of_more_rows_than_a_sheet_goes_on_on_the_next(
+def test_a_relation_with_more_rows_than_a_sheet_continues_on_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workbook, "_SHEET_ROWS", 11)
@@ -188,7 +190,7 @@ def test_a_column_is_as_wide_as_its_amounts_with_their_currency(tmp_path: Path) 
     assert width > len("-USD 1,234,567,890.12")
 
 
-def test_a_long_description_goes_on_on_lines_of_its_own_row(tmp_path: Path) -> None:
+def test_a_long_description_continues_on_lines_of_its_own_row(tmp_path: Path) -> None:
     select = (
         "select repeat('word ', 12 * n) as description, repeat('a', 70) as delivery_id"
         " from range(4) as many (n) order by n"
@@ -199,7 +201,7 @@ def test_a_long_description_goes_on_on_lines_of_its_own_row(tmp_path: Path) -> N
     assert heights == [15, 30, 45, 60]
 
 
-def test_a_heading_stands_over_its_numbers_and_text_does_not_touch_them(tmp_path: Path) -> None:
+def test_a_heading_is_above_its_numbers_and_text_does_not_touch_them(tmp_path: Path) -> None:
     sheet = sheet_of(tmp_path, "select 1.50::decimal(18, 2) as amount, 'x' as plan")
     assert [sheet[cell].alignment.horizontal for cell in ("A1", "A2")] == ["right", "right"]
     assert [sheet[cell].alignment.indent for cell in ("B1", "B2")] == [1, 1]

@@ -23,7 +23,7 @@ WEST, EAST, FAR_EAST = "America/Los_Angeles", "Asia/Tokyo", "Pacific/Kiritimati"
 
 @pytest.fixture
 def release() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A release of a few rows, whose instants lie around the beginning of February."""
+    """A release of a few rows, with instants around the beginning of February."""
     with duckdb.connect() as connection:
         connection.execute(
             """

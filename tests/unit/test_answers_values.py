@@ -1,4 +1,4 @@
-"""A value is written one way everywhere: escaped, with the places of its currency, in UTC."""
+"""A value is written in one way everywhere: escaped, with the places of its currency, in UTC."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_json_keeps_places_and_says_utc() -> None:
         (Decimal("0.00"), "EUR", "0.00"),
     ],
 )
-def test_a_difference_has_its_sign_where_it_is_a_rise_too(
+def test_a_difference_has_a_sign_even_if_it_is_a_rise(
     value: Decimal, currency: str, text: str
 ) -> None:
     assert signed(value, currency) == text

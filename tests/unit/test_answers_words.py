@@ -1,4 +1,4 @@
-"""Names, offers and reasons in the words of people; what is asked for wrongly meets its near matches."""
+"""Names, offers and reasons in words for people; a misspelt name gets its near matches."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_a_month_is_read(text: str) -> None:
         ("February", "give one as YYYY-MM"),
     ],
 )
-def test_a_wrong_month_meets_the_months_there_are(text: str, message: str) -> None:
+def test_a_wrong_month_is_answered_with_the_existing_months(text: str, message: str) -> None:
     with pytest.raises(asking.NotThere) as missing:
         asking.month_in(text, date(2023, 12, 1), date(2024, 3, 1))
     assert message in sentence(missing.value)
@@ -215,7 +215,7 @@ def test_an_unprintable_name_is_escaped_once() -> None:
     assert r"workspace 'ws_\x1b[31m1\u202e' in" in sentence(missing)
 
 
-def test_near_matches_come_nearest_first() -> None:
+def test_near_matches_are_listed_nearest_first() -> None:
     known = ["fct_credit_ledger", "dim_coupons", "dim_coupon_redemptions"]
     assert asking.near("dim_coupon", known)[0] == "dim_coupons"
     assert asking.near("zzz", known) == []
@@ -287,7 +287,7 @@ def test_a_bill_rises_or_falls_when_a_promotion_ends(
     ],
 )
 def test_only_minor_units_are_rounding(billed: str, currency: str, told: str) -> None:
-    """In a what-if, a bill differs from what the other terms ask for, and that is no finding."""
+    """In a what-if, a bill differs from what the other terms ask for, and that is not a finding."""
     invoice = {
         "list_amount": Decimal(100),
         "billed_discount_amount": Decimal(100) - Decimal(billed),
@@ -312,7 +312,7 @@ def test_how_often_a_bill_recurs_is_one_phrase(changes: dict[str, Any], told: st
 
 
 def held(coupon_id: str, status: str, started_at: datetime, ends_at: datetime) -> dict[str, Any]:
-    """A redemption that ends by revocation, as `workspace` gives it; nothing was given."""
+    """A redemption that ends by revocation and gave nothing, as `workspace` returns it."""
     nothing = (
         *("coupon_name", "currency", "offer", "uses_left", "granted_amount", "expired_amount"),
         *("next_event", "next_event_at", "monthly_rise_to_expect", "last_discounted_invoice_at"),
@@ -349,7 +349,7 @@ def test_a_coupon_that_ended_before_it_began_is_never_said_to_have_ended() -> No
 
 
 @pytest.mark.parametrize(("ended_by", "told"), [("expiry", "expiry"), ("revocation", None)])
-def test_of_a_used_up_coupon_only_an_end_that_is_followed_up_is_told(
+def test_for_a_used_up_coupon_only_an_end_with_a_follow_up_is_reported(
     ended_by: str, told: str | None
 ) -> None:
     coupon = held("USED", "exhausted", datetime(2024, 1, 1), datetime(2024, 12, 1))
@@ -364,9 +364,7 @@ def test_of_a_used_up_coupon_only_an_end_that_is_followed_up_is_told(
         (datetime(2024, 1, 1), "before 2024-01-01 00:00:00.000001 UTC"),
     ],
 )
-def test_an_instant_is_told_exactly_where_the_minute_is_the_same(
-    issued_at: datetime, told: str
-) -> None:
+def test_instants_within_the_same_minute_are_given_exactly(issued_at: datetime, told: str) -> None:
     starts = {"started_at": datetime(2024, 1, 1, microsecond=1)}
     of = bill(issued_at)
     found = verdict({**REDEMPTION, **starts}, of, [of])
@@ -385,7 +383,7 @@ def test_an_instant_is_told_exactly_where_the_minute_is_the_same(
         (None, ("2024-11-01 00:00 UTC", "none")),
     ],
 )
-def test_old_and_new_terms_are_told_apart(after: datetime | None, told: tuple[str, str]) -> None:
+def test_old_and_new_terms_are_distinguished(after: datetime | None, told: tuple[str, str]) -> None:
     before = datetime(2024, 11, 1)
     assert told == (
         words.term("redeem_by", before, None, after),

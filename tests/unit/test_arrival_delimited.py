@@ -27,14 +27,14 @@ LIMITS = Limits()
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_file_is_small() -> Iterator[None]:
-    """Let files as small as those of tests take the way of large ones."""
+    """Have the small files of tests read in the way of large ones."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("dagster_project.arrival.delimited.SMALL_BYTES", 0)
         yield
 
 
 def prepared(folder: Path, content: bytes) -> Prepared:
-    """Check a file of this content."""
+    """Check a file with this content."""
     path = folder / "delivery"
     path.write_bytes(content)
     return prepare_csv(path, WORKSPACES, LIMITS, folder / "rows")
@@ -150,7 +150,7 @@ def test_any_value_written_by_the_csv_module_comes_back(
     ]
 
 
-def test_a_plain_file_is_passed_on_as_it_is(tmp_path: Path) -> None:
+def test_a_plain_file_is_passed_on_unchanged(tmp_path: Path) -> None:
     content = f"{HEADER}\n".encode() + b"".join(b"%d,a,b,c\n" % row for row in range(1000))
     source = prepared(tmp_path, content).source
     assert isinstance(source, PlainCsv)
@@ -198,7 +198,9 @@ def test_both_ways_of_reading_give_the_same_rows(tmp_path: Path) -> None:
     assert loaded(tmp_path, plain) == loaded(tmp_path, rewritten)
 
 
-def test_the_place_of_a_bad_byte_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_place_of_a_bad_byte_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "delivery"
     path.write_bytes("a,é\nb,é\n".encode() + b"c,\xe9\n")
     for size in (1, 2, 3, 5, 100):
@@ -215,7 +217,7 @@ def test_an_endless_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         check_text(path, Limits(line_bytes=100))
 
 
-def test_a_field_beyond_the_limit_is_no_crash(tmp_path: Path) -> None:
+def test_a_field_beyond_the_limit_does_not_crash(tmp_path: Path) -> None:
     content = f'{HEADER}\n1,"{"x" * 500}",b,c\n2,a,b,c\n'.encode()
     path = tmp_path / "delivery"
     path.write_bytes(content)
@@ -237,7 +239,7 @@ HYPHENATED = "workspace_id,workspace_name,created_at,updated_at"
 def trusted(
     folder: Path, lines: list[str], header: str = HYPHENATED
 ) -> tuple[list[str], list[int]]:
-    """Ids of the rows that are taken, and numbers of those set apart, of a file of these lines."""
+    """Ids of the rows that are taken from a file of these lines, and numbers of those set apart."""
     (folder / "delivery").write_text("\n".join([header, *lines]) + "\n", "utf-8")
     preparation = prepare_csv(folder / "delivery", WORKSPACES, LIMITS, folder / "rows")
     rows = load_rows(memory(), WORKSPACES, [Batch(1, preparation)], RawRows(folder / "raw"))
@@ -256,7 +258,7 @@ PLAIN = [f"w{number},Name,2025-01-01,2025-01-01" for number in range(9)]
 @pytest.mark.parametrize(
     ("lines", "taken", "apart"),
     [
-        # A quote inside a value that does not begin with one; the next quoted value makes sure.
+        # A quote inside a value that does not begin with one; the next quoted value resolves the doubt.
         ([*GOOD[:2], 'a,5" pipe,2025-01-01,2025-01-01', *GOOD[2:4]], "w0 w1 w2 w3", [3]),
         # No quote follows at all, so none can be open.
         ([*GOOD[:2], 'a,5" pipe,2025-01-01,2025-01-01', *PLAIN[2:4]], "w0 w1 w2 w3", [3]),
@@ -265,7 +267,7 @@ PLAIN = [f"w{number},Name,2025-01-01,2025-01-01" for number in range(9)]
         # A line break is written as a closing quote and a line break: the tail looks like a row.
         ([GOOD[0], 'a,"Half "', 'causes," and more",2025-01-01,2025-01-01', GOOD[1]], "w0 w1", [2, 3]),
         ([GOOD[0], 'a,"Half "', 'causes, and more",2025-01-01,2025-01-01', GOOD[1]], "w0 w1", [2, 3]),
-        # The record that is broken goes on over a line without quotes.
+        # The broken record continues over a line without quotes.
         (
             [GOOD[0], 'a,"x"y', "causes,b,2025-01-01,2025-01-01", 'z",2025-01-01,2025-01-01', GOOD[1]],
             "w0 w1",
@@ -298,7 +300,7 @@ def test_no_row_is_taken_before_reading_is_certain_again(
         ([GOOD[0], 'a,"open,2025-01-01,2025-01-01', PLAIN[1]], "not closed"),
     ],
 )
-def test_a_file_whose_records_cannot_be_told_is_refused(
+def test_a_file_whose_records_cannot_be_told_apart_is_refused(
     tmp_path: Path, lines: list[str], reason: str
 ) -> None:
     with pytest.raises(Refusal, match=reason):

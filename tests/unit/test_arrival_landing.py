@@ -37,7 +37,7 @@ def test_any_other_extension_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.csv.part", "a.PART", ".a.csv", "a.csv.manifest.json", ".part"])
-def test_unfinished_hidden_and_accompanying_files_are_no_deliveries(name: str) -> None:
+def test_unfinished_hidden_and_accompanying_files_are_not_deliveries(name: str) -> None:
     assert not is_delivery_name(name)
 
 

@@ -48,7 +48,7 @@ class Watcher:
         return found
 
     def take(self) -> None:
-        """What a run does."""
+        """Do what a run does."""
         arrive(self.landing, self.home, "run", TAKEN, with_gate=False)
 
 
@@ -80,7 +80,7 @@ def test_a_file_waits_until_it_was_seen_unchanged_for_long_enough(
     assert not watcher.look(after=1).waiting
 
 
-def test_a_file_that_grows_waits_anew_and_so_do_those_beside_it(
+def test_a_file_that_grows_waits_again_and_so_do_those_beside_it(
     watcher: Watcher, landing: Path
 ) -> None:
     deliver(landing)
@@ -103,7 +103,7 @@ def test_times_of_another_clock_neither_hurry_nor_hold_a_file(
     assert not watcher.look(after=SETTLE).waiting
 
 
-def test_part_files_and_manifests_are_no_deliveries(watcher: Watcher, landing: Path) -> None:
+def test_part_files_and_manifests_are_not_deliveries(watcher: Watcher, landing: Path) -> None:
     deliver(landing, "workspaces/a.csv.part")
     deliver(landing, "workspaces/.hidden.csv")
     deliver(landing, "workspaces/a.csv.manifest.json", "{}")
@@ -209,7 +209,7 @@ def test_a_file_is_new_once_it_may_be_read(watcher: Watcher, landing: Path) -> N
 
 
 def raising(error: Exception) -> Callable[..., Any]:
-    """What raises, whatever it is called with."""
+    """A function that raises an error, whatever its arguments."""
 
     def function(*_: Any) -> Any:
         raise error
@@ -217,7 +217,7 @@ def raising(error: Exception) -> Callable[..., Any]:
     return function
 
 
-def test_the_state_tells_one_set_of_new_files_from_another(watcher: Watcher, landing: Path) -> None:
+def test_the_state_distinguishes_sets_of_new_files(watcher: Watcher, landing: Path) -> None:
     deliver(landing)
     state = watcher.look(settle=0).state
     assert watcher.look(after=SETTLE, settle=0).state == state
@@ -226,5 +226,5 @@ def test_the_state_tells_one_set_of_new_files_from_another(watcher: Watcher, lan
 
 
 @pytest.mark.parametrize("text", ["", "never seen", "[]", '{"growing": {"a": 1}}'])
-def test_a_memory_that_cannot_be_understood_begins_anew(text: str) -> None:
+def test_a_memory_that_cannot_be_understood_starts_again_empty(text: str) -> None:
     assert Memory.parse(text) == Memory(growing={}) or Memory.parse(text) == Memory()

@@ -1,4 +1,4 @@
-"""Which Parquet types are exact text, and which refuse the file; and how its rows are stored."""
+"""Which Parquet types have an exact text, and for which a file is refused; and how its rows are stored."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_texts_are_read_whatever_their_encoding(tmp_path: Path, encoding: str) -
         assert found[name].to_pylist() == table[name].to_pylist()
 
 
-def test_what_arrow_does_not_read_is_to_be_written_otherwise(tmp_path: Path) -> None:
+def test_what_arrow_does_not_read_must_be_written_differently(tmp_path: Path) -> None:
     table = redemptions(2)
     place = table.column_names.index("channel")
     table = table.set_column(place, "channel", table["channel"].dictionary_encode())
@@ -292,7 +292,7 @@ def redemptions(number: int) -> pa.Table:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[ParquetFile]:
-    """Two files of one workspace each, and where their rows go."""
+    """Two files with one workspace each, and where their rows are written."""
     found = []
     for number in range(2):
         day = "2026-01-01"
@@ -309,7 +309,7 @@ class TestTime:
 
     @pytest.fixture(autouse=True)
     def readers(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """What the readers begin before they take too long; the next one reads."""
+        """The files that readers begin before they take too long; the next reader reads."""
         begun: list[str] = []
         real = subprocess.run
 

@@ -1,4 +1,4 @@
-"""Rows kept only to be shown carry no personal data and are never too long."""
+"""Rows stored only to be shown have no personal data and are never too long."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_long_values_are_shortened() -> None:
     assert json.loads(wide)[-1] == "… (10000 fields)"
 
 
-def test_a_missing_column_is_told_with_the_one_that_looks_like_it() -> None:
+def test_a_missing_column_is_reported_with_the_one_that_looks_like_it() -> None:
     names = ["workspace_id", "Created_at", "updated_at"]
     with pytest.raises(Refusal) as caught:
         check_names(WORKSPACES, names, Limits())

@@ -13,7 +13,7 @@ def test_a_release_is_asked_once_while_its_answers_are_remembered() -> None:
             connection.execute(f"create table bills as select {amount} as amount")
         with remembering():
             first = rows(one, "select amount from bills where amount < ?", [9])
-            first[0]["amount"] = 7  # whoever asked may change what was given
+            first[0]["amount"] = 7  # the caller may change what it received
             one.execute("update bills set amount = 3")
             assert rows(one, "select amount from bills where amount < ?", [9]) == [{"amount": 1}]
             assert rows(one, "select amount from bills where amount < ?", [8]) == [{"amount": 3}]

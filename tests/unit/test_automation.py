@@ -1,4 +1,4 @@
-"""When runs start by themselves: the day of the tick, one run at a time, and what is said instead."""
+"""When runs start by themselves: the day of the tick, one run at a time, and what is reported instead."""
 
 from __future__ import annotations
 

@@ -77,14 +77,14 @@ def test_months_are_counted_as_the_rules_count_them(start: str, end: str, months
         ("once", 1, "2025-01-01", "2025-01-02", False),
     ],
 )
-def test_a_period_that_is_no_whole_interval_is_prorated(
+def test_a_period_that_is_not_a_whole_interval_is_prorated(
     interval: str, units: int, start: str, end: str, expected: bool
 ) -> None:
     found = bill(start, end, billing_interval=interval, interval_count=units)
     assert is_prorated(found) is expected
 
 
-def test_a_prorated_last_bill_is_told_as_proration() -> None:
+def test_a_prorated_last_bill_is_explained_as_proration() -> None:
     steps = bridge(
         bill("2025-06-01", "2025-07-01", "90.00"),
         bill("2025-07-01", "2025-07-11", "32.00"),

@@ -18,7 +18,7 @@ from dagster_project.cli.deliveries import tell_rejected, tell_rows_in
         (1205, "  1,205 files refused, see `coupon-ledger deliveries`:", "    and 1,200 more"),
     ],
 )
-def test_of_refused_files_the_first_are_named_and_the_others_counted(
+def test_the_first_refused_files_are_named_and_the_others_counted(
     number: int, first: str, last: str
 ) -> None:
     with duckdb.connect(":memory:") as connection:
@@ -68,7 +68,7 @@ REASON = "mtus is not a whole number of at most 18 digits"
         (REASON, "not JSON", REASON),
     ],
 )
-def test_a_rejected_row_is_told_with_the_value_seen_where_the_row_shows_it(
+def test_a_rejected_row_is_reported_with_the_value_if_the_row_shows_it(
     reason: str, record: str, told: str
 ) -> None:
     data = {
@@ -99,7 +99,7 @@ def test_the_notes_of_the_parts_of_a_folder_are_added_up() -> None:
     assert added_notes([]) is None
 
 
-def test_the_columns_that_parts_have_too_many_are_told_once() -> None:
+def test_unknown_columns_of_parts_are_reported_once() -> None:
     ignored = "ignored, since the feed has no such column: "
     notes = [
         f"plan: 1 value that may stand for a missing one; {ignored}'Mtus' looks like mtus, 'utm 2'",

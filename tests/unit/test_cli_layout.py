@@ -1,4 +1,4 @@
-"""Answers fit 80 columns whatever the source wrote, numbers whole, and bridges lead where they say."""
+"""Answers fit 80 columns whatever the source wrote, with whole numbers; the steps of a bridge lead to its sum."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_table_fits_and_keeps_every_number_whole(
 
 @given(st.lists(st.tuples(short_text, short_text, short_text), max_size=4))
 def test_a_table_whose_columns_fit_is_as_rich_lays_it_out(rows: list[tuple[str, str, str]]) -> None:
-    name = "a name as wide as a narrow terminal"  # no room is left for bars, which rich always lays out
+    name = "a name as wide as a narrow terminal"  # no room for bars; tables with bars are always laid out by rich
     heads = ["id", ">of", f"~{name}"]
     shown = [[clean(cell) for cell in line] for line in (["id", "of", name], *rows)]
     fits = sum(max(layout.width(line[place]) for line in shown) for place in range(3)) + 2 * 2 + 2
@@ -105,7 +105,7 @@ def test_the_middle_of_a_file_name_is_left_out_and_an_id_is_whole(
     assert identifier in line and name in line
 
 
-def test_a_sentence_goes_on_in_further_lines_of_its_column() -> None:
+def test_a_sentence_continues_in_further_lines_of_its_column() -> None:
     words = " ".join(["word"] * 30)
     lines = layout.table(["|reason", ">rows"], [[words, "7"]])
     assert len(lines) == 4

@@ -1,4 +1,4 @@
-"""`config` tells every setting, where it comes from and what may be a typing error; never a secret."""
+"""`config` lists every setting, where it comes from and what may be a typing error; never a secret."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOOK = "https://hooks.example.com/services/very-private"
 
 
 def told(monkeypatch: pytest.MonkeyPatch, home: Path, **environment: str) -> dict[str, Any]:
-    """What is told where the environment has these variables."""
+    """The answer if the environment has these variables."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return config(Settings(home=home), environment, ["home"])
@@ -29,7 +29,7 @@ def setting(found: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: one[key] for key in ("value", "source", "default")}
 
 
-def test_every_setting_is_told_and_described() -> None:
+def test_every_setting_is_listed_and_described() -> None:
     found = config(Settings(), {})
     assert [one["name"] for one in found["settings"]] == list(Settings.model_fields)
     assert all(one["description"].endswith((".", "secret.")) for one in found["settings"])
@@ -51,7 +51,7 @@ def test_a_setting_says_where_it_comes_from(
     assert setting(found, "home")["value"] == str(tmp_path)
 
 
-def test_no_secret_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     conf = {"spark.hadoop.fs.s3a.secret.key": "very-private", "spark.executor.cores": "2"}
     found = told(
         monkeypatch,
@@ -66,7 +66,7 @@ def test_no_secret_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert setting(found, "spark_master")["value"] == f"spark://me:{SECRET}@host:7077"
 
 
-def test_what_is_no_setting_is_named_with_what_is_near_it(
+def test_an_unknown_setting_is_named_with_what_is_near_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     found = told(
@@ -112,6 +112,6 @@ def test_the_command_lists_one_setting_a_line_and_answers_in_json(
     assert json.loads(answered.stdout)["unknown"][0]["near"] == ["COUPON_LEDGER_STRICT"]
 
 
-def test_the_program_tells_its_version() -> None:
+def test_the_program_shows_its_version() -> None:
     shown = CliRunner().invoke(app, ["--version"])
     assert (shown.exit_code, shown.stdout) == (0, f"coupon-ledger {product_version()}\n")

@@ -1,4 +1,4 @@
-"""Blocks as charts, text and files: an amount is never another one, and text is never markup or a formula."""
+"""Blocks as charts, text and files: amounts stay exact, and text is never markup or a formula."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_bar_is_as_long_as_its_amount(value: str) -> None:
     assert row["told"] == f"2025-01: {Decimal(value):,.2f} USD"
 
 
-def test_a_waterfall_goes_on_where_the_step_before_ended() -> None:
+def test_a_step_of_a_waterfall_starts_where_the_previous_one_ended() -> None:
     steps = (
         ("List", Decimal("100.10"), True),
         ("Off", Decimal("-30.05"), False),
@@ -48,7 +48,7 @@ def test_a_row_s_own_currency_counts_before_the_table_s() -> None:
     assert table.text(row, table.columns[0]) == "1,200.00"
 
 
-def test_saved_text_is_no_formula_and_saved_amounts_are_exact() -> None:
+def test_saved_text_is_not_a_formula_and_saved_amounts_are_exact() -> None:
     columns = (Column("name", "Name"), Column("paid", "Paid", "amount"))
     rows = [{"name": "=1+1", "paid": Decimal("-99999999999999.99")}]
     assert saving.as_csv(Table("t", columns, rows, "USD")).decode() == (
@@ -56,7 +56,7 @@ def test_saved_text_is_no_formula_and_saved_amounts_are_exact() -> None:
     )
 
 
-def test_text_is_shown_as_it_is() -> None:
+def test_text_is_shown_unchanged() -> None:
     assert look.plain("<b>&\u202e") == "&lt;b&gt;&amp;\\u202e"
     assert "<b>" not in look.heading("<b>") + look.note("<b>")
 

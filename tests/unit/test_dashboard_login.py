@@ -1,4 +1,4 @@
-"""The file that configures the log-in: what it must say, who may look, and where one is led back to."""
+"""The file that configures the log-in: what it must have, who may look, and where a log-in leads back to."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_table_of_access_that_names_nobody_is_refused(tmp_path: Path, access: 
         login.read(written(tmp_path, access))
 
 
-def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(WrongLogin, match="cannot be read: No such file"):
         login.read(tmp_path / "login.toml")
 
@@ -94,7 +94,7 @@ def test_only_addresses_that_are_named_may_look(user: dict[str, object], is_allo
     assert Login(WHOLE, ("ada@example.com", "@example.org")).allows(user) is is_allowed
 
 
-def test_everybody_whom_the_provider_lets_in_may_look_where_nobody_is_named() -> None:
+def test_everybody_whom_the_provider_lets_in_may_look_if_nobody_is_named() -> None:
     assert Login(WHOLE).allows({"sub": "1"})
 
 

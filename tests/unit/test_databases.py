@@ -15,7 +15,7 @@ ROWS = 500_000
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file with a table of several row groups, of whose rows every second was deleted."""
+    """A file with a table of several row groups, from which every second row was deleted."""
     path = tmp_path / "warehouse.duckdb"
     for statement in (
         f"create table halved as from range({ROWS}) as one(i)",

@@ -50,7 +50,7 @@ def test_a_model_reads_only_its_own_layer_and_the_one_below(name: str) -> None:
         "marts": {"staging", "intermediate"},
     }[layer(name)]
     for reference in references(name) & MODELS.keys():
-        # What is written once, being long, is read there by the marts that are made of it.
+        # Large marts are written only once, and other marts read them.
         is_written_once = layer(name) == "marts" and reference in WRITTEN_ONCE
         assert layer(reference) in allowed or is_written_once, f"{name} reads {reference}"
         assert not (reference.startswith("base_") and layer(name) != "staging"), reference
@@ -68,7 +68,7 @@ def test_every_mart_is_read_by_an_exposure() -> None:
 
 
 def test_only_staging_reads_the_feeds() -> None:
-    # Counting what was delivered is counting the deliveries themselves.
+    # This model counts the delivered rows themselves.
     readers = {
         name for name, path in MODELS.items() if "source('billing'" in path.read_text("utf-8")
     }
@@ -132,7 +132,7 @@ def test_dim_coupons_has_the_columns_of_the_feed_and_where_the_record_stands() -
 
 @pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: path.name)
 def test_yaml_keys_are_keys_dbt_knows(path: Path) -> None:
-    # dbt does not say so on DuckDB: a misspelt key makes a test vanish.
+    # On DuckDB, dbt does not report a misspelt key, which makes a test vanish.
     schema = json.loads(
         resources.files("dbt").joinpath("jsonschemas/resources/latest.json").read_text("utf-8")
     )

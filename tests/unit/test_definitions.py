@@ -1,6 +1,6 @@
-"""What Dagster is given: every asset as a person would draw it, every check on the right asset.
+"""Dagster's definitions: every asset as a person would draw it, every check on the right asset.
 
-`python -m tests.unit.test_definitions` writes the snapshot anew.
+`python -m tests.unit.test_definitions` writes the snapshot again.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def test_deliveries_lead_to_consumers_layer_by_layer() -> None:
         assert bool(above) != is_source or spec.key.path[-1] in (
             "iso_4217_currencies",
             "accepted_findings",
-            # What the build before left.
+            # What the previous build left.
             *("int_redemptions_before", "int_invoices_credited_before"),
             "int_program_performance_before",
         ), spec.key

@@ -1,4 +1,4 @@
-"""The suites say what the feeds say, find what they are there for, and nothing else."""
+"""The suites agree with the definitions of the feeds, and find the violations they are made for and nothing else."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ FACTS = {"malformed_rows": 0, "malformed_percent": 0, "repeated_keys": 0}
 
 
 def frame(feed: str, rows: list[dict[str, str | None]]) -> pd.DataFrame:
-    """Rows of text as the gate hands them on: every number also as an integer."""
+    """Rows of text as the gate passes them on, with every number also as an integer."""
     found = pd.DataFrame(rows, columns=list(VALID[feed]), dtype=object)
     for column in feeds()[feed].columns:
         scale = places(column)
@@ -336,7 +336,7 @@ def test_any_text_can_be_asked(feed: str) -> None:
         ("list_amount", "free", None),
     ],
 )
-def test_what_a_value_looks_like_is_told_beside_the_form_expected(
+def test_what_a_value_looks_like_is_reported_beside_the_expected_form(
     name: str, value: str, told: str | None
 ) -> None:
     (column,) = (one for one in feeds()["invoices"].columns if one.name == name)

@@ -1,4 +1,4 @@
-"""The folders of a data home: who may read them, whatever the umask and whatever was there."""
+"""The folders of a data home: who may read them, whatever the umask and whatever existed before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def mode(path: Path) -> str:
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=oct)
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The umask of whoever runs the product."""
+    """The umask of the process."""
     before = os.umask(request.param)
     yield request.param
     os.umask(before)
@@ -40,7 +40,7 @@ def test_a_new_data_home_is_for_its_owner_and_a_group_of_readers(
     assert os.umask(umask) == umask, "what is written later is written as before"
 
 
-def test_a_private_folder_made_by_itself_is_no_obstacle_to_readers(
+def test_a_private_folder_made_on_its_own_is_no_obstacle_to_readers(
     umask: int, tmp_path: Path
 ) -> None:
     make_private(tmp_path / "home" / "logs")
@@ -57,7 +57,7 @@ def test_private_folders_of_an_earlier_version_are_closed_and_named(tmp_path: Pa
     with writing(tmp_path) as closed:
         assert closed == ["archive", "logs"]
     assert [mode(tmp_path / name) for name in ("archive", "build", "logs")] == ["0o700"] * 3
-    # Who may come in stays as whoever made the data home decided.
+    # The data home and its releases stay as open as a person made them.
     assert mode(tmp_path) == mode(tmp_path / "releases") == "0o755"
     with writing(tmp_path) as closed:
         assert closed == []

@@ -1,4 +1,4 @@
-"""What a feed's check says of its files."""
+"""What a feed's check reports about its files."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_what_arrived_is_counted_in_words() -> None:
     assert outcome(many) == "3 files, 1 new with 1,000 rows, 1 REFUSED"
 
 
-def test_a_check_that_two_feeds_do_not_pass_is_told_with_each_feed() -> None:
+def test_a_check_that_two_feeds_do_not_pass_is_reported_with_each_feed() -> None:
     failed = {"name": "workspace_id_is_mostly_known", "failures": 1, "unit": "file"}
     rows = {"name": "assert_no_debt", "failures": 2, "unit": "row", "feed": None}
     of_feeds = [{**failed, "feed": feed} for feed in ("invoices", "redemptions")]
@@ -65,21 +65,21 @@ def test_a_check_that_two_feeds_do_not_pass_is_told_with_each_feed() -> None:
 
 
 class TestNothingToRefreshFrom:
-    """A landing folder without a delivery is a slip unless there were some before."""
+    """A landing folder without a delivery is a mistake, unless some were loaded before."""
 
     LANDING = Path("/srv/drop")
 
-    def test_an_empty_folder_is_told_with_where_it_was_looked(self) -> None:
+    def test_an_empty_folder_is_reported_with_the_place_searched(self) -> None:
         with pytest.raises(ReleaseError) as caught:
             must_have_come(self.LANDING, [], {})
         assert "invoices/, credit_notes/ or budgets/ of /srv/drop" in str(caught.value)
         assert "--landing" in caught.value.remedy
 
-    def test_files_that_lie_elsewhere_are_told(self) -> None:
+    def test_files_elsewhere_are_reported(self) -> None:
         elsewhere = DeliveryReport("", "invoices.csv", "d", "refused")
         with pytest.raises(ReleaseError, match=r"1 file is elsewhere .* invoices\.csv"):
             must_have_come(self.LANDING, [elsewhere], {})
 
-    def test_what_lies_in_a_feeds_folder_or_was_loaded_before_is_enough(self) -> None:
+    def test_a_file_in_a_feeds_folder_or_loaded_before_is_enough(self) -> None:
         must_have_come(self.LANDING, [report("refused")], {})
         must_have_come(self.LANDING, [], {"invoices": Deliveries(1, ("invoices/a.csv",))})

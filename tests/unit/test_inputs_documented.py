@@ -1,4 +1,4 @@
-"""`docs/inputs.md` says of every spelling what the definitions of the types say."""
+"""`docs/inputs.md` says the same about every spelling as the definitions of the types."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def spellings(title: str) -> list[str]:
 
 
 def is_taken(kind: str, text: str) -> bool:
-    """Whether a text is a value of a type."""
+    """Whether a text is accepted as a value of a type."""
     found = pattern(of_type(kind))
     assert found is not None
     return re.fullmatch(found, text) is not None

@@ -64,11 +64,11 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "feeds": frozenset({"product"}),
     "product": frozenset(),
 }
-"""What each package may import, from top to bottom; no line names one above it but `cli`."""
+"""What each package may import, from top to bottom; only `cli` names packages above its line."""
 
 
 def package_of(module: str) -> str | None:
-    """The package a module belongs to, None where it is not of this project."""
+    """The package a module belongs to, None if it is not part of this project."""
     first, _, rest = module.partition(".")
     if first == "expectations":
         return first
@@ -102,13 +102,13 @@ def imported_by(path: Path) -> set[str]:
 
 
 def called(call: ast.Call) -> str:
-    """The last name of what a call calls: `execute` of `connection.execute(…)`."""
+    """The last name of the function that is called: `execute` in `connection.execute(…)`."""
     function = call.func
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def questions_in(path: Path) -> set[str]:
-    """What a file calls to ask a release in SQL, or imports to do so."""
+    """What a file calls or imports in order to query a release in SQL."""
     asking: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call):
@@ -139,7 +139,7 @@ def digests_in(path: Path) -> set[str]:
 
 
 def breaches(package: str, imported: set[str]) -> set[str]:
-    """What a package imports and may not."""
+    """What a package imports although it may not."""
     allowed = MAY_IMPORT[package]
     return set() if allowed == ANYTHING else imported - allowed - {package}
 
@@ -181,7 +181,7 @@ def test_one_function_digests_a_file() -> None:
     }
 
 
-def test_the_table_has_no_circle() -> None:
+def test_the_table_has_no_cycle() -> None:
     above: set[str] = set()
     for package, below in MAY_IMPORT.items():
         assert not below & above, f"{package} imports what stands above it"

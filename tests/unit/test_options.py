@@ -1,4 +1,4 @@
-"""What the commands share: a data home that is not there is said not to be, and none is made."""
+"""What the commands share: a data home that does not exist is reported, and none is made."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def of(arguments: tuple[str, ...]) -> str:
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=of)
-def test_a_data_home_that_is_not_there_is_said_not_to_be(
+def test_a_missing_data_home_is_reported(
     tmp_path: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -66,7 +66,7 @@ def test_a_data_home_that_is_not_there_is_said_not_to_be(
 
 
 @pytest.mark.parametrize("arguments", [("prune", "--keep", "1"), ("alerts",), ("closes",)], ids=of)
-def test_a_folder_of_something_else_is_no_data_home(
+def test_a_folder_of_something_else_is_not_a_data_home(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     (tmp_path / "letters").mkdir()
@@ -95,7 +95,7 @@ def test_an_empty_folder_is_one_that_waits_for_its_first_run(tmp_path: Path) -> 
     ],
     ids=of,
 )
-def test_a_folder_that_cannot_be_looked_at_is_told(
+def test_a_folder_that_cannot_be_read_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("COUPON_LEDGER_HOME", str(tmp_path))

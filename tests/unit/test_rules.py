@@ -14,7 +14,7 @@ COLUMNS = ("rule", "models", "unit tests", "data tests", "reference")
 
 
 def table() -> dict[str, dict[str, list[str]]]:
-    """What the table names, by rule and column."""
+    """The names in the table, by rule and column."""
     rows = {}
     for line in re.findall(r"(?m)^\| (?:R\d+|Deliveries) \|.*$", RULES):
         rule, *cells = (cell.strip() for cell in line.strip("|").split("|"))
@@ -52,7 +52,7 @@ def test_the_models_exist() -> None:
     assert rules_of_models - named("models") == told_elsewhere
 
 
-def test_the_unit_tests_exist_and_each_stands_in_the_table() -> None:
+def test_the_unit_tests_exist_and_each_is_in_the_table() -> None:
     there = {
         test["name"]
         for path in (DBT_DIR / "models").rglob("*__unit_tests.yml")
@@ -61,7 +61,7 @@ def test_the_unit_tests_exist_and_each_stands_in_the_table() -> None:
     assert named("unit tests") == there
 
 
-def test_the_data_tests_exist_and_each_stands_in_the_table() -> None:
+def test_the_data_tests_exist_and_each_is_in_the_table() -> None:
     there = {path.stem for path in (DBT_DIR / "tests" / "singular").rglob("*.sql")}
     sources = {name for name in there if name.startswith("assert_source_")}
     assert named("data tests") == there - sources

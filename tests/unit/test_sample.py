@@ -1,7 +1,7 @@
-"""The sample generator: reproducible, realistic, billed by the rules but for the errors it admits to.
+"""The sample generator: reproducible, realistic, billed by the rules except for the errors it declares.
 
-Here belong tests of dagster_project/sample and of the committed sample. That the reference model finds
-exactly what `truth.json` tells is the strongest of them: two independent readings of the rules agree.
+Tests of dagster_project/sample and of the committed sample belong here. The strongest of them is that the
+reference model finds exactly what `truth.json` lists: two independent readings of the rules agree.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def read_file(path: Path) -> list[dict[str, str]]:
 
 
 def typed(column: Column, text: str | None) -> Any:
-    """A value as the feed says, None where empty."""
+    """A value of the column's type, None if empty."""
     if not text:
         return None
     if column.type == "instant":
@@ -190,7 +190,7 @@ def test_committed_sample_is_what_the_generator_writes(
     del committed["README.md"]
     assert set(committed) == set(files_of(fresh))
     for name, content in committed.items():
-        if name.endswith((".gz", ".parquet")):  # their packing may differ between library versions
+        if name.endswith((".gz", ".parquet")):  # their bytes may differ between library versions
             assert read_file(COMMITTED / name) == read_file(fresh / name), name
         else:
             assert content == (fresh / name).read_bytes(), name
@@ -543,7 +543,7 @@ def test_a_sample_one_month_too_short_for_the_showcase_has_none(tmp_path: Path) 
     assert not list(tmp_path.rglob("*showcase*"))
 
 
-def test_the_showcase_lies_within_the_shortest_sample_that_has_it(tmp_path: Path) -> None:
+def test_the_showcase_is_within_the_shortest_sample_that_has_it(tmp_path: Path) -> None:
     generate_sample(3, SHOWCASE_MONTHS, 3, tmp_path, date(2024, 2, 1))
     short = Sample(tmp_path)
     first = min(one["issued_at"] for one in short.latest["invoices"].values())
@@ -714,7 +714,7 @@ def test_bad_rows_are_where_the_truth_says_and_concern_nothing_else(sample: Samp
 
 
 def marts_of(sample: Sample) -> dict[str, list[Record]]:
-    """The marts by the reference model, which is given every version of a coupon."""
+    """The marts of the reference model, which gets every version of a coupon."""
     records = {name: list(of_feed.values()) for name, of_feed in sample.latest.items()}
     return publish(
         records | {"coupons": sample.versions["coupons"]},
@@ -738,7 +738,7 @@ def told_by(sample: Sample) -> Counter[tuple[object, object]]:
     return Counter((one["type"], one["record_id"]) for one in told)
 
 
-def test_the_reference_model_finds_exactly_what_the_truth_tells(sample: Sample) -> None:
+def test_the_reference_model_finds_exactly_what_the_truth_lists(sample: Sample) -> None:
     assert Counter(findings_of(sample)) == told_by(sample)
 
 

@@ -1,4 +1,4 @@
-"""Starting Dagster, asking for alerts, and telling the living from the dead."""
+"""Starting Dagster, asking for alerts, and distinguishing live runs from dead ones."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_dagster_is_started_on_this_machine_only_with_its_storage_in_the_data_ho
     assert environment["COUPON_LEDGER_LANDING"] == str(tmp_path / "landing")
     written = (home / "dagster" / "dagster.yaml").read_bytes()
     assert written == (CHECKOUT / "dagster_project" / "cli" / "dagster.yaml").read_bytes()
-    # Made once, before web server and daemon could both do so.
+    # Created once, before web server and daemon could both do so.
     assert (home / "dagster" / "schedules" / "schedules.db").is_file()
 
 
@@ -72,7 +72,7 @@ def test_a_storage_elsewhere_is_used(
     assert (tmp_path / "elsewhere" / "dagster.yaml").is_file()
 
 
-def test_a_port_in_use_and_an_absent_landing_folder_are_told(
+def test_a_port_in_use_and_an_absent_landing_folder_are_reported(
     started: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.socket() as taken:
@@ -96,8 +96,8 @@ def test_web_server_and_daemon_are_programs_of_their_own(name: str, module: str)
     assert command_of(name, 45678)[1:3] == ["-m", module]
 
 
-# What the tests of processes start in place of web server and daemon: a program that starts another
-# one, tells both ids, and ends on SIGTERM or does not.
+# What the tests of processes start instead of web server and daemon: a program that starts another one,
+# prints both ids, and ends on SIGTERM or does not.
 PARENT = """
 import os, signal, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -126,7 +126,7 @@ sys.exit(
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process runs; what has ended and was not asked for its exit code does not."""
+    """Whether a process is running; one that has ended but was not waited for is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -141,14 +141,14 @@ def wait_until(condition: Any, seconds: float = 30) -> None:
 
 
 def watched(folder: Path, kinds: list[str], ignored: set[int]) -> tuple[Any, list[int], set[str]]:
-    """The process that watches, the ids of all it started, and whether they ignore SIGINT."""
+    """The process that watches, the ids of all that it started, and which of them ignore SIGINT."""
     process = subprocess.Popen(
         [sys.executable, "-c", WATCHER, str(folder), *kinds],
         cwd=CHECKOUT,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         stderr=subprocess.PIPE,
         text=True,
-        # Not as this process has them: one in the background ignores SIGINT, and Dagster then SIGTERM.
+        # Not inherited: a process in the background ignores SIGINT, and Dagster then ignores SIGTERM.
         preexec_fn=lambda: [
             signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -183,7 +183,9 @@ def test_a_service_that_was_started_with_signals_ignored_ends_on_sigterm(tmp_pat
     wait_until(lambda: not any(map(is_running, pids)))
 
 
-def test_where_one_process_ends_by_itself_the_other_is_ended_and_it_is_told(tmp_path: Path) -> None:
+def test_if_one_process_ends_by_itself_the_other_is_ended_and_that_is_reported(
+    tmp_path: Path,
+) -> None:
     process, pids, _ = watched(tmp_path, ["willing", "failing"], set())
     assert process.wait(20) == 1
     assert "failing ended by itself, exit code 3" in process.stderr.read()
@@ -195,7 +197,7 @@ def test_what_a_killed_service_had_started_is_told_to_end(tmp_path: Path) -> Non
     process.kill()
     process.wait()
     wait_until(lambda: not is_running(pids[0]))
-    os.kill(pids[1], signal.SIGKILL)  # the program in place of Dagster's does not pass it on
+    os.kill(pids[1], signal.SIGKILL)  # unlike Dagster, the program does not pass the signal on
 
 
 def test_a_test_of_the_alerts_says_what_is_not_set(

@@ -39,7 +39,7 @@ def test_an_installed_package_keeps_data_in_the_users_folder_for_it(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert Settings().home == tmp_path / "data" / "coupon-ledger"
-    for ignored in ("relative/folder", ""):  # as the XDG specification has it
+    for ignored in ("relative/folder", ""):  # as the XDG specification demands
         monkeypatch.setenv("XDG_DATA_HOME", ignored)
         assert Settings().home == tmp_path / ".local" / "share" / "coupon-ledger"
     monkeypatch.delenv("XDG_DATA_HOME")
@@ -58,7 +58,7 @@ def test_the_environment_sets_what_no_argument_does(
     assert Settings(home=tmp_path / "b").home == tmp_path / "b"
 
 
-def test_every_path_lies_in_the_home(tmp_path: Path) -> None:
+def test_every_path_is_in_the_home(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     paths = [
         settings.archive,
@@ -78,7 +78,7 @@ def test_relative_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert Settings(home=Path("h")).home == tmp_path / "h"
 
 
-def test_dbt_is_told_where_and_with_what(tmp_path: Path) -> None:
+def test_dbt_gets_the_paths_and_limits(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, threads=3, memory_limit="1GB")
     assert settings.dbt_environment() == {
         "COUPON_LEDGER_WAREHOUSE": str(tmp_path / "build" / "warehouse.duckdb"),
@@ -89,13 +89,13 @@ def test_dbt_is_told_where_and_with_what(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", ["much", "4 GB'; drop table x", "-1GB", ""])
-def test_a_memory_limit_that_is_none_is_refused(limit: str) -> None:
+def test_a_malformed_memory_limit_is_refused(limit: str) -> None:
     with pytest.raises(ValidationError, match="memory_limit"):
         Settings(memory_limit=limit)
 
 
 @pytest.mark.parametrize("below", [".", "home"])
-def test_the_home_may_not_lie_in_the_landing_folder(tmp_path: Path, below: str) -> None:
+def test_the_home_may_not_be_in_the_landing_folder(tmp_path: Path, below: str) -> None:
     with pytest.raises(ValidationError, match="only read"):
         Settings(home=tmp_path / below, landing=tmp_path)
 
@@ -108,7 +108,7 @@ def test_a_home_that_duckdb_or_dbt_cannot_name_is_refused_at_once(
         Settings(home=tmp_path / f"q{sign}x" / "home")
 
 
-def test_the_landing_folder_may_lie_in_the_home(tmp_path: Path) -> None:
+def test_the_landing_folder_may_be_in_the_home(tmp_path: Path) -> None:
     assert Settings(home=tmp_path, landing=tmp_path / "landing").home == tmp_path
 
 
@@ -144,6 +144,6 @@ def test_a_day_without_a_future_or_long_before_any_bill_is_refused(day: str) -> 
 
 
 @pytest.mark.parametrize("text", ["", "2026-02-29", "10000-01-01", "28.2.2026", "today"])
-def test_what_is_no_day_is_told_the_form(text: str) -> None:
+def test_for_what_is_not_a_day_the_form_is_given(text: str) -> None:
     with pytest.raises(ValueError, match="give a day as YYYY-MM-DD"):
         checked_as_of(text)

@@ -1,4 +1,4 @@
-"""What Spark is told, and what a person is told where Spark cannot be used."""
+"""How Spark is configured, and what is reported if it cannot be used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def given(home: Path, **settings: object) -> Settings:
 
 
 class TestConfiguration:
-    """The session's configuration: what is needed, what suits, what was set."""
+    """The session's configuration: what is needed, what suits the machine, and what was set."""
 
     def told(self, settings: Settings, rows: int = 1000) -> dict[str, str]:
         return spark.configuration(settings, Path("/logs/log4j2.properties"), rows)
@@ -67,7 +67,7 @@ class TestConfiguration:
 
 
 class TestStorage:
-    """Where Spark's tables lie."""
+    """Where Spark's tables are stored."""
 
     def test_it_is_below_the_data_home_unless_given(self, tmp_path: Path) -> None:
         assert spark.storage(given(tmp_path)) == str(tmp_path / "build" / "spark")

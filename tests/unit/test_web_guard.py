@@ -37,7 +37,7 @@ async def greet(socket: WebSocket) -> None:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """A server with the guard before it."""
+    """A server behind the guard."""
     number = free_port()
     routes = [
         Route("/{path:path}", answer, methods=["GET", "POST", "PUT", "OPTIONS"]),
@@ -68,7 +68,7 @@ def said(port: int, first_line: str, *headers: str, body: str = "") -> str:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(request.encode())
         parts: list[bytes] = []
-        # The end of a WebSocket is asked for and waited for; what was to be seen was seen by then.
+        # A WebSocket ends with a handshake, which is not awaited: what matters has arrived by then.
         while b"greeted" not in b"".join(parts) and (part := connection.recv(65536)):
             parts.append(part)
     return b"".join(parts).decode("utf-8", "replace")  # frames of a WebSocket are not text
@@ -166,7 +166,7 @@ def test_a_request_of_a_page_is_answered_only_to_our_own_pages(
     assert status(port, "GET /", ours, f"Origin: {origin}") == expected
     posted = [ours, "Content-Type: application/json", f"Origin: {origin}"]
     assert status(port, "POST /act", *posted, body="{}") == expected
-    # What a browser asks before it sends another site's JSON gets no permission either.
+    # A browser's preflight request for another site's JSON gets no permission either.
     asked = [ours, f"Origin: {origin}", "Access-Control-Request-Method: POST"]
     answered = said(port, "OPTIONS /act", *asked)
     assert int(answered.split()[1]) == expected
@@ -245,7 +245,7 @@ def test_answers_may_not_be_framed_or_embedded_by_other_sites(port: int) -> None
     assert "cross-origin-resource-policy: same-origin" in answered
 
 
-def test_what_is_no_request_is_not_handed_on() -> None:
+def test_what_is_not_a_request_is_not_passed_on() -> None:
     """A kind of message that the guard does not know is treated like a request, not let through."""
     reached = []
 
@@ -294,6 +294,6 @@ def test_an_address_is_kept_as_a_browser_writes_it(address: str, kept: str) -> N
         "https://ledger.example.com?x",
     ],
 )
-def test_what_is_not_the_address_of_a_server_is_no_setting(address: str) -> None:
+def test_what_is_not_the_address_of_a_server_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="not of the form https://HOST"):
         Settings(web_addresses=(address,))
