@@ -57,7 +57,7 @@ def findings(connection: Connection, wanted: Mapping[str, str | None], limit: in
 
 
 def _added(amounts: Iterable[Decimal | None]) -> Decimal | None:
-    """Add up the amounts that are known; None where none is."""
+    """Add up the amounts that are known; None if none is."""
     known = [one for one in amounts if one is not None]
     return sum(known, Decimal(0)) if known else None
 
@@ -89,7 +89,7 @@ def reviewed(
     program: str | None = None,
     finding_type: str | None = None,
 ) -> Row:
-    """Return the findings of one currency, and of none, with what they did to the bills.
+    """Return the findings in one currency, and those without a currency, with their effect on bills.
 
     Args:
         connection: The release.
@@ -102,12 +102,12 @@ def reviewed(
         finding_type: Only those of this type.
 
     Returns:
-        `totals`, by type, severity and review: `findings`, `amount_at_stake`, `effect_amount` (what was
-        billed too much above zero, too little below; None where no discount or credit of a bill is in
+        `totals`, by type, severity and review: `findings`, `amount_at_stake`, `effect_amount` (positive if
+        too much was billed, negative if too little; None if no discount or credit of a bill is in
         question) and `oldest_at`; `total`; `findings`, each with its `effect_amount` too; and `open`, the
         `findings`, `amount_at_stake` and `effect_amount` of those that are not accepted.
     """
-    # Findings are few beside bills, which are joined only where a filter is about them.
+    # Findings are few and bills are many, so bills are joined only if a filter needs them.
     bills = """
         left join marts.fct_discounted_charges as charges
             on findings.invoice_id = charges.invoice_id
@@ -175,7 +175,7 @@ _OF_PROGRAM = """(
     )
 )"""
 GIVEN_TOO_LITTLE = ("under_discounted", "credit_under_drawn")
-"""Types of findings about bills with less discount or credit than was due: so much too much was billed."""
+"""Types of findings about bills with less discount or credit than was due: they billed too much."""
 GIVEN_TOO_MUCH = (
     "over_discounted",
     "discount_after_expiry",
@@ -183,7 +183,7 @@ GIVEN_TOO_MUCH = (
     "discount_without_coupon",
     "credit_over_drawn",
 )
-"""Types of findings about bills with more discount or credit than was due: so much too little was billed."""
+"""Types of findings about bills with more discount or credit than was due: they billed too little."""
 
 
 def _where(filters: Mapping[str, str]) -> tuple[str, list[str]]:
