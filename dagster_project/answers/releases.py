@@ -21,10 +21,10 @@ _ZERO = Decimal("0.00")
 
 
 def releases(home: Path) -> Row:
-    """Return the releases retained, newest first, and everything that became current or closed, oldest first.
+    """Return the retained releases, newest first, the history of events, oldest first, and the what-ifs.
 
-    Each has the changes of its rows and totals since the last readable release before it; None for the
-    first.
+    Each release has the changes of its rows and totals since the last readable release before it; None
+    for the first.
     """
     retained = store.list_releases(home)
     certified = certified_releases(home)

@@ -1,4 +1,4 @@
-"""`export`: the marts, or the answer to a question, as files; which were written, as text."""
+"""`export`: the marts, or the answer to a question, as files, and the list of these files as text."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def export(
             "Give --sql, or --table, --month, --workspace and --program, not both: a question"
             " chooses its own rows."
         )
-    # A question needs what it needs; marts are only read.
+    # A question gets the memory of a run; marts are only read, which needs little.
     limit = {} if sql is None else {"memory": settings_of_home(home).memory_limit}
     with opened(home, release, files.configuration(out, **limit)) as connection:
         asking.must_be("format", format, files.FORMATS)
@@ -130,7 +130,7 @@ def neutralised(cells: Mapping[str, int]) -> str:
 
 
 def _progress() -> Callable[[str, int], None]:
-    """Say at a terminal how far the export is; nothing anywhere else."""
+    """Return a function that prints the progress on a terminal, and nothing anywhere else."""
     if not sys.stderr.isatty():
         return lambda name, rows: None
     begun = monotonic()

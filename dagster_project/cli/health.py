@@ -1,6 +1,6 @@
 """`health` says whether a data home is in good order, for people and for monitors.
 
-Exit codes: 0 in good order, 1 something needs a person, 2 there is no data home.
+Exit codes: 0 in good order, 1 something needs attention, 2 there is no data home.
 """
 
 from __future__ import annotations

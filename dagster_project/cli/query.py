@@ -1,4 +1,4 @@
-"""`query`: a question in SQL, and its answer as a table, CSV, JSON or a file; or what can be asked."""
+"""`query`: a question in SQL, and its answer as a table, CSV, JSON or a file; or the list of tables."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def _limits(
 
 
 def _question(sql: str | None, file: str | None) -> str | None:
-    """Return the text of the question, from wherever it comes; None if no question is given."""
+    """Return the question from the argument, a file or standard input; None if there is none."""
     if sql is not None and file is not None:
         wrong("Give a question or --file, not both.")
     if file is not None and file != "-":
@@ -242,7 +242,7 @@ def _is_piped() -> bool:
 
 
 def _terminal() -> int | None:
-    """Return the columns of the terminal; None where the answer goes elsewhere."""
+    """Return the columns of the terminal; None if the answer goes elsewhere."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS"):
         return shutil.get_terminal_size().columns
     return None

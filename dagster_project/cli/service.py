@@ -1,4 +1,4 @@
-"""`dev` and `alerts`: start Dagster; show what needs a person.
+"""`dev` and `alerts`: start Dagster; show what needs attention.
 
 Exit codes: 0 success, 1 failure, 2 the request names something that does not exist or makes no sense.
 """
@@ -78,7 +78,7 @@ def dev(
 
 
 def must_be_free(port: int, host: str = "127.0.0.1") -> None:
-    """Make sure that a port of this machine can be listened on.
+    """Check that a server can listen on a port of this machine.
 
     Args:
         port: The port.
@@ -112,7 +112,7 @@ def _prepared(settings: Settings) -> dict[str, str]:
     import warnings
 
     # Warnings of libraries are for programmers, not for the user who starts a service; parsing starts a process
-    # that would warn when this one becomes another.
+    # that would print one when `execve` replaces this process.
     warnings.simplefilter("ignore")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     from dagster_project.refresh import dbt_build
@@ -152,7 +152,7 @@ def _prepared(settings: Settings) -> dict[str, str]:
 
 
 def _lay_out(storage: Path) -> None:
-    """Write the configuration of Dagster's storage if it is missing, and make its databases.
+    """Write the configuration of Dagster's storage if it is missing, and create its databases.
 
     Web server and daemon would both do so, and both at once would damage the databases.
     """
