@@ -2,8 +2,8 @@
 
 A server on 127.0.0.1 may have no log-in, and any page in the user's browser can send requests to it: a
 form, a script, a WebSocket, or, once the name of the page's own host resolves to 127.0.0.1 (DNS
-rebinding), a request whose answer the page may read. The browser names in `Host` and `Origin` the server
-and the page that a request is for and from, and a page can change neither; the guard compares both with
+rebinding), a request whose answer the page may read. The browser names the requested server in `Host` and
+the origin of the requesting page in `Origin`, and a page can change neither; the guard compares both with
 the addresses that are served.
 
 Starlette's `TrustedHostMiddleware` compares names without their port and checks neither a second
