@@ -440,11 +440,11 @@ def _differs_without_finding(data: Row, code: str, net: Decimal, billed: Decimal
         )
     off, which = money(abs(billed - net), code), "more" if billed > net else "less"
     if reasons:
-        return f"Billed was {money(billed, code)}: {off} {which}, because {'. Besides, '.join(reasons)}."
+        return f"{money(billed, code)} was billed, {off} {which}, because {'. Besides, '.join(reasons)}."
     # Discount and credit may each differ by a minor unit (R9); in a what-if, by the other terms too.
     if abs(billed - net) > 2 * Decimal(1).scaleb(-places(code)):
-        return f"Billed was {money(billed, code)}, by the recorded terms: {off} {which}."
-    return f"Billed was {money(billed, code)}: {off} off is rounding, and no finding."
+        return f"By the recorded terms {money(billed, code)} was billed, {off} {which}."
+    return f"{money(billed, code)} was billed; the difference of {off} is rounding, not a finding."
 
 
 def _what_else(data: Row) -> list[str]:

@@ -78,7 +78,7 @@ def _verdict(file: dict[str, Any], others: int) -> str:
     if file["verdict"] == "refused":
         return f"{name}: REFUSED as a whole. {clean(str(file['reason']))}"
     if file["verdict"] == "known":
-        return f"{name}: the bytes of {clean(file['same_as'])}, which add nothing a second time"
+        return f"{name}: the same bytes as {clean(file['same_as'])}, so it adds nothing"
     rejected = f", {file['rejected_rows']:,} REJECTED" if file["rejected_rows"] else ""
     return f"{name}: {count(file['rows'], 'row')}, {file['accepted_rows']:,} accepted{rejected}"
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RawOption = Annotated[
     bool,
     typer.Option(
-        "--raw", help="CSV: leave text as it is, also what a spreadsheet would calculate."
+        "--raw", help="CSV: leave text unchanged, even if a spreadsheet would calculate it."
     ),
 ]
 
@@ -125,7 +125,7 @@ def neutralised(cells: Mapping[str, int]) -> str:
     return (
         f"{count(together, 'text')} that a spreadsheet would calculate"
         f" {'begins' if together == 1 else 'begin'} with an apostrophe: {columns}. --raw leaves"
-        " them as they are."
+        f" {'it' if together == 1 else 'them'} unchanged."
     )
 
 

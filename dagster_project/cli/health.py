@@ -44,7 +44,7 @@ def health(
 ) -> None:
     """Check release, last run, disk and daemon, for monitors.
 
-    The exit code is 1 if one of them needs a person.
+    The exit code is 1 if one of them needs attention.
     """
     from dagster_project.answers.health import health as look
 

@@ -53,15 +53,15 @@ def query(
     raw: RawOption = False,
     max_seconds: Annotated[
         float | None,
-        typer.Option(min=0, metavar="N", help="Stop after so long; 0: never. [default: 300]"),
+        typer.Option(min=0, metavar="N", help="Stop after N seconds; 0: never. [default: 300]"),
     ] = None,
     max_rows: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Most rows; 0: all. [default: 100000]"),
+        typer.Option(min=0, metavar="N", help="At most N rows; 0: all. [default: 100000]"),
     ] = None,
     max_memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Most memory, as 500MB. [default: that of a run]"),
+        typer.Option(metavar="SIZE", help="Memory limit, such as 500MB. [default: that of a run]"),
     ] = None,
     home: HomeOption = None,
     release: ReleaseOption = None,

@@ -200,7 +200,7 @@ def sentence(missing: NotThere) -> str:
 def _of_invoice(missing: NotThere, name: str, hints: Sequence[str]) -> str:
     if missing.rejected is not None:
         return " ".join([_as_rejected(missing.rejected, name), *hints])
-    near = f"Near it are {', '.join(map(clean, missing.near))}." if missing.near else ""
+    near = f"Similar ids: {', '.join(map(clean, missing.near))}." if missing.near else ""
     text = f"Invoice {name} was never delivered: no row of a loaded file has that id."
     return " ".join(filter(None, [text, *hints, near]))
 
@@ -212,7 +212,7 @@ def _of_record(missing: NotThere, name: str, hints: Sequence[str]) -> str:
         f"{name} is neither an invoice on record nor a redemption made by {missing.as_of_date}, the"
         " as-of date."
     )
-    near = f"Near it are {', '.join(map(clean, missing.near))}." if missing.near else ""
+    near = f"Similar ids: {', '.join(map(clean, missing.near))}." if missing.near else ""
     return " ".join(filter(None, [text, *hints, near]))
 
 

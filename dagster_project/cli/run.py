@@ -395,7 +395,7 @@ def _found(check: Row) -> str:
 
 def _times(seconds: Mapping[str, float]) -> list[str]:
     steps = ", ".join(f"{step} {taken:.1f}" for step, taken in seconds.items())
-    return [f"Seconds: {steps}; together {sum(seconds.values()):.1f}"]
+    return [f"Seconds: {steps}; total {sum(seconds.values()):.1f}"]
 
 
 def notes(

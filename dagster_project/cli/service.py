@@ -39,7 +39,7 @@ _KINDS = {
     "disk_nearly_full": "the disk is nearly full",
     "terms_changed": "terms of coupons have changed",
     "running_out": "promotions run out",
-    "month_open": "months are to be closed",
+    "month_open": "months are not closed yet",
 }
 
 
@@ -175,7 +175,7 @@ def alerts(
     limit: Annotated[int, typer.Option(min=1, help="How many of the last alerts to list.")] = 20,
     json: JsonOption = False,
 ) -> None:
-    """Show what needs a person now, and the last alerts sent."""
+    """Show what needs attention now, and the last alerts sent."""
     from dagster_project.alerts.overview import overview
 
     settings = settings_of_home(home)
@@ -194,12 +194,12 @@ def tell_alerts(data: dict[str, Any]) -> str:
     lines = ["Alerts go to"]
     lines += [f"  {channel:<8} {where}" for channel, where in data["channels"].items()]
     lines += [f"  {number:,} wait for {channel}" for channel, number in data["waiting"].items()]
-    lines += ["", "Going on" if data["going_on"] else "Going on: nothing"]
+    lines += ["", "Ongoing" if data["going_on"] else "Ongoing: nothing"]
     for one in data["going_on"]:
         since = moment(datetime.fromisoformat(one["since"]))
         times = f", seen {one['times']:,} times" if one["times"] > 1 else ""
         lines.append(f"  {_KINDS.get(one['kind'], one['kind'])}, since {since}{times}")
-    lines += ["", "Last ones" if data["last"] else "Last ones: none"]
+    lines += ["", "Last alerts" if data["last"] else "Last alerts: none"]
     for one in data["last"]:
         at = moment(datetime.fromisoformat(one["at"]))
         outcomes = ", ".join(f"{name} {status}" for name, status in one["outcomes"].items())

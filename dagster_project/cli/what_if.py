@@ -125,7 +125,7 @@ def _tell_calculated(calculated: Calculated, seconds: float) -> None:
     """Print one line with the time taken and what was calculated."""
     workspaces = count(calculated.workspaces, "workspace")
     print(
-        f"  calculated {seconds:6.1f} s  {workspaces} concerned: {count(len(calculated.models), 'model')}"
+        f"  calculated {seconds:6.1f} s  {workspaces} affected: {count(len(calculated.models), 'model')}"
         f" run, {count(calculated.tests, 'data test')} passed",
         flush=True,
     )

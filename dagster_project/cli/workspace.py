@@ -296,7 +296,7 @@ def _bills(data: Row) -> list[str]:
         code = total["currency"]
         body.append(
             [
-                "together",
+                "total",
                 count(total["bills"], "bill"),
                 *([code] if len(currencies) > 1 else []),
                 *(amount(total[name], code) for name in AMOUNTS),

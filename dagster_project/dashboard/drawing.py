@@ -186,7 +186,7 @@ def _blocks(make: Any, connection: Connection, chosen: Chosen) -> list[Block]:
         found: list[Block] = make(connection, chosen)
     except NotThere as error:
         near = [*error.near, *error.named, *(one for other in error.others for one in other.ids)]
-        hint = f" Near it are {', '.join(near)}." if near else ""
+        hint = f" Similar: {', '.join(near)}." if near else ""
         return [Note(f"{error}.{hint}", is_warning=True)]
     return found
 

@@ -101,8 +101,8 @@ def read(path: Path) -> Login:
             raise WrongLogin(f"{path}: [auth] needs {name}, a text.")
     if len(auth["cookie_secret"]) < _LEAST_SECRET:
         raise WrongLogin(
-            f"{path}: cookie_secret signs who has logged in and has less than {_LEAST_SECRET}"
-            " characters: take those of `openssl rand -hex 32`."
+            f"{path}: cookie_secret signs log-ins and has less than {_LEAST_SECRET} characters:"
+            " use the output of `openssl rand -hex 32`."
         )
     for name in ("redirect_uri", "server_metadata_url"):
         _must_be_safe(path, name, auth[name])

@@ -177,7 +177,7 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
                 Column("percent_off_amount", "Percent-off", "amount"),
                 Column("amount_off_amount", "Dollar-off", "amount"),
                 Column("credit_amount", "Credit", "amount"),
-                Column("given_amount", "Together", "amount"),
+                Column("given_amount", "Total", "amount"),
                 Column("share_percent", "Share, %", "percent"),
                 Column("budget_amount", "Budget", "amount"),
             ),
@@ -207,7 +207,7 @@ def _gifts(found: Row, chosen: Chosen, of_month: str) -> list[Block]:
                 Column("percent_off_amount", "Percent-off", "amount"),
                 Column("amount_off_amount", "Dollar-off", "amount"),
                 Column("credit_amount", "Credit", "amount"),
-                Column("given_amount", "Together", "amount"),
+                Column("given_amount", "Total", "amount"),
                 Column("net_amount", "Net of the bill", "amount"),
             ),
             found["gifts"],
@@ -216,7 +216,7 @@ def _gifts(found: Row, chosen: Chosen, of_month: str) -> list[Block]:
             is_long=True,
         ),
         *(
-            [Note(f"Listed are the {listed:,} bills with the largest gifts.")]
+            [Note(f"Only the {listed:,} bills with the largest gifts are listed.")]
             if listed < found["total"]
             else []
         ),
@@ -772,8 +772,8 @@ def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
         *(
             [
                 Note(
-                    f"Listed are the {len(listed):,} largest; the totals are of all {data['total']:,}:"
-                    " coupon-ledger findings lists more."
+                    f"Only the {len(listed):,} largest are listed; the totals are of all"
+                    f" {data['total']:,}: coupon-ledger findings lists more."
                 )
             ]
             if data["total"] > len(listed)

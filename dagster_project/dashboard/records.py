@@ -106,7 +106,7 @@ def account(connection: Connection, chosen: Chosen) -> list[Block]:
         ),
         *(
             Note(
-                f"Together, {one['bills']:,} of the last bills in {one['currency']}:"
+                f"In total, {one['bills']:,} of the last bills in {one['currency']}:"
                 f" list {amount(one['list_amount'], one['currency'])},"
                 f" discount {amount(one['discount_amount'], one['currency'])},"
                 f" credit {amount(one['credit_amount'], one['currency'])},"

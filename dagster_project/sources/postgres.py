@@ -156,7 +156,7 @@ def read_file(named: str | Path) -> SourcesFile:
     except (OSError, UnicodeDecodeError) as error:
         raise SetUpWrong(f"{path} cannot be read ({error}).") from error
     except tomllib.TOMLDecodeError as error:
-        raise SetUpWrong(f"{path} is no TOML: {error}.") from error
+        raise SetUpWrong(f"{path} is not TOML: {error}.") from error
     overlap = content.pop("overlap", OVERLAP)
     if not isinstance(overlap, str) or not _INTERVAL.fullmatch(overlap):
         raise SetUpWrong(f'{path}: overlap is {overlap!r}; write it like "1 hour".')
@@ -393,7 +393,7 @@ def check(connection: psycopg.Connection[Any], select: Select, since: str = "-in
     names = [name for name, _ in found]
     columns = {column.name: column for column in feed.columns}
     for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.append(f"column {name} is there twice")
+        problems.append(f"column {name} occurs more than once")
     for name in feed.required_names:
         if name not in names:
             problems.append(f"column {name} is missing")
@@ -401,7 +401,7 @@ def check(connection: psycopg.Connection[Any], select: Select, since: str = "-in
         if name not in columns:
             near = difflib.get_close_matches(name, list(columns), 1)
             meant = f": did you mean {near[0]}?" if near else ""
-            problems.append(f"column {name} is none of the feed{meant}")
+            problems.append(f"column {name} is not in the feed{meant}")
         elif (problem := _type_problem(columns[name], *types[oid])) is not None:
             problems.append(problem)
     if problems:
@@ -447,7 +447,7 @@ def _type_problem(column: Column, shown: str, kind: str) -> str | None:
             " it is in major units"
         )
     elif kind == PADDED:
-        advice = f"it is filled up with blanks, which cast({name} as text) leaves out"
+        advice = f"it is padded with blanks, which cast({name} as text) removes"
     elif column.type == "date" and kind == INSTANT:
         advice = f"say which day is meant: cast({name} at time zone 'UTC' as date)"
     return f"column {name} must be {column.type} and is {shown}; {advice}"

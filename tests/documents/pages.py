@@ -106,6 +106,6 @@ def without_accidents(text: str) -> str:
     text = re.sub(r"(published) \d{4}-\d\d-\d\d \d\d:\d\d", r"\1 INSTANT", text)
     text = re.sub(r"(arrived) \d{4}-\d\d-\d\d", r"\1 DAY", text)
     text = re.sub(r"\d+\.\d hours ago", "N hours ago", text)
-    text = re.sub(r"(\w+) \d+\.\d(, |; together|\n|$)", r"\1 N\2", text)
-    text = re.sub(r"together \d+\.\d", "together N", text)
+    text = re.sub(r"(\w+) \d+\.\d(, |; total|\n|$)", r"\1 N\2", text)
+    text = re.sub(r"; total \d+\.\d", "; total N", text)
     return re.sub(r"\b\d+\.\d+\.\d+\b", "VERSION", text)

@@ -203,7 +203,7 @@ class TestEverywhereTheSame:
         assert [one["workspace_id"] for one in cut["expirations"]] == ["ws_half", "ws_queue"]
         assert cut["totals_by_currency"] == everything["totals_by_currency"]
         shown = told(home, "expiring", "--sort", "amount", "--top", "2")
-        assert shown.index("Together") < shown.index("Promotions, the largest first, 2 of")
+        assert shown.index("In total") < shown.index("Promotions, the largest first, 2 of")
 
     def test_the_outlook_is_what_the_mart_holds(self, home: Path) -> None:
         (part,) = data(home, "outlook", "ws_queue")["currencies"]
@@ -277,4 +277,4 @@ class TestMonthEnd:
         assert (july["given_amount"], july["expected_amount"]) == (0, Decimal("980.00"))
         assert july["difference_amount"] == Decimal("-80.00")
         assert found["2026-08-01"]["difference_amount"] is None
-        assert "together: the 2 months with a budget" in told(home, "programs", "--budget")
+        assert "total: the 2 months with a budget" in told(home, "programs", "--budget")

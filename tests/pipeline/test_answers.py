@@ -323,7 +323,7 @@ class TestExplain:
     def test_credit_drawn_beyond_the_bill_is_told_as_such(self, altered: Desk) -> None:
         told = " ".join(altered.answer("explain", "in_00031_001").split())
         assert (
-            "Billed was -50.00 USD: 50.00 USD less, because 170.00 USD of credit was drawn where"
+            "-50.00 USD was billed, 50.00 USD less, because 170.00 USD of credit was drawn where"
             " the bill had 120.00 USD left after the billed discount; what the grants had left"
             " covered it, so the rules raise no finding for it (R9)."
         ) in told
@@ -974,7 +974,7 @@ class TestExport:
         told = " ".join(altered.answer(*as_csv).split())
         assert (
             "2 texts that a spreadsheet would calculate begin with an apostrophe:"
-            " workspace_name (2). --raw leaves them as they are." in told
+            " workspace_name (2). --raw leaves them unchanged." in told
         )
         with (tmp_path / "dim_workspaces.csv").open(encoding="utf-8", newline="") as file:
             names = {row["workspace_id"]: row["workspace_name"] for row in csv.DictReader(file)}
@@ -1244,8 +1244,8 @@ class TestWrongQuestions:
             (("workspace", "rdm_000004"), "coupon-ledger workspace ws_00005"),
             (("explain", "in_00005_07"), "in_00005_007"),
             (("explain", "ws_00005"), "coupon-ledger workspace ws_00005"),
-            (("explain", "in_00105"), "Near it are in_00105_001, in_00105_002, in_00105_003"),
-            (("explain", "IN_00105_01"), "Near it are in_00105_001, in_00105_010, in_00105_011"),
+            (("explain", "in_00105"), "Similar ids: in_00105_001, in_00105_002, in_00105_003"),
+            (("explain", "IN_00105_01"), "Similar ids: in_00105_001, in_00105_010, in_00105_011"),
             (("explain", "rdm_000004"), "a redemption of ws_00005: coupon-ledger workspace ws_0"),
             (
                 ("workspace", "in_00105"),

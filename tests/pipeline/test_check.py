@@ -191,7 +191,7 @@ def test_a_copy_is_told_as_one_and_a_copy_of_a_refused_file_as_refused(tmp_path:
     assert "unknown extension .txt" in told["d.txt"]["reason"]
     assert "unknown extension .tsv" in told["e.tsv"]["reason"]
     text = CliRunner().invoke(app, ["check", str(tmp_path)]).stdout
-    assert "b.csv (workspaces): the bytes of workspaces/a.csv" in text
+    assert "b.csv (workspaces): the same bytes as workspaces/a.csv" in text
     assert text.count("REFUSED as a whole") == 3
 
 

@@ -329,7 +329,7 @@ class TestNotCounted:
         told = data.ask("explain", "b-11")
         assert told.returncode == 2
         assert "'b-11' was never delivered" in told.stderr
-        assert "Near it are b-1" in told.stderr
+        assert "Similar ids: b-1" in told.stderr
 
 
 class TestExplained:

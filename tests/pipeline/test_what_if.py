@@ -88,7 +88,7 @@ def asked(ahead_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     before = crashes.contents(recorded.home)
     shown = ask(recorded.home, question, "--name", "other")
     assert shown.exit_code == 0, shown.output
-    assert "3 workspaces concerned" in shown.stdout, (
+    assert "3 workspaces affected" in shown.stdout, (
         "only what the question can change is calculated"
     )
     assert crashes.contents(recorded.home) == before

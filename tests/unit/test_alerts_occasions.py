@@ -383,8 +383,8 @@ def test_an_overview_tells_what_goes_on_and_what_became_of_the_last_ones(
 
 def test_an_overview_of_nothing_says_so(tmp_path: Path) -> None:
     text = tell_alerts(overview(Settings(home=tmp_path), 5))
-    assert "Going on: nothing" in text
-    assert "Last ones: none" in text
+    assert "Ongoing: nothing" in text
+    assert "Last alerts: none" in text
 
 
 def test_an_overview_counts_the_recipients_to_whom_mail_goes(tmp_path: Path) -> None:
