@@ -88,13 +88,13 @@ class Desk:
         return told.out
 
     def json(self, *arguments: str | Path) -> dict[str, Any]:
-        """The same answer for machines."""
+        """The same answer as JSON."""
         told = self.ask(*arguments, "--json")
         assert (told.code, told.err) == (0, "")
         return told.data
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """Ask the release itself."""
+        """Query the release itself."""
         with open_release(self.home) as connection:
             return connection.execute(sql, list(values)).fetchall()
 
@@ -495,7 +495,7 @@ class TestLists:
         assert any("," in text(stake, currency) for _, stake, currency in found)
 
     def test_what_a_finding_did_to_its_bill_is_the_variance_of_the_bill(self, desk: Desk) -> None:
-        """The effect is made of the finding alone, without a look at the bill."""
+        """The effect is calculated from the finding alone, without the bill."""
         variances = {
             row[0]: row[1:]
             for row in desk.rows(
@@ -1099,7 +1099,7 @@ class TestExport:
     ) -> None:
         arguments = [*shlex.split(command), "--home"]
         few, many = (_peak(tmp_path, *arguments, str(home)) for home in large)
-        # DuckDB's copy of the file is bounded, but is not full with the few.
+        # DuckDB's cache of the file is bounded, but the few rows do not fill it.
         assert many - few < most, f"{few} MiB for an eighth of the rows, {many} MiB for all"
 
     def test_rows_of_a_part_stay_in_order(
@@ -1153,7 +1153,7 @@ def large(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
 
 def _peak(folder: Path, *arguments: str) -> int:
     """The most memory that a command takes, run in a folder, in MiB."""
-    # Not what `wait4` says: that begins with what this process has when it starts the other.
+    # Not the figure of `wait4`, which includes the memory of this process when it starts the other.
     measured = (
         "import re, sys; from pathlib import Path; from dagster_project.cli import app;"
         " app(sys.argv[1:], standalone_mode=False);"
@@ -1232,7 +1232,7 @@ class TestHostileText:
 
 
 class TestWrongQuestions:
-    """What does not exist: exit code 2, with what comes near."""
+    """What does not exist: exit code 2, with similar names."""
 
     @pytest.mark.parametrize(
         ("arguments", "hint"),

@@ -114,7 +114,7 @@ def test_a_refused_file_and_one_of_no_known_feed_have_their_own_exit_codes(tmp_p
 def test_columns_that_the_feed_does_not_have_are_told_with_what_they_look_like(
     tmp_path: Path,
 ) -> None:
-    """A misspelt optional column would change what is calculated without a word."""
+    """A misspelt optional column would silently change what is calculated."""
     path = tmp_path / "workspaces.csv"
     names = [f"c{number}" for number in range(6)]
     header = HEADER.replace("workspace_name", "Workspace_Name")
