@@ -57,7 +57,7 @@ def findings(connection: Connection, wanted: Mapping[str, str | None], limit: in
 
 
 def _added(amounts: Iterable[Decimal | None]) -> Decimal | None:
-    """Add up the amounts that are known; None if none is."""
+    """Add up the amounts that are known; None where none is."""
     known = [one for one in amounts if one is not None]
     return sum(known, Decimal(0)) if known else None
 
@@ -102,12 +102,12 @@ def reviewed(
         finding_type: Only those of this type.
 
     Returns:
-        `totals`, by type, severity and review: `findings`, `amount_at_stake`, `effect_amount` (positive if
-        too much was billed, negative if too little; None if no discount or credit of a bill is in
+        `totals`, by type, severity and review: `findings`, `amount_at_stake`, `effect_amount` (what was
+        billed too much above zero, too little below; None where no discount or credit of a bill is in
         question) and `oldest_at`; `total`; `findings`, each with its `effect_amount` too; and `open`, the
         `findings`, `amount_at_stake` and `effect_amount` of those that are not accepted.
     """
-    # Findings are few and bills are many, so bills are joined only if a filter needs them.
+    # Findings are few beside bills, which are joined only where a filter is about them.
     bills = """
         left join marts.fct_discounted_charges as charges
             on findings.invoice_id = charges.invoice_id

@@ -35,9 +35,9 @@ def month(
     Returns:
         `month`; `this` and `before`, the bridges of the month and of the month before; `months`, up to
         twelve ending with the month, oldest first, each with `given_amount`; `programs`, what each gave, with
-        its share of all that was given in percent and its budget; `gifts` of the program asked for, as
-        `bridge.gifts` returns them; `credit_left_amount` at the end of the month; `at_stake_amount` and
-        `open_findings` of all open findings in the currency, whatever their month.
+        its share of all that was given in percent and its budget; `gifts` of the program asked for, as `bridge.gifts` gives them;
+        `credit_left_amount` at the end of the month; `at_stake_amount` and `open_findings` of all open
+        findings.
 
     Raises:
         NotThere: The release has no bills of that month.
