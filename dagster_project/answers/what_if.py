@@ -195,10 +195,7 @@ def _totals(connection: Connection, source: str) -> dict[str, Row]:
 
 
 def _given(connection: Connection, side: str, until: object) -> _Amounts:
-    """Return the amounts of bills on which a program gave something, and what it is expected to give by a month.
-
-    Both are by program and currency.
-    """
+    """Return, by program and currency, the bills it gave something on, and what it will give before a day."""
     sums = ", ".join(f"cast(coalesce(sum({one}), 0) as decimal(18, 2)) as {one}" for one in _GIVEN)
     found = rows(
         connection,
