@@ -1,4 +1,4 @@
-"""An answer as JSON: amounts as text with their places, instants ISO 8601 in UTC."""
+"""An answer as JSON: amounts as text with all their decimals, instants as ISO 8601 in UTC."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def as_json(data: Mapping[str, Any]) -> str:
-    """Return the answer for machines: amounts as text with their places, instants ISO 8601 in UTC."""
+    """Return an answer as JSON: amounts as text with all their decimals, instants as ISO 8601 in UTC."""
     return json.dumps(data, default=_plain, indent=2)
 
 

@@ -1,8 +1,8 @@
-"""Queries on an open release: rows as dictionaries, and ids, months and tables that are known to exist.
+"""Queries on an open release, and checks that the ids, months and tables asked for exist.
 
-What all answers need before they can answer belongs here. Amounts arrive as Decimal, by `fetchall`. A
-name that does not exist raises `NotThere`, which has near matches as data: the command line and the
-pages suggest them each in their own way.
+Helpers that all answers share belong here. Rows are dictionaries; amounts are Decimal, as `fetchall`
+returns them. A name that does not exist raises `NotThere`, which has near matches as data: the command
+line and the pages each suggest them in their own way.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _LEAST_BEGINNING = 3
 
 @dataclass(frozen=True)
 class Other:
-    """What an id is, or begins, where an id of another kind was asked for.
+    """The ids of another kind that match an id, or begin with it.
 
     Attributes:
         kind: `workspace`, `invoice`, `redemption` or `credit_note`.
-        ids: The id itself, or those that begin with it.
-        owner_id: The workspace of the first of them; the invoice of a credit note.
-        is_exact: Whether the id itself is one.
+        ids: The id itself, or the ids that begin with it.
+        owner_id: The workspace of the first id; for a credit note, its invoice.
+        is_exact: Whether the id itself exists.
     """
 
     kind: str
@@ -63,11 +63,11 @@ class NotThere(Exception):
     Attributes:
         kind: What was asked for: `workspace`, `invoice`, `month`, `table`, `target` …
         wanted: What was given.
-        near: Names that come near it, nearest first.
-        known: All names there are, where they are few.
-        others: What it is of another kind.
-        named: The workspaces that have it as their name.
-        rejected: The rejected row that has it as its id: `feed`, `file_name`, `row_number` and `reasons`.
+        near: Similar names, nearest first.
+        known: All names that exist, if they are few.
+        others: Ids of other kinds that match.
+        named: The workspaces with this name.
+        rejected: The rejected row with this id: `feed`, `file_name`, `row_number` and `reasons`.
         as_of_date: The last day whose events count.
     """
 
@@ -86,7 +86,7 @@ class NotThere(Exception):
 
 
 def rows(connection: Connection, sql: str, values: Sequence[object] = ()) -> list[Row]:
-    """Return the result of a select, each row by column name.
+    """Return the rows of a select as dictionaries by column name.
 
     Args:
         connection: The release.
@@ -114,9 +114,9 @@ def _asked(connection: Connection, sql: str) -> _Found:
 
 @contextmanager
 def remembering() -> Iterator[None]:
-    """Send each query of `rows` to a release once, however often it is asked within this context.
+    """Run each query of `rows` once within this context, however often it is asked.
 
-    A release does not change while it is open, and the pages for its currencies ask much that is the same.
+    A release does not change while it is open, and the pages for its currencies share many queries.
     """
     token = _remembered.set({})
     try:
@@ -146,7 +146,7 @@ def has_table(connection: Connection, table: str) -> bool:
 
 
 def has_release_table(connection: Connection, table: str) -> bool:
-    """Return whether a release has a table of its pedigree; one made by an earlier version may not."""
+    """Return whether the schema `release` has a table; a release of an earlier version may lack it."""
     return bool(
         rows(
             connection,
@@ -195,12 +195,12 @@ def end_of(connection: Connection, day: date) -> datetime:
 
 
 def month_to_come(as_of_date: date) -> datetime:
-    """Return the first day of the month in which the day after the as-of date lies, as an instant."""
+    """Return the first day of the month that contains the day after the as-of date, as an instant."""
     return datetime.combine((as_of_date + timedelta(days=1)).replace(day=1), datetime.min.time())
 
 
 def month_from(day: date, months: int) -> date:
-    """Return the first day of the month so many months after that of a day, or before it if they are negative."""
+    """Return the first day of the month that is `months` after a day's month, or before it if negative."""
     place = day.year * 12 + day.month - 1 + months
     return date(place // 12, place % 12 + 1, 1)
 
@@ -208,8 +208,8 @@ def month_from(day: date, months: int) -> date:
 def near(wanted: str, known: Iterable[str]) -> list[str]:
     """Find near matches of a name, nearest first; equally near names stay in the order given.
 
-    Names that begin with it or differ by a typing slip come first, then names that begin with the same
-    word, as ids of one kind do.
+    Names that begin with it or differ by a typing slip come before all others. Within each group, names
+    with the same first word come first, as ids of one kind have it.
     """
     plain = wanted.casefold()
     matcher = difflib.SequenceMatcher(b=plain)
@@ -247,13 +247,13 @@ def must_be(kind: str, wanted: str, known: Iterable[str]) -> str:
 
 
 def of_plan(plan: str | None, workspace_id: str = "workspace_id") -> str:
-    """Return SQL for whether a workspace is on a plan: whether its last bill is of it.
+    """Return SQL for whether a workspace is on a plan, that is, whether its last bill is for the plan.
 
-    Every workspace with bills is on one plan, whatever plans its earlier bills were of, so that amounts of
-    all plans add up to those of all workspaces with bills. A workspace without bills is on none.
+    Every workspace with bills is on one plan, whatever plans its earlier bills were for, so the amounts of
+    all plans add up to those of all workspaces with bills. A workspace without bills is on no plan.
 
     Args:
-        plan: The plan; every workspace passes where it is None.
+        plan: The plan; None selects every workspace.
         workspace_id: SQL for the id of the workspace.
     """
     if plan is None:
@@ -268,12 +268,12 @@ def of_plan(plan: str | None, workspace_id: str = "workspace_id") -> str:
 
 
 def program(wanted: str) -> str:
-    """Return a program that exists."""
+    """Return the program, or raise `NotThere` if it does not exist."""
     return must_be("program", wanted, PROGRAMS)
 
 
 def workspace(connection: Connection, wanted: str) -> str:
-    """Return a workspace that is on record, or at least has bills or redemptions.
+    """Return the id of a workspace that is on record, or at least has bills or redemptions.
 
     Raises:
         NotThere: There is no workspace with that id.
@@ -298,7 +298,7 @@ def workspace(connection: Connection, wanted: str) -> str:
 
 
 def invoice(connection: Connection, wanted: str) -> str:
-    """Return an invoice that counts.
+    """Return the id of an invoice that counts.
 
     Raises:
         NotThere: No invoice with that id counts.
@@ -321,11 +321,11 @@ def invoice(connection: Connection, wanted: str) -> str:
 def record(
     connection: Connection, wanted: str
 ) -> list[tuple[Literal["invoice", "redemption"], str]]:
-    """Return what an INVOICE|REDEMPTION argument means: kind and id, two of them where it may be either.
+    """Return the meaning of an INVOICE|REDEMPTION argument: its kind and id, or two such pairs if it is both.
 
     Args:
         connection: The release.
-        wanted: The argument; `invoice:ID` and `redemption:ID` say which is meant where one id is both.
+        wanted: The argument; `invoice:ID` and `redemption:ID` say which is meant if an id is both.
 
     Raises:
         NotThere: It is neither.
@@ -369,7 +369,7 @@ def _records(
 
 
 def _rejected(connection: Connection, wanted: str, kinds: Sequence[str]) -> list[Row]:
-    """Return the first rejected row that has an id of some kinds."""
+    """Return the first rejected row with this id as one of the kinds, as a list of at most one row."""
     is_its = " or ".join(
         f"feed = '{kind}s' and json_extract_string(record, '$.{kind}_id') = ?" for kind in kinds
     )
@@ -454,7 +454,7 @@ def _has(connection: Connection, tables: Sequence[str], column: str, wanted: str
 
 
 def _of_another_kind(connection: Connection, wanted: str, kinds: Sequence[str]) -> list[Other]:
-    """Return what an id is if it is of another kind than asked for, or the ids that begin with it.
+    """Return the ids of other kinds that match an id, or begin with it.
 
     Args:
         connection: The release.
@@ -484,7 +484,7 @@ def _of_another_kind(connection: Connection, wanted: str, kinds: Sequence[str]) 
 
 
 def _near_ids(connection: Connection, tables: Sequence[str], column: str, wanted: str) -> list[str]:
-    """Return near ids out of very many: the engine chooses a few by beginning and by likeness."""
+    """Return similar ids out of very many: DuckDB preselects a few by prefix and similarity."""
     union = " union ".join(f"select {column} as id from {table}" for table in tables)
     candidates = rows(
         connection,

@@ -1,6 +1,6 @@
 """Two bills side by side: the months of a period, prorations, and the bridge from one bill to the next.
 
-Everything here is calculated from given rows of the marts; nothing is read.
+Everything here is calculated from the mart rows passed in; nothing is queried.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def bridge(
         invoice: The later one.
         applied_before: The coupons applied to the earlier bill, rows of `fct_discount_applications`.
         applied: Those applied to the later one.
-        redemptions: Those of the workspace, each with `reason`: why it does not cover the later bill.
+        redemptions: The redemptions of the workspace, each with `reason`: why it does not cover the later bill.
 
     Returns:
         `kind`, `about` and `amount` of each step that is not zero.

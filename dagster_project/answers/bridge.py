@@ -29,7 +29,7 @@ def bridge(connection: Connection, wanted: str | None, by: Literal["month", "pla
     Args:
         connection: The release.
         wanted: Only this month, as 2024-02.
-        by: What the parts are.
+        by: Whether the parts are months or plans.
 
     Raises:
         NotThere: There is no such month.
@@ -70,7 +70,7 @@ def bridge(connection: Connection, wanted: str | None, by: Literal["month", "pla
 
 
 def given_by_program(connection: Connection, at: date | None, plan: str | None = None) -> list[Row]:
-    """Return what each program gave, by kind and in all; the amounts add up to those of the bridge.
+    """Return what each program gave, by discount type and in total; the amounts add up to those of the bridge.
 
     Args:
         connection: The release.
@@ -111,8 +111,8 @@ def gifts(
         limit: How many bills to list.
 
     Returns:
-        `total`, how many bills there are; `workspaces`, of how many workspaces; `gifts`, each a bill with
-        `workspace_id`, `workspace_name`, `plan`, the amounts by kind, `given_amount` and `net_amount`.
+        `total`, the number of bills; `workspaces`, the number of workspaces; `gifts`, each a bill with
+        `workspace_id`, `workspace_name`, `plan`, amounts by discount type, `given_amount` and `net_amount`.
     """
     given, values = _given({"billing_month": at, "currency": currency, "plan": plan}, program)
     (counted,) = rows(
@@ -148,7 +148,7 @@ GIFTS = """
     inner join marts.dim_coupons as coupons using (coupon_id)
     where ledger.entry_type = 'draw'
 """
-"""SQL for every gift, without looking at its bill, which takes ten times as long."""
+"""SQL for every gift without a join to its bill, which would take ten times as long."""
 
 _BY_TYPE = ", ".join(
     f"cast(coalesce(sum(amount) filter (where discount_type = '{kind}'), 0)"
@@ -158,7 +158,7 @@ _BY_TYPE = ", ".join(
 
 
 def _given(wanted: dict[str, object], program: str | None = None) -> tuple[str, list[object]]:
-    """Return every gift on a bill in SQL, and what it asks with.
+    """Return SQL for every gift on a bill, and the values of its placeholders.
 
     Args:
         wanted: Values that the bills must have, by column; None takes all.

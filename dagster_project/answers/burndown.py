@@ -1,4 +1,4 @@
-"""`burndown`: how credit is used up month by month, and when what is left runs out or lapses."""
+"""`burndown`: how credit is used up month by month, and when the rest runs out or lapses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LAST_MONTHS = """(
     select * from marts.fct_credit_burndown_monthly
     where burn_month = (select max(burn_month) from marts.fct_credit_burndown_monthly)
 )"""
-"""SQL for the last month of each grant that has not ended, the only ones with something left then."""
+"""SQL for the rows of the last month: the grants that had not ended, the only ones with something left."""
 
 _SCOPES = {
     "all": "true",
@@ -89,7 +89,7 @@ def burndown(
 
 
 def grants_left(connection: Connection, condition: str, values: list[str]) -> list[Row]:
-    """Return the grants with something left, the largest first, and the day it will be gone.
+    """Return the grants with something left, the largest first, and the day each runs out.
 
     Args:
         connection: The release; one of an earlier version does not have the end of a grant.
@@ -131,7 +131,7 @@ def grants_left(connection: Connection, condition: str, values: list[str]) -> li
 
 
 def _expected_use(row: Row) -> Decimal | None:
-    """Return what expected bills will take of a grant (R12); None where that is unknown."""
+    """Return what expected bills will draw from a grant (R12); None if that is unknown."""
     balance, breakage = row["closing_amount"], row["projected_breakage_amount"]
     assert isinstance(balance, Decimal)
     if breakage is not None:
@@ -182,10 +182,10 @@ def roll_forward(connection: Connection, scope: str, name: str, months: int) -> 
 
 
 def lapsing(grants: Iterable[Row], before: datetime | None = None) -> Decimal:
-    """Return how much of grants of one currency will lapse unused; every answer uses this definition.
+    """Return how much of the grants of one currency will lapse unused; every answer uses this definition.
 
     Args:
-        grants: As `grants_left` gives them.
+        grants: As `grants_left` returns them.
         before: Only grants that end before this instant.
     """
     return sum(

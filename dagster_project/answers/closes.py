@@ -66,11 +66,11 @@ def entries(home: Path) -> list[Row]:
 
 
 def restatements(connection: Connection) -> list[Row]:
-    """Return what a release lists as changed in closed months, by month, currency and delivery.
+    """Return the changes in closed months that a release lists, by month, currency and delivery.
 
-    A delivery has the values that it is known to have changed; values without a known delivery have no
-    file name. `amounts` counts amounts that differ, `moved` rows that are counted under another
-    workspace, plan or subscription.
+    Each change counts under the delivery known to have caused it; if none is known, `file_name` is None.
+    `amounts` counts the amounts that differ; `moved` counts the rows that are now under another workspace,
+    plan or subscription.
     """
     if not has_table(connection, "fct_restatements"):
         return []
@@ -89,7 +89,7 @@ def months_restated(restated: Sequence[Row]) -> list[Row]:
     """Add up `restatements` by closed month and currency; months in which rows only moved are left out.
 
     Args:
-        restated: As `restatements` gives it.
+        restated: As `restatements` returns it.
 
     Returns:
         By month and currency: `amounts`, how many differ; `net_delta_amount`; and `files`, each known
@@ -119,9 +119,9 @@ def months_restated(restated: Sequence[Row]) -> list[Row]:
 
 
 def moves(connection: Connection, limit: int = MOST_MOVES) -> Row:
-    """Return the rows of closed months that are counted elsewhere now: their number, and the first ones.
+    """Return the number of rows of closed months that are now counted elsewhere, and the first of them.
 
-    A bill comes before the rows that follow from it; each row says from where to where it moved.
+    Bills come before the rows that follow from them; each row has its value at the close and its current one.
     """
     if not has_column(connection, "fct_restatements", "closed_value"):
         return {"total": 0, "listed": []}

@@ -1,7 +1,7 @@
 """`cohorts`: what was granted, used and lapsed, and who pays, by program, start quarter and age.
 
 A cohort consists of the workspaces whose first redemption of a program started in a quarter. A workspace
-has the age of n months once n months have passed since that start; before, it is too early to say.
+has the age of n months once n months have passed since that start; until then it is too early to say.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def cohorts(
         program: Only this one.
         age: Only this age in months.
         plan: Only workspaces on this plan.
-        is_of_credit: Only programs that give credit, without what their discounts gave.
+        is_of_credit: Only programs that give credit, without the amounts of their discounts.
 
     Returns:
         `cohorts`, each with `program`, `start_quarter`, `age_months` and counts: `paying` have a counted
-        invoice with net above zero at least that many months after the start, `gone` have none, and
-        `too_early` have none and are not that old. `amounts` by currency are of the months up to that
-        age: credit granted, used and lapsed and discounts of the program, and net of all bills.
+        invoice with net above zero at least that many months after the start; of the others, `gone` have
+        reached that age and `too_early` have not. `amounts`, by currency, are of the months up to that
+        age: the program's discounts and credit granted, used and lapsed, and the net of all bills.
     """
     of_release = facts(connection)
     end = end_of(connection, of_release["as_of_date"])
@@ -121,14 +121,14 @@ def cohorts(
 
 
 def _amounts(started: str, ages: Sequence[int], is_of_credit: bool) -> str:
-    """Return SQL for what moved in each cohort up to each age, by currency.
+    """Return SQL for the amounts of each cohort up to each age, by currency.
 
-    Each movement is added up once, at the first age that it counts for; later ages count the earlier too.
+    Each amount is summed once, at the first age that it counts for; later ages include the earlier ones.
 
     Args:
         started: SQL of `started`, a row per program and workspace.
         ages: Ages in months, ascending.
-        is_of_credit: Whether what discounts gave is left out.
+        is_of_credit: Whether amounts of discounts are left out.
     """
     *earlier, last = ages
     ends = ", ".join(f"started_at + to_months({age}) as aged_at_{age}" for age in ages)
@@ -160,7 +160,7 @@ def _amounts(started: str, ages: Sequence[int], is_of_credit: bool) -> str:
     return f"""
         with {started},
 
-        -- All discounts of a workspace are of one program, or else each application says of which.
+        -- Workspaces with coupons of several programs: only their applications must be joined to coupons.
         mixed as materialized (
             select redemptions.workspace_id from marts.dim_coupon_redemptions as redemptions
             inner join marts.dim_coupons as coupons using (coupon_id)
@@ -172,7 +172,7 @@ def _amounts(started: str, ages: Sequence[int], is_of_credit: bool) -> str:
             select started.*, {ends}, {is_mixed} as is_mixed from started
         ),
 
-        -- Of each coupon, and only then of its program: far fewer rows than entries.
+        -- Summed by coupon first, because that leaves far fewer rows to join to programs.
         entered as (
             {
         summed(

@@ -32,7 +32,7 @@ def config(
     Args:
         settings: The settings in force.
         environment: The environment that they were read from.
-        given: Names of the settings that an option of the command named.
+        given: Names of the settings that an option of the command sets.
 
     Returns:
         `version`, `code` (the folder it runs from), `is_installed`; `settings`, each with `name`,

@@ -20,14 +20,14 @@ def credit(
 
     Args:
         connection: The release.
-        currency: The only one.
+        currency: The currency.
         program: Only this one.
         plan: Only workspaces on this plan.
 
     Returns:
         `months`, up to 24, oldest first; `quarters`, each with `expected_use_amount` by the quarter in
-        which a grant runs out and `lapsing_amount` by the quarter in which it ends, None for grants
-        without either; `grants`, those with something left, each with `days_left`.
+        which a grant runs out and `lapsing_amount` by the quarter in which it ends, or under the quarter
+        None without such a day; `grants`, those with something left, each with `days_left`.
     """
     scope = "program" if program else "all"
     data = burndown(connection, scope, program or "", MONTHS, plan)

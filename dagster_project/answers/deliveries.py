@@ -15,9 +15,9 @@ REJECTED_COLUMNS = ("delivery_id", "feed", "file_name", "row_number", "reasons",
 
 _BATCH = 10_000
 _LISTED = "rejected: "
-"""Before what a note lists with commas."""
+"""Comes before a list with commas in a note."""
 _IGNORED = "ignored, since the feed has no such column: "
-"""Before a list of columns."""
+"""Comes before a list of columns in a note."""
 _COUNTED = re.compile(r"(\D*)([0-9][0-9,]*)( .*)")
 _COUNTED_THINGS = re.compile(r"( instant| value| number)s?\b")
 
@@ -47,11 +47,11 @@ def with_folders(files: list[Row]) -> list[Row]:
 def parts_together(
     files: Iterable[Row], fate: Callable[[Row], tuple[object, ...] | None]
 ) -> list[list[Row]]:
-    """Put the parts of a folder that have the same fate together, in the place of the first.
+    """Group the parts of a folder that have the same fate, in the place of the first.
 
     Args:
         files: Each has a `file_name` that begins with its feed.
-        fate: What parts must have in common; None keeps a file by itself.
+        fate: Returns the values that parts must share; None keeps a file by itself.
     """
     together: dict[tuple[object, ...], list[Row]] = {}
     for number, file in enumerate(files):
@@ -80,13 +80,13 @@ def _folder(parts: list[Row]) -> Row:
 
 
 def added_notes(notes: Iterable[str]) -> str | None:
-    """Return the notes of some files as one, with the counts of what they say alike added up.
+    """Combine the notes of some files into one, and add up the counts of equal phrases.
 
     Args:
-        notes: The notes of each, as `release.deliveries` has them.
+        notes: The notes of each file, as `release.deliveries` has them.
 
     Returns:
-        One note; None where there is none.
+        One note; None if there are no notes.
     """
     counts: Counter[tuple[str, str, str]] = Counter()
     ignored: dict[str, None] = {}
@@ -159,7 +159,7 @@ def rejected(
 def rejected_rows(
     connection: Connection, feed: str | None = None, delivery: str | None = None
 ) -> Iterator[tuple[object, ...]]:
-    """Return all rejected rows one by one, in `REJECTED_COLUMNS`: there may be more than fit in memory.
+    """Yield all rejected rows one by one, as `REJECTED_COLUMNS`; there may be more than fit in memory.
 
     Args:
         connection: The release.

@@ -23,7 +23,7 @@ from dagster_project.answers.outlook import bill_changes
 from dagster_project.answers.values import day_in
 from dagster_project.settings import add_months
 
-_MOST = 10  # workspaces that are told of one by one
+_MOST = 10  # workspaces listed one by one
 
 
 def expiring(
@@ -41,8 +41,8 @@ def expiring(
         within_months: 1 to 12.
         program: Only this one.
         sort: By the day they run out; or by currency and amount (rise of the bill, or lapse), largest first.
-        top: How many promotions and grants to list, of each currency where they are sorted by amount;
-            the totals are of all.
+        top: How many promotions and grants to list, for each currency if they are sorted by amount;
+            totals are of all.
         plan: Only workspaces on this plan.
     """
     of_release = facts(connection)
@@ -111,7 +111,7 @@ def expiring(
 def _running_out_before(
     connection: Connection, until: datetime, program: str | None, plan: str | None
 ) -> list[Row]:
-    """Return the redemptions that run out before an instant, by when they do."""
+    """Return the redemptions that run out before an instant, earliest first."""
     return rows(
         connection,
         "select ending.*, workspaces.workspace_name"
@@ -131,15 +131,15 @@ def calendar(
 
     Args:
         connection: The release.
-        currency: The only one.
+        currency: The currency.
         program: Only this one.
         plan: Only workspaces on this plan.
 
     Returns:
         `expirations`, the largest rise first, and `months`, the totals of each month, both with
-        `behind_amount`: what the workspaces were charged in the last twelve months. Of all:
-        `redemptions`, `followed_up`, `monthly_rise_amount`, `workspaces` with bills and `behind_amount`,
-        in which each workspace counts once.
+        `behind_amount`: what the workspaces were charged in the last twelve months. In total:
+        `redemptions`, `followed_up`, `monthly_rise_amount`, `workspaces` charged in those months and
+        `behind_amount`, in which each workspace counts once.
     """
     end = end_of(connection, facts(connection)["as_of_date"])
     of_all = _running_out_before(connection, add_months(end, 12), program, plan)
@@ -170,7 +170,7 @@ def _added(amounts: Iterable[Decimal | None]) -> Decimal:
 def ending(
     connection: Connection, before: datetime, redemption_ids: Collection[str] | None = None
 ) -> Row:
-    """Return how many promotions run out before an instant, on how many workspaces, and what bills rise by.
+    """Return how many promotions run out before an instant, for how many workspaces, and the rise of bills.
 
     Args:
         connection: The release.
@@ -202,15 +202,15 @@ def ending(
 
 
 def ahead(connection: Connection, days: int, known: Collection[str]) -> Row:
-    """Return what runs out within so many days of the as-of date, and what it does to bills, in words.
+    """Return the redemptions that run out soon after the as-of date, and their effect on bills in words.
 
     Args:
         connection: The release.
-        days: How many, at most 365.
-        known: Redemptions that need not be told of.
+        days: How many days to look ahead, at most 365.
+        known: Redemptions already reported.
 
     Returns:
-        As `ending`, of the redemptions that are new, or of all where none is; `until`, the last day;
+        As `ending`, for the redemptions that are new, or for all if none is; `until`, the last day;
         `redemption_ids`, all of them; `new`; and `workspaces_ahead`, the largest rise first, each with
         the sentences of `outlook` that name one of these redemptions.
     """
@@ -243,7 +243,7 @@ def ahead(connection: Connection, days: int, known: Collection[str]) -> Row:
 def _sentences(
     connection: Connection, workspace_id: str, redemption_ids: Collection[str]
 ) -> list[str]:
-    """Return how the bills of a workspace change by these redemptions, as `outlook` says it."""
+    """Return the sentences of `outlook` on how these redemptions change the bills of a workspace."""
     changes = bill_changes(connection, workspace_id)
     first = {row["currency"]: row for row in reversed(changes)}
     return [
@@ -260,11 +260,11 @@ def _revenue_behind(
 
     Args:
         connection: The release.
-        found: Redemptions that run out, of these workspaces.
+        found: Redemptions that run out; only their workspaces are returned.
         currency: The currency.
     """
     end = end_of(connection, facts(connection)["as_of_date"])
-    charged = rows(  # the same query for each currency
+    charged = rows(  # the same query for each currency, which `remembering` runs once
         connection,
         "select currency, workspace_id, cast(sum(net_amount) as decimal(18, 2)) as net_amount"
         " from marts.fct_discounted_charges where issued_at >= ?"
@@ -281,7 +281,7 @@ def _revenue_behind(
 
 
 def _counted_in_bills(connection: Connection, program: str | None, plan: str | None) -> int:
-    """Count the promotions that have uses left and whose last use no expected bill takes."""
+    """Count the active promotions limited in uses whose last use is on no expected bill."""
     if not has_column(connection, "dim_coupon_redemptions", "uses_left"):
         return 0
     (found,) = rows(
@@ -296,7 +296,7 @@ def _counted_in_bills(connection: Connection, program: str | None, plan: str | N
 
 
 def _chosen(found: list[Row], by: str, sort: str, top: int | None) -> list[Row]:
-    """Return the items of the list, in the order asked for."""
+    """Return the items to list, in the order asked for."""
     if sort == "date":
         return found[:top]
     largest = sorted(
@@ -310,9 +310,10 @@ def _chosen(found: list[Row], by: str, sort: str, top: int | None) -> list[Row]:
 
 
 def running_out(connection: Connection) -> str:
-    """Return SQL for the mart; in a release of an earlier version a redemption runs out only by its end.
+    """Return SQL for the redemptions that run out, whatever version made the release.
 
-    Such a release has no outlook: its run rate is the rise that it expected.
+    In a release of an earlier version a redemption runs out only when it ends, and its run rate is taken as
+    the rise, because there is no outlook.
     """
     if has_column(connection, "fct_upcoming_expirations", "runs_out_at"):
         return "marts.fct_upcoming_expirations"

@@ -98,7 +98,7 @@ def explain(connection: Connection, invoice_id: str) -> Row:
 
 
 def _bill_before(all_bills: Sequence[Row], invoice: Row) -> Row | None:
-    """Return the bill before of the same subscription and currency.
+    """Return the previous bill of the same subscription and currency; None if there is none.
 
     Bills below zero are not compared.
     """
@@ -123,7 +123,7 @@ def _bridge(
     redemptions: Sequence[Row],
     considered: Sequence[Row],
 ) -> list[Row]:
-    """Return the steps, in amounts, from the net charge of the bill before to that of this one."""
+    """Return the steps from the net charge of the previous bill to that of this one."""
     if before is None:
         return []
     applied_before = rows(
@@ -195,7 +195,7 @@ def _outside(redemption: Row, invoice: Row) -> tuple[str, str, str] | None:
 
 
 def _used_up(redemption: Row, invoice: Row, bills: Sequence[Row]) -> tuple[str, str, str] | None:
-    """Judge by the uses of R3: once, or the first n; an invoice with nothing to take off uses none up."""
+    """Judge by the limit on uses (R3): once, or n invoices; one with nothing to take off is not a use."""
     limit = 1 if redemption["duration"] == "once" else redemption["duration_invoices"]
     if limit is None:
         return None
@@ -320,7 +320,7 @@ _DRAWS_OF_THE_LEDGER = """
 
 
 def _credit_words(redemption: Row, invoice: Row, grants: Sequence[Row]) -> str:
-    """Return what the grants of a redemption that covers an invoice can give (R7)."""
+    """Return, as a clause, why the grants of a covering redemption paid nothing (R7); empty if they paid."""
     own = [row for row in grants if row["redemption_id"] == redemption["redemption_id"]]
     if any(row["drawn_amount"] for row in own):
         return ""
@@ -390,7 +390,7 @@ def conclusion(data: Row) -> list[str]:
 
 
 def _changed_since(data: Row) -> list[str]:
-    """Return, in sentences, the coupons in force then that had other terms when the bill was issued."""
+    """Return sentences about coupons, started by then, whose terms changed after the bill was issued."""
     issued = data["invoice"]["issued_at"]
     sentences = []
     for row in data["redemptions"]:
@@ -440,15 +440,15 @@ def _differs_without_finding(data: Row, code: str, net: Decimal, billed: Decimal
         )
     off, which = money(abs(billed - net), code), "more" if billed > net else "less"
     if reasons:
-        return f"Billed was {money(billed, code)}: {off} {which}, because {'. Besides, '.join(reasons)}."
+        return f"{money(billed, code)} was billed, {off} {which}, because {'. Besides, '.join(reasons)}."
     # Discount and credit may each differ by a minor unit (R9); in a what-if, by the other terms too.
     if abs(billed - net) > 2 * Decimal(1).scaleb(-places(code)):
-        return f"Billed was {money(billed, code)}, by the recorded terms: {off} {which}."
-    return f"Billed was {money(billed, code)}: {off} off is rounding, and no finding."
+        return f"By the recorded terms {money(billed, code)} was billed, {off} {which}."
+    return f"{money(billed, code)} was billed; the difference of {off} is rounding, not a finding."
 
 
 def _what_else(data: Row) -> list[str]:
-    """Return coupons that someone may have expected but that give nothing here, the latest first."""
+    """Return sentences about coupons that give nothing here, those that end nearest to the bill first."""
     drawn = {row["redemption_id"] for row in data["grants"] if row["drawn_amount"]}
     idle = [
         row

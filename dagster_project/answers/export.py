@@ -41,16 +41,16 @@ FORMATS: Final = ("xlsx", "csv", "parquet")
 DICTIONARY: Final = "data_dictionary"
 SUMMARY: Final = "summary"
 RESULT: Final = "query"
-"""What the answer to a question in SQL is called: its sheet, its file."""
+"""Name of the sheet or file with the answer to a query in SQL."""
 
 _ASKED = "temp.asked"
 _NAME = "Name of the workspace, from dim_workspaces; not in the mart itself."
 _BATCH = 10_000
 _MEMORY = "128MB"
-_PART = 16_384  # rows that are put in order at a time
+_PART = 16_384  # rows sorted at a time
 _SHEET_NAME = 31
 _EVENTS = ("occurred_at", "effective_at", "issued_at")
-"""Instants by which a row without a month belongs to one."""
+"""Instants that assign a row without a month column to a month."""
 
 Told = Callable[[str, int], None]
 
@@ -83,7 +83,7 @@ class Narrowing:
 
     @property
     def suffix(self) -> str:
-        """What the name of a file says of it."""
+        """The narrowing as the end of a file's name."""
         given = [
             "" if self.month is None else f"{self.month:%Y-%m}",
             self.workspace_id or "",
@@ -100,8 +100,8 @@ class Table:
     Attributes:
         name: The mart's name.
         columns: Its columns.
-        condition: SQL: which of its rows, aliased `mart`.
-        has_month: Whether its rows were chosen by month, where a month was given.
+        condition: SQL condition that its rows, aliased `mart`, must meet.
+        has_month: Whether its rows were chosen by month, if a month was given.
         key: Columns that identify a row.
     """
 
@@ -127,7 +127,7 @@ class Table:
 
     @property
     def named_columns(self) -> tuple[str, ...]:
-        """The columns with the workspace's name among them: behind its id, or behind the keys."""
+        """The columns with the workspace's name among them: after its id, or after the redemption's."""
         if not self.has_name:
             return self.columns
         after = "workspace_id" if "workspace_id" in self.columns else "redemption_id"
@@ -142,11 +142,11 @@ class Table:
     def named_parts(self, connection: Connection) -> list[tuple[str, int]]:
         """Return the rows with the workspace's name a part at a time, in the order of the release.
 
-        A release has its rows mostly in the order of their keys, and a join keeps none. Parts of bounded size
-        are put in order again in bounded memory.
+        A release stores rows mostly in the order of their keys, which a join loses. Sorting parts of bounded
+        size takes bounded memory.
 
         Returns:
-            SQL for each part, and its number of rows.
+            SQL for each part, and its number of rows; nothing if the name cannot be added.
         """
         if not self.has_name:
             return []
@@ -182,7 +182,7 @@ class Table:
 
     @property
     def frozen(self) -> int:
-        """How many of the first columns are the key, or the name behind it, and stay in view."""
+        """How many of the first columns, at most four, are the key or the workspace and stay in view."""
         frozen = 0
         for name in self.named_columns[:4]:
             if name not in (*self.key, "workspace_id", "workspace_name"):
@@ -194,12 +194,12 @@ class Table:
 def configuration(out: Path, memory: str = _MEMORY) -> dict[str, Any]:
     """Return DuckDB's configuration under which a release is opened for an export.
 
-    The memory of an export does not grow with the release: little of the file is kept in memory, and what
-    does not fit goes to a disk. Rows are written one after the other, so that more than one thread would
-    take more memory and CPU time, and no less time.
+    The memory of an export does not grow with the release: DuckDB keeps little of the file in memory and
+    spills to disk. Rows are written one after the other, so more threads would take more memory and CPU
+    time without being faster.
 
     Args:
-        out: The folder to write to; what does not fit in memory is beside the files meanwhile.
+        out: The folder to write to; DuckDB spills to a temporary folder in it.
         memory: How much memory DuckDB may use, as DuckDB writes it.
     """
     return {
@@ -227,7 +227,7 @@ def export(
         wanted: Tables; none means all.
         out: The folder; created if absent. Files of the same name are replaced.
         only: Which rows.
-        is_raw: Whether CSV has text as it is, formulas of a spreadsheet too.
+        is_raw: Whether CSV keeps text unchanged, even if a spreadsheet reads it as a formula.
         told: Called with the name and number of rows of each table once it is written.
 
     Raises:
@@ -268,15 +268,15 @@ def save(
     is_raw: bool = False,
     most_rows: int = 0,
 ) -> Row:
-    """Write the answer to one question in SQL to a file.
+    """Write the answer to one query in SQL to a file.
 
     Args:
         connection: The release.
         sql: One statement that answers with rows.
         path: The file; replaced if it exists.
         kind: One of `FORMATS`.
-        is_raw: Whether CSV has text as it is, formulas of a spreadsheet too.
-        most_rows: The most rows it may have; 0 for as many as there are.
+        is_raw: Whether CSV keeps text unchanged, even if a spreadsheet reads it as a formula.
+        most_rows: The most rows it may have; 0 for no limit.
 
     Raises:
         TooManyRows: The answer has more rows; nothing is written.
@@ -288,7 +288,7 @@ def save(
     answer = f"(from (\n{sql}\n){limit})"
     about = facts(connection)
     if kind == "xlsx":
-        # Asked once: a sheet is examined before it is written, and each run may give another answer.
+        # Run once: a sheet is examined before it is written, and a second run may give another answer.
         connection.execute(f"create or replace temp table asked as from {answer}")
         (found,) = rows(connection, f"select count(*) as rows from {_ASKED}")
         if most_rows and found["rows"] > most_rows:
@@ -302,14 +302,14 @@ def save(
 def export_answer(
     connection: Connection, sql: str, kind: str, out: Path, *, is_raw: bool = False
 ) -> Row:
-    """Write the answer to one question in SQL to a folder, under a name of its own.
+    """Write the answer to one query in SQL to a folder, under a name of its own.
 
     Args:
         connection: The release.
         sql: One statement that answers with rows.
         kind: One of `FORMATS`.
-        out: The folder; made if it is not there.
-        is_raw: Whether CSV has text as it is, formulas of a spreadsheet too.
+        out: The folder; created if absent.
+        is_raw: Whether CSV keeps text unchanged, even if a spreadsheet reads it as a formula.
 
     Raises:
         WrongQuestion: A column of the answer is of a type that Parquet does not have.
@@ -366,7 +366,7 @@ def narrowing(
 def _tables(
     connection: Connection, wanted: Sequence[str], only: Narrowing
 ) -> tuple[list[Table], list[str]]:
-    """Return the tables to export, and the names of tables left out because no row has an owner."""
+    """Return the tables to export, and the names of tables left out because their rows name no owner."""
     columns: dict[str, list[str]] = {}
     for row in rows(
         connection,
@@ -620,8 +620,8 @@ def _write_parquet(
         "table_comment": str((table[0]["comment"] if table else None) or ""),
         "column_comments": json.dumps(comments, ensure_ascii=False),
     }
-    # The connection may not touch files, so that no query can; Arrow writes instead. A reader that nobody closes
-    # keeps the file open, and DuckDB would wait for it when the file is opened again.
+    # The connection has no access to files, so no query has; Arrow writes instead. A reader that is not closed
+    # keeps the release open, and DuckDB would wait for it when the release is opened again.
     with connection.execute(f"from {relation}").to_arrow_reader(_BATCH) as reader:
         schema = reader.schema.with_metadata(metadata)
         written = 0
@@ -694,14 +694,14 @@ def _answer_book(connection: Connection, path: Path, about: Row, sql: str) -> Ro
 
 
 _CREDIT_LEFT = " union all select currency, 'left', null, sum(amount), 1 from {fct_credit_ledger} group by currency"
-"""What all entries come to; those of one month come to no balance."""
+"""The sum of all entries, which is the balance; the entries of one month alone give no balance."""
 
 
 def summary(connection: Connection, tables: Sequence[Table]) -> list[Row]:
-    """Return totals of the exported rows, from those very rows; never across currencies.
+    """Return totals calculated from the exported rows, never across currencies.
 
     Returns:
-        Blocks of `title`, `columns` and `rows`; in a row with a `currency` all amounts are of it.
+        Blocks of `title`, `columns` and `rows`; in a row with a `currency` all amounts are in it.
     """
     by_name = {table.name: table for table in tables}
     is_whole = not any(table.has_month for table in tables)

@@ -90,7 +90,7 @@ def reviewed(
     program: str | None = None,
     finding_type: str | None = None,
 ) -> Row:
-    """Return the findings of one currency, and of none, with what they did to the bills.
+    """Return the findings in one currency, and those without a currency, with their effect on bills.
 
     Args:
         connection: The release.
@@ -177,7 +177,7 @@ _OF_PROGRAM = """(
     )
 )"""
 GIVEN_TOO_LITTLE = ("under_discounted", "credit_under_drawn")
-"""Types of findings about bills with less discount or credit than was due: so much too much was billed."""
+"""Types of findings about bills with less discount or credit than was due: they billed too much."""
 GIVEN_TOO_MUCH = (
     "over_discounted",
     "discount_after_expiry",
@@ -185,7 +185,7 @@ GIVEN_TOO_MUCH = (
     "discount_without_coupon",
     "credit_over_drawn",
 )
-"""Types of findings about bills with more discount or credit than was due: so much too little was billed."""
+"""Types of findings about bills with more discount or credit than was due: they billed too little."""
 
 
 def _where(filters: Mapping[str, str]) -> tuple[str, list[str]]:

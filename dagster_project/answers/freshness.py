@@ -64,7 +64,7 @@ def newest_days(
 ) -> dict[str, date | None]:
     """Return the day of the newest record of each watched feed in the reporting time zone, None where it has none.
 
-    Only invoices that count and redemptions that were delivered are looked at.
+    Only invoices that count and redemptions that were delivered are considered.
 
     Args:
         connection: A release, or the candidate after its build.

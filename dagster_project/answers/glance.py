@@ -27,13 +27,13 @@ _WITHOUT_BILLS = ("fct_audit_findings", "fct_credit_burndown_monthly", "fct_upco
 
 
 def glance(connection: Connection) -> Row:
-    """Return a release's identity and content in short.
+    """Return a release's identity and a summary of its content.
 
     Returns:
-        `release_id`, `as_of_date`, `checks`, `checks_not_passed`, `checks_standing`, `open_findings`; and what there is to
-        choose from: `currencies`, the one with most bills first, also those of credit and findings without
-        a bill, `months` (newest first), `plans`, `programs`, `months_to_come`, in which promotions can run
-        out, and `finding_types`.
+        `release_id`, `as_of_date`, `checks`, `checks_not_passed`, `checks_standing`, `open_findings`; and the
+        choices of a page: `currencies`, the one with most bills first, also those of findings, credit and
+        expirations without a bill, `months` (newest first), `plans`, `programs`, `months_to_come`, in which
+        promotions can run out, and `finding_types`.
     """
     checked = checks(connection)
     counted_bills = (
@@ -91,7 +91,7 @@ def checks(connection: Connection) -> list[Row]:
     """Return every check of a release, failed checks first.
 
     Returns:
-        What `release.checks` says; `is_standing` is true of a check that an earlier refresh ran over the same rows.
+        What `release.checks` says; `is_standing` is true for a check that an earlier refresh ran on the same rows.
     """
     is_standing = "false"
     if has_column(connection, "checks", "checked_at", "release"):

@@ -17,7 +17,7 @@ from dagster_project.releases.errors import ReleaseError
 from dagster_project.settings import Settings
 
 DAEMON_SECONDS = 300
-"""How old the last sign of life of Dagster's daemon may be; the daemon gives one every thirty seconds."""
+"""How old the last heartbeat of Dagster's daemon may be; the daemon sends one every thirty seconds."""
 
 
 def health(
@@ -27,13 +27,13 @@ def health(
     max_age_hours: float | None = None,
     is_daemon_expected: bool | None = None,
 ) -> dict[str, Any]:
-    """Check a data home and report what needs a person.
+    """Check a data home and report what needs attention.
 
     Args:
         settings: The data home and the limits of age and disk.
         now: The current time in UTC.
         max_age_hours: How long ago the newest good refresh may be; `fresh_within_hours` unless given.
-        is_daemon_expected: Whether Dagster's daemon must be alive; unless given, it must where the
+        is_daemon_expected: Whether Dagster's daemon must be alive; unless given, it must if the
             data home has Dagster's storage.
 
     Returns:
@@ -141,7 +141,7 @@ def disk(settings: Settings) -> dict[str, Any]:
 
     Returns:
         `is_ok`, `free_bytes`, `free_percent`, the limits `min_free_gb` and `min_free_percent`; and
-        `problem` and `remedy` where there is too little.
+        `problem` and `remedy` if there is too little.
     """
     folder = settings.home
     while not folder.exists():
@@ -168,7 +168,7 @@ def disk(settings: Settings) -> dict[str, Any]:
 
 
 def _daemon(settings: Settings, now: datetime, is_expected: bool | None) -> dict[str, Any]:
-    """Check for signs of life of Dagster's daemon in its storage."""
+    """Check the heartbeats of Dagster's daemon in its storage."""
     storage = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home)
     is_set_up = (storage / "dagster.yaml").is_file()
     found: dict[str, Any] = {
@@ -204,7 +204,7 @@ def _daemon(settings: Settings, now: datetime, is_expected: bool | None) -> dict
 
 
 def _signs_of_life(storage: Path) -> dict[str, float | None]:
-    """Return when each part of the daemon was last alive, None if it never was."""
+    """Return the time of the last heartbeat of each part of the daemon, None if it never sent one."""
     import warnings
 
     import dagster as dg

@@ -70,7 +70,7 @@ def rejected(connection: Connection, feed: str, record_id: str) -> list[Row]:
 
 
 def credit_notes(connection: Connection, invoice_id: str) -> list[Row]:
-    """Return the issued credit notes of an invoice in the order of issue, each with where it stands (R13)."""
+    """Return the issued credit notes of an invoice in the order of issue, each with its `standing` (R13)."""
     if not has_table(connection, "fct_credit_notes"):
         return []
     found = rows(
@@ -90,7 +90,7 @@ def credit_notes(connection: Connection, invoice_id: str) -> list[Row]:
 
 
 def not_counted(connection: Connection, invoice_id: str) -> Row | None:
-    """Return an invoice on record that does not count, why, and where it was delivered; else None."""
+    """Return an invoice on record that does not count, with the reason and its delivery; else None."""
     if not has_release_table(connection, "invoices_not_counted"):
         return None
     found = rows(

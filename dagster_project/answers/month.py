@@ -27,8 +27,8 @@ def month(
     Args:
         connection: The release.
         currency: The currency; amounts of several are never added up.
-        wanted: The month as 2024-02; the last with bills unless given. One with bills in other currencies
-            only has amounts of zero.
+        wanted: The month as 2024-02; the last with bills unless given. A month with bills only in other
+            currencies has amounts of zero.
         plan: Only bills of this plan. Credit left, findings and budgets are of all plans.
         program: The program whose gifts are listed bill by bill.
 
@@ -97,7 +97,7 @@ def month(
 
 
 def _programs(connection: Connection, currency: str, at: date, plan: str | None) -> list[Row]:
-    """Return what each program gave in a month, with its share and with its budget where there is one."""
+    """Return what each program gave in a month, with its share and its budget, if any."""
     budgets = {
         row["program"]: row["budget_amount"]
         for row in budget(connection, None, None, months=(at, at))["budgets"]
@@ -111,7 +111,8 @@ def _programs(connection: Connection, currency: str, at: date, plan: str | None)
             + row["credit_amount"],
             "budget_amount": budgets.get(row["program"]),
         }
-        for row in given_by_program(connection, at, plan)  # the same query for each currency
+        # The same query for each currency, which `remembering` runs once.
+        for row in given_by_program(connection, at, plan)
         if row["currency"] == currency
     ]
     total = sum((row["given_amount"] for row in found), Decimal(0))

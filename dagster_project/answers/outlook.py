@@ -47,7 +47,7 @@ def outlook(connection: Connection, scope: str, name: str, plan: str | None = No
 
     Returns:
         `currencies`, each with `months`: twelve past and twelve expected ones, in one list. A month that
-        is not over is in it twice. `changes` only for a workspace.
+        is not over is in it twice, as billed and as expected. `changes` only for a workspace.
     """
     of_release = facts(connection)
     to_come = month_to_come(of_release["as_of_date"])
@@ -111,7 +111,7 @@ def _of_currency(currency: str, months: list[Row]) -> Row:
 
 
 def _workspaces(connection: Connection, scope: str, name: str) -> tuple[str, list[str]]:
-    """Return the workspaces to show, in SQL, and what it asks with."""
+    """Return SQL for the workspaces to show, and the values of its placeholders."""
     if scope == "workspace":
         return "select cast(? as varchar) as workspace_id", [name]
     ahead = f"select distinct workspace_id from marts.{_MART}"
@@ -191,7 +191,7 @@ def bill_changes(connection: Connection, workspace_id: str) -> list[Row]:
 def _reasons(connection: Connection, workspace_id: str, zone: ZoneInfo) -> list[Row]:
     """Return what runs out, starts or is granted: `coupon_id`, `event`, `at`, `follow_up_coupon_id`.
 
-    The event `drawn`: a grant is used up, and more credit of the same redemption is granted later.
+    The event `drawn` means that a grant is used up and the same redemption grants more credit later.
     """
     running_out = rows(
         connection,
@@ -243,7 +243,7 @@ def _reasons(connection: Connection, workspace_id: str, zone: ZoneInfo) -> list[
 
 
 def _is_between(reason: Row, earlier: date | None, month: date, zone: ZoneInfo) -> bool:
-    """Return whether something changes the bills of a month from those of the month before with bills.
+    """Return whether an event can change a month's bills from those of the previous month with bills.
 
     A promotion runs out after the last bill on which it gives something. Credit may give less than usual
     on that bill, which is a change of its own. A promotion may start after the bill of its month.

@@ -20,7 +20,7 @@ AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "net_amount")
 
 
 def programs(connection: Connection, program: str | None, wanted: str | None) -> Row:
-    """Return rows of `fct_program_performance_monthly`, or their sums by program where neither is given.
+    """Return rows of `fct_program_performance_monthly`, or their sums by program if neither is given.
 
     Raises:
         NotThere: There is no such month.
@@ -76,14 +76,14 @@ def budget(
     wanted: str | None,
     months: tuple[date, date] | None = None,
 ) -> Row:
-    """Return budget, gifts and gifts to expect by currency, month and program.
+    """Return budgeted, given and expected amounts by currency, month and program.
 
     Args:
         connection: The release.
         program: Only this one.
-        wanted: Only this month, as 2024-02; else those from twelve months before the month of the as-of
-            date to twelve months after it.
-        months: Only from the first to the last of these; there need not be a budget in them.
+        wanted: Only this month, as 2024-02; else twelve past months and twelve to come, the first of
+            which has the day after the as-of date.
+        months: The first and last month to return, if `wanted` is None; they need not have a budget.
 
     Raises:
         NotThere: There is no such month.
@@ -144,7 +144,7 @@ def _percent(row: Row) -> Decimal | None:
 
 
 def _totals(found: list[Row]) -> list[Row]:
-    """Return discount and credit by currency; list and net are left out: a bill can be in two rows."""
+    """Return discount and credit by currency, without list and net because a bill can be in two rows."""
     return [
         {
             "currency": currency,

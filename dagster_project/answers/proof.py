@@ -35,7 +35,7 @@ MONTH_OF: Mapping[str, str] = {
     "fct_bill_outlook_monthly": "outlook_month",
     "fct_upcoming_expirations": "ends_month",
 }
-"""Which month a row belongs to, by mart that has totals by month."""
+"""The column with the month of a row, by mart."""
 
 
 def release_facts(connection: Connection) -> Row:
@@ -229,9 +229,9 @@ def of_total(connection: Connection, mart: str, wanted: str, column: str) -> Row
 
 
 def _sums(found: Iterable[Row], column: str) -> dict[str | None, Decimal | None]:
-    """Return the listed amounts added up by currency, apart from what the engine adds up.
+    """Add up the listed amounts by currency, independently of the totals that DuckDB calculates.
 
-    Null counts as nothing; where all amounts of a currency are null, so is their sum.
+    Nulls are ignored; if all amounts of a currency are null, so is their sum.
     """
     sums: dict[str | None, Decimal | None] = {}
     for row in found:
@@ -242,10 +242,10 @@ def _sums(found: Iterable[Row], column: str) -> dict[str | None, Decimal | None]
 
 
 def _chains(connection: Connection, redemptions: Sequence[str]) -> dict[str, str]:
-    """Return the coupon of each redemption and, for a derived one, of those that it was derived from.
+    """Return the coupon of each redemption and of every redemption that it was derived from.
 
     A derived redemption has no row of its own: it rests on the redemption on record that its id begins
-    with, and on what each coupon of the chain names as its follow-up (R4).
+    with, and on the follow-up that each coupon of the chain names (R4).
     """
     ids: list[str] = []
     for redemption_id in redemptions:

@@ -1,7 +1,7 @@
-"""`query`: a question in SQL to a release, read-only; and what can be asked.
+"""`query`: read-only SQL on a release, and descriptions of its tables.
 
-A question stops at a limit of time, rows or memory, and the answer says at which. Tables need no schema:
-`marts` is searched first, then `release`.
+A question is one SQL statement. It stops at a limit of time, rows or memory, and the answer or the error
+says which. Tables need no schema: `marts` is searched first, then `release`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DAMAGE = (
     duckdb.FatalException,
     duckdb.SerializationException,
 )
-"""What DuckDB raises for a damaged file, as opposed to a wrong question."""
+"""The errors that DuckDB raises for a damaged file, as opposed to a wrong question."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class LimitReached(Exception):
 def configuration(limits: Limits) -> dict[str, Any]:
     """Return DuckDB's configuration under which a release is opened for a question.
 
-    DuckDB then writes nothing to a disk: a question that does not fit in memory is stopped.
+    DuckDB does not spill to disk under it, so a question that does not fit in memory is stopped.
     """
     of_memory = {"memory_limit": limits.memory} if limits.memory else {}
     return {"temp_directory": "", **of_memory}
@@ -94,7 +94,7 @@ def query(connection: Connection, sql: str, limits: Limits | None = None) -> Row
     Args:
         connection: The release.
         sql: One statement that answers with rows.
-        limits: Where the question stops.
+        limits: The limits at which the question stops.
 
     Returns:
         `columns` has the names as selected; in a row, a repeated name gets its position, as in `id:2`.
@@ -132,7 +132,7 @@ def query(connection: Connection, sql: str, limits: Limits | None = None) -> Row
 
 @contextmanager
 def asking(connection: Connection, limits: Limits) -> Iterator[None]:
-    """Let a question see the tables without their schemas, and stop it at its limits.
+    """Let a question name tables without their schemas, and stop it at its limits.
 
     Raises:
         WrongQuestion: DuckDB cannot run it.
@@ -163,11 +163,11 @@ def asking(connection: Connection, limits: Limits) -> Iterator[None]:
     finally:
         if timer is not None:
             timer.cancel()
-            timer.join()  # so that nothing but the caller holds the connection, and closing it closes the file
+            timer.join()  # so only the caller holds the connection, and closing it closes the file
 
 
 def only_statement(connection: Connection, sql: str) -> str:
-    """Return the one statement in a text, without what ends it.
+    """Return the one statement in a text, without its final semicolon.
 
     Raises:
         WrongQuestion: The text has no statement, or several, or bytes that are not UTF-8.
@@ -175,7 +175,7 @@ def only_statement(connection: Connection, sql: str) -> str:
     """
     try:
         sql.encode("utf-8")
-    except UnicodeEncodeError:  # as which Python takes such bytes of an argument
+    except UnicodeEncodeError:  # Python decodes other bytes of an argument to lone surrogates
         raise WrongQuestion("The question is not UTF-8: write it in UTF-8.", [], []) from None
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
@@ -237,7 +237,7 @@ def describe(connection: Connection, wanted: str) -> Row:
 
 
 def _wrong(connection: Connection, error: duckdb.Error) -> WrongQuestion:
-    """Return what is wrong with a question, with tables or columns of near names."""
+    """Return what is wrong with a question, with tables or columns of similar names."""
     message = str(error).strip()
     if found := _NO_TABLE.search(message):
         names = {
@@ -264,7 +264,7 @@ def _wrong(connection: Connection, error: duckdb.Error) -> WrongQuestion:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of any DuckDB type as one that JSON has, or that is printed like amounts and days."""
+    """Return a value of any DuckDB type as a JSON value, or unchanged if it is an amount, day or instant."""
     if value is None or isinstance(value, bool | int | str | Decimal | datetime | date):
         return value
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""`releases`, `verify` and `diff`: which releases are retained, whether one is sound, what differs in two."""
+"""`releases`, `verify` and `diff`: the releases retained, whether one is sound, how two of them differ."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _ZERO = Decimal("0.00")
 
 
 def releases(home: Path) -> Row:
-    """Return the releases retained, newest first, and everything that became current or closed, oldest first.
+    """Return the retained releases, newest first, the history of events, oldest first, and the what-ifs.
 
-    Each has the changes of its rows and totals since the last readable release before it; None for the
-    first.
+    Each release has the changes of its rows and totals since the last readable release before it; None
+    for the first.
     """
     retained = store.list_releases(home)
     certified = certified_releases(home)
@@ -72,7 +72,7 @@ def releases(home: Path) -> Row:
 
 
 def _changes(release: ReleaseSummary, before: ReleaseSummary) -> list[Row]:
-    """Return what changed in the totals of each currency that either of two releases has."""
+    """Return the change of the totals in each currency that either release has."""
     nothing = (_ZERO,) * len(TOTALS)
     return [
         {
@@ -92,7 +92,7 @@ def _changes(release: ReleaseSummary, before: ReleaseSummary) -> list[Row]:
 
 
 def verify(home: Path, release_id: str | None) -> Row:
-    """Return whether a release holds what its own records say.
+    """Return whether the content of a release matches its own records.
 
     Args:
         home: The data home.

@@ -1,4 +1,4 @@
-"""A release in short, for the end of a refresh: rows, discounts, credit, endings, errors, checks."""
+"""A summary of a release for the end of a refresh: rows, discounts, credit, endings, errors, checks."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def summary(connection: Connection) -> Row:
 
 
 def rows_in(connection: Connection) -> Row:
-    """Return what became of the delivered rows by feed, and what was refused, newest first.
+    """Return counts of delivered rows by feed, the refused files, and the noted files that arrived last.
 
-    The parts of a folder that have the same fate are one entry.
+    Refused files are newest first. The parts of a folder that have the same fate are one entry.
     """
     return {
         "rows_in": rows(
@@ -97,7 +97,7 @@ def _given(connection: Connection) -> list[Row]:
 
 
 def _credit_left(connection: Connection, before: datetime) -> list[Row]:
-    """Return the grants with credit left by currency, and how much of it will lapse before an instant."""
+    """Return, by currency, the grants with credit left and how much of it will lapse before an instant."""
     grants = grants_left(connection, "true", [])
     return [
         {

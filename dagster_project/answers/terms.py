@@ -21,7 +21,7 @@ from dagster_project.releases.read import attached, open_release
 
 _MOST_RELEASES = 60
 _COMPARED = {"fct_credit_ledger", "fct_discount_applications", "fct_discounted_charges"}
-"""The marts in which two releases are compared; a release without them cannot be compared."""
+"""The marts that are compared between releases; a release without them cannot be compared."""
 
 
 def versions_of(connection: Connection, coupon_id: str) -> list[Row]:
@@ -74,10 +74,10 @@ def changed(home: Path, release_id: str) -> list[Row]:
         release_id: The whole id of the release.
 
     Returns:
-        As `versions_of`, with `release_before`, the last release that did not know the version (None
-        where no retained one is without it), and `differing`: the bills on which the coupon gives another
-        amount although bill and redemption are the same in both releases, and what it gives more or less,
-        by currency.
+        As `versions_of`, with `release_before`, the last release without the version's delivery (None
+        if no retained one can be compared), and `differing`, by currency: the number of bills on which the
+        coupon gives another amount although bill and redemption are the same in both releases, and the
+        change in what it gives.
     """
     with open_release(home, release_id) as connection:
         coupons = rows(
@@ -156,11 +156,11 @@ _OF_A_BILL = (
 )
 _OF_A_REDEMPTION = ("coupon_id", "workspace_id", "subscription_id", "redeemed_at")
 _ENDED_BY_HAND = "case when {}.ended_by in ('revocation', 'eligibility') then {}.ends_at end"
-"""When a redemption was revoked or lost its eligibility; an expiry may come of the terms."""
+"""When a redemption was revoked or lost its eligibility; an expiry may follow from the terms."""
 
 
 def _differing(home: Path, before: str, after: str, coupons: Sequence[str]) -> list[Row]:
-    """Return bills and amounts by coupon and currency on which a coupon gives another amount than before.
+    """Return, by coupon and currency, how many bills get another amount from the coupon, and the change.
 
     A bill or redemption that was also corrected, or that only one of the releases contains, is left out:
     its difference need not come from the terms.

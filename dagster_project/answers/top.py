@@ -87,7 +87,7 @@ def _largest(
         sql: The select of the rows.
         values: The values of its placeholders.
         most: How many of each currency.
-        key: The columns that identify a row of a currency; they order equal amounts.
+        key: The columns that identify a row within a currency; they order equal amounts.
     """
     order = ", ".join(["found.amount desc", *(f"found.{name}" for name in key)])
     return rows(

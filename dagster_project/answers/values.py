@@ -16,7 +16,7 @@ from functools import cache
 from typing import Final
 
 FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
-"""The characters by which a spreadsheet takes a text for a formula."""
+"""The first characters that make a spreadsheet read text as a formula."""
 
 _zone: ContextVar[tzinfo] = ContextVar("zone", default=UTC)
 """The time zone whose calendar gives the days of instants."""
@@ -39,12 +39,12 @@ def _places() -> dict[str, int]:
 
 
 def places(currency: str | None) -> int:
-    """Return decimal places of a currency; 2 unless it has a number of its own."""
+    """Return the decimal places of a currency, at most 2; 2 if ISO 4217 does not define them."""
     return min(_places().get(currency or "", 2), 2)
 
 
 def amount(value: Decimal | None, currency: str | None = None) -> str:
-    """Return an amount with as many places as its currency has, and never fewer than it needs."""
+    """Return an amount with the decimal places of its currency; with two if a fraction would be lost."""
     if value is None:
         return "–"
     if places(currency) == 0 and value == value.to_integral_value():
@@ -59,7 +59,7 @@ def money(value: Decimal | None, currency: str | None) -> str:
 
 @contextmanager
 def days_in(zone: tzinfo) -> Iterator[None]:
-    """Write the days of instants by the calendar of a time zone within this context, not by that of UTC (R0).
+    """Write the days of instants in a time zone instead of UTC within this context (R0).
 
     Args:
         zone: The reporting time zone of what is shown.
@@ -72,7 +72,7 @@ def days_in(zone: tzinfo) -> Iterator[None]:
 
 
 def day_in(value: datetime, zone: tzinfo) -> date:
-    """Return the day of an instant in a time zone (R0); in UTC where the zone's calendar does not reach.
+    """Return the day of an instant in a time zone (R0); in UTC if that day is out of range.
 
     Args:
         value: The instant, in UTC without an offset.
@@ -85,7 +85,7 @@ def day_in(value: datetime, zone: tzinfo) -> date:
 
 
 def day_of(value: datetime) -> date:
-    """Return the day of an instant in the reporting time zone that `days_in` gives, else in UTC."""
+    """Return the day of an instant in the time zone that `days_in` sets, else in UTC."""
     return day_in(value, _zone.get())
 
 
@@ -102,7 +102,7 @@ def moment(value: datetime | None) -> str:
 
 
 def moment_beside(value: datetime, other: datetime) -> str:
-    """Return an instant to the minute, or exactly where only that tells it from another one, UTC."""
+    """Return an instant in UTC to the minute, or exactly if another one is in the same minute."""
     if value != other and moment(value) == moment(other):
         return f"{value.isoformat(sep=' ')} UTC"
     return moment(value)
@@ -129,5 +129,5 @@ def signed(value: Decimal, currency: str | None = None) -> str:
 
 
 def neutral(text: str) -> str:
-    """Return text that no spreadsheet takes for a formula."""
+    """Return text that no spreadsheet reads as a formula."""
     return f"'{text}" if text.startswith(FORMULA_SIGNS) else text

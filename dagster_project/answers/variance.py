@@ -131,5 +131,5 @@ def variance(
 
 
 def sums(found: list[Row]) -> Row:
-    """Add up the amounts of some rows, which are of one currency."""
+    """Add up the amounts of rows of one currency."""
     return {one: sum((row[one] for row in found), Decimal("0.00")) for one in _AMOUNTS}

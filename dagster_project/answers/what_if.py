@@ -1,7 +1,7 @@
 """`what-if`: from the recorded bills to bills under other terms, for the past and twelve months ahead.
 
-The same SQL reads the amounts of both releases; they are subtracted here. List and net are by currency,
-for a bill can have coupons of two programs; amounts given are by program too.
+The same SQL reads the amounts of both releases; they are subtracted here. List and net are by currency
+only, because a bill can have coupons of two programs; amounts given are by program too.
 """
 
 from __future__ import annotations
@@ -84,15 +84,15 @@ def what_if(
 
 
 def outlook_beside(home: Path, recorded: str, asked: str, currency: str) -> list[Row]:
-    """Return the bills to expect month by month, as recorded and as they would be.
+    """Return the expected bills month by month, as recorded and as they would be.
 
-    A workspace that one release expects nothing of pays list in it, as in `what_if`.
+    A workspace without an outlook in one release pays list price there, as in `what_if`.
 
     Args:
         home: The data home.
         recorded: The id of the recorded release.
         asked: The release of the question, as `what-if/NAME`.
-        currency: The only one.
+        currency: The currency.
 
     Returns:
         By month: `month`, and each of `AMOUNTS` as `recorded_…`, `what_if_…` and `change_…`.
@@ -136,10 +136,10 @@ _Amounts = dict[tuple[str, str], Row]
 
 
 def _beside(recorded: str, asked: str, keys: tuple[str, ...]) -> str:
-    """Return SQL for rows of two relations side by side; what one of them lacks pays list there.
+    """Return SQL for rows of two relations side by side; a row that one of them lacks is at list price there.
 
-    The bills to expect do not depend on terms (R12), but the outlook leaves out workspaces for which nothing is
-    in force or to come.
+    Which bills are expected does not depend on terms (R12), but the outlook leaves out workspaces for which
+    nothing is in force or to come.
     """
     listed = "coalesce(one.list_amount, other.list_amount)"
     instead = {"list_amount": listed, "net_amount": listed}
@@ -154,7 +154,7 @@ def _beside(recorded: str, asked: str, keys: tuple[str, ...]) -> str:
 
 
 def _past(release: str, side: str) -> str:
-    """Return SQL for the amounts of one release by currency, month and plan, and none for the other side."""
+    """Return SQL for the amounts of one release by currency, month and plan, with zeros for the other side."""
     amounts = {one: one for one in AMOUNTS} | {
         "discount_amount": "percent_off_amount + amount_off_amount"
     }
@@ -170,7 +170,7 @@ _PAST = f"({_past('r0', 'recorded')} union all {_past('r1', 'what_if')})"
 
 
 def _sum_ahead(connection: Connection, until: date) -> None:
-    """Make the table `expected`: what both releases expect of each workspace and currency before a day."""
+    """Create the table `expected`: the expected amounts of each workspace and currency before a day."""
     sums = ", ".join(f"sum({side}_{one}) as {side}_{one}" for side in _SIDES for one in AMOUNTS)
     both = _beside(
         f"r0.marts.{_OUTLOOK}",
@@ -195,7 +195,7 @@ def _totals(connection: Connection, source: str) -> dict[str, Row]:
 
 
 def _given(connection: Connection, side: str, until: object) -> _Amounts:
-    """Return by program and currency the bills it gave something on, and what it will give within twelve months."""
+    """Return, by program and currency, the bills it gave something on, and what it will give before a day."""
     sums = ", ".join(f"cast(coalesce(sum({one}), 0) as decimal(18, 2)) as {one}" for one in _GIVEN)
     found = rows(
         connection,

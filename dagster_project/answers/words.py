@@ -79,7 +79,7 @@ NEXT_EVENTS: Final = {
 
 
 def is_open(finding: Mapping[str, Any]) -> bool:
-    """Return whether nobody has accepted a finding; releases made before reviews existed have none."""
+    """Return whether nobody has accepted a finding; in a release made before reviews existed, all are open."""
     return bool(finding.get("review_status", "open") == "open")
 
 
@@ -141,7 +141,7 @@ def changed_terms(change: Mapping[str, Any]) -> str:
     """Return the old and new terms of a changed coupon.
 
     Args:
-        change: As `terms.versions_of` gives it.
+        change: As `terms.versions_of` returns it.
     """
     return ", ".join(
         f"{TERMS[one['name']]} {one['before']} → {one['after']}" for one in change["changes"]
@@ -152,7 +152,7 @@ def change_of_terms(change: Mapping[str, Any]) -> str:
     """Return a change of terms in a sentence: coupon, terms, version, and its effect.
 
     Args:
-        change: As `terms.changed` gives it.
+        change: As `terms.changed` returns it.
     """
     text = (
         f"{change['coupon_id']}: {changed_terms(change)}, by the version of"
@@ -217,7 +217,7 @@ def interval(bill: Mapping[str, Any]) -> str:
     """Return how often a bill recurs, in one phrase.
 
     Args:
-        bill: A row with `billing_interval` and, but in releases of earlier versions, `interval_count`.
+        bill: A row with `billing_interval` and, except in releases of earlier versions, `interval_count`.
     """
     every, times = bill["billing_interval"], bill.get("interval_count") or 1
     if every == "once":
@@ -236,7 +236,8 @@ def refusal(redemption: Mapping[str, Any], all_of_workspace: list[dict[str, Any]
     reason = redemption["refusal_reason"]
     text = REFUSALS.get(reason, str(reason))
     order = (redemption["redeemed_at"], redemption["redemption_id"])
-    # A redemption on record is judged against earlier ones on record, a derived one against all on record too (R4).
+    # A redemption on record is judged against earlier ones on record; a derived one against all on record and
+    # earlier derived ones (R4).
     judged_against = [
         other
         for other in all_of_workspace
@@ -299,7 +300,7 @@ def change(reason: Mapping[str, Any]) -> str:
     """Return why bills change, such as `HALF ends on 2026-03-01, then REST-40 follows`.
 
     Args:
-        reason: As `answers.outlook.bill_changes` gives it.
+        reason: As `answers.outlook.bill_changes` returns it.
     """
     text = f"{reason['coupon_id']} {RUNNING_OUT[reason['event']]} {day(reason['at'])}"
     follows = reason["follow_up_coupon_id"]
@@ -307,10 +308,10 @@ def change(reason: Mapping[str, Any]) -> str:
 
 
 def running_out(row: Mapping[str, Any], until: date) -> str:
-    """Return how many promotions run out by a day, and what bills rise by.
+    """Return how many promotions run out by a day, and by how much bills rise.
 
     Args:
-        row: As `answers.expiring.ending` gives it.
+        row: As `answers.expiring.ending` returns it.
         until: The last day.
     """
     moves = []
@@ -332,7 +333,7 @@ def bill_change(row: Mapping[str, Any], *, is_first: bool) -> str:
     """Return the amount of bills from a month on, and why.
 
     Args:
-        row: As `answers.outlook.bill_changes` gives it.
+        row: As `answers.outlook.bill_changes` returns it.
         is_first: Whether it is the first month with an expected bill.
     """
     currency, before = row["currency"], row["before_amount"]
@@ -352,7 +353,7 @@ def bill_change(row: Mapping[str, Any], *, is_first: bool) -> str:
 
 
 def acted_on(invoice: Mapping[str, Any]) -> str:
-    """Return what part of a bill coupons and credit may act on, where it is not all of it (R6, R7)."""
+    """Return which part of a bill coupons and credit may act on, empty if all of it (R6, R7)."""
     code, text = invoice["currency"], ""
     if invoice["list_amount"] < 0:
         return ": money back; coupons and credit do not act on it"
@@ -365,10 +366,10 @@ def acted_on(invoice: Mapping[str, Any]) -> str:
 
 
 def does_not_count(invoice: Mapping[str, Any], as_of: date) -> list[str]:
-    """Return why a bill on record does not count, and what it shows that does not either (R1).
+    """Return why a bill on record does not count, and which of its amounts do not count either (R1).
 
     Args:
-        invoice: As `lineage.not_counted` gives it.
+        invoice: As `lineage.not_counted` returns it.
         as_of: Last day whose events count.
     """
     code = invoice["currency"]

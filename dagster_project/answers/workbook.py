@@ -28,16 +28,16 @@ from dagster_project.answers.values import clean, places
 from dagster_project.releases.fingerprint import literal, quote
 
 SHEET_NAME: Final = 31
-"""Characters that the name of a sheet may have."""
+"""The most characters that the name of a sheet may have."""
 EXACT_DIGITS: Final = 15
-"""Digits of a number that a spreadsheet stores."""
+"""How many digits of a number a spreadsheet stores."""
 
 _SHEET_ROWS = 1_048_576
 _CELL_TEXT = 32_767
 _BATCH = 2_000
 _WIDEST, _NARROWEST = 60, 8
 _LINE, _LINE_HEIGHT = 58, 15  # characters of a line in the widest column, and its height in points
-_LARGE = 2_000_000_000  # bytes of a sheet's text from which the archive needs its larger form
+_LARGE = 2_000_000_000  # bytes of a sheet's text above which the archive may need ZIP64
 _COMPRESSION = 3  # a higher level saves a tenth of the size at twice the time
 
 _INSTANT, _DAY, _TEXT = "yyyy-mm-dd hh:mm:ss", "yyyy-mm-dd", "@"
@@ -59,11 +59,11 @@ _WIDE = r"[\x{1100}-\x{115F}\x{2E80}-\x{A4CF}\x{AC00}-\x{D7A3}\x{F900}-\x{FAFF}\
 
 @dataclass(frozen=True)
 class Part:
-    """Some of the rows of a sheet, few enough to be put in order in memory.
+    """Some of the rows of a sheet, few enough to sort in memory.
 
     Attributes:
         relation: The rows in their order, as SQL.
-        rows: How many they are.
+        rows: The number of rows.
     """
 
     relation: str
@@ -72,13 +72,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A relation that becomes a sheet, or several where it has more rows than a sheet.
+    """A relation that becomes a sheet, or several if its rows do not fit on one.
 
     Attributes:
         name: The sheet's name, at most `SHEET_NAME` characters.
         relation: What the sheet shows, as quoted SQL.
         frozen: How many of the first columns stay in view.
-        parts: The same rows in their order, a part at a time, where the relation is in no order or
+        parts: The same rows in their order, a part at a time, if the relation is in no order or
             would have to be sorted whole.
     """
 
@@ -115,7 +115,7 @@ class _Column:
         place: The letters of its column on the sheet.
         scale: Decimal places of its type.
         facts: Counts about its values.
-        formats: By the key of a format, the number of its style in the workbook.
+        formats: The number of a style in the workbook, by the key of its format.
     """
 
     name: str
@@ -140,7 +140,7 @@ def write(
         path: The file; replaced if it exists.
         connection: The connection that has the relations.
         sheets: The workbook's sheets, in order.
-        first: Writes sheets that come before all others; is given what the others will hold.
+        first: Writes sheets that come before all others; gets the workbook and what the others will hold.
         told: Called after each sheet with its name and number of rows.
     """
     found = [_Sheet(connection, sheet) for sheet in sheets]
@@ -179,10 +179,10 @@ def write(
 
 
 class _Sheet:
-    """A relation on its way to a sheet."""
+    """A relation being written to a sheet, or to several."""
 
     def __init__(self, connection: Connection, sheet: Sheet) -> None:
-        """Look at the relation's columns and count what their cells need."""
+        """Describe the relation's columns and find out what their cells need."""
         self.sheet = sheet
         self._connection = connection
         described = connection.execute(f"describe (from {sheet.relation})").fetchall()
@@ -265,7 +265,7 @@ class _Sheet:
         cells = ", ".join(cell(column, self._currency) for column in self._columns)
         names = ", ".join(f"{column.source} as {quote(_alias(column))}" for column in self._columns)
         height = _height([column for column in self._columns if _is_prose(column)])
-        begun = 2 - number * (_SHEET_ROWS - 1)  # the number that the part's first row has here
+        begun = 2 - number * (_SHEET_ROWS - 1)  # number of the part's first row on this sheet
         for part in self.sheet.parts or (Part(self.sheet.relation, self.written.rows),):
             if begun <= _SHEET_ROWS and begun + part.rows > 2:
                 cursor = self._connection.execute(
@@ -360,13 +360,13 @@ def _head(column: _Column) -> dict[str, Any]:
 
 
 def _is_prose(column: _Column) -> bool:
-    """Return whether a column has sentences, which go on on the next line; a long id never does."""
+    """Return whether a column has sentences, which wrap; a long id does not."""
     is_long = column.kind == "text" and int(column.facts["length"] or 0) > _WIDEST
     return is_long and column.name.endswith("description")
 
 
 def _height(prose: Sequence[_Column]) -> str:
-    """Return SQL for the height of a row: LibreOffice finds none itself, and lines would overlap."""
+    """Return SQL for the height of a row; LibreOffice does not adjust it, so wrapped lines would overlap."""
     if not prose:
         return "''"
     lines = ", ".join(
@@ -376,7 +376,7 @@ def _height(prose: Sequence[_Column]) -> str:
 
 
 def _properties(column: _Column, key: str) -> dict[str, Any]:
-    """Return the properties of a style; text is indented, so that it never touches the number before it."""
+    """Return the properties of a style; text is indented so it does not touch a number before it."""
     found: dict[str, Any] = {"num_format": key, "valign": "top", "align": _ALIGNED[column.kind]}
     if key == "boolean":
         # LibreOffice shows a boolean as a number unless its format says otherwise; Excel needs no format.
@@ -465,7 +465,7 @@ def _plain_text(column: _Column, where: str, text: str) -> str:
 
 
 def _style(column: _Column, value: str, currency: _Column | None) -> str:
-    """Return SQL for the style of a number: that of its currency, where it has one."""
+    """Return SQL for the style of a number: that of its currency, if it has one."""
     codes = column.facts.get("currencies") or []
     if column.kind == "number" or currency is None:
         return literal(column.formats[number_format(column.name, column.scale, None)])
@@ -486,7 +486,7 @@ def _literal(text: str | None) -> str:
 
 
 def _is_long(column: _Column, value: str) -> str:
-    """Return SQL for whether a number has more digits than a spreadsheet keeps (outer zeros aside)."""
+    """Return SQL for whether a number has more digits than a spreadsheet keeps, not counting outer zeros."""
     digits = f"replace(trim(cast({value} as varchar), '-0.'), '.', '')"
     return (
         f"(abs({value}) >= 1e{EXACT_DIGITS - column.scale} and length({digits}) > {EXACT_DIGITS})"
@@ -631,6 +631,6 @@ class Page:
 
 
 def _storable(text: str) -> str:
-    """Return text as a workbook can hold it: control characters escaped, cut to a cell's length."""
+    """Return text that a workbook can hold: control characters escaped, cut to a cell's length."""
     safe = "".join(sign if sign.isprintable() or sign in "\t\n" else clean(sign) for sign in text)
     return safe if len(safe) <= _CELL_TEXT else safe[: _CELL_TEXT - 1] + "…"

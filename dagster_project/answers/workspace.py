@@ -29,7 +29,7 @@ _STANDINGS = {
 
 
 def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
-    """Return every redemption of a workspace in the order of redemption, with what its coupon says."""
+    """Return every redemption of a workspace in the order of redemption, with the terms of its coupon."""
     once_per = "coupons.once_per"
     if not has_column(connection, "dim_coupons", "once_per"):  # a release of an earlier version
         once_per = "'user' as once_per"
@@ -169,7 +169,7 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
 
 
 def _next_event(coupon: Row) -> Row:
-    """Return the next event of a redemption: that it runs out (R12), or a scheduled event if earlier.
+    """Return the next event of a redemption: a scheduled one, or that it runs out (R12) if that is earlier.
 
     The end of a redemption that is already used up changes nothing, unless a follow-up begins then.
     """

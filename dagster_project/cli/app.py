@@ -1,7 +1,7 @@
 """The command line, `coupon-ledger`: every command in one table, in the order and groups of the help.
 
 Exit codes: 0 success, 1 failure, 2 the request names something that does not exist or makes no sense.
-A module of `cli/` imports what it needs inside its functions: `--help` must answer at once.
+A module of `cli/` imports what it needs inside its functions, because `--help` must answer at once.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ PULL_GROUP: Final = "Deliveries"
 
 
 class Grouped(TyperGroup):
-    """The help with the commands in their groups, in plain text, since it may go to a file."""
+    """The help, which lists commands by group, in plain text because it may go to a file."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write one section per group."""
@@ -130,7 +130,7 @@ def main() -> None:
     sys.stdout = cast("TextIO", Output(sys.stdout))
     if sys.stderr is not None:
         sys.stderr = cast("TextIO", Output(sys.stderr))
-    # The Python processes started from here import nothing from the current folder, which may be the landing folder.
+    # Python processes started from here must not import from the current folder, which may be the landing folder.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:
         try:
@@ -143,4 +143,4 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     finally:
-        gc.freeze()  # the process ends: collecting garbage among all its imports takes seconds
+        gc.freeze()  # the process ends, and collecting garbage among all its imports takes seconds

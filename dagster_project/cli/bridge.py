@@ -32,7 +32,7 @@ _ALWAYS = ("list_amount", "net_amount", "billed_net_amount")
 def bridge(
     month: MonthOption = None,
     by: Annotated[
-        Literal["month", "plan", "program"], typer.Option(help="What the table is by.")
+        Literal["month", "plan", "program"], typer.Option(help="What the table is broken down by.")
     ] = "month",
     home: HomeOption = None,
     release: ReleaseOption = None,
@@ -111,10 +111,10 @@ def _programs(part: Row) -> list[str]:
     return [
         "Given by program",
         *layout.table(
-            ["program", ">percent-off", ">dollar-off", ">credit", ">together"],
+            ["program", ">percent-off", ">dollar-off", ">credit", ">total"],
             [
                 [
-                    row.get("program", "together"),
+                    row.get("program", "total"),
                     *(amount(row[one], code) for one in (*GIVEN, "given_amount")),
                 ]
                 for row in [*part["programs"], part]

@@ -82,7 +82,7 @@ def tell_roll_forward(data: Row) -> str:
             ["month", *(f">{one}" for one in _ROLLED.values())],
             [
                 [
-                    month(row["burn_month"]) if "burn_month" in row else "together",
+                    month(row["burn_month"]) if "burn_month" in row else "total",
                     *(amount(row[one], code) for one in _ROLLED),
                 ]
                 for row in [*part["months"], part]
@@ -117,7 +117,7 @@ def _of_currency(part: Row) -> list[str]:
     ]
     body.append(
         [
-            "together",
+            "total",
             *(amount(part[one], code) for one in moved),
             amount(part["closing_amount"], code),
         ]

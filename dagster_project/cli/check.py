@@ -67,7 +67,7 @@ def tell(data: Row) -> str:
 
 
 def _refusal(file: Row) -> tuple[object, ...] | None:
-    """Return what refused parts of a folder must have in common to be told together."""
+    """Return what refused parts of a folder must have in common to be reported together."""
     return (file["reason"], file["remedy"]) if file["verdict"] == "refused" else None
 
 
@@ -78,7 +78,7 @@ def _verdict(file: dict[str, Any], others: int) -> str:
     if file["verdict"] == "refused":
         return f"{name}: REFUSED as a whole. {clean(str(file['reason']))}"
     if file["verdict"] == "known":
-        return f"{name}: the bytes of {clean(file['same_as'])}, which add nothing a second time"
+        return f"{name}: the same bytes as {clean(file['same_as'])}, so it adds nothing"
     rejected = f", {file['rejected_rows']:,} REJECTED" if file["rejected_rows"] else ""
     return f"{name}: {count(file['rows'], 'row')}, {file['accepted_rows']:,} accepted{rejected}"
 
@@ -91,7 +91,7 @@ def _details(file: dict[str, Any]) -> list[str]:
         line = f"{one['reason']}: {count(one['rows'], 'row')}, first row {one['first_row']:,}"
         if one["value"] is not None:
             line += f", which has {one['value'][:60]!r}"
-        # The reason says which form is expected where it says that the value does not have it.
+        # A reason such as `amount is not FORM` already names the expected form.
         expected, form = one["expected"] or "", one["reason"].partition(" is not ")[2]
         if form:
             expected = expected.removeprefix(f"expected: {form}").removeprefix("; ")

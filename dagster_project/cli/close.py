@@ -99,10 +99,10 @@ def _pack(home: Path, connection: Connection, folder: Path, *, closed_month: str
         home: The data home.
         connection: The release that certifies it.
         folder: Where to write.
-        closed_month: The month, as YYYY-MM; where it has no bills, what is written is of all months.
+        closed_month: The month, as YYYY-MM; if it has no bills, the files are about all months.
 
     Returns:
-        What is left out, each with the reason: a release of an earlier version does not have all.
+        The files left out, with the reason: a release of an earlier version may lack what they need.
     """
     import duckdb
 
@@ -241,11 +241,11 @@ def tell(data: Row) -> str:
 def tell_restated(restated: Sequence[Row], moved: Row) -> list[str]:
     """Lay out what has changed in closed months as text; nothing if nothing has.
 
-    A delivery is named with how many of the amounts it is known to be behind.
+    Each delivery is listed with the number of amounts it is known to have changed.
 
     Args:
-        restated: As `answers.closes.restatements` gives it.
-        moved: As `answers.closes.moves` gives it.
+        restated: As `answers.closes.restatements` returns it.
+        moved: As `answers.closes.moves` returns it.
     """
     if not restated:
         return []

@@ -1,4 +1,4 @@
-"""`dashboard` and `report`: the release as pages in a browser, and as one file that stays with its month."""
+"""`dashboard` and `report`: the release as pages in a browser, and as one HTML file to keep."""
 
 from __future__ import annotations
 

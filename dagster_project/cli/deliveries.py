@@ -155,7 +155,7 @@ def tell_rejected(data: Row) -> str:
         lines += ["", *layout.wrap(f"{row['file_name']}, row {row['row_number']:,}")]
         reasons = [_with_value(reason, row["record"]) for reason in row["reasons"]]
         lines += layout.wrap("; ".join(reasons), "  ")
-        lines.append(f"  {clean(row['record'])}")  # in one line, to be copied whole
+        lines.append(f"  {clean(row['record'])}")  # on one line, so it can be copied whole
     more = data["total"] - len(data["rejected_rows"])
     if more:
         lines += ["", f"and {more:,} more: --csv FILE writes all of them"]
@@ -163,7 +163,7 @@ def tell_rejected(data: Row) -> str:
 
 
 def _with_value(reason: str, record: str) -> str:
-    """Return a reason with the value seen, where the row is shown with it: personal data never is."""
+    """Return a reason with the value it is about, if the record has it; personal data is never in a record."""
     try:
         values = loads(record)
     except ValueError:
@@ -176,7 +176,7 @@ def _with_value(reason: str, record: str) -> str:
 
 
 def tell_rows_in(data: Row) -> list[str]:
-    """Lay out what became of the delivered rows by feed, and the first of the files that were refused."""
+    """Lay out what became of the delivered rows by feed, and the first refused and noted files."""
     names = ("files", "physical_rows", "accepted_rows", "superseded_rows", "duplicate_rows")
     lines = ["Rows in"]
     lines += layout.table(
@@ -204,5 +204,5 @@ def tell_rows_in(data: Row) -> list[str]:
 
 
 def _files(found: list[Row]) -> int:
-    """Return how many files these are, each part of a folder counted."""
+    """Return the number of files, counting each part of a folder."""
     return sum(len(row.get("parts", [row])) for row in found)

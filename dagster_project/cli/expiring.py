@@ -79,7 +79,7 @@ def tell(data: Row) -> str:
 def _promotions(data: Row, promotions: int) -> list[str]:
     from dagster_project.answers.expiring import is_used_up
 
-    lines = ["", *layout.wrap("Together (rise: of the bills, per month, once they have run out)")]
+    lines = ["", *layout.wrap("In total (rise: of the bills, per month, once they have run out)")]
     lines += layout.table(
         [">running out", ">workspaces", ">followed up", ">rise", ""],
         [_total(row) for row in data["totals_by_currency"]],

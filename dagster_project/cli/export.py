@@ -1,4 +1,4 @@
-"""`export`: the marts, or the answer to a question, as files; which were written, as text."""
+"""`export`: the marts, or the answer to a question, as files, and the list of these files as text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RawOption = Annotated[
     bool,
     typer.Option(
-        "--raw", help="CSV: leave text as it is, also what a spreadsheet would calculate."
+        "--raw", help="CSV: leave text unchanged, even if a spreadsheet would calculate it."
     ),
 ]
 
@@ -67,7 +67,7 @@ def export(
             "Give --sql, or --table, --month, --workspace and --program, not both: a question"
             " chooses its own rows."
         )
-    # A question needs what it needs; marts are only read.
+    # A question gets the memory of a run; marts are only read, which needs little.
     limit = {} if sql is None else {"memory": settings_of_home(home).memory_limit}
     with opened(home, release, files.configuration(out, **limit)) as connection:
         asking.must_be("format", format, files.FORMATS)
@@ -125,12 +125,12 @@ def neutralised(cells: Mapping[str, int]) -> str:
     return (
         f"{count(together, 'text')} that a spreadsheet would calculate"
         f" {'begins' if together == 1 else 'begin'} with an apostrophe: {columns}. --raw leaves"
-        " them as they are."
+        f" {'it' if together == 1 else 'them'} unchanged."
     )
 
 
 def _progress() -> Callable[[str, int], None]:
-    """Say at a terminal how far the export is; nothing anywhere else."""
+    """Return a function that prints the progress on a terminal, and nothing anywhere else."""
     if not sys.stderr.isatty():
         return lambda name, rows: None
     begun = monotonic()

@@ -1,6 +1,6 @@
 """`health` says whether a data home is in good order, for people and for monitors.
 
-Exit codes: 0 in good order, 1 something needs a person, 2 there is no data home.
+Exit codes: 0 in good order, 1 something needs attention, 2 there is no data home.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def health(
 ) -> None:
     """Check release, last run, disk and daemon, for monitors.
 
-    The exit code is 1 if one of them needs a person.
+    The exit code is 1 if one of them needs attention.
     """
     from dagster_project.answers.health import health as look
 

@@ -4,7 +4,7 @@ Code that knows characters and columns but not coupons belongs here. Names from 
 unprintable characters are shown escaped, and no text is read as markup. Ids and numbers are never cut;
 file names are, in the middle.
 
-Done by hand, since rich has nothing for it: `blocks`, for a table whose uncuttable values are too wide;
+Done by hand because rich has nothing for it: `blocks`, for a table whose uncuttable values are too wide;
 `cut`, which leaves out the middle; `bridge`, whose bars float and differ without colours; `grid`, the
 answer to a question in SQL, which may have a million rows, where rich takes 40 µs a cell; and plain
 characters for a terminal that has no others.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.measure import Measurement
 
 WIDTH = 80
-"""Columns where the width is unknown: in a file or a pipe."""
+"""Columns if the width is unknown, as in a file or a pipe."""
 
 _KINDS = (">", "~", "|")
 _LEAST_WIDTH = 40
@@ -69,7 +69,7 @@ def _pad(text: str, columns: int) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """Return a text of at most so many columns, leaving out its middle if it is longer."""
+    """Return a text cut to at most `most` columns by leaving out its middle."""
     if width(text) <= most:
         return text
     tail_columns = (most - 1) // 3
@@ -111,7 +111,7 @@ def _broken(text: str, most: int) -> list[str]:
 
 
 def heading(title: str, facts: Mapping[str, Any]) -> list[str]:
-    """Return the first lines of every answer: its subject, and what it rests on."""
+    """Return the first lines of every answer: its subject, and its as-of date and release."""
     return [
         *wrap(title, hanging="  "),
         f"As of {facts['as_of_date']}, release {facts['release_id']}",
@@ -119,7 +119,7 @@ def heading(title: str, facts: Mapping[str, Any]) -> list[str]:
 
 
 class _Name:
-    """A cell whose middle is left out where its column is narrower."""
+    """A cell whose middle is left out if its column is narrower."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -150,7 +150,7 @@ def table(
             lines. Nothing else is ever cut or broken.
         rows: The cells as text.
         indent: Put before every line.
-        bars: One value a row, drawn as a bar in the columns that are left, if there are enough.
+        bars: One value per row, drawn as a bar in the remaining columns, if there are enough.
     """
     kinds = [head[:1] if head[:1] in _KINDS else "=" for head in heads]
     titles = [clean(head.lstrip("".join(_KINDS))) for head in heads]
@@ -224,7 +224,7 @@ def _lines(content: RenderableType, most: int) -> list[str]:
 
 
 def blocks(titles: Sequence[str], body: Sequence[Sequence[str]], indent: str) -> list[str]:
-    """Return a table too wide for its columns: one value a line, a blank line between rows."""
+    """Return a table that is too wide: one value per line, and a blank line between rows."""
     lines: list[str] = []
     for row in body:
         if lines:
@@ -236,7 +236,7 @@ def blocks(titles: Sequence[str], body: Sequence[Sequence[str]], indent: str) ->
 
 
 def bridge(steps: Sequence[tuple[str, Decimal]], last: str, currency: str | None) -> list[str]:
-    """Return a bridge: the first step is a level, the others are changes, the last line is where they lead.
+    """Return a bridge: the first step is a level, the others are changes, the last line is the level reached.
 
     Args:
         steps: Labels and amounts.
@@ -275,7 +275,7 @@ def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
     Args:
         names: Column titles.
-        rows: The values; whole numbers go without separators, they may be years or ids.
+        rows: The values; whole numbers have no separators because they may be years or ids.
     """
     body = [[_cell(value) for value in row] for row in rows]
     numeric = [all(row[place][1] for row in body) for place in range(len(names))]
@@ -293,12 +293,12 @@ def grid(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def grid_or_records(
     names: Sequence[str], rows: Sequence[Sequence[Any]], columns: int | None
 ) -> str:
-    """Return the rows of a question in SQL: one line each, or a block each where a line does not fit.
+    """Return the rows of a question in SQL: one line each, or a block each if a line does not fit.
 
     Args:
         names: Column titles.
         rows: The values.
-        columns: Those of the terminal; None where lines may have any length.
+        columns: The columns of the terminal; None if lines may have any length.
     """
     text = grid(names, rows)
     if columns is None or not rows or max(map(width, text.splitlines())) <= columns:
@@ -317,7 +317,7 @@ def grid_or_records(
 
 
 def _cell(value: object) -> tuple[str, bool]:
-    """Return a value as text, and whether it is a number or nothing."""
+    """Return a value as text, and whether it is a number or null."""
     if value is None:
         return "", True
     if isinstance(value, bool):
@@ -330,7 +330,7 @@ def _cell(value: object) -> tuple[str, bool]:
 
 
 def show(text: str) -> None:
-    """Print, in plain characters where the terminal has no others."""
+    """Print a text, in plain characters if the output's encoding lacks others."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         text.encode(encoding)
@@ -347,7 +347,7 @@ def as_csv(
     Args:
         names: Column titles.
         rows: The values.
-        is_raw: Whether text is left as it is.
+        is_raw: Whether text is left unchanged.
 
     Returns:
         The text, and by column how many texts were quoted.

@@ -1,6 +1,6 @@
 """What the commands share: options, and how an error becomes a message and an exit code.
 
-An option of a single command is defined with the command. Nothing here costs time before it is needed.
+An option of a single command is defined with the command. Slow imports are inside the functions.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def explained() -> Iterator[None]:
         raise typer.Exit(2 if isinstance(error, NoRelease) else 1) from None
     except OSError as error:
         if isinstance(error, BrokenPipeError):
-            raise  # output closed by its reader is no error
+            raise  # output closed by its reader is not an error
         complain(f"{error.filename or 'The data home'}: {error.strerror}.")
         raise typer.Exit(1) from None
 
@@ -147,7 +147,7 @@ class Output:
         return self.write_exactly(text if is_harmless(text) else harmless(text))
 
     def write_exactly(self, text: str) -> int:
-        """Write a text as it is.
+        """Write a text unchanged.
 
         Raises:
             OutputFailed: The stream does not take it.
@@ -240,5 +240,5 @@ def print_styled(text: str, style: str, output: TextIO | Output | None) -> None:
 
 
 def stream_of(output: TextIO | Output) -> TextIO:
-    """Return the stream itself, for what rich writes: it sends a terminal more than text."""
+    """Return the stream itself for rich, which sends control sequences to a terminal."""
     return output.stream if isinstance(output, Output) else output

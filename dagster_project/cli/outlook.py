@@ -83,7 +83,7 @@ def _months(part: Row) -> list[str]:
         for row in part["months"]
     ]
     for kind, title in (("totals_before", "past"), ("totals_expected", "expected")):
-        body.append(["together", title, "", *(amount(part[kind][one], code) for one in shown)])
+        body.append(["total", title, "", *(amount(part[kind][one], code) for one in shown)])
     return layout.table(
         ["month", "", ">bills", *(f">{_LABELS[one]}" for one in shown)],
         body,

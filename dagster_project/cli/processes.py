@@ -5,7 +5,7 @@ only sets up Dagster's storage does not stay in memory for as long as the servic
 
 Dagster's own `dagster dev` passes a request to stop on as SIGINT, which a process started in the
 background or by nohup ignores. Here every child gets SIGTERM, in a session of its own; no signal is
-ignored but SIGHUP, where it was ignored before.
+ignored except SIGHUP, if it was ignored before.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def keep_running(commands: Mapping[str, Sequence[str]]) -> int:
 
 
 def shown(line: bytes, *, is_coloured: bool) -> bytes:
-    """Return the part to show of a line that web server or daemon wrote; empty if it is of no use.
+    """Return what to show of a line from the web server or daemon; empty if it is of no use.
 
     Args:
         line: The line, with its end.

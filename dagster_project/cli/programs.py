@@ -135,7 +135,7 @@ def tell_budget(data: Row) -> str:
             ["month", *heads],
             [
                 [
-                    month(row["budget_month"]) if "budget_month" in row else "together",
+                    month(row["budget_month"]) if "budget_month" in row else "total",
                     *(amount(row[one], currency) for one in BUDGET_AMOUNTS),
                 ]
                 for row in [*found, *totals]
@@ -144,13 +144,13 @@ def tell_budget(data: Row) -> str:
         without = sum(row["budget_amount"] is None for row in found)
         if totals and without:
             lines += layout.wrap(
-                f"together: the {count(totals[0]['months'], 'month')} with a budget", "  "
+                f"total: the {count(totals[0]['months'], 'month')} with a budget", "  "
             )
         elif not totals:
             lines += layout.wrap("no budget was delivered for these months", "  ")
     lines += layout.wrap(
         "given: discounts and credit of the month's bills; expected: those of bills still to come;"
-        " left: budget less both, below zero where it does not suffice."
+        " left: budget less both, below zero if the budget is exceeded."
     )
     return "\n".join(lines)
 

@@ -28,7 +28,7 @@ LandingOption = Annotated[
     ),
 ]
 WAIT_SECONDS = 3600
-"""How long a pull that has everything ready waits for a refresh to end."""
+"""How long a pull that is ready to deliver waits for a refresh to end."""
 MOST_SHOWN = 20
 
 NOTES = {
@@ -154,11 +154,11 @@ def postgres(
 def refreshes_kept_out(
     settings: Settings, command: str
 ) -> Callable[[], AbstractContextManager[None]]:
-    """Return the lock a pull holds while it delivers, so that no refresh sees a part of it.
+    """Return the lock a pull holds while it delivers, so no refresh sees only part of a delivery.
 
     Args:
         settings: The data home.
-        command: What is being done, for the message to others.
+        command: The command that holds the lock, for messages to others.
     """
     from dagster_project.releases.lock import one_writer
 
@@ -196,7 +196,7 @@ def _explained() -> Iterator[None]:
 
 
 def _told(kind: str, count: int, is_done: bool) -> None:
-    """Print one line for each kind of object, counted up where the output is a terminal."""
+    """Print one line for each kind of object, with a running count on a terminal."""
     line = f"{kind.replace('_', ' '):<28} {count:>10,}"
     if sys.stderr.isatty():
         print(f"\r{line}", end="\n" if is_done else "", file=sys.stderr, flush=True)

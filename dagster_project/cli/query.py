@@ -1,4 +1,4 @@
-"""`query`: a question in SQL, and its answer as a table, CSV, JSON or a file; or what can be asked."""
+"""`query`: a question in SQL, and its answer as a table, CSV, JSON or a file; or the list of tables."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def query(
     raw: RawOption = False,
     max_seconds: Annotated[
         float | None,
-        typer.Option(min=0, metavar="N", help="Stop after so long; 0: never. [default: 300]"),
+        typer.Option(min=0, metavar="N", help="Stop after N seconds; 0: never. [default: 300]"),
     ] = None,
     max_rows: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Most rows; 0: all. [default: 100000]"),
+        typer.Option(min=0, metavar="N", help="At most N rows; 0: all. [default: 100000]"),
     ] = None,
     max_memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Most memory, as 500MB. [default: that of a run]"),
+        typer.Option(metavar="SIZE", help="Memory limit, such as 500MB. [default: that of a run]"),
     ] = None,
     home: HomeOption = None,
     release: ReleaseOption = None,
@@ -201,7 +201,7 @@ def _limits(
 
 
 def _question(sql: str | None, file: str | None) -> str | None:
-    """Return the text of the question, from wherever it comes; None if no question is given."""
+    """Return the question from the argument, a file or standard input; None if there is none."""
     if sql is not None and file is not None:
         wrong("Give a question or --file, not both.")
     if file is not None and file != "-":
@@ -242,7 +242,7 @@ def _is_piped() -> bool:
 
 
 def _terminal() -> int | None:
-    """Return the columns of the terminal; None where the answer goes elsewhere."""
+    """Return the columns of the terminal; None if the answer goes elsewhere."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS"):
         return shutil.get_terminal_size().columns
     return None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dagster_project.releases.questions import Question
 
 _question: ContextVar[Question | None] = ContextVar("question", default=None)
-"""What the release asked, which is being read, if it answers a question."""
+"""The what-if question that the open release answers, if any."""
 
 READING: Final = (
     "workspace",
@@ -76,7 +76,7 @@ def opened(
     Args:
         home: The data home.
         release: The release; the current one by default.
-        configuration: DuckDB's, besides what locks it down.
+        configuration: DuckDB settings, in addition to those that lock it down.
 
     Raises:
         Exit: The release cannot be read (1), or something asked for does not exist (2).
@@ -105,7 +105,7 @@ def opened(
 
 @contextmanager
 def asked() -> Iterator[None]:
-    """Turn what is wrong with a question in SQL into its message and an exit code.
+    """Turn an error of a question in SQL into its message and an exit code.
 
     Raises:
         Exit: The question was stopped by a limit (1), or cannot be run (2).
@@ -144,7 +144,7 @@ def _limit(error: LimitReached) -> str:
 def answer(data: Mapping[str, Any], tell: Callable[[dict[str, Any]], str], json: bool) -> None:
     """Print an answer as JSON, or as the text that `tell` makes of it.
 
-    What is read from the release of a question says first what was asked.
+    An answer from a what-if release begins with the question that was asked.
     """
     question = _question.get()
     if json:
@@ -161,7 +161,7 @@ def answer(data: Mapping[str, Any], tell: Callable[[dict[str, Any]], str], json:
 
 
 def _tell_question(question: Question) -> list[str]:
-    """Say that what follows answers a question, and which."""
+    """Return the what-if question that the answer below belongs to."""
     told = f"{question.release_id}: {'; '.join(question.terms)}."
     if question.terms_hold_from is not None:
         told += " Earlier bills are as recorded, whatever terms are shown."
@@ -200,7 +200,7 @@ def sentence(missing: NotThere) -> str:
 def _of_invoice(missing: NotThere, name: str, hints: Sequence[str]) -> str:
     if missing.rejected is not None:
         return " ".join([_as_rejected(missing.rejected, name), *hints])
-    near = f"Near it are {', '.join(map(clean, missing.near))}." if missing.near else ""
+    near = f"Similar ids: {', '.join(map(clean, missing.near))}." if missing.near else ""
     text = f"Invoice {name} was never delivered: no row of a loaded file has that id."
     return " ".join(filter(None, [text, *hints, near]))
 
@@ -212,7 +212,7 @@ def _of_record(missing: NotThere, name: str, hints: Sequence[str]) -> str:
         f"{name} is neither an invoice on record nor a redemption made by {missing.as_of_date}, the"
         " as-of date."
     )
-    near = f"Near it are {', '.join(map(clean, missing.near))}." if missing.near else ""
+    near = f"Similar ids: {', '.join(map(clean, missing.near))}." if missing.near else ""
     return " ".join(filter(None, [text, *hints, near]))
 
 
@@ -252,7 +252,7 @@ def _as_other(other: Other) -> str:
 
 
 def as_argument(name: str) -> str:
-    """Return an id as one types it into a shell: quoted where needed, and apart from options."""
+    """Return an id as a shell argument: quoted if needed, and after `--` if it looks like an option."""
     quoted = shlex.quote(clean(name))
     return f"-- {quoted}" if name.startswith("-") else quoted
 

@@ -47,7 +47,7 @@ def releases(home: HomeOption = None, json: JsonOption = False) -> None:
         )
         raise typer.Exit(1)
     with explained():
-        current_release(settings.home)  # else it says why none is served
+        current_release(settings.home)  # raises if none is served, and says why
 
 
 def restore(
@@ -273,7 +273,7 @@ def tell_differences(data: Row) -> str:
 
 
 def _cells(data: Row) -> list[str]:
-    """Lay out the differing cells, one a line."""
+    """Lay out the differing cells, one per line."""
     if not data.get("cells"):
         return []
     lines = ["", "Cells, A → B"]

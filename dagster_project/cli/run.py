@@ -96,7 +96,7 @@ def run(
     """Load deliveries, build and check the marts, publish a release."""
     from dagster_project.settings import checked_as_of, default_as_of, reporting_day
 
-    # Only an existing data home has what had arrived by then.
+    # What had arrived by then is only in an existing data home.
     settings = settings_from(home, landing) if known_at is None else settings_of_home(home)
     if engine is not None:
         settings = settings.model_copy(update={"engine": engine})
@@ -159,7 +159,7 @@ def rebuild(home: HomeOption = None) -> None:
 
 
 class Terminal:
-    """A display of one line per step: while it runs on a terminal, after its end anywhere."""
+    """A display of one line per step: live on a terminal, and printed at its end everywhere."""
 
     def __init__(self) -> None:
         """Start the clock."""
@@ -204,7 +204,7 @@ class Terminal:
 
 
 def _moving(stream: TextIO, step: str) -> Progress:
-    """Return the moving line of a running step: its name, seconds, a bar, and its present item."""
+    """Return the moving line of a running step: its name, seconds, a bar, and its current item."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -230,7 +230,7 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
         always: Whether to run even if nothing has changed since the last refresh.
 
     Returns:
-        Whether the current release is that of this state.
+        Whether the current release is up to date with this state.
     """
     from dagster_project.home import writing
     from dagster_project.refresh import progress, unchanged
@@ -256,7 +256,7 @@ def refresh(settings: Settings, as_of: date, *, always: bool = False) -> bool:
             log.parent.mkdir(exist_ok=True)
             terminal.started("prepare")
             before = _current(settings)
-            pulled.finish(settings.home)  # what a killed pull had ready is delivered whole
+            pulled.finish(settings.home)  # completes the delivery of a pull that was killed
             if not always and unchanged.is_unchanged(settings, as_of):
                 terminal.finished(
                     "prepare", "nothing has changed; the current release stays in place"
@@ -292,7 +292,7 @@ def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
     """Lay out the summary at the end of a refresh as text.
 
     Args:
-        data: As `answers.summary` gives it, with `terms_changed` as `answers.terms` does.
+        data: As `answers.summary` returns it, with `terms_changed` from `answers.terms.changed`.
         home: The data home.
         seconds: Time by step.
     """
@@ -395,7 +395,7 @@ def _found(check: Row) -> str:
 
 def _times(seconds: Mapping[str, float]) -> list[str]:
     steps = ", ".join(f"{step} {taken:.1f}" for step, taken in seconds.items())
-    return [f"Seconds: {steps}; together {sum(seconds.values()):.1f}"]
+    return [f"Seconds: {steps}; total {sum(seconds.values()):.1f}"]
 
 
 def notes(
@@ -433,14 +433,14 @@ def refresh_known_at(
     with `--home`; `HOME/current` does not change.
 
     Args:
-        settings: Those of the data home that has the archive; its landing folder is not read.
+        settings: The settings of the data home with the archive; its landing folder is not read.
         known_at: The id of a release, or an instant in ISO 8601.
         as_of: Last day whose events count; by default that of the release that was newest then,
             else the day of the instant.
-        always: Whether to run even if nothing has changed since it was last asked.
+        always: Whether to run even if nothing has changed since the last such refresh.
 
     Returns:
-        Whether a release of what was known is current there.
+        Whether a release of what was known then is current there.
 
     Raises:
         ValueError: `known_at` is not an instant, or nothing had arrived by then.
@@ -470,8 +470,8 @@ def refresh_known_at(
 
 def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -> None:
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
-    # The libraries make four million lasting objects and little garbage; looking for it every 50,000 objects
-    # takes a twelfth of a run of few rows.
+    # The libraries create four million long-lived objects and little garbage; a collection every 50,000
+    # objects takes a twelfth of the time of a run of few rows.
     gc.set_threshold(3_000_000)
     # Warnings of libraries are for programmers, not for the reader of a terminal.
     warnings.simplefilter("ignore")
@@ -489,7 +489,7 @@ def _run_job(settings: Settings, as_of: date, run_id: str, terminal: Terminal) -
 
 
 def _alert(settings: Settings, run_id: str, as_of: date, error: BaseException | None) -> None:
-    """Alert people who are not at this terminal, unless its user stopped the run or found it locked."""
+    """Send alerts after a run, unless its user interrupted it or the data home was locked."""
     from dagster_project.releases.errors import Busy
 
     if isinstance(error, Busy) or _is_interrupt(error):
@@ -506,7 +506,10 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 
 def _instance() -> dg.DagsterInstance:
-    """Return Dagster's own storage if it exists, so that the run shows there; else None."""
+    """Return the instance with Dagster's storage if `DAGSTER_HOME` is set, so the run shows there.
+
+    Otherwise return an instance whose storage is only in memory.
+    """
     import dagster as dg
 
     if os.environ.get("DAGSTER_HOME"):
@@ -514,8 +517,8 @@ def _instance() -> dg.DagsterInstance:
     # This storage ends with the process; only the log of the run can be read afterwards.
     settings = {"telemetry": {"enabled": False}, "python_logs": {"python_log_level": "INFO"}}
     instance = dg.DagsterInstance.ephemeral(settings=settings)
-    # Nobody can ask for its events; to store them as SQL, and to look there for earlier ones, takes a fifth
-    # of a run without deliveries.
+    # Nothing reads its events; storing them in SQL and looking for earlier ones takes a fifth of a run
+    # without deliveries.
     storage: Any = instance.event_log_storage
     storage.store_event = lambda event: None
     storage.get_asset_records = lambda asset_keys=None: []
@@ -602,6 +605,6 @@ def _listed(folders: list[str]) -> str:
 
 
 def _short(path: Path) -> str:
-    """Return a path relative to the current folder where that is shorter."""
+    """Return a path relative to the current folder if that is shorter."""
     relative = os.path.relpath(path)
     return relative if len(relative) < len(str(path)) else str(path)

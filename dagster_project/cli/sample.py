@@ -36,7 +36,7 @@ def sample(
         bool,
         typer.Option(
             "--hold-back",
-            help="With --invoices: put the last month's in next/, to deliver later.",
+            help="With --invoices: put those of the last month in next/, to deliver later.",
         ),
     ] = False,
 ) -> None:

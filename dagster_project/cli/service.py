@@ -1,4 +1,4 @@
-"""`dev` and `alerts`: start Dagster; show what needs a person.
+"""`dev` and `alerts`: start Dagster; show what needs attention.
 
 Exit codes: 0 success, 1 failure, 2 the request names something that does not exist or makes no sense.
 """
@@ -39,7 +39,7 @@ _KINDS = {
     "disk_nearly_full": "the disk is nearly full",
     "terms_changed": "terms of coupons have changed",
     "running_out": "promotions run out",
-    "month_open": "months are to be closed",
+    "month_open": "months are not closed yet",
 }
 
 
@@ -78,7 +78,7 @@ def dev(
 
 
 def must_be_free(port: int, host: str = "127.0.0.1") -> None:
-    """Make sure that a port of this machine can be listened on.
+    """Check that a server can listen on a port of this machine.
 
     Args:
         port: The port.
@@ -112,7 +112,7 @@ def _prepared(settings: Settings) -> dict[str, str]:
     import warnings
 
     # Warnings of libraries are for programmers, not for the user who starts a service; parsing starts a process
-    # that would warn when this one becomes another.
+    # that would print one when `execve` replaces this process.
     warnings.simplefilter("ignore")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     from dagster_project.refresh import dbt_build
@@ -152,7 +152,7 @@ def _prepared(settings: Settings) -> dict[str, str]:
 
 
 def _lay_out(storage: Path) -> None:
-    """Write the configuration of Dagster's storage if it is missing, and make its databases.
+    """Write the configuration of Dagster's storage if it is missing, and create its databases.
 
     Web server and daemon would both do so, and both at once would damage the databases.
     """
@@ -175,7 +175,7 @@ def alerts(
     limit: Annotated[int, typer.Option(min=1, help="How many of the last alerts to list.")] = 20,
     json: JsonOption = False,
 ) -> None:
-    """Show what needs a person now, and the last alerts sent."""
+    """Show what needs attention now, and the last alerts sent."""
     from dagster_project.alerts.overview import overview
 
     settings = settings_of_home(home)
@@ -194,12 +194,12 @@ def tell_alerts(data: dict[str, Any]) -> str:
     lines = ["Alerts go to"]
     lines += [f"  {channel:<8} {where}" for channel, where in data["channels"].items()]
     lines += [f"  {number:,} wait for {channel}" for channel, number in data["waiting"].items()]
-    lines += ["", "Going on" if data["going_on"] else "Going on: nothing"]
+    lines += ["", "Ongoing" if data["going_on"] else "Ongoing: nothing"]
     for one in data["going_on"]:
         since = moment(datetime.fromisoformat(one["since"]))
         times = f", seen {one['times']:,} times" if one["times"] > 1 else ""
         lines.append(f"  {_KINDS.get(one['kind'], one['kind'])}, since {since}{times}")
-    lines += ["", "Last ones" if data["last"] else "Last ones: none"]
+    lines += ["", "Last alerts" if data["last"] else "Last alerts: none"]
     for one in data["last"]:
         at = moment(datetime.fromisoformat(one["at"]))
         outcomes = ", ".join(f"{name} {status}" for name, status in one["outcomes"].items())

@@ -18,7 +18,7 @@ def tell_changed(changed: Sequence[Row]) -> list[str]:
     """Lay out changes of terms as text: the coupon, old and new terms, where, and the effect.
 
     Args:
-        changed: As `answers.terms.changed` gives it.
+        changed: As `answers.terms.changed` returns it.
     """
     if not changed:
         return []

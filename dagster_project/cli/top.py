@@ -40,7 +40,7 @@ def tell(data: Row) -> str:
     lines += ["", f"Discounts and credit given, {when}"]
     lines += _table(
         data["discounts"],
-        ["workspace", "~name", ">bills", ">list", ">discount", ">credit", ">together", ""],
+        ["workspace", "~name", ">bills", ">list", ">discount", ">credit", ">total", ""],
         lambda row, code: [
             f"{row['bills']:,}",
             amount(row["list_amount"], code),

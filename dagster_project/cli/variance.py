@@ -110,7 +110,7 @@ def _workspaces(movers: list[Row], code: str) -> list[str]:
         ]
         for row in shown
     ]
-    for label, group in ((f"and {len(rest)} more", rest), ("together", movers)):
+    for label, group in ((f"and {len(rest)} more", rest), ("total", movers)):
         if group:
             total = sums(group)
             body.append(

@@ -122,10 +122,10 @@ def _tell_waiting(message: str) -> None:
 
 
 def _tell_calculated(calculated: Calculated, seconds: float) -> None:
-    """Leave one line with the time that it took and what was calculated."""
+    """Print one line with the time taken and what was calculated."""
     workspaces = count(calculated.workspaces, "workspace")
     print(
-        f"  calculated {seconds:6.1f} s  {workspaces} concerned: {count(len(calculated.models), 'model')}"
+        f"  calculated {seconds:6.1f} s  {workspaces} affected: {count(len(calculated.models), 'model')}"
         f" run, {count(calculated.tests, 'data test')} passed",
         flush=True,
     )
@@ -135,7 +135,7 @@ def _remove(home: Path | None, name: str, *, is_alone: bool) -> None:
     """Remove an answer.
 
     Raises:
-        Exit: There is none of that name, or something is asked besides (2); it is being calculated (1).
+        Exit: There is no answer of that name, or a question is asked too (2); it is being calculated (1).
     """
     from dagster_project.releases.retention import remove_what_if
 
@@ -148,7 +148,7 @@ def _remove(home: Path | None, name: str, *, is_alone: bool) -> None:
 
 
 def tell(data: Row) -> str:
-    """Lay out the bridge from recorded to what would be as text."""
+    """Lay out the bridge from recorded amounts to those under other terms as text."""
     lines = layout.heading(f"What if: {data['name']}", data)
     lines += layout.wrap(
         f"Read it with --release what-if/{data['name']}. Findings are those of the recorded release:"

@@ -125,7 +125,7 @@ def _today(data: Row) -> list[str]:
 
 
 def _is_ever_in_force(coupon: Row) -> bool:
-    """Return whether a coupon was or will be in force: whether its end is after its start (R3)."""
+    """Return whether a coupon was or will be in force, that is, whether its end is after its start (R3)."""
     return coupon["ends_at"] is None or bool(coupon["started_at"] < coupon["ends_at"])
 
 
@@ -234,7 +234,7 @@ def _coupon(coupon: Row) -> list[str]:
 
 
 def _rise(coupon: Row) -> str:
-    """Return what a bill rises or falls by when a redemption has run out, and what that is a month."""
+    """Return by how much a bill rises or falls once a redemption has run out, and how much that is a month."""
     monthly, currency = coupon["monthly_rise_to_expect"], coupon["currency"]
     rise = monthly if coupon["rise_to_expect"] is None else coupon["rise_to_expect"]
     if not rise:
@@ -247,7 +247,7 @@ def _rise(coupon: Row) -> str:
 
 
 def _is_used_up_before_its_end(grant: Row) -> bool:
-    """Return whether a grant is used up at its rate before what is left of it lapses."""
+    """Return whether a grant is expected to be used up before what is left of it lapses."""
     exhaustion, ends_at = grant["projected_exhaustion_date"], grant["grant_ends_at"]
     return exhaustion is not None and (ends_at is None or exhaustion <= day_of(ends_at))
 
@@ -296,7 +296,7 @@ def _bills(data: Row) -> list[str]:
         code = total["currency"]
         body.append(
             [
-                "together",
+                "total",
                 count(total["bills"], "bill"),
                 *([code] if len(currencies) > 1 else []),
                 *(amount(total[name], code) for name in AMOUNTS),

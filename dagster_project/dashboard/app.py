@@ -1,4 +1,4 @@
-"""The script that Streamlit runs for every page: says which pages there are, and draws the one asked for."""
+"""The script that Streamlit runs for every page: it declares the pages and draws the requested one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dagster_project.settings import Settings
 
 
 def main() -> None:
-    """Draw the page that the address names, to whom may look."""
+    """Draw the page that the address names, for a user who may see it."""
     st.set_page_config(page_title=TITLE, layout="wide", initial_sidebar_state="collapsed")
     file = Settings().login_file
     if file is not None and not draw_login(login.read(file)):

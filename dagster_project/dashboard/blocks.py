@@ -1,6 +1,6 @@
 """The parts of a page: titles, tiles, notes, tables and charts, before they are drawn.
 
-The dashboard and the report draw the same blocks, so that both say the same. The blocks and how one value
+The dashboard and the report draw the same blocks, so both say the same. The blocks and how one value
 of a table is written belong here; colours and HTML do not.
 """
 
@@ -17,18 +17,18 @@ from dagster_project.answers import values
 Kind = Literal[
     "text", "prose", "amount", "signed", "count", "percent", "day", "month", "account", "bill"
 ]
-"""What a column holds; `account` and `bill` are ids that lead to a page, prose is longer than a name."""
+"""What a column holds; `account` and `bill` are ids that link to a page, prose is longer than a name."""
 LINKS = ("account", "bill")
 NUMBERS = ("amount", "signed", "count", "percent")
 
 
 @dataclass(frozen=True)
 class Lead:
-    """Where a mark of a chart or a value of a table leads on to.
+    """The page that a mark of a chart or a value of a table links to.
 
     Attributes:
         page: The page.
-        chosen: What is chosen there, by the name of the filter, besides what is chosen already.
+        chosen: The choices to set there, by filter, in addition to the current ones.
     """
 
     page: str
@@ -37,7 +37,7 @@ class Lead:
 
 @dataclass(frozen=True)
 class Heading:
-    """The title of what follows."""
+    """The title of the blocks that follow."""
 
     text: str
 
@@ -48,7 +48,7 @@ class Note:
 
     Attributes:
         text: The sentence.
-        is_warning: Whether a person must act.
+        is_warning: Whether the reader must act.
     """
 
     text: str
@@ -57,7 +57,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Tile:
-    """A number that says more than a chart.
+    """A number with its label.
 
     Attributes:
         label: What it is.
@@ -85,7 +85,7 @@ class Column:
         name: The name of the value in the row.
         title: The heading that people read.
         kind: What it holds.
-        to: The page that a value leads on to, where it is the choice of a filter there.
+        to: The page that a value links to, which sets a filter there to the value.
         choice: That filter.
     """
 
@@ -98,15 +98,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; one that lists nothing says so in words.
+    """A table; an empty one is shown as a sentence.
 
     Attributes:
-        name: Of the files it is saved in; a page has no two of one name.
-        columns: From left to right.
-        rows: By column name.
+        name: The name of the files it is saved in; unique on a page.
+        columns: The columns from left to right.
+        rows: The rows by column name.
         currency: The currency of its amounts, unless each row has a `currency`.
-        empty: What to say where there is no row.
-        is_long: Whether the report leaves rows out after the first ones.
+        empty: The sentence to show if there are no rows.
+        is_long: Whether the report shows only the first rows.
     """
 
     name: str
@@ -117,7 +117,7 @@ class Table:
     is_long: bool = False
 
     def lead(self, row: Mapping[str, Any], column: Column) -> Lead | None:
-        """Return where a value of a row leads on to, None where it leads nowhere."""
+        """Return the link of a value of a row, None if it has none."""
         value = row.get(column.name)
         if value is None:
             return None
@@ -158,11 +158,11 @@ class Bars:
     Attributes:
         title: What is drawn, also for readers who cannot see it.
         axis: What the places are.
-        unit: What the amounts are of: a currency.
+        unit: The currency of the amounts.
         points: `place`, `part` and `amount` of each bar; a place may have several parts.
-        parts: The parts from the strongest colour to the lightest.
-        is_stacked: Whether the parts of a place stand on one another.
-        leads: Where the bars of a place lead on to.
+        parts: The parts in the order of `charts.SHADES`.
+        is_stacked: Whether the parts of a place are stacked.
+        leads: The link of the bars of a place, by place.
     """
 
     title: str
@@ -180,9 +180,9 @@ class Waterfall:
 
     Attributes:
         title: What is drawn.
-        unit: What the amounts are of: a currency.
-        steps: Name, amount, and whether the amount is where one stands rather than a step.
-        leads: Where a step leads on to, by its name.
+        unit: The currency of the amounts.
+        steps: Name, amount, and whether the amount is a level rather than a change.
+        leads: The link of a step, by its name.
     """
 
     title: str
@@ -199,14 +199,14 @@ class Chosen:
     """The choices on a page.
 
     Attributes:
-        currency: Amounts of others are not shown beside it.
+        currency: Amounts in others are not shown beside it.
         month: As 2024-02; None for the last with bills.
         program: Only this program.
         plan: Only this plan.
-        id: Which workspace or bill.
+        id: The id of a workspace or bill.
         ends: Only what runs out in this month, as 2026-02.
         type: Only findings of this type.
-        home: The data home, where closed months and what-ifs are asked for; None where it is not known.
+        home: The data home, which has closed months and what-ifs; None leaves them out.
         release: The release, or `what-if/NAME`.
     """
 
@@ -226,7 +226,7 @@ class Page:
     """A page of the dashboard.
 
     Attributes:
-        name: In its address.
+        name: Its name in the address.
         title: The title that people read.
         filters: What can be chosen on it, besides the release.
         has_report: Whether the report has it too.

@@ -1,9 +1,9 @@
 """Charts of blocks, by Altair, as SVG: the same on a page and in the report.
 
-Amounts become points of a chart in `_points`, and nowhere else: a chart of DECIMAL can be drawn a hundred
-times too large, so a point is a float, rounded to what one can see. No number that is read comes from here.
+Amounts become floats in `_points` and nowhere else, because a chart of DECIMAL can be drawn a hundred
+times too large. Numbers shown as text are written from the exact amounts.
 
-A mark that leads on is a link in the SVG, so that it is reached by keyboard too.
+A mark with a lead is a link in the SVG, so the keyboard reaches it too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ACCENT = "#17608a"
 SHADES = (ACCENT, "#8fb4c9", "#d3dde3", "#52616b")
-"""Of the parts of a bar; each is lighter or darker than the others, in black and white too."""
+"""Colours of the parts of a bar; each is lighter or darker than the others, in black and white too."""
 INK, FAINT = "#1c2430", "#5b6672"
 _FONT = "Source Sans, Source Sans 3, DejaVu Sans, sans-serif"
 _HEIGHT = 220
@@ -31,7 +31,7 @@ _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
 def _points(rows: Iterable[dict[str, Any]], *amounts: str) -> alt.InlineData:
-    """Return rows as what a chart is drawn from, its amounts as floats."""
+    """Return rows as data for Altair, with the amounts as floats."""
     import altair as alt
 
     return alt.InlineData(
@@ -147,7 +147,7 @@ def _told(place: str, part: str, value: Decimal, unit: str) -> str:
 
 
 def _mark(block: Bars | Waterfall, place: str) -> str:
-    """Return the number of a place among those that lead on, in the form of an address; empty for others."""
+    """Return the number of a place among those with a lead as a URL fragment; empty without a lead."""
     return f"#{list(block.leads).index(place)}" if place in block.leads else ""
 
 
@@ -193,7 +193,7 @@ def _waterfall(block: Waterfall, is_narrow: bool) -> alt.LayerChart:
     if block.leads:
         encoded["href"] = alt.Href("lead:N")
     bars = base.mark_bar().encode(**encoded)
-    if is_narrow:  # where the numbers would stand on one another: they are in the table beside it
+    if is_narrow:  # the numbers would overlap; the table beside the chart has them
         return alt.LayerChart(layer=[bars])
     told = base.mark_text(dy=-7, fontSize=10, color=INK, aria=False).encode(
         y="top:Q", text="amount:N"
@@ -209,7 +209,7 @@ def svg(
     Args:
         block: What to draw.
         width: In pixels.
-        address: Gives the address of where a mark leads on to; without it marks are no links.
+        address: Returns the address of a lead; without it marks are not links.
     """
     import altair as alt
     import vl_convert

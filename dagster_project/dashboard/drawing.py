@@ -1,6 +1,6 @@
-"""One run of a page in Streamlit: opens one release, asks it, and draws the blocks of the page.
+"""One run of a page in Streamlit: it opens one release, queries it, and draws the blocks of the page.
 
-A page asks one open release by its id, so it never mixes two. Choices are stored in the address alone, so
+A page queries one open release by its id, so it never mixes two. Choices are stored in the address alone, so
 an address can be sent to a colleague; every link carries the release it was made from.
 """
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 TITLE = "Coupon Ledger"
 KEPT = ("release", "currency", "month", "program", "plan")
-"""What links carry on from page to page."""
+"""The choices that links carry from page to page."""
 _ALL = "all"
 _WIDTHS = {"type": 250}
 _LABELS = {"ends": "Runs out in", "type": "Type of finding"}
@@ -98,7 +98,7 @@ if (!window.couponLedgerTables) {
   });
 }
 </script>"""
-"""Sorts and searches tables: it acts on every table of the page, and has no text of a release in it."""
+"""Sorts and searches every table of the page; it contains no text of a release."""
 _figure = st.components.v2.component(
     "coupon_ledger_figure",
     html="<div></div>",
@@ -106,7 +106,7 @@ _figure = st.components.v2.component(
     " { parentElement.querySelector('div').innerHTML = data }",
     isolate_styles=False,
 )
-"""A drawing of `look.figure`: Streamlit takes SVG out of HTML. What it says are months, programs and amounts."""
+"""Shows `look.figure`, because Streamlit removes SVG from HTML; its texts are months, programs and amounts."""
 
 
 def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
@@ -129,7 +129,7 @@ def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
             days_in(zone_of(connection)),
         ):
             seen = glance(connection)
-            # A release of a question goes by the name of the question.
+            # A what-if release is shown by its name, not by its id.
             seen["shown"] = wanted if wanted and is_what_if(wanted) else seen["release_id"]
             _top(page, seen, newest, all_pages)
             is_open = True
@@ -149,13 +149,13 @@ def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
 
 
 def draw_login(login: Login) -> bool:
-    """Draw who has logged in, or the way to.
+    """Draw who is logged in, or a button to log in.
 
     Args:
-        login: How it is configured.
+        login: The configuration of the log-in.
 
     Returns:
-        Whether somebody has logged in who may look; nothing else may be drawn otherwise.
+        Whether the user is logged in and may see the ledger; if not, nothing else may be drawn.
     """
     st.html(_STYLE)
     user = st.user.to_dict()
@@ -186,7 +186,7 @@ def _blocks(make: Any, connection: Connection, chosen: Chosen) -> list[Block]:
         found: list[Block] = make(connection, chosen)
     except NotThere as error:
         near = [*error.near, *error.named, *(one for other in error.others for one in other.ids)]
-        hint = f" Near it are {', '.join(near)}." if near else ""
+        hint = f" Similar: {', '.join(near)}." if near else ""
         return [Note(f"{error}.{hint}", is_warning=True)]
     return found
 
@@ -224,7 +224,7 @@ def _kept(seen: Row) -> dict[str, str]:
 
 
 def _choose(page: Page, seen: Row, ids: list[str], home: Path) -> Chosen:
-    """Let people choose, and return what is chosen; what this release does not have is said."""
+    """Draw the filters and return the choices; a note names each choice that this release does not have."""
     months = [month(one) for one in seen["months"]]
     options = {
         "currency": seen["currencies"] or [NO_CURRENCY],
@@ -252,10 +252,10 @@ def _choose(page: Page, seen: Row, ids: list[str], home: Path) -> Chosen:
 
 
 def _select(name: str, options: list[str], default: str, width: int, missing: list[str]) -> str:
-    """Let people choose one of a few; the address stores the choice.
+    """Draw a filter and return its choice, which the address stores.
 
     Args:
-        name: Of the filter.
+        name: The name of the filter.
         options: What can be chosen.
         default: What is chosen unless the address says otherwise.
         width: In pixels.
@@ -280,7 +280,7 @@ def _select(name: str, options: list[str], default: str, width: int, missing: li
 
 
 def _enter(page: Page) -> str:
-    """Let people enter an id, which the address stores."""
+    """Draw a field for an id and return the id, which the address stores."""
     key = "choice_id"
     st.session_state[key] = st.query_params.get("id", "")
     label = "Id of a workspace" if page.name == "account" else "Id of a bill"
@@ -306,7 +306,7 @@ def _draw(block: Block, seen: Row) -> None:
 
 
 def _lead(seen: Row, lead: Lead) -> str:
-    """Return the address of where something leads on to: what is chosen already is kept."""
+    """Return the address of a lead, with the current choices kept."""
     return f"{_address(lead.page)}?{urlencode({**_kept(seen), **lead.chosen})}"
 
 

@@ -1,7 +1,7 @@
-"""Log-in by OpenID Connect: the file that configures it, and who may look.
+"""Log-in by OpenID Connect: the file that configures it, and who may see the ledger.
 
-The file has two tables. `[auth]` is what Streamlit's `st.login` takes; `[access]` says whose e-mail
-addresses may look. Talking to the provider, cookies and sessions are Streamlit's.
+The file has two tables. `[auth]` has the arguments of Streamlit's `st.login`; `[access]` has the e-mail
+addresses of the people who may see the ledger. Streamlit handles the provider, cookies and sessions.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Login:
 
     Attributes:
         auth: The arguments of `st.login`: the provider, and the dashboard's identity there.
-        emails: Who may look: addresses, or whole domains as `@example.com`; if empty, everybody whom the
-            provider lets in.
+        emails: Who may see the ledger: addresses, or whole domains as `@example.com`; if empty, everybody
+            whom the provider lets in.
     """
 
     auth: Mapping[str, Any]
@@ -59,7 +59,7 @@ class Login:
         return origin_of(f"{address.scheme}://{address.netloc}")
 
     def allows(self, user: Mapping[str, Any]) -> bool:
-        """Return whether somebody who has logged in may look.
+        """Return whether a logged-in user may see the ledger.
 
         Args:
             user: The claims of the provider; an address that it calls unverified does not count.
@@ -67,7 +67,8 @@ class Login:
         if not self.emails:
             return True
         email = str(user.get("email") or "").strip().lower()
-        is_verified = str(user.get("email_verified", True)).lower() != "false"  # some send a text
+        # Some providers send text instead of a boolean.
+        is_verified = str(user.get("email_verified", True)).lower() != "false"
         if not email or not is_verified:
             return False
         return email in self.emails or f"@{email.rpartition('@')[2]}" in self.emails
@@ -75,13 +76,13 @@ class Login:
 
 @cache
 def read(path: Path) -> Login:
-    """Read the file that configures the log-in, once for a process.
+    """Read the file that configures the log-in, once per process.
 
     Args:
         path: A TOML file.
 
     Raises:
-        WrongLogin: The file cannot be read, or its content cannot work or is not safe.
+        WrongLogin: The file cannot be read, or its content is invalid or unsafe.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
@@ -100,8 +101,8 @@ def read(path: Path) -> Login:
             raise WrongLogin(f"{path}: [auth] needs {name}, a text.")
     if len(auth["cookie_secret"]) < _LEAST_SECRET:
         raise WrongLogin(
-            f"{path}: cookie_secret signs who has logged in and has less than {_LEAST_SECRET}"
-            " characters: take those of `openssl rand -hex 32`."
+            f"{path}: cookie_secret signs log-ins and has less than {_LEAST_SECRET} characters:"
+            " use the output of `openssl rand -hex 32`."
         )
     for name in ("redirect_uri", "server_metadata_url"):
         _must_be_safe(path, name, auth[name])
@@ -136,7 +137,7 @@ def _must_only_have(
 
 
 def _must_be_safe(path: Path, name: str, address: str) -> None:
-    """Take http only where nothing leaves the machine: secrets and cookies are sent there."""
+    """Accept http only for this machine, because secrets and cookies are sent to the address."""
     try:
         parts = urlsplit(address)
         origin_of(f"{parts.scheme}://{parts.netloc}")
@@ -147,7 +148,7 @@ def _must_be_safe(path: Path, name: str, address: str) -> None:
 
 
 def is_local(host: str) -> bool:
-    """Return whether a host is this machine, by its name or number."""
+    """Return whether a host is this machine, by name or IP address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -155,7 +156,7 @@ def is_local(host: str) -> bool:
 
 
 def must_be_configured(host: str, login: Login | None) -> None:
-    """Make sure that only logged-in people look from other machines.
+    """Check that people on other machines must log in.
 
     Args:
         host: What the server listens on.
@@ -180,7 +181,7 @@ class LeadsBack:
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        """Lead back to pages of an application.
+        """Wrap an application.
 
         Args:
             app: Streamlit's application.
@@ -222,7 +223,7 @@ class LeadsBack:
 
 
 def _asks_for_page(request: Any) -> bool:
-    """Return whether a browser opens a page with something chosen, and nobody has logged in."""
+    """Return whether a browser without a log-in opens a page with choices in its address."""
     return bool(
         request.headers.get("sec-fetch-mode", "navigate") == "navigate"
         and "text/html" in request.headers.get("accept", "")
@@ -235,7 +236,7 @@ def _asks_for_page(request: Any) -> bool:
 
 
 def is_page(address: str) -> bool:
-    """Return whether an address is a page of this server; the cookie may be anybody's."""
+    """Return whether an address is a page of this server, because the cookie may be forged."""
     parts = urlsplit(address)
     return (
         address.startswith("/")

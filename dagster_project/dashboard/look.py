@@ -37,7 +37,7 @@ STYLE = f"""
 
 
 def plain(text: object) -> str:
-    """Return text as HTML that shows it as it is: names come from deliveries and are never markup."""
+    """Return text escaped for HTML, because names come from deliveries and must never be markup."""
     return escape(clean(text))
 
 
@@ -72,7 +72,7 @@ def figure(
 
     Args:
         block: What to draw.
-        address: Gives the address of where a mark leads on to; without it marks are no links.
+        address: Returns the address of a lead; without it marks are not links.
         on_paper: Whether it is drawn once, as wide as paper, instead of for wide and narrow screens.
     """
     drawn = (
@@ -93,13 +93,13 @@ def table(
     *,
     is_sorted_by_click: bool = False,
 ) -> str:
-    """Return a table as HTML, or a sentence where it lists nothing.
+    """Return a table as HTML, or its sentence if it has no rows.
 
     Args:
         block: The table.
         most: How many rows to show of it.
-        address: Gives the address of where a value leads on to; without it values are no links.
-        is_sorted_by_click: Whether the titles of columns are buttons, and values carry what to sort by.
+        address: Returns the address of a lead; without it values are not links.
+        is_sorted_by_click: Whether the titles of columns are buttons, and cells carry the value to sort by.
     """
     if not block.rows:
         return note(block.empty)
@@ -132,12 +132,12 @@ def table(
 
 
 def left_out(block: Table, most: int, told: str) -> str:
-    """Return how many rows of a table are not shown as HTML, and where they are; nothing where all are.
+    """Return as HTML how many rows of a table are not shown, and where they are; empty if all are shown.
 
     Args:
         block: The table.
         most: How many rows are shown.
-        told: Where all of them are.
+        told: Where all rows are, in words.
     """
     more = len(block.rows) - most
     return note(f"{count(more, 'more row')}: {told}") if more > 0 else ""

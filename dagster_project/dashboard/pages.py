@@ -46,7 +46,7 @@ _STEP_PAGES: Final = {"Percent-off": "percent-off", "Credit": "credit", "Billing
 """The page that says more about a step of the bridge."""
 _MOST_FINDINGS, _MOST_REJECTED = 500, 200
 NO_CURRENCY: Final = "none"
-"""What is chosen where a release has no currency to choose."""
+"""The choice of currency in a release that has no currency."""
 NOTHING_YET: Final = (
     "This release has no bill that counts, no credit and no finding with an amount."
 )
@@ -54,12 +54,12 @@ _Make = Callable[[Connection, Chosen], list[Block]]
 
 
 def _of_month(name: str, page: str) -> Column:
-    """Return a column of months, each of which leads on to a page about it."""
+    """Return a column of months, each of which links to a page about it."""
     return Column(name, "Month", "month", to=page, choice="month")
 
 
 def _to_months(page: str, months: Iterable[date]) -> dict[str, Lead]:
-    """Return where the bars of months lead on to."""
+    """Return the links of bars of months."""
     return {month(one): Lead(page, {"month": month(one)}) for one in months}
 
 
@@ -177,7 +177,7 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
                 Column("percent_off_amount", "Percent-off", "amount"),
                 Column("amount_off_amount", "Dollar-off", "amount"),
                 Column("credit_amount", "Credit", "amount"),
-                Column("given_amount", "Together", "amount"),
+                Column("given_amount", "Total", "amount"),
                 Column("share_percent", "Share, %", "percent"),
                 Column("budget_amount", "Budget", "amount"),
             ),
@@ -186,7 +186,7 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
             "No program gave anything.",
         ),
     ]
-    if data["gifts"] is not None:  # what was asked for comes first, below the tiles
+    if data["gifts"] is not None:  # the list that was asked for comes first, below the tiles
         blocks[1:1] = _gifts(data["gifts"], chosen, month(data["month"]))
     return blocks
 
@@ -207,7 +207,7 @@ def _gifts(found: Row, chosen: Chosen, of_month: str) -> list[Block]:
                 Column("percent_off_amount", "Percent-off", "amount"),
                 Column("amount_off_amount", "Dollar-off", "amount"),
                 Column("credit_amount", "Credit", "amount"),
-                Column("given_amount", "Together", "amount"),
+                Column("given_amount", "Total", "amount"),
                 Column("net_amount", "Net of the bill", "amount"),
             ),
             found["gifts"],
@@ -216,7 +216,7 @@ def _gifts(found: Row, chosen: Chosen, of_month: str) -> list[Block]:
             is_long=True,
         ),
         *(
-            [Note(f"Listed are the {listed:,} bills with the largest gifts.")]
+            [Note(f"Only the {listed:,} bills with the largest gifts are listed.")]
             if listed < found["total"]
             else []
         ),
@@ -628,7 +628,7 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
 def _beside(chosen: Chosen) -> list[Block]:
     """Return the outlook under other terms beside the recorded one, for each question about this release.
 
-    A page of a question has that question only.
+    A page of a what-if release has that question only.
     """
     from dagster_project.answers.what_if import outlook_beside
 
@@ -772,8 +772,8 @@ def findings_of(connection: Connection, chosen: Chosen) -> list[Block]:
         *(
             [
                 Note(
-                    f"Listed are the {len(listed):,} largest; the totals are of all {data['total']:,}:"
-                    " coupon-ledger findings lists more."
+                    f"Only the {len(listed):,} largest are listed; the totals are of all"
+                    f" {data['total']:,}: coupon-ledger findings lists more."
                 )
             ]
             if data["total"] > len(listed)
@@ -944,11 +944,11 @@ _NARROWED: Final[dict[str, dict[str, str]]] = {
         " something.",
     },
 }
-"""What a page says of a filter that leaves something out, by page and filter."""
+"""What a page says about a filter that leaves something out, by page and filter."""
 
 
 def _telling(name: str, make: _Make) -> _Make:
-    """Return what makes the blocks of a page, and says first what they leave out."""
+    """Return a function that makes the blocks of a page, preceded by notes on what they leave out."""
 
     def made(connection: Connection, chosen: Chosen) -> list[Block]:
         if chosen.currency == NO_CURRENCY and name not in ("trust", "account", "bill"):
@@ -979,11 +979,11 @@ PAGES: Final[dict[str, tuple[Page, _Make]]] = {
         (Page("bill", "Bill", ("id",), has_report=False), bill),
     )
 }
-"""Every page by its name in an address, with what makes its blocks."""
+"""Every page by its name in an address, with the function that makes its blocks."""
 
 
 def heading_of(glance: Row) -> str:
-    """Return the release of a page, and whether it can be relied on."""
+    """Return the release of a page, with its checks and open findings."""
     passed = glance["checks"] - glance["checks_not_passed"]
     return (
         f"Release {clean(glance['release_id'])}, as of {day(glance['as_of_date'])}."

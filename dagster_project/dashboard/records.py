@@ -1,6 +1,6 @@
-"""The pages about one record: all that `workspace` says of a workspace, all that `explain` says of a bill.
+"""The pages about one record: all that `workspace` says about a workspace and `explain` about a bill.
 
-The choice of blocks for these two answers belongs here; their sentences are those of `answers/words`.
+The choice of blocks for these two answers belongs here; their sentences come from `answers/words`.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def account(connection: Connection, chosen: Chosen) -> list[Block]:
         ),
         *(
             Note(
-                f"Together, {one['bills']:,} of the last bills in {one['currency']}:"
+                f"In total, {one['bills']:,} of the last bills in {one['currency']}:"
                 f" list {amount(one['list_amount'], one['currency'])},"
                 f" discount {amount(one['discount_amount'], one['currency'])},"
                 f" credit {amount(one['credit_amount'], one['currency'])},"
@@ -162,7 +162,7 @@ def _next(coupon: Row) -> str | None:
 
 
 def _changed_terms(coupons: Iterable[Row]) -> list[Block]:
-    """Return which terms of coupons have changed since they were delivered."""
+    """Return a note for each change of the terms of a coupon."""
     return [
         Note(
             f"Terms of {clean(one['coupon_id'])} changed: {clean(words.changed_terms(changed))} by the"

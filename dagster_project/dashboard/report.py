@@ -1,4 +1,4 @@
-"""The report: the pages of a release as one HTML file, which needs no network and no script to be read.
+"""The report: the pages of a release as one HTML file, readable without network or scripts.
 
 It has the charts of the dashboard as SVG and the same numbers as text, and prints on A4 and Letter.
 """
@@ -93,7 +93,7 @@ def _report(connection: Connection, wanted: str | None, home: Path | None) -> st
                 blocks = (
                     findings_of(connection, replace(chosen, month=None))
                     if name
-                    == "trust"  # what is wrong is wrong until it is mended, of whichever month
+                    == "trust"  # a finding stays open until it is corrected, whatever its month
                     else make(connection, chosen)
                 )
             except NotThere:

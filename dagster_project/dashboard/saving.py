@@ -14,10 +14,10 @@ from dagster_project.dashboard.blocks import Table
 
 
 def as_csv(table: Table) -> bytes:
-    """Return every row of a table as CSV; text like a spreadsheet formula gets an apostrophe before it.
+    """Return every row of a table as CSV; text that a spreadsheet reads as a formula gets an apostrophe.
 
     Args:
-        table: Its amounts are written with their places and without thousands separators.
+        table: The table; its amounts are written with all decimals and without thousands separators.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -34,8 +34,8 @@ def as_xlsx(table: Table, about: str) -> bytes:
     """Return every row of a table as a workbook.
 
     Args:
-        table: The table; its amounts are numbers with the places of their currency.
-        about: Which release it is of, for the first line.
+        table: The table; its amounts are numbers with the decimals of their currency.
+        about: The first line, which names the release.
     """
     import xlsxwriter
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 HOST = "127.0.0.1"
-"""Where the dashboard is offered unless another address is named, which needs a log-in."""
+"""The address to listen on by default; an address that other machines reach needs a log-in."""
 _LAST_WORDS_SECONDS = 3
 _STREAMLIT = {
     "browser_gatherUsageStats": False,
-    "client_disableDataExport": True,  # tables are saved with every place of their amounts
-    "client_showErrorDetails": "none",  # a trace has values of rows
+    "client_disableDataExport": True,  # our own buttons save amounts with all decimals
+    "client_showErrorDetails": "none",  # a traceback has values of rows
     "client_showErrorLinks": False,
     "client_toolbarMode": "minimal",
     "global_developmentMode": False,
@@ -38,17 +38,17 @@ _STREAMLIT = {
     "theme_primaryColor": ACCENT,
     "theme_textColor": INK,
 }
-"""Settings of Streamlit, as its command line names them; it takes none of them from the environment."""
+"""Settings of Streamlit, as its command line names them; these override the environment."""
 
 
 def guarded(app: ASGIApp, port: int, settings: Settings, login: Login | None = None) -> Guard:
-    """Return the dashboard as it is served: to its own pages only.
+    """Return the dashboard behind the guard, which serves only the dashboard's own pages.
 
     Args:
         app: Streamlit's application.
         port: The port the server listens on.
-        settings: They name further addresses under which the pages are opened.
-        login: The log-in, if there is one; its address is one of them.
+        settings: Have further addresses under which the pages are opened.
+        login: The log-in, if there is one; its address is one more.
     """
     addresses = [*settings.web_addresses, *([login.origin] if login else [])]
     return Guard(LeadsBack(app) if login else app, served_origins(port, addresses))
@@ -74,13 +74,13 @@ def serve(port: int, settings: Settings, host: str = HOST) -> None:
 
     login = read(settings.login_file) if settings.login_file else None
     must_be_configured(host, login)
-    # Secrets of other applications of this user, which Streamlit would read, are none of ours.
+    # Streamlit would read this user's secrets of other applications.
     options = {**_STREAMLIT, "server_port": port, "server_address": host, "secrets_files": []}
     load_config_options(options)
-    assert pages.PAGES  # imported here, so that the first page does not wait for it
+    assert pages.PAGES  # imported here, so the first page does not wait for it
     if login:
-        with warnings.catch_warnings(record=True):  # of authlib, for its programmers
-            import_module("authlib.integrations.starlette_client")  # before the first log-in waits
+        with warnings.catch_warnings(record=True):  # authlib's are for its programmers
+            import_module("authlib.integrations.starlette_client")  # so no log-in waits for it
     app = App(
         Path(__file__).with_name("app.py"), secrets={"auth": dict(login.auth)} if login else None
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 JOB = "refresh"
 ALERTS_SECONDS = 300
-"""How often to look at what changes without a run."""
+"""How often to check what changes without a run."""
 
 _ON_ITS_WAY = [
     dg.DagsterRunStatus.QUEUED,
@@ -27,8 +27,8 @@ _ON_ITS_WAY = [
     dg.DagsterRunStatus.CANCELING,
 ]
 _TAGS = {
-    # A run whose process died is started again, whole: the steps of a run belong together. A failed run
-    # is not; the same deliveries would fail again.
+    # A run whose process died is started again from its first step, because the steps of a run belong
+    # together. A failed run is not, because the same deliveries would fail again.
     "dagster/max_retries": "1",
     "dagster/retry_strategy": "ALL_STEPS",
     "dagster/retry_on_asset_or_op_failure": "false",
@@ -238,7 +238,7 @@ def _is_made_again(context: dg.RunFailureSensorContext) -> bool:
 
 
 def _last_words(context: dg.RunFailureSensorContext) -> list[str]:
-    """Return what is known of the end of a run: what its steps said, else what its process said."""
+    """Return why a run failed: the errors of its steps, else what Dagster recorded about its process."""
     errors = []
     for event in context.get_step_failure_events():
         error = event.step_failure_data.error

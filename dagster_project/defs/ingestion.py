@@ -1,4 +1,4 @@
-"""Deliveries to raw tables: one step for all feeds, so that a run sees one state of the landing folder."""
+"""Deliveries to raw tables: one step for all feeds, so a run sees one state of the landing folder."""
 
 import hashlib
 import time
@@ -72,7 +72,7 @@ def defs(settings: Settings, project: Project) -> dg.Definitions:
             from dagster_project.sources import deliveries as pulled
 
             settings = refresh.settings
-            pulled.finish(settings.home)  # what a killed pull had ready is delivered whole
+            pulled.finish(settings.home)  # completes the delivery of a pull that was killed
             alone = left_alone(
                 settings.landing, list(feeds()), time.time() - settings.settle_seconds
             )
@@ -126,7 +126,7 @@ def must_have_come(
     loaded: Mapping[str, Deliveries],
     waiting: Sequence[str] = (),
 ) -> None:
-    """Make sure that there is something to refresh from, delivered now or earlier.
+    """Check that there is something to refresh from, delivered now or earlier.
 
     Args:
         landing: The landing folder.
@@ -197,7 +197,7 @@ def _feeds_behind(name: str) -> list[str]:
 
 
 def _gate(feed: str, key: dg.AssetKey) -> dg.AssetCheckSpec:
-    """Return the supplier gate's check; it blocks nothing: a refused file stays out, others go on."""
+    """Return the supplier gate's check; it blocks nothing, because a refused file is left out."""
     return dg.AssetCheckSpec(
         GATE,
         asset=key,
@@ -251,7 +251,7 @@ def gate_result(key: dg.AssetKey, reports: "Sequence[DeliveryReport]") -> dg.Ass
 
 
 def outcome(reports: "Sequence[DeliveryReport]") -> str:
-    """Say in a few words what arrived.
+    """Return in a few words what arrived.
 
     Args:
         reports: One per file of the landing folder.
@@ -267,11 +267,11 @@ def outcome(reports: "Sequence[DeliveryReport]") -> str:
 
 
 def notes(waiting: Sequence[str], empty: Sequence[str]) -> list[str]:
-    """Return what was left alone in the landing folder, one line each.
+    """Return what was not read in the landing folder, one line each.
 
     Args:
         waiting: Folders of parts that are not whole yet, each with the reason.
-        empty: Empty parts that were passed over.
+        empty: Empty parts that were skipped.
     """
     lines = [f"waiting: {clean(folder)}" for folder in waiting]
     if empty:

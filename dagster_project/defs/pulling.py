@@ -21,7 +21,7 @@ from dagster_project.settings import CHECKOUT, Settings
 GROUP = "sources"
 JOB_OF = "pull_{}"
 WAIT_SECONDS = 3600
-"""How long a pull that has everything ready waits for a refresh to end."""
+"""How long a pull that is ready to deliver waits for a refresh to end."""
 RETRIES = {
     # What a killed pull has read is stored: a new run of it continues from there.
     "dagster/max_retries": "2",
@@ -30,7 +30,7 @@ RETRIES = {
 
 
 class Pull(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Where a pull reads its state and writes its deliveries; the key is only in the environment.
+    """The folders of a pull's state and deliveries; its key is only in the environment.
 
     Attributes:
         home: The data home.

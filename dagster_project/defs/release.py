@@ -51,7 +51,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
         metadata=code(CODE / "dagster_project" / "releases" / "publishing.py"),
     )
     def release(context: dg.AssetExecutionContext, refresh: Refresh) -> dg.MaterializeResult[None]:
-        """Publish the build of this very run, or refuse."""
+        """Publish the build of this run, or refuse."""
         settings = refresh.settings
         with step(context, refresh, STEP) as running, as_left.forgotten_on_failure(settings):
             publication = publish(
@@ -91,7 +91,7 @@ def defs(settings: Settings, project: dbt_build.Project) -> dg.Definitions:
 
 
 def outcome(publication: Publication) -> str:
-    """Say in a few words what a publication did."""
+    """Return in a few words what a publication did."""
     rows = sum(publication.rows.values())
     if not publication.is_new:
         return "nothing has changed; the current release stays in place"

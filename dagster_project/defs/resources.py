@@ -93,7 +93,7 @@ class Refresh(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def _in_words(context: dg.InitResourceContext) -> str:
-    """Say what is being done, for the message about a locked data home."""
+    """Return who holds the lock, for the message about a locked data home."""
     if context.run is None:
         return "Dagster"
     tags = context.run.tags
@@ -106,7 +106,7 @@ def _in_words(context: dg.InitResourceContext) -> str:
     description="One log file per run in the data home, instead of the terminal.",
 )
 def run_log(context: dg.InitLoggerContext) -> logging.Logger:
-    """Return a logger that writes `<folder>/<run id>.log`, as text or as one JSON object a line."""
+    """Return a logger that writes `<folder>/<run id>.log`, as text or as one JSON object per line."""
     folder = Path(context.logger_config["folder"])
     logger = logging.getLogger(f"coupon_ledger.{context.run_id}")
     # Dagster asks for the logger once for the run and once for its steps.
@@ -123,7 +123,7 @@ def run_log(context: dg.InitLoggerContext) -> logging.Logger:
 
 
 class _Log(logging.FileHandler):
-    """A log that leaves out lines for which the disk has no room; the run itself says why."""
+    """A log that leaves out lines if the disk is full; the run itself says why."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         """Ignore errors of the disk."""
@@ -132,14 +132,14 @@ class _Log(logging.FileHandler):
 
 
 def _is_said(record: logging.LogRecord) -> bool:
-    """Return whether a step logged the record, or it is why the run failed; skip Dagster's own."""
+    """Return whether a record is a step's own or says why the run failed, not another event of Dagster."""
     meta = getattr(record, "dagster_meta", {}) or {}
     event = meta.get("dagster_event")
     return event is None or event.event_type_value == "PIPELINE_FAILURE"
 
 
 class _OneLine(logging.Formatter):
-    """The step and what it said, without the run's name and id, which the file has."""
+    """The step and its message on one line, without the id of the run, which is the file's name."""
 
     def format(self, record: logging.LogRecord) -> str:
         step, text, _ = _said(record)
@@ -165,7 +165,7 @@ class _Json(logging.Formatter):
 
 
 def _said(record: logging.LogRecord) -> tuple[str, str, str]:
-    """Return the step, what it said on one line, and the run."""
+    """Return the step, its message on one line, and the id of the run."""
     meta = getattr(record, "dagster_meta", {}) or {}
     text = str(meta.get("orig_message") or record.getMessage())
     return str(meta.get("step_key") or "-"), plain(text, _MOST), str(meta.get("run_id") or "-")

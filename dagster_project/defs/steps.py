@@ -31,7 +31,7 @@ class Step:
 
 @contextmanager
 def step(context: dg.AssetExecutionContext, refresh: Refresh, name: str) -> Iterator[Step]:
-    """Do the work of a step in this block; one line, and its notes, go to the log of the run.
+    """Run the work of a step in this block, and log its outcome and notes, or its failure.
 
     Args:
         context: The context of the step.

@@ -1,7 +1,7 @@
 """What is shown of a table beside its name: rows, columns, and the deliveries it came from.
 
-Reading that from DuckDB and laying it out as metadata belongs here. Values of rows are never read:
-metadata is stored for long and seen by many.
+Reading that from DuckDB and presenting it as metadata belongs here. Values of rows are never read, because
+metadata is stored for a long time and seen by many.
 """
 
 import warnings
@@ -25,8 +25,8 @@ class Deliveries:
     """The files of a feed that were loaded.
 
     Attributes:
-        files: How many.
-        newest: The last ones, newest first, each with the day it arrived and its rows.
+        files: How many files.
+        newest: The last files, newest first, each with the day it arrived and its rows.
     """
 
     files: int
@@ -36,7 +36,8 @@ class Deliveries:
 class Tables:
     """The tables of one DuckDB file, read once.
 
-    Only views of files are counted, whose row counts are stored; other views would have to be calculated.
+    Of the views only those of Parquet files are counted, because the files store their row counts; other
+    views would have to be calculated.
     """
 
     def __init__(self, path: Path, schemas: Sequence[str]) -> None:

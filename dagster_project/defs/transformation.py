@@ -50,7 +50,7 @@ class Translator(DagsterDbtTranslator):
     def get_asset_spec(
         self, manifest: Mapping[str, Any], unique_id: str, project: Any
     ) -> dg.AssetSpec:
-        """Add a link to the model's SQL, and to a mart the policy that rebuilds it when stale."""
+        """Add a link to the model's SQL, and to a mart the policy that shows it as stale after some time."""
         node = self.get_resource_props(manifest, unique_id)
         spec = super().get_asset_spec(manifest, unique_id, project)
         spec = spec.merge_attributes(metadata=code(DBT_PROJECT / node["original_file_path"]))
@@ -106,9 +106,9 @@ def mart_keys(settings: Settings, project: dbt_build.Project) -> dict[str, dg.As
 
 
 def with_attached_tests(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Attach every singular test to one model, so that it becomes a check; return the manifest.
+    """Attach every singular test of several models to one of them, so it becomes a check; return the manifest.
 
-    A test that reads several models belongs to the mart among them, else to the last it names.
+    The test belongs to the last mart that it names, else to the last model.
     """
     attached = {**manifest, "nodes": dict(manifest["nodes"])}
     for unique_id, node in manifest["nodes"].items():
@@ -229,7 +229,7 @@ def _build(
         }
         if output.output_name in selected:
             yield output.with_metadata(metadata)
-        else:  # a request for some of the tables builds all of them: they are built together
+        else:  # a request for some of the tables builds all of them
             key = translator.get_asset_key(node)
             context.log_event(dg.AssetMaterialization(key, metadata=metadata))
     if outcome.message:
@@ -253,17 +253,17 @@ def _build(
 
 
 def _has_arrived(context: dg.AssetExecutionContext) -> bool:
-    """Return whether arrival is a step of the same run, which makes sure of the files of rows."""
+    """Return whether arrival, which checks the files of rows, is a step of the same run."""
     from dagster_project.defs.ingestion import STEP as ARRIVAL
 
     return any(node.name == ARRIVAL for node in context.job_def.nodes)
 
 
 def _must_be_as_stored(settings: Settings) -> None:
-    """Make sure that the delivered rows are what arrival stored.
+    """Check that the delivered rows are what arrival stored.
 
     Raises:
-        ReleaseError: A file of them is not.
+        ReleaseError: A file of rows is not the one that was stored.
     """
     if not settings.warehouse.is_file():
         return  # the build fails, and says so
@@ -279,7 +279,7 @@ def _must_be_as_stored(settings: Settings) -> None:
 def _left_alone(
     build: dbt_build.RunningBuild, manifest: Mapping[str, Any], translator: Translator
 ) -> Iterator[dg.Output[None]]:
-    """Yield the outputs of the models that a build leaves as they are, each after all it reads."""
+    """Yield the outputs of the models that a build leaves unchanged, each after all that it reads."""
     for unique_id in build.left_alone:
         key = translator.get_asset_key(manifest["nodes"][unique_id])
         metadata: dict[str, Any] = {"unique_id": unique_id, "left_as_it_was": True}
@@ -292,7 +292,7 @@ def _standing(
     translator: Translator,
     context: dg.AssetExecutionContext,
 ) -> Iterator[dg.AssetCheckResult]:
-    """Yield the results of data tests that needed no run, each with when it ran."""
+    """Yield the results of data tests that did not have to run again, each with the time it ran."""
     for unique_id, result in build.standing.items():
         key = get_asset_check_key_for_test(manifest, translator, unique_id, project=None)
         if key is None or key not in context.selected_asset_check_keys:
@@ -316,7 +316,7 @@ def _standing(
 
 @contextlib.contextmanager
 def _engine(refresh: Refresh, project: dbt_build.Project) -> Iterator[None]:
-    """Provide what dbt builds on: the warehouse, always there, or Spark, which is started."""
+    """Provide the engine of the build: DuckDB needs nothing, Spark is started."""
     if refresh.settings.engine == "duckdb":
         yield
         return
@@ -329,7 +329,7 @@ def _engine(refresh: Refresh, project: dbt_build.Project) -> Iterator[None]:
 
 
 def _log(context: dg.AssetExecutionContext, event: dbt_build.EventMsg) -> None:
-    """Log what dbt says of each model and test, without values; the step's own line sums it up."""
+    """Log what dbt says about each model and test, without values; the step's own line sums it up."""
     text = event.info.msg.strip()
     if text and event.info.level in ("info", "warn", "error"):
         context.log.debug(plain(without_values(text, names())))

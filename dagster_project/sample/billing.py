@@ -2,7 +2,7 @@
 
 R2 (which redemptions are honoured), R3 (when they are in force), R4 (follow-ups) and a chronological
 application of R5 to R7 to one workspace belong here. The code is deliberately unlike the dbt models,
-which compute the same from whole tables, so that each can show a mistake in the other.
+which compute the same from whole tables, so each can show a mistake in the other.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ class _Promotion:
         )
 
     def use(self, bill: Bill) -> None:
-        """Count a use (R3): an invoice whose list amount is zero uses none up."""
+        """Count a use (R3); an invoice whose list amount is zero is not a use."""
         if bill.list_amount > 0:
             self.uses_left -= 1
 
@@ -379,7 +379,7 @@ class Account:
         ]
 
     def credit_available(self, bill: Bill) -> int:
-        """Return what an invoice's grants have left of what was billed so far (R7, R9)."""
+        """Return what the grants that cover an invoice have left after the credit billed so far (R7, R9)."""
         if not self._grants:
             return 0
         return sum(grant.left for grant in self._covering(bill))

@@ -274,7 +274,7 @@ def _csv_lines(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _json_line(row: Row, columns: Sequence[str]) -> str:
-    """Return one JSON record; amounts stay text, since a JSON number may be read as a float."""
+    """Return one JSON record; amounts stay text, because a JSON number may be read as a float."""
     record: dict[str, str | int | None] = {}
     for column, value in zip(columns, row, strict=True):
         if not value:

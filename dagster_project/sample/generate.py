@@ -220,7 +220,7 @@ def _bucket(number: int, first_day: int, step: int) -> int:
 def _with_statuses(
     workspace: Workspace, planned: Iterator[Bill], last_day: int, rng: Random
 ) -> list[Bill]:
-    """Settle how each invoice ends: paid, open, written off, void, void and issued again, draft."""
+    """Decide how each invoice ends: paid, open, written off, void, void and issued again, draft."""
     result: list[Bill] = []
     last = last_day * DAY
     for position, bill in enumerate(planned):
@@ -348,7 +348,7 @@ def _line(workspace: Workspace, bill: Bill, charge: Charge, updated_at: int) -> 
 def _workspace_deliveries(
     people: list[Workspace], begin: int, end: int, is_small: bool
 ) -> list[Delivery]:
-    """Return those known at the start, the new ones since, and a few renamed ones."""
+    """Return the workspaces known at the start, the new ones since, and a few renamed ones."""
 
     def row(person: Workspace, name: str, updated_at: int) -> Row:
         return (
@@ -478,7 +478,7 @@ def _redemption_row(redemption: Redemption, updated_at: int) -> Row:
 def _redemption_deliveries(
     desk: Desk, begin: int, end: int, seed: int, is_small: bool
 ) -> list[Delivery]:
-    """Return new ones by calendar year; one revoked or found ineligible is delivered again then."""
+    """Return redemptions by calendar year, and once more those that were revoked or lost eligibility."""
     rng = Random(f"redemptions {seed}")
     years: dict[str, list[Row]] = {}
     changes: list[tuple[int, Row]] = []
@@ -588,7 +588,7 @@ def _invoice_deliveries(
             delivery.rows = reordered(rows, columns, other)
             delivery.columns = other
         if delivery.format == "parquet":
-            # A Parquet column has one number of places and yen have none, so yen have files of their own.
+            # A Parquet column has one number of decimals and yen have none, so yen have files of their own.
             currency = columns.index("currency")
             yen = [row for row in delivery.rows if row[currency] == "JPY"]
             delivery.rows = [row for row in delivery.rows if row[currency] != "JPY"]

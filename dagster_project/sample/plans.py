@@ -1,8 +1,8 @@
 """The invented workspaces and the coupons they redeem.
 
 Each scenario is one story: it may shape the workspace, and it sends redemptions to the desk, refused
-ones too. Whether a redemption is honoured is decided in billing.py, not here. Each story has a weight;
-every other one of the first workspaces shows each story once, the rest are drawn by weight.
+ones too. Whether a redemption is honoured is decided in billing.py, not here. Every second one of the
+first workspaces shows the next story, so each is shown once; the stories of the others are drawn by weight.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ class Desk:
         channel: str = "self_serve",
         order: int | None = None,
     ) -> Redemption | None:
-        """Record a redemption, unless it is after the sample and so not known yet.
+        """Record a redemption, unless it is before or after the sample.
 
         Returns:
-            The redemption, or None.
+            The redemption; None if it is not recorded.
         """
         if not self.start <= at < self.end:
             return None
@@ -288,7 +288,7 @@ def _follow_up_late(desk: Desk, workspace: Workspace, rng: Random) -> None:
 
 
 def _follow_up_refused(desk: Desk, workspace: Workspace, rng: Random) -> None:
-    """Give the user the follow-up coupon elsewhere, so that none can be derived here."""
+    """Give the user the follow-up coupon elsewhere, so the one derived here is refused."""
     desk.redeem(workspace, "SPRING-50", desk.sometime(workspace, rng, 0.4))
     elsewhere = workspace.number - (1 if workspace.number % 2 else 2)  # never one that is shown
     if elsewhere > 0:

@@ -65,7 +65,7 @@ def rounded_share(amount: int, numerator: int, denominator: int) -> int:
 
 
 def money_text(amount: int, exponent: int) -> str:
-    """Return minor units as a decimal in major units, with as many places as the currency has."""
+    """Return minor units as a decimal in major units, with the decimals of the currency."""
     if exponent == 0:
         return str(amount)
     if amount < 0:

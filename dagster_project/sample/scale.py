@@ -28,7 +28,7 @@ from dagster_project.sample.moments import DAY, day_number, instant_text, month_
 LargeFormat = Literal["csv", "parquet"]
 Grouping = Literal["year", "month", "single"]
 
-# More invoices than this are copies; large enough that no stretch of a file repeats itself.
+# The most invoices that are not copies; enough that no stretch of a file repeats itself.
 BASE_INVOICES: Final = 500_000
 # How many invoices a workspace gets in an average month.
 _RATE: Final = 0.885
@@ -47,8 +47,8 @@ class _File:
         name: Its name without extension.
         stretches: Conditions in SQL; all copies of the first's rows come before those of the second.
         modified_at: Its modification time, seconds since 1970.
-        has_reasons: Whether it has the column with the reason of a restatement, which is no column
-            of the contract.
+        has_reasons: Whether it has the column with the reason of a restatement, which is not in the
+            contract.
     """
 
     folder: Path
@@ -96,8 +96,8 @@ def generate_large_sample(
 
     The same arguments give the same rows in the same order. `truth.json` is the truth about one copy,
     with `copies`: its record `in_00014_009` represents `in_00014_009-1` to the last copy. All rows can
-    be read. Coupons are always CSV, and in Parquet yen have files of their own, since a Parquet column
-    has one number of places.
+    be read. Coupons are always CSV, and in Parquet yen have files of their own, because a Parquet column
+    has one number of decimals.
 
     Args:
         invoices: About how many invoices, at least 1.
@@ -170,7 +170,7 @@ def _load(connection: duckdb.DuckDBPyConnection, landing: Path, feed: str) -> No
 
 
 def _as_delivered(landing: Path, target: Path, feeds: tuple[str, ...]) -> Iterator[_File]:
-    """Yield the same files again."""
+    """Yield the files of the smaller sample, with all their rows."""
     for feed in feeds:
         for path in sorted((landing / feed).iterdir()):
             yield _File(
@@ -288,7 +288,7 @@ def _write(
 
 
 def _typed(column: str, places: int) -> str:
-    """Return a column of text as Parquet has it."""
+    """Return SQL for a column of text with its type in Parquet."""
     if column in AMOUNTS:
         return f"cast({column} as decimal(18, {places})) as {column}"
     if column in WHOLE:
@@ -301,7 +301,7 @@ def _typed(column: str, places: int) -> str:
 
 
 def _copy(table: str, feed: str, copy: int) -> str:
-    """Return one copy: the number behind every id."""
+    """Return SQL for one copy, with its number after every id."""
     copied = [
         f"{column} || '-{copy}' as {column}" for column in _COPIED_IDS if column in EXPORTED[feed]
     ]

@@ -43,7 +43,7 @@ class Workspace:
         paused: Numbers of the billing periods without service or bill.
         bills_zero: Whether a yearly customer's month without overage is invoiced at 0.00.
         is_dormant: Created, and never billed.
-        is_shown: Whether it shows one thing to a reader, so that no error is planted.
+        is_shown: Whether it shows one thing to a reader, so no error is planted.
         void_bill: Position of a bill to void and re-issue.
         restated_bill: Position of a bill to restate.
         scenario: Name of what it shows.

@@ -1,7 +1,7 @@
 """Workspaces billed as mature billing systems bill: subscriptions, prorations, credit notes, quarters.
 
 Each workspace shows one thing, in the last eighteen months of a sample, with the same amounts in every
-sample. The amounts are written out beside the bills rather than calculated, so that nothing here
+sample. The amounts are written out beside the bills rather than calculated, so nothing here
 implements the rules a third time. The workspaces, their coupons and their bills come after the invented
 ones and in files of their own; the invented ones are the same with and without them.
 """

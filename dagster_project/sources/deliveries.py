@@ -145,7 +145,7 @@ def made_durable(file: IO[bytes] | IO[str]) -> None:
 
 
 def deliver(home: Path, source: str, parts: Iterable[Part]) -> list[Part]:
-    """Rename the files of a pull, all of them.
+    """Deliver the files of a pull by renaming all of them.
 
     Args:
         home: The data home.
@@ -153,7 +153,7 @@ def deliver(home: Path, source: str, parts: Iterable[Part]) -> list[Part]:
         parts: Whole files; files that were already renamed are skipped.
 
     Returns:
-        The parts whose file is in neither place, since somebody removed it.
+        The parts whose file is in neither place because somebody removed it.
     """
     parts = list(parts)
     listed = folder_of(home, source) / PENDING
@@ -167,7 +167,7 @@ def deliver(home: Path, source: str, parts: Iterable[Part]) -> list[Part]:
 
 
 def note_completed(home: Path, source: str, when: datetime) -> None:
-    """Record that a pull from a source worked.
+    """Record that a pull from a source succeeded.
 
     Args:
         home: The data home.
@@ -181,7 +181,7 @@ def note_completed(home: Path, source: str, when: datetime) -> None:
 
 
 def last_pull(home: Path, source: str) -> datetime | None:
-    """Return when a pull from a source last worked, None for never.
+    """Return when a pull from a source last succeeded, None if never.
 
     Args:
         home: The data home.
@@ -199,7 +199,7 @@ def is_unfinished(home: Path) -> bool:
 
 
 def finish(home: Path) -> int:
-    """Deliver what killed pulls had ready, so that no refresh sees a part of a pull.
+    """Deliver what killed pulls had ready, so no refresh sees only part of a pull.
 
     Args:
         home: The data home.

@@ -37,7 +37,7 @@ OVERLAP = "1 hour"
 CHUNK = 1 << 20
 _INTERVAL = re.compile(r"[0-9]+ (second|minute|hour|day)s?")
 _QUOTED = re.compile(r"\".*\"|'.*'")
-"""From the first quote to the last, since a value may have quotes in it."""
+"""Matches from the first quote to the last, because a value may contain quotes."""
 
 TEXT, PADDED, UUID, WHOLE, NUMERIC, BOOLEAN, INSTANT, DATE = (
     *("text", "padded", "uuid", "integer", "numeric", "boolean", "instant", "date"),
@@ -88,7 +88,7 @@ class Select:
 
     @property
     def digest(self) -> str:
-        """A digest that differs from that of any other SELECT."""
+        """The digest of its text, by which a changed SELECT is noticed."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
@@ -124,7 +124,7 @@ class Report:
     since: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report for machines."""
+        """Return the report as a dictionary for JSON."""
         return asdict(self)
 
 
@@ -156,7 +156,7 @@ def read_file(named: str | Path) -> SourcesFile:
     except (OSError, UnicodeDecodeError) as error:
         raise SetUpWrong(f"{path} cannot be read ({error}).") from error
     except tomllib.TOMLDecodeError as error:
-        raise SetUpWrong(f"{path} is no TOML: {error}.") from error
+        raise SetUpWrong(f"{path} is not TOML: {error}.") from error
     overlap = content.pop("overlap", OVERLAP)
     if not isinstance(overlap, str) or not _INTERVAL.fullmatch(overlap):
         raise SetUpWrong(f'{path}: overlap is {overlap!r}; write it like "1 hour".')
@@ -197,7 +197,7 @@ def pull(
     Args:
         settings: The data home and the landing folder.
         sources: One SELECT per feed.
-        everything: Whether to ask for all rows, even where a SELECT asks for changed ones.
+        everything: Whether to ask for all rows, even if a SELECT asks for changed ones.
         told: Called for each feed with the number of rows read.
         exclusively: Keeps refreshes out while files are delivered.
         now: The clock, in seconds since 1970.
@@ -296,7 +296,7 @@ def _keep_state(place: Path, state: Mapping[str, Mapping[str, str]]) -> None:
 
 
 def _since(state: Mapping[str, Mapping[str, str]], select: Select, database: str) -> str:
-    """Return since when rows are requested; since ever if the SELECT or database has changed."""
+    """Return the instant since which to ask for rows; `-infinity` if the SELECT or database has changed."""
     known = state.get(select.feed.name, {})
     if known.get("select") != select.digest or known.get("database") != database:
         return "-infinity"
@@ -342,12 +342,12 @@ def _transaction() -> Iterator[psycopg.Connection[Any]]:
 
 
 def _where_and_when(connection: psycopg.Connection[Any], overlap: str) -> tuple[str, str]:
-    """Return the database's identity, and since when the next pull must look for changed rows.
+    """Return the database's identity, and the instant since which the next pull must ask for changed rows.
 
     A row changed by a running transaction is not visible yet, and its time of change may be the start of
-    that transaction: so the start of the oldest running transaction counts. On a replica, what was
-    committed after the last transaction that it replayed is not visible either; where it has replayed
-    none since its start, nobody knows how far behind it is.
+    that transaction, so the start of the oldest running transaction counts. On a replica, rows committed
+    after the last transaction that it replayed are not visible either; if it has replayed none since its
+    start, its delay is unknown and the next pull asks for all rows.
     """
     row = connection.execute(
         "select current_database() || '/' || (select oid from pg_database"
@@ -367,7 +367,7 @@ def check(connection: psycopg.Connection[Any], select: Select, since: str = "-in
     """Compare the columns of a SELECT with the contract, before any row is read.
 
     Args:
-        connection: In a transaction.
+        connection: The connection, in a transaction.
         select: The SELECT.
         since: The value for `{since}`.
 
@@ -393,7 +393,7 @@ def check(connection: psycopg.Connection[Any], select: Select, since: str = "-in
     names = [name for name, _ in found]
     columns = {column.name: column for column in feed.columns}
     for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.append(f"column {name} is there twice")
+        problems.append(f"column {name} occurs more than once")
     for name in feed.required_names:
         if name not in names:
             problems.append(f"column {name} is missing")
@@ -401,7 +401,7 @@ def check(connection: psycopg.Connection[Any], select: Select, since: str = "-in
         if name not in columns:
             near = difflib.get_close_matches(name, list(columns), 1)
             meant = f": did you mean {near[0]}?" if near else ""
-            problems.append(f"column {name} is none of the feed{meant}")
+            problems.append(f"column {name} is not in the feed{meant}")
         elif (problem := _type_problem(columns[name], *types[oid])) is not None:
             problems.append(problem)
     if problems:
@@ -412,7 +412,7 @@ def check(connection: psycopg.Connection[Any], select: Select, since: str = "-in
 
 
 def _types(connection: psycopg.Connection[Any], oids: set[int]) -> dict[int, tuple[str, str]]:
-    """Return name and kind of value by type; a domain is resolved to its base type."""
+    """Return the name and kind of each type, by its oid; a domain is resolved to its base type."""
     rows = connection.execute(
         "with recursive made as ("
         " select oid as asked, oid, typtype, typbasetype, typcategory from pg_type"
@@ -447,7 +447,7 @@ def _type_problem(column: Column, shown: str, kind: str) -> str | None:
             " it is in major units"
         )
     elif kind == PADDED:
-        advice = f"it is filled up with blanks, which cast({name} as text) leaves out"
+        advice = f"it is padded with blanks, which cast({name} as text) removes"
     elif column.type == "date" and kind == INSTANT:
         advice = f"say which day is meant: cast({name} at time zone 'UTC' as date)"
     return f"column {name} must be {column.type} and is {shown}; {advice}"
@@ -506,7 +506,7 @@ def _stream(
 def _copied(connection: psycopg.Connection[Any], sql: str) -> Iterator[memoryview]:
     """Yield the lines that a COPY sends, each valid until the next.
 
-    libpq is asked directly: psycopg's own loop costs three times as much for each line.
+    This calls libpq directly, because psycopg's own loop takes three times as long for each line.
     """
     from psycopg import errors, pq
 

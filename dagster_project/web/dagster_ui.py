@@ -50,7 +50,7 @@ def serve(port: int, settings: Settings) -> None:
     from dagster_webserver.version import __version__
 
     configure_loggers()
-    setup_interrupt_handlers()  # so that SIGTERM, too, ends the code server
+    setup_interrupt_handlers()  # so SIGTERM, too, ends the code server
     target = ModuleTarget(
         module_name=DEFINITIONS, attribute=None, working_directory=None, location_name=None
     )

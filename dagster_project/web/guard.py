@@ -1,12 +1,13 @@
 """A guard that keeps other sites' pages, open in the same browser, from using this machine's web server.
 
-A server on 127.0.0.1 has no log-in, and any page in the user's browser can send requests to it: a form,
-a script, a WebSocket, or, once the name of the page's own host leads to 127.0.0.1 (DNS rebinding), a
-request whose answer the page may read. The browser says in `Host` and `Origin` where a request comes
-from, and a page can change neither; the guard compares both with the addresses that are served.
+A server on 127.0.0.1 may have no log-in, and any page in the user's browser can send requests to it: a
+form, a script, a WebSocket, or, once the name of the page's own host resolves to 127.0.0.1 (DNS
+rebinding), a request whose answer the page may read. The browser names the requested server in `Host` and
+the origin of the requesting page in `Origin`, and a page can change neither; the guard compares both with
+the addresses that are served.
 
-Starlette's `TrustedHostMiddleware` compares names without their port and looks neither at a second
-`Host` nor at `Origin`, so the comparison is made here.
+Starlette's `TrustedHostMiddleware` compares names without their port and checks neither a second
+`Host` nor `Origin`, so the comparison is made here.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Guard:
         Args:
             app: The application behind the guard.
             origins: The origins served, from `served_origins`.
-            posted_only: Paths that act on the query string; a request with one is refused there.
+            posted_only: Paths that act on the query string; a GET with a query string is refused there.
         """
         self._app = app
         self._origins = frozenset(origins)

@@ -1,8 +1,8 @@
 """This version beside an earlier commit: the same deliveries, in turns, as ratios.
 
-Here belongs installing that commit beside and running both; what a refresh costs beside a floor is
-refresh.py's. Deliveries have the columns that both versions know. Processors' seconds are what is
-compared, since other work on a machine changes them less than the time by the clock.
+Installing that commit and running both versions belong here; refresh.py compares a refresh with a floor.
+Deliveries have the columns that both versions know. Processors' seconds are compared, because other work
+on the machine changes them less than the time by the clock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ READING = (
     ("programs",),
     ("query", "select count(*) as charges from marts.fct_discounted_charges"),
 )
-"""Commands that read, which both versions have."""
+"""The reading commands that both versions have."""
 _PACKAGES = ("duckdb", "dbt-core", "dbt-duckdb", "dagster", "pyarrow", "great-expectations")
 
 
@@ -44,7 +44,7 @@ class Version:
     """An installed version.
 
     Attributes:
-        name: What it is called in results.
+        name: Its name in results.
         command: Its command `coupon-ledger`.
     """
 
@@ -97,7 +97,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def installed(ref: str, folder: Path) -> Version:
-    """Install a commit of this repository beside, with the packages it locks, unless it is there.
+    """Install a commit of this repository with the packages it locks, unless it is installed.
 
     Args:
         ref: The commit.
@@ -180,7 +180,7 @@ def small(
         folder: Where work is done.
 
     Returns:
-        As of `large`.
+        As `large` does.
     """
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)
@@ -206,12 +206,12 @@ def reading(
     """Run every command that reads.
 
     Args:
-        version: Whose commands.
+        version: The version whose commands to run.
         home: A data home that it has refreshed.
         environment: Threads and memory.
 
     Yields:
-        What each took, as of `large`.
+        What each command took, as in the result of `large`.
     """
     with open_release(home) as connection:
         [row] = connection.execute("select min(workspace_id) from marts.dim_workspaces").fetchall()
@@ -266,12 +266,12 @@ class Row:
 
     @property
     def cpu_ratio(self) -> float:
-        """This version's processors' seconds in parts of the earlier one's."""
+        """This version's processors' seconds divided by the earlier one's."""
         return self.cpu / self.before_cpu
 
     @property
     def seconds_ratio(self) -> float:
-        """This version's time by the clock in parts of the earlier one's."""
+        """This version's time by the clock divided by the earlier one's."""
         return self.seconds / self.before_seconds
 
 
@@ -300,7 +300,7 @@ def _run(
         [str(version.command), "run", "--home", str(home), *options],
         home.parent / f"{version.name}.log",
         environment,
-        folder=home.parent,  # in this checkout, a process that it starts would find this version
+        folder=home.parent,  # in this checkout, its child processes would import this version
     )
     return {
         **_record(version, scenario, taken),

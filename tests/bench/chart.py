@@ -11,7 +11,7 @@ from tests.bench.compare import BASE, PROGRAMS
 _WIDTH: Final = 860
 _ROW: Final = 30
 _BAR: Final = 18
-_HEAD: Final = 66  # of the title and what the columns are
+_HEAD: Final = 66  # of the title and the names of the columns
 _GROUP: Final = 34  # of a group's own title
 _NAMES: Final = 210
 _COLUMNS: Final = ((_NAMES, 220), (570, 150))  # where bars begin and how long the longest is

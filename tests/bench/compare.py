@@ -1,6 +1,6 @@
 """What other programs take for the same results: first whether the results are equal, then the cost.
 
-Here belongs running the programs of `programs/` beside each other. All start from the same Parquet
+Running the programs of `programs/` beside each other belongs here. All start from the same Parquet
 files, the current records after arrival and staging, judge redemptions themselves (R2 to R4), and end
 with the same five marts as Parquet, the columns of `RESULTS`; none checks the data. Each run is a process
 of its own, from its start to its end: Python, imports and dbt's start are in it.
@@ -48,7 +48,7 @@ class Case:
         programs: Those compared.
         rounds: How often each is measured, in turns.
         threads: How many each may use.
-        memory_limit: That of DuckDB, and of Spark's JVM; the others know none.
+        memory_limit: The limit of DuckDB and of Spark's JVM; the other programs have none.
         most_bytes: Memory at which a program is ended.
     """
 
@@ -60,7 +60,7 @@ class Case:
     most_bytes: int
 
     def environment(self) -> dict[str, str]:
-        """The limits as the programs know them."""
+        """The limits as environment variables of the programs."""
         threads = str(self.threads)
         return {
             "COUPON_LEDGER_THREADS": threads,
@@ -173,7 +173,7 @@ def contents_of(outputs: Path) -> dict[str, TableContent]:
 def assert_equal(
     first: tuple[Path, Mapping[str, TableContent]], second: tuple[Path, Mapping[str, TableContent]]
 ) -> None:
-    """Whether two programs left the same results: the same columns, and the same rows in any order.
+    """Assert that two programs wrote the same results: the same columns, and the same rows in any order.
 
     Args:
         first: The folder of one program's results, and what they hold.

@@ -1,6 +1,6 @@
 """The least a refresh could be: the same files loaded, the invoice mart's columns written and published.
 
-Run as a process by the measurement of the refresh. DuckDB alone, in three steps that are timed apart:
+Run as a process by the measurement of the refresh. DuckDB alone, in three steps that are timed separately:
 load the invoice files as they are, write as many columns of the same types as the invoice mart has, and
 copy them ordered by key into a new file that is durable. No other feed, no rule, no check.
 """
@@ -23,7 +23,7 @@ from tests.bench.programs.contract import RESULTS
 MART = "fct_discounted_charges"
 _AMOUNTS = ("list_amount", "discount_amount", "credit_amount", "tax_amount", "total_amount")
 _TYPES = {"string": "varchar"}
-# Columns of the mart that no invoice has, from the one of the invoice that is most like it.
+# Columns of the mart that no invoice has, each from the invoice's column that is most like it.
 _LIKE = {
     "billing_month": "date_trunc('month', cast(issued_at as timestamp))",
     "audit_status": "status",

@@ -19,7 +19,7 @@ from tests.bench.programs.duckdb_program import run_models
 
 
 def prepared(invoices: int, folder: Path = store.FOLDER) -> tuple[Path, Path]:
-    """The inputs made of a sample, once for as long as its generator stays as it is.
+    """The inputs made from a sample, once per version of its generator.
 
     Args:
         invoices: About how many.

@@ -19,7 +19,7 @@ def described(packages: Sequence[str]) -> dict[str, Any]:
     """Facts about this machine and this moment, for the record of a measurement.
 
     Args:
-        packages: Whose versions matter for it; with pyspark, Java's too.
+        packages: The packages whose versions matter; with pyspark, Java's version too.
     """
     commit = subprocess.run(
         ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"],

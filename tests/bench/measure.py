@@ -41,8 +41,8 @@ class Measured:
 
     Attributes:
         seconds: From its start to its end, by the wall clock.
-        cpu_seconds: What processors worked for it and for all it started and waited for; other work on
-            the machine changes it less than the clock.
+        cpu_seconds: The processors' time of it and of all children that it waited for; other work on the
+            machine changes it less than the time by the clock.
         peak_bytes: The most resident memory its processes had together, as sampled ten times a second;
             or what its largest process had at its peak, if that was more.
         output: What it printed.
@@ -63,17 +63,17 @@ def run(
 ) -> Measured:
     """Run a command to its end.
 
-    What runs before have written is on disk when the clock starts.
+    What earlier runs wrote is flushed to disk before the clock starts.
 
     Args:
         arguments: The command.
         log: Gets what it prints, both streams.
-        environment: Variables beside those of this process.
+        environment: Variables in addition to those of this process.
         most_bytes: Memory at which it is ended.
         folder: Where it runs; here unless given.
 
     Raises:
-        RunFailed: It ended with a status other than 0.
+        RunFailed: Its exit status is not 0.
         MemoryExceeded: It held more than `most_bytes`.
     """
     os.sync()
@@ -118,7 +118,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def rounds_in_words(rounds: int) -> str:
-    """What a number stands for, by how often each case was run."""
+    """How often each case was run, in words."""
     return "one run of each" if rounds == 1 else f"medians of {rounds} runs in turns"
 
 
@@ -128,7 +128,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 class _Watch:
-    """Samples the memory of a session of processes until told to stop."""
+    """Samples the memory of a session of processes until it is stopped."""
 
     def __init__(self, session: int, most_bytes: int | None) -> None:
         self.peak_bytes = 0
@@ -177,10 +177,10 @@ def _resident(process: int) -> int:
 
 
 def _most_resident(process: int) -> int:
-    """What a process held at most since it became this program.
+    """The most memory that a process has held since it became this program.
 
-    What the system tells of an ended child (`ru_maxrss`) counts the moment before that too, when it
-    was a copy of its parent.
+    What the system reports for an ended child (`ru_maxrss`) includes the moment before that, when the
+    child was a copy of its parent.
     """
     try:
         status = Path(f"/proc/{process}/status").read_text("utf-8")

@@ -1,7 +1,7 @@
-"""Histories of the kinds of data that the programs compared with calculate.
+"""Histories reduced to the kinds of data that the other programs know.
 
-Here belongs leaving out of a history what they do not know. They are written for the benchmark's sample,
-data of the first edition of the rules; this product's own models are tested on every kind elsewhere.
+These programs are written for the benchmark's sample, data of the first edition of the rules; this
+product's own models are tested on every kind elsewhere.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _ONLY_LATER = {
 
 
 def plain(records: Records) -> Records:
-    """Take out of a history what the programs compared with do not know.
+    """Remove from a history what the other programs do not know.
 
-    Those are subscriptions, coupons that are not once per user, older versions of coupons, parts of a
+    These are subscriptions, coupons that are not once per user, older versions of coupons, parts of a
     bill on which coupons or credit may not act, negative bills, credit notes, budgets, and follow-ups of
     follow-ups. Any interval of bills may stay.
 
     Args:
-        records: The history; it stays as it is.
+        records: The history; it is not changed.
 
     Returns:
         A copy without them.
@@ -60,7 +60,7 @@ def in_one_step(coupons: list[Record]) -> list[Record]:
 
 
 def _newest(coupons: list[Record]) -> list[Record]:
-    """The version of each coupon that holds."""
+    """The current version of each coupon."""
     result = []
     for coupon_id, versions in read_coupon_versions(coupons).items():
         copies = [coupon for coupon in coupons if coupon["coupon_id"] == coupon_id]

@@ -1,8 +1,8 @@
 """What a what-if costs beside a refresh of the same invoices, in turns, by processors' seconds.
 
-Here belongs measuring `coupon-ledger what-if` as a person starts it, about two coupons: of those that take off
-percent, and of those that give credit, the one of the most workspaces. The recorded release is copied, concerned
-workspaces are calculated, the answer is printed.
+Measuring `coupon-ledger what-if` as a person starts it belongs here, about two coupons: the percent-off coupon
+and the credit coupon with the most workspaces. The recorded release is copied, the workspaces concerned are
+calculated, and the answer is printed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dagster_project.settings import Settings
 from tests.bench import machine, measure, refresh, store
 
 ASKED = {"percent_off": "percent_off=7", "credit": "credit_amount=77"}
-"""What is asked of a coupon, by what it gives."""
+"""The term that is changed, by the coupon's discount type."""
 WORDS = {"percent_off": "percentage", "credit": "credit"}
 
 
@@ -145,7 +145,7 @@ def _add(
 
 
 def _coupons(home: Path) -> tuple[dict[str, tuple[str, int]], int]:
-    """The coupons to ask about, by what they give, each with how many workspaces it has; and how many there are."""
+    """The coupons to ask about by discount type, each with its number of workspaces; and the number of all."""
     with open_release(home) as connection:
         found = connection.execute(
             "select discount_type, coupon_id, count(distinct workspace_id) as workspaces"

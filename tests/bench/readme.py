@@ -1,8 +1,8 @@
 """The measured numbers on the pages on speed and on Spark: blocks between two markers each.
 
-The chart lies beside this module.
+The chart is stored beside this module.
 
-Here belongs turning kept results into text; every number comes from a result, the newest of its case.
+Turning stored results into text belongs here; every number comes from the newest result of its case.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def with_block(text: str, content: str, start: str = START, end: str = END) -> s
     """A text with what is between two markers replaced.
 
     Raises:
-        ValueError: The markers are not there once each, in their order.
+        ValueError: The markers do not occur once each, in their order.
     """
     before, _, rest = text.partition(start)
     _, _, after = rest.partition(end)
@@ -78,7 +78,7 @@ def with_block(text: str, content: str, start: str = START, end: str = END) -> s
 
 
 def beside_block(results: Results) -> str:
-    """What this version takes in parts of an earlier one, with where it was measured."""
+    """The costs of this version in ratio to an earlier one's, with where they were measured."""
     where = "\n".join(f"- {line}" for line in _where(results))
     return "\n\n".join([*_beside(results), "Measured on:", where])
 

@@ -1,7 +1,7 @@
 """What a whole refresh costs: beside a floor, and from one day to the next.
 
-Here belongs measuring `coupon-ledger run` as a person starts it: arrival with its gate, every model,
-every data test, publication. What other programs take for the same results is compare.py's.
+Measuring `coupon-ledger run` as a person starts it belongs here: arrival with its gate, every model,
+every data test, publication. compare.py measures other programs.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def measured(case: Case, folder: Path = store.FOLDER) -> dict[str, Any]:
 
     Raises:
         RunFailed: A run failed.
-        AssertionError: What a release built day by day holds is not what a full rebuild gives.
+        AssertionError: A release built day by day differs from a full rebuild.
     """
     sample = store.sample(
         case.invoices, case.file_format, case.grouping, hold_back=case.is_next_day, folder=folder
@@ -196,7 +196,7 @@ def command(landing: Path, home: Path, day: date, engine: str) -> list[str]:
     """The command of a refresh, as a person starts it.
 
     Args:
-        landing: Where deliveries lie.
+        landing: The landing folder.
         home: The data home.
         day: Last day whose events count.
         engine: What runs the models.
@@ -215,13 +215,13 @@ def step_seconds(output: str) -> dict[str, float]:
 def restate(landing: Path, percent: int, target: Path) -> int:
     """Write a delivery that restates some of the invoices of a landing folder, evenly spread.
 
-    Each comes with its newest version a second after the newest of all, and a list price one
-    major unit higher.
+    Each is its newest version with a list price one major unit higher, updated a second after the newest
+    record of all.
 
     Args:
         landing: A landing folder with invoices in one format.
         percent: How many of a hundred invoices.
-        target: The folder that gets its files, one for each number of places amounts have.
+        target: The folder that gets its files, one for each number of decimals of amounts.
 
     Returns:
         How many invoices are restated.

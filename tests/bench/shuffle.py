@@ -1,7 +1,7 @@
-"""What Spark moves between tasks: bytes and rows of every model, from which a billion invoices are reckoned.
+"""What Spark moves between tasks: bytes and rows of every model, extrapolated to a billion invoices.
 
-Here belongs one build of a generated sample on Spark, with its tables planned as if they were large, and
-what the log of its events says of it. Bytes and rows do not depend on how busy the machine is.
+One build of a generated sample on Spark belongs here, with its tables planned as if they were large, and
+the reading of its log of events. Bytes and rows do not depend on how busy the machine is.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def configuration(events: Path) -> Mapping[str, str]:
     Args:
         events: Folder for the log of events.
     """
-    sent_whole = str(64 * 1024)  # bytes: larger tables are moved, as where all are large
+    sent_whole = str(64 * 1024)  # bytes; larger tables are moved, as they are if all are large
     return {
         "spark.sql.autoBroadcastJoinThreshold": sent_whole,
         "spark.sql.adaptive.autoBroadcastJoinThreshold": sent_whole,

@@ -1,6 +1,6 @@
 """What many small files cost: arrival with its gate, and a whole run, beside another checkout's.
 
-Here belongs measuring files of one row, as engines that write in parts deliver them. CPU seconds are those
+Measuring files of one row belongs here, as engines that write in parts deliver them. CPU seconds are those
 of the process and its children, which a busy machine changes less than the time by the clock.
 """
 

@@ -26,13 +26,13 @@ def sample(
     hold_back: bool = False,
     folder: Path = FOLDER,
 ) -> Path:
-    """A generated sample, made once for as long as the generator stays as it is.
+    """A generated sample, made once per version of the generator.
 
     Args:
         invoices: About how many.
-        file_format: Of its files.
+        file_format: The format of its files.
         grouping: Which invoices share a file.
-        hold_back: Whether its last month comes apart.
+        hold_back: Whether its last month is in a landing folder of its own.
         folder: Where samples are kept, in `samples/`.
 
     Returns:
@@ -51,13 +51,13 @@ def sample(
 
 
 def last_day(sample_folder: Path) -> date:
-    """The last day a sample knows of."""
+    """The last day of a sample."""
     truth = json.loads((sample_folder / "truth.json").read_text("utf-8"))
     return date.fromisoformat(truth["last_day"])
 
 
 def deliver(source: Path, landing: Path) -> None:
-    """Put the files of one landing folder into another, as they are; their bytes are shared."""
+    """Link the files of one landing folder into another; their bytes are shared."""
     for path in sorted(source.rglob("*")):
         if path.is_file():
             target = landing / path.relative_to(source)
@@ -86,7 +86,7 @@ def kept(kind: str, folder: Path = FOLDER) -> list[dict[str, Any]]:
 
 
 def _generator() -> str:
-    """Tells one version of the generator from another."""
+    """A digest of the generator's code."""
     digest = hashlib.sha256()
     for path in sorted(Path(scale.__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())

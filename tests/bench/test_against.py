@@ -1,4 +1,4 @@
-"""This version beside another: run in turns on the same deliveries, told as ratios."""
+"""This version beside another: run in turns on the same deliveries, reported as ratios."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.bench import against, measure, readme
 
 
 def version(name: str, folder: Path, work: int) -> against.Version:
-    """A version whose command notes what it was asked, and works a while."""
+    """A version whose command records its arguments, and works a while."""
     command = folder / name
     command.write_text(
         f"#!{sys.executable}\n"

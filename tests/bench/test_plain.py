@@ -1,4 +1,4 @@
-"""What is left of a history for the programs compared with, and that it is still worth comparing."""
+"""What is left of a history for the other programs, and that it is still worth comparing."""
 
 from __future__ import annotations
 

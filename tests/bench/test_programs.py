@@ -166,7 +166,7 @@ def history(
     redemptions: list[histories.Record],
     invoices: list[histories.Record],
 ) -> histories.Records:
-    """A history of one workspace; its records have what is usual where they do not say else."""
+    """A history of one workspace; columns that its records leave out have usual values."""
     start, updated = datetime(2025, 3, 1), {"updated_at": datetime(2025, 6, 1)}
     coupon = dict.fromkeys(feeds()["coupons"].column_names) | updated | {
         "coupon_name": "C", "program": "special", "discount_type": "percent_off",

@@ -1,4 +1,4 @@
-"""Reading what Spark moved, and telling it."""
+"""Reading what Spark moved, and reporting it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_tasks_write_is_that_of_the_model_they_make(tmp_path: Path) -> None
         execution(3, 3, plan("Aggregate", "", scan("marts.fct_c"))),
         job(3, 20),
         task(20, 9, 3),
-        {"Event": "SparkListenerTaskEnd", "Stage ID": 20},  # failed: it tells nothing
+        {"Event": "SparkListenerTaskEnd", "Stage ID": 20},  # failed, so it has no metrics
     ]
     log = tmp_path / "events"
     log.write_text("\n".join(map(json.dumps, events)), "utf-8")

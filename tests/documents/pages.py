@@ -1,6 +1,6 @@
-"""The pages, what in them is generated, and how it is put there.
+"""The pages, their generated parts, and how these are written.
 
-A table stands between `<!-- generated: NAME -->` and `<!-- end -->`. A block of code after
+A table is between `<!-- generated: NAME -->` and `<!-- end -->`. A block of code after
 `<!-- output: coupon-ledger … -->` is the output of that command on the sample, cut by `| head -N`; after
 `<!-- answer -->` it is the answer to the block of SQL before.
 """
@@ -51,7 +51,7 @@ def with_outputs(text: str, ask: Ask) -> str:
 
     Args:
         text: The page.
-        ask: Gives the output of a command on the sample, in a terminal of so many columns.
+        ask: Returns the output of a command on the sample, in a terminal of so many columns.
     """
 
     def output(found: re.Match[str]) -> str:
@@ -72,7 +72,7 @@ def _head(text: str, most: int | None) -> str:
 
 
 def asking(home: Path, refreshed: str) -> Ask:
-    """Return what gives a command to the sample's data home.
+    """Return a function that runs a command on the sample's data home.
 
     Args:
         home: The data home of a finished run on the sample.
@@ -96,7 +96,7 @@ def _ask(home: Path, refreshed: str, arguments: list[str], width: int) -> str:
 def _as_shown(text: str, home: Path) -> str:
     relative = os.path.relpath(home, CHECKOUT)
     shown = text.replace(str(home), SHOWN_HOME).replace(relative, SHOWN_HOME)
-    return shown.replace(f"\n  → {SHOWN_HOME}", f" → {SHOWN_HOME}")  # as it is where that is short
+    return shown.replace(f"\n  → {SHOWN_HOME}", f" → {SHOWN_HOME}")  # as printed for a short path
 
 
 def without_accidents(text: str) -> str:
@@ -106,6 +106,6 @@ def without_accidents(text: str) -> str:
     text = re.sub(r"(published) \d{4}-\d\d-\d\d \d\d:\d\d", r"\1 INSTANT", text)
     text = re.sub(r"(arrived) \d{4}-\d\d-\d\d", r"\1 DAY", text)
     text = re.sub(r"\d+\.\d hours ago", "N hours ago", text)
-    text = re.sub(r"(\w+) \d+\.\d(, |; together|\n|$)", r"\1 N\2", text)
-    text = re.sub(r"together \d+\.\d", "together N", text)
+    text = re.sub(r"(\w+) \d+\.\d(, |; total|\n|$)", r"\1 N\2", text)
+    text = re.sub(r"; total \d+\.\d", "; total N", text)
     return re.sub(r"\b\d+\.\d+\.\d+\b", "VERSION", text)

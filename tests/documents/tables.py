@@ -16,7 +16,7 @@ from dagster_project.settings import Settings
 
 
 def inputs() -> str:
-    """Describe the columns of the four feeds."""
+    """Describe the columns of every feed."""
     parts = []
     for feed in feeds().values():
         rows = (
@@ -81,7 +81,7 @@ def _grain(description: str) -> str:
 def _marts() -> Iterator[dict[str, Any]]:
     for path in sorted((DBT_PROJECT / "models" / "marts").rglob("*.yml")):
         yield from yaml.safe_load(path.read_text("utf-8")).get("models", [])
-    # The one that the release itself makes, from the closed months.
+    # The mart that the release itself makes, from the closed months.
     types = dict(one.strip().split(" ", 1) for one in _each_type(restatements.TYPES))
     yield {
         "name": restatements.NAME,
@@ -143,4 +143,4 @@ TABLES: dict[str, Callable[[], str]] = {
     "mart-list": mart_list,
     "settings": settings,
 }
-"""What stands between `<!-- generated: NAME -->` and `<!-- end -->`, by name."""
+"""The functions that make the text between `<!-- generated: NAME -->` and `<!-- end -->`, by name."""

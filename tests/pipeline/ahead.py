@@ -19,7 +19,7 @@ COUPONS: Sequence[Record] = (
     # Two grants on one workspace, of which the second is not drawn before the first is gone.
     {"coupon_id": "FIRST-800", "discount_type": "credit", "credit_amount": "800.00"},
     {"coupon_id": "SECOND-800", "discount_type": "credit", "credit_amount": "800.00"},
-    # Counted in months, on yearly bills.
+    # Limited in months, on yearly bills.
     {"coupon_id": "QUARTER-OFF", "discount_type": "percent_off", "percent_off": "25"},
     # Half off, while credit pays the other half.
     {"coupon_id": "HALF", "discount_type": "percent_off", "percent_off": "50"},
@@ -27,10 +27,10 @@ COUPONS: Sequence[Record] = (
     # Followed by a smaller one.
     {"coupon_id": "SIXTY", "discount_type": "percent_off", "percent_off": "60"},
     {"coupon_id": "THEN-45", "discount_type": "percent_off", "percent_off": "45"},
-    # Counted in bills.
+    # Limited in bills.
     {"coupon_id": "THREE-BILLS", "discount_type": "percent_off", "percent_off": "25"},
     {"coupon_id": "ONE-BILL", "discount_type": "amount_off", "amount_off": "12.00"},
-    # Credit of two years, of which the first is all but used.
+    # Credit for two years, that of the first nearly used up.
     {"coupon_id": "TWO-YEARS", "discount_type": "credit", "credit_amount": "1440.00"},
 )
 _TERMS: Mapping[str, Record] = {
@@ -144,7 +144,7 @@ def workspaces() -> list[dict[str, str]]:
 
 
 def budgets() -> list[dict[str, str]]:
-    """Return the rows of the budgets feed: of a month that was and one to come."""
+    """Return the rows of the budgets feed: of a past month and one to come."""
     return [
         {
             "program": "special",
@@ -161,7 +161,7 @@ def write(landing: Path, **changed: Sequence[Record]) -> Path:
     """Write the landing folder.
 
     Args:
-        landing: Where to.
+        landing: The folder to write to.
         changed: Rows of a feed in place of those above.
     """
     rows: dict[str, Sequence[Record]] = {

@@ -36,7 +36,7 @@ from tests.pipeline import ahead
 from tests.shared import Shared
 
 LAST_DAY = date.fromisoformat(json.loads((SAMPLE / "truth.json").read_text("utf-8"))["last_day"])
-"""Of the sample."""
+"""The last day of the sample."""
 
 AS_OF = date(2026, 3, 31)
 NOW = datetime(2026, 4, 1, 5, 0, tzinfo=UTC)
@@ -46,7 +46,7 @@ Charge = tuple[str, str, str]  # invoice_id, currency, list_amount
 
 @dataclass
 class HandMade:
-    """A build as dbt would leave it, but small, and every part of it can be spoilt."""
+    """A build as dbt would leave it, but small, and every part of it can be broken."""
 
     home: Path
     charges: Sequence[Charge] = (("in_1", "USD", "120.00"), ("in_2", "EUR", "80.50"))
@@ -65,11 +65,11 @@ class HandMade:
     standing: Mapping[str, Result] = field(default_factory=dict)
     """Results of tests that did not run again."""
     tested: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """What the data tests passed over, as far as it is known."""
+    """The content of the tables that the data tests passed over, as far as it is known."""
 
     @property
     def warehouse(self) -> Path:
-        """Where the build is, but for its marts."""
+        """Where the build is, except its marts."""
         return self.home / "build" / "warehouse.duckdb"
 
     @property
@@ -167,7 +167,7 @@ class HandMade:
             write_lineage(connection)
 
     def test(self) -> None:
-        """Note what the marts hold now, as if the data tests passed over it."""
+        """Record what the marts hold now, as if the data tests had passed over it."""
         with duckdb.connect(str(self.candidate)) as connection:
             self.tested = {
                 f"model.p.{name}": sum_of_hashes(connection, f"marts.{name}")
@@ -213,7 +213,7 @@ class HandMade:
 
 
 def write_lineage(connection: duckdb.DuckDBPyConnection) -> None:
-    """Write what else the pedigree is copied from, with no rows: versions, and what does not count."""
+    """Create the other tables that the pedigree is copied from, empty: versions, and what does not count."""
     from dagster_project.releases.contents import pedigree_sources
 
     for source, columns in pedigree_sources().items():
@@ -266,7 +266,7 @@ DUCKDB_LINES = {line: Path(sys.prefix) / f"duckdb-{line}" for line in ("1.4", "2
 
 
 def without_duckdb(line: str) -> str:
-    """Why a line of DuckDB cannot be used; empty where it can, as the one that is locked always."""
+    """Why a line of DuckDB cannot be used; empty if it can, as the locked one always can."""
     folder = DUCKDB_LINES.get(line)
     is_there = folder is None or (folder / "duckdb").is_dir()
     return "" if is_there else f"DuckDB {line} is not in {folder}: make install-test"
@@ -279,7 +279,7 @@ def with_duckdb_2() -> dict[str, str]:
 
 
 def needs(missing: str) -> None:
-    """Fail where everything is to be tested, and skip elsewhere, if something is missing."""
+    """If something is missing, fail in CI, which must test everything, and skip elsewhere."""
     if missing and os.environ.get("CI"):
         pytest.fail(missing)
     if missing:
@@ -306,9 +306,9 @@ def coupon_ledger(*arguments: str | Path, **environment: str) -> subprocess.Comp
 
 
 def in_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command line in this process, which has imported what a new one would begin with.
+    """Run the command line in this process, which has already made the imports of a new one.
 
-    What it writes goes through the same streams as a user's; they are files here.
+    Its output goes through the same streams as for a user; they are files here.
     """
     given = ["coupon-ledger", *map(str, arguments)]
     with (
@@ -354,11 +354,11 @@ ASKED: Mapping[str, tuple[str, ...]] = {
     "diff": ("A", "B"),
     "closes": (),
 }
-"""What each reading command is asked of the sample; `A` and `B` stand for ids of releases."""
+"""The arguments of each reading command on the sample; `A` and `B` stand for ids of releases."""
 
 
 def reading_commands(*without: str) -> list[tuple[str, ...]]:
-    """Every reading command with its arguments, but for some."""
+    """Every reading command with its arguments, except some."""
     assert set(ASKED) == set(READING), "say above what a new reading command is asked"
     return [(name, *ASKED[name]) for name in READING if name not in without]
 
@@ -406,8 +406,8 @@ class TwoDays:
     Attributes:
         home: The data home, which no test changes.
         first: The release of the first day.
-        contents: What that release held, as `crashes.contents` tells it.
-        told: What the run of each day said.
+        contents: What that release held, as `crashes.contents` returns it.
+        told: What the run of each day printed.
     """
 
     home: Path
@@ -418,7 +418,7 @@ class TwoDays:
 
 @pytest.fixture(scope="session")
 def two_days(shared: Shared) -> TwoDays:
-    """Two real runs: of a part of the sample, of which a month is then closed, and of all of it."""
+    """Two real runs: on a part of the sample, after which a month is closed, and on all of it."""
 
     def make(folder: Path) -> None:
         from tests import crashes
@@ -476,18 +476,18 @@ QUICK_JAVA: Mapping[str, str] = {
     "spark.driver.extraJavaOptions": _JAVA_OPTIONS,
     "spark.executor.extraJavaOptions": _JAVA_OPTIONS,
 }
-"""What suits Java processes that end within a minute or two: only the quicker compiler compiles. On its own it
-would have 48 MB for what it compiled, which a build fills; what is then thrown out has to be compiled again."""
+"""Options for Java processes that end within a minute or two: only the quicker compiler runs. Its default code
+cache of 48 MB would fill up during a build, and discarded code would have to be compiled again."""
 QUICK_SPARK: Mapping[str, str] = {
     **QUICK_JAVA,
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
-"""What suits tables of a few thousand rows: little is compiled."""
+"""Settings for tables of a few thousand rows: little code is generated and compiled."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say at the very end, where nobody overlooks it, that nothing was tested on Spark."""
+    """Report at the very end, where nobody overlooks it, that nothing was tested on Spark."""
     told = {
         str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
         for report in terminalreporter.getreports("skipped")

@@ -1,7 +1,6 @@
-"""The real Dagster: web server and daemon as processes of their own, steered and watched over GraphQL.
+"""The real Dagster: web server and daemon as processes of their own, controlled and watched over GraphQL.
 
-Here belongs the machinery: data home, processes and queries. What must come of it is in
-`test_live.py`.
+The machinery belongs here: data home, processes and queries. What must result is in `test_live.py`.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ class Run:
 
     Attributes:
         run_id: Its id.
-        status: Dagster's word for how it stands.
-        tags: Who started it, among others.
+        status: Its status in Dagster's words.
+        tags: Its tags, which say who started it.
         as_of: The as-of date in its configuration, as YYYY-MM-DD.
         began: When it began, in seconds since 1970; 0 if it has not.
         ended: When it ended; 0 if it has not.
@@ -59,7 +58,7 @@ class Run:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more comes of it."""
+        """Whether its status is final."""
         return self.status in ENDED
 
     @property
@@ -86,7 +85,7 @@ class Check:
 
 
 def kill(process: int) -> None:
-    """End a process at once, as the kernel would where memory runs out."""
+    """End a process at once, as the kernel does if memory runs out."""
     os.kill(process, signal.SIGKILL)
 
 
@@ -99,7 +98,7 @@ def descendants(process: int) -> list[int]:
             if state != "Z":
                 children.setdefault(int(parent), []).append(int(stat.parent.name))
     found = [*children.get(process, [])]
-    for pid in found:  # grows while it is gone through
+    for pid in found:  # grows while it is iterated
         found += children.get(pid, [])
     return found
 
@@ -109,8 +108,8 @@ class Service:
     """Web server and daemon over a data home and a landing folder of their own.
 
     Attributes:
-        folder: Where everything lies.
-        settings: Settings of the product by name, beside home and landing folder.
+        folder: The folder of everything.
+        settings: Settings of the product by name, besides home and landing folder.
     """
 
     folder: Path
@@ -123,7 +122,7 @@ class Service:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         for folder in (self.dagster_home, self.landing):
             folder.mkdir(parents=True)
-        # As it is shipped, but dead runs are looked for more often.
+        # As shipped, but dead runs are looked for more often.
         shipped = (CHECKOUT / "dagster_project" / "cli" / "dagster.yaml").read_text("utf-8")
         impatient = shipped.replace("poll_interval_seconds: 30", "poll_interval_seconds: 2")
         assert impatient != shipped
@@ -188,7 +187,7 @@ class Service:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop everything that was started, also what lost its parent."""
+        """Stop everything that was started, including orphaned processes."""
         for process in self._processes.values():
             self._left_behind += descendants(process.pid)
             process.terminate()
@@ -214,15 +213,15 @@ class Service:
     def wait_for(
         self, what: str, condition: Callable[[], Found | None], seconds: float = 90
     ) -> Found:
-        """Ask again and again until there is an answer.
+        """Poll a condition until it returns something.
 
         Args:
             what: What is waited for, for the message.
-            condition: Gives what was found, or something false.
+            condition: Returns what was found, or something false.
             seconds: How long, at most.
 
         Raises:
-            TookTooLong: There was none.
+            TookTooLong: It returned nothing in that time, or a process ended.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -304,7 +303,7 @@ class Service:
         assert answer[field_name]["__typename"] in ("Sensor", "ScheduleStateResult"), answer
 
     def runs(self, tags: Sequence[tuple[str, str]] = ()) -> list[Run]:
-        """The runs there are, oldest first, of those tags."""
+        """All runs with these tags, oldest first."""
         answer = self.ask(
             "query Runs($filter: RunsFilter) { runsOrError(filter: $filter) { ... on Runs { results"
             " { runId status runConfigYaml startTime endTime tags { key value } } }"
@@ -332,7 +331,7 @@ class Service:
         self.wait_for(f"{', '.join(sensors)} have looked", looked)
 
     def defined_checks(self) -> list[tuple[str, str]]:
-        """Asset and name of each check there is."""
+        """Asset and name of every check."""
         answer = self.ask(
             "{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks"
             " { checks { name } } } } }"

@@ -1,7 +1,7 @@
 """What a build on Spark did, from the log of its events: plans, and where rows were moved.
 
-Here belongs the reading of the log and what can be said of any plan. Which plans a build may have is for
-the test to say.
+The reading of the log and what can be said about any plan belong here. The test decides which plans a
+build may have.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Node:
 
     @property
     def is_partly_aggregated(self) -> bool:
-        """Whether of every task it has one row per group only."""
+        """Whether it has only one row per group from each task."""
         if self.name in _PASSED_ON:
             return all(child.is_partly_aggregated for child in self.children)
         return self.name.endswith("Aggregate")
@@ -66,10 +66,10 @@ class Execution:
 
 
 def told_to(folder: Path) -> dict[str, str]:
-    """Spark's configuration for it to write the log of its events, as it is read here.
+    """Spark's configuration to write the log of its events in the form that is read here.
 
     Args:
-        folder: Gets the log.
+        folder: The folder of the log.
     """
     return {
         "spark.eventLog.enabled": "true",
@@ -123,9 +123,9 @@ def gathered(plan: Node, spread: Sequence[str], reference: Sequence[str]) -> lis
         reference: Tables that stay small, which a join may be partitioned for: Spark sends them whole.
 
     Returns:
-        One line per join without a key; per exchange to one task, but for rows that are aggregated
-        already; and per exchange by columns none of which spreads, but for aggregated rows and for
-        joins with a reference table.
+        One line per join without a key; per exchange to one task, except of rows already aggregated;
+        and per exchange by columns none of which spreads, except of aggregated rows and for joins with
+        a reference table.
     """
     found = []
 
@@ -154,7 +154,7 @@ def gathered(plan: Node, spread: Sequence[str], reference: Sequence[str]) -> lis
 
 
 def shuffled_rows(log: Path) -> Counter[str]:
-    """Rows that each executor read of what others had sorted for it."""
+    """Rows that each executor read from shuffles."""
     rows: Counter[str] = Counter()
     for event in read(log):
         if event["Event"] == "SparkListenerTaskEnd":
@@ -172,7 +172,7 @@ def moved(log: Path) -> dict[str, tuple[int, int]]:
         log: The log of events.
 
     Returns:
-        By the model's name, compressed bytes and rows; under the empty name what made no model.
+        By the model's name, compressed bytes and rows; under the empty name those that made no model.
     """
     made: dict[str, str] = {}
     execution_of: dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""What the reading commands say of the future is what the rules will do, and the same everywhere."""
+"""What the reading commands say about the future is what the rules will do, and the same everywhere."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _with_amounts(found: dict[str, Any]) -> dict[str, Any]:
 
 
 class TestGrantsInAQueue:
-    """Of two grants the second pays on when the first is used up."""
+    """Once the first of two grants is used up, the second goes on paying."""
 
     def test_the_bill_rises_only_when_the_second_is_gone(self, home: Path) -> None:
         shown = told(home, "workspace", "ws_queue")
@@ -83,7 +83,7 @@ class TestGrantsInAQueue:
 
 
 class TestYearlyBills:
-    """A yearly bill rises once, and by the month a twelfth of it."""
+    """A yearly bill rises once; its monthly rise is a twelfth of that."""
 
     def test_the_rise_is_of_the_bill_and_of_a_month(self, home: Path) -> None:
         shown = told(home, "workspace", "ws_yearly")
@@ -92,7 +92,7 @@ class TestYearlyBills:
 
 
 class TestPromotionsTogether:
-    """What a bill rises by is told of all promotions together."""
+    """The rise of a bill is reported for all its promotions together."""
 
     def test_credit_that_pays_the_rest_keeps_the_bill_as_it_is(self, home: Path) -> None:
         shown = told(home, "workspace", "ws_half")
@@ -203,7 +203,7 @@ class TestEverywhereTheSame:
         assert [one["workspace_id"] for one in cut["expirations"]] == ["ws_half", "ws_queue"]
         assert cut["totals_by_currency"] == everything["totals_by_currency"]
         shown = told(home, "expiring", "--sort", "amount", "--top", "2")
-        assert shown.index("Together") < shown.index("Promotions, the largest first, 2 of")
+        assert shown.index("In total") < shown.index("Promotions, the largest first, 2 of")
 
     def test_the_outlook_is_what_the_mart_holds(self, home: Path) -> None:
         (part,) = data(home, "outlook", "ws_queue")["currencies"]
@@ -277,4 +277,4 @@ class TestMonthEnd:
         assert (july["given_amount"], july["expected_amount"]) == (0, Decimal("980.00"))
         assert july["difference_amount"] == Decimal("-80.00")
         assert found["2026-08-01"]["difference_amount"] is None
-        assert "together: the 2 months with a budget" in told(home, "programs", "--budget")
+        assert "total: the 2 months with a budget" in told(home, "programs", "--budget")

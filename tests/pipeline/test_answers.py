@@ -88,13 +88,13 @@ class Desk:
         return told.out
 
     def json(self, *arguments: str | Path) -> dict[str, Any]:
-        """The same answer for machines."""
+        """The same answer as JSON."""
         told = self.ask(*arguments, "--json")
         assert (told.code, told.err) == (0, "")
         return told.data
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """Ask the release itself."""
+        """Query the release itself."""
         with open_release(self.home) as connection:
             return connection.execute(sql, list(values)).fetchall()
 
@@ -323,7 +323,7 @@ class TestExplain:
     def test_credit_drawn_beyond_the_bill_is_told_as_such(self, altered: Desk) -> None:
         told = " ".join(altered.answer("explain", "in_00031_001").split())
         assert (
-            "Billed was -50.00 USD: 50.00 USD less, because 170.00 USD of credit was drawn where"
+            "-50.00 USD was billed, 50.00 USD less, because 170.00 USD of credit was drawn where"
             " the bill had 120.00 USD left after the billed discount; what the grants had left"
             " covered it, so the rules raise no finding for it (R9)."
         ) in told
@@ -495,7 +495,7 @@ class TestLists:
         assert any("," in text(stake, currency) for _, stake, currency in found)
 
     def test_what_a_finding_did_to_its_bill_is_the_variance_of_the_bill(self, desk: Desk) -> None:
-        """The effect is made of the finding alone, without a look at the bill."""
+        """The effect is calculated from the finding alone, without the bill."""
         variances = {
             row[0]: row[1:]
             for row in desk.rows(
@@ -1008,7 +1008,7 @@ class TestExport:
         told = " ".join(altered.answer(*as_csv).split())
         assert (
             "2 texts that a spreadsheet would calculate begin with an apostrophe:"
-            " workspace_name (2). --raw leaves them as they are." in told
+            " workspace_name (2). --raw leaves them unchanged." in told
         )
         with (tmp_path / "dim_workspaces.csv").open(encoding="utf-8", newline="") as file:
             names = {row["workspace_id"]: row["workspace_name"] for row in csv.DictReader(file)}
@@ -1133,7 +1133,7 @@ class TestExport:
     ) -> None:
         arguments = [*shlex.split(command), "--home"]
         few, many = (_peak(tmp_path, *arguments, str(home)) for home in large)
-        # DuckDB's copy of the file is bounded, but is not full with the few.
+        # DuckDB's cache of the file is bounded, but the few rows do not fill it.
         assert many - few < most, f"{few} MiB for an eighth of the rows, {many} MiB for all"
 
     def test_rows_of_a_part_stay_in_order(
@@ -1187,7 +1187,7 @@ def large(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
 
 def _peak(folder: Path, *arguments: str) -> int:
     """The most memory that a command takes, run in a folder, in MiB."""
-    # Not what `wait4` says: that begins with what this process has when it starts the other.
+    # Not the figure of `wait4`, which includes the memory of this process when it starts the other.
     measured = (
         "import re, sys; from pathlib import Path; from dagster_project.cli import app;"
         " app(sys.argv[1:], standalone_mode=False);"
@@ -1266,7 +1266,7 @@ class TestHostileText:
 
 
 class TestWrongQuestions:
-    """What does not exist: exit code 2, with what comes near."""
+    """What does not exist: exit code 2, with similar names."""
 
     @pytest.mark.parametrize(
         ("arguments", "hint"),
@@ -1278,8 +1278,8 @@ class TestWrongQuestions:
             (("workspace", "rdm_000004"), "coupon-ledger workspace ws_00005"),
             (("explain", "in_00005_07"), "in_00005_007"),
             (("explain", "ws_00005"), "coupon-ledger workspace ws_00005"),
-            (("explain", "in_00105"), "Near it are in_00105_001, in_00105_002, in_00105_003"),
-            (("explain", "IN_00105_01"), "Near it are in_00105_001, in_00105_010, in_00105_011"),
+            (("explain", "in_00105"), "Similar ids: in_00105_001, in_00105_002, in_00105_003"),
+            (("explain", "IN_00105_01"), "Similar ids: in_00105_001, in_00105_010, in_00105_011"),
             (("explain", "rdm_000004"), "a redemption of ws_00005: coupon-ledger workspace ws_0"),
             (
                 ("workspace", "in_00105"),

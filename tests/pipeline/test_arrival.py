@@ -1,7 +1,7 @@
 """Files in a landing folder become rows of the raw tables: every format, every pollution, any order.
 
-Here belong tests that go through `arrive` with real files. What a single reader does with odd bytes
-is tested beside it in tests/unit.
+Tests that go through `arrive` with real files belong here. What a single reader does with odd bytes is
+tested in tests/unit.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Home:
         return arrive(self.landing, self.path, run_id, NOW, **{"with_gate": False} | options)
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        """Ask the warehouse."""
+        """Query the warehouse."""
         with duckdb.connect(str(self.path / "build/warehouse.duckdb"), read_only=True) as con:
             return con.execute(statement).fetchall()
 
@@ -249,7 +249,7 @@ class Pollution:
 
     Attributes:
         name: What it is.
-        change: From the bytes of three valid invoices, ids in_1 to in_3, to the file delivered.
+        change: Turns the bytes of three valid invoices, in_1 to in_3, into the delivered file.
         loaded: Numbers of the rows that are loaded; None if the file is refused.
         malformed: Reason by number of each malformed row.
         blank: Blank lines.
@@ -1444,7 +1444,7 @@ def test_a_run_killed_anywhere_is_made_good_by_the_next(
 
 
 def _killed_at(home: Home, point: int, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Let a run arrive and die at the n-th step that writes anything; whether it came that far."""
+    """Let a run arrive and die at the n-th step that writes anything; return whether it got that far."""
     steps = 0
 
     def counting(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -1816,14 +1816,14 @@ def stored_files(home: Home) -> list[Path]:
 
 
 def told_again(home: Home) -> list[str]:
-    """Run arrival, and return what it says of rows that it loads again from the archive."""
+    """Run arrival, and return its notes on rows that it loads again from the archive."""
     told: list[str] = []
     home.arrive(note=told.append)
     return told
 
 
 def alter(file: Path) -> None:
-    """Leave the first row of a file out, as a Parquet file that is as good as any other."""
+    """Remove the first row of a Parquet file, which stays a valid file."""
     pq.write_table(pq.read_table(file).slice(1), file)
 
 
@@ -1873,7 +1873,7 @@ def test_a_folder_without_a_mark_is_whole_once_it_has_settled(
 
 
 def reasons_to_wait(home: Home, settle_seconds: int = 60) -> list[str]:
-    """What `run` says of the folders that are not whole."""
+    """What `run` says about the folders that are not whole."""
     settled_before = time.time() - settle_seconds
     return list(left_alone(home.landing, list(feeds()), settled_before)["waiting"])
 
@@ -2088,7 +2088,7 @@ SPELT_OUT = [
     (
         "70368744177664.0156250000000",
         "70368744177664.0156250000000",
-    ),  # hundredths are not told apart
+    ),  # doubles of this size do not distinguish hundredths
     ("99.9000", "99.9000"),
 ]
 

@@ -36,12 +36,12 @@ FIRST_VERSION = datetime(2025, 7, 1)
 
 @pytest.fixture(scope="module", autouse=True)
 def _models(compiled_folder: Path) -> None:
-    """Have the models for the histories' as-of date where Hypothesis's own class finds them."""
+    """Put the models for the histories' as-of date where Hypothesis's own class finds them."""
     Deliveries.models = CompiledModels(compiled_folder, histories.AS_OF)
 
 
 class Deliveries(RuleBasedStateMachine):
-    """Files to a landing folder, and what must come of them."""
+    """Deliveries to a landing folder, and what must result from them."""
 
     models: ClassVar[CompiledModels]
 

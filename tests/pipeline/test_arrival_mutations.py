@@ -1,7 +1,7 @@
 """Whatever is done to deliveries while they arrive, every record is accounted for and the next run is healthy.
 
 Deliveries, manifests, folders and names are changed at random, with arrivals in between, some of which are
-killed. A history is told by its seed. `make mutations HISTORIES=2000` runs many; by default there are a few.
+killed. A seed identifies a history. `make mutations HISTORIES=2000` runs many; by default there are a few.
 `MUTATED_HISTORIES=2000 pytest tests/pipeline/test_arrival_mutations.py -k 1234` runs one again.
 """
 
@@ -126,7 +126,7 @@ def change(landing: Path, chance: random.Random) -> None:
                 victim
             ) if victim.is_dir() and not victim.is_symlink() else victim.unlink()
     except OSError:
-        return  # something is in the way, as it may be for whoever delivers
+        return  # something is in the way, as it may be for a supplier
 
 
 def arrive_killed(home: Home, point: int) -> None:

@@ -114,7 +114,7 @@ def test_a_refused_file_and_one_of_no_known_feed_have_their_own_exit_codes(tmp_p
 def test_columns_that_the_feed_does_not_have_are_told_with_what_they_look_like(
     tmp_path: Path,
 ) -> None:
-    """A misspelt optional column would change what is calculated without a word."""
+    """A misspelt optional column would silently change what is calculated."""
     path = tmp_path / "workspaces.csv"
     names = [f"c{number}" for number in range(6)]
     header = HEADER.replace("workspace_name", "Workspace_Name")
@@ -191,7 +191,7 @@ def test_a_copy_is_told_as_one_and_a_copy_of_a_refused_file_as_refused(tmp_path:
     assert "unknown extension .txt" in told["d.txt"]["reason"]
     assert "unknown extension .tsv" in told["e.tsv"]["reason"]
     text = CliRunner().invoke(app, ["check", str(tmp_path)]).stdout
-    assert "b.csv (workspaces): the bytes of workspaces/a.csv" in text
+    assert "b.csv (workspaces): the same bytes as workspaces/a.csv" in text
     assert text.count("REFUSED as a whole") == 3
 
 

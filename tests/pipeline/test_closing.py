@@ -53,7 +53,7 @@ def closed(hand_made: HandMade) -> HandMade:
 def place(
     hand_made: HandMade, invoice_id: str, workspace: str, plan: str, subscription: str | None
 ) -> None:
-    """Say in the build whom a charge is counted under."""
+    """Set the workspace, plan and subscription of a charge in the build."""
     with duckdb.connect(str(hand_made.candidate)) as connection:
         for name in ("workspace_id", "plan", "subscription_id"):
             connection.execute(
@@ -82,14 +82,14 @@ def with_findings(hand_made: HandMade, *findings: tuple[str, str, str, str | Non
 
 
 def _take_from_history(home: Path) -> None:
-    """Leave the history without what it says of closes."""
+    """Remove the closes from the history."""
     path = files.history_path(home)
     lines = path.read_text("utf-8").splitlines(keepends=True)
     path.write_text("".join(line for line in lines if '"register"' not in line), "utf-8")
 
 
 class TestRegister:
-    """Who closed what with which release stands in a register that only grows."""
+    """Who closed what with which release is recorded in a register that only grows."""
 
     def test_a_close_is_recorded_with_its_fingerprints(self, hand_made: HandMade) -> None:
         published = hand_made.publish()
@@ -155,7 +155,7 @@ class TestRegister:
     def test_a_line_cut_by_a_crash_closes_nothing(self, closed: HandMade) -> None:
         path = files.closes_path(closed.home)
         path.write_text(path.read_text("utf-8")[:-30], "utf-8")
-        _take_from_history(closed.home)  # which comes after the line: the crash was before
+        _take_from_history(closed.home)  # written after the line, so the crash was before it
         assert releases.closed_months(closed.home) == {}
         releases.close(closed.home, MARCH, by="Ada", now=NOW)
         assert list(releases.closed_months(closed.home)) == [MARCH]
@@ -193,7 +193,7 @@ class TestRegister:
         if not is_witnessed:
             files.history_path(home).unlink()
         if is_last and what != "put in" and not is_witnessed:
-            releases.register(home)  # whoever takes the witness too is not noticed
+            releases.register(home)  # removing the witness too goes unnoticed
             return
         with pytest.raises(releases.ReleaseError, match=rf"closes\.jsonl.*{said}|{said}"):
             releases.register(home)
@@ -214,7 +214,7 @@ class TestRegister:
 
 
 class TestOpenErrors:
-    """A month is not certified over errors that nobody has looked at, unless somebody says why."""
+    """A month with errors that nobody has reviewed is not certified, unless somebody says why."""
 
     def test_an_open_error_of_the_month_is_in_the_way_and_no_other_is(
         self, hand_made: HandMade
@@ -411,7 +411,7 @@ class TestPack:
 
 
 class TestNeverSilent:
-    """What readers are served never has other amounts for a closed month without a word of it."""
+    """A served release never has other amounts for a closed month without listing them."""
 
     @pytest.fixture
     def three(self, hand_made: HandMade) -> list[str]:
@@ -776,7 +776,7 @@ class TestRestatements:
                     " delivery_sequence, row_number() over () as row_number, null::varchar as"
                     f" rejection_reasons from (values {values}) as delivered ({columns})"
                 )
-                # Neither a row that was rejected nor one that another version followed counts.
+                # Neither rejected nor superseded rows count.
                 connection.execute(
                     f"insert into staging.base_billing__{feed} select * exclude (n) replace (9 as"
                     f" delivery_sequence, if(n = 0, 'no good', null) as rejection_reasons)"

@@ -104,7 +104,7 @@ def test_eight_reader_processes_see_whole_releases_that_never_go_back(tmp_path: 
 
 @contextmanager
 def _disk(folder: Path, megabytes: int) -> Iterator[Path | None]:
-    """A disk of so many MB, None where none may be mounted."""
+    """A disk of so many MB, None if none may be mounted."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     try:
@@ -133,7 +133,7 @@ def _fill(folder: Path, free: int = 0) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path | None]:
-    """A disk of 16 MB, None where none may be mounted."""
+    """A disk of 16 MB, None if none may be mounted."""
     with _disk(tmp_path / "disk", 16) as folder:
         yield folder
 
@@ -148,11 +148,11 @@ def others_folder() -> Iterator[Path]:
 
 @contextmanager
 def _unprivileged(home: Path | None = None, *others: Path) -> Iterator[None]:
-    """For this process to be refused what a user may not do, which root never is.
+    """Run this process with the rights of an ordinary user, because root is never refused anything.
 
     Args:
         home: A data home to own meanwhile.
-        others: What in it belongs to somebody else.
+        others: Paths in it that belong to somebody else.
     """
     if os.geteuid():
         yield
@@ -178,7 +178,7 @@ def _refuse(number: int) -> Callable[..., None]:
 
 
 class TestDisk:
-    """A disk that does not take the release: the old one is served, and it is said what to do."""
+    """A disk has no room for the release: the old one is served, and the message says what to do."""
 
     @pytest.fixture
     def made(self, small_disk: Path | None, tmp_path: Path) -> HandMade:
@@ -288,7 +288,7 @@ class TestDisk:
 
 
 class TestDiskOfARun:
-    """The same for a whole run: one message, no page of traces, and the next healthy run recovers."""
+    """The same for a whole run: one message, no traceback, and the next healthy run recovers."""
 
     @pytest.fixture
     def home(self, sample_run: SampleRun, tmp_path: Path) -> Iterator[Path]:
@@ -333,7 +333,7 @@ class TestDiskOfARun:
 
 
 class TestDamagedBuild:
-    """What the writer works in may be damaged: it is a cache, the next refresh makes it again."""
+    """The build may be damaged: it is a cache, which the next refresh makes again."""
 
     @pytest.fixture(scope="class")
     def victims(self, tmp_path_factory: pytest.TempPathFactory) -> crashes.Victims:

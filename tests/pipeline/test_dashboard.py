@@ -37,7 +37,7 @@ from dagster_project.settings import CHECKOUT
 from tests.pipeline.conftest import SampleRun, coupon_ledger
 from tests.receivers import free_port
 
-with warnings.catch_warnings(record=True):  # authlib's for its programmers come whatever is ignored
+with warnings.catch_warnings(record=True):  # authlib warns its programmers whatever is ignored
     from oidc_provider_mock import User, run_server_in_thread
 
 HOSTILE = (
@@ -58,7 +58,7 @@ class Served:
 
     Attributes:
         home: Its data home.
-        port: Of 127.0.0.1.
+        port: Its port on 127.0.0.1.
         first: The release of the sample.
         second: The same with hostile names, ids and files, kept beside it.
         old: The same as version 0.4 made it: a file, without the marts that are new.
@@ -81,7 +81,7 @@ class Served:
         drawn(page)
 
     def ask(self, sql: str) -> list[tuple[object, ...]]:
-        """Ask the first release."""
+        """Query the first release."""
         with open_release(self.home, self.first) as connection:
             return connection.execute(sql).fetchall()
 

@@ -2,8 +2,8 @@
 
 The deliveries are the committed sample, generated histories, and rows that try every cast; they go the
 whole way, arrival to publication, on each engine. Spark works with a driver and two executor processes,
-with the plans that large tables would have: every join moves its rows; the log of events tells by what.
-Its tables are at an address, from which the marts are fetched as from object storage. How Spark goes about
+with the plans that large tables would have: every join moves its rows; the log of events shows by what.
+Its tables are at an address, from which the marts are fetched as from object storage. What Spark makes of
 small tables in one process is compared with the reference model in `tests/bench/test_programs.py`.
 """
 
@@ -56,7 +56,7 @@ from tests.pipeline.spark_events import (
 from tests.reference import histories
 
 WORLDS = 200
-# Casts that engines are known to take differently, or could.
+# Casts that engines are known to treat differently, or could.
 MORE_CASES: Sequence[tuple[str, dict[str, str]]] = [
     ("invoices", {"issued_at": text})
     for text in (
@@ -99,7 +99,7 @@ DIFFERING = (("coupons", "redeem_by"), ("invoices", "issued_at"), ("redemptions"
 # The feed of those times is read on a clock that is put forward and back.
 LOCAL_ZONE = {"COUPON_LEDGER_FEED_TIME_ZONE": json.dumps({"redemptions": "Europe/Berlin"})}
 
-# What makes Spark plan for tables too large to be sent whole, and its plans be told whole.
+# Makes Spark plan for tables too large to be sent whole, and log its plans in full.
 LARGE = {
     "spark.sql.autoBroadcastJoinThreshold": "-1",
     "spark.sql.adaptive.enabled": "false",
@@ -122,7 +122,7 @@ class Build:
 
     Attributes:
         home: Its data home.
-        result: What the command said.
+        result: The result of the command.
         events: Folder of Spark's log of events, if it was told to keep one.
     """
 
@@ -356,7 +356,7 @@ def test_a_walk_on_spark_has_as_many_steps_and_rows_as_it_needs(tmp_path: Path) 
     assert ended.stdout.strip() == "(1100130, 130)", ended.stderr
 
 
-# Columns with many values, each with few rows: what may be moved to where its equals are.
+# Columns with many values, each with few rows: rows may be moved by them.
 SPREAD = (
     "workspace_id", "invoice_id", "redemption_id", "predecessor_redemption_id", "grant_id", "user_id",
     "finding_id", "row_number", "credit_note_id", "promotion_id", "workspace_group", "user_group",
@@ -372,7 +372,7 @@ REFERENCE = (
     "stg_billing__coupon_versions",
     "dim_coupons",
 )
-# Where rows come together by little, why that may be, and what bounds it.
+# Where rows are moved by columns with few values, why that is allowed, and what bounds it.
 GATHERED: Mapping[tuple[str, str], str] = {
     ("intermediate.int_redemptions_judged", "rows by coupon_id"): "R2.7 counts the redemptions of a"
     " coupon with a limit in their order: three columns of one coupon's redemptions",
@@ -395,7 +395,7 @@ GATHERED: Mapping[tuple[str, str], str] = {
 
 
 class TestPlansForLargeTables:
-    """How Spark goes about every model and data test where no table is small."""
+    """How Spark plans every model and data test if no table is small."""
 
     @pytest.fixture(scope="class")
     def run(self, builds: Mapping[str, Future[Build]]) -> Build:

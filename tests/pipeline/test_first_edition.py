@@ -1,4 +1,4 @@
-"""Data of the first edition of the contract gives the marts it gave in 0.4.0, but where a rule changed.
+"""Data of the first edition of the contract gives the marts it gave in 0.4.0, except where a rule changed.
 
 The data are the committed sample without the files of its showcase. Version 0.4.0 was run on them once,
 and `tests/fixtures/first_edition/totals-0.4.0.csv` keeps what its marts add up to: rows and sums by mart,
@@ -27,7 +27,7 @@ KEPT = CHECKOUT / "tests" / "fixtures" / "first_edition" / "totals-0.4.0.csv"
 SAMPLE = CHECKOUT / "data" / "sample" / "landing"
 VARIANCE = "fct_percent_off_variance_monthly"
 REWRITTEN = "fct_upcoming_expirations"
-"""The outlook (R12) is worked out by other rules now, from other expected bills."""
+"""The outlook (R12) is now calculated by other rules, from other expected bills."""
 
 Totals = dict[tuple[str, str, str], Decimal]
 
@@ -64,7 +64,7 @@ def totals_of(connection: duckdb.DuckDBPyConnection) -> Totals:
 
 @pytest.fixture(scope="module")
 def totals(compiled_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Totals:
-    """The totals by the models as they are."""
+    """The totals by the current models."""
     folder = tmp_path_factory.mktemp("first-edition")
     landing, home = folder / "landing", folder / "home"
     for feed in ("workspaces", "coupons", "redemptions", "invoices"):
@@ -90,7 +90,7 @@ def test_the_totals_are_those_of_0_4_0_but_where_a_rule_changed(totals: Totals) 
         (VARIANCE, "start_effect_amount"),
         (VARIANCE, "bill_effect_amount"),
         (VARIANCE, "end_effect_amount"),
-        # A finding that there was not: the terms of a redeemed coupon were edited.
+        # A new finding: the terms of a redeemed coupon were edited.
         ("fct_audit_findings", "rows"),
     }
 

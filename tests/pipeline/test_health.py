@@ -137,7 +137,7 @@ Alive = Callable[[datetime], None]
 
 @pytest.fixture
 def alive(published: Path) -> Alive:
-    """Lay out Dagster's storage; what comes lets its daemon give a sign of life at an instant."""
+    """Lay out Dagster's storage, and return a function that records heartbeats of its daemon at an instant."""
     storage = published / "dagster"
     storage.mkdir()
     service._lay_out(storage)

@@ -64,7 +64,7 @@ def test_every_example_runs_on_the_sample(
     started: list[Any] = []
     monkeypatch.setattr(os, "execve", lambda *arguments: started.append(arguments))
     release_id = str(files.current_release(sample_run.home))
-    # What `rebuild` leaves is no build, of which a what-if is asked: it comes last.
+    # `rebuild` leaves no build, which a what-if needs, so it comes last.
     for _, command, example in sorted(COMMANDS, key=lambda one: one[1].__name__ == "rebuild"):
         arguments = [release_id if one in ("A", "B") else one for one in shlex.split(example)]
         shown = CliRunner().invoke(app, arguments)

@@ -1,7 +1,7 @@
-"""Names from deliveries, and who closed a month, never reach a terminal as they are.
+"""Names from deliveries, and of who closed a month, never reach a terminal unescaped.
 
-A name may hold what a terminal obeys (escape sequences), what turns text around (bidirectional
-overrides), or the end of a line, after which a forged line could follow. No command may print any.
+A name may hold what a terminal obeys (escape sequences), what reorders text (bidirectional overrides),
+or the end of a line, after which a forged line could follow. No command may print any.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def changed(path: Path, change: Callable[[dict[str, str]], None]) -> None:
 
 
 def made_hostile(landing: Path) -> None:
-    """Give names that do harm to files, a workspace, an invoice and coupons, and to bad values."""
+    """Give harmful names to files, a workspace, an invoice and coupons, and put them into bad values."""
     (invoices, *_) = sorted((landing / "invoices").glob("*.csv"))
     with invoices.open(encoding="utf-8", newline="") as file:
         first = next(csv.DictReader(file))

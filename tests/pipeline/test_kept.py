@@ -27,7 +27,7 @@ CODE = "1+code"
 
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Iterator[Path]:
-    """A warehouse with two deliveries, of which models were built."""
+    """A warehouse with two deliveries, from which models were built."""
     path = tmp_path / "warehouse.duckdb"
     with duckdb.connect(str(path)) as connection:
         create_tables(connection, raw_rows(path))
@@ -135,7 +135,7 @@ def test_the_sample_in_two_days_is_the_sample_at_once(
 
 
 def rows_are_known(settings: Settings) -> None:
-    """What is noted of all rows that tests read is what is there, also in tables that were not read again."""
+    """Assert that the recorded content of all tables that tests read is right, even if not read again."""
     tests = DataTests(prepare(settings).manifest)
     of_tables = {one: name for one, name in tests.relations.items() if one not in tests.feeds}
     with duckdb.connect(str(settings.warehouse), read_only=True) as connection:
@@ -188,7 +188,7 @@ def test_rows_altered_by_hand_are_found_and_everything_is_built_from_nothing(
             "alter table marts.fct_discounted_charges drop column plan",
             ("fct_discounted_charges",),
         ),
-        (  # it is built whole, from rows of before where no bill of a month is another one
+        (  # it is built whole, from earlier rows of the months in which no bill has changed
             "update marts.fct_program_performance_monthly set active_workspaces = active_workspaces + 1",
             ("fct_program_performance_monthly",),
         ),
@@ -221,7 +221,7 @@ def test_any_write_by_another_program_is_noticed(own_home: Path, file: str) -> N
         schema = {"warehouse": "intermediate", "candidate": "marts"}[file]
         connection.execute(f"select count(*) from {schema}.{table}")
     assert as_left.are_as_left(settings), "reading is no writing"
-    for change in (" || '.'", "[:-2]"):  # the second one makes the rows again what they were
+    for change in (" || '.'", "[:-2]"):  # the second one restores the rows
         with duckdb.connect(str(path)) as connection:
             connection.execute(f"update {schema}.{table} set invoice_id = invoice_id{change}")
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -316,7 +316,7 @@ def test_on_a_later_day_a_violation_is_found_and_tests_of_other_columns_stand(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(home=own_home)
-    later = LAST_DAY + timedelta(days=20)  # until then a redemption ends, of those honoured
+    later = LAST_DAY + timedelta(days=20)  # an honoured redemption ends before then
     build = RunningBuild(settings, prepare(settings), later, "later", datetime.now(UTC))
     forget_rows = RunningBuild._forget_rows
     planted = "assert_no_credit_outside_window"

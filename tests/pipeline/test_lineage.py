@@ -278,7 +278,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 
 class TestStanding:
-    """A bill begins with the file and row it stands in, and every other version can be found."""
+    """The explanation of a bill begins with its file and row, and every other version can be found."""
 
     def test_explain_names_file_row_and_earlier_version(self, data: Data) -> None:
         told = data.answer("explain", "b-2")
@@ -300,7 +300,7 @@ class TestStanding:
 
 
 class TestNotCounted:
-    """Whoever asks for a bill that does not count is told which of the reasons it is."""
+    """Asking for a bill that does not count gives the reason."""
 
     @pytest.mark.parametrize(
         ("invoice_id", "said"),
@@ -329,7 +329,7 @@ class TestNotCounted:
         told = data.ask("explain", "b-11")
         assert told.returncode == 2
         assert "'b-11' was never delivered" in told.stderr
-        assert "Near it are b-1" in told.stderr
+        assert "Similar ids: b-1" in told.stderr
 
 
 class TestExplained:
@@ -384,7 +384,7 @@ class TestExplained:
 
 
 class TestChangedTerms:
-    """A change of a coupon's terms is told with what it changed, and stops a strict run."""
+    """A change of a coupon's terms is reported with its effect, and stops a strict run."""
 
     said = (
         "SAVE: percentage 15% → 25%, by the version of 2025-06-10 (coupons/c2.parquet, row 1);"

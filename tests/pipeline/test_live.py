@@ -1,7 +1,7 @@
 """The service as it runs by itself: a real web server and daemon, files that arrive, and what goes wrong.
 
-One story, told in the order in which it happens, since starting Dagster is what costs the time. What
-is waited for has a generous deadline and no fixed pause.
+One story in the order in which it happens, because starting Dagster takes most of the time. Every wait
+has a generous deadline and no fixed pause.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from tests.pipeline.live import Run, Service
 from tests.receivers import SECRET, Mailbox, Webhook, kind_of, receivers, settings_of, text_of
 
 SENSOR, SCHEDULE = "new_deliveries", "daily_refresh"
-NEVER = "0 0 29 2 *"  # but on the 29th of February
+NEVER = "0 0 29 2 *"  # except on the 29th of February
 KILLED = "its process died"
 
 
 def other_zone() -> str:
-    """A zone in which it is not the day that it is in UTC, nor will be soon."""
+    """A zone whose date differs from that in UTC, and will for some time."""
     return "Etc/GMT-14" if datetime.now(UTC).hour >= 11 else "Etc/GMT+12"
 
 
@@ -86,7 +86,7 @@ class Story:
         return self.service.wait_for(f"run {number} of the sensor has ended", ended, 240)
 
     def wait_for_writer(self, number: int) -> tuple[Run, int]:
-        """Wait until the sensor's run of this number writes; also gives its process."""
+        """Wait until the sensor's run of this number writes; return the run and its process."""
 
         def writes() -> tuple[Run, int] | None:
             runs = self.sensor_runs()
@@ -113,7 +113,7 @@ class Story:
         return mail
 
     def skipped_since(self, instant: float, reason: str) -> None:
-        """Wait for a look of the sensor that began after an instant and found nothing."""
+        """Wait for a tick of the sensor after an instant that was skipped for a reason."""
 
         def skipped() -> bool:
             ticks = self.service.ticks("Sensor", SENSOR, instant)
@@ -224,7 +224,7 @@ class TestByItself:
         assert (failed.passed, failed.severity) == (False, "ERROR")
         told = story.alert("release_refused", lambda text: "assert_every_row" in text)
         assert f"({before}) is still current" in told
-        # What is wrong would be wrong again: nothing is tried twice. Dagster says so a moment later.
+        # A failed run would fail again, so it is not retried. Dagster says so a moment later.
         is_tried_again = service.wait_for(
             "it is said whether the run is tried again",
             lambda: story.sensor_runs()[1].tags.get("dagster/will_retry"),

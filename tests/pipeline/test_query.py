@@ -1,4 +1,4 @@
-"""Questions in SQL: what can be asked, how the answer comes, and where a question ends."""
+"""Questions in SQL: what can be asked, what form the answer has, and what stops a question."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask(home: Path, *arguments: str | Path, text: str = "", **environment: str) -> Result:
-    """Give the command."""
+    """Run the command."""
     return CliRunner().invoke(
         app, ["query", "--home", str(home), *map(str, arguments)], input=text, env=environment
     )
@@ -236,7 +236,7 @@ class TestAnswers:
 
 
 class TestLimits:
-    """A question ends at a limit, and it is said at which and how to allow more."""
+    """A question stops at a limit, and the message says which one and how to allow more."""
 
     ENDLESS = "select count(*) from range(100000000000) as a (n) where n % 7 = 3"
 

@@ -41,7 +41,7 @@ from tests.pipeline.conftest import AS_OF, NOW, HandMade
 
 
 def rows(home: Path, sql: str, release_id: str | None = None) -> list[tuple[Any, ...]]:
-    """Ask a release."""
+    """Query a release."""
     with releases.open_release(home, release_id) as connection:
         return connection.execute(sql).fetchall()
 
@@ -81,7 +81,7 @@ class TestPublication:
         assert [row[0] for row in found] == ["in_001", "in_003", "in_007", "in_009"]
 
     def test_descriptions_are_comments(self, hand_made: HandMade) -> None:
-        """Those of an amount and an instant say besides what a reader gets wrong."""
+        """Those of amounts and instants also say what readers get wrong."""
         hand_made.publish()
         assert rows(
             hand_made.home,
@@ -271,7 +271,7 @@ class TestPublication:
     def test_everything_is_durable_before_it_is_served(
         self, hand_made: HandMade, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What reaches the disk, in its order, a name that is given as well as a content."""
+        """The order in which contents, and the names given to them, reach the disk."""
         happened: list[str] = []
         sync, replace = os.fsync, os.replace
 
@@ -747,11 +747,11 @@ class TestFailure:
 
 
 class TestReuse:
-    """What is as in the release before is taken from it, and only what is proven to be."""
+    """Content that is proven to be unchanged since the previous release, and no other, is taken from it."""
 
     @pytest.fixture
     def large(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> HandMade:
-        """A build with some thousand charges, which count as many, published."""
+        """A published build with two thousand charges, which is made to count as many."""
         monkeypatch.setattr(writing, "ROWS_IN_ORDER", 1_000)
         made = HandMade(home, [(f"in_{number:04}", "USD", "1.00") for number in range(2_000)])
         made.write().publish()
@@ -776,7 +776,7 @@ class TestReuse:
             connection.execute(sql)
 
     def same_as_anew(self, made: HandMade, published: releases.Publication) -> None:
-        """Whether it is sound, and holds and writes what a publication without help does."""
+        """Assert that it is sound, and holds and writes what a publication without reuse does."""
         assert releases.verify(made.home).problems == ()
         reuse.record_path(made.home).unlink()
         anew = made.publish(code_version="anew")
@@ -910,7 +910,7 @@ class TestReuse:
     def test_free_space_of_a_build_is_no_part_of_a_release(
         self, large: HandMade, monkeypatch: pytest.MonkeyPatch, is_in_parts: bool
     ) -> None:
-        """Whether making the build compact fails at first, before it is in its place, or not."""
+        """If `is_in_parts`, moving the compact build into place fails at first."""
         with duckdb.connect(str(large.candidate)) as connection:
             connection.execute(
                 "create table marts.gone as select hash(n) as n from range(3_000_000) as r (n)"
@@ -1130,7 +1130,7 @@ with one_writer(Path(sys.argv[1]), "coupon-ledger run, held by a test"):
 
 
 class TestOneWriter:
-    """One process writes at a time, and the second is told who does."""
+    """One process writes at a time, and the second learns who does."""
 
     def test_the_second_process_is_told_who_holds_the_lock(self, home: Path) -> None:
         holder = subprocess.Popen(
@@ -1435,7 +1435,7 @@ def folded(texts: list[str]) -> str:
 
 
 class TestFingerprint:
-    """A fingerprint is the same wherever the same rows lie, and only then."""
+    """Tables have the same fingerprint if they have the same rows in any order, and only then."""
 
     @pytest.fixture
     def typed(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -1462,7 +1462,7 @@ class TestFingerprint:
     def test_it_is_what_duckdb_has_calculated_since_version_1_4(
         self, typed: duckdb.DuckDBPyConnection
     ) -> None:
-        """Where this fails, a release's tables need a fingerprint of another method."""
+        """If this fails, a release's tables need a fingerprint of another method."""
         typed.execute(
             "create table more as from t, (values (9::bigint, 7.5::decimal(9, 4), 'one of 16 or more'),"
             " (null, -1234.5678, '')) as other (f, g, h)"

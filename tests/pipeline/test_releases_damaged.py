@@ -55,7 +55,7 @@ def _empty(path: Path) -> None:
 
 
 def _rotten(path: Path) -> None:
-    """Every block but the headers has a byte that is not as written."""
+    """Change a byte in every block except the headers."""
     content = bytearray(path.read_bytes())
     for place in range(4096 * 3 + 500, len(content), 4096):
         content[place] ^= 0xFF

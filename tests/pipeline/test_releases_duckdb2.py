@@ -1,6 +1,6 @@
 """A release is the same for readers on DuckDB 1.5 and 2.0, whichever of the two wrote it.
 
-The line that is locked runs the tests; the next one lies beside it in `.venv/duckdb-2` (`make
+The line that is locked runs the tests; the next one is installed in `.venv/duckdb-2` (`make
 install-test`) and is used by processes of their own.
 """
 
@@ -43,7 +43,7 @@ def next_line() -> dict[str, str]:
 
 
 def run(next_line: dict[str, str], script: str, *arguments: str | Path) -> Any:
-    """Run a script with DuckDB's next line and give what it prints as JSON."""
+    """Run a script with DuckDB's next line and return what it prints as JSON."""
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
         env={**os.environ, **next_line},

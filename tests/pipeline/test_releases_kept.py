@@ -40,13 +40,13 @@ def kept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def ask(home: Path, *arguments: str | Path) -> Result:
-    """Give a command to this version."""
+    """Run a command of this version."""
     command, *rest = map(str, arguments)
     return CliRunner().invoke(app, [command, "--home", str(home), *rest])
 
 
 def told(home: Path, *arguments: str) -> Any:
-    """What a command answers for machines."""
+    """The answer of a command as JSON."""
     answer = ask(home, *arguments, "--json")
     assert answer.exit_code == 0, answer.output
     return json.loads(answer.stdout)

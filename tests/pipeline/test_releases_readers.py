@@ -133,7 +133,7 @@ def test_a_tool_that_opens_read_write_by_default_is_refused() -> None:
 
 @contextmanager
 def _a_user_who_owns(home: Path) -> Iterator[None]:
-    """Let this process be refused what a user may not do, which root never is."""
+    """Run this process with the rights of an ordinary user, because root is never refused anything."""
     if os.geteuid():
         yield
         return

@@ -171,7 +171,7 @@ class TestRunOnTheSample:
 
 
 class TestNotes:
-    """What a person should know of the day a release was made for."""
+    """What a person should know about the as-of date of a release."""
 
     HOME = Path("/srv/home")
     BEFORE = ("20260401T050000Z-0123abcd", date(2026, 3, 31))
@@ -188,7 +188,7 @@ class TestNotes:
     def test_today_is_the_day_of_the_reporting_time_zone(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """A zone is taken in which it is not the day that it is in UTC, nor will be soon."""
+        """The zone's date differs from that in UTC, and will for some time."""
         zone = "Etc/GMT-14" if datetime.now(UTC).hour >= 11 else "Etc/GMT+12"
         monkeypatch.setenv("COUPON_LEDGER_REPORTING_TIME_ZONE", zone)
         days: list[date] = []
@@ -480,11 +480,11 @@ class TestFailure:
     ) -> None:
         before = os.readlink(served / "current")
         monkeypatch.setenv("COUPON_LEDGER_MEMORY_LIMIT", "30MB")
-        earlier = (LAST_DAY - timedelta(days=1)).isoformat()  # for which all is built from nothing
+        earlier = (LAST_DAY - timedelta(days=1)).isoformat()  # so everything is built from nothing
         result = in_process("run", "--home", served, "--as-of", earlier)
         assert result.returncode == 1
         assert "Out of Memory Error" in result.stderr
-        assert "Possible solutions" not in result.stderr  # DuckDB's, for who writes SQL
+        assert "Possible solutions" not in result.stderr  # DuckDB's, for people who write SQL
         told = " ".join(result.stderr.split())
         assert "What to do: Let DuckDB use more memory (COUPON_LEDGER_MEMORY_LIMIT" in told
         assert os.readlink(served / "current") == before

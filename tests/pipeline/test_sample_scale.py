@@ -1,6 +1,6 @@
 """Large samples: a smaller one, copied. What the rules make of it they make of every copy.
 
-The marts are built from the delivered files, so that the formats and groupings are read as well.
+The marts are built from the delivered files, so the formats and groupings are tested too.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ MULTIPLIED = {
     "fct_program_budget_monthly": {"given_amount", "expected_amount"},
 }
 EMPTY = ("fct_credit_notes",)
-"""What large samples have no records of."""
+"""The marts of which large samples have no rows."""
 
 Marts = dict[str, list[dict[str, Any]]]
 
@@ -102,14 +102,14 @@ def single_marts(compiled: CompiledModels, tmp_path_factory: pytest.TempPathFact
 
 
 def without_copy(value: Any) -> Any:
-    """An id as the smaller sample has it; other values as they are."""
+    """An id as the smaller sample has it; other values unchanged."""
     if not isinstance(value, str):
         return value
     return re.sub(r"((?:ws|usr|rdm|in)_\w+)-\d+", r"\1", value)
 
 
 def counted(rows: list[dict[str, Any]]) -> Counter[tuple[Any, ...]]:
-    """The rows with how often each comes.
+    """The number of times that each row occurs.
 
     A finding's own id and sentence, and where a row was delivered, are left out; so are changes of the
     terms of coupons, which are not copied.

@@ -1,4 +1,4 @@
-"""The page for the supplier says what came and what to correct, and runs nothing it was sent."""
+"""The page for the supplier says what arrived and what to correct, and runs nothing it was sent."""
 
 from __future__ import annotations
 

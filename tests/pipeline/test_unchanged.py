@@ -1,4 +1,4 @@
-"""A refresh that would find everything as it was is over in a moment; whatever differs, it runs."""
+"""A refresh that would find everything unchanged ends in a moment; if anything differs, it runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.pipeline.conftest import AS_OF, NOW, HandMade, in_process
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A data home with a release, and a landing folder of two files that lie there for a while."""
+    """A data home with a release, and a landing folder with two files that arrived a while ago."""
     HandMade(tmp_path / "home").write().publish()
     landing = tmp_path / "landing"
     for name in ("invoices/a.csv", "coupons/b.csv"):
@@ -148,7 +148,7 @@ class TestTheState:
 
 @pytest.mark.usefixtures("later")
 class TestAFileRefusedForWantOfSpace:
-    """No file tells that there is space again: the next refresh tries."""
+    """No file shows that there is space again, so the next refresh tries."""
 
     FREE = shutil.disk_usage("/tmp")
 

@@ -158,12 +158,12 @@ async ({address, query, variables}) => {
 
 
 def attempts(page: Page, service: Service, name: str) -> dict[str, Any]:
-    """What a page gets that tries everything to act and to read.
+    """What a page gets if it tries everything to act and to read.
 
     Args:
         page: The page, on whatever site it is.
         service: The web server it turns to.
-        name: Under which name.
+        name: The name under which it reaches the web server.
     """
     arguments = {
         "address": f"http://{name}:{service.port}",
@@ -214,7 +214,7 @@ def test_another_site_cannot_put_our_pages_into_its_own(
 
 
 def test_our_own_page_may_do_what_the_other_site_tried(page: Page, service: Service) -> None:
-    """The attempts above fail for whose they are, not for how they are written."""
+    """The attempts above fail because of their origin, not because of their form."""
     page.goto(f"http://localhost:{service.port}/server_info")
     found = attempts(page, service, "localhost")
     assert "dagster_version" in found["read"]

@@ -1,4 +1,4 @@
-"""What would be under other terms is what a delivery of those terms would have given, and is never served."""
+"""A what-if gives what a delivery of its terms would have given, and is never served."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dagster_project.settings import Settings
 from tests import crashes
 from tests.pipeline import ahead
 
-# Where a record stands, and what bills are judged by.
+# Where a record was delivered, and what bills are judged by.
 LEFT_OUT = {
     "dim_coupons": ("updated_at", "delivery_id", "delivery_row"),
     "dim_coupon_redemptions": ("delivery_id", "delivery_row"),
@@ -66,7 +66,7 @@ def ask(home: Path, *arguments: str | Path) -> Result:
 
 @pytest.fixture(scope="module")
 def asked(ahead_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Asked:
-    """A release, a question about it, and a release of a delivery of what was asked."""
+    """A release, a question about it, and the release of a delivery with the terms asked about."""
     folder = tmp_path_factory.mktemp("what_if")
     recorded = Settings(home=folder / "home")
     shutil.copytree(ahead_home, recorded.home, symlinks=True)
@@ -88,7 +88,7 @@ def asked(ahead_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     before = crashes.contents(recorded.home)
     shown = ask(recorded.home, question, "--name", "other")
     assert shown.exit_code == 0, shown.output
-    assert "3 workspaces concerned" in shown.stdout, (
+    assert "3 workspaces affected" in shown.stdout, (
         "only what the question can change is calculated"
     )
     assert crashes.contents(recorded.home) == before

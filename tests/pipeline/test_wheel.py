@@ -23,7 +23,7 @@ class Installed:
     Attributes:
         wheel: The wheel.
         environment: The folder of the environment.
-        user: The folder that stands for the user's own.
+        user: The folder used as the user's home folder.
     """
 
     wheel: Path
@@ -31,7 +31,7 @@ class Installed:
     user: Path
 
     def call(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Give a command to the installed program, as a user of whom nothing is set."""
+        """Run a command of the installed program, as a user without settings."""
         inherited = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         return subprocess.run(
             [self.environment / "bin" / "coupon-ledger", *arguments],

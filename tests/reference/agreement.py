@@ -1,4 +1,4 @@
-"""Where the marts and the reference model differ, said so that a person can find out why."""
+"""Where the marts and the reference model differ, in a form from which a person can find out why."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ KEYS: dict[str, tuple[str, ...]] = {
     "dim_workspaces": ("workspace_id",),
 }
 
-# A sentence for people is each witness's own, and so is how the versions of a coupon are told apart.
+# Each witness has its own sentences for people, and its own ids of findings about versions of a coupon.
 OWN_WORDS = {("fct_audit_findings", "description")}
 OWN_IDS = {"coupon_terms_changed"}
 
-# Where a record stands: of no matter where the same records are delivered in another way.
+# Where a record was delivered; it does not matter if the same records are delivered in another way.
 PROVENANCE = frozenset({"delivery_id", "delivery_row"})
 
 
@@ -98,7 +98,7 @@ def all_differences(
 def _by_key(
     name: str, rows: Sequence[Mapping[str, object]], compared: Collection[str]
 ) -> dict[tuple[object, ...], Mapping[str, object]]:
-    """The rows by their key; of findings, several may share one, and are numbered by what is compared."""
+    """The rows by their key; findings that share a key are numbered in the order of the compared columns."""
     if name == "fct_audit_findings":
         columns = sorted(compared)
         rows = sorted(rows, key=lambda row: [str(row.get(column)) for column in columns])

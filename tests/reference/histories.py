@@ -1,12 +1,12 @@
 """Histories that try the rules: small worlds of coupons, redemptions and invoices, full of ties.
 
-Here belong the Hypothesis strategy of one world, the joining of many worlds into one build, plenty
-of worlds at once without Hypothesis, and the records as text rows of the feeds. What must hold of
-a history's result belongs in the tests.
+The Hypothesis strategy of one world, the joining of many worlds into one build, plenty of worlds at
+once without Hypothesis, and the records as text rows of the feeds belong here. What must hold for a
+history's result belongs in the tests.
 
 Every record is made from one seed of its own, so a failing world shrinks by leaving records out.
 Instants come from a few per world, moved by whole months and at times by a microsecond, so that
-starts, ends, closing dates and invoices meet exactly, and miss each other by the least.
+starts, ends, closing dates and invoices meet exactly, or miss each other by a microsecond.
 """
 
 from __future__ import annotations
@@ -313,7 +313,7 @@ def make_coupon_versions(world: World, coupon_id: str, seed: int) -> list[Record
 
 
 def make_redemption(world: World, number: int, seed: int, coupons: int) -> Record:
-    """A redemption, now and then of a coupon or by a workspace nobody knows."""
+    """A redemption, now and then of an unknown coupon or by an unknown workspace."""
     random = Random(seed)
     coupon_id = COUPON_IDS[(number + random.choice((0, 0, 0, 0, 1))) % coupons]
     workspace_id = random.choice(world.workspace_ids)
@@ -353,7 +353,7 @@ def make_redemption(world: World, number: int, seed: int, coupons: int) -> Recor
 
 
 def date_back(redemption: Record, world: World, random: Random) -> None:
-    """Make a redemption one of those that can follow each other in a circle.
+    """Make a redemption one of several that can follow each other in a circle.
 
     One of the first coupon is redeemed long after it was in force; its follow-up, derived, is then earlier
     than a redemption of the third coupon, which the one of the first coupon may follow up.
@@ -372,10 +372,10 @@ def date_back(redemption: Record, world: World, random: Random) -> None:
 
 
 def make_invoice(world: World, workspace_id: str, number: int, seed: int) -> Record:
-    """An invoice as yet billed without any discount.
+    """An invoice that has not been billed with any discount yet.
 
     Most are of a monthly series, either from the world's first instant on or up to the as-of day; a few
-    are the last of a line that is just still running or just not any more.
+    are the last of a line that has only just not ended, or only just ended.
     """
     random = Random(seed)
     interval, count = random.choice(world.intervals)
@@ -630,7 +630,7 @@ def combine(worlds: Iterable[Mapping[str, Sequence[Mapping[str, object]]]]) -> R
     """Join worlds into one set of records, every id prefixed with its world: `w0001-r1`.
 
     The worlds share no workspace, coupon or user, so the marts of the whole are the marts of the
-    worlds together, but for those that add workspaces up. A program, currency and month has the budget of
+    worlds together, except those that add workspaces up. A program, currency and month has the budget of
     the first world that has one.
     """
     combined: Records = {feed: [] for feed in FEEDS}
@@ -649,7 +649,7 @@ def combine(worlds: Iterable[Mapping[str, Sequence[Mapping[str, object]]]]) -> R
 def moved(records: Records, by: timedelta) -> Records:
     """The records at another time: instants moved by a duration, days by its days.
 
-    The last instants there are stay where they are.
+    Instants after the year 9000 are not moved.
     """
 
     def move(value: object) -> object:
@@ -672,7 +672,7 @@ def moved(records: Records, by: timedelta) -> Records:
 
 
 def delivered(records: Records) -> Records:
-    """The records as they stand after one delivery of each feed: with its id and their rows in it."""
+    """The records as they are after one delivery of each feed: with its id and their rows in it."""
     return {
         feed: [
             {**record, "delivery_id": f"d{number}", "delivery_row": row}

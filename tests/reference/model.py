@@ -1,6 +1,6 @@
 """The marts as the money rules have them: what R0 to R13 lead to, laid out column by column.
 
-Here belong the rows of the marts, rule R10 and the findings, written to be read beside the
+The rows of the marts, rule R10 and the findings belong here, written to be read beside the
 specification and never to be fast. The rules themselves are in `rules`, the outlook in `outlook`.
 """
 
@@ -900,9 +900,9 @@ def publish(
 
     Args:
         records: Per feed the current valid records, values typed as the feed says, None or
-            missing where empty: instants naive UTC, amounts in major units. Of coupons every
-            delivered version may be there, in the order of arrival. Records that have a
-            `delivery_id` and a `delivery_row` are published with them.
+            missing where empty: instants naive UTC, amounts in major units. Every delivered version of
+            a coupon may be given, in the order of arrival. Records that have a `delivery_id` and a
+            `delivery_row` are published with them.
         as_of: The day at whose end the state is published.
         time_zone: The reporting time zone, an IANA name.
         changed: What-if: a day, and coupons with the terms that hold for bills issued from then on.

@@ -1,8 +1,8 @@
 """What bills to expect, and what coupons and credit will do to them: rule R12.
 
-Here belong the expected bills, the calculation over them, and what it tells of a redemption, a grant
-and a workspace that the reports then show. Nothing here repeats another rule: the outlook is the
-calculation of `rules` at a later instant.
+The expected bills, the calculation over them, and its results for a redemption, a grant and a workspace,
+which the marts show, belong here. Nothing here repeats another rule: the outlook is the calculation of
+`rules` at a later instant.
 """
 
 from __future__ import annotations

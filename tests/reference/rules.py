@@ -1,9 +1,9 @@
 """The money rules once more, by hand: a clerk who takes invoices one at a time, in order of issue.
 
-Here belong the rules R0 to R9, R11 and R13, written to be read beside the specification and never to
+The rules R0 to R9, R11 and R13 belong here, written to be read beside the specification and never to
 be fast. Money is whole minor units, grants are balances that go down, a coupon's uses are a number
 that counts down. Nothing here knows of files, databases or the SQL it is compared with, and no clock
-is read. What the rules lead to is looked ahead in `outlook` and laid out as marts in `model`.
+is read. `outlook` applies the rules to the future, and `model` arranges the results as marts.
 """
 
 from __future__ import annotations
@@ -389,7 +389,7 @@ class ReportingCalendar:
         return month_of(self.day_of(instant))
 
     def first_instant(self, day: date) -> datetime:
-        """The first instant of a day there, or of the next day there is where clocks leapt over it."""
+        """The first instant of a day there, or of the next day that exists if clocks leapt over it."""
         return first_instant_of(day, self.zone)
 
     def end_of(self, day: date) -> datetime:
@@ -444,7 +444,7 @@ def effective_percent(given: int, base: int) -> Decimal | None:
 
 
 def provenance_of(record: Record) -> Row:
-    """Marts: the delivery and the row of a record, where whoever made the records says so."""
+    """Marts: the delivery and the row of a record, if the record has them."""
     return {name: record[name] for name in ("delivery_id", "delivery_row") if name in record}
 
 
@@ -482,7 +482,7 @@ def read_coupon(record: Record) -> Coupon:
 def read_coupon_versions(records: Iterable[Record]) -> dict[str, list[Coupon]]:
     """Per coupon its delivered versions in the order of `updated_at` and arrival; the last is current.
 
-    An equal copy of a version is no version of its own, and moves the version to where it arrived.
+    An equal copy of a version is not a version of its own, but moves the version to where it arrived.
 
     Args:
         records: The delivered versions of all coupons in the order of their arrival.
@@ -570,7 +570,7 @@ def read_credit_notes(
     workspace_of_invoice: Mapping[str, str],
     now: datetime,
 ) -> list[CreditNote]:
-    """R13: the issued credit notes, each told whether it counts and, if so, taken off its invoice.
+    """R13: the issued credit notes, each marked whether it counts and, if so, deducted from its invoice.
 
     Args:
         records: The credit notes.
@@ -702,7 +702,7 @@ def natural_end_of(redemption: Redemption, coupon: Coupon | None) -> datetime | 
 
 
 def natural_end_under(redemption: Redemption, later: LaterTerms) -> datetime | None:
-    """What-if: one that has ended when terms change stays so, and none ends before they change."""
+    """What-if: a redemption that has ended when terms change stays ended; no other ends before they change."""
     recorded = natural_end_of(redemption, redemption.coupon)
     changed = natural_end_of(redemption, later.coupons.get(redemption.coupon_id, redemption.coupon))
     if redemption.start >= later.first:
@@ -788,7 +788,7 @@ def derive_follow_ups(
 ) -> list[Redemption]:
     """R4: the follow-ups nobody recorded, and theirs, honoured or refused for reasons 4 and 5.
 
-    Notes on each follow-up, on record or derived, which redemptions it follows.
+    Records on each follow-up, on record or derived, which redemptions it follows.
     """
     recorded_of_coupon: dict[str, list[Redemption]] = defaultdict(list)
     for redemption in recorded:
@@ -887,7 +887,7 @@ def is_eligible(redemption: Redemption, invoice: Invoice) -> bool:
 
 
 def cover(redemption: Redemption, invoice: Invoice) -> bool:
-    """R3, R5: whether the redemption covers the invoice, which takes a use if there is what to act on."""
+    """R3, R5: whether the redemption covers the invoice, which takes a use if it has an amount to act on."""
     if redemption.uses_left == 0 or not is_eligible(redemption, invoice):
         return False
     is_credit = redemption.known_coupon.discount_type == "credit"
@@ -1154,7 +1154,7 @@ def calculate(
 
     Args:
         records: The records of the feeds.
-        coupons: The coupons as they are.
+        coupons: The current coupons, by id.
         known_before: The instant before which a redemption must have been made to be known.
         now: The instant of the calculation: what ends and starts before it has done so.
         invoices: The bills in the order in which they are served; they must not have been served yet.

@@ -1,7 +1,7 @@
 """The reference model against the specification's own examples, its edges and its invariants.
 
-Here belong the tests of the model and of the histories it is tried on, not the comparison of the
-model with what the pipeline publishes.
+The tests of the model and of the histories it is tried on belong here; the comparison of the model with
+what the pipeline publishes does not.
 """
 
 from __future__ import annotations
@@ -2354,7 +2354,7 @@ def check_invariant_1(marts: Marts, records: Records) -> None:
 
 
 def check_invariant_2(marts: Marts, records: Records) -> None:
-    """No discount or credit outside the window of its redemption, or on a bill that is not its."""
+    """No discount or credit outside the window of its redemption, or on a bill of another workspace."""
     windows = {row["redemption_id"]: row for row in marts["dim_coupon_redemptions"]}
     bills = {row["invoice_id"]: row for row in marts["fct_discounted_charges"]}
     given = [row for row in marts["fct_credit_ledger"] if row["entry_type"] == "draw"]
@@ -2451,7 +2451,7 @@ def check_invariant_5(marts: Marts, records: Records) -> None:
 
 
 def check_invariant_7(marts: Marts, records: Records) -> None:
-    """The outlook adds up, keeps within windows and grants, and leaves the past as it was."""
+    """The outlook adds up, keeps within windows and grants, and leaves the past unchanged."""
     for row in marts["fct_bill_outlook_monthly"]:
         parts = [amount(row, f"{part}_amount") for part in ("discount", "credit", "net")]
         kinds = [amount(row, f"{kind}_amount") for kind in ("percent_off", "amount_off")]
@@ -2518,7 +2518,7 @@ def large_build() -> tuple[Records, Marts]:
     return records, publish(records, AS_OF)
 
 
-# These marts add workspaces up, so that worlds meet in a row of theirs.
+# These marts add workspaces up, so one of their rows may be of several worlds.
 ADDED_UP = {
     "fct_program_performance_monthly",
     "fct_program_budget_monthly",

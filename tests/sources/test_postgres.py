@@ -186,10 +186,10 @@ def test_another_select_is_asked_for_everything_again(
         ("'w'::character(9) as workspace_id", "cast(workspace_id as text) leaves out"),
         ("array['a'] as plan", "plan must be text and is text[]"),
         ("null as list_amount, 'x'::bytea as plan", "plan must be text and is bytea"),
-        ("1", "column ?column? is none of the feed"),
+        ("1", "column ?column? is not in the feed"),
         ('1.0 as "List_Amount"', "did you mean list_amount?"),
         ("1 as discountable_amout", "did you mean discountable_amount?"),
-        ("'a' as plan, 'b' as plan", "column plan is there twice"),
+        ("'a' as plan, 'b' as plan", "column plan occurs more than once"),
         ("'USD' as currency", "column workspace_id is missing"),
     ],
 )
@@ -412,7 +412,7 @@ def test_a_database_that_does_not_answer_is_explained(
         ("[invoices]\nsql = 'select 1'", "has no select"),
         ("[invoices]\nselect = 'select 1'\nwatermark = 'x'", "'watermark'"),
         ("overlap = 'long'\n[invoices]\nselect = 'select 1'", "overlap"),
-        ("[invoices", "is no TOML"),
+        ("[invoices", "is not TOML"),
     ],
 )
 def test_a_file_of_selects_that_is_wrong_is_explained(

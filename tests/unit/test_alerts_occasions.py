@@ -381,8 +381,8 @@ def test_an_overview_shows_what_persists_and_what_became_of_the_last_alerts(
 
 def test_an_overview_of_nothing_says_so(tmp_path: Path) -> None:
     text = tell_alerts(overview(Settings(home=tmp_path), 5))
-    assert "Going on: nothing" in text
-    assert "Last ones: none" in text
+    assert "Ongoing: nothing" in text
+    assert "Last alerts: none" in text
 
 
 def test_an_overview_counts_the_recipients_to_whom_mail_goes(tmp_path: Path) -> None:

@@ -279,11 +279,15 @@ def test_a_bill_rises_or_falls_when_a_promotion_ends(
 @pytest.mark.parametrize(
     ("billed", "currency", "told"),
     [
-        ("50.00", "USD", "Billed was 50.00 USD, by the recorded terms: 30.00 USD less."),
-        ("80.03", "USD", "Billed was 80.03 USD, by the recorded terms: 0.03 USD more."),
-        ("80.02", "USD", "Billed was 80.02 USD: 0.02 USD off is rounding, and no finding."),
-        ("82", "JPY", "Billed was 82 JPY: 2 JPY off is rounding, and no finding."),
-        ("77", "JPY", "Billed was 77 JPY, by the recorded terms: 3 JPY less."),
+        ("50.00", "USD", "By the recorded terms 50.00 USD was billed, 30.00 USD less."),
+        ("80.03", "USD", "By the recorded terms 80.03 USD was billed, 0.03 USD more."),
+        (
+            "80.02",
+            "USD",
+            "80.02 USD was billed; the difference of 0.02 USD is rounding, not a finding.",
+        ),
+        ("82", "JPY", "82 JPY was billed; the difference of 2 JPY is rounding, not a finding."),
+        ("77", "JPY", "By the recorded terms 77 JPY was billed, 3 JPY less."),
     ],
 )
 def test_only_minor_units_are_rounding(billed: str, currency: str, told: str) -> None:

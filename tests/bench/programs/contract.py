@@ -1,12 +1,12 @@
 """What every program starts from and ends with.
 
-It starts from the current records of four feeds, typed, as staging has them: amounts are whole
+Each starts from the current records of four feeds, typed, as staging has them: amounts are whole
 minor units with the currency's minor units per major unit beside them, instants are in UTC. It ends
 with five marts as they are published, without the columns of `LEFT_OUT`.
 
-The programs compared with calculate the kinds of data that the benchmark's sample consists of, those
-of the first edition of the rules: no subscriptions, no part of a bill that coupons or credit may not
-act on, no negative bills, no credit notes, coupons once per user, follow-ups of one step.
+The programs of other tools know only the kinds of data in the benchmark's sample, those of the first
+edition of the rules: no subscriptions, no part of a bill that coupons or credit may not act on, no
+negative bills, no credit notes, coupons once per user, follow-ups of one step.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _CHARGED: Final = (
     "credit_variance",
 )  # fmt: skip
 
-# The columns of a mart that no result has: what the outlook says (R12), what only data of later kinds
-# fills, and where a record was delivered.
+# The columns of a mart that no result has: those of the outlook (R12), those that only later kinds of
+# data fill, and those that say where a record was delivered.
 LEFT_OUT: Final[Mapping[str, frozenset[str]]] = {
     "fct_discounted_charges": frozenset(
         {
@@ -121,7 +121,7 @@ RESULTS: Final[Mapping[str, Mapping[str, str]]] = {
 Program = Callable[[Path, Path, date], None]
 
 
-# What only this product's models read besides; the sample has none of it.
+# Further inputs that only this product's models read; the sample has no rows of them.
 EMPTY: Final[Mapping[str, Mapping[str, str]]] = {
     "stg_billing__credit_notes": {
         "credit_note_id": "string",
@@ -147,7 +147,7 @@ EMPTY: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 def nothing(name: str) -> str:
-    """A query for no row of what is empty."""
+    """A query that returns no rows, with the columns of an empty input."""
     columns = ", ".join(f"cast(null as {kind}) as {column}" for column, kind in EMPTY[name].items())
     return f"select {columns} where false"
 

@@ -1,8 +1,8 @@
 """The five marts by this product's own dbt models on DuckDB.
 
 As in a refresh: dbt in process, the project parsed before, the settings' threads and memory limit, every
-model into a DuckDB file. Staging is what the inputs are, so the models begin after it; of the others
-those run that the five marts need, without data tests, which the other programs do not have.
+model into a DuckDB file. The inputs are the result of staging, so only the later models run that the five
+marts need, without data tests, which the other programs do not have.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def run_models(
     """Run models of the project on the engine of the settings.
 
     Args:
-        settings: Whose warehouse has what the models read.
+        settings: The settings; their warehouse has what the models read.
         project: The parsed project.
         as_of: Last day whose events count.
         selection: dbt's options that choose models; by default those of the results, but no staging.

@@ -1,6 +1,6 @@
 """The five marts by pandas, NumPy and Arrow: whole columns at a time, integers throughout.
 
-As someone who knows these libraries well would write it: what is as large as the invoices stays in
+As someone who knows these libraries well would write it: data as large as the invoices stay in
 Arrow's memory or in flat arrays, rows are named by position instead of by text, and the only loops are
 over the positions in which discounts apply and over the ranks of credit grants, of which there are few.
 """
@@ -152,7 +152,7 @@ def honoured(joined: pd.DataFrame, coupons: pd.DataFrame, workspaces: pd.DataFra
         joined.groupby(["coupon_id", "user_id"], sort=False, dropna=False).cumcount() > 0
     )
 
-    # Reason 6 overlooks redemptions of the coupon itself and of coupons that it follows.
+    # Reason 6 ignores redemptions of the coupon itself and of coupons that it follows.
     place = pd.Series(joined.index, index=joined.index)
     keys = joined[["workspace_id", "user_id"]].assign(place=place)
     follows = (joined["follow_up_coupon_id"] != joined["coupon_id"]).fillna(False).to_numpy(bool)
@@ -241,7 +241,7 @@ def promotions(joined: pd.DataFrame, coupons: pd.DataFrame, end: np.datetime64) 
 
 
 def follow_ups(joined: pd.DataFrame, coupons: pd.DataFrame, end: np.datetime64) -> pd.DataFrame:
-    """R4: the honoured ones of the redemptions derived from those that ran out."""
+    """R4: the honoured redemptions among those derived from redemptions that ran out."""
     follow_up = joined["follow_up_coupon_id"]
     hands_over = handed_over(joined, coupons, end)
     due = joined.loc[hands_over, ["redemption_id", "workspace_id", "user_id"]].assign(
@@ -337,7 +337,7 @@ def covered(invoices: Invoices, redemptions: pd.DataFrame) -> tuple[Whole, Whole
 
 
 def _same_codes(column: Texts, wanted: pd.Series) -> tuple[Whole, Whole]:
-    """Numbers for an encoded column and for what redemptions want of it; below 0 they want nothing."""
+    """Codes of an encoded column, and the code that each redemption asks for; -1 if it asks for none."""
     encoded = column.combine_chunks()
     values = pd.Index(encoded.dictionary.to_pylist())
     found = values.get_indexer(wanted)
@@ -349,7 +349,7 @@ def _same_codes(column: Texts, wanted: pd.Series) -> tuple[Whole, Whole]:
 def _within_limits(
     invoices: Invoices, redemptions: pd.DataFrame, rows: Whole, of: Whole
 ) -> tuple[Whole, Whole]:
-    """R3: of a redemption for once or n invoices only the first, where those of zero use none up."""
+    """R3: keep only the first n invoices of a redemption limited to n; invoices of zero do not count."""
     limits = redemptions["duration_invoices"].where(redemptions["duration"] != "once", 1)
     limit = limits.fillna(-1).to_numpy(np.int64)[of]
     is_limited = limit > 0
@@ -483,7 +483,7 @@ def drawn(
 
     Returns:
         Per grant and invoice: `grant` and `row`, their positions; `draw` and `balance` before it, and
-        the same as billed; a grant's rows stand together, in the order of its invoices.
+        the same as billed; a grant's rows are adjacent, in the order of its invoices.
     """
     pairs = pd.DataFrame({"of": of, "row": rows}).merge(
         pd.DataFrame({"of": grants["of"], "grant": np.arange(len(grants))}), on="of"
@@ -932,7 +932,7 @@ def _in_force(
 
 
 def add_months(instants: Instants, months: npt.NDArray[np.timedelta64]) -> Instants:
-    """R0: calendar months on, clamped to the end of the month; none where either is none."""
+    """R0: calendar months on, clamped to the end of the month; NaT if either is."""
     month = instants.astype("M8[M]")
     since = instants - month
     days = since.astype("m8[D]")
@@ -943,7 +943,7 @@ def add_months(instants: Instants, months: npt.NDArray[np.timedelta64]) -> Insta
 
 
 def months_of(numbers: pd.Series) -> npt.NDArray[np.timedelta64]:
-    """Numbers of months, none where there is none."""
+    """Numbers as months, NaT for null."""
     months = numbers.fillna(0).to_numpy(np.int64).astype("m8[M]")
     months[numbers.isna().to_numpy()] = np.timedelta64("NaT")
     return months
@@ -972,14 +972,14 @@ def starts_of(key: Whole) -> Whole:
 
 
 def running(values: Whole, starts: Whole) -> Whole:
-    """The sum so far, begun anew at each start."""
+    """The running sum, restarted at each start."""
     sums = np.cumsum(values)
     before = sums[starts] - values[starts]
     return sums - np.repeat(before, np.diff(np.append(starts, len(values))))
 
 
 def totals(count: int, at: Whole, values: Whole) -> Whole:
-    """The sum of values at each of so many places."""
+    """The sum of values at each of `count` places."""
     sums = np.zeros(count, np.int64)
     np.add.at(sums, at, values)
     return sums

@@ -133,7 +133,7 @@ def honoured(recorded: pl.DataFrame) -> pl.Series:
     """R2: whether none of the seven reasons refuses a redemption, of redemptions in their order."""
     nth = pl.int_range(pl.len())
     has_user = col("user_id").is_not_null()
-    # Reason 6 overlooks redemptions of the coupon itself and of coupons that it follows.
+    # Reason 6 ignores redemptions of the coupon itself and of coupons that it follows.
     keys = recorded.select("place", "workspace_id", "user_id", "coupon_id", "follow_up_coupon_id")
     overlooked = (
         pl.concat(
@@ -235,7 +235,7 @@ def with_promotion(judged: pl.DataFrame, coupons: pl.DataFrame, day: Day) -> pl.
 
 
 def follow_ups(judged: pl.DataFrame, coupons: pl.DataFrame, day: Day) -> pl.DataFrame:
-    """R4: the honoured ones of the redemptions derived from those that ran out."""
+    """R4: the honoured redemptions among those derived from redemptions that ran out."""
     nth = pl.int_range(pl.len())
     on_record = judged.select("coupon_id", "workspace_id", "user_id")
     due = (
@@ -316,7 +316,7 @@ def covered(counted: pl.LazyFrame, redemptions: pl.DataFrame) -> pl.DataFrame:
         )
         .collect(engine="streaming")
     )
-    # R3: once, or the first n invoices, where an invoice of zero uses none up.
+    # R3: once, or the first n invoices; an invoice of zero does not count.
     used = (col("list_minor") > 0).cast(pl.Int64)
     limited = (
         eligible.filter(col("limit").is_not_null())
@@ -809,12 +809,12 @@ def in_force(asked: pl.DataFrame, pairs: pl.DataFrame, redemptions: pl.DataFrame
 
 
 def use_limit() -> pl.Expr:
-    """R3: on how many invoices a redemption may be used; none where that is not limited."""
+    """R3: on how many invoices a redemption may be used; null if that is not limited."""
     return pl.when(col("duration") == "once").then(1).otherwise("duration_invoices")
 
 
 def months_on(instant: pl.Expr, months: pl.Expr) -> pl.Expr:
-    """R0: calendar months on, clamped to the end of the month; none where either is none."""
+    """R0: calendar months on, clamped to the end of the month; null if either is."""
     return instant.dt.offset_by(pl.format("{}mo", months))
 
 

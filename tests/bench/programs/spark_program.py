@@ -29,7 +29,7 @@ def main(inputs: Path, outputs: Path, as_of: date) -> None:
     """
     with tempfile.TemporaryDirectory(dir=outputs, prefix=".spark-") as folder:
         settings = Settings(home=Path(folder) / "home", engine="spark")
-        # Rows that do not arrive are not counted: into as many parts as if they had.
+        # Spark's partitions follow the rows that arrived; none arrive here, so they follow the inputs.
         chosen = spark.sql_configuration(settings, _rows(inputs))
         settings = settings.model_copy(update={"spark_conf": chosen | settings.spark_conf})
         settings.scratch.mkdir(parents=True)
