@@ -158,13 +158,16 @@ def _work(files: Sequence[ParquetFile], feed: Feed, limits: Limits) -> Refusal |
     except subprocess.TimeoutExpired:
         code = None
     if not files[0].answer_path.exists():
-        last = errors_path.read_text("utf-8", "replace").strip().splitlines()[-1:]
-        why = " ".join(last) if code is not None else f"not in {limits.parquet_seconds} seconds"
-        raise ArrivalError(f"the Parquet reader could not start ({why}); install again")
+        if code is None:
+            raise ArrivalError(
+                f"the Parquet reader did not start within {limits.parquet_seconds} seconds; run again"
+            )
+        last = " ".join(errors_path.read_text("utf-8", "replace").strip().splitlines()[-1:])
+        raise ArrivalError(f"the Parquet reader could not start ({last}); install again")
     if code is None:
         return Refusal(
             f"reading it took more than {limits.parquet_seconds} seconds",
-            "deliver it in parts, or raise the limit if the file is right",
+            "deliver it in parts",
         )
     if code == 0:
         return None

@@ -406,7 +406,7 @@ def _check_unpacked(unpacked: int, most: int) -> None:
     if unpacked > most:
         raise Refusal(
             f"it unpacks to more than the {most} bytes allowed",
-            "deliver it in parts, or raise the limit if the file is right",
+            "deliver it in parts",
         )
 
 

@@ -337,5 +337,5 @@ class TestTime:
         self, files: list[ParquetFile], readers: list[str]
     ) -> None:
         readers.append("")
-        with pytest.raises(ArrivalError, match="not in 1 seconds"):
+        with pytest.raises(ArrivalError, match="did not start within 1 seconds; run again"):
             prepare_parquets(files, feeds()["workspaces"], Limits(parquet_seconds=1))
