@@ -63,7 +63,7 @@ def unpack(packed: Path, target: Path, limits: Limits) -> Path:
                 if written > most:
                     raise Refusal(
                         f"its {packed_bytes} bytes unpack to more than the {most} allowed",
-                        "deliver it in parts, or not packed",
+                        "deliver it unpacked or in parts",
                     )
                 sink.write(block)
     except EOFError as error:
