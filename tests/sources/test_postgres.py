@@ -183,7 +183,7 @@ def test_another_select_is_asked_for_everything_again(
         ("array[1] as mtus", "mtus must be whole and is integer[]"),
         ("'{}'::jsonb as plan", "plan must be text and is jsonb; cast it to text"),
         ("interval '1 month' as billing_interval", "billing_interval must be enum and is interval"),
-        ("'w'::character(9) as workspace_id", "cast(workspace_id as text) leaves out"),
+        ("'w'::character(9) as workspace_id", "cast(workspace_id as text) removes"),
         ("array['a'] as plan", "plan must be text and is text[]"),
         ("null as list_amount, 'x'::bytea as plan", "plan must be text and is bytea"),
         ("1", "column ?column? is not in the feed"),
