@@ -35,7 +35,7 @@ class Alert:
 
     Attributes:
         kind: The kind of alert.
-        severity: `error` needs a person now, `warn` soon, `info` never.
+        severity: `error` needs attention now, `warn` soon, `info` never.
         happened: What happened, in one sentence.
         meaning: What that means for readers of releases, in one sentence.
         command: The command that shows more.

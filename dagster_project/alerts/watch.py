@@ -479,7 +479,7 @@ def months_open(
         alert = Alert(
             kind="month_open",
             severity="warn",
-            happened=f"{', '.join(months)} {'is' if len(months) == 1 else 'are'} to be closed",
+            happened=f"{', '.join(months)} {'is' if len(months) == 1 else 'are'} not closed yet",
             meaning="Until a month is closed, later changes in it are not reported;"
             f" {served_now(home)}.",
             command=_command(f"close {months[0]} --by NAME", home),

@@ -36,8 +36,8 @@ def month(
         `month`; `this` and `before`, the bridges of the month and of the month before; `months`, up to
         twelve ending with the month, oldest first, each with `given_amount`; `programs`, what each gave, with
         its share of all that was given in percent and its budget; `gifts` of the program asked for, as `bridge.gifts` gives them;
-        `credit_left_amount` at the end of the month; `at_stake_amount` (None where it is unknown of
-        all) and `open_findings` of all open findings.
+        `credit_left_amount` at the end of the month; `at_stake_amount` (None if it is unknown for all) and
+        `open_findings` of the open findings in the currency, whatever their month.
 
     Raises:
         NotThere: The release has no bills of that month.

@@ -323,7 +323,7 @@ def test_a_month_to_close_is_reported_once_from_its_working_day_on_and_when_it_i
     assert closing_on(settings, DAY) == [], "there is nothing to close yet"
     HandMade(settings.home).write().publish()
     assert closing_on(settings, date(2026, 4, 2)) == [], "its day has not come"
-    assert closing_on(settings, date(2026, 4, 3)) == ["2026-03 is to be closed"]
+    assert closing_on(settings, date(2026, 4, 3)) == ["2026-03 is not closed yet"]
     assert closing_on(settings, date(2026, 4, 6), hours=48) == []
     close(settings.home, date(2026, 3, 1), by="me", now=NOW)
     (told,) = occasions.look(settings, NOW + timedelta(hours=50))

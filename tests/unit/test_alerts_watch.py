@@ -240,7 +240,7 @@ def open_months(home: Path, due: str | None, *closed: str) -> watch.Watched:
 def test_the_month_to_be_closed_is_named_with_the_command(home: Path) -> None:
     found = open_months(home, "2026-10")
     assert found.alert is not None
-    assert found.alert.happened == "2026-10 is to be closed"
+    assert found.alert.happened == "2026-10 is not closed yet"
     assert found.alert.command.startswith("coupon-ledger close 2026-10 --by NAME --home ")
 
 
