@@ -335,21 +335,32 @@ class TestIdenticalContent:
         assert again.release_id > first.release_id
         assert files.current_release(hand_made.home) == again.release_id
 
-    def test_after_a_restore_the_newest_is_served_again(self, hand_made: HandMade) -> None:
-        first = hand_made.publish()
+    def test_after_a_restore_either_release_is_recognised(self, hand_made: HandMade) -> None:
+        first, charges = hand_made.publish(), hand_made.charges
         hand_made.charges = [("in_1", "USD", "1.00")]
         second = hand_made.write().publish()
         releases.restore(hand_made.home, first.release_id, NOW)
         again = hand_made.publish()
         assert (again.release_id, again.is_new) == (second.release_id, False)
         assert files.current_release(hand_made.home) == second.release_id
+        releases.restore(hand_made.home, first.release_id, NOW)
+        hand_made.charges = charges
+        again = hand_made.write().publish()
+        assert (again.release_id, again.is_new) == (first.release_id, False)
+        assert files.current_release(hand_made.home) == first.release_id
 
-    def test_a_damaged_release_is_not_recognised_but_replaced(self, hand_made: HandMade) -> None:
+    @pytest.mark.parametrize("damaged", ["the file", "a copy"])
+    def test_a_damaged_release_is_not_recognised_but_replaced(
+        self, hand_made: HandMade, damaged: str
+    ) -> None:
         first = hand_made.publish()
-        first.path.chmod(0o600)
-        content = bytearray(first.path.read_bytes())
+        path = first.path
+        if damaged == "a copy":
+            path = files.parquet_dir(hand_made.home, first.release_id) / "dim_coupons.parquet"
+        path.chmod(0o600)
+        content = bytearray(path.read_bytes())
         content[len(content) // 2 :] = b"\0" * (len(content) - len(content) // 2)
-        first.path.write_bytes(content)
+        path.write_bytes(content)
         again = hand_made.publish()
         assert again.is_new
         assert releases.verify(hand_made.home).problems == ()
