@@ -1239,11 +1239,19 @@ class TestKeeping:
         assert files.release_ids(home) == [three[0], three[2]]
         assert not files.parquet_dir(home, three[1]).exists()
 
-    def test_pruning_spares_what_is_being_read(self, home: Path, three: list[str]) -> None:
-        with releases.open_release(home, three[0]):
+    @pytest.mark.parametrize("form", ["of this version", "of an earlier version"])
+    def test_pruning_spares_what_is_being_read(
+        self, home: Path, three: list[str], form: str
+    ) -> None:
+        if form == "of an earlier version":  # its file lies beside its folder
+            beside = files.releases_dir(home) / f"{three[0]}.duckdb"
+            files.release_path(home, three[0]).rename(beside)
+        with files.release_path(home, three[0]).open("rb"):
             pruned = releases.prune(home, 1, NOW)
         assert pruned.removed == (three[1],)
         assert str(os.getpid()) in pruned.spared[three[0]]
+        last = files.read_history(home)[-1]
+        assert (last["event"], last["release_id"]) == ("pruned", three[1])
 
     def test_pruning_all_is_refused(self, home: Path, three: list[str]) -> None:
         with pytest.raises(ValueError, match="at least 1"):
