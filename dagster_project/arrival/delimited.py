@@ -584,10 +584,8 @@ class _Records:
                         self.blank += 1
                         continue
                     self.count += 1
-                    if '"' in text and not is_well_formed(text):
-                        if self.count == 1:
-                            yield _Record(0, fields, None, text)
-                            continue
+                    # Whoever reads the header judges its quotes.
+                    if self.count > 1 and '"' in text and not is_well_formed(text):
                         raise _InDoubt
                     yield _Record(self.count - 1, fields, None, text)
             except csv.Error as error:

@@ -375,3 +375,55 @@ def test_a_rejected_row_shows_no_value_that_may_have_swallowed_another(
         assert "SECRET" not in record, feed
         shown = json.loads(record)
         assert {name: shown[name] for name in expected} == expected
+
+
+def test_of_rows_with_one_updated_at_the_later_delivery_is_current(
+    compiled: CompiledModels,
+) -> None:
+    """Numbers of rows go down from delivery to delivery, so that only the order of deliveries tells."""
+    named = {
+        "coupons": ("coupon_id", "coupon_name"),
+        "invoices": ("invoice_id", "plan"),
+        "workspaces": ("workspace_id", "workspace_name"),
+    }
+    day, day_before = "2025-01-01T00:00:00Z", "2024-12-31T00:00:00Z"
+    deliveries = [
+        [("other", "x", day), ("this", "B", "soon"), ("this", "A", day)],
+        [("this", "B", "soon"), ("this", "B", day)],
+        [("this", "A", day)],  # current again
+        [("this", "B", day_before)],
+    ]
+    given = [
+        {
+            feed: [
+                {**VALID[feed], key: this, name: value, "updated_at": updated_at}
+                for this, value, updated_at in rows
+            ]
+            for feed, (key, name) in named.items()
+        }
+        for rows in deliveries
+    ]
+    with compiled.built(given) as connection:
+        for feed, (_, name) in named.items():
+            fates = connection.execute(
+                "select dense_rank() over (order by delivery_sequence), row_number, fate"
+                f" from staging.stg_billing__repeated_rows where feed = '{feed}' order by all"
+            ).fetchall()
+            assert fates == [
+                (1, 3, "accepted"), (2, 2, "superseded"), (3, 1, "duplicate"), (4, 1, "superseded"),
+            ]  # fmt: skip
+            current = f"select {name} from staging.stg_billing__{feed} order by all"
+            assert connection.execute(current).fetchall() == [("A",), ("x",)]
+        superseded = connection.execute(
+            "select feed, row_number, updated_at from intermediate.int_rows_superseded order by all"
+        ).fetchall()
+        assert superseded == [
+            (feed, number, datetime(*at))
+            for feed in named
+            for number, at in ((1, (2024, 12, 31)), (2, (2025, 1, 1)))
+        ]
+        versions = connection.execute(
+            "select coupon_name, is_current, version_number from"
+            " intermediate.int_coupon_versions_delivered where coupon_id = 'this' order by version_number"
+        ).fetchall()
+        assert versions == [("B", False, 1), ("A", False, 2), ("B", False, 3), ("A", True, 4)]

@@ -167,6 +167,44 @@ def test_a_csv_file_is_loaded_with_its_order_and_recorded(home: Home) -> None:
     assert (home.path / "archive" / sha256[:2] / sha256).read_bytes() == content
 
 
+def test_what_is_archived_is_durable_before_it_is_loaded(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reaches the disk, in its order, a name that is given as well as a content."""
+    content = csv_bytes([invoice(1)])
+    home.land("invoices/a.csv", content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    happened: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def told(what: str, path: Path | str) -> None:
+        happened.append(f"{what} {Path(path).relative_to(home.path)}".replace(sha256, "SHA256"))
+
+    def synced(descriptor: int) -> None:
+        told("sync", os.readlink(f"/proc/self/fd/{descriptor}"))
+        sync(descriptor)
+
+    def replaced(source: Path, target: Path) -> None:
+        told("name", target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    home.arrive()
+    folder = f"archive/{sha256[:2]}"
+    record = ["sync build/tmp/SHA256.json", f"name {folder}/SHA256.json", f"sync {folder}"]
+    assert happened == [
+        "sync build/tmp/incoming",
+        "sync archive",
+        f"name {folder}/SHA256",
+        f"sync {folder}",
+        *record,  # that it came
+        "name build/raw/invoices/000000001.parquet",
+        "sync build/raw/invoices/000000001.parquet",
+        *record,  # what became of it
+    ]
+
+
 def test_all_raw_tables_exist_when_nothing_has_landed(home: Home) -> None:
     assert home.arrive() == []
     assert all(rows == [] for rows in home.everything().values())

@@ -335,21 +335,32 @@ class TestIdenticalContent:
         assert again.release_id > first.release_id
         assert files.current_release(hand_made.home) == again.release_id
 
-    def test_after_a_restore_the_newest_is_served_again(self, hand_made: HandMade) -> None:
-        first = hand_made.publish()
+    def test_after_a_restore_either_release_is_recognised(self, hand_made: HandMade) -> None:
+        first, charges = hand_made.publish(), hand_made.charges
         hand_made.charges = [("in_1", "USD", "1.00")]
         second = hand_made.write().publish()
         releases.restore(hand_made.home, first.release_id, NOW)
         again = hand_made.publish()
         assert (again.release_id, again.is_new) == (second.release_id, False)
         assert files.current_release(hand_made.home) == second.release_id
+        releases.restore(hand_made.home, first.release_id, NOW)
+        hand_made.charges = charges
+        again = hand_made.write().publish()
+        assert (again.release_id, again.is_new) == (first.release_id, False)
+        assert files.current_release(hand_made.home) == first.release_id
 
-    def test_a_damaged_release_is_not_recognised_but_replaced(self, hand_made: HandMade) -> None:
+    @pytest.mark.parametrize("damaged", ["the file", "a copy"])
+    def test_a_damaged_release_is_not_recognised_but_replaced(
+        self, hand_made: HandMade, damaged: str
+    ) -> None:
         first = hand_made.publish()
-        first.path.chmod(0o600)
-        content = bytearray(first.path.read_bytes())
+        path = first.path
+        if damaged == "a copy":
+            path = files.parquet_dir(hand_made.home, first.release_id) / "dim_coupons.parquet"
+        path.chmod(0o600)
+        content = bytearray(path.read_bytes())
         content[len(content) // 2 :] = b"\0" * (len(content) - len(content) // 2)
-        first.path.write_bytes(content)
+        path.write_bytes(content)
         again = hand_made.publish()
         assert again.is_new
         assert releases.verify(hand_made.home).problems == ()
@@ -1228,11 +1239,19 @@ class TestKeeping:
         assert files.release_ids(home) == [three[0], three[2]]
         assert not files.parquet_dir(home, three[1]).exists()
 
-    def test_pruning_spares_what_is_being_read(self, home: Path, three: list[str]) -> None:
-        with releases.open_release(home, three[0]):
+    @pytest.mark.parametrize("form", ["of this version", "of an earlier version"])
+    def test_pruning_spares_what_is_being_read(
+        self, home: Path, three: list[str], form: str
+    ) -> None:
+        if form == "of an earlier version":  # its file lies beside its folder
+            beside = files.releases_dir(home) / f"{three[0]}.duckdb"
+            files.release_path(home, three[0]).rename(beside)
+        with files.release_path(home, three[0]).open("rb"):
             pruned = releases.prune(home, 1, NOW)
         assert pruned.removed == (three[1],)
         assert str(os.getpid()) in pruned.spared[three[0]]
+        last = files.read_history(home)[-1]
+        assert (last["event"], last["release_id"]) == ("pruned", three[1])
 
     def test_pruning_all_is_refused(self, home: Path, three: list[str]) -> None:
         with pytest.raises(ValueError, match="at least 1"):

@@ -298,6 +298,8 @@ def test_no_row_is_taken_before_reading_is_certain_again(
         ),
         ([GOOD[0], 'a,"x"y,2025-01-01,2025-01-01', 'b,"open', "z"], "not closed"),
         ([GOOD[0], 'a,"open,2025-01-01,2025-01-01', PLAIN[1]], "not closed"),
+        # The record that is broken has a value that is never closed.
+        ([GOOD[0], 'a,x"y,2025-01-01,2025-01-01', 'z",2025-01-01,"open'], "not closed"),
     ],
 )
 def test_a_file_whose_records_cannot_be_told_apart_is_refused(

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagster_project.arrival import delimited, json_lines
 from dagster_project.arrival.report import Limits, Refusal
 from dagster_project.arrival.rows import (
     SHOWN_CHARACTERS,
+    OwnParquet,
     check_names,
     has_plain_ids,
     shown_fields,
@@ -141,3 +145,32 @@ def test_plain_ids_have_nothing_to_reject_or_note(texts: list[str | None], first
 @pytest.mark.parametrize("texts", [[], [None], ["in_1", None, "12"], ["cus_NffrFeUfNV2Hib"]])
 def test_usual_ids_are_plain(texts: list[str | None]) -> None:
     assert has_plain_ids(pa.array(texts, pa.string()))
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json"])
+def test_every_row_of_several_batches_is_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    rows = [
+        {"workspace_id": f"w{number}", "created_at": "2025-01-01", "updated_at": "2025-01-01"}
+        for number in range(1, 8)
+    ]
+    objects = [json.dumps(row) for row in rows]
+    path = tmp_path / "delivery"
+    if form == "csv":
+        lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+        path.write_text("\n".join(lines), "utf-8")
+    else:
+        path.write_text(
+            "\n".join(objects) if form == "jsonl" else f"[{','.join(objects)}]", "utf-8"
+        )
+    reader = delimited if form == "csv" else json_lines
+    monkeypatch.setattr(reader, "BATCH_ROWS", 3)
+    prepare = delimited.prepare_csv if form == "csv" else json_lines.prepare_json
+    prepared = prepare(path, WORKSPACES, Limits(), tmp_path / "rows")
+    assert isinstance(prepared.source, OwnParquet)
+    found = pq.read_table(prepared.source.path, columns=["row_number", "workspace_id"]).to_pylist()
+    assert prepared.good_rows == len(rows)
+    assert [(row["row_number"], row["workspace_id"]) for row in found] == [
+        (number, row["workspace_id"]) for number, row in enumerate(rows, start=1)
+    ]

@@ -57,8 +57,8 @@ final as (
     where
         {{ came_since() }}
         or (
-            issued_at >= least({{ kept_end_of_as_of_date() }}, {{ end_of_as_of_date() }})
-            and issued_at < greatest({{ kept_end_of_as_of_date() }}, {{ end_of_as_of_date() }})
+            issued_at >= {{ kept_end_of_as_of_date() }}
+            and issued_at < {{ end_of_as_of_date() }}
         )
 
     union
