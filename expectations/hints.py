@@ -28,6 +28,24 @@ _LOOKS_LIKE = [
         "day and month are ambiguous: write the year first",
     ),
     (
+        re.compile(
+            r".*(?<![a-z])(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec).*",
+            re.IGNORECASE | re.DOTALL,
+        ),
+        ("instant", "date"),
+        "it has the name of a month: write its number",
+    ),
+    (
+        re.compile(r"[0-9]{4}-[0-9]{2}"),
+        ("instant", "date"),
+        "it is a month: write its first day",
+    ),
+    (
+        re.compile(r".*[0-9]\s?[ap][.]?m[.]?", re.IGNORECASE),
+        ("instant",),
+        "it has a clock of twelve hours: write hours from 0 to 23",
+    ),
+    (
         re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].+"),
         ("date",),
         "it looks like an instant that is not midnight or has an offset: cast it to a date",
@@ -74,6 +92,16 @@ _LOOKS_LIKE = [
         "it has a currency sign: write the number alone, and the currency in its own column",
     ),
     (
+        re.compile(r"-?[0-9.,]+\s?%"),
+        ("amount", "decimal", "whole"),
+        "it has a percent sign: write the number alone",
+    ),
+    (
+        re.compile(r"(?:quarter|3[ -]?month)(?:s|ly)?", re.IGNORECASE),
+        ("enum",),
+        "a quarter is three months: write month, and 3 as interval_count of an invoice",
+    ),
+    (
         re.compile(r"yes|no|y|n|on|off|[01][.]0", re.IGNORECASE),
         ("boolean",),
         "write true or false",
@@ -113,6 +141,8 @@ def explanation_of(column: Column, value: str | None) -> str:
             f"{expected}; a whole number went through a float: export it as text or as an integer"
             " (pandas: astype('Int64'))"
         )
+    if value.lower() in column.values:
+        return f"{expected}; write it in small letters"
     for pattern, kinds, advice in _LOOKS_LIKE:
         if column.type in kinds and pattern.fullmatch(value):
             return f"{expected}; {advice}"

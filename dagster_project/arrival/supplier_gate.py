@@ -43,7 +43,8 @@ FEW_ROWS = 20
 MOST_DIGITS = 14
 """Before the point, of a number that is checked: fewer where it has more than two places (`_most_digits`)."""
 REMEDY = (
-    "check that the file is of this feed and delimited as its header says, and deliver it again"
+    "correct the values or the rows that it names; if they look like those of other columns, check that"
+    " the file is of this feed and delimited as its header says"
 )
 
 

@@ -1623,6 +1623,7 @@ def test_the_gate_refuses_a_file_of_another_kind(home: Home) -> None:
     assert (first.verdict, second.verdict) == ("refused", "refused")
     assert "issued_at_is_mostly_readable: issued at unreadable percent: 100" in str(first.reason)
     assert "records_have_all_fields" in str(second.reason)
+    assert str(first.remedy).startswith("correct the values")
     assert home.rows("from raw.invoices") == []
     assert home.rows("from raw.malformed_rows") == []
     assert home.rows("select count(*) from raw.gate_results where severity = 'error'")[0][0] > 0
