@@ -348,7 +348,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
                 Column("age_months", "Age, months", "count"),
                 Column("workspaces", "Workspaces", "count"),
                 Column("paying", "Still paying", "count"),
-                Column("gone", "Gone", "count"),
+                Column("gone", "Not paying", "count"),
                 Column("too_early", "Too early", "count"),
                 Column("granted_amount", "Granted", "amount"),
                 Column("used_amount", "Used", "amount"),
@@ -889,17 +889,24 @@ def deliveries_of(connection: Connection) -> list[Block]:
             None,
             "No row was rejected.",
         ),
-        Table(
-            "rejected_rows",
-            (
-                Column("file_name", "File"),
-                Column("row_number", "Row", "count"),
-                Column("told", "Reasons", "prose"),
-            ),
-            [{**row, "told": "; ".join(row["reasons"])} for row in refused["rejected_rows"]],
-            None,
-            "No row was rejected.",
-            is_long=True,
+        *(
+            [
+                Table(
+                    "rejected_rows",
+                    (
+                        Column("file_name", "File"),
+                        Column("row_number", "Row", "count"),
+                        Column("told", "Reasons", "prose"),
+                    ),
+                    [
+                        {**row, "told": "; ".join(row["reasons"])}
+                        for row in refused["rejected_rows"]
+                    ],
+                    is_long=True,
+                )
+            ]
+            if refused["rejected_rows"]
+            else []
         ),
         Heading("Checks that did not pass"),
         Table(

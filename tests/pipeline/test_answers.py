@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 from dagster_project.answers import explain as charge
 from dagster_project.answers import export
 from dagster_project.answers.asking import of_plan
+from dagster_project.answers.closes import month_to_close
 from dagster_project.answers.cohorts import cohorts
 from dagster_project.answers.credit import credit as credit_of
 from dagster_project.answers.expiring import calendar
@@ -38,6 +39,7 @@ from dagster_project.answers.values import amount
 from dagster_project.answers.variance import variance
 from dagster_project.answers.workspace import workspace
 from dagster_project.cli import app, layout
+from dagster_project.cli.close import tell_month
 from dagster_project.cli.explain import tell as tell_charge
 from dagster_project.dashboard.blocks import Chosen, Note, Tiles
 from dagster_project.dashboard.pages import NO_CURRENCY, NOTHING_YET, PAGES
@@ -536,6 +538,33 @@ class TestLists:
         )
         assert data["total"] == len(data["findings"]) == expected[0] > 0
         assert {row[column] for row in data["findings"]} == {value}
+
+    def test_findings_of_a_month_are_those_that_a_close_counts(self, desk: Desk) -> None:
+        months = [month for (month,) in desk.rows(
+            "select distinct strftime(billing_month, '%Y-%m') from marts.fct_audit_findings"
+            " inner join marts.fct_discounted_charges using (invoice_id)"
+        )]  # fmt: skip
+        assert len(months) > 5
+        for month in months:
+            about = ("findings", "--month", month, "--severity", "error", "--review", "open")
+            with open_release(desk.home) as connection:
+                counted = month_to_close(connection, date.fromisoformat(f"{month}-01"))
+            assert desk.json(*about)["total"] == counted["open_errors"]
+        listed = desk.json("findings", "--month", months[0])["findings"]
+        told = desk.answer("findings", "--month", months[0])
+        assert listed and all(one["finding_id"] in told for one in listed)
+
+    def test_a_month_to_close_leads_to_what_was_kept(self, desk: Desk) -> None:
+        (month, *kept) = desk.rows(
+            "select bridge_month, currency, sum(credited_amount), sum(billed_net_after_notes_amount)"
+            " from marts.fct_charge_bridge_monthly group by all having sum(credited_amount) > 0"
+            " order by all limit 1"
+        )[0]
+        with open_release(desk.home) as connection:
+            data = month_to_close(connection, month)
+        (of_currency,) = [one for one in data["charges"] if one["currency"] == kept[0]]
+        assert [of_currency[one] for one in ("credited_amount", "billed_net_after_notes_amount")] == kept[1:]  # fmt: skip
+        assert f"-{text(kept[1], kept[0])}" in tell_month(data).partition("credit notes")[2]
 
     def test_an_accepted_finding_is_shown_as_such(self, altered: Desk) -> None:
         told = altered.answer("findings", "--review", "accepted")
