@@ -66,6 +66,9 @@ ENDINGS_TO_COME: Final = {
     "eligibility": "eligibility ends",
 }
 
+RATE_EFFECT: Final = "also more or less taken off first by another coupon, and rounding"
+"""What is in the rate effect of the variance besides another percentage (R10)."""
+
 NEXT_EVENTS: Final = {
     "start": "starts",
     "grant": "grants more credit",

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 
+from dagster_project.answers import words
 from dagster_project.answers.asking import Connection, NotThere, Row
 from dagster_project.answers.values import amount, clean, count, day, day_of, month, quarter, signed
 from dagster_project.dashboard.blocks import (
@@ -420,6 +421,7 @@ def _percent_off(connection: Connection, chosen: Chosen) -> list[Block]:
                     (last, bridge["percent_off_amount"], True),
                 ),
             ),
+            Note(f"Other percentage: {words.RATE_EFFECT}."),
             Heading("Top movers"),
             Table(
                 "movers",

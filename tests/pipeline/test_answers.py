@@ -819,6 +819,40 @@ class TestCurrencies:
                 ] or [""]
                 assert tile == ("99.00 CHF" if name == "trust" else "")
 
+    def test_no_month_before_the_first_is_shown(self, desk: Desk, tmp_path: Path) -> None:
+        path = _altered_file(
+            desk.home,
+            tmp_path,
+            "delete from marts.fct_percent_off_variance_monthly where variance_month < '2025-09-01'",
+        )
+        with duckdb.connect(str(path), read_only=True) as connection:
+            for part in variance(connection, "all", "", None, 24)["currencies"]:
+                assert part["months"][0]["month"] == date(2025, 9, 1)
+                assert part["bridge"]["from_month"] == date(2025, 8, 1)
+
+    def test_a_coupon_that_is_used_up_is_none_that_acts_now(self, desk: Desk) -> None:
+        found = desk.rows(
+            "select workspace_id, count(*) filter (where status = 'active'),"
+            " count(*) filter (where status = 'exhausted') from marts.dim_coupon_redemptions"
+            " group by workspace_id having bool_or(status = 'exhausted') limit 5"
+        )
+        assert found
+        with open_release(desk.home) as connection:
+            for workspace_id, active, used_up in found:
+                tiles = [
+                    one
+                    for block in PAGES["account"][1](connection, Chosen("USD", id=workspace_id))
+                    if isinstance(block, Tiles)
+                    for one in block.tiles
+                ]
+                (tile,) = [one for one in tiles if one.label == "Coupons now"]
+                assert (tile.value, tile.note) == (f"{active}", f"and {used_up} used up")
+
+    def test_that_no_row_was_rejected_is_said_once(self, desk: Desk, tmp_path: Path) -> None:
+        path = _altered_file(desk.home, tmp_path, "delete from release.rejected_rows")
+        with duckdb.connect(str(path), read_only=True) as connection:
+            assert report(connection).count("No row was rejected.") == 1
+
     def test_a_page_with_a_program_chosen_says_what_is_of_all_programs(self, desk: Desk) -> None:
         with open_release(desk.home) as connection:
             for name in ("month", "credit", "percent-off", "ahead", "trust"):
