@@ -10,6 +10,7 @@ import re
 
 from dagster_project.feeds import Column, type_pattern, value_types
 
+_SIGNED = "write no plus, and a minus before the first digit"
 _LOOKS_LIKE = [
     (
         re.compile(r"[0-9]{9,10}(?:[.][0-9]+)?|[0-9]{13}(?:[.][0-9]+)?|[0-9]{16}|[0-9]{19}"),
@@ -69,12 +70,17 @@ _LOOKS_LIKE = [
     (
         re.compile(r"[+][0-9.]+|[0-9.,]+-|[(][0-9.,]+[)]"),
         ("amount", "decimal", "whole"),
-        "write no plus, and a minus before the first digit",
+        _SIGNED,
     ),
     (
         re.compile(r"-?(?:[.][0-9]+|[0-9]+[.])"),
         ("amount", "decimal"),
         "write a digit before and after the point",
+    ),
+    (
+        re.compile(r"\s*[-–—]\s*"),
+        ("amount", "decimal", "whole"),
+        "a dash is no number: write 0, or leave it empty where nothing is known",
     ),
     (
         re.compile(r"\s.*|.*\s", re.DOTALL),
@@ -145,5 +151,7 @@ def explanation_of(column: Column, value: str | None) -> str:
         return f"{expected}; write it in small letters"
     for pattern, kinds, advice in _LOOKS_LIKE:
         if column.type in kinds and pattern.fullmatch(value):
+            if advice == _SIGNED and {column.minimum, column.exclusive_minimum} != {None}:
+                advice = "it is never below zero here: write the digits alone"
             return f"{expected}; {advice}"
     return expected

@@ -329,6 +329,8 @@ def test_any_text_can_be_asked(feed: str) -> None:
         ("list_amount", "+5", "write no plus"),
         ("list_amount", "(5.00)", "a minus before the first digit"),
         ("list_amount", "5.00-", "a minus before the first digit"),
+        ("discount_amount", "(5.00)", "never below zero here: write the digits alone"),
+        ("credit_amount", " - ", "write 0"),
         ("list_amount", ".5", "a digit before and after the point"),
         ("list_amount", "12.", "a digit before and after the point"),
         ("list_amount", "5.00\xa0", "blanks around it"),
