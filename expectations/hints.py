@@ -10,6 +10,7 @@ import re
 
 from dagster_project.feeds import Column, type_pattern, value_types
 
+_SIGNED = "write no plus, and a minus before the first digit"
 _LOOKS_LIKE = [
     (
         re.compile(r"[0-9]{9,10}(?:[.][0-9]+)?|[0-9]{13}(?:[.][0-9]+)?|[0-9]{16}|[0-9]{19}"),
@@ -26,6 +27,24 @@ _LOOKS_LIKE = [
         re.compile(r"[0-9]{1,2}[/.][0-9]{1,2}[/.][0-9]{2,4}.*"),
         ("instant", "date"),
         "day and month are ambiguous: write the year first",
+    ),
+    (
+        re.compile(
+            r".*(?<![a-z])(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec).*",
+            re.IGNORECASE | re.DOTALL,
+        ),
+        ("instant", "date"),
+        "it has the name of a month: write its number",
+    ),
+    (
+        re.compile(r"[0-9]{4}-[0-9]{2}"),
+        ("instant", "date"),
+        "it is a month: write its first day",
+    ),
+    (
+        re.compile(r".*[0-9]\s?[ap][.]?m[.]?", re.IGNORECASE),
+        ("instant",),
+        "it has a clock of twelve hours: write hours from 0 to 23",
     ),
     (
         re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].+"),
@@ -51,12 +70,17 @@ _LOOKS_LIKE = [
     (
         re.compile(r"[+][0-9.]+|[0-9.,]+-|[(][0-9.,]+[)]"),
         ("amount", "decimal", "whole"),
-        "write no plus, and a minus before the first digit",
+        _SIGNED,
     ),
     (
         re.compile(r"-?(?:[.][0-9]+|[0-9]+[.])"),
         ("amount", "decimal"),
         "write a digit before and after the point",
+    ),
+    (
+        re.compile(r"\s*[-–—]\s*"),
+        ("amount", "decimal", "whole"),
+        "a dash is no number: write 0, or leave it empty where nothing is known",
     ),
     (
         re.compile(r"\s.*|.*\s", re.DOTALL),
@@ -72,6 +96,16 @@ _LOOKS_LIKE = [
         re.compile(r"[$€£¥].*|.*[$€£¥]|[A-Z]{3} .*|.* [A-Z]{3}"),
         ("amount", "decimal"),
         "it has a currency sign: write the number alone, and the currency in its own column",
+    ),
+    (
+        re.compile(r"-?[0-9.,]+\s?%"),
+        ("amount", "decimal", "whole"),
+        "it has a percent sign: write the number alone",
+    ),
+    (
+        re.compile(r"(?:quarter|3[ -]?month)(?:s|ly)?", re.IGNORECASE),
+        ("enum",),
+        "a quarter is three months: write month, and 3 as interval_count of an invoice",
     ),
     (
         re.compile(r"yes|no|y|n|on|off|[01][.]0", re.IGNORECASE),
@@ -113,7 +147,11 @@ def explanation_of(column: Column, value: str | None) -> str:
             f"{expected}; a whole number went through a float: export it as text or as an integer"
             " (pandas: astype('Int64'))"
         )
+    if value.lower() in column.values:
+        return f"{expected}; write it in small letters"
     for pattern, kinds, advice in _LOOKS_LIKE:
         if column.type in kinds and pattern.fullmatch(value):
+            if advice == _SIGNED and {column.minimum, column.exclusive_minimum} != {None}:
+                advice = "it is never below zero here: write the digits alone"
             return f"{expected}; {advice}"
     return expected

@@ -152,12 +152,18 @@ def month_to_close(connection: Connection, month: date) -> Row:
         connection: The release.
         month: First day of the month.
     """
+    notes = ""
+    if has_column(connection, "fct_discounted_charges", "credited_amount"):
+        notes = (
+            ", sum(credited_amount) as credited_amount,"
+            " sum(billed_net_after_notes_amount) as billed_net_after_notes_amount"
+        )
     charges = rows(
         connection,
         "select currency, count(*) as invoices, sum(list_amount) as list_amount,"
         " sum(discount_amount) as discount_amount, sum(credit_amount) as credit_amount,"
         " sum(net_amount) as net_amount, sum(billed_net_amount) - sum(net_amount)"
-        " as billing_error_amount, sum(billed_net_amount) as billed_net_amount"
+        f" as billing_error_amount, sum(billed_net_amount) as billed_net_amount{notes}"
         " from marts.fct_discounted_charges where billing_month = ?"
         " group by currency order by currency",
         [month],

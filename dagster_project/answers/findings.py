@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 
-from dagster_project.answers.asking import Connection, Row, facts, has_column, rows
+from dagster_project.answers.asking import Connection, Row, facts, has_column, month_in, rows
 from dagster_project.answers.words import is_open
 from dagster_project.releases.closing import month_of_finding
 from dagster_project.releases.fingerprint import literals
@@ -17,12 +17,16 @@ def findings(connection: Connection, wanted: Mapping[str, str | None], limit: in
 
     Args:
         connection: The release.
-        wanted: Values by column: `finding_type`, `severity`, `workspace_id`, `review_status`.
+        wanted: Values by column: `finding_type`, `severity`, `workspace_id`, `review_status`; and `month`,
+            as 2024-02, in which a close counts them.
         limit: How many to list; totals are of all.
+
+    Raises:
+        NotThere: The release has neither bills nor findings in that month or later, or before it.
     """
     filters = {name: value for name, value in wanted.items() if value is not None}
     totals = totals_by_type(connection, filters)
-    where, values = _where(filters)
+    where, values = _where(connection, filters)
     listed = rows(
         connection,
         f"""
@@ -68,9 +72,9 @@ def totals_by_type(connection: Connection, filters: Mapping[str, str]) -> list[R
 
     Args:
         connection: The release.
-        filters: Values by column.
+        filters: Values by column, and `month`.
     """
-    where, values = _where(filters)
+    where, values = _where(connection, filters)
     return rows(
         connection,
         "select finding_type, severity, review_status, currency, count(*) as findings,"
@@ -109,11 +113,6 @@ def reviewed(
         `findings`, `amount_at_stake` (None where it is unknown of all) and `effect_amount` of those that
         are not accepted.
     """
-    # Findings are few beside bills, which are joined only where a filter is about them.
-    bills = """
-        left join marts.fct_discounted_charges as charges
-            on findings.invoice_id = charges.invoice_id
-    """
     with_effects = f"""
         select findings.*,
             case
@@ -121,7 +120,7 @@ def reviewed(
                 when findings.finding_type in ({literals(GIVEN_TOO_MUCH)}) then -findings.amount_at_stake
             end as effect_amount
         from {_source(connection)} as findings
-        {"" if month is None and plan is None else bills}
+        {"" if month is None and plan is None else _BILLS}
         where (findings.currency = ? or findings.currency is null)
     """
     values: list[object] = [currency]
@@ -165,6 +164,10 @@ def reviewed(
     }
 
 
+_BILLS = """
+    left join marts.fct_discounted_charges as charges on findings.invoice_id = charges.invoice_id
+"""
+"""Findings are few beside bills, which are joined only where a filter is about them."""
 _OF_PROGRAM = """(
     findings.coupon_id in (select coupon_id from marts.dim_coupons where program = ?)
     or findings.coupon_id is null and findings.invoice_id in (
@@ -188,8 +191,23 @@ GIVEN_TOO_MUCH = (
 """Types of findings about bills with more discount or credit than was due: they billed too little."""
 
 
-def _where(filters: Mapping[str, str]) -> tuple[str, list[str]]:
-    return " and ".join(["true", *(f"{name} = ?" for name in filters)]), list(filters.values())
+def _where(connection: Connection, filters: Mapping[str, str]) -> tuple[str, list[object]]:
+    """Return SQL for the findings that pass the filters, and its values."""
+    columns = {name: value for name, value in filters.items() if name != "month"}
+    conditions, values = [f"{name} = ?" for name in columns], list[object](columns.values())
+    if "month" in filters:
+        months = f"""
+            select findings.finding_id, {month_of_finding(connection)} as month
+            from marts.fct_audit_findings as findings {_BILLS}
+        """
+        (span,) = rows(
+            connection,
+            f"select min(month) as first, max(month) as last from (select month from ({months})"
+            " union all select billing_month from marts.fct_discounted_charges)",
+        )
+        conditions.append(f"finding_id in (select finding_id from ({months}) where month = ?)")
+        values.append(month_in(filters["month"], span["first"], span["last"]))
+    return " and ".join(["true", *conditions]), values
 
 
 def _source(connection: Connection) -> str:

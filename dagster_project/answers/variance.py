@@ -52,7 +52,7 @@ def variance(
         scope: `all`, `program` or `workspace`.
         name: Which program or workspace.
         wanted: A month as 2024-02; None for the last months.
-        months: How many of the last ones.
+        months: How many of the last ones; fewer where the mart begins later.
         plan: Only workspaces on this plan.
 
     Raises:
@@ -67,7 +67,7 @@ def variance(
         first = last = month_in(wanted, span["first"], span["last"])
     elif span["last"] is not None:
         last = span["last"]
-        first = month_from(last, 1 - months)
+        first = max(span["first"], month_from(last, 1 - months))
     else:
         return {**facts(connection), "scope": scope, "name": name or None, "currencies": []}
     values = [] if scope == "all" else [name]

@@ -66,6 +66,9 @@ ENDINGS_TO_COME: Final = {
     "eligibility": "eligibility ends",
 }
 
+RATE_EFFECT: Final = "also more or less taken off first by another coupon, and rounding"
+"""What is in the rate effect of the variance besides another percentage (R10)."""
+
 NEXT_EVENTS: Final = {
     "start": "starts",
     "grant": "grants more credit",
@@ -181,7 +184,7 @@ def offer(coupon: Mapping[str, Any]) -> str:
     """Return what a coupon gives, in one phrase.
 
     Args:
-        coupon: A row of `dim_coupons`.
+        coupon: A row of `dim_coupons`, with `subscription_id` where it is a redemption's.
     """
     currency = coupon["currency"]
     if coupon["discount_type"] == "percent_off":
@@ -210,6 +213,8 @@ def offer(coupon: Mapping[str, Any]) -> str:
         parts.append(f"{coupon['applies_to_plan']} plan only")
     if coupon["applies_to_interval"] is not None:
         parts.append(f"{coupon['applies_to_interval']}ly bills only")
+    if coupon.get("subscription_id") is not None:
+        parts.append(f"subscription {coupon['subscription_id']} only")
     return ", ".join(parts)
 
 

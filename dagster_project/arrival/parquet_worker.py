@@ -288,11 +288,14 @@ def _converters(feed: Feed, schema: pa.Schema) -> dict[str, Convert]:
     if len(refusals) == 1:
         raise refusals[0]
     if refusals:
+        named: dict[str, list[str]] = {}
+        for one in refusals:
+            named.setdefault(one.remedy, []).append(one.reason.split()[1])
         raise Refusal(
-            "; ".join(refusal.reason for refusal in refusals),
+            "; ".join(one.reason for one in refusals),
             "; ".join(
-                refusal.remedy.replace("write it", f"write {refusal.reason.split()[1]}", 1)
-                for refusal in refusals
+                remedy.replace("write it", f"write {', '.join(names)}", 1)
+                for remedy, names in named.items()
             ),
         )
     return converters

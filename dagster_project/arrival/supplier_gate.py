@@ -44,7 +44,8 @@ MOST_DIGITS = 14
 """The most digits before the point of a number that is checked; fewer if it has more than two places
 (`_most_digits`)."""
 REMEDY = (
-    "check that the file is of this feed and delimited as its header says, and deliver it again"
+    "correct the values or the rows that it names; if they look like those of other columns, check that"
+    " the file is of this feed and delimited as its header says"
 )
 
 

@@ -59,7 +59,7 @@ def tell(data: Row) -> str:
     if not data["files"]:
         lines += ["A run would take none of these files.", ""]
     lines.append(
-        "Everything would be accepted."
+        "Nothing would be refused or rejected."
         if data["is_accepted"]
         else "Not everything would be accepted: correct what is named above and check again."
     )
@@ -79,8 +79,13 @@ def _verdict(file: dict[str, Any], others: int) -> str:
         return f"{name}: REFUSED as a whole. {clean(str(file['reason']))}"
     if file["verdict"] == "known":
         return f"{name}: the same bytes as {clean(file['same_as'])}, so it adds nothing"
-    rejected = f", {file['rejected_rows']:,} REJECTED" if file["rejected_rows"] else ""
-    return f"{name}: {count(file['rows'], 'row')}, {file['accepted_rows']:,} accepted{rejected}"
+    fates = [f"{file['accepted_rows']:,} accepted"]
+    fates += [
+        f"{file[f'{fate.lower()}_rows']:,} {fate}"
+        for fate in ("superseded", "duplicate", "REJECTED")
+        if file[f"{fate.lower()}_rows"]
+    ]
+    return f"{name}: {count(file['rows'], 'row')}, {', '.join(fates)}"
 
 
 def _details(file: dict[str, Any]) -> list[str]:

@@ -137,14 +137,19 @@ def _pack(home: Path, connection: Connection, folder: Path, *, closed_month: str
 def tell_month(data: Row) -> str:
     """Lay out as text what closing a month certifies: charges, credit, open errors."""
     lines = layout.heading(f"Charges of {month_name(data['month'])}", data)
-    steps = (
+    steps = [
         ("list_amount", "list", 1),
         ("discount_amount", "discounts", -1),
         ("credit_amount", "credit", -1),
         ("net_amount", "net, before tax", 1),
         ("billing_error_amount", "billing errors", 0),
         ("billed_net_amount", "billed, before tax", 1),
-    )
+    ]
+    if any("credited_amount" in row for row in data["charges"]):
+        steps += [
+            ("credited_amount", "credit notes", -1),
+            ("billed_net_after_notes_amount", "kept, before tax", 1),
+        ]
     lines += ["", *(_by_currency(data["charges"], "invoices", steps) or ["  no invoice counts"])]
     roll_forward = (
         ("opening_amount", "credit at the start", 1),
@@ -270,7 +275,7 @@ def tell_restated(restated: Sequence[Row], moved: Row) -> list[str]:
 
 
 def _tell_moved(moved: Row) -> list[str]:
-    """Lay out rows that are counted elsewhere now, without a change of their month's total."""
+    """Lay out rows that are counted elsewhere now; what else changed on them is among the amounts."""
     lines = []
     for row in moved["listed"]:
         of = f"bill {row['record_key']}"
@@ -294,7 +299,7 @@ def _tell_moved(moved: Row) -> list[str]:
         lines.append(f"  and {more:,} more that moved")
     if lines:
         lines.insert(
-            0, "  Moved to another workspace, plan or subscription; the total is unchanged:"
+            0, "  Moved to another workspace, plan or subscription, which alone changes no total:"
         )
     return lines
 

@@ -47,7 +47,7 @@ def tell(data: Row) -> str:
         found = [row for row in data["cohorts"] if row["program"] == program]
         lines += ["", f"{program}: who pays at an age"]
         lines += layout.table(
-            ["start", ">months", ">workspaces", ">paying", ">gone", ">too early"],
+            ["start", ">months", ">workspaces", ">paying", ">not paying", ">too early"],
             [
                 [
                     quarter(row["start_quarter"]),
@@ -72,7 +72,7 @@ def tell(data: Row) -> str:
             ],
         )
     lines += layout.wrap(
-        "Paying: a bill above zero at least that many months after the start. Too early: not that old"
-        " yet, and no such bill. Granted, used and lapsed are the program's credit; net is of all bills."
+        "Paying: a bill above zero at least that many months after the start. Not paying: that old, and no"
+        " such bill, also where credit pays all of it. Too early: not that old yet, and no such bill. Granted, used and lapsed are the program's credit; net is of all bills."
     )
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from dagster_project.cli.options import (
     explained,
     settings_of_home,
 )
-from dagster_project.cli.reading import answer, opened
+from dagster_project.cli.reading import MonthOption, answer, opened
 from dagster_project.cli.terms import tell_changed
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def findings(
     review: Annotated[
         str | None, typer.Option("--review", metavar="R", help="Only open, or only accepted.")
     ] = None,
+    month: MonthOption = None,
     limit: Annotated[
         int,
         typer.Option(
@@ -67,6 +68,7 @@ def findings(
             "severity": severity,
             "workspace_id": workspace,
             "review_status": review,
+            "month": month,
         }
         data = audit.findings(connection, wanted, limit)
         data["terms_changed"] = []
@@ -109,7 +111,7 @@ def tell(data: Row) -> str:
     lines += ["", "Findings by currency, the most at stake first"]
     for row in data["findings"]:
         where = f"  {row['workspace_id']}" if row["workspace_id"] else ""
-        lines += layout.wrap(f"{day(row['occurred_at'])}{where}  {row['finding_type']}", "  ")
+        lines += layout.wrap(f"{day(row['occurred_at'])}{where}  {row['finding_id']}", "  ")
         lines += layout.wrap(row["description"], "    ")
         if not words.is_open(row):
             lines += layout.wrap(words.accepted(row), "    ")

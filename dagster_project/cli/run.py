@@ -322,6 +322,8 @@ def tell(data: Row, home: Path, seconds: Mapping[str, float]) -> str:
 
 
 def _given(data: Row) -> list[str]:
+    if not data["given"]:
+        return ["Given so far: nothing"]
     return [
         "Given so far",
         *layout.table(

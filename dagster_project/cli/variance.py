@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from dagster_project.answers import words
 from dagster_project.answers.values import amount, clean, count, month, signed
 from dagster_project.cli import layout
 from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption
@@ -52,6 +53,8 @@ def tell(data: Row) -> str:
         lines += ["", "No percent-off discount changed here in that time."]
     for part in data["currencies"]:
         lines += ["", *_of_currency(part)]
+    if data["currencies"]:
+        lines += layout.wrap(f"Another percentage: {words.RATE_EFFECT}.")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Final
 
+from dagster_project.answers import words
 from dagster_project.answers.asking import Connection, NotThere, Row
 from dagster_project.answers.values import amount, clean, count, day, day_of, month, quarter, signed
 from dagster_project.dashboard.blocks import (
@@ -348,7 +349,7 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
                 Column("age_months", "Age, months", "count"),
                 Column("workspaces", "Workspaces", "count"),
                 Column("paying", "Still paying", "count"),
-                Column("gone", "Gone", "count"),
+                Column("gone", "Not paying", "count"),
                 Column("too_early", "Too early", "count"),
                 Column("granted_amount", "Granted", "amount"),
                 Column("used_amount", "Used", "amount"),
@@ -420,6 +421,7 @@ def _percent_off(connection: Connection, chosen: Chosen) -> list[Block]:
                     (last, bridge["percent_off_amount"], True),
                 ),
             ),
+            Note(f"Other percentage: {words.RATE_EFFECT}."),
             Heading("Top movers"),
             Table(
                 "movers",
@@ -889,17 +891,24 @@ def deliveries_of(connection: Connection) -> list[Block]:
             None,
             "No row was rejected.",
         ),
-        Table(
-            "rejected_rows",
-            (
-                Column("file_name", "File"),
-                Column("row_number", "Row", "count"),
-                Column("told", "Reasons", "prose"),
-            ),
-            [{**row, "told": "; ".join(row["reasons"])} for row in refused["rejected_rows"]],
-            None,
-            "No row was rejected.",
-            is_long=True,
+        *(
+            [
+                Table(
+                    "rejected_rows",
+                    (
+                        Column("file_name", "File"),
+                        Column("row_number", "Row", "count"),
+                        Column("told", "Reasons", "prose"),
+                    ),
+                    [
+                        {**row, "told": "; ".join(row["reasons"])}
+                        for row in refused["rejected_rows"]
+                    ],
+                    is_long=True,
+                )
+            ]
+            if refused["rejected_rows"]
+            else []
         ),
         Heading("Checks that did not pass"),
         Table(

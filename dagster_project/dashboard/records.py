@@ -5,6 +5,7 @@ The choice of blocks for these two answers belongs here; their sentences come fr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from dagster_project.answers import words
@@ -35,6 +36,7 @@ def account(connection: Connection, chosen: Chosen) -> list[Block]:
     data = about_workspace(connection, workspace(connection, chosen.id))
     known = data["workspace"] or {}
     coupons = data["coupons"]
+    statuses = Counter(one["status"] for one in coupons)
     return [
         Heading(
             f"{clean(data['workspace_id'])} {clean(known.get('workspace_name') or '')}".strip()
@@ -55,7 +57,11 @@ def account(connection: Connection, chosen: Chosen) -> list[Block]:
                     Tile("Credit left", money(one["balance_amount"], one["currency"]))
                     for one in data["credit_left"]
                 ),
-                Tile("Coupons now", f"{sum(one['standing'] == 'now' for one in coupons):,}"),
+                Tile(
+                    "Coupons now",
+                    f"{statuses['active']:,}",
+                    f"and {statuses['exhausted']:,} used up" if statuses["exhausted"] else "",
+                ),
                 Tile("Open findings", f"{len(data['findings']):,}"),
             )
         ),

@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 _NEEDS_OTHERS = ("_is_mostly_known", "_is_as_usual")
 """Endings of the names of checks that compare a file with other deliveries."""
-MODELS = "+stg_billing__rejected_rows"
+MODELS = "+stg_billing__rejected_rows +stg_billing__repeated_rows"
 
 
 class NotCheckable(Exception):
@@ -43,9 +43,10 @@ def check(path: Path, feed: str | None, settings: Settings) -> Row:
         settings: Time zones of feeds, threads and memory; their data home is not touched.
 
     Returns:
-        `is_accepted`, and `files`: each with its verdict (`loaded`, `refused`, or `known` if it has the bytes
-        of the file `same_as`, so that it adds nothing), the rows accepted and rejected, the reasons with the
-        first row and value of each, and what the gate found.
+        `is_accepted`, and `files`: each with its verdict (`loaded`, `refused`, or `known` where it has the
+        bytes of the file `same_as`, which adds nothing), how many rows would be accepted, superseded,
+        duplicate and rejected if nothing else were delivered, the reasons with the first row and value of
+        each, and what the gate found.
 
     Raises:
         NotCheckable: There is no such file, or its feed is unknown.
@@ -175,13 +176,16 @@ def _file(
     is_refused = report.reason is not None  # of a known file, the reason why it was refused before
     is_loaded = not is_refused and report.verdict == "loaded"
     rejections = _rejections(connection, report, feed) if is_loaded else []
-    [(rejected,)] = (
+    [(rejected, superseded, duplicate)] = (
         connection.execute(
-            "select count(*) from staging.stg_billing__rejected_rows where delivery_id = ?",
-            [report.delivery_id],
+            "select (select count(*) from staging.stg_billing__rejected_rows where delivery_id = ?),"
+            " count(*) filter (where fate = 'superseded'), count(*) filter (where fate = 'duplicate')"
+            " from staging.stg_billing__repeated_rows where delivery_sequence in"
+            " (select delivery_sequence from raw.deliveries where delivery_id = ?)",
+            [report.delivery_id] * 2,
         ).fetchall()
-        if is_loaded and _has_rejected(connection)
-        else [(report.malformed_rows,)]
+        if is_loaded and _is_judged(connection)
+        else [(report.malformed_rows, 0, 0)]
     )
     notes = connection.execute(
         "select notes from raw.deliveries where delivery_id = ?", [report.delivery_id]
@@ -195,7 +199,11 @@ def _file(
         "reason": report.reason,
         "remedy": report.remedy,
         "rows": report.physical_rows,
-        "accepted_rows": 0 if is_refused else report.physical_rows - rejected,
+        "accepted_rows": 0
+        if is_refused
+        else report.physical_rows - rejected - superseded - duplicate,
+        "superseded_rows": superseded,
+        "duplicate_rows": duplicate,
         "rejected_rows": 0 if is_refused else rejected,
         "rejections": rejections,
         "notes": notes[0][0].replace("without an offset", f"without an offset, read as {zone}")
@@ -213,7 +221,7 @@ def _file(
     }
 
 
-def _has_rejected(connection: duckdb.DuckDBPyConnection) -> bool:
+def _is_judged(connection: duckdb.DuckDBPyConnection) -> bool:
     return bool(
         connection.execute(
             "select 1 from information_schema.tables where table_schema = 'staging'"
@@ -228,7 +236,7 @@ def _rejections(
     """Return the reasons for rejection, the most common first, each with its first row and value."""
     relation = (
         "staging.stg_billing__rejected_rows"
-        if _has_rejected(connection)
+        if _is_judged(connection)
         else "(select delivery_id, row_number, reason as reasons, record from raw.malformed_rows"
         " join raw.deliveries using (delivery_sequence))"
     )

@@ -198,7 +198,8 @@ def close(
                 f"{name_of(month)} is not closed: {errors:,} {are} open in it.",
                 "Have billing corrected, or accept each in accepted_findings.csv, and run again; or"
                 " close the month as it is with --with-open-findings --reason TEXT, which is recorded."
-                " `coupon-ledger findings --severity error --review open` lists them.",
+                " `coupon-ledger findings --severity error --review open --month"
+                f" {name_of(month)}` lists them.",
             )
         line: dict[str, object] = {
             "event": "closed",

@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 from dagster_project.answers import explain as charge
 from dagster_project.answers import export
 from dagster_project.answers.asking import of_plan
+from dagster_project.answers.closes import month_to_close
 from dagster_project.answers.cohorts import cohorts
 from dagster_project.answers.credit import credit as credit_of
 from dagster_project.answers.expiring import calendar
@@ -38,6 +39,7 @@ from dagster_project.answers.values import amount
 from dagster_project.answers.variance import variance
 from dagster_project.answers.workspace import workspace
 from dagster_project.cli import app, layout
+from dagster_project.cli.close import tell_month
 from dagster_project.cli.explain import tell as tell_charge
 from dagster_project.dashboard.blocks import Chosen, Note, Tiles
 from dagster_project.dashboard.pages import NO_CURRENCY, NOTHING_YET, PAGES
@@ -537,6 +539,33 @@ class TestLists:
         assert data["total"] == len(data["findings"]) == expected[0] > 0
         assert {row[column] for row in data["findings"]} == {value}
 
+    def test_findings_of_a_month_are_those_that_a_close_counts(self, desk: Desk) -> None:
+        months = [month for (month,) in desk.rows(
+            "select distinct strftime(billing_month, '%Y-%m') from marts.fct_audit_findings"
+            " inner join marts.fct_discounted_charges using (invoice_id)"
+        )]  # fmt: skip
+        assert len(months) > 5
+        for month in months:
+            about = ("findings", "--month", month, "--severity", "error", "--review", "open")
+            with open_release(desk.home) as connection:
+                counted = month_to_close(connection, date.fromisoformat(f"{month}-01"))
+            assert desk.json(*about)["total"] == counted["open_errors"]
+        listed = desk.json("findings", "--month", months[0])["findings"]
+        told = desk.answer("findings", "--month", months[0])
+        assert listed and all(one["finding_id"] in told for one in listed)
+
+    def test_a_month_to_close_leads_to_what_was_kept(self, desk: Desk) -> None:
+        (month, *kept) = desk.rows(
+            "select bridge_month, currency, sum(credited_amount), sum(billed_net_after_notes_amount)"
+            " from marts.fct_charge_bridge_monthly group by all having sum(credited_amount) > 0"
+            " order by all limit 1"
+        )[0]
+        with open_release(desk.home) as connection:
+            data = month_to_close(connection, month)
+        (of_currency,) = [one for one in data["charges"] if one["currency"] == kept[0]]
+        assert [of_currency[one] for one in ("credited_amount", "billed_net_after_notes_amount")] == kept[1:]  # fmt: skip
+        assert f"-{text(kept[1], kept[0])}" in tell_month(data).partition("credit notes")[2]
+
     def test_an_accepted_finding_is_shown_as_such(self, altered: Desk) -> None:
         told = altered.answer("findings", "--review", "accepted")
         assert "Accepted by R. Roe until 2026-03-31: Goodwill" in told
@@ -807,6 +836,40 @@ class TestCurrencies:
                     for one in block.tiles
                 ]
                 assert [one.value for one in tiles if one.label == "At stake"] == ["– USD"], name
+
+    def test_no_month_before_the_first_is_shown(self, desk: Desk, tmp_path: Path) -> None:
+        path = _altered_file(
+            desk.home,
+            tmp_path,
+            "delete from marts.fct_percent_off_variance_monthly where variance_month < '2025-09-01'",
+        )
+        with duckdb.connect(str(path), read_only=True) as connection:
+            for part in variance(connection, "all", "", None, 24)["currencies"]:
+                assert part["months"][0]["month"] == date(2025, 9, 1)
+                assert part["bridge"]["from_month"] == date(2025, 8, 1)
+
+    def test_a_coupon_that_is_used_up_is_none_that_acts_now(self, desk: Desk) -> None:
+        found = desk.rows(
+            "select workspace_id, count(*) filter (where status = 'active'),"
+            " count(*) filter (where status = 'exhausted') from marts.dim_coupon_redemptions"
+            " group by workspace_id having bool_or(status = 'exhausted') limit 5"
+        )
+        assert found
+        with open_release(desk.home) as connection:
+            for workspace_id, active, used_up in found:
+                tiles = [
+                    one
+                    for block in PAGES["account"][1](connection, Chosen("USD", id=workspace_id))
+                    if isinstance(block, Tiles)
+                    for one in block.tiles
+                ]
+                (tile,) = [one for one in tiles if one.label == "Coupons now"]
+                assert (tile.value, tile.note) == (f"{active}", f"and {used_up} used up")
+
+    def test_that_no_row_was_rejected_is_said_once(self, desk: Desk, tmp_path: Path) -> None:
+        path = _altered_file(desk.home, tmp_path, "delete from release.rejected_rows")
+        with duckdb.connect(str(path), read_only=True) as connection:
+            assert report(connection).count("No row was rejected.") == 1
 
     def test_a_page_with_a_program_chosen_says_what_is_of_all_programs(self, desk: Desk) -> None:
         with open_release(desk.home) as connection:

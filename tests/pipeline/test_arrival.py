@@ -1653,6 +1653,14 @@ def test_the_gate_takes_numbers_of_any_length(home: Home, feed: str) -> None:
     assert (report.verdict, report.reason) == ("loaded", None)
 
 
+def test_columns_with_one_remedy_share_it(home: Home) -> None:
+    both = {name: pa.array([150]) for name in ("list_amount", "total_amount")}
+    home.land("invoices/a.parquet", parquet_bytes(invoices_table(**both)))
+    (report,) = home.arrive()
+    assert str(report.remedy).startswith("write list_amount, total_amount as a decimal")
+    assert str(report.remedy).count("decimal(18, 2)") == 1
+
+
 def test_the_gate_refuses_a_file_of_another_kind(home: Home) -> None:
     rows = [invoice(number, issued_at="soon") for number in range(30)]
     home.land("invoices/a.csv", csv_bytes(rows))
@@ -1661,6 +1669,7 @@ def test_the_gate_refuses_a_file_of_another_kind(home: Home) -> None:
     assert (first.verdict, second.verdict) == ("refused", "refused")
     assert "issued_at_is_mostly_readable: issued at unreadable percent: 100" in str(first.reason)
     assert "records_have_all_fields" in str(second.reason)
+    assert str(first.remedy).startswith("correct the values")
     assert home.rows("from raw.invoices") == []
     assert home.rows("from raw.malformed_rows") == []
     assert home.rows("select count(*) from raw.gate_results where severity = 'error'")[0][0] > 0

@@ -46,6 +46,18 @@ def test_a_file_that_is_accepted_is_told_with_its_notes(tmp_path: Path) -> None:
     assert path.read_text("utf-8").startswith(HEADER)
 
 
+def test_a_record_that_comes_again_is_told_as_a_run_counts_it(tmp_path: Path) -> None:
+    path = tmp_path / "workspaces.csv"
+    older = GOOD.replace(GOOD[-20:], "2000-01-01T00:00:00Z")
+    path.write_text(f"{HEADER}\n{GOOD}\n{GOOD}\n{older}\n", "utf-8")
+    code, found = checked(path)
+    (file,) = found["files"]
+    counts = [file[f"{fate}_rows"] for fate in ("accepted", "superseded", "duplicate", "rejected")]
+    assert (code, counts) == (0, [1, 1, 1, 0])
+    told = " ".join(CliRunner().invoke(app, ["check", str(path)]).stdout.split())
+    assert "3 rows, 1 accepted, 1 superseded, 1 duplicate" in told
+
+
 def test_every_reason_is_told_with_row_column_value_and_form(tmp_path: Path) -> None:
     path = tmp_path / "export.csv"
     rows = [GOOD, "ws_2,B,7.0,1735689600000,2025-01-02T00:00:00Z", 'ws_3,a"b,u,,', "ws_4,C"]

@@ -539,7 +539,7 @@ class TestRestatements:
         assert counted["net_delta_amount"] == 0
         assert told == [
             "Changed in closed months",
-            "  Moved to another workspace, plan or subscription; the total is unchanged:",
+            "  Moved to another workspace, plan or subscription, which alone changes no total:",
             "  2026-03  bill in_1, 310.00 USD net: subscription none → s-9",
             "  2026-03  bill in_1, 310.00 USD net: workspace ws_a → ws_b",
             "  one by one in marts.fct_restatements",

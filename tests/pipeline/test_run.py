@@ -577,3 +577,7 @@ class TestPreparedProject:
         (tmp_path / "dbt" / "models" / "one.sql").write_text("select {{ ref('none') }}", "utf-8")
         with pytest.raises(dbt_build.DbtFailed, match="none"):
             dbt_build.prepare(Settings(home=tmp_path / "home"))
+
+
+def test_a_ledger_in_which_nothing_was_given_says_so() -> None:
+    assert run._given({"given": []}) == ["Given so far: nothing"]

@@ -82,6 +82,7 @@ COUPON: dict[str, Any] = {
             },
             "9,000 JPY of credit, for 1 month",
         ),
+        ({"subscription_id": "sub_2"}, "20% off, subscription sub_2 only"),
     ],
 )
 def test_an_offer_is_one_phrase(changes: dict[str, Any], text: str) -> None:
