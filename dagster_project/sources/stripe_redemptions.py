@@ -139,9 +139,8 @@ class Redemptions:
         else:
             found = windows(discount.start, end, [(bill.at, mark) for bill, mark in marks])
             parts = [(window, subscription) for window in found]
-            takes_both = any(
-                self._comes_before(other, discount) for one in carrying for other in one.orders
-            )
+            beside = {self._account.discounts.get(other) for one in carrying for other in one.orders}
+            takes_both = any(other and other.place == "subscription" for other in beside)
             replaced_by: Mapping[str, list[Window]] = {} if takes_both else standing
             if is_of_customer and self._is_in_parts(discount, end, marks, found, replaced_by):
                 parts = self._parts(discount, end, marks, replaced_by)

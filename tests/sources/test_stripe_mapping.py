@@ -1027,6 +1027,15 @@ def test_a_bill_that_takes_both_shows_that_none_takes_the_place_of_the_other() -
     assert (wide["subscription_id"], wide["revoked_at"]) == (None, None)
 
 
+def test_a_bill_with_one_of_its_own_beside_does_not_show_that() -> None:
+    own = discount("di_i", "OWN", "2025-02-01", subscription=None, invoice="in_1")
+    by_hand = invoice(
+        lines=[line(discounts={"di_c": 2_400, "di_i": 960})],
+        discounts=[discount("di_c", "WIDE", subscription=None), own],
+    )
+    assert of_both(by_hand).redemption("di_c")["revoked_at"] == "2025-02-20T00:00:00Z"
+
+
 def test_on_other_subscriptions_the_customers_discount_stays() -> None:
     mapped = of_both(
         taking("di_c", 2),
