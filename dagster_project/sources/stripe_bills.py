@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -94,17 +94,31 @@ class BillAmounts:
     inclusive: int
     total: int
     by_discount: dict[str, int]
-    returned: int = 0
+    returned: int
 
     @classmethod
-    def of(cls, invoice: Json, lines: Iterable[Line]) -> BillAmounts:
-        """Return the amounts of an invoice in any shape."""
+    def of(
+        cls, invoice: Json, lines: Iterable[Line], returned: Mapping[str, int] | None = None
+    ) -> BillAmounts:
+        """Return the amounts of an invoice in any shape.
+
+        Args:
+            invoice: The invoice.
+            lines: Its lines.
+            returned: What lines no longer say of discounts, since it is in their subtotals.
+        """
         lines = list(lines)
         by_discount = amounts_by_discount(invoice.get("total_discount_amounts"))
         if invoice.get("total_discount_amounts") is None:
             for line in lines:
                 for discount, amount in line.discounts.items():
                     by_discount[discount] = by_discount.get(discount, 0) + amount
+        elif returned:
+            by_discount = {
+                one: amount - returned.get(one, 0)
+                for one, amount in by_discount.items()
+                if amount != returned.get(one)
+            }
         credit = credit_in(invoice.get("total_pretax_credit_amounts"))
         if invoice.get("total_pretax_credit_amounts") is None:
             credit = sum(line.credit for line in lines)
@@ -117,10 +131,11 @@ class BillAmounts:
             inclusive=inclusive,
             total=whole(invoice.get("total")),
             by_discount=by_discount,
+            returned=sum((returned or {}).values()),
         )
         if found.discount < 0 or (found.discount and found.total < found.tax):
             # A bill that gives money back takes no discount; its net is its list amount.
-            found.returned = found.discount
+            found.returned += found.discount
             found.list, found.discount, found.by_discount = found.list - found.discount, 0, {}
         return found
 
@@ -196,7 +211,8 @@ class Bills:
             raise Refusal("its lines are incomplete; pull again")
         lines = [line_of(line) for line in data_of(invoice.get("lines"))]
         subscription = subscription_of(invoice)
-        amounts = BillAmounts.of(invoice, lines)
+        lines, returned = self._after_returns(lines)
+        amounts = BillAmounts.of(invoice, lines, returned)
         self._must_add_up(invoice, amounts, currency)
         if amounts.tax < 0 <= amounts.list:
             raise Refusal(
@@ -274,6 +290,37 @@ class Bills:
             "total_amount": amount_text(amounts.total, currency),
             "mtus": self._mtus(invoice_id, lines),
         }, bill
+
+    def _after_returns(self, lines: list[Line]) -> tuple[list[Line], dict[str, int]]:
+        """Return the lines after the discounts that they give back, and how much that is, by discount.
+
+        Money back for a line that was billed with a discount gives that discount back. A percentage
+        that acts on the whole bill acts on money back too; any other discount is not of this bill.
+        """
+        taken: dict[str, int] = defaultdict(int)
+        for line in lines:
+            for discount, amount in line.discounts.items():
+                taken[discount] += amount
+        returned: dict[str, int] = defaultdict(int)
+        found = []
+        for line in lines:
+            back = {
+                one: amount
+                for one, amount in line.discounts.items()
+                if amount < 0 and (taken[one] < 0 or self._percent_of(one) is None)
+            }
+            for one, amount in back.items():
+                returned[one] += amount
+            left = {one: amount for one, amount in line.discounts.items() if one not in back}
+            subtotal = line.subtotal - sum(back.values())
+            found.append(replace(line, subtotal=subtotal, discounts=left))
+        return found, returned
+
+    def _percent_of(self, discount_id: str) -> Decimal | int | None:
+        discount = self._account.discounts.get(discount_id)
+        coupon = self._account.coupons.get(discount.coupon_id) if discount else None
+        percent: Decimal | int | None = at(coupon, "percent_off")
+        return percent
 
     def _orders(self, invoice: Json, carried: Iterable[str]) -> dict[str, int]:
         """Return the place of each discount a bill carries: those of its lines come first."""
@@ -373,12 +420,7 @@ class Bills:
             taken = amounts.by_discount.get(discount_id, 0)
             if not taken and not self._base_of(discount_id, lines):
                 continue
-            discount = self._account.discounts.get(discount_id)
-            percent = (
-                at(self._account.coupons.get(discount.coupon_id), "percent_off")
-                if discount
-                else None
-            )
+            percent = self._percent_of(discount_id)
             if percent is None:
                 left -= taken
             else:
@@ -510,8 +552,8 @@ class Bills:
             self._note_on_bill(
                 "discount_given_back",
                 invoice["id"],
-                f"it gives money back with a discount of {shown(amounts.returned, currency)} in it:"
-                " the list amount is given after that discount, and no discount",
+                f"it gives money back with a discount of {shown(abs(amounts.returned), currency)} in"
+                " it: the list amount is given after that discount",
             )
 
     def _note_on_bill(self, kind: str, object_id: str, text: str) -> None:
@@ -533,7 +575,8 @@ def carried_by(invoice: Json, lines: Iterable[Line]) -> list[str]:
     for line in lines:
         found.update(dict.fromkeys(line.discount_ids))
     found.update(dict.fromkeys(filter(None, map(id_of, discounts_on(invoice)))))
-    found.update(dict.fromkeys(amounts_by_discount(invoice.get("total_discount_amounts"))))
+    in_all = amounts_by_discount(invoice.get("total_discount_amounts"))
+    found.update(dict.fromkeys(one for one, amount in in_all.items() if amount >= 0))
     for line in lines:
         found.update(dict.fromkeys(line.discounts))
     return list(found)

@@ -265,6 +265,31 @@ def test_a_discount_that_is_taken_back_comes_off_the_list_amount() -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "terms", "amounts"),
+    [
+        ("di_1", {"percent": 20}, ["80.00", "16.00", "80.00"]),
+        ("di_1", {"amount_off": 2_000, "currency": "usd"}, ["84.00", "20.00", "84.00"]),
+        ("di_old", {"percent": 20}, ["84.00", "20.00", "84.00"]),
+    ],
+)
+def test_money_back_gives_back_the_discount_it_was_billed_with(
+    old: str, terms: Json, amounts: list[str]
+) -> None:
+    lines = [line("il_1", 10_000, {"di_1": 2_000}), line("il_2", -2_000, {old: -400}, item="si_2")]
+    lines[1]["discountable"] = False
+    mapped = Mapped(
+        invoices=[invoice(lines=lines, discounts=[discount()])],
+        coupons=[coupon(**terms), coupon("OLD", 20)],
+        subscriptions=[subscription(discounts=[discount()])],
+        events=[removed(discount("di_old", "OLD"), at("2025-01-20"))],
+    )
+    names = ("list", "discount", "discountable")
+    assert [mapped.invoice()[f"{name}_amount"] for name in names] == amounts
+    assert (("discount_given_back", "in_1") in mapped.notes) is (amounts[0] == "84.00")
+    assert mapped.redemption("di_old")["revoked_at"] == "2025-01-20T00:00:00Z"
+
+
+@pytest.mark.parametrize(
     ("back", "amounts"),
     [
         (-5_000, ["50.00", "50.00", "50.00", "0.00", "0.00"]),
