@@ -65,8 +65,9 @@ class Bill:
     is_discountable: bool
     credit: int
     orders: Mapping[str, int]
-    products: tuple[str | None, ...]
-    """Of the lines on which a coupon could act."""
+    voided: int | None
+    lines: tuple[tuple[str | None, str | None], ...]
+    """Product and subscription item of the lines on which a coupon could act."""
     idle: tuple[str, ...]
     """The discounts it carries that no line of it qualifies for."""
 
@@ -78,9 +79,8 @@ class Bill:
     @classmethod
     def of(cls, text: str) -> Bill:
         """Return a bill from its text."""
-        values = json.loads(text)
-        values[-2:] = map(tuple, values[-2:])
-        return cls(*values)
+        *values, lines, idle = json.loads(text)
+        return cls(*values, tuple(map(tuple, lines)), tuple(idle))
 
 
 @dataclass
@@ -250,8 +250,11 @@ class Bills:
             is_discountable=base != 0,
             credit=amounts.credit,
             orders=self._orders(invoice, carried),
-            products=tuple(
-                line.product for line in lines if line.is_discountable and line.subtotal > 0
+            voided=at(invoice, "status_transitions", "voided_at") if status == "void" else None,
+            lines=tuple(
+                (line.product, line.subscription_item)
+                for line in lines
+                if line.is_discountable and line.subtotal > 0
             )
             if amounts.list > 0
             else (),

@@ -85,6 +85,9 @@ class Objects(Protocol):
     def bills_that_tell(self) -> Iterator[tuple[str, str | None, list[tuple[str, str, str]]]]:
         """Yield the invoices that are refused or have notes: id, why it is refused, notes."""
 
+    def delivered(self, feed: str, key: str) -> bytes | None:
+        """Return the digest of a row as last delivered, None where it never was."""
+
     def workspaces_of_bills(self) -> Iterator[tuple[str, str, int]]:
         """Yield the workspaces that bills name: id, customer, when the oldest bill was created."""
 

@@ -790,6 +790,15 @@ def test_a_discount_given_while_the_pull_reads_is_not_taken_for_gone() -> None:
         assert mapped.redemption()["revoked_at"] == revoked
 
 
+def test_a_bill_made_while_a_voided_one_used_a_coupon_up_is_not_expected_to_take_it() -> None:
+    voided = {**carrying(2), "status": "void"}
+    voided["status_transitions"]["voided_at"] = at("2025-03-10")
+    march = {**without(3), "created": at("2025-03-01")}
+    april = {**carrying(4), "created": at("2025-04-01")}
+    row = with_bills(False, voided, march, april, coupon={"duration": "once"}).redemption()
+    assert (row["starts_at"], row["revoked_at"]) == ("2025-03-01T01:00:01Z", None)
+
+
 def test_a_coupon_that_is_used_up_is_not_revoked() -> None:
     mapped = with_bills(False, carrying(2), without(3), coupon={"duration": "once"})
     assert mapped.redemption()["revoked_at"] is None
@@ -956,6 +965,43 @@ def test_an_items_coupon_for_one_bill_is_not_used_up_by_a_line_over_nothing() ->
         assert row["revoked_at"] == revoked, amount
 
 
+def of_an_item(*bills: Json, **more: Any) -> Json:
+    """The redemption of a discount of item si_1, which is gone from its subscription."""
+    return Mapped(
+        coupons=[coupon(percent=10)],
+        subscriptions=[subscription(), subscription("sub_2")],
+        discounts=[ITEMS_DISCOUNT],
+        invoices=list(bills),
+        **more,
+    ).redemption()
+
+
+ITEMS_DISCOUNT = discount(subscription=None, subscription_item="si_1")
+
+
+def of_item(month: int, item: str = "si_1", taken: int = 0, **more: Any) -> Json:
+    """A bill of a month with a line of an item."""
+    own = line(discounts={"di_1": taken} if taken else {}, item=item)
+    own["discounts"] = [ITEMS_DISCOUNT] if taken else []
+    made = {"created": f"2025-{month:02}-01", "finalized": f"2025-{month:02}-01T01:00"}
+    return invoice(f"in_{month}_{item}", lines=[own], **made, **more)
+
+
+def test_a_discount_of_an_item_is_not_expected_on_bills_of_other_items() -> None:
+    row = of_an_item(of_item(2, "si_year"), of_item(3, taken=1_200), of_item(4, "si_year"))
+    assert (row["starts_at"], row["revoked_at"]) == ("2025-02-01T01:00:01Z", "2025-04-01T01:00:00Z")
+
+
+def test_a_discount_of_an_item_is_of_its_subscription_once_the_item_is_gone() -> None:
+    row = of_an_item(of_item(2, taken=1_200), of_item(3, "si_2", subscription_id="sub_2"))
+    assert row["subscription_id"] == "sub_1"
+
+
+def test_a_bill_without_an_items_discount_bounds_its_end() -> None:
+    row = of_an_item(of_item(2, taken=1_200), of_item(3), of_item(4))
+    assert row["revoked_at"] == "2025-03-01T01:00:00Z"
+
+
 def test_a_discount_of_one_bill_that_no_line_qualifies_for_is_never_in_force() -> None:
     own = discount(subscription=None, invoice="in_1")
     limited = coupon(percent=10, applies_to={"products": ["prod_other"]})
@@ -1078,6 +1124,26 @@ def test_on_other_subscriptions_the_customers_discount_stays() -> None:
     assert second["coupon_id"] == "WIDE~unlimited", "a part is no further redemption"
     assert mapped.rows["coupons"]["WIDE~unlimited"]["max_redemptions"] is None
     assert mapped.rows["coupons"]["WIDE"]["max_redemptions"] == "1"
+
+
+def test_a_part_lasts_as_long_as_its_subscription() -> None:
+    mapped = of_both(
+        taking("di_c", 2),
+        taking("di_c", 2, subscription_id="sub_2"),
+        subscriptions=[
+            subscription(discounts=[discount("di_s", "OWN", "2025-02-20")]),
+            subscription("sub_2", status="canceled", ended_at=at("2025-02-10")),
+            subscription("sub_3", status="canceled", ended_at=at("2024-12-20")),
+            subscription("sub_4", created=at("2025-04-01")),
+        ],
+        customers=[customer()],
+        events=[removed(discount("di_c", "WIDE", subscription=None), at("2025-03-05"))],
+    )
+    assert {
+        row["subscription_id"]: row["revoked_at"]
+        for row in mapped.rows["redemptions"].values()
+        if row["coupon_id"] != "OWN"
+    } == {"sub_1": "2025-02-20T00:00:00Z", "sub_2": "2025-02-10T00:00:00Z"}
 
 
 def test_a_part_that_is_no_longer_one_is_never_in_force() -> None:
