@@ -46,7 +46,7 @@ class Account:
         subscriptions: Customer, currency, end and beginning of each subscription.
         subscriptions_of: Subscriptions by customer.
         coupons: Coupons by the id they are delivered under.
-        held_coupons: Those of them that only discounts show.
+        held_coupons: Those of them that only discounts show, without their products and currencies.
         discounts: Discounts by id.
         alias: By discount, the id that it and its copies are delivered under.
         orders_hanging: By delivered discount that hangs on something, its place.
@@ -157,6 +157,7 @@ class Account:
             self._embedded.items(), key=lambda one: (one[0][0], one[0][1] or 0)
         ):
             known = self._generations[coupon_id]
+            contents = {**contents, "is_held": True}
             if not known:
                 self.coupons[coupon_id] = contents
                 self.held_coupons.append(contents)

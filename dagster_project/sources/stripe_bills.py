@@ -478,9 +478,14 @@ class Bills:
         return sum(line.subtotal for line in lines if line.id in acting)
 
     def _could_act(self, discount_id: str, lines: list[Line]) -> frozenset[str]:
-        """Return the lines a discount may act on by its coupon and place."""
+        """Return the lines a discount may act on by its coupon and place.
+
+        Where the products of its coupon are not known, it acts on what it took something off.
+        """
         discount = self._account.discounts.get(discount_id)
         coupon = self._account.coupons.get(discount.coupon_id) if discount else None
+        if at(coupon, "is_held") and not any(line.discounts.get(discount_id) for line in lines):
+            return frozenset()
         products = data_of(at(coupon, "applies_to", "products")) if coupon else []
         is_of_line = any(discount_id in line.discount_ids for line in lines)
         return frozenset(

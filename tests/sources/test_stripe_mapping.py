@@ -593,6 +593,19 @@ def test_a_deleted_coupon_is_read_from_a_discount_that_holds_it() -> None:
     assert mapped.redemption()["coupon_id"] == "GONE"
 
 
+def test_a_deleted_coupon_that_took_nothing_off_could_act_on_nothing() -> None:
+    held = [discount(coupon_id=coupon("GONE", percent=25))]
+    bills = [
+        invoice(discounts=held),
+        invoice("in_2", lines=[line(discounts={"di_1": 3_000})], discounts=held),
+    ]
+    mapped = Mapped(subscriptions=[subscription(discounts=held)], invoices=bills)
+    assert [mapped.invoice(one)["discountable_amount"] for one in ("in_1", "in_2")] == [
+        *("0.00", "120.00"),
+    ]
+    assert "further currencies" in mapped.notes["deleted_coupon", "GONE"]
+
+
 def test_a_deleted_coupon_known_by_id_alone_is_no_unknown_coupon() -> None:
     mapped = Mapped(subscriptions=[subscription(discounts=[discount(coupon_id="GONE")])])
     assert mapped.rows["redemptions"] == {}
