@@ -79,8 +79,9 @@ class Bill:
     @classmethod
     def of(cls, text: str) -> Bill:
         """Return a bill from its text."""
-        *values, lines, idle = json.loads(text)
-        return cls(*values, tuple(map(tuple, lines)), tuple(idle))
+        values = json.loads(text)
+        values[-2:] = tuple(map(tuple, values[-2])), tuple(values[-1])
+        return cls(*values)
 
 
 @dataclass

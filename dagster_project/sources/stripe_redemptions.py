@@ -7,7 +7,7 @@ what hangs on customers and subscriptions, and from what earlier pulls saw.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from dagster_project.sources.stripe_account import Account
 from dagster_project.sources.stripe_bills import Bill
@@ -141,7 +141,9 @@ class Redemptions:
         else:
             found = windows(discount.start, end, [(bill.at, mark) for bill, mark in marks])
             parts = [(window, subscription) for window in found]
-            beside = {self._account.discounts.get(other) for one in carrying for other in one.orders}
+            beside = {
+                self._account.discounts.get(other) for one in carrying for other in one.orders
+            }
             takes_both = any(other and other.place == "subscription" for other in beside)
             replaced_by: Mapping[str, list[Window]] = {} if takes_both else standing
             if is_of_customer and self._is_in_parts(discount, end, marks, found, replaced_by):
@@ -266,7 +268,7 @@ class Redemptions:
                 bill.created < discount.start
                 or not self._could_act_on(discount, bill)
                 or any(self._comes_before(one, discount) for one in bill.orders)
-                or any(one.created <= bill.created < (one.voided or 0) for one in spent)
+                or any(one.created <= bill.created <= (one.voided or 0) for one in spent)
             )
             found.append((bill, Mark.SET_ASIDE if is_set_aside else Mark.SILENT))
         return found
@@ -543,4 +545,3 @@ class Redemptions:
             "channel": None,
             "application_order": None,
         }
-

@@ -996,8 +996,9 @@ def of_item(month: int, item: str = "si_1", taken: int = 0, **more: Any) -> Json
     """A bill of a month with a line of an item."""
     own = line(discounts={"di_1": taken} if taken else {}, item=item)
     own["discounts"] = [ITEMS_DISCOUNT] if taken else []
-    made = {"created": f"2025-{month:02}-01", "finalized": f"2025-{month:02}-01T01:00"}
-    return invoice(f"in_{month}_{item}", lines=[own], **made, **more)
+    day = f"2025-{month:02}-01"
+    issue: Json = {"created": day, "finalized": f"{day}T01:00", **more}
+    return invoice(f"in_{month}_{item}", lines=[own], **issue)
 
 
 def test_a_discount_of_an_item_is_not_expected_on_bills_of_other_items() -> None:
