@@ -242,7 +242,7 @@ class Bills:
         base = self._discountable(invoice, lines, amounts, currency)
         bill = Bill(
             id=invoice_id,
-            created=int(invoice["created"]),
+            created=self._made_at(invoice),
             at=issued,
             is_counted=status != "void",
             subscription=subscription,
@@ -294,6 +294,12 @@ class Bills:
             "total_amount": amount_text(amounts.total, currency),
             "mtus": self._mtus(invoice_id, lines),
         }, bill
+
+    def _made_at(self, invoice: Json) -> int:
+        """Return when the discounts of a bill were taken over: a revision has those of its original."""
+        original = id_of(at(invoice, "from_invoice", "invoice"))
+        found = self._objects.get("invoices", original) if original else None
+        return self._made_at(found) if found else int(invoice["created"])
 
     def _after_returns(self, lines: list[Line]) -> tuple[list[Line], dict[str, int]]:
         """Return the lines after the discounts that they give back, and how much that is, by discount.

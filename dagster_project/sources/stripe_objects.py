@@ -61,6 +61,9 @@ class Objects(Protocol):
     def each(self, kind: str) -> Iterator[Json]:
         """Yield all objects of a kind, ordered by id."""
 
+    def get(self, kind: str, object_id: str) -> Json | None:
+        """Return one object, None where no pull has seen it."""
+
     def is_listed(self, kind: str, object_id: str) -> bool:
         """Return whether the newest pull saw the object in Stripe."""
 

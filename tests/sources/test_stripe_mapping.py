@@ -803,6 +803,19 @@ def test_a_discount_given_while_the_pull_reads_is_not_taken_for_gone() -> None:
         assert mapped.redemption()["revoked_at"] == revoked
 
 
+def test_a_revision_has_the_discounts_of_its_original() -> None:
+    later = {"start": "2025-02-20"}
+    original = {**without(2), "status": "void"}
+    revision = invoice(
+        "in_3",
+        created="2025-03-01",
+        finalized="2025-03-01T01:00",
+        from_invoice={"action": "revision", "invoice": "in_2"},
+    )
+    row = with_bills(True, original, revision, discount=later).redemption()
+    assert row["starts_at"] == "2025-03-01T01:00:01Z"
+
+
 def test_a_bill_made_while_a_voided_one_used_a_coupon_up_is_not_expected_to_take_it() -> None:
     voided = {**carrying(2), "status": "void"}
     voided["status_transitions"]["voided_at"] = at("2025-03-10")
