@@ -116,8 +116,9 @@ class Account:
             customer = self.subscriptions[self.item_subscriptions[item]]["customer"]
             around[f"customer {customer}"].append([item, repr(recurrence_of(price))])
         for one in self.discounts.values():
-            products = at(self.coupons.get(one.coupon_id), "applies_to", "products")
-            of_discount = [one.id, one.coupon_id, self.alias[one.id], products]
+            coupon = self.coupons.get(one.coupon_id)
+            terms = [at(coupon, "applies_to", "products"), at(coupon, "percent_off")]
+            of_discount = [one.id, one.coupon_id, self.alias[one.id], *terms, at(coupon, "is_held")]
             around[f"customer {one.customer}"].append(of_discount)
         for (customer, currency), grants in self.grants.items():
             scopes = [at(grant, "applicability_config", "scope") for grant in grants]
