@@ -197,8 +197,9 @@ class Redemptions:
         """
         starts, until = window
         redemption_id = discount.id if number == 1 else f"{discount.id}~{number}"
+        what = "" if of_bills else "a discount"
         workspace, is_withdrawn = self._workspace_of(
-            redemption_id, discount.customer or "", subscription, "" if of_bills else "a discount"
+            redemption_id, discount.customer or "", subscription, what, discount.start
         )
         if is_withdrawn:
             until = starts
@@ -228,7 +229,7 @@ class Redemptions:
         }
 
     def _workspace_of(
-        self, redemption_id: str, customer: str, subscription: str | None, what: str
+        self, redemption_id: str, customer: str, subscription: str | None, what: str, start: int
     ) -> tuple[str, bool]:
         """Return the workspace of a redemption, and whether it is withdrawn.
 
@@ -236,7 +237,7 @@ class Redemptions:
         again as never in force.
         """
         try:
-            return self._workspaces.workspace_of(customer, subscription, what), False
+            return self._workspaces.workspace_of(customer, subscription, what, start), False
         except Refusal as error:
             if self._objects.delivered("redemptions", redemption_id) is None:
                 raise
@@ -262,7 +263,8 @@ class Redemptions:
                 elif discount.end is None or bill.created < discount.end:
                     found.append((bill, Mark.CARRIES))
                 continue
-            if not bill.lines or (plan is not None and bill.plan != plan):
+            can_be_discounted = bill.lines or bill.is_discountable
+            if not can_be_discounted or (plan is not None and bill.plan != plan):
                 continue  # the ledger expects nothing of it here
             is_set_aside = (
                 bill.created < discount.start
@@ -527,9 +529,11 @@ class Redemptions:
     def _row_of_grant(self, grant: Json, customer: str) -> Row:
         if not customer:
             raise Refusal("it names no customer, so it belongs to no workspace")
-        workspace, is_withdrawn = self._workspace_of(grant["id"], customer, None, "a credit grant")
         created = int(grant["created"])
         starts = grant.get("effective_at") or created
+        workspace, is_withdrawn = self._workspace_of(
+            grant["id"], customer, None, "a credit grant", starts
+        )
         ends = starts if is_withdrawn else grant.get("expires_at")
         self._workspaces.seen(workspace, customer, created)
         self._outcome.counts["redemptions"] += 1

@@ -991,6 +991,21 @@ def test_an_items_coupon_for_one_bill_is_not_used_up_by_a_line_over_nothing() ->
         assert row["revoked_at"] == revoked, amount
 
 
+def test_a_discount_is_not_expected_on_prorations_that_another_acts_on() -> None:
+    other = discount("di_2", "OTHER")
+    prorations = invoice(
+        lines=[line(discounts={"di_2": 1_200}, proration=True)],
+        discounts=[other],
+        finalized="2025-02-03",
+    )
+    row = Mapped(
+        coupons=[coupon(percent=10), coupon("OTHER", percent=10)],
+        subscriptions=[subscription(discounts=[other, discount(start="2025-02-02")])],
+        invoices=[prorations],
+    ).redemption()
+    assert row["starts_at"] == "2025-02-03T00:00:01Z"
+
+
 def of_an_item(*bills: Json, **more: Any) -> Json:
     """The redemption of a discount of item si_1, which is gone from its subscription."""
     return Mapped(
@@ -1342,6 +1357,17 @@ def test_what_acts_on_several_subscriptions_is_refused_where_each_is_a_workspace
         subscriptions=[subscription("sub_1"), subscription("sub_2")],
     )
     assert "COUPON_LEDGER_STRIPE_WORKSPACE=customer" in mapped.refused["credgr_1"]
+
+
+def test_a_subscription_that_had_ended_is_none_of_several() -> None:
+    ended = subscription("sub_0", status="canceled", ended_at=at("2024-12-20"))
+    mapped = of_both(
+        choices=Choices("subscription"),
+        coupons=[coupon("WIDE", percent=10, duration="once")],
+        subscriptions=[ended, subscription()],
+        credit_grants=[grant()],
+    )
+    assert {row["workspace_id"] for row in mapped.rows["redemptions"].values()} == {"sub_1"}
 
 
 # -- Older shapes ----------------------------------------------------------------------------------
