@@ -46,7 +46,7 @@ class Account:
         subscriptions: Customer, currency, end and beginning of each subscription.
         subscriptions_of: Subscriptions by customer.
         coupons: Coupons by the id they are delivered under.
-        held_coupons: Those of them that only discounts show.
+        held_coupons: Those of them that only discounts show, without their products and currencies.
         discounts: Discounts by id.
         alias: By discount, the id that it and its copies are delivered under.
         orders_hanging: By delivered discount that hangs on something, its place.
@@ -116,8 +116,9 @@ class Account:
             customer = self.subscriptions[self.item_subscriptions[item]]["customer"]
             around[f"customer {customer}"].append([item, repr(recurrence_of(price))])
         for one in self.discounts.values():
-            products = at(self.coupons.get(one.coupon_id), "applies_to", "products")
-            of_discount = [one.id, one.coupon_id, self.alias[one.id], products]
+            coupon = self.coupons.get(one.coupon_id)
+            terms = [at(coupon, "applies_to", "products"), at(coupon, "percent_off")]
+            of_discount = [one.id, one.coupon_id, self.alias[one.id], *terms, at(coupon, "is_held")]
             around[f"customer {one.customer}"].append(of_discount)
         for (customer, currency), grants in self.grants.items():
             scopes = [at(grant, "applicability_config", "scope") for grant in grants]
@@ -157,6 +158,7 @@ class Account:
             self._embedded.items(), key=lambda one: (one[0][0], one[0][1] or 0)
         ):
             known = self._generations[coupon_id]
+            contents = {**contents, "is_held": True}
             if not known:
                 self.coupons[coupon_id] = contents
                 self.held_coupons.append(contents)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -65,8 +65,9 @@ class Bill:
     is_discountable: bool
     credit: int
     orders: Mapping[str, int]
-    products: tuple[str | None, ...]
-    """Of the lines on which a coupon could act."""
+    voided: int | None
+    lines: tuple[tuple[str | None, str | None], ...]
+    """Product and subscription item of the lines on which a coupon could act."""
     idle: tuple[str, ...]
     """The discounts it carries that no line of it qualifies for."""
 
@@ -79,7 +80,7 @@ class Bill:
     def of(cls, text: str) -> Bill:
         """Return a bill from its text."""
         values = json.loads(text)
-        values[-2:] = map(tuple, values[-2:])
+        values[-2:] = tuple(map(tuple, values[-2])), tuple(values[-1])
         return cls(*values)
 
 
@@ -94,17 +95,31 @@ class BillAmounts:
     inclusive: int
     total: int
     by_discount: dict[str, int]
-    returned: int = 0
+    returned: int
 
     @classmethod
-    def of(cls, invoice: Json, lines: Iterable[Line]) -> BillAmounts:
-        """Return the amounts of an invoice in any shape."""
+    def of(
+        cls, invoice: Json, lines: Iterable[Line], returned: Mapping[str, int] | None = None
+    ) -> BillAmounts:
+        """Return the amounts of an invoice in any shape.
+
+        Args:
+            invoice: The invoice.
+            lines: Its lines.
+            returned: What lines no longer say of discounts, since it is in their subtotals.
+        """
         lines = list(lines)
         by_discount = amounts_by_discount(invoice.get("total_discount_amounts"))
         if invoice.get("total_discount_amounts") is None:
             for line in lines:
                 for discount, amount in line.discounts.items():
                     by_discount[discount] = by_discount.get(discount, 0) + amount
+        elif returned:
+            by_discount = {
+                one: amount - returned.get(one, 0)
+                for one, amount in by_discount.items()
+                if amount != returned.get(one)
+            }
         credit = credit_in(invoice.get("total_pretax_credit_amounts"))
         if invoice.get("total_pretax_credit_amounts") is None:
             credit = sum(line.credit for line in lines)
@@ -117,10 +132,11 @@ class BillAmounts:
             inclusive=inclusive,
             total=whole(invoice.get("total")),
             by_discount=by_discount,
+            returned=sum((returned or {}).values()),
         )
         if found.discount < 0 or (found.discount and found.total < found.tax):
             # A bill that gives money back takes no discount; its net is its list amount.
-            found.returned = found.discount
+            found.returned += found.discount
             found.list, found.discount, found.by_discount = found.list - found.discount, 0, {}
         return found
 
@@ -196,7 +212,8 @@ class Bills:
             raise Refusal("its lines are incomplete; pull again")
         lines = [line_of(line) for line in data_of(invoice.get("lines"))]
         subscription = subscription_of(invoice)
-        amounts = BillAmounts.of(invoice, lines)
+        lines, returned = self._after_returns(lines)
+        amounts = BillAmounts.of(invoice, lines, returned)
         self._must_add_up(invoice, amounts, currency)
         if amounts.tax < 0 <= amounts.list:
             raise Refusal(
@@ -225,7 +242,7 @@ class Bills:
         base = self._discountable(invoice, lines, amounts, currency)
         bill = Bill(
             id=invoice_id,
-            created=int(invoice["created"]),
+            created=self._made_at(invoice),
             at=issued,
             is_counted=status != "void",
             subscription=subscription,
@@ -234,8 +251,11 @@ class Bills:
             is_discountable=base != 0,
             credit=amounts.credit,
             orders=self._orders(invoice, carried),
-            products=tuple(
-                line.product for line in lines if line.is_discountable and line.subtotal > 0
+            voided=at(invoice, "status_transitions", "voided_at") if status == "void" else None,
+            lines=tuple(
+                (line.product, line.subscription_item)
+                for line in lines
+                if line.is_discountable and line.subtotal > 0
             )
             if amounts.list > 0
             else (),
@@ -274,6 +294,43 @@ class Bills:
             "total_amount": amount_text(amounts.total, currency),
             "mtus": self._mtus(invoice_id, lines),
         }, bill
+
+    def _made_at(self, invoice: Json) -> int:
+        """Return when the discounts of a bill were taken over: a revision has those of its original."""
+        original = id_of(at(invoice, "from_invoice", "invoice"))
+        found = self._objects.get("invoices", original) if original else None
+        return self._made_at(found) if found else int(invoice["created"])
+
+    def _after_returns(self, lines: list[Line]) -> tuple[list[Line], dict[str, int]]:
+        """Return the lines after the discounts that they give back, and how much that is, by discount.
+
+        Money back for a line that was billed with a discount gives that discount back. A percentage
+        that acts on the whole bill acts on money back too; any other discount is not of this bill.
+        """
+        taken: dict[str, int] = defaultdict(int)
+        for line in lines:
+            for discount, amount in line.discounts.items():
+                taken[discount] += amount
+        returned: dict[str, int] = defaultdict(int)
+        found = []
+        for line in lines:
+            back = {
+                one: amount
+                for one, amount in line.discounts.items()
+                if amount < 0 and (taken[one] < 0 or self._percent_of(one) is None)
+            }
+            for one, amount in back.items():
+                returned[one] += amount
+            left = {one: amount for one, amount in line.discounts.items() if one not in back}
+            subtotal = line.subtotal - sum(back.values())
+            found.append(replace(line, subtotal=subtotal, discounts=left))
+        return found, returned
+
+    def _percent_of(self, discount_id: str) -> Decimal | int | None:
+        discount = self._account.discounts.get(discount_id)
+        coupon = self._account.coupons.get(discount.coupon_id) if discount else None
+        percent: Decimal | int | None = at(coupon, "percent_off")
+        return percent
 
     def _orders(self, invoice: Json, carried: Iterable[str]) -> dict[str, int]:
         """Return the place of each discount a bill carries: those of its lines come first."""
@@ -373,12 +430,7 @@ class Bills:
             taken = amounts.by_discount.get(discount_id, 0)
             if not taken and not self._base_of(discount_id, lines):
                 continue
-            discount = self._account.discounts.get(discount_id)
-            percent = (
-                at(self._account.coupons.get(discount.coupon_id), "percent_off")
-                if discount
-                else None
-            )
+            percent = self._percent_of(discount_id)
             if percent is None:
                 left -= taken
             else:
@@ -433,9 +485,14 @@ class Bills:
         return sum(line.subtotal for line in lines if line.id in acting)
 
     def _could_act(self, discount_id: str, lines: list[Line]) -> frozenset[str]:
-        """Return the lines a discount may act on by its coupon and place."""
+        """Return the lines a discount may act on by its coupon and place.
+
+        Where the products of its coupon are not known, it acts on what it took something off.
+        """
         discount = self._account.discounts.get(discount_id)
         coupon = self._account.coupons.get(discount.coupon_id) if discount else None
+        if at(coupon, "is_held") and not any(line.discounts.get(discount_id) for line in lines):
+            return frozenset()
         products = data_of(at(coupon, "applies_to", "products")) if coupon else []
         is_of_line = any(discount_id in line.discount_ids for line in lines)
         return frozenset(
@@ -510,8 +567,8 @@ class Bills:
             self._note_on_bill(
                 "discount_given_back",
                 invoice["id"],
-                f"it gives money back with a discount of {shown(amounts.returned, currency)} in it:"
-                " the list amount is given after that discount, and no discount",
+                f"it gives money back with a discount of {shown(abs(amounts.returned), currency)} in"
+                " it: the list amount is given after that discount",
             )
 
     def _note_on_bill(self, kind: str, object_id: str, text: str) -> None:
@@ -533,7 +590,8 @@ def carried_by(invoice: Json, lines: Iterable[Line]) -> list[str]:
     for line in lines:
         found.update(dict.fromkeys(line.discount_ids))
     found.update(dict.fromkeys(filter(None, map(id_of, discounts_on(invoice)))))
-    found.update(dict.fromkeys(amounts_by_discount(invoice.get("total_discount_amounts"))))
+    in_all = amounts_by_discount(invoice.get("total_discount_amounts"))
+    found.update(dict.fromkeys(one for one, amount in in_all.items() if amount >= 0))
     for line in lines:
         found.update(dict.fromkeys(line.discounts))
     return list(found)

@@ -445,7 +445,7 @@ class Books:
     # -- What was delivered -------------------------------------------------------------------------
 
     def delivered(self, feed: str, key: str) -> bytes | None:
-        """Return the digest of a row as last delivered."""
+        """Return the digest of a row as last delivered, None where it never was."""
         row = self._connection.execute(
             "select content from delivered where feed = ? and key = ?", (feed, key)
         ).fetchone()

@@ -79,6 +79,13 @@ class Coupons:
             raise Refusal(f"its duration {duration!r} is unknown")
         if duration == "repeating" and not months:
             raise Refusal("it is repeating, but does not say for how many months")
+        if coupon.get("is_held"):
+            self._outcome.note(
+                "deleted_coupon",
+                coupon_id,
+                "only discounts show what it gives, which do not say to which products it is limited"
+                " and what it takes off in further currencies",
+            )
         redeem_by, most = coupon.get("redeem_by"), coupon.get("max_redemptions")
         row: Row = {
             "coupon_id": coupon_id,

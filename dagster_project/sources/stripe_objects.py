@@ -61,6 +61,9 @@ class Objects(Protocol):
     def each(self, kind: str) -> Iterator[Json]:
         """Yield all objects of a kind, ordered by id."""
 
+    def get(self, kind: str, object_id: str) -> Json | None:
+        """Return one object, None where no pull has seen it."""
+
     def is_listed(self, kind: str, object_id: str) -> bool:
         """Return whether the newest pull saw the object in Stripe."""
 
@@ -84,6 +87,9 @@ class Objects(Protocol):
 
     def bills_that_tell(self) -> Iterator[tuple[str, str | None, list[tuple[str, str, str]]]]:
         """Yield the invoices that are refused or have notes: id, why it is refused, notes."""
+
+    def delivered(self, feed: str, key: str) -> bytes | None:
+        """Return the digest of a row as last delivered, None where it never was."""
 
     def workspaces_of_bills(self) -> Iterator[tuple[str, str, int]]:
         """Yield the workspaces that bills name: id, customer, when the oldest bill was created."""

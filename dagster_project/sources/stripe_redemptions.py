@@ -7,7 +7,7 @@ what hangs on customers and subscriptions, and from what earlier pulls saw.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from dagster_project.sources.stripe_account import Account
 from dagster_project.sources.stripe_bills import Bill
@@ -117,6 +117,8 @@ class Redemptions:
         )
         is_once = at(self._account.coupons.get(discount.coupon_id), "duration") == "once"
         carrying = [one for one in bills if discount.id in one.orders]
+        if discount.place == "subscription_item" and carrying:
+            subscription = subscription or carrying[0].subscription  # the item may be gone
         try:
             coupon_id = self._coupon_of(discount, subscription, carrying)
         except Refusal:
@@ -139,9 +141,10 @@ class Redemptions:
         else:
             found = windows(discount.start, end, [(bill.at, mark) for bill, mark in marks])
             parts = [(window, subscription) for window in found]
-            takes_both = any(
-                self._comes_before(other, discount) for one in carrying for other in one.orders
-            )
+            beside = {
+                self._account.discounts.get(other) for one in carrying for other in one.orders
+            }
+            takes_both = any(other and other.place == "subscription" for other in beside)
             replaced_by: Mapping[str, list[Window]] = {} if takes_both else standing
             if is_of_customer and self._is_in_parts(discount, end, marks, found, replaced_by):
                 parts = self._parts(discount, end, marks, replaced_by)
@@ -193,6 +196,13 @@ class Redemptions:
         Where it is of bills, one without a subscription is of the workspace of such bills.
         """
         starts, until = window
+        redemption_id = discount.id if number == 1 else f"{discount.id}~{number}"
+        what = "" if of_bills else "a discount"
+        workspace, is_withdrawn = self._workspace_of(
+            redemption_id, discount.customer or "", subscription, what, discount.start
+        )
+        if is_withdrawn:
+            until = starts
         if number == 1:
             self._outcome.counts["redemptions"] += 1
         ends, revoked = discount.end, None
@@ -203,13 +213,10 @@ class Redemptions:
                 ends = until
             else:
                 revoked = until
-        workspace = self._workspaces.workspace_of(
-            discount.customer or "", subscription, "" if of_bills else "a discount"
-        )
         self._workspaces.seen(workspace, discount.customer or "", discount.start)
         is_later = starts != discount.start or discount.place in ("invoice", "invoice_item")
         return {
-            "redemption_id": discount.id if number == 1 else f"{discount.id}~{number}",
+            "redemption_id": redemption_id,
             "coupon_id": coupon_id,
             "workspace_id": workspace,
             "subscription_id": subscription,
@@ -221,11 +228,29 @@ class Redemptions:
             "application_order": str(order) if order is not None else None,
         }
 
+    def _workspace_of(
+        self, redemption_id: str, customer: str, subscription: str | None, what: str, start: int
+    ) -> tuple[str, bool]:
+        """Return the workspace of a redemption, and whether it is withdrawn.
+
+        A row that was delivered cannot be taken back: where it would be refused by now, it is stated
+        again as never in force.
+        """
+        try:
+            return self._workspaces.workspace_of(customer, subscription, what, start), False
+        except Refusal as error:
+            if self._objects.delivered("redemptions", redemption_id) is None:
+                raise
+            self._outcome.refuse("redemptions", redemption_id, str(error))
+            return self._account.subscriptions_of[customer][0], True
+
     def _marks(
-        self, discount: Discount, bills: Iterable[Bill], plan: str | None
+        self, discount: Discount, bills: list[Bill], plan: str | None
     ) -> list[tuple[Bill, Mark]]:
         """Return what the counted bills reveal about a discount, by the instant of their issue."""
-        coupon = self._account.coupons.get(discount.coupon_id)
+        # A bill that was voided used a coupon for one bill up until then.
+        is_once = at(self._account.coupons.get(discount.coupon_id), "duration") == "once"
+        spent = [one for one in bills if is_once and one.voided and discount.id in one.orders]
         found = []
         for bill in bills:
             if not bill.is_counted:
@@ -238,12 +263,14 @@ class Redemptions:
                 elif discount.end is None or bill.created < discount.end:
                     found.append((bill, Mark.CARRIES))
                 continue
-            if not bill.products or (plan is not None and bill.plan != plan):
+            can_be_discounted = bill.lines or bill.is_discountable
+            if not can_be_discounted or (plan is not None and bill.plan != plan):
                 continue  # the ledger expects nothing of it here
             is_set_aside = (
                 bill.created < discount.start
-                or not _could_act_on(coupon, bill)
+                or not self._could_act_on(discount, bill)
                 or any(self._comes_before(one, discount) for one in bill.orders)
+                or any(one.created <= bill.created <= (one.voided or 0) for one in spent)
             )
             found.append((bill, Mark.SET_ASIDE if is_set_aside else Mark.SILENT))
         return found
@@ -306,14 +333,25 @@ class Redemptions:
 
     def _used_by(self, discount: Discount, carrying: list[Bill]) -> Bill | None:
         """Return the bill that used up a coupon for one bill, if there is one."""
-        coupon = self._account.coupons.get(discount.coupon_id)
         return next(
             (
                 one
                 for one in carrying
-                if one.is_counted and discount.id not in one.idle and _could_act_on(coupon, one)
+                if one.is_counted
+                and discount.id not in one.idle
+                and self._could_act_on(discount, one)
             ),
             None,
+        )
+
+    def _could_act_on(self, discount: Discount, bill: Bill) -> bool:
+        """Return whether a bill has a line on which a discount may act."""
+        coupon = self._account.coupons.get(discount.coupon_id)
+        wanted = {id_of(one) for one in data_of(at(coupon, "applies_to", "products"))}
+        is_of_item = discount.place == "subscription_item"
+        return any(
+            (not wanted or product in wanted) and (not is_of_item or item == discount.place_id)
+            for product, item in bill.lines
         )
 
     def _is_in_parts(
@@ -358,11 +396,10 @@ class Redemptions:
         for one in sorted(of_bills.union(self._account.subscriptions_of.get(customer, ()))):
             known = self._account.subscriptions.get(one, {})
             ended, created = known.get("ended_at"), known.get("created") or 0
-            if ended is not None and ended <= discount.start and one not in of_bills:
-                continue
+            until = min((when for when in (end, ended) if when is not None), default=None)
             said = [(bill.at, mark) for bill, mark in marks if bill.subscription == one]
-            for window in windows(discount.start, end, said, standing.get(one, ())):
-                if window[0] != window[1]:
+            for window in windows(discount.start, until, said, standing.get(one, ())):
+                if window[1] is None or max(window[0], created) < window[1]:
                     found.append((window[0], created, one, window, one))
         for bill, mark in marks:
             is_inside = bill.at >= discount.start and (end is None or bill.at < end)
@@ -459,8 +496,6 @@ class Redemptions:
         self, discount: Discount, bills: list[Bill], marks: list[tuple[Bill, Mark]]
     ) -> int | None:
         """Return the first bill after a discount's last that could have carried it but did not."""
-        if discount.place == "subscription_item":
-            return None  # which lines it could have acted on is not known for sure
         last = max((bill.at for bill in bills), default=discount.start)
         last = max(last, self._remembered.hung_at.get(discount.id, 0))
         return next(
@@ -494,8 +529,12 @@ class Redemptions:
     def _row_of_grant(self, grant: Json, customer: str) -> Row:
         if not customer:
             raise Refusal("it names no customer, so it belongs to no workspace")
-        workspace = self._workspaces.workspace_of(customer, None, "a credit grant")
         created = int(grant["created"])
+        starts = grant.get("effective_at") or created
+        workspace, is_withdrawn = self._workspace_of(
+            grant["id"], customer, None, "a credit grant", starts
+        )
+        ends = starts if is_withdrawn else grant.get("expires_at")
         self._workspaces.seen(workspace, customer, created)
         self._outcome.counts["redemptions"] += 1
         return {
@@ -504,15 +543,9 @@ class Redemptions:
             "workspace_id": workspace,
             "subscription_id": None,
             "redeemed_at": instant(created),
-            "starts_at": instant(grant.get("effective_at") or created),
-            "ends_at": instant(grant["expires_at"]) if grant.get("expires_at") else None,
+            "starts_at": instant(starts),
+            "ends_at": instant(ends) if ends else None,
             "revoked_at": instant(grant["voided_at"]) if grant.get("voided_at") else None,
             "channel": None,
             "application_order": None,
         }
-
-
-def _could_act_on(coupon: Json | None, bill: Bill) -> bool:
-    """Return whether a bill has a line on which a coupon may act."""
-    wanted = {id_of(one) for one in data_of(at(coupon, "applies_to", "products"))}
-    return any(not wanted or product in wanted for product in bill.products)

@@ -30,15 +30,28 @@ class Workspaces:
         self._earliest: dict[str, int] = {}
         self._customers: dict[str, str] = {}
 
-    def workspace_of(self, customer: str, subscription: str | None, what: str = "") -> str:
-        """Return the workspace: the customer, or the subscription where that was chosen."""
+    def workspace_of(
+        self, customer: str, subscription: str | None, what: str = "", start: int = 0
+    ) -> str:
+        """Return the workspace: the customer, or the subscription where that was chosen.
+
+        Args:
+            customer: The customer.
+            subscription: The subscription, if what belongs to the workspace is limited to one.
+            what: What acts on all subscriptions of the customer; empty for a bill without one.
+            start: Since when it does: those that had ended by then do not count.
+        """
         if self._choices.workspace == "customer":
             return customer
         if subscription is not None:
             return subscription
         if not what:
             return customer  # a bill without a subscription
-        of_customer = self._account.subscriptions_of.get(customer, [])
+        of_customer = [
+            one
+            for one in self._account.subscriptions_of.get(customer, [])
+            if (self._account.subscriptions[one]["ended_at"] or start + 1) > start
+        ]
         if len(of_customer) == 1:
             return of_customer[0]
         if not of_customer:

@@ -265,6 +265,31 @@ def test_a_discount_that_is_taken_back_comes_off_the_list_amount() -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "terms", "amounts"),
+    [
+        ("di_1", {"percent": 20}, ["80.00", "16.00", "80.00"]),
+        ("di_1", {"amount_off": 2_000, "currency": "usd"}, ["84.00", "20.00", "84.00"]),
+        ("di_old", {"percent": 20}, ["84.00", "20.00", "84.00"]),
+    ],
+)
+def test_money_back_gives_back_the_discount_it_was_billed_with(
+    old: str, terms: Json, amounts: list[str]
+) -> None:
+    lines = [line("il_1", 10_000, {"di_1": 2_000}), line("il_2", -2_000, {old: -400}, item="si_2")]
+    lines[1]["discountable"] = False
+    mapped = Mapped(
+        invoices=[invoice(lines=lines, discounts=[discount()])],
+        coupons=[coupon(**terms), coupon("OLD", 20)],
+        subscriptions=[subscription(discounts=[discount()])],
+        events=[removed(discount("di_old", "OLD"), at("2025-01-20"))],
+    )
+    names = ("list", "discount", "discountable")
+    assert [mapped.invoice()[f"{name}_amount"] for name in names] == amounts
+    assert (("discount_given_back", "in_1") in mapped.notes) is (amounts[0] == "84.00")
+    assert mapped.redemption("di_old")["revoked_at"] == "2025-01-20T00:00:00Z"
+
+
+@pytest.mark.parametrize(
     ("back", "amounts"),
     [
         (-5_000, ["50.00", "50.00", "50.00", "0.00", "0.00"]),
@@ -568,6 +593,19 @@ def test_a_deleted_coupon_is_read_from_a_discount_that_holds_it() -> None:
     assert mapped.redemption()["coupon_id"] == "GONE"
 
 
+def test_a_deleted_coupon_that_took_nothing_off_could_act_on_nothing() -> None:
+    held = [discount(coupon_id=coupon("GONE", percent=25))]
+    bills = [
+        invoice(discounts=held),
+        invoice("in_2", lines=[line(discounts={"di_1": 3_000})], discounts=held),
+    ]
+    mapped = Mapped(subscriptions=[subscription(discounts=held)], invoices=bills)
+    assert [mapped.invoice(one)["discountable_amount"] for one in ("in_1", "in_2")] == [
+        *("0.00", "120.00"),
+    ]
+    assert "further currencies" in mapped.notes["deleted_coupon", "GONE"]
+
+
 def test_a_deleted_coupon_known_by_id_alone_is_no_unknown_coupon() -> None:
     mapped = Mapped(subscriptions=[subscription(discounts=[discount(coupon_id="GONE")])])
     assert mapped.rows["redemptions"] == {}
@@ -765,6 +803,28 @@ def test_a_discount_given_while_the_pull_reads_is_not_taken_for_gone() -> None:
         assert mapped.redemption()["revoked_at"] == revoked
 
 
+def test_a_revision_has_the_discounts_of_its_original() -> None:
+    later = {"start": "2025-02-20"}
+    original = {**without(2), "status": "void"}
+    revision = invoice(
+        "in_3",
+        created="2025-03-01",
+        finalized="2025-03-01T01:00",
+        from_invoice={"action": "revision", "invoice": "in_2"},
+    )
+    row = with_bills(True, original, revision, discount=later).redemption()
+    assert row["starts_at"] == "2025-03-01T01:00:01Z"
+
+
+def test_a_bill_made_while_a_voided_one_used_a_coupon_up_is_not_expected_to_take_it() -> None:
+    voided = {**carrying(2), "status": "void"}
+    voided["status_transitions"]["voided_at"] = at("2025-03-10")
+    march = {**without(3), "created": at("2025-03-01")}
+    april = {**carrying(4), "created": at("2025-04-01")}
+    row = with_bills(False, voided, march, april, coupon={"duration": "once"}).redemption()
+    assert (row["starts_at"], row["revoked_at"]) == ("2025-03-01T01:00:01Z", None)
+
+
 def test_a_coupon_that_is_used_up_is_not_revoked() -> None:
     mapped = with_bills(False, carrying(2), without(3), coupon={"duration": "once"})
     assert mapped.redemption()["revoked_at"] is None
@@ -931,6 +991,59 @@ def test_an_items_coupon_for_one_bill_is_not_used_up_by_a_line_over_nothing() ->
         assert row["revoked_at"] == revoked, amount
 
 
+def test_a_discount_is_not_expected_on_prorations_that_another_acts_on() -> None:
+    other = discount("di_2", "OTHER")
+    prorations = invoice(
+        lines=[line(discounts={"di_2": 1_200}, proration=True)],
+        discounts=[other],
+        finalized="2025-02-03",
+    )
+    row = Mapped(
+        coupons=[coupon(percent=10), coupon("OTHER", percent=10)],
+        subscriptions=[subscription(discounts=[other, discount(start="2025-02-02")])],
+        invoices=[prorations],
+    ).redemption()
+    assert row["starts_at"] == "2025-02-03T00:00:01Z"
+
+
+def of_an_item(*bills: Json, **more: Any) -> Json:
+    """The redemption of a discount of item si_1, which is gone from its subscription."""
+    return Mapped(
+        coupons=[coupon(percent=10)],
+        subscriptions=[subscription(), subscription("sub_2")],
+        discounts=[ITEMS_DISCOUNT],
+        invoices=list(bills),
+        **more,
+    ).redemption()
+
+
+ITEMS_DISCOUNT = discount(subscription=None, subscription_item="si_1")
+
+
+def of_item(month: int, item: str = "si_1", taken: int = 0, **more: Any) -> Json:
+    """A bill of a month with a line of an item."""
+    own = line(discounts={"di_1": taken} if taken else {}, item=item)
+    own["discounts"] = [ITEMS_DISCOUNT] if taken else []
+    day = f"2025-{month:02}-01"
+    issue: Json = {"created": day, "finalized": f"{day}T01:00", **more}
+    return invoice(f"in_{month}_{item}", lines=[own], **issue)
+
+
+def test_a_discount_of_an_item_is_not_expected_on_bills_of_other_items() -> None:
+    row = of_an_item(of_item(2, "si_year"), of_item(3, taken=1_200), of_item(4, "si_year"))
+    assert (row["starts_at"], row["revoked_at"]) == ("2025-02-01T01:00:01Z", "2025-04-01T01:00:00Z")
+
+
+def test_a_discount_of_an_item_is_of_its_subscription_once_the_item_is_gone() -> None:
+    row = of_an_item(of_item(2, taken=1_200), of_item(3, "si_2", subscription_id="sub_2"))
+    assert row["subscription_id"] == "sub_1"
+
+
+def test_a_bill_without_an_items_discount_bounds_its_end() -> None:
+    row = of_an_item(of_item(2, taken=1_200), of_item(3), of_item(4))
+    assert row["revoked_at"] == "2025-03-01T01:00:00Z"
+
+
 def test_a_discount_of_one_bill_that_no_line_qualifies_for_is_never_in_force() -> None:
     own = discount(subscription=None, invoice="in_1")
     limited = coupon(percent=10, applies_to={"products": ["prod_other"]})
@@ -1027,6 +1140,15 @@ def test_a_bill_that_takes_both_shows_that_none_takes_the_place_of_the_other() -
     assert (wide["subscription_id"], wide["revoked_at"]) == (None, None)
 
 
+def test_a_bill_with_one_of_its_own_beside_does_not_show_that() -> None:
+    own = discount("di_i", "OWN", "2025-02-01", subscription=None, invoice="in_1")
+    by_hand = invoice(
+        lines=[line(discounts={"di_c": 2_400, "di_i": 960})],
+        discounts=[discount("di_c", "WIDE", subscription=None), own],
+    )
+    assert of_both(by_hand).redemption("di_c")["revoked_at"] == "2025-02-20T00:00:00Z"
+
+
 def test_on_other_subscriptions_the_customers_discount_stays() -> None:
     mapped = of_both(
         taking("di_c", 2),
@@ -1044,6 +1166,26 @@ def test_on_other_subscriptions_the_customers_discount_stays() -> None:
     assert second["coupon_id"] == "WIDE~unlimited", "a part is no further redemption"
     assert mapped.rows["coupons"]["WIDE~unlimited"]["max_redemptions"] is None
     assert mapped.rows["coupons"]["WIDE"]["max_redemptions"] == "1"
+
+
+def test_a_part_lasts_as_long_as_its_subscription() -> None:
+    mapped = of_both(
+        taking("di_c", 2),
+        taking("di_c", 2, subscription_id="sub_2"),
+        subscriptions=[
+            subscription(discounts=[discount("di_s", "OWN", "2025-02-20")]),
+            subscription("sub_2", status="canceled", ended_at=at("2025-02-10")),
+            subscription("sub_3", status="canceled", ended_at=at("2024-12-20")),
+            subscription("sub_4", created=at("2025-04-01")),
+        ],
+        customers=[customer()],
+        events=[removed(discount("di_c", "WIDE", subscription=None), at("2025-03-05"))],
+    )
+    assert {
+        row["subscription_id"]: row["revoked_at"]
+        for row in mapped.rows["redemptions"].values()
+        if row["coupon_id"] != "OWN"
+    } == {"sub_1": "2025-02-20T00:00:00Z", "sub_2": "2025-02-10T00:00:00Z"}
 
 
 def test_a_part_that_is_no_longer_one_is_never_in_force() -> None:
@@ -1215,6 +1357,17 @@ def test_what_acts_on_several_subscriptions_is_refused_where_each_is_a_workspace
         subscriptions=[subscription("sub_1"), subscription("sub_2")],
     )
     assert "COUPON_LEDGER_STRIPE_WORKSPACE=customer" in mapped.refused["credgr_1"]
+
+
+def test_a_subscription_that_had_ended_is_none_of_several() -> None:
+    ended = subscription("sub_0", status="canceled", ended_at=at("2024-12-20"))
+    mapped = of_both(
+        choices=Choices("subscription"),
+        coupons=[coupon("WIDE", percent=10, duration="once")],
+        subscriptions=[ended, subscription()],
+        credit_grants=[grant()],
+    )
+    assert {row["workspace_id"] for row in mapped.rows["redemptions"].values()} == {"sub_1"}
 
 
 # -- Older shapes ----------------------------------------------------------------------------------

@@ -423,6 +423,28 @@ def test_a_customer_that_was_deleted_between_pulls_stays_and_its_discount_ends(
     assert [note.id for note in report.notes if note.kind == "end_is_a_bound"] == ["di_c"]
 
 
+def test_a_redemption_that_would_be_refused_by_now_is_never_in_force(
+    puller: Puller, settings: Settings
+) -> None:
+    puller.settings = settings.model_copy(update={"stripe_workspace": "subscription"})
+    objects = puller.account.objects
+    wide = discount("di_c", coupon("ONCE", percent=10, duration="once"), subscription=None)
+    objects["customers"][0]["discount"] = wide
+    objects["invoices"] = [newer()]
+    puller()
+    before = newest(settings.landing)["redemptions"]
+    assert {before[one]["workspace_id"] for one in ("di_c", "credgr_1")} == {"sub_1"}
+    objects["subscriptions"].append(subscription("sub_2"))
+    puller.now = float(at("2025-06-05"))
+    report = puller()
+    assert {"di_c", "credgr_1"} <= {one.id for one in report.refused}
+    after = newest(settings.landing)["redemptions"]
+    assert after["di_c"]["revoked_at"] == after["di_c"]["redeemed_at"]
+    assert after["credgr_1"]["ends_at"] == after["credgr_1"]["starts_at"]
+    puller.now = float(at("2025-06-09"))
+    assert puller().delivered == {}
+
+
 def test_promotion_codes_are_listed_and_a_discount_by_code_is_self_service(puller: Puller) -> None:
     puller.account.objects["promotion_codes"] = [
         {"id": f"promo_{one}", "object": "promotion_code", "created": NOW, "livemode": False}
