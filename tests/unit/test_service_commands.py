@@ -34,7 +34,9 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[An
     monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     (tmp_path / "landing").mkdir()
+    umask = os.umask(0o022)  # which starting changes, for the process that it becomes
     yield calls
+    os.umask(umask)
 
 
 def test_dagster_is_started_on_this_machine_only_with_its_storage_in_the_data_home(
