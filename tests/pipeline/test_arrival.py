@@ -1206,6 +1206,8 @@ def test_files_that_lie_in_no_feeds_folder_are_refused_and_kept(home: Home) -> N
     assert "no feed's folder" in str(reports["a.csv"].reason)
     ids = [row[0] for row in home.rows("select delivery_id from raw.deliveries")]
     assert len(ids) == len(set(ids)) == 3
+    recorded = home.rows("select file_name, refusal_reason from raw.deliveries")
+    assert all(str(reports[name].reason) in reason for name, reason in recorded)
     assert reports["invoices/a.txt"].delivery_id == reports["invoices/2026/01/a.csv"].delivery_id
 
 

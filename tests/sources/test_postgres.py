@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -167,6 +168,20 @@ def test_another_select_is_asked_for_everything_again(
     assert postgres.pull(settings, written(tmp_path, workspaces=other)).delivered == {
         "workspaces": 2
     }
+
+
+def test_another_database_is_asked_for_everything(
+    database: Run, settings: Settings, tmp_path: Path
+) -> None:
+    database(WORKSPACES)
+    source = written(tmp_path, workspaces=f"{SELECT} from ws where changed >= {postgres.SINCE}")
+    postgres.pull(settings, source)
+    [place] = settings.home.rglob("state.json")
+    state = json.loads(place.read_text("utf-8"))
+    state["workspaces"]["database"] += " of another server"
+    place.write_text(json.dumps(state), "utf-8")
+    database("update ws set name = 'Renamed' where id = 'w2'")
+    assert postgres.pull(settings, source).delivered == {"workspaces": 2}
 
 
 @pytest.mark.parametrize(

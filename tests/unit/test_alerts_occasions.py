@@ -16,7 +16,7 @@ from dagster_project.alerts.overview import overview
 from dagster_project.cli.service import tell_alerts
 from dagster_project.failures import Failure
 from dagster_project.releases.files import read_lines
-from dagster_project.settings import Settings
+from dagster_project.settings import Settings, default_as_of
 from tests.pipeline.conftest import HandMade
 from tests.receivers import SECRET, Mailbox, Webhook, receivers, settings_of
 
@@ -217,6 +217,19 @@ def test_data_is_late_from_a_day_on_that_begins_in_the_reporting_time_zone(
     occasions.look(there, begins - timedelta(microseconds=1))
     assert titles(both) == []
     occasions.look(there, begins)
+    assert titles(both) == ["Data is late: invoices"]
+
+
+def test_a_refresh_as_of_today_tells_that_data_is_late_and_one_of_an_earlier_day_does_not(
+    settings: Settings, both: tuple[Webhook, Mailbox]
+) -> None:
+    HandMade(settings.home).write().publish()
+    watched = settings.model_copy(update={"late_after_days": {"invoices": 36}})
+    now = datetime(2026, 4, 8, 9, tzinfo=UTC)
+    today = default_as_of(watched, now.date())
+    occasions.after_run(watched, "on request", None, today - timedelta(days=1), now)
+    assert titles(both) == []
+    occasions.after_run(watched, "usual", None, today, now)
     assert titles(both) == ["Data is late: invoices"]
 
 
