@@ -409,7 +409,8 @@ class Redemptions:
                 found.append((bill.at, 0, "", (bill.at, bill.at + 1), None))
         found.sort(key=lambda one: one[:3])
         never = (discount.start, discount.start)
-        return [(window, one) for *_, window, one in found] or [(never, None)]
+        first = next(iter(self._account.subscriptions_of.get(customer, ())), None)
+        return [(window, one) for *_, window, one in found] or [(never, first)]
 
     def _coupon_of(
         self,

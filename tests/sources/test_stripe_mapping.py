@@ -1314,6 +1314,17 @@ def test_a_customers_discount_is_one_for_each_subscription_where_each_is_a_works
     } == {"sub_1": "di_c", "sub_2": "di_c~2"}
 
 
+def test_a_customers_discount_that_others_replace_throughout_acts_on_no_workspace() -> None:
+    row = of_both(
+        choices=Choices(workspace="subscription"),
+        subscriptions=[
+            subscription(one, [discount(f"di_{one}", "OWN", "2024-12-20", subscription=one)])
+            for one in ("sub_1", "sub_2")
+        ],
+    ).redemption("di_c")
+    assert (row["workspace_id"], row["revoked_at"]) == ("sub_1", row["redeemed_at"])
+
+
 def test_a_customers_coupon_for_one_bill_belongs_to_the_workspace_whose_bill_used_it() -> None:
     wide = {
         "coupons": [coupon("WIDE", percent=10, duration="once")],
