@@ -176,8 +176,8 @@ class Redemptions:
             self._outcome.note(
                 "in_parts",
                 discount.id,
-                f"bills show that other discounts took its place: {len(parts)} redemptions say when"
-                " and on what it was in force",
+                f"it does not act on every bill: {len(parts)} redemptions say when and on what it was in"
+                " force",
             )
 
     def _row(

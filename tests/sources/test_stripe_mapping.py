@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dagster_project.cli.pull import NOTES
 from dagster_project.feeds import feeds
 from dagster_project.sources.stripe_books import Books, parsed
 from dagster_project.sources.stripe_mapping import AccountMapping
@@ -604,6 +605,7 @@ def test_a_deleted_coupon_that_took_nothing_off_could_act_on_nothing() -> None:
         *("0.00", "120.00"),
     ]
     assert "further currencies" in mapped.notes["deleted_coupon", "GONE"]
+    assert NOTES.keys() >= {kind for kind, _ in mapped.notes}
 
 
 def test_a_deleted_coupon_known_by_id_alone_is_no_unknown_coupon() -> None:
