@@ -34,7 +34,7 @@ MOST_SHOWN = 20
 NOTES = {
     "end_is_a_bound": "Discounts whose end is known only as a bound",
     "different_lines": "Bills whose discounts act on different lines",
-    "in_parts": "Discounts in several parts, since others took their place on bills",
+    "in_parts": "Discounts in several parts, since they do not act on every bill",
     "rounded_by_line": "Bills whose discounts are rounded on each line",
     "base_above_list": "Bills whose discounts act on more than the list amount",
     "discount_given_back": "Bills that give money back with a discount in it",
@@ -43,6 +43,7 @@ NOTES = {
     "shipping": "Bills with shipping",
     "credit_differs": "Bills whose credit differs from the grants' transactions",
     "limit_per_currency": "Coupons whose limit is counted for each currency",
+    "deleted_coupon": "Deleted coupons whose products and further currencies are not known",
     "unknown_program": "Coupons whose program is not known",
     "workspace_from_bills": "Workspaces that Stripe no longer lists",
     "mtus": "Bills whose metered quantity is not a whole number",

@@ -176,8 +176,8 @@ class Redemptions:
             self._outcome.note(
                 "in_parts",
                 discount.id,
-                f"bills show that other discounts took its place: {len(parts)} redemptions say when"
-                " and on what it was in force",
+                f"it does not act on every bill: {len(parts)} redemptions say when and on what it was in"
+                " force",
             )
 
     def _row(
@@ -409,7 +409,8 @@ class Redemptions:
                 found.append((bill.at, 0, "", (bill.at, bill.at + 1), None))
         found.sort(key=lambda one: one[:3])
         never = (discount.start, discount.start)
-        return [(window, one) for *_, window, one in found] or [(never, None)]
+        first = next(iter(self._account.subscriptions_of.get(customer, ())), None)
+        return [(window, one) for *_, window, one in found] or [(never, first)]
 
     def _coupon_of(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dagster_project.cli.pull import NOTES
 from dagster_project.feeds import feeds
 from dagster_project.sources.stripe_books import Books, parsed
 from dagster_project.sources.stripe_mapping import AccountMapping
@@ -604,6 +605,7 @@ def test_a_deleted_coupon_that_took_nothing_off_could_act_on_nothing() -> None:
         *("0.00", "120.00"),
     ]
     assert "further currencies" in mapped.notes["deleted_coupon", "GONE"]
+    assert NOTES.keys() >= {kind for kind, _ in mapped.notes}
 
 
 def test_a_deleted_coupon_known_by_id_alone_is_no_unknown_coupon() -> None:
@@ -1312,6 +1314,17 @@ def test_a_customers_discount_is_one_for_each_subscription_where_each_is_a_works
     assert {
         row["workspace_id"]: row["redemption_id"] for row in mapped.rows["redemptions"].values()
     } == {"sub_1": "di_c", "sub_2": "di_c~2"}
+
+
+def test_a_customers_discount_that_others_replace_throughout_acts_on_no_workspace() -> None:
+    row = of_both(
+        choices=Choices(workspace="subscription"),
+        subscriptions=[
+            subscription(one, [discount(f"di_{one}", "OWN", "2024-12-20", subscription=one)])
+            for one in ("sub_1", "sub_2")
+        ],
+    ).redemption("di_c")
+    assert (row["workspace_id"], row["revoked_at"]) == ("sub_1", row["redeemed_at"])
 
 
 def test_a_customers_coupon_for_one_bill_belongs_to_the_workspace_whose_bill_used_it() -> None:
