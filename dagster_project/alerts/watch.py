@@ -372,7 +372,7 @@ def running_out(ahead: Row, home: Path, now: datetime) -> Watched:
                 [
                     plain(f"{one['workspace_id']}: {sentence}", 400)
                     for one in ahead["workspaces_ahead"]
-                    for sentence in one["words"] or ["no bill is expected to change"]
+                    for sentence in one["words"]
                 ]
             ),
         )

@@ -14,13 +14,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from dagster_project.answers import findings
 from dagster_project.answers.asking import (
     Connection,
     NotThere,
@@ -390,6 +391,8 @@ def _tables(
         table = _narrowed(name, tuple(columns[name]), keys.get(name, ()), only, zone)
         if table is None:
             left_out.append(name)
+        elif name == "fct_audit_findings":
+            tables.append(_of_findings(connection, table, only))
         else:
             tables.append(table)
     if not tables:
@@ -422,6 +425,18 @@ def _narrowed(
     if of_month is not None:
         conditions.append(of_month)
     return Table(name, columns, " and ".join(conditions) or "true", of_month is not None, key)
+
+
+def _of_findings(connection: Connection, table: Table, only: Narrowing) -> Table:
+    """Return the table of findings with the rows that a close and the pages show."""
+    conditions = []
+    if only.workspace_id is not None:
+        conditions.append(f"mart.workspace_id = {literal(only.workspace_id)}")
+    if only.program is not None:
+        conditions.append(findings.of_program("mart", literal(only.program)))
+    if only.month is not None:
+        conditions.append(findings.of_month(connection, f"date '{only.month}'"))
+    return replace(table, condition=" and ".join(conditions) or "true")
 
 
 def _of_workspace(columns: Sequence[str], wanted: str) -> str | None:

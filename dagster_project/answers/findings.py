@@ -9,7 +9,7 @@ from decimal import Decimal
 from dagster_project.answers.asking import Connection, Row, facts, has_column, month_in, rows
 from dagster_project.answers.words import is_open
 from dagster_project.releases.closing import month_of_finding
-from dagster_project.releases.fingerprint import literals
+from dagster_project.releases.fingerprint import literal, literals
 
 
 def findings(connection: Connection, wanted: Mapping[str, str | None], limit: int) -> Row:
@@ -132,8 +132,7 @@ def reviewed(
             with_effects += f" and {column} = ?"
             values.append(value)
     if program is not None:
-        with_effects += f" and {_OF_PROGRAM}"
-        values += [program] * 3
+        with_effects += f" and {of_program('findings', literal(program))}"
     totals = rows(
         connection,
         "select finding_type, severity, review_status, count(*) as findings,"
@@ -168,17 +167,6 @@ _BILLS = """
     left join marts.fct_discounted_charges as charges on findings.invoice_id = charges.invoice_id
 """
 """Findings are few beside bills, which are joined only where a filter is about them."""
-_OF_PROGRAM = """(
-    findings.coupon_id in (select coupon_id from marts.dim_coupons where program = ?)
-    or findings.coupon_id is null and findings.invoice_id in (
-        select applications.invoice_id from marts.fct_discount_applications as applications
-        inner join marts.dim_coupons as coupons using (coupon_id) where coupons.program = ?
-        union all
-        select ledger.invoice_id from marts.fct_credit_ledger as ledger
-        inner join marts.dim_coupons as coupons using (coupon_id)
-        where coupons.program = ? and ledger.invoice_id is not null
-    )
-)"""
 GIVEN_TOO_LITTLE = ("under_discounted", "credit_under_drawn")
 """Types of findings about bills with less discount or credit than was due: they billed too much."""
 GIVEN_TOO_MUCH = (
@@ -191,22 +179,56 @@ GIVEN_TOO_MUCH = (
 """Types of findings about bills with more discount or credit than was due: they billed too little."""
 
 
+def of_month(connection: Connection, month: str) -> str:
+    """Return SQL for the findings that a close of a month counts.
+
+    Args:
+        connection: The release.
+        month: SQL for its first day.
+    """
+    return f"finding_id in (select finding_id from ({_months(connection)}) where month = {month})"
+
+
+def _months(connection: Connection) -> str:
+    return (
+        f"select findings.finding_id, {month_of_finding(connection)} as month"
+        f" from marts.fct_audit_findings as findings {_BILLS}"
+    )
+
+
+def of_program(findings: str, program: str) -> str:
+    """Return SQL for the findings about a coupon of a program, or about what it gave.
+
+    A finding that names no coupon is about every program that gave something on its bill.
+
+    Args:
+        findings: What the mart is called where the condition stands.
+        program: SQL for the program.
+    """
+    coupons = f"(select coupon_id from marts.dim_coupons where program = {program})"
+    return f"""(
+        {findings}.coupon_id in {coupons}
+        or {findings}.coupon_id is null and {findings}.invoice_id in (
+            select invoice_id from marts.fct_discount_applications where coupon_id in {coupons}
+            union all
+            select invoice_id from marts.fct_credit_ledger
+            where coupon_id in {coupons} and invoice_id is not null
+        )
+    )"""
+
+
 def _where(connection: Connection, filters: Mapping[str, str]) -> tuple[str, list[object]]:
     """Return SQL for the findings that pass the filters, and its values."""
     columns = {name: value for name, value in filters.items() if name != "month"}
     conditions, values = [f"{name} = ?" for name in columns], list[object](columns.values())
     if "month" in filters:
-        months = f"""
-            select findings.finding_id, {month_of_finding(connection)} as month
-            from marts.fct_audit_findings as findings {_BILLS}
-        """
         (span,) = rows(
             connection,
-            f"select min(month) as first, max(month) as last from (select month from ({months})"
+            f"select min(month) as first, max(month) as last from (select month from ({_months(connection)})"
             " union all select billing_month from marts.fct_discounted_charges)",
         )
-        conditions.append(f"finding_id in (select finding_id from ({months}) where month = ?)")
-        values.append(month_in(filters["month"], span["first"], span["last"]))
+        month = month_in(filters["month"], span["first"], span["last"])
+        conditions.append(of_month(connection, literal(month.isoformat())))
     return " and ".join(["true", *conditions]), values
 
 

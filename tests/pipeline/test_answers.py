@@ -554,6 +554,29 @@ class TestLists:
         told = desk.answer("findings", "--month", months[0])
         assert listed and all(one["finding_id"] in told for one in listed)
 
+    def test_exported_findings_are_those_of_a_close_and_of_the_page(
+        self, desk: Desk, tmp_path: Path
+    ) -> None:
+        months = desk.rows(
+            "select distinct strftime(occurred_at, '%Y-%m') from marts.fct_audit_findings"
+            " where finding_type = 'credited_beyond_bill'"
+        )
+        assert months
+        for number, (month,) in enumerate(months):
+            found = _exported(desk, tmp_path / f"{number}", "--month", month)
+            assert found == {
+                one["finding_id"]
+                for one in desk.json("findings", "--month", month, "--limit", "1000")["findings"]
+            }
+        found = _exported(desk, tmp_path / "program", "--program", "startup")
+        with open_release(desk.home) as connection:
+            assert found == {
+                one["finding_id"]
+                for (currency,) in desk.rows("select distinct currency from marts.fct_audit_findings")
+                for one in reviewed(connection, currency or "none", 1_000, program="startup")["findings"]
+            }  # fmt: skip
+        assert any(one.startswith("credit_") for one in found)
+
     def test_a_month_to_close_leads_to_what_was_kept(self, desk: Desk) -> None:
         (month, *kept) = desk.rows(
             "select bridge_month, currency, sum(credited_amount), sum(billed_net_after_notes_amount)"
@@ -876,6 +899,13 @@ class TestCurrencies:
             for name in ("month", "credit", "percent-off", "ahead", "trust"):
                 blocks = PAGES[name][1](connection, Chosen("USD", program="special"))
                 assert isinstance(blocks[0], Note) and "special" in blocks[0].text, name
+
+
+def _exported(desk: Desk, folder: Path, *only: str) -> set[str]:
+    """The ids of the findings that `export` writes."""
+    desk.answer("export", "--out", str(folder), "--format", "csv", "--table", "fct_audit_findings", *only)  # fmt: skip
+    with (folder / "fct_audit_findings.csv").open(encoding="utf-8-sig", newline="") as lines:
+        return {row["finding_id"] for row in csv.DictReader(lines)}
 
 
 def _altered_file(home: Path, folder: Path, change: str) -> Path:

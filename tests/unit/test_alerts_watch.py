@@ -287,25 +287,3 @@ def test_a_change_of_terms_is_reported_once_and_is_resolved_when_none_is_open(ho
     assert second.new == {"t:B"}
     assert list(second.alert.details) == [changed["t:B"]]
     assert watch.terms_changed({}, {"t:A"}, home, NOW).alert is None
-
-
-def test_every_workspace_whose_promotion_runs_out_is_told(home: Path) -> None:
-    ahead = {
-        "redemptions": 2,
-        "workspaces": 2,
-        "followed_up": 0,
-        "rises": [],
-        "until": date(2027, 1, 31),
-        "redemption_ids": ["r1", "r2"],
-        "new": ["r1", "r2"],
-        "workspaces_ahead": [
-            {"workspace_id": "ws_1", "words": ["From 2027-01: 5.00 USD net."]},
-            {"workspace_id": "ws_2", "words": []},
-        ],
-    }
-    found = watch.running_out(ahead, home, NOW)
-    assert found.alert is not None
-    assert found.alert.details == (
-        "ws_1: From 2027-01: 5.00 USD net.",
-        "ws_2: no bill is expected to change",
-    )
