@@ -233,7 +233,7 @@ def told(result: Mapping[str, Any]) -> str:
         f" {result['threads']} threads, DuckDB's memory limit {result['memory_limit']};"
         f" {measure.rounds_in_words(result['rounds'])}",
         machine.sentence(dict(result)),
-        f"  {'':<26} {'processors, s':>15} {'ratio':>6} {'by the clock, s':>17} {'ratio':>6} {'peak':>9}",
+        f"  {'':<26} {'CPU, s':>15} {'ratio':>6} {'by the clock, s':>17} {'ratio':>6} {'peak':>9}",
     ]
     for row in compared(result):
         lines.append(
