@@ -327,10 +327,12 @@ class Bills:
         return found, returned
 
     def _percent_of(self, discount_id: str) -> Decimal | int | None:
-        discount = self._account.discounts.get(discount_id)
-        coupon = self._account.coupons.get(discount.coupon_id) if discount else None
-        percent: Decimal | int | None = at(coupon, "percent_off")
+        percent: Decimal | int | None = at(self._coupon_of(discount_id), "percent_off")
         return percent
+
+    def _coupon_of(self, discount_id: str) -> Json | None:
+        discount = self._account.discounts.get(discount_id)
+        return self._account.coupons.get(discount.coupon_id) if discount else None
 
     def _orders(self, invoice: Json, carried: Iterable[str]) -> dict[str, int]:
         """Return the place of each discount a bill carries: those of its lines come first."""
@@ -489,8 +491,7 @@ class Bills:
 
         Where the products of its coupon are not known, it acts on what it took something off.
         """
-        discount = self._account.discounts.get(discount_id)
-        coupon = self._account.coupons.get(discount.coupon_id) if discount else None
+        coupon = self._coupon_of(discount_id)
         if at(coupon, "is_held") and not any(line.discounts.get(discount_id) for line in lines):
             return frozenset()
         products = data_of(at(coupon, "applies_to", "products")) if coupon else []
