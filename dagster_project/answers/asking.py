@@ -267,6 +267,20 @@ def of_plan(plan: str | None, workspace_id: str = "workspace_id") -> str:
     )
 
 
+def bills_of_program(program: str) -> str:
+    """Return SQL for the ids of the bills on which a program gave something; a bill can be of several programs.
+
+    Args:
+        program: SQL for the program.
+    """
+    coupons = f"(select coupon_id from marts.dim_coupons where program = {program})"
+    return (
+        f"(select invoice_id from marts.fct_discount_applications where coupon_id in {coupons}"
+        " union all select invoice_id from marts.fct_credit_ledger"
+        f" where invoice_id is not null and coupon_id in {coupons})"
+    )
+
+
 def program(wanted: str) -> str:
     """Return the program, or raise `NotThere` if it does not exist."""
     return must_be("program", wanted, PROGRAMS)

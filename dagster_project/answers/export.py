@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +26,7 @@ from dagster_project.answers.asking import (
     Connection,
     NotThere,
     Row,
+    bills_of_program,
     facts,
     local,
     month_in,
@@ -388,11 +389,9 @@ def _tables(
     zone = zone_of(connection)
     tables, left_out = [], []
     for name in chosen:
-        table = _narrowed(name, tuple(columns[name]), keys.get(name, ()), only, zone)
+        table = _narrowed(connection, name, tuple(columns[name]), keys.get(name, ()), only, zone)
         if table is None:
             left_out.append(name)
-        elif name == "fct_audit_findings":
-            tables.append(_of_findings(connection, table, only))
         else:
             tables.append(table)
     if not tables:
@@ -400,16 +399,25 @@ def _tables(
         known = [
             name
             for name in columns
-            if _narrowed(name, tuple(columns[name]), (), only, zone) is not None
+            if _narrowed(connection, name, tuple(columns[name]), (), only, zone) is not None
         ]
         raise NotThere(kind, chosen[0], known=known)
     return tables, left_out
 
 
 def _narrowed(
-    name: str, columns: tuple[str, ...], key: tuple[str, ...], only: Narrowing, zone: ZoneInfo
+    connection: Connection,
+    name: str,
+    columns: tuple[str, ...],
+    key: tuple[str, ...],
+    only: Narrowing,
+    zone: ZoneInfo,
 ) -> Table | None:
-    """Return a table with the rows asked for; None where its rows do not name their owner."""
+    """Return a table with the rows asked for; None where its rows do not name their owner.
+
+    Findings are those that a close and the pages show.
+    """
+    is_of_findings = name == "fct_audit_findings"
     conditions = []
     if only.workspace_id is not None:
         of_workspace = _of_workspace(columns, literal(only.workspace_id))
@@ -417,26 +425,26 @@ def _narrowed(
             return None
         conditions.append(of_workspace)
     if only.program is not None:
-        of_program = _of_program(columns, literal(only.program))
+        program = literal(only.program)
+        of_program = (
+            findings.of_program("mart", program)
+            if is_of_findings
+            else _of_program(columns, program)
+        )
         if of_program is None:
             return None
         conditions.append(of_program)
-    of_month = None if only.month is None else _of_month(columns, f"date '{only.month}'", zone)
+    of_month = None
+    if only.month is not None:
+        month = f"date '{only.month}'"
+        of_month = (
+            findings.of_month(connection, month)
+            if is_of_findings
+            else _of_month(columns, month, zone)
+        )
     if of_month is not None:
         conditions.append(of_month)
     return Table(name, columns, " and ".join(conditions) or "true", of_month is not None, key)
-
-
-def _of_findings(connection: Connection, table: Table, only: Narrowing) -> Table:
-    """Return the table of findings with the rows that a close and the pages show."""
-    conditions = []
-    if only.workspace_id is not None:
-        conditions.append(f"mart.workspace_id = {literal(only.workspace_id)}")
-    if only.program is not None:
-        conditions.append(findings.of_program("mart", literal(only.program)))
-    if only.month is not None:
-        conditions.append(findings.of_month(connection, f"date '{only.month}'"))
-    return replace(table, condition=" and ".join(conditions) or "true")
 
 
 def _of_workspace(columns: Sequence[str], wanted: str) -> str | None:
@@ -467,11 +475,7 @@ def _of_program(columns: Sequence[str], wanted: str) -> str | None:
             f" where coupon_id in {coupons})"
         )
     if "invoice_id" in columns:  # a bill belongs to each program that gave something on it
-        return (
-            "mart.invoice_id in (select invoice_id from marts.fct_discount_applications"
-            f" where coupon_id in {coupons} union all select invoice_id from marts.fct_credit_ledger"
-            f" where invoice_id is not null and coupon_id in {coupons})"
-        )
+        return f"mart.invoice_id in {bills_of_program(wanted)}"
     return None
 
 

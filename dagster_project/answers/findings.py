@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 
-from dagster_project.answers.asking import Connection, Row, facts, has_column, month_in, rows
+from dagster_project.answers.asking import (
+    Connection,
+    Row,
+    bills_of_program,
+    facts,
+    has_column,
+    month_in,
+    rows,
+)
 from dagster_project.answers.words import is_open
 from dagster_project.releases.closing import month_of_finding
 from dagster_project.releases.fingerprint import literal, literals
@@ -120,13 +128,12 @@ def reviewed(
                 when findings.finding_type in ({literals(GIVEN_TOO_MUCH)}) then -findings.amount_at_stake
             end as effect_amount
         from {_source(connection)} as findings
-        {"" if month is None and plan is None else _BILLS}
+        {"" if plan is None else _BILLS}
         where (findings.currency = ? or findings.currency is null)
     """
     values: list[object] = [currency]
     if month is not None:
-        with_effects += f" and {month_of_finding(connection)} = ?"
-        values.append(month)
+        with_effects += f" and {of_month(connection, literal(month.isoformat()))}"
     for column, value in (("charges.plan", plan), ("findings.finding_type", finding_type)):
         if value is not None:
             with_effects += f" and {column} = ?"
@@ -205,15 +212,9 @@ def of_program(findings: str, program: str) -> str:
         findings: What the mart is called where the condition stands.
         program: SQL for the program.
     """
-    coupons = f"(select coupon_id from marts.dim_coupons where program = {program})"
     return f"""(
-        {findings}.coupon_id in {coupons}
-        or {findings}.coupon_id is null and {findings}.invoice_id in (
-            select invoice_id from marts.fct_discount_applications where coupon_id in {coupons}
-            union all
-            select invoice_id from marts.fct_credit_ledger
-            where coupon_id in {coupons} and invoice_id is not null
-        )
+        {findings}.coupon_id in (select coupon_id from marts.dim_coupons where program = {program})
+        or {findings}.coupon_id is null and {findings}.invoice_id in {bills_of_program(program)}
     )"""
 
 

@@ -74,22 +74,23 @@ def test_rows_of_a_month_are_exported_by_the_calendar_there(
 ) -> None:
     release.execute(
         """
-        create table marts.fct_audit_findings as select * from (values
+        create table marts.fct_credit_ledger as select * from (values
             ('utc', timestamp '2025-01-31 23:59:59'), ('west', timestamp '2025-02-01 07:59:59'),
-            ('none', timestamp '2025-02-01 08:00:00')) as findings (finding_id, occurred_at)
+            ('none', timestamp '2025-02-01 08:00:00')) as entries (entry_id, effective_at)
         """
     )
     table = _narrowed(
-        "fct_audit_findings",
-        ("finding_id", "occurred_at"),
+        release,
+        "fct_credit_ledger",
+        ("entry_id", "effective_at"),
         (),
         Narrowing(month=date(2025, 1, 1)),
         zone_of(reporting_in(zone, release)),
     )
     assert table is not None
     found = release.execute(
-        f"select finding_id from marts.fct_audit_findings as mart where {table.condition}"
-        " order by occurred_at"
+        f"select entry_id from marts.fct_credit_ledger as mart where {table.condition}"
+        " order by effective_at"
     ).fetchall()
     assert [name for (name,) in found] == of_january
 
