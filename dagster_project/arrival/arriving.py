@@ -635,7 +635,7 @@ class _Arrival:
                 answers = ask_gate(self.connection, feed, asked, self.rows)
             notes = warehouse.notes_of(self.connection, feed, loaded)
             for record, prepared in members:
-                if ignored := note_of_unknown(prepared):
+                if ignored := note_of_unknown(feed, prepared):
                     before = notes.get(record.delivery_sequence)
                     notes[record.delivery_sequence] = f"{before}; {ignored}" if before else ignored
             judged: list[SideRecord] = []

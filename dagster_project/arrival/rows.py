@@ -204,7 +204,7 @@ def check_names(
     if missing:
         likes = [
             f"{found!r} looks like {name}"
-            for found, name in _likes(missing, seen - set(feed.column_names))
+            for found, name in _likes(feed, missing, sorted(seen - set(feed.column_names)))
         ]
         hint = f" ({'; '.join(likes)})" if likes else ""
         columns = "column" if len(missing) == 1 else "columns"
@@ -222,20 +222,38 @@ def check_names(
         raise Refusal("; ".join(reasons), "; ".join(remedies))
 
 
-def _likes(absent: Iterable[str], names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the names that look like an absent column, each with that column."""
-    given_as = {found.strip().lower(): found for found in list(names)[:500]}
+def _likes(feed: Feed, absent: Iterable[str], names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the names that look like an absent column, each with the column most like it."""
+    lacking = list(absent)
     return [
-        (given_as[near[0]], name)
-        for name in absent
-        if (near := difflib.get_close_matches(name, list(given_as), 1, 0.75))
+        (found, name)
+        for found in list(names)[:500]
+        for name in difflib.get_close_matches(found.strip().lower(), lacking, 1, 0.75)
+        if _says_the_same(feed, found, name)
     ]
 
 
-def note_of_unknown(prepared: Prepared) -> str | None:
+def _says_the_same(feed: Feed, found: str, name: str) -> bool:
+    """Return whether no word of a name contradicts a column's, as in `net_amount` and `tax_amount`.
+
+    A name that is only a part of the column's must be a part of no other: `issued`, but not `amount`.
+    """
+    given, wanted = (re.findall(r"[a-z0-9]+", text.lower()) for text in (found, name))
+    other, missing = set(given) - set(wanted), set(wanted) - set(given)
+    if not other:
+        return sum(set(given) <= set(column.split("_")) for column in feed.column_names) == 1
+    return (
+        not missing
+        or "".join(given) == "".join(wanted)
+        or all(difflib.get_close_matches(word, missing, 1) for word in other)
+    )
+
+
+def note_of_unknown(feed: Feed, prepared: Prepared) -> str | None:
     """Return a note on a file's columns that the feed does not have, first those that resemble one that it has.
 
     Args:
+        feed: The feed of the file.
         prepared: The columns that the file has and lacks.
 
     Returns:
@@ -244,7 +262,7 @@ def note_of_unknown(prepared: Prepared) -> str | None:
     unknown = prepared.unknown_columns
     if not unknown:
         return None
-    likes = dict(_likes(prepared.absent_columns, unknown))
+    likes = dict(_likes(feed, prepared.absent_columns, unknown))
     told = [f"{_listed(name)} looks like {column}" for name, column in likes.items()]
     told += [_listed(name) for name in unknown if name not in likes][
         : max(0, _MOST_TOLD - len(told))

@@ -18,8 +18,11 @@ from dagster_project.arrival.report import Limits, Refusal
 from dagster_project.arrival.rows import (
     SHOWN_CHARACTERS,
     OwnParquet,
+    PlainCsv,
+    Prepared,
     check_names,
     has_plain_ids,
+    note_of_unknown,
     shown_fields,
     shown_object,
     shown_text,
@@ -108,6 +111,34 @@ def test_a_missing_column_is_reported_with_the_one_that_looks_like_it() -> None:
         "missing required column created_at ('Created_at' looks like created_at)"
     )
     assert "workspace_id, created_at, updated_at" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("found", "column"),
+    [
+        ("TaxAmount", "tax_amount"),
+        ("tax_amuont", "tax_amount"),
+        ("issued", "issued_at"),
+        ("currency_code", "currency"),
+        ("net_amount", None),
+        ("Amount", None),
+        ("period", None),
+    ],
+)
+def test_a_column_looks_like_one_that_no_word_of_its_name_contradicts(
+    found: str, column: str | None
+) -> None:
+    absent = ("tax_amount", "total_amount", "issued_at", "currency", "period_start")
+    prepared = Prepared(
+        PlainCsv(Path(), (), {}),
+        1,
+        absent_columns=absent,
+        unknown_columns=(found,),
+    )
+    told = f"{found!r} looks like {column}" if column else repr(found)
+    assert note_of_unknown(INVOICES, prepared) == (
+        f"ignored, since the feed has no such column: {told}"
+    )
 
 
 def test_no_other_column_of_the_feed_is_taken_for_a_missing_one() -> None:
