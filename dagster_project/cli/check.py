@@ -15,6 +15,8 @@ from dagster_project.cli.reading import answer
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Row
 
+MISSING = " is missing"
+
 
 def check(
     path: Annotated[
@@ -92,22 +94,42 @@ def _details(file: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     if file["verdict"] == "refused":
         lines += layout.wrap(f"What to do: {clean(str(file['remedy']))}", "  ", "    ")
-    for one in file["rejections"]:
-        line = f"{one['reason']}: {count(one['rows'], 'row')}, first row {one['first_row']:,}"
-        if one["value"] is not None:
-            line += f", which has {one['value'][:60]!r}"
-        # A reason such as `amount is not FORM` already names the expected form.
-        expected, form = one["expected"] or "", one["reason"].partition(" is not ")[2]
-        if form:
-            expected = expected.removeprefix(f"expected: {form}").removeprefix("; ")
-        line += f"; {expected}" if expected else ""
-        lines += layout.wrap(clean(line), "  ", "    ")
+    for alike in _together(file["rejections"]):
+        lines += layout.wrap(clean(_rejection(alike)), "  ", "    ")
+    repeated = {
+        f"{one['column']}_is_{'given' if one['reason'].endswith(MISSING) else 'readable'}"
+        for one in file["rejections"]
+    }
     for one in file["gate"]:
-        lines += layout.wrap(
-            clean(f"check failed ({one['severity']}): {one['check']}, {one['observed']}"),
-            "  ",
-            "    ",
-        )
+        if one["check"] not in repeated:
+            line = f"check failed ({one['severity']}): {one['check']}, {one['observed']}"
+            lines += layout.wrap(clean(line), "  ", "    ")
     if file["notes"]:
         lines += layout.wrap(f"Note: {clean(file['notes'])}", "  ", "    ")
     return lines
+
+
+def _together(rejections: list[Row]) -> list[list[Row]]:
+    """Put the missing columns of as many rows, from the same row on, together in one group."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for one in rejections:
+        is_missing = one["reason"].endswith(MISSING)
+        groups.setdefault((is_missing or one["reason"], one["rows"], one["first_row"]), []).append(
+            one
+        )
+    return list(groups.values())
+
+
+def _rejection(alike: list[Row]) -> str:
+    """Return a line on one reason, or on all columns of a group, each of which is missing."""
+    one = alike[0]
+    where = f"{count(one['rows'], 'row')}, first row {one['first_row']:,}"
+    if len(alike) > 1:
+        columns = ", ".join(str(other["column"]) for other in alike)
+        return f"no value in {len(alike)} columns: {where} in each: {columns}"
+    value = f", which has {one['value'][:60]!r}" if one["value"] is not None else ""
+    # A reason such as `amount is not FORM` already names the expected form.
+    expected, form = one["expected"] or "", one["reason"].partition(" is not ")[2]
+    if form:
+        expected = expected.removeprefix(f"expected: {form}").removeprefix("; ")
+    return f"{one['reason']}: {where}{value}" + (f"; {expected}" if expected else "")

@@ -109,6 +109,23 @@ def test_the_form_of_a_value_is_told_once_and_only_where_it_is_wrong(tmp_path: P
     assert "updated_at is missing: 1 row, first row 4; expected: an ISO 8601 instant" in text
 
 
+def test_missing_values_of_a_row_of_totals_are_told_in_one_line_and_the_gate_repeats_none(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "workspaces.csv"
+    path.write_text(f"{HEADER}\n{GOOD}\nTotal,,,,\nws_2,B,,2025-01-02 noon,{GOOD[-20:]}\n", "utf-8")
+    code, found = checked(path)
+    assert code == 1
+    assert {"created_at_is_given", "created_at_is_readable", "updated_at_is_given"} <= {
+        one["check"] for one in found["files"][0]["gate"]
+    }
+    text = " ".join(CliRunner().invoke(app, ["check", str(path)]).stdout.split())
+    assert "no value in 2 columns: 1 row, first row 2 in each: created_at, updated_at" in text
+    assert "created_at is not an ISO 8601 instant" in text
+    assert "is_given" not in text
+    assert "is_readable" not in text
+
+
 def test_a_refused_file_and_one_of_no_known_feed_have_their_own_exit_codes(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("a;b\n1;2\n", "utf-8")
