@@ -150,8 +150,9 @@ def _unreadable(
         with suppress(duckdb.Error):  # a release without its pedigree is damaged
             found = connection.execute("select release_id, code_version from release.release")
             made = " made by version ".join(map(str, found.fetchone() or ()))
+            missing = str(error).splitlines()[0].partition(": ")[2].rstrip("!")
             return ReleaseError(
-                f"Release {made} lacks what this command needs: {str(error).splitlines()[0]}",
+                f"Release {made} lacks what this command needs: {missing}",
                 "Ask a newer release: `coupon-ledger releases` lists them, `coupon-ledger run` makes"
                 " one.",
             )

@@ -284,4 +284,5 @@ def test_a_release_without_what_a_command_needs_says_so(command: str, tmp_path: 
     assert f"Release {served} made by version 0.1.0+" in answer.stderr
     assert LACKING[command].split(".")[1] in answer.stderr
     assert "coupon-ledger run" in answer.stderr
+    assert "Catalog Error" not in answer.stderr
     assert "Traceback" not in answer.output
