@@ -77,6 +77,9 @@ class _Answer:
 Answers = dict[int, dict[str, _Answer]]
 """By delivery and check."""
 
+Shares = dict[int, dict[str, tuple[int, int]]]
+"""By delivery and fact: the rows for which a statement is true, and those for which it is true or false."""
+
 
 def ask(
     contract: Contract,
@@ -121,17 +124,21 @@ def ask_together(
     """
     answers: Answers = {delivery: {} for delivery in facts}
     rows = dict.fromkeys(facts, 0)
+    shares: Shares = {delivery: {} for delivery in facts}
     for frame in frames:
         owners = frame[DELIVERY].to_numpy()
         numbers = frame[ROW].to_numpy() if ROW in frame else None
         for delivery, count in zip(*np.unique(owners, return_counts=True), strict=True):
             rows[int(delivery)] += int(count)
         plain = frame.drop(columns=[name for name in (DELIVERY, ROW) if name in frame])
-        _validate(contract, contract.derive(plain), answers, owners, numbers)
+        derived = contract.derive(plain)
+        _count_shares(contract, derived, owners, shares)
+        _validate(contract, derived, answers, owners, numbers)
     known = {
         delivery: dict(of_file)
         | (
             _unreadable_percents(contract.feed, answers[delivery], rows[delivery])
+            | _share_percents(shares[delivery])
             if rows[delivery] >= FEW_ROWS
             else {}
         )
@@ -160,7 +167,7 @@ def ask_together(
             for name, answer in of_rows.items()
         ]
         findings[delivery] += [
-            _finding(name, answer, _facts_observed(contract.feed, answer, known[delivery], of_rows))
+            _finding(name, answer, _facts_observed(contract, answer, known[delivery], of_rows))
             for name, answer in by_delivery[delivery].items()
         ]
     return findings
@@ -350,6 +357,21 @@ def _first(
     return int(numbers[(frame[column] == value).to_numpy(dtype=bool, na_value=False).argmax()])
 
 
+def _count_shares(
+    contract: Contract, frame: pd.DataFrame, owners: npt.NDArray[np.int64], shares: Shares
+) -> None:
+    """Add the rows of a frame to the counts so far."""
+    for one in contract.shares:
+        for delivery in map(int, np.unique(owners)):
+            values = frame.loc[owners == delivery, one.column]
+            true, asked = shares[delivery].get(one.fact_name, (0, 0))
+            shares[delivery][one.fact_name] = true + int(values.sum()), asked + int(values.count())
+
+
+def _share_percents(counts: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    return {name: -(-true * 100 // asked) for name, (true, asked) in counts.items() if asked}
+
+
 def _unreadable_percents(feed: Feed, answers: Mapping[str, _Answer], rows: int) -> dict[str, int]:
     """Return the percentage of rows whose required value is missing or unreadable, rounded up."""
     percents = {}
@@ -380,12 +402,15 @@ def _rows_observed(answer: _Answer, unit: str, is_personal: bool) -> str:
 
 
 def _facts_observed(
-    feed: Feed, answer: _Answer, facts: Mapping[str, int], of_rows: Mapping[str, _Answer]
+    contract: Contract, answer: _Answer, facts: Mapping[str, int], of_rows: Mapping[str, _Answer]
 ) -> str:
     observed = ", ".join(f"{name.replace('_', ' ')}: {facts[name]}" for name in answer.columns)
     if not answer.failed:
         return observed
-    for column in feed.columns:
+    for one in contract.shares:
+        if one.fact_name in answer.columns:
+            observed += f"; {one.remedy}"
+    for column in contract.feed.columns:
         if unreadable_fact(column.name) in answer.columns:
             observed += f"; {_what_is_unreadable(column, of_rows.get(readable_check(column.name)))}"
     return observed

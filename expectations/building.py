@@ -30,7 +30,28 @@ WARN = "warning"
 AMOUNT_PLACES = 2
 MOST_UNREADABLE_PERCENT = 50
 MOST_UNKNOWN_PERCENT = 5
+MOST_ALIKE_PERCENT = 50
 USUAL_PERCENT = (50, 200)
+
+
+@dataclass(frozen=True)
+class Share:
+    """A statement that may be true of some rows by chance, but of most only if the whole file is wrong.
+
+    Attributes:
+        column: The derived column: 1 where it is true of a row, 0 where not, empty where it is not asked.
+        expectation: About the fact `fact_name`.
+        remedy: What the supplier can do.
+    """
+
+    column: str
+    expectation: Expectation
+    remedy: str
+
+    @property
+    def fact_name(self) -> str:
+        """The fact: percent of the rows asked for which it is true, rounded up."""
+        return f"{self.column}_percent"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +61,8 @@ class Contract:
     Attributes:
         feed: The feed.
         more_rows: Expectations about rows that the columns alone do not say.
-        derive: Adds the integer columns that `more_rows` needs to a frame of rows.
+        derive: Adds the integer columns that `more_rows` and `shares` need to a frame of rows.
+        shares: Expectations about how many rows of a file a derived column is 1 for.
         refers_to: By column, the feed whose key it holds.
         totals: Amount columns whose average is compared with recent deliveries.
     """
@@ -48,6 +70,7 @@ class Contract:
     feed: Feed
     more_rows: Sequence[Expectation] = ()
     derive: Callable[[pd.DataFrame], pd.DataFrame] = field(default=lambda rows: rows)
+    shares: Sequence[Share] = ()
     refers_to: dict[str, str] = field(default_factory=dict)
     totals: Sequence[str] = ()
 
@@ -94,6 +117,7 @@ class Contract:
             fact(usual_fact(name), f"average_{name}_is_as_usual", WARN, *USUAL_PERCENT)
             for name in self.totals
         ]
+        asked += [one.expectation for one in self.shares]
         return _suite(f"{self.feed.name}.facts", asked, facts)
 
 
@@ -229,6 +253,18 @@ def holds(column: str, name: str, about: Sequence[str]) -> Expectation:
 def avoids(column: str, regex: str, name: str) -> Expectation:
     """Expect a column never to contain a text."""
     return NoneMatch(column=column, regex=regex, **_about(name, WARN, column))
+
+
+def share(column: str, name: str, remedy: str) -> Share:
+    """Expect a statement about rows to be true of at most half of a file's.
+
+    Args:
+        column: The derived column, which is 1 where it is true.
+        name: Name of the check.
+        remedy: What the supplier can do if it fails.
+    """
+    expectation = fact(f"{column}_percent", name, WARN, 0, MOST_ALIKE_PERCENT)
+    return Share(column, expectation, remedy)
 
 
 def fact(column: str, name: str, severity: str, least: int, most: int) -> Expectation:

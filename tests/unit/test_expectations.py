@@ -197,6 +197,36 @@ def test_a_period_of_days_and_midnights_is_one_of_days(end: str, is_ordered: boo
         assert ("period_ends_after_it_starts" not in failed) == is_ordered
 
 
+@pytest.mark.parametrize(
+    ("interval", "start", "inclusive", "exclusive"),
+    [
+        ("month", "2025-03-01", "2025-03-31", "2025-04-01"),
+        ("month", "2025-01-15", "2025-02-14T00:00:00Z", "2025-02-15T00:00:00Z"),
+        ("year", "2025-01-01", "2025-12-31", "2026-01-01"),
+    ],
+)
+def test_periods_that_end_with_their_last_day_are_told_where_most_do(
+    interval: str, start: str, inclusive: str, exclusive: str
+) -> None:
+    """Dollar-off per month counts one month less of such a period, which no other check notices."""
+    right = VALID["invoices"] | {
+        "billing_interval": interval, "period_start": start, "period_end": exclusive
+    }  # fmt: skip
+    wrong = right | {"period_end": inclusive}
+    by_day = wrong | {"billing_interval": "day"}
+    unreadable = right | {"period_end": "soon"}
+    check = "period_end_is_exclusive"
+    clamped = right | {"period_start": "2024-02-29", "period_end": "2025-02-28"}
+    found = failures("invoices", [right] * 14 + [wrong] * 16 + [by_day] * 40)[check]
+    assert found.severity == "warn"
+    assert found.observed.startswith("inclusive end percent: 54; deliver the day after")
+    assert check not in failures("invoices", [right] * 15 + [wrong] * 15)
+    assert check not in failures("invoices", [wrong] * 19)
+    assert check not in failures("invoices", [by_day] * 30)
+    assert check not in failures("invoices", [clamped] * 30)
+    assert check not in failures("invoices", [unreadable] * 3 + [right] * 30)
+
+
 def test_facts_out_of_bounds_are_found() -> None:
     facts = {
         "malformed_rows": 1,
