@@ -1,4 +1,4 @@
-"""The measured numbers on the pages on speed and on Spark: blocks between two markers each.
+"""The measured numbers on the pages on speed and on Spark: named blocks between two markers each.
 
 The chart is stored beside this module.
 
@@ -8,7 +8,7 @@ Turning stored results into text belongs here; every number comes from the newes
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from dagster_project.settings import CHECKOUT
 from tests.bench import against, chart, compare, machine, measure, question, refresh, shuffle, store
 
 SPEED = CHECKOUT / "docs" / "speed.md"
-SPARK = CHECKOUT / "docs" / "spark.md"
+PAGES = {
+    **dict.fromkeys(("refresh", "against", "question", "compare"), SPEED),
+    "shuffle": CHECKOUT / "docs" / "spark.md",
+}
+"""The page of each block by the block's name."""
 CHART = Path(__file__).with_name("speed.svg")
-START, END = "<!-- bench:start -->", "<!-- bench:end -->"
-AGAINST = "<!-- against:start -->", "<!-- against:end -->"
-QUESTION = "<!-- question:start -->", "<!-- question:end -->"
-
 Results = Sequence[Mapping[str, Any]]
 
 
@@ -41,13 +41,18 @@ def main(options: argparse.Namespace) -> None:
     asked = newest(store.kept("question", options.results), "asked_invoices")
     if not any((compared, refreshed, shuffled, beside, asked)):
         raise SystemExit(f"There are no results in {options.results}: run `make bench` first.")
-    blocks = [(SPEED, block(compared, refreshed), START, END)] if compared or refreshed else []
-    blocks += [(SPEED, beside_block(beside), *AGAINST)] if beside else []
-    blocks += [(SPEED, question.table(asked), *QUESTION)] if asked else []
-    blocks += [(SPARK, shuffle.block(shuffled[-1]), START, END)] if shuffled else []
-    for page, content, start, end in blocks:
-        page.write_text(with_block(page.read_text("utf-8"), content, start, end), "utf-8")
-        print(f"Written: {page}")
+    blocks = {
+        "refresh": refresh_block(refreshed) if refreshed else None,
+        "against": beside_block(beside) if beside else None,
+        "question": question.table(asked) if asked else None,
+        "compare": compare_block(compared) if compared else None,
+        "shuffle": shuffle.block(shuffled[-1]) if shuffled else None,
+    }
+    for name, content in blocks.items():
+        if content is not None:
+            page = PAGES[name]
+            page.write_text(with_block(page.read_text("utf-8"), name, content), "utf-8")
+            print(f"Written: {name} in {page}")
     if compared:
         CHART.write_text(chart.drawn(compared), "utf-8")
         print(f"Written: {CHART}")
@@ -64,12 +69,13 @@ def newest(results: Results, *case: str) -> Results:
     return [last[key] for key in sorted(last)]
 
 
-def with_block(text: str, content: str, start: str = START, end: str = END) -> str:
-    """A text with what is between two markers replaced.
+def with_block(text: str, name: str, content: str) -> str:
+    """A text with what is between the two markers of a name replaced.
 
     Raises:
         ValueError: The markers do not occur once each, in their order.
     """
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
     before, _, rest = text.partition(start)
     _, _, after = rest.partition(end)
     if text.count(start) != 1 or rest.count(end) != 1:
@@ -79,20 +85,23 @@ def with_block(text: str, content: str, start: str = START, end: str = END) -> s
 
 def beside_block(results: Results) -> str:
     """The costs of this version in ratio to an earlier one's, with where they were measured."""
+    return _block(results, _beside(results))
+
+
+def refresh_block(results: Results) -> str:
+    """Refreshes beside their floors, the days after, and where they were measured."""
+    days_after = [result for result in results if len(result["scenarios"]) > 2]
+    return _block(results, [*_refreshed(results), *_days_after(days_after)])
+
+
+def compare_block(results: Results) -> str:
+    """The chart and the table of the programs, with where they were measured."""
+    return _block(results, _compared(results))
+
+
+def _block(results: Results, parts: Iterable[str]) -> str:
     where = "\n".join(f"- {line}" for line in _where(results))
-    return "\n\n".join([*_beside(results), "Measured on:", where])
-
-
-def block(compared: Results, refreshed: Results) -> str:
-    """Tables of the newest results, with where they were measured."""
-    parts = [
-        *(_compared(compared) if compared else ()),
-        *(_refreshed(refreshed) if refreshed else ()),
-        *_days_after([result for result in refreshed if len(result["scenarios"]) > 2]),
-        "Measured on:",
-        "\n".join(f"- {line}" for line in _where([*compared, *refreshed])),
-    ]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, "Measured on:", where])
 
 
 def _beside(results: Results) -> Iterator[str]:

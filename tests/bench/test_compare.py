@@ -110,7 +110,7 @@ MEASURED = result(
 
 
 def test_a_program_that_needs_too_much_memory_is_reported_not_hidden() -> None:
-    content = readme.block([MEASURED], [])
+    content = readme.compare_block([MEASURED])
     for shown in (content, compare.block(MEASURED), chart.drawn([MEASURED])):
         assert "pandas" in shown and "held more than 20.0 GiB of memory" in shown
     assert "| Polars | 5.0 | 0.50 | 1.00 GB |" in content
@@ -138,14 +138,21 @@ def test_the_newest_result_of_each_case_is_told() -> None:
     ]
 
 
-def test_only_what_is_between_the_markers_is_rewritten() -> None:
-    text = f"before\n{readme.START}\nold\n{readme.END}\nafter\n"
-    once = readme.with_block(text, "new")
-    assert once == f"before\n{readme.START}\n\nnew\n\n{readme.END}\nafter\n"
-    assert readme.with_block(once, "new") == once
-    for broken in ("", readme.START, f"{readme.END}{readme.START}", text + text):
+def test_only_what_is_between_the_markers_of_a_name_is_rewritten() -> None:
+    start, end, other = "<!-- a:start -->", "<!-- a:end -->", "<!-- b:start -->\nb\n<!-- b:end -->"
+    text = f"before\n{start}\nold\n{end}\n{other}\nafter\n"
+    once = readme.with_block(text, "a", "new")
+    assert once == f"before\n{start}\n\nnew\n\n{end}\n{other}\nafter\n"
+    assert readme.with_block(once, "a", "new") == once
+    for broken in ("", start, f"{end}{start}", text + text):
         with pytest.raises(ValueError, match="needs one"):
-            readme.with_block(broken, "new")
+            readme.with_block(broken, "a", "new")
+
+
+@pytest.mark.parametrize("name", readme.PAGES)
+def test_the_page_of_a_block_has_a_place_for_it(name: str) -> None:
+    text = readme.PAGES[name].read_text("utf-8")
+    assert readme.with_block(text, name, "numbers") != text
 
 
 def test_programs_are_told_how_much_of_the_machine_they_may_use() -> None:

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.bench import readme, shuffle
+from tests.bench import shuffle
 from tests.pipeline.spark_events import moved
 
 _START = "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionStart"
@@ -105,9 +103,3 @@ def test_an_invoices_share_is_told_and_a_billion_times_it() -> None:
         "| `int_b` | 90 B in 4.0 rows | 90 GB |",
         "| `int_a` | 2 B in 0.5 rows | 2 GB |",
     ]
-
-
-@pytest.mark.parametrize("page", [readme.SPEED, readme.SPARK], ids=lambda path: path.name)
-def test_the_page_has_a_place_for_the_numbers(page: Path) -> None:
-    text = page.read_text("utf-8")
-    assert readme.with_block(text, "numbers") != text
