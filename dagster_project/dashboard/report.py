@@ -112,11 +112,11 @@ def _report(connection: Connection, wanted: str | None, home: Path | None) -> st
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy"'
         " content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n"
-        f"<title>{look.plain(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{look.plain(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
         f'<h1>{look.plain(title)}</h1>\n<p class="lead">{look.plain(heading_of(seen))} Amounts are per'
         f" currency and before tax.</p>\n<nav>{''.join(links)}</nav>\n"
         + "\n".join(parts)
-        + "\n</body>\n</html>\n"
+        + "\n</main>\n</body>\n</html>\n"
     )
 
 

@@ -39,6 +39,7 @@ _TEMPLATE = """<!doctype html>
 </style>
 </head>
 <body>
+<main>
 <h1>Deliveries as of {{ as_of_date }}</h1>
 <p class="lead">Release {{ release_id }}. {{ totals.files }} file{{ "s" if totals.files != 1 }} with {{ "{:,}".format(totals.rows) }} row{{ "s" if totals.rows != 1 }}:
 {{ "{:,}".format(totals.accepted) }} accepted, {{ "{:,}".format(totals.superseded) }} superseded by a later version,
@@ -101,6 +102,7 @@ empty one.</p>
       <td class="number {{ 'bad' if file.rejected_rows }}">{{ "{:,}".format(file.rejected_rows) }}</td></tr>
   {% endfor %}
 </table>
+</main>
 </body>
 </html>
 """
