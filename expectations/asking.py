@@ -404,7 +404,7 @@ def _rows_observed(answer: _Answer, unit: str, is_personal: bool) -> str:
 def _facts_observed(
     contract: Contract, answer: _Answer, facts: Mapping[str, int], of_rows: Mapping[str, _Answer]
 ) -> str:
-    observed = ", ".join(f"{name.replace('_', ' ')}: {facts[name]}" for name in answer.columns)
+    observed = ", ".join(_fact_in_words(name, facts[name]) for name in answer.columns)
     if not answer.failed:
         return observed
     for one in contract.shares:
@@ -414,6 +414,12 @@ def _facts_observed(
         if unreadable_fact(column.name) in answer.columns:
             observed += f"; {_what_is_unreadable(column, of_rows.get(readable_check(column.name)))}"
     return observed
+
+
+def _fact_in_words(name: str, number: int) -> str:
+    """Return a fact as text: `malformed rows: 2`, `malformed: 51%`, `rows: 12% of usual`."""
+    what, percent, rest = name.replace("_", " ").partition(" percent")
+    return f"{what}: {number}%{rest}" if percent else f"{what}: {number}"
 
 
 def _what_is_unreadable(column: Column, answer: _Answer | None) -> str:

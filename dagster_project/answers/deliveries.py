@@ -6,7 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from dagster_project.answers.asking import Connection, NotThere, Row, facts, near, rows
+from dagster_project.answers.asking import (
+    Connection,
+    NotThere,
+    Row,
+    facts,
+    has_column,
+    near,
+    rows,
+)
 
 EXAMPLES = 3
 """Rows shown to the supplier per reason."""
@@ -26,10 +34,28 @@ def deliveries(connection: Connection) -> Row:
     """List every delivery with its row counts, in the order of arrival.
 
     The parts of a folder that arrived together and have the same verdict are one delivery, with a list
-    of its `parts`.
+    of its `parts`. `failed_checks` are those of the supplier gate that single files did not pass.
     """
     found = rows(connection, "from release.deliveries order by arrived_at, feed, file_name")
-    return {**facts(connection), "deliveries": with_folders(found)}
+    return {
+        **facts(connection),
+        "deliveries": with_folders(found),
+        "failed_checks": failed_checks(connection),
+    }
+
+
+def failed_checks(connection: Connection) -> list[Row]:
+    """Return the checks on arrival that files did not pass, by feed and file, and what they found.
+
+    A release of an earlier version only counts the files (`release.checks`); its list is empty.
+    """
+    if not has_column(connection, "delivery_checks", "observed", "release"):
+        return []
+    return rows(
+        connection,
+        "select feed, file_name, name, severity, observed from release.delivery_checks"
+        " order by feed, file_name, name",
+    )
 
 
 def with_folders(files: list[Row]) -> list[Row]:
@@ -180,7 +206,7 @@ def rejected_rows(
 
 
 def for_supplier(connection: Connection) -> Row:
-    """Collect what the supplier needs: row counts, refused files, reasons with examples, checks."""
+    """Collect what the supplier needs: row counts, refused files, reasons with examples, checks, by file too."""
     reasons = rows(
         connection,
         "select feed, reasons as text, count(*) as rows from release.rejected_rows"
@@ -215,6 +241,7 @@ def for_supplier(connection: Connection) -> Row:
         "refused": [file for file in files if file["verdict"] != "loaded"],
         "reasons": reasons,
         "broken": [check for check in checks if check["failures"]],
+        "failed_checks": failed_checks(connection),
         "met": [check for check in checks if not check["failures"]],
     }
 

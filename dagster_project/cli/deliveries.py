@@ -124,7 +124,21 @@ def tell(data: Row) -> str:
         lines.append("")
     for row in noted:
         lines += layout.wrap(f"Note on {_name(row)}: {row['notes']}", hanging="  ")
+    lines += _failed_checks(data["failed_checks"])
     return "\n".join(lines)
+
+
+def _failed_checks(failed: list[Row]) -> list[str]:
+    """Lay out the checks that files did not pass, a paragraph per file."""
+    of_file: dict[str, list[str]] = {}
+    for row in failed:
+        of_file.setdefault(row["file_name"], []).append(f"{row['name']} ({row['observed']})")
+    lines = [""] if of_file else []
+    for name, checks in list(of_file.items())[:_MOST_ROWS]:
+        lines += layout.wrap(f"Checks failed by {name}: {', '.join(checks)}", hanging="  ")
+    if len(of_file) > _MOST_ROWS:
+        lines.append(f"and {len(of_file) - _MOST_ROWS:,} more files, in release.delivery_checks")
+    return lines
 
 
 def _name(row: Row) -> str:

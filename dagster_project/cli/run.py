@@ -386,6 +386,8 @@ def _checks(data: Row) -> list[str]:
     )
     if len(failed) > _MOST_CHECKS:
         lines.append(f"  and {len(failed) - _MOST_CHECKS:,} more, in release.checks")
+    if any(row["unit"] == "file" for row in failed):
+        lines.append("  `coupon-ledger deliveries` names the files and what was found in each")
     return lines
 
 

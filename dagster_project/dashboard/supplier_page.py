@@ -14,6 +14,7 @@ from dagster_project.answers.values import clean
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Connection
 
+_MOST_CHECKS = 200
 _TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>
@@ -82,6 +83,16 @@ empty one.</p>
 </table>
 {% endmacro %}
 {% if broken %}{{ table_of(broken) }}{% endif %}
+{% if failed_checks %}
+<table>
+  <tr><th>file</th><th>expectation</th><th>found</th></tr>
+  {% for check in failed_checks[:most_checks] %}
+  <tr><td class="file">{{ check.file_name }}</td><td>{{ check.name | replace("_", " ") }}</td>
+      <td class="file">{{ check.observed }}</td></tr>
+  {% endfor %}
+</table>
+{% if failed_checks | length > most_checks %}<p>and {{ "{:,}".format(failed_checks | length - most_checks) }} more</p>{% endif %}
+{% endif %}
 {% if met %}
 <details><summary>{{ "{:,}".format(met | length) }} expectation{{ "s" if met | length != 1 }} that every file meets</summary>
 {{ table_of(met) }}
@@ -119,7 +130,9 @@ def page(connection: Connection) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, finalize=_shown
     )
-    return environment.from_string(_TEMPLATE).render(**deliveries.for_supplier(connection))
+    return environment.from_string(_TEMPLATE).render(
+        **deliveries.for_supplier(connection), most_checks=_MOST_CHECKS
+    )
 
 
 def _shown(value: object) -> object:

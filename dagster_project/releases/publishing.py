@@ -41,7 +41,9 @@ from dagster_project.releases.gate import Build, Check, judge
 from dagster_project.releases.machine import explained
 from dagster_project.releases.read import read_pedigree, verify
 from dagster_project.releases.writing import (
+    GATE_RESULTS,
     MADE_BY,
+    has_gate_results,
     read_back,
     write,
     write_about,
@@ -250,13 +252,12 @@ def _engine(home: Path, threads: int, memory_limit: str) -> Iterator[duckdb.Duck
 
 def _gate_results(connection: duckdb.DuckDBPyConnection) -> list[Check]:
     """Return the supplier gate's results, if this build has any: failed files by feed and check."""
-    try:
-        rows = connection.execute(
-            "select feed, check_name, severity, count(*) filter (where not passed)"
-            " from build.raw.gate_results group by all order by all"
-        ).fetchall()
-    except duckdb.CatalogException:
+    if not has_gate_results(connection):
         return []
+    rows = connection.execute(
+        "select feed, check_name, severity, count(*) filter (where not passed)"
+        f" from {GATE_RESULTS} group by all order by all"
+    ).fetchall()
     return [
         Check(
             name=str(name),
@@ -264,7 +265,8 @@ def _gate_results(connection: duckdb.DuckDBPyConnection) -> list[Check]:
             status="pass" if not failures else ("warn" if severity == "warn" else "refused"),
             failures=int(failures),
             table_name=str(feed),
-            description="Deliveries that violate it; with severity error, they were refused.",
+            description="Deliveries that violate it, listed in release.delivery_checks; with severity"
+            " error, they were refused.",
             checked_by="supplier gate",
         )
         for feed, name, severity, failures in rows

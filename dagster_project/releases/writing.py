@@ -28,6 +28,7 @@ PARQUET = (
     "format parquet, compression zstd, compression_level 1, row_group_size 122880, parquet_version v1,"
     " dictionary_size_limit 1000"  # beyond, a dictionary costs more time and space than it saves
 )
+GATE_RESULTS = "build.raw.gate_results"
 MADE_BY = f"DuckDB {duckdb.__version__}, {candidate.STORAGE_VERSION}; {PARQUET}"
 
 
@@ -76,6 +77,7 @@ def write(
     _write_facts(connection, facts)
     _write_contents(connection, contents)
     _write_checks(connection, checks, facts["created_at"])
+    _write_delivery_checks(connection)
     connection.commit()
     detach_target(connection, path, "Run the refresh again.")
 
@@ -223,6 +225,45 @@ def _write_checks(
             "table_name": "Table or feed it is about.",
             "description": "What it asserts.",
         },
+    )
+
+
+def _write_delivery_checks(connection: duckdb.DuckDBPyConnection) -> None:
+    """Write what the supplier gate found in single files; nothing if the build has none of its results."""
+    connection.execute(
+        "create table target.release.delivery_checks (delivery_id varchar, feed varchar,"
+        " file_name varchar, name varchar, severity varchar, observed varchar)"
+    )
+    if has_gate_results(connection):
+        connection.execute(
+            "insert into target.release.delivery_checks"
+            " select results.delivery_id, results.feed, deliveries.file_name, results.check_name,"
+            f" results.severity, results.observed from {GATE_RESULTS} as results"
+            " join build.intermediate.int_deliveries_reconciled as deliveries"
+            " using (delivery_sequence) where not results.passed order by 2, 3, 4, 1"
+        )
+    _describe(
+        connection,
+        '"release"."delivery_checks"',
+        "One row per check of the supplier gate that a delivered file did not pass.",
+        {
+            "delivery_id": "The delivery.",
+            "feed": "Feed it belongs to.",
+            "file_name": "Path of the file in the landing folder.",
+            "name": "Name of the check.",
+            "severity": "error: the file was refused; warn: it was loaded.",
+            "observed": "What the check found: counts, and some values that are not personal data.",
+        },
+    )
+
+
+def has_gate_results(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Return whether the attached build has results of the supplier gate."""
+    return bool(
+        connection.execute(
+            "select 1 from duckdb_tables() where database_name = 'build' and schema_name = 'raw'"
+            " and table_name = 'gate_results'"
+        ).fetchall()
     )
 
 

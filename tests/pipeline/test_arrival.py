@@ -1669,7 +1669,7 @@ def test_the_gate_refuses_a_file_of_another_kind(home: Home) -> None:
     home.land("invoices/torn.csv", csv_bytes([INVOICE]) + b"a,b\n" * 30)
     first, second = home.arrive(with_gate=True)
     assert (first.verdict, second.verdict) == ("refused", "refused")
-    assert "issued_at_is_mostly_readable: issued at unreadable percent: 100" in str(first.reason)
+    assert "issued_at_is_mostly_readable: issued at unreadable: 100%" in str(first.reason)
     assert "records_have_all_fields" in str(second.reason)
     assert str(first.remedy).startswith("correct the values")
     assert home.rows("from raw.invoices") == []

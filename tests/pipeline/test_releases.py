@@ -168,11 +168,11 @@ class TestPublication:
     def test_results_of_the_suppliers_gate_are_among_the_checks(self, hand_made: HandMade) -> None:
         with duckdb.connect(str(hand_made.warehouse)) as connection:
             connection.execute(
-                "create table raw.gate_results as from (values"
-                " ('invoices', 'totals_add_up', 'error', false),"
-                " ('invoices', 'totals_add_up', 'error', true),"
-                " ('invoices', 'row_count_as_usual', 'warn', true))"
-                " as gate (feed, check_name, severity, passed)"
+                "create table raw.gate_results as select *, 'd1' as delivery_id from (values"
+                " (1, 'invoices', 'totals_add_up', 'error', false, '1 of 3 rows'),"
+                " (2, 'invoices', 'totals_add_up', 'error', true, '0 of 3 rows'),"
+                " (1, 'invoices', 'row_count_as_usual', 'warn', true, 'rows: 99% of usual'))"
+                " as gate (delivery_sequence, feed, check_name, severity, passed, observed)"
             )
         hand_made.publish()
         assert rows(
@@ -182,6 +182,9 @@ class TestPublication:
         ) == [
             ("row_count_as_usual", "warn", 0, "pass"),
             ("totals_add_up", "error", 1, "refused"),
+        ]
+        assert rows(hand_made.home, "from release.delivery_checks") == [
+            ("d1", "invoices", "invoices/a.csv", "totals_add_up", "error", "1 of 3 rows")
         ]
         assert releases.verify(hand_made.home).problems == ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import duckdb
@@ -35,6 +36,38 @@ def test_the_page_names_every_file_and_every_rejected_row(
     assert broken not in inside.split("</details>")[0]
 
 
+def test_every_check_that_a_file_did_not_pass_is_listed_with_what_it_found(
+    sample_run: SampleRun, tmp_path: Path
+) -> None:
+    target = tmp_path / "page.html"
+    in_process("deliveries", "--home", sample_run.home, "--page", target)
+    page = html.unescape(target.read_text("utf-8"))
+    told = " ".join(in_process("deliveries", "--home", sample_run.home).stdout.split())
+    with open_release(sample_run.home) as connection:
+        counted = connection.execute(
+            "select table_name, name, severity, failures from release.checks"
+            " where checked_by = 'supplier gate' and failures > 0 order by all"
+        ).fetchall()
+        listed = connection.execute(
+            "select feed, name, severity, count(*) from release.delivery_checks group by all order by all"
+        ).fetchall()
+        found = connection.execute(
+            "select file_name, name, observed from release.delivery_checks"
+            " join release.deliveries using (delivery_id, feed, file_name)"
+        ).fetchall()
+    assert counted
+    assert counted == listed
+    assert len(found) == sum(count for *_, count in listed)
+    assert ("invoices/invoices-2023h2.csv", "list_amount_is_readable") in {
+        (file, name) for file, name, _ in found
+    }
+    for file, name, observed in found:
+        assert f">{file}</td><td>{name.replace('_', ' ')}</td>" in page
+        assert f">{observed}</td>" in page
+        assert f"Checks failed by {file}: " in told
+        assert f"{name} ({observed})" in told
+
+
 def test_what_was_delivered_is_escaped() -> None:
     with duckdb.connect() as connection:
         connection.execute("create schema release")
@@ -55,6 +88,12 @@ def test_what_was_delivered_is_escaped() -> None:
             "create table release.checks as select 'x' as name, 'warn' as severity, 0 as failures,"
             " 'invoices' as table_name, 'supplier gate' as checked_by"
         )
+        connection.execute(
+            "create table release.delivery_checks as select 'invoices' as feed, '<b>.csv' as file_name,"
+            " 'x' as name, 'warn' as severity, 'such as <script>' as observed from range(201)"
+        )
         text = supplier_page.page(connection)
     assert "<script>" not in text
     assert "{{ 7 * 7 }}&lt;script&gt;" in text
+    assert text.count("such as &lt;script&gt;") == 200
+    assert "<p>and 1 more</p>" in text

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import duckdb
 import pytest
 
 from dagster_project.answers.deliveries import added_notes
 from dagster_project.answers.summary import rows_in
-from dagster_project.cli.deliveries import tell_rejected, tell_rows_in
+from dagster_project.cli.deliveries import tell, tell_rejected, tell_rows_in
 
 
 @pytest.mark.parametrize(
@@ -110,3 +112,21 @@ def test_unknown_columns_of_parts_are_reported_once() -> None:
         "plan: 2 values that may stand for a missing one;"
         f" {ignored}'Mtus' looks like mtus, 'utm 2', 'x', and 3 more"
     )
+
+
+def test_of_many_files_that_failed_checks_the_first_are_named_and_the_others_counted() -> None:
+    data = {
+        "release_id": "r1",
+        "as_of_date": date(2026, 1, 1),
+        "deliveries": [],
+        "failed_checks": [
+            {"file_name": f"f{number:04}.csv", "name": name, "observed": "1 of 2 rows"}
+            for number in range(1_060)
+            for name in ("a_is_given", "b_is_given")
+        ],
+    }
+    lines = tell(data).splitlines()
+    assert "Checks failed by f0049.csv: a_is_given (1 of 2 rows), b_is_given (1 of 2 rows)" in lines
+    assert lines[-1] == "and 1,010 more files, in release.delivery_checks"
+    assert "f0050" not in tell(data)
+    assert "Checks" not in tell({**data, "failed_checks": []})

@@ -219,7 +219,7 @@ def test_periods_that_end_with_their_last_day_are_told_where_most_do(
     clamped = right | {"period_start": "2024-02-29", "period_end": "2025-02-28"}
     found = failures("invoices", [right] * 14 + [wrong] * 16 + [by_day] * 40)[check]
     assert found.severity == "warn"
-    assert found.observed.startswith("inclusive end percent: 54; deliver the day after")
+    assert found.observed.startswith("inclusive end: 54%; deliver the day after")
     assert check not in failures("invoices", [right] * 15 + [wrong] * 15)
     assert check not in failures("invoices", [wrong] * 19)
     assert check not in failures("invoices", [by_day] * 30)

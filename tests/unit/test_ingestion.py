@@ -61,7 +61,10 @@ def test_a_check_that_two_feeds_do_not_pass_is_reported_with_each_feed() -> None
         "workspace_id_is_mostly_known 1 file of invoices",
         "workspace_id_is_mostly_known 1 file of redemptions",
         "assert_no_debt 2 rows",
+        "`coupon-ledger deliveries` names the files and what was found in each",
     ]
+    only_rows = {**data, "checks_not_passed": [rows]}
+    assert "deliveries" not in " ".join(_checks(only_rows))
 
 
 class TestNothingToRefreshFrom:
