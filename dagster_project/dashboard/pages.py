@@ -843,7 +843,7 @@ def deliveries_of(connection: Connection) -> list[Block]:
     from dagster_project.answers.glance import checks
 
     refused = rejected(connection, limit=_MOST_REJECTED)
-    arrived = deliveries(connection)["deliveries"]
+    arrived = deliveries(connection)
     checked = checks(connection)
     failed = [row for row in checked if row["status"] != "pass"]
     standing = sum(row["is_standing"] for row in checked)
@@ -874,7 +874,7 @@ def deliveries_of(connection: Connection) -> list[Block]:
                 Column("duplicate_rows", "Duplicate", "count"),
                 Column("rejected_rows", "Rejected", "count"),
             ),
-            arrived,
+            arrived["deliveries"],
             None,
             "Nothing was delivered.",
             is_long=True,
@@ -923,6 +923,25 @@ def deliveries_of(connection: Connection) -> list[Block]:
             failed,
             None,
             f"All {len(checked):,} checks passed.",
+        ),
+        *_failed_checks(arrived["failed_checks"]),
+    ]
+
+
+def _failed_checks(failed: list[Row]) -> list[Block]:
+    if not failed:
+        return []
+    return [
+        Heading("Files that did not pass a check"),
+        Table(
+            "failed_checks",
+            (
+                Column("file_name", "File"),
+                Column("name", "Check"),
+                Column("observed", "Found", "prose"),
+            ),
+            failed,
+            is_long=True,
         ),
     ]
 

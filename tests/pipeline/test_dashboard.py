@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import html
 import io
 import json
 import os
@@ -497,6 +498,11 @@ def test_the_report_has_the_numbers_of_the_release_and_no_script(
         rf"{re.escape(f'{listed:,.2f}')}</text>", text
     )
     assert drawn_bar is not None
+    failed = served.ask("select file_name, name, observed from release.delivery_checks")
+    assert failed
+    for cells in failed:
+        assert "".join(f'<td class="text">{cell}</td>' for cell in cells[:2]) in text
+        assert html.escape(cells[2]) in text
     assert "<script" not in text
     assert "user_id" not in text
     asked: list[str] = []
