@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from expectations.building import Contract, contract, holds
+from expectations.building import Contract, at_least, contract, holds
 
 AMOUNTS = {"percent_off": "percent_off", "amount_off": "amount_off", "credit": "credit_amount"}
 DURATIONS = ("duration_months", "duration_invoices")
@@ -32,12 +32,14 @@ def derive(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{name: holds_.astype("int64") for name, holds_ in derived.items()})
 
 
+FEED = contract("coupons")
 COUPONS = Contract(
-    feed=contract("coupons"),
+    feed=FEED,
     derive=derive,
     more_rows=(
         holds("amount_fits", "discount_type_has_its_amount_only", ["discount_type"]),
         holds("currency_fits", "amount_has_a_currency", ["discount_type"]),
         holds("duration_fits", "repeating_has_one_length", ["duration"]),
+        at_least(FEED.column("percent_off"), 1, "percent_off_is_a_percentage_not_a_fraction"),
     ),
 )

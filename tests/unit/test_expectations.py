@@ -158,6 +158,7 @@ VIOLATIONS: list[tuple[str, dict[str, str | None], str]] = [
     ("invoices", {"discount_amount": "-12.00"}, "discount_amount_is_in_range"),
     ("invoices", {"total_amount": "100.49"}, "invoice_adds_up"),
     ("invoices", {"period_end": "2026-01-01"}, "period_ends_after_it_starts"),
+    ("coupons", {"percent_off": "0.9999"}, "percent_off_is_a_percentage_not_a_fraction"),
 ]
 
 
@@ -225,6 +226,15 @@ def test_periods_that_end_with_their_last_day_are_told_where_most_do(
     assert check not in failures("invoices", [by_day] * 30)
     assert check not in failures("invoices", [clamped] * 30)
     assert check not in failures("invoices", [unreadable] * 3 + [right] * 30)
+
+
+def test_a_percentage_from_one_on_is_no_fraction() -> None:
+    check = "percent_off_is_a_percentage_not_a_fraction"
+    coupon = VALID["coupons"] | {"discount_type": "percent_off", "amount_off": None}
+    assert failures("coupons", [coupon | {"percent_off": "1"}] * 3) == {}
+    found = failures("coupons", [coupon | {"percent_off": "0.2"}, coupon | {"percent_off": "20"}])
+    assert found.keys() == {check}
+    assert found[check].observed.startswith("1 of 2 rows")
 
 
 def test_facts_out_of_bounds_are_found() -> None:
