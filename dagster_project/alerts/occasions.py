@@ -278,7 +278,7 @@ def _deliver(
                 by_id[message.id].outcome[channel] = outcome
         if not left:
             continue
-        message = replace(message, channels=tuple(left), attempts=message.attempts + 1)
+        message = replace(message, channels=tuple(left))
         if now - message.alert.at > fold.GIVEN_UP_AFTER:
             _give_up(settings, message, now)
         else:
