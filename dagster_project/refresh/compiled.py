@@ -58,7 +58,6 @@ class Node:
         kind: `model`, `test` or `seed`.
         schema: The schema of a model.
         is_incremental: Whether a model adds rows to those it has, and not by replacing whole workspaces or months.
-        forgets_invoices: Whether it first deletes the rows of recalculated invoices.
         reads: Names of the models and seeds it depends on, and ids of sources.
         severity: Of a test: `error` or `warn`.
         sql: The query, with markers.
@@ -70,7 +69,6 @@ class Node:
     kind: str
     schema: str
     is_incremental: bool
-    forgets_invoices: bool
     reads: tuple[str, ...]
     severity: str
     sql: str
@@ -221,7 +219,6 @@ def nodes_of(compiled: Iterable[Any], manifest: Mapping[str, Any]) -> list[Node]
             schema=node.schema,
             is_incremental=node.config.materialized == "incremental"
             and not any(macro in hooks for macro in _FORGETTING_GROUPS),
-            forgets_invoices="forget_recalculated" in hooks,
             reads=tuple(
                 manifest["nodes"][one]["name"] if one in manifest["nodes"] else one
                 for one in parents
