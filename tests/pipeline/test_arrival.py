@@ -1359,20 +1359,6 @@ def test_deliveries_count_in_the_order_run_then_time_then_name(home: Home) -> No
     ]
 
 
-def test_only_the_feeds_asked_for_arrive(home: Home) -> None:
-    home.land("invoices/a.csv", csv_bytes([INVOICE]))
-    home.land("workspaces/a.csv", csv_bytes([WORKSPACE]))
-    home.land("stray/a.csv", b"")
-    assert [report.feed for report in home.arrive(feed_names=["workspaces"])] == ["workspaces"]
-    assert [report.feed for report in home.arrive(feed_names=["invoices"])] == ["invoices"]
-    assert home.rows("select feed, delivery_sequence from raw.deliveries order by 2") == [
-        ("workspaces", 1),
-        ("invoices", 2),
-    ]
-    with pytest.raises(ArrivalError, match="no feed 'invoice'"):
-        home.arrive(feed_names=["invoice"])
-
-
 def test_an_absent_landing_folder_is_an_error(home: Home) -> None:
     home.landing.rmdir()
     with pytest.raises(ArrivalError, match="no such folder"):
