@@ -264,8 +264,8 @@ def files_refused(
 
 
 def _refusal(record: SideRecord) -> str:
-    reason = without_values(record.reason or "refused", failures.names())
-    remedy = without_values(record.remedy or "", failures.names())
+    reason = without_values(record.reason or "refused")
+    remedy = without_values(record.remedy or "")
     return plain(f"{record.file_name}: {reason}" + (f"; {remedy}" if remedy else ""))
 
 
