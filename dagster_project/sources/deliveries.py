@@ -117,12 +117,10 @@ def part_of(landing: Path, feed: str, name: str) -> tuple[Path, Path]:
     return folder / f".{name}.part", folder / name
 
 
-def remove_leftovers(landing: Path, source: str, keep: Iterable[Path] = ()) -> None:
+def remove_leftovers(landing: Path, source: str) -> None:
     """Remove what killed pulls of a source wrote and never delivered."""
-    kept = set(keep)
     for part in landing.glob(f"*/.{source}-*.part"):
-        if part not in kept:
-            part.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def csv_line(values: Iterable[str | None]) -> str:
