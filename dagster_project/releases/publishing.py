@@ -11,8 +11,7 @@ that. The Parquet copy of an unchanged mart is a hard link to that of the previo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -226,11 +225,10 @@ def _remember_unrecorded(home: Path, now: datetime) -> None:
         files.remember(home, "found served", current, now)
 
 
-@contextmanager
-def _engine(home: Path, threads: int, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def _engine(home: Path, threads: int, memory_limit: str) -> duckdb.DuckDBPyConnection:
     scratch = home / "build" / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
-    connection = duckdb.connect(
+    return duckdb.connect(
         ":memory:",
         config={
             **NO_VACUUM,
@@ -242,10 +240,6 @@ def _engine(home: Path, threads: int, memory_limit: str) -> Iterator[duckdb.Duck
             "autoload_known_extensions": False,
         },
     )
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def _gate_results(connection: duckdb.DuckDBPyConnection) -> list[Check]:
