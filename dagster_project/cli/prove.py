@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dagster_project.answers import words
 from dagster_project.answers.values import amount, clean, count, day, moment, money, month
 from dagster_project.cli import layout
 from dagster_project.cli.explain import tell as tell_explained
@@ -187,7 +188,7 @@ def tell(data: Row) -> str:
             for row in data["coupon_versions"]
             for line in layout.wrap(
                 f"{row['coupon_id']}, version {row['version_number']} of {day(row['updated_at'])}"
-                f"{', current' if row['is_current'] else ''}: {_offer(row)}"
+                f"{', current' if row['is_current'] else ''}: {words.offer(row)}"
                 f" ({row['file_name']}, row {row['delivery_row']})",
                 "  ",
                 "    ",
@@ -240,12 +241,6 @@ def _verified(found: Row) -> list[str]:
         *layout.wrap(f"Release {found['release_id']} is damaged; this proves nothing.", "  "),
         *(line for problem in found["problems"] for line in layout.wrap(problem, "  ", "    ")),
     ]
-
-
-def _offer(version: Row) -> str:
-    from dagster_project.answers import words
-
-    return words.offer(version)
 
 
 def _tell_total(data: Row) -> list[str]:
