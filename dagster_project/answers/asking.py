@@ -138,20 +138,13 @@ def facts(connection: Connection) -> Row:
     return found
 
 
-def has_table(connection: Connection, table: str) -> bool:
+def has_table(connection: Connection, table: str, schema: str = "marts") -> bool:
     """Return whether a release has a table; one made by an earlier version may not."""
-    return bool(
-        rows(connection, "select 1 from release.tables where table_name = ? limit 1", [table])
-    )
-
-
-def has_release_table(connection: Connection, table: str) -> bool:
-    """Return whether the schema `release` has a table; a release of an earlier version may lack it."""
     return bool(
         rows(
             connection,
-            "select 1 from release.tables where table_schema = 'release' and table_name = ?",
-            [table],
+            "select 1 from release.tables where table_schema = ? and table_name = ?",
+            [schema, table],
         )
     )
 
@@ -373,7 +366,7 @@ def _records(
 ) -> list[tuple[Literal["invoice", "redemption"], str]]:
     found: list[tuple[Literal["invoice", "redemption"], str]] = []
     is_invoice = _has(connection, _INVOICES, "invoice_id", wanted)
-    if not is_invoice and has_release_table(connection, "invoices_not_counted"):
+    if not is_invoice and has_table(connection, "invoices_not_counted", "release"):
         is_invoice = _has(connection, ("release.invoices_not_counted",), "invoice_id", wanted)
     if is_invoice:
         found.append(("invoice", wanted))

@@ -16,7 +16,7 @@ from dagster_project.answers.asking import (
     Row,
     facts,
     has_column,
-    has_release_table,
+    has_table,
     month_in,
     must_be,
     near,
@@ -281,7 +281,7 @@ def _of_redemption(connection: Connection, redemption_id: str) -> Row:
 
 def _coupon_versions(connection: Connection, coupons: Iterable[str]) -> list[Row]:
     names = sorted(coupons)
-    if not names or not has_release_table(connection, "coupon_versions"):
+    if not names or not has_table(connection, "coupon_versions", "release"):
         return []
     return rows(
         connection,
