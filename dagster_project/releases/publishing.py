@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 
 from dagster_project.databases import NO_VACUUM
+from dagster_project.home import fsync_file, fsync_folder
 from dagster_project.releases import candidate, files, restatements, reuse
 from dagster_project.releases.contents import (
     Table,
@@ -270,14 +271,14 @@ def serve(home: Path, release_id: str) -> None:
     temporary = files.temporary_dir(home, release_id)
     database = temporary / files.DATABASE_NAME
     database.chmod(files.FILE_MODE)
-    files.fsync_file(database)
+    fsync_file(database)
     log = files.log_of(database)
     if log.exists():
         raise ReleaseError(
             f"There is a write-ahead log beside the new release: {log}.",
             "No reader may open a release read-write; remove the log and run again.",
         )
-    files.fsync_folder(temporary)
+    fsync_folder(temporary)
     os.replace(temporary, files.releases_dir(home) / release_id)
-    files.fsync_folder(files.releases_dir(home))
+    fsync_folder(files.releases_dir(home))
     files.flip(home, release_id)
