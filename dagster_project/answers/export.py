@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -50,7 +50,6 @@ _NAME = "Name of the workspace, from dim_workspaces; not in the mart itself."
 _BATCH = 10_000
 _MEMORY = "128MB"
 _PART = 16_384  # rows sorted at a time
-_SHEET_NAME = 31
 _EVENTS = ("occurred_at", "effective_at", "issued_at")
 """Instants that assign a row without a month column to a month."""
 
@@ -74,14 +73,6 @@ class Narrowing:
     month: date | None = None
     workspace_id: str | None = None
     program: str | None = None
-
-    def as_row(self) -> Row:
-        """Return the narrowing as a dictionary of plain values."""
-        return {
-            "month": self.month,
-            "workspace_id": self.workspace_id,
-            "program": self.program,
-        }
 
     @property
     def suffix(self) -> str:
@@ -239,7 +230,7 @@ def export(
     only = only or Narrowing()
     tables, left_out = _tables(connection, wanted, only)
     folder = out.expanduser().absolute()
-    about = {**facts(connection), **only.as_row()}
+    about = {**facts(connection), **asdict(only)}
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "xlsx":
         path = folder / f"coupon-ledger-{about['release_id']}{only.suffix}.xlsx"
@@ -527,7 +518,9 @@ def _dictionary(tables: Sequence[Table], *, is_named: bool) -> str:
 
 def sheet_name(table: str) -> str:
     """Return the name of a mart's sheet, cut to the length a sheet's name may have."""
-    return table[:_SHEET_NAME]
+    from dagster_project.answers.workbook import SHEET_NAME
+
+    return table[:SHEET_NAME]
 
 
 # CSV and Parquet

@@ -39,11 +39,11 @@ def as_xlsx(table: Table, about: str) -> bytes:
     """
     import xlsxwriter
 
-    from dagster_project.answers.workbook import Page
+    from dagster_project.answers.workbook import SHEET_NAME, Page
 
     file = io.BytesIO()
     with xlsxwriter.Workbook(file, {"in_memory": True}) as book:
-        page = Page(book, table.name[:31])
+        page = Page(book, table.name[:SHEET_NAME])
         page.title(about)
         names = [column.name for column in table.columns]
         if table.currency is not None and "currency" not in names:
