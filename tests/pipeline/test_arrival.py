@@ -2298,9 +2298,7 @@ def test_an_error_while_small_files_are_loaded_together_refuses_one_alone(
     assert home.rows("select invoice_id from raw.invoices order by 1") == [("in_1",), ("in_3",)]
 
 
-def test_a_delivery_larger_than_the_free_space_is_refused_before_it_is_copied(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_delivery_larger_than_the_free_space_is_refused_before_it_is_copied(home: Home) -> None:
     home.land("invoices/a.csv", csv_bytes([invoice(1)]))
     large = home.landing / "invoices/b.csv"
     with large.open("wb") as file:
@@ -2405,7 +2403,7 @@ def test_many_small_files_each_keep_their_own_verdict(home: Home) -> None:
 
 
 def test_many_parquet_files_are_read_in_one_process_and_one_that_ends_it_is_found(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: Home,
 ) -> None:
     for number in range(5):
         table = invoices_table(invoice_id=pa.array([f"in_{number}"]))
