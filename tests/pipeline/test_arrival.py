@@ -1907,10 +1907,9 @@ def test_a_folder_without_a_mark_is_whole_once_it_has_settled(
     assert bool(home.arrive()) == taken
 
 
-def reasons_to_wait(home: Home, settle_seconds: int = 60) -> list[str]:
+def reasons_to_wait(home: Home) -> list[str]:
     """What `run` says about the folders that are not whole."""
-    settled_before = time.time() - settle_seconds
-    return list(left_alone(home.landing, list(feeds()), settled_before)["waiting"])
+    return list(left_alone(home.landing, list(feeds()), time.time() - 60)["waiting"])
 
 
 def test_a_folder_that_waits_is_told_with_what_it_waits_for(home: Home) -> None:
