@@ -21,7 +21,7 @@ import duckdb
 
 from dagster_project.answers.values import month
 from dagster_project.answers.words import PROGRAMS
-from dagster_project.releases.fingerprint import literals
+from dagster_project.quoting import literals
 from dagster_project.settings import first_instant
 
 Connection = duckdb.DuckDBPyConnection

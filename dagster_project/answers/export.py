@@ -37,7 +37,7 @@ from dagster_project.answers.asking import (
 )
 from dagster_project.answers.asking import program as known_program
 from dagster_project.answers.values import neutral
-from dagster_project.releases.fingerprint import literal, quote
+from dagster_project.quoting import literal, quote
 
 FORMATS: Final = ("xlsx", "csv", "parquet")
 DICTIONARY: Final = "data_dictionary"

@@ -16,8 +16,8 @@ from dagster_project.answers.asking import (
     rows,
 )
 from dagster_project.answers.words import is_open
+from dagster_project.quoting import literal, literals
 from dagster_project.releases.closing import month_of_finding
-from dagster_project.releases.fingerprint import literal, literals
 
 
 def findings(connection: Connection, wanted: Mapping[str, str | None], limit: int) -> Row:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from dagster_project.answers.values import count, day_in
-from dagster_project.releases.fingerprint import literals
+from dagster_project.quoting import literals
 from dagster_project.settings import Settings, first_instant
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from dagster_project.answers.asking import (
 from dagster_project.answers.explain import explain
 from dagster_project.answers.lineage import not_counted, standing
 from dagster_project.answers.workspace import redemptions_of
-from dagster_project.releases.fingerprint import quote
+from dagster_project.quoting import quote
 from dagster_project.releases.restatements import MONTHS
 
 FOLLOW_UP = "~follow-up"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dagster_project.answers.asking import Connection, Row, facts, month_to_come, rows
 from dagster_project.answers.outlook import MONTHS
-from dagster_project.releases.fingerprint import literals
+from dagster_project.quoting import literals
 from dagster_project.releases.read import attached
 from dagster_project.settings import add_months
 

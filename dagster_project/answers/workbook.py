@@ -25,7 +25,7 @@ from xlsxwriter.utility import xl_col_to_name
 
 from dagster_project.answers.asking import Connection
 from dagster_project.answers.values import FORMULA_SIGNS, clean, places
-from dagster_project.releases.fingerprint import literal, literals, quote
+from dagster_project.quoting import literal, literals, quote
 
 SHEET_NAME: Final = 31
 """The most characters that the name of a sheet may have."""

@@ -26,6 +26,7 @@ from typing import Any
 import duckdb
 
 from dagster_project.digests import sha256_of
+from dagster_project.quoting import quote
 from dagster_project.refresh.columns_read import (
     Tables,
     columns_read,
@@ -33,7 +34,7 @@ from dagster_project.refresh.columns_read import (
 )
 from dagster_project.refresh.dbt_build import DbtFailed, Project, compile_project
 from dagster_project.releases import candidate
-from dagster_project.releases.fingerprint import quote, tables_of
+from dagster_project.releases.fingerprint import tables_of
 from dagster_project.settings import Settings
 
 # No bill is from these years, and no delivery has that number.

@@ -21,6 +21,7 @@ import duckdb
 
 from dagster_project.databases import NO_VACUUM
 from dagster_project.home import fsync_file, fsync_folder
+from dagster_project.quoting import literal
 from dagster_project.releases import candidate, files, restatements, reuse
 from dagster_project.releases.contents import (
     Table,
@@ -35,7 +36,6 @@ from dagster_project.releases.fingerprint import (
     content_from,
     content_hash_of,
     content_of,
-    literal,
 )
 from dagster_project.releases.gate import Build, Check, judge
 from dagster_project.releases.machine import explained

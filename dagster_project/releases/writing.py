@@ -16,10 +16,11 @@ import duckdb
 
 from dagster_project.digests import sha256_of
 from dagster_project.home import fsync_file
+from dagster_project.quoting import literal, literals, quote
 from dagster_project.releases import candidate, files, reuse
 from dagster_project.releases.contents import Table, comments
 from dagster_project.releases.errors import ReleaseError
-from dagster_project.releases.fingerprint import TableContent, content_of, literal, literals, quote
+from dagster_project.releases.fingerprint import TableContent, content_of
 from dagster_project.releases.gate import Check
 from dagster_project.releases.read import open_file
 
