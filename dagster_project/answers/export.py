@@ -9,19 +9,18 @@ cell is in `workbook`.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from dagster_project.answers import findings
+from dagster_project.answers.as_csv import write_csv
 from dagster_project.answers.asking import (
     Connection,
     NotThere,
@@ -36,7 +35,6 @@ from dagster_project.answers.asking import (
     zone_of,
 )
 from dagster_project.answers.asking import program as known_program
-from dagster_project.answers.values import neutral
 from dagster_project.quoting import literal, quote
 
 FORMATS: Final = ("xlsx", "csv", "parquet")
@@ -541,7 +539,11 @@ def _file(
 
     def write(to: Path) -> int:
         if kind == "csv":
-            written = _write_csv(connection, relation, to, is_raw, neutralised)
+            cursor = connection.execute(f"from {relation}")
+            names = [str(column[0]) for column in cursor.description or []]
+            with to.open("w", encoding="utf-8", newline="") as file:
+                written, cells = write_csv(file, names, _fetched(cursor), is_raw=is_raw)
+            neutralised.update(cells)
         else:
             written = _write_parquet(connection, relation, to, name, about)
         if most_rows and written > most_rows:
@@ -571,37 +573,9 @@ def _whole(path: Path, write: Callable[[Path], int]) -> int:
     return written
 
 
-def _write_csv(
-    connection: Connection, relation: str, path: Path, is_raw: bool, neutralised: dict[str, int]
-) -> int:
-    cursor = connection.execute(f"from {relation}")
-    names = [str(column[0]) for column in cursor.description or []]
-    written = 0
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        while batch := cursor.fetchmany(_BATCH):
-            for row in batch:
-                cells = [_as_csv(value) for value in row]
-                if not is_raw:
-                    for place, value in enumerate(cells):
-                        if isinstance(value, str) and isinstance(row[place], str):
-                            safe = neutral(value)
-                            if safe != value:
-                                cells[place] = safe
-                                name = names[place]
-                                neutralised[name] = neutralised.get(name, 0) + 1
-                writer.writerow(cells)
-            written += len(batch)
-    return written
-
-
-def _as_csv(value: object) -> object:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    return value
+def _fetched(cursor: Connection) -> Iterator[tuple[Any, ...]]:
+    while batch := cursor.fetchmany(_BATCH):
+        yield from batch
 
 
 def _write_parquet(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dagster_project.answers import words
+from dagster_project.answers.as_csv import write_csv
 from dagster_project.answers.values import amount, clean, count, day, moment, money, month
 from dagster_project.cli import layout
 from dagster_project.cli.explain import tell as tell_explained
@@ -168,8 +169,8 @@ def _flat(row: Row) -> Row:
 
 def _write_csv(path: Path, found: Sequence[Row]) -> None:
     names = list(found[0]) if found else []
-    text, _ = layout.as_csv(names, [list(row.values()) for row in found])
-    path.write_text(text, "utf-8", newline="")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        write_csv(file, names, [list(row.values()) for row in found])
 
 
 def tell(data: Row) -> str:
