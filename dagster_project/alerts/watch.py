@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from dagster_project import failures
 from dagster_project.alerts.alert import Alert, Kind, listed
 from dagster_project.answers import health
-from dagster_project.answers.asking import month_from
+from dagster_project.answers.asking import month_from, months_from
 from dagster_project.failures import Failure, plain, without_values
 from dagster_project.releases import files
 from dagster_project.settings import Settings
@@ -446,10 +446,8 @@ def months_open(
     months: list[str] = []
     if due is not None and due not in closed:
         first = max((month for month in closed if month < due), default=None)
-        month = due if first is None else month_from(first, 1)
-        while month <= due:
-            months.append(f"{month:%Y-%m}")
-            month = month_from(month, 1)
+        open_since = due if first is None else month_from(first, 1)
+        months = [f"{month:%Y-%m}" for month in months_from(open_since, due)]
     alert = None
     if months:
         alert = Alert(

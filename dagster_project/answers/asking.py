@@ -198,6 +198,12 @@ def month_from(day: date, months: int) -> date:
     return date(place // 12, place % 12 + 1, 1)
 
 
+def months_from(first: date, last: date) -> list[date]:
+    """Return the first days of the months from one day's month to another's, both included."""
+    count = (last.year - first.year) * 12 + last.month - first.month + 1
+    return [month_from(first, place) for place in range(count)]
+
+
 def near(wanted: str, known: Iterable[str]) -> list[str]:
     """Find near matches of a name, nearest first; equally near names stay in the order given.
 
@@ -425,11 +431,7 @@ def month_in(wanted: str, first: date | None, last: date | None) -> date:
     Raises:
         NotThere: The text is not a month, or is too early or too late.
     """
-    known: list[str] = []
-    at = first
-    while at is not None and last is not None and at <= last:
-        known.append(month(at))
-        at = month_from(at, 1)
+    known = [] if first is None or last is None else [*map(month, months_from(first, last))]
     plain = re.fullmatch(r"([0-9]{4}-[0-9]{2})(-[0-9]{2})?", wanted.strip())
     if plain and plain.group(1) in known:
         return date.fromisoformat(f"{plain.group(1)}-01")
