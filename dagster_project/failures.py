@@ -7,7 +7,7 @@ when they are sent does not.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dagster_project.feeds import feeds
@@ -71,7 +71,7 @@ def told(failure: Failure) -> list[str]:
     Args:
         failure: How a run ended.
     """
-    return [plain(without_values(line, names())) for line in failure.told]
+    return [plain(without_values(line)) for line in failure.told]
 
 
 def make_discreet(error: BaseException) -> None:
@@ -88,13 +88,13 @@ def make_discreet(error: BaseException) -> None:
         seen.add(id(found))
         if isinstance(found, PublishRefused):
             problems = [
-                replace(problem, message=without_values(problem.message, names()))
+                replace(problem, message=without_values(problem.message))
                 for problem in found.problems
             ]
             found.__init__(problems)  # type: ignore[misc]
         elif not _is_ours(found) and not isinstance(found, OSError):
             found.args = tuple(
-                without_values(one, names()) if isinstance(one, str) else one for one in found.args
+                without_values(one) if isinstance(one, str) else one for one in found.args
             )
         found = found.__cause__ or found.__context__
 
@@ -103,15 +103,15 @@ def _is_ours(error: BaseException) -> bool:
     return type(error).__module__.startswith("dagster_project.")
 
 
-def without_values(text: str, names: Collection[str] = ()) -> str:
+def without_values(text: str) -> str:
     """Remove quoted values, which may be personal data, from a text of another program.
 
-    Known names in quotes, such as columns, stay; e-mail addresses are removed everywhere.
+    The names of feeds and of their columns stay in quotes; e-mail addresses are removed everywhere.
 
     Args:
         text: For instance the reason why a file was refused, or an error of a library.
-        names: The names that may stay in quotes.
     """
+    names = {*feeds(), *(name for feed in feeds().values() for name in feed.column_names)}
 
     def hidden(match: re.Match[str]) -> str:
         quoted = match.group(1) if match.group(1) is not None else match.group(2)
@@ -126,8 +126,3 @@ def plain(text: str, most: int = _MOST_CHARACTERS) -> str:
     line = " ".join(text.split())
     shown = "".join(sign if sign.isprintable() else "·" for sign in line)
     return shown if len(shown) <= most else shown[: most - 1] + "…"
-
-
-def names() -> set[str]:
-    """Return what a text may quote: names of feeds and of their columns."""
-    return {*feeds(), *(name for feed in feeds().values() for name in feed.column_names)}

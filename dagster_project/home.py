@@ -1,4 +1,4 @@
-"""The folders of a data home and who may read them, whatever the umask.
+"""The folders of a data home, who may read them, whatever the umask, and how files become durable.
 
 Readers of releases, a group, reach `releases/` and `current` through the data home. Everything else in
 the data home, such as raw deliveries and logs, is for its owner only. A folder that a person made or
@@ -77,6 +77,20 @@ def write_whole(path: Path, text: str, mode: int | None = None) -> None:
     if mode is not None:
         temporary.chmod(mode)
     temporary.replace(path)
+
+
+def fsync_file(path: Path) -> None:
+    """Make a file's content durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    fsync_file(path)
 
 
 def _make(folder: Path, mode: int) -> None:

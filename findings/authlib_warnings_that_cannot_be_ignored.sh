@@ -4,6 +4,8 @@
 # over the filters of the command line. An application cannot silence it by configuration, even if it does not import
 # Authlib itself (Streamlit's log-in does).
 # Expected: the user's warning filters apply to the warnings of a library.
+# Output seen:
+#   warnings although all are ignored: 1
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -4,6 +4,8 @@
 # lookup of docs, `_source_lookup` that of models. dbt then fails to compile with
 # "RefableLookup.find() missing 1 required positional argument: 'manifest'".
 # Expected: the unpickled manifest equals the pickled one, as it does with Manifest.to_msgpack.
+# Output seen:
+#   {'fixtures': 'DocLookup', '_source_lookup': 'RefableLookup', '_ref_lookup': 'NoneType'}
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

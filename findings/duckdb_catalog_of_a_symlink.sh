@@ -3,6 +3,8 @@
 # than in the command line of the same version and in DuckDB 1.4.5. Python 1.5 takes the name of the file that the
 # link points to, the others that of the link. SQL that names the catalog works in one and fails in the other.
 # Expected: the same path gives the same name in every client and in every minor version.
+# Output seen:
+#   python 1.4.5 link, python 1.5.6 target, command line 1.5.6 link
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -3,6 +3,14 @@
 # the type. 0.12 fits DECIMAL(3, 2) and can be cast from '0.12' and '0.12e0', but not from '12e-2', the same number,
 # because 12 has two digits and the type has only one before its point. TRY_CAST returns null.
 # Expected: a number that fits the type is cast, however it is written.
+# Output seen:
+#   DuckDB 1.5.6
+#   try_cast('0.12' as decimal(3, 2)): 0.12
+#   try_cast('0.12e0' as decimal(3, 2)): 0.12
+#   try_cast('12e-2' as decimal(4, 2)): 0.12
+#   try_cast('12e-2' as decimal(3, 2)): None
+#   try_cast('1e-2' as decimal(3, 2)): 0.01
+#   try_cast('1e-2' as decimal(2, 2)): None
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

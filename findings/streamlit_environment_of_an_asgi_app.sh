@@ -4,6 +4,8 @@
 # `streamlit config show` says false, but in a process that creates an App usage statistics stay on.
 # Expected: the precedence that `streamlit.config.get_config_options` documents, in which environment variables
 # come after config.toml, however the application is served.
+# Output seen:
+#   command false, application true
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

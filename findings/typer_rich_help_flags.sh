@@ -2,6 +2,9 @@
 # Typer 0.29.2: in help laid out by rich (the default), a flag such as --strict or --help shows the type
 # <bool>, as if it took a value; the plain help (rich_markup_mode=None) of the same command does not.
 # Expected: no type beside an option that takes no value, in both.
+# Output seen:
+#   rich:  --strict                    <bool>  Be strict.
+#   plain: --strict              Be strict.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -54,8 +54,8 @@ class Alert:
     run_id: str | None = None
 
 
-def listed(lines: Collection[str], most: int = MOST_DETAILS) -> tuple[str, ...]:
+def listed(lines: Collection[str]) -> tuple[str, ...]:
     """Return the first lines, and how many more there are."""
-    shown = tuple(lines)[:most]
+    shown = tuple(lines)[:MOST_DETAILS]
     more = len(lines) - len(shown)
     return (*shown, f"and {more:,} more") if more else shown

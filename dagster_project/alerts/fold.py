@@ -37,7 +37,6 @@ class Message:
         times: How often it was seen since it began.
         since: When it began.
         channels: The channels it must still go to.
-        attempts: How often each of them was tried.
     """
 
     id: str
@@ -46,7 +45,6 @@ class Message:
     times: int
     since: datetime
     channels: tuple[str, ...] = ()
-    attempts: int = 0
 
 
 @dataclass(frozen=True)
@@ -213,10 +211,10 @@ def _waiting(content: Mapping[str, Any]) -> Message:
         **{**said, "at": datetime.fromisoformat(said["at"]), "details": tuple(said["details"])}
     )
     return Message(
-        **{
-            **content,
-            "alert": alert,
-            "since": datetime.fromisoformat(content["since"]),
-            "channels": tuple(content["channels"]),
-        }
+        content["id"],
+        content["status"],
+        alert,
+        int(content["times"]),
+        datetime.fromisoformat(content["since"]),
+        tuple(content["channels"]),
     )

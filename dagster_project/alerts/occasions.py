@@ -278,7 +278,7 @@ def _deliver(
                 by_id[message.id].outcome[channel] = outcome
         if not left:
             continue
-        message = replace(message, channels=tuple(left), attempts=message.attempts + 1)
+        message = replace(message, channels=tuple(left))
         if now - message.alert.at > fold.GIVEN_UP_AFTER:
             _give_up(settings, message, now)
         else:
@@ -339,6 +339,7 @@ def _files(state: State, settings: Settings, now: datetime) -> Iterator[Watched]
 
 
 def _findings(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
+    from dagster_project.answers.findings import open_errors
     from dagster_project.releases.read import open_release
 
     current = files.current_release(settings.home)
@@ -348,9 +349,9 @@ def _findings(state: State, settings: Settings, now: datetime) -> Iterator[Watch
     if not state.has_seen_findings:
         known = _findings_before(settings.home, current)
     with open_release(settings.home, current) as connection:
-        found = watch.new_findings(connection, known, settings.home, now)
+        found = open_errors(connection)
     state.has_seen_findings = True
-    yield found
+    yield watch.new_findings(found, known, settings.home, now)
 
 
 def _terms(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
@@ -385,6 +386,7 @@ def _findings_before(home: Path, current: str) -> frozenset[str]:
     """Return the ids of the open findings of the release before the current one, none if it cannot be read."""
     import duckdb
 
+    from dagster_project.answers.findings import open_errors
     from dagster_project.releases.read import open_release
 
     before = [one for one in files.release_ids(home) if one < current]
@@ -392,7 +394,7 @@ def _findings_before(home: Path, current: str) -> frozenset[str]:
         return frozenset()
     try:
         with open_release(home, before[-1]) as connection:
-            return watch.open_findings(connection)
+            return frozenset(one["finding_id"] for one in open_errors(connection))
     except (ReleaseError, duckdb.Error):
         return frozenset()
 

@@ -8,7 +8,6 @@ ever part of a text.
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import smtplib
 import ssl
@@ -22,7 +21,7 @@ from typing import Any, NoReturn
 from dagster_project.alerts import wording
 from dagster_project.alerts.fold import Message
 from dagster_project.failures import plain
-from dagster_project.settings import Settings
+from dagster_project.settings import Settings, is_this_machine
 
 Sender = Callable[[Message], None]
 _TRY_LATER = (408, 429)
@@ -141,7 +140,7 @@ def _mail(settings: Settings, message: Message) -> None:
             is_encrypted = True
         password = settings.alert_smtp_password
         if password is not None:
-            if not is_encrypted and not _is_this_machine(host):
+            if not is_encrypted and not is_this_machine(host):
                 raise NotTaken("it offers no encryption, so the password is not sent", is_down=True)
             server.login(settings.alert_smtp_user or sender, password.get_secret_value())
         mail = wording.mail(message, settings.home, sender, recipients(settings))
@@ -174,15 +173,6 @@ def _log_partly(
     why = f"{len(refused)} recipients were refused: {_answer(code, said)}"
     log(settings, {"id": message.id, "status": "partly", "channel": "email",
                    "why": without_secrets(why, settings)}, message.alert.at)  # fmt: skip
-
-
-def _is_this_machine(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def log_path(home: Path) -> Path:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 
-def as_json(data: Mapping[str, Any]) -> str:
+def as_json(data: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
     """Return an answer as JSON: amounts as text with all their decimals, instants as ISO 8601 in UTC."""
     return json.dumps(data, default=_plain, indent=2)
 

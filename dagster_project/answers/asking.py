@@ -21,7 +21,7 @@ import duckdb
 
 from dagster_project.answers.values import month
 from dagster_project.answers.words import PROGRAMS
-from dagster_project.releases.fingerprint import literals
+from dagster_project.quoting import literals
 from dagster_project.settings import first_instant
 
 Connection = duckdb.DuckDBPyConnection
@@ -138,20 +138,13 @@ def facts(connection: Connection) -> Row:
     return found
 
 
-def has_table(connection: Connection, table: str) -> bool:
+def has_table(connection: Connection, table: str, schema: str = "marts") -> bool:
     """Return whether a release has a table; one made by an earlier version may not."""
-    return bool(
-        rows(connection, "select 1 from release.tables where table_name = ? limit 1", [table])
-    )
-
-
-def has_release_table(connection: Connection, table: str) -> bool:
-    """Return whether the schema `release` has a table; a release of an earlier version may lack it."""
     return bool(
         rows(
             connection,
-            "select 1 from release.tables where table_schema = 'release' and table_name = ?",
-            [table],
+            "select 1 from release.tables where table_schema = ? and table_name = ?",
+            [schema, table],
         )
     )
 
@@ -203,6 +196,12 @@ def month_from(day: date, months: int) -> date:
     """Return the first day of the month that is `months` after a day's month, or before it if negative."""
     place = day.year * 12 + day.month - 1 + months
     return date(place // 12, place % 12 + 1, 1)
+
+
+def months_from(first: date, last: date) -> list[date]:
+    """Return the first days of the months from one day's month to another's, both included."""
+    count = (last.year - first.year) * 12 + last.month - first.month + 1
+    return [month_from(first, place) for place in range(count)]
 
 
 def near(wanted: str, known: Iterable[str]) -> list[str]:
@@ -373,7 +372,7 @@ def _records(
 ) -> list[tuple[Literal["invoice", "redemption"], str]]:
     found: list[tuple[Literal["invoice", "redemption"], str]] = []
     is_invoice = _has(connection, _INVOICES, "invoice_id", wanted)
-    if not is_invoice and has_release_table(connection, "invoices_not_counted"):
+    if not is_invoice and has_table(connection, "invoices_not_counted", "release"):
         is_invoice = _has(connection, ("release.invoices_not_counted",), "invoice_id", wanted)
     if is_invoice:
         found.append(("invoice", wanted))
@@ -432,11 +431,7 @@ def month_in(wanted: str, first: date | None, last: date | None) -> date:
     Raises:
         NotThere: The text is not a month, or is too early or too late.
     """
-    known: list[str] = []
-    at = first
-    while at is not None and last is not None and at <= last:
-        known.append(month(at))
-        at = month_from(at, 1)
+    known = [] if first is None or last is None else [*map(month, months_from(first, last))]
     plain = re.fullmatch(r"([0-9]{4}-[0-9]{2})(-[0-9]{2})?", wanted.strip())
     if plain and plain.group(1) in known:
         return date.fromisoformat(f"{plain.group(1)}-01")

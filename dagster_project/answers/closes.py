@@ -11,7 +11,7 @@ from dagster_project import releases
 from dagster_project.answers.asking import Connection, Row, facts, has_column, has_table, rows
 from dagster_project.releases.closing import open_errors, pack_of
 
-MOST_MOVES = 10
+_MOST_MOVES = 10
 
 
 def closes(home: Path) -> Row:
@@ -118,7 +118,7 @@ def months_restated(restated: Sequence[Row]) -> list[Row]:
     ]
 
 
-def moves(connection: Connection, limit: int = MOST_MOVES) -> Row:
+def moves(connection: Connection) -> Row:
     """Return the number of rows of closed months that are now counted elsewhere, and the first of them.
 
     Bills come before the rows that follow from them; each row has its value at the close and its current one.
@@ -140,7 +140,7 @@ def moves(connection: Connection, limit: int = MOST_MOVES) -> Row:
         " where moved.delta_amount is null"
         " order by moved.table_name <> 'fct_discounted_charges', moved.closed_month,"
         " moved.table_name, moved.record_key, moved.column_name limit ?",
-        [limit],
+        [_MOST_MOVES],
     )
     return {**counted, "listed": listed}
 

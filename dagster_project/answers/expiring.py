@@ -32,7 +32,6 @@ def expiring(
     program: str | None,
     sort: Literal["amount", "date"] = "date",
     top: int | None = None,
-    plan: str | None = None,
 ) -> Row:
     """Return the redemptions in force, and credit, that run out within some months of the as-of date (R12).
 
@@ -43,12 +42,11 @@ def expiring(
         sort: By the day they run out; or by currency and amount (rise of the bill, or lapse), largest first.
         top: How many promotions and grants to list, for each currency if they are sorted by amount;
             totals are of all.
-        plan: Only workspaces on this plan.
     """
     of_release = facts(connection)
     until = add_months(end_of(connection, of_release["as_of_date"]), within_months)
     last_day = day_in(until, zone_of(connection))
-    found = _running_out_before(connection, until, program, plan)
+    found = _running_out_before(connection, until, program)
     more_granted = {
         row["redemption_id"]: row["next_event_at"]
         for row in rows(
@@ -62,7 +60,7 @@ def expiring(
         connection,
         "select count(*) as redemptions, count(distinct workspace_id) as workspaces"
         " from marts.dim_coupon_redemptions where status = 'exhausted'"
-        f" and {of_plan(plan)}" + (" and program = ?" if program else ""),
+        + (" and program = ?" if program else ""),
         [program] if program else [],
     )
     grants = sorted(
@@ -74,8 +72,7 @@ def expiring(
             }
             for grant in grants_left(
                 connection,
-                ("coupons.program = ? and " if program else "")
-                + of_plan(plan, "burndown.workspace_id"),
+                "coupons.program = ?" if program else "true",
                 [program] if program else [],
             )
             if grant["runs_out_on"] is not None and grant["runs_out_on"] < last_day
@@ -90,7 +87,7 @@ def expiring(
         "sort": sort,
         "top": top,
         "used_up": used_up,
-        "counted_in_bills": _counted_in_bills(connection, program, plan),
+        "counted_in_bills": _counted_in_bills(connection, program),
         "totals_by_month": _totals(found, "ends_month"),
         "totals_by_currency": _totals(found),
         "expirations": _chosen(found, "monthly_rise_amount", sort, top),
@@ -109,7 +106,7 @@ def expiring(
 
 
 def _running_out_before(
-    connection: Connection, until: datetime, program: str | None, plan: str | None
+    connection: Connection, until: datetime, program: str | None, plan: str | None = None
 ) -> list[Row]:
     """Return the redemptions that run out before an instant, earliest first."""
     return rows(
@@ -280,7 +277,7 @@ def _revenue_behind(
     }
 
 
-def _counted_in_bills(connection: Connection, program: str | None, plan: str | None) -> int:
+def _counted_in_bills(connection: Connection, program: str | None) -> int:
     """Count the active promotions limited in uses whose last use is on no expected bill."""
     if not has_column(connection, "dim_coupon_redemptions", "uses_left"):
         return 0
@@ -289,7 +286,7 @@ def _counted_in_bills(connection: Connection, program: str | None, plan: str | N
         "select count(*) as redemptions from marts.dim_coupon_redemptions where status = 'active'"
         " and uses_left is not null and ends_at is null and redemption_id not in"
         " (select redemption_id from marts.fct_upcoming_expirations)"
-        f" and {of_plan(plan)}" + (" and program = ?" if program else ""),
+        + (" and program = ?" if program else ""),
         [program] if program else [],
     )
     return int(found["redemptions"])

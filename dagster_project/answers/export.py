@@ -9,19 +9,18 @@ cell is in `workbook`.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from dagster_project.answers import findings
+from dagster_project.answers.as_csv import write_csv
 from dagster_project.answers.asking import (
     Connection,
     NotThere,
@@ -36,8 +35,7 @@ from dagster_project.answers.asking import (
     zone_of,
 )
 from dagster_project.answers.asking import program as known_program
-from dagster_project.answers.values import neutral
-from dagster_project.releases.fingerprint import literal, quote
+from dagster_project.quoting import literal, quote
 
 FORMATS: Final = ("xlsx", "csv", "parquet")
 DICTIONARY: Final = "data_dictionary"
@@ -50,7 +48,6 @@ _NAME = "Name of the workspace, from dim_workspaces; not in the mart itself."
 _BATCH = 10_000
 _MEMORY = "128MB"
 _PART = 16_384  # rows sorted at a time
-_SHEET_NAME = 31
 _EVENTS = ("occurred_at", "effective_at", "issued_at")
 """Instants that assign a row without a month column to a month."""
 
@@ -74,14 +71,6 @@ class Narrowing:
     month: date | None = None
     workspace_id: str | None = None
     program: str | None = None
-
-    def as_row(self) -> Row:
-        """Return the narrowing as a dictionary of plain values."""
-        return {
-            "month": self.month,
-            "workspace_id": self.workspace_id,
-            "program": self.program,
-        }
 
     @property
     def suffix(self) -> str:
@@ -239,7 +228,7 @@ def export(
     only = only or Narrowing()
     tables, left_out = _tables(connection, wanted, only)
     folder = out.expanduser().absolute()
-    about = {**facts(connection), **only.as_row()}
+    about = {**facts(connection), **asdict(only)}
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "xlsx":
         path = folder / f"coupon-ledger-{about['release_id']}{only.suffix}.xlsx"
@@ -527,7 +516,9 @@ def _dictionary(tables: Sequence[Table], *, is_named: bool) -> str:
 
 def sheet_name(table: str) -> str:
     """Return the name of a mart's sheet, cut to the length a sheet's name may have."""
-    return table[:_SHEET_NAME]
+    from dagster_project.answers.workbook import SHEET_NAME
+
+    return table[:SHEET_NAME]
 
 
 # CSV and Parquet
@@ -548,7 +539,11 @@ def _file(
 
     def write(to: Path) -> int:
         if kind == "csv":
-            written = _write_csv(connection, relation, to, is_raw, neutralised)
+            cursor = connection.execute(f"from {relation}")
+            names = [str(column[0]) for column in cursor.description or []]
+            with to.open("w", encoding="utf-8", newline="") as file:
+                written, cells = write_csv(file, names, _fetched(cursor), is_raw=is_raw)
+            neutralised.update(cells)
         else:
             written = _write_parquet(connection, relation, to, name, about)
         if most_rows and written > most_rows:
@@ -578,37 +573,9 @@ def _whole(path: Path, write: Callable[[Path], int]) -> int:
     return written
 
 
-def _write_csv(
-    connection: Connection, relation: str, path: Path, is_raw: bool, neutralised: dict[str, int]
-) -> int:
-    cursor = connection.execute(f"from {relation}")
-    names = [str(column[0]) for column in cursor.description or []]
-    written = 0
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        while batch := cursor.fetchmany(_BATCH):
-            for row in batch:
-                cells = [_as_csv(value) for value in row]
-                if not is_raw:
-                    for place, value in enumerate(cells):
-                        if isinstance(value, str) and isinstance(row[place], str):
-                            safe = neutral(value)
-                            if safe != value:
-                                cells[place] = safe
-                                name = names[place]
-                                neutralised[name] = neutralised.get(name, 0) + 1
-                writer.writerow(cells)
-            written += len(batch)
-    return written
-
-
-def _as_csv(value: object) -> object:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    return value
+def _fetched(cursor: Connection) -> Iterator[tuple[Any, ...]]:
+    while batch := cursor.fetchmany(_BATCH):
+        yield from batch
 
 
 def _write_parquet(

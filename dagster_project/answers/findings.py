@@ -16,8 +16,8 @@ from dagster_project.answers.asking import (
     rows,
 )
 from dagster_project.answers.words import is_open
+from dagster_project.quoting import literal, literals
 from dagster_project.releases.closing import month_of_finding
-from dagster_project.releases.fingerprint import literal, literals
 
 
 def findings(connection: Connection, wanted: Mapping[str, str | None], limit: int) -> Row:
@@ -89,6 +89,19 @@ def totals_by_type(connection: Connection, filters: Mapping[str, str]) -> list[R
         " cast(sum(amount_at_stake) as decimal(18, 2)) as amount_at_stake"
         f" from {_source(connection)} where {where} group by all order by all",
         values,
+    )
+
+
+def open_errors(connection: Connection) -> list[Row]:
+    """Return the open findings of severity error: id, type, currency and amount at stake.
+
+    Args:
+        connection: The release.
+    """
+    return rows(
+        connection,
+        "select finding_id, finding_type, currency, amount_at_stake"
+        f" from {_source(connection)} where severity = 'error' and review_status = 'open'",
     )
 
 

@@ -7,12 +7,12 @@ warehouse in which they were just built.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from dagster_project.answers.values import count
-from dagster_project.releases.fingerprint import literals
+from dagster_project.answers.values import count, day_in
+from dagster_project.quoting import literals
 from dagster_project.settings import Settings, first_instant
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def newest_days(
             f" where {instant} < {literals([after])} and {condition}"
         ).fetchone()
         last = row[0] if row else None
-        newest[feed] = None if last is None else last.replace(tzinfo=UTC).astimezone(zone).date()
+        newest[feed] = None if last is None else day_in(last, zone)
     return newest
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dagster_project.answers.asking import Connection, Row, has_release_table, has_table, rows
+from dagster_project.answers.asking import Connection, Row, has_table, rows
 
 
 def standing(
@@ -42,7 +42,7 @@ def standing(
 
 def _earlier_versions(connection: Connection, feed: str, record_id: str) -> list[Row]:
     """Return the rows of a record that a later version replaced, the oldest first."""
-    if not has_release_table(connection, "superseded_rows"):
+    if not has_table(connection, "superseded_rows", "release"):
         return []
     return rows(
         connection,
@@ -91,7 +91,7 @@ def credit_notes(connection: Connection, invoice_id: str) -> list[Row]:
 
 def not_counted(connection: Connection, invoice_id: str) -> Row | None:
     """Return an invoice on record that does not count, with the reason and its delivery; else None."""
-    if not has_release_table(connection, "invoices_not_counted"):
+    if not has_table(connection, "invoices_not_counted", "release"):
         return None
     found = rows(
         connection,

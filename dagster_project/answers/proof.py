@@ -16,7 +16,7 @@ from dagster_project.answers.asking import (
     Row,
     facts,
     has_column,
-    has_release_table,
+    has_table,
     month_in,
     must_be,
     near,
@@ -25,7 +25,7 @@ from dagster_project.answers.asking import (
 from dagster_project.answers.explain import explain
 from dagster_project.answers.lineage import not_counted, standing
 from dagster_project.answers.workspace import redemptions_of
-from dagster_project.releases.fingerprint import quote
+from dagster_project.quoting import quote
 from dagster_project.releases.restatements import MONTHS
 
 FOLLOW_UP = "~follow-up"
@@ -281,7 +281,7 @@ def _of_redemption(connection: Connection, redemption_id: str) -> Row:
 
 def _coupon_versions(connection: Connection, coupons: Iterable[str]) -> list[Row]:
     names = sorted(coupons)
-    if not names or not has_release_table(connection, "coupon_versions"):
+    if not names or not has_table(connection, "coupon_versions", "release"):
         return []
     return rows(
         connection,

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from dagster_project.answers import words
-from dagster_project.answers.asking import Connection, Row, has_release_table, rows
+from dagster_project.answers.asking import Connection, Row, has_table, rows
 from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.read import attached, open_release
@@ -31,7 +31,7 @@ def versions_of(connection: Connection, coupon_id: str) -> list[Row]:
         `coupon_id`, `updated_at`, `file_name`, `delivery_id`, `delivery_row` and `changes`: name, value
         before and value after of each term that differs.
     """
-    if not has_release_table(connection, "coupon_versions"):
+    if not has_table(connection, "coupon_versions", "release"):
         return []
     versions = rows(
         connection,

@@ -10,6 +10,7 @@ from dagster_project.answers.asking import (
     facts,
     month_from,
     month_in,
+    months_from,
     of_plan,
     rows,
 )
@@ -96,11 +97,9 @@ def variance(
     for currency in dict.fromkeys(row["currency"] for row in found):
         by_month = {row["month"]: row for row in found if row["currency"] == currency}
         of_months = []
-        at = first
-        while at <= last:
+        for at in months_from(first, last):
             row = by_month.get(at, {"workspaces": 0, **dict.fromkeys(_AMOUNTS, Decimal("0.00"))})
             of_months.append({"month": at, **{one: row[one] for one in ("workspaces", *_AMOUNTS)}})
-            at = month_from(at, 1)
         currencies.append(
             {
                 "currency": currency,

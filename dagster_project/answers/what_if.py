@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dagster_project.answers.asking import Connection, Row, facts, month_to_come, rows
 from dagster_project.answers.outlook import MONTHS
-from dagster_project.releases.fingerprint import literals
+from dagster_project.quoting import literals
 from dagster_project.releases.read import attached
 from dagster_project.settings import add_months
 
@@ -97,28 +97,23 @@ def outlook_beside(home: Path, recorded: str, asked: str, currency: str) -> list
     Returns:
         By month: `month`, and each of `AMOUNTS` as `recorded_…`, `what_if_…` and `change_…`.
     """
-    listed = "coalesce(recorded.list_amount, asked.list_amount)"
-    nothing = {"list_amount": listed, "net_amount": listed}
+    both = _beside(
+        f"(from r0.marts.{_OUTLOOK} where currency = ?)",
+        f"(from r1.marts.{_OUTLOOK} where currency = ?)",
+        ("workspace_id", "outlook_month"),
+    )
     sums = ", ".join(
-        f"cast(sum(coalesce({side}.{one}, {nothing.get(one, '0')})) as decimal(18, 2))"
-        f" as {name}_{one}"
+        f"cast(sum({side}_{one}) as decimal(18, 2)) as {side}_{one}"
         for one in AMOUNTS
-        for side, name in (("recorded", "recorded"), ("asked", "what_if"))
+        for side in _SIDES
     )
     with attached(home, recorded, asked) as connection:
         (known,) = rows(connection, "select as_of_date from r0.release.release")
         until = add_months(month_to_come(known["as_of_date"]), MONTHS).date()
         found = rows(
             connection,
-            f"""
-            select coalesce(recorded.outlook_month, asked.outlook_month) as month, {sums}
-            from (select * from r0.marts.{_OUTLOOK} where currency = ?) as recorded
-            full join (select * from r1.marts.{_OUTLOOK} where currency = ?) as asked
-                on recorded.workspace_id = asked.workspace_id
-                and recorded.outlook_month = asked.outlook_month
-            where coalesce(recorded.outlook_month, asked.outlook_month) < ?
-            group by all order by all
-            """,
+            f"select outlook_month as month, {sums} from ({both}) where outlook_month < ?"
+            " group by outlook_month order by outlook_month",
             [currency, currency, until],
         )
     return [

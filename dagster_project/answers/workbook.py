@@ -24,8 +24,8 @@ from xlsxwriter.format import Format
 from xlsxwriter.utility import xl_col_to_name
 
 from dagster_project.answers.asking import Connection
-from dagster_project.answers.values import clean, places
-from dagster_project.releases.fingerprint import literal, quote
+from dagster_project.answers.values import FORMULA_SIGNS, clean, places
+from dagster_project.quoting import literal, literals, quote
 
 SHEET_NAME: Final = 31
 """The most characters that the name of a sheet may have."""
@@ -471,7 +471,7 @@ def _style(column: _Column, value: str, currency: _Column | None) -> str:
         return literal(column.formats[number_format(column.name, column.scale, None)])
     cases = []
     for code in codes:
-        of_code = f"{quote(_alias(currency))} is not distinct from {_literal(code)}"
+        of_code = f"{quote(_alias(currency))} is not distinct from {literals([code])}"
         usual = column.formats[number_format(column.name, column.scale, code)]
         whole = column.formats[number_format(column.name, column.scale, code, True)]
         if whole != usual:
@@ -479,10 +479,6 @@ def _style(column: _Column, value: str, currency: _Column | None) -> str:
         cases.append(f"when {of_code} then '{usual}'")
     rest = column.formats[number_format(column.name, column.scale, None)]
     return f"case {' '.join(cases)} else '{rest}' end" if cases else literal(rest)
-
-
-def _literal(text: str | None) -> str:
-    return "null" if text is None else literal(text)
 
 
 def _is_long(column: _Column, value: str) -> str:
@@ -494,7 +490,7 @@ def _is_long(column: _Column, value: str) -> str:
 
 
 def _begins_like_a_formula(value: str) -> str:
-    return f"substr({value}, 1, 1) in ('=', '+', '-', '@', chr(9), chr(13))"
+    return f"substr({value}, 1, 1) in ({literals(FORMULA_SIGNS)})"
 
 
 def _needs_its_space(value: str) -> str:

@@ -30,6 +30,7 @@ from dagster_project.arrival.report import (
     Verdict,
 )
 from dagster_project.digests import sha256_of
+from dagster_project.home import fsync_folder
 
 BLOCK = MEBIBYTE
 RESERVE_BYTES = 16 * MEBIBYTE
@@ -268,9 +269,9 @@ class Archive:
     def _put(self, temporary: Path, path: Path) -> None:
         if not path.parent.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            _sync_folder(path.parent.parent)
+            fsync_folder(path.parent.parent)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        fsync_folder(path.parent)
 
 
 def sha256_of_landed(landed: LandedFile) -> str:
@@ -339,11 +340,3 @@ def _read(source: BinaryIO) -> bytes:
 def _sync(file: IO[Any]) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -69,7 +69,6 @@ def arrive(
     home: Path,
     run_id: str,
     now: datetime,
-    feed_names: Sequence[str] | None = None,
     limits: Limits = Limits(),  # noqa: B008 (immutable)
     *,
     with_gate: bool = True,
@@ -83,8 +82,6 @@ def arrive(
         home: The data home; its archive and warehouse are made where absent.
         run_id: The run that sees the files.
         now: When that run started; without a zone it is UTC.
-        feed_names: Feeds to look at; None means all, and also files in no feed's folder, which are
-            refused.
         limits: How far a file is trusted.
         with_gate: Whether the supplier's gate checks files; only tests and measurements omit it.
         settle_seconds: How long a folder of parts without `_SUCCESS` must have been unchanged.
@@ -100,29 +97,21 @@ def arrive(
     """
     if not landing.is_dir():
         raise ArrivalError(f"{landing}: no such folder; name the folder the deliveries land in")
-    names = tuple(feeds())
-    unknown = [name for name in feed_names or () if name not in names]
-    if unknown:
-        raise ArrivalError(f"no feed {unknown[0]!r}; the feeds are {', '.join(names)}")
     with _opened(home, limits, with_gate) as arrival:
         arrival.note = note
-        waiting = find_landed(landing, names, feed_names, time.time() - settle_seconds)
-        reports = arrival.catch_up(None if feed_names is None else set(feed_names), waiting)
+        waiting = find_landed(landing, tuple(feeds()), time.time() - settle_seconds)
+        reports = arrival.catch_up(waiting)
         while waiting:
             reported, waiting = arrival.take(waiting, run_id, _utc(now))
             reports += reported
         return reports
 
 
-def rebuild(
-    home: Path,
-    limits: Limits = Limits(),  # noqa: B008 (immutable)
-) -> list[DeliveryReport]:
+def rebuild(home: Path) -> list[DeliveryReport]:
     """Make the raw tables again from the archive alone.
 
     Args:
         home: The data home.
-        limits: How far a file is trusted that was archived and never judged.
 
     Returns:
         One report per delivery, in their order, with the same delivery_sequence as before.
@@ -130,12 +119,12 @@ def rebuild(
     Raises:
         ArrivalError: If the archive is damaged.
     """
-    with _opened(home, limits, with_gate=True) as arrival:
+    with _opened(home, Limits(), with_gate=True) as arrival:
         with warehouse.transaction(arrival.connection):
             warehouse.drop_tables(arrival.connection)
             warehouse.create_tables(arrival.connection, arrival.rows)
         arrival.known = _Known(())
-        return arrival.catch_up(None)
+        return arrival.catch_up()
 
 
 def _utc(now: datetime) -> str:
@@ -234,20 +223,15 @@ class _Arrival:
     note: Callable[[str], None] = lambda line: None
     unjudged: set[str] = field(default_factory=set)
 
-    def catch_up(
-        self, feed_names: set[str] | None, landed: Sequence[LandedFile] = ()
-    ) -> list[DeliveryReport]:
+    def catch_up(self, landed: Sequence[LandedFile] = ()) -> list[DeliveryReport]:
         """Load what the archive holds and the warehouse does not, in the order of all deliveries.
 
         Args:
-            feed_names: Feeds to look at; None means all.
             landed: Files that may have the bytes that the archive has lost.
         """
         pending = self.archive.records(self.archive.delivery_ids() - self.known.ids())
         for record in pending:
             self.known.add(_known(record))
-        wanted = [record for record in pending if feed_names is None or record.feed in feed_names]
-        for record in wanted:
             try:
                 self.archive.check_bytes(record)
             except ArrivalError:
@@ -256,7 +240,7 @@ class _Arrival:
         reports = [
             replace(report, is_again=report.verdict == record.verdict)
             for report, record in zip(
-                self.judge_all([(record, 0.0) for record in wanted]), wanted, strict=True
+                self.judge_all([(record, 0.0) for record in pending]), pending, strict=True
             )
         ]
         number = sum(report.is_again and report.verdict == "loaded" for report in reports)

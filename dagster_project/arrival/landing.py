@@ -145,16 +145,15 @@ def format_of(file_name: str) -> tuple[Format, bool]:
 def find_landed(
     landing: Path,
     known_feeds: Sequence[str],
-    feed_names: Sequence[str] | None,
-    settled_before: float = float("inf"),
+    settled_before: float,
 ) -> list[LandedFile]:
     """Return the deliveries in the landing folder, in the order in which they count.
+
+    Files that are in no feed's folder are among them: they are refused, so that nothing is lost unseen.
 
     Args:
         landing: The landing folder; it is only read.
         known_feeds: Names of all feeds, in the order in which they are loaded.
-        feed_names: Feeds asked for, or None for all, which includes files that are in no feed's
-            folder (they are refused, so that nothing is lost unseen).
         settled_before: A folder of parts without `_SUCCESS` waits if anything in it changed after
             this, in seconds since 1970.
 
@@ -162,12 +161,9 @@ def find_landed(
         The files feed by feed, within a feed by modification time, then by name.
     """
     top = _entries(landing)
-    folders = [name for name in known_feeds if feed_names is None or name in feed_names]
     found: list[LandedFile] = []
-    for feed in folders:
+    for feed in known_feeds:
         found += _in_order(_in_feed(landing, feed, settled_before))
-    if feed_names is not None:
-        return found
     where = f"one of {', '.join(f'{name}/' for name in known_feeds)}"
     for entry in sorted(top, key=lambda entry: entry.name):
         if entry.name not in known_feeds and _is_folder(entry) and entry.name[:1] != ".":

@@ -97,7 +97,7 @@ def notice(landing: Path, home: Path, settle_seconds: int, now: float, memory: M
     Raises:
         ArrivalError: The landing folder cannot be listed, or the archive is damaged.
     """
-    landed = find_landed(landing, list(feeds()), None, time.time() - settle_seconds)
+    landed = find_landed(landing, list(feeds()), time.time() - settle_seconds)
     marks = {file.file_name: _mark(file) for file in landed}
     state = _digest(marks)
     if state == memory.settled:

@@ -31,6 +31,8 @@ SHOWN_CHARACTERS = 20_000
 SHOWN_FIELDS = 200
 _MOST_TOLD = 5
 """The most columns that a note names."""
+_MOST_QUOTED = 10
+"""The most columns that a refusal names."""
 REMOVED = "[removed]"
 SWALLOWED = "(not shown: it has control characters)"
 NOTHING_GIVEN: Mapping[str, str | None] = MappingProxyType({})
@@ -277,10 +279,11 @@ def _listed(name: str) -> str:
     return repr(re.sub(r"[,;]", " ", name[:60]))
 
 
-def quoted(names: Sequence[str], most: int = 10) -> str:
+def quoted(names: Sequence[str]) -> str:
     """Return names for a message: the first few, quoted."""
-    shown = ", ".join(repr(name[:60]) for name in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+    shown = ", ".join(repr(name[:60]) for name in names[:_MOST_QUOTED])
+    more = len(names) - _MOST_QUOTED
+    return shown + (f" and {more} more" if more > 0 else "")
 
 
 def shown_fields(feed: Feed, fields: Sequence[str]) -> str:

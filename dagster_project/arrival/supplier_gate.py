@@ -20,7 +20,6 @@ from dagster_project.arrival.rows import AMOUNT_PLACES, OwnParquet, sample_step
 from dagster_project.arrival.warehouse import (
     Batch,
     RawRows,
-    identifier,
     landed_relation,
     landed_sample,
     relation,
@@ -28,6 +27,7 @@ from dagster_project.arrival.warehouse import (
     value_name,
 )
 from dagster_project.feeds import Column, Feed, feeds
+from dagster_project.quoting import quote
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,13 +143,13 @@ def _frames(
     for column in feed.columns:
         if column.name in absent:
             continue
-        name, scale = identifier(column.name), places(column)
+        name, scale = quote(column.name), places(column)
         if scale is None:
             selected.append(f"{text_of(column)} as {name}")
         else:  # the text of a delivered value is not checked, so '0' stands for it
             text = f"coalesce({name}, case when {value_name(column)} is not null then '0' end)"
             selected.append(f"{text} as {name}")
-            selected.append(f"{_number(column, scale)} as {identifier(number_name(column))}")
+            selected.append(f"{_number(column, scale)} as {quote(number_name(column))}")
     cursor = connection.execute(
         f"select {', '.join(selected)} from {loaded} where row_number % ? = 0",
         [step],
@@ -186,7 +186,7 @@ def _number(column: Column, scale: int) -> str:
     value, most = value_name(column), 10 ** (_most_digits(scale) + scale) - 1
     return (
         f"coalesce(case when {value} between -{most} and {most} then {value} end,"
-        f" {_scaled(identifier(column.name), scale)})"
+        f" {_scaled(quote(column.name), scale)})"
     )
 
 
@@ -214,8 +214,8 @@ def _facts(
     from expectations.building import unknown_fact
 
     feed = contract.feed
-    key = f"({', '.join(map(identifier, feed.key_names))})"
-    is_given = " and ".join(f"{identifier(name)} is not null" for name in feed.key_names)
+    key = f"({', '.join(map(quote, feed.key_names))})"
+    is_given = " and ".join(f"{quote(name)} is not null" for name in feed.key_names)
     repeated = _numbers(
         connection,
         f"select delivery_sequence, count(*) - count(distinct {key}) from {loaded}"
@@ -235,11 +235,11 @@ def _facts(
         if batch.prepared.good_rows >= FEW_ROWS
     }
     for name, referred in contract.refers_to.items() if many else ():
-        other = identifier(feeds()[referred].key.name)
+        other = quote(feeds()[referred].key.name)
         unknown = _numbers(
             connection,
-            f"select delivery_sequence, count(*) from {loaded} where {identifier(name)} "
-            f"not in (select {other} from raw.{identifier(referred)} where {other} is not null) "
+            f"select delivery_sequence, count(*) from {loaded} where {quote(name)} "
+            f"not in (select {other} from raw.{quote(referred)} where {other} is not null) "
             "group by delivery_sequence",
         )
         for sequence, rows in many.items():

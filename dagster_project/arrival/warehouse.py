@@ -44,6 +44,7 @@ from dagster_project.arrival.rows import (
 from dagster_project.databases import open_to_write
 from dagster_project.digests import sha256_of
 from dagster_project.feeds import Column, Feed, feeds, type_pattern, value_types
+from dagster_project.quoting import literal, quote
 
 MOST_LINE_BYTES = 4 * 1024 * 1024
 STORAGE = "v1.5.0"
@@ -142,16 +143,6 @@ class LoadMismatch(Exception):
     """DuckDB did not read what the independent parser read."""
 
 
-def identifier(name: str) -> str:
-    """Quote a name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """Quote a text as an SQL string."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def open_warehouse(path: Path, limits: Limits, temporary: Path) -> Opened:
     """Open the warehouse, make its raw tables where absent, read what it knows.
 
@@ -231,7 +222,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection, rows: RawRows) -> None:
     """
     connection.execute("create schema if not exists raw; create schema if not exists landed")
     for name, declaration in RAW_TABLES.items():
-        connection.execute(f"create table if not exists raw.{identifier(name)} ({declaration})")
+        connection.execute(f"create table if not exists raw.{quote(name)} ({declaration})")
     connection.execute(
         f"create table if not exists {_STORED_FILES}"
         " (delivery_sequence bigint, file varchar, sha256 varchar)"
@@ -384,7 +375,7 @@ def files_of(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) -
 def create_view(connection: duckdb.DuckDBPyConnection, feed: Feed, rows: RawRows) -> None:
     """Make `raw.<feed>` and `landed.<feed>` the rows of all deliveries of the feed that were loaded."""
     files = files_of(connection, feed, rows)
-    name = identifier(feed.name)
+    name = quote(feed.name)
     connection.execute(
         f"create or replace view raw.{name} as from {relation(feed, files)};"
         f" create or replace view landed.{name} as from {landed_relation(feed, files)}"
@@ -444,7 +435,7 @@ def landed_text(feed: Feed, rows: str) -> str:
 
 def value_name(column: Column) -> str:
     """Name the column of `landed.<feed>` with the values of a column."""
-    return identifier(f"{column.name}_value")
+    return quote(f"{column.name}_value")
 
 
 def _landed_columns(feed: Feed, form: Form) -> str:
@@ -460,7 +451,7 @@ def _is_local(form: Form) -> str:
 
 def _landed(column: Column, form: Form) -> Iterator[str]:
     """Yield the columns of `landed.<feed>` for a column of the feed, as they are in a select list."""
-    name = identifier(column.name)
+    name = quote(column.name)
     if not has_values(column):
         yield name
     elif form == "text":
@@ -476,7 +467,7 @@ _STORED = {"boolean": "boolean", "date": "date", "instant": "timestamp"}
 
 def text_of(column: Column) -> str:
     """Return SQL for the text of a column of `landed.<feed>`, whether it has text or values."""
-    name = identifier(column.name)
+    name = quote(column.name)
     return (
         f"coalesce({name}, {_as_text(column, value_name(column))})" if has_values(column) else name
     )
@@ -486,9 +477,9 @@ def _texts(feed: Feed, form: Form) -> str:
     """Return the select list for all columns of a file as text."""
     local = _is_local(form)
     return ", ".join(
-        identifier(column.name)
+        quote(column.name)
         if form == "text" or not has_values(column)
-        else f"{_as_text(column, identifier(column.name), local)} as {identifier(column.name)}"
+        else f"{_as_text(column, quote(column.name), local)} as {quote(column.name)}"
         for column in feed.columns
     )
 
@@ -520,9 +511,7 @@ def _rows(feed: Feed, files: Sequence[Path], columns: Callable[[Form], str]) -> 
                 f"{ROW_NUMBER}, {columns(form)} from read_parquet([{names}], filename = true)"
             )
     if not selects:
-        nothing = ", ".join(
-            f"cast(null as varchar) as {identifier(name)}" for name in feed.column_names
-        )
+        nothing = ", ".join(f"cast(null as varchar) as {quote(name)}" for name in feed.column_names)
         selects.append(
             f"select delivery_sequence, {ROW_NUMBER}, {columns('text')} from (select"
             f" cast(null as bigint) as delivery_sequence, cast(null as bigint) as {ROW_NUMBER},"
@@ -541,7 +530,7 @@ def drop_tables(connection: duckdb.DuckDBPyConnection) -> None:
     kinds = _kinds(connection)
     for name in (*feeds(), *RAW_TABLES):
         if name in kinds:
-            connection.execute(f"drop {kinds[name]} raw.{identifier(name)}")
+            connection.execute(f"drop {kinds[name]} raw.{quote(name)}")
     connection.execute(
         "drop schema if exists landed cascade; drop schema if exists kept cascade"
     )  # no build may carry on from what was there
@@ -681,7 +670,7 @@ def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> 
         conditions.append(condition)
 
     for column in feed.columns:
-        name = identifier(column.name)
+        name = quote(column.name)
         if column.type == "instant":
             pattern = literal(type_pattern(column, "without_offset"))
             count(
@@ -700,7 +689,7 @@ def notes_of(connection: duckdb.DuckDBPyConnection, feed: Feed, loaded: str) -> 
             phrases.append((column.name, "value", "that may stand for a missing one"))
     typed = [column for column in feed.columns if column.type != "text"]
     for column in typed:
-        count(f"{identifier(column.name)} in ({words})", of_texts)
+        count(f"{quote(column.name)} in ({words})", of_texts)
     noted = " or ".join([f"not {IS_PLAIN} and ({' or '.join(of_texts)})", *of_instants])
     found = connection.execute(  # the first condition leaves batches unread: only text and local values can have notes
         f"select delivery_sequence, {', '.join(counts)} from {loaded}"
@@ -742,7 +731,7 @@ def _copy_plain_csv(
         given = source.given.get(name)
         return literal(given) if given else "cast(null as varchar)"
 
-    values = ", ".join(f"{value(name)} as {identifier(name)}" for name in feed.column_names)
+    values = ", ".join(f"{value(name)} as {quote(name)}" for name in feed.column_names)
     types = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(len(source.header)))
     connection.execute(
         f"copy (select row_number() over () as {ROW_NUMBER}, {values} from "
@@ -759,7 +748,7 @@ def _verify_samples(
 ) -> None:
     names = [name for name in feed.column_names if name in source.header]
     places = [source.header.index(name) for name in names]
-    columns = ", ".join(f"coalesce({identifier(name)}, '')" for name in names)
+    columns = ", ".join(f"coalesce({quote(name)}, '')" for name in names)
     numbers = ", ".join(str(number) for number in source.samples) or "0"
     sampled = connection.execute(
         f"select {ROW_NUMBER}, {columns} from {loaded} where {ROW_NUMBER} in ({numbers})"
@@ -867,7 +856,7 @@ def forget_delivery(connection: duckdb.DuckDBPyConnection, delivery_id: str) -> 
 def sum_of_amounts(connection: duckdb.DuckDBPyConnection, loaded: str, column: str) -> Decimal:
     """Return the exact sum of an amount column over one delivery's rows, without values that are not amounts."""
     total = connection.execute(
-        f"select coalesce(sum(cast({identifier(column)} as decimal(38, 8))), 0) from {loaded} "
-        f"where regexp_full_match({identifier(column)}, '-?[0-9]{{1,18}}([.][0-9]{{1,8}}0*)?')"
+        f"select coalesce(sum(cast({quote(column)} as decimal(38, 8))), 0) from {loaded} "
+        f"where regexp_full_match({quote(column)}, '-?[0-9]{{1,18}}([.][0-9]{{1,8}}0*)?')"
     ).fetchall()[0][0]
     return Decimal(total)

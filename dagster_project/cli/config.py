@@ -44,9 +44,9 @@ def config(home: HomeOption = None, json: JsonOption = False) -> None:
     settings = settings_from(home)
     found = in_force(settings, os.environ, ["home"] if home is not None else [])
     if json:
-        import json as library
+        from dagster_project.answers.as_json import as_json
 
-        print(library.dumps(found, indent=1, ensure_ascii=False))
+        print(as_json(found))
         return
     _print(found)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.answers.values import clean, count, day, neutral
+from dagster_project.answers.values import clean, count, day
 from dagster_project.cli import layout
 from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, complain, wrong
 from dagster_project.cli.reading import answer, opened
@@ -86,18 +86,13 @@ def rejected(
 
 
 def _write_csv(connection: Connection, path: Path, feed: str | None, delivery: str | None) -> None:
-    import csv
-
+    from dagster_project.answers.as_csv import write_csv
     from dagster_project.answers.deliveries import REJECTED_COLUMNS, rejected_rows
 
-    written = 0
     try:
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(REJECTED_COLUMNS)
-            for row in rejected_rows(connection, feed, delivery):
-                writer.writerow(neutral(one) if isinstance(one, str) else one for one in row)
-                written += 1
+            found = rejected_rows(connection, feed, delivery)
+            written, _ = write_csv(file, REJECTED_COLUMNS, found)
     except OSError as error:
         complain(f"{path} cannot be written: {error.strerror}; name another file with --csv.")
         raise typer.Exit(1) from None

@@ -55,9 +55,9 @@ def health(
         settings, datetime.now(UTC), max_age_hours=max_age_hours, is_daemon_expected=daemon
     )
     if json:
-        import json as library
+        from dagster_project.answers.as_json import as_json
 
-        print(library.dumps(found, indent=1, ensure_ascii=False))
+        print(as_json(found))
     else:
         _print(found)
     raise typer.Exit(0 if found["is_healthy"] else 1)

@@ -12,8 +12,6 @@ characters for a terminal that has no others.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
 import sys
@@ -22,7 +20,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from dagster_project.answers.values import amount, clean, neutral, signed
+from dagster_project.answers.values import amount, clean, signed
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -337,30 +335,3 @@ def show(text: str) -> None:
     except UnicodeEncodeError:
         text = text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
     print(text)
-
-
-def as_csv(
-    names: Sequence[str], rows: Iterable[Sequence[Any]], *, is_raw: bool = False
-) -> tuple[str, dict[str, int]]:
-    """Return CSV with a header; text that a spreadsheet would read as a formula gets an apostrophe.
-
-    Args:
-        names: Column titles.
-        rows: The values.
-        is_raw: Whether text is left unchanged.
-
-    Returns:
-        The text, and by column how many texts were quoted.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    quoted: dict[str, int] = {}
-    for row in rows:
-        cells = [str(value).lower() if isinstance(value, bool) else value for value in row]
-        for place, value in enumerate(row):
-            if isinstance(value, str) and not is_raw and (safe := neutral(value)) != value:
-                cells[place] = safe
-                quoted[names[place]] = quoted.get(names[place], 0) + 1
-        writer.writerow(cells)
-    return text.getvalue(), quoted

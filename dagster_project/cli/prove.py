@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dagster_project.answers import words
+from dagster_project.answers.as_csv import write_csv
 from dagster_project.answers.values import amount, clean, count, day, moment, money, month
 from dagster_project.cli import layout
 from dagster_project.cli.explain import tell as tell_explained
@@ -167,8 +169,8 @@ def _flat(row: Row) -> Row:
 
 def _write_csv(path: Path, found: Sequence[Row]) -> None:
     names = list(found[0]) if found else []
-    text, _ = layout.as_csv(names, [list(row.values()) for row in found])
-    path.write_text(text, "utf-8", newline="")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        write_csv(file, names, [list(row.values()) for row in found])
 
 
 def tell(data: Row) -> str:
@@ -187,7 +189,7 @@ def tell(data: Row) -> str:
             for row in data["coupon_versions"]
             for line in layout.wrap(
                 f"{row['coupon_id']}, version {row['version_number']} of {day(row['updated_at'])}"
-                f"{', current' if row['is_current'] else ''}: {_offer(row)}"
+                f"{', current' if row['is_current'] else ''}: {words.offer(row)}"
                 f" ({row['file_name']}, row {row['delivery_row']})",
                 "  ",
                 "    ",
@@ -240,12 +242,6 @@ def _verified(found: Row) -> list[str]:
         *layout.wrap(f"Release {found['release_id']} is damaged; this proves nothing.", "  "),
         *(line for problem in found["problems"] for line in layout.wrap(problem, "  ", "    ")),
     ]
-
-
-def _offer(version: Row) -> str:
-    from dagster_project.answers import words
-
-    return words.offer(version)
 
 
 def _tell_total(data: Row) -> list[str]:

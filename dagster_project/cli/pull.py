@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.cli.options import HomeOption, JsonOption, settings_from, wrong
+from dagster_project.answers.as_json import as_json
+from dagster_project.cli.options import (
+    HomeOption,
+    JsonOption,
+    complain,
+    explained,
+    settings_from,
+    wrong,
+)
 
 if TYPE_CHECKING:
     from dagster_project.settings import Settings
@@ -88,7 +96,7 @@ def stripe(
         with _explained():
             checks = stripe_probe.probe()
         if json:
-            _show_json([check.as_json() for check in checks])
+            print(as_json([check.as_json() for check in checks]))
         else:
             print("\n".join(map(str, checks)))
         raise typer.Exit(1 if any(check.outcome == "differs" for check in checks) else 0)
@@ -101,7 +109,7 @@ def stripe(
             exclusively=refreshes_kept_out(settings, "pull stripe"),
         )
     if json:
-        _show_json(report.as_json())
+        print(as_json(report.as_json()))
     else:
         print(_as_text(report))
 
@@ -147,7 +155,7 @@ def postgres(
             exclusively=refreshes_kept_out(settings, "pull postgres"),
         )
     if json:
-        _show_json(report.as_json())
+        print(as_json(report.as_json()))
     else:
         print("\n".join(_delivered(report.delivered, report.files)))
 
@@ -182,18 +190,15 @@ def _must_be_writable(settings: Settings) -> None:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn the error that stopped a pull into its message and an exit code."""
-    from dagster_project.releases.errors import ReleaseError
+    """Turn what stopped a pull into its message and an exit code."""
     from dagster_project.sources.errors import PullError, SetUpWrong
 
     try:
-        yield
+        with explained():
+            yield
     except PullError as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         raise typer.Exit(2 if isinstance(error, SetUpWrong) else 1) from None
-    except ReleaseError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(1) from None
 
 
 def _told(kind: str, count: int, is_done: bool) -> None:
@@ -234,9 +239,3 @@ def _notes(notes: Sequence[Note]) -> list[str]:
 
 def _more(count: int) -> list[str]:
     return [f"  and {count - MOST_SHOWN:,} more"] if count > MOST_SHOWN else []
-
-
-def _show_json(found: object) -> None:
-    import json
-
-    print(json.dumps(found, indent=1, ensure_ascii=False))

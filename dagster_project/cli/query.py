@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import shutil
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dagster_project.answers.as_csv import write_csv
 from dagster_project.answers.values import clean, count
 from dagster_project.cli import layout
 from dagster_project.cli.export import RawOption, neutralised
@@ -105,8 +107,9 @@ def query(
     if json:
         answer(data, lambda _: "", True)
     elif csv:
-        printed, cells = layout.as_csv(names, found, is_raw=raw)
-        print_data(printed)
+        printed = io.StringIO()
+        _, cells = write_csv(printed, names, found, is_raw=raw)
+        print_data(printed.getvalue())
         if cells:
             print(neutralised(cells), file=sys.stderr)
     else:

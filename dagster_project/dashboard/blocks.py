@@ -153,11 +153,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars side by side, one for each part of each place on the axis.
+    """Bars side by side, one for each part of each place on the horizontal axis.
 
     Attributes:
         title: What is drawn, also for readers who cannot see it.
-        axis: What the places are.
         unit: The currency of the amounts.
         points: `place`, `part` and `amount` of each bar; a place may have several parts.
         parts: The parts in the order of `charts.SHADES`.
@@ -166,7 +165,6 @@ class Bars:
     """
 
     title: str
-    axis: str
     unit: str
     points: tuple[tuple[str, str, Decimal], ...]
     parts: tuple[str, ...]

@@ -10,12 +10,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from dagster_project.settings import origin_of
+from dagster_project.settings import is_this_machine, origin_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -143,16 +142,8 @@ def _must_be_safe(path: Path, name: str, address: str) -> None:
         origin_of(f"{parts.scheme}://{parts.netloc}")
     except ValueError:
         raise WrongLogin(f"{path}: {name} {address!r} is not a web address.") from None
-    if parts.scheme != "https" and not is_local(parts.hostname or ""):
+    if parts.scheme != "https" and not is_this_machine(parts.hostname or ""):
         raise WrongLogin(f"{path}: {name} must begin with https:// unless it names this machine.")
-
-
-def is_local(host: str) -> bool:
-    """Return whether a host is this machine, by name or IP address."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def must_be_configured(host: str, login: Login | None) -> None:
@@ -165,7 +156,7 @@ def must_be_configured(host: str, login: Login | None) -> None:
     Raises:
         WrongLogin: Other machines could open the dashboard without a log-in.
     """
-    if login is None and not is_local(host):
+    if login is None and not is_this_machine(host):
         raise WrongLogin(
             f"The dashboard is not served on {host} without a log-in: anybody who reaches it would see all"
             " bills. Configure one in a file named by COUPON_LEDGER_LOGIN_FILE, or omit --host and tunnel:"

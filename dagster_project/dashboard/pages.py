@@ -147,7 +147,6 @@ def _month(connection: Connection, chosen: Chosen) -> list[Block]:
         Heading("The last twelve months"),
         Bars(
             f"Net and given by month, {code}",
-            "month",
             code,
             tuple(
                 point
@@ -265,7 +264,6 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
         Heading("Credit left at the end of each month"),
         Bars(
             f"Credit left by month, {code}",
-            "month",
             code,
             tuple(
                 (month(row["burn_month"]), "left", row["closing_amount"]) for row in data["months"]
@@ -293,7 +291,6 @@ def _credit(connection: Connection, chosen: Chosen) -> list[Block]:
             [
                 Bars(
                     f"Credit expected to be used and to lapse by quarter, {code}",
-                    "quarter",
                     code,
                     tuple(
                         point
@@ -447,7 +444,6 @@ def _percent_off(connection: Connection, chosen: Chosen) -> list[Block]:
         Heading("The last 24 months"),
         Bars(
             f"Percent-off by month, {code}",
-            "month",
             code,
             tuple(
                 (month(row["month"]), "percent-off", row["percent_off_amount"])
@@ -491,7 +487,6 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
         drawn = [
             Bars(
                 f"Net of past and expected bills, by month, {code}",
-                "month",
                 code,
                 tuple(
                     (
@@ -566,7 +561,6 @@ def _ahead(connection: Connection, chosen: Chosen) -> list[Block]:
             [
                 Bars(
                     f"By how much bills rise a month, by the month in which promotions run out, {code}",
-                    "month",
                     code,
                     tuple(
                         (month(row["ends_month"]), "rise", row["monthly_rise_amount"])
@@ -650,7 +644,6 @@ def _beside(chosen: Chosen) -> list[Block]:
             blocks.append(
                 Bars(
                     f"Expected net as recorded and under the terms of {name}, by month, {code}",
-                    "month",
                     code,
                     tuple(
                         point

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
-from dagster_project.answers.values import clean, neutral
+from dagster_project.answers.as_csv import write_csv
+from dagster_project.answers.values import clean
 from dagster_project.dashboard.blocks import Table
 
 
@@ -20,13 +19,16 @@ def as_csv(table: Table) -> bytes:
         table: The table; its amounts are written with all decimals and without thousands separators.
     """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = [column.name for column in table.columns]
     has_currency = table.currency is not None and "currency" not in names
-    writer.writerow([*names, *(["currency"] if has_currency else [])])
-    for row in table.rows:
-        code = [row.get("currency") or table.currency] if has_currency else []
-        writer.writerow([*(_plain(row.get(name)) for name in names), *code])
+    rows = [
+        [
+            *(_plain(row.get(name)) for name in names),
+            *([row.get("currency") or table.currency] if has_currency else []),
+        ]
+        for row in table.rows
+    ]
+    write_csv(text, [*names, *(["currency"] if has_currency else [])], rows)
     return text.getvalue().encode("utf-8")
 
 
@@ -39,11 +41,11 @@ def as_xlsx(table: Table, about: str) -> bytes:
     """
     import xlsxwriter
 
-    from dagster_project.answers.workbook import Page
+    from dagster_project.answers.workbook import SHEET_NAME, Page
 
     file = io.BytesIO()
     with xlsxwriter.Workbook(file, {"in_memory": True}) as book:
-        page = Page(book, table.name[:31])
+        page = Page(book, table.name[:SHEET_NAME])
         page.title(about)
         names = [column.name for column in table.columns]
         if table.currency is not None and "currency" not in names:
@@ -61,11 +63,5 @@ def _cell(row: Mapping[str, Any], name: str, table: Table) -> object:
     return clean(value) if isinstance(value, str) else value
 
 
-def _plain(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, datetime):
-        return value.isoformat() + "Z"
-    return neutral(value) if isinstance(value, str) else str(value)
+def _plain(value: object) -> object:
+    return f"{value.isoformat()}Z" if isinstance(value, datetime) else value

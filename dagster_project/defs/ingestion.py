@@ -24,7 +24,7 @@ from dagster_project.defs.tables import (
     loaded_deliveries,
 )
 from dagster_project.defs.transformation import Translator
-from dagster_project.failures import names, plain, without_values
+from dagster_project.failures import plain, without_values
 from dagster_project.feeds import SOURCES_FILE, feeds
 from dagster_project.product import CODE, DBT_PROJECT
 from dagster_project.refresh import acceptances, as_left
@@ -308,4 +308,4 @@ def _arrived(reports: "Sequence[DeliveryReport]") -> Metadata:
 
 def _discreetly(report: "DeliveryReport") -> str:
     """Return a line of a report fit for logs: without values, which may be personal data."""
-    return plain(without_values(_line(report), names()))
+    return plain(without_values(_line(report)))

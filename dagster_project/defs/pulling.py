@@ -14,9 +14,10 @@ from typing import Any
 import dagster as dg
 
 from dagster_project.defs.tables import code
+from dagster_project.product import CODE
 from dagster_project.releases.lock import one_writer
 from dagster_project.run_launcher import show_alive
-from dagster_project.settings import CHECKOUT, Settings
+from dagster_project.settings import Settings
 
 GROUP = "sources"
 JOB_OF = "pull_{}"
@@ -113,7 +114,7 @@ def _asset(settings: Settings, source: str) -> dg.AssetsDefinition:
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=timedelta(hours=settings.pull_within_hours)
         ),
-        metadata=code(CHECKOUT / "dagster_project" / "sources" / _MODULES[source]),
+        metadata=code(CODE / "dagster_project" / "sources" / _MODULES[source]),
     )
     def pulled(context: dg.AssetExecutionContext, pull: Pull) -> dg.MaterializeResult[None]:
         """Fetch what changed and deliver it, whole or not at all."""

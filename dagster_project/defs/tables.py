@@ -14,7 +14,7 @@ import dagster as dg
 import duckdb
 
 from dagster_project.feeds import feeds
-from dagster_project.releases.fingerprint import literals
+from dagster_project.quoting import literals
 
 MOST_DELIVERIES = 20
 Metadata = dict[str, Any]

@@ -17,7 +17,7 @@ from dagster_project.arrival.warehouse import not_as_stored, raw_rows
 from dagster_project.defs.resources import Refresh
 from dagster_project.defs.steps import Step, step
 from dagster_project.defs.tables import Tables, came_from, code, loaded_deliveries
-from dagster_project.failures import names, plain, without_values
+from dagster_project.failures import plain, without_values
 from dagster_project.feeds import feeds
 from dagster_project.product import DBT_PROJECT
 from dagster_project.refresh import blaming, dbt_build, progress
@@ -233,7 +233,7 @@ def _build(
             key = translator.get_asset_key(node)
             context.log_event(dg.AssetMaterialization(key, metadata=metadata))
     if outcome.message:
-        said = without_values(outcome.message, names())
+        said = without_values(outcome.message)
         raise dbt_build.DbtFailed(f"dbt stopped: {said}")
     if not outcome.is_success:
         problems = judge(outcome.build, project.manifest, refresh.as_of_date).problems
@@ -332,7 +332,7 @@ def _log(context: dg.AssetExecutionContext, event: dbt_build.EventMsg) -> None:
     """Log what dbt says about each model and test, without values; the step's own line sums it up."""
     text = event.info.msg.strip()
     if text and event.info.level in ("info", "warn", "error"):
-        context.log.debug(plain(without_values(text, names())))
+        context.log.debug(plain(without_values(text)))
 
 
 def _as_dict(event: dbt_build.EventMsg) -> dict[str, Any]:

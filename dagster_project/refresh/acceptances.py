@@ -90,15 +90,12 @@ def _entry(path: Path, line: int, row: dict[str, str]) -> Acceptance:
     return Acceptance(values["finding_id"], values["reason"], values["approved_by"], until)
 
 
-def load(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
+def load(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Replace the accepted findings in the warehouse with the file's entries.
 
     Args:
         connection: The warehouse, open for writing.
         path: The reviewed file; it need not exist.
-
-    Returns:
-        The number of entries.
 
     Raises:
         AcceptancesUnreadable: As `read`; the warehouse is unchanged.
@@ -116,4 +113,3 @@ def load(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
             [entry.finding_id, entry.reason, entry.approved_by, entry.until.isoformat()],
         )
     connection.execute("commit")
-    return len(entries)

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from dagster_project.feeds import Column, Feed, feeds
+from dagster_project.quoting import literal, literals, quote
 from dagster_project.refresh.changes import (
     FALSE,
     FEEDS,
@@ -27,7 +28,6 @@ from dagster_project.refresh.changes import (
     WrongTerms,
     unknown,
 )
-from dagster_project.releases.fingerprint import literal, literals, quote
 from dagster_project.settings import first_instant
 
 OF_A_BILL: Final = (

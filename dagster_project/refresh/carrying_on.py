@@ -19,10 +19,10 @@ from pathlib import Path
 import duckdb
 
 from dagster_project.databases import open_to_write
+from dagster_project.quoting import literals, quote
 from dagster_project.refresh import standing
 from dagster_project.refresh.left_alone import states_of_sources
 from dagster_project.refresh.standing import Checked
-from dagster_project.releases.fingerprint import literals, quote
 
 MOST_TIMES = 30
 """How many builds in a row may carry on."""

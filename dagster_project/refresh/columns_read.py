@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import duckdb
 
-from dagster_project.releases.fingerprint import Column, literal, quote
+from dagster_project.quoting import literal, quote
+from dagster_project.releases.fingerprint import Column
 
 Tables = Mapping[tuple[str, str], Sequence[Column]]
 """Columns by schema and table."""

@@ -26,6 +26,7 @@ from typing import Any
 import duckdb
 
 from dagster_project.digests import sha256_of
+from dagster_project.quoting import quote
 from dagster_project.refresh.columns_read import (
     Tables,
     columns_read,
@@ -33,7 +34,7 @@ from dagster_project.refresh.columns_read import (
 )
 from dagster_project.refresh.dbt_build import DbtFailed, Project, compile_project
 from dagster_project.releases import candidate
-from dagster_project.releases.fingerprint import quote, tables_of
+from dagster_project.releases.fingerprint import tables_of
 from dagster_project.settings import Settings
 
 # No bill is from these years, and no delivery has that number.
@@ -58,7 +59,6 @@ class Node:
         kind: `model`, `test` or `seed`.
         schema: The schema of a model.
         is_incremental: Whether a model adds rows to those it has, and not by replacing whole workspaces or months.
-        forgets_invoices: Whether it first deletes the rows of recalculated invoices.
         reads: Names of the models and seeds it depends on, and ids of sources.
         severity: Of a test: `error` or `warn`.
         sql: The query, with markers.
@@ -70,7 +70,6 @@ class Node:
     kind: str
     schema: str
     is_incremental: bool
-    forgets_invoices: bool
     reads: tuple[str, ...]
     severity: str
     sql: str
@@ -221,7 +220,6 @@ def nodes_of(compiled: Iterable[Any], manifest: Mapping[str, Any]) -> list[Node]
             schema=node.schema,
             is_incremental=node.config.materialized == "incremental"
             and not any(macro in hooks for macro in _FORGETTING_GROUPS),
-            forgets_invoices="forget_recalculated" in hooks,
             reads=tuple(
                 manifest["nodes"][one]["name"] if one in manifest["nodes"] else one
                 for one in parents

@@ -29,10 +29,11 @@ import duckdb
 
 from dagster_project.arrival.warehouse import landed_text
 from dagster_project.feeds import Feed, feeds
+from dagster_project.quoting import literal, literals, quote
 from dagster_project.refresh.columns_read import Tables
 from dagster_project.refresh.compiled import Models, Moment, Node
 from dagster_project.releases.errors import ReleaseError
-from dagster_project.releases.fingerprint import literal, literals, quote, row_hash, tables_of
+from dagster_project.releases.fingerprint import row_hash, tables_of
 
 WORKSPACES: Final = "memory.main.concerned_workspaces"
 """The table of concerned workspaces."""

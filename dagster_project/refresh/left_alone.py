@@ -18,7 +18,8 @@ from typing import Any
 import duckdb
 
 from dagster_project.feeds import feeds
-from dagster_project.releases.fingerprint import quote, sum_of_hashes
+from dagster_project.quoting import quote
+from dagster_project.releases.fingerprint import sum_of_hashes
 
 _WORD = re.compile(r"\w+")
 _REFERENCE = re.compile(r"""\bref\(\s*['"](\w+)['"]\s*\)""")

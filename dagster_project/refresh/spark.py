@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from dagster_project.feeds import feeds
+from dagster_project.quoting import literal, quote
 from dagster_project.releases import candidate
 from dagster_project.releases.contents import mart_tables, pedigree_tables
-from dagster_project.releases.fingerprint import literal, quote
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:

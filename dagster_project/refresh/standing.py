@@ -29,6 +29,7 @@ import duckdb
 
 from dagster_project.arrival.warehouse import digests_of
 from dagster_project.feeds import Feed, feeds
+from dagster_project.quoting import quote
 from dagster_project.refresh.columns_read import columns_read, without_rows
 from dagster_project.refresh.left_alone import (
     depends_on_build,
@@ -38,13 +39,7 @@ from dagster_project.refresh.left_alone import (
     texts_of,
 )
 from dagster_project.releases import candidate
-from dagster_project.releases.fingerprint import (
-    Column,
-    columns_of,
-    quote,
-    sums_of_hashes,
-    tables_of,
-)
+from dagster_project.releases.fingerprint import Column, columns_of, sums_of_hashes, tables_of
 from dagster_project.releases.gate import Result
 
 Rows = Mapping[str, Mapping[str, str]]

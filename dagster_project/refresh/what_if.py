@@ -27,6 +27,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from dagster_project.home import make_private
+from dagster_project.quoting import literal
 from dagster_project.refresh import carrying_on, compiled, dbt_build
 from dagster_project.refresh.asked_records import Asking
 from dagster_project.refresh.changes import Change, WrongTerms, checked_name, first_of_bills
@@ -44,7 +45,6 @@ from dagster_project.refresh.concerned import (
 from dagster_project.releases import files, questions, restatements
 from dagster_project.releases.answering import DATABASE, Mart, publish_answer
 from dagster_project.releases.errors import Busy, ReleaseError
-from dagster_project.releases.fingerprint import literal
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.machine import explained
 from dagster_project.releases.read import open_release, read_pedigree

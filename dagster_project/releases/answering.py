@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.quoting import literal, literals, quote
 from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.fingerprint import (
@@ -24,9 +25,6 @@ from dagster_project.releases.fingerprint import (
     changed_by,
     content_hash_of,
     content_of,
-    literal,
-    literals,
-    quote,
     row_hash,
     tables_of,
 )

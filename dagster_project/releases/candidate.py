@@ -12,8 +12,8 @@ from pathlib import Path
 import duckdb
 
 from dagster_project.databases import open_to_write
+from dagster_project.quoting import literal
 from dagster_project.releases.files import log_of
-from dagster_project.releases.fingerprint import literal
 
 DATABASE = "candidate"
 """The name under which the file is attached."""

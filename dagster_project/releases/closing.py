@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_project.digests import sha256_of
+from dagster_project.quoting import literal
 from dagster_project.releases import files
 from dagster_project.releases.errors import ReleaseError
-from dagster_project.releases.fingerprint import literal
 from dagster_project.releases.lock import one_writer
 from dagster_project.releases.read import read_pedigree, reading, verify
 

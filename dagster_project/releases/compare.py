@@ -10,10 +10,11 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.quoting import quote
 from dagster_project.releases import files, restatements
 from dagster_project.releases.contents import is_amount
 from dagster_project.releases.errors import NoRelease
-from dagster_project.releases.fingerprint import Column, columns_of, quote
+from dagster_project.releases.fingerprint import Column, columns_of
 from dagster_project.releases.read import attached
 
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dagster_project.quoting import quote
 from dagster_project.releases import candidate, restatements
 from dagster_project.releases.errors import ReleaseError
-from dagster_project.releases.fingerprint import Column, quote
+from dagster_project.releases.fingerprint import Column
 
 # The pedigree's tables that are copied from the build: name, source, order, columns and meaning.
 _DELIVERIES = {

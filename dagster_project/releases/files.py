@@ -23,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from dagster_project.home import fsync_file, fsync_folder
 from dagster_project.releases.errors import NoRelease, ReleaseError
 
 _ID = re.compile(r"^(\d{8}T\d{6}Z)-([0-9a-f]{8})$")
@@ -456,17 +457,3 @@ def make_durable(folder: Path) -> None:
         fsync_file(file)
     folder.chmod(FOLDER_MODE)
     fsync_folder(folder)
-
-
-def fsync_file(path: Path) -> None:
-    """Make a file's content durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def fsync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    fsync_file(path)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _BUILT = {"model", "seed", "snapshot"}
+_MOST_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -250,16 +251,16 @@ def _last_model(node: Mapping[str, Any]) -> str | None:
     return str(models[-1]) if models else None
 
 
-def in_words(problems: Sequence[Problem], limit: int = 10) -> list[str]:
+def in_words(problems: Sequence[Problem]) -> list[str]:
     """Return problems for people: causes first, then the number of checks skipped because of them."""
     causes = [problem for problem in problems if problem.status != "skipped"] or list(problems)
     shown = [
         f"{one.kind} {one.name}: {one.message or one.status}"
         + (f" ({one.path})" if one.path else "")
-        for one in causes[:limit]
+        for one in causes[:_MOST_SHOWN]
     ]
-    if len(causes) > limit:
-        shown.append(f"and {len(causes) - limit} more")
+    if len(causes) > _MOST_SHOWN:
+        shown.append(f"and {len(causes) - _MOST_SHOWN} more")
     if len(problems) > len(causes):
         left = len(problems) - len(causes)
         after = "model or test after it was" if left == 1 else "models and tests after them were"

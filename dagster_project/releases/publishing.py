@@ -11,8 +11,7 @@ that. The Parquet copy of an unchanged mart is a hard link to that of the previo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import Any
 import duckdb
 
 from dagster_project.databases import NO_VACUUM
+from dagster_project.home import fsync_file, fsync_folder
+from dagster_project.quoting import literal
 from dagster_project.releases import candidate, files, restatements, reuse
 from dagster_project.releases.contents import (
     Table,
@@ -35,7 +36,6 @@ from dagster_project.releases.fingerprint import (
     content_from,
     content_hash_of,
     content_of,
-    literal,
 )
 from dagster_project.releases.gate import Build, Check, judge
 from dagster_project.releases.machine import explained
@@ -228,11 +228,10 @@ def _remember_unrecorded(home: Path, now: datetime) -> None:
         files.remember(home, "found served", current, now)
 
 
-@contextmanager
-def _engine(home: Path, threads: int, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def _engine(home: Path, threads: int, memory_limit: str) -> duckdb.DuckDBPyConnection:
     scratch = home / "build" / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
-    connection = duckdb.connect(
+    return duckdb.connect(
         ":memory:",
         config={
             **NO_VACUUM,
@@ -244,10 +243,6 @@ def _engine(home: Path, threads: int, memory_limit: str) -> Iterator[duckdb.Duck
             "autoload_known_extensions": False,
         },
     )
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def _gate_results(connection: duckdb.DuckDBPyConnection) -> list[Check]:
@@ -278,14 +273,14 @@ def serve(home: Path, release_id: str) -> None:
     temporary = files.temporary_dir(home, release_id)
     database = temporary / files.DATABASE_NAME
     database.chmod(files.FILE_MODE)
-    files.fsync_file(database)
+    fsync_file(database)
     log = files.log_of(database)
     if log.exists():
         raise ReleaseError(
             f"There is a write-ahead log beside the new release: {log}.",
             "No reader may open a release read-write; remove the log and run again.",
         )
-    files.fsync_folder(temporary)
+    fsync_folder(temporary)
     os.replace(temporary, files.releases_dir(home) / release_id)
-    files.fsync_folder(files.releases_dir(home))
+    fsync_folder(files.releases_dir(home))
     files.flip(home, release_id)

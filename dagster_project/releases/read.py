@@ -13,17 +13,11 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.quoting import literal, quote
 from dagster_project.releases import files
 from dagster_project.releases.data_home import check_layout
 from dagster_project.releases.errors import LaterMethod, NoRelease, ReleaseError
-from dagster_project.releases.fingerprint import (
-    TableContent,
-    content_hash_of,
-    content_of,
-    literal,
-    parquet,
-    quote,
-)
+from dagster_project.releases.fingerprint import TableContent, content_hash_of, content_of, parquet
 from dagster_project.releases.machine import explanation
 from dagster_project.releases.questions import is_of_question
 

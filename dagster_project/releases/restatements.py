@@ -13,9 +13,10 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.quoting import literal, literals, quote
 from dagster_project.releases import candidate, files
 from dagster_project.releases.closing import Closing, closed_months, must_be_as_certified
-from dagster_project.releases.fingerprint import columns_of, literal, literals, quote
+from dagster_project.releases.fingerprint import columns_of
 
 NAME = "fct_restatements"
 SOURCE = f"memory.main.{NAME}"

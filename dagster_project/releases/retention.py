@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from dagster_project.home import fsync_folder
 from dagster_project.releases import files, questions
 from dagster_project.releases.closing import certified_releases, name_of
 from dagster_project.releases.errors import NoRelease, ReleaseError
@@ -96,7 +97,7 @@ def prune(home: Path, keep: int, now: datetime) -> Pruned:
             else:
                 _remove(home, release_id, now)
                 removed.append(release_id)
-        files.fsync_folder(files.releases_dir(home))
+        fsync_folder(files.releases_dir(home))
     return Pruned(tuple(removed), spared)
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 import duckdb
 
 from dagster_project.digests import sha256_of
+from dagster_project.home import fsync_file
+from dagster_project.quoting import literal, literals, quote
 from dagster_project.releases import candidate, files, reuse
 from dagster_project.releases.contents import Table, comments
 from dagster_project.releases.errors import ReleaseError
-from dagster_project.releases.fingerprint import TableContent, content_of, literal, literals, quote
+from dagster_project.releases.fingerprint import TableContent, content_of
 from dagster_project.releases.gate import Check
 from dagster_project.releases.read import open_file
 
@@ -328,7 +330,7 @@ def write_parquet(
                 f" ({PARQUET}, kv_metadata {{{metadata}}})"
             )
             file.chmod(files.FILE_MODE)
-            files.fsync_file(file)
+            fsync_file(file)
             kept = reuse.Copy(content, about, sha256_of(file))
         copies[table.name] = kept
     connection.execute("detach written")
@@ -344,7 +346,7 @@ def write_about(folder: Path, facts: Mapping[str, object]) -> None:
     file = folder / files.ABOUT_NAME
     file.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
     file.chmod(files.FILE_MODE)
-    files.fsync_file(file)
+    fsync_file(file)
 
 
 def write_report(folder: Path, make: Callable[[duckdb.DuckDBPyConnection], str]) -> str:
@@ -363,5 +365,5 @@ def write_report(folder: Path, make: Callable[[duckdb.DuckDBPyConnection], str])
     file = folder / files.REPORT_NAME
     file.write_text(text, "utf-8")
     file.chmod(files.FILE_MODE)
-    files.fsync_file(file)
+    fsync_file(file)
     return ""

@@ -85,7 +85,6 @@ def generate_large_sample(
     months: int,
     seed: int,
     out: Path,
-    start: date = date(2023, 7, 1),
     file_format: LargeFormat = "parquet",
     grouping: Grouping = "year",
     *,
@@ -104,7 +103,6 @@ def generate_large_sample(
         months: How many calendar months, at least 1; 2 if the last is held back.
         seed: Any whole number; another seed gives another sample.
         out: Folder to write to, empty or not yet existing.
-        start: First day; the sample's months are counted from its month.
         file_format: Format of workspaces, redemptions and invoices.
         grouping: Which invoices share a file: those of a calendar year, of a month, or all.
         hold_back: Whether events of the last month's invoices are written to `next/`, a landing
@@ -125,7 +123,7 @@ def generate_large_sample(
     workspaces = max(1, round(invoices / copies / months / _RATE))
     with tempfile.TemporaryDirectory(prefix="coupon-ledger-sample-") as folder:
         base = Path(folder)
-        made = generate_sample(workspaces, months, seed, base, start, plain=True)
+        made = generate_sample(workspaces, months, seed, base, plain=True)
         with duckdb.connect() as connection:
             connection.execute("set threads = 2; set memory_limit = '3GB'; set TimeZone = 'UTC'")
             connection.execute(f"set temp_directory = '{base / 'spill'}'")

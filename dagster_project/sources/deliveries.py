@@ -18,6 +18,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
+from dagster_project.home import fsync_folder, write_whole
 from dagster_project.sources.errors import PullError
 
 PULLS = "pulls"
@@ -117,12 +118,10 @@ def part_of(landing: Path, feed: str, name: str) -> tuple[Path, Path]:
     return folder / f".{name}.part", folder / name
 
 
-def remove_leftovers(landing: Path, source: str, keep: Iterable[Path] = ()) -> None:
+def remove_leftovers(landing: Path, source: str) -> None:
     """Remove what killed pulls of a source wrote and never delivered."""
-    kept = set(keep)
     for part in landing.glob(f"*/.{source}-*.part"):
-        if part not in kept:
-            part.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def csv_line(values: Iterable[str | None]) -> str:
@@ -157,12 +156,8 @@ def deliver(home: Path, source: str, parts: Iterable[Part]) -> list[Part]:
     """
     parts = list(parts)
     listed = folder_of(home, source) / PENDING
-    written = listed.with_suffix(".tmp")
-    with written.open("w", encoding="utf-8") as file:
-        json.dump([part.as_json() for part in parts], file)
-        made_durable(file)
-    written.replace(listed)
-    _sync(listed.parent)
+    write_whole(listed, json.dumps([part.as_json() for part in parts]))
+    fsync_folder(listed.parent)
     return _finish(listed)
 
 
@@ -174,10 +169,7 @@ def note_completed(home: Path, source: str, when: datetime) -> None:
         source: The source.
         when: When, in UTC.
     """
-    place = folder_of(home, source) / COMPLETED
-    written = place.with_suffix(".tmp")
-    written.write_text(when.isoformat(timespec="seconds"), "utf-8")
-    written.replace(place)
+    write_whole(folder_of(home, source) / COMPLETED, when.isoformat(timespec="seconds"))
 
 
 def last_pull(home: Path, source: str) -> datetime | None:
@@ -227,14 +219,6 @@ def _finish(listed: Path) -> list[Part]:
             continue
         folders.add(part.final.parent)
     for folder in folders:
-        _sync(folder)
+        fsync_folder(folder)
     listed.unlink()
     return lost
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

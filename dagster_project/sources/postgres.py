@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster_project.feeds import Column, Feed, feeds
+from dagster_project.home import write_whole
 from dagster_project.settings import Settings
 from dagster_project.sources import deliveries
 from dagster_project.sources.deliveries import Part
@@ -267,7 +268,7 @@ def _pull(
     if parts:
         with exclusively():
             deliveries.deliver(settings.home, SOURCE, parts)
-    _keep_state(place, {**state, **after})
+    write_whole(place, json.dumps({**state, **after}, indent=1))
     deliveries.note_completed(settings.home, SOURCE, datetime.fromtimestamp(now, UTC))
     report.delivered = {part.feed: part.rows for part in parts}
     report.files = [str(part.final) for part in parts]
@@ -285,14 +286,6 @@ def _state(place: Path) -> dict[str, dict[str, str]]:
             "Remove it: the next pull then reads everything again.",
         ) from error
     return found if isinstance(found, dict) else {}
-
-
-def _keep_state(place: Path, state: Mapping[str, Mapping[str, str]]) -> None:
-    written = place.with_suffix(".tmp")
-    with written.open("w", encoding="utf-8") as file:
-        json.dump(state, file, indent=1)
-        deliveries.made_durable(file)
-    written.replace(place)
 
 
 def _since(state: Mapping[str, Mapping[str, str]], select: Select, database: str) -> str:

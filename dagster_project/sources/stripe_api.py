@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dagster_project.settings import is_this_machine
 from dagster_project.sources.errors import PullError, SetUpWrong
 from dagster_project.sources.stripe_books import parsed
 from dagster_project.sources.stripe_shapes import Json
@@ -33,7 +34,6 @@ LONGEST_WAIT = 32.0
 TIMEOUT_SECONDS = 80
 
 _KEY = re.compile(r"\b(?:sk|rk|pk)_[A-Za-z0-9_*]+")
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class NotFound(PullError):
@@ -219,7 +219,8 @@ def _addresses() -> Any:
     if not base:
         return {}
     parts = urlsplit(base)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+    is_local = parts.scheme == "http" and is_this_machine(parts.hostname or "")
+    if parts.scheme != "https" and not is_local:
         raise SetUpWrong(
             f"{BASE_VARIABLE} is {base}: the key is sent there, so it must begin with https://, or"
             " name this machine."

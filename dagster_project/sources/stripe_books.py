@@ -34,7 +34,7 @@ create table if not exists objects (
     kind text not null, id text not null, customer text, status text, created integer,
     content blob not null, seen integer not null, page text not null, primary key (kind, id)
 ) without rowid;
-create index if not exists objects_of_customer on objects (kind, customer);
+drop index if exists objects_of_customer; -- of earlier versions; no query reads by it
 create table if not exists named (kind text not null, id text not null, primary key (kind, id))
 without rowid;
 create table if not exists pages (
@@ -245,10 +245,6 @@ class Books:
     def each(self, kind: str) -> Iterator[Json]:
         """Yield all objects of a kind, ordered by id."""
         yield from self._selected("kind = ?", kind)
-
-    def of_customer(self, kind: str, customer: str) -> Iterator[Json]:
-        """Yield the objects of one customer, ordered by id."""
-        yield from self._selected("kind = ? and customer = ?", kind, customer)
 
     def _selected(self, condition: str, *values: str) -> Iterator[Json]:
         cursor = self._connection.execute(

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 
+from dagster_project.feeds import feeds
 from dagster_project.sources.stripe_account import Account
 from dagster_project.sources.stripe_bills import Bill
 from dagster_project.sources.stripe_money import (
@@ -163,13 +164,14 @@ class Coupons:
         named = at(found, "metadata", self._choices.program_key)
         if named is None:
             return "special"
-        if named in self._choices.programs:
+        programs = feeds()["coupons"].column("program").values
+        if named in programs:
             return str(named)
         self._outcome.note(
             "unknown_program",
             object_id,
             f"its metadata {self._choices.program_key} is {named!r}, which is none of"
-            f" {', '.join(self._choices.programs)}: it counts as special",
+            f" {', '.join(programs)}: it counts as special",
         )
         return "special"
 

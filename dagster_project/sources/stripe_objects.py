@@ -16,14 +16,12 @@ class Choices:
     Attributes:
         workspace: What a workspace is: a `customer` or a `subscription`.
         program_key: The metadata key that names a coupon's program.
-        programs: The existing programs.
         has_names: Whether names of customers are delivered.
         mtu_price: The metered price whose quantity is the monthly tracked users, if any.
     """
 
     workspace: str = "customer"
     program_key: str = "program"
-    programs: tuple[str, ...] = ("startup", "accelerator", "non_profit", "special")
     has_names: bool = True
     mtu_price: str = ""
 

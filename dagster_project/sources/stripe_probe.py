@@ -50,16 +50,13 @@ class Check:
         return f"{self.outcome:<17} {self.question}\n{'':<17} {self.found}"
 
 
-def probe(api: Api | None = None) -> list[Check]:
-    """Check what is assumed about an account.
-
-    Args:
-        api: How to ask; by default with the key and address in the environment.
+def probe() -> list[Check]:
+    """Check what is assumed about an account, with the key and address in the environment.
 
     Raises:
         PullError: The account cannot be read.
     """
-    asked = _Account(api or Api(None))
+    asked = _Account(Api(None))
     questions: list[Callable[[_Account], Check]] = [
         _bills_add_up,
         _total_is_after_credit,

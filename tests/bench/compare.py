@@ -20,7 +20,8 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from dagster_project.releases.fingerprint import TableContent, content_of, literal
+from dagster_project.quoting import literal
+from dagster_project.releases.fingerprint import TableContent, content_of
 from dagster_project.settings import Settings
 from tests.bench import inputs, machine, measure, store
 from tests.bench.programs.contract import INPUTS, RESULTS, source, target

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import duckdb
 
+from dagster_project.quoting import literal
 from dagster_project.releases.candidate import STORAGE_VERSION
-from dagster_project.releases.fingerprint import literal
 from tests.bench.programs.contract import RESULTS
 
 MART = "fct_discounted_charges"

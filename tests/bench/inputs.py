@@ -10,8 +10,8 @@ from pathlib import Path
 import duckdb
 
 from dagster_project.arrival import arrive
+from dagster_project.quoting import literal
 from dagster_project.refresh import dbt_build
-from dagster_project.releases.fingerprint import literal
 from dagster_project.settings import Settings
 from tests.bench import measure, store
 from tests.bench.programs.contract import INPUTS, source

@@ -20,8 +20,8 @@ from typing import Any
 
 import duckdb
 
+from dagster_project.quoting import literal
 from dagster_project.releases import open_release
-from dagster_project.releases.fingerprint import literal
 from dagster_project.releases.restatements import NAME as RESTATEMENTS
 from dagster_project.sample.deliver import EXPORTED
 from dagster_project.settings import Settings

@@ -36,7 +36,7 @@ def test_acceptances_move_findings_and_are_reported_when_stale(
             f"{last_day},agreed,A,{today}\n{run_out},agreed,A,{yesterday}\nnothing,agreed,A,{today}\n",
             "utf-8",
         )
-        assert acceptances.load(connection, reviewed) == 3
+        acceptances.load(connection, reviewed)
         compiled.build(connection)
         statuses = dict(
             connection.execute(

@@ -548,7 +548,7 @@ def test_every_day_in_the_models_is_that_of_the_question(compiled: CompiledModel
 def test_the_days_of_any_time_zone_are_found_in_the_models(zone: str) -> None:
     calendar = ReportingCalendar(ZoneInfo(zone))
     sql = f"'{calendar.end_of(date(4711, 3, 9))}' '{calendar.first_instant(date(4712, 5, 5))}'"
-    node = Node("any", "model", "marts", False, False, (), "", sql)
+    node = Node("any", "model", "marts", False, (), "", sql)
     moment = Moment(date(2025, 6, 30), datetime(2025, 7, 1), 17, datetime(2025, 2, 28))
     assert Models([node]).sql(node, moment) == "'2025-07-01 00:00:00' '2025-02-28 00:00:00'"
 

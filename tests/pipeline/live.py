@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -302,13 +302,12 @@ class Service:
         )
         assert answer[field_name]["__typename"] in ("Sensor", "ScheduleStateResult"), answer
 
-    def runs(self, tags: Sequence[tuple[str, str]] = ()) -> list[Run]:
-        """All runs with these tags, oldest first."""
+    def runs(self) -> list[Run]:
+        """All runs, oldest first."""
         answer = self.ask(
-            "query Runs($filter: RunsFilter) { runsOrError(filter: $filter) { ... on Runs { results"
+            "{ runsOrError { ... on Runs { results"
             " { runId status runConfigYaml startTime endTime tags { key value } } }"
-            " ... on PythonError { message } } }",
-            filter={"tags": [{"key": key, "value": value} for key, value in tags]},
+            " ... on PythonError { message } } }"
         )
         return [
             Run(

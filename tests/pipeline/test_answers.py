@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -109,7 +108,7 @@ def desk(sample_run: SampleRun) -> Desk:
 
 
 @pytest.fixture(scope="module")
-def altered(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def altered(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """The same release with what no supplier should send, an acceptance, and credit that runs out."""
     home = tmp_path_factory.mktemp("altered")
     release_id = places.current_release(desk.home)
@@ -160,7 +159,7 @@ def altered(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
                 f"update marts.{table} set workspace_id = '{LONG}' where workspace_id = 'ws_00015'"
             )
     places.flip(home, release_id)
-    yield Desk(home)
+    return Desk(home)
 
 
 HOSTILE = "\x1b[31m日本語\u202e\nx"

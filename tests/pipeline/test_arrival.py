@@ -1359,20 +1359,6 @@ def test_deliveries_count_in_the_order_run_then_time_then_name(home: Home) -> No
     ]
 
 
-def test_only_the_feeds_asked_for_arrive(home: Home) -> None:
-    home.land("invoices/a.csv", csv_bytes([INVOICE]))
-    home.land("workspaces/a.csv", csv_bytes([WORKSPACE]))
-    home.land("stray/a.csv", b"")
-    assert [report.feed for report in home.arrive(feed_names=["workspaces"])] == ["workspaces"]
-    assert [report.feed for report in home.arrive(feed_names=["invoices"])] == ["invoices"]
-    assert home.rows("select feed, delivery_sequence from raw.deliveries order by 2") == [
-        ("workspaces", 1),
-        ("invoices", 2),
-    ]
-    with pytest.raises(ArrivalError, match="no feed 'invoice'"):
-        home.arrive(feed_names=["invoice"])
-
-
 def test_an_absent_landing_folder_is_an_error(home: Home) -> None:
     home.landing.rmdir()
     with pytest.raises(ArrivalError, match="no such folder"):
@@ -1921,10 +1907,9 @@ def test_a_folder_without_a_mark_is_whole_once_it_has_settled(
     assert bool(home.arrive()) == taken
 
 
-def reasons_to_wait(home: Home, settle_seconds: int = 60) -> list[str]:
+def reasons_to_wait(home: Home) -> list[str]:
     """What `run` says about the folders that are not whole."""
-    settled_before = time.time() - settle_seconds
-    return list(left_alone(home.landing, list(feeds()), settled_before)["waiting"])
+    return list(left_alone(home.landing, list(feeds()), time.time() - 60)["waiting"])
 
 
 def test_a_folder_that_waits_is_told_with_what_it_waits_for(home: Home) -> None:
@@ -2312,9 +2297,7 @@ def test_an_error_while_small_files_are_loaded_together_refuses_one_alone(
     assert home.rows("select invoice_id from raw.invoices order by 1") == [("in_1",), ("in_3",)]
 
 
-def test_a_delivery_larger_than_the_free_space_is_refused_before_it_is_copied(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_delivery_larger_than_the_free_space_is_refused_before_it_is_copied(home: Home) -> None:
     home.land("invoices/a.csv", csv_bytes([invoice(1)]))
     large = home.landing / "invoices/b.csv"
     with large.open("wb") as file:
@@ -2419,7 +2402,7 @@ def test_many_small_files_each_keep_their_own_verdict(home: Home) -> None:
 
 
 def test_many_parquet_files_are_read_in_one_process_and_one_that_ends_it_is_found(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: Home,
 ) -> None:
     for number in range(5):
         table = invoices_table(invoice_id=pa.array([f"in_{number}"]))

@@ -997,7 +997,7 @@ class TestCommands:
         with duckdb.connect(":memory:") as connection:
             connection.execute("create schema release; create schema marts")
             connection.execute(
-                "create table release.tables as select 'fct_restatements' as table_name"
+                "create table release.tables as select 'marts' as table_schema, 'fct_restatements' as table_name"
             )
             connection.execute(
                 "create table marts.fct_restatements as select date '2026-03-01' as closed_month,"

@@ -29,8 +29,9 @@ from dagster_project import releases
 from dagster_project.cli import app
 from dagster_project.feeds import feeds
 from dagster_project.product import DBT_PROJECT
+from dagster_project.quoting import literal, quote
 from dagster_project.refresh import spark
-from dagster_project.releases.fingerprint import columns_of, literal, quote
+from dagster_project.releases.fingerprint import columns_of
 from dagster_project.settings import SAMPLE_LANDING
 from tests.dbt.test_staging import CASES, LOCAL_TIMES, VALID, VALUES
 from tests.pipeline.conftest import (

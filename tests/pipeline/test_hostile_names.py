@@ -29,7 +29,6 @@ IN_A_FILE_NAME = HOSTILE.replace("/", "_")
 # Control characters in an id reject its row; these do not.
 UNSEEN = "\u202e\u2066\u2028\u200b<b>&"
 WORKSPACE, INVOICE = f"ws_{UNSEEN}1", f"in_{UNSEEN}1"
-Answer = "subprocess.CompletedProcess[str]"
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

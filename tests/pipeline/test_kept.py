@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -26,14 +25,14 @@ CODE = "1+code"
 
 
 @pytest.fixture
-def warehouse(tmp_path: Path) -> Iterator[Path]:
+def warehouse(tmp_path: Path) -> Path:
     """A warehouse with two deliveries, from which models were built."""
     path = tmp_path / "warehouse.duckdb"
     with duckdb.connect(str(path)) as connection:
         create_tables(connection, raw_rows(path))
         deliver(connection, 1, 3)
     carrying_on.leave(path, CODE, AS_OF)
-    yield path
+    return path
 
 
 def deliver(

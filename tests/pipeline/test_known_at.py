@@ -33,7 +33,9 @@ class TestLayingOut:
         home = folder / "home"
         HandMade(home).write().publish()
         shutil.rmtree(home / "build")
-        arrive(folder / "landing", home, "1", NOW, ["coupons"], with_gate=False)
+        (folder / "first").mkdir()
+        shutil.copytree(folder / "landing" / "coupons", folder / "first" / "coupons")
+        arrive(folder / "first", home, "1", NOW, with_gate=False)
         arrive(folder / "landing", home, "2", NOW + timedelta(hours=1), with_gate=False)
         return home
 

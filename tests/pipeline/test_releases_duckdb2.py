@@ -19,8 +19,9 @@ import duckdb
 import pytest
 
 from dagster_project import releases
+from dagster_project.quoting import literal, quote
 from dagster_project.releases import files
-from dagster_project.releases.fingerprint import content_of, literal, quote
+from dagster_project.releases.fingerprint import content_of
 from dagster_project.settings import CHECKOUT
 from tests.pipeline.conftest import (
     NOW,

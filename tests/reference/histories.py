@@ -49,15 +49,6 @@ ID_COLUMNS = (
     "credit_note_id",
 )
 
-# Offsets of quarters of an hour, of both signs, with summer time and without.
-REPORTING_ZONES = (
-    "Asia/Kathmandu",
-    "Australia/Eucla",
-    "America/St_Johns",
-    "Pacific/Apia",
-    "Europe/Berlin",
-)
-
 # Ids that only differ in case are different ids.
 WORKSPACE_IDS = ("w1", "W1", "w2")
 COUPON_IDS = ("c1", "C1", "c2", "C2", "c3")
@@ -87,7 +78,7 @@ INSTANTS = (
     datetime(2025, 6, 30, 23, 59, 59, 999999),
     END_OF_AS_OF,
     END_OF_AS_OF + MICROSECOND,
-    # Where a month begins or the as-of day ends in the time zones of REPORTING_ZONES.
+    # Where a month begins or the as-of day ends in Kathmandu, Berlin, St. John's, Eucla and Apia.
     datetime(2025, 5, 31, 18, 15),
     datetime(2025, 6, 30, 18, 15),
     datetime(2025, 5, 31, 22),

@@ -275,7 +275,7 @@ def differences(one: Settings, other: Settings) -> dict[str, list[Any]]:
     return found
 
 
-def test_living_accounts_have_what_is_hard(tmp_path: Path) -> None:
+def test_living_accounts_have_what_is_hard() -> None:
     seen: set[str] = set()
     for seed in range(8):
         living = Living(seed)

@@ -919,7 +919,7 @@ def test_the_command_needs_a_key(puller: Puller, monkeypatch: pytest.MonkeyPatch
     assert "Traceback" not in done.stderr
 
 
-def test_the_sample_is_never_written_into(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_sample_is_never_written_into(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dagster_project.cli", "pull", "stripe", "--home", str(tmp_path)],
         capture_output=True,

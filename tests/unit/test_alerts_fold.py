@@ -147,7 +147,7 @@ def test_whatever_happens_every_member_is_reported_and_messages_are_few(
 
 def message(number: int = 1) -> Message:
     alert = Alert("run_failed", "error", "It failed", "Old.", "look", NOW, ("a", "b"), "run-1")
-    return Message(f"id{number}", "new", alert, 2, NOW, ("webhook",), 1)
+    return Message(f"id{number}", "new", alert, 2, NOW, ("webhook",))
 
 
 @pytest.mark.parametrize("kind", ["new_findings", "data_late"])
@@ -174,6 +174,15 @@ def test_what_is_remembered_is_read_back_unchanged(tmp_path: Path) -> None:
     fold.save(state, path)
     assert fold.load(path) == state
     assert [one.name for one in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_a_message_that_an_earlier_version_left_waiting_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    fold.save(State(waiting=[message()]), path)
+    content = json.loads(path.read_text("utf-8"))
+    content["waiting"][0]["attempts"] = 3  # earlier versions counted them
+    path.write_text(json.dumps(content), "utf-8")
+    assert fold.load(path).waiting == [message()]
 
 
 def test_only_the_newest_runs_are_kept(tmp_path: Path) -> None:

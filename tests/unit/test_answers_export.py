@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dagster_project.answers import workbook
 from dagster_project.answers.values import neutral
-from dagster_project.releases.fingerprint import literal
+from dagster_project.quoting import literal
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@sum(a1)", "\t=1", "\r=1"])

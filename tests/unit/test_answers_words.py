@@ -14,6 +14,7 @@ from dagster_project.answers.explain import _differs_without_finding, verdict
 from dagster_project.answers.workspace import _next_event
 from dagster_project.cli.reading import sentence
 from dagster_project.cli.workspace import _coupon, _rise, _today
+from dagster_project.feeds import feeds
 from dagster_project.product import DBT_PROJECT
 from dagster_project.settings import add_months
 
@@ -103,6 +104,10 @@ def test_the_types_of_findings_are_those_of_the_mart() -> None:
     assert set(allowed["finding_type"]) == set(words.FINDING_TYPES)
     assert set(allowed["severity"]) == set(words.SEVERITIES)
     assert set(allowed["review_status"]) == set(words.REVIEWS)
+
+
+def test_the_programs_are_those_that_suppliers_may_name() -> None:
+    assert tuple(sorted(feeds()["coupons"].column("program").values)) == words.PROGRAMS
 
 
 REDEMPTION: dict[str, Any] = {

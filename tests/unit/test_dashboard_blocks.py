@@ -18,7 +18,7 @@ def drawn_rows(block: Bars | Waterfall) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("value", ["1803.85", "0.01", "-12.30", "123456789012.34", "0.00"])
 def test_a_bar_is_as_long_as_its_amount(value: str) -> None:
-    bars = Bars("title", "month", "USD", (("2025-01", "net", Decimal(value)),), ("net",))
+    bars = Bars("title", "USD", (("2025-01", "net", Decimal(value)),), ("net",))
     (row,) = drawn_rows(bars)
     assert row["amount"] == float(value)
     assert row["told"] == f"2025-01: {Decimal(value):,.2f} USD"
@@ -74,7 +74,7 @@ def test_a_mark_is_a_link_where_it_leads_on_and_nowhere_else() -> None:
 
 def test_text_of_a_chart_is_never_markup() -> None:
     place = "</text><script>harmed()</script>\"'"
-    bars = Bars("title", "plan", "USD", ((place, "net", Decimal(1)),), ("net",))
+    bars = Bars("title", "USD", ((place, "net", Decimal(1)),), ("net",))
     assert "<script" not in charts.svg(bars)
 
 

@@ -239,7 +239,7 @@ def test_what_the_service_writes_into_a_file_has_no_colours(
     assert processes.shown(line, is_coloured=is_coloured) == expected
 
 
-def test_the_lines_of_both_processes_reach_the_file_until_the_end(tmp_path: Path) -> None:
+def test_the_lines_of_both_processes_reach_the_file_until_the_end() -> None:
     code = "import sys; print('\\033[32mout\\033[0m'); print('\\033[31merr', file=sys.stderr)"
     script = (
         "import sys; from dagster_project.cli.processes import keep_running;"

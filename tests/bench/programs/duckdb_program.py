@@ -16,9 +16,9 @@ from typing import Any
 import duckdb
 
 from dagster_project.arrival.warehouse import STORAGE
+from dagster_project.quoting import literal
 from dagster_project.refresh import dbt_build
 from dagster_project.releases import candidate
-from dagster_project.releases.fingerprint import literal
 from dagster_project.settings import Settings
 from tests.bench.programs.contract import EMPTY, INPUTS, RESULTS, command, nothing, source, target
 
