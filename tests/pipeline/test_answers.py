@@ -1162,7 +1162,9 @@ class TestExport:
             0 < len(expected) < desk.rows("select count(*) from marts.fct_discounted_charges")[0][0]
         )
         lines = list(book["summary"].iter_rows(values_only=True))
-        begin = [line[0] for line in lines].index("From list to net, all bills exported") + 2
+        begin = [line[0] for line in lines].index(
+            "From list to what was billed and kept, all bills exported"
+        ) + 2
         for currency in sorted({row[1] for row in expected}):
             line = lines[begin]
             begin += 1
@@ -1172,6 +1174,37 @@ class TestExport:
             )
         for name in data["left_out"]:
             assert name[:31] not in book.sheetnames
+
+    @pytest.mark.parametrize("only", [(), ("--month", "2025-03"), ("--workspace", "ws_00155")])
+    def test_the_summary_leads_from_list_to_what_was_kept(
+        self, desk: Desk, tmp_path: Path, only: tuple[str, ...]
+    ) -> None:
+        data = desk.json("export", "--out", tmp_path, *only)
+        book = openpyxl.load_workbook(data["files"][0]["file"])
+        lines = list(book["summary"].iter_rows(values_only=True))
+        begin = [line[0] for line in lines].index(
+            "From list to what was billed and kept, all bills exported"
+        )
+        names = [name for name in lines[begin + 1] if name is not None]
+        assert names[-3:] == ["billed net", "credit notes", "kept"]
+        where = {
+            (): "true",
+            ("--month", "2025-03"): "billing_month = '2025-03-01'",
+            ("--workspace", "ws_00155"): "workspace_id = 'ws_00155'",
+        }[only]
+        expected = desk.rows(
+            "select currency, count(*), sum(list_amount), -sum(percent_off_amount),"
+            " -sum(amount_off_amount), -sum(credit_amount), sum(net_amount),"
+            " sum(billed_net_amount - net_amount), sum(billed_net_amount), -sum(credited_amount),"
+            f" sum(billed_net_after_notes_amount) from marts.fct_discounted_charges where {where}"
+            " group by currency order by currency"
+        )
+        found = [line[: len(names)] for line in lines[begin + 2 : begin + 2 + len(expected)]]
+        assert [
+            (code, bills, *(Decimal(str(one)).quantize(Decimal("0.01")) for one in amounts))
+            for code, bills, *amounts in found
+        ] == expected
+        assert any(row[9] for row in expected), "a credit note is among them"
 
     @pytest.mark.parametrize("month", [None, "2025-11"])
     def test_the_summary_says_what_is_left_of_credit_but_not_of_one_month(

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import openpyxl
 import pytest
+from pyarrow import parquet
 from typer.testing import CliRunner, Result
 
 from dagster_project.answers import what_if as question
@@ -232,6 +234,40 @@ class TestTheAnswer:
         # Before the follow-up is due nothing is settled.
         shown = ask(asked.home, file, "--name", "displaced", "--from", "2026-08-01")
         assert shown.exit_code == 0, shown.output
+
+    def test_files_of_an_answer_say_what_was_asked(self, asked: Asked, tmp_path: Path) -> None:
+        told = "SIXTY: percent_off 60 → 30"
+        answer = ("--release", "what-if/other", "--home", str(asked.home))
+        page = tmp_path / "report.html"
+        written = CliRunner().invoke(app, ["report", "--out", str(page), *answer])
+        assert written.exit_code == 0, written.output
+        text = page.read_text("utf-8")
+        assert "<title>Coupon Ledger, as of 2026-06-30, what-if/other</title>" in text
+        assert f"what-if/other: {told}" in text
+        for kind in ("xlsx", "parquet"):
+            written = CliRunner().invoke(
+                app, ["export", "--format", kind, "--out", str(tmp_path), *answer]
+            )
+            assert written.exit_code == 0, written.output
+        (file,) = tmp_path.glob("coupon-ledger-what-if-other-*.xlsx")
+        summary = openpyxl.load_workbook(file)["summary"]
+        lines = {row[0]: row[1] for row in summary.iter_rows(max_col=2, values_only=True)}
+        assert told in str(lines["What if"])
+        metadata = parquet.read_schema(tmp_path / "dim_coupons.parquet").metadata
+        assert told in metadata[b"what_if"].decode()
+        # What billing would have charged is in the bridge alone: a question corrects no bill.
+        begin = list(lines).index("From list to what was billed and kept, all bills exported")
+        assert "billed net" in [cell.value for cell in summary[begin + 2]]
+        single = ("export", "--workspace", "ws_follow", "--out", str(tmp_path / "one"))
+        assert CliRunner().invoke(app, [*single, *answer]).exit_code == 0
+        (file,) = (tmp_path / "one").glob("*.xlsx")
+        cells = [
+            value
+            for row in openpyxl.load_workbook(file)["summary"].iter_rows(values_only=True)
+            for value in row
+        ]
+        assert "net" in cells
+        assert "billed net" not in cells
 
     def test_a_question_that_is_refused_leaves_an_earlier_one_and_its_answer(
         self, asked: Asked
