@@ -469,6 +469,20 @@ class TestVariance:
 class TestLists:
     """Findings, expiring promotions, programs."""
 
+    def test_a_credit_note_that_does_not_count_has_its_reason(self, desk: Desk) -> None:
+        found = desk.rows(
+            "select description, case when charges.invoice_id is not null then"
+            " 'which is in another currency.' when apart.invoice_id is not null then"
+            " 'which does not count.' else 'which is unknown.' end"
+            " from marts.fct_audit_findings as findings"
+            " left join marts.fct_discounted_charges as charges using (invoice_id)"
+            " left join release.invoices_not_counted as apart using (invoice_id)"
+            " where finding_type = 'credit_note_without_invoice'"
+        )
+        assert len(found) == 2
+        for description, reason in found:
+            assert description.endswith(f", {reason}")
+
     def test_totals_of_findings_are_those_of_the_mart(self, desk: Desk) -> None:
         told = desk.answer("findings")
         for currency, number, stake in desk.rows(
