@@ -469,6 +469,18 @@ class TestVariance:
 class TestLists:
     """Findings, expiring promotions, programs."""
 
+    def test_a_bridge_by_month_is_a_table_in_80_columns(self, desk: Desk) -> None:
+        lines = desk.answer("bridge").splitlines()
+        assert max(map(len, lines)) <= 80
+        begin = lines.index("USD, 3,560 bills, before tax")
+        titles = [line.split() for line in lines[begin:] if line.startswith("  month")]
+        assert titles == [
+            ["month", "list", "%-off", "$-off", "credit", "net"],
+            ["month", "net", "errors", "billed", "notes", "kept"],
+        ]
+        months = [line.split() for line in lines[begin:] if line.startswith("  2025-03 ")]
+        assert months[0][-1] == months[1][1], "both tables have the net"
+
     def test_a_credit_note_that_does_not_count_has_its_reason(self, desk: Desk) -> None:
         found = desk.rows(
             "select description, case when charges.invoice_id is not null then"
