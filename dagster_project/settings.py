@@ -20,7 +20,7 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dagster_project.product import CODE, IS_INSTALLED, SAMPLE
@@ -28,7 +28,16 @@ from dagster_project.product import CODE, IS_INSTALLED, SAMPLE
 CHECKOUT = CODE
 """The checkout, in which tests and benchmarks run."""
 SAMPLE_LANDING = SAMPLE / "landing"
-_SIZE = r"^[0-9]+(\.[0-9]+)?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
+_SIZE = r"[0-9]+(\.[0-9]+)?(KB|MB|GB|TB|KiB|MiB|GiB|TiB)"
+_AS_JSON = {
+    "holidays": '["2026-12-25"]',
+    "owners": '{"marts": "team:finance"}',
+    "late_after_days": '{"invoices": 40}',
+    "web_addresses": '["https://ledger.example.com"]',
+    "spark_conf": '{"spark.executor.memory": "4g"}',
+    "pull_from": '["stripe"]',
+}
+"""The settings that are lists or mappings, each with an example of its text."""
 OWNERS = {
     "deliveries": "team:billing",
     "raw": "team:data",
@@ -141,6 +150,7 @@ class Settings(BaseSettings):
         env_prefix="COUPON_LEDGER_",
         extra="ignore",
         frozen=True,
+        enable_decoding=False,  # text that is not JSON would end every command with a traceback
         hide_input_in_errors=True,  # the input may be a secret
     )
 
@@ -149,10 +159,10 @@ class Settings(BaseSettings):
     as_of: date | None = None
     reporting_time_zone: str = "UTC"
     threads: int = Field(default=2, ge=1, le=256)
-    memory_limit: str = Field(default="4GB", pattern=_SIZE)
+    memory_limit: str = "4GB"
     query_seconds: float = Field(default=300, ge=0)
     query_rows: int = Field(default=100_000, ge=0)
-    query_memory: str | None = Field(default=None, pattern=_SIZE)
+    query_memory: str | None = None
     schedule_cron: str = "0 5 * * *"
     schedule_timezone: str = "UTC"
     autostart: bool = False
@@ -188,7 +198,7 @@ class Settings(BaseSettings):
     spark_master: str = ""
     spark_conf: dict[str, str] = Field(default_factory=dict)
     spark_storage: str = ""
-    spark_thrift: str = Field(default="", pattern=r"^([^:]+:[0-9]{1,5})?$")
+    spark_thrift: str = ""
     spark_user: str = "coupon-ledger"
     pull_from: tuple[Literal["stripe", "postgres"], ...] = ()
     pull_cron: str = "0 4 * * *"
@@ -199,6 +209,34 @@ class Settings(BaseSettings):
     stripe_program_key: str = Field(default="program", min_length=1)
     stripe_names: bool = True
     stripe_mtu_price: str = ""
+
+    @field_validator(*_AS_JSON, "feed_time_zone", mode="before")
+    @classmethod
+    def _decoded(cls, value: object, info: ValidationInfo) -> object:
+        """Decode JSON; a time zone may also be given as its bare name."""
+        if not isinstance(value, str):
+            return value
+        if info.field_name == "feed_time_zone" and not value.lstrip().startswith("{"):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            example = _AS_JSON.get(str(info.field_name), '{"invoices": "Europe/Berlin"}')
+            raise ValueError(f"the text is not JSON: write it like {example}") from None
+
+    @field_validator("memory_limit", "query_memory")
+    @classmethod
+    def _size(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(_SIZE, value):
+            raise ValueError(f"{value!r} is not a size: write it like 4GB or 512MiB")
+        return value
+
+    @field_validator("spark_thrift")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[^:]+:[0-9]{1,5}", value):
+            raise ValueError(f"{value!r} is no address: write it as HOST:PORT")
+        return value
 
     @field_validator("home", "landing")
     @classmethod

@@ -36,6 +36,7 @@ from dagster_project.answers.asking import (
 )
 from dagster_project.answers.asking import program as known_program
 from dagster_project.quoting import literal, quote
+from dagster_project.releases.questions import Question
 
 FORMATS: Final = ("xlsx", "csv", "parquet")
 DICTIONARY: Final = "data_dictionary"
@@ -208,6 +209,7 @@ def export(
     only: Narrowing | None = None,
     *,
     is_raw: bool = False,
+    question: Question | None = None,
     told: Told = _silent,
 ) -> Row:
     """Write tables of the schema `marts` to a folder.
@@ -219,6 +221,7 @@ def export(
         out: The folder; created if absent. Files of the same name are replaced.
         only: Which rows.
         is_raw: Whether CSV keeps text unchanged, even if a spreadsheet reads it as a formula.
+        question: The what-if question that the release answers, if any.
         told: Called with the name and number of rows of each table once it is written.
 
     Raises:
@@ -231,13 +234,23 @@ def export(
     about = {**facts(connection), **asdict(only)}
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "xlsx":
-        path = folder / f"coupon-ledger-{about['release_id']}{only.suffix}.xlsx"
-        written = [_workbook(connection, tables, left_out, path, about, told)]
+        path = folder / f"{_book_name(about, question)}{only.suffix}.xlsx"
+        written = [_workbook(connection, tables, left_out, path, about, question, told)]
     else:
         relations = {table.name: table.relation for table in tables}
         relations[DICTIONARY] = f"({_dictionary(tables, is_named=False)})"
         written = [
-            _file(connection, kind, relation, folder / f"{name}.{kind}", name, about, is_raw, told)
+            _file(
+                connection,
+                kind,
+                relation,
+                folder / f"{name}.{kind}",
+                name,
+                about,
+                question,
+                is_raw,
+                told,
+            )
             for name, relation in relations.items()
         ]
     return {
@@ -258,6 +271,7 @@ def save(
     *,
     is_raw: bool = False,
     most_rows: int = 0,
+    question: Question | None = None,
 ) -> Row:
     """Write the answer to one query in SQL to a file.
 
@@ -268,6 +282,7 @@ def save(
         kind: One of `FORMATS`.
         is_raw: Whether CSV keeps text unchanged, even if a spreadsheet reads it as a formula.
         most_rows: The most rows it may have; 0 for no limit.
+        question: The what-if question that the release answers, if any.
 
     Raises:
         TooManyRows: The answer has more rows; nothing is written.
@@ -284,14 +299,22 @@ def save(
         (found,) = rows(connection, f"select count(*) as rows from {_ASKED}")
         if most_rows and found["rows"] > most_rows:
             raise TooManyRows(most_rows)
-        written = _answer_book(connection, path, about, sql)
+        written = _answer_book(connection, path, about, question, sql)
     else:
-        written = _file(connection, kind, answer, path, RESULT, about, is_raw, _silent, most_rows)
+        written = _file(
+            connection, kind, answer, path, RESULT, about, question, is_raw, _silent, most_rows
+        )
     return {**about, "format": kind, "files": [written]}
 
 
 def export_answer(
-    connection: Connection, sql: str, kind: str, out: Path, *, is_raw: bool = False
+    connection: Connection,
+    sql: str,
+    kind: str,
+    out: Path,
+    *,
+    is_raw: bool = False,
+    question: Question | None = None,
 ) -> Row:
     """Write the answer to one query in SQL to a folder, under a name of its own.
 
@@ -301,6 +324,7 @@ def export_answer(
         kind: One of `FORMATS`.
         out: The folder; created if absent.
         is_raw: Whether CSV keeps text unchanged, even if a spreadsheet reads it as a formula.
+        question: The what-if question that the release answers, if any.
 
     Raises:
         WrongQuestion: A column of the answer is of a type that Parquet does not have.
@@ -311,9 +335,15 @@ def export_answer(
     folder.mkdir(parents=True, exist_ok=True)
     name = RESULT
     if kind == "xlsx":
-        name = f"coupon-ledger-{facts(connection)['release_id']}-{RESULT}"
-    written = save(connection, sql, folder / f"{name}.{kind}", kind, is_raw=is_raw)
+        name = f"{_book_name(facts(connection), question)}-{RESULT}"
+    path = folder / f"{name}.{kind}"
+    written = save(connection, sql, path, kind, is_raw=is_raw, question=question)
     return {**written, "folder": str(folder)}
+
+
+def _book_name(about: Row, question: Question | None) -> str:
+    named = "" if question is None else f"what-if-{question.name}-"
+    return f"coupon-ledger-{named}{about['release_id']}"
 
 
 class TooManyRows(Exception):
@@ -531,6 +561,7 @@ def _file(
     path: Path,
     name: str,
     about: Mapping[str, Any],
+    question: Question | None,
     is_raw: bool,
     told: Told,
     most_rows: int = 0,
@@ -545,7 +576,7 @@ def _file(
                 written, cells = write_csv(file, names, _fetched(cursor), is_raw=is_raw)
             neutralised.update(cells)
         else:
-            written = _write_parquet(connection, relation, to, name, about)
+            written = _write_parquet(connection, relation, to, name, about, question)
         if most_rows and written > most_rows:
             raise TooManyRows(most_rows)
         return written
@@ -579,7 +610,12 @@ def _fetched(cursor: Connection) -> Iterator[tuple[Any, ...]]:
 
 
 def _write_parquet(
-    connection: Connection, relation: str, path: Path, name: str, about: Mapping[str, Any]
+    connection: Connection,
+    relation: str,
+    path: Path,
+    name: str,
+    about: Mapping[str, Any],
+    question: Question | None,
 ) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -606,6 +642,8 @@ def _write_parquet(
         "table_comment": str((table[0]["comment"] if table else None) or ""),
         "column_comments": json.dumps(comments, ensure_ascii=False),
     }
+    if question is not None:
+        metadata["what_if"] = question.told
     # The connection has no access to files, so no query has; Arrow writes instead. A reader that is not closed
     # keeps the release open, and DuckDB would wait for it when the release is opened again.
     with connection.execute(f"from {relation}").to_arrow_reader(_BATCH) as reader:
@@ -636,6 +674,7 @@ def _workbook(
     left_out: Sequence[str],
     path: Path,
     about: Row,
+    question: Question | None,
     told: Told,
 ) -> Row:
     from dagster_project.answers import workbook
@@ -651,11 +690,11 @@ def _workbook(
         for table in facts_first
     ]
     sheets.append(workbook.Sheet(DICTIONARY, f"({_dictionary(tables, is_named=True)})", 1))
-    blocks = summary(connection, tables)
+    blocks = summary(connection, tables, is_asked=question is not None)
 
     def write(to: Path) -> int:
         def first(book: Any, sheets: Sequence[Any]) -> None:
-            _first_sheet(book, about, left_out, blocks, sheets, tables)
+            _first_sheet(book, about, question, left_out, blocks, sheets, tables)
 
         return sum(one.rows for one in workbook.write(to, connection, sheets, first, told))
 
@@ -666,12 +705,14 @@ def _workbook(
     }
 
 
-def _answer_book(connection: Connection, path: Path, about: Row, sql: str) -> Row:
+def _answer_book(
+    connection: Connection, path: Path, about: Row, question: Question | None, sql: str
+) -> Row:
     from dagster_project.answers import workbook
 
     def write(to: Path) -> int:
         def first(book: Any, sheets: Sequence[Any]) -> None:
-            _first_sheet(book, {**about, "sql": sql}, [], [], sheets, [])
+            _first_sheet(book, {**about, "sql": sql}, question, [], [], sheets, [])
 
         (written,) = workbook.write(to, connection, [workbook.Sheet(RESULT, _ASKED)], first)
         return written.rows
@@ -683,8 +724,54 @@ _CREDIT_LEFT = " union all select currency, 'left', null, sum(amount), 1 from {f
 """The sum of all entries, which is the balance; the entries of one month alone give no balance."""
 
 
-def summary(connection: Connection, tables: Sequence[Table]) -> list[Row]:
+_BRIDGE: Final = {
+    "list_amount": "list_amount",
+    "percent_off_amount": "-percent_off_amount",
+    "amount_off_amount": "-amount_off_amount",
+    "credit_amount": "-credit_amount",
+    "net_amount": "net_amount",
+    "billing_error_amount": "billed_net_amount - net_amount",
+    "billed_net_amount": "billed_net_amount",
+    "credit_notes_amount": "-credited_amount",
+    "kept_amount": "billed_net_after_notes_amount",
+}
+"""The bridge of the first sheet, and each amount in a row of bills."""
+
+
+def _bridge(by_name: Mapping[str, Table], *, is_asked: bool) -> tuple[str, str]:
+    """Return the table that the bridge is calculated from, and its SQL.
+
+    An export of one workspace or program lacks the mart of the bridge; bills give the same totals, except that the
+    bills of a what-if do not say what billing would have charged.
+    """
+    name, bills, amounts = "fct_charge_bridge_monthly", "cast(sum(invoices) as bigint)", _BRIDGE
+    if name in by_name:
+        amounts = {**amounts, "billing_error_amount": "billing_error_amount"}
+    else:
+        name, bills = "fct_discounted_charges", "count(*)"
+        columns = by_name[name].columns if name in by_name else ()
+        before = list(amounts)[: list(amounts).index("net_amount") + 1]
+        amounts = {
+            one: sql
+            for one, sql in amounts.items()
+            if one in before
+            or (not is_asked and {word.lstrip("-") for word in sql.split(" - ")} <= {*columns})
+        }
+    sums = ", ".join(f"sum({sql}) as {one}" for one, sql in amounts.items())
+    return name, (
+        f"select currency, {bills} as bills, {sums} from {{{name}}} group by currency order by currency"
+    )
+
+
+def summary(
+    connection: Connection, tables: Sequence[Table], *, is_asked: bool = False
+) -> list[Row]:
     """Return totals calculated from the exported rows, never across currencies.
+
+    Args:
+        connection: The release.
+        tables: The exported tables.
+        is_asked: Whether the release answers a what-if question.
 
     Returns:
         Blocks of `title`, `columns` and `rows`; in a row with a `currency` all amounts are in it.
@@ -692,15 +779,9 @@ def summary(connection: Connection, tables: Sequence[Table]) -> list[Row]:
     by_name = {table.name: table for table in tables}
     is_whole = not any(table.has_month for table in tables)
     blocks = []
+    bridged, bridge = _bridge(by_name, is_asked=is_asked)
     for title, needed, sql in (
-        (
-            "From list to net, all bills exported",
-            ("fct_discounted_charges",),
-            "select currency, count(*) as bills, sum(list_amount) as list_amount,"
-            " -sum(discount_amount) as discount_amount, -sum(credit_amount) as credit_amount,"
-            " sum(net_amount) as net_amount, sum(billed_net_amount) as billed_net_amount"
-            " from {fct_discounted_charges} group by currency order by currency",
-        ),
+        ("From list to what was billed and kept, all bills exported", (bridged,), bridge),
         (
             "Given by program",
             ("fct_discount_applications", "fct_credit_ledger"),
@@ -742,6 +823,7 @@ def summary(connection: Connection, tables: Sequence[Table]) -> list[Row]:
 def _first_sheet(
     book: Any,
     about: Mapping[str, Any],
+    question: Question | None,
     left_out: Sequence[str],
     blocks: Sequence[Row],
     sheets: Sequence[Any],
@@ -754,6 +836,8 @@ def _first_sheet(
     page.title("Coupon Ledger")
     page.line("Release", about["release_id"])
     page.line("As of", about["as_of_date"])
+    if question is not None:
+        page.line("What if", question.told)
     for name, label in (
         ("month", "Only month"),
         ("workspace_id", "Only workspace"),

@@ -44,12 +44,11 @@ def redemptions_of(connection: Connection, workspace_id: str) -> list[Row]:
             coupons.applies_to_interval, coupons.duration, coupons.duration_months,
             coupons.duration_invoices, coupons.redeem_by, coupons.max_redemptions,
             coupons.follow_up_coupon_id, {once_per},
-            following.coupon_id is not null as can_be_followed_up
+            following.coupon_id is not null as is_follow_up_known
         from marts.dim_coupon_redemptions as redemptions
         left join marts.dim_coupons as coupons using (coupon_id)
         left join marts.dim_coupons as following
             on coupons.follow_up_coupon_id = following.coupon_id
-            and coupons.coupon_id <> following.coupon_id
         where redemptions.workspace_id = ?
         order by redemptions.redeemed_at, redemptions.redemption_id
         """,
@@ -116,9 +115,14 @@ def workspace(connection: Connection, workspace_id: str) -> Row:
                 "is_followed_up": coming.get(
                     "is_followed_up",
                     False
-                    if found["follow_up_coupon_id"] and not found["can_be_followed_up"]
+                    if found["follow_up_coupon_id"]
+                    and (
+                        not found["is_follow_up_known"]
+                        or found["follow_up_coupon_id"] == found["coupon_id"]
+                    )
                     else None,
                 ),
+                "is_follow_up_known": bool(found["is_follow_up_known"]),
                 **{name: ledgers.get(found["redemption_id"], {}).get(name) for name in _CREDIT},
                 "grants_left": [
                     {name: value for name, value in grant.items() if name not in _OF_ALL_GRANTS}

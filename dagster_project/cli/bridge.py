@@ -87,18 +87,24 @@ def _parts(part: Row, by: str) -> list[str]:
     left_out = len(part["parts"]) - len(shown)
     title = f"By {by}"
     title += f" ({count(left_out, 'earlier month')} left out: --json has all)" if left_out else ""
+
+    def laid(names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+        return [by, *(f">{_HEADS[one]}" for one in names)], [
+            [
+                month(row["month"]) if by == "month" else row["plan"],
+                *(amount(row[one], code) for one in names),
+            ]
+            for row in shown
+        ]
+
+    if layout.fits(*laid(columns)):
+        return [title, *layout.table(*laid(columns))]
+    net = columns.index("net_amount")
     return [
         title,
-        *layout.table(
-            [by, *(f">{_HEADS[one]}" for one in columns)],
-            [
-                [
-                    month(row["month"]) if by == "month" else row["plan"],
-                    *(amount(row[one], code) for one in columns),
-                ]
-                for row in shown
-            ],
-        ),
+        *layout.table(*laid(columns[: net + 1])),
+        "",
+        *layout.table(*laid(columns[net:])),
     ]
 
 

@@ -81,11 +81,13 @@ def report(
 ) -> None:
     """Write the release as one HTML file to read, send or print."""
     from dagster_project.answers.asking import facts
-    from dagster_project.cli.reading import opened
+    from dagster_project.cli.reading import opened, question_asked
     from dagster_project.dashboard import report as of_release
 
     with opened(home, release) as connection:
-        text = of_release.report(connection, month, home=settings_of_home(home).home)
+        text = of_release.report(
+            connection, month, home=settings_of_home(home).home, question=question_asked()
+        )
         release_id = facts(connection)["release_id"]
     target = out or Path(f"report-{release_id}.html")
     try:

@@ -19,7 +19,14 @@ from dagster_project.cli.options import (
     settings_of_home,
     wrong,
 )
-from dagster_project.cli.reading import MonthOption, ProgramOption, answer, asked, opened
+from dagster_project.cli.reading import (
+    MonthOption,
+    ProgramOption,
+    answer,
+    asked,
+    opened,
+    question_asked,
+)
 
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Row
@@ -75,12 +82,21 @@ def export(
             if sql is None:
                 only = files.narrowing(connection, month, workspace, program)
                 written = files.export(
-                    connection, format, table or [], out, only, is_raw=raw, told=_progress()
+                    connection,
+                    format,
+                    table or [],
+                    out,
+                    only,
+                    is_raw=raw,
+                    question=question_asked(),
+                    told=_progress(),
                 )
             else:
                 with asked(), question.asking(connection, question.Limits()):
                     one = question.only_statement(connection, sql)
-                    written = files.export_answer(connection, one, format, out, is_raw=raw)
+                    written = files.export_answer(
+                        connection, one, format, out, is_raw=raw, question=question_asked()
+                    )
         except OSError as error:
             wrong(
                 f"{clean(error.filename or out)} cannot be written ({error.strerror}): name another"

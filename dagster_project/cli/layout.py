@@ -134,6 +134,27 @@ class _Name:
         yield Text(cut(self._text, options.max_width), no_wrap=True, end="")
 
 
+def fits(heads: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "  ") -> bool:
+    """Return whether `table` lays these rows out as a table, and not as one block per row."""
+    least = _measured(heads, rows)[-1]
+    return sum(least) + len(least) - 1 <= columns() - width(indent)
+
+
+def _measured(
+    heads: Sequence[str], rows: Iterable[Sequence[str]]
+) -> tuple[list[str], list[str], list[list[str]], list[int], list[int]]:
+    """Return kinds and titles of the columns, the cells, and the most and least width of each column."""
+    kinds = [head[:1] if head[:1] in _KINDS else "=" for head in heads]
+    titles = [clean(head.lstrip("".join(_KINDS))) for head in heads]
+    body = [[clean(cell) for cell in row] for row in rows]
+    most = [max(width(line[place]) for line in [titles, *body]) for place in range(len(titles))]
+    least = [
+        min(full, max(_LEAST_NAME, width(title))) if kind in "~|" else full
+        for full, kind, title in zip(most, kinds, titles, strict=True)
+    ]
+    return kinds, titles, body, most, least
+
+
 def table(
     heads: Sequence[str],
     rows: Iterable[Sequence[str]],
@@ -150,14 +171,7 @@ def table(
         indent: Put before every line.
         bars: One value per row, drawn as a bar in the remaining columns, if there are enough.
     """
-    kinds = [head[:1] if head[:1] in _KINDS else "=" for head in heads]
-    titles = [clean(head.lstrip("".join(_KINDS))) for head in heads]
-    body = [[clean(cell) for cell in row] for row in rows]
-    most = [max(width(line[place]) for line in [titles, *body]) for place in range(len(titles))]
-    least = [
-        min(full, max(_LEAST_NAME, width(title))) if kind in "~|" else full
-        for full, kind, title in zip(most, kinds, titles, strict=True)
-    ]
+    kinds, titles, body, most, least = _measured(heads, rows)
     room, gaps = columns() - width(indent), len(titles) - 1
     if sum(least) + gaps > room:
         return blocks(titles, body, indent)

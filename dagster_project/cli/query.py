@@ -25,7 +25,7 @@ from dagster_project.cli.options import (
     settings_from,
     wrong,
 )
-from dagster_project.cli.reading import answer, asked, opened
+from dagster_project.cli.reading import answer, asked, opened, question_asked
 
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Connection, Row
@@ -171,6 +171,7 @@ def _save(connection: Connection, sql: str, out: Path, kind: str, raw: bool, lim
                 kind,
                 is_raw=raw,
                 most_rows=limits.rows,
+                question=question_asked(),
             )
     except files.TooManyRows as error:
         print(

@@ -157,15 +157,13 @@ def answer(data: Mapping[str, Any], tell: Callable[[dict[str, Any]], str], json:
     elif question is None:
         layout.show(tell(dict(data)))
     else:
-        layout.show("\n".join([*_tell_question(question), "", tell(dict(data))]))
+        asked_about = layout.wrap(question.told, hanging="  ")
+        layout.show("\n".join([*asked_about, "", tell(dict(data))]))
 
 
-def _tell_question(question: Question) -> list[str]:
-    """Return the what-if question that the answer below belongs to."""
-    told = f"{question.release_id}: {'; '.join(question.terms)}."
-    if question.terms_hold_from is not None:
-        told += " Earlier bills are as recorded, whatever terms are shown."
-    return layout.wrap(f"{told} Findings are those of the recorded terms.", hanging="  ")
+def question_asked() -> Question | None:
+    """Return the what-if question that the open release answers, if any."""
+    return _question.get()
 
 
 def sentence(missing: NotThere) -> str:

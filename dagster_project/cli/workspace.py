@@ -20,6 +20,10 @@ _RUN_OUT = {
     "uses": "after its last use",
     "credit": "once its credit is used up",
 }
+_ENDS_BEFORE_EXPIRY = {
+    "revocation": "this coupon is revoked before it expires",
+    "eligibility": "eligibility ends before this coupon expires",
+}
 _TITLES = {
     "now": "Coupons in force",
     "to come": "Coupons to come",
@@ -219,18 +223,35 @@ def _coupon(coupon: Row) -> list[str]:
             "    ",
         )
     if coupon["follow_up_coupon_id"] and coupon["standing"] in ("now", "to come"):
-        follows = (
-            coupon["ended_by"] == "expiry"
-            and coupon["is_followed_up"] is not False
-            and _is_ever_in_force(coupon)
-        )
+        why_not = _why_not_followed_up(coupon)
         lines += layout.wrap(
-            f"then {coupon['follow_up_coupon_id']} follows"
-            if follows
-            else f"{coupon['follow_up_coupon_id']} would follow an expiry, but will not here",
+            f"{coupon['follow_up_coupon_id']} does not follow: {why_not}"
+            if why_not
+            else f"then {coupon['follow_up_coupon_id']} follows",
             "    ",
+            "      ",
         )
     return lines
+
+
+def _why_not_followed_up(coupon: Row) -> str:
+    """Return why the follow-up that the terms of a coupon name will not follow (R4); empty if it will."""
+    if not _is_ever_in_force(coupon):
+        return "this coupon is never in force"
+    if coupon["ended_by"] is None:
+        is_counted = coupon["uses_left"] is not None
+        return "this coupon has no end date" + (
+            ", and using it up is not an expiry" if is_counted else ""
+        )
+    if coupon["ended_by"] != "expiry":
+        return _ENDS_BEFORE_EXPIRY[coupon["ended_by"]]
+    if coupon["follow_up_coupon_id"] == coupon["coupon_id"]:
+        return "no coupon follows itself"
+    if coupon["is_followed_up"] is not False:
+        return ""
+    if not coupon["is_follow_up_known"]:
+        return "there is no such coupon"
+    return "it would be refused then, or follows another coupon first"
 
 
 def _rise(coupon: Row) -> str:

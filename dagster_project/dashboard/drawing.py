@@ -32,6 +32,7 @@ from dagster_project.dashboard.pages import NO_CURRENCY, PAGES, heading_of
 from dagster_project.releases import current_release
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.files import is_what_if, release_ids, what_ifs
+from dagster_project.releases.questions import asked_in
 from dagster_project.releases.read import reading
 from dagster_project.settings import Settings
 
@@ -131,6 +132,8 @@ def draw(name: str, all_pages: dict[str, StreamlitPage]) -> None:
             seen = glance(connection)
             # A what-if release is shown by its name, not by its id.
             seen["shown"] = wanted if wanted and is_what_if(wanted) else seen["release_id"]
+            question = asked_in(settings.home / seen["shown"])
+            seen["asked"] = f"{seen['shown']}." if question is None else question.told
             _top(page, seen, newest, all_pages)
             is_open = True
             ids = sorted({*release_ids(settings.home), seen["shown"]}, reverse=True)
@@ -201,7 +204,7 @@ def _top(page: Page, seen: Row, newest: str | None, all_pages: dict[str, Streaml
             else "Another release is current."
         )
         if is_what_if(seen["shown"]):
-            text = f"This is {seen['shown']}: bills under other terms, not the recorded ones."
+            text = f"Bills under other terms, not the recorded ones: {seen['asked']}"
         address = urlencode({**_kept(seen), "release": newest})
         st.html(
             f'<p class="cl-note warning">{look.plain(text)} <a href="{_address(page.name)}?{look.plain(address)}"'
@@ -326,8 +329,10 @@ def _table(table: Table, seen: Row) -> None:
     if not table.rows:
         return
     with st.container(horizontal=True, gap="small"):
-        name = f"{table.name}-{seen['release_id']}"
-        title = f"{TITLE}: release {seen['release_id']}, as of {seen['as_of_date']}"
+        name = f"{table.name}-{seen['shown'].replace('/', '-')}"
+        title = f"{TITLE}: release {seen['shown']}, as of {seen['as_of_date']}"
+        if is_what_if(seen["shown"]):
+            title += f". {seen['asked']}"
         st.download_button(
             "CSV",
             partial(saving.as_csv, table),

@@ -22,6 +22,7 @@ from dagster_project.dashboard.pages import (
     findings_of,
     heading_of,
 )
+from dagster_project.releases.questions import Question
 
 _MOST_ROWS = 25
 _STYLE = f"""{look.STYLE}
@@ -55,33 +56,45 @@ nav a {{ color: {ACCENT}; margin-right: 1rem; }}
 """
 
 
-def report(connection: Connection, wanted: str | None = None, *, home: Path | None = None) -> str:
+def report(
+    connection: Connection,
+    wanted: str | None = None,
+    *,
+    home: Path | None = None,
+    question: Question | None = None,
+) -> str:
     """Return the report of a release, as HTML.
 
     Args:
         connection: The open release.
         wanted: The month of the monthly pages, as 2024-02; the last with bills unless given.
         home: The data home, from which closed months and what-ifs are read; without it they are left out.
+        question: The what-if question that the release answers, if any.
 
     Raises:
         NotThere: No currency has bills of that month.
     """
     with remembering(), days_in(zone_of(connection)):
-        return _report(connection, wanted, home)
+        return _report(connection, wanted, home, question)
 
 
-def _report(connection: Connection, wanted: str | None, home: Path | None) -> str:
+def _report(
+    connection: Connection, wanted: str | None, home: Path | None, question: Question | None
+) -> str:
     seen = glance(connection)
+    release = seen["release_id"] if question is None else question.release_id
     known = [month(one) for one in seen["months"]]
     if wanted is not None and wanted not in known:
         raise NotThere("month", wanted, known=sorted(known))
     parts, links = [], []
+    if question is not None:
+        parts.append(look.note(question.told, is_warning=True))
     if not seen["currencies"]:
         parts.append(look.note(NOTHING_YET))
     for currency in seen["currencies"] or [NO_CURRENCY]:
         named = "no currency" if currency == NO_CURRENCY else currency
         links.append(f'<a href="#{look.plain(currency)}">{look.plain(named)}</a>')
-        chosen = Chosen(currency, month=wanted, home=home, release=seen["release_id"])
+        chosen = Chosen(currency, month=wanted, home=home, release=release)
         parts.append(f'<section class="currency" id="{look.plain(currency)}">')
         for name, (page, make) in PAGES.items():
             if not page.has_report or (currency == NO_CURRENCY and name != "trust"):
@@ -107,6 +120,8 @@ def _report(connection: Connection, wanted: str | None, home: Path | None) -> st
     parts += map(_shown, deliveries_of(connection))
     parts.append("</section>")
     title = f"Coupon Ledger, {wanted or 'as of ' + str(seen['as_of_date'])}"
+    if question is not None:
+        title += f", {question.release_id}"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -78,6 +78,9 @@ def serve(port: int, settings: Settings, host: str = HOST) -> None:
     options = {**_STREAMLIT, "server_port": port, "server_address": host, "secrets_files": []}
     load_config_options(options)
     assert pages.PAGES  # imported here, so the first page does not wait for it
+    # Altair uses pandas as soon as its import has begun, and Streamlit imports it while it draws: two pages at
+    # once could meet a half-imported pandas.
+    import_module("pandas")
     if login:
         with warnings.catch_warnings(record=True):  # authlib's are for its programmers
             import_module("authlib.integrations.starlette_client")  # so no log-in waits for it

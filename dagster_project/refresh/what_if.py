@@ -130,12 +130,11 @@ def prepared(
             make_private(side.parent)
             held.enter_context(one_writer(side, command, is_asking=True))
             aside = settings.model_copy(update={"home": side})
-            files.current_link(side).unlink(missing_ok=True)  # it answers an earlier question
             _forget_build(aside)
             aside.scratch.mkdir(parents=True)
             shutil.copyfile(settings.warehouse, aside.warehouse)
             _hold(side / _RECORDED, files.release_path(home, release_id))
-            questions.write(side, question)
+        held.callback(_forget_unanswered, side)
         held.callback(_forget_build, aside)
         models = _models(aside, project, side / _RECORDED)
         yield Prepared(aside, question, pedigree, rows, first, models)
@@ -163,8 +162,14 @@ def _forget_build(settings: Settings) -> None:
     (settings.home / _RECORDED).unlink(missing_ok=True)
 
 
+def _forget_unanswered(side: Path) -> None:
+    """Remove the data home of a question that was refused, unless it holds an earlier question."""
+    if not questions.is_of_question(side):
+        shutil.rmtree(side, ignore_errors=True)
+
+
 def answer(prepared: Prepared) -> Calculated:
-    """Calculate what a question asks, and publish it in the question's data home.
+    """Calculate what a question asks, and publish it in the question's data home; until then, an earlier answer stays.
 
     Raises:
         WrongTerms: A row breaks the supplier's contract.
@@ -203,6 +208,7 @@ def answer(prepared: Prepared) -> Calculated:
         publish_answer(
             connection,
             settings.home,
+            question,
             recorded,
             prepared.pedigree,
             _marts(connection, calculated.models),

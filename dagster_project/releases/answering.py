@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 
 from dagster_project.quoting import literal, literals, quote
-from dagster_project.releases import files
+from dagster_project.releases import files, questions
 from dagster_project.releases.errors import ReleaseError
 from dagster_project.releases.fingerprint import (
     METHOD,
@@ -51,16 +51,18 @@ class Mart:
 def publish_answer(
     connection: duckdb.DuckDBPyConnection,
     side: Path,
+    question: questions.Question,
     recorded: Path,
     pedigree: Mapping[str, Any],
     marts: Mapping[str, Mart],
     now: datetime,
 ) -> str:
-    """Publish the answer to a question and remove earlier ones; the caller holds the lock of its data home.
+    """Publish a question with its answer and remove earlier ones; the caller holds the lock of its data home.
 
     Args:
         connection: Has the marts, and the recorded release as the database `before`.
         side: The data home of the question.
+        question: What was asked.
         recorded: The file of the recorded release.
         pedigree: That release's row of `release.release`.
         marts: The marts that may differ from the recorded ones, by name.
@@ -70,7 +72,7 @@ def publish_answer(
         The id of its release.
 
     Raises:
-        ReleaseError: Writing or reading back failed; the question has no answer then.
+        ReleaseError: Writing or reading back failed; an earlier question and its answer stay.
     """
     files.releases_dir(side).mkdir(parents=True, exist_ok=True)
     files.remove_leftovers(side)
@@ -97,6 +99,8 @@ def publish_answer(
     except BaseException:
         files.remove_leftovers(side)
         raise
+    files.current_link(side).unlink(missing_ok=True)  # it may answer another question
+    questions.write(side, question)
     serve(side, release_id)
     files.remember(side, "published", release_id, now, content_hash=content_hash)
     for other in files.release_ids(side):

@@ -45,6 +45,14 @@ class Question:
         return f"{files.WHAT_IF}/{self.name}"
 
     @property
+    def told(self) -> str:
+        """What the question asks, for readers of its answer."""
+        text = f"{self.release_id}: {'; '.join(self.terms)}."
+        if self.terms_hold_from is not None:
+            text += " Earlier bills are as recorded, whatever terms are shown."
+        return f"{text} Findings are those of the recorded terms."
+
+    @property
     def holds_from(self) -> date | None:
         """The day from which bills are issued under these terms; None if all are."""
         return None if self.terms_hold_from is None else date.fromisoformat(self.terms_hold_from)

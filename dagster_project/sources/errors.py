@@ -10,9 +10,10 @@ class PullError(Exception):
     """
 
     def __init__(self, message: str, remedy: str = "") -> None:
-        self.message = message
+        # What Stripe or Postgres says may come without a full stop.
+        self.message = message if message.endswith((".", "!", "?", ":")) else f"{message}."
         self.remedy = remedy
-        super().__init__(f"{message} {remedy}".strip())
+        super().__init__(f"{self.message} {remedy}".strip())
 
 
 class SetUpWrong(PullError):

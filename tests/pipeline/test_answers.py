@@ -468,6 +468,32 @@ class TestVariance:
 class TestLists:
     """Findings, expiring promotions, programs."""
 
+    def test_a_bridge_by_month_is_a_table_in_80_columns(self, desk: Desk) -> None:
+        lines = desk.answer("bridge").splitlines()
+        assert max(map(len, lines)) <= 80
+        begin = lines.index("USD, 3,560 bills, before tax")
+        titles = [line.split() for line in lines[begin:] if line.startswith("  month")]
+        assert titles == [
+            ["month", "list", "%-off", "$-off", "credit", "net"],
+            ["month", "net", "errors", "billed", "notes", "kept"],
+        ]
+        months = [line.split() for line in lines[begin:] if line.startswith("  2025-03 ")]
+        assert months[0][-1] == months[1][1], "both tables have the net"
+
+    def test_a_credit_note_that_does_not_count_has_its_reason(self, desk: Desk) -> None:
+        found = desk.rows(
+            "select description, case when charges.invoice_id is not null then"
+            " 'which is in another currency.' when apart.invoice_id is not null then"
+            " 'which does not count.' else 'which is unknown.' end"
+            " from marts.fct_audit_findings as findings"
+            " left join marts.fct_discounted_charges as charges using (invoice_id)"
+            " left join release.invoices_not_counted as apart using (invoice_id)"
+            " where finding_type = 'credit_note_without_invoice'"
+        )
+        assert len(found) == 2
+        for description, reason in found:
+            assert description.endswith(f", {reason}")
+
     def test_totals_of_findings_are_those_of_the_mart(self, desk: Desk) -> None:
         told = desk.answer("findings")
         for currency, number, stake in desk.rows(
@@ -1161,7 +1187,9 @@ class TestExport:
             0 < len(expected) < desk.rows("select count(*) from marts.fct_discounted_charges")[0][0]
         )
         lines = list(book["summary"].iter_rows(values_only=True))
-        begin = [line[0] for line in lines].index("From list to net, all bills exported") + 2
+        begin = [line[0] for line in lines].index(
+            "From list to what was billed and kept, all bills exported"
+        ) + 2
         for currency in sorted({row[1] for row in expected}):
             line = lines[begin]
             begin += 1
@@ -1171,6 +1199,37 @@ class TestExport:
             )
         for name in data["left_out"]:
             assert name[:31] not in book.sheetnames
+
+    @pytest.mark.parametrize("only", [(), ("--month", "2025-03"), ("--workspace", "ws_00155")])
+    def test_the_summary_leads_from_list_to_what_was_kept(
+        self, desk: Desk, tmp_path: Path, only: tuple[str, ...]
+    ) -> None:
+        data = desk.json("export", "--out", tmp_path, *only)
+        book = openpyxl.load_workbook(data["files"][0]["file"])
+        lines = list(book["summary"].iter_rows(values_only=True))
+        begin = [line[0] for line in lines].index(
+            "From list to what was billed and kept, all bills exported"
+        )
+        names = [name for name in lines[begin + 1] if name is not None]
+        assert names[-3:] == ["billed net", "credit notes", "kept"]
+        where = {
+            (): "true",
+            ("--month", "2025-03"): "billing_month = '2025-03-01'",
+            ("--workspace", "ws_00155"): "workspace_id = 'ws_00155'",
+        }[only]
+        expected = desk.rows(
+            "select currency, count(*), sum(list_amount), -sum(percent_off_amount),"
+            " -sum(amount_off_amount), -sum(credit_amount), sum(net_amount),"
+            " sum(billed_net_amount - net_amount), sum(billed_net_amount), -sum(credited_amount),"
+            f" sum(billed_net_after_notes_amount) from marts.fct_discounted_charges where {where}"
+            " group by currency order by currency"
+        )
+        found = [line[: len(names)] for line in lines[begin + 2 : begin + 2 + len(expected)]]
+        assert [
+            (code, bills, *(Decimal(str(one)).quantize(Decimal("0.01")) for one in amounts))
+            for code, bills, *amounts in found
+        ] == expected
+        assert any(row[9] for row in expected), "a credit note is among them"
 
     @pytest.mark.parametrize("month", [None, "2025-11"])
     def test_the_summary_says_what_is_left_of_credit_but_not_of_one_month(

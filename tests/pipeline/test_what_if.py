@@ -8,9 +8,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import openpyxl
 import pytest
+from pyarrow import parquet
 from typer.testing import CliRunner, Result
 
 from dagster_project.answers import what_if as question
@@ -212,14 +215,7 @@ class TestTheAnswer:
         assert "What was settled before 2026-05-01 would change" in told
         assert "redemption half-1 ends_at 2026-09-01 00:00:00, what if 2026-04-15 00:00:00" in told
         assert "what-if/ends" not in files.what_ifs(asked.home)
-        listed = CliRunner().invoke(app, ["releases", "--home", str(asked.home)])
-        assert "what-if/ends not answered" in " ".join(listed.stdout.split())
-        for name, code in (("ends", 0), ("ends", 2), ("../x", 2), ("endz", 2)):
-            removed = CliRunner().invoke(
-                app, ["what-if", "--remove", name, "--home", str(asked.home)]
-            )
-            assert removed.exit_code == code, removed.output
-            assert not (asked.home / "what-if" / "ends").exists()
+        assert not (asked.home / "what-if" / "ends").exists()
 
     def test_a_follow_up_that_is_expected_before_that_day_is_not_displaced(
         self, asked: Asked, tmp_path: Path
@@ -238,6 +234,64 @@ class TestTheAnswer:
         # Before the follow-up is due nothing is settled.
         shown = ask(asked.home, file, "--name", "displaced", "--from", "2026-08-01")
         assert shown.exit_code == 0, shown.output
+
+    def test_files_of_an_answer_say_what_was_asked(self, asked: Asked, tmp_path: Path) -> None:
+        told = "SIXTY: percent_off 60 → 30"
+        answer = ("--release", "what-if/other", "--home", str(asked.home))
+        page = tmp_path / "report.html"
+        written = CliRunner().invoke(app, ["report", "--out", str(page), *answer])
+        assert written.exit_code == 0, written.output
+        text = page.read_text("utf-8")
+        assert "<title>Coupon Ledger, as of 2026-06-30, what-if/other</title>" in text
+        assert f"what-if/other: {told}" in text
+        for kind in ("xlsx", "parquet"):
+            written = CliRunner().invoke(
+                app, ["export", "--format", kind, "--out", str(tmp_path), *answer]
+            )
+            assert written.exit_code == 0, written.output
+        (file,) = tmp_path.glob("coupon-ledger-what-if-other-*.xlsx")
+        summary = openpyxl.load_workbook(file)["summary"]
+        lines = {row[0]: row[1] for row in summary.iter_rows(max_col=2, values_only=True)}
+        assert told in str(lines["What if"])
+        metadata = parquet.read_schema(tmp_path / "dim_coupons.parquet").metadata
+        assert told in metadata[b"what_if"].decode()
+        # What billing would have charged is in the bridge alone: a question corrects no bill.
+        begin = list(lines).index("From list to what was billed and kept, all bills exported")
+        assert "billed net" in [cell.value for cell in summary[begin + 2]]
+        single = ("export", "--workspace", "ws_follow", "--out", str(tmp_path / "one"))
+        assert CliRunner().invoke(app, [*single, *answer]).exit_code == 0
+        (file,) = (tmp_path / "one").glob("*.xlsx")
+        cells = [
+            value
+            for row in openpyxl.load_workbook(file)["summary"].iter_rows(values_only=True)
+            for value in row
+        ]
+        assert "net" in cells
+        assert "billed net" not in cells
+
+    def test_a_question_that_is_refused_leaves_an_earlier_one_and_its_answer(
+        self, asked: Asked
+    ) -> None:
+        def what_ifs() -> Any:
+            told = CliRunner().invoke(app, ["releases", "--json", "--home", str(asked.home)])
+            return json.loads(told.stdout)["what_ifs"]
+
+        question = ("--coupon", "SIXTY", "--name", "retried", "--set")
+        assert ask(asked.home, *question, "percent_off=55").exit_code == 0
+        before = what_ifs()
+        refused = ask(asked.home, *question, "percent_off=155")
+        assert refused.exit_code == 2
+        assert "percent_off is above 100" in refused.stderr
+        assert what_ifs() == before
+        unheard = ("--coupon", "SIXTY", "--name", "unheard", "--set", "percent_off=x")
+        assert ask(asked.home, *unheard).exit_code == 2
+        assert what_ifs() == before, "a question that was refused is not listed"
+        for name, code in (("retried", 0), ("retried", 2), ("../x", 2), ("retry", 2)):
+            removed = CliRunner().invoke(
+                app, ["what-if", "--remove", name, "--home", str(asked.home)]
+            )
+            assert removed.exit_code == code, removed.output
+            assert not (asked.home / "what-if" / "retried").exists()
 
     def test_a_question_that_could_not_be_published_leaves_nothing(
         self, asked: Asked, monkeypatch: pytest.MonkeyPatch

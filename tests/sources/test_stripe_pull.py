@@ -623,6 +623,7 @@ def test_a_key_of_any_form_is_left_out_of_messages(
     with pytest.raises(PullError, match="may not read /v1/customers") as caught:
         puller()
     assert "of-another-form" not in str(caught.value)
+    assert "does not have the required permissions. Give the key" in str(caught.value)
 
 
 def test_an_object_that_is_refused_is_reported_and_the_others_are_delivered(

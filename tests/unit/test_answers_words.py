@@ -358,6 +358,44 @@ def test_a_coupon_that_ended_before_it_began_is_never_said_to_have_ended() -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"ended_by": "expiry"}, "then NEXT follows"),
+        ({"ended_by": None, "ends_at": None}, "NEXT does not follow: this coupon has no end date"),
+        (
+            {"ended_by": None, "ends_at": None, "uses_left": 0},
+            "NEXT does not follow: this coupon has no end date, and using it up is not an expiry",
+        ),
+        ({}, "NEXT does not follow: this coupon is revoked before it expires"),
+        (
+            {"ended_by": "eligibility"},
+            "NEXT does not follow: eligibility ends before this coupon expires",
+        ),
+        (
+            {"ended_by": "expiry", "ends_at": datetime(2023, 12, 1)},
+            "NEXT does not follow: this coupon is never in force",
+        ),
+        (
+            {"ended_by": "expiry", "coupon_id": "NEXT", "is_followed_up": False},
+            "NEXT does not follow: no coupon follows itself",
+        ),
+        (
+            {"ended_by": "expiry", "is_followed_up": False, "is_follow_up_known": False},
+            "NEXT does not follow: there is no such coupon",
+        ),
+        (
+            {"ended_by": "expiry", "is_followed_up": False},
+            "NEXT does not follow: it would be refused then, or follows another coupon first",
+        ),
+    ],
+)
+def test_a_follow_up_that_does_not_come_has_its_reason(changes: dict[str, Any], told: str) -> None:
+    coupon = held("USED", "exhausted", datetime(2024, 1, 1), datetime(2024, 12, 1))
+    said = _coupon({**coupon, "is_follow_up_known": True, **changes})
+    assert " ".join(map(str.strip, said)).endswith(told)
+
+
 @pytest.mark.parametrize(("ended_by", "told"), [("expiry", "expiry"), ("revocation", None)])
 def test_for_a_used_up_coupon_only_an_end_with_a_follow_up_is_reported(
     ended_by: str, told: str | None

@@ -46,6 +46,32 @@ def test_an_installed_package_keeps_data_in_the_users_folder_for_it(
     assert Settings().home == tmp_path / ".local" / "share" / "coupon-ledger"
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "like"),
+    [
+        ("HOLIDAYS", "2026-12-25", '["2026-12-25"]'),
+        ("OWNERS", "", '{"marts": "team:finance"}'),
+        ("LATE_AFTER_DAYS", "40", "Input should be a valid"),
+        ("WEB_ADDRESSES", "https://ledger.test", '["https://ledger.example.com"]'),
+        ("SPARK_CONF", "a=b", '{"spark.executor.memory": "4g"}'),
+        ("PULL_FROM", "stripe", '["stripe"]'),
+        ("FEED_TIME_ZONE", '{"invoices": ', '{"invoices": "Europe/Berlin"}'),
+        ("MEMORY_LIMIT", "4gb", "'4gb' is not a size: write it like 4GB"),
+        ("QUERY_MEMORY", "lots", "'lots' is not a size: write it like 4GB"),
+        ("SPARK_THRIFT", "spark", "'spark' is no address: write it as HOST:PORT"),
+    ],
+)
+def test_a_setting_of_another_form_says_which_form_it_has(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, like: str
+) -> None:
+    monkeypatch.setenv(f"COUPON_LEDGER_{name}", text)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    (problem,) = caught.value.errors()
+    assert problem["loc"][0] == name.lower()
+    assert like in problem["msg"]
+
+
 def test_the_environment_sets_what_no_argument_does(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -49,8 +49,15 @@ final as (
         credit_notes.amount_minor,
         credit_notes.tax_minor,
         credit_notes.reason,
-        counted_invoices.invoice_id is not null as is_counted,
-        counted_invoices.billed_net_minor,
+        coalesce(counted_invoices.currency = credit_notes.currency, false) as is_counted,
+        case
+            when invoices.invoice_id is null then 'unknown_invoice'
+            when counted_invoices.invoice_id is null then 'invoice_does_not_count'
+            when counted_invoices.currency <> credit_notes.currency then 'other_currency'
+        end as why_not_counted,
+        case
+            when counted_invoices.currency = credit_notes.currency then counted_invoices.billed_net_minor
+        end as billed_net_minor,
         credit_notes.delivery_sequence,
         credit_notes.row_number as delivery_row
 
@@ -61,7 +68,6 @@ final as (
 
     left join counted_invoices
         on credit_notes.invoice_id = counted_invoices.invoice_id
-        and credit_notes.currency = counted_invoices.currency
 
 )
 

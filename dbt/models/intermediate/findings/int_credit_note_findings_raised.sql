@@ -25,7 +25,8 @@ credited_beyond_bill as (
         minor_per_major,
         credited_minor - billed_net_minor as at_stake_minor,
         credited_minor as found_minor,
-        billed_net_minor as expected_minor
+        billed_net_minor as expected_minor,
+        cast(null as {{ dbt.type_string() }}) as why_not_counted
 
     from invoices_credited
 
@@ -46,7 +47,8 @@ without_invoice as (
         minor_per_major,
         amount_minor as at_stake_minor,
         amount_minor as found_minor,
-        cast(null as bigint) as expected_minor
+        cast(null as bigint) as expected_minor,
+        why_not_counted
 
     from credit_notes
 

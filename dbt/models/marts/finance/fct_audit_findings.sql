@@ -137,7 +137,15 @@ described_credit_notes as (
             when 'credited_beyond_bill'
                 then concat('Credit notes take ', found_text, ' ', currency, ' off invoice ', invoice_id, ', which billed ', expected_text, ': ', at_stake_text, ' too much.')
             when 'credit_note_without_invoice'
-                then concat('Credit note ', credit_note_id, ' of ', found_text, ' ', currency, ' is for invoice ', invoice_id, ', which is unknown, does not count or is in another currency.')
+                then
+                    concat(
+                        'Credit note ', credit_note_id, ' of ', found_text, ' ', currency, ' is for invoice ', invoice_id,
+                        case why_not_counted
+                            when 'unknown_invoice' then ', which is unknown.'
+                            when 'invoice_does_not_count' then ', which does not count.'
+                            when 'other_currency' then ', which is in another currency.'
+                        end
+                    )
         end as description,
         credit_note_id
 
