@@ -339,7 +339,6 @@ def _files(state: State, settings: Settings, now: datetime) -> Iterator[Watched]
 
 
 def _findings(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
-    from dagster_project.answers.findings import open_errors
     from dagster_project.releases.read import open_release
 
     current = files.current_release(settings.home)
@@ -349,9 +348,9 @@ def _findings(state: State, settings: Settings, now: datetime) -> Iterator[Watch
     if not state.has_seen_findings:
         known = _findings_before(settings.home, current)
     with open_release(settings.home, current) as connection:
-        found = open_errors(connection)
+        found = watch.new_findings(connection, known, settings.home, now)
     state.has_seen_findings = True
-    yield watch.new_findings(found, known, settings.home, now)
+    yield found
 
 
 def _terms(state: State, settings: Settings, now: datetime) -> Iterator[Watched]:
@@ -386,7 +385,6 @@ def _findings_before(home: Path, current: str) -> frozenset[str]:
     """Return the ids of the open findings of the release before the current one, none if it cannot be read."""
     import duckdb
 
-    from dagster_project.answers.findings import open_errors
     from dagster_project.releases.read import open_release
 
     before = [one for one in files.release_ids(home) if one < current]
@@ -394,7 +392,7 @@ def _findings_before(home: Path, current: str) -> frozenset[str]:
         return frozenset()
     try:
         with open_release(home, before[-1]) as connection:
-            return frozenset(one["finding_id"] for one in open_errors(connection))
+            return watch.open_findings(connection)
     except (ReleaseError, duckdb.Error):
         return frozenset()
 

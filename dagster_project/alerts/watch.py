@@ -21,14 +21,21 @@ from dagster_project.alerts.alert import Alert, Kind, listed
 from dagster_project.answers import health
 from dagster_project.answers.asking import month_from, months_from
 from dagster_project.failures import Failure, plain, without_values
+from dagster_project.quoting import literals
 from dagster_project.releases import files
 from dagster_project.settings import Settings
 
 if TYPE_CHECKING:
+    import duckdb
+
     from dagster_project.answers.asking import Row
     from dagster_project.answers.freshness import LateFeed
     from dagster_project.arrival.archive import SideRecord
 
+    Total = tuple[str, str | None, int, Decimal | None]
+    """Findings of a type and currency: how many, and what is at stake."""
+
+_OPEN = "from marts.fct_audit_findings where severity = 'error' and review_status = 'open'"
 _VARYING = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+", re.IGNORECASE)
 
 
@@ -262,36 +269,49 @@ def _refusal(record: SideRecord) -> str:
     return plain(f"{record.file_name}: {reason}" + (f"; {remedy}" if remedy else ""))
 
 
+def open_findings(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """Return the ids of the open findings of severity error.
+
+    Args:
+        connection: A release.
+    """
+    return frozenset(row[0] for row in connection.execute(f"select finding_id {_OPEN}").fetchall())
+
+
 def new_findings(
-    findings: Collection[Row], known: Collection[str], home: Path, now: datetime
+    connection: duckdb.DuckDBPyConnection, known: Collection[str], home: Path, now: datetime
 ) -> Watched:
     """Report open findings of severity error that readers do not know of.
 
     Args:
-        findings: As `answers.findings.open_errors` returns them.
+        connection: The current release.
         known: Ids of those that readers know of.
         home: The data home.
         now: When this is noticed.
     """
-    found = frozenset(one["finding_id"] for one in findings)
+    found = open_findings(connection)
     new = found - frozenset(known)
-    shown = [one for one in findings if one["finding_id"] in (new or found)]
     alert = None
-    if shown:
-        by_type: dict[str, list[Row]] = {}
-        for one in shown:
-            by_type.setdefault(one["finding_type"], []).append(one)
-        many = "finding" if len(shown) == 1 else "findings"
+    if found:
+        is_shown = f"finding_id in ({literals(new)})" if new and new != found else "true"
+        shown: list[Total] = connection.execute(
+            "select finding_type, currency, count(*), sum(amount_at_stake)"
+            f" {_OPEN} and {is_shown} group by all order by all"
+        ).fetchall()
+        by_type = {
+            name: _counted([one for one in shown if one[0] == name])
+            for name in dict.fromkeys(one[0] for one in shown)
+        }
+        number = len(new or found)
+        many = "finding" if number == 1 else "findings"
         alert = Alert(
             kind="new_findings",
             severity="warn",
-            happened=f"{len(shown):,} new {many} of severity error{_at_stake(shown)}",
+            happened=f"{number:,} new {many} of severity error{_at_stake(shown, ': ')}",
             meaning=f"Billing got something wrong, and nobody has accepted it; {served_now(home)} and lists it.",
             command=_command("findings --severity error --review open", home),
             at=now,
-            details=listed(
-                [f"{name} {len(ones):,}{_at_stake(ones)}" for name, ones in sorted(by_type.items())]
-            ),
+            details=listed([f"{name} {line}" for name, line in by_type.items()]),
         )
     solved = "No finding of severity error is open any more."
     return Watched("new_findings", found, new, alert, solved)
@@ -360,16 +380,20 @@ def running_out(ahead: Row, home: Path, now: datetime) -> Watched:
     return Watched("running_out", members, new, alert, solved)
 
 
-def _at_stake(findings: Iterable[Row]) -> str:
+def _counted(told: Iterable[Total]) -> str:
+    return f"{sum(number for _, _, number, _ in told):,}{_at_stake(told, ': ')}"
+
+
+def _at_stake(told: Iterable[Total], lead: str) -> str:
     """Return amounts by currency, never added up across currencies."""
     from dagster_project.answers.values import money
 
     totals: dict[str | None, Decimal] = {}
-    for one in findings:
-        if (amount := one["amount_at_stake"]) is not None:
-            totals[one["currency"]] = totals.get(one["currency"], Decimal(0)) + amount
+    for _, currency, _, amount in told:
+        if amount is not None:
+            totals[currency] = totals.get(currency, Decimal(0)) + amount
     amounts = [money(totals[key], key) for key in sorted(totals, key=lambda key: key or "")]
-    return f": {', '.join(amounts)} at stake" if amounts else ""
+    return f"{lead}{', '.join(amounts)} at stake" if amounts else ""
 
 
 def data_late(

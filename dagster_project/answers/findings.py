@@ -92,19 +92,6 @@ def totals_by_type(connection: Connection, filters: Mapping[str, str]) -> list[R
     )
 
 
-def open_errors(connection: Connection) -> list[Row]:
-    """Return the open findings of severity error: id, type, currency and amount at stake.
-
-    Args:
-        connection: The release.
-    """
-    return rows(
-        connection,
-        "select finding_id, finding_type, currency, amount_at_stake"
-        f" from {_source(connection)} where severity = 'error' and review_status = 'open'",
-    )
-
-
 def reviewed(
     connection: Connection,
     currency: str,

@@ -13,7 +13,6 @@ import pytest
 from dagster_project import failures
 from dagster_project.alerts import watch
 from dagster_project.answers import health
-from dagster_project.answers.findings import open_errors
 from dagster_project.answers.freshness import LateFeed
 from dagster_project.arrival.archive import SideRecord
 from dagster_project.releases.errors import Busy, PublishRefused
@@ -92,10 +91,9 @@ def test_new_findings_are_counted_and_added_up_by_currency(home: Path) -> None:
             " ('f6', 'follow_up_not_immediate', 'warn', 'open', 'USD', '4.00'))"
             " as findings(finding_id, finding_type, severity, review_status, currency, amount)"
         )
-        findings = open_errors(release)
-    found = watch.new_findings(findings, ["f4"], home, NOW)
-    all_of_them = watch.new_findings(findings, [], home, NOW)
-    none = watch.new_findings(findings, ["f1", "f2", "f3", "f4"], home, NOW)
+        found = watch.new_findings(release, ["f4"], home, NOW)
+        all_of_them = watch.new_findings(release, [], home, NOW)
+        none = watch.new_findings(release, ["f1", "f2", "f3", "f4"], home, NOW)
     assert found.new == {"f1", "f2", "f3"}
     assert found.members == all_of_them.new == none.members == {"f1", "f2", "f3", "f4"}
     assert found.alert is not None

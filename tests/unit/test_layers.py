@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         ]
     ),
     "alerts": frozenset(
-        ["answers", "arrival", "failures", "home", "releases", "settings", "sources"]
+        ["answers", "arrival", "failures", "home", "quoting", "releases", "settings", "sources"]
     ),
     "refresh": frozenset(
         [
