@@ -130,6 +130,7 @@ CASES: Sequence[Case] = [
     ("invoices", {"mtus": "999999999999999999"}, None),
     ("invoices", {"mtus": "1000000000000000000"}, f"mtus {WHOLE}"),
     ("invoices", {"currency": "XCG"}, None),
+    ("invoices", {"currency": "XAD"}, None),
     ("invoices", {"total_amount": "-99999999999999.99"}, None),
     ("invoices", {"total_amount": "100000000000000.00"}, f"total_amount {AMOUNT.replace('13', '14')}"),
     ("invoices", {"period_start": "0001-01-01"}, None),
