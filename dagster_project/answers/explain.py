@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from dagster_project.answers import bill_bridge, words
 from dagster_project.answers.asking import Connection, Row, facts, has_table, rows
+from dagster_project.answers.findings import GIVEN_TOO_LITTLE, GIVEN_TOO_MUCH
 from dagster_project.answers.lineage import credit_notes, standing
 from dagster_project.answers.terms import versions_of
 from dagster_project.answers.values import amount, count, day, moment, moment_beside, money, places
@@ -356,14 +357,17 @@ def conclusion(data: Row) -> list[str]:
         sentences += changed
         sentences += [row["description"] for row in found[1:]]
         sentences += [f"{words.accepted(row)}." for row in found if not words.is_open(row)]
-        if billed != net:
+        if billed == net:
+            sentences.append(f"Before tax it should come to {money(net, code)}.")
+        elif _is_judged(data):
             sentences.append(
                 f"Before tax it should have come to {money(net, code)}; {money(billed, code)} was"
                 f" billed, {money(abs(billed - net), code)} too"
                 f" {'much' if billed > net else 'little'}."
             )
         else:
-            sentences.append(f"Before tax it should come to {money(net, code)}.")
+            sentences.append(f"Before tax it comes to {money(net, code)}.")
+            sentences.append(_differs_without_finding(data, code, net, billed))
     elif invoice["discount_amount"] == 0 and invoice["credit_amount"] == 0:
         sentences.append(
             f"{right}: the bill is at list price, {money(net, code)} before tax, because"
@@ -387,6 +391,19 @@ def conclusion(data: Row) -> list[str]:
     if before is not None:
         sentences.append(_compared(before, invoice, code))
     return sentences
+
+
+def _is_judged(data: Row) -> bool:
+    """Return whether a finding says that the discount or credit of a bill is wrong by these terms.
+
+    In a what-if, findings are about the recorded terms, and so are the variances.
+    """
+    invoice = data["invoice"]
+    difference = invoice["billed_discount_amount"] - invoice["discount_amount"]
+    kinds = {*GIVEN_TOO_LITTLE, *GIVEN_TOO_MUCH}
+    return invoice["discount_variance_amount"] == difference and any(
+        row["finding_type"] in kinds for row in data["findings"]
+    )
 
 
 def _changed_since(data: Row) -> list[str]:

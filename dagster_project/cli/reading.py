@@ -131,7 +131,8 @@ def _limit(error: LimitReached) -> str:
     limits = error.limits
     if error.kind == "time":
         return (
-            f"The question was stopped after {limits.seconds:g} seconds. Ask for less, or allow more"
+            f"The question was stopped after {limits.seconds:g}"
+            f" second{'' if limits.seconds == 1 else 's'}. Ask for less, or allow more"
             " with --max-seconds N (COUPON_LEDGER_QUERY_SECONDS; 0: no limit)."
         )
     allowed = limits.memory or "what DuckDB may use"

@@ -385,4 +385,5 @@ def _no(connection: duckdb.DuckDBPyConnection, feed: Feed, key: str) -> str:
         " 1 limit 4"
     ).fetchall()
     noun = feed.name.removesuffix("s")
-    return unknown(noun, key, [str(row[0]) for row in known])
+    mart = "dim_coupon_redemptions" if feed.name == "redemptions" else f"dim_{feed.name}"
+    return unknown(noun, key, [str(row[0]) for row in known], f'coupon-ledger query "from {mart}".')

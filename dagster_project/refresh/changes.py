@@ -202,18 +202,24 @@ def first_of_bills(holds_from: date | None, as_of: date, zone: str) -> datetime 
     return first_instant(holds_from, ZoneInfo(zone))
 
 
-def unknown(kind: str, wanted: str, known: Iterable[str]) -> str:
+def unknown(kind: str, wanted: str, known: Iterable[str], listed_by: str = "") -> str:
     """Say that there is no such thing, and suggest those that may be meant.
 
     Args:
         kind: What it would be, in the singular.
         wanted: The name asked for.
         known: The names that exist, or those of them that are similar.
+        listed_by: The command that lists all names, if `known` has only the similar ones.
     """
     names = list(known)
     near = get_close_matches(wanted.casefold(), [name.casefold() for name in names], 3, 0.5)
     meant = [name for name in names if name.casefold() in near]
-    hint = f"Did you mean {' or '.join(meant)}?" if meant else f"Use one of: {', '.join(names)}."
+    if meant:
+        hint = f"Did you mean {' or '.join(meant)}?"
+    elif listed_by:
+        hint = f"List them: {listed_by}"
+    else:
+        hint = f"Use one of: {', '.join(names)}."
     return f"there is no {kind} {wanted!r}. {hint if names else ''}".strip()
 
 
@@ -251,7 +257,8 @@ def _feed_of(values: Mapping[str, str], place: str) -> str:
     if "coupon_id" in values:
         return "coupons"
     raise WrongTerms(
-        f"{place}: it is neither of coupons nor of redemptions: it has no coupon_id or redemption_id."
+        f"{place}: it is neither of coupons nor of redemptions: it has no coupon_id or redemption_id, but"
+        f" {', '.join(map(repr, values)) or 'nothing'}."
     )
 
 

@@ -481,6 +481,10 @@ class TestWhatMakesNoSense:
         [
             (("--coupon", "SIXTI", "--set", "percent_off=5"), "Did you mean SIXTY"),
             (("--coupon", "SIXTY", "--set", "percent_of=5"), "Did you mean percent_off"),
+            (
+                ("--coupon", "SIXTY", "--set", "follow_up_coupon_id=QXZ"),
+                'List them: coupon-ledger query "from dim_coupons".',
+            ),
             (("--coupon", "SIXTY", "--set", "percent_off=60.00"), "nothing would change"),
             (("--coupon", "SIXTY", "--set", "program=specail"), "Did you mean special"),
             (("--coupon", "SIXTY", "--set", "follow_up_coupon_id=THEN-44"), "Did you mean THEN-45"),

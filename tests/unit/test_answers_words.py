@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dagster_project.answers import asking, words
-from dagster_project.answers.explain import _differs_without_finding, verdict
+from dagster_project.answers.explain import _differs_without_finding, conclusion, verdict
 from dagster_project.answers.workspace import _next_event
 from dagster_project.cli.reading import sentence
 from dagster_project.cli.workspace import _coupon, _rise, _today
@@ -306,6 +306,58 @@ def test_only_minor_units_are_rounding(billed: str, currency: str, told: str) ->
     }
     data = {"invoice": invoice, "grants": []}
     assert _differs_without_finding(data, currency, Decimal(80), Decimal(billed)) == told
+
+
+@pytest.mark.parametrize(
+    ("finding_type", "variance", "told"),
+    [
+        (
+            "under_discounted",
+            "-90.00",
+            "Before tax it should have come to 150.00 USD; 240.00 USD was billed, 90.00 USD too much.",
+        ),
+        # The terms that were asked about give 90.00 more than was due when the bill was judged.
+        (
+            "credited_beyond_bill",
+            "0.00",
+            "Before tax it comes to 150.00 USD. By the recorded terms 240.00 USD was billed, 90.00 USD"
+            " more.",
+        ),
+        (
+            "under_discounted",
+            "-5.00",
+            "Before tax it comes to 150.00 USD. By the recorded terms 240.00 USD was billed, 90.00 USD"
+            " more.",
+        ),
+    ],
+)
+def test_too_much_was_billed_only_where_a_finding_about_these_terms_says_so(
+    finding_type: str, variance: str, told: str
+) -> None:
+    invoice = {
+        **bill(datetime(2024, 2, 1)),
+        "list_amount": Decimal(300),
+        "discount_amount": Decimal(150),
+        "credit_amount": Decimal(0),
+        "net_amount": Decimal(150),
+        "billed_discount_amount": Decimal(60),
+        "billed_credit_amount": Decimal(0),
+        "billed_net_amount": Decimal(240),
+        "discount_variance_amount": Decimal(variance),
+        "currency": "USD",
+    }
+    finding = {
+        "finding_type": finding_type,
+        "description": "It is said.",
+        "review_status": "open",
+    }
+    data = {
+        **{name: [] for name in ("redemptions", "discounts", "grants")},
+        "invoice": invoice,
+        "findings": [finding],
+        "bill_before": None,
+    }
+    assert " ".join(conclusion(data)) == f"Billing made a mistake. It is said. {told}"
 
 
 @pytest.mark.parametrize(
