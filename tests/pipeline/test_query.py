@@ -151,7 +151,7 @@ class TestWhatThereIs:
         [
             (("--describe", "dim_coupon"), "There is no table 'dim_coupon'. Did you mean dim_c"),
             (("from fct_discount_charges",), "Did you mean fct_discounted_charges?"),
-            (("from delivery",), "Did you mean release.deliveries?"),
+            (("from delivery",), "Did you mean release.delivery_checks or release.deliveries?"),
             (("from nothing_like_it",), "Use one of: dim_coupons, fct_discounted_charges,"),
             (
                 ("select list_amout from fct_discounted_charges",),
