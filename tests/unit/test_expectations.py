@@ -223,6 +223,8 @@ def test_periods_that_end_with_their_last_day_are_told_where_most_do(
     assert found.observed.startswith("inclusive end: 54%; deliver the day after")
     assert check not in failures("invoices", [right] * 15 + [wrong] * 15)
     assert check not in failures("invoices", [wrong] * 19)
+    assert check not in failures("invoices", [wrong] * 19 + [by_day] * 40)
+    assert check in failures("invoices", [wrong] * 20)
     assert check not in failures("invoices", [by_day] * 30)
     assert check not in failures("invoices", [clamped] * 30)
     assert check not in failures("invoices", [unreadable] * 3 + [right] * 30)
