@@ -320,7 +320,7 @@ class TestTheAnswer:
             copy.write_bytes(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(copy))
 
-        monkeypatch.setattr(what_if.shutil, "copyfile", full)
+        monkeypatch.setattr(shutil, "copyfile", full)
         question = ("--coupon", "SIXTY", "--set", "percent_off=5", "--name", "crowded")
         refused = ask(asked.home, *question)
         assert refused.exit_code == 1
