@@ -237,6 +237,9 @@ def test_a_percentage_from_one_on_is_no_fraction() -> None:
     found = failures("coupons", [coupon | {"percent_off": "0.2"}, coupon | {"percent_off": "20"}])
     assert found.keys() == {check}
     assert found[check].observed.startswith("1 of 2 rows")
+    assert check not in failures(
+        "coupons", [coupon | {"percent_off": text} for text in ("0", "-1")]
+    )
 
 
 def test_facts_out_of_bounds_are_found() -> None:
