@@ -138,10 +138,10 @@ def ask_together(
         delivery: dict(of_file)
         | (
             _unreadable_percents(contract.feed, answers[delivery], rows[delivery])
-            | _share_percents(shares[delivery])
             if rows[delivery] >= FEW_ROWS
             else {}
         )
+        | _share_percents(shares[delivery])
         for delivery, of_file in facts.items()
     }
     by_delivery = _ask_facts(contract, known)
@@ -369,7 +369,10 @@ def _count_shares(
 
 
 def _share_percents(counts: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-    return {name: -(-true * 100 // asked) for name, (true, asked) in counts.items() if asked}
+    """Return the percentages, rounded up, where there are enough rows to tell a mistake from chance."""
+    return {
+        name: -(-true * 100 // asked) for name, (true, asked) in counts.items() if asked >= FEW_ROWS
+    }
 
 
 def _unreadable_percents(feed: Feed, answers: Mapping[str, _Answer], rows: int) -> dict[str, int]:

@@ -250,16 +250,6 @@ def holds(column: str, name: str, about: Sequence[str]) -> Expectation:
     return AllInSet(column=column, value_set=[1], **_about(name, WARN, *about))
 
 
-def at_least(column: Column, least: int, name: str) -> Expectation:
-    """Expect a number to be large enough to be meant in the unit of its column."""
-    return AllBetween(
-        column=number_name(column),
-        min_value=least * 10 ** (places(column) or 0),
-        max_value=None,
-        **_about(name, WARN, column.name),
-    )
-
-
 def avoids(column: str, regex: str, name: str) -> Expectation:
     """Expect a column never to contain a text."""
     return NoneMatch(column=column, regex=regex, **_about(name, WARN, column))

@@ -45,7 +45,7 @@ def deliveries(connection: Connection) -> Row:
 
 
 def failed_checks(connection: Connection) -> list[Row]:
-    """Return the checks on arrival that files did not pass, by feed and file, and what they found.
+    """Return the checks on arrival that files did not pass, by feed, file and arrival, and what they found.
 
     A release of an earlier version only counts the files (`release.checks`); its list is empty.
     """
@@ -53,8 +53,9 @@ def failed_checks(connection: Connection) -> list[Row]:
         return []
     return rows(
         connection,
-        "select feed, file_name, name, severity, observed from release.delivery_checks"
-        " order by feed, file_name, name",
+        "select delivery_id, arrived_at, checks.feed, checks.file_name, name, severity, observed"
+        " from release.delivery_checks as checks join release.deliveries using (delivery_id)"
+        " order by checks.feed, checks.file_name, arrived_at, delivery_id, name",
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dagster_project.answers.values import clean, count, day
+from dagster_project.answers.values import clean, count, day, moment
 from dagster_project.cli import layout
 from dagster_project.cli.options import HomeOption, JsonOption, ReleaseOption, complain, wrong
 from dagster_project.cli.reading import answer, opened
@@ -119,18 +121,28 @@ def tell(data: Row) -> str:
         lines.append("")
     for row in noted:
         lines += layout.wrap(f"Note on {_name(row)}: {row['notes']}", hanging="  ")
-    lines += _failed_checks(data["failed_checks"])
+    names = Counter(part["file_name"] for row in found for part in row.get("parts") or [row])
+    lines += _failed_checks(data["failed_checks"], names)
     return "\n".join(lines)
 
 
-def _failed_checks(failed: list[Row]) -> list[str]:
-    """Lay out the checks that files did not pass, a paragraph per file."""
-    of_file: dict[str, list[str]] = {}
+def _failed_checks(failed: list[Row], names: Mapping[str, int]) -> list[str]:
+    """Lay out the checks that files did not pass, a paragraph per file.
+
+    Args:
+        failed: The checks, file by file.
+        names: How many deliveries have each name; where there are several, their arrival is said, too.
+    """
+    of_file: dict[str, list[Row]] = {}
     for row in failed:
-        of_file.setdefault(row["file_name"], []).append(f"{row['name']} ({row['observed']})")
+        of_file.setdefault(row["delivery_id"], []).append(row)
     lines = [""] if of_file else []
-    for name, checks in list(of_file.items())[:_MOST_ROWS]:
-        lines += layout.wrap(f"Checks failed by {name}: {', '.join(checks)}", hanging="  ")
+    for checks in list(of_file.values())[:_MOST_ROWS]:
+        name = checks[0]["file_name"]
+        if names[name] > 1:
+            name += f", arrived {moment(checks[0]['arrived_at'])}"
+        told = ", ".join(f"{row['name']} ({row['observed']})" for row in checks)
+        lines += layout.wrap(f"Checks failed by {name}: {told}", hanging="  ")
     if len(of_file) > _MOST_ROWS:
         lines.append(f"and {len(of_file) - _MOST_ROWS:,} more files, in release.delivery_checks")
     return lines

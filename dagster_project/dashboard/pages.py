@@ -929,6 +929,7 @@ def _failed_checks(failed: list[Row]) -> list[Block]:
         Table(
             "failed_checks",
             (
+                Column("arrived_at", "Arrived", "day"),
                 Column("file_name", "File"),
                 Column("name", "Check"),
                 Column("observed", "Found", "prose"),

@@ -85,9 +85,9 @@ empty one.</p>
 {% if broken %}{{ table_of(broken) }}{% endif %}
 {% if failed_checks %}
 <table>
-  <tr><th>file</th><th>expectation</th><th>found</th></tr>
+  <tr><th>arrived (UTC)</th><th>file</th><th>expectation</th><th>found</th></tr>
   {% for check in failed_checks[:most_checks] %}
-  <tr><td class="file">{{ check.file_name }}</td><td>{{ check.name | replace("_", " ") }}</td>
+  <tr><td>{{ check.arrived_at.strftime("%Y-%m-%d %H:%M") }}</td><td class="file">{{ check.file_name }}</td><td>{{ check.name | replace("_", " ") }}</td>
       <td class="file">{{ check.observed }}</td></tr>
   {% endfor %}
 </table>

@@ -52,17 +52,18 @@ def test_every_check_that_a_file_did_not_pass_is_listed_with_what_it_found(
             "select feed, name, severity, count(*) from release.delivery_checks group by all order by all"
         ).fetchall()
         found = connection.execute(
-            "select file_name, name, observed from release.delivery_checks"
-            " join release.deliveries using (delivery_id, feed, file_name)"
+            "select strftime(arrived_at, '%Y-%m-%d %H:%M'), file_name, name, observed"
+            " from release.delivery_checks join release.deliveries using (delivery_id, feed, file_name)"
         ).fetchall()
     assert counted
     assert counted == listed
     assert len(found) == sum(count for *_, count in listed)
     assert ("invoices/invoices-2023h2.csv", "list_amount_is_readable") in {
-        (file, name) for file, name, _ in found
+        (file, name) for _, file, name, _ in found
     }
-    for file, name, observed in found:
-        assert f">{file}</td><td>{name.replace('_', ' ')}</td>" in page
+    for arrived, file, name, observed in found:
+        row = f'>{arrived}</td><td class="file">{file}</td><td>{name.replace("_", " ")}</td>'
+        assert row in page
         assert f">{observed}</td>" in page
         assert f"Checks failed by {file}: " in told
         assert f"{name} ({observed})" in told
@@ -75,7 +76,7 @@ def test_what_was_delivered_is_escaped() -> None:
             "create table release.release as select 'r' as release_id, date '2026-01-01' as as_of_date"
         )
         connection.execute(
-            "create table release.deliveries as select timestamp '2026-01-01' as arrived_at,"
+            "create table release.deliveries as select 'd' as delivery_id, timestamp '2026-01-01' as arrived_at,"
             " '<b>.csv' as file_name, 'invoices' as feed, 'refused' as verdict,"
             " '<script>alert(1)</script>' as refusal_reason, '<i>' as notes, null::bigint as physical_rows,"
             " 0 as accepted_rows, 0 as superseded_rows, 0 as duplicate_rows, 0 as rejected_rows"
@@ -89,8 +90,8 @@ def test_what_was_delivered_is_escaped() -> None:
             " 'invoices' as table_name, 'supplier gate' as checked_by"
         )
         connection.execute(
-            "create table release.delivery_checks as select 'invoices' as feed, '<b>.csv' as file_name,"
-            " 'x' as name, 'warn' as severity, 'such as <script>' as observed from range(201)"
+            "create table release.delivery_checks as select 'd' as delivery_id, 'invoices' as feed,"
+            " '<b>.csv' as file_name, 'x' as name, 'warn' as severity, 'such as <script>' as observed from range(201)"
         )
         text = supplier_page.page(connection)
     assert "<script>" not in text

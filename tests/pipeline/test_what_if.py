@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -310,6 +312,20 @@ class TestTheAnswer:
         assert ask(asked.home, *question).exit_code == 0
         assert len(files.release_ids(side)) == 1
         assert not list(files.releases_dir(side).glob("*.tmp"))
+
+    def test_a_question_for_which_the_disk_has_no_space_leaves_nothing(
+        self, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(_: Path, copy: Path) -> None:
+            copy.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(copy))
+
+        monkeypatch.setattr(shutil, "copyfile", full)
+        question = ("--coupon", "SIXTY", "--set", "percent_off=5", "--name", "crowded")
+        refused = ask(asked.home, *question)
+        assert refused.exit_code == 1
+        assert "No space left on device" in refused.stderr
+        assert not (asked.home / "what-if" / "crowded").exists()
 
     def test_an_answer_that_is_not_written_as_calculated_is_not_served(
         self, asked: Asked, monkeypatch: pytest.MonkeyPatch

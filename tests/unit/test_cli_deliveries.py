@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 
 import duckdb
 import pytest
@@ -120,7 +120,12 @@ def test_of_many_files_that_failed_checks_the_first_are_named_and_the_others_cou
         "as_of_date": date(2026, 1, 1),
         "deliveries": [],
         "failed_checks": [
-            {"file_name": f"f{number:04}.csv", "name": name, "observed": "1 of 2 rows"}
+            {
+                "delivery_id": str(number),
+                "file_name": f"f{number:04}.csv",
+                "name": name,
+                "observed": "1 of 2 rows",
+            }
             for number in range(1_060)
             for name in ("a_is_given", "b_is_given")
         ],
@@ -130,3 +135,35 @@ def test_of_many_files_that_failed_checks_the_first_are_named_and_the_others_cou
     assert lines[-1] == "and 1,010 more files, in release.delivery_checks"
     assert "f0050" not in tell(data)
     assert "Checks" not in tell({**data, "failed_checks": []})
+
+
+def test_deliveries_of_one_name_are_told_apart_by_their_arrival() -> None:
+    """A corrected file has the name of the file that failed."""
+    files = [
+        {
+            "delivery_id": f"d{hour}",
+            "arrived_at": datetime(2026, 1, 1, hour),
+            "file_name": name,
+            "verdict": "loaded",
+            "accepted_rows": 1,
+            "superseded_rows": 0,
+            "duplicate_rows": 0,
+            "rejected_rows": 0,
+        }
+        for hour, name in enumerate(("a.csv", "a.csv", "a.csv", "b.csv"))
+    ]
+    data = {
+        "release_id": "r1",
+        "as_of_date": date(2026, 1, 1),
+        "deliveries": files,
+        "failed_checks": [
+            {**file, "name": "x_is_given", "observed": f"{number} of 9 rows"}
+            for number, file in enumerate(files)
+            if number != 1
+        ],
+    }
+    assert [line for line in tell(data).splitlines() if line.startswith("Checks")] == [
+        "Checks failed by a.csv, arrived 2026-01-01 00:00 UTC: x_is_given (0 of 9 rows)",
+        "Checks failed by a.csv, arrived 2026-01-01 02:00 UTC: x_is_given (2 of 9 rows)",
+        "Checks failed by b.csv: x_is_given (3 of 9 rows)",
+    ]

@@ -223,6 +223,8 @@ def test_periods_that_end_with_their_last_day_are_told_where_most_do(
     assert found.observed.startswith("inclusive end: 54%; deliver the day after")
     assert check not in failures("invoices", [right] * 15 + [wrong] * 15)
     assert check not in failures("invoices", [wrong] * 19)
+    assert check not in failures("invoices", [wrong] * 19 + [by_day] * 40)
+    assert check in failures("invoices", [wrong] * 20)
     assert check not in failures("invoices", [by_day] * 30)
     assert check not in failures("invoices", [clamped] * 30)
     assert check not in failures("invoices", [unreadable] * 3 + [right] * 30)
@@ -235,6 +237,9 @@ def test_a_percentage_from_one_on_is_no_fraction() -> None:
     found = failures("coupons", [coupon | {"percent_off": "0.2"}, coupon | {"percent_off": "20"}])
     assert found.keys() == {check}
     assert found[check].observed.startswith("1 of 2 rows")
+    assert check not in failures(
+        "coupons", [coupon | {"percent_off": text} for text in ("0", "-1")]
+    )
 
 
 def test_facts_out_of_bounds_are_found() -> None:
