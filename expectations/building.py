@@ -36,16 +36,16 @@ USUAL_PERCENT = (50, 200)
 
 @dataclass(frozen=True)
 class Share:
-    """A statement that may be true of some rows by chance, but of most only if the whole file is wrong.
+    """A statement that may be true of some rows by chance, but of at most half unless the whole file is wrong.
 
     Attributes:
         column: The derived column: 1 where it is true of a row, 0 where not, empty where it is not asked.
-        expectation: About the fact `fact_name`.
-        remedy: What the supplier can do.
+        check: Name of the check.
+        remedy: What the supplier can do if it fails.
     """
 
     column: str
-    expectation: Expectation
+    check: str
     remedy: str
 
     @property
@@ -62,7 +62,7 @@ class Contract:
         feed: The feed.
         more_rows: Expectations about rows that the columns alone do not say.
         derive: Adds the integer columns that `more_rows` and `shares` need to a frame of rows.
-        shares: Expectations about how many rows of a file a derived column is 1 for.
+        shares: Statements that are checked by how many rows of a file they are true of.
         refers_to: By column, the feed whose key it holds.
         totals: Amount columns whose average is compared with recent deliveries.
     """
@@ -117,7 +117,9 @@ class Contract:
             fact(usual_fact(name), f"average_{name}_is_as_usual", WARN, *USUAL_PERCENT)
             for name in self.totals
         ]
-        asked += [one.expectation for one in self.shares]
+        asked += [
+            fact(one.fact_name, one.check, WARN, 0, MOST_ALIKE_PERCENT) for one in self.shares
+        ]
         return _suite(f"{self.feed.name}.facts", asked, facts)
 
 
@@ -253,18 +255,6 @@ def holds(column: str, name: str, about: Sequence[str]) -> Expectation:
 def avoids(column: str, regex: str, name: str) -> Expectation:
     """Expect a column never to contain a text."""
     return NoneMatch(column=column, regex=regex, **_about(name, WARN, column))
-
-
-def share(column: str, name: str, remedy: str) -> Share:
-    """Expect a statement about rows to be true of at most half of a file's.
-
-    Args:
-        column: The derived column, which is 1 where it is true.
-        name: Name of the check.
-        remedy: What the supplier can do if it fails.
-    """
-    expectation = fact(f"{column}_percent", name, WARN, 0, MOST_ALIKE_PERCENT)
-    return Share(column, expectation, remedy)
 
 
 def fact(column: str, name: str, severity: str, least: int, most: int) -> Expectation:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from expectations.building import Contract, contract, holds, share
+from expectations.building import Contract, Share, contract, holds
 
 PARTS = ("list_amount", "discount_amount", "credit_amount", "tax_amount", "total_amount")
 PERIOD = ("period_start", "period_end")
@@ -43,7 +43,7 @@ INVOICES = Contract(
         holds("period_is_ordered", "period_ends_after_it_starts", PERIOD),
     ),
     shares=(
-        share(
+        Share(
             "inclusive_end",
             "period_end_is_exclusive",
             "deliver the day after the last day of the period billed: dollar-off per month counts the"
