@@ -15,8 +15,6 @@ from dagster_project.cli.reading import answer
 if TYPE_CHECKING:
     from dagster_project.answers.asking import Row
 
-MISSING = " is missing"
-
 
 def check(
     path: Annotated[
@@ -91,19 +89,16 @@ def _verdict(file: dict[str, Any], others: int) -> str:
 
 
 def _details(file: dict[str, Any]) -> list[str]:
+    from dagster_project.refresh import checking
+
     lines: list[str] = []
     if file["verdict"] == "refused":
         lines += layout.wrap(f"What to do: {clean(str(file['remedy']))}", "  ", "    ")
     for alike in _together(file["rejections"]):
         lines += layout.wrap(clean(_rejection(alike)), "  ", "    ")
-    repeated = {
-        f"{one['column']}_is_{'given' if one['reason'].endswith(MISSING) else 'readable'}"
-        for one in file["rejections"]
-    }
-    for one in file["gate"]:
-        if one["check"] not in repeated:
-            line = f"check failed ({one['severity']}): {one['check']}, {one['observed']}"
-            lines += layout.wrap(clean(line), "  ", "    ")
+    for one in checking.gate_beyond(file):
+        line = f"check failed ({one['severity']}): {one['check']}, {one['observed']}"
+        lines += layout.wrap(clean(line), "  ", "    ")
     if file["notes"]:
         lines += layout.wrap(f"Note: {clean(file['notes'])}", "  ", "    ")
     return lines
@@ -111,12 +106,12 @@ def _details(file: dict[str, Any]) -> list[str]:
 
 def _together(rejections: list[Row]) -> list[list[Row]]:
     """Put the missing columns of as many rows, from the same row on, together in one group."""
+    from dagster_project.refresh.checking import is_missing
+
     groups: dict[tuple[object, ...], list[Row]] = {}
     for one in rejections:
-        is_missing = one["reason"].endswith(MISSING)
-        groups.setdefault((is_missing or one["reason"], one["rows"], one["first_row"]), []).append(
-            one
-        )
+        key = (is_missing(one) or one["reason"], one["rows"], one["first_row"])
+        groups.setdefault(key, []).append(one)
     return list(groups.values())
 
 

@@ -257,6 +257,29 @@ def _rejections(
     ]
 
 
+def is_missing(rejection: Row) -> bool:
+    """Return whether a rejection is for a value that is missing."""
+    return str(rejection["reason"]).endswith(" is missing")
+
+
+def gate_beyond(file: Row) -> list[Row]:
+    """Return what the gate found in a file, without what the rejections of its rows say already.
+
+    Args:
+        file: One of the `files` of `check`.
+    """
+    if not file["rejections"]:
+        return list(file["gate"])
+    from expectations.building import given_check, readable_check
+
+    repeated = {
+        (given_check if is_missing(one) else readable_check)(one["column"])
+        for one in file["rejections"]
+        if one["column"]
+    }
+    return [one for one in file["gate"] if one["check"] not in repeated]
+
+
 def _seen(feed: Feed | None, reason: str, record: str) -> Row:
     """Return the column of a reason, the value seen and, where the form is wrong, the form expected.
 
